@@ -1,0 +1,42 @@
+# The one interface: people, CI and pre-commit all call these targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint fix check bench
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## Create .venv and install everything, pinned (does nothing when up to date)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"ravel needs Python >= 3.11, $(PYTHON) is {sys.version.split()[0]}: run make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt pip
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[all]' --group dev
+	@touch $@
+
+demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and adversarial training
+	$(BIN)/ravel launch examples/digits.yaml
+
+test: setup ## Set up, then run every test, the linters and type checks among them
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## Check format, lint, types, import contracts and docstring coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/interrogate --quiet search_spaces trainables orchestrator
+
+fix: setup ## Format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint test ## lint, then test
+
+bench: setup ## Run the benchmarks
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,0 +1,33 @@
+"""The orchestrator: sweep files, Ray, MLflow. Importing it imports none of them.
+
+Example:
+    >>> from orchestrator import SweepSpec
+    >>> SweepSpec(name="digits").search.num_trials
+    32
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.driver import launch, resume
+    from orchestrator.loading import load_spec
+    from orchestrator.result import SweepResult
+    from orchestrator.spec import SweepSpec
+
+__all__ = ["SweepResult", "SweepSpec", "launch", "load_spec", "resume"]
+
+_HOME = {
+    "SweepResult": "orchestrator.result",
+    "SweepSpec": "orchestrator.spec",
+    "launch": "orchestrator.driver",
+    "load_spec": "orchestrator.loading",
+    "resume": "orchestrator.driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,279 @@
+"""The command line: one call for each command; everything is decided elsewhere.
+
+Exit codes: 0 done, 1 finished with more failed trials than allowed, 2 the spec or the arguments are wrong, 3 something
+outside failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orchestrator import comparison, leaderboard, storage
+from orchestrator.errors import Interrupted, OrchestratorError, SpecError
+from orchestrator.events import read_events
+from orchestrator.loading import load_spec
+from orchestrator.result import SweepResult
+
+if TYPE_CHECKING:
+    from orchestrator.spec import SweepSpec
+
+app = typer.Typer(
+    name="ravel",
+    help="Sweeps over Soft Nearest Neighbor Loss, Mixup and adversarial training, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or its name for the latest of that name.")]
+MaybeSweep = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Default: the latest.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
+Address = Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a running Ray cluster.")]
+StorageFolder = Annotated[Path, typer.Option("--storage", help="The folder sweeps are kept in.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RESULTS = Path("results")
+
+
+@app.command()
+def launch(
+    spec: Spec,
+    overrides: Set = None,
+    address: Address = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")] = False,  # noqa: FBT002
+) -> None:
+    """Run a new sweep."""
+    loaded = load_spec(spec, overrides or [])
+    if dry_run:
+        from orchestrator import preflight  # noqa: PLC0415  imports torch when it asks for models
+
+        preflight.check(loaded, Path(loaded.storage.uri).resolve())
+        _say(f"{spec}: ready to launch. {_describe(loaded)}")
+        return
+    from orchestrator import driver  # noqa: PLC0415  imports what a run needs
+    from orchestrator.display import watch_for  # noqa: PLC0415
+
+    _finish(driver.launch(loaded, address=address, watch=watch_for(Console())))
+
+
+@app.command()
+def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
+    """Go on with an interrupted or killed sweep."""
+    from orchestrator import driver  # noqa: PLC0415  imports what a run needs
+    from orchestrator.display import watch_for  # noqa: PLC0415
+
+    found = storage.find_sweep(folder.resolve(), sweep)
+    _finish(driver.resume(found, address=address, watch=watch_for(Console())))
+
+
+@app.command()
+def check(spec: Spec, overrides: Set = None) -> None:
+    """Check a spec, without starting anything: every mistake at once."""
+    _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
+
+
+@app.command()
+def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show how far a sweep is, and its leaderboard."""
+    result = _read(folder, sweep)
+    state = leaderboard.progress(result.plan, result.history, now=time.time())
+    if as_json:
+        _print_json(state.as_json())
+        return
+    _say(f"{result.sweep}  {_alive(result, state.status)}")
+    _say(leaderboard.headline(state))
+    _say(leaderboard.where_trials_ended(state))
+    Console().print(leaderboard.table(result.plan, result.history, top=20))
+    for line in leaderboard.failures(result.history):
+        _say(line)
+
+
+@app.command("list")
+def list_sweeps(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the sweeps in a storage folder."""
+    results = [SweepResult.read(found) for found in storage.list_sweeps(folder.resolve())]
+    states = [leaderboard.progress(result.plan, result.history, now=time.time()) for result in results]
+    if as_json:
+        _print_json([state.as_json() for state in states])
+        return
+    for result, state in zip(results, states, strict=True):
+        _say(f"{result.sweep}  {_alive(result, state.status)}  {leaderboard.headline(state)}")
+
+
+@app.command()
+def best(
+    sweep: Sweep,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 1,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Show the best trials of a sweep and their configurations."""
+    result = _read(folder, sweep)
+    objective = result.plan.spec.objective
+    first = result.best().trial
+    others = [trial for trial in result.history.ranked(objective) if trial.id != first.id]
+    chosen = [first, *others][:k]
+    if as_json:
+        _print_json(
+            [
+                {"trial": trial.id, "status": trial.status, "epoch": trial.epoch, "score": trial.score(objective), "config": trial.config}
+                for trial in chosen
+            ]
+        )
+        return
+    for trial in chosen:
+        _say(f"{trial.id}  {objective.metric} {trial.score(objective):.4f}  {leaderboard.describe_status(trial)}, epoch {trial.epoch}")
+        for name, value in trial.config.items():
+            _say(f"  {name}: {leaderboard.shown(value)}")
+
+
+@app.command()
+def compare(
+    sweep: Sweep,
+    server: Annotated[str, typer.Option(help="Where MLflow's pages are served.")] = "",
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print the leaderboard of a sweep and the MLflow pages that compare its trials."""
+    from orchestrator.tracking import Cursor, tracking_uri  # noqa: PLC0415
+
+    result = _read(folder, sweep)
+    uri = tracking_uri(result.plan)
+    base = (server or (uri if uri.startswith("http") else "http://127.0.0.1:5000")).rstrip("/")
+    cursor = Cursor.load(result.folder.cursor)
+    pages = {"compare": comparison.compare_page(base, cursor), "runs": comparison.runs_page(base, cursor, result.sweep)}
+    if as_json:
+        _print_json(pages)
+        return
+    Console().print(leaderboard.table(result.plan, result.history, top=20))
+    _say("\nparallel coordinates, scatter and contour over all trials (choose the axes there):")
+    _say(f"  {pages['compare']}")
+    _say("table and charts of the sweep's runs:")
+    _say(f"  {pages['runs']}")
+
+
+@app.command()
+def ui(
+    sweep: MaybeSweep = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    folder: StorageFolder = RESULTS,
+) -> None:
+    """Serve MLflow's pages on this machine, until Ctrl-C."""
+    from orchestrator.tracking import DEFAULT_URI, tracking_uri  # noqa: PLC0415
+
+    there = storage.list_sweeps(folder.resolve())
+    uri = tracking_uri(_read(folder, sweep).plan) if there or sweep else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+    if uri.startswith("http"):
+        _say(f"MLflow is served at {uri}")
+        return
+    _say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
+    raise typer.Exit(comparison.serve(uri, port=port))
+
+
+@app.command()
+def trial(spec: Spec, overrides: Set = None) -> None:
+    """Run one trial in this process, without Ray: the spec's baseline, with ``--set trial.NAME=VALUE`` on top."""
+    from orchestrator import single  # noqa: PLC0415  imports torch
+
+    single.run(load_spec(spec, overrides or []), say=_say)
+
+
+@app.command()
+def logs(
+    sweep: Sweep,
+    name: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Only this trial, its traceback included.")] = None,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print what happened in a sweep, or in one trial."""
+    found = storage.find_sweep(folder.resolve(), sweep)
+    events = [event for event, _ in read_events(found.events) if name in {None, getattr(event, "trial", None)}]
+    if name is not None and not events:
+        raise storage.SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
+    for event in events:
+        _say(event.model_dump_json() if as_json else leaderboard.log_line(event))
+        if name is not None and not as_json and (text := getattr(event, "traceback", None)):
+            _say(text)
+
+
+@app.command()
+def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
+    """Bring MLflow up to date with a sweep's event log."""
+    from orchestrator.tracking import Tracker, tracking_uri  # noqa: PLC0415
+
+    result = _read(folder, sweep)
+    try:
+        while Tracker(result.plan, result.folder).catch_up():
+            pass
+    except Exception as error:
+        raise OrchestratorError(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later") from error
+    _say(f"{result.sweep}: MLflow has everything the log has")
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes its exit code and its own words."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except SpecError as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        sys.exit(error.exit_code)
+    except Interrupted as error:
+        typer.echo(f"\n{error}", err=True)
+        sys.exit(error.exit_code)
+    except OrchestratorError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(Interrupted.exit_code)
+
+
+def _finish(result: SweepResult) -> None:
+    from orchestrator.display import print_summary  # noqa: PLC0415
+
+    print_summary(Console(), result.plan, result.history, command=_command())
+    if len(result.history.with_status("failed")) > result.plan.spec.failures.allowed:
+        raise typer.Exit(1)
+
+
+def _read(folder: Path, sweep: str | None) -> SweepResult:
+    return SweepResult.read(storage.find_sweep(folder.resolve(), sweep))
+
+
+def _alive(result: SweepResult, status: str) -> str:
+    """``running`` is what the log says; whether a driver lives is what its lease says."""
+    from orchestrator.lease import is_held  # noqa: PLC0415
+
+    if status != "running" or is_held(result.folder):
+        return status
+    return f"its driver is gone: ravel resume {result.sweep}"
+
+
+def _describe(spec: SweepSpec) -> str:
+    searched = len(spec.space.names)
+    return f"{spec.search.num_trials} trials over {searched} parameters, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _command() -> str:
+    """How this command was called, so that the commands we print can be pasted."""
+    called = sys.argv[0]
+    return called if os.sep in called and not Path(called).is_absolute() else "ravel"
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=1))

@@ -1,0 +1,63 @@
+"""The one writer of a running sweep: every event goes to the log first, then into the history decisions are made from."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.events import Event, EventLog
+    from orchestrator.history import SweepHistory
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Appends events and keeps the history in step.
+
+    A full disk must not kill a sweep that still trains: events that could not be written wait in memory, in order, and
+    are written before the next one. ``pending`` says how many wait.
+
+    Args of note: ``listeners`` are told of each event after it was applied; they must not raise.
+    """
+
+    def __init__(
+        self, log: EventLog, history: SweepHistory, *, listeners: tuple[Callable[[Event], None], ...] = ()
+    ) -> None:
+        self.history = history
+        self.lock = threading.RLock()
+        self._log = log
+        self._listeners = listeners
+        self._pending: deque[Event] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Events that are not on disk yet."""
+        return len(self._pending)
+
+    def append(self, event: Event) -> None:
+        """Write one event, then apply it."""
+        with self.lock:
+            self._pending.append(event)
+            self._flush()
+            self.history.apply(event)
+        for listener in self._listeners:
+            listener(event)
+
+    def close(self) -> None:
+        """Write what waits and release the log."""
+        with self.lock:
+            self._flush()
+            self._log.close()
+
+    def _flush(self) -> None:
+        try:
+            while self._pending:
+                self._log.append(self._pending[0])
+                self._pending.popleft()
+        except OSError as error:
+            logger.warning("event log: %s; %d events wait in memory, free some space", error, len(self._pending))

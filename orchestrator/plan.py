@@ -1,0 +1,177 @@
+"""What will run, fixed before anything does: ids, seeds, paths, code version, fingerprints.
+
+``resume`` reads this and the event log, never the YAML again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from orchestrator.errors import SweepNotFound
+from orchestrator.provenance import Provenance, collect
+from orchestrator.scheduling.asha import rungs
+from orchestrator.spec import Point, SweepSpec
+from orchestrator.storage import write_atomically
+from trainables.config import TrialConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.events import Origin
+    from orchestrator.storage import SweepFolder
+    from search_spaces import SearchSpace
+
+METHOD_STRENGTHS = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
+"""A method is off when its strength is 0; the strengths stand in every trial."""
+
+
+class SweepPlan(BaseModel):
+    """A sweep that is decided: everything a driver needs beside the event log."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    sweep: str
+    created_at: float
+    spec: Annotated[
+        SweepSpec,
+        BeforeValidator(lambda value: SweepSpec(**value) if isinstance(value, dict) else value),
+        PlainSerializer(SweepSpec.document),
+    ]
+    fingerprint: str
+    tracking_uri: str | None
+    """Null: ``MLFLOW_TRACKING_URI`` decides anew at each start, so that its password never reaches this file."""
+    working_directory: str
+    max_epochs: int
+    rungs: tuple[int, ...]
+    provenance: Provenance
+
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment: the family of sweeps that are compared with each other."""
+        return self.spec.tracking.experiment or self.spec.name
+
+    def save(self, folder: SweepFolder) -> None:
+        """Write the plan, atomically."""
+        write_atomically(folder.plan, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: SweepFolder) -> SweepPlan:
+        """Read a plan back.
+
+        Raises:
+            SweepNotFound: there is none, or this version cannot read it.
+        """
+        try:
+            return cls.model_validate_json(folder.plan.read_text(encoding="utf-8"))
+        except OSError:
+            raise SweepNotFound(f"{folder.path}: no plan.json here, so no sweep") from None
+        except ValidationError as error:
+            law = error.errors()[0]["msg"]
+            raise SweepNotFound(f"{folder.plan}: not a plan of this version ({law})") from None
+
+
+def make(spec: SweepSpec, folder: SweepFolder, *, now: float, working_directory: Path) -> SweepPlan:
+    """The plan of a new sweep; pure but for reading the git commit and the environment."""
+    max_epochs = _max_epochs(spec)
+    scheduler = spec.scheduler
+    return SweepPlan(
+        sweep=folder.sweep,
+        created_at=now,
+        spec=spec,
+        fingerprint=fingerprint(spec),
+        tracking_uri=_tracking_uri(spec, working_directory),
+        working_directory=str(working_directory),
+        max_epochs=max_epochs,
+        rungs=rungs(scheduler.grace_period, scheduler.reduction_factor, max_epochs)
+        if scheduler.name == "asha"
+        else (),
+        provenance=collect(working_directory),
+    )
+
+
+def fingerprint(spec: SweepSpec) -> str:
+    """SHA-256 of the spec's canonical JSON: equal specs, equal fingerprints, on every machine."""
+    canonical = json.dumps(spec.document(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
+    """The points that run before the search proposes any: the baseline, then those the spec gives."""
+    space = spec.space
+    off = dict.fromkeys(METHOD_STRENGTHS, 0.0)
+    baseline: Point = {**complete(space, {name: 0.0 for name in METHOD_STRENGTHS if name in space.names}), **off}
+    given: list[tuple[Origin, Point]] = [("point", complete(space, point)) for point in spec.search.points]
+    return [("baseline", baseline), *given]
+
+
+def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
+    """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
+    defaults = TrialConfig().to_point()
+    point = dict(given)
+    while missing := [name for name in space.names if name in space.active(point) and name not in point]:
+        name = missing[0]
+        domain = space.parameters[name]
+        default = defaults.get(name)
+        point[name] = default if domain.contains(default) else domain.from_unit(0.5)
+    active = space.active(point)
+    return {name: point[name] for name in space.names if name in active}
+
+
+def trial_id(index: int) -> str:
+    """The id of the ``index``-th trial of a sweep, 0 being the baseline.
+
+    >>> trial_id(7)
+    't007'
+    """
+    return f"t{index:03d}"
+
+
+def derive_seed(seed: int, *path: str) -> int:
+    """A 31-bit seed for one purpose, independent of all others and of the order of asking.
+
+    >>> derive_seed(0, "trial", "t001") == derive_seed(0, "trial", "t001") != derive_seed(0, "trial", "t002")
+    True
+    """
+    digest = hashlib.sha256("/".join((str(seed), *path)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
+    """The whole flat configuration of a trial: fixed parameters, its point, its seed, and when it is measured."""
+    spec = plan.spec
+    config: Point = {
+        "seed": derive_seed(spec.search.seed, "trial", trial),
+        "evaluation.robust_epsilon": spec.evaluation.robust_epsilon,
+        "evaluation.epochs": list(plan.rungs),
+        **spec.trial,
+        **dict.fromkeys(METHOD_STRENGTHS, 0.0),
+        **{name: spec.trial[name] for name in METHOD_STRENGTHS if name in spec.trial},
+        **point,
+    }
+    config.setdefault("epochs", plan.max_epochs)
+    if "data.root" in config and config["data.root"] is not None:
+        config["data.root"] = str(Path(plan.working_directory, config["data.root"]).resolve())
+    return config
+
+
+def _max_epochs(spec: SweepSpec) -> int:
+    if "epochs" in spec.space.names:
+        return int(spec.space.parameters["epochs"].from_unit(1.0))
+    return int(spec.trial.get("epochs", TrialConfig().epochs))
+
+
+def _tracking_uri(spec: SweepSpec, working_directory: Path) -> str | None:
+    uri = spec.tracking.uri
+    if uri is not None:
+        relative = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")
+        return f"sqlite:///{working_directory / uri.removeprefix('sqlite:///')}" if relative else uri
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    return f"sqlite:///{working_directory / 'mlflow.db'}"

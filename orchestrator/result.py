@@ -1,0 +1,100 @@
+"""What a sweep found: a function of its plan and its event log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.history import SweepHistory
+from orchestrator.plan import SweepPlan
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from orchestrator.history import Trial
+    from orchestrator.storage import SweepFolder
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a sweep: its configuration, its last score, its model."""
+
+    trial: Trial
+    score: float
+    folder: SweepFolder
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The whole flat configuration: ``TrialConfig.from_point(result.config)`` runs it again."""
+        return dict(self.trial.config)
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """What the last epoch measured."""
+        return dict(self.trial.epochs[self.trial.epoch])
+
+    def load_model(self) -> torch.nn.Module:
+        """The trained model, in eval mode, from the trial's last checkpoint.
+
+        Raises:
+            OrchestratorError: the checkpoint is gone.
+        """
+        from orchestrator.tuner import latest_checkpoint  # noqa: PLC0415  imports torch and Ray
+        from trainables.loop import load_model  # noqa: PLC0415
+
+        path = latest_checkpoint(self.folder, self.trial)
+        if path is None:
+            raise OrchestratorError(f"{self.folder.sweep}/{self.trial.id}: its checkpoint is gone; run the trial again")
+        return load_model(path)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep as its log tells it."""
+
+    plan: SweepPlan
+    history: SweepHistory
+    folder: SweepFolder
+
+    @classmethod
+    def read(cls, folder: SweepFolder) -> SweepResult:
+        """The result of a sweep that ran, runs, or was interrupted."""
+        return cls(SweepPlan.load(folder), SweepHistory.read(folder.events), folder)
+
+    @property
+    def sweep(self) -> str:
+        """The sweep's id."""
+        return self.folder.sweep
+
+    def best(self) -> TrialResult:
+        """The best trial that ran its full budget, judged by its last epoch on the validation split.
+
+        Raises:
+            OrchestratorError: no trial has measured the objective yet.
+        """
+        trial = self.history.best(self.plan.spec.objective)
+        score = trial.score(self.plan.spec.objective) if trial is not None else None
+        if trial is None or score is None:
+            metric = self.plan.spec.objective.metric
+            raise OrchestratorError(f"{self.sweep}: no trial has measured {metric} yet; see `ravel logs {self.sweep}`")
+        return TrialResult(trial, score, self.folder)
+
+    def dataframe(self) -> pd.DataFrame:
+        """One row for each trial: id, origin, status, epoch, rung, its point, and what its last epoch measured."""
+        import pandas as pd  # noqa: PLC0415
+
+        rows = [
+            {
+                "trial": trial.id,
+                "origin": trial.origin,
+                "status": trial.status,
+                "epoch": trial.epoch,
+                "stopping_rung": trial.stopping_rung,
+                **trial.config,
+                **trial.epochs.get(trial.epoch, {}),
+            }
+            for trial in self.history.trials.values()
+        ]
+        return pd.DataFrame(rows)

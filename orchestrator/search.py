@@ -1,0 +1,159 @@
+"""Who proposes points: stateless. Each ask rebuilds an in-memory Optuna study from the history, so nothing is to be saved.
+
+A trial stopped early is told as PRUNED with every value it reported, a diverged or failed one as FAIL, one still running
+as RUNNING: TPE's constant liar keeps it from being proposed twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.events import TrialCreated
+from orchestrator.plan import derive_seed, first_points, trial_config, trial_id
+from search_spaces.optuna_adapter import suggest, to_optuna
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import optuna
+
+    from orchestrator.events import Origin
+    from orchestrator.history import SweepHistory, Trial
+    from orchestrator.journal import Journal
+    from orchestrator.plan import SweepPlan
+    from orchestrator.spec import Point, SweepSpec
+
+
+def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Study:
+    """The Optuna study that a history amounts to; trials outside the space (a baseline may be) are left out."""
+    import optuna  # noqa: PLC0415  costs a second: only a driver pays it
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler: optuna.samplers.BaseSampler
+    if spec.search.sampler == "random":
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:
+        sampler = optuna.samplers.TPESampler(seed=seed)
+    direction = "maximize" if spec.objective.mode == "max" else "minimize"
+    study = optuna.create_study(sampler=sampler, direction=direction)
+    study.add_trials([_told(trial, spec) for trial in history.trials.values() if spec.space.contains(trial.point)])
+    return study
+
+
+def _told(trial: Trial, spec: SweepSpec) -> optuna.trial.FrozenTrial:
+    import optuna  # noqa: PLC0415
+
+    states = optuna.trial.TrialState
+    state = {
+        "completed": states.COMPLETE,
+        "stopped": states.PRUNED,
+        "diverged": states.FAIL,
+        "failed": states.FAIL,
+    }.get(trial.status, states.RUNNING)
+    score = trial.score(spec.objective)
+    if state == states.COMPLETE and score is None:  # a full run that never measured the objective
+        state = states.FAIL
+    params, distributions = to_optuna(spec.space, trial.point)
+    return optuna.trial.create_trial(
+        state=state,
+        value=score if state == states.COMPLETE else None,
+        params=params,
+        distributions=distributions,
+        intermediate_values=trial.values(spec.objective.metric),
+        user_attrs={"trial": trial.id},
+    )
+
+
+def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
+    """The next point: the baseline and the given points first, then what the sampler asks for.
+
+    A function of the spec and the history alone.
+    """
+    index = len(history.trials)
+    first = first_points(spec)
+    if index < len(first):
+        return first[index]
+    study = study_of(history, spec, seed=derive_seed(spec.search.seed, "ask", trial_id(index)))
+    return "search", suggest(study.ask(), spec.space)
+
+
+class LogSearcher(Searcher):
+    """Tune's door to ``propose``: hands out interrupted trials first, then new ones, one ahead of the free slots.
+
+    One ahead, because Tune keeps an idle actor for reuse only while a trial waits for it.
+    """
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        journal: Journal,
+        *,
+        slots: int,
+        checkpoint_of: Callable[[Trial], str | None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._plan, self._journal, self._clock = plan, journal, clock
+        self._limit = slots + 1
+        self._checkpoint_of = checkpoint_of
+        self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
+        self._live: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
+        """The whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
+        if len(self._live) >= self._limit:
+            return None
+        trial = self._next()
+        if trial is None:
+            return str(Searcher.FINISHED) if not self._may_retry() else None
+        self._live.add(trial.id)
+        return {
+            **trial.config,
+            "ravel.trial": trial.id,
+            "ravel.attempt": trial.attempts + 1,
+            "ravel.checkpoint": self._checkpoint_of(trial),
+            "ravel.checkpoint_epochs": list(self._plan.rungs),
+            "ravel.objectives": [self._plan.spec.objective.metric],
+        }
+
+    def over(self, trial: str, *, again: bool = False) -> None:
+        """A trial has left its slot; ``again`` puts it back at the head of the queue."""
+        self._live.discard(trial)
+        if again:
+            self._unfinished.appendleft(trial)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
+        """Nothing to learn here: the history is told by the recorder."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the event log is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the event log is the state."""
+
+    def _may_retry(self) -> bool:
+        return self._plan.spec.failures.user > 0 and bool(self._live)
+
+    def _next(self) -> Trial | None:
+        history = self._journal.history
+        if self._unfinished:
+            return history.trials[self._unfinished.popleft()]
+        if len(history.trials) >= self._plan.spec.search.num_trials or self._is_spent():
+            return None
+        origin, point = propose(history, self._plan.spec)
+        name = trial_id(len(history.trials))
+        config = trial_config(self._plan, name, point)
+        self._journal.append(TrialCreated(time=self._clock(), trial=name, origin=origin, point=point, config=config))
+        return history.trials[name]
+
+    def _is_spent(self) -> bool:
+        budget, history = self._plan.spec.budget, self._journal.history
+        elapsed_s = self._clock() - (history.started_at or self._clock())
+        gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
+        return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
+            budget.gpu_s is not None and gpu_s >= budget.gpu_s
+        )

@@ -1,0 +1,192 @@
+"""The shape of a sweep spec: frozen, strict, every field with a default but ``name``.
+
+A spec says *what* to search; where it came from (a YAML file, Python) no longer matters here.
+Paths in error messages are dotted, as a person would write them after ``--set``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, field_validator, model_validator
+
+from search_spaces import SearchSpace, catalog
+from trainables.metrics import lookup
+
+Scalar: TypeAlias = bool | int | float | str | None
+Point: TypeAlias = dict[str, Any]
+"""One assignment: flat dotted names to plain values."""
+
+PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Objective(_Section):
+    """What a sweep optimises: a metric of the validation split and its direction."""
+
+    metric: StrictStr = "val/accuracy"
+    mode: Literal["max", "min"] = "max"
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        try:
+            lookup(metric)
+        except KeyError as error:
+            hint = str(error.args[0]).partition("; ")[2]
+            raise ValueError(f"unknown metric {metric!r}; {hint}") from None
+        if not metric.startswith(("val/", "entanglement/")):
+            raise ValueError(f"must be measured on the validation split (val/...), got {metric!r}")
+        return metric
+
+    @model_validator(mode="after")
+    def _well_directed(self) -> Objective:
+        direction = lookup(self.metric).direction
+        if direction is not None and direction != self.mode:
+            raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
+        return self
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether ``value`` beats ``other`` in this direction.
+
+        >>> Objective(metric="val/nll", mode="min").is_better(0.1, 0.2)
+        True
+        """
+        return value > other if self.mode == "max" else value < other
+
+
+class Search(_Section):
+    """How points are proposed: ``num_trials`` counts the baseline and the given ``points`` too."""
+
+    sampler: Literal["tpe", "random"] = "tpe"
+    num_trials: PositiveInt = 32
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    points: tuple[Point, ...] = ()
+
+
+class Scheduler(_Section):
+    """Who is stopped early: asynchronous successive halving, or nobody (``name: none``)."""
+
+    name: Literal["asha", "none"] = "asha"
+    kind: Literal["auto", "stopping"] = "auto"
+    grace_period: PositiveInt = 3
+    reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
+
+
+class Evaluation(_Section):
+    """One attack strength for every trial of a sweep, in pixel units; 0 measures no robustness."""
+
+    robust_epsilon: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+
+
+class Resources(_Section):
+    """What one trial takes, and how many run at once (null: as many as fit)."""
+
+    cpus: Positive = 1
+    gpus: Literal["auto"] | float = "auto"
+    max_concurrent: PositiveInt | None = None
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, gpus: object) -> object:
+        number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
+        if gpus != "auto" and not (number and 0 <= gpus < math.inf):  # type: ignore[operator]
+            raise ValueError(f"must be 'auto' or a number >= 0, got {gpus!r}")
+        return gpus
+
+
+class Failures(_Section):
+    """Retries of lost workers and of errors in a trial, and failed trials a sweep may have."""
+
+    infrastructure: Annotated[StrictInt, Field(ge=0)] = 3
+    user: Annotated[StrictInt, Field(ge=0)] = 0
+    allowed: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Budget(_Section):
+    """When no further trial is started: seconds since the launch, or seconds of GPU time."""
+
+    wall_clock_s: Positive | None = None
+    gpu_s: Positive | None = None
+
+
+class Tracking(_Section):
+    """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory."""
+
+    uri: StrictStr | None = None
+    experiment: StrictStr | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and "@" in uri.split("://", 1)[-1].split("/", 1)[0]:
+            raise ValueError("must not carry a password: set MLFLOW_TRACKING_URI in the environment instead")
+        return uri
+
+
+class Storage(_Section):
+    """Where sweeps are kept: a local folder (one folder for each sweep inside it)."""
+
+    uri: StrictStr = "results"
+
+    @field_validator("uri")
+    @classmethod
+    def _local(cls, uri: str) -> str:
+        if "://" in uri:
+            raise ValueError(f"must be a local folder in this version, got {uri!r}")
+        return uri
+
+
+def default_space() -> SearchSpace:
+    """The space of a spec that names none: every fragment of the catalog the trainables know."""
+    return catalog.optimizer() | catalog.snnl() | catalog.mixup() | catalog.adversarial()
+
+
+class SweepSpec(_Section):
+    """One validated sweep.
+
+    Args of note: ``trial`` holds the dotted parameters fixed for every trial, ``space`` those searched.
+
+    Example:
+        >>> spec = SweepSpec(name="digits", trial={"epochs": 9}, search=Search(num_trials=4))
+        >>> spec.objective.metric, spec.trial["epochs"]
+        ('val/accuracy', 9)
+    """
+
+    version: Literal[1] = 1
+    name: StrictStr
+    trial: Point = {}
+    space: SearchSpace = Field(default_factory=default_space)
+    objective: Objective = Objective()
+    search: Search = Search()
+    scheduler: Scheduler = Scheduler()
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    failures: Failures = Failures()
+    budget: Budget = Budget()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    @field_validator("name")
+    @classmethod
+    def _fit_for_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+            law = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
+            raise ValueError(f"must be {law}, got {name!r}")
+        return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space_from_document(cls, value: object) -> object:
+        return SearchSpace.from_dict(value) if isinstance(value, dict) else value
+
+    def document(self) -> dict[str, Any]:
+        """The spec as plain data, the space written out: JSON and YAML ready, and read back by ``SweepSpec(**...)``."""
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space"})
+        return {**plain, "space": self.space.to_dict()}

@@ -1,0 +1,154 @@
+"""Spaces in Ray Tune's random search. Importing this module imports Ray.
+
+Tune has no absent parameters, and its `sample_from` neither sees the random state of the search nor waits
+for a parent whose name has a dot in it. `Dependent` is a `sample_from` that does both, so that a seeded
+search repeats itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from search_spaces.conditions import active_names
+from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar
+from search_spaces.errors import MissingExtraError
+
+try:
+    from ray import tune
+    from ray.tune.search.sample import BaseSampler, Function
+except ImportError as error:
+    raise MissingExtraError("ray", extra="tune") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from search_spaces.conditions import SpaceLike, When
+
+
+def to_tune(space: SpaceLike) -> dict[str, Any]:
+    """Return a flat `param_space` with exactly the names of the space; an inactive parameter becomes None.
+
+    What Tune can say itself (unconditional ranges and choices) is said in its own domains; its searchers
+    other than random search refuse the rest, as they refuse any `sample_from`.
+
+    >>> from search_spaces import catalog
+    >>> sorted(to_tune(catalog.mixup()))
+    ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
+    """
+    return {name: _tuned(space, name) for name in space.parameters}
+
+
+@final
+class Dependent(Function):  # type: ignore[misc]  # Ray has no types
+    """The domain of one parameter, drawn once its ancestors are; None where it does not exist.
+
+    >>> from search_spaces import catalog
+    >>> layers = to_tune(catalog.mixup())["mixup.layers"]
+    >>> layers.sample({"mixup.alpha": 0.0}) is None
+    True
+    """
+
+    def __init__(self, name: str, ancestry: Ancestry) -> None:
+        super().__init__(self.describe)
+        self.name = name
+        self.ancestry = ancestry
+
+    @property
+    def domain(self) -> Domain:
+        """The parameter's domain while it exists."""
+        return self.ancestry.parameters[self.name]
+
+    def describe(self) -> str:
+        """Return the domain in words."""
+        return self.domain.describe()
+
+    def exists(self, config: Mapping[str, Any]) -> bool:
+        """Whether the parameter exists, given what Tune has drawn so far."""
+        parents = [name for name in self.ancestry.parameters if name != self.name]
+        values = {name: _drawn(config, name) for name in parents}
+        return self.name in active_names(self.ancestry, values)
+
+    def is_valid(self, value: object) -> bool:
+        """Whether a preset value may stand: one of the domain, or None where it does not exist."""
+        return value is None or self.domain.contains(value)
+
+    @property
+    def domain_str(self) -> str:
+        """The domain in words, as Tune asks for it."""
+        return self.describe()
+
+    class _Sampler(BaseSampler):  # type: ignore[misc]  # Ray has no types
+        def sample(
+            self, domain: Dependent, config: Any = None, size: int = 1, random_state: Any = None
+        ) -> Scalar | list[Scalar]:
+            drawn = [domain.drawn(config, random_state) for _ in range(size)]
+            return drawn if size > 1 else drawn[0]
+
+    default_sampler_cls = _Sampler
+
+    def drawn(self, config: Mapping[str, Any], random_state: Any) -> Scalar:
+        """Draw one value; takes one uniform draw of the search's random state whether it exists or not."""
+        exists = self.exists(config or {})
+        u = float(random_state.random())
+        return self.domain.from_unit(u) if exists else None
+
+
+@final
+@dataclass(frozen=True)
+class Ancestry:
+    """A parameter and everything its existence depends on; plain dicts, because Tune copies it deeply.
+
+    >>> from search_spaces import catalog
+    >>> space = catalog.adversarial()
+    >>> list(ancestry(space, "adversarial.steps").parameters)
+    ['adversarial.epsilon', 'adversarial.attack', 'adversarial.steps']
+    """
+
+    parameters: dict[str, Domain]
+    when: dict[str, tuple[When, ...]]
+
+
+def ancestry(space: SpaceLike, name: str) -> Ancestry:
+    """Return the part of the space that decides whether the parameter exists, parents before children.
+
+    >>> from search_spaces import catalog
+    >>> list(ancestry(catalog.snnl(), "snnl.weight").parameters)
+    ['snnl.weight']
+    """
+    family = {name, *_ancestors(space, name)}
+    return Ancestry(
+        {member: domain for member, domain in space.parameters.items() if member in family},
+        {member: laws for member, laws in space.when.items() if member in family},
+    )
+
+
+def _ancestors(space: SpaceLike, name: str) -> Iterator[str]:
+    for law in space.when.get(name, ()):
+        yield law.parent
+        yield from _ancestors(space, law.parent)
+
+
+def _tuned(space: SpaceLike, name: str) -> Any:
+    if name in space.when:
+        return Dependent(name, ancestry(space, name))
+    match space.parameters[name]:
+        case Fixed(value=value):
+            return value
+        case Choice(options=options):
+            return tune.choice(options)
+        case Float(low=low, high=high, log=log):
+            return tune.loguniform(low, high) if log else tune.uniform(low, high)
+        case Int(low=low, high=high, log=log):
+            return tune.lograndint(low, high + 1) if log else tune.randint(low, high + 1)
+        case _:
+            return Dependent(name, ancestry(space, name))
+
+
+def _drawn(config: Mapping[str, Any], name: str) -> Any:
+    """Read a parent, from the whole spec while Tune resolves it, or from a plain config.
+
+    The spec is guarded: only attribute access tells Tune that a value is not drawn yet, and to come back.
+    """
+    values = getattr(config, "config", config)
+    return values[name] if values is config else getattr(values, name)

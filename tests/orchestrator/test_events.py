@@ -1,0 +1,114 @@
+"""The event log: durable, readable, honest about damage."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import LogDamaged
+from orchestrator.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    EventLog,
+    RungDecided,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+    decode,
+    encode,
+    read_events,
+)
+from orchestrator.history import SweepHistory
+from orchestrator.journal import Journal
+
+EVENTS = [
+    SweepStarted(time=1.0, generation=1, host="here", pid=7),
+    TrialCreated(time=2.0, trial="t000", origin="baseline", point={"snnl.weight": 0.0}, config={"epochs": 3}),
+    AttemptStarted(time=3.0, trial="t000", attempt=1),
+    EpochReported(time=4.0, trial="t000", attempt=1, epoch=1, metrics={"val/accuracy": 0.5, "train/loss": None}),
+    RungDecided(time=4.5, trial="t000", rung=1, value=0.5, cutoff=0.5, competitors=1, kept=True),
+    CheckpointSaved(time=5.0, trial="t000", epoch=1, path="tune/t000-1/checkpoint_000000"),
+    AttemptFailed(time=6.0, trial="t000", attempt=1, cause="infrastructure", reason="its worker died"),
+    TrialEnded(time=7.0, trial="t000", status="failed", reason="a reason", traceback="line 1\nline 2"),
+    SweepEnded(time=8.0, status="interrupted"),
+]
+ASSETS = Path(__file__).parent / "assets"
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
+def test_every_kind_of_event_survives_the_log(event):
+    line = encode(event)
+    assert line.count(b"\n") == 1
+    assert decode(line) == event
+
+
+def test_a_log_of_format_1_is_read_for_ever():
+    assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == EVENTS
+
+
+def test_offsets_let_a_reader_go_on_where_it_stopped(tmp_path):
+    with EventLog(tmp_path / "events.jsonl") as log:
+        for event in EVENTS[:4]:
+            log.append(event)
+        first = list(read_events(log.path))
+        for event in EVENTS[4:]:
+            log.append(event)
+    assert [event for event, _ in read_events(log.path, first[-1][1])] == EVENTS[4:]
+
+
+def test_a_torn_tail_is_never_yielded_and_cut_off_by_the_next_writer(tmp_path):
+    path = tmp_path / "events.jsonl"
+    whole = b"".join(map(encode, EVENTS[:3]))
+    path.write_bytes(whole + encode(EVENTS[3])[:-5])
+    assert [event for event, _ in read_events(path)] == EVENTS[:3]
+    with EventLog(path) as log:
+        log.append(EVENTS[4])
+    assert path.read_bytes() == whole + encode(EVENTS[4])
+
+
+def test_a_damaged_line_is_named_with_its_place(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(encode(EVENTS[0]) + b'{"kind": "party"}\n' + encode(EVENTS[1]))
+    with pytest.raises(LogDamaged, match=rf"events.jsonl: the line at byte {len(encode(EVENTS[0]))} is no event"):
+        list(read_events(path))
+
+
+def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_path, caplog):
+    class FullDisk(EventLog):
+        full = True
+
+        def append(self, event):
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().append(event)
+
+    log = FullDisk(tmp_path / "events.jsonl")
+    journal = Journal(log, SweepHistory())
+    journal.append(EVENTS[0])
+    journal.append(EVENTS[1])
+    assert journal.pending == 2
+    assert "No space left" in caplog.text
+    assert journal.history.trials["t000"].status == "waiting"
+    log.full = False
+    journal.append(EVENTS[2])
+    journal.close()
+    assert journal.pending == 0
+    assert [event for event, _ in read_events(log.path)] == EVENTS[:3]
+
+
+def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):
+    with EventLog(tmp_path / "events.jsonl") as log:
+        log.append(EVENTS[0])
+        before = log.path.read_bytes()
+
+        def refuse(_descriptor):
+            raise OSError(errno.EIO, "broken disk")
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="broken disk"):
+            log.append(EVENTS[1])
+    assert log.path.read_bytes() == before

@@ -1,0 +1,102 @@
+"""The fold of the event log, and what a killed driver leaves to settle."""
+
+from orchestrator.events import (
+    AttemptFailed,
+    AttemptStarted,
+    EpochReported,
+    RungDecided,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.history import SweepHistory, settle
+from orchestrator.spec import Objective
+
+OBJECTIVE = Objective()
+
+
+def created(trial, epochs=9):
+    return TrialCreated(time=0.0, trial=trial, origin="search", point={}, config={"epochs": epochs})
+
+
+def started(trial, attempt=1):
+    return AttemptStarted(time=0.0, trial=trial, attempt=attempt)
+
+
+def reported(trial, epoch, accuracy):
+    return EpochReported(time=0.0, trial=trial, attempt=1, epoch=epoch, metrics={"val/accuracy": accuracy})
+
+
+def test_a_trial_goes_from_waiting_to_running_to_its_end():
+    history = SweepHistory([created("a")])
+    seen = [history.trials["a"].status]
+    for event in (started("a"), TrialEnded(time=1.0, trial="a", status="completed")):
+        history.apply(event)
+        seen.append(history.trials["a"].status)
+    assert seen == ["waiting", "running", "completed"]
+
+
+def test_of_an_epoch_reported_twice_the_first_stands():
+    history = SweepHistory([created("a"), started("a"), reported("a", 1, 0.5), reported("a", 1, 0.9)])
+    assert history.trials["a"].values("val/accuracy") == {1: 0.5}
+    assert history.epochs_run == 1
+
+
+def test_a_resumed_trial_runs_again():
+    history = SweepHistory([created("a"), started("a"), TrialEnded(time=1.0, trial="a", status="interrupted"), started("a", 2)])
+    assert history.trials["a"].status == "running"
+
+
+def test_a_trial_whose_attempt_broke_off_waits_for_the_next():
+    broke = AttemptFailed(time=1.0, trial="a", attempt=1, cause="infrastructure", reason="its worker died")
+    history = SweepHistory([created("a"), started("a"), broke])
+    assert history.trials["a"].status == "waiting"
+    history.apply(started("a", 2))
+    assert history.trials["a"].status == "running"
+
+
+def test_the_score_is_the_last_finite_value_never_the_best():
+    history = SweepHistory([created("a"), reported("a", 1, 0.9), reported("a", 2, 0.7), reported("a", 3, None)])
+    assert history.trials["a"].score(OBJECTIVE) == 0.7
+
+
+def test_the_best_trial_ran_its_full_budget_while_there_is_one():
+    history = SweepHistory([created("a", 1), created("b", 9), reported("a", 1, 0.5), reported("b", 1, 0.9)])
+    assert history.best(OBJECTIVE).id == "b"
+    history.apply(TrialEnded(time=1.0, trial="a", status="completed"))
+    assert history.best(OBJECTIVE).id == "a"
+
+
+def test_ranking_follows_the_direction():
+    history = SweepHistory([created("a"), created("b"), reported("a", 1, 0.5), reported("b", 1, 0.9)])
+    assert [trial.id for trial in history.ranked(OBJECTIVE)] == ["b", "a"]
+    for trial, loss in (("a", 0.1), ("b", 0.2)):
+        history.trials[trial].epochs[1]["val/nll"] = loss
+    assert [trial.id for trial in history.ranked(Objective(metric="val/nll", mode="min"))] == ["a", "b"]
+
+
+def test_the_clock_of_a_sweep_starts_at_its_first_driver():
+    first = SweepStarted(time=1.0, generation=1, host="h", pid=1)
+    history = SweepHistory([first, first.model_copy(update={"time": 9.0, "generation": 2})])
+    assert (history.started_at, history.generation) == (1.0, 2)
+
+
+def test_settling_writes_the_ends_a_killed_driver_had_decided():
+    rejected = RungDecided(time=0.0, trial="a", rung=3, value=0.1, cutoff=0.5, competitors=4, kept=False)
+    history = SweepHistory(
+        [
+            created("a"), started("a"), reported("a", 3, 0.1), rejected,
+            created("b", 2), started("b"), reported("b", 2, 0.8),
+            created("c"), started("c"), reported("c", 2, 0.8),
+            created("d"),
+        ]
+    )  # fmt: skip
+    ends = settle(history, now=5.0)
+    assert [(end.trial, end.status, end.rung) for end in ends] == [("a", "stopped", 3), ("b", "completed", None)]
+
+
+def test_settling_a_settled_history_changes_nothing():
+    history = SweepHistory([created("b", 1), started("b"), reported("b", 1, 0.8)])
+    for end in settle(history, now=1.0):
+        history.apply(end)
+    assert settle(history, now=2.0) == []

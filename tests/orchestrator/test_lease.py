@@ -1,0 +1,63 @@
+"""One driver for a sweep."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orchestrator import lease
+from orchestrator.errors import LeaseHeld
+from orchestrator.storage import SweepFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return SweepFolder(tmp_path / "sweep")
+
+
+def test_a_second_driver_is_refused_and_told_who_runs_the_sweep(folder):
+    lease.acquire(folder)
+    with pytest.raises(LeaseHeld, match=rf"process {os.getpid()} on .* runs this sweep"):
+        lease.acquire(folder)
+
+
+def test_a_released_lease_lets_the_next_generation_in(folder):
+    first = lease.acquire(folder)
+    first.release()
+    assert not lease.is_held(folder)
+    assert lease.acquire(folder).generation == first.generation + 1
+
+
+def test_the_lease_of_a_killed_driver_ends_with_its_process(folder):
+    code = f"from pathlib import Path; from orchestrator import lease, storage; import time\nlease.acquire(storage.SweepFolder(Path({str(folder.path)!r}))); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout.readline() == "held\n"
+        assert lease.is_held(folder)
+        driver.kill()
+        driver.wait()
+    assert not lease.is_held(folder)
+    assert lease.acquire(folder).generation == 2
+
+
+def test_a_lease_from_another_host_ends_when_it_is_not_renewed(folder):
+    held = lease.acquire(folder)
+    holder = json.loads(held.path.read_text())
+    held.path.write_text(json.dumps({**holder, "host": "elsewhere"}))
+    assert lease.is_held(folder)
+    stale = time.time() - lease.STALE_S - 1
+    os.utime(held.path, (stale, stale))
+    assert not lease.is_held(folder)
+
+
+def test_of_two_drivers_at_once_one_gets_the_lease(folder):
+    code = f"from pathlib import Path; from orchestrator import errors, lease, storage\nimport time\nwhile time.time() < START: pass\ntry:\n lease.acquire(storage.SweepFolder(Path({str(folder.path)!r}))); print('held', flush=True); time.sleep(3)\nexcept errors.LeaseHeld: print('refused')"
+    start = time.time() + 2
+    racers = [
+        subprocess.Popen([sys.executable, "-c", code.replace("START", str(start))], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = sorted(racer.communicate()[0].strip() for racer in racers)
+    assert said == ["held", "refused", "refused", "refused"]

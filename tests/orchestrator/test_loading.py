@@ -1,0 +1,121 @@
+"""Every mistake of a spec at once, each with its path, the law and the nearest valid name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.loading import load_spec, parse_spec
+from orchestrator.plan import fingerprint
+from orchestrator.spec import SweepSpec
+from search_spaces import Float, SearchSpace
+
+EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*.yaml"))
+SIX_MISTAKES = """
+name: digits
+trial: {data.name: digitz}
+space:
+  use: [optimizer, snl]
+  parameters:
+    optimzer.lr: {float: [1e-3, 1.0], log: true}
+search: {num_trails: 48}
+scheduler: {reduction_factor: 1}
+objective: {metric: val/acuracy}
+"""
+SIX_LINES = """\
+space.use: unknown fragment 'snl'; did you mean 'snnl'?
+objective.metric: unknown metric 'val/acuracy'; did you mean 'val/accuracy'?
+search.num_trails: unknown field; did you mean 'num_trials'?
+scheduler.reduction_factor: must be >= 2, got 1
+trial.data.name: must be one of 'digits' or 'mnist', got 'digitz'
+space.parameters.optimzer.lr: no trial has this parameter; did you mean 'optimizer.lr'?
+"""
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_a_valid_spec(path):
+    assert load_spec(path).name == path.stem
+
+
+def test_six_mistakes_are_six_lines_exit_2_and_import_no_heavy_library(tmp_path):
+    spec = tmp_path / "six.yaml"
+    spec.write_text(SIX_MISTAKES)
+    code = (
+        "import sys\nfrom orchestrator import cli\n"
+        f"sys.argv = ['ravel', 'launch', {str(spec)!r}]\n"
+        "try: cli.main()\n"
+        "finally: print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == SIX_LINES
+    assert done.stdout == "[]\n"
+    assert list(tmp_path.iterdir()) == [spec]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "<string>: must be a mapping of fields"),
+        ("name: a\nname: b", "duplicate key 'name'"),
+        ("trial: {epochs: 3}", "name: is required"),
+        ("name: Digits", "name: must be at most 63 of a-z"),
+        ("name: a\nresources: {gpus: lots}", "resources.gpus: must be 'auto' or a number >= 0, got 'lots'"),
+        ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
+        ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
+        ("name: a\nsearch: {sampler: tpee}", "search.sampler: must be 'tpe' or 'random', got 'tpee'; did you mean 'tpe'?"),
+        ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
+        ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation split"),
+        ("name: a\nstorage: {uri: 's3://bucket/x'}", "storage.uri: must be a local folder in this version"),
+        ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
+        ("name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}", "trial.epochs: stands under space.parameters too"),
+        ("name: a\nspace: {parameters: {batch_size: {float: [1.5, 3.5]}}}", "space.parameters.batch_size: "),
+        ("name: a\nspace: {parameters: {optimizer.lr: {float: [-1.0, 1.0]}}}", "space.parameters.optimizer.lr: must be > 0"),
+        ("name: a\nsearch: {points: [{mixup.alfa: 1.0}]}", "search.points.0.mixup.alfa: not in the space; did you mean 'mixup.alpha'?"),
+        ("name: a\nsearch: {points: [{mixup.alpha: 99.0}]}", "search.points.0.mixup.alpha: must be "),
+        ("name: a\nversion: 2", "version: must be 1, got 2"),
+    ],
+)  # fmt: skip
+def test_a_wrong_spec_names_the_place_the_law_and_the_value(text, message):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text)
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(SpecError, match=r"^nowhere.yaml: cannot be read: No such file or directory$"):
+        load_spec("nowhere.yaml")
+
+
+def test_overrides_reach_sections_and_dotted_parameters():
+    overrides = ["search.num_trials=5", "trial.data.name=digits", "space.parameters.optimizer.lr={float: [1e-3, 1e-1]}"]
+    spec = parse_spec("name: a\nspace: {use: [optimizer]}", overrides)
+    assert spec.search.num_trials == 5
+    assert spec.trial == {"data.name": "digits"}
+    assert spec.space.parameters["optimizer.lr"] == Float(1e-3, 1e-1)
+
+
+@pytest.mark.parametrize("override", ["search.num_trials", "=3", "name.x=3", "search.seed=["])
+def test_a_wrong_override_is_named(override):
+    with pytest.raises(SpecError, match="--set"):
+        parse_spec("name: a", [override])
+
+
+def test_a_fixed_trial_parameter_wins_over_a_catalog_fragment():
+    spec = parse_spec("name: a\ntrial: {optimizer.name: sgd}\nspace: {use: [optimizer]}")
+    assert {point["optimizer.name"] for point in spec.space.sample_many(20, seed=0)} == {"sgd"}
+
+
+def test_a_spec_survives_its_own_document():
+    spec = load_spec(EXAMPLES[0])
+    again = SweepSpec(**spec.document())
+    assert again == spec
+    assert fingerprint(again) == fingerprint(spec)
+
+
+def test_a_spec_can_be_made_in_python():
+    space = SearchSpace({"optimizer.lr": Float(1e-3, 1.0, log=True)})
+    assert SweepSpec(name="mine", space=space).space is space

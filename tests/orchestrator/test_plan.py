@@ -1,0 +1,88 @@
+"""What is decided before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import plan as planning
+from orchestrator.errors import SweepNotFound
+from orchestrator.loading import parse_spec
+from orchestrator.plan import SweepPlan, derive_seed, first_points, trial_config
+from orchestrator.storage import SweepFolder
+from trainables.config import TrialConfig
+
+SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
+
+
+def make(tmp_path, text=SPEC):
+    folder = SweepFolder(tmp_path / "digits-1")
+    return planning.make(parse_spec(text), folder, now=5.0, working_directory=tmp_path), folder
+
+
+def test_a_plan_is_read_back_as_it_was_written(tmp_path):
+    plan, folder = make(tmp_path)
+    plan.save(folder)
+    assert SweepPlan.load(folder) == plan
+
+
+def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
+    with pytest.raises(SweepNotFound, match="no plan.json here"):
+        SweepPlan.load(SweepFolder(tmp_path))
+
+
+def test_an_old_plan_of_format_1_is_read_for_ever():
+    plan = SweepPlan.load(SweepFolder(Path(__file__).parent / "assets" / "plan_v1"))
+    assert (plan.sweep, plan.rungs, plan.spec.search.num_trials) == ("digits-20260101-120000", (3, 9), 32)
+
+
+def test_the_baseline_has_every_method_off_and_lies_in_the_space(tmp_path):
+    plan, _ = make(tmp_path)
+    (origin, baseline), *_ = first_points(plan.spec)
+    assert origin == "baseline"
+    assert [baseline[name] for name in planning.METHOD_STRENGTHS] == [0, 0, 0]
+    assert not any(name.startswith(("snnl.t", "mixup.l", "adversarial.s")) for name in baseline)
+    assert plan.spec.space.contains(baseline)
+
+
+def test_the_baseline_is_off_even_where_the_space_has_no_zero():
+    spec = parse_spec("name: a\nspace: {parameters: {mixup.alpha: {float: [0.5, 1.0]}}}")
+    assert first_points(spec)[0][1]["mixup.alpha"] == 0.0
+
+
+def test_given_points_are_completed_with_defaults_and_run_after_the_baseline():
+    spec = parse_spec(SPEC + "search: {points: [{mixup.alpha: 1.0}]}")
+    _, (origin, point) = first_points(spec)
+    assert (origin, point["mixup.alpha"]) == ("point", 1.0)
+    assert spec.space.contains(point)
+
+
+def test_every_trial_has_its_own_seed_and_the_same_one_each_time(tmp_path):
+    plan, _ = make(tmp_path)
+    seeds = [trial_config(plan, f"t{index:03d}", {})["seed"] for index in range(50)]
+    assert len(set(seeds)) == 50
+    assert seeds[7] == derive_seed(plan.spec.search.seed, "trial", "t007")
+
+
+def test_a_trial_config_is_whole_and_valid(tmp_path):
+    plan, _ = make(tmp_path)
+    for point in plan.spec.space.sample_many(30, seed=1):
+        flat = trial_config(plan, "t001", point)
+        config = TrialConfig.from_point(flat)
+        assert config.evaluation.epochs == plan.rungs == (3,)
+        assert all(name in flat for name in planning.METHOD_STRENGTHS)
+        assert flat["data.root"] == str(tmp_path / "here")
+
+
+def test_a_password_in_the_environment_never_reaches_the_plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
+    plan, folder = make(tmp_path)
+    plan.save(folder)
+    assert plan.tracking_uri is None
+    assert "hunter2" not in folder.plan.read_text()
+
+
+def test_a_relative_store_stays_where_the_sweep_was_launched(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert make(tmp_path)[0].tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    named, _ = make(tmp_path, SPEC + "tracking: {uri: 'sqlite:///runs.db'}")
+    assert named.tracking_uri == f"sqlite:///{tmp_path}/runs.db"

@@ -1,0 +1,107 @@
+"""Proposals are a function of the spec and the history alone."""
+
+import math
+import statistics
+
+import optuna
+import pytest
+
+from orchestrator.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
+from orchestrator.history import SweepHistory
+from orchestrator.loading import parse_spec
+from orchestrator.plan import trial_id
+from orchestrator.search import propose, study_of
+
+SPEC = """
+name: a
+trial: {epochs: 9}
+space: {use: [snnl, mixup, adversarial], parameters: {optimizer.lr: {float: [1e-4, 1.0], log: true}}}
+search: {sampler: SAMPLER, num_trials: 60, seed: 3, points: [{mixup.alpha: 1.0}]}
+"""
+
+
+def spec_of(sampler="tpe"):
+    return parse_spec(SPEC.replace("SAMPLER", sampler))
+
+
+def told(history, origin, point, *, status, values):
+    """One more trial with these values by epoch and this end (None: still running)."""
+    name = trial_id(len(history.trials))
+    history.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
+    history.apply(AttemptStarted(time=0.0, trial=name, attempt=1))
+    for epoch, value in values.items():
+        history.apply(EpochReported(time=0.0, trial=name, attempt=1, epoch=epoch, metrics={"val/accuracy": value}))
+    if status is not None:
+        history.apply(TrialEnded(time=0.0, trial=name, status=status))
+    return name
+
+
+def quality(point):
+    """Best at lr 0.03 with mixup on."""
+    return 1 - abs(math.log10(point["optimizer.lr"] / 0.03)) / 5 - (point["mixup.alpha"] == 0) / 10
+
+
+def swept(spec, trials):
+    history = SweepHistory()
+    for _ in range(trials):
+        origin, point = propose(history, spec)
+        told(history, origin, point, status="completed", values={9: quality(point)})
+    return history
+
+
+def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
+    history = swept(spec_of(), 5)
+    assert [trial.origin for trial in history.trials.values()] == ["baseline", "point", "search", "search", "search"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_history_gets_the_same_proposal(sampler):
+    history = swept(spec_of(sampler), 14)
+    assert propose(history, spec_of(sampler)) == propose(history, spec_of(sampler))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_every_proposal_lies_in_the_space(sampler):
+    spec = spec_of(sampler)
+    assert all(spec.space.contains(trial.point) for trial in swept(spec, 25).trials.values())
+
+
+def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reported():
+    spec, states = spec_of(), optuna.trial.TrialState
+    history = SweepHistory()
+    ends = {
+        "completed": states.COMPLETE,
+        "stopped": states.PRUNED,
+        "diverged": states.FAIL,
+        "failed": states.FAIL,
+        "interrupted": states.RUNNING,
+        None: states.RUNNING,
+    }
+    for status in ends:
+        told(history, "search", propose(history, spec)[1], status=status, values={1: 0.5, 3: 0.7})
+    trials = study_of(history, spec, seed=0).get_trials()
+    assert [trial.state for trial in trials] == list(ends.values())
+    assert all(trial.intermediate_values == {1: 0.5, 3: 0.7} for trial in trials)
+    assert [trial.value for trial in trials] == [0.7, None, None, None, None, None]
+
+
+def test_a_full_run_that_never_measured_the_objective_is_a_failure_to_the_sampler():
+    spec, history = spec_of(), SweepHistory()
+    told(history, "search", propose(history, spec)[1], status="completed", values={})
+    assert study_of(history, spec, seed=0).trials[0].state == optuna.trial.TrialState.FAIL
+
+
+def test_a_baseline_outside_the_space_is_run_but_not_told():
+    spec = parse_spec("name: a\nspace: {parameters: {mixup.alpha: {float: [0.5, 1.0]}}}")
+    history = SweepHistory()
+    told(history, *propose(history, spec), status="completed", values={9: 0.5})
+    told(history, *propose(history, spec), status="completed", values={9: 0.6})
+    assert [trial.user_attrs["trial"] for trial in study_of(history, spec, seed=0).trials] == ["t001"]
+
+
+def test_tpe_finds_the_good_region_that_random_search_does_not():
+    def late(sampler):
+        trials = list(swept(spec_of(sampler), 60).trials.values())[40:]
+        return statistics.median(quality(trial.point) for trial in trials)
+
+    assert late("tpe") > late("random") + 0.1

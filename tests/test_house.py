@@ -1,0 +1,133 @@
+"""The house keeps its own rules, and each guard has been seen to catch an offence."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("orchestrator", "search_spaces", "trainables")
+BIN = Path(sys.executable).parent
+
+
+def run(*command, cwd):
+    done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=cwd, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def copy(tmp_path, repository):
+    """A copy of the packages, to plant offences in."""
+    for package in PACKAGES:
+        shutil.copytree(repository / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def plant(copy, module, line):
+    """Add a line to a module that is there; a module that is gone fails the test."""
+    path = copy / module
+    path.write_text(path.read_text() + f"\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "format", "--check", "."),
+        ("ruff", "check", "."),
+        ("lint-imports", "--no-cache"),
+        ("interrogate", "--quiet", *PACKAGES),
+    ],
+    ids=["format", "lint", "imports", "docstrings"],
+)
+def test_the_house_is_in_order(command, repository):
+    code, output = run(*command, cwd=repository)
+    assert code == 0, output
+
+
+@pytest.mark.timeout(600)
+def test_every_type_holds_under_mypy_strict(repository):
+    code, output = run("mypy", cwd=repository)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize(
+    ("contract", "module", "offence"),
+    [
+        ("layers: ", "trainables/metrics.py", "import search_spaces"),
+        ("layers: ", "search_spaces/paths.py", "import trainables.config"),
+        ("layers: ", "trainables/metrics.py", "import orchestrator.spec"),
+        ("Ray has four doors", "orchestrator/history.py", "import ray"),
+        ("Ray has four doors", "trainables/loop.py", "import ray.tune"),
+        ("MLflow has one door", "orchestrator/comparison.py", "import mlflow"),
+        ("S3 has one door", "orchestrator/tracking.py", "import boto3"),
+        ("Optuna has two doors", "orchestrator/plan.py", "import optuna"),
+        ("spaces are pure", "search_spaces/sampling.py", "import numpy"),
+        ("a bare GPU machine runs the trainables", "trainables/loop.py", "import rich"),
+    ],
+)
+def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
+    plant(copy, module, offence)
+    code, output = run("lint-imports", "--no-cache", cwd=copy)
+    assert code == 1
+    assert re.search(rf"^{re.escape(contract)}.* BROKEN", output, re.MULTILINE), output
+
+
+@pytest.mark.parametrize(
+    ("offence", "rule"),
+    [("import os", "F401"), ("def shout(*, loud=True): return loud", "ANN001"), ('x = "{PACKAGE}"; PACKAGE = 1', "E702")],
+)
+def test_a_planted_offence_is_caught_by_ruff(offence, rule, copy):
+    plant(copy, "orchestrator/storage.py", offence)
+    code, output = run("ruff", "check", "--no-cache", "orchestrator/storage.py", cwd=copy)
+    assert code == 1
+    assert rule in output
+
+
+def test_a_planted_type_error_is_caught_by_mypy(copy):
+    plant(copy, "search_spaces/paths.py", "wrong: int = 'text'")
+    code, output = run("mypy", "search_spaces/paths.py", "--follow-imports=silent", "--cache-dir=/dev/null", cwd=copy)
+    assert code == 1
+    assert 'variable has type "int"' in output
+
+
+def test_a_planted_public_function_without_docstring_is_caught(copy):
+    plant(copy, "orchestrator/storage.py", "def unexplained() -> None:\n    return")
+    assert run("interrogate", "--quiet", *PACKAGES, cwd=copy)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden"),
+    [
+        ("import search_spaces", {"torch", "ray", "numpy", "optuna", "mlflow"}),
+        ("import trainables", {"torch", "ray", "mlflow"}),
+        ("import orchestrator", {"torch", "ray", "numpy", "optuna", "mlflow"}),
+        ("import orchestrator.cli", {"torch", "ray", "numpy", "optuna", "mlflow"}),
+        ("from trainables import TrialConfig", {"torch", "ray", "mlflow"}),
+        ("from trainables import train", {"ray", "mlflow", "optuna"}),
+    ],
+)
+def test_an_import_brings_no_heavy_library(statement, forbidden):
+    code = f"import sys\n{statement}\nprint(sorted(set({sorted(forbidden)!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_readme_starts_with_the_two_commands_ci_calls(repository):
+    readme = (repository / "README.md").read_text()
+    assert re.findall(r"^make \w+", readme, re.MULTILINE)[:2] == ["make demo", "make test"]
+    assert "make test" in (repository / ".ci/run").read_text()
+
+
+def test_every_make_target_is_explained(repository):
+    makefile = (repository / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    done = subprocess.run(["make", "help"], cwd=repository, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == phony
+
+
+def test_the_hooks_call_the_makefile(repository):
+    text = (repository / ".pre-commit-config.yaml").read_text()
+    assert re.findall(r"entry: (make \w+)", text) == ["make lint"]

@@ -1,0 +1,12 @@
+"""Images and labels, resident as tensors, in splits that depend on the images' content alone.
+
+>>> from trainables.config import DataConfig
+>>> splits = load_splits(DataConfig(name="digits"))
+>>> splits.train.images_NCHW.shape, splits.num_classes
+(torch.Size([1078, 1, 8, 8]), 10)
+"""
+
+from trainables.data.loading import available, load_splits, load_test, shape_of
+from trainables.data.splits import Split, Splits
+
+__all__ = ["Split", "Splits", "available", "load_splits", "load_test", "shape_of"]

@@ -1,0 +1,115 @@
+"""Every error this package raises on purpose.
+
+    TrainableError
+    |-- ConfigError        a trial's description is wrong; carries every problem at once
+    |-- DatasetMissing     a data set is not where the configuration says
+    |-- Diverged           a loss stopped being finite
+    `-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
+
+They survive pickling, because Ray ships them between processes: the constructor's arguments are `args`.
+Wrong arguments to a pure function (a negative epsilon, labels of another length) are plain `ValueError`s.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import NamedTuple
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DatasetMissing",
+    "Diverged",
+    "Problem",
+    "TrainableError",
+    "suggestion",
+]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and where.
+
+    >>> print(Problem("optimizer.lr", "must be > 0, got -1.0"))
+    optimizer.lr: must be > 0, got -1.0
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class TrainableError(Exception):
+    """The root of this package's errors."""
+
+
+class ConfigError(TrainableError):
+    """A trial's description is wrong.
+
+    `problems` holds all of them, in the order of the input.
+
+    >>> error = ConfigError([Problem("epochs", "must be >= 1, got 0"), Problem("seed", "must be >= 0, got -1")])
+    >>> print(error)
+    epochs: must be >= 1, got 0
+    seed: must be >= 0, got -1
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class DatasetMissing(TrainableError):  # noqa: N818 - it names the situation, as FileNotFoundError's family does
+    """A data set is not where the configuration says; `remedy` tells how to get it."""
+
+    def __init__(self, name: str, remedy: str) -> None:
+        self.name, self.remedy = name, remedy
+        super().__init__(name, remedy)
+
+    def __str__(self) -> str:
+        return f"data.name: the data set {self.name!r} is not available; {self.remedy}"
+
+
+class Diverged(TrainableError):  # noqa: N818 - the outcome of a trial, recorded under this very word
+    """A term of the loss stopped being finite, at this epoch and step (both counted from 1).
+
+    >>> print(Diverged(3, 7, "ce"))
+    epoch 3, step 7: ce is not finite; lower optimizer.lr or the weight of this term
+    """
+
+    def __init__(self, epoch: int, step: int, term: str) -> None:
+        self.epoch, self.step, self.term = epoch, step, term
+        super().__init__(epoch, step, term)
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}, step {self.step}: {self.term} is not finite; "
+            "lower optimizer.lr or the weight of this term"
+        )
+
+
+class CheckpointError(TrainableError):
+    """A checkpoint cannot be used; `remedy` tells what to do instead."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(path, reason, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; {self.remedy}"
+
+
+def suggestion(name: str, valid: Iterable[str]) -> str:
+    """The nearest valid name as the end of a sentence, or all of them when none is near.
+
+    >>> suggestion("num_trails", ["num_trials", "seed"])
+    "did you mean 'num_trials'?"
+    >>> suggestion("zzz", ["mlp", "cnn"])
+    'valid: cnn, mlp'
+    """
+    known = sorted(valid)
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""What a classifier is measured by: accuracy and likelihood, calibration, robustness, entanglement."""

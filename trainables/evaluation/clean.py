@@ -1,0 +1,41 @@
+"""Accuracy, likelihood and calibration from logits. Shapes: N images, K classes, M bins."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["accuracy", "expected_calibration_error", "negative_log_likelihood"]
+
+
+def accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Fraction of images whose largest logit is that of their label.
+
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+    0.5
+    """
+    return float((logits_NK.argmax(1) == labels_N).double().mean())
+
+
+def negative_log_likelihood(logits_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean cross-entropy in nats.
+
+    >>> f"{negative_log_likelihood(torch.zeros(3, 4), torch.tensor([0, 1, 2])):.4f}"  # log(4)
+    '1.3863'
+    """
+    return float(functional.cross_entropy(logits_NK.double(), labels_N))
+
+
+def expected_calibration_error(logits_NK: Tensor, labels_N: Tensor, *, num_bins: int = 15) -> float:
+    """Mean |accuracy - confidence| over equal-width bins of confidence, weighted by their size.
+
+    Guo et al., ICML 2017. Bins are (m / M, (m + 1) / M]; confidence is the largest softmax output.
+
+    >>> logits = torch.log(torch.tensor([[0.8, 0.2], [0.8, 0.2]]))
+    >>> f"{expected_calibration_error(logits, torch.tensor([0, 1])):.2f}"  # half are right, at 0.8
+    '0.30'
+    """
+    confidence_N, predicted_N = logits_NK.double().softmax(1).max(1)
+    bin_N = (confidence_N * num_bins).ceil().long().clamp(1, num_bins) - 1
+    gap_N = (predicted_N == labels_N).double() - confidence_N
+    gap_M = torch.zeros(num_bins, dtype=torch.float64, device=gap_N.device).index_add_(0, bin_N, gap_N)
+    return float(gap_M.abs().sum() / len(labels_N))

@@ -1,0 +1,54 @@
+"""Logits of a whole split, and fixed subsets of it. Shapes: N images, K classes."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from trainables.attacks import evaluating
+from trainables.data import Split
+
+__all__ = ["as_pixels", "balanced_subset", "batches", "logits"]
+
+BATCH_SIZE = 1024
+
+
+def as_pixels(images_NCHW: Tensor) -> Tensor:
+    """Uint8 images to float32 in [0, 1].
+
+    >>> as_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+    return images_NCHW.to(torch.float32).div_(255)
+
+
+def batches(split: Split, *, size: int = BATCH_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels in [0, 1] and labels of consecutive batches, the last one maybe smaller."""
+    for images, labels in zip(split.images_NCHW.split(size), split.labels_N.split(size), strict=True):
+        yield as_pixels(images), labels
+
+
+@torch.no_grad()
+def logits(model: nn.Module, split: Split) -> Tensor:
+    """Logits (N, K) in eval mode, outside autocast."""
+    with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
+        return torch.cat([model(x) for x, _ in batches(split)])
+
+
+def balanced_subset(split: Split, *, size: int) -> Split:
+    """The first images of each class in turn: at most `size`, and as many of each class, give or take one.
+
+    The same images for every trial, so their results can be compared pairwise; fewer than `size`
+    where the rarest class has no more.
+
+    >>> images = torch.zeros(6, 1, 1, 1, dtype=torch.uint8)
+    >>> balanced_subset(Split(images, torch.tensor([0, 0, 0, 0, 1, 1])), size=5).labels_N.tolist()
+    [0, 1, 0, 1]
+    """
+    labels_N = split.labels_N
+    own_NK = torch.nn.functional.one_hot(labels_N)
+    counts_K = own_NK.sum(0)
+    counts_K = counts_K[counts_K > 0]
+    rank_N = own_NK.cumsum(0).gather(1, labels_N[:, None])[:, 0]
+    order_N = (rank_N * own_NK.shape[1] + labels_N).argsort()
+    return split.take(order_N[: min(size, int(counts_K.min()) * len(counts_K))])

@@ -1,0 +1,77 @@
+"""The one list of metric names, with unit and direction.
+
+A name ending in `<tap>` is a family: one metric for each tap of the model.
+
+>>> lookup("val/accuracy").direction
+'max'
+>>> lookup("entanglement/conv2").unit
+'nats'
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainables.errors import suggestion
+
+__all__ = ["METRICS", "Direction", "Metric", "lookup"]
+
+Direction = Literal["max", "min"]
+_FAMILY = "<tap>"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measured quantity; `direction` is None where neither more nor less is better."""
+
+    name: str
+    unit: str
+    direction: Direction | None
+    description: str
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("train/loss", "nats", "min", "objective of the training steps, mean over the epoch"),
+    Metric("train/ce", "nats", "min", "cross-entropy part of train/loss, clean and adversarial as weighted"),
+    Metric("train/snnl", "nats", None, "soft nearest neighbour loss summed over its layers, before its weight"),
+    Metric("val/accuracy", "fraction", "max", "top-1 accuracy on the validation split"),
+    Metric("val/nll", "nats", "min", "negative log-likelihood on the validation split"),
+    Metric("val/ece", "fraction", "min", "expected calibration error, 15 equal-width bins, validation split"),
+    Metric(
+        "val/robust_accuracy",
+        "fraction",
+        "max",
+        "accuracy under Linf PGD at evaluation.robust_epsilon on a fixed class-balanced validation subset",
+    ),
+    Metric(
+        "entanglement/<tap>",
+        "nats",
+        None,
+        "soft nearest neighbour loss at its minimising temperature, fixed class-balanced validation subset",
+    ),
+    Metric("temperature/<tap>", "squared distance", None, "temperature at which entanglement/<tap> is reached"),
+    Metric("time/epoch_s", "s", "min", "wall time of the epoch, its evaluation included"),
+    Metric("time/images_per_s", "1/s", "max", "training images per second of training time"),
+    Metric("cost/gpu_s", "s", "min", "seconds this epoch held a GPU (0 on CPU)"),
+)
+
+_EXACT = {metric.name: metric for metric in METRICS if not metric.name.endswith(_FAMILY)}
+_FAMILIES = {
+    metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)
+}
+
+
+def lookup(name: str) -> Metric:
+    """The metric of this name; a family member is returned under its own name.
+
+    Raises:
+        KeyError: no such metric; the message names the nearest one.
+
+    >>> lookup("temperature/fc1").name
+    'temperature/fc1'
+    """
+    if name in _EXACT:
+        return _EXACT[name]
+    group, slash, tap = name.partition("/")
+    if tap and tap != _FAMILY and group + slash in _FAMILIES:
+        return replace(_FAMILIES[group + slash], name=name)
+    raise KeyError(f"{name}: unknown metric; {suggestion(name, (metric.name for metric in METRICS))}")

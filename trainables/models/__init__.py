@@ -1,0 +1,15 @@
+"""Classifiers that name their taps and boundaries.
+
+>>> from trainables.config import ModelConfig
+>>> model = build(ModelConfig(name="cnn"), image_shape=(1, 8, 8), num_classes=10, device="meta")
+>>> model.taps
+('conv1', 'conv2', 'conv3', 'penultimate', 'logits')
+>>> resolve_taps("hidden", model), resolve_boundaries("input+conv1", model)
+(('conv1', 'conv2', 'conv3'), ('input', 'conv1'))
+"""
+
+from trainables.models.layers import resolve_boundaries, resolve_taps
+from trainables.models.registry import MODELS, build
+from trainables.models.staged import Activations, StagedClassifier
+
+__all__ = ["MODELS", "Activations", "StagedClassifier", "build", "resolve_boundaries", "resolve_taps"]

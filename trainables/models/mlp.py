@@ -1,0 +1,22 @@
+"""A multilayer perceptron: three hidden layers of 256, 128 and 64 units, times the width."""
+
+from math import prod
+
+from torch import nn
+
+from trainables.models.staged import PENULTIMATE, StagedClassifier
+
+__all__ = ["HIDDEN_UNITS", "mlp"]
+
+HIDDEN_UNITS = (256, 128, 64)
+
+
+def mlp(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
+    """Taps fc1, fc2, penultimate and logits, for images of shape (C, H, W)."""
+    first, second, last = (max(1, round(units * width)) for units in HIDDEN_UNITS)
+    stages = {
+        "fc1": nn.Sequential(nn.Flatten(), nn.Linear(prod(image_shape), first), nn.ReLU()),
+        "fc2": nn.Sequential(nn.Linear(first, second), nn.ReLU()),
+        PENULTIMATE: nn.Sequential(nn.Linear(second, last), nn.ReLU()),
+    }
+    return StagedClassifier(stages, nn.Linear(last, num_classes), channels=image_shape[0])

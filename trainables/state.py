@@ -1,0 +1,98 @@
+"""Checkpoints: versioned, written atomically, read without running any code from the file.
+
+A checkpoint is a directory with one file, `state.pt`: a dictionary of tensors, numbers and strings
+that `torch.load(weights_only=True)` accepts. It is written beside itself, flushed to the disk and
+renamed, so a reader sees the old one or the new one, never half of one.
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.errors import CheckpointError
+
+__all__ = ["FILE_NAME", "FORMAT", "Checkpoint", "load", "save"]
+
+FILE_NAME = "state.pt"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything a trial needs to continue after `epoch`, bit for bit on the same kind of device.
+
+    There is no scheduler state: the learning rate is a function of the step, which `epoch` gives.
+    """
+
+    config: str
+    epoch: int
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    streams: Mapping[str, Any]
+
+
+def save(directory: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write the checkpoint into `directory`, created if need be, replacing an earlier one."""
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{FILE_NAME}.{os.getpid()}"
+    content = {"format": FORMAT, **{part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}}
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(folder / FILE_NAME)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _flush_directory(folder)
+
+
+def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read the checkpoint of a directory, its tensors on `device`.
+
+    Raises:
+        CheckpointError: no checkpoint there, a damaged file, or a format of another version.
+    """
+    path = Path(directory) / FILE_NAME
+    content = _read(path, device)
+    found = content.pop("format", None)
+    if found != FORMAT:
+        raise CheckpointError(
+            str(path),
+            f"has format {found!r}, this version reads format {FORMAT}",
+            "read it with the version of ravel that wrote it",
+        )
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:
+        raise CheckpointError(str(path), f"lacks or adds a part ({error})", _RESTART) from error
+
+
+_RESTART = "start from an earlier checkpoint, or from the beginning"
+
+
+def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(str(path), "does not exist", "give the directory of a checkpoint") from error
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = f"is truncated or damaged ({str(error).splitlines()[0]})"
+        raise CheckpointError(str(path), reason, _RESTART) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(str(path), f"holds a {type(content).__name__}, no checkpoint", _RESTART)
+    return content
+
+
+def _flush_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 
 from orchestrator import comparison, leaderboard, storage
-from orchestrator.errors import Interrupted, OrchestratorError, SpecError
+from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.events import read_events
 from orchestrator.loading import load_spec
 from orchestrator.result import SweepResult
@@ -126,13 +127,21 @@ def best(
     if as_json:
         _print_json(
             [
-                {"trial": trial.id, "status": trial.status, "epoch": trial.epoch, "score": trial.score(objective), "config": trial.config}
+                {
+                    "trial": trial.id,
+                    "status": trial.status,
+                    "epoch": trial.epoch,
+                    "score": trial.score(objective),
+                    "config": trial.config,
+                }
                 for trial in chosen
             ]
         )
         return
     for trial in chosen:
-        _say(f"{trial.id}  {objective.metric} {trial.score(objective):.4f}  {leaderboard.describe_status(trial)}, epoch {trial.epoch}")
+        _say(
+            f"{trial.id}  {objective.metric} {trial.score(objective):.4f}  {leaderboard.describe_status(trial)}, epoch {trial.epoch}"
+        )
         for name, value in trial.config.items():
             _say(f"  {name}: {leaderboard.shown(value)}")
 
@@ -151,7 +160,10 @@ def compare(
     uri = tracking_uri(result.plan)
     base = (server or (uri if uri.startswith("http") else "http://127.0.0.1:5000")).rstrip("/")
     cursor = Cursor.load(result.folder.cursor)
-    pages = {"compare": comparison.compare_page(base, cursor), "runs": comparison.runs_page(base, cursor, result.sweep)}
+    pages = {
+        "compare": comparison.compare_page(base, cursor),
+        "runs": comparison.runs_page(base, cursor, result.sweep),
+    }
     if as_json:
         _print_json(pages)
         return
@@ -172,7 +184,11 @@ def ui(
     from orchestrator.tracking import DEFAULT_URI, tracking_uri  # noqa: PLC0415
 
     there = storage.list_sweeps(folder.resolve())
-    uri = tracking_uri(_read(folder, sweep).plan) if there or sweep else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+    uri = (
+        tracking_uri(_read(folder, sweep).plan)
+        if there or sweep
+        else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+    )
     if uri.startswith("http"):
         _say(f"MLflow is served at {uri}")
         return
@@ -191,7 +207,9 @@ def trial(spec: Spec, overrides: Set = None) -> None:
 @app.command()
 def logs(
     sweep: Sweep,
-    name: Annotated[str | None, typer.Argument(metavar="[TRIAL]", help="Only this trial, its traceback included.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[TRIAL]", help="Only this trial, its traceback included.")
+    ] = None,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -199,7 +217,7 @@ def logs(
     found = storage.find_sweep(folder.resolve(), sweep)
     events = [event for event, _ in read_events(found.events) if name in {None, getattr(event, "trial", None)}]
     if name is not None and not events:
-        raise storage.SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
+        raise SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
     for event in events:
         _say(event.model_dump_json() if as_json else leaderboard.log_line(event))
         if name is not None and not as_json and (text := getattr(event, "traceback", None)):
@@ -216,7 +234,9 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         while Tracker(result.plan, result.folder).catch_up():
             pass
     except Exception as error:
-        raise OrchestratorError(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later") from error
+        raise OrchestratorError(
+            f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later"
+        ) from error
     _say(f"{result.sweep}: MLflow has everything the log has")
 
 
@@ -268,7 +288,7 @@ def _describe(spec: SweepSpec) -> str:
 def _command() -> str:
     """How this command was called, so that the commands we print can be pasted."""
     called = sys.argv[0]
-    return called if os.sep in called and not Path(called).is_absolute() else "ravel"
+    return "ravel" if shutil.which("ravel") == called else called
 
 
 def _say(line: str) -> None:

@@ -53,11 +53,10 @@ class Capacity:
         by_gpu = int(self.gpus / gpus_per_trial + 1e-9) if gpus_per_trial else by_cpu
         fits = min(by_cpu, by_gpu)
         if fits == 0:
+            asked = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
+            there = f"{self.cpus:g} and {self.gpus:g}"
             raise PreflightError(
-                [
-                    f"resources: one trial takes {resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs, "
-                    f"the cluster has {self.cpus:g} and {self.gpus:g}; ask for less, or add nodes"
-                ]
+                [f"resources: one trial takes {asked}, the cluster has {there}; ask for less, or add nodes"]
             )
         return min(fits, resources.max_concurrent or fits)
 
@@ -98,12 +97,11 @@ def _start(address: str, folder: Path | None) -> None:
 
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     if folder is not None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if os.environ["RAY_AUTH_MODE"] == "token":
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # With a token and no RAY_AUTH_MODE, ray.init turns token authentication on for itself and all it starts; set
+        # here, the mode would come too late for a process that has imported Ray already.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(address="local", _temp_dir=str(folder), object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:

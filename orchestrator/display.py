@@ -43,7 +43,10 @@ class PlainWatch(Watch):
     def begin(self, plan: SweepPlan, journal: Journal) -> None:
         """Say what starts."""
         self._plan, self._journal = plan, journal
-        self._console.out(f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs", highlight=False)
+        self._console.out(
+            f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs",
+            highlight=False,
+        )
 
     def see(self, event: Event) -> None:
         """Say what ended."""

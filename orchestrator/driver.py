@@ -1,4 +1,4 @@
-"""The main path: spec -> plan -> driver -> result. ``launch`` and ``resume`` differ only in where the plan comes from.
+"""The main path: spec -> plan -> driver -> result; ``launch`` and ``resume`` differ in where the plan comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import lease, plan as planning, preflight, storage
+from orchestrator import lease, preflight, storage
+from orchestrator import plan as planning
 from orchestrator.errors import Interrupted
 from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.follower import Follower
@@ -25,7 +26,7 @@ from orchestrator.result import SweepResult
 from orchestrator.tracking import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from orchestrator.events import Event
     from orchestrator.spec import SweepSpec
@@ -101,11 +102,15 @@ def _drive(plan: SweepPlan, folder: SweepFolder, *, address: str, watch: Watch) 
         follower.start()
         watch.begin(plan, journal)
         stop = Stop()
+        crash = None
         try:
             with stop.listening():
                 _fit(plan, journal, folder, address=address, stop=stop)
+        except BaseException as error:
+            crash = f"{type(error).__name__}: {error}"
+            raise
         finally:
-            _close(plan, journal, interrupted=stop.asked)
+            _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
             if not follower.stop(timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
                 logger.warning("MLflow is behind (%s); later: ravel sync %s", follower.error, plan.sweep)
@@ -135,14 +140,16 @@ def _has_work(plan: SweepPlan, history: SweepHistory) -> bool:
     return bool(unfinished) or len(history.trials) < plan.spec.search.num_trials
 
 
-def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool) -> None:
+def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool, crash: str | None) -> None:
     """Write down how the driver left: trials still running are interrupted, and go on when the sweep is resumed."""
     now, history = time.time(), journal.history
     for trial in history.with_status("running"):
         journal.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
     failed = len(history.with_status("failed"))
     allowed = plan.spec.failures.allowed
-    if interrupted or history.with_status("waiting", "interrupted"):
+    if crash is not None:
+        journal.append(SweepEnded(time=now, status="failed", reason=crash))
+    elif interrupted or history.with_status("waiting", "interrupted"):
         journal.append(SweepEnded(time=now, status="interrupted"))
     elif failed > allowed:
         reason = f"{failed} trials failed, failures.allowed is {allowed}"
@@ -189,5 +196,3 @@ class Stop:
             signal.raise_signal(signal.SIGUSR1)
         else:
             raise KeyboardInterrupt
-
-

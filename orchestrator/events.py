@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMAT = 1
 TrialStatus: TypeAlias = Literal["completed", "stopped", "diverged", "failed", "interrupted"]
 Origin: TypeAlias = Literal["baseline", "point", "search"]
 
@@ -25,7 +24,7 @@ Origin: TypeAlias = Literal["baseline", "point", "search"]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    v: Literal[1] = FORMAT
+    v: Literal[1] = 1
     time: float
     """Seconds since the epoch, UTC: what MLflow shows, so that sending a point again changes nothing."""
 
@@ -207,9 +206,7 @@ class EventLog:
         start = self._file.tell()
         line = encode(event)
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(f"{self.path}: the disk took only a part of an event (is it full?)")
-            os.fsync(self._file.fileno())
+            self._write(line)
         except OSError:
             self._file.truncate(start)
             raise
@@ -223,6 +220,11 @@ class EventLog:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _write(self, line: bytes) -> None:
+        if self._file.write(line) != len(line):
+            raise OSError(f"{self.path}: the disk took only a part of an event (is it full?)")
+        os.fsync(self._file.fileno())
 
     def _cut_torn_tail(self) -> None:
         content = self.path.read_bytes()

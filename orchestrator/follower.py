@@ -1,4 +1,4 @@
-"""The thread that keeps MLflow up to date beside a running sweep: it can be late, it can fail, it cannot hurt training."""
+"""The thread that keeps MLflow up to date beside a sweep: it can be late, it can fail, it cannot hurt training."""
 
 from __future__ import annotations
 

@@ -158,9 +158,7 @@ class SweepHistory:
 
     def rung_values(self, rung: int, metric: str) -> dict[str, float | None]:
         """What every trial that reached an epoch measured there; null stands for a value that was not finite."""
-        return {
-            trial.id: trial.epochs[rung].get(metric) for trial in self.trials.values() if rung in trial.epochs
-        }
+        return {trial.id: trial.epochs[rung].get(metric) for trial in self.trials.values() if rung in trial.epochs}
 
     def ranked(self, objective: Objective) -> list[Trial]:
         """Trials that measured the objective, best first; ties go to the older trial."""
@@ -195,5 +193,3 @@ def settle(history: SweepHistory, *, now: float) -> list[TrialEnded]:
         elif trial.epoch >= trial.budget:
             ends.append(TrialEnded(time=now, trial=trial.id, status="completed"))
     return ends
-
-

@@ -1,4 +1,4 @@
-"""The one writer of a running sweep: every event goes to the log first, then into the history decisions are made from."""
+"""The one writer of a running sweep: an event goes to the log first, then into the history decisions rest on."""
 
 from __future__ import annotations
 
@@ -53,6 +53,10 @@ class Journal:
         with self.lock:
             self._flush()
             self._log.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Empty: Tune pickles whatever holds a journal into a file that nobody reads; the journal itself is the log."""
+        return {}
 
     def _flush(self) -> None:
         try:

@@ -78,7 +78,12 @@ def headline(state: Progress) -> str:
 def where_trials_ended(state: Progress) -> str:
     """One line: how many trials stopped at which rung, and how the others ended."""
     parts = [f"{count} stopped at rung {rung}" for rung, count in state.stopped_by_rung.items()]
-    kinds = (("completed", "at full budget"), ("diverged", "diverged"), ("failed", "failed"), ("interrupted", "interrupted"))
+    kinds = (
+        ("completed", "at full budget"),
+        ("diverged", "diverged"),
+        ("failed", "failed"),
+        ("interrupted", "interrupted"),
+    )
     parts += [f"{state.by_status[kind]} {words}" for kind, words in kinds if state.by_status.get(kind)]
     return ", ".join(parts) or "no trial is over yet"
 
@@ -88,10 +93,16 @@ def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
     board = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("#", "right"), ("trial", "left"), (objective.metric, "right"), ("epoch", "right"), ("status", "left")):
+    for name, justify in (
+        ("#", "right"),
+        ("trial", "left"),
+        (objective.metric, "right"),
+        ("epoch", "right"),
+        ("status", "left"),
+    ):
         board.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for name in parameters:
-        board.add_column(name, justify="right", overflow="fold")
+        board.add_column(name.replace(".", "\n", 1), justify="right", no_wrap=True)
     for rank, trial in enumerate(history.ranked(objective)[:top], start=1):
         score = trial.score(objective)
         board.add_row(
@@ -110,7 +121,9 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
     """The columns worth their width: the strengths of the methods, then the first searched parameters."""
     searched = list(plan.spec.space.names)
     first = [name for name in METHOD_STRENGTHS if name in searched]
-    return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[: max(4, len(first))]
+    return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
+        : max(4, len(first))
+    ]
 
 
 def describe_status(trial: Trial) -> str:

@@ -46,12 +46,12 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
 
 
 def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<string>") -> SweepSpec:
-    """The sweep spec in YAML text; see ``load_spec``.
+    r"""The sweep spec in YAML text; see ``load_spec``.
 
     Example:
         >>> parse_spec("name: digits", ["search.num_trials=4"]).search.num_trials
         4
-        >>> parse_spec("name: digits\\nsearch: {num_trails: 4}")
+        >>> parse_spec("name: digits\nsearch: {num_trails: 4}")
         Traceback (most recent call last):
         orchestrator.errors.SpecError: search.num_trails: unknown field; did you mean 'num_trials'?
     """

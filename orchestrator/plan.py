@@ -89,9 +89,7 @@ def make(spec: SweepSpec, folder: SweepFolder, *, now: float, working_directory:
         tracking_uri=_tracking_uri(spec, working_directory),
         working_directory=str(working_directory),
         max_epochs=max_epochs,
-        rungs=rungs(scheduler.grace_period, scheduler.reduction_factor, max_epochs)
-        if scheduler.name == "asha"
-        else (),
+        rungs=rungs(scheduler.grace_period, scheduler.reduction_factor, max_epochs) if scheduler.name == "asha" else (),
         provenance=collect(working_directory),
     )
 
@@ -106,7 +104,10 @@ def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """The points that run before the search proposes any: the baseline, then those the spec gives."""
     space = spec.space
     off = dict.fromkeys(METHOD_STRENGTHS, 0.0)
-    baseline: Point = {**complete(space, {name: 0.0 for name in METHOD_STRENGTHS if name in space.names}), **off}
+    baseline: Point = {
+        **complete(space, {name: 0.0 for name in METHOD_STRENGTHS if name in space.names}),
+        **off,
+    }
     given: list[tuple[Origin, Point]] = [("point", complete(space, point)) for point in spec.search.points]
     return [("baseline", baseline), *given]
 
@@ -163,7 +164,7 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
 
 def _max_epochs(spec: SweepSpec) -> int:
     if "epochs" in spec.space.names:
-        return int(spec.space.parameters["epochs"].from_unit(1.0))
+        return int(str(spec.space.parameters["epochs"].from_unit(1.0)))
     return int(spec.trial.get("epochs", TrialConfig().epochs))
 
 

@@ -71,9 +71,13 @@ def _data_problems(data: Any) -> Iterator[str]:
 
 
 def _model_problems(config: TrialConfig) -> Iterator[str]:
-    from trainables.models import check_layers  # noqa: PLC0415  imports torch
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.models import build  # noqa: PLC0415
+    from trainables.objective import Methods  # noqa: PLC0415
 
+    image_shape, num_classes = shape_of(config.data)
+    model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
     try:
-        check_layers(config)
+        Methods.resolve(config, model)
     except TrainableError as error:
         yield from str(error).splitlines()

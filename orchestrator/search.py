@@ -1,14 +1,15 @@
-"""Who proposes points: stateless. Each ask rebuilds an in-memory Optuna study from the history, so nothing is to be saved.
+"""Who proposes points: stateless. Each ask rebuilds an in-memory Optuna study from the history.
 
-A trial stopped early is told as PRUNED with every value it reported, a diverged or failed one as FAIL, one still running
-as RUNNING: TPE's constant liar keeps it from being proposed twice.
+A trial stopped early is told as PRUNED with every value it reported, a diverged or failed one as FAIL, one still
+running as RUNNING: TPE's constant liar keeps it from being proposed twice.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray.tune.search import Searcher
 
@@ -17,7 +18,7 @@ from orchestrator.plan import derive_seed, first_points, trial_config, trial_id
 from search_spaces.optuna_adapter import suggest, to_optuna
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import optuna
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
     from orchestrator.spec import Point, SweepSpec
+
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
 
 
 def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Study:
@@ -38,8 +41,7 @@ def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Stu
         sampler = optuna.samplers.RandomSampler(seed=seed)
     else:
         sampler = optuna.samplers.TPESampler(seed=seed)
-    direction = "maximize" if spec.objective.mode == "max" else "minimize"
-    study = optuna.create_study(sampler=sampler, direction=direction)
+    study = optuna.create_study(sampler=sampler, direction=DIRECTIONS[spec.objective.mode])
     study.add_trials([_told(trial, spec) for trial in history.trials.values() if spec.space.contains(trial.point)])
     return study
 

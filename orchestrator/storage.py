@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +86,9 @@ def create_folder(storage: Path, name: str, *, now: datetime) -> SweepFolder:
 def list_sweeps(storage: Path) -> list[SweepFolder]:
     """Every sweep in a storage folder, oldest plan first."""
     plans = storage.glob("*/plan.json")
-    return [SweepFolder(plan.parent) for plan in sorted(plans, key=lambda plan: (plan.stat().st_mtime, plan.parent.name))]
+    return [
+        SweepFolder(plan.parent) for plan in sorted(plans, key=lambda plan: (plan.stat().st_mtime, plan.parent.name))
+    ]
 
 
 def find_sweep(storage: Path, sweep: str | None = None) -> SweepFolder:
@@ -109,15 +111,15 @@ def find_sweep(storage: Path, sweep: str | None = None) -> SweepFolder:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105  the one call that is atomic by contract
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

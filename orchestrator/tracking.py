@@ -32,12 +32,17 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from orchestrator.events import Event
-    from orchestrator.history import Trial
     from orchestrator.plan import SweepPlan
     from orchestrator.storage import SweepFolder
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -60,7 +65,11 @@ class Cursor:
         """The saved cursor, or a fresh one."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # lost or unreadable: everything is sent again, which changes nothing
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+        ):  # lost or unreadable: everything is sent again, which changes nothing
             return cls()
 
     def save(self, path: Path) -> None:
@@ -79,9 +88,7 @@ class Tracker:
     def __init__(self, plan: SweepPlan, folder: SweepFolder) -> None:
         self._plan, self._folder = plan, folder
         self._cursor = Cursor.load(folder.cursor)
-        self._history = SweepHistory(
-            event for event, end in read_events(folder.events) if end <= self._cursor.offset
-        )
+        self._history = SweepHistory(event for event, end in read_events(folder.events) if end <= self._cursor.offset)
         self._client: MlflowClient | None = None
 
     def catch_up(self) -> bool:
@@ -160,7 +167,11 @@ class Tracker:
     def _start_sweep(self, event: SweepStarted) -> None:
         plan, cursor, client = self._plan, self._cursor, self._require()
         if cursor.sweep_run is None:
-            tags = {**self._tags("sweep"), "mlflow.runName": plan.sweep, "ravel.spec_fingerprint": plan.fingerprint}
+            tags = {
+                **self._tags("sweep"),
+                "mlflow.runName": plan.sweep,
+                "ravel.spec_fingerprint": plan.fingerprint,
+            }
             run = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=tags)
             cursor.sweep_run = run.info.run_id
             client.log_batch(cursor.sweep_run, params=_params(_settings(plan)))
@@ -237,7 +248,10 @@ class Tracker:
         source = self._plan.provenance
         tags = {"ravel.kind": kind, "ravel.sweep": self._plan.sweep, "mlflow.source.name": "ravel"}
         if source.git_commit:
-            tags |= {"mlflow.source.git.commit": source.git_commit, "ravel.git_dirty": str(source.git_dirty).lower()}
+            tags |= {
+                "mlflow.source.git.commit": source.git_commit,
+                "ravel.git_dirty": str(source.git_dirty).lower(),
+            }
         return tags
 
     def _require(self) -> MlflowClient:

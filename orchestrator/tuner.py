@@ -1,4 +1,4 @@
-"""Builds and fits ``tune.Tuner``: Tune moves actors about, our searcher proposes, our scheduler stops, our log remembers."""
+"""Builds and fits ``tune.Tuner``: Tune moves actors about; our searcher proposes, our scheduler stops, our log tells."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def guarded(hook: Callable[P, None]) -> Callable[P, None]:
 
 
 class Recorder(Callback):
-    """Writes down what Tune's trials do. Its pickled form, which Tune asks for and nobody reads, is empty."""
+    """Writes down what Tune's trials do."""
 
     def __init__(
         self,
@@ -91,7 +91,13 @@ class Recorder(Callback):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plan, self._journal, self._folder, self._searcher, self._clock = plan, journal, folder, searcher, clock
+        self._plan, self._journal, self._folder, self._searcher, self._clock = (
+            plan,
+            journal,
+            folder,
+            searcher,
+            clock,
+        )
         self._ended: dict[str, dict[str, Any]] = {}
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
@@ -175,9 +181,6 @@ class Recorder(Callback):
         self._journal.append(TrialEnded(time=self._clock(), trial=name, status="failed", reason=reason))
         self._searcher.over(name)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
         now, trial = self._clock(), self._journal.history.trials[name]
         stop = next((rung for rung in trial.rungs.values() if not rung.kept), None)
@@ -220,7 +223,8 @@ def _first_line(trial: TuneTrial) -> str:
     """What Tune wrote down about the loss of a worker, in a line."""
     error = trial.get_error()
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    told = next((line for line in lines if "Error" in line or "died" in line), lines[0] if lines else "its worker died")
+    told = next(
+        (line for line in lines if "Error" in line or "died" in line),
+        lines[0] if lines else "its worker died",
+    )
     return told[:500]
-
-

@@ -33,9 +33,7 @@ def size(space: SpaceLike) -> float:
     inf
     """
     readers = predicates_by_parent(space)
-    return count(
-        space, {name: pieces(domain, marks(readers[name])) for name, domain in space.parameters.items()}
-    )
+    return count(space, {name: pieces(domain, marks(readers[name])) for name, domain in space.parameters.items()})
 
 
 def count(space: SpaceLike, alternatives: Mapping[str, Sequence[Weighted]]) -> float:
@@ -48,10 +46,7 @@ def count(space: SpaceLike, alternatives: Mapping[str, Sequence[Weighted]]) -> f
     """
     readers = predicates_by_parent(space)
     merged = {
-        name: [
-            (members[0][0], sum(weight for _, weight in members))
-            for members in classes(weighted, readers[name])
-        ]
+        name: [(members[0][0], sum(weight for _, weight in members)) for members in classes(weighted, readers[name])]
         for name, weighted in alternatives.items()
     }
     return math.prod(_total(space, group, merged, values={}) for group in _components(space))

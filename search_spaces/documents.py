@@ -34,7 +34,8 @@ from search_spaces.conditions import (
     same,
 )
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.errors import DomainError, Problem, SpaceError, suggestion
+from search_spaces.errors import DomainError, PathError, Problem, SpaceError, suggestion
+from search_spaces.paths import check_name
 from search_spaces.serialization import FORMAT_VERSION
 from search_spaces.space import SearchSpace
 
@@ -69,9 +70,11 @@ def parse_space(document: object, *, path: str = "space") -> SearchSpace:
             problems.add(f"{path}.{field}", f"unknown field{suggestion(str(field), _FIELDS)}")
     problems.attempt(f"{path}.version", lambda: _check_version(document.get("version", FORMAT_VERSION)))
     base = problems.attempt(f"{path}.use", lambda: _fragments(document.get("use", [])))
-    merged = _merge(base or SearchSpace({}), document.get("parameters", {}), f"{path}.parameters", problems)
+    entries = document.get("parameters", {})
+    parameters, when = _merge(base or SearchSpace({}), entries, f"{path}.parameters", problems)
+    # Without its fragments the space lacks parents, whose absence is nobody's mistake.
     if base is not None:
-        space = problems.attempt(f"{path}.parameters", lambda: SearchSpace(*merged))
+        space = problems.attempt(f"{path}.parameters", lambda: SearchSpace(parameters, when))
     if problems.found or base is None or space is None:
         raise SpaceError(*problems.found)
     return space
@@ -92,6 +95,8 @@ class _Problems:
             return build()
         except DomainError as error:
             self.found.extend(Problem(path, _sentence(problem)) for problem in error.problems)
+        except PathError as error:
+            self.found.extend(Problem(path, problem.message) for problem in error.problems)
         except SpaceError as error:
             self.found.extend(Problem(f"{path}.{inner}".rstrip("."), text) for inner, text in error.problems)
         return None
@@ -114,16 +119,11 @@ def _check_version(version: object) -> None:
 
 def _fragments(names: object) -> SearchSpace:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _wrong(
-            f"must be a list of fragment names, got {names!r}; known: {', '.join(catalog.FRAGMENTS)}"
-        )
+        raise _wrong(f"must be a list of fragment names, got {names!r}; known: {', '.join(catalog.FRAGMENTS)}")
     unknown = [name for name in names if name not in catalog.FRAGMENTS]
     if unknown:
         raise SpaceError(
-            *(
-                Problem("", f"unknown fragment {name!r}{suggestion(name, catalog.FRAGMENTS)}")
-                for name in unknown
-            )
+            *(Problem("", f"unknown fragment {name!r}{suggestion(name, catalog.FRAGMENTS)}") for name in unknown)
         )
     space = SearchSpace({})
     for name in names:
@@ -142,6 +142,8 @@ def _merge(base: SearchSpace, entries: object, path: str, problems: _Problems) -
         return parameters, when
     for name, entry in entries.items():
         place = f"{path}.{name}"
+        if problems.attempt(place, functools.partial(check_name, name)) is None:
+            continue
         parameters[name] = problems.attempt(place, functools.partial(_parameter, entry)) or _PLACEHOLDER
         if isinstance(entry, Mapping) and "when" in entry:
             when[name] = tuple(_conditions(entry["when"], f"{place}.when", problems))
@@ -174,10 +176,7 @@ def _domain(entry: _Entry) -> Domain:
     if unknown:
         options = (*known, "when")
         raise SpaceError(
-            *(
-                Problem(str(key), f"unknown field of {kind!r}{suggestion(str(key), options)}")
-                for key in unknown
-            )
+            *(Problem(str(key), f"unknown field of {kind!r}{suggestion(str(key), options)}") for key in unknown)
         )
     return _KINDS[kind](entry)
 

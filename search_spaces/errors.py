@@ -13,10 +13,11 @@ ImportError
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 # Below this similarity a suggestion reads as noise: 'lr' is no misspelling of 'norm'.
 _SIMILARITY = 0.6
@@ -94,6 +95,11 @@ class MissingExtraError(ImportError):
 
     def __init__(self, library: str, *, extra: str = "all") -> None:
         super().__init__(f"{library} is not installed: pip install 'ravel-sweeps[{extra}]'", name=library)
+        self.library = library
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[Callable[..., MissingExtraError], tuple[str]]:
+        return functools.partial(MissingExtraError, extra=self.extra), (self.library,)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

@@ -19,7 +19,7 @@ from search_spaces.conditions import is_active
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import MissingExtraError, Problem, SpaceError
 from search_spaces.points import point_problems
-from search_spaces.values import identity, is_number
+from search_spaces.values import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -59,9 +59,7 @@ def from_optuna(space: SpaceLike, params: Mapping[str, Any]) -> dict[str, Scalar
     point = _answered(space, functools.partial(_look_up, params, read))
     strangers = [name for name in params if name not in read]
     if strangers:
-        raise SpaceError(
-            *(Problem(name, "is asked of no trial at this point of the space") for name in strangers)
-        )
+        raise SpaceError(*(Problem(name, "is asked of no trial at this point of the space") for name in strangers))
     return point
 
 
@@ -201,7 +199,8 @@ def _look_up(params: Mapping[str, Any], read: set[str], name: str, distribution:
     if isinstance(distribution, _optuna().distributions.CategoricalDistribution):
         fits = value in distribution.choices
     else:
-        fits = is_number(value) and distribution.low <= value <= distribution.high
+        # A sampler may leave the float of an array library, which is a float all the same.
+        fits = isinstance(value, int | float) and distribution.low <= value <= distribution.high
     if not fits:
         raise SpaceError(Problem(name, f"must be within {distribution}, got {value!r}"))
     return value

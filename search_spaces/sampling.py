@@ -115,13 +115,10 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     """
     readers = predicates_by_parent(space)
     values = {
-        name: [*extremes(domain), *_unreached(domain, readers[name])]
-        for name, domain in space.parameters.items()
+        name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
     }
     found = (point for box in _boxes(space, values) for point in _box_corners(box))
-    return list(
-        {tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values()
-    )
+    return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
 
 
 def extremes(domain: Domain) -> list[Scalar]:
@@ -154,9 +151,7 @@ def _boxes(space: SpaceLike, values: Mapping[str, list[Scalar]]) -> Iterator[dic
     """Yield, for each combination of parent classes, the values of every parameter that is then active."""
     readers = predicates_by_parent(space)
     menus = {
-        name: [
-            [value for value, _ in members] for members in classes([(v, 1) for v in options], readers[name])
-        ]
+        name: [[value for value, _ in members] for members in classes([(v, 1) for v in options], readers[name])]
         for name, options in values.items()
     }
     return _walk(space, list(values), menus, box={})

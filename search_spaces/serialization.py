@@ -34,8 +34,7 @@ def to_document(space: SpaceLike) -> dict[str, Any]:
     {'a': {'choice': [0, 1]}, 'b': {'float': [2.0, 3.0], 'when': {'a': 1}}}
     """
     entries = {
-        name: domain.to_dict() | _when_entry(space.when.get(name, ()))
-        for name, domain in space.parameters.items()
+        name: domain.to_dict() | _when_entry(space.when.get(name, ())) for name, domain in space.parameters.items()
     }
     return {"version": FORMAT_VERSION, "parameters": entries}
 
@@ -150,10 +149,7 @@ def _domain_schema(domain: Domain) -> dict[str, Any]:
 
 
 def _condition_schema(name: str, laws: Iterable[When]) -> dict[str, Any]:
-    tests = [
-        {"properties": {law.parent: _predicate_schema(law.predicate)}, "required": [law.parent]}
-        for law in laws
-    ]
+    tests = [{"properties": {law.parent: _predicate_schema(law.predicate)}, "required": [law.parent]} for law in laws]
     return {"if": {"allOf": tests}, "then": {"required": [name]}, "else": {"properties": {name: False}}}
 
 

@@ -109,9 +109,7 @@ class SearchSpace:
         shared = [name for name in self.names if name in other]
         _raise_all(
             [
-                Problem(
-                    name, f"is defined differently on both sides of |: {self._say(name)}; {other._say(name)}"
-                )
+                Problem(name, f"is defined differently on both sides of |: {self._say(name)}; {other._say(name)}")
                 for name in shared
                 if self._definition(name) != other._definition(name)
             ]

@@ -1,7 +1,7 @@
 """The one strict YAML of the project: what a reader sees is what is loaded.
 
 YAML 1.2 core scalars (`1e-3` is a float, `no` and `2024-01-01` are strings, `010` is ten), text keys,
-no key twice, no aliases, no tags beyond the core ones, one document of bounded size and depth.
+no key twice, no aliases, no tags, one document of bounded size and depth.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from search_spaces.errors import MissingExtraError, Problem, YamlError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     import yaml
@@ -59,15 +60,14 @@ def load_yaml(text: str, *, source: str = "<string>") -> Any:
     yaml = _yaml()
     if len(text) > _MAX_CHARACTERS:
         raise _error(source, f"must have at most {_MAX_CHARACTERS} characters, got {len(text)}")
-    loader = _loader_class()(text)
     try:
-        return loader.get_single_data()
+        return _loader_class()(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         raise _located(source, error) from error
-    except yaml.YAMLError as error:
-        raise _error(source, str(error).replace("\n", " ")) from error
-    finally:
-        loader.dispose()
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].split("\n")
+        message = f"the character {chr(error.character)!r} is not allowed; write it as an escape in double quotes"
+        raise _error(source, message, line=len(before), column=len(before[-1]) + 1) from error
 
 
 def dump_yaml(document: object) -> str:
@@ -83,7 +83,6 @@ def dump_yaml(document: object) -> str:
             Dumper=_dumper_class(),
             default_flow_style=None,
             sort_keys=False,
-            allow_unicode=True,
             width=110,
         )
     )
@@ -132,6 +131,8 @@ def _loader_class() -> type[yaml.SafeLoader]:
             event = self.peek_event()
             if isinstance(event, alias):
                 raise _marked(event, "aliases are not supported; write the value again")
+            if event.tag is not None:
+                raise _marked(event, f"tags are not supported, got {event.tag!r}; write the plain value")
             if self.depth >= _MAX_DEPTH:
                 raise _marked(event, f"must be nested at most {_MAX_DEPTH} levels deep")
             self.depth += 1
@@ -140,7 +141,7 @@ def _loader_class() -> type[yaml.SafeLoader]:
             return node
 
     for tag, construct in _CONSTRUCTORS.items():
-        CoreLoader.add_constructor(None if tag is None else _TAG + tag, construct)
+        CoreLoader.add_constructor(_TAG + tag, construct)
     return CoreLoader
 
 
@@ -165,39 +166,25 @@ def _int(_loader: yaml.SafeLoader, node: yaml.Node) -> int:
     try:
         return int(digits, 0 if digits[:2] in {"0x", "0o"} else 10)
     except ValueError as error:
-        raise _marked(node, f"not an int: {digits[:40]!r}") from error
+        raise _marked(node, f"too large for an int: {digits[:20]}...") from error
 
 
 def _float(_loader: yaml.SafeLoader, node: yaml.Node) -> float:
     digits = node.value.lower()
-    try:
-        value = float(digits.replace(".inf", "inf").replace(".nan", "nan"))
-    except ValueError as error:
-        raise _marked(node, f"not a float: {digits[:40]!r}") from error
+    value = float(digits.replace(".inf", "inf").replace(".nan", "nan"))
     if math.isinf(value) and "inf" not in digits:
-        raise _marked(node, f"too large for a float: {digits[:40]!r}")
+        raise _marked(node, f"too large for a float: {digits}")
     return value
 
 
-def _bool(_loader: yaml.SafeLoader, node: yaml.Node) -> bool:
-    if node.value.lower() not in {"true", "false"}:
-        raise _marked(node, f"not a bool: {node.value!r}; write true or false")
-    return bool(node.value.lower() == "true")
-
-
-def _refuse(_loader: yaml.SafeLoader, node: yaml.Node) -> None:
-    raise _marked(node, f"tag {node.tag!r} is not supported; write a plain value")
-
-
-_CONSTRUCTORS = {
+_CONSTRUCTORS: dict[str, Callable[[yaml.SafeLoader, yaml.Node], Any]] = {
     "null": lambda _loader, _node: None,
-    "bool": _bool,
+    "bool": lambda _loader, node: node.value.lower() == "true",
     "int": _int,
     "float": _float,
-    "str": lambda _loader, node: str(node.value),
+    "str": lambda _loader, node: node.value,
     "seq": _sequence,
     "map": _mapping,
-    None: _refuse,
 }
 
 

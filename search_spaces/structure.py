@@ -36,9 +36,7 @@ def name_problems(parameters: Mapping[str, object]) -> Iterator[Problem]:
         yield from error.problems
 
 
-def condition_problems(
-    parameters: Mapping[str, object], laws: Mapping[str, tuple[object, ...]]
-) -> Iterator[Problem]:
+def condition_problems(parameters: Mapping[str, object], laws: Mapping[str, tuple[object, ...]]) -> Iterator[Problem]:
     """Yield what is wrong with the conditions: a child or parent that is none, a pair that contradicts.
 
     >>> from search_spaces import Fixed

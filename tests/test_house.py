@@ -77,7 +77,11 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
 
 @pytest.mark.parametrize(
     ("offence", "rule"),
-    [("import os", "F401"), ("def shout(*, loud=True): return loud", "ANN001"), ('x = "{PACKAGE}"; PACKAGE = 1', "E702")],
+    [
+        ("import os", "F401"),
+        ("def shout(*, loud=True): return loud", "ANN001"),
+        ('x = "{PACKAGE}"; PACKAGE = 1', "E702"),
+    ],
 )
 def test_a_planted_offence_is_caught_by_ruff(offence, rule, copy):
     plant(copy, "orchestrator/storage.py", offence)

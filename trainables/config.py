@@ -52,9 +52,7 @@ def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
 
 Real = Annotated[float, BeforeValidator(_refuse_subclasses)]
 Layers = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
-Epochs = Annotated[
-    tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)
-]
+Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)]
 
 
 class _Frozen(BaseModel):

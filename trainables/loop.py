@@ -136,9 +136,7 @@ class Run:
             raise Diverged(self.epoch + 1, self.batches_per_epoch, "val/nll")
         self.epoch += 1
         if self.finished or self.epoch in self.config.evaluation.epochs:
-            metrics |= probe(
-                self.model, self.val_split, settings=self.config.evaluation, snnl=self.config.snnl
-            )
+            metrics |= probe(self.model, self.val_split, settings=self.config.evaluation, snnl=self.config.snnl)
         epoch_s = time.perf_counter() - started
         gpu_s = epoch_s if self.device.type == "cuda" else 0.0
         return EpochReport(self.epoch, metrics | {"time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
@@ -155,17 +153,13 @@ class Run:
         # The one place of the epoch where the host waits for the device.
         means = _means(history, epoch=self.epoch + 1)
         images_per_s = len(history) * size / (time.perf_counter() - started)
-        return {f"train/{term}": value for term, value in means.items()} | {
-            "time/images_per_s": images_per_s
-        }
+        return {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
 
     def _step(self, indices_B: Tensor, *, step: int) -> dict[str, Tensor]:
         x_BCHW = as_pixels(self.train_split.images_NCHW.index_select(0, indices_B))
         y_B = self.train_split.labels_N.index_select(0, indices_B)
         draws = draw(x_BCHW, methods=self.methods, streams=self.streams)
-        loss = step_loss(
-            self.model, x_BCHW, y_B, num_classes=self.num_classes, methods=self.methods, draws=draws
-        )
+        loss = step_loss(self.model, x_BCHW, y_B, num_classes=self.num_classes, methods=self.methods, draws=draws)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
                 self.config.optimizer, step, total_steps=self.config.epochs * self.batches_per_epoch
@@ -284,6 +278,4 @@ def _check_same_trial(directory: Path, *, saved: TrialConfig, given: TrialConfig
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in place]
     if changed:
         names = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in changed)
-        raise CheckpointError(
-            str(directory), f"belongs to another trial: {names}", "resume it with its own parameters"
-        )
+        raise CheckpointError(str(directory), f"belongs to another trial: {names}", "resume it with its own parameters")

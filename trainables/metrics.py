@@ -55,9 +55,7 @@ METRICS: tuple[Metric, ...] = (
 )
 
 _EXACT = {metric.name: metric for metric in METRICS if not metric.name.endswith(_FAMILY)}
-_FAMILIES = {
-    metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)
-}
+_FAMILIES = {metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)}
 
 
 def lookup(name: str) -> Metric:

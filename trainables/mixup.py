@@ -40,13 +40,11 @@ def mix(x: Tensor, targets_BK: Tensor, lam: float | Tensor, permutation: Tensor)
     >>> mixed_x.tolist(), mixed_targets.tolist()
     ([[0.25], [0.75]], [[0.75, 0.25], [0.25, 0.75]])
     """
-    return interpolate(x, lam=lam, permutation=permutation), interpolate(
-        targets_BK, lam=lam, permutation=permutation
-    )
+    return interpolate(x, lam=lam, permutation=permutation), interpolate(targets_BK, lam=lam, permutation=permutation)
 
 
 def interpolate(h: Tensor, *, lam: float | Tensor, permutation: Tensor) -> Tensor:
-    """lambda h + (1 - lambda) h[permutation], for h of shape (B, ...).
+    """Lambda h + (1 - lambda) h[permutation], for h of shape (B, ...).
 
     Raises:
         ValueError: as `mix`.
@@ -97,9 +95,7 @@ def sample_mix(
     ('input', [0, 1, 2, 3], True)
     """
     if not alpha > 0 or not boundaries:
-        raise ValueError(
-            f"sample_mix: needs alpha > 0 and a boundary, got alpha={alpha}, boundaries={boundaries}"
-        )
+        raise ValueError(f"sample_mix: needs alpha > 0 and a boundary, got alpha={alpha}, boundaries={boundaries}")
     boundary = boundaries[int(rng.integers(len(boundaries)))]
     permutation = torch.from_numpy(rng.permutation(batch_size)).to(device, non_blocking=True)
     if not per_sample:

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from trainables import attacks, mixup, snnl
 from trainables.config import AdversarialConfig, MixupConfig, SnnlConfig, TrialConfig
-from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
 from trainables.mixup import Mix
+from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
 from trainables.seeding import Streams
 
 __all__ = ["Draws", "Loss", "Methods", "draw", "step_loss"]

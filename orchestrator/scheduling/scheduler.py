@@ -54,9 +54,7 @@ class LogScheduler(FIFOScheduler):
         trial = history.trials[name]
         if rung not in trial.rungs:
             values = history.rung_values(rung, spec.objective.metric)
-            decision = decide(
-                values, name, reduction_factor=spec.scheduler.reduction_factor, mode=spec.objective.mode
-            )
+            decision = decide(values, name, reduction_factor=spec.scheduler.reduction_factor, mode=spec.objective.mode)
             self._journal.append(
                 RungDecided(
                     time=self._clock(),

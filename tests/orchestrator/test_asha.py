@@ -19,7 +19,13 @@ VALUES = st.dictionaries(
 
 @pytest.mark.parametrize(
     ("grace", "factor", "epochs", "expected"),
-    [(3, 3, 27, (3, 9)), (1, 3, 243, (1, 3, 9, 27, 81)), (1, 10, 1000, (1, 10, 100)), (5, 4, 5, ()), (9, 3, 4, ())],
+    [
+        (3, 3, 27, (3, 9)),
+        (1, 3, 243, (1, 3, 9, 27, 81)),
+        (1, 10, 1000, (1, 10, 100)),
+        (5, 4, 5, ()),
+        (9, 3, 4, ()),
+    ],
 )
 def test_rungs_are_exact_integers_below_the_full_budget(grace, factor, epochs, expected):
     assert rungs(grace, factor, epochs) == expected

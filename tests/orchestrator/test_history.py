@@ -43,7 +43,9 @@ def test_of_an_epoch_reported_twice_the_first_stands():
 
 
 def test_a_resumed_trial_runs_again():
-    history = SweepHistory([created("a"), started("a"), TrialEnded(time=1.0, trial="a", status="interrupted"), started("a", 2)])
+    history = SweepHistory(
+        [created("a"), started("a"), TrialEnded(time=1.0, trial="a", status="interrupted"), started("a", 2)]
+    )
     assert history.trials["a"].status == "running"
 
 
@@ -92,7 +94,10 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
         ]
     )  # fmt: skip
     ends = settle(history, now=5.0)
-    assert [(end.trial, end.status, end.rung) for end in ends] == [("a", "stopped", 3), ("b", "completed", None)]
+    assert [(end.trial, end.status, end.rung) for end in ends] == [
+        ("a", "stopped", 3),
+        ("b", "completed", None),
+    ]
 
 
 def test_settling_a_settled_history_changes_nothing():

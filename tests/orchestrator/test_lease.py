@@ -12,6 +12,19 @@ from orchestrator import lease
 from orchestrator.errors import LeaseHeld
 from orchestrator.storage import SweepFolder
 
+HOLD = """
+import time
+from pathlib import Path
+from orchestrator import errors, lease, storage
+def acquire(): return lease.acquire(storage.SweepFolder(Path('{path}')))
+"""
+RACE = """
+while time.time() < START: pass
+try: acquire()
+except errors.LeaseHeld: print("refused")
+else: print("held", flush=True); time.sleep(3)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -32,7 +45,7 @@ def test_a_released_lease_lets_the_next_generation_in(folder):
 
 
 def test_the_lease_of_a_killed_driver_ends_with_its_process(folder):
-    code = f"from pathlib import Path; from orchestrator import lease, storage; import time\nlease.acquire(storage.SweepFolder(Path({str(folder.path)!r}))); print('held', flush=True); time.sleep(60)"
+    code = f"{HOLD.format(path=folder.path)}\nacquire(); print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout.readline() == "held\n"
         assert lease.is_held(folder)
@@ -53,7 +66,7 @@ def test_a_lease_from_another_host_ends_when_it_is_not_renewed(folder):
 
 
 def test_of_two_drivers_at_once_one_gets_the_lease(folder):
-    code = f"from pathlib import Path; from orchestrator import errors, lease, storage\nimport time\nwhile time.time() < START: pass\ntry:\n lease.acquire(storage.SweepFolder(Path({str(folder.path)!r}))); print('held', flush=True); time.sleep(3)\nexcept errors.LeaseHeld: print('refused')"
+    code = f"{HOLD.format(path=folder.path)}\n{RACE}"
     start = time.time() + 2
     racers = [
         subprocess.Popen([sys.executable, "-c", code.replace("START", str(start))], stdout=subprocess.PIPE, text=True)

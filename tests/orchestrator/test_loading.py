@@ -91,7 +91,11 @@ def test_a_missing_file_is_named():
 
 
 def test_overrides_reach_sections_and_dotted_parameters():
-    overrides = ["search.num_trials=5", "trial.data.name=digits", "space.parameters.optimizer.lr={float: [1e-3, 1e-1]}"]
+    overrides = [
+        "search.num_trials=5",
+        "trial.data.name=digits",
+        "space.parameters.optimizer.lr={float: [1e-3, 1e-1]}",
+    ]
     spec = parse_spec("name: a\nspace: {use: [optimizer]}", overrides)
     assert spec.search.num_trials == 5
     assert spec.trial == {"data.name": "digits"}

@@ -26,7 +26,7 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path):
 
 
 def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
-    with pytest.raises(SweepNotFound, match="no plan.json here"):
+    with pytest.raises(SweepNotFound, match=r"no plan\.json here"):
         SweepPlan.load(SweepFolder(tmp_path))
 
 

@@ -51,7 +51,13 @@ def swept(spec, trials):
 
 def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
     history = swept(spec_of(), 5)
-    assert [trial.origin for trial in history.trials.values()] == ["baseline", "point", "search", "search", "search"]
+    assert [trial.origin for trial in history.trials.values()] == [
+        "baseline",
+        "point",
+        "search",
+        "search",
+        "search",
+    ]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

@@ -91,13 +91,22 @@ def test_a_trial_is_one_flat_run_with_its_parameters_metrics_and_end(sweep):
     client, runs = runs_of(plan, "trial")
     assert set(runs) == {"t000", "t001", "t002"}
     done = runs["t000"]
-    assert done.data.params == {"epochs": "9", "snnl.weight": "0.0", "mixup.alpha": "0.0", "data.name": "digits"}
+    assert done.data.params == {
+        "epochs": "9",
+        "snnl.weight": "0.0",
+        "mixup.alpha": "0.0",
+        "data.name": "digits",
+    }
     assert [point.step for point in client.get_metric_history(done.info.run_id, "val/accuracy")] == [1, 2, 3]
     assert "val/nll" not in done.data.metrics
     assert done.data.tags["ravel.trial"] == f"{plan.sweep}/t000"
     assert done.data.tags["ravel.attempts"] == "2"
     assert "mlflow.parentRunId" not in done.data.tags
-    assert {name: run.info.status for name, run in runs.items()} == {"t000": "FINISHED", "t001": "FINISHED", "t002": "FAILED"}
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "t000": "FINISHED",
+        "t001": "FINISHED",
+        "t002": "FAILED",
+    }
     assert runs["t001"].data.tags["ravel.rung"] == "3"
     assert runs["t002"].data.tags["ravel.status"] == "diverged"
     assert "ce is not finite" in runs["t002"].data.tags["ravel.reason"]

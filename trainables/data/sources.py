@@ -75,9 +75,7 @@ class Mnist:
             raise DatasetMissing("mnist", "set data.root to the folder that holds MNIST/raw")
         folder = Path(root) / "MNIST" / "raw"
         files = [
-            folder / f"{part}-{kind}-ubyte"
-            for part in ("train", "t10k")
-            for kind in ("images-idx3", "labels-idx1")
+            folder / f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
         ]
         missing = [path.name for path in files if not path.is_file()]
         if missing:

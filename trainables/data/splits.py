@@ -30,8 +30,7 @@ class Split:
     def __post_init__(self) -> None:
         if self.images_NCHW.dtype != torch.uint8 or self.images_NCHW.dim() != 4:
             raise ValueError(
-                f"images: must be uint8 (N, C, H, W), got {self.images_NCHW.dtype} "
-                f"{tuple(self.images_NCHW.shape)}"
+                f"images: must be uint8 (N, C, H, W), got {self.images_NCHW.dtype} {tuple(self.images_NCHW.shape)}"
             )
         if self.labels_N.dtype != torch.int64 or self.labels_N.shape != self.images_NCHW.shape[:1]:
             raise ValueError(
@@ -102,9 +101,7 @@ def partition(whole: Split, fractions: tuple[float, ...]) -> tuple[Split, ...]:
     labels_N = whole.labels_N.numpy()
     order_N = np.lexsort((labels_N, digests_N))
     part_N = _parts(digests_N[order_N], labels_N[order_N], fractions)
-    return tuple(
-        whole.take(torch.from_numpy(order_N[part_N == part])) for part in range(len(fractions) + 1)
-    )
+    return tuple(whole.take(torch.from_numpy(order_N[part_N == part])) for part in range(len(fractions) + 1))
 
 
 def _digests(images_NCHW: Tensor) -> np.ndarray:

@@ -23,9 +23,7 @@ def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
     }
 
 
-def probe(
-    model: StagedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig
-) -> dict[str, float]:
+def probe(model: StagedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig) -> dict[str, float]:
     """The costly metrics of chosen epochs: robust accuracy, and entanglement at every tap."""
     return {**_robustness(model, val, settings), **_entanglement(model, val, snnl)}
 
@@ -34,9 +32,7 @@ def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig)
     if settings.robust_epsilon == 0:
         return {}
     subset = balanced_subset(val, size=settings.robust_images)
-    value = robust_accuracy(
-        model, subset, epsilon=settings.robust_epsilon, steps=settings.robust_steps
-    )
+    value = robust_accuracy(model, subset, epsilon=settings.robust_epsilon, steps=settings.robust_steps)
     return {"val/robust_accuracy": value}
 
 
@@ -46,8 +42,6 @@ def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> 
     values = {f"entanglement/{tap}": minimum.value for tap, minimum in minima.items()}
     # At the edge T->inf there is no temperature to report, and infinity is no number for a tracking server.
     temperatures = {
-        f"temperature/{tap}": minimum.temperature
-        for tap, minimum in minima.items()
-        if minimum.edge != "T->inf"
+        f"temperature/{tap}": minimum.temperature for tap, minimum in minima.items() if minimum.edge != "T->inf"
     }
     return values | temperatures

@@ -9,7 +9,7 @@
 """
 
 from trainables.models.layers import resolve_boundaries, resolve_taps
-from trainables.models.registry import MODELS, build
+from trainables.models.registry import MODELS, build, check_layers
 from trainables.models.staged import Activations, StagedClassifier
 
-__all__ = ["MODELS", "Activations", "StagedClassifier", "build", "resolve_boundaries", "resolve_taps"]
+__all__ = ["MODELS", "Activations", "StagedClassifier", "build", "check_layers", "resolve_boundaries", "resolve_taps"]

@@ -30,16 +30,13 @@ def resolve_boundaries(spec: str, model: StagedClassifier) -> tuple[str, ...]:
     return _resolve(spec, model.boundaries, groups=groups, path="mixup.layers")
 
 
-def _resolve(
-    spec: str, names: Sequence[str], *, groups: Mapping[str, Sequence[str]], path: str
-) -> tuple[str, ...]:
+def _resolve(spec: str, names: Sequence[str], *, groups: Mapping[str, Sequence[str]], path: str) -> tuple[str, ...]:
     parts = spec.split("+")
     unknown = [part for part in parts if part not in names and part not in groups]
     if unknown:
         valid = [*groups, *names]
         raise ConfigError(
-            Problem(path, f"{part!r} is no layer of this model; {suggestion(part, valid)}")
-            for part in unknown
+            Problem(path, f"{part!r} is no layer of this model; {suggestion(part, valid)}") for part in unknown
         )
     chosen = {name for part in parts for name in groups.get(part, (part,))}
     return tuple(name for name in names if name in chosen)

@@ -7,21 +7,22 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from trainables.config import ModelConfig
+from trainables.config import ModelConfig, TrialConfig
+from trainables.data import shape_of
+from trainables.errors import ConfigError, Problem
 from trainables.models.cnn import cnn
+from trainables.models.layers import resolve_boundaries, resolve_taps
 from trainables.models.mlp import mlp
 from trainables.models.staged import StagedClassifier
 from trainables.seeding import generator
 
-__all__ = ["MODELS", "build"]
+__all__ = ["MODELS", "build", "check_layers"]
 
 
 class Architecture(Protocol):
     """Builds a model of this shape, with whatever weights."""
 
-    def __call__(
-        self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float
-    ) -> StagedClassifier: ...
+    def __call__(self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float) -> StagedClassifier: ...
 
 
 MODELS: Mapping[str, Architecture] = MappingProxyType({"mlp": mlp, "cnn": cnn})
@@ -52,6 +53,26 @@ def build(
     model.mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
     model.std.copy_(torch.tensor(std).reshape(1, -1, 1, 1))
     return model.to(device)
+
+
+def check_layers(config: TrialConfig) -> None:
+    """Build the model's shapes and look up the layers of SNNL and mixup; no data set is read.
+
+    Raises:
+        ConfigError: every layer that the model does not have.
+
+    >>> check_layers(TrialConfig.from_point({"model.name": "mlp", "snnl.layers": "fc1+fc2"}))
+    """
+    image_shape, num_classes = shape_of(config.data)
+    model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
+    problems: list[Problem] = []
+    for resolve, spec in ((resolve_taps, config.snnl.layers), (resolve_boundaries, config.mixup.layers)):
+        try:
+            resolve(spec, model)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _initialise(model: nn.Module, stream: torch.Generator) -> None:

@@ -61,9 +61,7 @@ class StagedClassifier(nn.Module):
         """Logits (B, K) of images in [0, 1]."""
         return self.features(x_BCHW).logits
 
-    def features(
-        self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()
-    ) -> Activations:
+    def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
         """Logits and taps, with the hidden state mixed at the boundary of `mix`.
 
         Raises:

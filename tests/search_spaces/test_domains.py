@@ -1,0 +1,192 @@
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr
+from search_spaces.documents import parse_space
+
+UNIT = st.floats(0.0, 1.0)
+ANY_DOMAIN = st.from_type(Domain)
+NAN, INF = math.nan, math.inf
+
+
+@given(ANY_DOMAIN, UNIT)
+def test_every_quantile_is_a_value_of_the_domain(domain, u):
+    assert domain.contains(domain.from_unit(u))
+
+
+@given(ANY_DOMAIN, UNIT)
+def test_values_are_plain_python_scalars(domain, u):
+    assert type(domain.from_unit(u)) in {type(None), bool, int, float, str}
+
+
+@given(ANY_DOMAIN, UNIT)
+def test_value_survives_its_own_quantile(domain, u):
+    value = domain.from_unit(u)
+    again = domain.from_unit(domain.to_unit(value))
+    if type(value) is float:
+        assert again == pytest.approx(value, rel=1e-9, abs=1e-9)
+    else:
+        assert (type(again), again) == (type(value), value)
+
+
+@given(st.from_type(Float) | st.from_type(Int) | st.from_type(SymLog), UNIT, UNIT)
+def test_numeric_quantiles_are_monotonic(domain, u, v):
+    low, high = sorted((u, v))
+    assert domain.from_unit(low) <= domain.from_unit(high)
+
+
+@given(ANY_DOMAIN)
+def test_document_of_a_domain_is_read_back_as_the_same_domain(domain):
+    space = parse_space({"parameters": {"x": domain.to_dict()}})
+    assert space.parameters["x"] == domain
+    assert hash(space.parameters["x"]) == hash(domain)
+
+
+@given(ANY_DOMAIN, st.integers())
+def test_sampling_consumes_one_uniform_draw(domain, seed):
+    rng, twin = random.Random(seed), random.Random(seed)
+    assert domain.sample(rng) == domain.from_unit(twin.random())
+    assert rng.getstate() == twin.getstate()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Float(low=1, high=0), "Float: low < high must hold, got low=1.0, high=0.0"),
+        (lambda: Float(1, 1), "Float: low < high must hold, got low=1.0, high=1.0; use Fixed for one value"),
+        (lambda: Float(0, INF), "Float.high: must be a finite number, got inf"),
+        (lambda: Float(NAN, 1), "Float.low: must be a finite number, got nan"),
+        (lambda: Float("1", 2), "Float.low: must be a finite number, got '1'"),
+        (lambda: Float(False, 1), "Float.low: must be a finite number, got False"),
+        (lambda: Float(0, 10**400), "Float.high: must be a finite number, got"),
+        (lambda: Float(0, 1, log=True), "Float: low > 0 must hold with log=True, got low=0.0"),
+        (lambda: Float(0, 1, log=1), "Float.log: must be True or False, got 1"),
+        (lambda: Int(0, 3, log=True), "Int: low >= 1 must hold with log=True, got low=0"),
+        (lambda: Int(0, 2.0), "Int.high: must be an int within 2**53, got 2.0"),
+        (lambda: Int(False, 2), "Int.low: must be an int within 2**53, got False"),
+        (lambda: Int(0, 2**53 + 1), "Int.high: must be an int within 2**53"),
+        (lambda: SymLog(0.1, 1, gap=0.1), "SymLog: low <= -gap < 0 < gap <= high must hold"),
+        (lambda: SymLog(-1, 1, gap=0), "SymLog: low <= -gap < 0 < gap <= high must hold"),
+        (lambda: SymLog(-1, 1, gap=1), "SymLog: holds two values only"),
+        (lambda: Choice([]), "Choice.options: must have at least one value, got none"),
+        (lambda: Choice("sgd"), "Choice.options: must be a list, got 'sgd'; write Choice(['sgd'])"),
+        (lambda: Choice([1, 1]), "Choice.options: must differ from each other, got [1, 1]"),
+        (lambda: Choice([0.0, -0.0]), "Choice.options: must differ from each other"),
+        (lambda: Choice([[1]]), "Choice.options: must be None, a bool, an int, a float or a str"),
+        (lambda: Choice([NAN]), "Choice.options: must be finite, got nan"),
+        (lambda: Fixed((1, 2)), "Fixed.value: must be None, a bool, an int, a float or a str, got (1, 2)"),
+        (lambda: ZeroOr(Float(0, 1)), "ZeroOr.domain: must not contain 0 itself"),
+        (lambda: ZeroOr(Fixed(0.0)), "ZeroOr.domain: must not contain 0 itself"),
+        (lambda: ZeroOr(ZeroOr(Int(1, 2))), "ZeroOr.domain: must be a domain of numbers"),
+        (lambda: ZeroOr(Choice(["a"])), "ZeroOr.domain: must be a domain of numbers"),
+        (lambda: ZeroOr(0.5), "ZeroOr.domain: must be a domain of numbers, got 0.5"),
+        (lambda: ZeroOr(Int(1, 2), 1.0), "ZeroOr.probability: must be in (0, 1), got 1.0; use"),
+    ],
+)
+def test_illegal_domain_cannot_be_constructed(build, message):
+    with pytest.raises(DomainError) as caught:
+        build()
+    assert str(caught.value).startswith(message)
+
+
+def test_type_is_part_of_the_identity_of_an_option():
+    mixed = Choice([1, True, 1.0])
+    assert [mixed.from_unit(mixed.to_unit(option)) for option in mixed.options] == [1, True, 1.0]
+    assert [type(mixed.from_unit(mixed.to_unit(option))) for option in mixed.options] == [int, bool, float]
+    assert Choice([1]) != Choice([True])
+    assert Fixed(1) != Fixed(1.0)
+
+
+@pytest.mark.parametrize("value", [True, NAN, INF, "0.5", None, 2])
+def test_float_contains_only_finite_numbers_within_its_bounds(value):
+    assert not Float(0.0, 1.5).contains(value)
+
+
+def test_array_scalars_are_refused():
+    numpy = pytest.importorskip("numpy")
+    assert not Float(0.0, 1.0).contains(numpy.float64(0.5))
+    assert not Int(0, 1).contains(numpy.int64(1))
+    with pytest.raises(DomainError, match="of type float64"):
+        Choice([numpy.float64(0.5)])
+
+
+def test_integer_bounds_make_the_same_float_domain():
+    assert Float(0, 1) == Float(0.0, 1.0)
+    assert type(Float(0, 1).low) is float
+
+
+@given(st.from_type(SymLog), UNIT)
+def test_symlog_coordinate_inverts(domain, u):
+    value = domain.from_unit(u)
+    assert domain.from_coordinate(domain.to_coordinate(value)) == pytest.approx(value, rel=1e-9)
+
+
+@given(st.floats(1e-300, 1.0))
+def test_symlog_coordinate_is_exact_at_the_gap_and_positive_at_zero(gap):
+    domain = SymLog(-3.0, 3.0, gap=gap)
+    assert domain.from_coordinate(domain.to_coordinate(-gap)) == -gap
+    assert domain.from_coordinate(domain.to_coordinate(gap)) == gap
+    assert domain.from_coordinate(0.0) == domain.from_coordinate(-0.0) == gap
+
+
+def test_symlog_is_log_uniform_in_magnitude_on_each_side():
+    domain = SymLog(-1.0, 1.0, gap=1e-4)
+    draws = [domain.from_unit((i + 0.5) / 10_000) for i in range(10_000)]
+    decades = [sum(10.0**-k <= value < 10.0 ** (1 - k) for value in draws) for k in range(1, 5)]
+    assert decades == pytest.approx([1250] * 4, abs=2)
+    assert sum(value < 0 for value in draws) == 5000
+
+
+def test_one_sided_symlog_never_draws_the_point_side():
+    domain = SymLog(-0.1, 10.0, gap=0.1)
+    assert all(domain.from_unit(u / 100) >= 0.1 for u in range(1, 101))
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_zero_or_is_zero_with_its_probability(probability):
+    domain = ZeroOr(Float(0.1, 4.0, log=True), probability)
+    off = sum(domain.from_unit((i + 0.5) / 1000) == 0 for i in range(1000))
+    assert off == round(1000 * probability)
+
+
+@pytest.mark.parametrize(("inner", "kind"), [(Int(1, 3), int), (Float(0.5, 1.0), float)])
+def test_zero_has_the_type_of_the_domain(inner, kind):
+    assert type(ZeroOr(inner).from_unit(0.0)) is kind
+
+
+@given(st.integers(1, 10**6), st.integers(1, 1000), st.booleans())
+def test_int_round_trips_exactly_through_its_quantile(low, width, log):
+    domain = Int(low, low + width, log=log)
+    middle = low + width // 2
+    assert [domain.from_unit(domain.to_unit(v)) for v in (low, middle, low + width)] == [
+        low,
+        middle,
+        low + width,
+    ]
+
+
+def test_linear_int_gives_every_value_the_same_share():
+    draws = [Int(2, 10).from_unit((i + 0.5) / 900) for i in range(900)]
+    assert [draws.count(value) for value in range(2, 11)] == [100] * 9
+
+
+def test_widest_float_does_not_overflow():
+    domain = Float(-1.7e308, 1.7e308)
+    assert domain.from_unit(0.5) == 0.0
+    assert domain.to_unit(0.0) == 0.5
+
+
+@given(ANY_DOMAIN)
+def test_quantile_outside_the_unit_interval_is_refused(domain):
+    for u in (-0.1, 1.1, NAN):
+        with pytest.raises(DomainError, match=r"must be in \[0, 1\]"):
+            domain.from_unit(u)
+
+
+def test_quantile_of_a_stranger_is_refused_with_the_law_and_the_value():
+    with pytest.raises(DomainError, match=r"Choice: must be one of 'sgd', 'adamw', got 'adam'"):
+        Choice(["sgd", "adamw"]).to_unit("adam")

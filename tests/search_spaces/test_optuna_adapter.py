@@ -1,0 +1,217 @@
+import builtins
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces import (
+    Choice,
+    Fixed,
+    Float,
+    Int,
+    MissingExtraError,
+    SearchSpace,
+    SpaceError,
+    SymLog,
+    When,
+    ZeroOr,
+    catalog,
+    not_equal,
+    optuna_adapter,
+)
+from search_spaces.optuna_adapter import distributions, from_optuna, to_optuna
+
+ANY_SPACE = st.from_type(SearchSpace)
+SEEDS = st.integers(0, 2**31)
+CATALOG = catalog.optimizer() | catalog.snnl() | catalog.mixup() | catalog.adversarial()
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def study(seed=0, sampler=optuna.samplers.RandomSampler):
+    return optuna.create_study(sampler=sampler(seed=seed))
+
+
+def same(left, right):
+    assert list(left) == list(right)
+    for name, value in left.items():
+        if type(value) is float and type(right[name]) is float:
+            assert right[name] == pytest.approx(value, rel=1e-9)
+        else:
+            assert (type(right[name]), right[name]) == (type(value), value)
+
+
+@given(ANY_SPACE, SEEDS)
+def test_suggested_point_is_in_the_space_and_plain(space, seed):
+    point = space.suggest(study(seed).ask())
+    assert space.problems(point) == []
+
+
+@given(ANY_SPACE, SEEDS)
+def test_suggested_point_is_read_back_from_the_params_of_its_trial(space, seed):
+    trial = study(seed).ask()
+    same(space.suggest(trial), from_optuna(space, trial.params))
+
+
+@given(ANY_SPACE, SEEDS)
+def test_point_survives_optuna(space, seed):
+    point = space.sample(seed)
+    params, _ = to_optuna(space, point)
+    floats_for_ints = {k: float(v) if isinstance(space.parameters[k], Float) else v for k, v in point.items()}
+    same(floats_for_ints, from_optuna(space, params))
+
+
+@given(ANY_SPACE, SEEDS)
+def test_study_is_rebuilt_from_points(space, seed):
+    rebuilt = study()
+    point = space.sample(seed)
+    params, asked = to_optuna(space, point)
+    rebuilt.add_trial(optuna.trial.create_trial(params=params, distributions=asked, value=1.0))
+    same(point, from_optuna(space, rebuilt.trials[0].params))
+    assert asked == {name: distributions(space)[name] for name in params}
+
+
+@given(ANY_SPACE, SEEDS)
+def test_distributions_are_those_a_trial_is_asked(space, seed):
+    trial = study(seed).ask()
+    space.suggest(trial)
+    known = distributions(space)
+    assert all(known[name] == asked for name, asked in trial.distributions.items())
+
+
+@pytest.mark.parametrize(
+    "sampler", [optuna.samplers.TPESampler, optuna.samplers.RandomSampler, optuna.samplers.NSGAIISampler]
+)
+def test_rebuilt_study_suggests_what_the_original_would(sampler):
+    original = study(seed=3, sampler=sampler)
+    for _ in range(20):
+        trial = original.ask()
+        point = CATALOG.suggest(trial)
+        original.tell(trial, float(len(point)))
+    twins = [study(seed=5, sampler=sampler) for _ in range(2)]
+    for old in original.trials:
+        params, asked = to_optuna(CATALOG, from_optuna(CATALOG, old.params))
+        # The gate of a rebuilt trial is the middle of its half; both twins see the same.
+        for twin in twins:
+            twin.add_trial(optuna.trial.create_trial(params=params, distributions=asked, value=old.value))
+    assert CATALOG.suggest(twins[0].ask()) == CATALOG.suggest(twins[1].ask())
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize(
+    "sampler", [optuna.samplers.TPESampler, optuna.samplers.CmaEsSampler, optuna.samplers.QMCSampler]
+)
+def test_samplers_that_model_the_space_stay_within_it(sampler):
+    space = SearchSpace(
+        {
+            "a": Float(1e-4, 1.0, log=True),
+            "b": SymLog(-1.0, 0.5, gap=1e-3),
+            "c": Int(1, 100, log=True),
+            "d": Choice([1, True, None]),
+        }
+    )
+    if sampler is optuna.samplers.CmaEsSampler:
+        pytest.importorskip("cmaes")
+    current = study(seed=1, sampler=sampler)
+    for _ in range(30):
+        trial = current.ask()
+        point = space.suggest(trial)
+        assert space.problems(point) == []
+        current.tell(trial, abs(point["b"]))
+
+
+def test_inactive_parameters_are_never_asked():
+    trial = optuna.trial.FixedTrial(
+        {
+            "optimizer.name": "adamw",
+            "optimizer.lr": 0.1,
+            "optimizer.weight_decay": 1e-4,
+            "optimizer.schedule": "cosine",
+        }
+    )
+    assert "optimizer.momentum" not in catalog.optimizer().suggest(trial)
+
+
+def test_gate_comes_before_its_domain_and_below_its_probability_is_off():
+    space = SearchSpace({"x": ZeroOr(Float(0.1, 4.0, log=True), 0.3)})
+    trial = study().ask(fixed_distributions=distributions(space))
+    assert list(distributions(space)) == ["x.gate", "x"]
+    assert space.suggest(optuna.trial.FixedTrial({"x.gate": 0.29})) == {"x": 0.0}
+    assert space.suggest(optuna.trial.FixedTrial({"x.gate": 0.3, "x": 2.0})) == {"x": 2.0}
+    assert 0.0 <= trial.params["x.gate"] < 1.0
+
+
+@given(st.floats(1e-300, 1.0, exclude_max=True), st.booleans())
+def test_inverted_gate_is_in_the_middle_of_its_half_and_reads_back(probability, on):
+    space = SearchSpace({"x": ZeroOr(Float(0.1, 4.0), probability)})
+    point = {"x": 1.0 if on else 0.0}
+    params, asked = to_optuna(space, point)
+    assert params["x.gate"] == ((1 + probability) / 2 if on else probability / 2)
+    assert asked["x.gate"]._contains(params["x.gate"])
+    assert from_optuna(space, params) == point
+
+
+def test_gate_frequency_is_the_probability():
+    space = SearchSpace({"x": ZeroOr(Fixed(0.5), 0.25)})
+    current = study(seed=1)
+    off = sum(space.suggest(current.ask())["x"] == 0 for _ in range(400))
+    assert off == pytest.approx(100, abs=30)
+
+
+def test_options_that_python_confuses_are_told_apart():
+    space = SearchSpace({"x": Choice([1, True, 1.0, "1"])})
+    points = [{"x": option} for option in (1, True, 1.0, "1")]
+    read = [from_optuna(space, to_optuna(space, point)[0])["x"] for point in points]
+    assert [(type(value), value) for value in read] == [(int, 1), (bool, True), (float, 1.0), (str, "1")]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "x.gate: is missing from the params of the trial"),
+        ({"x.gate": 0.9}, "x: is missing from the params of the trial"),
+        ({"x.gate": 1.5, "x": 0.1}, "x.gate: must be within FloatDistribution"),
+        ({"x.gate": 0.9, "x": 99.0}, "x: must be within FloatDistribution"),
+        ({"x.gate": 0.1, "x": 0.1}, "x: is asked of no trial at this point of the space"),
+    ],
+)
+def test_params_that_fit_no_point_are_refused(params, message):
+    space = SearchSpace({"x": ZeroOr(SymLog(-1.0, 1.0, gap=0.1))})
+    with pytest.raises(SpaceError) as caught:
+        from_optuna(space, params)
+    assert str(caught.value).startswith(message)
+
+
+def test_point_outside_the_space_is_not_told_to_optuna():
+    space = SearchSpace({"a": Choice([0, 1]), "b": Fixed(1)}, when={"b": When("a", not_equal(0))})
+    with pytest.raises(SpaceError, match=r"^b: is inactive"):
+        to_optuna(space, {"a": 0, "b": 1})
+
+
+def test_fixed_parameters_are_never_asked():
+    space = SearchSpace({"a": Fixed(1), "b": Fixed("x")})
+    assert space.suggest(optuna.trial.FixedTrial({})) == {"a": 1, "b": "x"}
+    assert distributions(space) == {}
+
+
+def test_missing_optuna_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "optuna":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ravel-sweeps\[optuna\]'"):
+        optuna_adapter.distributions(SearchSpace({"a": Float(0.0, 1.0)}))
+
+
+@settings(max_examples=20)
+@given(SEEDS)
+def test_catalog_round_trips_from_suggestion_to_point_and_back(seed):
+    trial = study(seed).ask()
+    point = CATALOG.suggest(trial)
+    params, asked = to_optuna(CATALOG, point)
+    same(point, from_optuna(CATALOG, params))
+    assert asked == trial.distributions

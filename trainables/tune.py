@@ -1,0 +1,190 @@
+"""The Ray Tune trainable: one epoch per step, and the one door to Ray in this package.
+
+    tune.Tuner(ClassifierTrainable, param_space=space.to_tune())
+
+The configuration Tune hands over is a flat point (`TrialConfig.from_point`); None means absent. Keys
+that start with `ravel.` are the orchestrator's:
+
+    ravel.objectives         names of metrics: present, a result is these, `epoch` and one JSON event
+    ravel.checkpoint         directory of a checkpoint to start from, or None
+    ravel.checkpoint_epochs  epochs after which a checkpoint is asked for
+
+What the trial's own code does wrong (a diverged loss, any exception) never raises: it ends the trial
+with a result that says so. What raises is infrastructure (a lost process, an unreadable checkpoint),
+and so Tune's retries mean infrastructure alone.
+"""
+
+import json
+import math
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, final
+
+import torch
+from ray.tune import Trainable
+from ray.tune.result import DONE, SHOULD_CHECKPOINT
+
+from trainables.config import TrialConfig
+from trainables.errors import CheckpointError, Diverged
+from trainables.loop import EpochReport, Run
+
+__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable"]
+
+CHECKPOINT_INTERVAL_S = 30.0
+ENDED_FILE_NAME = "ended.json"
+_PREFIX = "ravel."
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """Why a trial ended before its last epoch; `reason` is one line."""
+
+    status: Literal["diverged", "failed"]
+    reason: str
+    traceback: str
+
+    @classmethod
+    def by(cls, error: Exception) -> Self:
+        first_line = (str(error).splitlines() or [""])[0]
+        return cls(
+            status="diverged" if isinstance(error, Diverged) else "failed",
+            reason=f"{type(error).__name__}: {first_line}",
+            traceback="".join(traceback.format_exception(error)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """The orchestrator's part of the configuration; `objectives` is None in plain use of Tune."""
+
+    objectives: tuple[str, ...] | None
+    checkpoint: str | None
+    checkpoint_epochs: frozenset[int]
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        objectives = config.get("ravel.objectives")
+        return cls(
+            objectives=None if objectives is None else tuple(objectives),
+            checkpoint=config.get("ravel.checkpoint"),
+            checkpoint_epochs=frozenset(config.get("ravel.checkpoint_epochs") or ()),
+        )
+
+
+@final
+class ClassifierTrainable(Trainable):  # type: ignore[misc]  # Ray ships no types
+    """Trains one classifier; an actor can be reused for the next trial (`reuse_actors=True`)."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Note the configuration; the first step reads it, so that its mistakes end the trial cleanly."""
+        _use_threads_of(self.trial_resources)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Let go of the finished trial's tensors and note the next trial's configuration."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._orders = _Orders.read(config)
+        self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
+        self._run: Run | None = None
+        self._ended: _Ended | None = None
+        self._saved_at_s = time.monotonic()
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it; a finished or ended trial reports that it is done.
+
+        Raises:
+            CheckpointError: the checkpoint to start from cannot be read.
+        """
+        if self._ended is not None:
+            return self._result(None)
+        try:
+            run = self._current_run()
+            return self._result(None if run.finished else run.run_epoch())
+        except CheckpointError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the trial's own
+            self._ended = _Ended.by(error)
+            return self._result(None)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the complete epochs; of a trial that ended early, also how it ended."""
+        if self._run is not None:
+            self._run.save(checkpoint_dir)
+        if self._ended is not None:
+            Path(checkpoint_dir, ENDED_FILE_NAME).write_text(json.dumps(asdict(self._ended)))
+        self._saved_at_s = time.monotonic()
+
+    def load_checkpoint(self, checkpoint: str) -> None:
+        """Continue from a checkpoint directory; the next step trains the epoch after it.
+
+        Raises:
+            CheckpointError: it cannot be read, or belongs to another trial.
+        """
+        ended = Path(checkpoint, ENDED_FILE_NAME)
+        if ended.exists():
+            self._ended = _Ended(**json.loads(ended.read_text()))
+            return
+        self._guard_restore(checkpoint)
+
+    def cleanup(self) -> None:
+        """Let go of the trial's tensors."""
+        self._run = None
+
+    def _guard_restore(self, checkpoint: str) -> None:
+        try:
+            self._run = Run.restore(checkpoint, config=TrialConfig.from_point(self._point))
+        except CheckpointError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in step
+            self._ended = _Ended.by(error)
+
+    def _current_run(self) -> Run:
+        if self._run is None:
+            config = TrialConfig.from_point(self._point)
+            start = self._orders.checkpoint
+            self._run = Run(config) if start is None else Run.restore(start, config=config)
+        return self._run
+
+    def _result(self, report: EpochReport | None) -> dict[str, Any]:
+        """The result of a step: of the epoch in `report`, or of none."""
+        epoch = self._epoch() if report is None else report.epoch
+        metrics = {} if report is None else dict(report.metrics)
+        done = self._ended is not None or self._run is None or self._run.finished
+        if self._orders.objectives is None:
+            ended = {} if self._ended is None else {"ended": json.dumps(asdict(self._ended))}
+            return {**metrics, **ended, "epoch": epoch, DONE: done}
+        return {
+            **{name: metrics.get(name, math.nan) for name in self._orders.objectives},
+            "epoch": epoch,
+            "event": _event(epoch, metrics, ended=self._ended),
+            DONE: done,
+            SHOULD_CHECKPOINT: report is not None and self._wants_checkpoint(epoch, done=done),
+        }
+
+    def _epoch(self) -> int:
+        """Of a result without a report: the epoch that was being trained when the trial ended, or the last."""
+        complete = 0 if self._run is None else self._run.epoch
+        return complete if self._run is None or self._ended is None else complete + 1
+
+    def _wants_checkpoint(self, epoch: int, *, done: bool) -> bool:
+        overdue = time.monotonic() - self._saved_at_s >= CHECKPOINT_INTERVAL_S
+        return done or overdue or epoch in self._orders.checkpoint_epochs
+
+
+def _event(epoch: int, metrics: Mapping[str, float], *, ended: _Ended | None) -> str:
+    """The full record of a step, as strict JSON: a metric that is not finite is null."""
+    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    record = {"epoch": epoch, "metrics": finite, "ended": None if ended is None else asdict(ended)}
+    return json.dumps(record, allow_nan=False)
+
+
+def _use_threads_of(resources: Any) -> None:
+    """As many torch threads as the trial has CPUs, at least one; outside Tune, leave them alone."""
+    if resources is not None:
+        torch.set_num_threads(max(1, int(resources.required_resources.get("CPU", 1))))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)
+ASKING = (signal.SIGINT, signal.SIGTERM)
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
 
@@ -167,11 +168,12 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take both signals over; only a main thread can, elsewhere they stay as they are."""
+        """Take the signals over; only a main thread can, elsewhere they stay as they are."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in (*ASKING, signal.SIGUSR1)}
+        self._listen()
         try:
             yield
         finally:
@@ -181,14 +183,19 @@ class Stop:
     @contextmanager
     def passed_to_tune(self) -> Iterator[None]:
         """While Tune runs, it is told by the signal it always listens to, and leaves its loop between two events."""
-        before = signal.getsignal(signal.SIGUSR1)
-        self._tune_listens = threading.current_thread() is threading.main_thread()
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._listen()  # once more: connecting to Ray put a handler of its own on SIGTERM
+        self._tune_listens = True
         try:
             yield
         finally:
             self._tune_listens = False
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGUSR1, before)
+
+    def _listen(self) -> None:
+        for number in ASKING:
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
         first, self.asked = not self.asked, True

@@ -68,12 +68,16 @@ class AttemptFailed(_Event):
 
 
 class EpochReported(_Event):
-    """One epoch was trained and measured; a non-finite metric is null."""
+    """One epoch was trained and measured; a non-finite metric is null.
+
+    ``since_restore`` counts the epochs this attempt has trained, itself included: what a retry cost.
+    """
 
     kind: Literal["epoch_reported"] = "epoch_reported"
     trial: str
     attempt: int
     epoch: int
+    since_restore: int
     metrics: dict[str, float | None]
     host: str | None = None
     pid: int | None = None

@@ -89,28 +89,24 @@ def where_trials_ended(state: Progress) -> str:
 
 
 def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
-    """The leaderboard: the best trials first, then those that diverged or failed, with the reason."""
+    """The leaderboard, best first; fits 80 columns. A star marks the baseline."""
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
-    board = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("#", "right"),
-        ("trial", "left"),
-        (objective.metric, "right"),
-        ("epoch", "right"),
-        ("status", "left"),
-    ):
-        board.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    board = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    board.add_column("#", justify="right")
+    board.add_column("trial")
+    board.add_column(objective.metric.replace("/", "/\n"), justify="right")
+    board.add_column("epoch", justify="right")
+    board.add_column("status")
     for name in parameters:
-        board.add_column(name.replace(".", "\n", 1), justify="right", no_wrap=True)
+        board.add_column(name.replace(".", ".\n", 1), justify="right")
     for rank, trial in enumerate(history.ranked(objective)[:top], start=1):
-        score = trial.score(objective)
         board.add_row(
             str(rank),
-            trial.id,
-            f"{score:.4f}",
+            trial.id + ("*" if trial.origin == "baseline" else ""),
+            f"{trial.score(objective):.4f}",
             f"{trial.epoch}/{trial.budget}",
-            describe_status(trial),
+            NAMES.get(trial.status, trial.status) if trial.status != "stopped" else f"rung {trial.stopping_rung}",
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )

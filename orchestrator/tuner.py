@@ -113,6 +113,7 @@ class Recorder(Callback):
                     trial=name,
                     attempt=history.attempts,
                     epoch=event["epoch"],
+                    since_restore=result["iterations_since_restore"],
                     metrics=event["metrics"],
                     host=result.get("hostname"),
                     pid=result.get("pid"),

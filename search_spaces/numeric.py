@@ -150,7 +150,8 @@ class SymLog(Domain):
     """Signed floats in [low, -gap] and [gap, high], log-uniform in magnitude on each side.
 
     The coordinate c = sign(v) * log(|v| / gap) is uniform and runs through 0 without a hole,
-    so that a sampler sees one continuous axis; c = 0 is +gap.
+    so that a sampler sees one continuous axis; c = 0 is +gap. Coordinates tell -gap from +gap;
+    quantiles, where the two are neighbours, do not survive rounding there.
 
     Raises:
         DomainError: unless low <= -gap < 0 < gap <= high, with at least one side longer than a point.

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from search_spaces.conditions import SpaceLike
 
+Trial: TypeAlias = "optuna.trial.BaseTrial"
 _Distributions: TypeAlias = "dict[str, optuna.distributions.BaseDistribution]"
 # Answers a question: (name, distribution) -> the value in Optuna's coordinates.
 _Ask: TypeAlias = "Callable[[str, Any], Any]"
 
 
-def suggest(trial: optuna.trial.BaseTrial, space: SpaceLike) -> dict[str, Scalar]:
+def suggest(trial: Trial, space: SpaceLike) -> dict[str, Scalar]:
     """Ask the trial for each active parameter, parents first; an inactive one is never asked.
 
     >>> import optuna
@@ -180,7 +181,7 @@ def _labels(domain: Choice) -> tuple[Scalar, ...]:
     return options if len(set(options)) == len(options) else tuple(json.dumps(option) for option in options)
 
 
-def _ask(trial: optuna.trial.BaseTrial, name: str, distribution: Any) -> Any:
+def _ask(trial: Trial, name: str, distribution: Any) -> Any:
     known = _optuna().distributions
     match distribution:
         case known.CategoricalDistribution(choices=choices):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
 
-from search_spaces import counting, sampling, serialization
+from search_spaces import counting, optuna_adapter, sampling, serialization
 from search_spaces.conditions import When, active_names
 from search_spaces.domains import Domain, Fixed, Scalar
 from search_spaces.errors import DomainError, Problem, SpaceError
@@ -16,8 +16,6 @@ from search_spaces.structure import condition_problems, name_problems, parents_f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    import optuna
 
     from search_spaces.points import Point
 
@@ -94,19 +92,13 @@ class SearchSpace:
     def __repr__(self) -> str:
         return "\n".join(["SearchSpace(", *(f"  {name}: {self._say(name)}" for name in self.names), ")"])
 
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._parameters
-
     # -- algebra
 
     def __or__(self, other: SearchSpace) -> SearchSpace:
         """Return both spaces together; what both define, they must define alike."""
         if not isinstance(other, SearchSpace):
             return NotImplemented
-        shared = [name for name in self.names if name in other]
+        shared = [name for name in self.names if name in other.parameters]
         _raise_all(
             [
                 Problem(name, f"is defined differently on both sides of |: {self._say(name)}; {other._say(name)}")
@@ -271,10 +263,8 @@ class SearchSpace:
 
     # -- adapters
 
-    def suggest(self, trial: optuna.trial.BaseTrial) -> Point:
+    def suggest(self, trial: optuna_adapter.Trial) -> Point:
         """Ask an Optuna trial for a point; an inactive parameter is never asked."""
-        from search_spaces import optuna_adapter  # noqa: PLC0415 - only who searches needs it
-
         return optuna_adapter.suggest(trial, self)
 
     def to_tune(self) -> dict[str, object]:
@@ -297,7 +287,7 @@ class SearchSpace:
         return self._parameters[name].describe() + (f" when {laws}" if laws else "")
 
     def _unknown(self, names: Iterable[str]) -> list[Problem]:
-        return [unknown_parameter(name, self.names) for name in names if name not in self]
+        return [unknown_parameter(name, self.names) for name in names if name not in self._parameters]
 
     def _orphans(self, dropped: tuple[str, ...]) -> list[Problem]:
         return [
@@ -310,7 +300,7 @@ class SearchSpace:
     def _changed(self, changes: Mapping[str, _T], change: Callable[[Domain, _T], Domain]) -> SearchSpace:
         problems = self._unknown(changes)
         parameters = dict(self._parameters)
-        for name in [name for name in changes if name in self]:
+        for name in [name for name in changes if name in parameters]:
             try:
                 parameters[name] = change(parameters[name], changes[name])
             except DomainError as error:

@@ -46,7 +46,7 @@ def _forget_partial_import() -> None:
 @cache
 def _declare_operators() -> torch.library.Library:
     # A declaration lives as long as its library object, which the cache keeps.
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in _SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     return library

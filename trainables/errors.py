@@ -62,7 +62,7 @@ class ConfigError(TrainableError):
         return "\n".join(map(str, self.problems))
 
 
-class DatasetMissing(TrainableError):  # noqa: N818 - it names the situation, as FileNotFoundError's family does
+class DatasetMissing(TrainableError):
     """A data set is not where the configuration says; `remedy` tells how to get it."""
 
     def __init__(self, name: str, remedy: str) -> None:
@@ -73,7 +73,7 @@ class DatasetMissing(TrainableError):  # noqa: N818 - it names the situation, as
         return f"data.name: the data set {self.name!r} is not available; {self.remedy}"
 
 
-class Diverged(TrainableError):  # noqa: N818 - the outcome of a trial, recorded under this very word
+class Diverged(TrainableError):
     """A term of the loss stopped being finite, at this epoch and step (both counted from 1).
 
     >>> print(Diverged(3, 7, "ce"))

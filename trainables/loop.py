@@ -165,7 +165,7 @@ class Run:
                 self.config.optimizer, step, total_steps=self.config.epochs * self.batches_per_epoch
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return {term: value.detach() for term, value in {**loss.terms, "loss": loss.total}.items()}
 

@@ -75,7 +75,7 @@ class _Orders:
 
 
 @final
-class ClassifierTrainable(Trainable):  # type: ignore[misc]  # Ray ships no types
+class ClassifierTrainable(Trainable):
     """Trains one classifier; an actor can be reused for the next trial (`reuse_actors=True`)."""
 
     def setup(self, config: dict[str, Any]) -> None:

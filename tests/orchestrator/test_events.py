@@ -29,7 +29,9 @@ EVENTS = [
     SweepStarted(time=1.0, generation=1, host="here", pid=7),
     TrialCreated(time=2.0, trial="t000", origin="baseline", point={"snnl.weight": 0.0}, config={"epochs": 3}),
     AttemptStarted(time=3.0, trial="t000", attempt=1),
-    EpochReported(time=4.0, trial="t000", attempt=1, epoch=1, metrics={"val/accuracy": 0.5, "train/loss": None}),
+    EpochReported(
+        time=4.0, trial="t000", attempt=1, epoch=1, since_restore=1, metrics={"val/accuracy": 0.5, "train/loss": None}
+    ),
     RungDecided(time=4.5, trial="t000", rung=1, value=0.5, cutoff=0.5, competitors=1, kept=True),
     CheckpointSaved(time=5.0, trial="t000", epoch=1, path="tune/t000-1/checkpoint_000000"),
     AttemptFailed(time=6.0, trial="t000", attempt=1, cause="infrastructure", reason="its worker died"),

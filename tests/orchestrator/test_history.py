@@ -24,7 +24,9 @@ def started(trial, attempt=1):
 
 
 def reported(trial, epoch, accuracy):
-    return EpochReported(time=0.0, trial=trial, attempt=1, epoch=epoch, metrics={"val/accuracy": accuracy})
+    return EpochReported(
+        time=0.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics={"val/accuracy": accuracy}
+    )
 
 
 def test_a_trial_goes_from_waiting_to_running_to_its_end():

@@ -30,7 +30,11 @@ def told(history, origin, point, *, status, values):
     history.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
     history.apply(AttemptStarted(time=0.0, trial=name, attempt=1))
     for epoch, value in values.items():
-        history.apply(EpochReported(time=0.0, trial=name, attempt=1, epoch=epoch, metrics={"val/accuracy": value}))
+        history.apply(
+            EpochReported(
+                time=0.0, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics={"val/accuracy": value}
+            )
+        )
     if status is not None:
         history.apply(TrialEnded(time=0.0, trial=name, status=status))
     return name

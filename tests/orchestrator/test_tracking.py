@@ -35,10 +35,10 @@ def events():
         yield AttemptStarted(time=next(at), trial=trial, attempt=1)
     for epoch in (1, 2, 3):
         metrics = {"val/accuracy": 0.9 + epoch / 100, "train/loss": 1.0 / epoch, "val/nll": None}
-        yield EpochReported(time=next(at), trial="t000", attempt=1, epoch=epoch, metrics=metrics)
+        yield EpochReported(time=next(at), trial="t000", attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
     yield AttemptFailed(time=next(at), trial="t000", attempt=1, cause="infrastructure", reason="its worker died")
     yield AttemptStarted(time=next(at), trial="t000", attempt=2)
-    yield EpochReported(time=next(at), trial="t001", attempt=1, epoch=3, metrics={"val/accuracy": 0.5})
+    yield EpochReported(time=next(at), trial="t001", attempt=1, epoch=3, since_restore=3, metrics={"val/accuracy": 0.5})
     yield RungDecided(time=next(at), trial="t001", rung=3, value=0.5, cutoff=0.93, competitors=2, kept=False)
     yield TrialEnded(time=next(at), trial="t001", status="stopped", rung=3)
     reason = "epoch 1, step 2: ce is not finite"

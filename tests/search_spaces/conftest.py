@@ -1,5 +1,6 @@
 """Hypothesis strategies for domains and spaces, registered for `st.from_type`."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from search_spaces import (
@@ -18,6 +19,10 @@ from search_spaces import (
     one_of,
 )
 from search_spaces.values import identity, is_number
+
+# The machine may be shared: a slow example is no failure.
+settings.register_profile("shared", deadline=None, max_examples=60)
+settings.load_profile("shared")
 
 SCALARS = st.one_of(
     st.none(),

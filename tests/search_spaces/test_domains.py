@@ -27,6 +27,10 @@ def test_values_are_plain_python_scalars(domain, u):
 def test_value_survives_its_own_quantile(domain, u):
     value = domain.from_unit(u)
     again = domain.from_unit(domain.to_unit(value))
+    inner = domain.domain if isinstance(domain, ZeroOr) else domain
+    if isinstance(inner, SymLog) and value:
+        # Compared where the axis has no hole: -gap and +gap are neighbouring quantiles.
+        value, again = inner.to_coordinate(value), inner.to_coordinate(again)
     if type(value) is float:
         assert again == pytest.approx(value, rel=1e-9, abs=1e-9)
     else:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.experiment import Experiment
@@ -27,6 +28,10 @@ def configs(param_space, n, seed):
         for _ in range(n)
         for _, spec in generate_variants({"config": param_space, "run": "x"}, random_state=state)
     ]
+
+
+def idle(config):
+    raise AssertionError(config)  # trials are made here, never run
 
 
 def point_of(space, config):
@@ -68,8 +73,9 @@ def test_parents_are_awaited_whatever_the_order_of_the_keys():
 
 def test_basic_variant_generator_makes_trials_with_flat_dotted_names():
     search = BasicVariantGenerator(random_state=3)
-    search.add_configurations([Experiment("x", lambda config: None, config=CATALOG.to_tune(), num_samples=5)])
+    search.add_configurations([Experiment("x", idle, config=CATALOG.to_tune(), num_samples=5)])
     made = [search.next_trial() for _ in range(5)]
+    assert not ray.is_initialized()
     assert all(set(trial.config) == set(CATALOG.names) for trial in made)
     assert all(CATALOG.problems(point_of(CATALOG, trial.config)) == [] for trial in made)
 
@@ -77,7 +83,7 @@ def test_basic_variant_generator_makes_trials_with_flat_dotted_names():
 def test_preset_point_is_taken_as_it_is():
     preset = dict.fromkeys(catalog.mixup().names) | {"mixup.alpha": 0.0}
     search = BasicVariantGenerator(points_to_evaluate=[preset])
-    search.add_configurations([Experiment("x", lambda config: None, config=catalog.mixup().to_tune(), num_samples=1)])
+    search.add_configurations([Experiment("x", idle, config=catalog.mixup().to_tune(), num_samples=1)])
     assert search.next_trial().config == preset
 
 

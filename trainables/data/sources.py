@@ -25,8 +25,13 @@ DIGITS_WHITE = 16
 class Source(Protocol):
     """One data set; `root` is `data.root` of the trial."""
 
-    image_shape: tuple[int, int, int]
-    num_classes: int
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many labels there are, counted from 0."""
 
     def require(self, root: str | None) -> None:
         """Raise DatasetMissing, with its remedy, unless `read` can succeed."""

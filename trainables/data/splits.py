@@ -106,7 +106,7 @@ def partition(whole: Split, fractions: tuple[float, ...]) -> tuple[Split, ...]:
 
 def _digests(images_NCHW: Tensor) -> np.ndarray:
     rows_ND = images_NCHW.contiguous().numpy().reshape(len(images_NCHW), -1)
-    return np.array([hashlib.blake2b(row, digest_size=16).hexdigest() for row in rows_ND])
+    return np.array([hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in rows_ND])
 
 
 def _parts(digests_N: np.ndarray, labels_N: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:

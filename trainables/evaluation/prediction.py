@@ -24,7 +24,7 @@ def as_pixels(images_NCHW: Tensor) -> Tensor:
 
 def batches(split: Split, *, size: int = BATCH_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
     """Pixels in [0, 1] and labels of consecutive batches, the last one maybe smaller."""
-    for images, labels in zip(split.images_NCHW.split(size), split.labels_N.split(size), strict=True):
+    for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
         yield as_pixels(images), labels
 
 

@@ -1,7 +1,7 @@
 """Accuracy under attack."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.attacks import evaluating, pgd
 from trainables.data import Split
@@ -38,6 +38,7 @@ def robust_accuracy(model: nn.Module, split: Split, *, epsilon: float, steps: in
 
 
 @torch.no_grad()
-def _right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with evaluating(model):
-        return model(x).argmax(1) == y
+        logits: Tensor = model(x)
+    return logits.argmax(1) == y

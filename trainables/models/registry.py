@@ -52,6 +52,8 @@ def build(
     _initialise(model, generator(seed, "init"))
     model.mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
     model.std.copy_(torch.tensor(std).reshape(1, -1, 1, 1))
+    # Convolutions and poolings on a CPU take two thirds of the time this way.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
 
 

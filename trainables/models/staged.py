@@ -70,6 +70,7 @@ class StagedClassifier(nn.Module):
         self._check(mix, taps)
         read: dict[str, Tensor] = {}
         h = (_mixed(x_BCHW, INPUT, mix=mix) - self.mean) / self.std
+        h = h.contiguous(memory_format=torch.channels_last)
         for name, stage in self.stages.items():
             h = stage(h)
             if name in taps:

@@ -1,0 +1,298 @@
+"""Whole sweeps on a real local Ray, started and killed as a user would: through the command line, in a process of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported, RungDecided, read_events
+from orchestrator.history import SweepHistory
+from orchestrator.result import SweepResult
+from orchestrator.storage import find_sweep
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+RAVEL = Path(sys.executable).with_name("ravel")
+SPEC = """
+name: tiny
+trial: {data.name: digits, model.name: cnn, epochs: 9, optimizer.name: sgd}
+space:
+  use: [optimizer, snnl, mixup, adversarial]
+  parameters: {optimizer.lr: {choice: [0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 9.0e+8]}, adversarial.steps: {int: [1, 2]}}
+search: {num_trials: 9, seed: 1, points: [{optimizer.lr: 9.0e+8}, {optimizer.lr: 0.05, mixup.alpha: 1.0}]}
+scheduler: {grace_period: 1, reduction_factor: 3}
+"""
+SLOW = """
+name: slow
+trial: {data.name: digits, model.name: cnn, model.width: 2.0, epochs: 27, optimizer.name: sgd}
+space: {use: [snnl, mixup]}
+search: {num_trials: 6}
+scheduler: {grace_period: 3, reduction_factor: 3}
+"""
+
+
+def ravel(*arguments, cwd):
+    command = [str(RAVEL), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
+
+
+def start(folder, spec):
+    """A sweep in its own process group, as a terminal starts it."""
+    (folder / "spec.yaml").write_text(spec)
+    with (folder / "output.txt").open("w") as output:
+        return subprocess.Popen(
+            [str(RAVEL), "launch", "spec.yaml"], cwd=folder, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def wait_for(folder, condition, *, driver, timeout_s=120):
+    """The first value of ``condition(events)`` that is true, while the driver lives."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, (folder / "output.txt").read_text()
+        logs = list(folder.glob("results/*/events.jsonl"))
+        found = condition([event for event, _ in read_events(logs[0])]) if logs else None
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError((folder / "output.txt").read_text())
+
+
+def log_of(folder):
+    return [event for event, _ in read_events(find_sweep(folder / "results").events)]
+
+
+def of_kind(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def mlflow_of(folder):
+    """Every trial run, and how often each (run, key, step) stands in MLflow."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`ravel.kind` = 'trial'")
+    points = Counter(
+        (run.info.run_id, key, point.step)
+        for run in runs
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+    )
+    return {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}, points
+
+
+def assert_tracked_once(folder, history):
+    """One run for each trial, one point for each (trial, metric, epoch) of the log, no other."""
+    runs, points = mlflow_of(folder)
+    assert sorted(runs) == sorted(history.trials)
+    assert set(points.values()) == {1}
+    expected = sum(
+        value is not None
+        for trial in history.trials.values()
+        for metrics in trial.epochs.values()
+        for value in metrics.values()
+    )
+    assert len(points) == expected
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """One small sweep with a point that diverges, run to its end."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "spec.yaml").write_text(SPEC)
+    return folder, ravel("launch", "spec.yaml", cwd=folder)
+
+
+def test_a_sweep_ends_well_with_a_leaderboard_and_the_way_into_mlflow(swept):
+    folder, done = swept
+    assert done.returncode == 0, done.stderr
+    sweep = find_sweep(folder / "results").sweep
+    assert "9/9 trials" in done.stdout
+    assert "stopped at rung 1" in done.stdout
+    assert f"ravel compare {sweep}" in done.stdout
+    assert "best t" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_baseline_runs_first_and_to_its_full_budget(swept):
+    history = SweepResult.read(find_sweep(swept[0] / "results")).history
+    baseline = history.trials["t000"]
+    assert (baseline.origin, baseline.status, baseline.epoch) == ("baseline", "completed", 9)
+
+
+def test_every_stop_follows_the_rule_from_the_log_alone(swept):
+    from orchestrator.scheduling.asha import decide
+
+    history = SweepHistory()
+    decided = 0
+    for event in log_of(swept[0]):
+        history.apply(event)
+        if isinstance(event, RungDecided):
+            values = history.rung_values(event.rung, "val/accuracy")
+            decision = decide(values, event.trial, reduction_factor=3, mode="max")
+            assert event.kept == (decision.kept or event.trial == "t000")
+            decided += 1
+    assert decided >= 6
+    assert history.with_status("stopped")
+
+
+def test_a_trial_whose_loss_is_nan_ends_as_diverged_and_the_sweep_goes_on(swept):
+    folder, done = swept
+    history = SweepResult.read(find_sweep(folder / "results")).history
+    diverged = history.trials["t001"]
+    assert diverged.status == "diverged"
+    assert "not finite" in diverged.end.reason
+    assert "t001 diverged: Diverged: epoch 1" in done.stdout
+    run = mlflow_of(folder)[0]["t001"]
+    assert run.info.status == "FAILED"
+    assert "not finite" in run.data.tags["ravel.reason"]
+    assert history.trials["t002"].origin == "point"
+
+
+def test_mlflow_has_one_run_for_each_trial_and_no_point_twice(swept):
+    folder, _ = swept
+    assert_tracked_once(folder, SweepResult.read(find_sweep(folder / "results")).history)
+
+
+def test_the_best_model_can_be_loaded_and_is_as_good_as_its_score(swept):
+    import torch
+
+    from trainables.config import TrialConfig
+    from trainables.data import load_splits
+
+    best = SweepResult.read(find_sweep(swept[0] / "results")).best()
+    split = load_splits(TrialConfig.from_point(best.config).data).val
+    with torch.no_grad():
+        predicted = best.load_model()(split.images_NCHW.float() / 255).argmax(1)
+    assert (predicted == split.labels_N).double().mean().item() == pytest.approx(best.score)
+
+
+def test_a_dataframe_has_a_row_for_each_trial(swept):
+    frame = SweepResult.read(find_sweep(swept[0] / "results")).dataframe()
+    assert len(frame) == 9
+    assert {"trial", "status", "snnl.weight", "val/accuracy"} <= set(frame.columns)
+
+
+@pytest.mark.parametrize("command", [("status",), ("list",), ("best", "tiny", "-k", "3"), ("compare", "tiny")])
+def test_reading_commands_speak_json_too(swept, command):
+    folder, _ = swept
+    assert ravel(*command, cwd=folder).returncode == 0
+    told = ravel(*command, "--json", cwd=folder)
+    assert json.loads(told.stdout)
+
+
+def test_the_log_of_one_trial_tells_why_it_diverged(swept):
+    told = ravel("logs", "tiny", "t001", cwd=swept[0])
+    assert "trial_ended" in told.stdout
+    assert "Traceback" in told.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("best", "none"), ("logs", "tiny", "t999"), ("status", "none"), ("resume", "none")]
+)
+def test_a_name_that_is_not_there_is_exit_2_in_a_line(swept, command):
+    told = ravel(*command, cwd=swept[0])
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: ")
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_resuming_a_finished_sweep_changes_no_trial(swept):
+    folder, _ = swept
+    before = SweepResult.read(find_sweep(folder / "results")).dataframe()
+    assert ravel("resume", "tiny", cwd=folder).returncode == 0
+    assert SweepResult.read(find_sweep(folder / "results")).dataframe().equals(before)
+
+
+def test_a_killed_worker_costs_the_epochs_since_its_checkpoint_and_nothing_else(tmp_path):
+    def past_a_checkpoint(events):
+        saved = {event.trial: event.epoch for event in of_kind(events, CheckpointSaved)}
+        return next((e for e in of_kind(events, EpochReported) if e.epoch == saved.get(e.trial, 99) + 2), None)
+
+    with start(tmp_path, SLOW) as driver:
+        victim = wait_for(tmp_path, past_a_checkpoint, driver=driver)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert driver.wait(180) == 0, (tmp_path / "output.txt").read_text()
+    events = log_of(tmp_path)
+    (lost,) = of_kind(events, AttemptFailed)
+    assert (lost.trial, lost.cause) == (victim.trial, "infrastructure")
+    history = SweepHistory(events)
+    assert history.trials[lost.trial].attempts == 2
+    assert all(trial.status in {"completed", "stopped"} for trial in history.trials.values())
+    saved = max(e.epoch for e in of_kind(events[: events.index(lost)], CheckpointSaved) if e.trial == lost.trial)
+    later = [e for e in of_kind(events, EpochReported) if e.trial == lost.trial and e.attempt == 2]
+    assert later[0].since_restore == later[0].epoch - saved
+    assert sorted(history.trials[lost.trial].epochs) == list(range(1, history.trials[lost.trial].epoch + 1))
+    assert_tracked_once(tmp_path, history)
+
+
+def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
+    def in_the_middle(events):
+        """One trial is over, another has trained past its last checkpoint, and there is more to come."""
+        history = SweepHistory(events)
+        past = [trial for trial in history.with_status("running") if trial.epoch % 3 == 2]
+        return past and history.with_status("completed", "stopped") and len(history.trials) < 6
+
+    with start(tmp_path, SLOW) as driver:
+        wait_for(tmp_path, in_the_middle, driver=driver)
+        driver.kill()
+        driver.wait()
+    before = log_of(tmp_path)
+    status = ravel("status", cwd=tmp_path)
+    assert "its driver is gone: ravel resume" in status.stdout
+    resumed = ravel("resume", "slow", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    events = log_of(tmp_path)
+    assert events[: len(before)] == before
+    history = SweepHistory(events)
+    assert len(history.trials) == 6
+    assert all(trial.status in {"completed", "stopped"} for trial in history.trials.values())
+    for trial in SweepHistory(before).with_status("completed", "stopped"):
+        assert history.trials[trial.id].attempts == trial.attempts
+    reports = Counter((event.trial, event.epoch) for event in of_kind(events, EpochReported))
+    assert set(reports.values()) == {1}
+    for trial in history.trials.values():
+        assert sorted(trial.epochs) == list(range(1, trial.epoch + 1))
+    again = {event.trial for event in of_kind(events[len(before) :], AttemptStarted) if event.attempt > 1}
+    assert again == {trial.id for trial in SweepHistory(before).with_status("running")}
+    assert_tracked_once(tmp_path, history)
+
+
+@pytest.mark.parametrize("wish", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, wish):
+    with start(tmp_path, SLOW) as driver:
+        wait_for(tmp_path, lambda events: len(of_kind(events, EpochReported)) > 5, driver=driver)
+        began = time.monotonic()
+        if wish == signal.SIGINT:
+            os.killpg(driver.pid, wish)  # what Ctrl-C in a terminal does
+        else:
+            driver.send_signal(wish)
+        assert driver.wait(60) == 130
+        elapsed_s = time.monotonic() - began
+    said = (tmp_path / "output.txt").read_text()
+    sweep = find_sweep(tmp_path / "results").sweep
+    assert f"ravel resume {sweep}" in said
+    assert "Traceback" not in said
+    assert elapsed_s < 30
+    history = SweepHistory(log_of(tmp_path))
+    assert history.ended.status == "interrupted"
+    runs, _ = mlflow_of(tmp_path)
+    interrupted = [trial.id for trial in history.with_status("interrupted")]
+    assert interrupted
+    assert all(runs[trial].info.status == "KILLED" for trial in interrupted if trial in runs)
+
+
+def test_a_second_driver_is_refused_while_the_first_runs(tmp_path):
+    with start(tmp_path, SLOW) as driver:
+        wait_for(tmp_path, lambda events: of_kind(events, EpochReported), driver=driver)
+        refused = ravel("resume", "slow", cwd=tmp_path)
+        driver.send_signal(signal.SIGINT)
+        driver.wait(60)
+    assert refused.returncode == 3
+    assert f"process {driver.pid} on" in refused.stderr

@@ -1,0 +1,195 @@
+"""A trial's description: strict, complete in its complaints, and the same as a flat point."""
+
+import json
+import pickle
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from pydantic import ValidationError
+
+from trainables.config import AdversarialConfig, TrialConfig
+from trainables.errors import CheckpointError, ConfigError, DatasetMissing, Diverged, Problem
+from trainables.metrics import METRICS, lookup
+
+DOCUMENTED_NAMES = {
+    "data.name",
+    "data.root",
+    "model.name",
+    "model.width",
+    *(f"optimizer.{name}" for name in ("name", "lr", "momentum", "weight_decay", "schedule")),
+    "batch_size",
+    "epochs",
+    "seed",
+    "device",
+    *(f"snnl.{name}" for name in ("weight", "temperature", "temperature_mode", "layers", "distance")),
+    *(f"mixup.{name}" for name in ("alpha", "layers", "per_sample")),
+    *(
+        f"adversarial.{name}"
+        for name in ("epsilon", "norm", "attack", "steps", "relative_step", "clean_fraction")
+    ),
+    *(f"evaluation.{name}" for name in ("robust_epsilon", "robust_steps", "robust_images", "epochs")),
+}
+
+points = st.fixed_dictionaries(
+    {},
+    optional={
+        "optimizer.lr": st.floats(1e-6, 10),
+        "optimizer.name": st.sampled_from(["sgd", "adamw"]),
+        "snnl.weight": st.floats(-100, 100),
+        "snnl.layers": st.sampled_from(["hidden", "conv1+conv3", "all"]),
+        "mixup.per_sample": st.booleans(),
+        "adversarial.relative_step": st.none() | st.floats(0.01, 10),
+        "evaluation.epochs": st.sets(st.integers(1, 99)).map(sorted).map(tuple),
+        "seed": st.integers(0, 2**63 - 1),
+        "data.root": st.none() | st.text(min_size=1),
+    },
+)
+
+
+def problems_of(point):
+    with pytest.raises(ConfigError) as caught:
+        TrialConfig.from_point(point)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_parameter_names_are_the_documented_ones():
+    assert set(TrialConfig.parameter_names()) == DOCUMENTED_NAMES
+
+
+@given(point=points)
+def test_a_point_survives_the_way_there_and_back_also_through_json(point):
+    config = TrialConfig.from_point(point)
+    assert TrialConfig.from_point(config.to_point()) == config
+    assert TrialConfig.from_point(json.loads(json.dumps(config.to_point()))) == config
+    assert TrialConfig.model_validate_json(config.model_dump_json()) == config
+    assert {name: config.to_point()[name] for name, value in point.items() if value is not None} == {
+        name: value for name, value in point.items() if value is not None
+    }
+
+
+def test_none_counts_as_absent():
+    everything = dict.fromkeys(TrialConfig.parameter_names())
+    assert TrialConfig.from_point(everything) == TrialConfig()
+
+
+def test_every_method_is_off_by_default():
+    config = TrialConfig()
+    assert (config.snnl.weight, config.mixup.alpha, config.adversarial.epsilon) == (0, 0, 0)
+
+
+def test_an_int_is_accepted_where_a_float_is_meant():
+    assert TrialConfig.from_point({"snnl.weight": -1}).snnl.weight == -1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer.lr", "0.1"),
+        ("optimizer.lr", np.float64(0.1)),
+        ("optimizer.lr", np.float32(0.1)),
+        ("optimizer.lr", True),
+        ("optimizer.lr", float("nan")),
+        ("optimizer.lr", float("inf")),
+        ("optimizer.lr", 0.0),
+        ("optimizer.momentum", 1.0),
+        ("optimizer.name", "rmsprop"),
+        ("epochs", 3.0),
+        ("epochs", np.int64(3)),
+        ("epochs", True),
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("device", "gpu"),
+        ("model.width", 0.0),
+        ("data.name", "cifar1"),
+        ("snnl.temperature", 0.0),
+        ("snnl.layers", "conv1++conv2"),
+        ("snnl.layers", ""),
+        ("mixup.alpha", -0.5),
+        ("mixup.per_sample", 1),
+        ("adversarial.epsilon", 1.5),
+        ("adversarial.relative_step", 0.0),
+        ("adversarial.clean_fraction", 1.01),
+        ("adversarial.norm", "l7"),
+        ("evaluation.epochs", [3, 1]),
+        ("evaluation.epochs", [1, 1]),
+        ("evaluation.epochs", [0]),
+        ("evaluation.epochs", 3),
+    ],
+)
+def test_a_wrong_value_is_refused_under_its_own_name(name, value):
+    (problem,) = problems_of({name: value})
+    assert problem.startswith(name)
+
+
+def test_every_problem_is_reported_at_once_with_the_nearest_name():
+    assert problems_of({"optimizer.lrr": 1.0, "snnl.wieght": 0.1, "epochs": 0, "mixup.alpha": -1.0}) == [
+        "optimizer.lrr: unknown parameter; did you mean 'optimizer.lr'?",
+        "snnl.wieght: unknown parameter; did you mean 'snnl.weight'?",
+        "epochs: must be >= 1, got 0",
+        "mixup.alpha: must be >= 0, got -1.0",
+    ]
+
+
+@pytest.mark.parametrize("name", ["optimizer", "optimizer.lr.start", "ravel.trial"])
+def test_a_group_or_a_foreign_name_is_no_parameter(name):
+    assert "unknown parameter" in problems_of({name: 1})[0]
+
+
+def test_a_config_cannot_be_changed():
+    config = TrialConfig()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("attack", "steps", "relative_step", "num_steps", "step_size"),
+    [
+        ("fgsm", 7, None, 1, 0.25),
+        ("fgsm", 7, 1.0, 1, 0.2),
+        ("pgd", 5, None, 5, 0.1),
+        ("pgd", 10, 0.25, 10, 0.05),
+    ],
+)
+def test_attack_steps_are_in_units_of_epsilon(attack, steps, relative_step, num_steps, step_size):
+    settings = AdversarialConfig(epsilon=0.2, attack=attack, steps=steps, relative_step=relative_step)
+    assert settings.num_steps == num_steps
+    assert settings.step_size == pytest.approx(step_size)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError([Problem("epochs", "must be >= 1, got 0")]),
+        DatasetMissing("mnist", "set data.root"),
+        Diverged(3, 7, "ce"),
+        CheckpointError("/a/state.pt", "is truncated", "start again"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error):
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+def test_every_metric_name_looks_itself_up():
+    for metric in METRICS:
+        name = metric.name.replace("<tap>", "conv1")
+        assert lookup(name).name == name
+        assert (lookup(name).unit, lookup(name).direction) == (metric.unit, metric.direction)
+
+
+@pytest.mark.parametrize("name", ["val/acuracy", "entanglement/", "entanglement/<tap>", "accuracy", "temperature"])
+def test_an_unknown_metric_is_a_key_error(name):
+    with pytest.raises(KeyError, match="unknown metric"):
+        lookup(name)
+
+
+def test_an_unknown_metric_is_met_with_the_nearest_name():
+    with pytest.raises(KeyError, match="did you mean 'val/accuracy'"):
+        lookup("val/acuracy")

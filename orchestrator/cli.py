@@ -139,9 +139,8 @@ def best(
         )
         return
     for trial in chosen:
-        _say(
-            f"{trial.id}  {objective.metric} {trial.score(objective):.4f}  {leaderboard.describe_status(trial)}, epoch {trial.epoch}"
-        )
+        score, status = trial.score(objective), leaderboard.describe_status(trial)
+        _say(f"{trial.id}  {objective.metric} {score:.4f}  {status}, epoch {trial.epoch}")
         for name, value in trial.config.items():
             _say(f"  {name}: {leaderboard.shown(value)}")
 

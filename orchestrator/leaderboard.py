@@ -173,7 +173,8 @@ def _told(plan: SweepPlan, history: SweepHistory, event: Event) -> str | None:
             measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
             reason = f" ({event.reason})" if event.reason else ""
             state = progress(plan, history, now=event.time)
-            return f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {measured}{reason}  [{headline(state)}]"
+            ended = f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {measured}{reason}"
+            return f"{ended}  [{headline(state)}]"
         case _:
             return None
 

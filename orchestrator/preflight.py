@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
@@ -18,6 +17,7 @@ from trainables.errors import TrainableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from orchestrator.spec import SweepSpec
 
@@ -71,13 +71,9 @@ def _data_problems(data: Any) -> Iterator[str]:
 
 
 def _model_problems(config: TrialConfig) -> Iterator[str]:
-    from trainables.data import shape_of  # noqa: PLC0415  imports torch
-    from trainables.models import build  # noqa: PLC0415
-    from trainables.objective import Methods  # noqa: PLC0415
+    from trainables.models import check_layers  # noqa: PLC0415  imports torch
 
-    image_shape, num_classes = shape_of(config.data)
-    model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
     try:
-        Methods.resolve(config, model)
+        check_layers(config)
     except TrainableError as error:
         yield from str(error).splitlines()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
 
@@ -27,7 +30,7 @@ def collect(folder: Path) -> Provenance:
     """The provenance of code run from ``folder``.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile; from pathlib import Path
         >>> collect(Path(tempfile.mkdtemp())).git_commit is None
         True
     """

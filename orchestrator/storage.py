@@ -15,13 +15,13 @@ import os
 import re
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import SweepNotFound
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
 STAMP = "%Y%m%d-%H%M%S"
 STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
@@ -32,6 +32,7 @@ class SweepFolder:
     """The files of one sweep.
 
     Example:
+        >>> from pathlib import Path
         >>> SweepFolder(Path("results/digits-20260101-120000")).sweep
         'digits-20260101-120000'
     """

@@ -187,7 +187,7 @@ class Tracker:
         if run is None:
             tags = {
                 **self._tags("trial"),
-                "mlflow.runName": f"{self._plan.sweep}/{trial.id}",
+                "mlflow.runName": f"{trial.id} {self._plan.sweep}",
                 "ravel.trial": f"{self._plan.sweep}/{trial.id}",
                 "ravel.origin": trial.origin,
             }

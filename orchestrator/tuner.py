@@ -1,4 +1,4 @@
-"""Builds and fits ``tune.Tuner``: Tune moves actors about; our searcher proposes, our scheduler stops, our log tells."""
+"""Builds and fits ``tune.Tuner``: Tune moves actors about; our searcher proposes, our scheduler stops."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ renamed, so a reader sees the old one or the new one, never half of one.
 """
 
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -82,8 +81,10 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(str(path), "does not exist", "give the directory of a checkpoint") from error
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = f"is truncated or damaged ({str(error).splitlines()[0]})"
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever it happens to spell
+        reason = f"is truncated or damaged ({type(error).__name__})"
         raise CheckpointError(str(path), reason, _RESTART) from error
     if not isinstance(content, dict):
         raise CheckpointError(str(path), f"holds a {type(content).__name__}, no checkpoint", _RESTART)

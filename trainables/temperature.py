@@ -105,8 +105,9 @@ def _search(batch: Neighbours, grids: Sequence[int]) -> _Best:
         ramp_K = torch.linspace(0, 1, points, dtype=low.dtype, device=low.device)
         grid_K = low + (high - low) * ramp_K
         losses_K = batch.loss(grid_K.exp()[:, None, None])
-        best, spacing = losses_K.argmin(), (high - low) / (points - 1)
-        value, log_beta = losses_K[best], grid_K[best]
+        value, best = losses_K.min(0)
+        # Not grid_K[best]: indexing by a tensor makes the host wait for it.
+        log_beta, spacing = grid_K.take(best), (high - low) / (points - 1)
         low, high = torch.maximum(log_beta - spacing, low), torch.minimum(log_beta + spacing, high)
     return _Best(value, log_beta, coldest)
 

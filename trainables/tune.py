@@ -113,10 +113,10 @@ class ClassifierTrainable(Trainable):
             return self._result(None)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the complete epochs; of a trial that ended early, also how it ended."""
-        if self._run is not None:
-            self._run.save(checkpoint_dir)
-        if self._ended is not None:
+        """Write the complete epochs; of a trial that ended early only how, as its weights are of no epoch."""
+        if self._ended is None:
+            self._current_run().save(checkpoint_dir)
+        else:
             Path(checkpoint_dir, ENDED_FILE_NAME).write_text(json.dumps(asdict(self._ended)))
         self._saved_at_s = time.monotonic()
 

@@ -55,29 +55,38 @@ def test_six_mistakes_are_six_lines_exit_2_and_import_no_heavy_library(tmp_path)
     assert list(tmp_path.iterdir()) == [spec]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[]", "<string>: must be a mapping of fields"),
-        ("name: a\nname: b", "duplicate key 'name'"),
-        ("trial: {epochs: 3}", "name: is required"),
-        ("name: Digits", "name: must be at most 63 of a-z"),
-        ("name: a\nresources: {gpus: lots}", "resources.gpus: must be 'auto' or a number >= 0, got 'lots'"),
-        ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
-        ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
-        ("name: a\nsearch: {sampler: tpee}", "search.sampler: must be 'tpe' or 'random', got 'tpee'; did you mean 'tpe'?"),
-        ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
-        ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation split"),
-        ("name: a\nstorage: {uri: 's3://bucket/x'}", "storage.uri: must be a local folder in this version"),
-        ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
-        ("name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}", "trial.epochs: stands under space.parameters too"),
-        ("name: a\nspace: {parameters: {batch_size: {float: [1.5, 3.5]}}}", "space.parameters.batch_size: "),
-        ("name: a\nspace: {parameters: {optimizer.lr: {float: [-1.0, 1.0]}}}", "space.parameters.optimizer.lr: must be > 0"),
-        ("name: a\nsearch: {points: [{mixup.alfa: 1.0}]}", "search.points.0.mixup.alfa: not in the space; did you mean 'mixup.alpha'?"),
-        ("name: a\nsearch: {points: [{mixup.alpha: 99.0}]}", "search.points.0.mixup.alpha: must be "),
-        ("name: a\nversion: 2", "version: must be 1, got 2"),
-    ],
-)  # fmt: skip
+WRONG = [
+    ("[]", "<string>: must be a mapping of fields"),
+    ("name: a\nname: b", "duplicate key 'name'"),
+    ("trial: {epochs: 3}", "name: is required"),
+    ("name: Digits", "name: must be at most 63 of a-z"),
+    ("name: a\nresources: {gpus: lots}", "resources.gpus: must be 'auto' or a number >= 0, got 'lots'"),
+    ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
+    ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
+    ("name: a\nsearch: {sampler: tpee}", "search.sampler: must be 'tpe' or 'random', got 'tpee'; did you mean 'tpe'?"),
+    ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
+    ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation"),
+    ("name: a\nstorage: {uri: 's3://bucket/x'}", "storage.uri: must be a local folder in this version"),
+    ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
+    (
+        "name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}",
+        "trial.epochs: stands under space.parameters too",
+    ),
+    ("name: a\nspace: {parameters: {batch_size: {float: [1.5, 3.5]}}}", "space.parameters.batch_size: "),
+    (
+        "name: a\nspace: {parameters: {optimizer.lr: {float: [-1.0, 1.0]}}}",
+        "space.parameters.optimizer.lr: must be > 0",
+    ),
+    (
+        "name: a\nsearch: {points: [{mixup.alfa: 1.0}]}",
+        "search.points.0.mixup.alfa: not in the space; did you mean 'mixup.alpha'?",
+    ),
+    ("name: a\nsearch: {points: [{mixup.alpha: 99.0}]}", "search.points.0.mixup.alpha: must be "),
+    ("name: a\nversion: 2", "version: must be 1, got 2"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
 def test_a_wrong_spec_names_the_place_the_law_and_the_value(text, message):
     with pytest.raises(SpecError) as caught:
         parse_spec(text)

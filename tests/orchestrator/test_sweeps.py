@@ -1,4 +1,4 @@
-"""Whole sweeps on a real local Ray, started and killed as a user would: through the command line, in a process of their own."""
+"""Whole sweeps on a real local Ray, started and killed as a user would: through the command line."""
 
 import json
 import os

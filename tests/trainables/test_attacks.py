@@ -92,9 +92,7 @@ def test_every_iterate_of_pgd_equals_vector(softmax_case):
 def test_pgd_from_a_given_start_equals_vector(softmax_case):
     model, x, y, case, expected = softmax_case
     start = x + tensor(case["linf_init_delta"])
-    adversarial = pgd(
-        model, x, y, epsilon=EPSILON, steps=5, step_size=0.03, random_start=False, start=start
-    )
+    adversarial = pgd(model, x, y, epsilon=EPSILON, steps=5, step_size=0.03, random_start=False, start=start)
     vector = expected["pgd_linf_eps0.1_alpha0.03_steps5_given_init"]
     torch.testing.assert_close(adversarial, tensor(vector["adv"]), **EXACT)
 
@@ -102,9 +100,7 @@ def test_pgd_from_a_given_start_equals_vector(softmax_case):
 def test_targeted_pgd_equals_vector(softmax_case):
     model, x, _, case, expected = softmax_case
     targets = torch.tensor(case["target_labels"])
-    adversarial = pgd(
-        model, x, targets, epsilon=EPSILON, steps=5, step_size=0.03, random_start=False, targeted=True
-    )
+    adversarial = pgd(model, x, targets, epsilon=EPSILON, steps=5, step_size=0.03, random_start=False, targeted=True)
     vector = expected["pgd_linf_targeted_eps0.1_alpha0.03_steps5"]
     torch.testing.assert_close(adversarial, tensor(vector["adv"]), **EXACT)
 
@@ -112,9 +108,7 @@ def test_targeted_pgd_equals_vector(softmax_case):
 def test_one_large_step_from_a_random_start_is_fgsm_rs(softmax_case):
     model, x, y, case, expected = softmax_case
     start = x + tensor(case["linf_init_delta"])
-    adversarial = pgd(
-        model, x, y, epsilon=EPSILON, steps=1, step_size=0.125, random_start=False, start=start
-    )
+    adversarial = pgd(model, x, y, epsilon=EPSILON, steps=1, step_size=0.125, random_start=False, start=start)
     key = next(key for key in expected if key.startswith("fgsm_rs"))
     torch.testing.assert_close(adversarial, tensor(expected[key]["adv"]), **EXACT)
 
@@ -185,7 +179,7 @@ def test_attack_stays_inside_the_ball_and_the_box(attack, epsilon, seed):
     x = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     adversarial = attack(network().double(), x, torch.arange(4) % 3, epsilon=epsilon)
     assert float((adversarial - x).abs().max()) <= epsilon + 1e-12
-    assert 0 <= float(adversarial.min())
+    assert float(adversarial.min()) >= 0
     assert float(adversarial.max()) <= 1
 
 

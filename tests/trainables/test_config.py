@@ -25,10 +25,7 @@ DOCUMENTED_NAMES = {
     "device",
     *(f"snnl.{name}" for name in ("weight", "temperature", "temperature_mode", "layers", "distance")),
     *(f"mixup.{name}" for name in ("alpha", "layers", "per_sample")),
-    *(
-        f"adversarial.{name}"
-        for name in ("epsilon", "norm", "attack", "steps", "relative_step", "clean_fraction")
-    ),
+    *(f"adversarial.{name}" for name in ("epsilon", "norm", "attack", "steps", "relative_step", "clean_fraction")),
     *(f"evaluation.{name}" for name in ("robust_epsilon", "robust_steps", "robust_images", "epochs")),
 }
 

@@ -101,9 +101,7 @@ def test_mixing_is_linear_and_keeps_targets_a_distribution(seed, size, lam):
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_lambda_has_the_moments_of_its_beta_distribution(per_sample):
     rng, alpha = np.random.default_rng(0), 0.4
-    draws = [
-        sample_mix(rng, 8, alpha=alpha, boundaries=["input"], per_sample=per_sample).lam for _ in range(4000)
-    ]
+    draws = [sample_mix(rng, 8, alpha=alpha, boundaries=["input"], per_sample=per_sample).lam for _ in range(4000)]
     lam = torch.stack(draws).flatten().double() if per_sample else tensor(draws)
     assert float(lam.mean()) == pytest.approx(0.5, abs=0.025)
     assert float(lam.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)

@@ -82,8 +82,7 @@ def test_interpolated_adversarial_training_step_equals_vector(softmax_case, pgd_
     model, x, y, _ = softmax_case
     vector = mixup_vectors["iat_step"]
     clean, attacked = (
-        Mix("input", vector["in"][key]["lam"], torch.tensor(vector["in"][key]["perm"]))
-        for key in ("clean", "advmix")
+        Mix("input", vector["in"][key]["lam"], torch.tensor(vector["in"][key]["perm"])) for key in ("clean", "advmix")
     )
     draws = Draws(clean_mix=clean, adversarial_mix=attacked)
     loss = step_loss(model, x, y, num_classes=3, methods=pgd_methods, draws=draws)
@@ -134,9 +133,7 @@ def test_snnl_costs_an_extra_pass_only_with_mixup(digits_batch, monkeypatch):
     model, x, y = digits_batch
     passes = []
     original = StagedClassifier.features
-    monkeypatch.setattr(
-        StagedClassifier, "features", lambda self, *a, **k: passes.append(k) or original(self, *a, **k)
-    )
+    monkeypatch.setattr(StagedClassifier, "features", lambda self, *a, **k: passes.append(k) or original(self, *a, **k))
     for point, expected in (({"snnl.weight": 1.0}, 1), ({"snnl.weight": 1.0, "mixup.alpha": 1.0}, 2)):
         passes.clear()
         methods = methods_for(model, **point)

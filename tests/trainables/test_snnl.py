@@ -133,11 +133,7 @@ def test_hard_label_case_of_the_combination_vectors(mixup_vectors):
 
 @pytest.mark.parametrize(
     ("mistake", "value"),
-    [
-        item
-        for item in VECTORS["bug_fingerprints_case_F_T1_sqeuclidean"].items()
-        if item[0] != "correct_exact"
-    ],
+    [item for item in VECTORS["bug_fingerprints_case_F_T1_sqeuclidean"].items() if item[0] != "correct_exact"],
 )
 def test_value_is_not_that_of_a_known_mistake(mistake, value):
     loss = float(soft_nearest_neighbor_loss(*batch(case_named("F")), 1.0))
@@ -148,7 +144,9 @@ def test_singletons_are_excluded_and_the_mean_renormalised():
     conventions = VECTORS["singleton_conventions_case_C_T1_sqeuclidean"]
     x, y = batch(case_named("C"))
     losses, valid = per_anchor_losses(x, y, 1.0)
-    assert float(soft_nearest_neighbor_loss(x, y, 1.0)) == pytest.approx(conventions["exclude_and_renormalise"], rel=1e-8)
+    assert float(soft_nearest_neighbor_loss(x, y, 1.0)) == pytest.approx(
+        conventions["exclude_and_renormalise"], rel=1e-8
+    )
     assert valid.tolist() == [True, True, True, True, False]
     assert float(losses[-1]) == 0
 

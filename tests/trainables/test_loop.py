@@ -1,0 +1,222 @@
+"""Training: the same bits each time, also across an interruption; what is measured; how it ends."""
+
+import math
+
+import pytest
+import torch
+
+from trainables.config import OptimizerConfig, TrialConfig
+from trainables.errors import CheckpointError, ConfigError, Diverged
+from trainables.loop import Run, learning_rate, load_model, train
+from trainables.metrics import lookup
+
+SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
+COMBINATIONS = {
+    "plain": {},
+    "cnn": {"model.name": "cnn"},
+    "adamw": {"optimizer.name": "adamw", "optimizer.lr": 1e-3},
+    "constant schedule": {"optimizer.schedule": "constant"},
+    "snnl": {"snnl.weight": -0.2},
+    "snnl relative cosine": {"snnl.weight": 0.2, "snnl.temperature_mode": "relative", "snnl.distance": "cosine"},
+    "manifold mixup per sample": {"mixup.alpha": 1.0, "mixup.layers": "all", "mixup.per_sample": True},
+    "fgsm": {"adversarial.epsilon": 0.1},
+    "everything": {
+        "model.name": "cnn",
+        "snnl.weight": -0.1,
+        "mixup.alpha": 0.5,
+        "mixup.layers": "input+hidden",
+        "adversarial.epsilon": 0.1,
+        "adversarial.attack": "pgd",
+        "adversarial.steps": 2,
+    },
+}
+every_combination = pytest.mark.parametrize("point", COMBINATIONS.values(), ids=COMBINATIONS)
+
+
+def config(**point):
+    return TrialConfig.from_point({**SMALL, **point})
+
+
+def measured(reports):
+    """Everything but the clock."""
+    return [
+        {name: value for name, value in report.metrics.items() if not name.startswith(("time/", "cost/"))}
+        for report in reports
+    ]
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_equal_bits(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@every_combination
+def test_resumed_trial_equals_uninterrupted_trial(point, tmp_path):
+    whole = train(config(**point))
+    run = Run(config(**point))
+    reports = [run.run_epoch(), run.run_epoch()]
+    run.save(tmp_path)
+    del run
+    resumed = train(config(**point), resume=tmp_path)
+    assert measured([*reports, *resumed.reports]) == measured(whole.reports)
+    assert_equal_bits(weights(resumed.model), weights(whole.model))
+
+
+def test_equal_configs_train_to_equal_bits_whatever_the_global_generator():
+    torch.manual_seed(1)
+    first = train(config(**COMBINATIONS["everything"]))
+    torch.manual_seed(2)
+    second = train(config(**COMBINATIONS["everything"]))
+    assert_equal_bits(weights(first.model), weights(second.model))
+    assert measured(first.reports) == measured(second.reports)
+
+
+def test_training_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    train(config(epochs=1, **{"mixup.alpha": 1.0, "adversarial.epsilon": 0.1}))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_trains_to_other_weights():
+    first, second = (train(config(epochs=1, seed=seed)).model for seed in (0, 1))
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_a_method_that_is_off_changes_no_bit_whatever_its_parameters():
+    inactive = {"snnl.temperature": 3.0, "mixup.layers": "all", "adversarial.steps": 3}
+    assert measured(train(config(epochs=1, **inactive)).reports) == measured(train(config(epochs=1)).reports)
+
+
+def test_default_trial_learns_the_digits():
+    assert train(TrialConfig.from_point({"epochs": 10})).metrics["val/accuracy"] > 0.96
+
+
+EVERY_EPOCH = {
+    "train/loss",
+    "train/ce",
+    "val/accuracy",
+    "val/nll",
+    "val/ece",
+    "time/epoch_s",
+    "time/images_per_s",
+    "cost/gpu_s",
+}
+
+
+def test_costly_metrics_are_measured_at_the_chosen_epochs_and_the_last():
+    reports = train(config(**{"evaluation.epochs": [2]})).reports
+    assert [report.epoch for report in reports] == [1, 2, 3, 4]
+    costly = [set(report.metrics) - EVERY_EPOCH for report in reports]
+    assert costly[0] == costly[2] == set()
+    assert costly[1] == costly[3]
+    assert "val/robust_accuracy" in costly[1]
+    taps = {name for name in costly[1] if name.startswith("entanglement/")}
+    assert taps == {f"entanglement/{tap}" for tap in ("fc1", "fc2", "penultimate", "logits")}
+
+
+def test_every_reported_name_is_a_listed_metric_and_every_value_finite():
+    for report in train(config(epochs=2, **{"snnl.weight": 0.1})).reports:
+        for name, value in report.metrics.items():
+            assert lookup(name).name == name
+            assert math.isfinite(value)
+
+
+def test_snnl_is_reported_before_its_weight_and_only_when_on():
+    metrics = train(config(epochs=1, **{"snnl.weight": -0.25})).metrics
+    assert metrics["train/loss"] == pytest.approx(metrics["train/ce"] - 0.25 * metrics["train/snnl"], rel=1e-5)
+    assert "train/snnl" not in train(config(epochs=1)).metrics
+
+
+def test_robust_accuracy_is_switched_off_at_epsilon_zero():
+    assert "val/robust_accuracy" not in train(config(epochs=1, **{"evaluation.robust_epsilon": 0.0})).metrics
+
+
+def test_adversarial_training_makes_robust():
+    point = {"model.name": "cnn", "model.width": 1.0, "epochs": 8, "evaluation.robust_images": 200}
+    plain = train(config(**point)).metrics["val/robust_accuracy"]
+    robust = train(config(**point, **{"adversarial.epsilon": 0.15})).metrics["val/robust_accuracy"]
+    assert robust > plain + 0.1
+
+
+@pytest.mark.parametrize(
+    ("point", "term"),
+    [({"optimizer.lr": 1e6}, "ce"), ({"snnl.weight": 1e38, "snnl.layers": "all"}, "loss")],
+)
+def test_a_loss_that_is_not_finite_ends_the_trial_with_epoch_step_and_term(point, term):
+    with pytest.raises(Diverged) as caught:
+        train(config(**point))
+    assert caught.value.term in {term, "snnl", "val/nll"}
+    assert caught.value.epoch >= 1
+    assert 1 <= caught.value.step <= 8
+
+
+def test_report_is_called_after_each_epoch_with_its_checkpoint_already_there(tmp_path):
+    seen = []
+
+    def report(epoch):
+        seen.append((epoch.epoch, Run.restore(tmp_path).epoch))
+
+    train(config(epochs=3), report=report, checkpoint=tmp_path)
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_a_complete_trial_is_not_trained_again(tmp_path):
+    done = train(config(epochs=1), checkpoint=tmp_path)
+    resumed = train(config(epochs=1), resume=tmp_path)
+    assert resumed.reports == ()
+    assert resumed.metrics == {}
+    assert_equal_bits(weights(resumed.model), weights(done.model))
+    with pytest.raises(ValueError, match="all 1 epochs are complete"):
+        Run.restore(tmp_path).run_epoch()
+
+
+def test_a_checkpoint_of_another_trial_is_refused_with_what_differs(tmp_path):
+    train(config(epochs=1), checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match=r"another trial: optimizer\.lr \(0\.05 there, 0\.1 here\)"):
+        train(config(epochs=1, **{"optimizer.lr": 0.1}), resume=tmp_path)
+
+
+def test_a_checkpoint_may_be_resumed_in_another_place(tmp_path):
+    train(config(epochs=1), checkpoint=tmp_path)
+    elsewhere = config(epochs=1, device="cpu", **{"data.root": "/elsewhere"})
+    assert Run.restore(tmp_path, config=elsewhere).epoch == 1
+
+
+def test_the_model_of_a_checkpoint_predicts_as_the_trained_one(tmp_path):
+    trained = train(config(epochs=1, **{"model.name": "cnn"}), checkpoint=tmp_path).model.eval()
+    loaded = load_model(tmp_path)
+    x = torch.rand(7, 1, 8, 8)
+    assert not loaded.training
+    torch.testing.assert_close(loaded(x), trained(x), rtol=0, atol=0)
+
+
+def test_a_batch_larger_than_the_data_is_one_step_of_all_images():
+    run = Run(config(batch_size=5000))
+    assert run.batches_per_epoch == 1
+    assert math.isfinite(run.run_epoch().metrics["train/loss"])
+
+
+def test_a_layer_the_model_lacks_is_refused_before_training():
+    with pytest.raises(ConfigError, match=r"snnl\.layers: 'conv1' is no layer of this model"):
+        Run(config(**{"snnl.layers": "conv1"}))
+
+
+def test_cosine_schedule_falls_from_the_rate_towards_zero():
+    settings = OptimizerConfig(lr=0.3)
+    rates = [learning_rate(settings, step, total_steps=10) for step in range(10)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == 0.3
+    assert 0 < rates[-1] < 0.03
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_combination
+def test_every_combination_trains_on_a_gpu(point):
+    on_gpu = train(config(**point, device="cuda"))
+    assert on_gpu.metrics["val/accuracy"] > 0.5
+    assert on_gpu.metrics["cost/gpu_s"] > 0

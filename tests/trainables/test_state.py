@@ -1,0 +1,143 @@
+"""Checkpoints: whole or absent, readable for ever, and no code in them."""
+
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables import state
+from trainables.errors import CheckpointError
+from trainables.loop import load_model
+from trainables.state import FILE_NAME, Checkpoint
+
+# What the model of the asset answers to a ramp from black to white.
+GOLDEN_LOGITS = [
+    0.0028533,
+    0.0041383,
+    0.0145504,
+    0.0065415,
+    0.0151158,
+    0.0148715,
+    -0.0015321,
+    0.0170200,
+    -0.0234175,
+    -0.0501412,
+]
+ASSET = Path(__file__).parent / "assets" / "checkpoint-v1"
+
+
+def checkpoint(epoch=3):
+    return Checkpoint(
+        config="{}", epoch=epoch, model={"w": torch.arange(3.0)}, optimizer={"state": {}}, streams={"mixup": "{}"}
+    )
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    state.save(tmp_path / "new" / "folder", checkpoint())
+    loaded = state.load(tmp_path / "new" / "folder")
+    assert torch.equal(loaded.model["w"], torch.arange(3.0))
+    assert (loaded.config, loaded.epoch, loaded.streams) == ("{}", 3, {"mixup": "{}"})
+
+
+def test_the_file_is_one_that_the_restricted_unpickler_accepts(tmp_path):
+    state.save(tmp_path, checkpoint())
+    assert torch.load(tmp_path / FILE_NAME, weights_only=True)["format"] == state.FORMAT
+
+
+def test_a_save_that_fails_keeps_the_earlier_checkpoint_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    state.save(tmp_path, checkpoint(epoch=3))
+
+    def half_written(_content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        state.save(tmp_path, checkpoint(epoch=4))
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    assert state.load(tmp_path).epoch == 3
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor):
+        calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real_fsync(descriptor)
+
+    def replace(self, target):
+        calls.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    state.save(tmp_path, checkpoint())
+    assert calls == ["file", "rename", "directory"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_is_named_with_a_remedy(tmp_path, keep):
+    state.save(tmp_path, checkpoint())
+    path = tmp_path / FILE_NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
+    with pytest.raises(CheckpointError, match=r"state\.pt: is truncated or damaged .*start from an earlier checkpoint"):
+        state.load(tmp_path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=rf"{FILE_NAME}: does not exist; give the directory"):
+        state.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("version", [0, 2, None])
+def test_a_format_of_another_version_is_refused(tmp_path, version):
+    torch.save({"format": version, "epoch": 1}, tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match=rf"has format {version}, this version reads format 1"):
+        state.load(tmp_path)
+
+
+def test_a_checkpoint_with_a_part_missing_is_refused(tmp_path):
+    torch.save({"format": 1, "epoch": 1}, tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match="lacks or adds a part"):
+        state.load(tmp_path)
+
+
+def test_a_file_that_is_no_dictionary_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match="holds a list, no checkpoint"):
+        state.load(tmp_path)
+
+
+class Payload:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    marker = tmp_path / "ran"
+    torch.save({"format": 1, "epoch": Payload(marker)}, tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match="damaged"):
+        state.load(tmp_path)
+    assert not marker.exists()
+    with (tmp_path / "plain").open("wb") as file:
+        pickle.dump(Payload(marker), file)
+    pickle.loads((tmp_path / "plain").read_bytes())  # noqa: S301 - shows that the payload is live
+    assert marker.exists()
+
+
+def test_a_checkpoint_of_format_1_is_still_read():
+    loaded = state.load(ASSET)
+    assert loaded.epoch == 1
+    model = load_model(ASSET)
+    assert model.taps == ("fc1", "fc2", "penultimate", "logits")
+    x = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+    expected = torch.tensor(GOLDEN_LOGITS)
+    torch.testing.assert_close(model(x)[0].detach(), expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,255 @@
+"""The Tune trainable driven as Tune drives it, without a cluster."""
+
+import json
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("ray.tune")
+
+from trainables.config import TrialConfig
+from trainables.errors import CheckpointError, ConfigError
+from trainables.loop import Run, train
+from trainables.tune import ClassifierTrainable
+
+POINT = {"model.name": "mlp", "model.width": 0.25, "epochs": 3, "evaluation.robust_images": 40}
+ORDERS = {"ravel.objectives": ["val/accuracy", "val/robust_accuracy"], "ravel.trial": "t0", "ravel.attempt": 0}
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts trainables whose log folders lie in the test's own folder, and stops them."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
+    started = []
+
+    def _start(**config):
+        trainable = ClassifierTrainable(config)
+        started.append(trainable)
+        return trainable
+
+    yield _start
+    for trainable in started:
+        trainable.stop()
+
+
+def results_of(trainable):
+    results = [trainable.train()]
+    while not results[-1]["done"]:
+        results.append(trainable.train())
+    return results
+
+
+def event_of(result):
+    return json.loads(result["event"], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def steady(metrics):
+    return {name: value for name, value in metrics.items() if not name.startswith(("time/", "cost/"))}
+
+
+def test_trains_one_epoch_per_step_to_the_results_of_train(start):
+    results = results_of(start(**POINT, **ORDERS))
+    expected = train(TrialConfig.from_point(POINT)).reports
+    assert [result["epoch"] for result in results] == [1, 2, 3]
+    assert [result["done"] for result in results] == [False, False, True]
+    for result, report in zip(results, expected, strict=True):
+        event = event_of(result)
+        assert event["epoch"] == report.epoch
+        assert event["ended"] is None
+        assert steady(event["metrics"]) == steady(report.metrics)
+
+
+def test_a_result_for_the_orchestrator_is_its_objectives_and_one_event(start):
+    trainable = start(**POINT, **ORDERS)
+    result = trainable.step()
+    assert set(result) == {"val/accuracy", "val/robust_accuracy", "epoch", "event", "done", "should_checkpoint"}
+    assert 0 <= result["val/accuracy"] <= 1
+    assert math.isnan(result["val/robust_accuracy"]), "not measured before the last epoch"
+
+
+def test_a_result_in_plain_tune_is_the_metrics(start):
+    results = results_of(start(**POINT, **{"snnl.weight": None}))
+    assert results[0]["val/accuracy"] > 0
+    assert "val/robust_accuracy" in results[-1]
+    assert "event" not in results[0]
+    assert "should_checkpoint" not in results[0]
+
+
+def test_checkpoints_are_asked_for_at_the_chosen_epochs_and_the_last(start):
+    results = results_of(start(**{**POINT, "epochs": 4}, **ORDERS, **{"ravel.checkpoint_epochs": [2]}))
+    assert [result["should_checkpoint"] for result in results] == [False, True, False, True]
+
+
+def test_a_checkpoint_is_asked_for_when_the_last_one_is_old(start, monkeypatch, tmp_path):
+    trainable = start(**{**POINT, "epochs": 9}, **ORDERS)
+    now = [trainable._saved_at_s]
+    monkeypatch.setattr("trainables.tune.time.monotonic", lambda: now[0])
+    asked = []
+    for seconds in (10, 10, 15, 10):
+        now[0] += seconds
+        asked.append(trainable.train()["should_checkpoint"])
+        if asked[-1]:
+            trainable.save(str(tmp_path / "checkpoint"))
+    assert asked == [False, False, True, False]
+
+
+def test_restored_trainable_continues_with_the_next_epoch_bit_for_bit(start, tmp_path):
+    first = start(**POINT, **ORDERS)
+    first.train()
+    first.save(str(tmp_path / "checkpoint"))
+    second = start(**POINT, **ORDERS)
+    second.restore(str(tmp_path / "checkpoint"))
+    assert [steady(event_of(result)["metrics"]) for result in results_of(second)] == [
+        steady(event_of(result)["metrics"]) for result in results_of(first)
+    ]
+
+
+def test_a_trial_starts_from_the_checkpoint_it_is_given(start, tmp_path):
+    run = Run(TrialConfig.from_point(POINT))
+    run.run_epoch()
+    run.save(tmp_path / "checkpoint")
+    result = start(**POINT, **ORDERS, **{"ravel.checkpoint": str(tmp_path / "checkpoint")}).train()
+    assert result["epoch"] == 2
+
+
+def test_a_checkpoint_before_the_first_step_is_that_of_epoch_zero(start, tmp_path):
+    start(**POINT, **ORDERS).save(str(tmp_path / "checkpoint"))
+    assert Run.restore(tmp_path / "checkpoint").epoch == 0
+
+
+def test_a_trial_that_was_complete_is_done_without_training_again(start, tmp_path):
+    trainable = start(**POINT, **ORDERS)
+    results_of(trainable)
+    trainable.save(str(tmp_path / "checkpoint"))
+    restored = start(**POINT, **ORDERS)
+    restored.restore(str(tmp_path / "checkpoint"))
+    result = restored.train()
+    assert (result["done"], result["epoch"], result["should_checkpoint"]) == (True, 3, False)
+    assert event_of(result) == {"epoch": 3, "metrics": {}, "ended": None}
+
+
+def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
+    trainable = start(**POINT, **ORDERS)
+    results_of(trainable)
+    other = {**POINT, "optimizer.lr": 0.2, "seed": 5}
+    assert trainable.reset({**other, **ORDERS}) is True
+    assert trainable._run is None, "the finished trial's tensors are let go"
+    results = results_of(trainable)
+    expected = train(TrialConfig.from_point(other)).reports
+    assert [steady(event_of(result)["metrics"]) for result in results] == [
+        steady(report.metrics) for report in expected
+    ]
+
+
+def test_an_actor_is_reused_after_a_trial_that_failed(start):
+    trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
+    assert trainable.train()["done"]
+    assert trainable.reset({**POINT, **ORDERS}) is True
+    assert event_of(trainable.train())["ended"] is None
+
+
+def test_a_diverged_trial_ends_with_a_result(start):
+    result = results_of(start(**POINT, **ORDERS, **{"optimizer.lr": 1e9}))[-1]
+    event = event_of(result)
+    assert result["done"]
+    assert not result["should_checkpoint"]
+    assert event["metrics"] == {}
+    assert event["ended"]["status"] == "diverged"
+    assert event["ended"]["reason"].startswith("Diverged: epoch ")
+    assert "\n" not in event["ended"]["reason"]
+    assert "Traceback" in event["ended"]["traceback"]
+    assert math.isnan(result["val/accuracy"])
+    assert result["epoch"] == event["epoch"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"snnl.layers": "conv1"}, "ConfigError: snnl.layers: 'conv1' is no layer of this model"),
+        ({"optimizer.lrr": 1.0}, "ConfigError: optimizer.lrr: unknown parameter"),
+        ({"data.name": "mnist"}, "DatasetMissing: data.name: the data set 'mnist' is not available"),
+        ({"device": "cuda:99"}, ""),
+    ],
+    ids=["layer", "name", "data", "device"],
+)
+def test_a_mistake_of_the_trial_ends_it_with_a_result(start, wrong, reason):
+    result = start(**POINT, **ORDERS, **wrong).train()
+    event = event_of(result)
+    assert result["done"]
+    assert event["epoch"] == 0
+    assert event["ended"]["status"] == "failed"
+    assert event["ended"]["reason"].startswith(reason)
+
+
+def test_an_exception_in_training_ends_the_trial_with_a_result(start, monkeypatch):
+    trainable = start(**POINT, **ORDERS)
+    trainable.train()
+
+    def broken(_run):
+        raise ZeroDivisionError("in the second epoch")
+
+    monkeypatch.setattr(Run, "run_epoch", broken)
+    event = event_of(trainable.train())
+    assert event["epoch"] == 2
+    assert event["ended"]["reason"] == "ZeroDivisionError: in the second epoch"
+    assert "in broken" in event["ended"]["traceback"]
+
+
+def test_a_failed_trial_in_plain_tune_ends_with_its_reason(start):
+    result = start(**POINT, **{"snnl.layers": "nowhere"}).train()
+    assert result["done"]
+    assert json.loads(result["ended"])["status"] == "failed"
+
+
+def test_an_ended_trial_stays_ended_across_its_checkpoint(start, tmp_path):
+    trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
+    ended = event_of(trainable.train())["ended"]
+    trainable.save(str(tmp_path / "checkpoint"))
+    assert not (tmp_path / "checkpoint" / "state.pt").exists()
+    restored = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
+    restored.restore(str(tmp_path / "checkpoint"))
+    assert event_of(restored.train())["ended"] == ended
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])
+def test_an_unreadable_checkpoint_raises_so_that_tune_retries(start, tmp_path, damage):
+    (tmp_path / "state.pt").write_bytes(damage)
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        start(**POINT, **ORDERS, **{"ravel.checkpoint": str(tmp_path)}).train()
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        start(**POINT, **ORDERS).restore(str(tmp_path))
+
+
+def test_a_metric_that_is_not_finite_is_null_in_the_event(start, monkeypatch):
+    trainable = start(**POINT, **ORDERS)
+    real = Run.run_epoch
+
+    def run_epoch(run):
+        report = real(run)
+        return type(report)(report.epoch, {**report.metrics, "val/ece": math.inf})
+
+    monkeypatch.setattr(Run, "run_epoch", run_epoch)
+    assert event_of(trainable.train())["metrics"]["val/ece"] is None
+
+
+def test_tune_keys_for_others_are_ignored_and_none_is_absent(start):
+    result = start(**POINT, **ORDERS, **{"ravel.something": {"new": 1}, "mixup.alpha": None}).train()
+    assert event_of(result)["ended"] is None
+
+
+class Resources:
+    def __init__(self, cpus):
+        self.required_resources = {"CPU": cpus}
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1), (0, 1)])
+def test_torch_uses_the_cpus_of_the_trial(start, monkeypatch, cpus, threads):
+    monkeypatch.setattr(ClassifierTrainable, "trial_resources", Resources(cpus))
+    start(**POINT)
+    assert torch.get_num_threads() == threads
+
+
+def test_the_config_error_of_a_trial_is_that_of_from_point():
+    with pytest.raises(ConfigError, match="unknown parameter"):
+        TrialConfig.from_point({"optimizer.lrr": 1.0})

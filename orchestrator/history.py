@@ -38,16 +38,12 @@ class Trial:
     origin: Origin
     point: dict[str, Any]
     config: dict[str, Any]
-    created_at: float
     attempts: int = 0
-    started_at: float | None = None
-    ended_at: float | None = None
     epochs: dict[int, dict[str, float | None]] = field(default_factory=dict)
     rungs: dict[int, RungDecided] = field(default_factory=dict)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     failures: list[AttemptFailed] = field(default_factory=list)
     end: TrialEnded | None = None
-    pid: int | None = None
 
     @property
     def status(self) -> Status:
@@ -115,7 +111,7 @@ class SweepHistory:
         match event:
             case SweepStarted():
                 self.generation = event.generation
-                self.started_at = self.started_at or event.time
+                self.started_at = event.time if self.started_at is None else self.started_at
                 self.ended = None
             case TrialCreated():
                 self.trials[event.trial] = Trial(
@@ -123,7 +119,6 @@ class SweepHistory:
                     origin=event.origin,
                     point=event.point,
                     config=event.config,
-                    created_at=event.time,
                 )
             case SweepEnded():
                 self.ended = event
@@ -138,19 +133,17 @@ class SweepHistory:
         match event:
             case AttemptStarted():
                 trial.attempts = event.attempt
-                trial.started_at = trial.started_at or event.time
-                trial.end, trial.ended_at = None, None
+                trial.end = None
             case AttemptFailed():
                 trial.failures.append(event)
             case EpochReported():
                 trial.epochs.setdefault(event.epoch, event.metrics)
-                trial.pid = event.pid
             case RungDecided():
                 trial.rungs.setdefault(event.rung, event)
             case CheckpointSaved():
                 trial.checkpoints.append(event)
             case TrialEnded():
-                trial.end, trial.ended_at = event, event.time
+                trial.end = event
 
     def with_status(self, *statuses: Status) -> list[Trial]:
         """The trials in any of these states, in the order they were created."""

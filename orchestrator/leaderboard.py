@@ -48,7 +48,7 @@ def progress(plan: SweepPlan, history: SweepHistory, *, now: float) -> Progress:
     """Counts and times of a sweep; the time left assumes the pace so far."""
     statuses = [trial.status for trial in history.trials.values()]
     end = history.last_time if history.ended is not None and history.last_time is not None else now
-    elapsed_s = max(0.0, end - (history.started_at or end))
+    elapsed_s = 0.0 if history.started_at is None else max(0.0, end - history.started_at)
     over = sum(status in OVER for status in statuses)
     remaining = plan.spec.search.num_trials - over
     return Progress(

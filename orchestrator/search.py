@@ -154,7 +154,7 @@ class LogSearcher(Searcher):
 
     def _is_spent(self) -> bool:
         budget, history = self._plan.spec.budget, self._journal.history
-        elapsed_s = self._clock() - (history.started_at or self._clock())
+        elapsed_s = 0.0 if history.started_at is None else self._clock() - history.started_at
         gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
         return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
             budget.gpu_s is not None and gpu_s >= budget.gpu_s

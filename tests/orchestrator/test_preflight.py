@@ -1,0 +1,77 @@
+"""What a machine is asked before it costs money."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import preflight
+from orchestrator.cluster import Capacity
+from orchestrator.errors import PreflightError
+from orchestrator.loading import parse_spec
+from orchestrator.spec import Resources
+
+RAVEL = Path(sys.executable).with_name("ravel")
+
+
+def refused(text, storage):
+    with pytest.raises(PreflightError) as caught:
+        preflight.check(parse_spec(text), storage)
+    return caught.value.problems
+
+
+def test_a_sweep_this_machine_can_run_passes(tmp_path):
+    preflight.check(parse_spec("name: a\ntrial: {data.name: digits}"), tmp_path / "new" / "results")
+
+
+def test_a_missing_data_set_is_named_with_its_remedy(tmp_path):
+    (problem,) = refused(f"name: a\ntrial: {{data.name: mnist, data.root: {tmp_path}}}", tmp_path)
+    assert "mnist" in problem
+    assert str(tmp_path) in problem
+
+
+def test_a_layer_the_model_does_not_have_is_named(tmp_path):
+    (problem,) = refused("name: a\ntrial: {model.name: mlp, snnl.layers: conv1}\nspace: {use: [snnl]}", tmp_path)
+    assert problem.startswith("snnl.layers: 'conv1' is no layer of this model")
+
+
+def test_storage_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    (problem,) = refused("name: a", tmp_path / "file" / "results")
+    assert problem.startswith(f"storage.uri: {tmp_path}/file/results cannot be written")
+
+
+def test_all_problems_come_at_once(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    text = f"name: a\ntrial: {{data.name: mnist, data.root: {tmp_path}}}"
+    assert len(refused(text, tmp_path / "file" / "results")) == 2
+
+
+def test_a_dry_run_starts_nothing_and_leaves_nothing(tmp_path):
+    (tmp_path / "spec.yaml").write_text("name: a\ntrial: {data.name: digits}")
+    done = subprocess.run(
+        [str(RAVEL), "launch", "spec.yaml", "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "ready to launch" in done.stdout
+    assert not list(tmp_path.glob("results/*"))
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "capacity", "slots"),
+    [
+        (Resources(), Capacity(8, 0), 8),
+        (Resources(cpus=2), Capacity(8, 2), 2),
+        (Resources(cpus=2, gpus=0.5), Capacity(8, 1), 2),
+        (Resources(gpus=0), Capacity(4, 1), 4),
+        (Resources(max_concurrent=3), Capacity(8, 0), 3),
+    ],
+)
+def test_slots_are_what_fits(resources, capacity, slots):
+    assert capacity.slots(resources, capacity.gpus_per_trial(resources)) == slots
+
+
+def test_a_trial_that_never_fits_is_refused():
+    with pytest.raises(PreflightError, match=r"one trial takes 4 CPUs and 0 GPUs, the cluster has 2 and 0"):
+        Capacity(2, 0).slots(Resources(cpus=4), 0)

@@ -1,0 +1,142 @@
+"""What a person sees: the live leaderboard, the summary, the plain lines."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from orchestrator import plan as planning
+from orchestrator.display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
+from orchestrator.events import (
+    AttemptFailed,
+    AttemptStarted,
+    EpochReported,
+    EventLog,
+    RungDecided,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.history import SweepHistory
+from orchestrator.journal import Journal
+from orchestrator.leaderboard import failures, headline, log_line, progress, where_trials_ended
+from orchestrator.loading import parse_spec
+from orchestrator.plan import trial_config
+from orchestrator.storage import SweepFolder
+
+SPEC = (
+    "name: digits\ntrial: {epochs: 9}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\nsearch: {num_trials: 4}\n"
+)
+OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "optimizer.lr": 0.05}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    folder = SweepFolder(tmp_path / "digits-20260101-120000")
+    return planning.make(parse_spec(SPEC), folder, now=0.0, working_directory=tmp_path)
+
+
+def events(plan):
+    """The baseline ran through, one was stopped at rung 3, one diverged, one was retried and still runs."""
+    yield SweepStarted(time=0.0, generation=1, host="here", pid=1)
+    for trial, weight in (("t000", 0.0), ("t001", -0.123456), ("t002", 0.5), ("t003", 0.25)):
+        point = {**OFF, "snnl.weight": weight}
+        origin = "baseline" if trial == "t000" else "search"
+        config = trial_config(plan, trial, point)
+        yield TrialCreated(time=1.0, trial=trial, origin=origin, point=point, config=config)
+        yield AttemptStarted(time=1.0, trial=trial, attempt=1)
+    for trial, epoch, accuracy in (("t000", 9, 0.97), ("t001", 3, 0.5), ("t003", 2, 0.6)):
+        metrics = {"val/accuracy": accuracy}
+        yield EpochReported(time=10.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
+    yield RungDecided(time=10.0, trial="t001", rung=3, value=0.5, cutoff=0.9, competitors=2, kept=False)
+    yield TrialEnded(time=11.0, trial="t001", status="stopped", rung=3)
+    yield TrialEnded(time=12.0, trial="t002", status="diverged", reason="epoch 1, step 2: ce is not finite")
+    yield AttemptFailed(time=13.0, trial="t003", attempt=1, cause="infrastructure", reason="its worker died")
+    yield AttemptStarted(time=14.0, trial="t003", attempt=2)
+    yield TrialEnded(time=15.0, trial="t000", status="completed")
+
+
+def terminal(width=80):
+    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+
+
+def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(plan):
+    console = terminal()
+    console.print(live_view(plan, SweepHistory(events(plan))))
+    text = console.file.getvalue()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for told in (
+        "3/4 trials",
+        "1 running",
+        "left",
+        "1 stopped at rung 3",
+        "1 diverged",
+        "t000*",
+        "-0.1235",
+        "not finite",
+    ):
+        assert told in text
+    assert "…" not in text
+
+
+def test_the_time_left_assumes_the_pace_so_far(plan):
+    state = progress(plan, SweepHistory(events(plan)), now=30.0)
+    assert (state.over, state.elapsed_s, state.left_s) == (3, 30.0, 10.0)
+    assert headline(state) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:00:10 left"
+
+
+def test_nothing_is_estimated_before_a_trial_is_over(plan):
+    state = progress(plan, SweepHistory(list(events(plan))[:5]), now=30.0)
+    assert state.left_s is None
+    assert where_trials_ended(state) == "no trial is over yet"
+
+
+def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    watch = watch_for(console)
+    assert isinstance(watch, PlainWatch)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        journal = Journal(log, SweepHistory(), listeners=(watch.see,))
+        watch.begin(plan, journal)
+        for event in events(plan):
+            journal.append(event)
+        watch.end()
+    lines = [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
+    assert lines[0] == "4 trials of at most 9 epochs"
+    assert [line.split("  [")[0] for line in lines[1:]] == [
+        "digits-20260101-120000: 4 trials",
+        "t001 stopped at rung 3 after epoch 3: val/accuracy 0.5000",
+        "t002 diverged after epoch 0: nothing measured (epoch 1, step 2: ce is not finite)",
+        "t003 attempt 1 broke off (infrastructure): its worker died; trying again",
+        "t000 full budget (baseline) after epoch 9: val/accuracy 0.9700",
+    ]
+
+
+def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
+    console = terminal()
+    watch = watch_for(console)
+    assert isinstance(watch, LiveWatch)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        journal = Journal(log, SweepHistory(events(plan)))
+        watch.begin(plan, journal)
+        watch.end()
+    assert "t000*" in console.file.getvalue()
+    watch.end()
+
+
+def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
+    console = terminal()
+    print_summary(console, plan, SweepHistory(events(plan)), command=".venv/bin/ravel")
+    lines = console.file.getvalue().splitlines()
+    assert "best t000: val/accuracy 0.9700 after epoch 9; baseline t000: 0.9700" in lines
+    assert lines[-2:] == ["  .venv/bin/ravel ui", "  .venv/bin/ravel compare digits-20260101-120000"]
+
+
+def test_a_failure_is_told_with_its_reason(plan):
+    assert failures(SweepHistory(events(plan))) == ["t002 diverged: epoch 1, step 2: ce is not finite"]
+
+
+def test_every_event_has_a_line_in_the_log(plan):
+    for event in events(plan):
+        assert event.kind in log_line(event)
+        assert "\n" not in log_line(event)

@@ -58,7 +58,7 @@ def launch(
     if dry_run:
         from orchestrator import preflight  # noqa: PLC0415  imports torch when it asks for models
 
-        preflight.check(loaded, Path(loaded.storage.uri).resolve())
+        preflight.check_here(loaded)
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
     from orchestrator import driver  # noqa: PLC0415  imports what a run needs
@@ -180,7 +180,7 @@ def ui(
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.tracking import DEFAULT_URI, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking import DEFAULT_URI, tracking_uri, without_password  # noqa: PLC0415
 
     there = storage.list_sweeps(folder.resolve())
     uri = (
@@ -189,7 +189,7 @@ def ui(
         else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
     )
     if uri.startswith("http"):
-        _say(f"MLflow is served at {uri}")
+        _say(f"MLflow is served at {without_password(uri)}")
         return
     _say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     raise typer.Exit(comparison.serve(uri, port=port))
@@ -226,16 +226,15 @@ def logs(
 @app.command()
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     """Bring MLflow up to date with a sweep's event log."""
-    from orchestrator.tracking import Tracker, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415
 
     result = _read(folder, sweep)
     try:
         while Tracker(result.plan, result.folder).catch_up():
             pass
     except Exception as error:
-        raise OrchestratorError(
-            f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later"
-        ) from error
+        told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
+        raise OrchestratorError(told) from error
     _say(f"{result.sweep}: MLflow has everything the log has")
 
 

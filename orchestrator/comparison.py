@@ -39,10 +39,10 @@ def compare_page(base: str, cursor: Cursor) -> str:
 
 def serve(uri: str, *, port: int) -> int:
     """Run MLflow's server on loopback over a store until it is interrupted; its exit code."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not an argument: it may hold a password, and anybody can read arguments
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes nobody here needs
     }

@@ -70,8 +70,7 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
         0.9916
     """
     spec = check_spec(spec)
-    root = Path(spec.storage.uri).resolve()
-    preflight.check(spec, root)
+    root = preflight.check_here(spec)
     folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
     plan = planning.make(spec, folder, now=time.time(), working_directory=Path.cwd())
     plan.save(folder)

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from orchestrator.tracking import without_password
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,4 +69,4 @@ class Follower:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return without_password(f"{type(error).__name__}: {error}".splitlines()[0][:300])

@@ -86,7 +86,7 @@ def make(spec: SweepSpec, folder: SweepFolder, *, now: float, working_directory:
         created_at=now,
         spec=spec,
         fingerprint=fingerprint(spec),
-        tracking_uri=_tracking_uri(spec, working_directory),
+        tracking_uri=tracking_store(spec, working_directory),
         working_directory=str(working_directory),
         max_epochs=max_epochs,
         rungs=rungs(scheduler.grace_period, scheduler.reduction_factor, max_epochs) if scheduler.name == "asha" else (),
@@ -168,7 +168,8 @@ def _max_epochs(spec: SweepSpec) -> int:
     return int(spec.trial.get("epochs", TrialConfig().epochs))
 
 
-def _tracking_uri(spec: SweepSpec, working_directory: Path) -> str | None:
+def tracking_store(spec: SweepSpec, working_directory: Path) -> str | None:
+    """Where a sweep launched from this folder is tracked; null where ``MLFLOW_TRACKING_URI`` decides."""
     uri = spec.tracking.uri
     if uri is not None:
         relative = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")

@@ -8,31 +8,49 @@ from __future__ import annotations
 
 import os
 import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
-from orchestrator.plan import first_points
+from orchestrator.plan import first_points, tracking_store
+from orchestrator.tracking import without_password
 from trainables.config import TrialConfig
 from trainables.errors import TrainableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from orchestrator.spec import SweepSpec
 
 NUM_SAMPLES = 64
+HEALTH_S = 10.0
 
 
-def check(spec: SweepSpec, storage: Path) -> None:
+def check(spec: SweepSpec, storage: Path, *, tracking_uri: str | None = None) -> None:
     """Ask the machine for everything the sweep will need.
+
+    Args:
+        spec: the checked spec.
+        storage: the folder sweeps are kept in.
+        tracking_uri: where MLflow will be written to; asked whether it answers where it is a server.
 
     Raises:
         PreflightError: lists every problem, each with its remedy.
     """
-    problems = [*_storage_problems(storage), *_trial_problems(spec)]
+    problems = [*_storage_problems(storage), *_tracking_problems(tracking_uri or ""), *_trial_problems(spec)]
     if problems:
         raise PreflightError(problems)
+
+
+def check_here(spec: SweepSpec) -> Path:
+    """``check`` for a sweep launched from the working directory; the folder it will be stored in."""
+    storage = Path(spec.storage.uri).resolve()
+    uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
+    check(spec, storage, tracking_uri=uri)
+    return storage
 
 
 def _storage_problems(storage: Path) -> Iterator[str]:
@@ -42,6 +60,25 @@ def _storage_problems(storage: Path) -> Iterator[str]:
             pass
     except OSError as error:
         yield f"storage.uri: {storage} cannot be written ({os.strerror(error.errno or 0)}); choose another folder"
+
+
+def _tracking_problems(uri: str) -> Iterator[str]:
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        with urllib.request.urlopen(f"{_address(uri)}/health", timeout=HEALTH_S):  # noqa: S310  http(s), see above
+            return
+    except urllib.error.HTTPError:  # a server that wants a login does answer
+        return
+    except OSError as error:
+        remedy = "start it, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a local file"
+        yield f"tracking.uri: {without_password(uri)} does not answer ({error}); {remedy}"
+
+
+def _address(uri: str) -> str:
+    """The address alone, without the user and password that may stand in it."""
+    parts = urllib.parse.urlsplit(uri)
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def _trial_problems(spec: SweepSpec) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,15 @@ class Cursor:
 def tracking_uri(plan: SweepPlan) -> str:
     """Where this sweep is tracked."""
     return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def without_password(text: str) -> str:
+    """Text fit to be shown: user and password of every address in it are hidden.
+
+    >>> without_password("http://ada:secret@host:5000 refused")
+    'http://***@host:5000 refused'
+    """
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 class Tracker:

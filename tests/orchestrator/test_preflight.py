@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,30 @@ def test_storage_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     (problem,) = refused("name: a", tmp_path / "file" / "results")
     assert problem.startswith(f"storage.uri: {tmp_path}/file/results cannot be written")
+
+
+def test_a_tracking_server_that_does_not_answer_is_named_without_its_password(tmp_path):
+    with pytest.raises(PreflightError) as caught:
+        preflight.check(parse_spec("name: a"), tmp_path, tracking_uri="http://ada:hunter2@127.0.0.1:9")
+    (problem,) = caught.value.problems
+    assert problem.startswith("tracking.uri: http://***@127.0.0.1:9 does not answer")
+    assert "Connection refused" in problem
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_tracking_server_that_answers_is_enough_even_if_it_wants_a_login(tmp_path, status):
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        uri = f"http://ada:hunter2@127.0.0.1:{server.server_port}/"
+        preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=uri)
 
 
 def test_all_problems_come_at_once(tmp_path):

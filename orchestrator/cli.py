@@ -43,7 +43,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
 Address = Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a running Ray cluster.")]
 StorageFolder = Annotated[Path, typer.Option("--storage", help="The folder sweeps are kept in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RESULTS = Path("results")
+RESULTS = Path(storage.DEFAULT_STORAGE)
 
 
 @app.command()
@@ -58,7 +58,7 @@ def launch(
     if dry_run:
         from orchestrator import preflight  # noqa: PLC0415  imports torch when it asks for models
 
-        preflight.check_here(loaded)
+        preflight.check_here(loaded, address=address)
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
     from orchestrator import driver  # noqa: PLC0415  imports what a run needs
@@ -87,9 +87,9 @@ def check(spec: Spec, overrides: Set = None) -> None:
 def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Show how far a sweep is, and its leaderboard."""
     result = _read(folder, sweep)
-    state = leaderboard.progress(result.plan, result.history, now=time.time())
+    state, plain = _state(result)
     if as_json:
-        _print_json(state.as_json())
+        _print_json(plain)
         return
     _say(f"{result.sweep}  {_alive(result, state.status)}")
     _say(leaderboard.headline(state))
@@ -102,12 +102,12 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
 @app.command("list")
 def list_sweeps(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the sweeps in a storage folder."""
-    results = [SweepResult.read(found) for found in storage.list_sweeps(folder.resolve())]
-    states = [leaderboard.progress(result.plan, result.history, now=time.time()) for result in results]
+    results = [_read_or_say(found) for found in storage.list_sweeps(folder.resolve())]
+    states = [(result, _state(result)) for result in results if result is not None]
     if as_json:
-        _print_json([state.as_json() for state in states])
+        _print_json([state for _, (_, state) in states])
         return
-    for result, state in zip(results, states, strict=True):
+    for result, (state, _) in states:
         _say(f"{result.sweep}  {_alive(result, state.status)}  {leaderboard.headline(state)}")
 
 
@@ -157,8 +157,12 @@ def compare(
 
     result = _read(folder, sweep)
     uri = tracking_uri(result.plan)
-    base = (server or (uri if uri.startswith("http") else "http://127.0.0.1:5000")).rstrip("/")
+    base = comparison.server_address(server or (uri if uri.startswith("http") else "http://127.0.0.1:5000"))
     cursor = Cursor.load(result.folder.cursor)
+    if not cursor.runs:
+        raise OrchestratorError(
+            f"{result.sweep}: MLflow has no run of it yet; ravel sync {storage.reference(result.folder)}"
+        )
     pages = {
         "compare": comparison.compare_page(base, cursor),
         "runs": comparison.runs_page(base, cursor, result.sweep),
@@ -167,7 +171,9 @@ def compare(
         _print_json(pages)
         return
     Console().print(leaderboard.table(result.plan, result.history, top=20))
-    _say("\nparallel coordinates, scatter and contour over all trials (choose the axes there):")
+    most = comparison.MAX_RUNS_IN_ADDRESS
+    which = "all trials" if len(cursor.runs) <= most else f"the first {most} trials"
+    _say(f"\nparallel coordinates, scatter and contour over {which} (choose the axes there):")
     _say(f"  {pages['compare']}")
     _say("table and charts of the sweep's runs:")
     _say(f"  {pages['runs']}")
@@ -192,7 +198,8 @@ def ui(
         _say(f"MLflow is served at {without_password(uri)}")
         return
     _say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
-    raise typer.Exit(comparison.serve(uri, port=port))
+    sys.stdout.flush()
+    comparison.serve(uri, port=port)
 
 
 @app.command()
@@ -230,8 +237,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
 
     result = _read(folder, sweep)
     try:
-        while Tracker(result.plan, result.folder).catch_up():
-            pass
+        Tracker(result.plan, result.folder, replay=True).catch_up()
     except Exception as error:
         told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
         raise OrchestratorError(told) from error
@@ -255,12 +261,17 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(Interrupted.exit_code)
+    except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
+        if os.environ.get("RAVEL_DEBUG"):
+            raise
+        typer.echo(f"error: {type(error).__name__}: {error} (RAVEL_DEBUG=1 shows where)", err=True)
+        sys.exit(OrchestratorError.exit_code)
 
 
 def _finish(result: SweepResult) -> None:
     from orchestrator.display import print_summary  # noqa: PLC0415
 
-    print_summary(Console(), result.plan, result.history, command=_command())
+    print_summary(Console(), result.plan, result.history, command=_command(), sweep=storage.reference(result.folder))
     if len(result.history.with_status("failed")) > result.plan.spec.failures.allowed:
         raise typer.Exit(1)
 
@@ -269,13 +280,30 @@ def _read(folder: Path, sweep: str | None) -> SweepResult:
     return SweepResult.read(storage.find_sweep(folder.resolve(), sweep))
 
 
+def _read_or_say(folder: storage.SweepFolder) -> SweepResult | None:
+    """A sweep of a list; one that cannot be read is named on stderr and left out."""
+    try:
+        return SweepResult.read(folder)
+    except OrchestratorError as error:
+        typer.echo(f"left out: {error}", err=True)
+        return None
+
+
+def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
+    """How far a sweep is, and the same as plain data, with whether a driver lives."""
+    from orchestrator.lease import is_held  # noqa: PLC0415
+
+    state = leaderboard.progress(result.plan, result.history, now=time.time())
+    return state, {**state.as_json(), "driver": "running" if is_held(result.folder) else "gone"}
+
+
 def _alive(result: SweepResult, status: str) -> str:
     """``running`` is what the log says; whether a driver lives is what its lease says."""
     from orchestrator.lease import is_held  # noqa: PLC0415
 
     if status != "running" or is_held(result.folder):
         return status
-    return f"its driver is gone: ravel resume {result.sweep}"
+    return f"its driver is gone: ravel resume {storage.reference(result.folder)}"
 
 
 def _describe(spec: SweepSpec) -> str:

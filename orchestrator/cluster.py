@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import PreflightError
@@ -33,15 +33,24 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+MAX_TEMPORARY_PATH = 24
+PROBE_S = 5.0
 OBJECT_STORE_BYTES = 200_000_000  # trials exchange a few numbers; the default would take a third of the memory
 
 
 @dataclass(frozen=True)
-class Capacity:
-    """What a cluster has in all."""
+class Node:
+    """What one machine of a cluster has."""
 
     cpus: float
     gpus: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster has, node by node: a trial runs on one node, so two halves make no slot."""
+
+    nodes: tuple[Node, ...]
 
     def slots(self, resources: Resources, gpus_per_trial: float) -> int:
         """How many trials run at once.
@@ -49,22 +58,25 @@ class Capacity:
         Raises:
             PreflightError: not even one does; says what is missing.
         """
-        by_cpu = int(self.cpus / resources.cpus)
-        by_gpu = int(self.gpus / gpus_per_trial + 1e-9) if gpus_per_trial else by_cpu
-        fits = min(by_cpu, by_gpu)
+        fits = sum(_fitting(node, resources.cpus, gpus_per_trial) for node in self.nodes)
         if fits == 0:
             asked = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
-            there = f"{self.cpus:g} and {self.gpus:g}"
+            there = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes)
             raise PreflightError(
-                [f"resources: one trial takes {asked}, the cluster has {there}; ask for less, or add nodes"]
+                [f"resources: one trial takes {asked}, the nodes have {there}; ask for less, or add a larger node"]
             )
         return min(fits, resources.max_concurrent or fits)
 
     def gpus_per_trial(self, resources: Resources) -> float:
         """``auto``: one GPU for each trial where there are any, else none."""
         if resources.gpus == "auto":
-            return 1.0 if self.gpus else 0.0
+            return 1.0 if any(node.gpus for node in self.nodes) else 0.0
         return resources.gpus
+
+
+def _fitting(node: Node, cpus: float, gpus: float) -> int:
+    by_cpu = int(node.cpus / cpus + 1e-9)
+    return min(by_cpu, int(node.gpus / gpus + 1e-9)) if gpus else by_cpu
 
 
 @contextmanager
@@ -76,34 +88,47 @@ def connect(address: str) -> Iterator[Capacity]:
     ``auto`` or ``host:port`` joins a running cluster.
 
     Raises:
-        PreflightError: there is no cluster at that address.
+        PreflightError: Ray cannot be started, or there is no cluster at that address.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray  # noqa: PLC0415  reads the settings above when imported
 
-    folder = Path(tempfile.mkdtemp(prefix="ravel-ray-")) if address == "local" else None
-    try:
-        _start(address, folder)
-        total = ray.cluster_resources()
-        yield Capacity(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        try:
+            if address == "local":
+                _start(stack)
+            else:
+                _join(address)
+        except (RuntimeError, OSError, ValueError) as error:
+            told = str(error).strip().splitlines()[0]
+            raise PreflightError([f"--address {address}: no Ray there ({type(error).__name__}: {told})"]) from error
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Capacity(tuple(Node(cpus=there.get("CPU", 0.0), gpus=there.get("GPU", 0.0)) for there in alive))
 
 
-def _start(address: str, folder: Path | None) -> None:
+def _start(stack: ExitStack) -> None:
     import ray  # noqa: PLC0415
 
+    # Ray's sockets lie in there, and the path of a socket may have 107 characters.
+    parent = "/tmp" if len(tempfile.gettempdir()) > MAX_TEMPORARY_PATH else None  # noqa: S108
+    folder = tempfile.mkdtemp(prefix="ravel-ray-", dir=parent)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    # With a token and no RAY_AUTH_MODE, ray.init turns token authentication on for itself and all it starts; set here,
+    # the mode would come too late for a process that has imported Ray already.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    if folder is not None:
-        # With a token and no RAY_AUTH_MODE, ray.init turns token authentication on for itself and all it starts; set
-        # here, the mode would come too late for a process that has imported Ray already.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(address="local", _temp_dir=str(folder), object_store_memory=OBJECT_STORE_BYTES, **quiet)
-        return
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except ConnectionError as error:
-        hint = "is RAY_AUTH_MODE=token with RAY_AUTH_TOKEN needed there?"
-        raise PreflightError([f"--address {address}: no Ray cluster answers ({error}); {hint}"]) from None
+    ray.init(address="local", _temp_dir=folder, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    stack.push(lambda *_: ray.shutdown())  # before its folder goes
+
+
+def _join(address: str) -> None:
+    import ray  # noqa: PLC0415
+
+    if "://" in address:
+        raise ValueError("give HOST:PORT of the cluster's head; Ray Jobs addresses are not supported in this version")
+    host, colon, port = address.rpartition(":")
+    if colon:  # Ray would try for a minute
+        with socket.create_connection((host, int(port)), timeout=PROBE_S):
+            pass
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import urllib.parse
 from typing import TYPE_CHECKING
 
+from orchestrator.tracking import without_password
+
 if TYPE_CHECKING:
-    from orchestrator.tracking import Cursor
+    from typing import NoReturn
+
+    from orchestrator.cursor import Cursor
 
 MAX_RUNS_IN_ADDRESS = 100  # a longer list makes an address that browsers cut
+
+
+def server_address(uri: str) -> str:
+    """A server's address as a browser is given it: without user and password, which belong into no printed link.
+
+    >>> server_address("https://ada:p@ss@host:5000/mlflow/")
+    'https://host:5000/mlflow'
+    """
+    parts = urllib.parse.urlsplit(without_password(uri))
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def runs_page(base: str, cursor: Cursor, sweep: str) -> str:
     """MLflow's table and charts of one sweep's trials."""
     search = urllib.parse.quote(f"tags.`ravel.sweep` = '{sweep}' and tags.`ravel.kind` = 'trial'")
     return (
-        f"{base}/#/experiments/{cursor.experiment}/runs?workflowType=machine_learning"
+        f"{server_address(base)}/#/experiments/{cursor.experiment}/runs?workflowType=machine_learning"
         f"&compareRunsMode=CHART&searchFilter={search}"
     )
 
@@ -34,11 +47,11 @@ def compare_page(base: str, cursor: Cursor) -> str:
     """
     runs = urllib.parse.quote(json.dumps(list(cursor.runs.values())[:MAX_RUNS_IN_ADDRESS]))
     experiments = urllib.parse.quote(json.dumps([cursor.experiment]))
-    return f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
+    return f"{server_address(base)}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 
 
-def serve(uri: str, *, port: int) -> int:
-    """Run MLflow's server on loopback over a store until it is interrupted; its exit code."""
+def serve(uri: str, *, port: int) -> NoReturn:
+    """Become MLflow's server on loopback over a store: its signals, its exit code, no process of ours in between."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         **os.environ,
@@ -46,7 +59,6 @@ def serve(uri: str, *, port: int) -> int:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes nobody here needs
     }
-    try:
-        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603  our own words, no shell
-    except KeyboardInterrupt:
-        return 0
+    sys.stdout.flush()  # what is still in our buffers ends with us
+    sys.stderr.flush()
+    os.execve(sys.executable, command, environment)  # noqa: S606  our own words, no shell

@@ -95,7 +95,7 @@ def live_view(plan: SweepPlan, history: SweepHistory) -> RenderableType:
     )
 
 
-def print_summary(console: Console, plan: SweepPlan, history: SweepHistory, *, command: str) -> None:
+def print_summary(console: Console, plan: SweepPlan, history: SweepHistory, *, command: str, sweep: str) -> None:
     """The end of a sweep: leaderboard, where trials stopped, the best configuration, and how to compare in MLflow."""
     state = progress(plan, history, now=time.time())
     console.print()
@@ -109,4 +109,4 @@ def print_summary(console: Console, plan: SweepPlan, history: SweepHistory, *, c
     console.print()
     console.out("compare the trials in MLflow:", highlight=False)
     console.out(f"  {command} ui", highlight=False)
-    console.out(f"  {command} compare {plan.sweep}", highlight=False)
+    console.out(f"  {command} compare {sweep}", highlight=False)

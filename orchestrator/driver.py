@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import lease, preflight, storage
+from orchestrator import cluster, lease, preflight, storage
 from orchestrator import plan as planning
 from orchestrator.errors import Interrupted
 from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
@@ -21,9 +21,9 @@ from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
 from orchestrator.loading import check_spec
-from orchestrator.plan import SweepPlan
+from orchestrator.plan import SweepPlan, is_spent
 from orchestrator.result import SweepResult
-from orchestrator.tracking import Tracker
+from orchestrator.tracking import Tracker, tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +70,16 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
         0.9916
     """
     spec = check_spec(spec)
-    root = preflight.check_here(spec)
-    folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
-    plan = planning.make(spec, folder, now=time.time(), working_directory=Path.cwd())
-    plan.save(folder)
-    return _drive(plan, folder, address=address, watch=watch or Watch())
+    root = preflight.check_here(spec, address=address)
+    stop = Stop()
+    with stop.listening(), cluster.connect(address) as capacity:
+        stop.listen_again()
+        capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
+        folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
+        plan = planning.make(spec, folder, now=time.time(), working_directory=Path.cwd())
+        plan.save(folder)
+        with _holding(folder) as held:
+            return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())
 
 
 def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None = None) -> SweepResult:
@@ -82,30 +87,53 @@ def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None =
 
     Raises:
         LeaseHeld: its driver still runs.
+        PreflightError: the machine cannot do what the spec asks.
         Interrupted: Ctrl-C or SIGTERM, again.
     """
-    return _drive(SweepPlan.load(folder), folder, address=address, watch=watch or Watch())
+    plan, stop = SweepPlan.load(folder), Stop()
+    with stop.listening(), _holding(folder) as held, ExitStack() as stack:
+        capacity = None
+        if _has_work(plan, SweepHistory.read(folder.events), now=time.time()):
+            preflight.check(plan.spec, folder.path.parent, tracking_uri=tracking_uri(plan))
+            capacity = stack.enter_context(cluster.connect(address))
+            stop.listen_again()
+        return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())
 
 
-def _drive(plan: SweepPlan, folder: SweepFolder, *, address: str, watch: Watch) -> SweepResult:
+@contextmanager
+def _holding(folder: SweepFolder) -> Iterator[lease.Lease]:
+    held = lease.acquire(folder)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def _drive(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    *,
+    held: lease.Lease,
+    capacity: cluster.Capacity | None,
+    stop: Stop,
+    watch: Watch,
+) -> SweepResult:
+    """Run what is left of a sweep, and leave it so that the next driver can go on."""
     with ExitStack() as stack:
-        held = lease.acquire(folder)
-        stack.callback(held.release)
-        log = EventLog(folder.events)
-        journal = Journal(log, SweepHistory.read(folder.events), listeners=(watch.see,))
+        stack.enter_context(held.renewing(on_lost=stop.ask))
+        journal = Journal(EventLog(folder.events), SweepHistory.read(folder.events), listeners=(watch.see,))
         stack.callback(journal.close)
         host, pid = socket.gethostname(), os.getpid()
         journal.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
         for end in settle(journal.history, now=time.time()):
             journal.append(end)
-        follower = Follower(Tracker(plan, folder), on_tick=held.renew)
+        follower = Follower(Tracker(plan, folder))
         follower.start()
         watch.begin(plan, journal)
-        stop = Stop()
         crash = None
         try:
-            with stop.listening():
-                _fit(plan, journal, folder, address=address, stop=stop)
+            if capacity is not None:
+                _fit(plan, journal, folder, capacity=capacity, stop=stop)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
@@ -113,31 +141,28 @@ def _drive(plan: SweepPlan, folder: SweepFolder, *, address: str, watch: Watch) 
             _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
             if not follower.stop(timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
-                logger.warning("MLflow is behind (%s); later: ravel sync %s", follower.error, plan.sweep)
-    if stop.asked:
-        raise Interrupted(f"interrupted; nothing measured is lost. Go on with: ravel resume {plan.sweep}")
+                logger.warning("MLflow is behind (%s); later: ravel sync %s", follower.error, storage.reference(folder))
+    if journal.history.ended is not None and journal.history.ended.status == "interrupted":
+        go_on = f"ravel resume {storage.reference(folder)}"
+        raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")
     return SweepResult(plan, journal.history, folder)
 
 
-def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, address: str, stop: Stop) -> None:
-    if not _has_work(plan, journal.history):
-        return
-    from orchestrator import cluster  # noqa: PLC0415  reads its environment when imported
-
+def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cluster.Capacity, stop: Stop) -> None:
     try:
-        with cluster.connect(address) as capacity:
-            from orchestrator import tuner  # noqa: PLC0415  imports Ray, torch: only a driver with work pays it
+        from orchestrator import tuner  # noqa: PLC0415  imports Ray and torch: only a driver with work pays it
 
-            with stop.passed_to_tune():
-                tuner.fit(plan, journal, folder, capacity)
+        with stop.passed_to_tune():
+            tuner.fit(plan, journal, folder, capacity)
     except KeyboardInterrupt:
         if not stop.asked:
             raise
 
 
-def _has_work(plan: SweepPlan, history: SweepHistory) -> bool:
-    unfinished = history.with_status("waiting", "running", "interrupted")
-    return bool(unfinished) or len(history.trials) < plan.spec.search.num_trials
+def _has_work(plan: SweepPlan, history: SweepHistory, *, now: float) -> bool:
+    if history.with_status("waiting", "running", "interrupted"):
+        return True
+    return len(history.trials) < plan.spec.search.num_trials and not is_spent(plan, history, now=now)
 
 
 def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool, crash: str | None) -> None:
@@ -145,60 +170,75 @@ def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool, crash: str |
     now, history = time.time(), journal.history
     for trial in history.with_status("running"):
         journal.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
-    failed = len(history.with_status("failed"))
-    allowed = plan.spec.failures.allowed
+    journal.append(_end_of(plan, history, now=now, interrupted=interrupted, crash=crash))
+
+
+def _end_of(plan: SweepPlan, history: SweepHistory, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+    failed, allowed = len(history.with_status("failed")), plan.spec.failures.allowed
     if crash is not None:
-        journal.append(SweepEnded(time=now, status="failed", reason=crash))
-    elif interrupted or history.with_status("waiting", "interrupted"):
-        journal.append(SweepEnded(time=now, status="interrupted"))
-    elif failed > allowed:
-        reason = f"{failed} trials failed, failures.allowed is {allowed}"
-        journal.append(SweepEnded(time=now, status="failed", reason=reason))
-    else:
-        journal.append(SweepEnded(time=now, status="completed"))
+        return SweepEnded(time=now, status="failed", reason=crash)
+    if interrupted or _has_work(plan, history, now=now):
+        return SweepEnded(time=now, status="interrupted")
+    if failed > allowed:
+        return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")
+    short = len(history.trials) < plan.spec.search.num_trials
+    return SweepEnded(time=now, status="completed", reason="its budget is spent" if short else None)
 
 
 class Stop:
-    """The user's wish to stop: SIGINT (Ctrl-C) and SIGTERM, which Kubernetes and Slurm send, mean the same."""
+    """The user's wish to stop: SIGINT (Ctrl-C) and SIGTERM, which Kubernetes and Slurm send, mean the same.
+
+    The first leaves Tune's loop and writes everything down, within seconds; the second is patience, the third gives up.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._times = 0
         self._tune_listens = False
+
+    def ask(self) -> None:
+        """Stop as if the user had asked; from any thread."""
+        os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals over; only a main thread can, elsewhere they stay as they are."""
-        if threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             yield
             return
         before = {number: signal.getsignal(number) for number in (*ASKING, signal.SIGUSR1)}
-        self._listen()
+        self.listen_again()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def listen_again(self) -> None:
+        """Take them back: connecting to Ray puts a handler of its own on SIGTERM."""
+        if _in_main_thread():
+            for number in ASKING:
+                signal.signal(number, self._handle)
+
     @contextmanager
     def passed_to_tune(self) -> Iterator[None]:
         """While Tune runs, it is told by the signal it always listens to, and leaves its loop between two events."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        self._listen()  # once more: connecting to Ray put a handler of its own on SIGTERM
-        self._tune_listens = True
+        self._tune_listens = _in_main_thread()
         try:
             yield
         finally:
             self._tune_listens = False
 
-    def _listen(self) -> None:
-        for number in ASKING:
-            signal.signal(number, self._handle)
-
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
-        first, self.asked = not self.asked, True
-        if first and self._tune_listens and signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
+        self.asked = True
+        self._times += 1
+        if self._times == 2:
+            return
+        if self._times == 1 and self._tune_listens and callable(signal.getsignal(signal.SIGUSR1)):
             signal.raise_signal(signal.SIGUSR1)
         else:
             raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

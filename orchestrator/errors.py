@@ -8,6 +8,7 @@
     |-- SweepNotFound        2    no sweep of that name in this storage
     |-- LeaseHeld            3    another driver runs this sweep
     |-- LogDamaged           3    an event log that cannot be read
+    |-- LogIncomplete        3    events that could not be written before the driver left
     `-- Interrupted        130    stopped by the user; the sweep can be resumed
 """
 
@@ -57,6 +58,10 @@ class LeaseHeld(OrchestratorError):
 
 class LogDamaged(OrchestratorError):
     """An event log with a line that is no event."""
+
+
+class LogIncomplete(OrchestratorError):
+    """Events that never reached the disk."""
 
 
 class Interrupted(OrchestratorError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TrialStatus: TypeAlias = Literal["completed", "stopped", "diverged", "failed", "interrupted"]
+Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
 Origin: TypeAlias = Literal["baseline", "point", "search"]
 
 
@@ -62,7 +63,7 @@ class AttemptFailed(_Event):
     kind: Literal["attempt_failed"] = "attempt_failed"
     trial: str
     attempt: int
-    cause: Literal["infrastructure", "user"]
+    cause: Cause
     reason: str
     traceback: str | None = None
 
@@ -207,7 +208,7 @@ class EventLog:
         Raises:
             OSError: the disk refused; no part of the event stays in the log.
         """
-        start = self._file.tell()
+        start = os.fstat(self._file.fileno()).st_size  # never tell(): it stays behind a write that was cut off
         line = encode(event)
         try:
             self._write(line)

@@ -7,11 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.tracking import without_password
+from orchestrator.tracking import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from orchestrator.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -20,13 +18,10 @@ MAX_BACKOFF_S = 30.0
 
 
 class Follower:
-    """Calls ``Tracker.catch_up`` until it is stopped, waiting longer after each failure.
+    """Calls ``Tracker.catch_up`` until it is stopped, waiting longer after each failure."""
 
-    Args of note: ``on_tick`` is called at each round (a driver renews its lease there).
-    """
-
-    def __init__(self, tracker: Tracker, *, on_tick: Callable[[], None] = lambda: None) -> None:
-        self._tracker, self._on_tick = tracker, on_tick
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ravel-tracking", daemon=True)
         self.error: str | None = None
@@ -52,7 +47,6 @@ class Follower:
     def _run(self) -> None:
         wait_s = POLL_S
         while not self._stopping.wait(wait_s):
-            self._on_tick()
             wait_s = POLL_S if self._attempt() else min(MAX_BACKOFF_S, 2 * wait_s)
 
     def _attempt(self) -> bool:
@@ -60,13 +54,10 @@ class Follower:
         try:
             self._tracker.catch_up()
         except Exception as error:  # noqa: BLE001  an outage of any kind is waited out
+            told = f"{type(error).__name__}: {one_line(error)}"
             if self.error is None:
-                logger.warning("MLflow is behind (%s); the event log has everything, trying again", _first_line(error))
-            self.error = _first_line(error)
+                logger.warning("MLflow is behind (%s); the event log has everything, trying again", told)
+            self.error = told
             return False
         self.error = None
         return True
-
-
-def _first_line(error: Exception) -> str:
-    return without_password(f"{type(error).__name__}: {error}".splitlines()[0][:300])

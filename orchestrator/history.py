@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from orchestrator.events import Event, Origin
+    from orchestrator.events import Cause, Event, Origin
     from orchestrator.spec import Objective
 
 Status: TypeAlias = Literal["waiting", "running", "completed", "stopped", "diverged", "failed", "interrupted"]
@@ -62,6 +62,20 @@ class Trial:
     def budget(self) -> int:
         """The epochs of a full run."""
         return int(self.config["epochs"])
+
+    @property
+    def rejected_at(self) -> int | None:
+        """The rung that decided to stop the trial, whether it has ended yet or not."""
+        return next((rung.rung for rung in self.rungs.values() if not rung.kept), None)
+
+    @property
+    def has_final_checkpoint(self) -> bool:
+        """Whether a checkpoint of the last epoch reported was completed."""
+        return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
+
+    def failures_of(self, cause: Cause) -> int:
+        """How many attempts broke off for this cause."""
+        return sum(failure.cause == cause for failure in self.failures)
 
     @property
     def stopping_rung(self) -> int | None:
@@ -177,12 +191,14 @@ class SweepHistory:
 
 
 def settle(history: SweepHistory, *, now: float) -> list[TrialEnded]:
-    """The ends that a killed driver had decided but not written: a stop at a rung, a last epoch, a divergence."""
+    """The ends that a killed driver had decided but not written: a stop at a rung, a full budget.
+
+    A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.
+    """
     ends = []
-    for trial in history.with_status("running", "interrupted"):
-        stop = next((rung for rung in trial.rungs.values() if not rung.kept), None)
-        if stop is not None:
-            ends.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=stop.rung))
-        elif trial.epoch >= trial.budget:
+    for trial in history.with_status("running", "waiting", "interrupted"):
+        if trial.rejected_at is not None:
+            ends.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.rejected_at))
+        elif trial.epoch >= trial.budget and trial.has_final_checkpoint:
             ends.append(TrialEnded(time=now, trial=trial.id, status="completed"))
     return ends

@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import LogIncomplete
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,7 +24,7 @@ class Journal:
     A full disk must not kill a sweep that still trains: events that could not be written wait in memory, in order, and
     are written before the next one. ``pending`` says how many wait.
 
-    Args of note: ``listeners`` are told of each event after it was applied; they must not raise.
+    Args of note: ``listeners`` are told of each event after it was applied; one that raises is told no more.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Journal:
         self.history = history
         self.lock = threading.RLock()
         self._log = log
-        self._listeners = listeners
+        self._listeners = list(listeners)
         self._pending: deque[Event] = deque()
 
     @property
@@ -45,14 +47,29 @@ class Journal:
             self._pending.append(event)
             self._flush()
             self.history.apply(event)
-        for listener in self._listeners:
-            listener(event)
+        self._tell(event)
 
     def close(self) -> None:
-        """Write what waits and release the log."""
+        """Write what waits and release the log.
+
+        Raises:
+            LogIncomplete: events could not be written; what they held is lost with this process.
+        """
         with self.lock:
             self._flush()
             self._log.close()
+        if self._pending:
+            raise LogIncomplete(
+                f"{self._log.path}: the last {self.pending} events could not be written; free some space"
+            )
+
+    def _tell(self, event: Event) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except (Exception, SystemExit):  # a closed pipe is a SystemExit of rich: whoever looks on may go
+                logger.warning("stopped telling %r what happens", listener, exc_info=True)
+                self._listeners.remove(listener)
 
     def __getstate__(self) -> dict[str, object]:
         """Empty: Tune pickles whatever holds a journal into a file that nobody reads; the journal itself is the log."""

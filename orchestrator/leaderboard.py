@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from orchestrator.history import SweepHistory, Trial
     from orchestrator.plan import SweepPlan
 
-MAX_PARAMETERS = 5
 NAMES = {"completed": "full budget", "stopped": "stopped", "diverged": "diverged", "failed": "failed"}
 
 
@@ -155,11 +154,11 @@ def event_line(plan: SweepPlan, history: SweepHistory, event: Event) -> str | No
     An epoch is told in the log of its trial, not here.
     """
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    told = _told(plan, history, event)
+    told = _in_words(plan, history, event)
     return f"{clock} {told}" if told else None
 
 
-def _told(plan: SweepPlan, history: SweepHistory, event: Event) -> str | None:
+def _in_words(plan: SweepPlan, history: SweepHistory, event: Event) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":

@@ -7,9 +7,12 @@ it was not renewed for ``STALE_S``.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +20,14 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import LeaseHeld
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from orchestrator.storage import SweepFolder
 
+logger = logging.getLogger(__name__)
 RENEW_S = 10.0
 STALE_S = 60.0
+LEAVE_S = 1.0  # a disk that hangs must not hold back a driver that wants to leave
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,44 @@ class Lease:
     def renew(self) -> None:
         """Show other hosts that this driver lives."""
         os.utime(self.path)
+
+    def is_lost(self) -> bool:
+        """Whether another driver has taken the sweep since: this one was silent for too long."""
+        return max(self.path.parent.glob("*.json"), default=self.path) > self.path
+
+    @contextmanager
+    def renewing(self, *, on_lost: Callable[[], None]) -> Iterator[None]:
+        """Renew beside the work, in a thread that waits for nothing else.
+
+        Args:
+            on_lost: called once, from that thread, when another driver has taken the sweep.
+        """
+        ended = threading.Event()
+        thread = threading.Thread(target=self._keep_renewing, args=(ended, on_lost), name="ravel-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(LEAVE_S)
+
+    def _keep_renewing(self, ended: threading.Event, on_lost: Callable[[], None]) -> None:
+        failed = False
+        while not ended.wait(RENEW_S):
+            try:
+                lost = self.is_lost()
+                if not lost:
+                    self.renew()
+            except OSError as error:
+                if not failed:
+                    logger.warning("%s: the lease was not renewed (%s); trying again", self.path, error.strerror)
+                failed = True
+                continue
+            failed = False
+            if lost and not ended.is_set():
+                on_lost()
+            if lost:
+                return
 
     def release(self) -> None:
         """Let the next driver in; the generation stays used."""
@@ -48,7 +93,7 @@ def acquire(folder: SweepFolder) -> Lease:
     folder.leases.mkdir(parents=True, exist_ok=True)
     newest = max(folder.leases.glob("*.json"), default=None)
     if newest is not None:
-        _refuse_if_held(folder.sweep, newest)
+        _refuse_if_alive(folder.sweep, newest)
     generation = int(newest.stem) + 1 if newest is not None else 1
     path = folder.leases / f"{generation:06d}.json"
     draft = _write(folder.leases / f".{os.getpid()}.draft", released=False)
@@ -67,7 +112,18 @@ def is_held(folder: SweepFolder) -> bool:
     return newest is not None and _is_alive(newest, json.loads(newest.read_text(encoding="utf-8")))
 
 
-def _refuse_if_held(sweep: str, path: Path) -> None:
+def refuse_if_held(folder: SweepFolder) -> None:
+    """Look before anything expensive is done; only ``acquire`` decides.
+
+    Raises:
+        LeaseHeld: another driver runs this sweep; says which process on which host.
+    """
+    newest = max(folder.leases.glob("*.json"), default=None)
+    if newest is not None:
+        _refuse_if_alive(folder.sweep, newest)
+
+
+def _refuse_if_alive(sweep: str, path: Path) -> None:
     holder = json.loads(path.read_text(encoding="utf-8"))
     if _is_alive(path, holder):
         raise LeaseHeld(

@@ -62,6 +62,9 @@ def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<stri
     if not isinstance(document, dict):
         raise SpecError([Problem(source, "must be a mapping of fields such as 'name: my-sweep'")])
     problems: list[Problem] = []
+    document = {
+        field: value for field, value in document.items() if value is not None
+    }  # 'trial:' alone is an empty one
     for override in overrides:
         _apply(document, override, problems)
     spec = _validate(document, problems)
@@ -80,7 +83,7 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     if problems:
         raise SpecError(problems)
     spec = spec.model_copy(update={"space": _fix(spec.space, spec.trial)})
-    problems = [*_given_point_problems(spec), *_space_problems(spec)]
+    problems = [*_law_problems(spec), *_given_point_problems(spec), *_space_problems(spec)]
     if problems:
         raise SpecError(problems)
     return spec
@@ -143,6 +146,20 @@ def _name_problems(names: Iterable[str]) -> list[Problem]:
         for name in names
         if name not in known
     ]
+
+
+def _law_problems(spec: SweepSpec) -> list[Problem]:
+    """Laws between fields."""
+    problems = []
+    first = 1 + len(spec.search.points)
+    if spec.search.num_trials < first:
+        law = f"must be >= {first}: the baseline and each of search.points run first"
+        problems.append(Problem("search.num_trials", f"{law}, got {spec.search.num_trials}"))
+    if spec.objective.metric == "val/robust_accuracy" and spec.evaluation.robust_epsilon == 0:
+        problems.append(
+            Problem("evaluation.robust_epsilon", "must be > 0 to measure the objective val/robust_accuracy")
+        )
+    return problems
 
 
 def _given_point_problems(spec: SweepSpec) -> list[Problem]:

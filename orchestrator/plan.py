@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.events import Origin
+    from orchestrator.history import SweepHistory
     from orchestrator.storage import SweepFolder
     from search_spaces import SearchSpace
 
@@ -103,11 +104,8 @@ def fingerprint(spec: SweepSpec) -> str:
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """The points that run before the search proposes any: the baseline, then those the spec gives."""
     space = spec.space
-    off = dict.fromkeys(METHOD_STRENGTHS, 0.0)
-    baseline: Point = {
-        **complete(space, {name: 0.0 for name in METHOD_STRENGTHS if name in space.names}),
-        **off,
-    }
+    off = {name: 0.0 for name in METHOD_STRENGTHS if name not in spec.trial}  # what every trial shares stays
+    baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}), **off}
     given: list[tuple[Origin, Point]] = [("point", complete(space, point)) for point in spec.search.points]
     return [("baseline", baseline), *given]
 
@@ -123,6 +121,16 @@ def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
         point[name] = default if domain.contains(default) else domain.from_unit(0.5)
     active = space.active(point)
     return {name: point[name] for name in space.names if name in active}
+
+
+def is_spent(plan: SweepPlan, history: SweepHistory, *, now: float) -> bool:
+    """Whether the budget is used up, so that no further trial is started (those that run go on to their end)."""
+    budget = plan.spec.budget
+    elapsed_s = 0.0 if history.started_at is None else now - history.started_at
+    gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
+    return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
+        budget.gpu_s is not None and gpu_s >= budget.gpu_s
+    )
 
 
 def trial_id(index: int) -> str:
@@ -164,7 +172,8 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
 
 def _max_epochs(spec: SweepSpec) -> int:
     if "epochs" in spec.space.names:
-        return int(str(spec.space.parameters["epochs"].from_unit(1.0)))
+        domain = spec.space.parameters["epochs"]
+        return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))
     return int(spec.trial.get("epochs", TrialConfig().epochs))
 
 

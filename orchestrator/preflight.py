@@ -6,14 +6,17 @@ memory), the data set is looked for, and the storage is written to.
 
 from __future__ import annotations
 
+import http.client
+import math
 import os
 import tempfile
 import urllib.error
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cluster import Capacity, Node
+from orchestrator.comparison import server_address
 from orchestrator.errors import PreflightError
 from orchestrator.plan import first_points, tracking_store
 from orchestrator.tracking import without_password
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
     from orchestrator.spec import SweepSpec
 
-NUM_SAMPLES = 64
+NUM_SAMPLES = 256
+SERVER_ERROR = 500
 HEALTH_S = 10.0
 
 
@@ -45,10 +49,12 @@ def check(spec: SweepSpec, storage: Path, *, tracking_uri: str | None = None) ->
         raise PreflightError(problems)
 
 
-def check_here(spec: SweepSpec) -> Path:
+def check_here(spec: SweepSpec, *, address: str) -> Path:
     """``check`` for a sweep launched from the working directory; the folder it will be stored in."""
-    storage = Path(spec.storage.uri).resolve()
+    storage = Path(spec.storage.uri).expanduser().resolve()
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
+    if address == "local":  # a cluster is asked when it is connected to
+        Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
     check(spec, storage, tracking_uri=uri)
     return storage
 
@@ -63,22 +69,25 @@ def _storage_problems(storage: Path) -> Iterator[str]:
 
 
 def _tracking_problems(uri: str) -> Iterator[str]:
-    if not uri.startswith(("http://", "https://")):
-        return
+    problem = None
+    if uri.startswith(("http://", "https://")):
+        problem = _server_problem(uri)
+    elif uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        problem = None if os.access(folder, os.W_OK) else f"{folder} cannot be written"
+    if problem is not None:
+        remedy = "mend that, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a file of the working directory"
+        yield f"tracking.uri: {without_password(uri)}: {problem}; {remedy}"
+
+
+def _server_problem(uri: str) -> str | None:
     try:
-        with urllib.request.urlopen(f"{_address(uri)}/health", timeout=HEALTH_S):  # noqa: S310  http(s), see above
-            return
-    except urllib.error.HTTPError:  # a server that wants a login does answer
-        return
-    except OSError as error:
-        remedy = "start it, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a local file"
-        yield f"tracking.uri: {without_password(uri)} does not answer ({error}); {remedy}"
-
-
-def _address(uri: str) -> str:
-    """The address alone, without the user and password that may stand in it."""
-    parts = urllib.parse.urlsplit(uri)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+        with urllib.request.urlopen(f"{server_address(uri)}/health", timeout=HEALTH_S):  # noqa: S310  http(s) alone
+            return None
+    except urllib.error.HTTPError as error:  # one that wants a login does answer
+        return None if error.code < SERVER_ERROR else f"answers {error.code} {error.reason}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"does not answer ({error})"
 
 
 def _trial_problems(spec: SweepSpec) -> list[str]:
@@ -93,8 +102,9 @@ def _trial_problems(spec: SweepSpec) -> list[str]:
     for data in {config.data: None for config in configs}:
         problems.update(dict.fromkeys(_data_problems(data)))
     if not problems:
-        for config in configs:
-            problems.update(dict.fromkeys(_model_problems(config)))
+        models = {(c.data, c.model, c.snnl.layers, c.mixup.layers): c for c in configs}
+        for config in models.values():
+            problems.update(dict.fromkeys(_model_problems(config, spec.objective.metric)))
     return list(problems)
 
 
@@ -107,9 +117,16 @@ def _data_problems(data: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _model_problems(config: TrialConfig) -> Iterator[str]:
-    from trainables.models import check_layers  # noqa: PLC0415  imports torch
+def _model_problems(config: TrialConfig, metric: str) -> Iterator[str]:
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.models import build, check_layers  # noqa: PLC0415
 
+    family, _, tap = metric.partition("/")
+    if family == "entanglement":
+        image_shape, num_classes = shape_of(config.data)
+        taps = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta").taps
+        if tap not in taps:
+            yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
     try:
         check_layers(config)
     except TrainableError as error:

@@ -39,15 +39,16 @@ class TrialResult:
         """The trained model, in eval mode, from the trial's last checkpoint.
 
         Raises:
-            OrchestratorError: the checkpoint is gone.
+            OrchestratorError: the checkpoint of the trial's last epoch is gone, or was never completed.
         """
-        from orchestrator.tuner import latest_checkpoint  # noqa: PLC0415  imports torch and Ray
-        from trainables.loop import load_model  # noqa: PLC0415
+        from trainables.loop import load_model  # noqa: PLC0415  imports torch
 
-        path = latest_checkpoint(self.folder, self.trial)
-        if path is None:
-            raise OrchestratorError(f"{self.folder.sweep}/{self.trial.id}: its checkpoint is gone; run the trial again")
-        return load_model(path)
+        final = (saved.path for saved in reversed(self.trial.checkpoints) if saved.epoch == self.trial.epoch)
+        path = next(final, None)
+        if path is None or not (self.folder.path / path).is_dir():
+            name = f"{self.folder.sweep}/{self.trial.id}"
+            raise OrchestratorError(f"{name}: no checkpoint of epoch {self.trial.epoch} is there; run the trial again")
+        return load_model(self.folder.path / path)
 
 
 @dataclass(frozen=True)

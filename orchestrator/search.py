@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ray.tune.search import Searcher
 
 from orchestrator.events import TrialCreated
-from orchestrator.plan import derive_seed, first_points, trial_config, trial_id
+from orchestrator.plan import derive_seed, first_points, is_spent, trial_config, trial_id
 from search_spaces.optuna_adapter import suggest, to_optuna
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
 
 
 class LogSearcher(Searcher):
-    """Tune's door to ``propose``: hands out interrupted trials first, then new ones, one ahead of the free slots.
+    """Tune's door to ``propose``: hands out interrupted trials first, then new ones, at most ``limit`` at a time.
 
-    One ahead, because Tune keeps an idle actor for reuse only while a trial waits for it.
+    Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one).
     """
 
     def __init__(
@@ -94,13 +94,14 @@ class LogSearcher(Searcher):
         plan: SweepPlan,
         journal: Journal,
         *,
-        slots: int,
+        limit: int,
+        device: str | None,
         checkpoint_of: Callable[[Trial], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._plan, self._journal, self._clock = plan, journal, clock
-        self._limit = slots + 1
+        self._limit, self._device = limit, device
         self._checkpoint_of = checkpoint_of
         self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
@@ -110,11 +111,12 @@ class LogSearcher(Searcher):
         if len(self._live) >= self._limit:
             return None
         trial = self._next()
-        if trial is None:
-            return str(Searcher.FINISHED) if not self._may_retry() else None
+        if trial is None:  # a live trial may still break off and be tried again
+            return None if self._live else str(Searcher.FINISHED)
         self._live.add(trial.id)
         return {
             **trial.config,
+            **({} if self._device is None else {"device": self._device}),
             "ravel.trial": trial.id,
             "ravel.attempt": trial.attempts + 1,
             "ravel.checkpoint": self._checkpoint_of(trial),
@@ -137,25 +139,16 @@ class LogSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the event log is the state."""
 
-    def _may_retry(self) -> bool:
-        return self._plan.spec.failures.user > 0 and bool(self._live)
-
     def _next(self) -> Trial | None:
         history = self._journal.history
+        if self._journal.pending:  # what is measured now could not be kept
+            return None
         if self._unfinished:
             return history.trials[self._unfinished.popleft()]
-        if len(history.trials) >= self._plan.spec.search.num_trials or self._is_spent():
+        if len(history.trials) >= self._plan.spec.search.num_trials or is_spent(self._plan, history, now=self._clock()):
             return None
         origin, point = propose(history, self._plan.spec)
         name = trial_id(len(history.trials))
         config = trial_config(self._plan, name, point)
         self._journal.append(TrialCreated(time=self._clock(), trial=name, origin=origin, point=point, config=config))
         return history.trials[name]
-
-    def _is_spent(self) -> bool:
-        budget, history = self._plan.spec.budget, self._journal.history
-        elapsed_s = 0.0 if history.started_at is None else self._clock() - history.started_at
-        gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
-        return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
-            budget.gpu_s is not None and gpu_s >= budget.gpu_s
-        )

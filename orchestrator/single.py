@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.plan import METHOD_STRENGTHS, complete, derive_seed
+from orchestrator.plan import derive_seed, first_points
 from trainables.config import TrialConfig
 from trainables.loop import train
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 def config_of(spec: SweepSpec) -> TrialConfig:
     """The spec's baseline with its ``trial`` parameters: methods are off unless ``trial`` says otherwise."""
-    off = {name: 0.0 for name in METHOD_STRENGTHS if name in spec.space.names and name not in spec.trial}
-    point = complete(spec.space, {**off, **{name: spec.trial[name] for name in spec.trial if name in spec.space.names}})
+    _, baseline = first_points(spec)[0]
     seed = derive_seed(spec.search.seed, "trial", "single")
     return TrialConfig.from_point(
-        {"seed": seed, "evaluation.robust_epsilon": spec.evaluation.robust_epsilon, **point, **spec.trial}
+        {"seed": seed, "evaluation.robust_epsilon": spec.evaluation.robust_epsilon, **baseline, **spec.trial}
     )
 
 

@@ -32,7 +32,7 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
 class Objective(_Section):
@@ -104,8 +104,8 @@ class Resources(_Section):
     @classmethod
     def _auto_or_a_number(cls, gpus: object) -> object:
         number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
-        if gpus != "auto" and not (number and 0 <= gpus < math.inf):  # type: ignore[operator]
-            raise ValueError(f"must be 'auto' or a number >= 0, got {gpus!r}")
+        if gpus != "auto" and not (number and 0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):  # type: ignore[operator, call-overload]
+            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {gpus!r}")
         return gpus
 
 

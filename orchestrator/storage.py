@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import SweepNotFound
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
 STAMP = "%Y%m%d-%H%M%S"
-STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
+STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
+DEFAULT_STORAGE = "results"
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,19 @@ class SweepFolder:
 
 
 def create_folder(storage: Path, name: str, *, now: datetime) -> SweepFolder:
-    """A new, empty folder for a sweep called ``name``: ``<name>-<date>-<time>``, unique even within a second."""
-    storage.mkdir(parents=True, exist_ok=True)
-    stem = f"{name}-{now.strftime(STAMP)}"
-    for attempt in range(1, 1000):
-        path = storage / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return SweepFolder(path)
-    raise FileExistsError(f"{storage / stem}: 999 sweeps of this name in one second")
+    """A new, empty folder for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
+
+    The random part keeps sweeps apart that start in the same second on different machines and share an MLflow.
+    """
+    path = storage / f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}"
+    path.mkdir(parents=True)
+    return SweepFolder(path)
 
 
 def list_sweeps(storage: Path) -> list[SweepFolder]:
-    """Every sweep in a storage folder, oldest plan first."""
-    plans = storage.glob("*/plan.json")
-    return [
-        SweepFolder(plan.parent) for plan in sorted(plans, key=lambda plan: (plan.stat().st_mtime, plan.parent.name))
-    ]
+    """Every sweep in a storage folder, oldest first."""
+    folders = [SweepFolder(plan.parent) for plan in storage.glob("*/plan.json")]
+    return sorted(folders, key=lambda folder: (_stamp_of(folder), folder.sweep))
 
 
 def find_sweep(storage: Path, sweep: str | None = None) -> SweepFolder:
@@ -109,6 +105,14 @@ def find_sweep(storage: Path, sweep: str | None = None) -> SweepFolder:
     raise SweepNotFound(f"{storage}: {wanted} here (latest: {there}); give --storage DIR, or see `ravel list`")
 
 
+def reference(folder: SweepFolder) -> str:
+    """A sweep as a command of a person in the working directory names it: with its storage where that is elsewhere."""
+    storage = folder.path.parent
+    return (
+        folder.sweep if storage.resolve() == Path(DEFAULT_STORAGE).resolve() else f"{folder.sweep} --storage {storage}"
+    )
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file in one step: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,3 +130,8 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _name_of(folder: SweepFolder) -> str:
     return STAMP_SUFFIX.sub("", folder.sweep)
+
+
+def _stamp_of(folder: SweepFolder) -> str:
+    found = STAMP_SUFFIX.search(folder.sweep)
+    return found.group() if found else ""

@@ -2,33 +2,28 @@
 
 The tracker follows the log from a cursor and sends what is new; the cursor file moves only after MLflow took it. Sent
 again after a crash, a point changes nothing: timestamps come from the log, and a trial's run is found by its tag.
+What MLflow refuses for good costs that one run, with a warning; any other failure is an outage, and is waited out.
 The one door to MLflow.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.events import (
-    AttemptStarted,
-    EpochReported,
-    SweepEnded,
-    SweepStarted,
-    TrialEnded,
-    read_events,
-)
+from orchestrator import runs
+from orchestrator.cursor import Cursor
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded, read_events
 from orchestrator.history import SweepHistory
-from orchestrator.storage import write_atomically
+from orchestrator.storage import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mlflow import MlflowClient
 
@@ -36,46 +31,27 @@ if TYPE_CHECKING:
     from orchestrator.plan import SweepPlan
     from orchestrator.storage import SweepFolder
 
+__all__ = ["DEFAULT_URI", "Cursor", "Tracker", "one_line", "tracking_uri", "without_password"]
+logger = logging.getLogger(__name__)
 DEFAULT_URI = "sqlite:///mlflow.db"
-STATUS = {
-    "completed": "FINISHED",
-    "stopped": "FINISHED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-    "interrupted": "KILLED",
-}
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the follower retries by itself, and must be able to stop
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-
-
-@dataclass
-class Cursor:
-    """How far MLflow has followed: a byte offset of the log, and the run ids MLflow assigned."""
-
-    offset: int = 0
-    experiment: str | None = None
-    sweep_run: str | None = None
-    runs: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> Cursor:
-        """The saved cursor, or a fresh one."""
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-        ):  # lost or unreadable: everything is sent again, which changes nothing
-            return cls()
-
-    def save(self, path: Path) -> None:
-        """Write the cursor, atomically."""
-        write_atomically(path, json.dumps(vars(self)))
+QUIET_LOGGERS = {
+    "alembic": logging.WARNING,
+    "mlflow.store.db.utils": logging.WARNING,
+    "urllib3": logging.ERROR,  # its warning at each retry; the follower says once that MLflow is away
+}
+PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
+USER_INFO = re.compile(
+    r"://(?:"
+    r"[^:/?#@\s]*:(?!\d*[/?#])[^@\s]*@(?:[^/?#\s]*@)?"  # user:password, which in a database's address may hold a slash
+    r"|[^/?#\s]*@"
+    r")"
+)
 
 
 def tracking_uri(plan: SweepPlan) -> str:
@@ -88,62 +64,82 @@ def without_password(text: str) -> str:
 
     >>> without_password("http://ada:secret@host:5000 refused")
     'http://***@host:5000 refused'
+    >>> without_password("http://bob:p@ss@host")
+    'http://***@host'
     """
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+    return USER_INFO.sub("://***@", text)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as a message may hold it: its first line, not too long, without a password."""
+    return without_password(str(error).partition("\n")[0])[:300]
 
 
 class Tracker:
-    """Brings MLflow up to date with one sweep's log."""
+    """Brings MLflow up to date with one sweep's log.
 
-    def __init__(self, plan: SweepPlan, folder: SweepFolder) -> None:
+    Args of note: ``replay`` sends the whole log again, whatever the cursor file says.
+    """
+
+    def __init__(self, plan: SweepPlan, folder: SweepFolder, *, replay: bool = False) -> None:
+        store = without_password(tracking_uri(plan))
         self._plan, self._folder = plan, folder
-        self._cursor = Cursor.load(folder.cursor)
-        self._history = SweepHistory(event for event, end in read_events(folder.events) if end <= self._cursor.offset)
+        self._cursor = Cursor(store=store) if replay else Cursor.resume(folder, store)
+        self._history = SweepHistory()
         self._client: MlflowClient | None = None
+        self._skipped: set[str] = set()
+        self._warned: set[str] = set()
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The trials MLflow does not take, and the sweep itself where it does not take the summary run."""
+        return tuple(sorted(self._skipped))
 
     def catch_up(self) -> bool:
         """Send what is new; True when there was something.
 
         Raises:
+            OrchestratorError: the experiment is deleted.
             Exception: whatever MLflow raises; nothing is lost, the next call sends it again.
         """
-        events = list(read_events(self._folder.events, self._cursor.offset))
-        if not events:
+        if next(read_events(self._folder.events, self._cursor.offset), None) is None:
             return False
-        if self._client is None:
-            self._connect()
         with self._reconnecting():
-            for event, _ in events:
-                self._history.apply(event)
-            self._send([event for event, _ in events])
+            if self._client is None:
+                self._connect()
+            events = list(read_events(self._folder.events, self._cursor.offset))
+            self._send(event for event, _ in events)
         self._cursor.offset = events[-1][1]
         self._cursor.save(self._folder.cursor)
         return True
 
     def _connect(self) -> None:
-        """Open the store, find or make the experiment, and find the runs that are there already by their tags."""
+        """Open the store, find or make the experiment, and start from what the store and the log hold."""
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         from mlflow import MlflowClient  # noqa: PLC0415  costs seconds: only a tracker pays them
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        for name, level in QUIET_LOGGERS.items():
+            logging.getLogger(name).setLevel(level)
         client = MlflowClient(tracking_uri(self._plan))
-        experiment = _experiment(client, self._plan)
-        self._cursor.experiment = experiment
-        token = None
-        while True:
-            page = client.search_runs(
-                [experiment], f"tags.`ravel.sweep` = '{self._plan.sweep}'", max_results=1000, page_token=token
-            )
-            for run in page:
-                if run.data.tags["ravel.kind"] == "sweep":
-                    self._cursor.sweep_run = run.info.run_id
-                else:
-                    self._cursor.runs[run.data.tags["ravel.trial"].rpartition("/")[2]] = run.info.run_id
-            token = page.token
-            if not token:
-                break
+        self._cursor.experiment = _experiment(client, self._plan)
+        self._find_runs(client)
+        sent = (event for event, end in read_events(self._folder.events) if end <= self._cursor.offset)
+        self._history = SweepHistory(sent)
         self._client = client
+
+    def _find_runs(self, client: MlflowClient) -> None:
+        """The runs that are there, by their tags; one that somebody deleted stays deleted."""
+        cursor, sweep = self._cursor, self._plan.sweep
+        found = [(runs.run_name(sweep, run.data.tags), run.info) for run in _search(client, cursor.experiment, sweep)]
+        known = {name for name, _ in found if name is not None}
+        if not known:  # the store was emptied or replaced since
+            cursor.offset = 0
+        active = {name: info.run_id for name, info in found if name is not None and info.lifecycle_stage == "active"}
+        self._skipped.clear()
+        for name in sorted(known - active.keys()):
+            self._skip(name, "it was deleted there")
+        cursor.sweep_run = active.pop(sweep, None)
+        cursor.runs = active
 
     @contextmanager
     def _reconnecting(self) -> Iterator[None]:
@@ -154,61 +150,76 @@ class Tracker:
             self._client = None
             raise
 
-    def _send(self, events: list[Event]) -> None:
-        metrics: dict[str, list[EpochReported]] = {}
+    def _send(self, events: Iterable[Event]) -> None:
+        sweep, metrics = self._plan.sweep, dict[str, list[EpochReported]]()
         for event in events:
+            self._history.apply(event)
             match event:
                 case SweepStarted():
-                    self._start_sweep(event)
+                    self._try(sweep, self._start_sweep, event)
                 case AttemptStarted():
-                    self._start_trial(event)
+                    self._try(event.trial, self._start_trial, event)
                 case EpochReported():
                     metrics.setdefault(event.trial, []).append(event)
                 case TrialEnded():
-                    self._log_metrics(event.trial, metrics.pop(event.trial, []))
-                    self._end_trial(event)
+                    self._try(event.trial, self._log_epochs, metrics.pop(event.trial, []))
+                    self._try(event.trial, self._end_trial, event)
                 case SweepEnded():
-                    self._end_sweep(event)
+                    self._try(sweep, self._end_sweep, event)
                 case _:
                     pass
         for trial, reported in metrics.items():
-            self._log_metrics(trial, reported)
+            self._try(trial, self._log_epochs, reported)
+
+    def _try(self, name: str, send: Callable[[Any], None], told: object) -> None:
+        """Send one thing about one run; what MLflow refuses for good must not hold back all the others."""
+        if name in self._skipped:
+            return
+        try:
+            send(told)
+        except Exception as error:
+            if getattr(error, "error_code", None) not in PERMANENT:
+                raise
+            _refuse_deleted(self._require().get_experiment(self._cursor.experiment))
+            self._skip(name, one_line(error))
+
+    def _skip(self, name: str, reason: str) -> None:
+        self._skipped.add(name)
+        self._warn(f"the run of {name}", reason)
+
+    def _warn(self, what: str, reason: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            sync = f"ravel sync {reference(self._folder)}"
+            logger.warning(
+                "MLflow goes on without %s (%s); the event log has it, to send it again: %s", what, reason, sync
+            )
 
     def _start_sweep(self, event: SweepStarted) -> None:
         plan, cursor, client = self._plan, self._cursor, self._require()
         if cursor.sweep_run is None:
-            tags = {
-                **self._tags("sweep"),
-                "mlflow.runName": plan.sweep,
-                "ravel.spec_fingerprint": plan.fingerprint,
-            }
-            run = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=tags)
-            cursor.sweep_run = run.info.run_id
-            client.log_batch(cursor.sweep_run, params=_params(_settings(plan)))
-            client.log_text(cursor.sweep_run, _spec_yaml(plan), "spec.yaml")
+            made = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=runs.summary_tags(plan))
+            cursor.sweep_run = made.info.run_id
         else:
             client.update_run(cursor.sweep_run, status="RUNNING")
-        client.set_tag(cursor.sweep_run, "ravel.generation", str(event.generation))
+        tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
+        self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
+        self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
 
     def _start_trial(self, event: AttemptStarted) -> None:
         cursor, client = self._cursor, self._require()
         trial = self._history.trials[event.trial]
         run = cursor.runs.get(trial.id)
         if run is None:
-            tags = {
-                **self._tags("trial"),
-                "mlflow.runName": f"{trial.id} {self._plan.sweep}",
-                "ravel.trial": f"{self._plan.sweep}/{trial.id}",
-                "ravel.origin": trial.origin,
-            }
+            tags = runs.trial_tags(self._plan, trial)
             run = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=tags).info.run_id
             cursor.runs[trial.id] = run
-            client.log_batch(run, params=_params(trial.config))
         elif event.attempt > 1:
             client.update_run(run, status="RUNNING")
-        client.set_tag(run, "ravel.attempts", str(event.attempt))
+        tags = {**runs.trial_state_tags("running"), "ravel.attempts": str(event.attempt)}
+        self._log(run, parameters=runs.parameters(trial.config), tags=tags)
 
-    def _log_metrics(self, trial: str, reported: list[EpochReported]) -> None:
+    def _log_epochs(self, reported: list[EpochReported]) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415
 
         points = [
@@ -217,52 +228,54 @@ class Tracker:
             for name, value in event.metrics.items()
             if value is not None
         ]
-        if points:
+        if not points:
+            return
+        trial = reported[0].trial
+        if trial in self._cursor.runs:
             self._require().log_batch(self._cursor.runs[trial], metrics=points)
+        else:
+            self._skip(trial, "it is gone there")
 
     def _end_trial(self, event: TrialEnded) -> None:
-        from mlflow.entities import RunTag  # noqa: PLC0415
-
-        told = {"ravel.status": event.status, "ravel.rung": event.rung, "ravel.reason": event.reason}
-        tags = [RunTag(name, str(value)) for name, value in told.items() if value is not None]
-        client, run = self._require(), self._cursor.runs.get(event.trial)
-        if run is None:  # it ended before an actor ever had it
+        run = self._cursor.runs.get(event.trial)
+        if run is None:
+            if self._history.trials[event.trial].attempts:  # else it ended before an actor ever had it
+                self._skip(event.trial, "it is gone there")
             return
-        client.log_batch(run, tags=tags)
+        self._log(run, tags=runs.trial_state_tags(event.status, rung=event.rung, reason=event.reason))
         if event.traceback:
-            client.log_text(run, event.traceback, "traceback.txt")
-        client.set_terminated(run, STATUS[event.status], _ms(event.time))
+            self._log_text(run, event.traceback, "traceback.txt")
+        self._require().set_terminated(run, runs.STATUS[event.status], _ms(event.time))
 
     def _end_sweep(self, event: SweepEnded) -> None:
-        from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+        from mlflow.entities import Metric  # noqa: PLC0415
 
-        client, history, objective = self._require(), self._history, self._plan.spec.objective
-        run = self._cursor.sweep_run
-        counts = {f"trials/{status}": len(history.with_status(status)) for status in STATUS}  # type: ignore[arg-type]
-        best = history.best(objective)
-        metrics: dict[str, float] = {**counts, "epochs_run": history.epochs_run}
-        tags = {"ravel.status": event.status, "ravel.reason": event.reason}
-        if best is not None:
-            metrics[f"best/{objective.metric}"] = best.score(objective) or 0.0
-            tags["ravel.best_trial"] = best.id
-        at = _ms(event.time)
-        client.log_batch(
+        history, objective, run = self._history, self._plan.spec.objective, self._cursor.sweep_run
+        if run is None:
+            self._skip(self._plan.sweep, "it is gone there")
+            return
+        best, at = history.best(objective), _ms(event.time)
+        counts = runs.counts(history, objective).items()
+        self._require().log_batch(run, metrics=[Metric(name, value, at, history.generation) for name, value in counts])
+        tags = {} if best is None else {"ravel.best_trial": best.id}
+        self._log(run, tags={**tags, **runs.state_tags(event.status, reason=event.reason)})
+        self._require().set_terminated(run, runs.STATUS[event.status], at)
+
+    def _log(self, run: str, *, tags: dict[str, str], parameters: dict[str, str] | None = None) -> None:
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415
+
+        self._require().log_batch(
             run,
-            metrics=[Metric(name, float(value), at, history.generation) for name, value in metrics.items()],
-            tags=[RunTag(name, value) for name, value in tags.items() if value is not None],
+            params=[Param(name, value) for name, value in (parameters or {}).items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        status = {"completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}[event.status]
-        client.set_terminated(run, status, at)
 
-    def _tags(self, kind: str) -> dict[str, str]:
-        source = self._plan.provenance
-        tags = {"ravel.kind": kind, "ravel.sweep": self._plan.sweep, "mlflow.source.name": "ravel"}
-        if source.git_commit:
-            tags |= {
-                "mlflow.source.git.commit": source.git_commit,
-                "ravel.git_dirty": str(source.git_dirty).lower(),
-            }
-        return tags
+    def _log_text(self, run: str, text: str, file: str) -> None:
+        """An artifact is a convenience: a store that takes none (full, wrong rights) must not cost the metrics."""
+        try:
+            self._require().log_text(run, text, file)
+        except Exception as error:  # noqa: BLE001  each artifact store has its own
+            self._warn("artifacts", one_line(error))
 
     def _require(self) -> MlflowClient:
         if self._client is None:
@@ -275,38 +288,40 @@ def _experiment(client: MlflowClient, plan: SweepPlan) -> str:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     found = client.get_experiment_by_name(plan.experiment)
-    if found is not None:
-        return str(found.experiment_id)
-    uri = tracking_uri(plan)
-    local = uri.startswith("sqlite:///")
-    artifacts = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts" / plan.experiment).as_uri()
-    try:
-        return str(client.create_experiment(plan.experiment, artifact_location=artifacts if local else None))
-    except MlflowException:  # another sweep of the family made it a moment ago
-        return str(client.get_experiment_by_name(plan.experiment).experiment_id)
+    if found is None:
+        uri = tracking_uri(plan)
+        local = uri.startswith("sqlite:///")
+        artifacts = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts" / plan.experiment).as_uri()
+        try:
+            return str(client.create_experiment(plan.experiment, artifact_location=artifacts if local else None))
+        except MlflowException:  # another sweep of the family made it a moment ago
+            found = client.get_experiment_by_name(plan.experiment)
+            if found is None:
+                raise
+    _refuse_deleted(found)
+    return str(found.experiment_id)
 
 
-def _params(config: dict[str, Any]) -> list[Any]:
-    from mlflow.entities import Param  # noqa: PLC0415
-
-    return [Param(name, _plain(value)) for name, value in config.items()]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _settings(plan: SweepPlan) -> dict[str, Any]:
-    spec = plan.spec
-    sections = {"objective": spec.objective, "search": spec.search, "scheduler": spec.scheduler}
-    flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section if key != "points"}
-    return {**flat, "rungs": list(plan.rungs), "epochs": plan.max_epochs}
+def _refuse_deleted(experiment: Any) -> None:
+    if experiment.lifecycle_stage != "active":
+        raise OrchestratorError(
+            f"MLflow's experiment {experiment.name!r} is deleted; restore it "
+            f"(`mlflow experiments restore --experiment-id {experiment.experiment_id}`), "
+            "or launch with another tracking.experiment"
+        )
 
 
-def _spec_yaml(plan: SweepPlan) -> str:
-    import yaml  # noqa: PLC0415
+def _search(client: MlflowClient, experiment: str | None, sweep: str) -> Iterator[Any]:
+    """Every run of a sweep, the deleted ones too."""
+    from mlflow.entities import ViewType  # noqa: PLC0415
 
-    return str(yaml.safe_dump(plan.spec.document(), sort_keys=False))
+    wanted, token = f"tags.`ravel.sweep` = '{sweep}'", None
+    while True:
+        page = client.search_runs([experiment], wanted, run_view_type=ViewType.ALL, max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _ms(seconds: float) -> int:

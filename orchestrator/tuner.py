@@ -15,6 +15,8 @@ from ray.tune import Callback
 from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported, TrialEnded
 from orchestrator.scheduling.scheduler import LogScheduler
 from orchestrator.search import LogSearcher
+from trainables import state
+from trainables.errors import CheckpointError
 from trainables.tune import ClassifierTrainable
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.cluster import Capacity
+    from orchestrator.events import Cause
     from orchestrator.history import Trial
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
@@ -37,7 +40,15 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
     resources = plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
     slots = capacity.slots(resources, gpus)
-    searcher = LogSearcher(plan, journal, slots=slots, checkpoint_of=functools.partial(latest_checkpoint, folder))
+    # One ahead of the free slots: Tune keeps an idle actor for reuse only while a trial waits for it.
+    ahead = 0 if slots == resources.max_concurrent else 1
+    searcher = LogSearcher(
+        plan,
+        journal,
+        limit=slots + ahead,
+        device=None if gpus else "cpu",
+        checkpoint_of=functools.partial(latest_checkpoint, folder),
+    )
     recorder = Recorder(plan, journal, folder, searcher)
     tune.Tuner(
         tune.with_resources(ClassifierTrainable, {"cpu": resources.cpus, "gpu": gpus}),
@@ -52,8 +63,8 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
         run_config=tune.RunConfig(
             name=folder.tune.name,
             storage_path=str(folder.path.resolve()),
-            failure_config=tune.FailureConfig(max_failures=plan.spec.failures.infrastructure),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+            failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=False),
             callbacks=[recorder],
             verbose=0,
         ),
@@ -61,9 +72,17 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
 
 
 def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | None:
-    """The newest checkpoint of a trial that is still there, as an absolute path."""
-    paths = (folder.path / checkpoint.path for checkpoint in reversed(trial.checkpoints))
-    return next((str(path.resolve()) for path in paths if path.is_dir()), None)
+    """The newest checkpoint of a trial that can be read, as an absolute path; None where there is none."""
+    for checkpoint in reversed(trial.checkpoints):
+        path = (folder.path / checkpoint.path).resolve()
+        try:
+            state.load(path)
+        except CheckpointError as error:
+            if path.exists():
+                logger.warning("%s: %s; an older one is used", trial.id, error)
+        else:
+            return str(path)
+    return None
 
 
 def guarded(hook: Callable[P, None]) -> Callable[P, None]:
@@ -161,40 +180,57 @@ class Recorder(Callback):
         """The trial left its actor: finished, stopped at a rung, diverged, or broken by an error of its own."""
         name = _name(trial)
         ended = self._ended.pop(name, None)
-        if ended is not None and ended["status"] == "failed" and self._may_retry(name):
-            self._fail_attempt(name, "user", ended["reason"], ended["traceback"])
-            self._searcher.over(name, again=True)
-            return
-        self._journal.append(self._end(name, ended))
-        self._searcher.over(name)
+        if ended is None or ended["status"] != "failed":
+            self._leave(name, self._end(name, ended))
+        elif self._journal.history.trials[name].failures_of("user") < self._plan.spec.failures.user:
+            self._try_again(name, "user", ended["reason"], ended["traceback"])
+        else:
+            self._leave(name, TrialEnded(time=self._clock(), trial=name, **ended))
 
     @guarded
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """The worker was lost; Tune starts the trial again from its checkpoint."""
-        self._fail_attempt(_name(trial), "infrastructure", _first_line(trial), None)
+        """The node was taken away with notice; Tune, which counts no failure then, starts the trial again by itself."""
+        reason, traceback = _loss(trial)
+        self._fail_attempt(_name(trial), "preemption", reason, traceback)
 
     @guarded
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """The worker was lost once too often."""
-        name = _name(trial)
-        limit = self._plan.spec.failures.infrastructure
-        reason = f"lost its worker more than {limit} times (failures.infrastructure): {_first_line(trial)}"
-        self._journal.append(TrialEnded(time=self._clock(), trial=name, status="failed", reason=reason))
-        self._searcher.over(name)
+        """The worker was lost: the trial is tried again from its last checkpoint, unless that was once too often."""
+        name, (reason, traceback) = _name(trial), _loss(trial)
+        lost, limit = (
+            self._journal.history.trials[name].failures_of("infrastructure"),
+            self._plan.spec.failures.infrastructure,
+        )
+        if lost < limit:
+            self._try_again(name, "infrastructure", reason, traceback)
+            return
+        told = f"lost its worker {lost + 1} times (failures.infrastructure: {limit}), last: {reason}"
+        self._leave(name, TrialEnded(time=self._clock(), trial=name, status="failed", reason=told, traceback=traceback))
 
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
         now, trial = self._clock(), self._journal.history.trials[name]
-        stop = next((rung for rung in trial.rungs.values() if not rung.kept), None)
         if ended is not None:
             return TrialEnded(time=now, trial=name, **ended)
-        if stop is not None:
-            return TrialEnded(time=now, trial=name, status="stopped", rung=stop.rung)
+        if trial.rejected_at is not None:
+            return TrialEnded(time=now, trial=name, status="stopped", rung=trial.rejected_at)
         if trial.epoch >= trial.budget:
             return TrialEnded(time=now, trial=name, status="completed")
         reason = f"left its worker after epoch {trial.epoch} of {trial.budget}"
         return TrialEnded(time=now, trial=name, status="interrupted", reason=reason)
 
-    def _fail_attempt(self, name: str, cause: str, reason: str, traceback: str | None) -> None:
+    def _leave(self, name: str, end: TrialEnded) -> None:
+        try:
+            self._journal.append(end)
+        finally:
+            self._searcher.over(name)
+
+    def _try_again(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
+        try:
+            self._fail_attempt(name, cause, reason, traceback)
+        finally:
+            self._searcher.over(name, again=True)
+
+    def _fail_attempt(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
         self._journal.append(
             AttemptFailed(
                 time=self._clock(),
@@ -206,10 +242,6 @@ class Recorder(Callback):
             )
         )
 
-    def _may_retry(self, name: str) -> bool:
-        failures = self._journal.history.trials[name].failures
-        return sum(failure.cause == "user" for failure in failures) < self._plan.spec.failures.user
-
 
 def _name(trial: TuneTrial) -> str:
     return str(trial.config["ravel.trial"])
@@ -220,12 +252,15 @@ def _folder_name(trial: TuneTrial) -> str:
     return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}"
 
 
-def _first_line(trial: TuneTrial) -> str:
-    """What Tune wrote down about the loss of a worker, in a line."""
-    error = trial.get_error()
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    told = next(
-        (line for line in lines if "Error" in line or "died" in line),
-        lines[0] if lines else "its worker died",
-    )
-    return told[:500]
+def _loss(trial: TuneTrial) -> tuple[str, str | None]:
+    """What Tune wrote down about the loss of a worker: a line, and the whole.
+
+    Tune keeps it in the driver's own staging folder: ``trial.get_error`` looks in the storage, where it is not yet.
+    """
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return "its worker died", None
+    told = text.rpartition("Failure #")[2].splitlines()[1:]
+    lines = [line.strip() for line in told if line.strip()]
+    return (lines[0][:300] if lines else "its worker died"), "\n".join(told)

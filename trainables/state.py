@@ -81,8 +81,8 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(str(path), "does not exist", "give the directory of a checkpoint") from error
-    except OSError:
-        raise
+    except OSError as error:
+        raise CheckpointError(str(path), f"cannot be read ({error.strerror or error})", _RESTART) from error
     except Exception as error:  # a damaged pickle raises whatever it happens to spell
         reason = f"is truncated or damaged ({type(error).__name__})"
         raise CheckpointError(str(path), reason, _RESTART) from error

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,29 @@ def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_p
     journal.close()
     assert journal.pending == 0
     assert [event for event, _ in read_events(log.path)] == EVENTS[:3]
+
+
+def test_a_disk_that_stays_full_leaves_no_part_of_any_event(tmp_path):
+    """A process of its own whose files may grow by 30 bytes: three events are refused after a part was written."""
+    path = tmp_path / "events.jsonl"
+    code = f"""
+import resource, signal
+from pathlib import Path
+from orchestrator.events import EventLog, SweepEnded
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+event = SweepEnded(time=1.0, status="completed")
+with EventLog(Path({str(path)!r})) as log:
+    log.append(event)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.path.stat().st_size + 30, resource.RLIM_INFINITY))
+    for _ in range(3):
+        try: log.append(event)
+        except OSError: print("refused")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    log.append(event)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused"] * 3
+    assert [event.kind for event, _ in read_events(path)] == ["sweep_ended"] * 2
 
 
 def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
+    CheckpointSaved,
     EpochReported,
     RungDecided,
     SweepStarted,
@@ -27,6 +28,10 @@ def reported(trial, epoch, accuracy):
     return EpochReported(
         time=0.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics={"val/accuracy": accuracy}
     )
+
+
+def saved(trial, epoch):
+    return CheckpointSaved(time=0.0, trial=trial, epoch=epoch, path=f"tune/{trial}-1/{epoch}")
 
 
 def test_a_trial_goes_from_waiting_to_running_to_its_end():
@@ -90,7 +95,7 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
     history = SweepHistory(
         [
             created("a"), started("a"), reported("a", 3, 0.1), rejected,
-            created("b", 2), started("b"), reported("b", 2, 0.8),
+            created("b", 2), started("b"), reported("b", 2, 0.8), saved("b", 2),
             created("c"), started("c"), reported("c", 2, 0.8),
             created("d"),
         ]
@@ -102,8 +107,14 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
     ]
 
 
+def test_a_full_budget_without_its_last_checkpoint_is_no_end_yet():
+    history = SweepHistory([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
+    assert settle(history, now=5.0) == []
+    assert [trial.id for trial in history.with_status("running")] == ["b"]
+
+
 def test_settling_a_settled_history_changes_nothing():
-    history = SweepHistory([created("b", 1), started("b"), reported("b", 1, 0.8)])
+    history = SweepHistory([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
     for end in settle(history, now=1.0):
         history.apply(end)
     assert settle(history, now=2.0) == []

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -33,8 +34,16 @@ def folder(tmp_path):
 
 def test_a_second_driver_is_refused_and_told_who_runs_the_sweep(folder):
     lease.acquire(folder)
-    with pytest.raises(LeaseHeld, match=rf"process {os.getpid()} on .* runs this sweep"):
-        lease.acquire(folder)
+    told = rf"process {os.getpid()} on .* runs this sweep; .*`ravel status {folder.sweep}`"
+    for ask in (lease.acquire, lease.refuse_if_held):
+        with pytest.raises(LeaseHeld, match=told):
+            ask(folder)
+
+
+def test_a_sweep_nobody_runs_is_refused_to_nobody(folder):
+    lease.refuse_if_held(folder)
+    lease.acquire(folder).release()
+    lease.refuse_if_held(folder)
 
 
 def test_a_released_lease_lets_the_next_generation_in(folder):
@@ -74,3 +83,54 @@ def test_of_two_drivers_at_once_one_gets_the_lease(folder):
     ]
     said = sorted(racer.communicate()[0].strip() for racer in racers)
     assert said == ["held", "refused", "refused", "refused"]
+
+
+@pytest.fixture
+def _often(monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.02)
+
+
+def wait_for(said):
+    deadline = time.monotonic() + 10
+    while not said():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("_often")
+def test_a_lease_is_renewed_beside_the_work_and_no_longer(folder):
+    held = lease.acquire(folder)
+    os.utime(held.path, (1, 1))
+    with held.renewing(on_lost=pytest.fail):
+        wait_for(lambda: held.path.stat().st_mtime > 1)
+    os.utime(held.path, (1, 1))
+    time.sleep(0.1)
+    assert held.path.stat().st_mtime == 1
+    assert "ravel-lease" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.usefixtures("_often")
+def test_a_disk_that_refuses_is_told_once_and_tried_again(folder, caplog):
+    held = lease.acquire(folder)
+    away = folder.path / "away"
+    with held.renewing(on_lost=pytest.fail):
+        folder.leases.rename(away)
+        wait_for(lambda: caplog.records)
+        time.sleep(0.1)
+        os.utime(away / held.path.name, (1, 1))
+        away.rename(folder.leases)
+        wait_for(lambda: held.path.stat().st_mtime > 1)
+    assert caplog.text.count("the lease was not renewed (No such file or directory); trying again") == 1
+
+
+@pytest.mark.usefixtures("_often")
+def test_a_driver_whose_sweep_was_taken_is_told_once(folder):
+    held = lease.acquire(folder)
+    told = []
+    with held.renewing(on_lost=lambda: told.append("lost")):
+        held.path.with_name("000002.json").write_text("{}")
+        wait_for(lambda: told)
+        os.utime(held.path, (1, 1))
+        time.sleep(0.1)
+    assert told == ["lost"]
+    assert held.path.stat().st_mtime == 1

@@ -60,7 +60,16 @@ WRONG = [
     ("name: a\nname: b", "duplicate key 'name'"),
     ("trial: {epochs: 3}", "name: is required"),
     ("name: Digits", "name: must be at most 63 of a-z"),
-    ("name: a\nresources: {gpus: lots}", "resources.gpus: must be 'auto' or a number >= 0, got 'lots'"),
+    (
+        "name: a\nresources: {gpus: lots}",
+        "resources.gpus: must be 'auto', a fraction of one GPU or a whole number >= 0, got 'lots'",
+    ),
+    ("name: a\nresources: {gpus: 1.5}", "resources.gpus: must be 'auto', a fraction"),
+    ("name: a\nsearch: {num_trials: 1, points: [{}]}", "search.num_trials: must be >= 2"),
+    (
+        "name: a\nobjective: {metric: val/robust_accuracy}\nevaluation: {robust_epsilon: 0}",
+        "evaluation.robust_epsilon: must be > 0",
+    ),
     ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
     ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
     ("name: a\nsearch: {sampler: tpee}", "search.sampler: must be 'tpe' or 'random', got 'tpee'; did you mean 'tpe'?"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import preflight
-from orchestrator.cluster import Capacity
+from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import PreflightError
 from orchestrator.loading import parse_spec
 from orchestrator.spec import Resources
@@ -48,7 +48,7 @@ def test_a_tracking_server_that_does_not_answer_is_named_without_its_password(tm
     with pytest.raises(PreflightError) as caught:
         preflight.check(parse_spec("name: a"), tmp_path, tracking_uri="http://ada:hunter2@127.0.0.1:9")
     (problem,) = caught.value.problems
-    assert problem.startswith("tracking.uri: http://***@127.0.0.1:9 does not answer")
+    assert problem.startswith("tracking.uri: http://***@127.0.0.1:9: does not answer")
     assert "Connection refused" in problem
 
 
@@ -87,17 +87,37 @@ def test_a_dry_run_starts_nothing_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("resources", "capacity", "slots"),
     [
-        (Resources(), Capacity(8, 0), 8),
-        (Resources(cpus=2), Capacity(8, 2), 2),
-        (Resources(cpus=2, gpus=0.5), Capacity(8, 1), 2),
-        (Resources(gpus=0), Capacity(4, 1), 4),
-        (Resources(max_concurrent=3), Capacity(8, 0), 3),
+        (Resources(), [(8, 0)], 8),
+        (Resources(cpus=2), [(8, 2)], 2),
+        (Resources(cpus=2, gpus=0.5), [(8, 1)], 2),
+        (Resources(gpus=0), [(4, 1)], 4),
+        (Resources(max_concurrent=3), [(8, 0)], 3),
+        (Resources(cpus=3), [(4, 0), (4, 0), (2, 0)], 2),
     ],
 )
 def test_slots_are_what_fits(resources, capacity, slots):
-    assert capacity.slots(resources, capacity.gpus_per_trial(resources)) == slots
+    cluster = Capacity(tuple(Node(*node) for node in capacity))
+    assert cluster.slots(resources, cluster.gpus_per_trial(resources)) == slots
 
 
 def test_a_trial_that_never_fits_is_refused():
-    with pytest.raises(PreflightError, match=r"one trial takes 4 CPUs and 0 GPUs, the cluster has 2 and 0"):
-        Capacity(2, 0).slots(Resources(cpus=4), 0)
+    with pytest.raises(PreflightError, match=r"one trial takes 3 CPUs and 0 GPUs, the nodes have 2 and 0, 2 and 0"):
+        Capacity((Node(2, 0), Node(2, 0))).slots(Resources(cpus=3), 0)
+
+
+def test_a_trial_larger_than_this_machine_is_refused_before_ray_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PreflightError, match=r"one trial takes 4096 CPUs"):
+        preflight.check_here(parse_spec("name: a\nresources: {cpus: 4096}"), address="local")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
+    (problem,) = refused("name: a\nobjective: {metric: entanglement/conv9}", tmp_path)
+    assert problem.startswith("objective.metric: cnn has no tap 'conv9'")
+
+
+@pytest.mark.parametrize("uri", ["http://[bad", "http://127.0.0.1:port", "sqlite:////nowhere/at/all/mlflow.db"])
+def test_a_tracking_address_that_cannot_be_is_named(tmp_path, uri):
+    with pytest.raises(PreflightError, match=r"^tracking\.uri: "):
+        preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=uri)

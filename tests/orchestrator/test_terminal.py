@@ -126,7 +126,7 @@ def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
 
 def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
     console = terminal()
-    print_summary(console, plan, SweepHistory(events(plan)), command=".venv/bin/ravel")
+    print_summary(console, plan, SweepHistory(events(plan)), command=".venv/bin/ravel", sweep=plan.sweep)
     lines = console.file.getvalue().splitlines()
     assert "best t000: val/accuracy 0.9700 after epoch 9; baseline t000: 0.9700" in lines
     assert lines[-2:] == ["  .venv/bin/ravel ui", "  .venv/bin/ravel compare digits-20260101-120000"]

@@ -1,11 +1,15 @@
 """Event log to MLflow, against real stores."""
 
+import itertools
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from orchestrator import plan as planning
+from orchestrator.cursor import Cursor
+from orchestrator.errors import OrchestratorError
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
@@ -20,7 +24,7 @@ from orchestrator.events import (
 from orchestrator.follower import Follower
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Cursor, Tracker
+from orchestrator.tracking import Tracker, without_password
 
 SPEC = "name: digits\ntrial: {epochs: 9}\nspace: {use: [snnl, mixup, adversarial]}\n"
 
@@ -47,13 +51,30 @@ def events():
     yield SweepEnded(time=next(at), status="completed")
 
 
+def resumed():
+    """The same sweep, interrupted in the middle of t000 and gone on with."""
+    *before, _, _ = events()
+    yield from before
+    yield TrialEnded(time=1030, trial="t000", status="interrupted", reason="the driver was stopped")
+    yield SweepEnded(time=1031, status="interrupted", reason="somebody pressed Ctrl-C")
+    yield SweepStarted(time=1040, generation=2, host="there", pid=2)
+    yield AttemptStarted(time=1041, trial="t000", attempt=3)
+    yield EpochReported(time=1042, trial="t000", attempt=3, epoch=4, since_restore=1, metrics={"val/accuracy": 0.95})
+    yield TrialEnded(time=1043, trial="t000", status="completed")
+    yield SweepEnded(time=1044, status="completed")
+
+
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
     """A planned sweep, tracked in a fresh sqlite store in the test's folder."""
     monkeypatch.chdir(tmp_path)
-    folder = SweepFolder(tmp_path / "results" / "digits-1")
+    return planned(tmp_path, "digits-1")
+
+
+def planned(root, name):
+    folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC), folder, now=5.0, working_directory=tmp_path)
+    plan = planning.make(parse_spec(SPEC), folder, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 
@@ -71,6 +92,26 @@ def runs_of(plan, kind):
     experiment = client.get_experiment_by_name("digits")
     found = client.search_runs([experiment.experiment_id], f"tags.`ravel.kind` = '{kind}'")
     return client, {run.data.tags.get("ravel.trial", "sweep").rpartition("/")[2]: run for run in found}
+
+
+def everything_of(plan):
+    """All that MLflow shows of a sweep, without the ids it assigns and the sweep's own name."""
+    client, _ = runs_of(plan, "trial")
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    return sorted(
+        (
+            sorted((name, value.replace(plan.sweep, "SWEEP")) for name, value in run.data.tags.items()),
+            sorted(run.data.params.items()),
+            (run.info.status, run.info.start_time, run.info.end_time),
+            [
+                (key, point.step, point.value, point.timestamp)
+                for key in sorted(run.data.metrics)
+                for point in client.get_metric_history(run.info.run_id, key)
+            ],
+            [(file.path, file.file_size) for file in client.list_artifacts(run.info.run_id)],
+        )
+        for run in client.search_runs([experiment], f"tags.`ravel.sweep` = '{plan.sweep}'")
+    )
 
 
 def points_of(plan):
@@ -191,3 +232,300 @@ def test_an_outage_is_waited_out_and_filled_in_afterwards(sweep, monkeypatch, ca
     again.start()
     assert again.stop(timeout_s=60)
     assert len(runs_of(plan, "trial")[1]) == 3
+
+
+SENDING = ("create_run", "log_batch", "update_run", "set_terminated")
+
+
+def fail_once(patch, nth, *, before):
+    """Let the ``nth`` call that changes MLflow fail, before or after it was done; the others go through."""
+    from mlflow import MlflowClient
+
+    calls = iter(range(1, 1000))
+
+    def wrap(send):
+        def sent(*args, **kwargs):
+            failing = next(calls) == nth
+            if failing and before:
+                raise ConnectionError("gone")
+            answer = send(*args, **kwargs)
+            if failing:
+                raise ConnectionError("gone")
+            return answer
+
+        return sent
+
+    for name in SENDING:
+        patch.setattr(MlflowClient, name, wrap(getattr(MlflowClient, name)))
+    return calls
+
+
+def test_whichever_call_fails_nothing_is_lost_and_nothing_is_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole, folder = planned(tmp_path, "digits-whole")
+    write(folder, resumed())
+    with monkeypatch.context() as patch:
+        calls = fail_once(patch, 0, before=True)
+        Tracker(whole, folder).catch_up()
+        count = next(calls) - 1
+    expected = everything_of(whole)
+    assert [len(run[1]) > 0 for run in expected] == [True] * 4
+    for nth in range(1, count + 1):
+        plan, folder = planned(tmp_path, f"digits-{nth}")
+        write(folder, resumed())
+        tracker = Tracker(plan, folder)
+        with monkeypatch.context() as patch:
+            fail_once(patch, nth, before=nth % 2 == 0)
+            with pytest.raises(ConnectionError, match="gone"):
+                tracker.catch_up()
+            assert tracker.catch_up()
+        assert everything_of(plan) == expected, nth
+        assert len(tracker._history.trials["t000"].failures) == 1
+
+
+@pytest.mark.parametrize("method", ["create_run", "log_batch"])
+def test_parameters_and_spec_survive_an_outage_right_after_the_run_was_made(sweep, monkeypatch, method):
+    from mlflow import MlflowClient
+
+    plan, folder = sweep
+    write(folder, events())
+    send = getattr(MlflowClient, method)
+    made = []
+
+    def gone(client, *args, **kwargs):
+        if method == "create_run":
+            made.append(send(client, *args, **kwargs))
+        raise ConnectionError("gone")
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, method, gone)
+            with pytest.raises(ConnectionError):
+                Tracker(plan, folder).catch_up()
+    Tracker(plan, folder).catch_up()
+    client, runs = runs_of(plan, "trial")
+    assert {run.data.params["epochs"] for run in runs.values()} == {"9"}
+    summary = runs_of(plan, "sweep")[1]["sweep"]
+    assert summary.data.params["search.num_trials"] == str(plan.spec.search.num_trials)
+    assert [file.path for file in client.list_artifacts(summary.info.run_id)] == ["spec.yaml"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["same tracker", "new tracker"])
+@pytest.mark.parametrize("deleted", ["t001", "sweep"])
+def test_a_deleted_run_stays_deleted_and_holds_back_no_other(sweep, caplog, known, deleted):
+    plan, folder = sweep
+    told = list(events())
+    write(folder, told[:10])
+    tracker = Tracker(plan, folder)
+    tracker.catch_up()
+    client, trials = runs_of(plan, "trial")
+    gone = {**trials, **runs_of(plan, "sweep")[1]}[deleted].info.run_id
+    client.delete_run(gone)
+    write(folder, told[10:])
+    tracker = tracker if known else Tracker(plan, folder)
+    assert tracker.catch_up()
+    assert tracker.skipped == (deleted if deleted == "t001" else plan.sweep,)
+    assert caplog.text.count("MLflow goes on without the run of") == 1
+    assert Cursor.load(folder.cursor).offset == folder.events.stat().st_size
+    assert client.get_run(gone).info.lifecycle_stage == "deleted"
+    left = runs_of(plan, "trial")[1]
+    assert set(left) == {"t000", "t001", "t002"} - {deleted}
+    assert left["t000"].info.status == "FINISHED"
+    client.restore_run(gone)
+    Tracker(plan, folder, replay=True).catch_up()
+    assert {**runs_of(plan, "trial")[1], **runs_of(plan, "sweep")[1]}[deleted].info.status == "FINISHED"
+
+
+def test_an_artifact_store_that_takes_nothing_costs_only_the_artifacts(sweep, tmp_path, caplog):
+    plan, folder = sweep
+    (tmp_path / "mlartifacts").write_text("a file where a folder should be")
+    write(folder, events())
+    assert Tracker(plan, folder).catch_up()
+    assert caplog.text.count("MLflow goes on without artifacts") == 1
+    _, runs = runs_of(plan, "trial")
+    assert runs["t002"].data.tags["ravel.status"] == "diverged"
+    assert runs["t002"].info.status == "FAILED"
+
+
+def test_a_parameter_mlflow_refuses_costs_only_its_trial(sweep, caplog):
+    plan, folder = sweep
+    told = list(events())
+    config = {"epochs": 9, "what?": 1}
+    odd = TrialCreated(time=1003, trial="t001", origin="search", point={}, config=config)
+    write(folder, [odd if event.kind == "trial_created" and event.trial == "t001" else event for event in told])
+    tracker = Tracker(plan, folder)
+    assert tracker.catch_up()
+    assert tracker.skipped == ("t001",)
+    assert "what?" in caplog.text
+    _, runs = runs_of(plan, "trial")
+    assert {name: run.info.status for name, run in runs.items() if name != "t001"} == {
+        "t000": "FINISHED",
+        "t002": "FAILED",
+    }
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["same tracker", "new tracker"])
+def test_a_deleted_experiment_is_an_error_until_it_is_restored(sweep, known):
+    plan, folder = sweep
+    told = list(events())
+    write(folder, told[:10])
+    tracker = Tracker(plan, folder)
+    tracker.catch_up()
+    client, runs = runs_of(plan, "trial")
+    experiment = runs["t000"].info.experiment_id
+    client.delete_experiment(experiment)
+    write(folder, told[10:])
+    tracker = tracker if known else Tracker(plan, folder)
+    for _ in range(2):
+        with pytest.raises(OrchestratorError, match=r"experiment 'digits' is deleted; restore it .*experiment-id 1"):
+            tracker.catch_up()
+    client.restore_experiment(experiment)
+    assert tracker.catch_up()
+    assert tracker.skipped == ()
+    assert runs_of(plan, "trial")[1]["t000"].info.status == "FINISHED"
+
+
+def test_a_failure_that_may_pass_skips_nothing(sweep, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    plan, folder = sweep
+    write(folder, events())
+    tracker = Tracker(plan, folder)
+
+    def busy(*_, **__):
+        raise MlflowException("the database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", busy)
+        with pytest.raises(MlflowException, match="locked"):
+            tracker.catch_up()
+    assert tracker.skipped == ()
+    assert tracker.catch_up()
+
+
+def test_a_replay_sends_the_whole_log_again_and_changes_nothing_that_was_right(sweep):
+    plan, folder = sweep
+    told = list(resumed())
+    tracker = Tracker(plan, folder)
+    for start, end in itertools.pairwise((0, 7, 12, 16, len(told))):
+        write(folder, told[start:end])
+        tracker.catch_up()
+    expected = everything_of(plan)
+    client, runs = runs_of(plan, "trial")
+    client.delete_tag(runs["t001"].info.run_id, "ravel.status")
+    assert not Tracker(plan, folder).catch_up()
+    assert everything_of(plan) != expected
+    replay = Tracker(plan, folder, replay=True)
+    assert replay.catch_up()
+    assert not replay.catch_up()
+    assert everything_of(plan) == expected
+
+
+def test_another_store_is_sent_everything(sweep, tmp_path):
+    plan, folder = sweep
+    write(folder, events())
+    Tracker(plan, folder).catch_up()
+    moved = plan.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path}/other.db"})
+    assert Tracker(moved, folder).catch_up()
+    assert everything_of(moved) == everything_of(plan)
+
+
+@pytest.mark.parametrize("purged", ["t000", "t001", "sweep", "all"])
+def test_runs_purged_from_the_store_hold_back_no_other(sweep, caplog, purged):
+    """`mlflow gc`, or a fresh database under the same address: in that one, everything is sent again."""
+    plan, folder = sweep
+    told = list(events())
+    write(folder, told[:-6])
+    Tracker(plan, folder).catch_up()
+    client, trials = runs_of(plan, "trial")
+    for name, run in {**trials, **runs_of(plan, "sweep")[1]}.items():
+        if purged in {name, "all"}:
+            client._tracking_client.store._hard_delete_run(run.info.run_id)
+    write(folder, told[-6:])
+    tracker = Tracker(plan, folder)
+    assert tracker.catch_up()
+    assert Cursor.load(folder.cursor).offset == folder.events.stat().st_size
+    if purged == "all":
+        assert tracker.skipped == ()
+        assert len(points_of(plan)) == 7
+    assert caplog.text.count("it is gone there") == (purged != "all")
+    Tracker(plan, folder, replay=True).catch_up()
+    assert len(points_of(plan)) == 7
+
+
+@pytest.mark.parametrize("change", [{"offset": 10**6}, {"offset": 30}, {"offset": "x"}, {"store": "sqlite:///no.db"}])
+def test_a_cursor_that_does_not_fit_is_dropped(sweep, change):
+    plan, folder = sweep
+    write(folder, events())
+    Tracker(plan, folder).catch_up()
+    saved = json.loads(folder.cursor.read_text())
+    folder.cursor.write_text(json.dumps({**saved, **change}))
+    assert Tracker(plan, folder).catch_up()
+    assert json.loads(folder.cursor.read_text()) == saved
+
+
+def test_a_cursor_holds_no_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
+    plan, folder = planned(tmp_path, "digits-1")
+    tracker = Tracker(plan, folder)
+    tracker._cursor.save(folder.cursor)
+    assert json.loads(folder.cursor.read_text())["store"] == "http://***@127.0.0.1:9"
+
+
+def test_nothing_of_an_interruption_is_left_on_a_completed_run(sweep):
+    plan, folder = sweep
+    told = list(resumed())
+    interrupted = next(index for index, event in enumerate(told) if event.kind == "sweep_ended") + 1
+    states = []
+    tracker = Tracker(plan, folder)
+    for part in (told[:interrupted], told[interrupted : interrupted + 2], told[interrupted + 2 :]):
+        write(folder, part)
+        tracker.catch_up()
+        runs = {**runs_of(plan, "trial")[1], **runs_of(plan, "sweep")[1]}
+        states.append(
+            {
+                name: (
+                    runs[name].info.status,
+                    runs[name].data.tags["ravel.status"],
+                    runs[name].data.tags["ravel.reason"],
+                )
+                for name in ("t000", "sweep")
+            }
+        )
+    assert states == [
+        {
+            "t000": ("KILLED", "interrupted", "the driver was stopped"),
+            "sweep": ("KILLED", "interrupted", "somebody pressed Ctrl-C"),
+        },
+        {"t000": ("RUNNING", "running", ""), "sweep": ("RUNNING", "running", "")},
+        {"t000": ("FINISHED", "completed", ""), "sweep": ("FINISHED", "completed", "")},
+    ]
+
+
+def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
+    """A port nobody listens on: urllib3 would warn at every retry."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter2@127.0.0.1:9")
+    logging.getLogger("urllib3").setLevel(logging.NOTSET)
+    plan, folder = planned(tmp_path, "digits-1")
+    write(folder, events())
+    follower = Follower(Tracker(plan, folder))
+    assert not follower._attempt()
+    assert not follower._attempt()
+    assert [record.name for record in caplog.records] == ["orchestrator.follower"]
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://bob:p@ss@host", "http://***@host"),
+        ("http://bob:p@ss@host:5000/path?to=me", "http://***@host:5000/path?to=me"),
+        ("postgresql://bob:p/w@host/db", "postgresql://***@host/db"),
+        ("https://token@host/ refused, http://a:b@c too", "https://***@host/ refused, http://***@c too"),
+        ("http://host:5000/users/@ada", "http://host:5000/users/@ada"),
+        ("sqlite:////home/ada@work/mlflow.db", "sqlite:////home/ada@work/mlflow.db"),
+    ],
+)
+def test_no_password_is_shown(text, shown):
+    assert without_password(text) == shown

@@ -1,0 +1,59 @@
+"""How far MLflow has followed a sweep's log: a small file beside the log, which may be lost without loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.storage import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.storage import SweepFolder
+
+
+@dataclass
+class Cursor:
+    """How far MLflow has followed: a byte offset of the log, and the run ids MLflow assigned.
+
+    ``store`` is where that is true, without its password: in another store nothing was sent yet.
+    """
+
+    offset: int = 0
+    experiment: str | None = None
+    sweep_run: str | None = None
+    runs: dict[str, str] = field(default_factory=dict)
+    store: str | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Cursor:
+        """The saved cursor, or a fresh one."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):  # lost or unreadable: all is sent again, which changes nothing
+            return cls()
+
+    @classmethod
+    def resume(cls, folder: SweepFolder, store: str) -> Cursor:
+        """The saved cursor where it fits this store and this log, else a fresh one."""
+        cursor = cls.load(folder.cursor)
+        fits = cursor.store == store and _is_line_end(folder.events, cursor.offset)
+        return cursor if fits else cls(store=store)
+
+    def save(self, path: Path) -> None:
+        """Write the cursor, atomically."""
+        write_atomically(path, json.dumps(vars(self)))
+
+
+def _is_line_end(log: Path, offset: int) -> bool:
+    """Whether a log can be read on from here: an offset behind its end, or inside a line, is another log's."""
+    if offset == 0:
+        return True
+    try:
+        with log.open("rb") as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
+    except (OSError, ValueError, TypeError):
+        return False

@@ -1,0 +1,105 @@
+"""What the runs of a sweep say in MLflow, as plain values: tags, parameters, counts. Knows nothing of MLflow itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.history import SweepHistory, Trial
+    from orchestrator.plan import SweepPlan
+    from orchestrator.spec import Objective
+
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+
+
+def summary_tags(plan: SweepPlan) -> dict[str, str]:
+    """What names the one run that stands for the whole sweep."""
+    return {
+        **_common_tags(plan),
+        "ravel.kind": "sweep",
+        "mlflow.runName": plan.sweep,
+        "ravel.spec_fingerprint": plan.fingerprint,
+    }
+
+
+def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
+    """What names the run of a trial."""
+    return {
+        **_common_tags(plan),
+        "ravel.kind": "trial",
+        "mlflow.runName": f"{trial.id} {plan.sweep}",
+        "ravel.trial": f"{plan.sweep}/{trial.id}",
+        "ravel.origin": trial.origin,
+    }
+
+
+def run_name(sweep: str, tags: dict[str, str]) -> str | None:
+    """The trial a run stands for, or the sweep for its summary; null for a run that is not ours.
+
+    >>> run_name("digits-1", {"ravel.kind": "trial", "ravel.trial": "digits-1/t003"})
+    't003'
+    """
+    if tags.get("ravel.kind") == "sweep":
+        return sweep
+    return tags.get("ravel.trial", "").rpartition("/")[2] or None
+
+
+def state_tags(status: str, *, reason: str | None = None) -> dict[str, str]:
+    """How a run stands; always all of it, so that nothing is left from before a resume.
+
+    >>> state_tags("running")
+    {'ravel.status': 'running', 'ravel.reason': ''}
+    """
+    return {"ravel.status": status, "ravel.reason": reason or ""}
+
+
+def trial_state_tags(status: str, *, rung: int | None = None, reason: str | None = None) -> dict[str, str]:
+    """How a trial's run stands, and the rung that stopped it."""
+    return {**state_tags(status, reason=reason), "ravel.rung": "" if rung is None else str(rung)}
+
+
+def parameters(config: dict[str, Any]) -> dict[str, str]:
+    """A flat configuration as MLflow keeps it: text, JSON where a value is no text already."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in config.items()}
+
+
+def settings(plan: SweepPlan) -> dict[str, Any]:
+    """How the sweep searches: the parameters of its summary run."""
+    spec = plan.spec
+    sections = {"objective": spec.objective, "search": spec.search, "scheduler": spec.scheduler}
+    flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section if key != "points"}
+    return {**flat, "rungs": list(plan.rungs), "epochs": plan.max_epochs}
+
+
+def spec_yaml(plan: SweepPlan) -> str:
+    """The spec as a file that launches the same sweep again."""
+    import yaml  # noqa: PLC0415
+
+    return str(yaml.safe_dump(plan.spec.document(), sort_keys=False))
+
+
+def counts(history: SweepHistory, objective: Objective) -> dict[str, float]:
+    """The metrics of the summary run when a driver leaves the sweep."""
+    measured = {f"trials/{status}": float(len(history.with_status(status))) for status in STATUS}  # type: ignore[arg-type]
+    best = history.best(objective)
+    score = None if best is None else best.score(objective)
+    return {
+        **measured,
+        "epochs_run": float(history.epochs_run),
+        **({} if score is None else {f"best/{objective.metric}": score}),
+    }
+
+
+def _common_tags(plan: SweepPlan) -> dict[str, str]:
+    source = plan.provenance
+    tags = {"ravel.sweep": plan.sweep, "mlflow.source.name": "ravel"}
+    if source.git_commit:
+        tags |= {"mlflow.source.git.commit": source.git_commit, "ravel.git_dirty": str(source.git_dirty).lower()}
+    return tags

@@ -236,12 +236,14 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415
 
     result = _read(folder, sweep)
+    tracker = Tracker(result.plan, result.folder, replay=True)
     try:
-        Tracker(result.plan, result.folder, replay=True).catch_up()
+        tracker.catch_up()
     except Exception as error:
         told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
         raise OrchestratorError(told) from error
-    _say(f"{result.sweep}: MLflow has everything the log has")
+    left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
+    _say(f"{result.sweep}: MLflow has everything the log has{left_out}")
 
 
 def main() -> None:
@@ -260,6 +262,7 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        typer.echo("\ninterrupted before a sweep began", err=True)
         sys.exit(Interrupted.exit_code)
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
         if os.environ.get("RAVEL_DEBUG"):

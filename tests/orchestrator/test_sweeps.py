@@ -44,7 +44,7 @@ scheduler: {grace_period: 1, reduction_factor: 3}
 """
 SLOW = """
 name: slow
-trial: {data.name: digits, model.name: cnn, model.width: 2.0, epochs: 27, optimizer.name: sgd}
+trial: {data.name: digits, model.name: cnn, epochs: 27, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
 search: {num_trials: 6}
 scheduler: {grace_period: 3, reduction_factor: 3}

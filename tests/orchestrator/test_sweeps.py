@@ -331,21 +331,26 @@ def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec
         assert "t000 failed: ValueError: boom" in done.stdout
 
 
-def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(tmp_path):
-    (tmp_path / "spec.yaml").write_text(TINY)
+@pytest.fixture(scope="module")
+def unread(tmp_path_factory):
+    """The log of a sweep of one trial at a time, whose reader went away after the first line."""
+    folder = tmp_path_factory.mktemp("unread")
+    (folder / "spec.yaml").write_text(TINY + "resources: {max_concurrent: 1}\n")
     command = f"{RAVEL} launch spec.yaml 2>/dev/null | head -1"
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=200)
-    history = SweepHistory(log_of(tmp_path))
+    subprocess.run(["bash", "-c", command], cwd=folder, check=True, capture_output=True, timeout=200)
+    return log_of(folder)
+
+
+def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(unread):
+    history = SweepHistory(unread)
     assert {trial.status for trial in history.trials.values()} <= {"completed", "stopped"}
     assert len(history.trials) == 3
     assert history.ended.status == "completed"
 
 
-def test_a_limit_on_concurrent_trials_holds(tmp_path):
-    (tmp_path / "spec.yaml").write_text(TINY + "resources: {max_concurrent: 1}\n")
-    assert ravel("launch", "spec.yaml", cwd=tmp_path).returncode == 0
+def test_a_limit_on_concurrent_trials_holds(unread):
     history = SweepHistory()
-    for event in log_of(tmp_path):
+    for event in unread:
         history.apply(event)
         assert len(history.with_status("running")) <= 1
 

@@ -112,17 +112,6 @@ def is_held(folder: SweepFolder) -> bool:
     return newest is not None and _is_alive(newest, json.loads(newest.read_text(encoding="utf-8")))
 
 
-def refuse_if_held(folder: SweepFolder) -> None:
-    """Look before anything expensive is done; only ``acquire`` decides.
-
-    Raises:
-        LeaseHeld: another driver runs this sweep; says which process on which host.
-    """
-    newest = max(folder.leases.glob("*.json"), default=None)
-    if newest is not None:
-        _refuse_if_alive(folder.sweep, newest)
-
-
 def _refuse_if_alive(sweep: str, path: Path) -> None:
     holder = json.loads(path.read_text(encoding="utf-8"))
     if _is_alive(path, holder):

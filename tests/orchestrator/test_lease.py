@@ -35,15 +35,8 @@ def folder(tmp_path):
 def test_a_second_driver_is_refused_and_told_who_runs_the_sweep(folder):
     lease.acquire(folder)
     told = rf"process {os.getpid()} on .* runs this sweep; .*`ravel status {folder.sweep}`"
-    for ask in (lease.acquire, lease.refuse_if_held):
-        with pytest.raises(LeaseHeld, match=told):
-            ask(folder)
-
-
-def test_a_sweep_nobody_runs_is_refused_to_nobody(folder):
-    lease.refuse_if_held(folder)
-    lease.acquire(folder).release()
-    lease.refuse_if_held(folder)
+    with pytest.raises(LeaseHeld, match=told):
+        lease.acquire(folder)
 
 
 def test_a_released_lease_lets_the_next_generation_in(folder):

@@ -136,8 +136,7 @@ def test_attack_gives_every_module_its_flag_back(attack):
     before = [module.training for module in model.modules()]
     attack(model, *images(), epsilon=EPSILON)
     assert [module.training for module in model.modules()] == before
-    assert True in before
-    assert False in before
+    assert set(before) == {True, False}  # the battery's model mixes both, or it would prove nothing
 
 
 @every_attack

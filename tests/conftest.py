@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("unhurried", deadline=None)  # no test has a stopwatch
-settings.load_profile("unhurried")
+# No test has a stopwatch. A commit has one verdict, so the examples are drawn from a fixed seed;
+# `pytest --hypothesis-profile=explore` draws others, and more of them.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("repeatable")
 os.environ |= {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -16,6 +16,7 @@ from trainables.errors import DatasetMissing
 
 DIGITS = DataConfig(name="digits")
 GOLDEN_DIGITS = "e15ca5ef6e9a021fe5e2a5a39d2088cfe0559550b3d827bcb1c52eb0a3dbf678"
+GOLDEN_MNIST = "478f4af8b13172acba1e026bb07065856acebe37440afeec7c2d2e812eaf037c"
 
 
 def split_of(pairs):
@@ -25,6 +26,14 @@ def split_of(pairs):
 
 def pairs_of(split):
     return list(zip(split.images_NCHW.flatten().tolist(), split.labels_N.tolist(), strict=True))
+
+
+def digest_of(*parts):
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part.images_NCHW.numpy().tobytes())
+        sha.update(part.labels_N.numpy().tobytes())
+    return sha.hexdigest()
 
 
 def raw_images(split):
@@ -100,15 +109,11 @@ def test_digits_are_stratified():
 
 def test_digits_splits_are_those_of_the_first_release():
     splits, test = load_splits(DIGITS), load_test(DIGITS)
-    sha = hashlib.sha256()
-    for part in (splits.train, splits.val, test):
-        sha.update(part.images_NCHW.numpy().tobytes())
-        sha.update(part.labels_N.numpy().tobytes())
-    assert sha.hexdigest() == GOLDEN_DIGITS
+    assert digest_of(splits.train, splits.val, test) == GOLDEN_DIGITS
 
 
-def test_splits_are_read_once_per_process():
-    assert load_splits(DIGITS).train is load_splits(DataConfig(name="digits")).train
+def test_splits_are_read_once_per_process_however_images_are_varied():
+    assert load_splits(DIGITS).train is load_splits(DataConfig(name="digits", crop_padding=2, flip=True)).train
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
@@ -147,6 +152,7 @@ def test_mnist_is_cut_to_50000_and_10000_with_its_own_test_set(mnist_root):
     splits, test = load_splits(config), load_test(config)
     assert [len(part) for part in (splits.train, splits.val, test)] == [50_000, 10_000, 10_000]
     assert splits.image_shape == (1, 28, 28)
+    assert digest_of(splits.train, splits.val, test) == GOLDEN_MNIST
     published = (mnist_root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
     assert raw_images(test) == {published[i : i + 784] for i in range(0, len(published), 784)}
     assert not raw_images(splits.train) & raw_images(splits.val)

@@ -1,17 +1,23 @@
-"""Loading, cached per process so that an actor that runs many trials reads once.
+"""Loading, once per process and prepared once per machine.
 
 `load_splits` is what training, selection and preflight use. `load_test` is the only access to test
 images, and only the final confirmation of chosen trials and the evaluation of finished runs may call
 it: whoever selects with it has spent it.
+
+Sets that do not come with a library are prepared in a cache: in `data.cache`, else in the folder that
+the environment variable RAVEL_CACHE names, else in ~/.cache/ravel.
 """
 
+import os
 from functools import lru_cache
+from pathlib import Path
 
 from trainables.config import DataConfig
+from trainables.data import cache
 from trainables.data.sources import SOURCES
-from trainables.data.splits import Split, Splits
+from trainables.data.splits import Parts, Split, Splits
 
-__all__ = ["available", "load_splits", "load_test", "shape_of"]
+__all__ = ["available", "cache_folder", "load_splits", "load_test", "shape_of"]
 
 
 def available(config: DataConfig) -> None:
@@ -19,40 +25,79 @@ def available(config: DataConfig) -> None:
 
     Raises:
         DatasetMissing: it cannot; the error says how to get it.
+        DatasetDamaged: what is there cannot be a data set.
+        ConfigError: the cache cannot be written.
     """
-    SOURCES[config.name].require(config.root)
+    source = SOURCES[config.name]
+    source.require(config)
+    if not source.embedded:
+        cache.require_writable(cache_folder(config), source=config.name)
 
 
 def shape_of(config: DataConfig) -> tuple[tuple[int, int, int], int]:
-    """Image shape (C, H, W) and number of classes, known without reading anything.
+    """Image shape (C, H, W) and number of classes, without reading the images.
+
+    They are known but for an image_folder, where folder names are counted and one image's header is read.
+
+    Raises:
+        DatasetMissing, DatasetDamaged: an image_folder is not there, or not as it should be.
 
     >>> shape_of(DataConfig(name="mnist"))
     ((1, 28, 28), 10)
     """
-    source = SOURCES[config.name]
-    return source.image_shape, source.num_classes
+    return SOURCES[config.name].shape(config)
 
 
 def load_splits(config: DataConfig) -> Splits:
     """The training and validation splits.
 
     Raises:
-        DatasetMissing: as `available`.
+        DatasetMissing, ConfigError: as `available`.
+        DatasetDamaged: a file is not what it should be; the error names it.
     """
-    train, val, _ = _read(config)
-    return Splits(train, val, num_classes=SOURCES[config.name].num_classes)
+    parts = _load(config)
+    return Splits(parts.train, parts.val, num_classes=shape_of(config)[1])
 
 
 def load_test(config: DataConfig) -> Split:
     """The test split; see above for who may call this.
 
     Raises:
-        DatasetMissing: as `available`.
+        DatasetMissing, DatasetDamaged, ConfigError: as `load_splits`.
     """
-    return _read(config)[2]
+    return _load(config).test
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Where this machine's prepared sets are.
+
+    >>> cache_folder(DataConfig(cache="/scratch/ravel")).as_posix()
+    '/scratch/ravel'
+    """
+    named = config.cache or os.environ.get("RAVEL_CACHE")
+    return Path(named).absolute() if named else Path.home() / ".cache" / "ravel"
+
+
+def _load(config: DataConfig) -> Parts:
+    # How images are varied decides nothing here: trials that differ in it share what is loaded.
+    source = DataConfig(**config.model_dump(include={"name", "root", "download", "image_size"}))
+    return _load_once(source, cache_folder(config))
 
 
 @lru_cache(maxsize=2)
-def _read(config: DataConfig) -> tuple[Split, Split, Split]:
-    available(config)
-    return SOURCES[config.name].read(config.root)
+def _load_once(config: DataConfig, folder: Path) -> Parts:
+    source = SOURCES[config.name]
+    source.require(config)
+    if source.embedded:
+        return source.read(config)
+    if config.download:
+        with cache.locked(folder / f"{config.name}-download"):
+            source.fetch(config)
+    return cache.read(
+        cache.prepared(
+            folder,
+            source=config.name,
+            fingerprint=cache.fingerprint(source.recipe(config), source.raw(config)),
+            prepare=lambda: source.read(config),
+        )
+    )

@@ -8,12 +8,13 @@ Shapes: N images, C channels, H by W pixels.
 
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Split", "Splits", "partition"]
+__all__ = ["Parts", "Split", "Splits", "cut", "partition"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +81,20 @@ class Splits:
         """(C, H, W)."""
         channels, height, width = self.train.images_NCHW.shape[1:]
         return channels, height, width
+
+
+class Parts(NamedTuple):
+    """All that a source gives: what a trial may see, and what only finished trials are judged by."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+def cut(published_train: Split, test: Split) -> Parts:
+    """The published training set cut 5 to 1 by content, as MNIST's 60,000 into 50,000 and 10,000; its own test set."""
+    train, val = partition(published_train, (5 / 6,))
+    return Parts(train, val, test)
 
 
 def partition(whole: Split, fractions: tuple[float, ...]) -> tuple[Split, ...]:

@@ -121,12 +121,15 @@ def _model_problems(config: TrialConfig, metric: str) -> Iterator[str]:
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, check_layers  # noqa: PLC0415
 
-    family, _, tap = metric.partition("/")
-    if family == "entanglement":
+    try:
         image_shape, num_classes = shape_of(config.data)
         taps = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta").taps
-        if tap not in taps:
-            yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
+    except TrainableError as error:
+        yield from str(error).splitlines()
+        return
+    family, _, tap = metric.partition("/")
+    if family == "entanglement" and tap not in taps:
+        yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
     try:
         check_layers(config)
     except TrainableError as error:

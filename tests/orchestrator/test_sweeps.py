@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: tiny
-trial: {data.name: digits, model.name: cnn, epochs: 9, optimizer.name: sgd}
+trial: {data.name: digits, model.name: cnn_bn, epochs: 9, optimizer.name: sgd}
 space:
   use: [optimizer, snnl, mixup, adversarial]
   parameters: {optimizer.lr: {choice: [0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 9.0e+8]}, adversarial.steps: {int: [1, 2]}}
@@ -44,7 +44,7 @@ scheduler: {grace_period: 1, reduction_factor: 3}
 """
 SLOW = """
 name: slow
-trial: {data.name: digits, model.name: cnn, epochs: 27, optimizer.name: sgd}
+trial: {data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
 search: {num_trials: 6}
 scheduler: {grace_period: 3, reduction_factor: 3}

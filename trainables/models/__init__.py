@@ -3,9 +3,9 @@
 >>> from trainables.config import ModelConfig
 >>> model = build(ModelConfig(name="cnn"), image_shape=(1, 8, 8), num_classes=10, device="meta")
 >>> model.taps
-('conv1', 'conv2', 'conv3', 'penultimate', 'logits')
+('conv1', 'conv2', 'penultimate', 'logits')
 >>> resolve_taps("hidden", model), resolve_boundaries("input+conv1", model)
-(('conv1', 'conv2', 'conv3'), ('input', 'conv1'))
+(('conv1', 'conv2'), ('input', 'conv1'))
 """
 
 from trainables.models.layers import resolve_boundaries, resolve_taps

@@ -1,35 +1,66 @@
-"""A small convolutional network: three 3x3 convolutions with batch normalisation, then a linear layer.
+"""The small convolutional network of the soft nearest neighbour loss (Frosst, Papernot and Hinton, ICML 2019).
 
-Sized so that an epoch of 8x8 digits takes tens of milliseconds on one core; works for any image of
-at least 4x4 pixels.
+Three convolutions, each followed by a ReLU, and a linear layer; the geometry is that of the code
+released with the paper. Its third convolution leaves 1x1 pixels of an image of 28x28: it *is* the
+penultimate layer. The weights start as those of our other models do (He, fan-in), not at the
+1/sqrt(fan-in) of that code.
 """
+
+from math import prod
+from typing import NamedTuple
 
 from torch import nn
 
 from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.widths import scaled
 
-__all__ = ["CHANNELS", "PENULTIMATE_UNITS", "cnn"]
+__all__ = ["CHANNELS", "cnn"]
 
-CHANNELS = (16, 32, 64)
-PENULTIMATE_UNITS = 64
+CHANNELS = (64, 128, 128)
+PUBLISHED_SIDE = 28
+
+
+class _Kernel(NamedTuple):
+    size: int
+    stride: int
+    padding: int
+
+
+# TensorFlow's 'same' for a kernel of 8 and a stride of 2 pads an even side by 6 pixels: 3 at each end.
+_PUBLISHED = (_Kernel(8, 2, 3), _Kernel(6, 2, 0), _Kernel(5, 1, 0))
+_FITTED = (_Kernel(3, 1, 1), _Kernel(3, 2, 0), _Kernel(3, 1, 0))
 
 
 def cnn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Taps conv1, conv2, conv3, penultimate and logits, for images of shape (C, H, W)."""
-    channels, height, breadth = image_shape
-    first, second, third = (max(1, round(count * width)) for count in CHANNELS)
-    units = max(1, round(PENULTIMATE_UNITS * width))
-    flat = third * (height // 4) * (breadth // 4)
+    """Taps conv1, conv2, penultimate and logits, for images (C, H, W) of at least 8x8 pixels.
+
+    From 28x28 on, the kernels are the published ones: 8x8 with stride 2 ('same'), 6x6 with stride 2 and
+    5x5 (both 'valid'), which leave 14x14, 5x5 and 1x1 pixels of 28x28. In a smaller image they do not
+    fit, and are 3x3 ('same'), 3x3 with stride 2 and 3x3 (both 'valid'): 8x8, 3x3 and 1x1 pixels of 8x8.
+
+    >>> import torch
+    >>> model = cnn((1, 28, 28), 10, width=1.0)
+    >>> taps = model.features(torch.zeros(2, 1, 28, 28), taps=model.taps).taps
+    >>> [tuple(tap.shape[1:]) for tap in taps.values()]
+    [(64, 14, 14), (128, 5, 5), (128,), (10,)]
+    """
+    channels, *sides = image_shape
+    first, second, third = (scaled(count, width) for count in CHANNELS)
+    kernels = _PUBLISHED if min(sides) >= PUBLISHED_SIDE else _FITTED
     stages = {
-        "conv1": nn.Sequential(*_convolution(channels, first)),
-        "conv2": nn.Sequential(*_convolution(first, second), nn.MaxPool2d(2)),
-        "conv3": nn.Sequential(*_convolution(second, third), nn.MaxPool2d(2)),
-        PENULTIMATE: nn.Sequential(nn.Flatten(), nn.Linear(flat, units), nn.ReLU()),
+        "conv1": nn.Sequential(_convolution(channels, first, kernels[0]), nn.ReLU()),
+        "conv2": nn.Sequential(_convolution(first, second, kernels[1]), nn.ReLU()),
+        PENULTIMATE: nn.Sequential(_convolution(second, third, kernels[2]), nn.ReLU(), nn.Flatten()),
     }
+    units = third * prod(_left(side, kernels) for side in sides)
     return StagedClassifier(stages, nn.Linear(units, num_classes), channels=channels)
 
 
-def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
-    # The normalisation's shift stands in for the convolution's bias.
-    convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-    return convolution, nn.BatchNorm2d(channels_out), nn.ReLU()
+def _convolution(channels_in: int, channels_out: int, kernel: _Kernel) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels_out, kernel.size, stride=kernel.stride, padding=kernel.padding)
+
+
+def _left(side: int, kernels: tuple[_Kernel, ...]) -> int:
+    for kernel in kernels:
+        side = (side + 2 * kernel.padding - kernel.size) // kernel.stride + 1
+    return side

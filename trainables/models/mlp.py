@@ -5,6 +5,7 @@ from math import prod
 from torch import nn
 
 from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.widths import scaled
 
 __all__ = ["HIDDEN_UNITS", "mlp"]
 
@@ -13,7 +14,7 @@ HIDDEN_UNITS = (256, 128, 64)
 
 def mlp(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
     """Taps fc1, fc2, penultimate and logits, for images of shape (C, H, W)."""
-    first, second, last = (max(1, round(units * width)) for units in HIDDEN_UNITS)
+    first, second, last = (scaled(units, width) for units in HIDDEN_UNITS)
     stages = {
         "fc1": nn.Sequential(nn.Flatten(), nn.Linear(prod(image_shape), first), nn.ReLU()),
         "fc2": nn.Sequential(nn.Linear(first, second), nn.ReLU()),

@@ -1,8 +1,10 @@
 """The models by name, and how one is built: on the meta device first, then filled from a generator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, final
 
 import torch
 from torch import nn
@@ -11,21 +13,45 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.data import shape_of
 from trainables.errors import ConfigError, Problem
 from trainables.models.cnn import cnn
+from trainables.models.cnn_bn import cnn_bn
 from trainables.models.layers import resolve_boundaries, resolve_taps
 from trainables.models.mlp import mlp
+from trainables.models.residual import preact_resnet18, preact_resnet34, wide_resnet28_10
 from trainables.models.staged import StagedClassifier
 from trainables.seeding import generator
 
-__all__ = ["MODELS", "build", "check_layers"]
+__all__ = ["MODELS", "Architecture", "build", "check_layers"]
 
 
-class Architecture(Protocol):
-    """Builds a model of this shape, with whatever weights."""
+class Assemble(Protocol):
+    """Puts a model of this shape together, with whatever weights."""
 
     def __call__(self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float) -> StagedClassifier: ...
 
 
-MODELS: Mapping[str, Architecture] = MappingProxyType({"mlp": mlp, "cnn": cnn})
+@final
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One network, as it is by default and, where that is a choice, `without_final_norm`.
+
+    It takes images of at least `smallest_side` pixels each way.
+    """
+
+    default: Assemble
+    smallest_side: int = 1
+    without_final_norm: Assemble | None = None
+
+
+MODELS: Mapping[str, Architecture] = MappingProxyType(
+    {
+        "mlp": Architecture(mlp),
+        "cnn": Architecture(cnn, smallest_side=8),
+        "cnn_bn": Architecture(cnn_bn, smallest_side=4),
+        "preact_resnet18": Architecture(preact_resnet18, without_final_norm=partial(preact_resnet18, final_norm=False)),
+        "preact_resnet34": Architecture(preact_resnet34, without_final_norm=partial(preact_resnet34, final_norm=False)),
+        "wide_resnet28_10": Architecture(wide_resnet28_10),
+    }
+)
 
 
 def build(
@@ -43,9 +69,12 @@ def build(
     `mean` and `std` (one number, or one per channel) are those of the training images. The weights
     depend on `seed` alone: they are drawn on the host, whatever the device, and the global generator
     is neither read nor moved. On the device 'meta' only the shapes are built.
+
+    Raises:
+        ConfigError: images smaller than the network can see, or a choice that it does not have.
     """
     with torch.device("meta"):
-        model = MODELS[config.name](image_shape, num_classes, width=config.width)
+        model = _assemble(config, image_shape)(image_shape, num_classes, width=config.width)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
@@ -61,7 +90,7 @@ def check_layers(config: TrialConfig) -> None:
     """Build the model's shapes and look up the layers of SNNL and mixup; no data set is read.
 
     Raises:
-        ConfigError: every layer that the model does not have.
+        ConfigError: every layer that the model does not have, or why there is no such model.
 
     >>> check_layers(TrialConfig.from_point({"model.name": "mlp", "snnl.layers": "fc1+fc2"}))
     """
@@ -75,6 +104,36 @@ def check_layers(config: TrialConfig) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+def _assemble(config: ModelConfig, image_shape: tuple[int, int, int]) -> Assemble:
+    """The network that was chosen.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    problems = list(_problems(config, image_shape))
+    if problems:
+        raise ConfigError(problems)
+    architecture = MODELS[config.name]
+    bare = architecture.without_final_norm
+    return architecture.default if bare is None or config.final_norm is not False else bare
+
+
+def _problems(config: ModelConfig, image_shape: tuple[int, int, int]) -> Iterator[Problem]:
+    smallest, sides = MODELS[config.name].smallest_side, image_shape[1:]
+    if min(sides) < smallest:
+        able = " or ".join(name for name, other in MODELS.items() if other.smallest_side <= min(sides))
+        got = "x".join(map(str, sides))
+        yield Problem(
+            "model.name", f"{config.name} needs images of at least {smallest}x{smallest}, got {got}; choose {able}"
+        )
+    if config.final_norm is not None and MODELS[config.name].without_final_norm is None:
+        able = " or ".join(name for name, other in MODELS.items() if other.without_final_norm is not None)
+        yield Problem(
+            "model.final_norm",
+            f"{config.name} has no such choice, got {str(config.final_norm).lower()}; leave it out, or choose {able}",
+        )
 
 
 def _initialise(model: nn.Module, stream: torch.Generator) -> None:

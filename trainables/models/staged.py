@@ -1,9 +1,9 @@
 """The one shape all our classifiers share: normalise, a chain of named stages, a linear head.
 
-A *tap* is a named activation that can be read: each stage's output after its nonlinearity, the last
-of them called 'penultimate', and 'logits'. A *boundary* is a place where hidden states can be mixed:
-'input', and after each stage but the penultimate. At a boundary that is also a tap, the tap is read
-before the mixture is made.
+A *tap* is a named activation that can be read: each stage's output, the last of them called
+'penultimate', and 'logits'. A stage ends after its nonlinearity, but in a pre-activation network before
+it (see `residual`). A *boundary* is a place where hidden states can be mixed: 'input', and after each
+stage but the penultimate. At a boundary that is also a tap, the tap is read before the mixture is made.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from trainables.mixup import Mix, interpolate
+from trainables import mixup
+from trainables.mixup import Mix
 
 __all__ = ["INPUT", "LOGITS", "PENULTIMATE", "Activations", "StagedClassifier"]
 
@@ -62,7 +63,7 @@ class StagedClassifier(nn.Module):
         return self.features(x_BCHW).logits
 
     def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
-        """Logits and taps, with the hidden state mixed at the boundary of `mix`.
+        """Logits and taps, with the hidden state mixed at the boundary of `mix`; other taps are not kept.
 
         Raises:
             ValueError: a tap or boundary that this model does not have.
@@ -90,6 +91,4 @@ class StagedClassifier(nn.Module):
 
 
 def _mixed(h: Tensor, boundary: str, *, mix: Mix | None) -> Tensor:
-    if mix is None or mix.boundary != boundary:
-        return h
-    return interpolate(h, lam=mix.lam, permutation=mix.permutation)
+    return h if mix is None or mix.boundary != boundary else mixup.apply(h, mix)

@@ -1,0 +1,117 @@
+"""Residual networks with pre-activation (He et al., ECCV 2016), for images of about 32x32 pixels.
+
+A 3x3 convolution of stride 1, stages of residual blocks of which all but the first halve the image,
+global average pooling, and a linear layer. The stages are 'stage1' (the first convolution is part of
+it), 'stage2' and so on; the last of them, with all that follows up to the pooled features, is
+'penultimate'. A stage's output is the sum that its last block leaves, *before* the normalisation and
+ReLU that open the next block: that is where Verma et al. (2019) mix, and what the tap reads, so its
+values have either sign.
+Shapes: B images, C channels, H by W pixels.
+"""
+
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.widths import scaled
+
+__all__ = ["PreActivationBlock", "preact_resnet18", "preact_resnet34", "wide_resnet28_10"]
+
+PREACT_CHANNELS = (64, 64, 128, 256, 512)
+WIDE_CHANNELS = (16, 160, 320, 640)
+
+
+@final
+class PreActivationBlock(nn.Module):
+    """x + conv(relu(norm(conv(relu(norm(x)))))), both convolutions 3x3 and without bias.
+
+    Where the shape changes, the first convolution has the stride, and x is replaced by a 1x1
+    convolution of relu(norm(x)), without a normalisation of its own.
+
+    >>> import torch
+    >>> PreActivationBlock(8, 16, stride=2)(torch.zeros(2, 8, 6, 6)).shape
+    torch.Size([2, 16, 3, 3])
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        same = stride == 1 and channels_in == channels_out
+        self.shortcut = None if same else nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The block's sum."""
+        h = functional.relu(self.norm1(x_BCHW))
+        shortcut = x_BCHW if self.shortcut is None else self.shortcut(h)
+        h = functional.relu(self.norm2(self.conv1(h)))
+        total: Tensor = self.conv2(h) + shortcut
+        return total
+
+
+def preact_resnet18(
+    image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
+) -> StagedClassifier:
+    """Taps stage1, stage2, stage3, penultimate and logits, for images of shape (C, H, W).
+
+    Four stages of two blocks with 64, 128, 256 and 512 channels, times the width. With `final_norm`, as
+    Rice et al. (2020) build it, the last sum is normalised and rectified before it is pooled; without,
+    as in the code of Verma et al. (2019), it is pooled as it is, and the penultimate tap has either sign.
+    """
+    channels = _channels(PREACT_CHANNELS, width)
+    return _residual(image_shape, num_classes, channels=channels, blocks=(2, 2, 2, 2), final_norm=final_norm)
+
+
+def preact_resnet34(
+    image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
+) -> StagedClassifier:
+    """As `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks."""
+    channels = _channels(PREACT_CHANNELS, width)
+    return _residual(image_shape, num_classes, channels=channels, blocks=(3, 4, 6, 3), final_norm=final_norm)
+
+
+def wide_resnet28_10(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
+    """Taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
+
+    The network of Zagoruyko and Komodakis (BMVC 2016) without dropout: 16 channels, then three stages of
+    four blocks with 160, 320 and 640, times the width. As published, and unlike the code of Verma et al.
+    (2019), a block's first convolution has the stride, its 1x1 shortcut sees the normalised and rectified
+    state, convolutions have no bias and start at He's variance, and the last normalisation is like the others.
+    """
+    channels = _channels(WIDE_CHANNELS, width)
+    return _residual(image_shape, num_classes, channels=channels, blocks=(4, 4, 4), final_norm=True)
+
+
+def _channels(counts: tuple[int, ...], width: float) -> tuple[int, ...]:
+    return tuple(scaled(count, width) for count in counts)
+
+
+def _residual(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    channels: tuple[int, ...],
+    blocks: tuple[int, ...],
+    final_norm: bool,
+) -> StagedClassifier:
+    """`channels` are those of the first convolution, then of each stage."""
+    bodies = [
+        _stage(channels[i], channels[i + 1], blocks=count, stride=1 if i == 0 else 2) for i, count in enumerate(blocks)
+    ]
+    first = nn.Conv2d(image_shape[0], channels[0], 3, padding=1, bias=False)
+    norm = (nn.BatchNorm2d(channels[-1]), nn.ReLU()) if final_norm else ()
+    modules = [[first, *bodies[0]], *bodies[1:]]
+    modules[-1] += [*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    names = [*(f"stage{i}" for i in range(1, len(blocks))), PENULTIMATE]
+    stages = {name: nn.Sequential(*parts) for name, parts in zip(names, modules, strict=True)}
+    return StagedClassifier(stages, nn.Linear(channels[-1], num_classes), channels=image_shape[0])
+
+
+def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> list[nn.Module]:
+    """The first block changes the shape, the others keep it."""
+    first = PreActivationBlock(channels_in, channels_out, stride=stride)
+    return [first, *(PreActivationBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1))]

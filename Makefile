@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint fix check bench
+.PHONY: help setup demo test lint fix check bench evidence
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,3 +40,7 @@ check: lint test ## lint, then test
 
 bench: setup ## Run the benchmarks
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+evidence: setup ## Measure docs/results.md again, about an hour: make evidence DATA=FOLDER, with FOLDER/MNIST/raw
+	@test -n "$(DATA)" || { echo "evidence: say where MNIST is, for example make evidence DATA=data"; exit 2; }
+	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)

@@ -1,6 +1,7 @@
 """What every test may rely on: quiet, offline libraries that never write outside the test's own folder."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ os.environ |= {
 }
 for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(name, None)
+
+
+# Data sets are prepared once for all the tests of one run, worker processes and commands among them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
+    os.environ["RAVEL_CACHE"] = _cache.name
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,28 @@ True
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from trainables.errors import ConfigError, Problem, suggestion
+from trainables.sections import (
+    AdversarialConfig,
+    DataConfig,
+    EvaluationConfig,
+    Frozen,
+    LossConfig,
+    MixupConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SnnlConfig,
+)
 
 __all__ = [
+    "PLACE",
     "AdversarialConfig",
     "DataConfig",
     "EvaluationConfig",
+    "LossConfig",
     "MixupConfig",
     "ModelConfig",
     "OptimizerConfig",
@@ -29,142 +42,49 @@ __all__ = [
     "TrialConfig",
 ]
 
-FGSM_RS_RELATIVE_STEP = 1.25
-PGD_RELATIVE_TRAVEL = 2.5
+# Where and how fast a trial runs, not what it is: these may differ when it is resumed.
+PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compile"})
 
 
-def _refuse_subclasses(value: object) -> object:
-    # numpy.float64 is a float by inheritance, and a record must hold what JSON gives back.
-    if type(value) in {int, float}:
-        return value
-    raise ValueError(f"must be a plain Python number, got {type(value).__name__}")
+class TrialConfig(Frozen):
+    """One trial: data, model, optimiser, the three methods, and what is evaluated when.
 
-
-def _list_as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _ascending(epochs: tuple[int, ...]) -> tuple[int, ...]:
-    if list(epochs) != sorted(set(epochs)):
-        raise ValueError(f"must be strictly increasing, got {list(epochs)}")
-    return epochs
-
-
-Real = Annotated[float, BeforeValidator(_refuse_subclasses)]
-Layers = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
-Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataConfig(_Frozen):
-    """Which images; `root` is the folder of a torchvision data set, unused by the embedded digits."""
-
-    name: Literal["digits", "mnist"] = "digits"
-    root: str | None = None
-
-
-class ModelConfig(_Frozen):
-    """Which network; `width` multiplies the number of units or channels of every hidden layer."""
-
-    name: Literal["mlp", "cnn"] = "cnn"
-    width: Annotated[Real, Field(gt=0)] = 1.0
-
-
-class OptimizerConfig(_Frozen):
-    """How weights move; `momentum` is beta_1 for adamw, and the schedule is applied at every step."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[Real, Field(gt=0)] = 0.05
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[Real, Field(ge=0)] = 1e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
-
-
-class SnnlConfig(_Frozen):
-    """Soft nearest neighbour loss: off at weight 0; a negative weight entangles the classes.
-
-    `temperature` is in units of the batch's median pairwise distance when relative, of the squared
-    (or cosine) distance when absolute, and unused when minimised. `layers`: taps joined by '+', or
-    'hidden' (all but penultimate and logits), or 'all'.
+    `batch_size` images are drawn at random, or with `classes_per_batch` as many of each of so many
+    classes. `precision` 'auto' is bfloat16 autocast where the device computes in it (attacks and SNNL
+    stay in float32), float32 elsewhere. `compile` has torch.compile build the model's stages.
     """
-
-    weight: Real = 0.0
-    temperature: Annotated[Real, Field(gt=0)] = 1.0
-    temperature_mode: Literal["minimised", "relative", "absolute"] = "minimised"
-    layers: Layers = "hidden"
-    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
-
-
-class MixupConfig(_Frozen):
-    """Mixup: off at alpha 0; `layers` are boundaries joined by '+', 'input', 'hidden' or 'all'."""
-
-    alpha: Annotated[Real, Field(ge=0)] = 0.0
-    layers: Layers = "input"
-    per_sample: bool = False
-
-
-class AdversarialConfig(_Frozen):
-    """Adversarial training: off at epsilon 0 (pixels in [0, 1]).
-
-    `relative_step` is the step in units of epsilon; None means 1.25 for fgsm (one step from a random
-    start: FGSM-RS) and 2.5 / steps for pgd. `clean_fraction` is the weight of the clean cross-entropy.
-    """
-
-    epsilon: Annotated[Real, Field(ge=0, le=1)] = 0.0
-    norm: Literal["linf"] = "linf"
-    attack: Literal["fgsm", "pgd"] = "fgsm"
-    steps: Annotated[int, Field(ge=1)] = 7
-    relative_step: Annotated[Real, Field(gt=0)] | None = None
-    clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5
-
-    @property
-    def num_steps(self) -> int:
-        """Gradient steps of one attack: always 1 for fgsm."""
-        return 1 if self.attack == "fgsm" else self.steps
-
-    @property
-    def step_size(self) -> float:
-        """One step in pixel units.
-
-        >>> AdversarialConfig(epsilon=0.2, attack="pgd", steps=5).step_size
-        0.1
-        """
-        if self.relative_step is not None:
-            return self.epsilon * self.relative_step
-        default = FGSM_RS_RELATIVE_STEP if self.attack == "fgsm" else PGD_RELATIVE_TRAVEL / self.steps
-        return self.epsilon * default
-
-
-class EvaluationConfig(_Frozen):
-    """What is measured on the validation split.
-
-    Robust accuracy and entanglement are measured after the last epoch and after `epochs`;
-    `robust_epsilon` 0 switches robust accuracy off.
-    """
-
-    robust_epsilon: Annotated[Real, Field(ge=0, le=1)] = 0.1
-    robust_steps: Annotated[int, Field(ge=1)] = 10
-    robust_images: Annotated[int, Field(ge=1)] = 256
-    epochs: Epochs = ()
-
-
-class TrialConfig(_Frozen):
-    """One trial: data, model, optimiser, the three methods, and what is evaluated when."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
     batch_size: Annotated[int, Field(ge=2)] = 128
+    classes_per_batch: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 27
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
     snnl: SnnlConfig = SnnlConfig()
     mixup: MixupConfig = MixupConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _laws_between_groups(self) -> Self:
+        """What no group can say alone; the message begins with the parameter to change."""
+        if self.optimizer.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs: must be < epochs ({self.epochs}), got {self.optimizer.warmup_epochs!r}"
+            )
+        if self.classes_per_batch is not None and not _at_least_pairs(self.batch_size, self.classes_per_batch):
+            raise ValueError(
+                f"classes_per_batch: must divide batch_size ({self.batch_size}) into at least 2 images of each, "
+                f"got {self.classes_per_batch}"
+            )
+        if self.mixup.kind == "cutmix" and self.mixup.layers != "input":
+            raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {self.mixup.layers!r}")
+        return self
 
     @classmethod
     def from_point(cls, point: Mapping[str, object]) -> Self:
@@ -201,9 +121,13 @@ class TrialConfig(_Frozen):
         """Every valid dotted name.
 
         >>> TrialConfig.parameter_names()[:3]
-        ('data.name', 'data.root', 'model.name')
+        ('data.name', 'data.root', 'data.download')
         """
         return tuple(name for name, _ in _leaves(cls()))
+
+
+def _at_least_pairs(batch_size: int, classes: int) -> bool:
+    return batch_size % classes == 0 and batch_size // classes >= 2
 
 
 def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -247,6 +171,7 @@ _LAWS = {
 def _problem(error: ErrorDetails) -> Problem:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":
-        return Problem(path, error["msg"].removeprefix("Value error, "))
+        message = error["msg"].removeprefix("Value error, ")
+        return Problem(path, message) if path else Problem(*message.split(": ", 1))
     law = _LAWS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
     return Problem(path, f"{law}, got {error['input']!r}")

@@ -3,7 +3,10 @@
     TrainableError
     |-- ConfigError        a trial's description is wrong; carries every problem at once
     |-- DatasetMissing     a data set is not where the configuration says
+    |-- DatasetDamaged     a data set is there, and not what it should be
     |-- Diverged           a loss stopped being finite
+    |-- OutOfMemory        a step did not fit into the device's memory
+    |-- AttackOverfitted   the model learned to stop its training attack, and no other
     `-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
 
 They survive pickling, because Ray ships them between processes: the constructor's arguments are `args`.
@@ -15,10 +18,13 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 __all__ = [
+    "AttackOverfitted",
     "CheckpointError",
     "ConfigError",
+    "DatasetDamaged",
     "DatasetMissing",
     "Diverged",
+    "OutOfMemory",
     "Problem",
     "TrainableError",
     "suggestion",
@@ -73,6 +79,21 @@ class DatasetMissing(TrainableError):
         return f"data.name: the data set {self.name!r} is not available; {self.remedy}"
 
 
+class DatasetDamaged(TrainableError):
+    """A data set's files are there but wrong; `reason` names the file, `remedy` tells what to do.
+
+    >>> print(DatasetDamaged("mnist", "t10k-labels-idx1-ubyte is 3 bytes short", "fetch it again"))
+    data.name: the data set 'mnist' is damaged: t10k-labels-idx1-ubyte is 3 bytes short; fetch it again
+    """
+
+    def __init__(self, name: str, reason: str, remedy: str) -> None:
+        self.name, self.reason, self.remedy = name, reason, remedy
+        super().__init__(name, reason, remedy)
+
+    def __str__(self) -> str:
+        return f"data.name: the data set {self.name!r} is damaged: {self.reason}; {self.remedy}"
+
+
 class Diverged(TrainableError):
     """A term of the loss stopped being finite, at this epoch and step (both counted from 1).
 
@@ -88,6 +109,43 @@ class Diverged(TrainableError):
         return (
             f"epoch {self.epoch}, step {self.step}: {self.term} is not finite; "
             "lower optimizer.lr or the weight of this term"
+        )
+
+
+class OutOfMemory(TrainableError):
+    """A step did not fit into the memory of its device.
+
+    >>> print(OutOfMemory(512, "cuda:0"))
+    batch_size: 512 images do not fit into the memory of cuda:0; lower batch_size or model.width
+    """
+
+    def __init__(self, batch_size: int, device: str) -> None:
+        self.batch_size, self.device = batch_size, device
+        super().__init__(batch_size, device)
+
+    def __str__(self) -> str:
+        return (
+            f"batch_size: {self.batch_size} images do not fit into the memory of {self.device}; "
+            "lower batch_size or model.width"
+        )
+
+
+class AttackOverfitted(TrainableError):
+    """Catastrophic overfitting (Wong et al., 2020): PGD accuracy on training images fell within one epoch.
+
+    >>> print(AttackOverfitted(7, 0.45, 0.02))
+    epoch 7: accuracy under PGD fell from 0.450 to 0.020, catastrophic overfitting; lower adversarial.relative_step \
+or adversarial.epsilon, or use pgd
+    """
+
+    def __init__(self, epoch: int, before: float, now: float) -> None:
+        self.epoch, self.before, self.now = epoch, before, now
+        super().__init__(epoch, before, now)
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}: accuracy under PGD fell from {self.before:.3f} to {self.now:.3f}, catastrophic "
+            "overfitting; lower adversarial.relative_step or adversarial.epsilon, or use pgd"
         )
 
 

@@ -3,7 +3,8 @@
 At one boundary of the network, drawn per batch, the hidden state h becomes
 lambda h + (1 - lambda) h[permutation], and the targets are mixed with the same lambda and the same
 permutation. Gradients flow through both h and h[permutation]. Mixing at the boundary 'input' is
-input mixup. Shapes: B examples, K classes.
+input mixup; CutMix (Yun et al., ICCV 2019) pastes a box of the partner there instead.
+Shapes: B examples, K classes.
 """
 
 from collections.abc import Sequence
@@ -12,21 +13,54 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["Mix", "interpolate", "mix", "mixed_cross_entropy", "sample_mix"]
+__all__ = [
+    "Boxes",
+    "Mix",
+    "apply",
+    "cut_edges",
+    "interpolate",
+    "mix",
+    "mixed_targets",
+    "paste",
+    "sample_cutmix",
+    "sample_mix",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """One box per image, or one for all: rows [top, bottom) and columns [left, right), each (B,) or (1,) int64."""
+
+    top: Tensor
+    bottom: Tensor
+    left: Tensor
+    right: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
     """One drawn mixture: where, how much of the original is kept, and with whom each example is mixed.
 
-    `lam` is a float for the whole batch or a tensor (B,); `permutation` is (B,) int64.
+    `lam` is a float for the whole batch or a tensor (B,); `permutation` is (B,) int64. With `boxes`
+    (CutMix), the partner's pixels replace those inside the box instead of being blended in, and `lam`
+    is the share of pixels that stay. `detached` stops the gradient at the mixture.
     """
 
     boundary: str
     lam: float | Tensor
     permutation: Tensor
+    boxes: Boxes | None = None
+    detached: bool = False
+
+
+def apply(h: Tensor, mixture: Mix) -> Tensor:
+    """The mixture of hidden states or images (B, ...)."""
+    if mixture.boxes is None:
+        mixed = interpolate(h, lam=mixture.lam, permutation=mixture.permutation)
+    else:
+        mixed = paste(h, mixture.boxes, permutation=mixture.permutation)
+    return mixed.detach() if mixture.detached else mixed
 
 
 def mix(x: Tensor, targets_BK: Tensor, lam: float | Tensor, permutation: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,6 +87,22 @@ def interpolate(h: Tensor, *, lam: float | Tensor, permutation: Tensor) -> Tenso
     return weight * h + (1 - weight) * h[permutation]
 
 
+def paste(x_BCHW: Tensor, boxes: Boxes, *, permutation: Tensor) -> Tensor:
+    """The images, with the pixels inside the boxes taken from x[permutation] (CutMix).
+
+    >>> x = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
+    >>> one, two = torch.tensor([1]), torch.tensor([2])
+    >>> paste(x, Boxes(one, two, one, two), permutation=torch.tensor([1, 0]))[0, 0].tolist()
+    [[1.0, 1.0], [1.0, 2.0]]
+    """
+    rows_H = torch.arange(x_BCHW.shape[2], device=x_BCHW.device)
+    columns_W = torch.arange(x_BCHW.shape[3], device=x_BCHW.device)
+    in_rows_BH = (rows_H >= boxes.top[:, None]) & (rows_H < boxes.bottom[:, None])
+    in_columns_BW = (columns_W >= boxes.left[:, None]) & (columns_W < boxes.right[:, None])
+    inside_BHW = in_rows_BH[:, :, None] & in_columns_BW[:, None]
+    return torch.where(inside_BHW[:, None], x_BCHW[permutation], x_BCHW)
+
+
 def _weight(h: Tensor, lam: float | Tensor) -> float | Tensor:
     if not isinstance(lam, Tensor):
         if not 0 <= lam <= 1:
@@ -63,14 +113,11 @@ def _weight(h: Tensor, lam: float | Tensor) -> float | Tensor:
     return lam.to(h.dtype).reshape(-1, *[1] * (h.dim() - 1))
 
 
-def mixed_cross_entropy(logits_BK: Tensor, targets_BK: Tensor, mixture: Mix | None) -> Tensor:
-    """Mean soft-target cross-entropy against the targets, mixed if the logits come from a mixture.
-
-    Equal to lambda CE(y) + (1 - lambda) CE(y[permutation]).
-    """
-    if mixture is not None:
-        targets_BK = interpolate(targets_BK, lam=mixture.lam, permutation=mixture.permutation)
-    return functional.cross_entropy(logits_BK, targets_BK)
+def mixed_targets(targets_BK: Tensor, mixture: Mix | None) -> Tensor:
+    """The targets of a mixture; those of no mixture are as they were."""
+    if mixture is None:
+        return targets_BK
+    return interpolate(targets_BK, lam=mixture.lam, permutation=mixture.permutation)
 
 
 def sample_mix(
@@ -80,6 +127,7 @@ def sample_mix(
     alpha: float,
     boundaries: Sequence[str],
     per_sample: bool = False,
+    detached: bool = False,
     device: torch.device | str = "cpu",
 ) -> Mix:
     """Draw lambda ~ Beta(alpha, alpha), a permutation, and a boundary, uniformly from `boundaries`.
@@ -99,6 +147,58 @@ def sample_mix(
     boundary = boundaries[int(rng.integers(len(boundaries)))]
     permutation = torch.from_numpy(rng.permutation(batch_size)).to(device, non_blocking=True)
     if not per_sample:
-        return Mix(boundary, float(rng.beta(alpha, alpha)), permutation)
+        return Mix(boundary, float(rng.beta(alpha, alpha)), permutation, detached=detached)
     lam_B = torch.from_numpy(rng.beta(alpha, alpha, size=batch_size)).to(torch.float32)
-    return Mix(boundary, lam_B.to(device, non_blocking=True), permutation)
+    return Mix(boundary, lam_B.to(device, non_blocking=True), permutation, detached=detached)
+
+
+def sample_cutmix(
+    rng: np.random.Generator,
+    batch_size: int,
+    *,
+    alpha: float,
+    image_size: tuple[int, int],
+    per_sample: bool = False,
+    device: torch.device | str = "cpu",
+) -> Mix:
+    """Draw lambda ~ Beta(alpha, alpha), a box of that area around a uniform centre, and a permutation.
+
+    The box is cut off at the image's edge, so the mixture's lambda is the share of pixels that stay
+    (Yun et al., 2019). `image_size` is (H, W).
+
+    Raises:
+        ValueError: alpha <= 0.
+
+    >>> drawn = sample_cutmix(np.random.default_rng(0), 4, alpha=1.0, image_size=(8, 8))
+    >>> drawn.boundary, 0 <= float(drawn.lam) <= 1
+    ('input', True)
+    """
+    if not alpha > 0:
+        raise ValueError(f"sample_cutmix: needs alpha > 0, got {alpha}")
+    permutation = torch.from_numpy(rng.permutation(batch_size)).to(device, non_blocking=True)
+    count = batch_size if per_sample else 1
+    lam = rng.beta(alpha, alpha, size=count)
+    rows, columns = (rng.integers(side, size=count) for side in image_size)
+    edges, kept = cut_edges(lam, rows=rows, columns=columns, image_size=image_size)
+    boxes = Boxes(*(torch.from_numpy(edge).to(device, non_blocking=True) for edge in edges))
+    lam_kept = torch.from_numpy(kept).to(torch.float32).to(device, non_blocking=True) if per_sample else float(kept[0])
+    return Mix("input", lam_kept, permutation, boxes)
+
+
+def cut_edges(
+    lam: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, image_size: tuple[int, int]
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """(top, bottom, left, right) of boxes around (rows, columns), and the share of pixels outside each.
+
+    A box measures floor(side * sqrt(1 - lambda)) before the image's edge cuts it.
+
+    >>> edges, kept = cut_edges(np.array([0.75]), rows=np.array([30]), columns=np.array([2]), image_size=(32, 32))
+    >>> [int(edge[0]) for edge in edges], float(kept[0])
+    ([22, 32, 0, 10], 0.90234375)
+    """
+    height, width = image_size
+    ratio = np.sqrt(1 - lam)
+    half_rows, half_columns = ((side * ratio).astype(np.int64) // 2 for side in image_size)
+    top, bottom = (rows - half_rows).clip(0, height), (rows + half_rows).clip(0, height)
+    left, right = (columns - half_columns).clip(0, width), (columns + half_columns).clip(0, width)
+    return (top, bottom, left, right), 1 - (bottom - top) * (right - left) / (height * width)

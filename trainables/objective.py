@@ -4,141 +4,119 @@
     L = w CE(clean, mixed) + (1 - w) CE(adversarial, mixed)  w = adversarial.clean_fraction, else 1
       + snnl.weight * sum over layers SNNL(layer)            on unmixed, unattacked activations
 
+TRADES has beta KL(clean || adversarial), both unmixed, in the place of the adversarial cross-entropy.
 The clean and the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb
-et al., 2019). Soft nearest neighbours need hard labels, so with mixup on they get a pass of their own.
-All randomness enters as `Draws`; the loss itself is a pure function of them.
+et al., 2019). What needs unmixed activations while mixup is on (hard-label soft nearest neighbours,
+TRADES) shares one pass of its own. All randomness enters as `Draws`, all memory between steps as
+`learned`; the loss itself is a pure function of them.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables import attacks, mixup, snnl
-from trainables.config import AdversarialConfig, MixupConfig, SnnlConfig, TrialConfig
-from trainables.mixup import Mix
-from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
-from trainables.seeding import Streams
+from trainables import attacks
+from trainables.attacks import Norm
+from trainables.classification import classification_loss
+from trainables.config import AdversarialConfig
+from trainables.entangling import entanglement, mixed_entanglement
+from trainables.methods import Draws, Methods
+from trainables.mixup import mixed_targets
+from trainables.models import Activations, StagedClassifier
+from trainables.snnl import LearnedTemperature
 
-__all__ = ["Draws", "Loss", "Methods", "draw", "step_loss"]
+__all__ = ["Loss", "step_loss"]
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The total to minimise, and its terms (0-d tensors): 'ce', and 'snnl' before its weight."""
+    """The total to minimise, and its terms (0-d tensors).
+
+    Terms: 'ce'; 'kl' with TRADES; 'snnl' before its weight, with the 'snnl_chance' level of its batch,
+    also summed over layers, and the number of 'snnl_singletons' that it leaves out. `learned` are the
+    temperatures to hand to the next step, by tap.
+    """
 
     total: Tensor
     terms: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Methods:
-    """The methods of one trial with their layers resolved against its model."""
-
-    snnl: SnnlConfig
-    mixup: MixupConfig
-    adversarial: AdversarialConfig
-    taps: tuple[str, ...]
-    boundaries: tuple[str, ...]
-
-    @classmethod
-    def resolve(cls, config: TrialConfig, model: StagedClassifier) -> Self:
-        """Look the layers up, also those of a method that is off: a wrong name is always an error.
-
-        Raises:
-            ConfigError: a layer that this model does not have.
-        """
-        taps = resolve_taps(config.snnl.layers, model)
-        boundaries = resolve_boundaries(config.mixup.layers, model)
-        return cls(config.snnl, config.mixup, config.adversarial, taps=taps, boundaries=boundaries)
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """What one step draws; None where a method is off."""
-
-    clean_mix: Mix | None = None
-    adversarial_mix: Mix | None = None
-    noise_BCHW: Tensor | None = None
-
-
-def draw(x_BCHW: Tensor, *, methods: Methods, streams: Streams) -> Draws:
-    """Draw a step's mixtures and attack noise, each from its own stream."""
-    adversarial = methods.adversarial.epsilon > 0
-    noise_BCHW = (
-        attacks.uniform_noise(x_BCHW, epsilon=methods.adversarial.epsilon, generator=streams.attack)
-        if adversarial
-        else None
-    )
-    if methods.mixup.alpha == 0:
-        return Draws(noise_BCHW=noise_BCHW)
-    clean_mix = _draw_mix(x_BCHW, methods, streams)
-    adversarial_mix = _draw_mix(x_BCHW, methods, streams) if adversarial else None
-    return Draws(clean_mix, adversarial_mix, noise_BCHW)
+    learned: Mapping[str, LearnedTemperature] = field(default_factory=dict)
 
 
 def step_loss(
-    model: StagedClassifier, x_BCHW: Tensor, y_B: Tensor, *, num_classes: int, methods: Methods, draws: Draws
+    model: StagedClassifier,
+    x_BCHW: Tensor,
+    y_B: Tensor,
+    *,
+    num_classes: int,
+    methods: Methods,
+    draws: Draws,
+    learned: Mapping[str, LearnedTemperature] | None = None,
 ) -> Loss:
     """The loss of one batch: images in [0, 1] and hard labels (B,)."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
-    entangling = methods.snnl.weight != 0
-    shared_pass = entangling and draws.clean_mix is None
+    clean, unmixed = _clean_passes(model, x_BCHW, methods=methods, draws=draws)
+    clean_targets_BK = mixed_targets(targets_BK, draws.clean_mix)
+    ce = classification_loss(clean.logits, clean_targets_BK, settings=methods.loss)
+    total, terms = ce, {"ce": ce}
 
-    clean = model.features(x_BCHW, mix=draws.clean_mix, taps=methods.taps if shared_pass else ())
-    ce = mixup.mixed_cross_entropy(clean.logits, targets_BK, draws.clean_mix)
-    if methods.adversarial.epsilon > 0:
+    if methods.attacking:
         x_adversarial = _attack(model, x_BCHW, y_B, settings=methods.adversarial, noise=draws.noise_BCHW)
         attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
-        ce_adversarial = mixup.mixed_cross_entropy(attacked.logits, targets_BK, draws.adversarial_mix)
-        ce = torch.lerp(ce_adversarial, ce, methods.adversarial.clean_fraction)
-    if not entangling:
-        return Loss(ce, {"ce": ce})
+        if methods.diverging:
+            kl = attacks.kl_divergence(unmixed.logits, attacked.logits)
+            total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
+        else:
+            attacked_targets_BK = mixed_targets(targets_BK, draws.adversarial_mix)
+            ce_attacked = classification_loss(attacked.logits, attacked_targets_BK, settings=methods.loss)
+            total = torch.lerp(ce_attacked, ce, methods.adversarial.clean_fraction)
+            terms = {"ce": total}
 
-    unmixed = clean if shared_pass else model.features(x_BCHW, taps=methods.taps)
-    entanglement = _entanglement(unmixed.taps, y_B, methods.snnl)
-    return Loss(ce + methods.snnl.weight * entanglement, {"ce": ce, "snnl": entanglement})
+    if not methods.entangling:
+        return Loss(total, terms)
+    if methods.snnl.on_mixed and draws.clean_mix is not None:
+        found = mixed_entanglement(clean.taps, clean_targets_BK, settings=methods.snnl, learned=learned or {})
+    else:
+        found = entanglement(unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
+    return Loss(total + methods.snnl.weight * found.terms["snnl"], {**terms, **found.terms}, found.learned)
 
 
-def _draw_mix(x_BCHW: Tensor, methods: Methods, streams: Streams) -> Mix:
-    return mixup.sample_mix(
-        streams.mixup,
-        len(x_BCHW),
-        alpha=methods.mixup.alpha,
-        boundaries=methods.boundaries,
-        per_sample=methods.mixup.per_sample,
-        device=x_BCHW.device,
-    )
+def _clean_passes(
+    model: StagedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws
+) -> tuple[Activations, Activations]:
+    """The clean batch as it is mixed, and as it is: one pass when that is the same, or nobody asks."""
+    taps = methods.taps if methods.entangling else ()
+    if draws.clean_mix is None:
+        clean = model.features(x_BCHW, taps=taps)
+        return clean, clean
+    on_mixed = methods.entangling and methods.snnl.on_mixed
+    clean = model.features(x_BCHW, mix=draws.clean_mix, taps=taps if on_mixed else ())
+    if methods.diverging or (methods.entangling and not on_mixed):
+        return clean, model.features(x_BCHW, taps=() if on_mixed else taps)
+    return clean, clean
+
+
+class _Reach(TypedDict):
+    """How far an attack goes."""
+
+    epsilon: float
+    steps: int
+    step_size: float
+    norm: Norm
 
 
 def _attack(
     model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, settings: AdversarialConfig, noise: Tensor | None
 ) -> Tensor:
-    return attacks.projected_ascent(
-        model,
-        x_BCHW,
-        y_B,
-        epsilon=settings.epsilon,
-        steps=settings.num_steps,
-        step_size=settings.step_size,
-        start=None if noise is None else x_BCHW + noise,
-    )
-
-
-def _entanglement(taps: Mapping[str, Tensor], y_B: Tensor, settings: SnnlConfig) -> Tensor:
-    """Summed over layers, as in equation 3 of the paper."""
-    losses = [
-        snnl.training_loss(
-            features,
-            y_B,
-            mode=settings.temperature_mode,
-            temperature=settings.temperature,
-            distance=settings.distance,
-        )
-        for features in taps.values()
-    ]
-    return torch.stack(losses).sum()
+    reach = _Reach(epsilon=settings.epsilon, steps=settings.num_steps, step_size=settings.step_size, norm=settings.norm)
+    if settings.attack == "trades":
+        if noise is None:
+            raise ValueError(
+                "draws.noise: trades starts beside the image, where its divergence has a gradient; draw it"
+            )
+        return attacks.trades_ascent(model, x_BCHW, noise=noise, **reach)
+    return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **reach)

@@ -33,12 +33,13 @@ def generator(seed: int, purpose: str, *, device: torch.device | str = "cpu") ->
 class Streams:
     """The streams that training consumes; their state is part of a checkpoint.
 
-    `order` and `mixup` live on the host, so that a trial sees the same batches and mixtures on any
-    device; `attack` lives on the device, because it fills tensors as large as the batch. `mixup` is
-    a numpy generator: torch has no public Beta sampler that takes a generator.
+    `order`, `augmentation` and `mixup` live on the host, so that a trial sees the same batches,
+    variations and mixtures on any device; `attack` lives on the device, because it fills tensors as
+    large as the batch. `mixup` is a numpy generator: torch has no public Beta sampler that takes a generator.
     """
 
     order: torch.Generator
+    augmentation: torch.Generator
     mixup: np.random.Generator
     attack: torch.Generator
 
@@ -47,6 +48,7 @@ class Streams:
         """Fresh streams at their beginning."""
         return cls(
             order=generator(seed, "order"),
+            augmentation=generator(seed, "augmentation"),
             mixup=np.random.default_rng(derive(seed, "mixup")),
             attack=generator(seed, "attack", device=device),
         )
@@ -55,6 +57,7 @@ class Streams:
         """Where each stream stands, in types that a restricted unpickler accepts."""
         return {
             "order": self.order.get_state(),
+            "augmentation": self.augmentation.get_state(),
             "mixup": json.dumps(self.mixup.bit_generator.state),
             "attack": self.attack.get_state(),
             "attack_device": self.attack.device.type,
@@ -67,6 +70,8 @@ class Streams:
         generators share no state; elsewhere it starts afresh from this trial's seed.
         """
         self.order.set_state(_tensor(state["order"]))
+        if "augmentation" in state:  # checkpoints of format 1 knew none
+            self.augmentation.set_state(_tensor(state["augmentation"]))
         self.mixup.bit_generator.state = json.loads(str(state["mixup"]))
         if state["attack_device"] == self.attack.device.type:
             self.attack.set_state(_tensor(state["attack"]))

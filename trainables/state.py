@@ -5,9 +5,10 @@ that `torch.load(weights_only=True)` accepts. It is written beside itself, flush
 renamed, so a reader sees the old one or the new one, never half of one.
 """
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainables.errors import CheckpointError
 __all__ = ["FILE_NAME", "FORMAT", "Checkpoint", "load", "save"]
 
 FILE_NAME = "state.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,20 @@ class Checkpoint:
     model: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     streams: Mapping[str, Any]
+    average: Mapping[str, Any] = field(default_factory=dict)
+    temperatures: Mapping[str, Any] = field(default_factory=dict)
+    pgd_accuracy: float | None = None
+
+    @property
+    def evaluated_model(self) -> Mapping[str, Any]:
+        """The weights that were evaluated: the averaged ones if the trial averages.
+
+        >>> Checkpoint("{}", 1, {"w": 1.0}, {}, {}, average={"n_averaged": 9, "module.w": 0.5}).evaluated_model
+        {'w': 0.5}
+        """
+        inner = "module."
+        averaged = {name.removeprefix(inner): value for name, value in self.average.items() if name.startswith(inner)}
+        return averaged or self.model
 
 
 def save(directory: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -61,16 +76,29 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
     path = Path(directory) / FILE_NAME
     content = _read(path, device)
     found = content.pop("format", None)
+    if found == 1:
+        content, found = _from_format_1(content), FORMAT
     if found != FORMAT:
         raise CheckpointError(
             str(path),
-            f"has format {found!r}, this version reads format {FORMAT}",
+            f"has format {found!r}, this version reads formats 1 to {FORMAT}",
             "read it with the version of ravel that wrote it",
         )
     try:
         return Checkpoint(**content)
     except TypeError as error:
         raise CheckpointError(str(path), f"lacks or adds a part ({error})", _RESTART) from error
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Say in today's words what a trial of format 1 was: its names of a model and an attack have moved."""
+    config = json.loads(content.get("config", "{}"))
+    model, adversarial = config.get("model", {}), config.get("adversarial", {})
+    if model.get("name") == "cnn":
+        model["name"] = "cnn_bn"
+    if adversarial.get("attack") == "fgsm":
+        adversarial["attack"] = "fgsm_rs"
+    return {**content, "config": json.dumps({**config, "precision": "float32"})}
 
 
 _RESTART = "start from an earlier checkpoint, or from the beginning"

@@ -13,20 +13,19 @@ from trainables.config import AdversarialConfig, TrialConfig
 from trainables.errors import CheckpointError, ConfigError, DatasetMissing, Diverged, Problem
 from trainables.metrics import METRICS, lookup
 
+GROUPS = {
+    "data": "name root download cache image_size crop_padding flip rotation shear zoom",
+    "model": "name width final_norm",
+    "optimizer": ("name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay"),
+    "loss": "name label_smoothing",
+    "snnl": "weight temperature temperature_mode layers distance on_mixed",
+    "mixup": "kind alpha layers per_sample detached",
+    "adversarial": ("norm epsilon attack steps relative_step clean_fraction trades_beta max_robust_drop"),
+    "evaluation": "robust_norm robust_epsilon robust_steps robust_images epochs",
+}
 DOCUMENTED_NAMES = {
-    "data.name",
-    "data.root",
-    "model.name",
-    "model.width",
-    *(f"optimizer.{name}" for name in ("name", "lr", "momentum", "weight_decay", "schedule")),
-    "batch_size",
-    "epochs",
-    "seed",
-    "device",
-    *(f"snnl.{name}" for name in ("weight", "temperature", "temperature_mode", "layers", "distance")),
-    *(f"mixup.{name}" for name in ("alpha", "layers", "per_sample")),
-    *(f"adversarial.{name}" for name in ("epsilon", "norm", "attack", "steps", "relative_step", "clean_fraction")),
-    *(f"evaluation.{name}" for name in ("robust_epsilon", "robust_steps", "robust_images", "epochs")),
+    *("batch_size", "classes_per_batch", "epochs", "seed", "device", "precision", "compile"),
+    *(f"{group}.{name}" for group, names in GROUPS.items() for name in names.split()),
 }
 
 points = st.fixed_dictionaries(
@@ -40,6 +39,9 @@ points = st.fixed_dictionaries(
         "adversarial.relative_step": st.none() | st.floats(0.01, 10),
         "evaluation.epochs": st.sets(st.integers(1, 99)).map(sorted).map(tuple),
         "seed": st.integers(0, 2**63 - 1),
+        "optimizer.milestones": st.sets(st.floats(0.01, 0.99)).map(sorted).map(tuple),
+        "optimizer.clip_norm": st.none() | st.floats(0.01, 10),
+        "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
         "data.root": st.none() | st.text(min_size=1),
     },
 )
@@ -145,8 +147,10 @@ def test_a_config_cannot_be_changed():
 @pytest.mark.parametrize(
     ("attack", "steps", "relative_step", "num_steps", "step_size"),
     [
-        ("fgsm", 7, None, 1, 0.25),
-        ("fgsm", 7, 1.0, 1, 0.2),
+        ("fgsm", 7, None, 1, 0.2),
+        ("fgsm_rs", 7, None, 1, 0.25),
+        ("fgsm_rs", 7, 1.0, 1, 0.2),
+        ("trades", 5, None, 5, 0.1),
         ("pgd", 5, None, 5, 0.1),
         ("pgd", 10, 0.25, 10, 0.05),
     ],
@@ -190,3 +194,40 @@ def test_an_unknown_metric_is_a_key_error(name):
 def test_an_unknown_metric_is_met_with_the_nearest_name():
     with pytest.raises(KeyError, match="did you mean 'val/accuracy'"):
         lookup("val/acuracy")
+
+
+@pytest.mark.parametrize(
+    ("point", "problem"),
+    [
+        (
+            {"optimizer.warmup_epochs": 5.0, "epochs": 5},
+            "optimizer.warmup_epochs: must be < epochs (5), got 5.0",
+        ),
+        (
+            {"batch_size": 128, "classes_per_batch": 10},
+            "classes_per_batch: must divide batch_size (128) into at least 2 images of each, got 10",
+        ),
+        (
+            {"batch_size": 8, "classes_per_batch": 8},
+            "classes_per_batch: must divide batch_size (8) into at least 2 images of each, got 8",
+        ),
+        (
+            {"mixup.kind": "cutmix", "mixup.layers": "hidden"},
+            "mixup.layers: must be 'input' for cutmix, got 'hidden'",
+        ),
+        (
+            {"adversarial.epsilon": 1.5},
+            "adversarial.epsilon: must be <= 1 under linf, as pixels are in [0, 1], got 1.5",
+        ),
+        (
+            {"optimizer.milestones": [0.75, 0.5]},
+            "optimizer.milestones: must be strictly increasing, got [0.75, 0.5]",
+        ),
+    ],
+)
+def test_a_law_between_parameters_names_the_one_to_change(point, problem):
+    assert problems_of(point) == [problem]
+
+
+def test_an_l2_ball_may_be_larger_than_one_pixel():
+    assert TrialConfig.from_point({"adversarial.epsilon": 1.5, "adversarial.norm": "l2"}).adversarial.epsilon == 1.5

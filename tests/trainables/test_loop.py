@@ -1,27 +1,34 @@
 """Training: the same bits each time, also across an interruption; what is measured; how it ends."""
 
 import math
+import shutil
 
 import pytest
 import torch
 
-from trainables.config import OptimizerConfig, TrialConfig
-from trainables.errors import CheckpointError, ConfigError, Diverged
-from trainables.loop import Run, learning_rate, load_model, train
+from trainables.config import TrialConfig
+from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Diverged
+from trainables.evaluation.validation import validate
+from trainables.loop import Run, load_model, train
 from trainables.metrics import lookup
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
 COMBINATIONS = {
     "plain": {},
-    "cnn": {"model.name": "cnn"},
+    "cnn": {"model.name": "cnn", "model.width": 0.125},
+    "cnn_bn": {"model.name": "cnn_bn"},
     "adamw": {"optimizer.name": "adamw", "optimizer.lr": 1e-3},
     "constant schedule": {"optimizer.schedule": "constant"},
     "snnl": {"snnl.weight": -0.2},
     "snnl relative cosine": {"snnl.weight": 0.2, "snnl.temperature_mode": "relative", "snnl.distance": "cosine"},
     "manifold mixup per sample": {"mixup.alpha": 1.0, "mixup.layers": "all", "mixup.per_sample": True},
-    "fgsm": {"adversarial.epsilon": 0.1},
+    "fgsm_rs": {"adversarial.epsilon": 0.1},
+    "trades": {"adversarial.epsilon": 1.0, "adversarial.norm": "l2", "adversarial.attack": "trades"},
+    "cutmix": {"mixup.kind": "cutmix", "mixup.alpha": 1.0},
+    "augmentation": {"data.crop_padding": 1, "data.rotation": 10.0, "data.zoom": 0.1},
+    "averaged weights": {"optimizer.ema_decay": 0.9, "optimizer.clip_norm": 1.0},
     "everything": {
-        "model.name": "cnn",
+        "model.name": "cnn_bn",
         "snnl.weight": -0.1,
         "mixup.alpha": 0.5,
         "mixup.layers": "input+hidden",
@@ -52,18 +59,6 @@ def weights(model):
 def assert_equal_bits(first, second):
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-@every_combination
-def test_resumed_trial_equals_uninterrupted_trial(point, tmp_path):
-    whole = train(config(**point))
-    run = Run(config(**point))
-    reports = [run.run_epoch(), run.run_epoch()]
-    run.save(tmp_path)
-    del run
-    resumed = train(config(**point), resume=tmp_path)
-    assert measured([*reports, *resumed.reports]) == measured(whole.reports)
-    assert_equal_bits(weights(resumed.model), weights(whole.model))
 
 
 def test_equal_configs_train_to_equal_bits_whatever_the_global_generator():
@@ -136,7 +131,7 @@ def test_robust_accuracy_is_switched_off_at_epsilon_zero():
 
 
 def test_adversarial_training_makes_robust():
-    point = {"model.name": "cnn", "model.width": 1.0, "epochs": 8, "evaluation.robust_images": 200}
+    point = {"model.name": "cnn_bn", "model.width": 1.0, "epochs": 8, "evaluation.robust_images": 200}
     plain = train(config(**point)).metrics["val/robust_accuracy"]
     robust = train(config(**point, **{"adversarial.epsilon": 0.15})).metrics["val/robust_accuracy"]
     assert robust > plain + 0.1
@@ -205,12 +200,55 @@ def test_a_layer_the_model_lacks_is_refused_before_training():
         Run(config(**{"snnl.layers": "conv1"}))
 
 
-def test_cosine_schedule_falls_from_the_rate_towards_zero():
-    settings = OptimizerConfig(lr=0.3)
-    rates = [learning_rate(settings, step, total_steps=10) for step in range(10)]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[0] == 0.3
-    assert 0 < rates[-1] < 0.03
+def test_averaged_weights_are_what_is_evaluated_returned_and_loaded(tmp_path):
+    run = Run(config(epochs=1, **{"optimizer.ema_decay": 0.9}))
+    report = run.run_epoch()
+    run.save(tmp_path)
+    assert validate(run.evaluated_model, run.val_split)["val/accuracy"] == report.metrics["val/accuracy"]
+    assert validate(run.model, run.val_split)["val/nll"] != report.metrics["val/nll"]
+    assert_equal_bits(weights(load_model(tmp_path)), weights(run.evaluated_model))
+
+
+def test_class_balanced_batches_hold_as_many_images_of_so_many_classes():
+    run = Run(config(batch_size=100, classes_per_batch=5))
+    for indices in run._order():
+        counts = run.labels_N[indices].bincount()
+        assert counts[counts > 0].tolist() == [20] * 5
+
+
+def test_more_images_of_a_class_than_there_are_is_a_problem_of_the_trial():
+    with pytest.raises(ConfigError, match=r"classes_per_batch: images_per_class: must be <= \d+"):
+        train(config(batch_size=1000, classes_per_batch=5))
+
+
+def test_overfitting_to_the_training_attack_is_measured_and_can_fail_the_trial():
+    settings = {"adversarial.epsilon": 0.3, "adversarial.max_robust_drop": 1e-9}
+    with pytest.raises(AttackOverfitted, match="catastrophic overfitting") as caught:
+        train(config(epochs=40, **settings))
+    assert caught.value.now < caught.value.before
+    assert caught.value.epoch > 1
+    tolerant = train(config(epochs=caught.value.epoch, **{"adversarial.epsilon": 0.3}))
+    assert all(0 <= report.metrics["train/pgd_accuracy"] <= 1 for report in tolerant.reports)
+
+
+def test_precision_is_that_of_the_step_and_not_of_the_evaluation():
+    half, full = (train(config(epochs=1, precision=name)) for name in ("bfloat16", "float32"))
+    assert half.model.head.weight.dtype == full.model.head.weight.dtype == torch.float32
+    assert half.metrics["train/ce"] != full.metrics["train/ce"]
+    assert half.metrics["train/ce"] == pytest.approx(full.metrics["train/ce"], rel=0.05)
+
+
+def test_augmentation_varies_training_and_leaves_validation_alone():
+    varied, plain = (Run(config(**point)) for point in ({"data.rotation": 30.0}, {}))
+    assert torch.equal(varied.val_split.images_NCHW, plain.val_split.images_NCHW)
+    losses = [run.run_epoch().metrics["train/ce"] for run in (varied, plain)]
+    assert losses[0] > losses[1]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_trial_learns_as_an_uncompiled_one():
+    compiled, eager = (train(config(epochs=2, compile=flag)).metrics for flag in (True, False))
+    assert compiled["train/ce"] == pytest.approx(eager["train/ce"], rel=1e-2)
 
 
 @pytest.mark.gpu

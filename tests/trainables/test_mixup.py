@@ -8,14 +8,30 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from trainables.mixup import Mix, interpolate, mix, mixed_cross_entropy, sample_mix
+from trainables.classification import classification_loss
+from trainables.mixup import (
+    Boxes,
+    Mix,
+    apply,
+    cut_edges,
+    interpolate,
+    mix,
+    mixed_targets,
+    sample_cutmix,
+    sample_mix,
+)
 from trainables.models.staged import StagedClassifier
+from trainables.sections import LossConfig
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 
 def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
+
+
+def mixed_loss(logits, targets, mixture, **settings):
+    return classification_loss(logits, mixed_targets(targets, mixture), settings=LossConfig(**settings))
 
 
 def one_hot(case):
@@ -30,11 +46,21 @@ def test_one_lambda_per_batch_equals_vector(mixup_vectors):
     torch.testing.assert_close(targets, tensor(expected["soft_targets"]), **EXACT)
 
     logits = tensor(case["logits"]).requires_grad_()
-    loss = mixed_cross_entropy(logits, one_hot(case), Mix("input", case["lam"], permutation))
+    loss = mixed_loss(logits, one_hot(case), Mix("input", case["lam"], permutation))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.item() == pytest.approx(expected["soft_ce_mean"], rel=1e-9)
     assert loss.item() == pytest.approx(expected["pair_ce_lam_form"], rel=1e-9)
     torch.testing.assert_close(gradient, tensor(expected["dCE_dlogits"]), **EXACT)
+
+
+def test_binary_cross_entropy_of_the_published_code_equals_vector(mixup_vectors):
+    case, expected = mixup_vectors["mix_basic"]["in"], mixup_vectors["mix_basic"]["expected"]
+    logits = tensor(case["logits"]).requires_grad_()
+    mixture = Mix("input", case["lam"], torch.tensor(case["perm"]))
+    loss = mixed_loss(logits, one_hot(case), mixture, name="binary_cross_entropy")
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert loss.item() == pytest.approx(expected["bce_softmax_mean_over_N_and_C_refcode"], rel=1e-9)
+    torch.testing.assert_close(gradient, tensor(expected["dBCE_dlogits"]), **EXACT)
 
 
 def test_one_lambda_per_sample_equals_vector(mixup_vectors):
@@ -44,7 +70,7 @@ def test_one_lambda_per_sample_equals_vector(mixup_vectors):
     mixed_x, targets = mix(tensor(case["x"]), one_hot(case), lam, permutation)
     torch.testing.assert_close(mixed_x, tensor(expected["mixed_x"]), **EXACT)
     torch.testing.assert_close(targets, tensor(expected["soft_targets"]), **EXACT)
-    loss = mixed_cross_entropy(tensor(case["logits"]), one_hot(case), Mix("input", lam, permutation))
+    loss = mixed_loss(tensor(case["logits"]), one_hot(case), Mix("input", lam, permutation))
     assert loss.item() == pytest.approx(expected["soft_ce_mean"], rel=1e-9)
 
 
@@ -66,25 +92,32 @@ def two_layer_model(case):
 
 
 @pytest.mark.parametrize(
-    ("boundary", "key"),
-    [("input", "k=0(input mixup)"), ("fc1", "k=1(mix h, gradients flow through both h and h[perm])")],
+    ("boundary", "detached", "key"),
+    [
+        ("input", False, "k=0(input mixup)"),
+        ("fc1", False, "k=1(mix h, gradients flow through both h and h[perm])"),
+        ("fc1", True, "k=1_detached(gradient-blocked ablation)"),
+    ],
 )
-def test_manifold_mixup_losses_and_all_weight_gradients_equal_vector(mixup_vectors, boundary, key):
+def test_manifold_mixup_losses_and_all_weight_gradients_equal_vector(mixup_vectors, boundary, detached, key):
     vector = mixup_vectors["manifold_mixup_two_layer"]
     case, expected = vector["in"], vector["expected"][key]
     model, first, head = two_layer_model(case)
-    mixture = Mix(boundary, case["lam"], torch.tensor(case["perm"]))
+    mixture = Mix(boundary, case["lam"], torch.tensor(case["perm"]), detached=detached)
     targets = functional.one_hot(torch.tensor(case["Y"]), case["num_classes"]).double()
 
     logits = model.features(tensor(case["X"]).reshape(4, 1, 1, 2), mix=mixture).logits
-    loss = mixed_cross_entropy(logits, targets, mixture)
+    loss = mixed_loss(logits, targets, mixture)
     loss.backward()
 
     torch.testing.assert_close(logits, tensor(expected["logits"]), **EXACT)
     assert loss.item() == pytest.approx(expected["loss"], rel=1e-9)
     gradients = {"dW1": first.weight, "db1": first.bias, "dW2": head.weight, "db2": head.bias}
     for name, parameter in gradients.items():
-        torch.testing.assert_close(parameter.grad, tensor(expected[name]), **EXACT)
+        if expected[name] == "zeros":
+            assert parameter.grad is None
+        else:
+            torch.testing.assert_close(parameter.grad, tensor(expected[name]), **EXACT)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 9), lam=st.floats(0, 1))
@@ -137,3 +170,39 @@ def test_lambda_of_another_length_than_the_batch_is_refused():
 def test_drawing_with_mixup_off_is_refused():
     with pytest.raises(ValueError, match="needs alpha > 0"):
         sample_mix(np.random.default_rng(0), 4, alpha=0.0, boundaries=["input"])
+
+
+def test_cutmix_boxes_and_their_lambdas_equal_vectors(mixup_vectors):
+    for case in mixup_vectors["cutmix_box_32x32"]:
+        lam, rows, columns = (np.array([case[name]]) for name in ("lam", "cy", "cx"))
+        edges, kept = cut_edges(lam, rows=rows, columns=columns, image_size=(32, 32))
+        top, bottom, left, right = (int(edge[0]) for edge in edges)
+        assert [left, top, right, bottom] == case["clovaai_box[x1,y1,x2,y2]"]
+        assert float(kept[0]) == case["clovaai_lam_adj"]
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_the_lambda_of_a_cut_mixture_is_the_share_of_pixels_that_stay(per_sample):
+    x = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 2, 9, 7)
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        drawn = sample_cutmix(rng, 6, alpha=1.0, image_size=(9, 7), per_sample=per_sample)
+        mixed = apply(x, drawn)
+        stays = (mixed == x).double().mean((1, 2, 3))
+        moved = drawn.permutation != torch.arange(6)
+        expected = torch.as_tensor(drawn.lam, dtype=torch.float64).expand(6)
+        torch.testing.assert_close(stays[moved], expected[moved], rtol=1e-6, atol=1e-6)
+        assert bool(((mixed == x) | (mixed == x[drawn.permutation])).all())
+
+
+def test_what_is_pasted_comes_from_the_partner():
+    x = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1).expand(2, 1, 3, 3)
+    boxes = Boxes(*(torch.tensor([edge]) for edge in (0, 2, 1, 3)))
+    mixed = apply(x, Mix("input", 5 / 9, torch.tensor([1, 0]), boxes))
+    assert mixed[0, 0].tolist() == [[1, 2, 2], [1, 2, 2], [1, 1, 1]]
+    assert mixed[1, 0].tolist() == [[2, 1, 1], [2, 1, 1], [2, 2, 2]]
+
+
+def test_cutmix_without_alpha_is_refused():
+    with pytest.raises(ValueError, match="needs alpha > 0, got 0"):
+        sample_cutmix(np.random.default_rng(0), 4, alpha=0, image_size=(8, 8))

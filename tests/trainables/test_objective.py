@@ -7,15 +7,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.attacks import projected_ascent
-from trainables.config import ModelConfig, TrialConfig
+from trainables.attacks import projected_ascent, trades_ascent
+from trainables.classification import classification_loss
+from trainables.config import LossConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
-from trainables.mixup import Mix, mixed_cross_entropy
+from trainables.methods import Draws, Methods, draw
+from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
-from trainables.objective import Draws, Methods, draw, step_loss
+from trainables.objective import step_loss
 from trainables.seeding import Streams
-from trainables.snnl import training_loss
+from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, training_loss
 
 NO_DRAWS = Draws()
 
@@ -91,7 +93,9 @@ def test_interpolated_adversarial_training_step_equals_vector(softmax_case, pgd_
     targets = functional.one_hot(y, 3).double()
     x_adversarial = projected_ascent(model, x, y, epsilon=0.1, steps=5, step_size=0.03)
     pieces = [
-        mixed_cross_entropy(model.features(images, mix=mixture).logits, targets, mixture).item()
+        classification_loss(
+            model.features(images, mix=mixture).logits, mixed_targets(targets, mixture), settings=LossConfig()
+        ).item()
         for images, mixture in ((x, clean), (x_adversarial, attacked))
     ]
     expected = [vector["expected"]["loss_clean_mix"], vector["expected"]["loss_adv_mix"]]
@@ -164,3 +168,105 @@ def test_a_method_that_is_off_draws_nothing(digits_batch):
 def test_an_unknown_layer_is_an_error_with_the_nearest_name(digits_batch, name, value, nearest):
     with pytest.raises(ConfigError, match=rf"{name}: '{value}' is no layer .*did you mean '{nearest}'"):
         methods_for(digits_batch[0], **{name: value})
+
+
+ATTACKED = {"adversarial.epsilon": 0.1, "adversarial.attack": "pgd", "adversarial.steps": 2}
+
+
+def test_trades_adds_its_divergence_between_unmixed_predictions(digits_batch):
+    model, x, y = digits_batch
+    point = {**ATTACKED, "adversarial.attack": "trades", "adversarial.trades_beta": 3.0}
+    for mixing in ({}, {"mixup.alpha": 1.0}):
+        methods = methods_for(model, **point, **mixing)
+        draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+        loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=draws)
+        x_adversarial = trades_ascent(model, x, epsilon=0.1, steps=2, step_size=0.125, noise=draws.noise_BCHW)
+        clean, attacked = (functional.log_softmax(model(images), 1) for images in (x, x_adversarial))
+        kl = functional.kl_div(attacked, clean, log_target=True, reduction="batchmean")
+        torch.testing.assert_close(loss.terms["kl"], kl)
+        torch.testing.assert_close(loss.total, loss.terms["ce"] + 3 * kl)
+        assert draws.adversarial_mix is None
+
+
+def test_trades_without_its_noise_is_refused(digits_batch):
+    model, x, y = digits_batch
+    methods = methods_for(model, **{**ATTACKED, "adversarial.attack": "trades"})
+    with pytest.raises(ValueError, match="noise: trades starts beside the image"):
+        step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS)
+
+
+def test_plain_fgsm_draws_no_start(digits_batch):
+    model, x, _ = digits_batch
+    methods = methods_for(model, **{"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm"})
+    assert draw(x, methods=methods, streams=Streams.from_seed(0)) == NO_DRAWS
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_attack_of_a_step_stays_in_the_ball_of_its_norm(digits_batch, monkeypatch, norm):
+    model, x, y = digits_batch
+    methods = methods_for(model, **ATTACKED, **{"adversarial.norm": norm})
+    seen = []
+    original = StagedClassifier.features
+    monkeypatch.setattr(
+        StagedClassifier, "features", lambda self, x, **k: seen.append(x.detach()) or original(self, x, **k)
+    )
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    step_loss(model, x, y, num_classes=10, methods=methods, draws=draws)
+    moved = (seen[-1] - x).flatten(1)
+    radius = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
+    assert float(radius.max()) == pytest.approx(0.1, rel=0.05)
+    assert bool((radius <= 0.1 + 1e-9).all())
+
+
+def test_the_chance_level_and_the_singletons_stand_beside_the_snnl(digits_batch):
+    model, x, _ = digits_batch
+    y = torch.tensor([0] * 20 + [1] * 19 + [2])
+    loss = step_loss(model, x, y, num_classes=10, methods=methods_for(model, **{"snnl.weight": 1.0}), draws=NO_DRAWS)
+    assert float(loss.terms["snnl_singletons"]) == 1
+    assert float(loss.terms["snnl_chance"]) == pytest.approx(2 * chance_level(y))
+    assert float(loss.terms["snnl"].detach()) <= float(loss.terms["snnl_chance"])
+
+
+@pytest.mark.parametrize("weight", [-1.0, 1.0])
+def test_a_learned_temperature_goes_from_step_to_step_and_downhill_whatever_the_weight(digits_batch, weight):
+    model, x, y = digits_batch
+    methods = methods_for(model, **{"snnl.weight": weight, "snnl.temperature_mode": "learned"})
+    learned, values = {}, []
+    for _ in range(12):
+        loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS, learned=learned)
+        learned = loss.learned
+        values.append(float(loss.terms["snnl"].detach()))
+    assert set(learned) == set(methods.taps)
+    assert all(not value.log_beta.requires_grad for value in learned.values())
+    assert values[-1] < values[0]
+    least = sum(minimise_temperature(tap, y).value for tap in model.features(x, taps=methods.taps).taps.values())
+    assert values[-1] == pytest.approx(least, rel=0.02)
+
+
+def test_on_mixed_activations_the_soft_form_is_taken_in_the_same_pass(digits_batch):
+    model, x, y = digits_batch
+    point = {"snnl.weight": 1.0, "snnl.temperature_mode": "absolute", "snnl.on_mixed": True, "mixup.alpha": 1.0}
+    methods = methods_for(model, **point)
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=draws)
+    targets = mixed_targets(functional.one_hot(y, 10).double(), draws.clean_mix)
+    taps = model.features(x, mix=draws.clean_mix, taps=methods.taps).taps
+    expected = sum(soft_label_loss(tap, targets, 1.0) for tap in taps.values())
+    torch.testing.assert_close(loss.terms["snnl"], expected)
+
+
+def test_cutmix_is_drawn_for_the_input(digits_batch):
+    model, x, _ = digits_batch
+    methods = methods_for(model, **{"mixup.kind": "cutmix", "mixup.alpha": 1.0})
+    drawn = draw(x, methods=methods, streams=Streams.from_seed(0)).clean_mix
+    assert drawn.boundary == "input"
+    assert drawn.boxes is not None
+
+
+def test_the_detached_ablation_leaves_what_comes_before_the_mixture_without_gradient(digits_batch):
+    model, x, y = digits_batch
+    methods = methods_for(model, **{"mixup.alpha": 1.0, "mixup.layers": "fc2", "mixup.detached": True})
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    step_loss(model, x, y, num_classes=10, methods=methods, draws=draws).total.backward()
+    assert all(parameter.grad is None for name in ("fc1", "fc2") for parameter in model.stages[name].parameters())
+    assert all(parameter.grad is not None for parameter in model.head.parameters())

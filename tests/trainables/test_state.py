@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, readable for ever, and no code in them."""
 
+import json
 import os
 import pickle
 import stat
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from trainables import state
+from trainables.config import TrialConfig
 from trainables.errors import CheckpointError
 from trainables.loop import load_model
+from trainables.run import Run
 from trainables.state import FILE_NAME, Checkpoint
 
 # What the model of the asset answers to a ramp from black to white.
@@ -26,7 +29,7 @@ GOLDEN_LOGITS = [
     -0.0234175,
     -0.0501412,
 ]
-ASSET = Path(__file__).parent / "assets" / "checkpoint-v1"
+ASSETS = Path(__file__).parent / "assets"
 
 
 def checkpoint(epoch=3):
@@ -94,10 +97,10 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         state.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("version", [0, 2, None])
+@pytest.mark.parametrize("version", [0, 3, None])
 def test_a_format_of_another_version_is_refused(tmp_path, version):
     torch.save({"format": version, "epoch": 1}, tmp_path / FILE_NAME)
-    with pytest.raises(CheckpointError, match=rf"has format {version}, this version reads format 1"):
+    with pytest.raises(CheckpointError, match=rf"has format {version}, this version reads formats 1 to 2"):
         state.load(tmp_path)
 
 
@@ -134,10 +137,33 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 
 def test_a_checkpoint_of_format_1_is_still_read():
-    loaded = state.load(ASSET)
+    loaded = state.load(ASSETS / "checkpoint-v1")
     assert loaded.epoch == 1
-    model = load_model(ASSET)
+    model = load_model(ASSETS / "checkpoint-v1")
     assert model.taps == ("fc1", "fc2", "penultimate", "logits")
     x = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
     expected = torch.tensor(GOLDEN_LOGITS)
     torch.testing.assert_close(model(x)[0].detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_trial_of_format_1_says_in_todays_words_what_it_was(tmp_path):
+    old = {"model": {"name": "cnn"}, "adversarial": {"attack": "fgsm", "epsilon": 0.1}}
+    parts = {"epoch": 1, "model": {}, "optimizer": {}, "streams": {}}
+    torch.save({"format": 1, "config": json.dumps(old), **parts}, tmp_path / FILE_NAME)
+    config = TrialConfig.model_validate_json(state.load(tmp_path).config)
+    assert (config.model.name, config.adversarial.attack, config.precision) == ("cnn_bn", "fgsm_rs", "float32")
+
+
+def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures():
+    run = Run.restore(ASSETS / "checkpoint-v2")
+    assert run.epoch == 2
+    assert {tap: round(float(value.log_beta), 4) for tap, value in run.learned.items()} == {
+        "fc1": 0.1540,
+        "fc2": -0.6611,
+    }
+    assert run.pgd_accuracy == 0.11328125
+    x = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+    logits = load_model(ASSETS / "checkpoint-v2")(x)[0].detach()
+    expected = [-0.0011, 0.0015, 0.0059, 0.0096, 0.0096, 0.0099, 0.0011, 0.0120, -0.0139, -0.0343]
+    torch.testing.assert_close(logits, torch.tensor(expected), rtol=0, atol=1e-4)
+    assert not torch.equal(run.model.head.weight, run.evaluated_model.head.weight)

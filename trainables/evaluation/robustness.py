@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks import evaluating, pgd
+from trainables.attacks import Norm, evaluating, pgd
 from trainables.data import Split
 from trainables.evaluation.prediction import batches
 from trainables.seeding import generator
@@ -13,8 +13,10 @@ __all__ = ["robust_accuracy"]
 RELATIVE_TRAVEL = 2.5
 
 
-def robust_accuracy(model: nn.Module, split: Split, *, epsilon: float, steps: int, seed: int = 0) -> float:
-    """Fraction of images classified rightly both as they are and after PGD in the Linf ball.
+def robust_accuracy(
+    model: nn.Module, split: Split, *, epsilon: float, steps: int, norm: Norm = "linf", seed: int = 0
+) -> float:
+    """Fraction of images classified rightly both as they are and after PGD in the ball.
 
     Steps of 2.5 epsilon / steps from one random start, whose noise depends on `seed` alone: all
     trials of a sweep meet the same noise. An image that is wrong before the attack is not robust.
@@ -28,6 +30,7 @@ def robust_accuracy(model: nn.Module, split: Split, *, epsilon: float, steps: in
             x,
             y,
             epsilon=epsilon,
+            norm=norm,
             steps=steps,
             step_size=RELATIVE_TRAVEL * epsilon / steps,
             random_start=True,

@@ -32,7 +32,9 @@ def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig)
     if settings.robust_epsilon == 0:
         return {}
     subset = balanced_subset(val, size=settings.robust_images)
-    value = robust_accuracy(model, subset, epsilon=settings.robust_epsilon, steps=settings.robust_steps)
+    value = robust_accuracy(
+        model, subset, epsilon=settings.robust_epsilon, norm=settings.robust_norm, steps=settings.robust_steps
+    )
     return {"val/robust_accuracy": value}
 
 
@@ -44,4 +46,5 @@ def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> 
     temperatures = {
         f"temperature/{tap}": minimum.temperature for tap, minimum in minima.items() if minimum.edge != "T->inf"
     }
-    return values | temperatures
+    chance = next(minimum.chance for minimum in minima.values())
+    return values | temperatures | {"val/entanglement_chance": chance}

@@ -1,0 +1,97 @@
+"""Learning rates as functions of the step, averaged weights, clipped gradients."""
+
+import copy
+import itertools
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+from trainables.config import OptimizerConfig
+from trainables.optimization import averaged, build_optimizer, clip_gradients, learning_rate
+
+SCHEDULES = ("cosine", "constant", "step", "one_cycle")
+
+
+def rates(total_steps, steps_per_epoch=1, **settings):
+    config = OptimizerConfig(lr=0.1, **settings)
+    return [
+        learning_rate(config, step, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        for step in range(total_steps)
+    ]
+
+
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    total=st.integers(1, 60),
+    per_epoch=st.integers(1, 7),
+    warmup=st.floats(0, 3),
+)
+def test_a_rate_is_positive_and_never_above_lr(schedule, total, per_epoch, warmup):
+    if warmup * per_epoch >= total:
+        warmup = 0.0
+    found = rates(total, per_epoch, schedule=schedule, warmup_epochs=warmup)
+    assert all(0 < rate <= 0.1 * (1 + 1e-12) for rate in found)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "step"])
+def test_a_warm_up_rises_linearly_to_lr(schedule):
+    found = rates(40, 4, schedule=schedule, warmup_epochs=2.0)
+    assert found[:8] == pytest.approx([0.1 * (step + 1) / 8 for step in range(8)])
+    assert found[8] == pytest.approx(0.1)
+
+
+def test_the_milestones_of_verma_et_al_are_thirds():
+    found = rates(12, schedule="step", milestones=(1 / 3, 2 / 3), decay=0.1)
+    assert found == pytest.approx([0.1] * 4 + [0.01] * 4 + [0.001] * 4)
+
+
+def test_one_cycle_rises_and_falls_in_straight_lines():
+    found = rates(99, schedule="one_cycle")
+    peak = found.index(max(found))
+    steps = [after - before for before, after in itertools.pairwise(found)]
+    rise, fall = steps[:peak], steps[peak:]
+    assert peak == 29
+    assert rise == pytest.approx([0.1 / 30] * len(rise))
+    assert fall == pytest.approx([-0.1 / 70] * len(fall))
+
+
+def test_the_average_follows_its_decay_and_keeps_the_models_buffers():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    average = averaged(model, OptimizerConfig(ema_decay=0.9))
+    average.update_parameters(model)
+    first = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    model(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)))
+    average.update_parameters(model)
+    for name, value in average.module.named_parameters():
+        torch.testing.assert_close(value, first[name] + 0.1)
+    assert torch.equal(average.module[1].running_mean, model[1].running_mean)
+
+
+def test_clipping_scales_all_gradients_together():
+    model = nn.Linear(3, 2)
+    model(torch.full((4, 3), 50.0)).sum().backward()
+    before = torch.cat([parameter.grad.flatten().clone() for parameter in model.parameters()])
+    clip_gradients(model, OptimizerConfig(clip_norm=0.5))
+    after = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    assert float(after.norm()) == pytest.approx(0.5, rel=1e-4)
+    torch.testing.assert_close(after / after.norm(), before / before.norm())
+
+
+def test_without_a_limit_gradients_are_left_alone():
+    model = nn.Linear(3, 2)
+    model(torch.full((4, 3), 50.0)).sum().backward()
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    clip_gradients(model, OptimizerConfig())
+    assert all(torch.equal(parameter.grad, grad) for parameter, grad in zip(model.parameters(), before, strict=True))
+
+
+def test_nesterov_is_for_sgd_and_inactive_with_adamw():
+    model = nn.Linear(1, 1)
+    assert build_optimizer(OptimizerConfig(nesterov=True), model).defaults["nesterov"]
+    assert "nesterov" not in build_optimizer(OptimizerConfig(name="adamw", nesterov=True), model).defaults

@@ -1,0 +1,107 @@
+"""What can go wrong inside a step, noticed within one step and said in this package's own errors."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from torch import Tensor
+
+from trainables.errors import Diverged, OutOfMemory
+
+__all__ = ["TermWatch", "memory_guard"]
+
+_HOST_EXHAUSTED = ("not enough memory", "can't allocate memory")
+
+
+@final
+class TermWatch:
+    """The terms of an epoch's steps (0-d tensors), each step's checked while the next one runs.
+
+    On a CPU a step is checked at once. On a GPU its verdict is copied to the host behind it and read
+    when the following step has been queued, so the device never waits for the host.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._terms: tuple[str, ...] = ()
+        self._steps: list[Tensor] = []
+        self._verdict: _Verdict | None = None
+
+    def see(self, terms: Mapping[str, Tensor]) -> None:
+        """Take the terms of the next step, the same in every step of an epoch.
+
+        Raises:
+            Diverged: a term of this step or of the one before is not finite.
+        """
+        self._terms = tuple(terms)
+        values_T = torch.stack([value.detach() for value in terms.values()])
+        self._steps.append(values_T)
+        before, self._verdict = self._verdict, _Verdict(values_T)
+        if before is not None:
+            self._check(before, len(self._steps) - 1)
+        if values_T.device.type == "cpu":
+            self._check(self._verdict, len(self._steps))
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term over the steps seen.
+
+        Raises:
+            Diverged: a term of the last step is not finite.
+        """
+        if self._verdict is not None:
+            self._check(self._verdict, len(self._steps))
+        values_ST = torch.stack(self._steps).cpu()
+        return dict(zip(self._terms, values_ST.double().mean(0).tolist(), strict=True))
+
+    def _check(self, verdict: "_Verdict", step: int) -> None:
+        if not verdict.finite():
+            finite_T = self._steps[step - 1].isfinite().tolist()
+            raise Diverged(self._epoch, step, self._terms[finite_T.index(False)])
+
+
+class _Verdict:
+    """Whether all values are finite, on its way to the host."""
+
+    def __init__(self, values_T: Tensor) -> None:
+        finite = values_T.isfinite().all()
+        self._event = None
+        if finite.device.type == "cuda":
+            self._finite = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        else:
+            self._finite = finite
+
+    def finite(self) -> bool:
+        """Wait for the answer, and give it."""
+        if self._event is not None:
+            self._event.synchronize()
+        return bool(self._finite)
+
+
+@contextmanager
+def memory_guard(batch_size: int, device: torch.device) -> Iterator[None]:
+    """Name the batch that does not fit when an allocation inside the block fails.
+
+    Raises:
+        OutOfMemory: the device's memory, or the host's, was exhausted.
+
+    >>> with memory_guard(512, torch.device("cpu")):
+    ...     torch.empty(2**62, dtype=torch.uint8)
+    Traceback (most recent call last):
+    trainables.errors.OutOfMemory: batch_size: 512 images do not fit into the memory of cpu; lower batch_size or \
+model.width
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_exhaustion(error):
+            raise
+        raise OutOfMemory(batch_size, str(device)) from error
+
+
+def _is_exhaustion(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(sign in str(error) for sign in _HOST_EXHAUSTED)

@@ -1,0 +1,221 @@
+"""The groups of a trial's description, one for each part of training.
+
+What a group says about a method that is off, or about another choice than the one made (a temperature
+that is minimised, the momentum's kind under adamw), is inactive: valid, and without effect.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+__all__ = [
+    "AdversarialConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "Frozen",
+    "LossConfig",
+    "MixupConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Real",
+    "SnnlConfig",
+]
+
+PGD_RELATIVE_TRAVEL = 2.5
+# One step of FGSM has no start to leave, so it goes to the edge of the ball; from a random start 1.25
+# is what Wong et al. (2020) train with.
+RELATIVE_STEPS = {"fgsm": 1.0, "fgsm_rs": 1.25}
+
+
+def _refuse_subclasses(value: object) -> object:
+    # numpy.float64 is a float by inheritance, and a record must hold what JSON gives back.
+    if type(value) in {int, float}:
+        return value
+    raise ValueError(f"must be a plain Python number, got {type(value).__name__}")
+
+
+def _within_the_box(epsilon: float, info: ValidationInfo) -> float:
+    if epsilon > 1 and info.data.get("norm", info.data.get("robust_norm")) == "linf":
+        raise ValueError(f"must be <= 1 under linf, as pixels are in [0, 1], got {epsilon!r}")
+    return epsilon
+
+
+def _list_as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError(f"must be strictly increasing, got {list(values)}")
+    return values
+
+
+Real = Annotated[float, BeforeValidator(_refuse_subclasses)]
+Layers = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
+Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)]
+Fractions = Annotated[
+    tuple[Annotated[Real, Field(gt=0, lt=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)
+]
+Norm = Literal["linf", "l2"]
+# Declared after the norm that it is measured in.
+Epsilon = Annotated[Real, Field(ge=0), AfterValidator(_within_the_box)]
+
+
+class Frozen(BaseModel):
+    """Immutable and strict, no unknown field, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(Frozen):
+    """Which images, and how training images are varied.
+
+    `root` is the folder of a torchvision data set (unused by the embedded digits), `cache` where each
+    set is prepared once per machine; `image_size` is the side that images of an image_folder get.
+    Variation, drawn per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
+    with probability 1/2, `rotation` in degrees from U(-r, r), `shear` in radians from U(-s, s), and
+    `zoom` by a factor from U(1 - z, 1 + z).
+    """
+
+    name: Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn", "image_folder"] = (
+        "digits"
+    )
+    root: str | None = None
+    download: bool = False
+    cache: str | None = None
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    rotation: Annotated[Real, Field(ge=0, le=180)] = 0.0
+    shear: Annotated[Real, Field(ge=0)] = 0.0
+    zoom: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+
+
+class ModelConfig(Frozen):
+    """Which network; `width` multiplies the number of units or channels of every hidden layer.
+
+    `final_norm`: whether a pre-activation ResNet normalises and rectifies what it pools (Rice et al.,
+    2020) or pools the last block's sum as it is (the code of Verma et al., 2019); None where the
+    network has no such choice.
+    """
+
+    name: Literal["mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10"] = "cnn_bn"
+    width: Annotated[Real, Field(gt=0)] = 1.0
+    final_norm: bool | None = None
+
+
+class OptimizerConfig(Frozen):
+    """How weights move; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
+
+    `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
+    'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
+    before any other schedule's own course. `clip_norm` bounds the gradient's global L2 norm. With
+    `ema_decay` above 0, what is evaluated is the exponential moving average of the weights.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[Real, Field(gt=0)] = 0.05
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[Real, Field(ge=0)] = 1e-4
+    schedule: Literal["cosine", "constant", "step", "one_cycle"] = "cosine"
+    warmup_epochs: Annotated[Real, Field(ge=0)] = 0.0
+    milestones: Fractions = (0.5, 0.75)
+    decay: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    clip_norm: Annotated[Real, Field(gt=0)] | None = None
+    ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+
+
+class LossConfig(Frozen):
+    """The classification term.
+
+    'binary_cross_entropy' is that of softmax outputs, averaged over images and classes: what the code
+    of Verma et al. (2019) trains with, kept for fidelity. Its gradient is about 1 / (K - 1) of the other's.
+    """
+
+    name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+
+
+class SnnlConfig(Frozen):
+    """Soft nearest neighbour loss: off at weight 0; a negative weight entangles the classes.
+
+    `temperature` is in units of the batch's median pairwise distance when relative, of the squared
+    (or cosine) distance when absolute; unused when minimised (over each batch) or learned (kept per
+    layer and moved towards the minimum at every step). `layers`: taps joined by '+', or 'hidden' (all
+    but penultimate and logits), or 'all'. With `on_mixed`, and mixup on, the soft-label form is taken
+    on the mixed activations instead of the hard one on activations of a pass of their own.
+    """
+
+    weight: Real = 0.0
+    temperature: Annotated[Real, Field(gt=0)] = 1.0
+    temperature_mode: Literal["minimised", "learned", "relative", "absolute"] = "minimised"
+    layers: Layers = "hidden"
+    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    on_mixed: bool = False
+
+
+class MixupConfig(Frozen):
+    """Mixup: off at alpha 0; `layers` are boundaries joined by '+', 'input', 'hidden' or 'all'.
+
+    'cutmix' (Yun et al., 2019) pastes a box instead of blending, at the input only. `detached` stops the
+    gradient at the mixture, so that what comes before it rests in that step: the ablation of Verma et
+    al., section 5.1.
+    """
+
+    kind: Literal["mixup", "cutmix"] = "mixup"
+    alpha: Annotated[Real, Field(ge=0)] = 0.0
+    layers: Layers = "input"
+    per_sample: bool = False
+    detached: bool = False
+
+
+class AdversarialConfig(Frozen):
+    """Adversarial training: off at epsilon 0 (pixels in [0, 1]; for l2 the norm of the whole image).
+
+    `attack`: 'fgsm' is one step from the image, 'fgsm_rs' one from a random start (Wong et al., 2020),
+    'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019).
+    `relative_step` is the step in units of epsilon; None means 1, 1.25 and, for several, 2.5 / steps.
+    `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
+    `trades_beta` instead. A trial whose PGD accuracy on training images falls by more than
+    `max_robust_drop` from one epoch to the next has overfitted to its attack, and fails; None lets it go on.
+    """
+
+    norm: Norm = "linf"
+    epsilon: Epsilon = 0.0
+    attack: Literal["fgsm", "fgsm_rs", "pgd", "trades"] = "fgsm_rs"
+    steps: Annotated[int, Field(ge=1)] = 7
+    relative_step: Annotated[Real, Field(gt=0)] | None = None
+    clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5
+    trades_beta: Annotated[Real, Field(gt=0)] = 6.0
+    max_robust_drop: Annotated[Real, Field(gt=0, le=1)] | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Gradient steps of one attack: always 1 for fgsm and fgsm_rs."""
+        return 1 if self.attack in RELATIVE_STEPS else self.steps
+
+    @property
+    def step_size(self) -> float:
+        """One step in pixel units.
+
+        >>> AdversarialConfig(epsilon=0.2, attack="pgd", steps=5).step_size
+        0.1
+        """
+        if self.relative_step is not None:
+            return self.epsilon * self.relative_step
+        return self.epsilon * RELATIVE_STEPS.get(self.attack, PGD_RELATIVE_TRAVEL / self.steps)
+
+
+class EvaluationConfig(Frozen):
+    """What is measured on the validation split.
+
+    Robust accuracy and entanglement are measured after the last epoch and after `epochs`;
+    `robust_epsilon` 0 switches robust accuracy off.
+    """
+
+    robust_norm: Norm = "linf"
+    robust_epsilon: Epsilon = 0.1
+    robust_steps: Annotated[int, Field(ge=1)] = 10
+    robust_images: Annotated[int, Field(ge=1)] = 256
+    epochs: Epochs = ()

@@ -114,7 +114,7 @@ def test_a_trial_larger_than_this_machine_is_refused_before_ray_starts(tmp_path,
 
 def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
     (problem,) = refused("name: a\nobjective: {metric: entanglement/conv9}", tmp_path)
-    assert problem.startswith("objective.metric: cnn has no tap 'conv9'")
+    assert problem.startswith("objective.metric: cnn_bn has no tap 'conv9'")
 
 
 @pytest.mark.parametrize("uri", ["http://[bad", "http://127.0.0.1:port", "sqlite:////nowhere/at/all/mlflow.db"])

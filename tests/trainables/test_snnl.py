@@ -14,7 +14,6 @@ from trainables.snnl import (
     minimise_temperature,
     per_anchor_losses,
     soft_nearest_neighbor_loss,
-    training_loss,
 )
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "snnl_vectors.json").read_text())
@@ -124,13 +123,6 @@ def test_hand_computed_case():
     assert expected == pytest.approx(hand["exact"], rel=1e-8)
 
 
-def test_hard_label_case_of_the_combination_vectors(mixup_vectors):
-    case = mixup_vectors["snnl"]
-    z, y = torch.tensor(case["in"]["Z"], dtype=torch.float64), torch.tensor(case["in"]["y"])
-    loss = float(soft_nearest_neighbor_loss(z, y, case["in"]["T"]))
-    assert loss == pytest.approx(case["expected"]["hard"], rel=1e-9)
-
-
 @pytest.mark.parametrize(
     ("mistake", "value"),
     [item for item in VECTORS["bug_fingerprints_case_F_T1_sqeuclidean"].items() if item[0] != "correct_exact"],
@@ -205,25 +197,6 @@ def test_chance_of_balanced_classes_is_known_in_closed_form(classes):
     assert chance_level(labels) == pytest.approx(math.log((6 * classes - 1) / 5))
 
 
-@pytest.mark.parametrize(
-    ("features", "labels"),
-    [
-        pytest.param(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), id="all duplicates"),
-        pytest.param(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64), id="one class"),
-        pytest.param(torch.randn(6, 3), torch.arange(6), id="all singletons"),
-        pytest.param(1e5 * torch.randn(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), id="underflow"),
-    ],
-)
-@pytest.mark.parametrize("distance", ["sqeuclidean", "cosine"])
-@pytest.mark.parametrize("mode", ["minimised", "relative", "absolute"])
-def test_degenerate_batches_have_finite_loss_and_gradient(features, labels, distance, mode):
-    x = features.clone().requires_grad_()
-    loss = training_loss(x, labels, mode=mode, temperature=0.1, distance=distance)
-    (gradient,) = torch.autograd.grad(loss, x)
-    assert loss.isfinite()
-    assert gradient.isfinite().all()
-
-
 def test_saturated_loss_still_has_a_gradient():
     x, y = torch.tensor([[0.0], [50.0], [1.0], [51.0]], dtype=torch.float64), torch.tensor([0, 0, 1, 1])
     x.requires_grad_()
@@ -261,35 +234,6 @@ def test_images_are_flattened():
     torch.testing.assert_close(
         soft_nearest_neighbor_loss(x.reshape(-1, 3, 2, 2), y, 1.0), soft_nearest_neighbor_loss(x, y, 1.0)
     )
-
-
-def test_minimised_training_loss_is_close_to_the_exact_minimum():
-    x, y = random_batch(size=128, classes=10)
-    exact = minimise_temperature(x, y)
-    assert exact.edge == "interior"
-    loss = float(training_loss(x, y, mode="minimised"))
-    assert exact.value - 1e-12 <= loss <= exact.value * 1.005
-
-
-def test_no_gradient_flows_through_the_chosen_temperature():
-    x, y = random_batch()
-    x.requires_grad_()
-    median = float(torch.pdist(x.detach()).square().median())
-    (relative,) = torch.autograd.grad(training_loss(x, y, mode="relative", temperature=0.5), x)
-    (fixed,) = torch.autograd.grad(soft_nearest_neighbor_loss(x, y, 0.5 * median), x)
-    torch.testing.assert_close(relative, fixed, rtol=1e-9, atol=1e-12)
-
-
-def test_ascent_on_the_minimised_loss_stays_below_chance():
-    x, y = random_batch(size=60, dimensions=4, classes=3)
-    x.requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=0.05)
-    for _ in range(150):
-        optimizer.zero_grad()
-        (-training_loss(x, y, mode="minimised")).backward()
-        optimizer.step()
-    found = minimise_temperature(x.detach(), y)
-    assert 0.9 * found.chance < found.value <= found.chance + 1e-6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Attacks on any `nn.Module` that maps images in [0, 1] to logits.
+
+    gradient         fgsm, fgsm_rs, pgd: one step, one step from a random start, many steps
+    trades           the ascent and the loss of TRADES
+    overfitting      has training overfitted its attack?
+    auto_pgd         apgd: steps that halve themselves
+    margins          dlr, dlr_targeted: losses of logit differences
+    random_search    square: no gradient at all
+    ensemble         aa_lite: the strongest of these one after the other
+    box_constrained  lbfgs, amplify: the smallest perturbation, by SciPy
+    registry         ATTACKS: those of a given radius, under one signature
+
+Distances are in pixel units; a model that normalises does so inside.
+
+Every attack runs the model in eval mode and gives each submodule its own flag back, also when the
+model raises; asks for the gradient of the input alone, so no parameter's `.grad` is touched; works in
+the input's dtype, at least float32, outside autocast; and returns detached images inside the box and
+the ball. Losses are summed over images, so an image's attack does not depend on its batch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from trainables.attacks.auto_pgd import apgd
+from trainables.attacks.balls import Norm, random_start_noise, uniform_noise
+from trainables.attacks.ensemble import AaLite, aa_lite
+from trainables.attacks.gradient import fgsm, fgsm_rs, pgd, projected_ascent
+from trainables.attacks.margins import dlr, dlr_targeted
+from trainables.attacks.modes import evaluating
+from trainables.attacks.overfitting import overfitted, pgd_accuracy
+from trainables.attacks.random_search import square
+from trainables.attacks.registry import ATTACKS, Attack
+from trainables.attacks.trades import kl_divergence, trades_ascent, trades_loss, trades_noise
+
+if TYPE_CHECKING:
+    from trainables.attacks.box_constrained import MinimumDistortion, amplify, lbfgs
+
+__all__ = [
+    "ATTACKS",
+    "AaLite",
+    "Attack",
+    "MinimumDistortion",
+    "Norm",
+    "aa_lite",
+    "amplify",
+    "apgd",
+    "dlr",
+    "dlr_targeted",
+    "evaluating",
+    "fgsm",
+    "fgsm_rs",
+    "kl_divergence",
+    "lbfgs",
+    "overfitted",
+    "pgd",
+    "pgd_accuracy",
+    "projected_ascent",
+    "random_start_noise",
+    "square",
+    "trades_ascent",
+    "trades_loss",
+    "trades_noise",
+    "uniform_noise",
+]
+
+# SciPy takes a while to import, and nothing that trains needs it (PEP 562).
+_BOX_CONSTRAINED = frozenset({"MinimumDistortion", "amplify", "lbfgs"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BOX_CONSTRAINED:
+        raise AttributeError(f"module 'trainables.attacks' has no attribute {name!r}; it exports {', '.join(__all__)}")
+    return getattr(import_module("trainables.attacks.box_constrained"), name)

@@ -1,0 +1,246 @@
+"""APGD: projected gradient ascent with momentum that halves its own steps (Croce and Hein, ICML 2020).
+
+Steps begin at 2 epsilon. At a checkpoint an image whose loss rose in at most three quarters of the
+steps since the last one, or did not improve on its best at the last step size, halves its step and goes
+on from its best iterate. Any misclassified iterate is a success, and that image is then left alone.
+Shapes: B images, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from typing import Final, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, surface_noise
+from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
+from trainables.attacks.margins import dlr, dlr_targeted, likeliest_wrong, margin
+from trainables.attacks.modes import attacking
+
+__all__ = ["ApgdLoss", "apgd", "checkpoints"]
+
+ApgdLoss = Literal["ce", "dlr", "dlr_targeted"]
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+NUM_TARGETS = 9
+_MOMENTUM = 0.75  # the weight of the new step; the rest repeats the last one
+_RISING = 0.75  # a larger share of rising steps keeps the step size
+
+
+def apgd(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    *,
+    epsilon: float,
+    norm: Norm = "linf",
+    loss: ApgdLoss = "ce",
+    steps: int = 100,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Attacked images: the first misclassified iterate, and where there is none the best one of a run.
+
+    An image that is misclassified as it is comes back as it is. With "dlr_targeted" (APGD-T) each restart
+    goes through the nine likeliest wrong classes in turn, or all of them if there are fewer. Restarts and
+    targets only run on the images that still hold; the best iterate of a run is that of highest loss,
+    and of runs that of smallest margin z_y - max_{i != y} z_i, the image itself among them.
+
+    Raises:
+        ValueError: epsilon negative or not finite; steps or restarts < 1; an unknown norm or loss; x
+            outside [0, 1], NaN or of an integer type; labels of another shape or type; fewer than three
+            ("dlr") or four classes ("dlr_targeted"); a gradient that is not finite.
+
+    >>> model, x = nn.Linear(2, 2, bias=False), torch.tensor([[0.6, 0.5]])
+    >>> model.weight.data.copy_(torch.tensor([[1.0, -1.0], [-1.0, 1.0]])).shape
+    torch.Size([2, 2])
+    >>> model(apgd(model, x, torch.tensor([0]), epsilon=0.1, steps=5)).argmax(1)
+    tensor([1])
+    """
+    check_epsilon(epsilon)
+    check_images(x)
+    check_labels(y_B, x=x)
+    check_steps(steps=steps, restarts=restarts)
+    if loss not in _OBJECTIVES:
+        raise ValueError(f"loss: must be one of {', '.join(map(repr, _OBJECTIVES))}, got {loss!r}")
+    x = at_least_float32(x)
+    ball_around(x, epsilon=epsilon, norm=norm)  # refuses an unknown norm also where nothing is left to do
+    if epsilon == 0:
+        return x
+    with attacking(model, device=x.device):
+        run = _Run(model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator)
+        return _attack(run, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
+
+
+def checkpoints(steps: int) -> Iterator[int]:
+    """Lengths of the stretches between checkpoints: 22 % of the steps, then 3 % fewer each time, at least 6 %.
+
+    >>> list(checkpoints(100))
+    [22, 19, 16, 13, 10, 7, 6, 6, 1]
+    """
+    length, done = max(int(0.22 * steps), 1), 0
+    while done < steps:
+        yield min(length, steps - done)
+        done += length
+        length = max(length - max(int(0.03 * steps), 1), int(0.06 * steps), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the runs of one attack share."""
+
+    model: nn.Module
+    objective: Objective
+    epsilon: float
+    norm: Norm
+    steps: int
+    generator: torch.Generator | None
+
+
+class _Labels(NamedTuple):
+    y_B: Tensor
+    target_B: Tensor
+
+
+class _Value(NamedTuple):
+    """The objective at some images, and whether they are misclassified."""
+
+    loss_B: Tensor
+    gradient: Tensor
+    fooled_B: Tensor
+
+
+class _Ascent(NamedTuple):
+    """Where the ascent of each image stands; `best` is the misclassified iterate once there is one."""
+
+    centre: Tensor
+    y_B: Tensor
+    target_B: Tensor
+    iterate: Tensor
+    previous: Tensor
+    loss_B: Tensor
+    gradient: Tensor
+    best: Tensor
+    best_loss_B: Tensor
+    best_gradient: Tensor
+    fooled_B: Tensor
+    step_size_B: Tensor
+    rises_B: Tensor
+    checked_loss_B: Tensor
+    halved_B: Tensor
+
+
+def _attack(run: _Run, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
+    clean_BK = _logits(run.model, x)
+    targets_BT = likeliest_wrong(clean_BK, y_B, number=num_targets)
+    result, margin_B, holds_B = x.clone(), margin(clean_BK, y_B), clean_BK.argmax(1) == y_B
+    for target_B in list(targets_BT.unbind(1)) * restarts:
+        (left_B,) = holds_B.nonzero(as_tuple=True)
+        if not len(left_B):
+            break
+        found = _climb(run, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
+        found_BK = _logits(run.model, found)
+        found_margin_B, fooled_B = margin(found_BK, y_B[left_B]), found_BK.argmax(1) != y_B[left_B]
+        better_B = fooled_B | (found_margin_B < margin_B[left_B])
+        taken_B = left_B[better_B]
+        result[taken_B], margin_B[taken_B], holds_B[left_B] = found[better_B], found_margin_B[better_B], ~fooled_B
+    return result
+
+
+def _climb(run: _Run, x: Tensor, labels: _Labels) -> Tensor:
+    """One run from one random start: the misclassified iterates, and the best ones of the other images."""
+    result = x.clone()
+    left_B = torch.arange(len(x), device=x.device)
+    state = _begin(run, x, labels)
+    new_shares = chain([1.0], repeat(_MOMENTUM))
+    for length in checkpoints(run.steps):
+        if not len(left_B):
+            break
+        ball = ball_around(state.centre, epsilon=run.epsilon, norm=run.norm)
+        for new_share in islice(new_shares, length):
+            state = _advance(run, state, ball=ball, new_share=new_share)
+        check_finite(state.iterate)
+        result[left_B] = state.best
+        going_B = ~state.fooled_B
+        left_B, state = left_B[going_B], _Ascent(*(field[going_B] for field in state))
+        state = _halve(state, length=length)
+    return result
+
+
+def _begin(run: _Run, x: Tensor, labels: _Labels) -> _Ascent:
+    ball = ball_around(x, epsilon=run.epsilon, norm=run.norm)
+    start = ball.project(x + surface_noise(x, epsilon=run.epsilon, norm=run.norm, generator=run.generator))
+    value = _evaluate(run, start, labels)
+    return _Ascent(
+        *(x, *labels, start, start),
+        *(value.loss_B, value.gradient),
+        *(start, value.loss_B, value.gradient, value.fooled_B),
+        step_size_B=torch.full_like(value.loss_B, 2 * run.epsilon),
+        rises_B=torch.zeros_like(labels.y_B),
+        checked_loss_B=value.loss_B,
+        halved_B=torch.ones_like(value.fooled_B),
+    )
+
+
+def _advance(run: _Run, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
+    stepped = ball.project(state.iterate + _wide(state.step_size_B, state.iterate) * ball.direction(state.gradient))
+    iterate = ball.project(
+        state.iterate + new_share * (stepped - state.iterate) + (1 - new_share) * (state.iterate - state.previous)
+    )
+    value = _evaluate(run, iterate, _Labels(state.y_B, state.target_B))
+    better_B = ~state.fooled_B & ((value.loss_B > state.best_loss_B) | value.fooled_B)
+    better = _wide(better_B, iterate)
+    return state._replace(
+        iterate=iterate,
+        previous=state.iterate,
+        loss_B=value.loss_B,
+        gradient=value.gradient,
+        best=torch.where(better, iterate, state.best),
+        best_loss_B=torch.where(better_B, value.loss_B, state.best_loss_B),
+        best_gradient=torch.where(better, value.gradient, state.best_gradient),
+        fooled_B=state.fooled_B | value.fooled_B,
+        rises_B=state.rises_B + (value.loss_B > state.loss_B),
+    )
+
+
+def _halve(state: _Ascent, *, length: int) -> _Ascent:
+    oscillates_B = state.rises_B <= _RISING * length
+    stalls_B = ~state.halved_B & (state.best_loss_B <= state.checked_loss_B)
+    halved_B = oscillates_B | stalls_B
+    halved = _wide(halved_B, state.iterate)
+    return state._replace(
+        iterate=torch.where(halved, state.best, state.iterate),
+        gradient=torch.where(halved, state.best_gradient, state.gradient),
+        step_size_B=torch.where(halved_B, state.step_size_B / 2, state.step_size_B),
+        rises_B=torch.zeros_like(state.rises_B),
+        checked_loss_B=state.best_loss_B,
+        halved_B=halved_B,
+    )
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    logits_BK: Tensor = model(x)
+    return logits_BK
+
+
+def _evaluate(run: _Run, images: Tensor, labels: _Labels) -> _Value:
+    leaf = images.detach().requires_grad_()
+    logits_BK = run.model(leaf)
+    loss_B = run.objective(logits_BK, *labels)
+    (gradient,) = torch.autograd.grad(loss_B.sum(), leaf)
+    return _Value(loss_B.detach(), gradient, logits_BK.argmax(1) != labels.y_B)
+
+
+def _wide(values_B: Tensor, images: Tensor) -> Tensor:
+    return values_B.reshape(-1, *[1] * (images.dim() - 1))
+
+
+_OBJECTIVES: Final[Mapping[str, Objective]] = {
+    "ce": lambda logits_BK, y_B, _: functional.cross_entropy(logits_BK, y_B, reduction="none"),
+    "dlr": lambda logits_BK, y_B, _: dlr(logits_BK, y_B),
+    "dlr_targeted": dlr_targeted,
+}

@@ -1,0 +1,128 @@
+"""AA-lite: APGD-CE, APGD-T and Square one after the other, each on the images that still hold.
+
+The order, losses and budgets of AutoAttack's standard ensemble (Croce and Hein, ICML 2020) without FAB,
+so this is not AutoAttack, and its numbers must not be called that: they can only be higher.
+Shapes: B images, K classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.attacks.auto_pgd import apgd
+from trainables.attacks.balls import Norm, at_least_float32
+from trainables.attacks.checks import check_epsilon, check_images, check_labels, check_steps
+from trainables.attacks.margins import check_classes
+from trainables.attacks.modes import attacking
+from trainables.attacks.random_search import square
+from trainables.attacks.registry import Attack
+from trainables.seeding import generator
+
+__all__ = ["AaLite", "aa_lite"]
+
+
+@dataclass(frozen=True, slots=True)
+class AaLite:
+    """What AA-lite found.
+
+    x_adv: the attacked images; one that is misclassified as it is stays as it is.
+    robust_B: True where an image is classified rightly, as it is and after every attack.
+    accuracy: the fraction that still holds, 'clean' first, then after each attack in its order.
+    zero_gradient: the fraction of rightly classified images at which the gradient of the cross-entropy
+        is exactly zero; NaN if none is classified right. Above zero, gradient attacks prove nothing.
+    square_alone: the fraction that Square fooled after both gradient attacks had failed; None for L2,
+        where it does not run. More than 0.002 says that gradients are masked.
+    """
+
+    x_adv: Tensor
+    robust_B: Tensor
+    accuracy: Mapping[str, float]
+    zero_gradient: float
+    square_alone: float | None
+
+
+def aa_lite(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    *,
+    epsilon: float,
+    seed: int,
+    norm: Norm = "linf",
+    steps: int = 100,
+    queries: int = 5000,
+    batch_size: int = 256,
+) -> AaLite:
+    """Attack with APGD-CE, APGD-T and, in the Linf ball, Square; at most `batch_size` images at a time.
+
+    Raises:
+        ValueError: as `apgd`; fewer than four classes; no images; steps, queries or batch_size < 1; for Linf,
+            x not (B, C, H, W).
+
+    >>> x = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    >>> found = aa_lite(model, x, model(x).argmax(1), epsilon=0.5, seed=0, steps=5, queries=5)
+    >>> list(found.accuracy), found.accuracy["clean"], found.zero_gradient
+    (['clean', 'apgd-ce', 'apgd-t', 'square'], 1.0, 0.0)
+    """
+    _check(x, y_B, epsilon=epsilon, steps=steps, queries=queries, batch_size=batch_size)
+    x = at_least_float32(x)
+    robust_B, zero_gradient = _look(model, x, y_B, batch_size=batch_size)
+    accuracy, x_adv = {"clean": _fraction(robust_B)}, x.clone()
+    for name, attack in _attacks(norm, steps=steps, queries=queries).items():
+        noise = generator(seed, f"aa-lite {name}", device=x.device)
+        (left_B,) = robust_B.nonzero(as_tuple=True)
+        for part_B in torch.split(left_B, batch_size):
+            x_adv[part_B] = attack(model, x[part_B], y_B[part_B], epsilon=epsilon, generator=noise)
+            robust_B[part_B] = _right(model, x_adv[part_B], y_B[part_B])
+        accuracy[name] = _fraction(robust_B)
+    square_alone = accuracy["apgd-t"] - accuracy["square"] if "square" in accuracy else None
+    return AaLite(x_adv, robust_B, MappingProxyType(accuracy), zero_gradient, square_alone)
+
+
+def _attacks(norm: Norm, *, steps: int, queries: int) -> Mapping[str, Attack]:
+    white_box: dict[str, Attack] = {
+        "apgd-ce": partial(apgd, norm=norm, steps=steps, loss="ce"),
+        "apgd-t": partial(apgd, norm=norm, steps=steps, loss="dlr_targeted"),
+    }
+    return white_box if norm == "l2" else white_box | {"square": partial(square, queries=queries)}
+
+
+def _look(model: nn.Module, x: Tensor, y_B: Tensor, *, batch_size: int) -> tuple[Tensor, float]:
+    """Which images are classified rightly, and the fraction of those where the gradient is exactly zero."""
+    parts = [
+        _clean(model, *part) for part in zip(torch.split(x, batch_size), torch.split(y_B, batch_size), strict=True)
+    ]
+    right_B, flat_B = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return right_B, _fraction(flat_B[right_B])
+
+
+def _clean(model: nn.Module, x: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = x.detach().requires_grad_()
+    with attacking(model, device=x.device):
+        logits_BK = model(leaf)
+        check_classes(logits_BK, name="aa_lite", least=4)
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(logits_BK, y_B, reduction="sum"), leaf)
+    return logits_BK.argmax(1) == y_B, (gradient.flatten(1) == 0).all(1)
+
+
+def _right(model: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:
+    with attacking(model, device=x.device), torch.no_grad():
+        logits_BK: Tensor = model(x)
+    return logits_BK.argmax(1) == y_B
+
+
+def _fraction(flags_B: Tensor) -> float:
+    return float(flags_B.double().mean())
+
+
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float, **counts: int) -> None:
+    check_epsilon(epsilon)
+    check_images(x)
+    check_labels(y_B, x=x)
+    check_steps(images=len(x), **counts)

@@ -1,0 +1,212 @@
+"""Steps along the gradient of the cross-entropy: FGSM, FGSM from a random start, and PGD.
+
+FGSM (Goodfellow et al., 2015): clip(x + epsilon sign(grad CE), 0, 1). PGD (Madry et al., 2018):
+x_{t+1} = project(x_t + step_size direction(grad CE)), in the Linf or the L2 ball of radius epsilon.
+FGSM-RS (Wong et al., 2020): one PGD step of 1.25 epsilon from a uniform start.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, random_start_noise
+from trainables.attacks.checks import (
+    check_epsilon,
+    check_finite,
+    check_images,
+    check_labels,
+    check_step_size,
+    check_steps,
+)
+from trainables.attacks.modes import attacking
+
+__all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
+
+
+def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: bool = False) -> Tensor:
+    """One step of size epsilon along the sign of the gradient: clip(x + epsilon sign(grad CE), 0, 1).
+
+    With `targeted`, y_B are the classes to move towards.
+
+    Raises:
+        ValueError: epsilon negative or not finite; x outside [0, 1], NaN or of an integer type; labels
+            of another shape or type; a gradient that is not finite.
+
+    >>> x, y = torch.tensor([[0.5, 0.95]]), torch.tensor([0])
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> model.weight.data.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]])).shape
+    torch.Size([2, 2])
+    >>> fgsm(model, x, y, epsilon=0.25)
+    tensor([[0.2500, 1.0000]])
+    """
+    _check(x, y_B, epsilon=epsilon)
+    return check_finite(projected_ascent(model, x, y_B, epsilon=epsilon, steps=1, step_size=epsilon, targeted=targeted))
+
+
+def fgsm_rs(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    *,
+    epsilon: float,
+    relative_step: float = 1.25,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """One step of relative_step * epsilon from a start drawn from U(-epsilon, epsilon) (Wong et al., 2020).
+
+    The start is clipped to the box before the gradient is taken.
+
+    Raises:
+        ValueError: as `fgsm`; relative_step not > 0.
+
+    >>> x, y = torch.rand(4, 3), torch.tensor([0, 1, 0, 1])
+    >>> bool((fgsm_rs(nn.Linear(3, 2), x, y, epsilon=0.1) - x).abs().max() <= 0.1 + 1e-6)
+    True
+    """
+    check_step_size(relative_step, name="relative_step")
+    return pgd(
+        model,
+        x,
+        y_B,
+        epsilon=epsilon,
+        steps=1,
+        step_size=relative_step * epsilon,
+        random_start=True,
+        generator=generator,
+    )
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    random_start: bool,
+    norm: Norm = "linf",
+    restarts: int = 1,
+    start: Tensor | None = None,
+    targeted: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient descent: x_{t+1} = project(x_t + step_size direction(grad CE)), its last iterate.
+
+    The first iterate is x, or with `random_start` x plus noise uniform in the ball, or `start`
+    (projected). Each further one of `restarts` starts at random; of an image's iterates the one that
+    fools the model is returned, and among equals the one of higher loss.
+
+    Raises:
+        ValueError: as `fgsm`; steps or restarts < 1; step_size not > 0; an unknown norm; both
+            `random_start` and `start`.
+
+    >>> x, y = torch.rand(4, 3), torch.tensor([0, 1, 0, 1])
+    >>> adversarial = pgd(nn.Linear(3, 2), x, y, epsilon=0.1, steps=3, step_size=0.05, random_start=True)
+    >>> bool((adversarial - x).abs().max() <= 0.1 + 1e-6)
+    True
+    """
+    _check(x, y_B, epsilon=epsilon)
+    check_steps(steps=steps, restarts=restarts)
+    if epsilon > 0:
+        check_step_size(step_size)
+    if random_start and start is not None:
+        raise ValueError("random_start: must be False when `start` gives the first iterate")
+    x = at_least_float32(x)
+
+    def attempt(first: Tensor | None) -> Tensor:
+        attacked = projected_ascent(
+            model, x, y_B, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, start=first, targeted=targeted
+        )
+        return check_finite(attacked)
+
+    def drawn() -> Tensor:
+        return x + random_start_noise(x, epsilon=epsilon, norm=norm, generator=generator)
+
+    best = attempt(drawn() if random_start else start)
+    if restarts == 1:
+        return best
+    score = partial(_score, model, y_B=y_B, targeted=targeted)
+    again = (score(attempt(drawn())) for _ in range(restarts - 1))
+    return reduce(_worse, again, score(best)).x_adversarial
+
+
+def projected_ascent(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    norm: Norm = "linf",
+    start: Tensor | None = None,
+    targeted: bool = False,
+) -> Tensor:
+    """The loop of `fgsm` and `pgd` without their checks, which would make the host wait for the device."""
+    x = at_least_float32(x)
+    ball = ball_around(x, epsilon=epsilon, norm=norm)
+    if epsilon == 0:
+        return x
+    iterate = x if start is None else ball.project(start.detach().to(x.dtype))
+    with attacking(model, device=x.device):
+        return ascend(
+            lambda images: functional.cross_entropy(model(images), y_B, reduction="sum"),
+            iterate,
+            ball=ball,
+            steps=steps,
+            step_size=-step_size if targeted else step_size,
+        )
+
+
+def ascend(
+    objective: Callable[[Tensor], Tensor], iterate: Tensor, *, ball: Ball, steps: int, step_size: float
+) -> Tensor:
+    """Climb an objective, summed over images, by projected steps of fixed size; a negative one descends.
+
+    >>> from trainables.attacks.balls import LinfBall
+    >>> x = torch.tensor([[0.5]])
+    >>> ascend(lambda x: x.square().sum(), x, ball=LinfBall.around(x, epsilon=0.2), steps=2, step_size=0.15)
+    tensor([[0.7000]])
+    """
+    for _ in range(steps):
+        leaf = iterate.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective(leaf), leaf)
+        iterate = ball.project(iterate + step_size * ball.direction(gradient))
+    return iterate
+
+
+class _Attempt(NamedTuple):
+    x_adversarial: Tensor
+    fooled_B: Tensor
+    loss_B: Tensor
+
+
+def _score(model: nn.Module, x_adversarial: Tensor, *, y_B: Tensor, targeted: bool) -> _Attempt:
+    with attacking(model, device=y_B.device), torch.no_grad():
+        logits_BK = model(x_adversarial)
+    loss_B = functional.cross_entropy(logits_BK, y_B, reduction="none")
+    hit_B = logits_BK.argmax(1) == y_B
+    return _Attempt(x_adversarial, hit_B if targeted else ~hit_B, -loss_B if targeted else loss_B)
+
+
+def _worse(one: _Attempt, other: _Attempt) -> _Attempt:
+    """By image, the attempt that fools the model, else that of higher loss; `one` where they are equal."""
+    higher_B = (one.fooled_B == other.fooled_B) & (other.loss_B > one.loss_B)
+    take_B = (other.fooled_B & ~one.fooled_B) | higher_B
+    take = take_B.reshape(-1, *[1] * (one.x_adversarial.dim() - 1))
+    return _Attempt(
+        torch.where(take, other.x_adversarial, one.x_adversarial),
+        one.fooled_B | other.fooled_B,
+        torch.where(take_B, other.loss_B, one.loss_B),
+    )
+
+
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float) -> None:
+    check_epsilon(epsilon)
+    check_images(x)
+    check_labels(y_B, x=x)

@@ -1,0 +1,79 @@
+"""Every attack of a radius under its name, with one signature and a moderate budget.
+
+For a quick look and for comparisons; a claim of robustness wants `aa_lite`, or the budgets of a paper.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainables.attacks.auto_pgd import apgd
+from trainables.attacks.balls import Norm
+from trainables.attacks.gradient import fgsm, fgsm_rs, pgd
+from trainables.attacks.random_search import square
+
+__all__ = ["ATTACKS", "Attack"]
+
+_STEPS = 20
+_RELATIVE_TRAVEL = 2.5
+_QUERIES = 500
+
+
+class Attack(Protocol):
+    """An attack: images (B, ...) in [0, 1] and labels (B,) to attacked images in the ball and the box."""
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y_B: Tensor, /, *, epsilon: float, generator: torch.Generator | None
+    ) -> Tensor:
+        """Attack in the ball of radius epsilon, drawing from this generator alone."""
+
+
+def _fgsm(model: nn.Module, x: Tensor, y_B: Tensor, /, *, epsilon: float, generator: torch.Generator | None) -> Tensor:
+    del generator  # it draws nothing
+    return fgsm(model, x, y_B, epsilon=epsilon)
+
+
+def _pgd(
+    model: nn.Module,
+    x: Tensor,
+    y_B: Tensor,
+    /,
+    *,
+    epsilon: float,
+    generator: torch.Generator | None,
+    norm: Norm = "linf",
+    restarts: int = 1,
+) -> Tensor:
+    step_size = _RELATIVE_TRAVEL * epsilon / _STEPS
+    return pgd(
+        model,
+        x,
+        y_B,
+        epsilon=epsilon,
+        steps=_STEPS,
+        step_size=step_size,
+        random_start=True,
+        norm=norm,
+        restarts=restarts,
+        generator=generator,
+    )
+
+
+ATTACKS: Final[Mapping[str, Attack]] = MappingProxyType(
+    {
+        "fgsm": _fgsm,
+        "fgsm-rs": fgsm_rs,
+        "pgd": _pgd,
+        "pgd-restarts": partial(_pgd, restarts=3),
+        "pgd-l2": partial(_pgd, norm="l2"),
+        "apgd-ce": apgd,
+        "apgd-dlr": partial(apgd, loss="dlr"),
+        "apgd-t": partial(apgd, loss="dlr_targeted", steps=_STEPS),
+        "apgd-ce-l2": partial(apgd, norm="l2"),
+        "square": partial(square, queries=_QUERIES),
+    }
+)

@@ -1,0 +1,94 @@
+"""TRADES (Zhang et al., ICML 2019): the trade-off between accuracy and the stability of predictions.
+
+    loss = CE(f(x), y) + beta KL(p(x) || p(x'))      x' maximises the KL in the ball around x
+
+The ascent starts beside x, where the KL is at its minimum and has no gradient. Shapes: B images, K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.attacks.balls import Norm, at_least_float32, ball_around
+from trainables.attacks.gradient import ascend
+from trainables.attacks.modes import attacking
+
+__all__ = ["kl_divergence", "trades_ascent", "trades_loss", "trades_noise"]
+
+NOISE_SCALE = 0.001
+
+
+def trades_noise(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """The start of the ascent relative to x: 0.001 N(0, 1), in the shape, dtype and device of x.
+
+    >>> bool(trades_noise(torch.zeros(100, 100)).abs().max() < 0.01)
+    True
+    """
+    return torch.empty_like(x).normal_(std=NOISE_SCALE, generator=generator)
+
+
+def trades_ascent(
+    model: nn.Module, x: Tensor, *, epsilon: float, steps: int, step_size: float, noise: Tensor, norm: Norm = "linf"
+) -> Tensor:
+    """The images x' that PGD from x + noise finds where KL(p(x) || p(x')) is large, its last iterate.
+
+    Unchecked, as `projected_ascent`, for the same reason; without labels, so none leak into the attack.
+
+    Raises:
+        ValueError: an unknown norm.
+
+    >>> model, x = nn.Linear(2, 2, bias=False), torch.tensor([[0.5, 0.5]])
+    >>> model.weight.data.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).shape
+    torch.Size([2, 2])
+    >>> noise = torch.tensor([[0.001, 0.0]])
+    >>> trades_ascent(model, x, epsilon=0.25, steps=3, step_size=0.125, noise=noise)
+    tensor([[0.7500, 0.5000]])
+    """
+    x = at_least_float32(x)
+    ball = ball_around(x, epsilon=epsilon, norm=norm)
+    if epsilon == 0:
+        return x
+    start = ball.project(x + noise.detach().to(x.dtype))
+    with attacking(model, device=x.device):
+        with torch.no_grad():
+            clean_BK = functional.log_softmax(model(x), 1)
+        return ascend(
+            lambda images: _divergence(clean_BK, functional.log_softmax(model(images), 1), reduction="sum"),
+            start,
+            ball=ball,
+            steps=steps,
+            step_size=step_size,
+        )
+
+
+def trades_loss(clean_BK: Tensor, adversarial_BK: Tensor, y_B: Tensor, *, beta: float) -> Tensor:
+    """CE(clean, y) + beta KL(p(clean) || p(adversarial)) from logits, both means over the batch.
+
+    Both arguments of the KL carry gradient. beta is 1 / lambda of the paper.
+
+    Raises:
+        ValueError: beta negative or not finite.
+
+    >>> logits = torch.tensor([[0.0, 0.0]])
+    >>> f"{float(trades_loss(logits, logits, torch.tensor([0]), beta=6.0)):.4f}"  # log(2): the KL is 0
+    '0.6931'
+    """
+    if not 0 <= beta < float("inf"):
+        raise ValueError(f"beta: must be finite and >= 0, got {beta}")
+    return functional.cross_entropy(clean_BK, y_B) + beta * kl_divergence(clean_BK, adversarial_BK)
+
+
+def kl_divergence(clean_BK: Tensor, adversarial_BK: Tensor) -> Tensor:
+    """KL(p(clean) || p(adversarial)) from logits, in nats, the mean over the batch; both carry gradient.
+
+    >>> clean = torch.log(torch.tensor([[0.5, 0.5]]))
+    >>> f"{float(kl_divergence(clean, torch.log(torch.tensor([[0.25, 0.75]])))):.4f}"  # log(4 / 3) / 2
+    '0.1438'
+    """
+    log_p_BK, log_q_BK = functional.log_softmax(clean_BK, 1), functional.log_softmax(adversarial_BK, 1)
+    return _divergence(log_p_BK, log_q_BK, reduction="batchmean")
+
+
+def _divergence(log_p_BK: Tensor, log_q_BK: Tensor, *, reduction: str) -> Tensor:
+    # torch takes KL(p || q) as (log q, log p).
+    return functional.kl_div(log_q_BK, log_p_BK, reduction=reduction, log_target=True)

@@ -94,7 +94,7 @@ def advance(run, epochs):
 
 
 @given(point=points)
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_trial_resumed_after_any_epoch_ends_in_the_same_bits(point, tmp_path):
     config = TrialConfig.from_point({**SMALL, **point})
     whole, measured = Run(config), []

@@ -1,0 +1,184 @@
+"""Distances within a batch: d_ij = a_i + a_j - c <x_i - m, x_j - m>.
+
+Squared Euclidean: a is the squared norm, c = 2 and m the mean of the batch. Cosine: rows of unit
+length, a = 1/2, c = 1 and m = 0. Everything is computed in float32 or float64, outside autocast and
+without the matrix units' shorter formats: in bfloat16 a distance is off by more than neighbours differ.
+
+Shapes: B points, D features; I and J are blocks of points.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Distance",
+    "Points",
+    "block_distances",
+    "differentiable_distances",
+    "full_precision",
+    "offsets",
+    "pairwise_distances",
+    "place",
+    "require_labels",
+    "require_pair",
+    "widened",
+]
+
+Distance = Literal["sqeuclidean", "cosine"]
+
+# A row shorter than this has no direction: cosine counts it as unlike everything, with no gradient.
+_SQUARED_LENGTH_OF_A_DEAD_ROW = 1e-12
+# Centred features pass through the cache in chunks of so many numbers: there is no second copy of the batch. On an
+# accelerator starting a product costs more than the memory of a large one.
+_CPU_CHUNK_NUMBERS, _CHUNK_NUMBERS = 2**20, 2**24
+# Rows of the Gram matrix computed at once, up to the diagonal: its other half is their mirror image.
+_GRAM_ROWS = 256
+
+
+class Points(NamedTuple):
+    """A batch ready to be measured: rows in float32 or float64 (of unit length for cosine), and m."""
+
+    x_BD: Tensor
+    centre_D: Tensor
+    distance: Distance
+
+    @property
+    def factor(self) -> float:
+        """The c of d_ij = a_i + a_j - c <x_i - m, x_j - m>."""
+        return 2.0 if self.distance == "sqeuclidean" else 1.0
+
+    def detached(self) -> Self:
+        """The same points, without gradient."""
+        return self._replace(x_BD=self.x_BD.detach())
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Centred columns, some at a time, without gradient; each chunk overwrites the one before."""
+        x_BD = self.x_BD.detach()
+        numbers = _CPU_CHUNK_NUMBERS if x_BD.device.type == "cpu" else _CHUNK_NUMBERS
+        width = max(256, numbers // max(len(x_BD), 1))
+        chunk_BC = torch.empty_like(x_BD[:, :width], memory_format=torch.contiguous_format)
+        for start in range(0, x_BD.shape[1], width):
+            part_BC = x_BD[:, start : start + width]
+            columns = slice(start, start + part_BC.shape[1])
+            yield columns, torch.sub(part_BC, self.centre_D[columns], out=chunk_BC[:, : part_BC.shape[1]])
+
+
+def place(features_BD: Tensor, distance: Distance) -> Points:
+    """Flatten, widen, and find the centre; differentiable in the features.
+
+    Raises:
+        ValueError: an unknown distance.
+    """
+    x_BD = widened(features_BD)
+    if distance == "cosine":
+        return Points(_unit_rows(x_BD), x_BD.new_zeros(x_BD.shape[1]), distance)
+    if distance != "sqeuclidean":
+        raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {distance!r}")
+    return Points(x_BD, x_BD.detach().mean(0), distance)
+
+
+def pairwise_distances(points: Points) -> Tensor:
+    """All distances, (B, B), without gradient.
+
+    >>> pairwise_distances(place(torch.tensor([[0.0], [1.0], [3.0]]), "sqeuclidean")).tolist()
+    [[0.0, 1.0, 9.0], [1.0, 0.0, 4.0], [9.0, 4.0, 0.0]]
+    """
+    size = len(points.x_BD)
+    with torch.no_grad(), full_precision(points.x_BD.device):
+        lower_BB = points.x_BD.new_zeros(size, size)
+        for _, x_BC in points.chunks():
+            for start in range(0, size, _GRAM_ROWS):
+                rows, upto = slice(start, start + _GRAM_ROWS), min(start + _GRAM_ROWS, size)
+                lower_BB[rows, :upto].addmm_(x_BC[rows], x_BC[:upto].T)
+        products_BB = lower_BB.tril_() + lower_BB.tril(-1).T
+        offset_B = _offset(products_BB.diagonal().clone(), points.distance)
+        return products_BB.mul_(-points.factor).add_(offset_B[:, None]).add_(offset_B).clamp_min_(0)
+
+
+def block_distances(points: Points, offset_B: Tensor, *, rows: Tensor | slice, columns: slice) -> Tensor:
+    """Distances from some points to others, (I, J), without gradient; `offset_B` from `offsets`."""
+    with torch.no_grad(), full_precision(points.x_BD.device):
+        x_ID, x_JD = points.x_BD[rows] - points.centre_D, points.x_BD[columns] - points.centre_D
+        distances_IJ = torch.addmm(offset_B[None, columns], x_ID, x_JD.T, alpha=-points.factor)
+        return distances_IJ.add_(offset_B[rows, None]).clamp_min_(0)
+
+
+def offsets(points: Points) -> Tensor:
+    """The a of d_ij = a_i + a_j - c <x_i - m, x_j - m>, (B,), without gradient."""
+    with torch.no_grad(), full_precision(points.x_BD.device):
+        squares_B = points.x_BD.new_zeros(len(points.x_BD))
+        for _, x_BC in points.chunks():
+            squares_B += torch.linalg.vecdot(x_BC, x_BC)
+        return _offset(squares_B, points.distance)
+
+
+def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
+    """All distances, (B, B), through autograd: the plain form.
+
+    Raises:
+        ValueError: an unknown distance.
+    """
+    points = place(features_BD, distance)
+    with full_precision(points.x_BD.device):
+        x_BD = points.x_BD - points.centre_D
+        offset_B = _offset(x_BD.square().sum(1), distance)
+        return (offset_B[:, None] + offset_B - points.factor * x_BD @ x_BD.T).clamp_min(0)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Within, matrix products keep all bits of float32, whatever autocast and the process say."""
+    allowed = torch.get_float32_matmul_precision()
+    with torch.autocast(device.type, enabled=False):
+        if allowed == "highest":
+            yield
+            return
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(allowed)
+
+
+def require_labels(features_BD: Tensor, labels_B: Tensor) -> None:
+    """Refuse labels that are not one class index per point.
+
+    Raises:
+        ValueError: that.
+    """
+    if labels_B.shape != features_BD.shape[:1]:
+        raise ValueError(
+            f"labels: must be one class index per point, got shape {tuple(labels_B.shape)} "
+            f"for features of shape {tuple(features_BD.shape)}; take argmax of one-hot labels"
+        )
+
+
+def require_pair(features_BD: Tensor) -> None:
+    """Refuse a single point: it has no neighbour to set a scale by.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    if len(features_BD) < 2:
+        raise ValueError(f"features: must be at least 2 points to have neighbours, got {len(features_BD)}")
+
+
+def widened(features_BD: Tensor) -> Tensor:
+    """One row per point, in float32 or float64."""
+    flat_BD = features_BD.flatten(1)
+    return flat_BD if flat_BD.dtype == torch.float64 else flat_BD.float()
+
+
+def _unit_rows(x_BD: Tensor) -> Tensor:
+    squares_B = x_BD.square().sum(1, keepdim=True)
+    alive_B = squares_B > _SQUARED_LENGTH_OF_A_DEAD_ROW
+    # One stands in for a dead row's length, because the infinite slope of rsqrt at 0 would poison its gradient.
+    return x_BD * squares_B.where(alive_B, 1).rsqrt().where(alive_B, 0)
+
+
+def _offset(squares_B: Tensor, distance: Distance) -> Tensor:
+    return squares_B if distance == "sqeuclidean" else torch.full_like(squares_B, 0.5)

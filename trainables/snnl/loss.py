@@ -1,0 +1,73 @@
+"""The loss at a given temperature.
+
+Shapes: B points, D features.
+"""
+
+from torch import Tensor
+
+from trainables.snnl.distances import Distance, pairwise_distances, place, require_labels
+from trainables.snnl.functions import BLOCK, MATRIX_LIMIT, BlockLoss, MatrixLoss
+from trainables.snnl.neighbours import anchor_losses
+
+__all__ = ["per_anchor_losses", "require_temperature", "soft_nearest_neighbor_loss"]
+
+
+def soft_nearest_neighbor_loss(
+    features_BD: Tensor,
+    labels_B: Tensor,
+    temperature: float | Tensor,
+    distance: Distance = "sqeuclidean",
+) -> Tensor:
+    """Mean loss over the anchors that share their class with another point: a 0-d tensor.
+
+    Differentiable once in features and temperature. Features of more than two dimensions are flattened;
+    float64 stays float64, half precision is raised to float32. With no valid anchor the loss is 0 with
+    zero gradient. Beyond 1,024 points no matrix of pairs is kept: blocks of it are computed again for
+    the gradient.
+
+    Raises:
+        ValueError: a temperature <= 0, labels that are not one integer per point, unknown distance.
+
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64), torch.tensor([0, 0, 1])
+    >>> f"{soft_nearest_neighbor_loss(x, y, 1.0):.6f}"
+    '0.024461'
+    """
+    require_temperature(temperature)
+    require_labels(features_BD, labels_B)
+    points = place(features_BD, distance)
+    # Filled there rather than sent there, so that the host need not wait.
+    given = temperature if isinstance(temperature, Tensor) else points.x_BD.new_full((), temperature)
+    beta = 1 / given.to(points.x_BD)
+    if len(labels_B) > MATRIX_LIMIT:
+        return BlockLoss.of(points, labels_B, beta, block=BLOCK)
+    return MatrixLoss.of(points, labels_B, beta, distances_BB=pairwise_distances(points))
+
+
+def per_anchor_losses(
+    features_BD: Tensor, labels_B: Tensor, temperature: float | Tensor, *, distance: Distance = "sqeuclidean"
+) -> tuple[Tensor, Tensor]:
+    """Loss of each anchor (B,), and which anchors are valid (B,); the loss of the others is 0.
+
+    Differentiable, by way of several matrices of pairs: `streaming_losses` is for whole data sets.
+
+    Raises:
+        ValueError: as `soft_nearest_neighbor_loss`.
+
+    >>> import torch
+    >>> x, y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 0, 1])
+    >>> per_anchor_losses(x, y, 1.0)[1].tolist()
+    [True, True, False]
+    """
+    require_temperature(temperature)
+    return anchor_losses(features_BD, labels_B, 1 / temperature, distance=distance)
+
+
+def require_temperature(temperature: float | Tensor) -> None:
+    """Refuse a temperature that is not positive.
+
+    Raises:
+        ValueError: that. A tensor is not looked at, because the host would wait for the device.
+    """
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ValueError(f"temperature: must be > 0, got {temperature}")

@@ -59,7 +59,7 @@ def test_domains_are_the_reviewed_ones():
         "mixup.per_sample": Choice([False, True]),
         "adversarial.epsilon": ZeroOr(Float(0.01, 0.3, log=True)),
         "adversarial.norm": Fixed("linf"),
-        "adversarial.attack": Choice(["fgsm", "pgd"]),
+        "adversarial.attack": Choice(["fgsm_rs", "pgd"]),
         "adversarial.steps": Int(2, 10),
         "adversarial.relative_step": Float(0.1, 1.5, log=True),
         "adversarial.clean_fraction": Float(0.0, 1.0),
@@ -71,7 +71,7 @@ def test_domains_are_the_reviewed_ones():
     [
         ({"snnl.weight": -0.1, "snnl.temperature_mode": "minimised"}, "snnl.distance", "snnl.temperature"),
         ({"snnl.weight": -0.1, "snnl.temperature_mode": "relative"}, "snnl.temperature", "mixup.layers"),
-        ({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm"}, "adversarial.norm", "adversarial.steps"),
+        ({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm_rs"}, "adversarial.norm", "adversarial.steps"),
         ({"adversarial.epsilon": 0.1, "adversarial.attack": "pgd"}, "adversarial.steps", "snnl.layers"),
         ({"optimizer.name": "adamw"}, "optimizer.lr", "optimizer.momentum"),
         ({"optimizer.name": "sgd"}, "optimizer.momentum", "mixup.per_sample"),

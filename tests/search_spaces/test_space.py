@@ -210,7 +210,7 @@ def test_problems_say_what_is_wrong_with_each_parameter():
     assert catalog.adversarial().problems(
         {
             "adversarial.epsilon": 0.1,
-            "adversarial.attack": "fgsm",
+            "adversarial.attack": "fgsm_rs",
             "adversarial.norm": "linf",
             "adversarial.steps": 3,
             "adversarial.clean_fraction": 1.5,

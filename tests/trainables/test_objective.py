@@ -17,7 +17,7 @@ from trainables.models import build
 from trainables.models.staged import StagedClassifier
 from trainables.objective import step_loss
 from trainables.seeding import Streams
-from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, training_loss
+from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, training_term
 
 NO_DRAWS = Draws()
 
@@ -116,7 +116,7 @@ def test_snnl_is_added_with_its_signed_weight_and_summed_over_layers(digits_batc
     settings = {"snnl.weight": weight, "snnl.temperature_mode": mode, "snnl.layers": "fc1+penultimate"}
     loss = step_loss(model, x, y, num_classes=10, methods=methods_for(model, **settings), draws=NO_DRAWS)
     taps = model.features(x, taps=("fc1", "penultimate")).taps
-    entanglement = sum(training_loss(tap, y, mode=mode) for tap in taps.values())
+    entanglement = sum(training_term(tap, y, mode=mode).loss for tap in taps.values())
     torch.testing.assert_close(loss.terms["snnl"], entanglement)
     torch.testing.assert_close(loss.total, loss.terms["ce"] + weight * entanglement)
 

@@ -14,7 +14,6 @@ from trainables.snnl import (
     chance_level,
     minimise_temperature,
     soft_nearest_neighbor_loss,
-    training_loss,
     training_term,
 )
 
@@ -65,7 +64,7 @@ def test_minimised_loss_is_within_a_thousandth_of_the_exact_minimum(size, classe
     x, y = random_batch(size=size, classes=classes)
     exact = minimise_temperature(x.float(), y, distance)
     assert exact.edge == "interior"
-    loss = float(training_loss(x, y, mode="minimised", distance=distance))
+    loss = float(training_term(x, y, mode="minimised", distance=distance).loss)
     assert exact.value * (1 - 1e-5) <= loss <= exact.value * 1.001
 
 
@@ -73,7 +72,7 @@ def test_minimised_loss_is_within_a_thousandth_of_the_exact_minimum(size, classe
 @settings(max_examples=60)
 def test_minimised_loss_never_exceeds_chance(seed, spread, distance):
     x, y = random_batch(seed=seed, size=24)
-    loss = float(training_loss(10**spread * x.float(), y, mode="minimised", distance=distance))
+    loss = float(training_term(10**spread * x.float(), y, mode="minimised", distance=distance).loss)
     assert 0 <= loss <= chance_level(y) * (1 + 1e-6)
 
 
@@ -99,7 +98,7 @@ def test_ascent_on_the_minimised_loss_stays_below_chance():
     optimizer = torch.optim.Adam([x], lr=0.05)
     for _ in range(150):
         optimizer.zero_grad()
-        loss = training_loss(x, y, mode="minimised")
+        loss = training_term(x, y, mode="minimised").loss
         assert float(loss.detach()) <= chance_level(y) * (1 + 1e-6)
         (-loss).backward()
         optimizer.step()

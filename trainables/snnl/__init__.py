@@ -40,7 +40,6 @@ from trainables.snnl.training import (
     LearnedTemperature,
     TemperatureMode,
     TrainingTerm,
-    training_loss,
     training_term,
 )
 
@@ -58,6 +57,5 @@ __all__ = [
     "soft_nearest_neighbor_loss",
     "soft_training_term",
     "streaming_losses",
-    "training_loss",
     "training_term",
 ]

@@ -24,7 +24,6 @@ __all__ = [
     "TrainingTerm",
     "choose_beta",
     "require_mode",
-    "training_loss",
     "training_term",
 ]
 
@@ -98,26 +97,6 @@ def training_term(
         beta, learned = _choice(all_rows(distances_BB), labels_B, **choice)
         loss = MatrixLoss.of(points, labels_B, beta, distances_BB=distances_BB)
     return TrainingTerm(_at_most_chance(loss, labels_B) if mode == "minimised" else loss, learned)
-
-
-def training_loss(
-    features_BD: Tensor,
-    labels_B: Tensor,
-    *,
-    mode: TemperatureMode,
-    temperature: float = 1.0,
-    distance: Distance = "sqeuclidean",
-) -> Tensor:
-    """The loss of `training_term`, where nothing is learned from batch to batch.
-
-    Raises:
-        ValueError: as `training_term`.
-
-    >>> x, y = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64), torch.tensor([0, 0, 1])
-    >>> f"{training_loss(x, y, mode='relative', temperature=0.25):.6f}"  # the median distance is 4
-    '0.024461'
-    """
-    return training_term(features_BD, labels_B, mode=mode, temperature=temperature, distance=distance).loss
 
 
 @torch.no_grad()

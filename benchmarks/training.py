@@ -2,13 +2,14 @@
 
 The plain way is the loop of PyTorch's own MNIST example: a torchvision data set, ToTensor and Normalize
 per image, a DataLoader, float32. Same network and initial weights, batch size, optimiser, schedule and
-threads. Both train for two epochs, alternating, and are scored on the same validation images.
+threads. Both train for two epochs (six of the smaller set on a GPU), alternating, and are scored on the same
+validation images.
 
 Predicted before measuring: on CPUs with AMX >= 3x, with AVX512-BF16 alone >= 1.5x; tensors that are
 already there spare the per-image work (some 60 us each), channels-last and bfloat16 the rest.
 
     python benchmarks/training.py [--data-root FOLDER]     MNIST below FOLDER/MNIST/raw, else scikit-learn's digits
-    python benchmarks/training.py --device cuda            PreActResNet-18 on 32x32 colour images, bfloat16
+    python benchmarks/training.py --device cuda            PreActResNet-18 on 32x32 colour images, bfloat16; no target
 """
 
 import argparse
@@ -217,7 +218,8 @@ def main() -> int:
         print(f"{config.model.name}, batch {config.batch_size}, {torch.get_num_threads()} threads, {config.device}")
         for way, value in measured.items():
             print(f"{way:>6}  {value.images_per_s:9.0f} images/s   validation accuracy {value.accuracy:.4f}")
-        print(f" ratio  {ratio:9.2f} (at least {target} {'with' if amx else 'without'} AMX)   gap {gap:+.4f}")
+        promised = f" (at least {target} {'with' if amx else 'without'} AMX)" if cpu else ""
+        print(f" ratio  {ratio:9.2f}{promised}   gap {gap:+.4f}")
     return 0 if not cpu or (ratio >= target and gap >= -MAX_ACCURACY_GAP) else 1
 
 

@@ -5,7 +5,6 @@ Shapes: B images, K classes.
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +19,7 @@ def classification_loss(logits_BK: Tensor, targets_BK: Tensor, *, settings: Loss
     For 'binary_cross_entropy' the mean is over B and K, of the softmax's probabilities, with the
     logarithms kept above -100, as torch.nn.BCELoss does.
 
+    >>> import torch
     >>> logits, targets = torch.zeros(2, 4), torch.eye(4)[:2]
     >>> f"{classification_loss(logits, targets, settings=LossConfig()):.4f}"  # log 4
     '1.3863'
@@ -37,14 +37,17 @@ def classification_loss(logits_BK: Tensor, targets_BK: Tensor, *, settings: Loss
 
 
 def _log_of_others(log_p_BK: Tensor) -> Tensor:
-    """log(1 - p), summed over the other classes: finite, with its gradient, where p rounds to 1."""
-    own_KK = torch.eye(log_p_BK.shape[1], dtype=torch.bool, device=log_p_BK.device)
-    return log_p_BK[:, None].masked_fill(own_KK, -math.inf).logsumexp(2)
+    """log(1 - p), for the likeliest class as a sum over the others: finite, with its gradient, where p rounds to 1."""
+    likeliest_BK = functional.one_hot(log_p_BK.argmax(1), log_p_BK.shape[1]).bool()
+    others_B1 = log_p_BK.masked_fill(likeliest_BK, -math.inf).logsumexp(1, keepdim=True)
+    # Any other class has p <= 1/2, where log1p is exact; -1 stands in where its slope would be infinite.
+    return others_B1.where(likeliest_BK, (-log_p_BK.masked_fill(likeliest_BK, -1).exp()).log1p())
 
 
 def smoothed(targets_BK: Tensor, label_smoothing: float) -> Tensor:
     """The targets, with that much of each spread evenly over the classes (Szegedy et al., 2016).
 
+    >>> import torch
     >>> smoothed(torch.tensor([[1.0, 0.0]]), 0.2)
     tensor([[0.9000, 0.1000]])
     """

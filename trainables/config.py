@@ -73,7 +73,7 @@ class TrialConfig(Frozen):
     @model_validator(mode="after")
     def _laws_between_groups(self) -> Self:
         """What no group can say alone; the message begins with the parameter to change."""
-        if self.optimizer.warmup_epochs >= self.epochs:
+        if self.optimizer.schedule != "one_cycle" and self.optimizer.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"optimizer.warmup_epochs: must be < epochs ({self.epochs}), got {self.optimizer.warmup_epochs!r}"
             )
@@ -82,7 +82,7 @@ class TrialConfig(Frozen):
                 f"classes_per_batch: must divide batch_size ({self.batch_size}) into at least 2 images of each, "
                 f"got {self.classes_per_batch}"
             )
-        if self.mixup.kind == "cutmix" and self.mixup.layers != "input":
+        if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
             raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {self.mixup.layers!r}")
         return self
 
@@ -164,6 +164,7 @@ _LAWS = {
     "float_type": "must be a number",
     "string_type": "must be a string",
     "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
     "finite_number": "must be finite",
 }
 

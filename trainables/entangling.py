@@ -44,24 +44,21 @@ def entanglement(
         for tap, features in taps.items()
     }
     chance, singletons = snnl.batch_composition(y_B)
-    found = _summed(results)
-    return Entanglement(
-        {**found.terms, "snnl_chance": len(taps) * chance, "snnl_singletons": singletons}, found.learned
-    )
+    return _summed(results, chance=len(taps) * chance, singletons=singletons)
 
 
 def mixed_entanglement(
     taps: Mapping[str, Tensor],
-    targets_BK: Tensor,
+    targets: Mapping[str, Tensor],
     *,
     settings: SnnlConfig,
     learned: Mapping[str, LearnedTemperature],
 ) -> Entanglement:
-    """The soft-label form: points are company as far as their mixed targets agree."""
+    """The soft-label form: points are company as far as their targets (B, K), those of each tap, agree."""
     results = {
         tap: snnl.soft_training_term(
             features,
-            targets_BK,
+            targets[tap],
             mode=settings.temperature_mode,
             temperature=settings.temperature,
             distance=settings.distance,
@@ -69,11 +66,13 @@ def mixed_entanglement(
         )
         for tap, features in taps.items()
     }
-    return _summed(results)
+    chances, singletons = zip(*(snnl.soft_composition(targets[tap]) for tap in taps), strict=True)
+    return _summed(results, chance=torch.stack(chances).sum(), singletons=torch.stack(singletons).amax())
 
 
-def _summed(results: Mapping[str, TrainingTerm]) -> Entanglement:
+def _summed(results: Mapping[str, TrainingTerm], *, chance: Tensor, singletons: Tensor) -> Entanglement:
     total = torch.stack([result.loss for result in results.values()]).sum()
     return Entanglement(
-        {"snnl": total}, {tap: result.learned for tap, result in results.items() if result.learned is not None}
+        {"snnl": total, "snnl_chance": chance, "snnl_singletons": singletons},
+        {tap: result.learned for tap, result in results.items() if result.learned is not None},
     )

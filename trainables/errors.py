@@ -15,7 +15,7 @@ Wrong arguments to a pure function (a negative epsilon, labels of another length
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = [
     "AttackOverfitted",
@@ -25,10 +25,14 @@ __all__ = [
     "DatasetMissing",
     "Diverged",
     "OutOfMemory",
+    "Phase",
     "Problem",
     "TrainableError",
     "suggestion",
 ]
+
+
+Phase = Literal["training", "evaluation"]
 
 
 class Problem(NamedTuple):
@@ -113,21 +117,25 @@ class Diverged(TrainableError):
 
 
 class OutOfMemory(TrainableError):
-    """A step did not fit into the memory of its device.
+    """A batch did not fit into the memory of its device, in training or in its evaluation.
 
-    >>> print(OutOfMemory(512, "cuda:0"))
+    >>> print(OutOfMemory("training", 512, "cuda:0"))
     batch_size: 512 images do not fit into the memory of cuda:0; lower batch_size or model.width
     """
 
-    def __init__(self, batch_size: int, device: str) -> None:
-        self.batch_size, self.device = batch_size, device
-        super().__init__(batch_size, device)
+    def __init__(self, phase: Phase, batch_size: int, device: str) -> None:
+        self.phase, self.batch_size, self.device = phase, batch_size, device
+        super().__init__(phase, batch_size, device)
 
     def __str__(self) -> str:
-        return (
-            f"batch_size: {self.batch_size} images do not fit into the memory of {self.device}; "
-            "lower batch_size or model.width"
-        )
+        where, remedy = _MEMORY_REMEDIES[self.phase]
+        return f"{where}: {self.batch_size} images do not fit into the memory of {self.device}; {remedy}"
+
+
+_MEMORY_REMEDIES: dict[Phase, tuple[str, str]] = {
+    "training": ("batch_size", "lower batch_size or model.width"),
+    "evaluation": ("evaluation", "lower model.width, or evaluation.robust_images for an attack"),
+}
 
 
 class AttackOverfitted(TrainableError):
@@ -135,7 +143,7 @@ class AttackOverfitted(TrainableError):
 
     >>> print(AttackOverfitted(7, 0.45, 0.02))
     epoch 7: accuracy under PGD fell from 0.450 to 0.020, catastrophic overfitting; lower adversarial.relative_step \
-or adversarial.epsilon, or use pgd
+or adversarial.epsilon, or take more adversarial.steps
     """
 
     def __init__(self, epoch: int, before: float, now: float) -> None:
@@ -145,7 +153,7 @@ or adversarial.epsilon, or use pgd
     def __str__(self) -> str:
         return (
             f"epoch {self.epoch}: accuracy under PGD fell from {self.before:.3f} to {self.now:.3f}, catastrophic "
-            "overfitting; lower adversarial.relative_step or adversarial.epsilon, or use pgd"
+            "overfitting; lower adversarial.relative_step or adversarial.epsilon, or take more adversarial.steps"
         )
 
 

@@ -7,11 +7,18 @@ from typing import final
 import torch
 from torch import Tensor
 
-from trainables.errors import Diverged, OutOfMemory
+from trainables.errors import Diverged, OutOfMemory, Phase
 
 __all__ = ["TermWatch", "memory_guard"]
 
-_HOST_EXHAUSTED = ("not enough memory", "can't allocate memory")
+# What is said by allocations that torch itself does not make, and by the host's.
+_EXHAUSTED = (
+    "not enough memory",
+    "can't allocate memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 @final
@@ -33,7 +40,10 @@ class TermWatch:
 
         Raises:
             Diverged: a term of this step or of the one before is not finite.
+            ValueError: other terms than in the step before.
         """
+        if self._steps and tuple(terms) != self._terms:
+            raise ValueError(f"terms: must be {self._terms} in every step of an epoch, got {tuple(terms)}")
         self._terms = tuple(terms)
         values_T = torch.stack([value.detach() for value in terms.values()])
         self._steps.append(values_T)
@@ -69,7 +79,7 @@ class _Verdict:
         if finite.device.type == "cuda":
             self._finite = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(finite, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(finite.device))
         else:
             self._finite = finite
 
@@ -81,13 +91,13 @@ class _Verdict:
 
 
 @contextmanager
-def memory_guard(batch_size: int, device: torch.device) -> Iterator[None]:
+def memory_guard(phase: Phase, batch_size: int, *, device: torch.device) -> Iterator[None]:
     """Name the batch that does not fit when an allocation inside the block fails.
 
     Raises:
         OutOfMemory: the device's memory, or the host's, was exhausted.
 
-    >>> with memory_guard(512, torch.device("cpu")):
+    >>> with memory_guard("training", 512, device=torch.device("cpu")):
     ...     torch.empty(2**62, dtype=torch.uint8)
     Traceback (most recent call last):
     trainables.errors.OutOfMemory: batch_size: 512 images do not fit into the memory of cpu; lower batch_size or \
@@ -98,10 +108,10 @@ model.width
     except (RuntimeError, MemoryError) as error:
         if not _is_exhaustion(error):
             raise
-        raise OutOfMemory(batch_size, str(device)) from error
+        raise OutOfMemory(phase, batch_size, str(device)) from error
 
 
 def _is_exhaustion(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(sign in str(error) for sign in _HOST_EXHAUSTED)
+    return any(sign in str(error) for sign in _EXHAUSTED)

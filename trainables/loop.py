@@ -25,7 +25,7 @@ Path = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """The trained model, and a report for each epoch that this call trained."""
+    """The trained model in eval mode, and a report for each epoch that this call trained."""
 
     model: StagedClassifier
     reports: tuple[EpochReport, ...]
@@ -65,7 +65,7 @@ def train(
             run.save(checkpoint)
         if report is not None:
             report(reports[-1])
-    return TrialResult(run.evaluated_model, tuple(reports))
+    return TrialResult(run.evaluated_model.eval(), tuple(reports))
 
 
 def load_model(directory: Path, *, device: torch.device | str = "cpu") -> StagedClassifier:
@@ -76,7 +76,11 @@ def load_model(directory: Path, *, device: torch.device | str = "cpu") -> Staged
     """
     checkpoint = state.load(directory)
     config = saved_config(directory, checkpoint)
-    image_shape, num_classes = shape_of(config.data)
+    if checkpoint.image_shape is None or checkpoint.num_classes is None:  # format 1, whose data sets had one shape each
+        image_shape, num_classes = shape_of(config.data)
+    else:
+        channels, height, width = checkpoint.image_shape
+        image_shape, num_classes = (channels, height, width), checkpoint.num_classes
     model = build(config.model, image_shape=image_shape, num_classes=num_classes)
     model.load_state_dict(checkpoint.evaluated_model)
     return model.to(device).eval()

@@ -41,8 +41,9 @@ class Methods:
 
     @property
     def attacking(self) -> bool:
-        """Whether there is an adversarial batch."""
-        return self.adversarial.epsilon > 0
+        """Whether there is an adversarial batch, of any weight."""
+        settings = self.adversarial
+        return settings.epsilon > 0 and (settings.attack == "trades" or settings.clean_fraction < 1)
 
     @property
     def diverging(self) -> bool:

@@ -58,7 +58,7 @@ METRICS: tuple[Metric, ...] = (
         "soft nearest neighbour loss at its minimising temperature, fixed class-balanced validation subset",
     ),
     Metric("val/entanglement_chance", "nats", None, "chance level of every entanglement/<tap>"),
-    Metric("temperature/<tap>", "squared distance", None, "temperature at which entanglement/<tap> is reached"),
+    Metric("temperature/<tap>", "distance", None, "temperature at which entanglement/<tap> is reached"),
     Metric("time/epoch_s", "s", "min", "wall time of the epoch, its evaluation included"),
     Metric("time/images_per_s", "1/s", "max", "training images per second of training time"),
     Metric("cost/gpu_s", "s", "min", "seconds this epoch held a GPU (0 on CPU)"),

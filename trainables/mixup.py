@@ -84,7 +84,8 @@ def interpolate(h: Tensor, *, lam: float | Tensor, permutation: Tensor) -> Tenso
         ValueError: as `mix`.
     """
     weight = _weight(h, lam)
-    return weight * h + (1 - weight) * h[permutation]
+    # A lambda per example stays as precise as the targets' where h is in half precision.
+    return (weight * h + (1 - weight) * h[permutation]).to(h.dtype)
 
 
 def paste(x_BCHW: Tensor, boxes: Boxes, *, permutation: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ def _weight(h: Tensor, lam: float | Tensor) -> float | Tensor:
         return lam
     if lam.shape not in {torch.Size([]), h.shape[:1]}:
         raise ValueError(f"lam: must have shape () or ({len(h)},), got {tuple(lam.shape)}")
-    return lam.to(h.dtype).reshape(-1, *[1] * (h.dim() - 1))
+    return lam.reshape(-1, *[1] * (h.dim() - 1))
 
 
 def mixed_targets(targets_BK: Tensor, mixture: Mix | None) -> Tensor:

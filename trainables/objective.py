@@ -7,26 +7,28 @@
 TRADES has beta KL(clean || adversarial), both unmixed, in the place of the adversarial cross-entropy.
 The clean and the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb
 et al., 2019). What needs unmixed activations while mixup is on (hard-label soft nearest neighbours,
-TRADES) shares one pass of its own. All randomness enters as `Draws`, all memory between steps as
+TRADES) shares one pass of its own, and a pass that nothing needs is not made: batch normalisation
+would see it. All randomness enters as `Draws`, all memory between steps as
 `learned`; the loss itself is a pure function of them.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from functools import cached_property
+from typing import TypedDict, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import attacks
-from trainables.attacks import Norm
+from trainables.attacks import Norm, kl_divergence
 from trainables.classification import classification_loss
 from trainables.config import AdversarialConfig
 from trainables.entangling import entanglement, mixed_entanglement
 from trainables.methods import Draws, Methods
-from trainables.mixup import mixed_targets
+from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, StagedClassifier
 from trainables.snnl import LearnedTemperature
 
@@ -59,45 +61,63 @@ def step_loss(
 ) -> Loss:
     """The loss of one batch: images in [0, 1] and hard labels (B,)."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
-    clean, unmixed = _clean_passes(model, x_BCHW, methods=methods, draws=draws)
-    clean_targets_BK = mixed_targets(targets_BK, draws.clean_mix)
-    ce = classification_loss(clean.logits, clean_targets_BK, settings=methods.loss)
-    total, terms = ce, {"ce": ce}
+    passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
 
-    if methods.attacking:
+    def cross_entropy(logits_BK: Tensor, mixture: Mix | None) -> Tensor:
+        return classification_loss(logits_BK, mixed_targets(targets_BK, mixture), settings=methods.loss)
+
+    if not methods.attacking:
+        total = cross_entropy(passes.mixed.logits, draws.clean_mix)
+        terms = {"ce": total}
+    else:
         x_adversarial = _attack(model, x_BCHW, y_B, settings=methods.adversarial, noise=draws.noise_BCHW)
         attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
         if methods.diverging:
-            kl = attacks.kl_divergence(unmixed.logits, attacked.logits)
+            ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
+            kl = kl_divergence(passes.unmixed.logits, attacked.logits)
             total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
         else:
-            attacked_targets_BK = mixed_targets(targets_BK, draws.adversarial_mix)
-            ce_attacked = classification_loss(attacked.logits, attacked_targets_BK, settings=methods.loss)
-            total = torch.lerp(ce_attacked, ce, methods.adversarial.clean_fraction)
+            total = cross_entropy(attacked.logits, draws.adversarial_mix)
+            if methods.adversarial.clean_fraction > 0:
+                ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
+                total = torch.lerp(total, ce, methods.adversarial.clean_fraction)
             terms = {"ce": total}
 
     if not methods.entangling:
         return Loss(total, terms)
-    if methods.snnl.on_mixed and draws.clean_mix is not None:
-        found = mixed_entanglement(clean.taps, clean_targets_BK, settings=methods.snnl, learned=learned or {})
+    if draws.clean_mix is not None and methods.snnl.on_mixed:
+        targets = {
+            tap: mixed_targets(targets_BK, draws.clean_mix if model.follows(tap, draws.clean_mix.boundary) else None)
+            for tap in methods.taps
+        }
+        found = mixed_entanglement(passes.mixed.taps, targets, settings=methods.snnl, learned=learned or {})
     else:
-        found = entanglement(unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
+        found = entanglement(passes.unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
     return Loss(total + methods.snnl.weight * found.terms["snnl"], {**terms, **found.terms}, found.learned)
 
 
-def _clean_passes(
-    model: StagedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws
-) -> tuple[Activations, Activations]:
-    """The clean batch as it is mixed, and as it is: one pass when that is the same, or nobody asks."""
-    taps = methods.taps if methods.entangling else ()
-    if draws.clean_mix is None:
-        clean = model.features(x_BCHW, taps=taps)
-        return clean, clean
-    on_mixed = methods.entangling and methods.snnl.on_mixed
-    clean = model.features(x_BCHW, mix=draws.clean_mix, taps=taps if on_mixed else ())
-    if methods.diverging or (methods.entangling and not on_mixed):
-        return clean, model.features(x_BCHW, taps=() if on_mixed else taps)
-    return clean, clean
+@final
+class _CleanPasses:
+    """The clean batch through the model, as it is and as it is mixed: each pass when first asked for."""
+
+    def __init__(self, model: StagedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
+        self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
+        taps = methods.taps if methods.entangling else ()
+        on_mixed = methods.snnl.on_mixed and self._mix is not None
+        self._taps_mixed: tuple[str, ...] = taps if on_mixed else ()
+        self._taps_unmixed: tuple[str, ...] = () if on_mixed else taps
+
+    @cached_property
+    def unmixed(self) -> Activations:
+        """Of the images as they are."""
+        return self._model.features(self._x_BCHW, taps=self._taps_unmixed)
+
+    @cached_property
+    def mixed(self) -> Activations:
+        """Of the mixture, which is the images as they are where mixup is off."""
+        if self._mix is None:
+            return self.unmixed
+        return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
 
 
 class _Reach(TypedDict):

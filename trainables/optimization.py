@@ -1,14 +1,17 @@
 """How weights move: the optimiser, its learning rate as a function of the step, and the averaged weights."""
 
+import copy
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any, final
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.config import OptimizerConfig
 
-__all__ = ["averaged", "build_optimizer", "clip_gradients", "learning_rate"]
+__all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate"]
 
 # Where one_cycle peaks, as a share of all steps.
 ONE_CYCLE_PEAK = 0.3
@@ -69,12 +72,49 @@ def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
 
 
-def averaged(model: nn.Module, config: OptimizerConfig) -> AveragedModel | None:
-    """The exponential moving average of the weights, with the model's own buffers; None if it is off.
+@final
+class WeightAverage:
+    """The exponential moving average of a model's weights, as a model, with the other's buffers as they are.
 
-    >>> averaged(nn.Linear(1, 1), OptimizerConfig()) is None
+    The first update takes the weights over: what they were initialised to has no share.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> average = WeightAverage(model, decay=0.9)
+    >>> for weight in (1.0, 2.0):
+    ...     nn.init.constant_(model.weight, weight).requires_grad
+    ...     average.update(model)
     True
+    True
+    >>> round(float(average.model.weight), 6)
+    1.1
     """
-    if config.ema_decay == 0:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))  # type: ignore[no-untyped-call]
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self.updates = 0
+        self._blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights of the model; the host waits for nothing."""
+        mine, theirs = list(self.model.parameters()), list(model.parameters())
+        if self.updates:
+            self._blend(mine, theirs, None)
+        else:
+            _copy(mine, theirs)
+        _copy(self.model.buffers(), model.buffers())
+        self.updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"updates": self.updates, "model": self.model.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.updates = state["updates"]
+        self.model.load_state_dict(state["model"])
+
+
+def _copy(to: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    for mine, theirs in zip(to, values, strict=True):
+        mine.copy_(theirs)

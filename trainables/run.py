@@ -14,17 +14,24 @@ from torch import Tensor
 from trainables import state
 from trainables.attacks import overfitted, pgd_accuracy
 from trainables.config import PLACE, TrialConfig
-from trainables.data import load_splits
+from trainables.data import Split, load_splits
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
-from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Diverged, Problem
-from trainables.evaluation.prediction import as_pixels
+from trainables.errors import (
+    AttackOverfitted,
+    CheckpointError,
+    ConfigError,
+    DatasetDamaged,
+    Diverged,
+    Problem,
+)
+from trainables.evaluation.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.validation import probe, validate
 from trainables.guards import TermWatch, memory_guard
 from trainables.methods import Methods, draw
 from trainables.models import StagedClassifier, build
 from trainables.objective import step_loss
-from trainables.optimization import averaged, build_optimizer, clip_gradients, learning_rate
+from trainables.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.precision import autocast, resolve_precision
 from trainables.seeding import Streams, generator
 from trainables.snnl import LearnedTemperature
@@ -32,6 +39,7 @@ from trainables.snnl import LearnedTemperature
 __all__ = ["EpochReport", "Run", "resolve_device", "saved_config"]
 
 Path = str | os.PathLike[str]
+OVERFITTING_IMAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,12 @@ class Run:
 
     def __init__(self, config: TrialConfig) -> None:
         splits = load_splits(config.data)
-        mean, std = splits.train.pixel_statistics()
+        mean, std = _pixel_statistics(splits.train, config.data.name)
         self.config = config
         self.epoch = 0
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        self.num_classes = splits.num_classes
+        self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
         self.labels_N = splits.train.labels_N
         self.train_split, self.val_split = splits.train.to(self.device), splits.val.to(self.device)
         self.model = build(
@@ -71,7 +79,8 @@ class Run:
         self.methods = Methods.resolve(config, self.model)
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
-        self.average = averaged(self.model, config.optimizer)
+        decay = config.optimizer.ema_decay
+        self.average = WeightAverage(self.model, decay=decay) if decay else None
         self.streams = Streams.from_seed(config.seed, device=self.device)
         self.learned: Mapping[str, LearnedTemperature] = {}
         self.pgd_accuracy: float | None = None
@@ -87,7 +96,7 @@ class Run:
     @property
     def evaluated_model(self) -> StagedClassifier:
         """The averaged weights if there are any, else those that are trained."""
-        return self.model if self.average is None else cast("StagedClassifier", self.average.module)
+        return self.model if self.average is None else cast("StagedClassifier", self.average.model)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -106,19 +115,23 @@ class Run:
         if self.finished:
             raise ValueError(f"run: all {self.config.epochs} epochs are complete; start a new Run")
         started = time.perf_counter()
-        with memory_guard(self.config.batch_size, self.device):
+        with memory_guard("training", self.config.batch_size, device=self.device):
             metrics = self._train_epoch()
-            metrics |= validate(self.evaluated_model, self.val_split)
-        if not math.isfinite(metrics["val/nll"]):
-            raise Diverged(self.epoch + 1, self.batches_per_epoch, "val/nll")
+        with memory_guard("evaluation", BATCH_SIZE, device=self.device):
+            metrics |= self._evaluate_epoch()
         self.epoch += 1
-        if self.finished or self.epoch in self.config.evaluation.epochs:
-            metrics |= probe(
-                self.evaluated_model, self.val_split, settings=self.config.evaluation, snnl=self.config.snnl
-            )
         epoch_s = time.perf_counter() - started
         gpu_s = epoch_s if self.device.type == "cuda" else 0.0
         return EpochReport(self.epoch, metrics | {"time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
+
+    def _evaluate_epoch(self) -> dict[str, float]:
+        settings, epoch, model = self.config.evaluation, self.epoch + 1, self.evaluated_model
+        metrics = validate(model, self.val_split)
+        if not math.isfinite(metrics["val/nll"]):
+            raise Diverged(epoch, self.batches_per_epoch, "val/nll")
+        if epoch == self.config.epochs or epoch in settings.epochs:
+            metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
+        return metrics
 
     def _train_epoch(self) -> dict[str, float]:
         started = time.perf_counter()
@@ -130,7 +143,7 @@ class Run:
         means = watch.means()
         images_per_s = order_SB.numel() / (time.perf_counter() - started)
         metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
-        return metrics | self._attack_overfitting(order_SB[0])
+        return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES])
 
     def _order(self) -> Tensor:
         """The indices of each batch of an epoch, (steps, B)."""
@@ -145,7 +158,8 @@ class Run:
                 generator=self.streams.order,
             )
         except ValueError as error:
-            raise ConfigError([Problem("classes_per_batch", str(error))]) from error
+            name = "classes_per_batch"
+            raise ConfigError([Problem(name, str(error).removeprefix(f"{name}: "))]) from error
 
     def _images(self, indices_B: Tensor) -> tuple[Tensor, Tensor]:
         x_BCHW = as_pixels(self.train_split.images_NCHW.index_select(0, indices_B))
@@ -179,7 +193,7 @@ class Run:
         clip_gradients(self.model, settings)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
 
     def _attack_overfitting(self, indices_B: Tensor) -> dict[str, float]:
         """Accuracy under PGD of an adversarially trained model on one batch of its training images."""
@@ -203,11 +217,13 @@ class Run:
             config=self.config.model_dump_json(),
             epoch=self.epoch,
             model=self.model.state_dict(),
-            average={} if self.average is None else self.average.state_dict(),
+            average={} if self.average is None else self.average.state(),
             optimizer=self.optimizer.state_dict(),
             streams=self.streams.state(),
             temperatures={tap: [value.log_beta, value.origin] for tap, value in self.learned.items()},
             pgd_accuracy=self.pgd_accuracy,
+            image_shape=self.image_shape,
+            num_classes=self.num_classes,
         )
         state.save(directory, checkpoint)
 
@@ -227,7 +243,7 @@ class Run:
         run = cls(saved if config is None else config)
         run.model.load_state_dict(checkpoint.model)
         if run.average is not None:
-            run.average.load_state_dict(dict(checkpoint.average))
+            run.average.restore(checkpoint.average)
         run.optimizer.load_state_dict(dict(checkpoint.optimizer))
         run.streams.restore(dict(checkpoint.streams))
         run.learned = {
@@ -240,10 +256,27 @@ class Run:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name; 'auto' is the first GPU if there is one."""
+    """The device of a name; 'auto' is the first GPU if there is one.
+
+    Raises:
+        ConfigError: this machine, or this build of torch, has no such GPU.
+    """
+    count = torch.cuda.device_count()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        message = f"must be a GPU that torch sees here, of which there are {count}, got {name!r}; use auto or cpu"
+        raise ConfigError([Problem("device", message)])
+    return device
+
+
+def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = train.pixel_statistics()
+    if 0 in std:
+        reason = f"all training images have one value in channel {std.index(0)}"
+        raise DatasetDamaged(name, reason, "there is nothing to learn from; look at the files")
+    return mean, std
 
 
 def saved_config(directory: Path, checkpoint: state.Checkpoint) -> TrialConfig:

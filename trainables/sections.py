@@ -6,7 +6,7 @@ that is minimised, the momentum's kind under adamw), is inactive: valid, and wit
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 __all__ = [
     "AdversarialConfig",
@@ -125,6 +125,13 @@ class OptimizerConfig(Frozen):
     clip_norm: Annotated[Real, Field(gt=0)] | None = None
     ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
 
+    @field_validator("nesterov")
+    @classmethod
+    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        if nesterov and info.data.get("name") == "sgd" and info.data.get("momentum") == 0:
+            raise ValueError("must be false where optimizer.momentum is 0, got True")
+        return nesterov
+
 
 class LossConfig(Frozen):
     """The classification term.
@@ -177,8 +184,9 @@ class AdversarialConfig(Frozen):
     'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019).
     `relative_step` is the step in units of epsilon; None means 1, 1.25 and, for several, 2.5 / steps.
     `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
-    `trades_beta` instead. A trial whose PGD accuracy on training images falls by more than
-    `max_robust_drop` from one epoch to the next has overfitted to its attack, and fails; None lets it go on.
+    `trades_beta` instead. A trial whose PGD accuracy on training images (one batch of them, 256 at most)
+    falls by more than `max_robust_drop` from one epoch to the next has overfitted to its attack, and
+    fails; None lets it go on.
     """
 
     norm: Norm = "linf"

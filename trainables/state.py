@@ -7,7 +7,7 @@ renamed, so a reader sees the old one or the new one, never half of one.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,18 @@ class Checkpoint:
     average: Mapping[str, Any] = field(default_factory=dict)
     temperatures: Mapping[str, Any] = field(default_factory=dict)
     pgd_accuracy: float | None = None
+    image_shape: Sequence[int] | None = None
+    num_classes: int | None = None
 
     @property
     def evaluated_model(self) -> Mapping[str, Any]:
         """The weights that were evaluated: the averaged ones if the trial averages.
 
-        >>> Checkpoint("{}", 1, {"w": 1.0}, {}, {}, average={"n_averaged": 9, "module.w": 0.5}).evaluated_model
+        >>> Checkpoint("{}", 1, {"w": 1.0}, {}, {}, average={"updates": 9, "model": {"w": 0.5}}).evaluated_model
         {'w': 0.5}
         """
-        inner = "module."
-        averaged = {name.removeprefix(inner): value for name, value in self.average.items() if name.startswith(inner)}
-        return averaged or self.model
+        averaged: Mapping[str, Any] = self.average.get("model", self.model)
+        return averaged
 
 
 def save(directory: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -77,7 +78,7 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
     content = _read(path, device)
     found = content.pop("format", None)
     if found == 1:
-        content, found = _from_format_1(content), FORMAT
+        content, found = _from_format_1(path, content), FORMAT
     if found != FORMAT:
         raise CheckpointError(
             str(path),
@@ -90,15 +91,21 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
         raise CheckpointError(str(path), f"lacks or adds a part ({error})", _RESTART) from error
 
 
-def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+def _from_format_1(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Say in today's words what a trial of format 1 was: its names of a model and an attack have moved."""
-    config = json.loads(content.get("config", "{}"))
-    model, adversarial = config.get("model", {}), config.get("adversarial", {})
-    if model.get("name") == "cnn":
+    if "config" not in content:
+        return content
+    try:
+        config = json.loads(content["config"])
+        model, adversarial = {**config.get("model", {})}, {**config.get("adversarial", {})}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(str(path), f"describes no trial ({type(error).__name__})", _RESTART) from error
+    if model.get("name", "cnn") == "cnn":
         model["name"] = "cnn_bn"
-    if adversarial.get("attack") == "fgsm":
+    if adversarial.get("attack", "fgsm") == "fgsm":
         adversarial["attack"] = "fgsm_rs"
-    return {**content, "config": json.dumps({**config, "precision": "float32"})}
+    today = {**config, "model": model, "adversarial": adversarial, "precision": "float32"}
+    return {**content, "config": json.dumps(today)}
 
 
 _RESTART = "start from an earlier checkpoint, or from the beginning"

@@ -212,12 +212,20 @@ def test_an_unknown_metric_is_met_with_the_nearest_name():
             "classes_per_batch: must divide batch_size (8) into at least 2 images of each, got 8",
         ),
         (
-            {"mixup.kind": "cutmix", "mixup.layers": "hidden"},
+            {"mixup.kind": "cutmix", "mixup.alpha": 1.0, "mixup.layers": "hidden"},
             "mixup.layers: must be 'input' for cutmix, got 'hidden'",
         ),
         (
             {"adversarial.epsilon": 1.5},
             "adversarial.epsilon: must be <= 1 under linf, as pixels are in [0, 1], got 1.5",
+        ),
+        (
+            {"optimizer.nesterov": True, "optimizer.momentum": 0.0},
+            "optimizer.nesterov: must be false where optimizer.momentum is 0, got True",
+        ),
+        (
+            {"optimizer.milestones": 0.5},
+            "optimizer.milestones: must be a list, got 0.5",
         ),
         (
             {"optimizer.milestones": [0.75, 0.5]},
@@ -231,3 +239,15 @@ def test_a_law_between_parameters_names_the_one_to_change(point, problem):
 
 def test_an_l2_ball_may_be_larger_than_one_pixel():
     assert TrialConfig.from_point({"adversarial.epsilon": 1.5, "adversarial.norm": "l2"}).adversarial.epsilon == 1.5
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"mixup.kind": "cutmix", "mixup.layers": "hidden"},
+        {"optimizer.schedule": "one_cycle", "optimizer.warmup_epochs": 99.0},
+        {"optimizer.name": "adamw", "optimizer.nesterov": True, "optimizer.momentum": 0.0},
+    ],
+)
+def test_what_is_inactive_breaks_no_law(point):
+    assert TrialConfig.from_point(point).to_point().items() >= point.items()

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from trainables.errors import Diverged
+from trainables.errors import Diverged, OutOfMemory
 from trainables.guards import TermWatch, memory_guard
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -50,8 +50,21 @@ def test_means_are_over_steps(device):
     assert watch.means() == {"ce": 3.0, "loss": 6.0}
 
 
+def test_other_terms_within_one_epoch_are_refused(device):
+    watch = TermWatch(epoch=1)
+    watch.see(terms(device, ce=1.0))
+    with pytest.raises(ValueError, match=r"terms: must be \('ce',\) in every step of an epoch, got \('kl',\)"):
+        watch.see(terms(device, kl=1.0))
+
+
+def test_an_evaluation_that_does_not_fit_is_not_blamed_on_the_batch_size():
+    with pytest.raises(OutOfMemory, match=r"evaluation: 1024 images do not fit .*; lower model\.width"):  # noqa: SIM117
+        with memory_guard("evaluation", 1024, device=torch.device("cpu")):
+            torch.empty(2**62, dtype=torch.uint8)
+
+
 def test_other_errors_pass_the_memory_guard_unchanged():
-    with pytest.raises(RuntimeError, match="shape"), memory_guard(4, torch.device("cpu")):
+    with pytest.raises(RuntimeError, match="shape"), memory_guard("training", 4, device=torch.device("cpu")):
         torch.zeros(3).reshape(2, 2)
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from trainables.config import TrialConfig
+from trainables.data import Split
 from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Diverged
 from trainables.evaluation.validation import validate
 from trainables.loop import Run, load_model, train
 from trainables.metrics import lookup
+from trainables.models import check_layers
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
 COMBINATIONS = {
@@ -219,6 +221,30 @@ def test_class_balanced_batches_hold_as_many_images_of_so_many_classes():
 def test_more_images_of_a_class_than_there_are_is_a_problem_of_the_trial():
     with pytest.raises(ConfigError, match=r"classes_per_batch: images_per_class: must be <= \d+"):
         train(config(batch_size=1000, classes_per_batch=5))
+
+
+def test_more_classes_in_a_batch_than_there_are_is_a_problem_without_a_data_set():
+    with pytest.raises(ConfigError, match="classes_per_batch: must be <= 10, the number of classes, got 20"):
+        check_layers(config(batch_size=100, classes_per_batch=20))
+
+
+def test_an_evaluation_that_fails_leaves_the_epoch_incomplete():
+    run = Run(config(epochs=1))
+    run.val_split = Split(run.val_split.images_NCHW.new_zeros(4, 1, 9, 9), run.val_split.labels_N[:4])
+    with pytest.raises(RuntimeError, match="shape"):
+        run.run_epoch()
+    assert (run.epoch, run.finished) == (0, False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda:7"])
+def test_a_device_that_is_not_here_is_a_problem_of_the_trial(name):
+    with pytest.raises(ConfigError, match=r"device: must be a GPU that torch sees here, of which there are 0"):
+        Run(config(device=name))
+
+
+def test_the_trained_model_comes_back_in_eval_mode():
+    assert not any(module.training for module in train(config(epochs=1)).model.modules())
 
 
 def test_overfitting_to_the_training_attack_is_measured_and_can_fail_the_trial():

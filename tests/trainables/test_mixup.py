@@ -206,3 +206,11 @@ def test_what_is_pasted_comes_from_the_partner():
 def test_cutmix_without_alpha_is_refused():
     with pytest.raises(ValueError, match="needs alpha > 0, got 0"):
         sample_cutmix(np.random.default_rng(0), 4, alpha=0, image_size=(8, 8))
+
+
+def test_a_lambda_per_example_is_not_rounded_to_the_precision_of_a_hidden_state():
+    ones, lam = torch.ones(2, 4096, dtype=torch.bfloat16), torch.tensor([0.9, 0.7])
+    h = torch.cat([ones[:1], 0 * ones[:1]])
+    mixed = interpolate(256 * h, lam=lam, permutation=torch.tensor([1, 0]))
+    assert mixed.dtype == torch.bfloat16
+    assert float(mixed[0, 0]) == float(torch.tensor(256 * 0.9, dtype=torch.bfloat16))

@@ -17,7 +17,7 @@ from trainables.models import build
 from trainables.models.staged import StagedClassifier
 from trainables.objective import step_loss
 from trainables.seeding import Streams
-from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, training_term
+from trainables.snnl import chance_level, minimise_temperature, soft_composition, soft_label_loss, training_term
 
 NO_DRAWS = Draws()
 
@@ -212,7 +212,7 @@ def test_the_attack_of_a_step_stays_in_the_ball_of_its_norm(digits_batch, monkey
     )
     draws = draw(x, methods=methods, streams=Streams.from_seed(0))
     step_loss(model, x, y, num_classes=10, methods=methods, draws=draws)
-    moved = (seen[-1] - x).flatten(1)
+    moved = max((images - x for images in seen), key=lambda step: float(step.abs().max())).flatten(1)
     radius = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert float(radius.max()) == pytest.approx(0.1, rel=0.05)
     assert bool((radius <= 0.1 + 1e-9).all())
@@ -253,6 +253,53 @@ def test_on_mixed_activations_the_soft_form_is_taken_in_the_same_pass(digits_bat
     taps = model.features(x, mix=draws.clean_mix, taps=methods.taps).taps
     expected = sum(soft_label_loss(tap, targets, 1.0) for tap in taps.values())
     torch.testing.assert_close(loss.terms["snnl"], expected)
+
+
+def test_a_tap_that_is_read_before_the_mixture_keeps_its_own_targets(digits_batch):
+    model, x, y = digits_batch
+    point = {"snnl.weight": 1.0, "snnl.temperature_mode": "absolute", "snnl.layers": "all", "snnl.on_mixed": True}
+    methods = methods_for(model, **point, **{"mixup.alpha": 1.0, "mixup.layers": "fc2"})
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=draws)
+    hard = functional.one_hot(y, 10).double()
+    soft = mixed_targets(hard, draws.clean_mix)
+    taps = model.features(x, mix=draws.clean_mix, taps=methods.taps).taps
+    targets = {"fc1": hard, "fc2": hard, "penultimate": soft, "logits": soft}
+    expected = sum(soft_label_loss(taps[tap], targets[tap], 1.0) for tap in taps)
+    torch.testing.assert_close(loss.terms["snnl"], expected)
+    chance = 2 * chance_level(y) + 2 * float(soft_composition(soft)[0])
+    assert float(loss.terms["snnl_chance"]) == pytest.approx(chance)
+    assert float(loss.terms["snnl_singletons"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "forward_passes"),
+    [
+        ({"adversarial.clean_fraction": 0.0}, 1),
+        ({"adversarial.clean_fraction": 0.5}, 2),
+        ({"adversarial.clean_fraction": 1.0}, 1),
+        ({"adversarial.clean_fraction": 0.0, "snnl.weight": 0.1}, 2),
+        ({"adversarial.clean_fraction": 0.0, "snnl.weight": 0.1, "mixup.alpha": 1.0}, 2),
+        ({"adversarial.clean_fraction": 0.5, "snnl.weight": 0.1, "mixup.alpha": 1.0}, 3),
+    ],
+)
+def test_batch_normalisation_sees_the_batches_that_the_loss_is_made_of_and_no_others(point, forward_passes):
+    model = build(ModelConfig(name="cnn_bn", width=0.2), image_shape=(1, 8, 8), num_classes=10)
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    methods = methods_for(model, **{"adversarial.epsilon": 0.1}, **point)
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    step_loss(model, x, torch.arange(20) % 10, num_classes=10, methods=methods, draws=draws)
+    assert int(model.stages["conv1"][1].num_batches_tracked) == forward_passes
+
+
+def test_the_divergence_of_trades_is_taken_in_float32_under_autocast():
+    model = build(ModelConfig(name="mlp", width=0.2), image_shape=(1, 8, 8), num_classes=10)
+    x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    methods = methods_for(model, **{"adversarial.epsilon": 0.1, "adversarial.attack": "trades"})
+    draws = draw(x, methods=methods, streams=Streams.from_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = step_loss(model, x, torch.arange(20) % 10, num_classes=10, methods=methods, draws=draws)
+    assert {value.dtype for value in (loss.total, *loss.terms.values())} == {torch.float32}
 
 
 def test_cutmix_is_drawn_for_the_input(digits_batch):

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 from trainables.config import OptimizerConfig
-from trainables.optimization import averaged, build_optimizer, clip_gradients, learning_rate
+from trainables.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 
 SCHEDULES = ("cosine", "constant", "step", "one_cycle")
 
@@ -60,17 +60,17 @@ def test_one_cycle_rises_and_falls_in_straight_lines():
 
 def test_the_average_follows_its_decay_and_keeps_the_models_buffers():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = averaged(model, OptimizerConfig(ema_decay=0.9))
-    average.update_parameters(model)
+    average = WeightAverage(model, decay=0.9)
+    average.update(model)
     first = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
     model(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)))
-    average.update_parameters(model)
-    for name, value in average.module.named_parameters():
+    average.update(model)
+    for name, value in average.model.named_parameters():
         torch.testing.assert_close(value, first[name] + 0.1)
-    assert torch.equal(average.module[1].running_mean, model[1].running_mean)
+    assert torch.equal(average.model[1].running_mean, model[1].running_mean)
 
 
 def test_clipping_scales_all_gradients_together():
@@ -95,3 +95,16 @@ def test_nesterov_is_for_sgd_and_inactive_with_adamw():
     model = nn.Linear(1, 1)
     assert build_optimizer(OptimizerConfig(nesterov=True), model).defaults["nesterov"]
     assert "nesterov" not in build_optimizer(OptimizerConfig(name="adamw", nesterov=True), model).defaults
+
+
+def test_an_average_goes_on_where_its_state_was_taken():
+    model = nn.Linear(2, 2)
+    first, second = (WeightAverage(model, decay=0.5) for _ in range(2))
+    first.update(model)
+    second.restore(first.state())
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    first.update(model)
+    second.update(model)
+    assert torch.equal(first.model.weight, second.model.weight)
+    assert not torch.equal(first.model.weight, model.weight)

@@ -61,6 +61,8 @@ ADVERSARIAL = st.fixed_dictionaries(
         "adversarial.norm": st.sampled_from(["linf", "l2"]),
         "adversarial.attack": st.sampled_from(["fgsm", "fgsm_rs", "pgd", "trades"]),
         "adversarial.steps": st.just(2),
+        "adversarial.clean_fraction": st.sampled_from([0.0, 0.5, 1.0]),
+        "adversarial.max_robust_drop": st.just(1.0),
     }
 )
 AUGMENTATION = st.fixed_dictionaries(

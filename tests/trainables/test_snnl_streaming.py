@@ -68,3 +68,9 @@ def test_labels_of_another_length_are_refused():
     x, y = data_set()
     with pytest.raises(ValueError, match="labels: must be one class index per point"):
         streaming_losses(x, y[:-1], 1.0)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 0, 0]])
+def test_without_anybody_to_confuse_the_minimum_is_chance_and_not_separation(labels):
+    found = minimise_temperature(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor(labels))
+    assert (found.edge, found.value, found.chance) == ("T->inf", 0.0, 0.0)

@@ -154,6 +154,14 @@ def test_a_trial_of_format_1_says_in_todays_words_what_it_was(tmp_path):
     assert (config.model.name, config.adversarial.attack, config.precision) == ("cnn_bn", "fgsm_rs", "float32")
 
 
+@pytest.mark.parametrize("config", ["not json", "[1]", '{"model": null}', None])
+def test_a_damaged_description_of_format_1_is_a_checkpoint_error(tmp_path, config):
+    parts = {"epoch": 1, "model": {}, "optimizer": {}, "streams": {}}
+    torch.save({"format": 1, "config": config, **parts}, tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match="describes no trial"):
+        state.load(tmp_path)
+
+
 def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures():
     run = Run.restore(ASSETS / "checkpoint-v2")
     assert run.epoch == 2

@@ -79,14 +79,19 @@ def trades_loss(clean_BK: Tensor, adversarial_BK: Tensor, y_B: Tensor, *, beta: 
 
 
 def kl_divergence(clean_BK: Tensor, adversarial_BK: Tensor) -> Tensor:
-    """KL(p(clean) || p(adversarial)) from logits, in nats, the mean over the batch; both carry gradient.
+    """KL(p(clean) || p(adversarial)) of logits in nats, at least float32, mean over the batch; both differentiable.
 
     >>> clean = torch.log(torch.tensor([[0.5, 0.5]]))
     >>> f"{float(kl_divergence(clean, torch.log(torch.tensor([[0.25, 0.75]])))):.4f}"  # log(4 / 3) / 2
     '0.1438'
     """
-    log_p_BK, log_q_BK = functional.log_softmax(clean_BK, 1), functional.log_softmax(adversarial_BK, 1)
+    log_p_BK, log_q_BK = (_log_probabilities(logits_BK) for logits_BK in (clean_BK, adversarial_BK))
     return _divergence(log_p_BK, log_q_BK, reduction="batchmean")
+
+
+def _log_probabilities(logits_BK: Tensor) -> Tensor:
+    # Autocast on a CPU leaves them in bfloat16, where a divergence of nearly equal distributions is mostly rounding.
+    return functional.log_softmax(logits_BK if logits_BK.dtype == torch.float64 else logits_BK.float(), 1)
 
 
 def _divergence(log_p_BK: Tensor, log_q_BK: Tensor, *, reduction: str) -> Tensor:

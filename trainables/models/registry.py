@@ -87,10 +87,11 @@ def build(
 
 
 def check_layers(config: TrialConfig) -> None:
-    """Build the model's shapes and look up the layers of SNNL and mixup; no data set is read.
+    """Build the model's shapes, and look up what depends on them and on the classes; no data set is read.
 
     Raises:
-        ConfigError: every layer that the model does not have, or why there is no such model.
+        ConfigError: every layer of SNNL or mixup that the model does not have, more classes in a batch
+            than there are, or why there is no such model.
 
     >>> check_layers(TrialConfig.from_point({"model.name": "mlp", "snnl.layers": "fc1+fc2"}))
     """
@@ -102,6 +103,9 @@ def check_layers(config: TrialConfig) -> None:
             resolve(spec, model)
         except ConfigError as error:
             problems += error.problems
+    if config.classes_per_batch is not None and config.classes_per_batch > num_classes:
+        message = f"must be <= {num_classes}, the number of classes, got {config.classes_per_batch}"
+        problems.append(Problem("classes_per_batch", message))
     if problems:
         raise ConfigError(problems)
 

@@ -82,6 +82,16 @@ class StagedClassifier(nn.Module):
             read[LOGITS] = logits
         return Activations(logits, read)
 
+    def follows(self, tap: str, boundary: str) -> bool:
+        """Whether a tap reads what was mixed at a boundary: one at the boundary itself is read before.
+
+        >>> stages = {"fc1": nn.Linear(4, 3), "fc2": nn.Linear(3, 3), "penultimate": nn.ReLU()}
+        >>> model = StagedClassifier(stages, nn.Linear(3, 2), channels=1)
+        >>> [model.follows(tap, "fc1") for tap in ("fc1", "fc2", "logits")]
+        [False, True, True]
+        """
+        return tap not in self.boundaries or self.boundaries.index(tap) > self.boundaries.index(boundary)
+
     def _check(self, mix: Mix | None, taps: Collection[str]) -> None:
         unknown = [tap for tap in taps if tap not in self.taps]
         if unknown:

@@ -33,7 +33,7 @@ means entangled ones. Four decisions, with no epsilon in the loss:
 from trainables.snnl.composition import batch_composition, chance_level
 from trainables.snnl.distances import Distance
 from trainables.snnl.loss import per_anchor_losses, soft_nearest_neighbor_loss
-from trainables.snnl.soft_labels import soft_label_loss, soft_training_term
+from trainables.snnl.soft_labels import soft_composition, soft_label_loss, soft_training_term
 from trainables.snnl.streaming import streaming_losses
 from trainables.snnl.temperature import TemperatureMinimum, minimise_temperature
 from trainables.snnl.training import (
@@ -53,6 +53,7 @@ __all__ = [
     "chance_level",
     "minimise_temperature",
     "per_anchor_losses",
+    "soft_composition",
     "soft_label_loss",
     "soft_nearest_neighbor_loss",
     "soft_training_term",

@@ -25,7 +25,7 @@ from trainables.snnl.training import (
     require_mode,
 )
 
-__all__ = ["soft_label_loss", "soft_training_term"]
+__all__ = ["soft_composition", "soft_label_loss", "soft_training_term"]
 
 
 def soft_label_loss(
@@ -80,9 +80,27 @@ def soft_training_term(
     beta, learned = choose_beta(sample, own_BB.__getitem__, mode=mode, temperature=temperature, learned=learned)
     loss = _loss(distances_BB, own_BB, beta)
     if mode == "minimised":
-        # An infinite temperature is one to choose, too: every neighbour is then as likely as another.
-        loss = torch.minimum(loss, _loss(torch.zeros_like(distances_BB), own_BB, 0.0))
+        # An infinite temperature is one to choose, too.
+        loss = torch.minimum(loss, _chance(own_BB))
     return TrainingTerm(loss, learned)
+
+
+def soft_composition(targets_BK: Tensor) -> tuple[Tensor, Tensor]:
+    """Chance level of these targets, and how many anchors share no class with anybody: 0-d, float32.
+
+    Equal to `batch_composition` where the targets are one-hot.
+
+    >>> chance, singletons = soft_composition(torch.eye(3)[[0, 0, 1, 1, 2]])
+    >>> f"{chance:.4f} {singletons:.0f}"  # log(4 / 1)
+    '1.3863 1'
+    """
+    own_BB = _company(targets_BK, targets_BK)
+    return _chance(own_BB).float(), (own_BB <= 0).all(1).sum().float()
+
+
+def _chance(own_BB: Tensor) -> Tensor:
+    """The loss at infinite temperature: every neighbour is then as likely as another."""
+    return _loss(torch.zeros_like(own_BB), own_BB, 0.0)
 
 
 def _company(targets_BK: Tensor, distances_BB: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ _MEDIAN_ANCHORS = 512
 class TemperatureMinimum:
     """The minimum of the loss over its temperature.
 
-    At the edge 'T->inf' the value is the chance level and `temperature` is inf. At 'T->0' the loss
+    At the edge 'T->inf' the value is the chance level and `temperature` is inf, also where no anchor has both
+    company and somebody to be confused with. At 'T->0' the loss
     still falls where the search ends; if every anchor's nearest neighbour is of its own class, the
     infimum is 0 and `temperature` is 0.0.
     Compare values only at equal `num_anchors` and class balance: the loss grows as batches shrink.
@@ -69,6 +70,8 @@ def minimise_temperature(
     bank = bank_of(features_ND, labels_N, distance=distance, block=block)
     nearest_2N = nearest_of_each_kind(bank)
     chance, num_anchors = chance_level(labels_N), int(bank.who.valid_B.sum())
+    if not bool(bank.who.counted_B.any()):
+        return TemperatureMinimum(chance, math.inf, "T->inf", chance=chance, num_anchors=num_anchors)
     if bool((nearest_2N[0] < nearest_2N[1])[bank.who.counted_B].all()):
         return TemperatureMinimum(0.0, 0.0, "T->0", chance=chance, num_anchors=num_anchors)
     low, high = _search_range(bank, nearest_2N)

@@ -23,7 +23,7 @@ from trainables.attacks import evaluating, pgd
 from trainables.config import PLACE, TrialConfig
 from trainables.data import Split, load_test
 from trainables.evaluation.prediction import batches
-from trainables.loop import train
+from trainables.loop import EpochReport, train
 from trainables.models import StagedClassifier
 from trainables.precision import resolve_precision
 from trainables.presets import PRESETS
@@ -31,6 +31,7 @@ from trainables.seeding import generator
 
 EPSILON, STEP_SIZE, STEPS = 0.3, 0.01, 40
 SEEDS = (0, 1, 2)
+PROGRESS = ("train/loss", "train/pgd_accuracy", "val/accuracy", "time/images_per_s")
 COMMON = {
     "data.name": "mnist",
     "model.name": "cnn",
@@ -89,7 +90,7 @@ def recipes(robust_epochs: int) -> Iterator[Recipe]:
 def score(recipe: Recipe, config: TrialConfig) -> Score:
     """Train one network and score it."""
     started = time.perf_counter()
-    result = train(config)
+    result = train(config, report=progress)
     train_s = time.perf_counter() - started
     test = load_test(config.data)
     return Score(
@@ -107,6 +108,12 @@ def score(recipe: Recipe, config: TrialConfig) -> Score:
             if name.startswith(("entanglement/", "val/entanglement_"))
         },
     )
+
+
+def progress(report: EpochReport) -> None:
+    """One line for each epoch."""
+    measured = {name: f"{report.metrics[name]:.4f}" for name in PROGRESS if name in report.metrics}
+    print(f"epoch {report.epoch}", *(f"{name} {value}" for name, value in measured.items()), flush=True)
 
 
 def trial(recipe: Recipe, seed: int, *, root: str) -> TrialConfig:
@@ -217,7 +224,13 @@ def main() -> int:
                 with arguments.kept.open("a") as file:
                     file.write(json.dumps(asdict(found)) + "\n")
             scores.append(found)
-            print(found, flush=True)
+            print(
+                found.recipe,
+                found.seed,
+                f"accuracy {found.accuracy:.4f}",
+                f"robust {found.robust_accuracy}",
+                flush=True,
+            )
     write(scores, arguments.page)
     return 0
 

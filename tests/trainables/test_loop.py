@@ -1,14 +1,16 @@
 """Training: the same bits each time, also across an interruption; what is measured; how it ends."""
 
+import itertools
 import math
 import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from trainables.config import TrialConfig
 from trainables.data import Split
-from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Diverged
+from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, DatasetDamaged, Diverged
 from trainables.evaluation.validation import validate
 from trainables.loop import Run, load_model, train
 from trainables.metrics import lookup
@@ -234,6 +236,17 @@ def test_an_evaluation_that_fails_leaves_the_epoch_incomplete():
     with pytest.raises(RuntimeError, match="shape"):
         run.run_epoch()
     assert (run.epoch, run.finished) == (0, False)
+
+
+def test_images_that_are_all_of_one_value_are_refused(tmp_path):
+    for split, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        folder = tmp_path / split / kind
+        folder.mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (8, 8), (0, 0, index)).save(folder / f"{index}.png")
+    point = {"data.name": "image_folder", "data.root": str(tmp_path), "data.cache": str(tmp_path / "cache")}
+    with pytest.raises(DatasetDamaged, match="all training images have one value in channel 0"):
+        Run(config(**point))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU")

@@ -21,7 +21,7 @@ from rich.console import Console
 from orchestrator import comparison, leaderboard, storage
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.events import read_events
-from orchestrator.loading import load_spec
+from orchestrator.loading import load_spec, load_trial
 from orchestrator.result import SweepResult
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def trial(spec: Spec, overrides: Set = None) -> None:
     """Run one trial in this process, without Ray: the spec's baseline, with ``--set trial.NAME=VALUE`` on top."""
     from orchestrator import single  # noqa: PLC0415  imports torch
 
-    single.run(load_spec(spec, overrides or []), say=_say)
+    single.run(load_trial(spec, overrides or []), say=_say)
 
 
 @app.command()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator import cluster, lease, preflight, storage
 from orchestrator import plan as planning
+from orchestrator.checking import check_spec
 from orchestrator.errors import Interrupted
 from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
-from orchestrator.loading import check_spec
 from orchestrator.plan import SweepPlan, is_spent
 from orchestrator.result import SweepResult
 from orchestrator.tracking import Tracker, tracking_uri
@@ -94,7 +94,8 @@ def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None =
     with stop.listening(), _holding(folder) as held, ExitStack() as stack:
         capacity = None
         if _has_work(plan, SweepHistory.read(folder.events), now=time.time()):
-            preflight.check(plan.spec, folder.path.parent, tracking_uri=tracking_uri(plan))
+            launched_from = Path(plan.working_directory)
+            preflight.check(plan.spec, folder.path.parent, tracking_uri=tracking_uri(plan), launched_from=launched_from)
             capacity = stack.enter_context(cluster.connect(address))
             stop.listen_again()
         return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())

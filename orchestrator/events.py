@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from orchestrator.earlier import config_of_format_1, point_of_format_1
 from orchestrator.errors import LogDamaged
 
 if TYPE_CHECKING:
@@ -25,9 +26,19 @@ Origin: TypeAlias = Literal["baseline", "point", "search"]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    v: Literal[1] = 1
+    v: Literal[2] = 2
     time: float
     """Seconds since the epoch, UTC: what MLflow shows, so that sending a point again changes nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_todays_words(cls, document: Any) -> Any:
+        is_old = isinstance(document, dict) and document.get("v") == 1
+        return cls._of_format_1({**document, "v": 2}) if is_old else document
+
+    @classmethod
+    def _of_format_1(cls, document: dict[str, Any]) -> dict[str, Any]:
+        return document
 
 
 class SweepStarted(_Event):
@@ -47,6 +58,13 @@ class TrialCreated(_Event):
     origin: Origin
     point: dict[str, Any]
     config: dict[str, Any]
+
+    @classmethod
+    def _of_format_1(cls, document: dict[str, Any]) -> dict[str, Any]:
+        point, config = document.get("point"), document.get("config")
+        if not (isinstance(point, dict) and isinstance(config, dict)):
+            return document  # what is wrong with it is told as of any other
+        return {**document, "point": point_of_format_1(point), "config": config_of_format_1(config)}
 
 
 class AttemptStarted(_Event):

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, model_validator
 
+from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.provenance import Provenance, collect
 from orchestrator.scheduling.asha import rungs
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 METHOD_STRENGTHS = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
 """A method is off when its strength is 0; the strengths stand in every trial."""
 
+FOLDERS = ("data.root", "data.cache")
+
 
 class SweepPlan(BaseModel):
     """A sweep that is decided: everything a driver needs beside the event log."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     sweep: str
     created_at: float
     spec: Annotated[
@@ -52,6 +55,12 @@ class SweepPlan(BaseModel):
     max_epochs: int
     rungs: tuple[int, ...]
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_todays_words(cls, document: Any) -> Any:
+        is_old = isinstance(document, dict) and document.get("format") == 1
+        return plan_of_format_1(document) if is_old else document
 
     @property
     def experiment(self) -> str:
@@ -158,16 +167,24 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
     config: Point = {
         "seed": derive_seed(spec.search.seed, "trial", trial),
         "evaluation.robust_epsilon": spec.evaluation.robust_epsilon,
-        "evaluation.epochs": list(plan.rungs),
         **spec.trial,
         **dict.fromkeys(METHOD_STRENGTHS, 0.0),
         **{name: spec.trial[name] for name in METHOD_STRENGTHS if name in spec.trial},
         **point,
     }
     config.setdefault("epochs", plan.max_epochs)
-    if "data.root" in config and config["data.root"] is not None:
-        config["data.root"] = str(Path(plan.working_directory, config["data.root"]).resolve())
-    return config
+    config["evaluation.epochs"] = sorted({*plan.rungs, *(config.get("evaluation.epochs") or ())})  # ASHA reads at rungs
+    return located(config, Path(plan.working_directory))
+
+
+def located(config: Mapping[str, Any], working_directory: Path) -> Point:
+    """The configuration with every folder of it absolute, as seen from where the sweep was launched.
+
+    >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
+    {'data.root': '/home/ada/data', 'epochs': 9}
+    """
+    folders = {name: Path(config[name]).expanduser() for name in FOLDERS if config.get(name) is not None}
+    return {**config, **{name: str((working_directory / path).resolve()) for name, path in folders.items()}}
 
 
 def _max_epochs(spec: SweepSpec) -> int:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cluster import Capacity, Node
 from orchestrator.comparison import server_address
 from orchestrator.errors import PreflightError
-from orchestrator.plan import first_points, tracking_store
+from orchestrator.plan import first_points, located, tracking_store
 from orchestrator.tracking import without_password
 from trainables.config import TrialConfig
 from trainables.errors import TrainableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from orchestrator.spec import SweepSpec
 
@@ -33,18 +33,25 @@ SERVER_ERROR = 500
 HEALTH_S = 10.0
 
 
-def check(spec: SweepSpec, storage: Path, *, tracking_uri: str | None = None) -> None:
+def check(
+    spec: SweepSpec, storage: Path, *, tracking_uri: str | None = None, launched_from: Path | None = None
+) -> None:
     """Ask the machine for everything the sweep will need.
 
     Args:
         spec: the checked spec.
         storage: the folder sweeps are kept in.
         tracking_uri: where MLflow will be written to; asked whether it answers where it is a server.
+        launched_from: the folder that relative ones are meant from; by default the working directory.
 
     Raises:
         PreflightError: lists every problem, each with its remedy.
     """
-    problems = [*_storage_problems(storage), *_tracking_problems(tracking_uri or ""), *_trial_problems(spec)]
+    problems = [
+        *_storage_problems(storage),
+        *_tracking_problems(tracking_uri or ""),
+        *_trial_problems(spec, launched_from or Path.cwd()),
+    ]
     if problems:
         raise PreflightError(problems)
 
@@ -90,22 +97,34 @@ def _server_problem(uri: str) -> str | None:
         return f"does not answer ({error})"
 
 
-def _trial_problems(spec: SweepSpec) -> list[str]:
+def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     """The data sets, models, taps and boundaries of the baseline, the corners and seeded samples; each message once."""
     points: Iterable[dict[str, Any]] = [
         *(point for _, point in first_points(spec)),
         *spec.space.corners(),
         *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed),
     ]
-    configs = [TrialConfig.from_point({**spec.trial, **point}) for point in points]
+    configs = [TrialConfig.from_point(located({**spec.trial, **point}, launched_from)) for point in points]
     problems: dict[str, None] = {}
-    for data in {config.data: None for config in configs}:
-        problems.update(dict.fromkeys(_data_problems(data)))
+    for config in {_data_key(config): config for config in configs}.values():
+        problems.update(dict.fromkeys(_data_problems(config.data)))
     if not problems:
-        models = {(c.data, c.model, c.snnl.layers, c.mixup.layers): c for c in configs}
-        for config in models.values():
+        for config in {_model_key(config): config for config in configs}.values():
             problems.update(dict.fromkeys(_model_problems(config, spec.objective.metric)))
     return list(problems)
+
+
+def _data_key(config: TrialConfig) -> tuple[Hashable, ...]:
+    """What decides whether a data set can be read: how its images are varied does not."""
+    data = config.data
+    return data.name, data.root, data.download, data.cache, data.image_size
+
+
+def _model_key(config: TrialConfig) -> tuple[Hashable, ...]:
+    """What decides whether a model can be built and has what a trial asks of it."""
+    data = config.data
+    shape = data.name, data.root, data.image_size
+    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
 
 
 def _data_problems(data: Any) -> Iterator[str]:

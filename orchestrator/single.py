@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.plan import derive_seed, first_points
+from orchestrator.plan import derive_seed, first_points, located
 from trainables.config import TrialConfig
 from trainables.loop import train
 
@@ -19,9 +20,8 @@ def config_of(spec: SweepSpec) -> TrialConfig:
     """The spec's baseline with its ``trial`` parameters: methods are off unless ``trial`` says otherwise."""
     _, baseline = first_points(spec)[0]
     seed = derive_seed(spec.search.seed, "trial", "single")
-    return TrialConfig.from_point(
-        {"seed": seed, "evaluation.robust_epsilon": spec.evaluation.robust_epsilon, **baseline, **spec.trial}
-    )
+    config = {"seed": seed, "evaluation.robust_epsilon": spec.evaluation.robust_epsilon, **baseline, **spec.trial}
+    return TrialConfig.from_point(located(config, Path.cwd()))
 
 
 def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:

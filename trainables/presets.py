@@ -7,7 +7,7 @@ class means, with a strength of weight / temperature: the demonstration is a mil
 `entangle` and `disentangle` minimise over the temperature, which is the form that the paper describes
 (equation 2) and the only one that is bounded when maximised; they leave the penultimate layer alone,
 because entangling it costs accuracy first. How much weight a network bears depends on it: the paper's on
-MNIST, five epochs, lost 1 point of validation accuracy at -0.1 (its hidden layers then nearly at chance), 0.5 at
+MNIST, five epochs, lost 1 point of accuracy at -0.1 (its hidden layers then nearly at chance), 0.5 at
 -0.03 and 0.1 at -0.01, which is the preset; a small MLP on digits bore -0.1.
 """
 

@@ -50,8 +50,27 @@ def test_every_kind_of_event_survives_the_log(event):
     assert decode(line) == event
 
 
-def test_a_log_of_format_1_is_read_for_ever():
-    assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == EVENTS
+def test_a_log_of_format_1_is_read_for_ever_as_what_ran():
+    created = EVENTS[1].model_copy(update={"config": {"precision": "float32", "epochs": 3}})
+    expected = [EVENTS[0], created, *EVENTS[2:]]
+    assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == expected
+
+
+def test_the_names_that_moved_since_format_1_are_read_as_what_they_meant():
+    old = {
+        "v": 1,
+        "time": 2.0,
+        "kind": "trial_created",
+        "trial": "t001",
+        "origin": "search",
+        "point": {"adversarial.attack": "fgsm", "adversarial.epsilon": 0.1},
+        "config": {"model.name": "cnn", "adversarial.attack": "fgsm", "adversarial.epsilon": 0.1},
+    }
+    event = TrialCreated.model_validate(old)
+    assert event.point["adversarial.attack"] == "fgsm_rs"
+    assert (event.config["model.name"], event.config["precision"]) == ("cnn_bn", "float32")
+    today = {**old, "v": 2, "config": {"model.name": "cnn"}, "point": {"adversarial.attack": "fgsm"}}
+    assert TrialCreated.model_validate(today).config == {"model.name": "cnn"}
 
 
 def test_offsets_let_a_reader_go_on_where_it_stopped(tmp_path):

@@ -1,13 +1,15 @@
 """Every mistake of a spec at once, each with its path, the law and the nearest valid name."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from orchestrator import single
 from orchestrator.errors import SpecError
-from orchestrator.loading import load_spec, parse_spec
+from orchestrator.loading import load_spec, load_trial, parse_spec
 from orchestrator.plan import fingerprint
 from orchestrator.spec import SweepSpec
 from search_spaces import Float, SearchSpace
@@ -70,6 +72,18 @@ WRONG = [
     (
         "name: a\nobjective: {metric: val/robust_accuracy}\nevaluation: {robust_epsilon: 0}",
         "evaluation.robust_epsilon: must be > 0",
+    ),
+    (
+        "name: a\nobjective: {metric: val/robust_accuracy}\ntrial: {evaluation.robust_epsilon: 0.0}",
+        "trial.evaluation.robust_epsilon: must be > 0",
+    ),
+    (
+        "name: a\ntrial: {optimizer.warmup_epochs: 30}\nspace: {parameters: {epochs: {choice: [20, 50]}}}",
+        "trial.optimizer.warmup_epochs: must be < epochs (20), got 30",
+    ),
+    (
+        "name: a\ntrial: {model.width: -1.0}\nspace: {parameters: {epochs: {choice: [20, 50]}}}",
+        "trial.model.width: must be > 0, got -1.0",
     ),
     ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
     ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
@@ -142,3 +156,30 @@ def test_a_spec_survives_its_own_document():
 def test_a_spec_can_be_made_in_python():
     space = SearchSpace({"optimizer.lr": Float(1e-3, 1.0, log=True)})
     assert SweepSpec(name="mine", space=space).space is space
+
+
+@pytest.mark.parametrize(
+    ("trial", "parameters"),
+    [
+        ("optimizer.warmup_epochs: 30", "epochs: {choice: [50, 100]}"),
+        ("classes_per_batch: 10", "batch_size: {choice: [100, 200]}"),
+        ("adversarial.epsilon: 1.5", "adversarial.norm: {choice: [l2]}"),
+        ("mixup.kind: cutmix", "mixup.alpha: {float: [0.1, 1.0]}"),
+    ],
+)
+def test_a_law_between_parameters_is_judged_on_whole_trials(trial, parameters):
+    spec = parse_spec(f"name: a\ntrial: {{{trial}}}\nspace: {{parameters: {{{parameters}}}}}")
+    assert list(spec.trial) == [trial.partition(":")[0]]
+
+
+def test_a_list_may_stand_under_trial():
+    spec = parse_spec("name: a\ntrial: {optimizer.schedule: step, optimizer.milestones: [0.25, 0.5]}")
+    assert spec.trial["optimizer.milestones"] == [0.25, 0.5]
+    assert SweepSpec(**json.loads(json.dumps(spec.document()))) == spec
+
+
+def test_one_trial_alone_takes_what_is_set_over_what_would_be_searched():
+    path = EXAMPLES[0].parent / "digits.yaml"
+    spec = load_trial(path, ["trial.snnl.weight=-0.1", "trial.optimizer.lr=0.01"])
+    config = single.config_of(spec)
+    assert (config.snnl.weight, config.optimizer.lr, config.mixup.alpha) == (-0.1, 0.01, 0.0)

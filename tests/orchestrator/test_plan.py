@@ -30,8 +30,14 @@ def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
         SweepPlan.load(SweepFolder(tmp_path))
 
 
-def test_an_old_plan_of_format_1_is_read_for_ever():
+def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():
     plan = SweepPlan.load(SweepFolder(Path(__file__).parent / "assets" / "plan_v1"))
+    assert (plan.spec.trial["model.name"], plan.spec.trial["precision"]) == ("cnn_bn", "float32")
+    attacks = plan.spec.space.parameters["adversarial.attack"]
+    assert attacks.contains("fgsm_rs")
+    assert not attacks.contains("fgsm")
+    for point in plan.spec.space.sample_many(20, seed=0):
+        TrialConfig.from_point(trial_config(plan, "t001", point))
     assert (plan.sweep, plan.rungs, plan.spec.search.num_trials) == ("digits-20260101-120000", (3, 9), 32)
 
 
@@ -86,3 +92,17 @@ def test_a_relative_store_stays_where_the_sweep_was_launched(tmp_path, monkeypat
     assert make(tmp_path)[0].tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     named, _ = make(tmp_path, SPEC + "tracking: {uri: 'sqlite:///runs.db'}")
     assert named.tracking_uri == f"sqlite:///{tmp_path}/runs.db"
+
+
+def test_the_rungs_are_measured_whatever_else_a_trial_asks_for(tmp_path):
+    plan, _ = make(tmp_path, "name: digits\ntrial: {epochs: 9, evaluation.epochs: [2, 5]}")
+    assert plan.rungs == (3,)
+    assert trial_config(plan, "t001", {})["evaluation.epochs"] == [2, 3, 5]
+
+
+@pytest.mark.parametrize("name", ["data.root", "data.cache"])
+def test_a_relative_folder_is_meant_from_where_the_sweep_was_launched(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", "/home/ada")
+    for given, expected in (("x/y", str(tmp_path / "x" / "y")), ("~/y", "/home/ada/y"), ("/y", "/y")):
+        plan, _ = make(tmp_path, f"name: digits\ntrial: {{{name}: {given}}}")
+        assert trial_config(plan, "t001", {})[name] == expected

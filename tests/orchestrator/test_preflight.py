@@ -13,6 +13,7 @@ from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import PreflightError
 from orchestrator.loading import parse_spec
 from orchestrator.spec import Resources
+from trainables.config import TrialConfig
 
 RAVEL = Path(sys.executable).with_name("ravel")
 
@@ -115,6 +116,28 @@ def test_a_trial_larger_than_this_machine_is_refused_before_ray_starts(tmp_path,
 def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
     (problem,) = refused("name: a\nobjective: {metric: entanglement/conv9}", tmp_path)
     assert problem.startswith("objective.metric: cnn_bn has no tap 'conv9'")
+
+
+@pytest.mark.parametrize(
+    ("trial", "problem"),
+    [
+        ("model.name: mlp, model.final_norm: true", "model.final_norm: "),
+        ("classes_per_batch: 20, batch_size: 100", "classes_per_batch: must be <= 10, the number of classes, got 20"),
+        ("snnl.layers: conv9", "snnl.layers: 'conv9' is no layer of this model"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["val/accuracy", "entanglement/penultimate"])
+def test_what_a_model_cannot_be_is_a_problem_whatever_the_objective(tmp_path, trial, problem, metric):
+    problems = refused(f"name: a\ntrial: {{{trial}}}\nobjective: {{metric: {metric}}}", tmp_path)
+    assert [found[: len(problem)] for found in problems] == [problem]
+
+
+def test_varied_images_are_one_data_set():
+    spec = parse_spec("name: a\nspace: {parameters: {data.rotation: {float: [1.0, 20.0]}}}")
+    configs = [TrialConfig.from_point({**spec.trial, **point}) for point in spec.space.sample_many(9, seed=0)]
+    assert len({config.data for config in configs}) == 9
+    assert len({preflight._data_key(config) for config in configs}) == 1
+    assert len({preflight._model_key(config) for config in configs}) == 1
 
 
 @pytest.mark.parametrize("uri", ["http://[bad", "http://127.0.0.1:port", "sqlite:////nowhere/at/all/mlflow.db"])

@@ -1,0 +1,134 @@
+"""Whether every trial of a sweep can be: what the spec fixes, searches and gives, judged as the trials that run.
+
+A law between parameters is judged on whole points alone (the first ones, the corners of the space, seeded samples):
+what ``trial`` fixes may be wrong beside a default that the space replaces, and right in every trial.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import SpecError
+from orchestrator.plan import complete, first_points
+from search_spaces import DomainError, Fixed, Problem, SearchSpace, nearest
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.events import Origin
+    from orchestrator.spec import Point, SweepSpec
+    from search_spaces import Domain
+
+NUM_SAMPLES = 256
+VALUES = re.compile(r" \([^)]*\)|, got .*", re.DOTALL)
+"""The values in a message; what is left is the law."""
+
+
+def check_spec(spec: SweepSpec) -> SweepSpec:
+    """The spec with its ``trial`` parameters fixed in its space, when every point of it makes a valid trial.
+
+    Raises:
+        SpecError: a name no trial knows, a value no trial takes, a point outside the space.
+    """
+    problems = name_problems(spec.space.names)
+    if problems:
+        raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
+    spec = spec.model_copy(update={"space": _fix(spec.space, spec.trial)})
+    given = _given_point_problems(spec)
+    problems = [*_law_problems(spec), *given, *_space_problems(spec, [] if given else first_points(spec))]
+    if problems:
+        raise SpecError(problems)
+    return spec
+
+
+def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
+    """What is wrong with ``trial`` alone: it is completed, so that no law is judged by a default that never runs."""
+    whole = [("space.parameters", complete(_fix(space, trial), {}))]
+    return [problem for problem in _point_problems(whole, trial) if problem.path.startswith("trial.")]
+
+
+def name_problems(names: Iterable[str]) -> list[Problem]:
+    known = TrialConfig.parameter_names()
+    return [
+        Problem(f"space.parameters.{name}", f"no trial has this parameter{did_you_mean(name, known)}")
+        for name in names
+        if name not in known
+    ]
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    closest = nearest(name, candidates)
+    return f"; did you mean {closest!r}?" if closest else ""
+
+
+def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
+    """``trial`` wins over what a catalog fragment would search, inside the fragment's range or not."""
+    fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
+    return SearchSpace({**space.parameters, **fixed}, when=space.when)
+
+
+def _fixed(domain: Domain, value: object) -> Domain:
+    try:
+        return Fixed(value)  # type: ignore[arg-type]  # what is no scalar is refused
+    except DomainError:  # told by the trials that it is part of
+        return domain
+
+
+def _law_problems(spec: SweepSpec) -> list[Problem]:
+    """Laws between fields."""
+    problems = []
+    first = 1 + len(spec.search.points)
+    if spec.search.num_trials < first:
+        law = f"must be >= {first}: the baseline and each of search.points run first"
+        problems.append(Problem("search.num_trials", f"{law}, got {spec.search.num_trials}"))
+    if spec.objective.metric == "val/robust_accuracy":
+        law = "must be > 0 to measure the objective val/robust_accuracy"
+        problems += [Problem(place, law) for place in _unmeasured(spec)]
+    return problems
+
+
+def _unmeasured(spec: SweepSpec) -> list[str]:
+    """Where robust accuracy is switched off, for all trials or for some."""
+    name = "evaluation.robust_epsilon"
+    if name in spec.trial:
+        return [f"trial.{name}"] if spec.trial[name] == 0 else []
+    if name in spec.space.names:
+        return [f"space.parameters.{name}"] if spec.space.parameters[name].contains(0) else []
+    return [name] if spec.evaluation.robust_epsilon == 0 else []
+
+
+def _given_point_problems(spec: SweepSpec) -> list[Problem]:
+    known = frozenset(spec.space.names)
+    problems = []
+    for index, point in enumerate(spec.search.points):
+        for name, value in point.items():
+            path = f"search.points.{index}.{name}"
+            if name not in known:
+                problems.append(Problem(path, f"not in the space{did_you_mean(name, known)}"))
+            elif not spec.space.parameters[name].contains(value):
+                problems.append(Problem(path, f"must be {spec.space.parameters[name].describe()}, got {value!r}"))
+    return problems
+
+
+def _space_problems(spec: SweepSpec, first: Sequence[tuple[Origin, Point]]) -> list[Problem]:
+    """The first points, the corners and seeded samples of the space that make no valid trial."""
+    drawn = [*spec.space.corners(), *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed)]
+    places = ["space.parameters", *(f"search.points.{index}" for index in range(len(first) - 1))]
+    points = [*zip(places, (point for _, point in first), strict=False), *(("space.parameters", p) for p in drawn)]
+    return _point_problems(points, spec.trial)
+
+
+def _point_problems(points: Iterable[tuple[str, Point]], trial: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with whole points, each with the place it stands at: one problem for each parameter and law."""
+    found: dict[tuple[str, str], Problem] = {}
+    for place, point in points:
+        try:
+            TrialConfig.from_point({**point, **trial})
+        except ConfigError as error:
+            for name, message in error.problems:
+                where = "trial" if name in trial else place if name in point else "space.parameters"
+                found.setdefault((name, VALUES.sub("", message)), Problem(f"{where}.{name}", message))
+    return list(found.values())

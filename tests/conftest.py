@@ -22,10 +22,9 @@ for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
 
-# Data sets are prepared once for all the tests of one run, worker processes and commands among them.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
-    os.environ["RAVEL_CACHE"] = _cache.name
+# Data sets are prepared once for all the tests of one run, the commands that they start among them.
+_cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
+os.environ["RAVEL_CACHE"] = _cache.name
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem
 
 
 def name_problems(names: Iterable[str]) -> list[Problem]:
+    """The searched parameters that no trial has."""
     known = TrialConfig.parameter_names()
     return [
         Problem(f"space.parameters.{name}", f"no trial has this parameter{did_you_mean(name, known)}")
@@ -60,6 +61,11 @@ def name_problems(names: Iterable[str]) -> list[Problem]:
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest valid one, if any is near.
+
+    >>> did_you_mean("mixup.alfa", ["mixup.alpha"])
+    "; did you mean 'mixup.alpha'?"
+    """
     closest = nearest(name, candidates)
     return f"; did you mean {closest!r}?" if closest else ""
 
@@ -70,10 +76,10 @@ def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace({**space.parameters, **fixed}, when=space.when)
 
 
-def _fixed(domain: Domain, value: object) -> Domain:
+def _fixed(domain: Domain, value: Any) -> Domain:
     try:
-        return Fixed(value)  # type: ignore[arg-type]  # what is no scalar is refused
-    except DomainError:  # told by the trials that it is part of
+        return Fixed(value)
+    except DomainError:  # no scalar: told by the trials that it is part of
         return domain
 
 
@@ -96,7 +102,8 @@ def _unmeasured(spec: SweepSpec) -> list[str]:
     if name in spec.trial:
         return [f"trial.{name}"] if spec.trial[name] == 0 else []
     if name in spec.space.names:
-        return [f"space.parameters.{name}"] if spec.space.parameters[name].contains(0) else []
+        domain = spec.space.parameters[name]
+        return [f"space.parameters.{name}"] if domain.contains(0.0) or domain.contains(0) else []
     return [name] if spec.evaluation.robust_epsilon == 0 else []
 
 

@@ -87,6 +87,7 @@ class Tracker:
         self._cursor = Cursor(store=store) if replay else Cursor.resume(folder, store)
         self._history = SweepHistory()
         self._client: MlflowClient | None = None
+        self._told: dict[str, frozenset[str]] = {}
         self._skipped: set[str] = set()
         self._warned: set[str] = set()
 
@@ -130,7 +131,9 @@ class Tracker:
     def _find_runs(self, client: MlflowClient) -> None:
         """The runs that are there, by their tags; one that somebody deleted stays deleted."""
         cursor, sweep = self._cursor, self._plan.sweep
-        found = [(runs.run_name(sweep, run.data.tags), run.info) for run in _search(client, cursor.experiment, sweep)]
+        there = list(_search(client, cursor.experiment, sweep))
+        self._told = {run.info.run_id: frozenset(run.data.params) for run in there}
+        found = [(runs.run_name(sweep, run.data.tags), run.info) for run in there]
         known = {name for name, _ in found if name is not None}
         if not known:  # the store was emptied or replaced since
             cursor.offset = 0
@@ -264,9 +267,10 @@ class Tracker:
     def _log(self, run: str, *, tags: dict[str, str], parameters: dict[str, str] | None = None) -> None:
         from mlflow.entities import Param, RunTag  # noqa: PLC0415
 
+        told = self._told.get(run, frozenset())  # for good, and in the words of the version that told it
         self._require().log_batch(
             run,
-            params=[Param(name, value) for name, value in (parameters or {}).items()],
+            params=[Param(name, value) for name, value in (parameters or {}).items() if name not in told],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 

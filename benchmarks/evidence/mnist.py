@@ -84,7 +84,6 @@ def recipes(robust_epochs: int) -> Iterator[Recipe]:
     yield Recipe("baseline", {"epochs": 5}, SEEDS, attacked=True)
     yield Recipe("entangle", {"epochs": 5, **PRESETS["entangle"]}, SEEDS, attacked=False)
     yield Recipe("adversarial", {"epochs": robust_epochs, **ROBUST}, (0,), attacked=True)
-    yield Recipe("disentangle", {"epochs": 5, **PRESETS["disentangle"]}, SEEDS, attacked=False)
 
 
 def score(recipe: Recipe, config: TrialConfig) -> Score:

@@ -50,6 +50,10 @@ def test_every_kind_of_event_survives_the_log(event):
     assert decode(line) == event
 
 
+def test_a_log_of_format_2_is_read_for_ever():
+    assert [event for event, _ in read_events(ASSETS / "events_v2.jsonl")] == EVENTS
+
+
 def test_a_log_of_format_1_is_read_for_ever_as_what_ran():
     created = EVENTS[1].model_copy(update={"config": {"precision": "float32", "epochs": 3}})
     expected = [EVENTS[0], created, *EVENTS[2:]]

@@ -10,7 +10,7 @@ import pytest
 from orchestrator import single
 from orchestrator.errors import SpecError
 from orchestrator.loading import load_spec, load_trial, parse_spec
-from orchestrator.plan import fingerprint
+from orchestrator.plan import fingerprint, first_points
 from orchestrator.spec import SweepSpec
 from search_spaces import Float, SearchSpace
 
@@ -58,6 +58,15 @@ def test_six_mistakes_are_six_lines_exit_2_and_import_no_heavy_library(tmp_path)
     assert list(tmp_path.iterdir()) == [spec]
 
 
+ROBUST = "name: a\nobjective: {metric: val/robust_accuracy}"
+CUT_ANYWHERE = """
+name: a
+space:
+  parameters:
+    mixup.alpha: {fixed: 1.0}
+    mixup.kind: {choice: [mixup, cutmix]}
+    mixup.layers: {choice: [input, hidden]}
+"""
 WRONG = [
     ("[]", "<string>: must be a mapping of fields"),
     ("name: a\nname: b", "duplicate key 'name'"),
@@ -70,12 +79,28 @@ WRONG = [
     ("name: a\nresources: {gpus: 1.5}", "resources.gpus: must be 'auto', a fraction"),
     ("name: a\nsearch: {num_trials: 1, points: [{}]}", "search.num_trials: must be >= 2"),
     (
-        "name: a\nobjective: {metric: val/robust_accuracy}\nevaluation: {robust_epsilon: 0}",
+        f"{ROBUST}\nevaluation: {{robust_epsilon: 0}}",
         "evaluation.robust_epsilon: must be > 0",
     ),
     (
-        "name: a\nobjective: {metric: val/robust_accuracy}\ntrial: {evaluation.robust_epsilon: 0.0}",
+        f"{ROBUST}\ntrial: {{evaluation.robust_epsilon: 0.0}}",
         "trial.evaluation.robust_epsilon: must be > 0",
+    ),
+    (
+        f"{ROBUST}\nspace: {{parameters: {{evaluation.robust_epsilon: {{choice: [0.0, 0.1]}}}}}}",
+        "space.parameters.evaluation.robust_epsilon: must be > 0",
+    ),
+    (
+        CUT_ANYWHERE,
+        "space.parameters.mixup.layers: must be 'input' for cutmix, got 'hidden'",
+    ),
+    (
+        "name: a\nspace: {parameters: {optimizer.warmup_epochs: {float: [0.0, 40.0]}, epochs: {int: [10, 60]}}}",
+        "space.parameters.optimizer.warmup_epochs: must be < epochs (10), got ",
+    ),
+    (
+        "name: a\nspace: {use: [optimizer]}\ntrial: {optimizer.lr: [0.1]}",
+        "trial.optimizer.lr: must be a plain Python number, got list",
     ),
     (
         "name: a\ntrial: {optimizer.warmup_epochs: 30}\nspace: {parameters: {epochs: {choice: [20, 50]}}}",
@@ -170,6 +195,24 @@ def test_a_spec_can_be_made_in_python():
 def test_a_law_between_parameters_is_judged_on_whole_trials(trial, parameters):
     spec = parse_spec(f"name: a\ntrial: {{{trial}}}\nspace: {{parameters: {{{parameters}}}}}")
     assert list(spec.trial) == [trial.partition(":")[0]]
+
+
+def test_a_mistake_elsewhere_makes_no_law_between_parameters_out_of_a_default():
+    text = "name: a\nsearch: {num_trails: 4}\ntrial: {optimizer.warmup_epochs: 30}\n"
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{text}space: {{parameters: {{epochs: {{choice: [50, 100]}}}}}}")
+    assert [problem.path for problem in caught.value.problems] == ["search.num_trails"]
+
+
+def test_a_given_point_that_makes_no_trial_is_named():
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{CUT_ANYWHERE}search: {{points: [{{}}, {{mixup.kind: cutmix, mixup.layers: hidden}}]}}")
+    assert [problem.path for problem in caught.value.problems] == ["search.points.1.mixup.layers"]
+
+
+def test_the_fgsm_rs_of_the_demo_takes_the_step_of_its_paper():
+    points = [point for _, point in first_points(load_spec(EXAMPLES[0]))]
+    assert [point["adversarial.relative_step"] for point in points if point["adversarial.epsilon"]] == [1.25]
 
 
 def test_a_list_may_stand_under_trial():

@@ -1,16 +1,19 @@
 """What is decided before anything runs."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from orchestrator import plan as planning
+from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.loading import parse_spec
 from orchestrator.plan import SweepPlan, derive_seed, first_points, trial_config
 from orchestrator.storage import SweepFolder
 from trainables.config import TrialConfig
 
+ASSETS = Path(__file__).parent / "assets"
 SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
 
 
@@ -31,7 +34,7 @@ def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
 
 
 def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():
-    plan = SweepPlan.load(SweepFolder(Path(__file__).parent / "assets" / "plan_v1"))
+    plan = SweepPlan.load(SweepFolder(ASSETS / "plan_v1"))
     assert (plan.spec.trial["model.name"], plan.spec.trial["precision"]) == ("cnn_bn", "float32")
     attacks = plan.spec.space.parameters["adversarial.attack"]
     assert attacks.contains("fgsm_rs")
@@ -39,6 +42,29 @@ def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():
     for point in plan.spec.space.sample_many(20, seed=0):
         TrialConfig.from_point(trial_config(plan, "t001", point))
     assert (plan.sweep, plan.rungs, plan.spec.search.num_trials) == ("digits-20260101-120000", (3, 9), 32)
+
+
+def test_an_old_plan_of_format_2_is_read_for_ever():
+    assert SweepPlan.load(SweepFolder(ASSETS / "plan_v2")) == SweepPlan.load(SweepFolder(ASSETS / "plan_v1"))
+
+
+def test_a_plan_of_format_1_that_holds_no_spec_is_no_plan(tmp_path):
+    (tmp_path / "plan.json").write_text('{"format": 1, "spec": {"name": "digits"}}')
+    with pytest.raises(SweepNotFound, match="must be that of a plan of format 1"):
+        SweepPlan.load(SweepFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("condition", "today"),
+    [("fgsm", "fgsm_rs"), (["fgsm", "pgd"], ["fgsm_rs", "pgd"]), ({"not": "fgsm"}, {"not": "fgsm_rs"}), ("pgd", "pgd")],
+)
+def test_a_space_of_format_1_keeps_its_points_and_its_conditions(condition, today):
+    document = json.loads((ASSETS / "plan_v1" / "plan.json").read_text())
+    document["spec"]["search"]["points"] = [{"adversarial.attack": "fgsm", "snnl.layers": "fgsm"}]
+    document["spec"]["space"]["parameters"]["adversarial.steps"]["when"]["adversarial.attack"] = condition
+    spec = plan_of_format_1(document)["spec"]
+    assert spec["search"]["points"] == [{"adversarial.attack": "fgsm_rs", "snnl.layers": "fgsm"}]
+    assert spec["space"]["parameters"]["adversarial.steps"]["when"]["adversarial.attack"] == today
 
 
 def test_the_baseline_has_every_method_off_and_lies_in_the_space(tmp_path):

@@ -34,6 +34,15 @@ def test_a_missing_data_set_is_named_with_its_remedy(tmp_path):
     assert str(tmp_path) in problem
 
 
+@pytest.mark.parametrize("given", ["data", "~/data"])
+def test_a_data_set_is_looked_for_where_its_trials_will(tmp_path, monkeypatch, given):
+    monkeypatch.setenv("HOME", str(tmp_path / "ada"))
+    spec = parse_spec(f"name: a\ntrial: {{data.name: mnist, data.root: {given}}}")
+    with pytest.raises(PreflightError) as caught:
+        preflight.check(spec, tmp_path, launched_from=tmp_path / "ada")
+    assert str(tmp_path / "ada" / "data") in str(caught.value)
+
+
 def test_a_layer_the_model_does_not_have_is_named(tmp_path):
     (problem,) = refused("name: a\ntrial: {model.name: mlp, snnl.layers: conv1}\nspace: {use: [snnl]}", tmp_path)
     assert problem.startswith("snnl.layers: 'conv1' is no layer of this model")

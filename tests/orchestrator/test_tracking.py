@@ -422,6 +422,27 @@ def test_a_replay_sends_the_whole_log_again_and_changes_nothing_that_was_right(s
     assert everything_of(plan) == expected
 
 
+def test_a_run_begun_under_format_1_goes_on_in_the_words_it_was_begun_in(sweep):
+    plan, folder = sweep
+    told = [
+        event.model_copy(update={"config": {**event.config, "model.name": "cnn"}})
+        if event.kind == "trial_created"
+        else event
+        for event in resumed()
+    ]
+    write(folder, told[:-5])
+    Tracker(plan, folder).catch_up()
+    folder.events.write_bytes(folder.events.read_bytes().replace(b'{"v":2,', b'{"v":1,'))
+    write(folder, told[-5:])
+    tracker = Tracker(plan, folder)
+    assert tracker.catch_up()
+    assert tracker.skipped == ()
+    _, runs = runs_of(plan, "trial")
+    assert runs["t000"].data.params["model.name"] == "cnn"
+    assert runs["t000"].data.params["precision"] == "float32"
+    assert runs["t000"].data.metrics["val/accuracy"] == 0.95
+
+
 def test_another_store_is_sent_everything(sweep, tmp_path):
     plan, folder = sweep
     write(folder, events())

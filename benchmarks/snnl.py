@@ -10,9 +10,8 @@ Prediction, from counting products. 512 x 12,544: the usual way takes three; our
 are symmetric, three quarters: 1.7x. 4,096 x 512: ours takes one, and twice a half for blocks that are computed again:
 1.5x, and blocks that stay in the cache make it 2.5x. Memory: the gradient and a few small matrices against two or three
 batches' worth, 2x; against a dozen matrices, 10x.
-Result with OMP_NUM_THREADS=1 on a busy machine: 1.8x and 2.5x; memory 3.6x and 23x. N = 50,000: 39 s and 0.2 GiB at a
-fixed temperature, 266 s and 0.4 GiB minimised. Give it no more threads than there are idle cores: ours has more and
-smaller parallel regions, and with two threads at twice the load the first ratio fell to 0.9x to 1.2x.
+Result on two idle cores: 1.8x and 2.7x; memory 3.8x and 20x. Give it no more threads than there are idle cores: ours
+has more and smaller parallel regions, and with two threads at twice the load the first ratio fell to 0.9x to 1.2x.
 
 The minimising temperature of a training batch took 22 exponentials of all pairs. Prediction: a grid on a few anchors
 and four Newton steps on more should cost less than a fifth of that. Result on one thread, forward and backward with

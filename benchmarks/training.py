@@ -7,6 +7,7 @@ validation images.
 
 Predicted before measuring: on CPUs with AMX >= 3x, with AVX512-BF16 alone >= 1.5x; tensors that are
 already there spare the per-image work (some 60 us each), channels-last and bfloat16 the rest.
+Result on two cores with AVX512-BF16, MNIST: 5,688 against 3,052 images/s, 1.86x.
 
     python benchmarks/training.py [--data-root FOLDER]     MNIST below FOLDER/MNIST/raw, else scikit-learn's digits
     python benchmarks/training.py --device cuda            PreActResNet-18 on 32x32 colour images, bfloat16; no target

@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and adversarial training
 	$(BIN)/ravel launch examples/digits.yaml
 
+# A worker for each core, four at most: a test that starts Ray brings workers of its own.
 test: setup ## Set up, then run every test, the linters and type checks among them
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: setup ## Check format, lint, types, import contracts and docstring coverage
 	$(BIN)/ruff format --check .
@@ -41,6 +42,6 @@ check: lint test ## lint, then test
 bench: setup ## Run the benchmarks
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-evidence: setup ## Measure docs/results.md again, about an hour: make evidence DATA=FOLDER, with FOLDER/MNIST/raw
+evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with FOLDER/MNIST/raw
 	@test -n "$(DATA)" || { echo "evidence: say where MNIST is, for example make evidence DATA=data"; exit 2; }
 	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)

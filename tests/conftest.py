@@ -22,9 +22,13 @@ for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
 
-# Data sets are prepared once for all the tests of one run, the commands that they start among them.
-_cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
-os.environ["RAVEL_CACHE"] = _cache.name
+# Each of pytest's workers has a core to itself: torch must not take the others.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Data sets are prepared once for all the tests of one run, worker processes and commands among them.
+else:
+    _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
+    os.environ["RAVEL_CACHE"] = _cache.name
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,8 @@ def recipes(robust_epochs: int) -> Iterator[Recipe]:
     """The rows, in the order of the table."""
     yield Recipe("baseline", {"epochs": 5}, SEEDS, attacked=True)
     yield Recipe("entangle", {"epochs": 5, **PRESETS["entangle"]}, SEEDS, attacked=False)
-    yield Recipe("adversarial", {"epochs": robust_epochs, **ROBUST}, (0,), attacked=True)
+    yield Recipe("disentangle", {"epochs": 5, **PRESETS["disentangle"]}, SEEDS, attacked=False)
+    yield Recipe("adversarial", {"epochs": robust_epochs, **ROBUST}, SEEDS, attacked=True)
 
 
 def score(recipe: Recipe, config: TrialConfig) -> Score:

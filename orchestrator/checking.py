@@ -73,7 +73,7 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
     """``trial`` wins over what a catalog fragment would search, inside the fragment's range or not."""
     fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
-    return SearchSpace({**space.parameters, **fixed}, when=space.when)
+    return SearchSpace({**space.parameters, **fixed}, when=space.when, constraints=space.constraints)
 
 
 def _fixed(domain: Domain, value: Any) -> Domain:

@@ -12,11 +12,25 @@ True
 from __future__ import annotations
 
 from search_spaces import catalog
-from search_spaces.conditions import Predicate, When, equals, greater_than, not_equal, one_of
+from search_spaces.conditions import (
+    Condition,
+    Predicate,
+    When,
+    all_of,
+    any_of,
+    equals,
+    greater_than,
+    less_than,
+    not_equal,
+    one_of,
+)
+from search_spaces.constraints import Constraint
+from search_spaces.difference import Change, Difference
 from search_spaces.documents import parse_space
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import (
     DomainError,
+    InfeasibleError,
     MissingExtraError,
     PathError,
     Problem,
@@ -24,17 +38,24 @@ from search_spaces.errors import (
     YamlError,
     nearest,
 )
+from search_spaces.feasibility import Feasibility
 from search_spaces.paths import nest, unnest
 from search_spaces.points import Point
 from search_spaces.serialization import dump_yaml, load_yaml
 from search_spaces.space import SearchSpace
 
 __all__ = [
+    "Change",
     "Choice",
+    "Condition",
+    "Constraint",
+    "Difference",
     "Domain",
     "DomainError",
+    "Feasibility",
     "Fixed",
     "Float",
+    "InfeasibleError",
     "Int",
     "MissingExtraError",
     "PathError",
@@ -48,10 +69,13 @@ __all__ = [
     "When",
     "YamlError",
     "ZeroOr",
+    "all_of",
+    "any_of",
     "catalog",
     "dump_yaml",
     "equals",
     "greater_than",
+    "less_than",
     "load_yaml",
     "nearest",
     "nest",

@@ -1,221 +1,95 @@
-"""Conditional parameters: `When(parent, predicate)`, a parameter that exists only for some parents.
+"""Conditional parameters: a parameter that exists only for some values of others.
 
-A parameter with several conditions exists when all of them hold. Where the parent is absent itself,
-so is the child. Numbers are compared by value (0 is 0.0), but True is not 1.
+`When(parent, predicate)` is the leaf; `all_of` and `any_of` join conditions, as deeply as one likes. A parameter
+that is absent itself makes every leaf that reads it false, so that a child never outlives its parent.
 """
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, final
+from typing import TYPE_CHECKING, Protocol, TypeAlias, final
 
-from search_spaces.numeric import finite_float
 from search_spaces.paths import check_name
-from search_spaces.values import Domain, Scalar, broken, check_scalar, identity, is_number
+from search_spaces.predicates import (
+    Equals,
+    GreaterThan,
+    LessThan,
+    NotEqual,
+    OneOf,
+    Predicate,
+    equals,
+    greater_than,
+    less_than,
+    not_equal,
+    one_of,
+    same,
+)
+from search_spaces.values import Domain, Scalar, broken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from search_spaces.constraints import Constraint
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Condition",
+    "Equals",
+    "GreaterThan",
+    "LessThan",
+    "NotEqual",
+    "OneOf",
+    "Predicate",
+    "SpaceLike",
+    "When",
+    "active_names",
+    "all_of",
+    "any_of",
+    "equals",
+    "greater_than",
+    "is_active",
+    "less_than",
+    "not_equal",
+    "one_of",
+    "same",
+]
+
+_Rename: TypeAlias = Callable[[str], str]
 
 
-class Predicate(ABC):
-    """A claim about the value of a parent.
+class Condition(ABC):
+    """A claim about the parameters of a point; `&` and `|` join two.
 
-    >>> isinstance(equals("sgd"), Predicate)
-    True
+    >>> print(When("a", 1) & (When("b", 2) | When("c", 3)))
+    a = 1 and (b = 2 or c = 3)
     """
 
     __slots__ = ()
 
     @abstractmethod
-    def holds(self, value: Scalar) -> bool:
-        """Whether the claim is true of `value`."""
-
-    @property
-    @abstractmethod
-    def marks(self) -> tuple[Scalar, ...]:
-        """The values the claim names: its truth changes only at these."""
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether the claim is true of these values; what reads a name that is not there is false."""
 
     @abstractmethod
-    def describe(self) -> str:
-        """Return the claim as it reads behind the parent's name."""
+    def leaves(self) -> Iterator[When]:
+        """Yield every `When` in it, from left to right."""
 
+    @abstractmethod
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the claim about the parameters of other names."""
 
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Equals(Predicate):
-    """The parent has this value.
+    def __and__(self, other: Condition) -> Condition:
+        return all_of(self, other)
 
-    >>> Equals(0).holds(0.0), Equals(1).holds(True)
-    (True, False)
-    """
-
-    value: Scalar
-
-    def __post_init__(self) -> None:
-        check_scalar("equals", self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Equals) and identity(self.value) == identity(other.value)
-
-    def __hash__(self) -> int:
-        return hash((Equals, identity(self.value)))
-
-    def holds(self, value: Scalar) -> bool:
-        """Whether `value` is the value."""
-        return same(value, self.value)
-
-    @property
-    def marks(self) -> tuple[Scalar, ...]:
-        """The value."""
-        return (self.value,)
-
-    def describe(self) -> str:
-        """Return '= value'."""
-        return f"= {self.value!r}"
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class NotEqual(Predicate):
-    """The parent has another value.
-
-    >>> NotEqual(0).holds(0.0), NotEqual(0).holds(-0.5)
-    (False, True)
-    """
-
-    value: Scalar
-
-    def __post_init__(self) -> None:
-        check_scalar("not_equal", self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, NotEqual) and identity(self.value) == identity(other.value)
-
-    def __hash__(self) -> int:
-        return hash((NotEqual, identity(self.value)))
-
-    def holds(self, value: Scalar) -> bool:
-        """Whether `value` is another value."""
-        return not same(value, self.value)
-
-    @property
-    def marks(self) -> tuple[Scalar, ...]:
-        """The value."""
-        return (self.value,)
-
-    def describe(self) -> str:
-        """Return '!= value'."""
-        return f"!= {self.value!r}"
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class OneOf(Predicate):
-    """The parent has one of these values.
-
-    >>> OneOf(("relative", "absolute")).holds("minimised")
-    False
-    """
-
-    values: tuple[Scalar, ...]
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise broken("one_of", "must name at least one value, got none")
-        for value in self.values:
-            check_scalar("one_of", value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, OneOf) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def holds(self, value: Scalar) -> bool:
-        """Whether `value` is one of the values."""
-        return any(same(value, mine) for mine in self.values)
-
-    @property
-    def marks(self) -> tuple[Scalar, ...]:
-        """The values."""
-        return self.values
-
-    def describe(self) -> str:
-        """Return 'in (values)'."""
-        return "in (" + ", ".join(repr(value) for value in self.values) + ")"
-
-    def _key(self) -> tuple[tuple[type, object], ...]:
-        return tuple(identity(value) for value in self.values)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class GreaterThan(Predicate):
-    """The parent is a number above the bound.
-
-    >>> GreaterThan(2).holds(3), GreaterThan(2).holds(2), GreaterThan(2).holds("3")
-    (True, False, False)
-    """
-
-    bound: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bound", finite_float("greater_than", self.bound))
-
-    def holds(self, value: Scalar) -> bool:
-        """Whether `value` is a number above the bound."""
-        return is_number(value) and value > self.bound
-
-    @property
-    def marks(self) -> tuple[Scalar, ...]:
-        """The bound."""
-        return (self.bound,)
-
-    def describe(self) -> str:
-        """Return '> bound'."""
-        return f"> {self.bound:g}"
-
-
-def equals(value: Scalar) -> Equals:
-    """Claim that the parent has this value.
-
-    >>> equals("sgd").holds("sgd")
-    True
-    """
-    return Equals(value)
-
-
-def not_equal(value: Scalar) -> NotEqual:
-    """Claim that the parent has another value.
-
-    >>> not_equal(0).holds(0.3)
-    True
-    """
-    return NotEqual(value)
-
-
-def one_of(*values: Scalar) -> OneOf:
-    """Claim that the parent has one of these values.
-
-    >>> one_of("relative", "absolute").holds("absolute")
-    True
-    """
-    return OneOf(values)
-
-
-def greater_than(bound: float) -> GreaterThan:
-    """Claim that the parent is a number above the bound.
-
-    >>> greater_than(1).holds(1)
-    False
-    """
-    return GreaterThan(bound)
+    def __or__(self, other: Condition) -> Condition:
+        return any_of(self, other)
 
 
 @final
 @dataclass(frozen=True, slots=True, init=False)
-class When:
+class When(Condition):
     """A parameter exists only where the predicate holds of its parent; a bare value means `equals`.
 
     Raises:
@@ -238,39 +112,133 @@ class When:
     def __str__(self) -> str:
         return f"{self.parent} {self.predicate.describe()}"
 
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether the parent is there and the predicate holds of it."""
+        return self.parent in values and self.predicate.holds(values[self.parent])
+
+    def leaves(self) -> Iterator[When]:
+        """Yield the condition itself."""
+        yield self
+
+    def renamed(self, rename: _Rename) -> When:
+        """Return the same claim about a parent of another name."""
+        return When(rename(self.parent), self.predicate)
+
+
+class _Joined(Condition):
+    """Several conditions in one; equal to the same ones in another order."""
+
+    __slots__ = ("parts",)
+    parts: tuple[Condition, ...]
+
+    def __init__(self, parts: tuple[Condition, ...]) -> None:
+        object.__setattr__(self, "parts", parts)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a condition is immutable, cannot set {name!r}")
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Condition, ...]]]:
+        return type(self), (self.parts,)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and frozenset(self.parts) == frozenset(other.parts)
+
+    def __hash__(self) -> int:
+        return hash((type(self), frozenset(self.parts)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
+
+    def leaves(self) -> Iterator[When]:
+        """Yield every `When` in it, from left to right."""
+        return itertools.chain.from_iterable(part.leaves() for part in self.parts)
+
+    def _say(self, word: str) -> str:
+        return f" {word} ".join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
+
+
+@final
+class AllOf(_Joined):
+    """Every part holds; made by `all_of`.
+
+    >>> all_of(When("a", 1), When("b", 2)).holds({"a": 1})
+    False
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._say("and")
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether every part holds."""
+        return all(part.holds(values) for part in self.parts)
+
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the same claim about the parameters of other names."""
+        return all_of(*(part.renamed(rename) for part in self.parts))
+
+
+@final
+class AnyOf(_Joined):
+    """At least one part holds; made by `any_of`.
+
+    >>> any_of(When("a", 1), When("b", 2)).holds({"a": 1})
+    True
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._say("or")
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether a part holds."""
+        return any(part.holds(values) for part in self.parts)
+
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the same claim about the parameters of other names."""
+        return any_of(*(part.renamed(rename) for part in self.parts))
+
+
+def all_of(*conditions: Condition) -> Condition:
+    """Join conditions that must all hold; nested ones become one, a single one stands for itself.
+
+    Raises:
+        DomainError: no condition, or what is none.
+
+    >>> all_of(When("a", 1), all_of(When("b", 2), When("a", 1)))
+    AllOf(When(parent='a', predicate=Equals(value=1)), When(parent='b', predicate=Equals(value=2)))
+    """
+    return _joined(AllOf, "all_of", conditions)
+
+
+def any_of(*conditions: Condition) -> Condition:
+    """Join conditions of which one must hold; nested ones become one, a single one stands for itself.
+
+    Raises:
+        DomainError: no condition, or what is none.
+
+    >>> print(any_of(When("mixup.alpha", not_equal(0)), When("snnl.weight", not_equal(0))))
+    mixup.alpha != 0 or snnl.weight != 0
+    """
+    return _joined(AnyOf, "any_of", conditions)
+
 
 class SpaceLike(Protocol):
-    """What reading a space needs: its parameters, parents before children, and their conditions."""
+    """What reading a space needs: its parameters, parents before children, and what holds between them."""
 
     @property
     def parameters(self) -> Mapping[str, Domain]:
         """The domain of each parameter, parents before children."""
 
     @property
-    def when(self) -> Mapping[str, tuple[When, ...]]:
-        """The conditions of each conditional parameter."""
+    def when(self) -> Mapping[str, Condition]:
+        """The condition of each conditional parameter."""
 
-
-def _as_predicate(given: object) -> Predicate:
-    match given:
-        case Predicate():
-            return given
-        case list() | tuple():
-            options = ", ".join(repr(value) for value in given)
-            raise broken("When.predicate", f"must be one value or a predicate; write one_of({options})")
-        case _:
-            return Equals(given)  # type: ignore[arg-type]  # the constructor checks
-
-
-def same(left: Scalar, right: Scalar) -> bool:
-    """Whether two values are the same to a condition: numbers by value, True is not 1.
-
-    >>> same(0, 0.0), same(True, 1), same("a", "a")
-    (True, False, True)
-    """
-    if is_number(left) and is_number(right):
-        return left == right
-    return identity(left) == identity(right)
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What must hold between the values of a point."""
 
 
 def is_active(space: SpaceLike, name: str, values: Mapping[str, Scalar]) -> bool:
@@ -285,8 +253,7 @@ def is_active(space: SpaceLike, name: str, values: Mapping[str, Scalar]) -> bool
     """
     if name not in space.parameters:
         raise KeyError(name)
-    conditions = space.when.get(name, ())
-    return all(law.parent in values and law.predicate.holds(values[law.parent]) for law in conditions)
+    return name not in space.when or space.when[name].holds(values)
 
 
 def active_names(space: SpaceLike, values: Mapping[str, Scalar]) -> frozenset[str]:
@@ -305,3 +272,25 @@ def active_names(space: SpaceLike, values: Mapping[str, Scalar]) -> frozenset[st
             if name in values:
                 known[name] = values[name]
     return frozenset(active)
+
+
+def _as_predicate(given: object) -> Predicate:
+    match given:
+        case Predicate():
+            return given
+        case list() | tuple():
+            options = ", ".join(repr(value) for value in given)
+            raise broken("When.predicate", f"must be one value or a predicate; write one_of({options})")
+        case _:
+            return Equals(given)  # type: ignore[arg-type]  # the constructor checks
+
+
+def _joined(kind: type[AllOf | AnyOf], where: str, conditions: tuple[Condition, ...]) -> Condition:
+    for condition in conditions:
+        if not isinstance(condition, Condition):
+            raise broken(where, f"must join conditions such as When('optimizer.name', 'sgd'), got {condition!r}")
+    if not conditions:
+        raise broken(where, "must join at least one condition, got none")
+    flat = itertools.chain.from_iterable(part.parts if isinstance(part, kind) else (part,) for part in conditions)
+    parts = tuple(dict.fromkeys(flat))
+    return parts[0] if len(parts) == 1 else kind(parts)

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from search_spaces.numeric import Float, Int, SymLog, check_unit, finite_float, position
+from search_spaces.numeric import Float, Int, check_unit, finite_float, position, read_number
+from search_spaces.symlog import SymLog
 from search_spaces.values import Domain, Scalar, broken, check_scalar, identity, is_number
 
-__all__ = ["Choice", "Domain", "Fixed", "Float", "Int", "Scalar", "SymLog", "ZeroOr"]
+__all__ = ["Choice", "Domain", "Fixed", "Float", "Int", "Scalar", "SymLog", "ZeroOr", "intervals"]
 
 
 @final
@@ -22,7 +23,8 @@ __all__ = ["Choice", "Domain", "Fixed", "Float", "Int", "Scalar", "SymLog", "Zer
 class Choice(Domain):
     """One of several values, each equally likely; the order is part of the definition.
 
-    The type is part of a value's identity: `Choice([1, True])` has two options.
+    The type is part of a value's identity: `Choice([1, True])` has two options. `ordered` says that neighbours
+    are alike, as 16, 32 and 64 are and 'sgd' and 'adamw' are not; it changes no draw.
 
     Raises:
         DomainError: no option, an option twice, or one that is not a plain scalar.
@@ -34,8 +36,9 @@ class Choice(Domain):
     """
 
     options: tuple[Scalar, ...]
+    ordered: bool
 
-    def __init__(self, options: Iterable[Scalar]) -> None:
+    def __init__(self, options: Iterable[Scalar], *, ordered: bool = False) -> None:
         if isinstance(options, str) or not isinstance(options, Iterable):
             raise broken("Choice.options", f"must be a list, got {options!r}; write Choice([{options!r}])")
         values = tuple(options)
@@ -46,13 +49,19 @@ class Choice(Domain):
         seen = [identity(value) for value in values]
         if len(set(seen)) < len(seen):
             raise broken("Choice.options", f"must differ from each other, got {list(values)!r}")
+        if type(ordered) is not bool:
+            raise broken("Choice.ordered", f"must be True or False, got {ordered!r}")
         object.__setattr__(self, "options", values)
+        object.__setattr__(self, "ordered", ordered)
+
+    def __repr__(self) -> str:
+        return f"Choice({list(self.options)!r}" + (", ordered=True)" if self.ordered else ")")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Choice) and self._key() == other._key()
+        return isinstance(other, Choice) and (self._key(), self.ordered) == (other._key(), other.ordered)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash((self._key(), self.ordered))
 
     def contains(self, value: object) -> bool:
         """Whether `value` is one of the options, type included."""
@@ -68,13 +77,33 @@ class Choice(Domain):
         self.check(value)
         return (self._key().index(identity(value)) + 0.5) / len(self.options)
 
+    def values(self) -> tuple[Scalar, ...]:
+        """Return the options."""
+        return self.options
+
+    def read(self, text: str) -> Scalar:
+        """Return the option that is written so.
+
+        Raises:
+            DomainError: none is, or several are.
+
+        >>> Choice([None, False, 16]).read("False")
+        False
+        """
+        meant = [option for option in self.options if str(option) == text]
+        if len(meant) > 1:
+            raise broken("Choice", f"the text {text!r} may mean {' or '.join(map(repr, meant))}")
+        if not meant:
+            raise broken("Choice", f"must be {self.describe()}, got the text {text!r}")
+        return meant[0]
+
     def describe(self) -> str:
         """Return the domain in words.
 
         >>> Choice(["sgd", "adamw"]).describe()
         "one of 'sgd', 'adamw'"
         """
-        return "one of " + ", ".join(repr(option) for option in self.options)
+        return "one of " + ", ".join(map(repr, self.options)) + (", in this order" if self.ordered else "")
 
     def to_dict(self) -> dict[str, object]:
         """Return the domain as it is written in a space document.
@@ -82,7 +111,7 @@ class Choice(Domain):
         >>> Choice([32, 64]).to_dict()
         {'choice': [32, 64]}
         """
-        return {"choice": list(self.options)}
+        return {"choice": list(self.options)} | ({"ordered": True} if self.ordered else {})
 
     def _key(self) -> tuple[tuple[type, object], ...]:
         return tuple(identity(option) for option in self.options)
@@ -126,6 +155,16 @@ class Fixed(Domain):
         """Return 1/2: the whole unit interval is one bin."""
         self.check(value)
         return 0.5
+
+    def values(self) -> tuple[Scalar, ...]:
+        """Return the value alone."""
+        return (self.value,)
+
+    def read(self, text: str) -> Scalar:
+        """Return the value, if it is written so."""
+        if text != str(self.value):
+            raise broken("Fixed", f"must be {self.describe()}, got the text {text!r}")
+        return self.value
 
     def describe(self) -> str:
         """Return the domain in words.
@@ -197,6 +236,15 @@ class ZeroOr(Domain):
         inner = self.domain.to_unit(value)
         return min(self.probability + inner * (1 - self.probability), 1.0)
 
+    def values(self) -> tuple[Scalar, ...] | None:
+        """Return 0 and the values of the domain; None where that has no list of them."""
+        inner = self.domain.values()
+        return None if inner is None else (self.zero, *inner)
+
+    def read(self, text: str) -> Scalar:
+        """Return 0 or the value of the domain that is written so."""
+        return self.zero if read_number(self, text) == 0 else self.domain.read(text)
+
     def describe(self) -> str:
         """Return the domain in words.
 
@@ -212,6 +260,21 @@ class ZeroOr(Domain):
         {'zero_or': {'float': [0.1, 4.0]}, 'probability': 0.5}
         """
         return {"zero_or": self.domain.to_dict(), "probability": self.probability}
+
+
+def intervals(domain: Domain) -> tuple[tuple[float, float], ...]:
+    """Return the closed intervals that a domain of numbers lies in; none for any other domain.
+
+    >>> intervals(SymLog(-1.0, 1.0, gap=0.1)), intervals(Choice([1]))
+    (((-1.0, -0.1), (0.1, 1.0)), ())
+    """
+    match domain:
+        case Float(low=low, high=high) | Int(low=low, high=high):
+            return ((low, high),)
+        case SymLog():
+            return domain.intervals()
+        case _:
+            return ()
 
 
 def _is_numeric(domain: Domain) -> bool:

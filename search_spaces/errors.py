@@ -4,6 +4,7 @@
 ValueError
 └── SpaceError            one or more `Problem`s, all of them at once
     ├── DomainError       a domain, or a value for it, breaks a law
+    ├── InfeasibleError   the constraints of a space leave next to no point
     ├── PathError         a dotted parameter name breaks the grammar, or two names clash
     └── YamlError         the text is not the strict YAML of this project (line, column)
 ImportError
@@ -62,6 +63,14 @@ class DomainError(SpaceError):
 
     >>> print(DomainError(Problem("Int.low", "must be an int, got True")))
     Int.low: must be an int, got True
+    """
+
+
+class InfeasibleError(SpaceError):
+    """The constraints of a space leave next to no point.
+
+    >>> issubclass(InfeasibleError, SpaceError)
+    True
     """
 
 

@@ -1,12 +1,14 @@
 """Spaces in Optuna: ask a trial for a point, and turn points into what a study stores and back.
 
-Optuna sees coordinates, which differ from values in three cases:
+Optuna sees coordinates, which differ from values in four cases:
 
 - `ZeroOr` is a float `<name>.gate` in [0, 1), off below the probability, and then, only when on, its domain;
 - `SymLog` is its signed-log coordinate;
+- an ordered `Choice` is the place of its option, an int, so that neighbours are alike to a sampler too;
 - a `Choice` that holds values equal in Python (1, 1.0, True) is the JSON text of its options.
 
-A `Fixed` parameter is never asked.
+A `Fixed` parameter is never asked. A constraint cannot be asked for: a trial whose answers break one is told so
+and pruned.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from search_spaces.conditions import SpaceLike
 
 Trial: TypeAlias = "optuna.trial.BaseTrial"
+Study: TypeAlias = "optuna.Study"
 _Distributions: TypeAlias = "dict[str, optuna.distributions.BaseDistribution]"
 # Answers a question: (name, distribution) -> the value in Optuna's coordinates.
 _Ask: TypeAlias = "Callable[[str, Any], Any]"
@@ -38,16 +41,28 @@ _Ask: TypeAlias = "Callable[[str, Any], Any]"
 def suggest(trial: Trial, space: SpaceLike) -> dict[str, Scalar]:
     """Ask the trial for each active parameter, parents first; an inactive one is never asked.
 
+    Where the space has constraints each becomes one of the trial's (`Trial.set_constraint`: 0 kept, 1 broken), which is
+    how Optuna's samplers learn to keep away from what is not feasible.
+
+    Raises:
+        optuna.TrialPruned: the answers break a constraint; `Study.optimize` then goes on with the next trial.
+
     >>> import optuna
     >>> from search_spaces import catalog
     >>> suggest(optuna.trial.FixedTrial({"mixup.alpha.gate": 0.1}), catalog.mixup())
     {'mixup.alpha': 0.0}
     """
-    return _answered(space, functools.partial(_ask, trial))
+    point = _answered(space, functools.partial(_ask, trial))
+    broken = [law.text for law in space.constraints if not law.holds(point)]
+    for law in space.constraints:
+        trial.set_constraint(law.text, float(law.text in broken))
+    if broken:
+        raise _optuna().TrialPruned(f"breaks {' and '.join(map(repr, broken))}")
+    return point
 
 
 def from_optuna(space: SpaceLike, params: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return the point that these params of a trial stand for.
+    """Return the point that these params of a trial stand for; constraints are not asked about.
 
     Raises:
         SpaceError: a param is missing, unknown, or outside its distribution.
@@ -126,12 +141,16 @@ def _value(name: str, domain: Domain, ask: _Ask) -> Scalar:
             return zero if gate < probability else _value(name, inner, ask)
         case SymLog():
             return domain.from_coordinate(float(ask(name, _distribution(domain))))
+        case Choice(options=options, ordered=True):
+            return options[int(ask(name, _distribution(domain)))]
         case Choice(options=options):
             return options[_labels(domain).index(ask(name, _distribution(domain)))]
         case Int():
             return int(ask(name, _distribution(domain)))
         case _:
-            return float(ask(name, _distribution(domain)))
+            answer = float(ask(name, _distribution(domain)))
+            lattice = domain.values()  # Optuna's 0.1 + 2 * 0.1 is our 0.3
+            return answer if lattice is None else domain.from_unit(domain.to_unit(answer))
 
 
 def _answers(name: str, domain: Domain, value: Scalar) -> Iterator[tuple[str, Any, Any]]:
@@ -147,7 +166,7 @@ def _answers(name: str, domain: Domain, value: Scalar) -> Iterator[tuple[str, An
             yield name, _distribution(domain), domain.to_coordinate(value)
         case Choice(options=options):
             index = next(i for i, option in enumerate(options) if identity(option) == identity(value))
-            yield name, _distribution(domain), _labels(domain)[index]
+            yield name, _distribution(domain), index if domain.ordered else _labels(domain)[index]
         case _:
             yield name, _distribution(domain), value
 
@@ -164,12 +183,14 @@ def _gate_distribution() -> Any:
 def _distribution(domain: Domain) -> Any:
     known = _optuna().distributions
     match domain:
-        case Float(low=low, high=high, log=log):
-            return known.FloatDistribution(low, high, log=log)
-        case Int(low=low, high=high, log=log):
-            return known.IntDistribution(low, high, log=log)
+        case Float(low=low, high=high, log=log, step=step):
+            return known.FloatDistribution(low, high, log=log, step=step)
+        case Int(low=low, high=high, log=log, step=step):
+            return known.IntDistribution(low, high, log=log, step=step)
         case SymLog(coordinate_bounds=(low, high)):
             return known.FloatDistribution(low, high)
+        case Choice(options=options, ordered=True):
+            return known.IntDistribution(0, len(options) - 1)
         case Choice():
             return known.CategoricalDistribution(_labels(domain))
     raise AssertionError(domain)
@@ -186,10 +207,11 @@ def _ask(trial: Trial, name: str, distribution: Any) -> Any:
     match distribution:
         case known.CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)
-        case known.IntDistribution(low=low, high=high, log=log):
-            return trial.suggest_int(name, low, high, log=log)
+        case known.IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
         case _:
-            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+            low, high, step = distribution.low, distribution.high, distribution.step
+            return trial.suggest_float(name, low, high, log=distribution.log, step=step)
 
 
 def _look_up(params: Mapping[str, Any], read: set[str], name: str, distribution: Any) -> Any:

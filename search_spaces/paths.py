@@ -14,7 +14,8 @@ from search_spaces.errors import PathError, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+_NAME = re.compile(NAME_PATTERN)
 
 
 def check_name(name: object) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from search_spaces.conditions import is_active
 from search_spaces.domains import Scalar
-from search_spaces.errors import Problem, suggestion
+from search_spaces.errors import Problem, SpaceError, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,9 @@ def point_problems(space: SpaceLike, point: Mapping[str, object]) -> list[Proble
     ...     print(problem)
     mixup.layers: is inactive, it exists only when mixup.alpha != 0; leave it out
     """
-    return [*_strangers(space, point), *_misfits(space, point)]
+    known: dict[str, Scalar] = {}
+    misfits = list(_misfits(space, point, known))
+    return [*_strangers(space, point), *misfits, *_broken(space, known)]
 
 
 def unknown_parameter(name: str, names: Iterable[str]) -> Problem:
@@ -41,16 +43,27 @@ def _strangers(space: SpaceLike, point: Mapping[str, object]) -> Iterator[Proble
     return (unknown_parameter(name, space.parameters) for name in point if name not in space.parameters)
 
 
-def _misfits(space: SpaceLike, point: Mapping[str, object]) -> Iterator[Problem]:
-    known: dict[str, Scalar] = {}
+def _misfits(space: SpaceLike, point: Mapping[str, object], known: dict[str, Scalar]) -> Iterator[Problem]:
+    """Yield what is wrong with single values, and note in `known` those that are right."""
     for name, domain in space.parameters.items():
         active = is_active(space, name, known)
         if not active and name in point:
-            laws = " and ".join(str(law) for law in space.when[name])
-            yield Problem(name, f"is inactive, it exists only when {laws}; leave it out")
+            yield Problem(name, f"is inactive, it exists only when {space.when[name]}; leave it out")
         elif active and name not in point:
             yield Problem(name, f"is missing; it must be {domain.describe()}")
         elif active and not domain.contains(value := point[name]):
             yield Problem(name, f"must be {domain.describe()}, got {value!r}")
         elif active:
             known[name] = cast("Scalar", value)
+
+
+def _broken(space: SpaceLike, known: Mapping[str, Scalar]) -> Iterator[Problem]:
+    for constraint in space.constraints:
+        try:
+            holds = constraint.holds(known)
+        except SpaceError as error:
+            yield from error.problems
+            continue
+        if not holds:
+            values = ", ".join(f"{name} = {known[name]!r}" for name in constraint.names)
+            yield Problem(", ".join(constraint.names), f"must satisfy {constraint.text!r}, got {values}")

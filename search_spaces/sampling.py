@@ -1,183 +1,94 @@
-"""Points of a space: drawn at random, on a grid, at the corners.
+"""Points of a space drawn at random.
 
 Each parameter draws from a stream of its own, seeded by the seed and the name, and draws once per
 point whether it is active or not: adding a parameter to a space, or conditions to a parameter,
-changes no draw of the others.
+changes no draw of the others (until a constraint throws a draw of all of them away).
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
-from search_spaces.conditions import is_active
-from search_spaces.counting import classes, count, marks, pieces, predicates_by_parent
-from search_spaces.domains import Choice, Domain, Fixed, Int, Scalar, ZeroOr
-from search_spaces.numeric import intervals
-from search_spaces.values import broken, identity
+from search_spaces.feasibility import Feasibility, infeasible, judge
+from search_spaces.values import broken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
-    from search_spaces.conditions import Predicate, SpaceLike
+    from search_spaces.conditions import SpaceLike
+    from search_spaces.values import Scalar
+
+# A space that keeps fewer than one draw in as many is no space to search in: say so instead of spinning.
+MOST_REFUSED = 10_000
 
 
 def sample_many(space: SpaceLike, n: int, *, seed: int) -> list[dict[str, Scalar]]:
     """Draw n points; inactive parameters are absent. The first k of n are what k alone would be.
 
+    A draw that breaks a constraint is thrown away and the next one taken.
+
+    Raises:
+        InfeasibleError: `MOST_REFUSED` draws in a row break a constraint.
+
     >>> from search_spaces import catalog
     >>> sample_many(catalog.mixup(), 3, seed=1)[:2] == sample_many(catalog.mixup(), 2, seed=1)
     True
     """
-    streams = {name: random.Random(f"{seed}/{name}") for name in space.parameters}  # noqa: S311 - no secret
-    return [point_at(space, {name: stream.random() for name, stream in streams.items()}) for _ in range(n)]
+    if type(n) is not int or n < 0:
+        raise broken("sample_many.n", f"must be an int >= 0, got {n!r}")
+    return list(itertools.islice(accepted(space, seed=seed), n))
 
 
-def point_at(space: SpaceLike, quantiles: Mapping[str, float]) -> dict[str, Scalar]:
-    """Return the point at these quantiles, one for each parameter; those of inactive ones are unused.
-
-    >>> from search_spaces import Float, SearchSpace
-    >>> point_at(SearchSpace({"lr": Float(0.0, 2.0)}), {"lr": 0.5})
-    {'lr': 1.0}
-    """
-    point: dict[str, Scalar] = {}
-    for name, domain in space.parameters.items():
-        if is_active(space, name, point):
-            point[name] = domain.from_unit(quantiles[name])
-    return point
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Every combination of the levels of the active parameters: counted at once, built one by one.
+def accepted(space: SpaceLike, *, seed: int) -> Iterator[dict[str, Scalar]]:
+    """Yield points of the space for ever.
 
     Raises:
-        DomainError: the resolution is not an int >= 1.
+        InfeasibleError: `MOST_REFUSED` draws in a row break a constraint.
+
+    >>> from search_spaces import Int, SearchSpace
+    >>> space = SearchSpace({"a": Int(1, 9), "b": Int(1, 9)}, constraints=["a < b"])
+    >>> [point["a"] < point["b"] for point in itertools.islice(accepted(space, seed=0), 3)]
+    [True, True, True]
+    """
+    constraints = space.constraints
+    refused = 0
+    for draw in draws(space, seed=seed):
+        if all(constraint.holds(draw) for constraint in constraints):
+            refused = 0
+            yield draw
+        elif (refused := refused + 1) == MOST_REFUSED:
+            raise infeasible(feasibility(space, MOST_REFUSED, seed=seed))
+
+
+def feasibility(space: SpaceLike, n: int, *, seed: int) -> Feasibility:
+    """Draw n points that ignore the constraints, and count which of them the constraints refuse.
 
     >>> from search_spaces import catalog
-    >>> len(Grid(catalog.mixup(), resolution=3))
-    19
+    >>> print(feasibility(catalog.mixup(), 100, seed=0))
+    no constraint: every draw is a point
     """
-
-    space: SpaceLike
-    resolution: int
-
-    def __post_init__(self) -> None:
-        if type(self.resolution) is not int or self.resolution < 1:
-            raise broken("grid.resolution", f"must be an int >= 1, got {self.resolution!r}")
-
-    def __len__(self) -> int:
-        alternatives = {
-            name: [(value, 1) for value in levels(domain, self.resolution)]
-            for name, domain in self.space.parameters.items()
-        }
-        return int(count(self.space, alternatives))
-
-    def __iter__(self) -> Iterator[dict[str, Scalar]]:
-        values = {name: levels(domain, self.resolution) for name, domain in self.space.parameters.items()}
-        for box in _boxes(self.space, values):
-            for chosen in itertools.product(*box.values()):
-                yield dict(zip(box, chosen, strict=True))
+    if type(n) is not int or n < 1:
+        raise broken("feasibility.n", f"must be an int >= 1, got {n!r}")
+    return judge(space.constraints, itertools.islice(draws(space, seed=seed), n))
 
 
-def levels(domain: Domain, resolution: int) -> list[Scalar]:
-    """Return the values a grid visits: all where there are few, else equally spaced quantiles, ends included.
+def draws(space: SpaceLike, *, seed: int) -> Iterator[dict[str, Scalar]]:
+    """Yield points for ever that ignore the constraints.
 
-    >>> from search_spaces.numeric import Float
-    >>> levels(Float(0.0, 1.0), 3)
-    [0.0, 0.5, 1.0]
-    >>> levels(Int(1, 2), 3)
-    [1, 2]
+    >>> from search_spaces import Float, SearchSpace
+    >>> next(draws(SearchSpace({"lr": Float(0.0, 1.0)}), seed=0)).keys()
+    dict_keys(['lr'])
     """
-    match domain:
-        case Choice(options=options):
-            return list(options)
-        case ZeroOr(domain=inner, zero=zero):
-            return [zero, *levels(inner, resolution)]
-        case Int(low=low, high=high) if high - low < resolution:
-            return list(range(low, high + 1))
-        case _:
-            steps = [0.5] if resolution == 1 else [step / (resolution - 1) for step in range(resolution)]
-            return list(dict.fromkeys(domain.from_unit(step) for step in steps))
-
-
-def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
-    """Return the extreme points of every combination of active parameters.
-
-    For each: all low, all high, and from all low each parameter alone at its other extremes.
-
-    >>> from search_spaces import Choice, Float, SearchSpace, When
-    >>> corners(SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)}))
-    [{'a': 0}, {'a': 1, 'b': 2.0}, {'a': 1, 'b': 3.0}]
-    """
-    readers = predicates_by_parent(space)
-    values = {
-        name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
-    }
-    found = (point for box in _boxes(space, values) for point in _box_corners(box))
-    return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
-
-
-def extremes(domain: Domain) -> list[Scalar]:
-    """Return the ends of each range of a domain, and every option, from low to high.
-
-    >>> from search_spaces.numeric import SymLog
-    >>> extremes(ZeroOr(SymLog(-1.0, 1.0, gap=0.1)))
-    [0.0, -1.0, -0.1, 0.1, 1.0]
-    """
-    match domain:
-        case Fixed(value=value):
-            return [value]
-        case Choice(options=options):
-            return list(options)
-        case ZeroOr(domain=inner, zero=zero):
-            return [zero, *extremes(inner)]
-        case _:
-            return [end for interval in intervals(domain) for end in interval]
-
-
-def _unreached(domain: Domain, readers: Sequence[Predicate]) -> list[Scalar]:
-    """Return one value of each class that has no extreme in it."""
-    reached = {tuple(reader.holds(end) for reader in readers) for end in extremes(domain)}
-    all_classes = classes(pieces(domain, marks(readers)), readers)
-    firsts = [members[0][0] for members in all_classes]
-    return [value for value in firsts if tuple(reader.holds(value) for reader in readers) not in reached]
-
-
-def _boxes(space: SpaceLike, values: Mapping[str, list[Scalar]]) -> Iterator[dict[str, list[Scalar]]]:
-    """Yield, for each combination of parent classes, the values of every parameter that is then active."""
-    readers = predicates_by_parent(space)
-    menus = {
-        name: [[value for value, _ in members] for members in classes([(v, 1) for v in options], readers[name])]
-        for name, options in values.items()
-    }
-    return _walk(space, list(values), menus, box={})
-
-
-def _walk(
-    space: SpaceLike,
-    names: list[str],
-    menus: Mapping[str, list[list[Scalar]]],
-    *,
-    box: dict[str, list[Scalar]],
-) -> Iterator[dict[str, list[Scalar]]]:
-    if not names:
-        yield box
-        return
-    name, *rest = names
-    # Any member speaks for its class: no condition tells two of them apart.
-    active = is_active(space, name, {parent: members[0] for parent, members in box.items()})
-    for members in menus[name] if active else [None]:
-        yield from _walk(space, rest, menus, box=box if members is None else {**box, name: members})
-
-
-def _box_corners(box: Mapping[str, list[Scalar]]) -> Iterator[dict[str, Scalar]]:
-    low = {name: members[0] for name, members in box.items()}
-    yield low
-    yield {name: members[-1] for name, members in box.items()}
-    for name, members in box.items():
-        for value in members[1:]:
-            yield {**low, name: value}
+    steps = [
+        (name, random.Random(f"{seed}/{name}").random, domain.from_unit, space.when.get(name))  # noqa: S311 - no secret
+        for name, domain in space.parameters.items()
+    ]
+    while True:
+        point: dict[str, Scalar] = {}
+        for name, draw, from_unit, condition in steps:
+            u = draw()  # drawn whether the parameter exists or not: the streams of a seed stay in step
+            if condition is None or condition.holds(point):
+                point[name] = from_unit(u)
+        yield point

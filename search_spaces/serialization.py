@@ -1,4 +1,4 @@
-"""A space as plain data: document, YAML, JSON Schema and fingerprint. Reading one is `documents.parse_space`.
+"""A space as plain data: document, YAML, JSON and fingerprint. Reading one is `documents.parse_space`.
 
 The strict YAML loader and its dumper, `load_yaml` and `dump_yaml`, are offered here as well.
 """
@@ -9,17 +9,35 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.conditions import Equals, GreaterThan, NotEqual, OneOf, Predicate
-from search_spaces.domains import Choice, Domain, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.numeric import intervals
+from search_spaces.conditions import (
+    AllOf,
+    AnyOf,
+    Equals,
+    GreaterThan,
+    LessThan,
+    NotEqual,
+    OneOf,
+    Predicate,
+    When,
+)
+from search_spaces.errors import Problem, SpaceError
 from search_spaces.strict_yaml import Inline, dump_yaml, load_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from search_spaces.conditions import SpaceLike, When
+    from search_spaces.conditions import Condition, SpaceLike
 
-__all__ = ["FORMAT_VERSION", "dump_yaml", "fingerprint", "json_schema", "load_yaml", "to_document", "to_yaml"]
+__all__ = [
+    "FORMAT_VERSION",
+    "dump_yaml",
+    "fingerprint",
+    "load_json",
+    "load_yaml",
+    "to_document",
+    "to_json",
+    "to_yaml",
+]
 
 # Of the space document and of what the fingerprint covers.
 FORMAT_VERSION = 1
@@ -34,9 +52,11 @@ def to_document(space: SpaceLike) -> dict[str, Any]:
     {'a': {'choice': [0, 1]}, 'b': {'float': [2.0, 3.0], 'when': {'a': 1}}}
     """
     entries = {
-        name: domain.to_dict() | _when_entry(space.when.get(name, ())) for name, domain in space.parameters.items()
+        name: domain.to_dict() | ({"when": _written(space.when[name])} if name in space.when else {})
+        for name, domain in space.parameters.items()
     }
-    return {"version": FORMAT_VERSION, "parameters": entries}
+    constraints = {"constraints": [law.text for law in space.constraints]} if space.constraints else {}
+    return {"version": FORMAT_VERSION, "parameters": entries, **constraints}
 
 
 def to_yaml(space: SpaceLike) -> str:
@@ -53,6 +73,32 @@ def to_yaml(space: SpaceLike) -> str:
     return dump_yaml(document | {"parameters": entries})
 
 
+def to_json(space: SpaceLike) -> str:
+    """Return the document as JSON, one line.
+
+    >>> from search_spaces import Fixed, SearchSpace
+    >>> to_json(SearchSpace({"lr": Fixed(0.1)}))
+    '{"version": 1, "parameters": {"lr": {"fixed": 0.1}}}'
+    """
+    return json.dumps(to_document(space), allow_nan=False)
+
+
+def load_json(text: str) -> Any:
+    """Read JSON strictly: no NaN, no infinity, no key twice.
+
+    Raises:
+        SpaceError: the text is not such JSON; says where.
+
+    >>> load_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: JSON: the key 'a' stands twice in one object; keep one
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise SpaceError(Problem(f"JSON:{error.lineno}:{error.colno}", error.msg)) from error
+
+
 def fingerprint(space: SpaceLike) -> str:
     """Return the SHA-256 (hex) of the definition, blind to the order of parameters and conditions.
 
@@ -61,42 +107,82 @@ def fingerprint(space: SpaceLike) -> str:
     True
     """
     entries = {
-        name: [domain.to_dict(), sorted(_canonical(_clause(law)) for law in space.when.get(name, ()))]
+        name: [domain.to_dict(), _canonical_conditions(space.when.get(name))]
         for name, domain in space.parameters.items()
     }
-    text = _canonical({"format": f"ravel-space/{FORMAT_VERSION}", "parameters": entries})
-    return hashlib.sha256(text.encode()).hexdigest()
+    definition: dict[str, object] = {"format": f"ravel-space/{FORMAT_VERSION}", "parameters": entries}
+    if space.constraints:
+        definition["constraints"] = sorted(constraint.text for constraint in space.constraints)
+    return hashlib.sha256(_canonical(definition).encode()).hexdigest()
 
 
-def json_schema(space: SpaceLike) -> dict[str, object]:
-    """Return a JSON Schema (2020-12) of the space's flat points.
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise SpaceError(Problem("JSON", f"the key {twice!r} stands twice in one object; keep one"))
+    return read
 
-    JSON knows no difference between 3 and 3.0, so neither does the schema.
 
-    >>> from search_spaces import Int, SearchSpace
-    >>> json_schema(SearchSpace({"steps": Int(2, 10)}))["properties"]
-    {'steps': {'type': 'integer', 'minimum': 2, 'maximum': 10}}
-    """
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {name: _domain_schema(domain) for name, domain in space.parameters.items()},
-        "required": [name for name in space.parameters if name not in space.when],
-        "additionalProperties": False,
-        "allOf": [_condition_schema(name, laws) for name, laws in space.when.items()],
-    }
+def _no_constant(text: str) -> None:
+    raise SpaceError(Problem("JSON", f"must hold finite numbers, got {text}"))
 
 
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _when_entry(laws: Iterable[When]) -> dict[str, object]:
-    by_parent: dict[str, list[Predicate]] = {}
-    for law in laws:
-        by_parent.setdefault(law.parent, []).append(law.predicate)
-    clauses = {parent: _clauses(predicates) for parent, predicates in by_parent.items()}
-    return {"when": clauses} if clauses else {}
+def _canonical_conditions(condition: Condition | None) -> list[str]:
+    """Return the texts of the conditions that must all hold, sorted."""
+    match condition:
+        case None:
+            return []
+        case AllOf(parts=parts):
+            return sorted(_canonical(_tree(part)) for part in parts)
+        case _:
+            return [_canonical(_tree(condition))]
+
+
+def _tree(condition: Condition) -> dict[str, object]:
+    match condition:
+        case When(parent=parent, predicate=predicate):
+            return {parent: _clause_of(predicate)}
+        case AllOf(parts=parts):
+            return {"all": sorted((_tree(part) for part in parts), key=_canonical)}
+        case AnyOf(parts=parts):
+            return {"any": sorted((_tree(part) for part in parts), key=_canonical)}
+    raise AssertionError(condition)
+
+
+def _written(condition: Condition) -> dict[str, object]:
+    """Write a condition as what stands under `when`: parents with their clauses, `any` and `all`."""
+    match condition:
+        case When(parent=parent, predicate=predicate):
+            return {parent: _clauses([predicate])}
+        case AnyOf(parts=parts):
+            return {"any": [_written(part) for part in parts]}
+        case AllOf(parts=parts):
+            return _written_all(parts)
+    raise AssertionError(condition)
+
+
+def _written_all(parts: Sequence[Condition]) -> dict[str, object]:
+    """Write conditions that must all hold as one mapping, or as a list where one key would have to stand twice."""
+    predicates: dict[str, list[Predicate]] = {}
+    joined: list[Condition] = []
+    for part in parts:
+        if isinstance(part, When):
+            predicates.setdefault(part.parent, []).append(part.predicate)
+        else:
+            joined.append(part)
+    kinds = [
+        [type(predicate) for predicate in given if not isinstance(predicate, NotEqual)] for given in predicates.values()
+    ]
+    if len(joined) > 1 or "any" in predicates or "all" in predicates or any(len(set(k)) < len(k) for k in kinds):
+        return {"all": [_written(part) for part in parts]}
+    clauses: dict[str, object] = {parent: _clauses(given) for parent, given in predicates.items()}
+    return clauses | (_written(joined[0]) if joined else {})
 
 
 def _clauses(predicates: list[Predicate]) -> object:
@@ -115,10 +201,6 @@ def _clauses(predicates: list[Predicate]) -> object:
     return written
 
 
-def _clause(law: When) -> dict[str, object]:
-    return {law.parent: _clause_of(law.predicate)}
-
-
 def _clause_of(predicate: Predicate) -> dict[str, object]:
     match predicate:
         case Equals(value=value):
@@ -129,38 +211,6 @@ def _clause_of(predicate: Predicate) -> dict[str, object]:
             return {"not": value}
         case GreaterThan(bound=bound):
             return {"greater_than": bound}
-    raise AssertionError(predicate)
-
-
-def _domain_schema(domain: Domain) -> dict[str, Any]:
-    match domain:
-        case Int(low=low, high=high):
-            return {"type": "integer", "minimum": low, "maximum": high}
-        case Float() | SymLog():
-            ranges = [{"type": "number", "minimum": a, "maximum": b} for a, b in intervals(domain)]
-            return ranges[0] if len(ranges) == 1 else {"anyOf": ranges}
-        case Choice(options=options):
-            return {"enum": list(options)}
-        case Fixed(value=value):
-            return {"const": value}
-        case ZeroOr(domain=inner, zero=zero):
-            return {"anyOf": [{"const": zero}, _domain_schema(inner)]}
-    raise AssertionError(domain)
-
-
-def _condition_schema(name: str, laws: Iterable[When]) -> dict[str, Any]:
-    tests = [{"properties": {law.parent: _predicate_schema(law.predicate)}, "required": [law.parent]} for law in laws]
-    return {"if": {"allOf": tests}, "then": {"required": [name]}, "else": {"properties": {name: False}}}
-
-
-def _predicate_schema(predicate: Predicate) -> dict[str, Any]:
-    match predicate:
-        case Equals(value=value):
-            return {"const": value}
-        case OneOf(values=values):
-            return {"enum": list(values)}
-        case NotEqual(value=value):
-            return {"not": {"const": value}}
-        case GreaterThan(bound=bound):
-            return {"type": "number", "exclusiveMinimum": bound}
+        case LessThan(bound=bound):
+            return {"less_than": bound}
     raise AssertionError(predicate)

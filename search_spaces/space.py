@@ -1,26 +1,27 @@
-"""SearchSpace: named domains and the conditions under which each parameter exists."""
+"""SearchSpace: named domains, the conditions under which each parameter exists, and constraints between them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from search_spaces import counting, optuna_adapter, sampling, serialization
-from search_spaces.conditions import When, active_names
-from search_spaces.domains import Domain, Fixed, Scalar
-from search_spaces.errors import DomainError, Problem, SpaceError
-from search_spaces.narrowing import Narrowing, narrowed
-from search_spaces.points import point_problems, unknown_parameter
-from search_spaces.structure import condition_problems, name_problems, parents_first
+from search_spaces import algebra, counting, difference, enumeration, optuna_adapter, sampling, schemas, serialization
+from search_spaces.algebra import raise_all
+from search_spaces.conditions import Condition, active_names, all_of
+from search_spaces.constraints import Constraint, as_constraint
+from search_spaces.points import point_problems
+from search_spaces.structure import condition_problems, constraint_problems, name_problems, parents_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from search_spaces.domains import Domain, Scalar
+    from search_spaces.feasibility import Feasibility
+    from search_spaces.narrowing import Narrowing
     from search_spaces.points import Point
 
-_T = TypeVar("_T")
-_Conditions: TypeAlias = Mapping[str, When | Sequence[When]]
+_Conditions: TypeAlias = Mapping[str, Condition | Sequence[Condition]]
 
 
 @final
@@ -30,11 +31,16 @@ class SearchSpace:
     Immutable. Parents come before children, otherwise the order is the one given; it shows in tables
     and in what a sampler is asked first, but two spaces that differ in it alone are equal.
 
+    Args:
+        parameters: the domain of each dotted name.
+        when: for each conditional parameter its condition, or several that must all hold.
+        constraints: what must hold between the values of a point, as `Constraint` or as its text.
+
     Raises:
         SpaceError: with every problem: a name that is none or clashes, a parent that is missing or
-            depends on its own child, a condition that contradicts another.
+            depends on its own child, a constraint on what is no parameter.
 
-    >>> from search_spaces import Choice, Float
+    >>> from search_spaces import Choice, Float, When
     >>> space = SearchSpace(
     ...     {"momentum": Float(0.5, 0.99), "name": Choice(["sgd", "adamw"])},
     ...     when={"momentum": When("name", "sgd")},
@@ -45,17 +51,27 @@ class SearchSpace:
     (True, False)
     """
 
-    __slots__ = ("_parameters", "_when")
+    __slots__ = ("_constraints", "_parameters", "_when")
     _parameters: Mapping[str, Domain]
-    _when: Mapping[str, tuple[When, ...]]
+    _when: Mapping[str, Condition]
+    _constraints: tuple[Constraint, ...]
 
-    def __init__(self, parameters: Mapping[str, Domain], when: _Conditions = MappingProxyType({})) -> None:
-        laws = {name: _as_tuple(given) for name, given in when.items()}
-        _raise_all([*name_problems(parameters), *condition_problems(parameters, laws)])
-        order = parents_first(list(parameters), laws)
+    def __init__(
+        self,
+        parameters: Mapping[str, Domain],
+        when: _Conditions = MappingProxyType({}),
+        constraints: Iterable[Constraint | str] = (),
+    ) -> None:
+        given = {name: (laws,) if isinstance(laws, Condition) else tuple(laws) for name, laws in when.items()}
+        laws = tuple(dict.fromkeys(as_constraint(constraint) for constraint in constraints))
+        raise_all([*name_problems(parameters), *condition_problems(parameters, given)])
+        raise_all(constraint_problems(parameters, laws))
+        conditions = {name: all_of(*parts) for name, parts in given.items() if parts}
+        order = parents_first(list(parameters), conditions)
         object.__setattr__(self, "_parameters", MappingProxyType({name: parameters[name] for name in order}))
-        conditions = {name: laws[name] for name in order if laws.get(name)}
-        object.__setattr__(self, "_when", MappingProxyType(conditions))
+        in_order = {name: conditions[name] for name in order if name in conditions}
+        object.__setattr__(self, "_when", MappingProxyType(in_order))
+        object.__setattr__(self, "_constraints", laws)
 
     @property
     def parameters(self) -> Mapping[str, Domain]:
@@ -63,9 +79,14 @@ class SearchSpace:
         return self._parameters
 
     @property
-    def when(self) -> Mapping[str, tuple[When, ...]]:
-        """The conditions of each conditional parameter (read-only)."""
+    def when(self) -> Mapping[str, Condition]:
+        """The condition of each conditional parameter (read-only)."""
         return self._when
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What must hold between the values of a point, in the order given."""
+        return self._constraints
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,11 +107,35 @@ class SearchSpace:
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def __reduce__(self) -> tuple[type[SearchSpace], tuple[dict[str, Domain], dict[str, tuple[When, ...]]]]:
-        return SearchSpace, (dict(self._parameters), dict(self._when))
+    def __reduce__(self) -> tuple[type[SearchSpace], tuple[object, ...]]:
+        return SearchSpace, (dict(self._parameters), dict(self._when), self._constraints)
 
     def __repr__(self) -> str:
-        return "\n".join(["SearchSpace(", *(f"  {name}: {self._say(name)}" for name in self.names), ")"])
+        lines = [*(f"{name}: {self.describe(name)}" for name in self.names), *map(repr, self._constraints)]
+        return "\n".join(["SearchSpace(", *(f"  {line}" for line in lines), ")"])
+
+    def __rich__(self) -> object:
+        from search_spaces.rendering import table  # noqa: PLC0415 - only a terminal asks
+
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        from search_spaces.rendering import html  # noqa: PLC0415 - only a notebook asks
+
+        return html(self)
+
+    def describe(self, name: str) -> str:
+        """Return a parameter's domain and condition in words."""
+        return difference.describe(self, name)
+
+    def diff(self, other: SearchSpace) -> difference.Difference:
+        """Return what changed from this space to the other.
+
+        >>> from search_spaces import catalog
+        >>> print(catalog.mixup().diff(catalog.mixup().fix({"mixup.alpha": 0.0})))
+        ~ mixup.alpha: 0 (probability 0.5) or a float in [0.1, 4], log -> always 0.0
+        """
+        return difference.difference(self, other)
 
     # -- algebra
 
@@ -98,15 +143,7 @@ class SearchSpace:
         """Return both spaces together; what both define, they must define alike."""
         if not isinstance(other, SearchSpace):
             return NotImplemented
-        shared = [name for name in self.names if name in other.parameters]
-        _raise_all(
-            [
-                Problem(name, f"is defined differently on both sides of |: {self._say(name)}; {other._say(name)}")
-                for name in shared
-                if self._definition(name) != other._definition(name)
-            ]
-        )
-        return SearchSpace({**self._parameters, **other.parameters}, {**self._when, **other.when})
+        return SearchSpace(*algebra.merged(self, other))
 
     def fix(self, values: Mapping[str, Scalar]) -> SearchSpace:
         """Return the space with these parameters held at one value each.
@@ -118,7 +155,7 @@ class SearchSpace:
         >>> catalog.optimizer().fix({"optimizer.name": "sgd"}).parameters["optimizer.name"]
         Fixed(value='sgd')
         """
-        return self._changed(values, _fixed)
+        return SearchSpace(*algebra.fixed(self, values))
 
     def narrow(self, ranges: Mapping[str, Narrowing]) -> SearchSpace:
         """Return the space with smaller domains: (low, high), a list of options, or a domain.
@@ -130,22 +167,32 @@ class SearchSpace:
         >>> catalog.optimizer().narrow({"optimizer.lr": (1e-3, 1.0)}).parameters["optimizer.lr"]
         Float(low=0.001, high=1.0, log=True)
         """
-        return self._changed(ranges, narrowed)
+        return SearchSpace(*algebra.narrow(self, ranges))
 
     def drop(self, *names: str) -> SearchSpace:
         """Return the space without these parameters.
 
         Raises:
-            SpaceError: a name is unknown, or a parameter that stays depends on it.
+            SpaceError: a name is unknown, or a parameter or constraint that stays depends on it.
 
         >>> from search_spaces import catalog
         >>> catalog.optimizer().drop("optimizer.name")
         Traceback (most recent call last):
         search_spaces.errors.SpaceError: optimizer.name: cannot be dropped: 'optimizer.momentum' depends on it
         """
-        _raise_all([*self._unknown(names), *self._orphans(names)])
-        kept = {name: domain for name, domain in self._parameters.items() if name not in names}
-        return SearchSpace(kept, {name: laws for name, laws in self._when.items() if name in kept})
+        return SearchSpace(*algebra.without(self, names))
+
+    def prefix(self, group: str) -> SearchSpace:
+        """Return the space with every name, in conditions and constraints too, inside a group.
+
+        Raises:
+            PathError: the group is not a dotted name.
+
+        >>> from search_spaces import catalog
+        >>> catalog.optimizer().prefix("generator").describe("generator.optimizer.momentum")
+        "a float in [0.5, 0.99] when generator.optimizer.name = 'sgd'"
+        """
+        return SearchSpace(*algebra.prefixed(self, group))
 
     # -- points
 
@@ -185,28 +232,44 @@ class SearchSpace:
         """
         return sampling.sample_many(self, n, seed=seed)
 
-    def grid(self, resolution: int = 3) -> sampling.Grid:
+    def feasibility(self, n: int = 10_000, seed: int = 0) -> Feasibility:
+        """Return how many of n draws satisfy the constraints, and how many each constraint refuses.
+
+        >>> from search_spaces import Float
+        >>> space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)}, constraints=["a <= b"])
+        >>> print(space.feasibility(1000))
+        500 of 1,000 draws (50 %) satisfy the constraints; refused by 'a <= b': 500
+        """
+        return sampling.feasibility(self, n, seed=seed)
+
+    def grid(self, resolution: int = 3) -> enumeration.Grid:
         """Return every combination of `resolution` quantiles per range and of all options, lazily.
 
         >>> from search_spaces import Choice, Float
         >>> list(SearchSpace({"lr": Float(0.0, 1.0), "n": Choice([1])}).grid(resolution=2))
         [{'lr': 0.0, 'n': 1}, {'lr': 1.0, 'n': 1}]
         """
-        return sampling.Grid(self, resolution)
+        return enumeration.Grid(self, resolution)
 
     def corners(self) -> list[Point]:
         """Return the extreme points of every combination of active parameters.
 
-        For each: all low, all high, and from all low each parameter alone at its other extremes.
+        For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
+        constraint forbids are left out.
 
         >>> from search_spaces import Float
         >>> SearchSpace({"a": Float(0.0, 1.0), "b": Float(2.0, 3.0)}).corners()[:2]
         [{'a': 0.0, 'b': 2.0}, {'a': 1.0, 'b': 3.0}]
         """
-        return sampling.corners(self)
+        return enumeration.corners(self)
 
     def size(self) -> float:
         """Return the number of points, `math.inf` where a continuous parameter can be active.
+
+        A constraint counts where all its parameters have finitely many values.
+
+        Raises:
+            SpaceError: a constraint joins more combinations than can be tried one by one.
 
         >>> from search_spaces import Choice, Int
         >>> SearchSpace({"a": Int(1, 3), "b": Choice([True, False])}).size()
@@ -253,9 +316,22 @@ class SearchSpace:
         """
         return cls.from_dict(serialization.load_yaml(text))
 
+    def to_json(self) -> str:
+        """Return the space as a JSON document, one line."""
+        return serialization.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> SearchSpace:
+        """Read a JSON space document, `use` included.
+
+        Raises:
+            SpaceError: the text is not strict JSON, or with every problem of the document.
+        """
+        return cls.from_dict(serialization.load_json(text))
+
     def json_schema(self) -> dict[str, object]:
-        """Return a JSON Schema (2020-12) that a flat point satisfies exactly where the space contains it."""
-        return serialization.json_schema(self)
+        """Return a JSON Schema (2020-12) of the space's flat points; constraints stand in a comment."""
+        return schemas.json_schema(self)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) of the definition: equal for equal spaces, on every machine."""
@@ -267,6 +343,10 @@ class SearchSpace:
         """Ask an Optuna trial for a point; an inactive parameter is never asked."""
         return optuna_adapter.suggest(trial, self)
 
+    def distributions(self) -> dict[str, object]:
+        """Return the Optuna distribution of everything a trial may be asked, in Optuna's coordinates."""
+        return dict(optuna_adapter.distributions(self))
+
     def to_tune(self) -> dict[str, object]:
         """Return the `param_space` for Ray Tune's random search; an inactive parameter becomes None."""
         from search_spaces import tune_adapter  # noqa: PLC0415 - imports Ray
@@ -275,49 +355,5 @@ class SearchSpace:
 
     # -- internals
 
-    def _key(self) -> tuple[frozenset[tuple[str, Domain]], frozenset[tuple[str, frozenset[When]]]]:
-        laws = frozenset((name, frozenset(given)) for name, given in self._when.items())
-        return frozenset(self._parameters.items()), laws
-
-    def _definition(self, name: str) -> tuple[Domain, frozenset[When]]:
-        return self._parameters[name], frozenset(self._when.get(name, ()))
-
-    def _say(self, name: str) -> str:
-        laws = " and ".join(str(law) for law in self._when.get(name, ()))
-        return self._parameters[name].describe() + (f" when {laws}" if laws else "")
-
-    def _unknown(self, names: Iterable[str]) -> list[Problem]:
-        return [unknown_parameter(name, self.names) for name in names if name not in self._parameters]
-
-    def _orphans(self, dropped: tuple[str, ...]) -> list[Problem]:
-        return [
-            Problem(law.parent, f"cannot be dropped: {child!r} depends on it")
-            for child, laws in self._when.items()
-            for law in laws
-            if law.parent in dropped and child not in dropped
-        ]
-
-    def _changed(self, changes: Mapping[str, _T], change: Callable[[Domain, _T], Domain]) -> SearchSpace:
-        problems = self._unknown(changes)
-        parameters = dict(self._parameters)
-        for name in [name for name in changes if name in parameters]:
-            try:
-                parameters[name] = change(parameters[name], changes[name])
-            except DomainError as error:
-                problems.extend(Problem(name, problem.message) for problem in error.problems)
-        _raise_all(problems)
-        return SearchSpace(parameters, self._when)
-
-
-def _fixed(domain: Domain, value: Scalar) -> Fixed:
-    domain.check(value)
-    return Fixed(value)
-
-
-def _as_tuple(given: When | Sequence[When]) -> tuple[When, ...]:
-    return tuple(dict.fromkeys((given,) if isinstance(given, When) else given))
-
-
-def _raise_all(problems: Sequence[Problem]) -> None:
-    if problems:
-        raise SpaceError(*problems)
+    def _key(self) -> tuple[frozenset[object], ...]:
+        return frozenset(self._parameters.items()), frozenset(self._when.items()), frozenset(self._constraints)

@@ -7,15 +7,21 @@ search repeats itself.
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from search_spaces.conditions import active_names
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar
-from search_spaces.errors import MissingExtraError
+from search_spaces.errors import MissingExtraError, Problem, SpaceError
+from search_spaces.sampling import accepted
+from search_spaces.serialization import fingerprint
 
 try:
     from ray import tune
+    from ray.tune.search import Searcher
     from ray.tune.search.sample import BaseSampler, Function
 except ImportError as error:
     raise MissingExtraError("ray", extra="tune") from error
@@ -23,20 +29,85 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions import SpaceLike, When
+    from search_spaces.conditions import Condition, SpaceLike
+    from search_spaces.constraints import Constraint
+    from search_spaces.points import Point
 
 
 def to_tune(space: SpaceLike) -> dict[str, Any]:
     """Return a flat `param_space` with exactly the names of the space; an inactive parameter becomes None.
 
     What Tune can say itself (unconditional ranges and choices) is said in its own domains; its searchers
-    other than random search refuse the rest, as they refuse any `sample_from`.
+    other than random search refuse the rest, as they refuse any `sample_from`. Where inactive parameters should be
+    absent rather than None, and where there are constraints, use `SpaceSearcher`.
+
+    Raises:
+        SpaceError: the space has constraints: Tune draws each parameter alone.
 
     >>> from search_spaces import catalog
     >>> sorted(to_tune(catalog.mixup()))
     ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
     """
+    if space.constraints:
+        law = "Tune draws each parameter alone and cannot keep it"
+        remedy = "give TuneConfig(search_alg=search_spaces.tune_adapter.SpaceSearcher(space, seed=0)) instead"
+        raise SpaceError(*(Problem(f"constraint {each.text!r}", f"{law}; {remedy}") for each in space.constraints))
     return {name: _tuned(space, name) for name in space.parameters}
+
+
+class SpaceSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Random search over a space with all it has: inactive parameters are absent, constraints are kept.
+
+    The same seed proposes the same points in the same order, after a restored run too. It never ends by itself:
+    `TuneConfig.num_samples` is how many trials there are.
+
+    Args:
+        space: what to draw from.
+        seed: of the draws.
+        metric: as Tune's; random search has no use for it.
+        mode: as `metric`.
+
+    >>> from search_spaces import Int, SearchSpace
+    >>> space = SearchSpace({"a": Int(1, 9), "b": Int(1, 9)}, constraints=["a < b"])
+    >>> SpaceSearcher(space, seed=0).suggest("trial") == space.sample(seed=0)
+    True
+    """
+
+    def __init__(self, space: SpaceLike, *, seed: int = 0, metric: str | None = None, mode: str | None = None) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self._space, self._seed, self._drawn = space, seed, 0
+        self._points: Iterator[Point] | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Scalar]:  # noqa: ARG002  Tune's name for the trial
+        """Return the next point."""
+        if self._points is None:
+            self._points = itertools.islice(accepted(self._space, seed=self._seed), self._drawn, None)
+        self._drawn += 1
+        return dict(next(self._points))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
+        """Learn nothing: the draws do not depend on results."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write how many points were drawn, as JSON."""
+        state = {"space": fingerprint(self._space), "seed": self._seed, "drawn": self._drawn}
+        Path(checkpoint_path).write_text(json.dumps(state), encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Go on behind the points that were drawn.
+
+        Raises:
+            SpaceError: they were drawn from another space or with another seed.
+        """
+        state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+        if (state["space"], state["seed"]) != (fingerprint(self._space), self._seed):
+            raise SpaceError(
+                Problem(checkpoint_path, "is of another space or seed; restore with those of the first run")
+            )
+        self._drawn, self._points = state["drawn"], None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_points": None}  # a generator cannot be copied; the count is enough
 
 
 @final
@@ -106,7 +177,8 @@ class Ancestry:
     """
 
     parameters: dict[str, Domain]
-    when: dict[str, tuple[When, ...]]
+    when: dict[str, Condition]
+    constraints: tuple[Constraint, ...] = ()
 
 
 def ancestry(space: SpaceLike, name: str) -> Ancestry:
@@ -119,14 +191,15 @@ def ancestry(space: SpaceLike, name: str) -> Ancestry:
     family = {name, *_ancestors(space, name)}
     return Ancestry(
         {member: domain for member, domain in space.parameters.items() if member in family},
-        {member: laws for member, laws in space.when.items() if member in family},
+        {member: condition for member, condition in space.when.items() if member in family},
     )
 
 
 def _ancestors(space: SpaceLike, name: str) -> Iterator[str]:
-    for law in space.when.get(name, ()):
-        yield law.parent
-        yield from _ancestors(space, law.parent)
+    if name in space.when:
+        for parent in {leaf.parent for leaf in space.when[name].leaves()}:
+            yield parent
+            yield from _ancestors(space, parent)
 
 
 def _tuned(space: SpaceLike, name: str) -> Any:
@@ -137,9 +210,9 @@ def _tuned(space: SpaceLike, name: str) -> Any:
             return value
         case Choice(options=options):
             return tune.choice(options)
-        case Float(low=low, high=high, log=log):
+        case Float(low=low, high=high, log=log, step=None):
             return tune.loguniform(low, high) if log else tune.uniform(low, high)
-        case Int(low=low, high=high, log=log):
+        case Int(low=low, high=high, log=log, step=1):
             return tune.lograndint(low, high + 1) if log else tune.randint(low, high + 1)
         case _:
             return Dependent(name, ancestry(space, name))

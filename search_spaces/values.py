@@ -14,6 +14,7 @@ from search_spaces.errors import DomainError, Problem
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -85,6 +86,18 @@ class Domain(ABC):
     @abstractmethod
     def to_unit(self, value: Scalar) -> float:
         """Return the quantile of `value`: the middle of its bin where the domain is discrete."""
+
+    @abstractmethod
+    def values(self) -> Sequence[Scalar] | None:
+        """Return all values, numbers from low to high; None where the domain is continuous."""
+
+    @abstractmethod
+    def read(self, text: str) -> Scalar:
+        """Return the value that `str(value)` wrote, as a tracking server keeps it.
+
+        Raises:
+            DomainError: no value of the domain is written so.
+        """
 
     @abstractmethod
     def describe(self) -> str:

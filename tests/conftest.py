@@ -9,7 +9,7 @@ from hypothesis import settings
 
 # No test has a stopwatch. A commit has one verdict, so the examples are drawn from a fixed seed;
 # `pytest --hypothesis-profile=explore` draws others, and more of them.
-settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 os.environ |= {

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
 from orchestrator.history import SweepHistory
 from orchestrator.loading import parse_spec
-from orchestrator.plan import trial_id
+from orchestrator.plan import derive_seed, trial_id
 from orchestrator.search import propose, study_of
 
 SPEC = """
@@ -45,11 +45,11 @@ def quality(point):
     return 1 - abs(math.log10(point["optimizer.lr"] / 0.03)) / 5 - (point["mixup.alpha"] == 0) / 10
 
 
-def swept(spec, trials):
+def swept(spec, trials, score=quality):
     history = SweepHistory()
     for _ in range(trials):
         origin, point = propose(history, spec)
-        told(history, origin, point, status="completed", values={9: quality(point)})
+        told(history, origin, point, status="completed", values={9: score(point)})
     return history
 
 
@@ -115,3 +115,59 @@ def test_tpe_finds_the_good_region_that_random_search_does_not():
         return statistics.median(quality(trial.point) for trial in trials)
 
     assert late("tpe") > late("random") + 0.1
+
+
+LAWS = """
+name: a
+space:
+  parameters: {mixup.alpha: {float: [0.0, 1.0]}, optimizer.momentum: {float: [0.0, 0.99]}}
+  constraints: [LAW]
+search: {sampler: SAMPLER, num_trials: 60, seed: 3}
+"""
+
+
+def lawful(law, sampler="tpe"):
+    return parse_spec(LAWS.replace("LAW", law).replace("SAMPLER", sampler))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("law", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"])
+def test_no_proposal_breaks_a_constraint(law, sampler):
+    spec = lawful(law, sampler)
+    searched = [trial.point for trial in swept(spec, 20, score=balance).trials.values() if trial.origin == "search"]
+    assert [spec.space.problems(point) for point in searched] == [[]] * 19
+    assert len({point["mixup.alpha"] for point in searched}) == 19
+
+
+@pytest.mark.parametrize("law", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"])
+def test_the_same_history_gets_the_same_proposal_within_constraints(law):
+    history = swept(lawful(law), 14, score=balance)
+    assert propose(history, lawful(law)) == propose(history, lawful(law))
+
+
+def test_what_tpe_cannot_find_is_drawn_from_the_space():
+    spec = lawful("optimizer.momentum < mixup.alpha / 1000")
+    history = SweepHistory()
+    told(history, *propose(history, spec), status="completed", values={9: 0.5})
+    seed = derive_seed(3, "ask", "t001")
+    assert propose(history, spec)[1] == spec.space.sample(seed)
+
+
+def test_tpe_learns_what_breaks_a_constraint():
+    spec = lawful("mixup.alpha + optimizer.momentum <= 0.5")
+    history = swept(spec, 30, score=balance)
+    study, asks = study_of(history, spec, seed=0), []
+    for _ in range(40):
+        trial = study.ask()
+        try:
+            spec.space.suggest(trial)
+            asks.append("kept")
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            asks.append("broken")
+    assert asks[20:].count("kept") > asks[:20].count("kept")
+
+
+def balance(point):
+    """Best where the constraint is broken."""
+    return point.get("mixup.alpha", 0.0) + point.get("optimizer.momentum", 0.0)

@@ -1,6 +1,5 @@
 """Hypothesis strategies for domains and spaces, registered for `st.from_type`."""
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from search_spaces import (
@@ -13,16 +12,15 @@ from search_spaces import (
     SymLog,
     When,
     ZeroOr,
+    all_of,
+    any_of,
     equals,
     greater_than,
+    less_than,
     not_equal,
     one_of,
 )
 from search_spaces.values import identity, is_number
-
-# The machine may be shared: a slow example is no failure.
-settings.register_profile("shared", deadline=None, max_examples=60)
-settings.load_profile("shared")
 
 SCALARS = st.one_of(
     st.none(),
@@ -41,6 +39,18 @@ def bounds(low, high):
 
 
 FLOATS = bounds(-1e6, 1e6).map(lambda pair: Float(*pair)) | bounds(1e-9, 1e6).map(lambda pair: Float(*pair, log=True))
+STEPPED = st.builds(
+    lambda low, step, count: Float(low / 1000, (low + step * count) / 1000, step=step / 1000),
+    st.integers(-5000, 5000),
+    st.integers(1, 500),
+    st.integers(1, 40),
+)
+STEPPED_INTS = st.builds(
+    lambda low, step, count: Int(low, low + step * count, step=step),
+    st.integers(-50, 50),
+    st.integers(1, 7),
+    st.integers(1, 20),
+)
 INTS = st.builds(
     lambda low, width, log: Int(low, low + width, log=log),
     st.integers(1, 50),
@@ -53,7 +63,20 @@ SYMLOGS = st.builds(
     st.just(1.0) | st.floats(1.0, 1e4),
     st.floats(1.01, 1e4),
 )
-CHOICES = st.lists(SCALARS, min_size=1, max_size=4, unique_by=identity).map(Choice)
+ONE_SIDED = st.builds(
+    lambda gap, near, far: SymLog(-gap * near * far, -gap * near, gap=gap),
+    st.floats(1e-6, 10.0),
+    st.floats(1.0, 1e3),
+    st.floats(1.01, 1e3),
+)
+SYMLOGS |= ONE_SIDED
+FLOATS |= STEPPED
+INTS |= STEPPED_INTS
+CHOICES = st.builds(
+    lambda options, ordered: Choice(options, ordered=ordered),
+    st.lists(SCALARS, min_size=1, max_size=4, unique_by=identity),
+    st.booleans(),
+)
 FIXED = SCALARS.map(Fixed)
 NONZERO = st.one_of(FLOATS, INTS, SYMLOGS, st.just(Choice([0.1, 1])), st.just(Fixed(0.5))).filter(
     lambda domain: not domain.contains(0)
@@ -63,12 +86,46 @@ DOMAINS = st.one_of(FLOATS, INTS, SYMLOGS, CHOICES, FIXED, ZERO_ORS)
 
 
 @st.composite
-def predicates(draw, parent):
-    value = parent.from_unit(draw(st.floats(0, 1)))
-    options = [st.just(equals(value)), st.just(not_equal(value)), st.just(one_of(value, "other"))]
+def leaves(draw, parameters):
+    parent = draw(st.sampled_from(sorted(parameters)))
+    value = parameters[parent].from_unit(draw(st.floats(0, 1)))
+    options = [equals(value), not_equal(value), one_of(value, "other")]
     if is_number(value):
-        options.append(st.just(greater_than(value)))
-    return draw(st.one_of(options))
+        options += [greater_than(value), less_than(value)]
+    return When(parent, draw(st.sampled_from(options)))
+
+
+def conditions(parameters):
+    """Conditions on these parameters, nested."""
+    joined = st.lists(leaves(parameters), min_size=1, max_size=3)
+    return st.recursive(
+        leaves(parameters),
+        lambda parts: st.lists(parts, min_size=1, max_size=3).flatmap(
+            lambda chosen: st.sampled_from([all_of(*chosen), any_of(*chosen)])
+        ),
+        max_leaves=4,
+    ) | joined.map(lambda chosen: all_of(*chosen))
+
+
+@st.composite
+def constraints(draw, parameters):
+    """A law that a fair share of the draws keep: a bound on one number, or on the smaller of two."""
+    numeric = sorted(name for name, domain in parameters.items() if is_only_numbers(domain))
+    if not numeric:
+        return []
+    name, other = draw(st.sampled_from(numeric)), draw(st.sampled_from(numeric))
+    bound = parameters[name].from_unit(draw(st.floats(0.3, 1)))
+    return [draw(st.sampled_from([f"{name} <= {bound!r}", f"min({name}, {other}) <= {bound!r}"]))]
+
+
+def is_only_numbers(domain):
+    match domain:
+        case Choice(options=options):
+            return all(is_number(option) for option in options)
+        case Fixed(value=value):
+            return is_number(value)
+        case _:
+            return True
 
 
 @st.composite
@@ -78,10 +135,10 @@ def spaces(draw):
     when = {}
     for position, name in enumerate(names):
         if position and draw(st.booleans()):
-            parents = draw(st.lists(st.sampled_from(names[:position]), min_size=1, max_size=2, unique=True))
-            when[name] = [When(parent, draw(predicates(parameters[parent]))) for parent in parents]
+            when[name] = draw(conditions({parent: parameters[parent] for parent in names[:position]}))
     order = draw(st.permutations(names))
-    return SearchSpace({name: parameters[name] for name in order}, when)
+    laws = draw(constraints(parameters)) if draw(st.booleans()) else []
+    return SearchSpace({name: parameters[name] for name in order}, when, laws)
 
 
 for kind, strategy in {

@@ -2,6 +2,7 @@ import pytest
 
 from search_spaces import (
     Choice,
+    Constraint,
     Fixed,
     Float,
     Int,
@@ -11,8 +12,11 @@ from search_spaces import (
     SymLog,
     When,
     ZeroOr,
+    all_of,
+    any_of,
     catalog,
     greater_than,
+    less_than,
     load_yaml,
     not_equal,
     one_of,
@@ -62,17 +66,80 @@ def test_every_form_of_a_parameter_is_read():
         ("{a: {not: [1, 2]}}", [When("a", not_equal(1)), When("a", not_equal(2))]),
         ("{a: {greater_than: 1, not: 3}}", [When("a", greater_than(1)), When("a", not_equal(3))]),
         ("{a: {equals: 1}, b: {one_of: [2]}}", [When("a", 1), When("b", one_of(2))]),
-        ("{}", []),
+        ("{a: {less_than: 3}}", [When("a", less_than(3))]),
+        ("{any: [{a: 1}, {b: 2}]}", [any_of(When("a", 1), When("b", 2))]),
+        ("{any: [{a: 1, b: 2}, {a: 3}]}", [any_of(all_of(When("a", 1), When("b", 2)), When("a", 3))]),
+        ("{all: [{a: {greater_than: 1}}, {a: {greater_than: 2}}]}", [When("a", greater_than(n)) for n in (1, 2)]),
+        ("{a: 1, any: [{b: 2}, {any: [{b: 3}]}]}", [When("a", 1), any_of(When("b", 2), When("b", 3))]),
+        ("{any: 3, all: [1, 2]}", [When("any", 3), When("all", one_of(1, 2))]),  # parameters of these names
+        ("{any: [{any: 3}, {all: {not: 2}}]}", [any_of(When("any", 3), When("all", not_equal(2)))]),
     ],
 )
 def test_every_form_of_a_condition_is_read(when, expected):
-    space = parse_space(load_yaml(f"parameters: {{a: {{int: [1, 3]}}, b: 2, c: {{fixed: 1, when: {when}}}}}"))
-    assert list(space.when.get("c", ())) == expected
+    others = "a: {int: [1, 3]}, b: 2, any: {int: [1, 3]}, all: {int: [1, 3]}"
+    space = parse_space(load_yaml(f"parameters: {{{others}, c: {{fixed: 1, when: {when}}}}}"))
+    assert space.when["c"] == all_of(*expected)
+    assert SearchSpace.from_yaml(space.to_yaml()) == space
+
+
+def test_no_conditions_are_no_condition():
+    assert not parse_space({"parameters": {"c": {"fixed": 1, "when": {}}}}).when
+
+
+def test_steps_orders_and_constraints_are_read():
+    space = parse_space(
+        load_yaml("""
+        parameters:
+          a: {float: [0, 1], step: 0.25}
+          b: {int: [2, 8], step: 3}
+          c: {choice: [16, 32], ordered: true}
+        constraints: [a * 8 <= b]
+        """)
+    )
+    assert dict(space.parameters) == {
+        "a": Float(0.0, 1.0, step=0.25),
+        "b": Int(2, 8, step=3),
+        "c": Choice([16, 32], ordered=True),
+    }
+    assert space.constraints == (Constraint("a * 8 <= b"),)
+
+
+def test_mistakes_in_conditions_and_constraints_are_found_where_they_stand():
+    assert problems("""
+        parameters:
+          a: {int: [1, 9], step: 3}
+          b: {fixed: 1, when: {any: [{a: {lees_than: 3}}, {}, {all: [{aa: 1}, {c: [[1]]}]}]}}
+          c: {float: [1, 2], step: 0.1, log: true}
+          d: {choice: [1, 2], orderd: true}
+          e: {int: [1, 3]}
+        constraints: [a < b, e > f, e >, d < 3, 7, sqr(e) < 2]
+        """) == [
+        (
+            "space.parameters.a: high must be low and a whole number of steps, got low=1, high=9, step=3; "
+            "the nearest: high=7 or high=10"
+        ),
+        "space.parameters.b.when.any.0.a: unknown condition 'lees_than'; did you mean 'less_than'?",
+        "space.parameters.b.when.any.1: is empty; give it a condition, or leave it out",
+        "space.parameters.b.when.any.2.all.1.c: must be None, a bool, an int, a float or a str, got [1] of type list",
+        "space.parameters.c: step must not stand beside log=True, got 0.1; use a Choice of the values",
+        "space.parameters.d.orderd: unknown field of 'choice'; did you mean 'ordered'?",
+        "space.constraints.1: names 'f', which is no parameter",
+        "space.constraints.2: is no expression: invalid syntax in 'e >'",
+        "space.constraints.4: must be an expression of 1 to 1000 characters, got 7",
+        "space.constraints.5: unknown function 'sqr' in 'sqr(e)'; did you mean 'sqrt'?",
+        "space.parameters.b: depends on 'aa', which is no parameter; did you mean 'a'?",
+    ]
+
+
+def test_constraints_of_the_wrong_shape_are_refused():
+    assert problems("constraints: a < b") == [
+        "space.constraints: must be a list of texts such as \"a <= b\", got 'a < b'"
+    ]
 
 
 def test_replaced_parameter_keeps_the_conditions_of_its_fragment():
     space = parse_space({"use": ["optimizer"], "parameters": {"optimizer.momentum": {"float": [0.8, 0.9]}}})
-    assert space.when["optimizer.momentum"] == (When("optimizer.name", "sgd"),)
+    assert space.when["optimizer.momentum"] == When("optimizer.name", "sgd")
 
 
 def test_replaced_parameter_takes_its_own_conditions():
@@ -137,7 +204,10 @@ def test_all_problems_of_a_document_are_found_at_once():
         "space.parameters.m: has no domain; give one of float, int, symlog, choice, fixed, zero_or",
         "space.parameters.n: must have one domain, got float and int",
         "space.parameters.o.when: must be a mapping from parents to values, got ['a']",
-        "space.parameters.p.when.a: is empty; give a value, a list of values, or equals, one_of, not, greater_than",
+        (
+            "space.parameters.p.when.a: is empty; give a value, a list of values, or equals, one_of, not, "
+            "greater_than, less_than"
+        ),
         "space.parameters.q.when.a: one_of must be a list of values, got 3",
         "space.parameters.r.when.a b: a parameter name is identifiers joined by dots",
         "space.parameters.s..t: a parameter name is identifiers joined by dots",

@@ -1,5 +1,7 @@
+import itertools
 import math
 import random
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -7,9 +9,11 @@ from hypothesis import strategies as st
 
 from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr
 from search_spaces.documents import parse_space
+from search_spaces.narrowing import is_within
 
 UNIT = st.floats(0.0, 1.0)
 ANY_DOMAIN = st.from_type(Domain)
+DISCRETE = ANY_DOMAIN.filter(lambda domain: domain.values() is not None)
 NAN, INF = math.nan, math.inf
 
 
@@ -73,8 +77,25 @@ def test_sampling_consumes_one_uniform_draw(domain, seed):
         (lambda: Int(0, 2.0), "Int.high: must be an int within 2**53, got 2.0"),
         (lambda: Int(False, 2), "Int.low: must be an int within 2**53, got False"),
         (lambda: Int(0, 2**53 + 1), "Int.high: must be an int within 2**53"),
-        (lambda: SymLog(0.1, 1, gap=0.1), "SymLog: low <= -gap < 0 < gap <= high must hold"),
-        (lambda: SymLog(-1, 1, gap=0), "SymLog: low <= -gap < 0 < gap <= high must hold"),
+        (lambda: SymLog(0.05, 1, gap=0.1), "SymLog: low must not lie between -gap and gap, got low=0.05"),
+        (lambda: SymLog(-1, -0.05, gap=0.1), "SymLog: high must not lie between -gap and gap"),
+        (lambda: SymLog(-0.1, -0.1, gap=0.1), "SymLog: low < high must hold"),
+        (lambda: SymLog(-1, 1, gap=0), "SymLog: gap > 0 must hold"),
+        (lambda: Float(0, 1, step=0.3), "Float: high must be low and a whole number of steps, got low=0.0, high=1.0"),
+        (lambda: Float(0.1, 1, step=0.1, log=True), "Float.step: must not stand beside log=True"),
+        (lambda: Float(0, 1, step=0), "Float.step: must be > 0"),
+        (lambda: Float(0, 1, step=True), "Float.step: must be a finite number"),
+        (
+            lambda: Int(0, 9, step=2),
+            "Int: high must be low and a whole number of steps, got low=0, high=9, step=2; the nearest: high=8 or",
+        ),
+        (
+            lambda: Int(0, 9, step=20),
+            "Int: high must be low and a whole number of steps, got low=0, high=9, step=20; the nearest: high=20",
+        ),
+        (lambda: Int(0, 9, step=1.5), "Int.step: must be an int"),
+        (lambda: Int(0, 9, step=-1), "Int.step: must be > 0"),
+        (lambda: Choice([1], ordered=1), "Choice.ordered: must be True or False"),
         (lambda: SymLog(-1, 1, gap=1), "SymLog: holds two values only"),
         (lambda: Choice([]), "Choice.options: must have at least one value, got none"),
         (lambda: Choice("sgd"), "Choice.options: must be a list, got 'sgd'; write Choice(['sgd'])"),
@@ -194,3 +215,86 @@ def test_quantile_outside_the_unit_interval_is_refused(domain):
 def test_quantile_of_a_stranger_is_refused_with_the_law_and_the_value():
     with pytest.raises(DomainError, match=r"Choice: must be one of 'sgd', 'adamw', got 'adam'"):
         Choice(["sgd", "adamw"]).to_unit("adam")
+
+
+@given(DISCRETE)
+def test_every_value_of_a_discrete_domain_has_a_quantile_of_its_own(domain):
+    values = [values[place] for values in [domain.values()] for place in range(0, len(values), 1 + len(values) // 200)]
+    assert [domain.from_unit(domain.to_unit(value)) for value in values] == values
+    assert len({domain.to_unit(value) for value in values}) == len(values)
+
+
+@given(st.floats(-1e3, 1e3).map(lambda x: round(x, 3)), st.sampled_from([0.1, 0.25, 0.001, 3.0]), st.integers(1, 300))
+def test_a_step_gives_the_floats_that_a_person_would_write(low, step, count):
+    high = float(Decimal(repr(low)) + count * Decimal(repr(step)))
+    domain = Float(low, high, step=step)
+    assert len(domain.values()) == count + 1
+    assert domain.values()[-1] == high == domain.from_unit(1.0)
+    assert all(len(repr(value)) < 12 for value in domain.values())
+    assert all(domain.contains(low + k * step) for k in range(1, count))  # as a sampler computes them
+    assert not domain.contains(low + step / 2)
+
+
+@given(DISCRETE)
+def test_what_str_writes_is_read_back(domain):
+    values = list(itertools.islice(domain.values(), 50))
+    texts = [str(value) for value in values]
+    for value in values:
+        if texts.count(str(value)) == 1:
+            assert domain.read(str(value)) == value
+
+
+@given(st.from_type(Float) | st.from_type(SymLog), UNIT)
+def test_a_float_is_read_back_exactly(domain, u):
+    assert domain.read(str(domain.from_unit(u))) == domain.from_unit(u)
+
+
+@pytest.mark.parametrize(
+    ("domain", "text", "says"),
+    [
+        (Float(0.0, 1.0), "high", "got the text 'high'"),
+        (Float(0.0, 1.0), "2", "must be a float in [0, 1], got 2"),
+        (Float(0.0, 1.0), "nan", "got nan"),
+        (Int(1, 3), "2.0", "must be an int in [1, 3], got 2.0"),
+        (Choice(["a"]), "b", "got the text 'b'"),
+        (Choice([1, "1"]), "1", "may mean 1 or '1'"),
+        (Fixed("a"), "b", "must be always 'a'"),
+        (ZeroOr(Float(0.1, 1.0)), "0.05", "must be a float in [0.1, 1]"),
+    ],
+)
+def test_a_text_that_is_no_value_is_refused(domain, text, says):
+    with pytest.raises(DomainError) as caught:
+        domain.read(text)
+    assert says in str(caught.value)
+
+
+def test_zero_is_read_in_any_form():
+    assert ZeroOr(Float(0.1, 1.0)).read("0") == ZeroOr(Float(0.1, 1.0)).read("0.0") == 0.0
+
+
+@given(st.floats(1e-4, 1.0), st.floats(1.0, 100.0), st.floats(1.01, 100.0), UNIT)
+def test_one_side_of_a_symlog_mirrors_the_other(gap, near, far, u):
+    right = SymLog(gap * near, gap * near * far, gap=gap)
+    left = SymLog(-gap * near * far, -gap * near, gap=gap)
+    assert left.contains(left.from_unit(u))
+    assert math.isclose(left.from_unit(u), -right.from_unit(1 - u), rel_tol=1e-9)
+    assert left.intervals() == tuple((-high, -low) for low, high in right.intervals())
+
+
+SMALL_LATTICES = st.builds(
+    lambda low, step, count: Int(low, low + step * count, step=step),
+    st.integers(-20, 20),
+    st.integers(1, 5),
+    st.integers(1, 20),
+)
+
+
+@given(SMALL_LATTICES, SMALL_LATTICES)
+def test_one_lattice_is_within_another_exactly_where_its_values_are(inner, outer):
+    assert is_within(inner, outer) is (set(inner.values()) <= set(outer.values()))
+
+
+def test_order_is_part_of_a_choice():
+    assert Choice([1, 2], ordered=True) != Choice([1, 2])
+    assert repr(Choice([1, 2], ordered=True)) == "Choice([1, 2], ordered=True)"
+    assert Choice([1, 2], ordered=True).to_dict() == {"choice": [1, 2], "ordered": True}

@@ -2,15 +2,19 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Float, Int, SearchSpace, When, ZeroOr, catalog
+from search_spaces import Choice, Float, Int, SearchSpace, SpaceError, When, ZeroOr, catalog, parse_space
+from search_spaces.schemas import document_schema
 
 ASSETS = Path(__file__).parent / "assets"
 ANY_SPACE = st.from_type(SearchSpace)
+FREE_SPACE = ANY_SPACE.map(lambda space: SearchSpace(space.parameters, space.when))
 # Computed when format 1 was fixed; a change here breaks every recorded sweep.
 FINGERPRINT_V1 = "453c330dab5c5da38197204a241151840d28fb0be3e01215a1bcea266d558249"
+VALIDATOR = jsonschema.Draft202012Validator(document_schema())
 
 
 def accepts(space, point):
@@ -28,6 +32,22 @@ def test_yaml_is_read_back_as_the_same_space(space):
 @given(ANY_SPACE)
 def test_json_is_read_back_as_the_same_space(space):
     assert SearchSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    assert SearchSpace.from_json(space.to_json()) == space
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"parameters": {"a": {"fixed": NaN}}}', "JSON: must hold finite numbers, got NaN"),
+        ('{"parameters": {}, "parameters": {}}', "JSON: the key 'parameters' stands twice in one object; keep one"),
+        ('{"parameters": }', "JSON:1:16: Expecting value"),
+        ("[]", "space: must be a mapping"),
+    ],
+)
+def test_json_that_is_not_strict_is_refused_with_its_place(text, says):
+    with pytest.raises(SpaceError) as caught:
+        SearchSpace.from_json(text)
+    assert str(caught.value).startswith(says)
 
 
 def test_narrowed_and_fixed_catalog_is_read_back():
@@ -62,7 +82,7 @@ def test_schema_refuses_a_point_with_a_name_too_few_or_too_many(space, seed):
     assert not any(accepts(space, {k: v for k, v in point.items() if k != name}) for name in point)
 
 
-@given(ANY_SPACE, st.integers(0, 2**32), st.integers(0, 2**32))
+@given(FREE_SPACE, st.integers(0, 2**32), st.integers(0, 2**32))
 def test_schema_and_space_agree_on_mixtures_of_two_points(space, seed, other_seed):
     mixture = {**space.sample(seed), **space.sample(other_seed)}
     assert accepts(space, mixture) == space.contains(mixture)
@@ -79,3 +99,69 @@ def test_schema_refuses_values_outside_their_domains():
 def test_schema_is_a_valid_schema():
     space = catalog.optimizer() | catalog.snnl() | catalog.mixup() | catalog.adversarial()
     jsonschema.Draft202012Validator.check_schema(space.json_schema())
+
+
+def test_schema_tells_constraints_in_a_comment():
+    space = SearchSpace({"a": Int(1, 9), "b": Int(1, 9)}, constraints=["a < b"])
+    assert space.json_schema()["$comment"] == "must hold as well: a < b"
+
+
+@given(ANY_SPACE)
+def test_what_is_written_satisfies_the_schema_of_documents(space):
+    VALIDATOR.validate(space.to_dict())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"parameters": {"a": {"flaot": [0, 1]}}},
+        {"parameters": {"a": {"float": [0, 1], "lgo": True}}},
+        {"parameters": {"a": {"float": [0]}}},
+        {"parameters": {"a": {"float": ["0", 1]}}},
+        {"parameters": {"a": {"float": [0, 1], "int": [0, 1]}}},
+        {"parameters": {"a": {"int": [0, 1.5]}}},
+        {"parameters": {"a": {"symlog": [-1, 1]}}},
+        {"parameters": {"a": {"choice": []}}},
+        {"parameters": {"a": {"choice": [1, 1]}}},
+        {"parameters": {"a": {"zero_or": 3}}},
+        {"parameters": {"a": {"zero_or": {"float": [1, 2]}, "probability": 1}}},
+        {"parameters": {"a": [1, 2]}},
+        {"parameters": {"a": None}},
+        {"parameters": {"a b": 1}},
+        {"parameters": {"a": {"fixed": 1, "when": {"b": {"nott": 2}}}}},
+        {"parameters": {"a": {"fixed": 1, "when": {"b": {}}}}},
+        {"parameters": {"a": {"fixed": 1, "when": [1]}}},
+        {"use": ["snln"]},
+        {"use": "snnl"},
+        {"version": 2},
+        {"parmeters": {}},
+        {"constraints": "a < b"},
+        {"constraints": [1]},
+    ],
+)
+def test_what_a_reader_refuses_the_schema_of_documents_refuses(document):
+    with pytest.raises(SpaceError):
+        parse_space(document)
+    assert not VALIDATOR.is_valid(document)
+
+
+def test_schema_of_documents_takes_what_people_write():
+    document = {
+        "version": 1,
+        "use": ["optimizer", "snnl"],
+        "parameters": {
+            "optimizer.name": "sgd",
+            "batch_size": {"choice": [32, 64], "ordered": True},
+            "a": {"zero_or": {"float": [0.1, 1], "log": True}, "probability": 0.3, "when": {"batch_size": [32, 64]}},
+            "b": {"int": [2, 8], "step": 3, "when": {"any": [{"a": {"not": [0, 1]}}, {"all": [{"a": None}]}]}},
+        },
+        "constraints": ["b <= batch_size"],
+    }
+    VALIDATOR.validate(document)
+    assert parse_space(document).size() == float("inf")
+
+
+def test_schema_of_documents_is_a_valid_schema_and_says_what_everything_is():
+    schema = document_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert all("description" in field for field in schema["properties"].values())

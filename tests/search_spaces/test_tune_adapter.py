@@ -9,11 +9,11 @@ import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.experiment import Experiment
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.search import BasicVariantGenerator, SearchGenerator
 from ray.tune.search.variant_generator import generate_variants
 
-from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SymLog, When, ZeroOr, catalog, not_equal
-from search_spaces.tune_adapter import Dependent
+from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, SymLog, When, ZeroOr, catalog, not_equal
+from search_spaces.tune_adapter import Dependent, SpaceSearcher
 
 ANY_SPACE = st.from_type(SearchSpace)
 SEEDS = st.integers(0, 2**31)
@@ -38,8 +38,8 @@ def point_of(space, config):
     return {name: config[name] for name in space.active(config)}
 
 
-@settings(max_examples=50)
-@given(ANY_SPACE, SEEDS)
+@settings(max_examples=30)
+@given(ANY_SPACE.map(lambda space: SearchSpace(space.parameters, space.when)), SEEDS)
 def test_every_config_is_a_point_of_the_space_with_none_for_the_inactive(space, seed):
     for config in configs(space.to_tune(), 3, seed):
         assert set(config) == set(space.names)
@@ -129,3 +129,45 @@ def test_missing_ray_names_the_extra():
     code = "import sys; sys.modules['ray'] = None; from search_spaces import catalog; catalog.mixup().to_tune()"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtraError: ray is not installed: pip install 'ravel-sweeps[tune]'" in ran.stderr
+
+
+def constrained():
+    children = {"a": Int(1, 9), "b": Int(1, 9), "name": Choice(["x", "y"])}
+    return CATALOG | SearchSpace(children, when={"b": When("name", "x")}, constraints=["a < b"])
+
+
+def test_a_constrained_space_is_refused_with_the_searcher_that_takes_it():
+    with pytest.raises(SpaceError, match=r"constraint 'a < b': Tune draws each parameter alone.*SpaceSearcher"):
+        constrained().to_tune()
+
+
+def test_a_searcher_proposes_the_samples_of_the_space_with_the_inactive_ones_absent():
+    space = constrained()
+    searcher = SpaceSearcher(space, seed=3)
+    assert [searcher.suggest(f"t{index}") for index in range(20)] == space.sample_many(20, seed=3)
+
+
+def test_a_copied_or_restored_searcher_goes_on_with_the_next_point(tmp_path):
+    space = constrained()
+    first = SpaceSearcher(space, seed=3)
+    for index in range(5):
+        first.suggest(f"t{index}")
+    first.save(str(tmp_path / "state"))
+    restored = SpaceSearcher(space, seed=3)
+    restored.restore(str(tmp_path / "state"))
+    copied = pickle.loads(pickle.dumps(first))  # noqa: S301 - our own bytes
+    assert restored.suggest("t5") == copied.suggest("t5") == space.sample_many(6, seed=3)[5]
+
+
+def test_a_searcher_is_not_restored_from_another_space(tmp_path):
+    SpaceSearcher(constrained(), seed=3).save(str(tmp_path / "state"))
+    for other in (SpaceSearcher(CATALOG, seed=3), SpaceSearcher(constrained(), seed=4)):
+        with pytest.raises(SpaceError, match="is of another space or seed"):
+            other.restore(str(tmp_path / "state"))
+
+
+def test_tune_asks_the_searcher_for_each_trial():
+    generator = SearchGenerator(SpaceSearcher(constrained(), seed=3))
+    generator.add_configurations([Experiment("x", idle, num_samples=3)])
+    made = [generator.next_trial().config for _ in range(3)]
+    assert made == constrained().sample_many(3, seed=3)

@@ -78,7 +78,7 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     """Return the extreme points of every combination of active parameters.
 
     For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
-    constraint forbids are left out.
+    constraint forbids are left out, and each parameter is then moved alone from all high as well.
 
     >>> from search_spaces import Choice, Float, SearchSpace, When
     >>> corners(SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)}))
@@ -88,7 +88,8 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     values = {
         name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
     }
-    found = (point for box in _boxes(space, values) for point in _box_corners(box) if _is_allowed(space, point))
+    bases = (0, -1) if space.constraints else (0,)
+    found = (point for box in _boxes(space, values) for point in _box_corners(box, bases) if _is_allowed(space, point))
     return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
 
 
@@ -149,10 +150,12 @@ def _walk(
         yield from _walk(space, rest, menus, box=box if members is None else {**box, name: members})
 
 
-def _box_corners(box: Mapping[str, list[Scalar]]) -> Iterator[dict[str, Scalar]]:
-    low = {name: members[0] for name, members in box.items()}
-    yield low
-    yield {name: members[-1] for name, members in box.items()}
-    for name, members in box.items():
-        for value in members[1:]:
-            yield {**low, name: value}
+def _box_corners(box: Mapping[str, list[Scalar]], bases: Sequence[int]) -> Iterator[dict[str, Scalar]]:
+    """Yield all low, all high, and each parameter alone at its other extremes from each base: 0 is low, -1 is high."""
+    for place in (0, -1):
+        yield {name: members[place] for name, members in box.items()}
+    for place in bases:
+        base = {name: members[place] for name, members in box.items()}
+        for name, members in box.items():
+            for value in members:
+                yield {**base, name: value}

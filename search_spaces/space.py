@@ -255,7 +255,7 @@ class SearchSpace:
         """Return the extreme points of every combination of active parameters.
 
         For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
-        constraint forbids are left out.
+        constraint forbids are left out, and each parameter is then moved alone from all high as well.
 
         >>> from search_spaces import Float
         >>> SearchSpace({"a": Float(0.0, 1.0), "b": Float(2.0, 3.0)}).corners()[:2]

@@ -10,24 +10,63 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from search_spaces.catalog._adversarial import adversarial
-from search_spaces.catalog._mixup import mixup
-from search_spaces.catalog._optimizer import optimizer
-from search_spaces.catalog._snnl import snnl
+from search_spaces.catalog._adversarial import adversarial, fgsm_rs, pgd, trades
+from search_spaces.catalog._gan import gan
+from search_spaces.catalog._mixup import input_mixup, manifold_mixup, mixup
+from search_spaces.catalog._optimizer import adamw, optimizer, sgd
+from search_spaces.catalog._snnl import disentangle, entangle, snnl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from search_spaces.space import SearchSpace
 
-__all__ = ["FRAGMENTS", "adversarial", "mixup", "optimizer", "snnl"]
+__all__ = [
+    "FRAGMENTS",
+    "adamw",
+    "adversarial",
+    "disentangle",
+    "entangle",
+    "fgsm_rs",
+    "gan",
+    "input_mixup",
+    "manifold_mixup",
+    "mixup",
+    "optimizer",
+    "pgd",
+    "regularizers",
+    "sgd",
+    "snnl",
+    "trades",
+]
 
-# What `use:` in a space document may name.
+
+def regularizers() -> SearchSpace:
+    """Return all three families, each with its own off-switch: `snnl`, `mixup` and `adversarial` together.
+
+    >>> sorted(regularizers().active({"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0}))
+    ['adversarial.epsilon', 'mixup.alpha', 'snnl.weight']
+    """
+    return snnl() | mixup() | adversarial()
+
+
+# What `use:` in a space document may name. Those of one line are alternatives: two of them do not merge.
 FRAGMENTS: Mapping[str, Callable[[], SearchSpace]] = MappingProxyType(
     {
         "optimizer": optimizer,
+        "sgd": sgd,
+        "adamw": adamw,
         "snnl": snnl,
+        "entangle": entangle,
+        "disentangle": disentangle,
         "mixup": mixup,
+        "input_mixup": input_mixup,
+        "manifold_mixup": manifold_mixup,
         "adversarial": adversarial,
+        "fgsm_rs": fgsm_rs,
+        "pgd": pgd,
+        "trades": trades,
+        "regularizers": regularizers,
+        "gan": gan,
     }
 )

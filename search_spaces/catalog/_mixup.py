@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from search_spaces.conditions import When, not_equal
-from search_spaces.domains import Choice, Float, ZeroOr
+from search_spaces.domains import Choice, Fixed, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 
 def mixup() -> SearchSpace:
     """Return the parameters of mixing: lambda ~ Beta(alpha, alpha), at a boundary drawn from a set S.
 
-    - `mixup.alpha`, 0 (off) or [0.1, 4]: the paper's own grid, {0.1, 0.2, 0.4, 0.8, 1, 2, 4} (appendix C.1).
+    - `mixup.alpha`, 0 (off) or [0.1, 4]: the grid of Verma et al., {0.1, 0.2, 0.4, 0.8, 1, 2, 4} (appendix C.1).
     - `mixup.layers`, the set S: `input` is Mixup, `hidden` the boundaries inside the network, `input+hidden`
       Manifold Mixup as published; without the input it loses accuracy (table 5).
     - `mixup.per_sample`: one lambda and boundary per batch as published, or one lambda per example, which
@@ -27,4 +27,52 @@ def mixup() -> SearchSpace:
             "mixup.per_sample": Choice([False, True]),
         },
         when={"mixup.layers": on, "mixup.per_sample": on},
+    )
+
+
+def input_mixup() -> SearchSpace:
+    """Return the parameters of mixing images alone: Zhang et al., or CutMix (Yun et al. 2019, arXiv 1905.04899).
+
+    - `mixup.alpha`, 0 (off) or [0.1, 4]: 1 on CIFAR and SVHN, 0.2 on Tiny ImageNet in Verma et al. (appendix C.1).
+    - `mixup.layers`: the input.
+    - `mixup.kind`: a blend of two images, or a box of one pasted into the other.
+    - `mixup.per_sample`: one lambda per batch, or one per example.
+
+    >>> input_mixup().parameters["mixup.kind"].options
+    ('mixup', 'cutmix')
+    """
+    on = When("mixup.alpha", not_equal(0))
+    return SearchSpace(
+        {
+            "mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)),
+            "mixup.layers": Fixed("input"),
+            "mixup.kind": Choice(["mixup", "cutmix"]),
+            "mixup.per_sample": Choice([False, True]),
+        },
+        when={"mixup.layers": on, "mixup.kind": on, "mixup.per_sample": on},
+    )
+
+
+def manifold_mixup() -> SearchSpace:
+    """Return the parameters of mixing at a boundary drawn anew for each batch, the input among them.
+
+    - `mixup.alpha`, 0 (off) or [0.2, 8]: 2 on CIFAR and SVHN, twice what input mixup takes, and 0.2 on Tiny ImageNet
+      (Verma et al., appendix C.1, whose grid ends at 4); 8 leaves room above it.
+    - `mixup.layers`: the input and every boundary inside the network, as published, or the latter alone, which table 5
+      finds less accurate.
+    - `mixup.detached`: stops the gradient at the mixture, the ablation of section 5.1, which costs accuracy: False.
+    - `mixup.per_sample`: one lambda and boundary per batch, or one per example.
+
+    >>> manifold_mixup().parameters["mixup.layers"].options
+    ('input+hidden', 'hidden')
+    """
+    on = When("mixup.alpha", not_equal(0))
+    return SearchSpace(
+        {
+            "mixup.alpha": ZeroOr(Float(0.2, 8.0, log=True)),
+            "mixup.layers": Choice(["input+hidden", "hidden"]),
+            "mixup.detached": Fixed(value=False),
+            "mixup.per_sample": Choice([False, True]),
+        },
+        when={"mixup.layers": on, "mixup.detached": on, "mixup.per_sample": on},
     )

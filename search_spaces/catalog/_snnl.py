@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from search_spaces.conditions import When, not_equal, one_of
-from search_spaces.domains import Choice, Float, SymLog, ZeroOr
+from search_spaces.domains import Choice, Domain, Float, SymLog, ZeroOr
 from search_spaces.space import SearchSpace
 
 
 def snnl() -> SearchSpace:
-    """Return the parameters of the loss term.
+    """Return the parameters of the loss term of Frosst et al., of either sign.
 
     - `snnl.weight`, alpha in equation 3, 0 or 1e-3 to 1 in magnitude: negative entangles classes, positive
       disentangles. No published range is known to us. With the minimised temperature, a small MLP on
@@ -24,10 +24,40 @@ def snnl() -> SearchSpace:
     >>> sorted(snnl().active({"snnl.weight": -0.1, "snnl.temperature_mode": "minimised"}))
     ['snnl.distance', 'snnl.layers', 'snnl.temperature_mode', 'snnl.weight']
     """
+    return _term(SymLog(-1.0, 1.0, gap=1e-3))
+
+
+def entangle() -> SearchSpace:
+    """Return the parameters of the loss term that entangles classes in hidden layers, as Frosst et al. propose.
+
+    - `snnl.weight`, 0 or [-0.3, -1e-3]: on MNIST the paper's network lost 0.2 points at -0.01, the preset `entangle`,
+      and 1 point at -0.1; a small MLP on digits bore -0.3 (docs/results.md, `trainables.presets`).
+    - `snnl.temperature_mode`, `snnl.temperature`, `snnl.layers`, `snnl.distance`: as in `snnl`.
+
+    >>> entangle().parameters["snnl.weight"].contains(0.1)
+    False
+    """
+    return _term(SymLog(-0.3, -1e-3, gap=1e-3))
+
+
+def disentangle() -> SearchSpace:
+    """Return the parameters of the loss term that separates classes in hidden layers.
+
+    - `snnl.weight`, 0 or [1e-2, 10]: separating costs little accuracy, so that it may be strong; 0.3 is the preset
+      `disentangle`, which on MNIST was as accurate as no term (docs/results.md).
+    - `snnl.temperature_mode`, `snnl.temperature`, `snnl.layers`, `snnl.distance`: as in `snnl`.
+
+    >>> disentangle().parameters["snnl.weight"].contains(-0.1)
+    False
+    """
+    return _term(Float(1e-2, 10.0, log=True))
+
+
+def _term(weight: Domain) -> SearchSpace:
     on = When("snnl.weight", not_equal(0))
     return SearchSpace(
         {
-            "snnl.weight": ZeroOr(SymLog(-1.0, 1.0, gap=1e-3)),
+            "snnl.weight": ZeroOr(weight),
             "snnl.temperature_mode": Choice(["minimised", "relative"]),
             "snnl.temperature": Float(0.05, 20.0, log=True),
             "snnl.layers": Choice(["hidden"]),

@@ -131,3 +131,8 @@ def test_a_constraint_on_too_many_combinations_is_not_counted():
 def test_a_continuous_parameter_makes_a_constrained_space_infinite():
     space = SearchSpace({"a": Float(0.0, 1.0), "b": Int(1, 3)}, constraints=["a < b"])
     assert space.size() == float("inf")
+
+
+def test_corners_are_found_on_the_side_that_a_constraint_leaves():
+    space = SearchSpace({"a": Int(1, 9), "b": Int(1, 9), "c": Int(1, 9)}, constraints=["a * b >= 50"])
+    assert {(point["a"], point["b"], point["c"]) for point in space.corners()} == {(9, 9, 9), (9, 9, 1)}

@@ -1,13 +1,31 @@
+import re
+
 import pytest
 
-from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SymLog, ZeroOr, catalog
+from search_spaces import Choice, Constraint, Fixed, Float, Int, SpaceError, SymLog, ZeroOr, catalog
+from trainables.config import TrialConfig
 
-METHODS = {"snnl": "snnl.weight", "mixup": "mixup.alpha", "adversarial": "adversarial.epsilon"}
+METHODS = {
+    **dict.fromkeys(["snnl", "entangle", "disentangle"], "snnl.weight"),
+    **dict.fromkeys(["mixup", "input_mixup", "manifold_mixup"], "mixup.alpha"),
+    **dict.fromkeys(["adversarial", "fgsm_rs", "pgd", "trades"], "adversarial.epsilon"),
+}
+ALTERNATIVES = [
+    ("sgd", "adamw"),
+    ("optimizer", "sgd"),
+    ("entangle", "disentangle"),
+    ("mixup", "manifold_mixup"),
+    ("fgsm_rs", "pgd"),
+    ("pgd", "trades"),
+]
+TRIALS = [name for name in catalog.FRAGMENTS if name != "gan"]  # its networks are none that a trial trains
 
 
 @pytest.mark.parametrize("name", catalog.FRAGMENTS)
-def test_fragment_names_its_parameters_after_itself(name):
-    assert all(parameter.startswith(f"{name}.") for parameter in catalog.FRAGMENTS[name]().names)
+def test_every_parameter_lies_in_a_group_that_a_method_has(name):
+    groups = {parameter.partition(".")[0] for parameter in catalog.FRAGMENTS[name]().names}
+    assert groups <= {"optimizer", "snnl", "mixup", "adversarial", "gan"}
+    assert len(groups) == (3 if name == "regularizers" else 1)
 
 
 @pytest.mark.parametrize("name", catalog.FRAGMENTS)
@@ -21,6 +39,20 @@ def test_function_of_the_catalog_makes_the_fragment(name):
     assert getattr(catalog, name)() == catalog.FRAGMENTS[name]()
 
 
+@pytest.mark.parametrize("name", [name for name in catalog.FRAGMENTS if name != "regularizers"])
+def test_documentation_of_a_fragment_names_its_parameters_and_gives_a_source(name):
+    text = catalog.FRAGMENTS[name].__doc__
+    assert all(f"`{parameter}`" in text for parameter in catalog.FRAGMENTS[name]().names)
+    assert re.search(r"arXiv \d{4}\.\d{5}|et al\.|docs/results\.md", text)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_every_point_of_a_fragment_makes_a_trial(name):
+    space = catalog.FRAGMENTS[name]()
+    for point in [*space.corners(), *space.sample_many(200)]:
+        assert TrialConfig.from_point(point).to_point().items() >= point.items()
+
+
 @pytest.mark.parametrize(("name", "strength"), METHODS.items())
 def test_method_is_off_at_strength_zero_and_then_has_no_other_parameter(name, strength):
     space = catalog.FRAGMENTS[name]()
@@ -29,11 +61,21 @@ def test_method_is_off_at_strength_zero_and_then_has_no_other_parameter(name, st
     assert space.parameters[strength].probability == 0.5
 
 
-def test_fragments_do_not_overlap():
-    union = SearchSpace({})
-    for make in catalog.FRAGMENTS.values():
-        union |= make()
-    assert len(union.names) == sum(len(make().names) for make in catalog.FRAGMENTS.values())
+@pytest.mark.parametrize("names", ALTERNATIVES)
+def test_alternatives_do_not_merge_and_the_error_names_both_sides(names):
+    one, other = (catalog.FRAGMENTS[name]() for name in names)
+    with pytest.raises(SpaceError, match=r"is defined differently on both sides of \|: .+; .+"):
+        one | other
+
+
+def test_one_fragment_of_each_kind_merges():
+    space = catalog.sgd() | catalog.entangle() | catalog.manifold_mixup() | catalog.pgd() | catalog.gan()
+    assert space.constraints == (Constraint("adversarial.relative_step * adversarial.steps >= 1"),)
+
+
+def test_regularizers_are_the_three_methods():
+    assert catalog.regularizers() == catalog.snnl() | catalog.mixup() | catalog.adversarial()
+    assert catalog.regularizers().contains({"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0})
 
 
 def test_registry_is_read_only():
@@ -64,6 +106,51 @@ def test_domains_are_the_reviewed_ones():
         "adversarial.relative_step": Float(0.1, 1.5, log=True),
         "adversarial.clean_fraction": Float(0.0, 1.0),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "domains"),
+    [
+        (
+            "sgd",
+            {
+                "optimizer.name": Fixed("sgd"),
+                "optimizer.lr": Float(1e-3, 1.0, log=True),
+                "optimizer.momentum": Float(0.8, 0.99),
+                "optimizer.nesterov": Choice([False, True]),
+                "optimizer.weight_decay": Float(1e-5, 5e-3, log=True),
+                "optimizer.schedule": Choice(["cosine", "step", "one_cycle"]),
+            },
+        ),
+        (
+            "adamw",
+            {
+                "optimizer.name": Fixed("adamw"),
+                "optimizer.lr": Float(1e-5, 1e-2, log=True),
+                "optimizer.weight_decay": Float(1e-4, 0.3, log=True),
+                "optimizer.schedule": Choice(["cosine", "one_cycle", "constant"]),
+            },
+        ),
+        ("entangle", {"snnl.weight": ZeroOr(SymLog(-0.3, -1e-3, gap=1e-3))}),
+        ("disentangle", {"snnl.weight": ZeroOr(Float(1e-2, 10.0, log=True))}),
+        ("input_mixup", {"mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)), "mixup.kind": Choice(["mixup", "cutmix"])}),
+        (
+            "manifold_mixup",
+            {"mixup.alpha": ZeroOr(Float(0.2, 8.0, log=True)), "mixup.layers": Choice(["input+hidden", "hidden"])},
+        ),
+        (
+            "fgsm_rs",
+            {"adversarial.relative_step": Float(0.5, 1.25), "adversarial.clean_fraction": Float(0.0, 0.5)},
+        ),
+        (
+            "pgd",
+            {"adversarial.steps": Int(2, 40, log=True), "adversarial.relative_step": Float(0.03, 1.0, log=True)},
+        ),
+        ("trades", {"adversarial.trades_beta": Float(0.5, 12.0, log=True)}),
+    ],
+)
+def test_ranges_of_the_alternatives_are_the_reviewed_ones(name, domains):
+    assert catalog.FRAGMENTS[name]().parameters.items() >= domains.items()
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,12 @@ def merged(left: SpaceLike, right: SpaceLike) -> Definition:
     >>> from search_spaces import Fixed, SearchSpace
     >>> merged(SearchSpace({"a": Fixed(1)}), SearchSpace({"a": Fixed(2)}))
     Traceback (most recent call last):
-    search_spaces.errors.SpaceError: a: is defined differently on both sides of |: always 1; always 2
+    search_spaces.errors.SpaceError: a: is defined differently on both sides of |: always 1; always 2; \
+fix or drop it on one side first
     """
+    law = "is defined differently on both sides of |"
     raise_all(
-        Problem(name, f"is defined differently on both sides of |: {describe(left, name)}; {describe(right, name)}")
+        Problem(name, f"{law}: {describe(left, name)}; {describe(right, name)}; fix or drop it on one side first")
         for name in left.parameters
         if name in right.parameters
         and (left.parameters[name], left.when.get(name)) != (right.parameters[name], right.when.get(name))

@@ -81,10 +81,12 @@ class Constraint:
             return True
         try:
             truth = self._truth(values)
-        except (ArithmeticError, TypeError, ValueError) as error:
-            raise self._no_value(values, f"{error}") from error
+        except TypeError as error:
+            raise self._no_value(values, f"{error}", "compare like with like") from error
+        except (ArithmeticError, ValueError) as error:
+            raise self._no_value(values, f"{error}", "guard it, as in 'b != 0 and a / b > 1'") from error
         if type(truth) is not bool:
-            raise self._no_value(values, f"it is {truth!r}, neither true nor false")
+            raise self._no_value(values, f"it is {truth!r}, neither true nor false", "end in a comparison")
         return truth
 
     def renamed(self, rename: _Rename) -> Constraint:
@@ -95,9 +97,8 @@ class Constraint:
         """
         return Constraint(ast.unparse(expressions.renamed(expressions.parse(self.text), rename)))
 
-    def _no_value(self, values: Mapping[str, Scalar], why: str) -> SpaceError:
+    def _no_value(self, values: Mapping[str, Scalar], why: str, remedy: str) -> SpaceError:
         given = ", ".join(f"{name} = {values[name]!r}" for name in self.names)
-        remedy = "guard it with 'and' or 'or', whose right side is only read where the left one leaves it open"
         return SpaceError(Problem(f"constraint {self.text!r}", f"has no value where {given} ({why}); {remedy}"))
 
 

@@ -86,7 +86,8 @@ def _bounded(domain: Domain, to: tuple[object, ...]) -> Domain:
             case Choice(ordered=True):
                 return _between(domain, low, high)
     kinds = "a Float, an Int, a SymLog or an ordered Choice"
-    raise broken("narrow", f"(low, high) fits {kinds}, got {to!r} for {domain!r}")
+    remedy = f"; write {list(to)!r} to keep these options" if isinstance(domain, Choice) else ""
+    raise broken("narrow", f"(low, high) fits {kinds}, got {to!r} for {domain!r}{remedy}")
 
 
 def _between(domain: Choice, low: object, high: object) -> Choice:

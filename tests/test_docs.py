@@ -1,9 +1,11 @@
-"""What the pages say about the registries is what the registries hold."""
+"""What the pages say about the registries is what the registries hold, and their examples run."""
 
+import doctest
 import re
 
 import pytest
 
+import search_spaces
 from trainables.config import ModelConfig
 from trainables.data.sources import SOURCES
 from trainables.models import MODELS, build
@@ -32,3 +34,78 @@ def test_the_page_lists_every_data_set(rows, name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_page_names_every_preset(repository, name):
     assert f"`{name}`" in (repository / "docs" / "training.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(repository):
+    return (repository / "docs" / "search_spaces.md").read_text()
+
+
+def test_every_example_of_the_page_on_search_spaces_runs(page):
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL))
+    example = doctest.DocTestParser().get_doctest(code, {}, "docs/search_spaces.md", None, None)
+    result = doctest.DocTestRunner(verbose=False).run(example)
+    assert result.failed == 0
+    assert result.attempted > 25
+
+
+@pytest.fixture(scope="module")
+def columns(page):
+    """The migration table: for each library the code of its cells, row by row; None where it cannot."""
+    table = [line.strip("|").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    header = next(row for row in table if "Ray Tune" in row)
+    rows = [row for row in table[table.index(header) + 1 :] if len(row) == len(header)]
+    cells = [
+        [found.group(1) if (found := re.fullmatch(r" ?`([^`]+)` ?", cell)) else None for cell in row] for row in rows
+    ]
+    return {name.strip(): [row[place] for row in cells] for place, name in enumerate(header)}
+
+
+@pytest.fixture(scope="module")
+def ours(columns):
+    *entries, constraints = columns["here"]
+    names = dict(vars(search_spaces))
+    when = {"optimizer.momentum": search_spaces.When("optimizer.name", "sgd")}
+    parameters = eval("{" + ", ".join(entries) + "}", names)  # noqa: S307 - our own page
+    return eval(f"SearchSpace(parameters, when, {constraints})", {**names, "parameters": parameters, "when": when})  # noqa: S307
+
+
+def test_the_migration_table_has_a_cell_of_ours_for_every_row(columns, ours):
+    assert len(columns["here"]) == 8
+    assert all(columns["here"])
+    assert ours.contains(ours.sample(seed=0))
+
+
+def test_the_cells_of_ray_tune_draw_from_the_ranges_of_ours(columns, ours):
+    from ray import tune
+
+    said = eval("{" + ", ".join(cell for cell in columns["Ray Tune"] if cell) + "}", {"tune": tune})  # noqa: S307
+    assert set(said) == {"optimizer.name", "optimizer.lr", "adversarial.steps", "adversarial.relative_step"}
+    for name, domain in said.items():
+        assert all(ours.parameters[name].contains(domain.sample()) for _ in range(50))
+
+
+def test_the_cells_of_optuna_draw_points_of_ours(columns, ours):
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        names = {"trial": study.ask()}
+        exec("\n".join(columns["Optuna"]), names)  # noqa: S102 - our own page
+        params = names["trial"].params
+        point = {name: value for name, value in params.items() if name in ours.names}
+        point |= {"mixup.alpha": names["alpha"], "snnl.weight": names["weight"]}
+        assert ours.contains(point) is (names["trial"].constraints == {"reach": 0.0})
+
+
+def test_the_cells_of_configspace_draw_points_of_what_they_can_say(columns, ours):
+    import ConfigSpace
+
+    names = dict(vars(ConfigSpace)) | {"cs": ConfigSpace.ConfigurationSpace(seed=0)}
+    exec("\n".join(cell for cell in columns["ConfigSpace"] if cell), names)  # noqa: S102 - our own page
+    for configuration in names["cs"].sample_configuration(50):
+        point = {"mixup.alpha": 0.0, **{name: value for name, value in configuration.items() if name in ours.names}}
+        plain = {name: getattr(value, "item", lambda value=value: value)() for name, value in point.items()}
+        free = search_spaces.SearchSpace(ours.parameters, ours.when).drop("snnl.weight")
+        assert free.problems(plain) == []

@@ -27,6 +27,9 @@ Scalar: TypeAlias = bool | int | float | str | None
 Point: TypeAlias = dict[str, Any]
 """One assignment: flat dotted names to plain values."""
 
+# Of a sweep's name, which names its folder.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
 PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -184,7 +187,7 @@ class SweepSpec(_Section):
     @field_validator("name")
     @classmethod
     def _fit_for_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", name):
+        if not re.fullmatch(NAME_PATTERN, name):
             law = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
             raise ValueError(f"must be {law}, got {name!r}")
         return name

@@ -115,9 +115,9 @@ class SearchSpace:
         return "\n".join(["SearchSpace(", *(f"  {line}" for line in lines), ")"])
 
     def __rich__(self) -> object:
-        from search_spaces.rendering import table  # noqa: PLC0415 - only a terminal asks
+        from search_spaces.rendering import terminal  # noqa: PLC0415 - only a terminal asks
 
-        return table(self)
+        return terminal(self)
 
     def _repr_html_(self) -> str:
         from search_spaces.rendering import html  # noqa: PLC0415 - only a notebook asks

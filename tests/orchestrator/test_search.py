@@ -146,7 +146,7 @@ def test_the_same_history_gets_the_same_proposal_within_constraints(law):
 
 
 def test_what_tpe_cannot_find_is_drawn_from_the_space():
-    spec = lawful("optimizer.momentum < mixup.alpha / 1000")
+    spec = lawful("optimizer.momentum < mixup.alpha / 300")
     history = SweepHistory()
     told(history, *propose(history, spec), status="completed", values={9: 0.5})
     seed = derive_seed(3, "ask", "t001")

@@ -1,0 +1,47 @@
+"""The JSON Schema of a sweep file, for editors: names are completed and explained, and mistakes marked, as one types.
+
+What an editor cannot know (bounds in the wrong order, laws between parameters) `ravel check` does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from orchestrator.spec import NAME_PATTERN, SweepSpec
+from search_spaces.schemas import document_schema
+from trainables.config import TrialConfig
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import core_schema
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's, which knows no `SearchSpace`."""
+
+    def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:  # noqa: ARG002  one such class
+        return {}
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The schema of a whole sweep file (2020-12).
+
+    Example:
+        >>> sorted(sweep_schema()["properties"])[:4]
+        ['budget', 'evaluation', 'failures', 'name']
+    """
+    schema = SweepSpec.model_json_schema(schema_generator=_Generator)
+    space = json.loads(json.dumps(document_schema()).replace("#/$defs/", "#/$defs/space."))
+    parts = {f"space.{name}": part for name, part in space.pop("$defs").items()}
+    del space["$schema"]
+    schema["$schema"] = _DIALECT
+    schema["$defs"] |= {"space": space, **parts}
+    schema["properties"]["space"] = {"$ref": "#/$defs/space"}
+    schema["properties"]["name"] |= {"pattern": NAME_PATTERN}
+    schema["properties"]["trial"] |= {"propertyNames": {"enum": list(TrialConfig.parameter_names())}}
+    return schema

@@ -1,0 +1,160 @@
+"""`ravel space`: look at a search space before it costs anything. Nothing is started; no array library is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orchestrator.errors import SpecError
+from orchestrator.loading import load_spec
+from search_spaces import Problem, SearchSpace, SpaceError, catalog, dump_yaml, load_yaml, nearest
+from search_spaces.strict_yaml import Inline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from search_spaces import Point
+
+app = typer.Typer(
+    name="space",
+    help="Show, sample and compare search spaces.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+CATALOG = "catalog:"
+SPACE_FIELDS = frozenset({"use", "parameters", "constraints"})
+NUM_DRAWS = 10_000
+Source = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A sweep spec, a space document (YAML or JSON), or catalog:NAME.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def show(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
+    """Show the parameters of a space, their values, and when each exists."""
+    space = load_space(source)
+    if as_json:
+        _print_json(space.to_dict())
+        return
+    Console(soft_wrap=False).print(space)
+    typer.echo(_summary(space))
+
+
+@app.command()
+def sample(
+    source: Source,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many points.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Draw points at random, one per line; what does not exist in a point is not in its line."""
+    _print_points(_drawn(source, n, seed), as_json=as_json)
+
+
+@app.command()
+def corners(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
+    """List the extreme points of every combination of active parameters."""
+    _print_points(load_space(source).corners(), as_json=as_json)
+
+
+@app.command()
+def diff(before: Source, after: Source, as_json: Json = False) -> None:  # noqa: FBT002
+    """Say what changed from one space to another."""
+    found = load_space(before).diff(load_space(after))
+    if as_json:
+        changed = {change.name: {"before": change.before, "after": change.after} for change in found.changed}
+        _print_json({"added": dict(found.added), "removed": dict(found.removed), "changed": changed})
+    else:
+        typer.echo(str(found))
+
+
+@app.command()
+def schema(
+    source: Annotated[
+        str, typer.Argument(metavar="[SPACE]", help="Of the points of this space; default: of a whole sweep file.")
+    ] = "",
+) -> None:
+    """Print a JSON Schema (2020-12): of the points of a space, or of a sweep file, for editors."""
+    if source:
+        _print_json(load_space(source).json_schema())
+        return
+    from orchestrator.schema import sweep_schema  # noqa: PLC0415  only this needs it
+
+    _print_json(sweep_schema())
+
+
+def load_space(source: str) -> SearchSpace:
+    """The space that ``source`` names; of a sweep spec the one its trials are drawn from, ``trial`` fixed in it.
+
+    Raises:
+        SpecError: the file cannot be read, or with every mistake in it.
+
+    Example:
+        >>> load_space("catalog:mixpu")
+        Traceback (most recent call last):
+        orchestrator.errors.SpecError: catalog:mixpu: no such fragment; did you mean 'mixup'?
+    """
+    if source.startswith(CATALOG):
+        return _fragment(source)
+    path = Path(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([Problem(source, f"cannot be read: {getattr(error, 'strerror', error)}")]) from None
+    try:
+        if path.suffix == ".json":
+            return SearchSpace.from_json(text)
+        document = load_yaml(text, source=source)
+        if isinstance(document, dict) and "name" not in document and SPACE_FIELDS & document.keys():
+            return SearchSpace.from_dict(document)
+    except SpaceError as error:
+        raise SpecError(error.problems) from None
+    return load_spec(path).space
+
+
+def _fragment(source: str) -> SearchSpace:
+    name = source.removeprefix(CATALOG)
+    if name not in catalog.FRAGMENTS:
+        near = nearest(name, catalog.FRAGMENTS)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(catalog.FRAGMENTS)}"
+        raise SpecError([Problem(source, f"no such fragment; {hint}")])
+    return catalog.FRAGMENTS[name]()
+
+
+def _drawn(source: str, n: int, seed: int) -> list[Point]:
+    try:
+        return load_space(source).sample_many(n, seed=seed)
+    except SpaceError as error:  # next to nothing is feasible
+        raise SpecError(error.problems) from None
+
+
+def _summary(space: SearchSpace) -> str:
+    told = f"{len(space.names)} parameters, {_size(space)}, fingerprint {space.fingerprint()[:12]}"
+    return f"{told}\n{space.feasibility(NUM_DRAWS)}" if space.constraints else told
+
+
+def _size(space: SearchSpace) -> str:
+    try:
+        size = space.size()
+    except SpaceError:  # too many combinations to try one by one
+        return "too many points to count"
+    return "infinitely many points" if size == math.inf else f"{size:,.0f} points"
+
+
+def _print_points(points: Sequence[Point], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(points)
+        return
+    typer.echo(dump_yaml([Inline(point) for point in points]), nl=False)
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=1))

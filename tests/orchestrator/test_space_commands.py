@@ -1,0 +1,149 @@
+"""`ravel space`, as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from orchestrator.errors import SpecError
+from orchestrator.loading import load_spec, parse_spec
+from orchestrator.schema import sweep_schema
+from orchestrator.space_commands import app, load_space
+from search_spaces import SearchSpace, catalog
+
+CONSTRAINED = "parameters: {a: {int: [1, 9]}, b: {int: [1, 9]}}\nconstraints: [a < b]\n"
+SWEEP = jsonschema.Draft202012Validator(sweep_schema())
+
+
+def ravel_space(*arguments, width=100):
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(width)}, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture
+def document(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(CONSTRAINED)
+    return str(path)
+
+
+def test_show_tells_domains_conditions_constraints_and_size(document):
+    shown = ravel_space("show", document)
+    assert "an int in [1, 9]" in shown
+    assert "constraint: a < b" in shown
+    assert "2 parameters, 36 points, fingerprint " in shown
+    assert "of 10,000 draws" in shown
+    assert "when" in ravel_space("show", "catalog:mixup")
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_show_keeps_every_name_whole_and_cuts_nothing(width):
+    shown = ravel_space("show", "catalog:regularizers", width=width)
+    space = catalog.regularizers()
+    assert all(name in shown for name in space.names)
+    words = {word for name in space.names for word in space.describe(name).split()}
+    assert all(word.strip("(),'") in shown for word in words)
+    assert all(len(line) <= width for line in shown.splitlines())
+
+
+def test_a_sweep_is_shown_with_what_its_trials_fix(repository):
+    spec = str(repository / "examples" / "digits.yaml")
+    assert load_space(spec) == load_spec(spec).space
+    assert "always 'sgd'" in ravel_space("show", spec)
+
+
+def test_samples_are_lines_that_may_stand_in_a_sweep():
+    lines = yaml.safe_load(ravel_space("sample", "catalog:pgd", "-n", "20", "--seed", "3"))
+    assert lines == catalog.pgd().sample_many(20, seed=3)
+    spec = parse_spec(
+        "name: x\nsearch:\n  num_trials: 9\n  points:\n"
+        + "".join(f"  {line}\n" for line in ravel_space("sample", "catalog:mixup").splitlines())
+    )
+    assert list(spec.search.points) == catalog.mixup().sample_many(5)
+
+
+def test_every_reading_command_speaks_json(document):
+    assert SearchSpace.from_json(ravel_space("show", document, "--json")) == load_space(document)
+    assert json.loads(ravel_space("sample", document, "--json")) == load_space(document).sample_many(5)
+    assert json.loads(ravel_space("corners", document, "--json")) == load_space(document).corners()
+    found = json.loads(ravel_space("diff", "catalog:mixup", "catalog:manifold_mixup", "--json"))
+    assert found["added"] == {"mixup.detached": "always False when mixup.alpha != 0"}
+    assert list(found["changed"]) == ["mixup.alpha", "mixup.layers"]
+
+
+def test_diff_of_equal_spaces_says_so(document):
+    assert ravel_space("diff", document, document) == "no difference\n"
+
+
+def test_a_json_document_is_read(tmp_path):
+    path = tmp_path / "space.json"
+    path.write_text(catalog.pgd().to_json())
+    assert load_space(str(path)) == catalog.pgd()
+
+
+def test_schema_of_a_space_is_that_of_its_points(document):
+    assert json.loads(ravel_space("schema", document)) == load_space(document).json_schema()
+
+
+def test_schema_without_a_space_is_that_of_a_sweep_file(repository):
+    schema = json.loads(ravel_space("schema"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for path in sorted((repository / "examples").glob("*.yaml")):
+        SWEEP.validate(yaml.safe_load(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "nmae: x",
+        "name: Not A Folder",
+        "{name: x, trial: {epoch: 3}}",
+        "{name: x, search: {num_trails: 3}}",
+        "{name: x, search: {num_trials: 0}}",
+        "{name: x, objective: {mode: maximum}}",
+        "{name: x, space: {use: [snll]}}",
+        "{name: x, space: {parameters: {optimizer.lr: {flaot: [0, 1]}}}}",
+    ],
+)
+def test_a_sweep_that_is_refused_does_not_satisfy_the_schema(text):
+    with pytest.raises(SpecError):
+        parse_spec(text)
+    assert not SWEEP.is_valid(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["show", "catalog:mixpu"], "catalog:mixpu: no such fragment; did you mean 'mixup'?"),
+        (["show", "catalog:zebra"], "catalog:zebra: no such fragment; known: optimizer, sgd"),
+        (["sample", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["corners", "{wrong}"], "space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?"),
+        (["sample", "{empty}"], "constraints: 0 of 10,000 draws (0 %) satisfy the constraints"),
+        (["sample", "catalog:mixup", "-n", "0"], "Invalid value for '-n'"),
+    ],
+)
+def test_a_wrong_argument_is_told_on_stderr_with_exit_code_2(tmp_path, arguments, says):
+    (tmp_path / "wrong.yaml").write_text("parameters: {lr: {flaot: [0, 1]}}")
+    (tmp_path / "empty.yaml").write_text("parameters: {a: {float: [0, 1]}}\nconstraints: [a > 2]\n")
+    files = {"wrong": tmp_path / "wrong.yaml", "empty": tmp_path / "empty.yaml"}
+    called = [argument.format(**files) if "{" in argument else argument for argument in arguments]
+    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "space", *called]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_looking_at_a_space_loads_no_heavy_library():
+    code = (
+        "import sys; from orchestrator.space_commands import app; app(['show', 'catalog:regularizers'], "
+        "standalone_mode=False); print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecError
 from orchestrator.plan import complete, first_points
-from search_spaces import DomainError, Fixed, Problem, SearchSpace, nearest
+from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -37,8 +37,12 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     if problems:
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
     spec = spec.model_copy(update={"space": _fix(spec.space, spec.trial)})
-    given = _given_point_problems(spec)
-    problems = [*_law_problems(spec), *given, *_space_problems(spec, [] if given else first_points(spec))]
+    problems = _law_problems(spec)
+    try:
+        given = _given_point_problems(spec)
+        problems += [*given, *_space_problems(spec, [] if given else first_points(spec))]
+    except SpaceError as error:  # constraints that leave next to nothing, or have no value somewhere
+        problems += _in_space(error)
     if problems:
         raise SpecError(problems)
     return spec
@@ -46,7 +50,10 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
 
 def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
     """What is wrong with ``trial`` alone: it is completed, so that no law is judged by a default that never runs."""
-    whole = [("space.parameters", complete(_fix(space, trial), {}))]
+    try:
+        whole = [("space.parameters", complete(_fix(space, trial), {}))]
+    except SpecError as error:
+        return list(error.problems)
     return [problem for problem in _point_problems(whole, trial) if problem.path.startswith("trial.")]
 
 
@@ -73,7 +80,14 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
     """``trial`` wins over what a catalog fragment would search, inside the fragment's range or not."""
     fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
-    return SearchSpace({**space.parameters, **fixed}, when=space.when, constraints=space.constraints)
+    try:
+        return SearchSpace({**space.parameters, **fixed}, when=space.when, constraints=space.constraints)
+    except SpaceError as error:  # a constraint that what is fixed breaks
+        raise SpecError(_in_space(error)) from None
+
+
+def _in_space(error: SpaceError) -> list[Problem]:
+    return [Problem(f"space.{path}", message) for path, message in error.problems]
 
 
 def _fixed(domain: Domain, value: Any) -> Domain:
@@ -117,6 +131,11 @@ def _given_point_problems(spec: SweepSpec) -> list[Problem]:
                 problems.append(Problem(path, f"not in the space{did_you_mean(name, known)}"))
             elif not spec.space.parameters[name].contains(value):
                 problems.append(Problem(path, f"must be {spec.space.parameters[name].describe()}, got {value!r}"))
+        broken = [] if problems else [law for law in spec.space.constraints if not law.holds({**spec.trial, **point})]
+        problems += [
+            Problem(f"search.points.{index}", f"must satisfy the constraint {law.text!r}, got {point!r}")
+            for law in broken
+        ]
     return problems
 
 

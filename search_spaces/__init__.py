@@ -43,8 +43,10 @@ from search_spaces.paths import nest, unnest
 from search_spaces.points import Point
 from search_spaces.serialization import dump_yaml, load_yaml
 from search_spaces.space import SearchSpace
+from search_spaces.transfer import Adoption, Report, adopt
 
 __all__ = [
+    "Adoption",
     "Change",
     "Choice",
     "Condition",
@@ -62,6 +64,7 @@ __all__ = [
     "Point",
     "Predicate",
     "Problem",
+    "Report",
     "Scalar",
     "SearchSpace",
     "SpaceError",
@@ -69,6 +72,7 @@ __all__ = [
     "When",
     "YamlError",
     "ZeroOr",
+    "adopt",
     "all_of",
     "any_of",
     "catalog",

@@ -21,8 +21,8 @@ from search_spaces.values import broken, is_number
 # From the values of a point to that of an expression.
 Reader: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
-# Far beyond what a person writes, and within what Python's parser can nest.
-_LONGEST = 1000
+# Beyond what a person writes, within what Python's parser can nest, and short enough for the key of a database.
+LONGEST = 400
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -66,8 +66,8 @@ def parse(text: object) -> ast.expr:
     search_spaces.errors.DomainError: Constraint: unknown function '__import__' in "__import__('os')"; known: abs, \
 min, max, sqrt, exp, log, log2, log10
     """
-    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
-        raise broken("Constraint", f"must be an expression of 1 to {_LONGEST} characters, got {text!r}")
+    if not isinstance(text, str) or not text.strip() or len(text) > LONGEST:
+        raise broken("Constraint", f"must be an expression of 1 to {LONGEST} characters, got {text!r}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         reader(tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -54,7 +55,8 @@ class Lattice(Sequence[float]):
         (True, False)
         """
         place = self._place(x)
-        return 0 <= place < self.length and abs(Fraction(x) - self.low - place * self.step) <= self.step * _ROUNDING
+        rounding = max(self.step * _ROUNDING, 4 * Fraction(math.ulp(x)))
+        return 0 <= place < self.length and abs(Fraction(x) - self.low - place * self.step) <= rounding
 
     def at(self, u: float) -> float:
         """Return the value at quantile u: each has a bin of its own, all of one width."""

@@ -54,8 +54,10 @@ def suggest(trial: Trial, space: SpaceLike) -> dict[str, Scalar]:
     """
     point = _answered(space, functools.partial(_ask, trial))
     broken = [law.text for law in space.constraints if not law.holds(point)]
+    told = trial.constraints  # a trial may be asked again, but told once
     for law in space.constraints:
-        trial.set_constraint(law.text, float(law.text in broken))
+        if law.text not in told:
+            trial.set_constraint(law.text, float(law.text in broken))
     if broken:
         raise _optuna().TrialPruned(f"breaks {' and '.join(map(repr, broken))}")
     return point

@@ -58,7 +58,7 @@ def space_of(
     """Return the space that a study searched, read from the distributions of its trials.
 
     Args:
-        study: of any author.
+        study: of any author; trials that failed or still run are left aside.
         rename: from the names in the study to dotted names, where they are none.
         when: the conditions, under the new names, of the parameters that not every trial has; a study does not
             know them.
@@ -83,9 +83,11 @@ def space_of(
       momentum: a float in [0.5, 0.99] when optimizer = 'sgd'
     )
     """
-    asked = [trial.distributions for trial in study.trials if trial.distributions]
+    # One that failed, or still runs, may have been asked for a part alone.
+    whole = [trial for trial in study.trials if trial.state.name in {"COMPLETE", "PRUNED"}]
+    asked = [trial.distributions for trial in whole if trial.distributions]
     if not asked:
-        raise SpaceError(Problem("study", "has no trial that was asked for a parameter"))
+        raise SpaceError(Problem("study", "has no finished trial that was asked for a parameter"))
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     for distributions in asked:

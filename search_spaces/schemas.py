@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.conditions import AllOf, AnyOf, Equals, GreaterThan, LessThan, NotEqual, OneOf, When
 from search_spaces.domains import Choice, Fixed, Float, Int, SymLog, ZeroOr, intervals
+from search_spaces.expressions import LONGEST
 from search_spaces.paths import NAME_PATTERN
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def document_schema() -> dict[str, Any]:
     parameter or clash, and whatever a constraint may not hold.
 
     >>> document_schema()["properties"]["use"]["items"]["enum"][:2]
-    ['optimizer', 'snnl']
+    ['optimizer', 'sgd']
     """
     from search_spaces import catalog  # noqa: PLC0415 - the catalog is made of spaces, which know this module
 
@@ -73,7 +74,7 @@ def document_schema() -> dict[str, Any]:
             "constraints": {
                 "description": "What must hold between the values of a point, such as 'a * b >= 1'.",
                 "type": "array",
-                "items": {"type": "string", "minLength": 1, "maxLength": 1000},
+                "items": {"type": "string", "minLength": 1, "maxLength": LONGEST},
             },
         },
         "additionalProperties": False,

@@ -65,6 +65,7 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("MLflow has one door", "orchestrator/comparison.py", "import mlflow"),
         ("S3 has one door", "orchestrator/tracking.py", "import boto3"),
         ("Optuna has two doors", "orchestrator/plan.py", "import optuna"),
+        ("ConfigSpace has one door", "search_spaces/space.py", "import ConfigSpace"),
         ("spaces are pure", "search_spaces/sampling.py", "import numpy"),
         ("a bare GPU machine runs the trainables", "trainables/loop.py", "import rich"),
     ],

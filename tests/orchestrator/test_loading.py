@@ -67,6 +67,11 @@ space:
     mixup.kind: {choice: [mixup, cutmix]}
     mixup.layers: {choice: [input, hidden]}
 """
+STEPS_SHORT = """
+name: a
+space: {use: [pgd]}
+search: {points: [{adversarial.epsilon: 0.1, adversarial.steps: 2, adversarial.relative_step: 0.1}]}
+"""
 WRONG = [
     ("[]", "<string>: must be a mapping of fields"),
     ("name: a\nname: b", "duplicate key 'name'"),
@@ -132,7 +137,29 @@ WRONG = [
     ),
     ("name: a\nsearch: {points: [{mixup.alpha: 99.0}]}", "search.points.0.mixup.alpha: must be "),
     ("name: a\nversion: 2", "version: must be 1, got 2"),
+    (
+        "name: a\nspace: {use: [pgd]}\ntrial: {adversarial.relative_step: 0.1, adversarial.steps: 3}",
+        "space.constraint 'adversarial.relative_step * adversarial.steps >= 1': no point satisfies it: adversarial.rel",
+    ),
+    (
+        "name: a\nspace: {use: [optimizer], constraints: [optimizer.lr > 2]}",
+        "space.constraints: 0 of 10,000 draws (0 %) satisfy the constraints; refused by 'optimizer.lr > 2': 10,000",
+    ),
+    (
+        "name: a\nspace: {use: [optimizer], constraints: [optimizer.lr / 0 > 2]}",
+        "space.constraint 'optimizer.lr / 0 > 2': has no value where optimizer.lr = ",
+    ),
+    (
+        STEPS_SHORT,
+        "search.points.0: must satisfy the constraint 'adversarial.relative_step * adversarial.steps >= 1', got {",
+    ),
 ]
+
+
+def test_a_law_between_parameters_is_kept_by_a_constraint():
+    spec = parse_spec(CUT_ANYWHERE + "  constraints: [mixup.kind == 'mixup' or mixup.layers == 'input']\n")
+    assert len(spec.space.constraints) == 1
+    assert parse_spec(json.dumps(spec.document())) == spec
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG)

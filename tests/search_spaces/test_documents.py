@@ -125,7 +125,7 @@ def test_mistakes_in_conditions_and_constraints_are_found_where_they_stand():
         "space.parameters.d.orderd: unknown field of 'choice'; did you mean 'ordered'?",
         "space.constraints.1: names 'f', which is no parameter",
         "space.constraints.2: is no expression: invalid syntax in 'e >'",
-        "space.constraints.4: must be an expression of 1 to 1000 characters, got 7",
+        "space.constraints.4: must be an expression of 1 to 400 characters, got 7",
         "space.constraints.5: unknown function 'sqr' in 'sqr(e)'; did you mean 'sqrt'?",
         "space.parameters.b: depends on 'aa', which is no parameter; did you mean 'a'?",
     ]

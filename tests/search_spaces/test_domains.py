@@ -298,3 +298,8 @@ def test_order_is_part_of_a_choice():
     assert Choice([1, 2], ordered=True) != Choice([1, 2])
     assert repr(Choice([1, 2], ordered=True)) == "Choice([1, 2], ordered=True)"
     assert Choice([1, 2], ordered=True).to_dict() == {"choice": [1, 2], "ordered": True}
+
+
+def test_a_step_near_the_rounding_of_its_floats_contains_its_own_values():
+    domain = Float(1e6, 1e6 + 1, step=0.001)
+    assert all(domain.contains(value) for value in domain.values())

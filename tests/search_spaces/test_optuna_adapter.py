@@ -231,6 +231,12 @@ def test_answers_that_break_a_constraint_prune_the_trial_and_say_which():
     assert space.suggest(optuna.trial.FixedTrial({"a": 3, "b": 5})) == {"a": 3, "b": 5}
 
 
+def test_a_trial_asked_again_gives_the_same_answer_within_constraints():
+    space = SearchSpace({"a": Int(1, 2), "b": Int(3, 9)}, constraints=["a < b"])
+    trial = study(seed=1).ask()
+    assert space.suggest(trial) == space.suggest(trial)
+
+
 def test_a_study_goes_on_past_what_breaks_a_constraint_and_learns_from_it():
     space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)}, constraints=["a + b <= 0.5"])
     current = study(seed=4, sampler=optuna.samplers.TPESampler)
@@ -282,7 +288,7 @@ def test_the_space_of_a_study_is_the_one_it_searched():
 @pytest.mark.parametrize(
     ("asks", "says"),
     [
-        ([], "study: has no trial that was asked"),
+        ([], "study: has no finished trial that was asked"),
         (
             [{"a": (0, 1)}, {"a": (0, 1), "b": (0, 1)}],
             "b: stands in 1 of 2 trials: say when it exists, when={'b': ...}",
@@ -297,6 +303,18 @@ def test_a_study_that_tells_no_space_is_refused_with_the_reason(asks, says):
         trial = current.ask()
         for name, (low, high) in ranges.items():
             trial.suggest_float(name, low, high)
+        current.tell(trial, 1.0)
     with pytest.raises(SpaceError) as caught:
         optuna_studies.space_of(current)
     assert says in str(caught.value)
+
+
+def test_a_trial_that_failed_halfway_makes_no_parameter_conditional():
+    current = study()
+    whole, broken = current.ask(), current.ask()
+    for trial, names in ((whole, "ab"), (broken, "a")):
+        for name in names:
+            trial.suggest_float(name, 0, 1)
+    current.tell(whole, 1.0)
+    current.tell(broken, state=optuna.trial.TrialState.FAIL)
+    assert optuna_studies.space_of(current).names == ("a", "b")

@@ -1,0 +1,248 @@
+"""Conditions in ConfigSpace: what a hyperparameter exists for, said in the only way that ConfigSpace draws correctly.
+
+ConfigSpace 1.2 fills a table of draws and then strikes out what does not exist, one condition after another. Three of
+its habits decide the form of what is written here:
+
+- it may look at a parent before the parent itself is struck out, so a condition names all that its parents exist for;
+- a value that was struck out counts as different from every other, so nothing is said with 'not equal';
+- it takes an 'and' and an 'or' of the same parts for one condition, so an 'or' always holds an 'and' among its parts.
+
+A condition is a set of terms of which one must hold, a term a set of claims that must all hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from search_spaces.conditions import AllOf, AnyOf, Condition, When
+from search_spaces.configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
+from search_spaces.domains import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
+from search_spaces.errors import Problem, SpaceError
+from search_spaces.numeric import clip
+from search_spaces.values import is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from search_spaces.conditions import Predicate, SpaceLike
+
+_Part = TypeVar("_Part", bound=Hashable)
+# One of these sets holds whole.
+Terms: TypeAlias = frozenset[frozenset[_Part]]
+
+ALWAYS: Terms[Any] = frozenset([frozenset()])
+NEVER: Terms[Any] = frozenset()
+# Alternatives are compared with each other: a second for as many.
+MOST_TERMS = 4096
+
+
+class Claim(NamedTuple):
+    """What a hyperparameter must be: one of the values in `operand`, or above or below the number it is.
+
+    >>> Claim("optimizer.name", "in", ("sgd",)).parent
+    'optimizer.name'
+    """
+
+    parent: str
+    kind: Literal["in", "above", "below"]
+    operand: Any
+
+
+def existence(space: SpaceLike) -> dict[str, Terms[Claim]]:
+    """Return, for each parameter, what it exists for, its parents' own conditions included.
+
+    Raises:
+        SpaceError: a condition has too many terms.
+
+    >>> from search_spaces import catalog
+    >>> for term in existence(catalog.mixup())["mixup.layers"]:
+    ...     print(sorted(term))
+    [Claim(parent='mixup.alpha.gate', kind='in', operand=('on',))]
+    """
+    found: dict[str, Terms[Claim]] = {}
+    for name in space.parameters:
+        found[name] = _said(space, found, space.when[name]) if name in space.when else ALWAYS
+    return found
+
+
+def both(left: Terms[_Part], right: Terms[_Part]) -> Terms[_Part]:
+    """Return what holds where both do.
+
+    Raises:
+        SpaceError: that is too many alternatives to go through.
+
+    >>> both(frozenset([frozenset("a")]), ALWAYS) == frozenset([frozenset("a")])
+    True
+    """
+    if len(left) * len(right) > MOST_TERMS:
+        law = f"come to {len(left) * len(right):,} alternatives, at most {MOST_TERMS:,} are gone through"
+        raise SpaceError(Problem("conditions", f"{law}; nest fewer 'any' within 'all'"))
+    return _shortest(a | b for a, b in itertools.product(left, right))
+
+
+def either(left: Terms[_Part], right: Terms[_Part]) -> Terms[_Part]:
+    """Return what holds where one of them does.
+
+    >>> either(NEVER, ALWAYS) == ALWAYS
+    True
+    """
+    return _shortest(left | right)
+
+
+def terms_of(condition: Condition | None) -> Terms[When]:
+    """Return a condition as the alternatives it comes to.
+
+    >>> a, b, c = When("a", 1), When("b", 2), When("c", 3)
+    >>> terms_of(a & (b | c)) == terms_of((a & b) | (c & a))
+    True
+    """
+    match condition:
+        case None:
+            return ALWAYS
+        case When():
+            return frozenset([frozenset([condition])])
+        case AllOf(parts=parts):
+            return functools.reduce(both, map(terms_of, parts), ALWAYS)
+        case AnyOf(parts=parts):
+            return functools.reduce(either, map(terms_of, parts), NEVER)
+    raise AssertionError(condition)
+
+
+def switched_on(name: str) -> Terms[Claim]:
+    """Return that the gate of a `ZeroOr` is on.
+
+    >>> list(*switched_on("a"))
+    [Claim(parent='a.gate', kind='in', operand=('on',))]
+    """
+    return _claimed(Claim(gate_name(name), "in", (ON,)))
+
+
+def condition(child: Any, terms: Terms[Claim], parents: Mapping[str, Any]) -> Any:
+    """Return the condition of ConfigSpace that a child exists for these terms."""
+    known = library()
+    written = [
+        [_leaf(child, parents[claim.parent], claim) for claim in sorted(term, key=repr)]
+        for term in sorted(terms, key=lambda term: sorted(map(repr, term)))
+    ]
+    parts = [claims[0] if len(claims) == 1 else known.AndConjunction(*claims) for claims in written]
+    if len(parts) == 1:
+        return parts[0]
+    if all(len(claims) == 1 for claims in written):
+        parts.append(known.AndConjunction(*parts[:2]))  # says nothing new, and tells it from an 'and' of the same
+    return known.OrConjunction(*parts)
+
+
+def claims(name: str, domain: Domain, predicate: Predicate) -> Terms[Claim]:
+    """Return what a predicate on a parameter that exists says of its hyperparameters.
+
+    What holds of single values in a continuous range alone is never drawn: such a predicate holds nowhere.
+
+    >>> from search_spaces import Int, greater_than
+    >>> claims("a", Int(1, 9), greater_than(3.5)) == frozenset([frozenset([Claim("a", "above", 3)])])
+    True
+    """
+    match domain:
+        case Fixed(value=value):
+            return ALWAYS if predicate.holds(value) else NEVER
+        case ZeroOr(domain=inner, zero=zero):
+            off = _claimed(Claim(gate_name(name), "in", (OFF,))) if predicate.holds(zero) else NEVER
+            on = claims(name, inner, predicate)
+            return ALWAYS if off and on == ALWAYS else either(off, both(switched_on(name), on))
+        case _ if (listed := options(domain)) is not None:
+            shown = tuple(
+                label for label, option in zip(labels(domain), listed, strict=True) if predicate.holds(option)
+            )
+            return ALWAYS if len(shown) == len(listed) else _claimed(Claim(name, "in", shown)) if shown else NEVER
+        case _:
+            return _shortest(frozenset(_within(name, domain, *run)) for run in _runs(domain, predicate))
+
+
+def _said(space: SpaceLike, found: Mapping[str, Terms[Claim]], law: Condition) -> Terms[Claim]:
+    match law:
+        case When(parent=parent, predicate=predicate):
+            return both(found[parent], claims(parent, space.parameters[parent], predicate))
+        case AllOf(parts=parts):
+            return functools.reduce(both, (_said(space, found, part) for part in parts), ALWAYS)
+        case AnyOf(parts=parts):
+            return functools.reduce(either, (_said(space, found, part) for part in parts), NEVER)
+    raise AssertionError(law)
+
+
+def _runs(domain: Domain, predicate: Predicate) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of a range, as ConfigSpace shows it, on which the predicate holds."""
+    low, high = bounds(domain)
+    cuts = sorted({edge for mark in predicate.marks if is_number(mark) for edge in _edges(domain, mark)})
+    ends = [low, *(cut for cut in cuts if low < cut < high), high]
+    held = [(a, b) for a, b in itertools.pairwise(ends) if predicate.holds(_from_shown(domain, a / 2 + b / 2))]
+    start: float | None = None
+    for (a, b), following in itertools.zip_longest(held, held[1:]):
+        start = a if start is None else start
+        # Two stretches that meet are one, unless the number between them is left out of a continuous range.
+        if following is None or following[0] != b or not (isinstance(domain, Int) or _holds_at(domain, predicate, b)):
+            yield start, b
+            start = None
+
+
+def _edges(domain: Domain, mark: float) -> tuple[float, ...]:
+    match domain:
+        case Int():
+            return math.ceil(mark) - 0.5, math.floor(mark) + 0.5
+        case SymLog() if domain.contains(mark):
+            return (domain.to_coordinate(mark),)
+        case SymLog(gap=gap):
+            return (0.0,) if abs(mark) < gap else ()
+        case _:
+            return (float(mark),)
+
+
+def _from_shown(domain: Domain, shown: float) -> Scalar:
+    match domain:
+        case Int():
+            return round(shown)
+        case SymLog():
+            return domain.from_coordinate(shown)
+        case _:
+            return shown
+
+
+def _holds_at(domain: Domain, predicate: Predicate, shown: float) -> bool:
+    here = [
+        mark for mark in predicate.marks if is_number(mark) and domain.contains(mark) and shown in _edges(domain, mark)
+    ]
+    return all(predicate.holds(mark) for mark in here)
+
+
+def _within(name: str, domain: Domain, low: float, high: float) -> Iterator[Claim]:
+    first, last = bounds(domain)
+    whole = isinstance(domain, Int) and not domain.log
+    if low > first:
+        yield Claim(name, "above", math.floor(low) if whole else low)
+    if high < last:
+        yield Claim(name, "below", math.ceil(high) if whole else high)
+
+
+def _leaf(child: Any, parent: Any, claim: Claim) -> Any:
+    known = library()
+    if claim.kind == "in":
+        if len(claim.operand) == 1:
+            return known.EqualsCondition(child, parent, claim.operand[0])
+        return known.InCondition(child, parent, list(claim.operand))
+    kind = known.GreaterThanCondition if claim.kind == "above" else known.LessThanCondition
+    return kind(child, parent, clip(claim.operand, parent.lower, parent.upper))
+
+
+def _claimed(claim: Claim) -> Terms[Claim]:
+    return frozenset([frozenset([claim])])
+
+
+def _shortest(terms: Any) -> Terms[Any]:
+    """Leave out what a shorter term says already."""
+    kept: list[frozenset[Any]] = []
+    for term in sorted(set(terms), key=len):
+        if not any(shorter <= term for shorter in kept):
+            kept.append(term)
+    return frozenset(kept)

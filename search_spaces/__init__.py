@@ -41,6 +41,7 @@ from search_spaces.errors import (
 from search_spaces.feasibility import Feasibility
 from search_spaces.paths import nest, unnest
 from search_spaces.points import Point
+from search_spaces.refinement import Refinement, refine
 from search_spaces.serialization import dump_yaml, load_yaml
 from search_spaces.space import SearchSpace
 from search_spaces.transfer import Adoption, Report, adopt
@@ -64,6 +65,7 @@ __all__ = [
     "Point",
     "Predicate",
     "Problem",
+    "Refinement",
     "Report",
     "Scalar",
     "SearchSpace",
@@ -86,5 +88,6 @@ __all__ = [
     "not_equal",
     "one_of",
     "parse_space",
+    "refine",
     "unnest",
 ]

@@ -167,13 +167,14 @@ def _nearest(domain: Domain, given: object) -> Scalar:
         except DomainError:
             number = _number(given)
             given = given if number is None else number
-    if not is_number(given) or given == 0:
+    moved = _moved(domain, float(given)) if is_number(given) and given != 0 else None
+    if moved is None:
         raise broken(type(domain).__name__, f"must be {domain.describe()}, got {given!r}")
-    return _moved(domain, float(given))
+    return moved
 
 
-def _moved(domain: Domain, x: float) -> Scalar:
-    """Return the number of the domain that is nearest to one outside it."""
+def _moved(domain: Domain, x: float) -> float | None:
+    """Return the number of the domain that is nearest to one outside it; None where none means nearly the same."""
     match domain:
         case ZeroOr(domain=inner):
             return _moved(inner, x)
@@ -189,7 +190,7 @@ def _moved(domain: Domain, x: float) -> Scalar:
         case Choice(options=options, ordered=True) if numbers := [option for option in options if is_number(option)]:
             return min(numbers, key=lambda option: abs(option - x))
         case _:
-            raise broken(type(domain).__name__, f"must be {domain.describe()}, got {x!r}")
+            return None
 
 
 def _number(text: str) -> float | None:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import search_spaces
-from trainables.config import ModelConfig
+from trainables.config import ModelConfig, TrialConfig
 from trainables.data.sources import SOURCES
 from trainables.models import MODELS, build
 from trainables.presets import PRESETS
@@ -47,6 +47,13 @@ def test_every_example_of_the_page_on_search_spaces_runs(page):
     result = doctest.DocTestRunner(verbose=False).run(example)
     assert result.failed == 0
     assert result.attempted > 25
+
+
+def test_the_document_of_the_page_is_a_space_whose_points_are_trials(page):
+    text = next(block for block in re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL))
+    space = search_spaces.SearchSpace.from_yaml(text)
+    for point in [*space.corners(), *space.sample_many(100)]:
+        TrialConfig.from_point(point)
 
 
 @pytest.fixture(scope="module")

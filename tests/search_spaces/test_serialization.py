@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -63,6 +65,15 @@ def test_space_written_by_format_1_is_still_read_with_its_fingerprint():
 @given(ANY_SPACE, ANY_SPACE)
 def test_fingerprints_are_equal_exactly_for_equal_spaces(space, other):
     assert (space.fingerprint() == other.fingerprint()) == (space == other)
+
+
+@pytest.mark.parametrize("salt", ["1", "2"])
+def test_the_fingerprint_of_a_space_with_everything_is_the_same_in_every_process(salt):
+    code = f"{FULL}\nprint(space.fingerprint())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONHASHSEED": salt}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == FULL_FINGERPRINT
 
 
 def test_fingerprint_tells_types_apart():

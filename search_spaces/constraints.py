@@ -1,16 +1,16 @@
 """Constraints between parameters: `Constraint("adversarial.relative_step * adversarial.steps >= 1")`.
 
 The text is an expression of Python's grammar, read into a tree of our own and never given to Python to run. It may
-hold the dotted names of parameters, numbers, strings, `True`, `False` and `None`; `+ - * / // % **`; comparisons,
-chained ones too; `in` and `not in` a tuple of values; `and`, `or`, `not`; and the functions `abs`, `min`, `max`,
-`sqrt`, `exp`, `log`, `log2` and `log10`. A constraint judges the points that have all the parameters it names;
-of a point in which one of them is inactive it says nothing.
+hold the dotted names of parameters (without keywords of Python), numbers, strings, `True`, `False` and `None`;
+`+ - * / // % **`; comparisons, chained ones too; `in` and `not in` a tuple of values; `and`, `or`, `not`; and the
+functions `abs`, `min`, `max`, `sqrt`, `exp`, `log`, `log2` and `log10`. A constraint judges the points that have all
+the parameters it names; of a point in which one of them is inactive it says nothing.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -102,10 +102,15 @@ class Constraint:
         return SpaceError(Problem(f"constraint {self.text!r}", f"has no value where {given} ({why}); {remedy}"))
 
 
-def as_constraint(given: Constraint | str) -> Constraint:
-    """Return the constraint that a text stands for, or the constraint itself.
+def as_constraints(given: Iterable[Constraint | str]) -> tuple[Constraint, ...]:
+    """Return the constraints that these are or are the texts of, each once.
 
-    >>> as_constraint("a <= b")
-    Constraint('a <= b')
+    Raises:
+        DomainError: one is no constraint, or the whole is a single text.
+
+    >>> as_constraints(["a <= b", Constraint("a<=b")])
+    (Constraint('a <= b'),)
     """
-    return given if isinstance(given, Constraint) else Constraint(given)
+    if isinstance(given, str | Constraint):
+        raise broken("constraints", f"must be a list, got {str(given)!r}; write [{str(given)!r}]")
+    return tuple(dict.fromkeys(each if isinstance(each, Constraint) else Constraint(each) for each in given))

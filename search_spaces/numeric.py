@@ -323,6 +323,8 @@ def _check_step(where: str, low: float, high: float, step: float, *, log: bool) 
         raise broken(f"{where}.step", f"must be > 0, got {step!r}")
     exact_low, exact_high, exact_step = (Fraction(repr(number)) for number in (low, high, step))
     below = (exact_high - exact_low) // exact_step
+    if below >= _LARGEST_INT:
+        raise broken(f"{where}.step", f"must leave fewer than 2**53 values, got {step!r} for [{low!r}, {high!r}]")
     if exact_low + below * exact_step != exact_high:
         kind = type(low)
         legal = [kind(exact_low + count * exact_step) for count in (below, below + 1)]

@@ -125,6 +125,11 @@ def _check(
         raise broken("refine.quantile", f"must be in (0, 1], got {quantile!r}")
     if len(points) != len(scores):
         raise SpaceError(Problem("refine.scores", f"must be one for each of {len(points)} points, got {len(scores)}"))
+    raise_all(
+        Problem(f"refine.scores.{index}", f"must be a number, nan for a point that diverged, got {score!r}")
+        for index, score in enumerate(scores)
+        if not isinstance(score, int | float)
+    )
     finite = sum(math.isfinite(score) for score in scores)
     if finite < 2 * FEWEST:
         law = f"must hold at least {2 * FEWEST} finite scores, fewer say nothing about a range"

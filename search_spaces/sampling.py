@@ -81,6 +81,8 @@ def draws(space: SpaceLike, *, seed: int) -> Iterator[dict[str, Scalar]]:
     >>> next(draws(SearchSpace({"lr": Float(0.0, 1.0)}), seed=0)).keys()
     dict_keys(['lr'])
     """
+    if type(seed) is not int:
+        raise broken("sample.seed", f"must be an int, got {seed!r}")
     steps = [
         (name, random.Random(f"{seed}/{name}").random, domain.from_unit, space.when.get(name))  # noqa: S311 - no secret
         for name, domain in space.parameters.items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 from search_spaces import algebra, counting, difference, enumeration, optuna_adapter, sampling, schemas, serialization
 from search_spaces.algebra import raise_all
 from search_spaces.conditions import Condition, active_names, all_of
-from search_spaces.constraints import Constraint, as_constraint
+from search_spaces.constraints import Constraint, as_constraints
 from search_spaces.points import point_problems
 from search_spaces.structure import condition_problems, constraint_problems, name_problems, parents_first
 
@@ -62,8 +62,8 @@ class SearchSpace:
         when: _Conditions = MappingProxyType({}),
         constraints: Iterable[Constraint | str] = (),
     ) -> None:
-        given = {name: (laws,) if isinstance(laws, Condition) else tuple(laws) for name, laws in when.items()}
-        laws = tuple(dict.fromkeys(as_constraint(constraint) for constraint in constraints))
+        given = {name: tuple(laws) if isinstance(laws, list | tuple) else (laws,) for name, laws in when.items()}
+        laws = as_constraints(constraints)
         raise_all([*name_problems(parameters), *condition_problems(parameters, given)])
         raise_all(constraint_problems(parameters, laws))
         conditions = {name: all_of(*parts) for name, parts in given.items() if parts}

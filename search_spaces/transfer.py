@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
@@ -15,7 +16,7 @@ from search_spaces.points import point_problems
 from search_spaces.values import broken, identity, is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from search_spaces.conditions import SpaceLike
     from search_spaces.points import Point
@@ -87,7 +88,7 @@ def adopt(
         fill: values for parameters that a point lacks.
 
     Raises:
-        DomainError: a value of `fill` is not one of its parameter's.
+        DomainError: a value of `fill` is not one of its parameter's, or a point is no mapping.
 
     >>> from search_spaces import catalog
     >>> old = [
@@ -108,6 +109,8 @@ def adopt(
     adopted: dict[tuple[object, ...], Point] = {}
     reports = []
     for index, given in enumerate(points):
+        if not isinstance(given, Mapping):
+            raise broken(f"adopt.points.{index}", f"must be a mapping from names to values, got {given!r}")
         point, outcome, notes = _mapped(space, given, fill)
         if point is not None:
             key = tuple((name, *identity(value)) for name, value in point.items())

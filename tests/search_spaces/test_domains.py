@@ -1,6 +1,7 @@
 import itertools
 import math
 import random
+import sys
 from decimal import Decimal
 
 import pytest
@@ -303,3 +304,71 @@ def test_order_is_part_of_a_choice():
 def test_a_step_near_the_rounding_of_its_floats_contains_its_own_values():
     domain = Float(1e6, 1e6 + 1, step=0.001)
     assert all(domain.contains(value) for value in domain.values())
+
+
+ANYTHING = st.one_of(
+    st.floats(),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from(
+        [0, 1, -1, 0.1, -0.1, 5, True, False, None, "1", 2**53, 2**53 + 1, 1e308, 10**400, 5e-324, 2.0**-1022]
+    ),
+)
+
+
+def accepts(build):
+    try:
+        build()
+    except DomainError:
+        return False
+    return True
+
+
+def finite(value):
+    return type(value) in {int, float} and abs(value) <= sys.float_info.max
+
+
+@given(ANYTHING, ANYTHING, ANYTHING)
+def test_a_float_accepts_exactly_what_its_documentation_says(low, high, log):
+    legal = finite(low) and finite(high) and float(low) < float(high) and type(log) is bool
+    legal = legal and (not log or float(low) >= sys.float_info.min)
+    assert accepts(lambda: Float(low, high, log=log)) is legal
+
+
+@given(ANYTHING, ANYTHING, st.booleans(), st.sampled_from([1, 2, 3, 0, -1, True, 1.0, None]))
+def test_an_int_accepts_exactly_what_its_documentation_says(low, high, log, step):
+    legal = all(type(x) is int and abs(x) <= 2**53 for x in (low, high, step))
+    legal = legal and low < high and (not log or low >= 1) and step >= 1
+    legal = legal and (step == 1 or (not log and (high - low) % step == 0 and (high - low) // step < 2**53))
+    assert accepts(lambda: Int(low, high, log=log, step=step)) is legal
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(-3, 12), st.sampled_from([1, 10, 1000]))
+def test_a_step_is_accepted_exactly_where_it_divides_the_range_in_decimals(low, high, step, scale):
+    legal = step > 0 and low < high and (high - low) % step == 0
+    assert accepts(lambda: Float(low / scale, high / scale, step=step / scale)) is legal
+
+
+@given(ANYTHING, ANYTHING, ANYTHING)
+def test_a_symlog_accepts_exactly_what_its_documentation_says(low, high, gap):
+    legal = finite(low) and finite(high) and finite(gap) and gap > 0 and float(low) < float(high)
+    legal = legal and abs(float(low)) >= gap and abs(float(high)) >= gap
+    legal = legal and not (-float(low) == float(gap) == float(high))
+    assert accepts(lambda: SymLog(low, high, gap=gap)) is legal
+
+
+@given(st.lists(ANYTHING | st.just(()) | st.text(max_size=1)), st.sampled_from([True, False, None, 1]))
+def test_a_choice_accepts_exactly_what_its_documentation_says(options, ordered):
+    plain = all(type(x) in {type(None), bool, int, float, str} and x == x for x in options)  # noqa: PLR0124 - nan
+    legal = plain and all(type(x) is not float or math.isfinite(x) for x in options) and type(ordered) is bool
+    legal = legal and 0 < len(options) == len({(type(x), x) for x in options})
+    assert accepts(lambda: Choice(options, ordered=ordered)) is legal
+
+
+@given(ANY_DOMAIN | st.just(3), ANYTHING)
+def test_a_zero_or_accepts_exactly_what_its_documentation_says(domain, probability):
+    numbers = isinstance(domain, Float | Int | SymLog) or (
+        isinstance(domain, Choice | Fixed) and all(type(x) in {int, float} for x in domain.values())
+    )
+    legal = numbers and not domain.contains(0) and not domain.contains(0.0)
+    legal = legal and finite(probability) and 0 < probability < 1
+    assert accepts(lambda: ZeroOr(domain, probability)) is legal

@@ -206,6 +206,11 @@ def test_a_smaller_score_is_better_where_the_mode_says_so():
     [
         ({"scores": [1.0]}, SpaceError, "refine.scores: must be one for each of 20 points, got 1"),
         ({"scores": [math.nan] * 20}, SpaceError, "refine.scores: must hold at least 10 finite scores"),
+        (
+            {"scores": [None] * 20},
+            SpaceError,
+            "refine.scores.0: must be a number, nan for a point that diverged, got None",
+        ),
         ({"quantile": 0.0}, DomainError, "refine.quantile: must be in (0, 1], got 0.0"),
         ({"points": [{"x": 7.0}] * 20}, SpaceError, "refine.points.0: x: must be a float in [0, 1], got 7.0; adopt()"),
     ],

@@ -149,6 +149,12 @@ def test_bool_and_number_are_different_to_a_condition():
             lambda: SearchSpace({"a": Fixed(1)}, {"a": ["b"]}),
             ["a: a condition must be a When(parent, predicate)"],
         ),
+        (lambda: SearchSpace({"a": Fixed(1)}, {"a": 3}), ["a: a condition must be a When(parent, predicate), got 3"]),
+        (
+            lambda: SearchSpace({"a": Int(1, 2)}, constraints="a > 1"),
+            ["constraints: must be a list, got 'a > 1'; write ['a > 1']"],
+        ),
+        (lambda: full().sample(seed="1"), ["sample.seed: must be an int, got '1'"]),
         (
             lambda: When("a", ["x", "y"]),
             ["When.predicate: must be one value or a predicate; write one_of('x', 'y')"],

@@ -169,3 +169,8 @@ def test_a_sweep_over_one_sign_starts_from_a_sweep_over_both():
     assert all(point["snnl.weight"] <= 0 for point in adoption.points)
     assert {report.outcome for report in adoption.reports} >= {"kept", "dropped"}
     assert str(adoption).startswith("50 points: ")
+
+
+def test_what_is_no_point_is_refused():
+    with pytest.raises(DomainError, match=r"adopt\.points\.1: must be a mapping from names to values, got 3"):
+        adopt(SPACE, [GOOD, 3])

@@ -246,6 +246,8 @@ def position(x: float, low: float, high: float) -> float:
     >>> position(2.5, 2.0, 4.0), position(0.0, -1.7e308, 1.7e308), position(0.0, 0.0, 5e-324)
     (0.25, 0.5, 0.0)
     """
+    if low == high:  # the logarithms of neighbouring floats may be one
+        return 0.0
     if math.isfinite(high - low):
         return clip((x - low) / (high - low), 0.0, 1.0)
     return clip((x / 2 - low / 2) / (high / 2 - low / 2), 0.0, 1.0)  # the span overflows; its half does not

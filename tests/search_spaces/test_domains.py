@@ -200,6 +200,12 @@ def test_linear_int_gives_every_value_the_same_share():
     assert [draws.count(value) for value in range(2, 11)] == [100] * 9
 
 
+def test_bounds_whose_logarithms_are_one_make_a_domain():
+    domain = Float(1e-9, math.nextafter(1e-9, 1), log=True)
+    assert domain.to_unit(1e-9) == 0.0
+    assert domain.contains(domain.from_unit(0.5))
+
+
 def test_widest_float_does_not_overflow():
     domain = Float(-1.7e308, 1.7e308)
     assert domain.from_unit(0.5) == 0.0

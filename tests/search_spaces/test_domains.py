@@ -356,8 +356,8 @@ def test_a_step_is_accepted_exactly_where_it_divides_the_range_in_decimals(low, 
 
 @given(ANYTHING, ANYTHING, ANYTHING)
 def test_a_symlog_accepts_exactly_what_its_documentation_says(low, high, gap):
-    legal = finite(low) and finite(high) and finite(gap) and gap > 0 and float(low) < float(high)
-    legal = legal and abs(float(low)) >= gap and abs(float(high)) >= gap
+    legal = finite(low) and finite(high) and finite(gap) and float(gap) > 0 and float(low) < float(high)
+    legal = legal and min(abs(float(low)), abs(float(high))) >= float(gap)
     legal = legal and not (-float(low) == float(gap) == float(high))
     assert accepts(lambda: SymLog(low, high, gap=gap)) is legal
 

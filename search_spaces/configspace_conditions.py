@@ -22,7 +22,7 @@ from search_spaces.conditions import AllOf, AnyOf, Condition, When
 from search_spaces.configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
 from search_spaces.domains import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import Problem, SpaceError
-from search_spaces.numeric import clip
+from search_spaces.quantiles import clip
 from search_spaces.values import is_number
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from search_spaces.collecting import wrong
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.entries import read_domain
 from search_spaces.errors import SpaceError
-from search_spaces.numeric import clip
+from search_spaces.quantiles import clip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

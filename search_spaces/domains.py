@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from search_spaces.numeric import Float, Int, check_unit, finite_float, position, read_number
+from search_spaces.numeric import Float, Int, finite_float, read_number
+from search_spaces.quantiles import check_unit, position
 from search_spaces.symlog import SymLog
 from search_spaces.values import Domain, Scalar, broken, check_scalar, identity, is_number
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import final
 
-from search_spaces.numeric import check_unit, clip, finite_float, number_in, position, read_number
+from search_spaces.numeric import finite_float, number_in, read_number
+from search_spaces.quantiles import check_unit, clip, position
 from search_spaces.values import Domain, Scalar, broken, is_number
 
 # Where -gap lies in the coordinate: 0 itself belongs to +gap. The smallest normal float

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 from search_spaces.conditions import is_active
 from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import DomainError
-from search_spaces.numeric import clip
 from search_spaces.points import point_problems
+from search_spaces.quantiles import clip
 from search_spaces.values import broken, identity, is_number
 
 if TYPE_CHECKING:

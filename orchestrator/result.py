@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from orchestrator.history import Trial
+    from orchestrator.spec import Point
     from orchestrator.storage import SweepFolder
 
 
@@ -81,6 +83,21 @@ class SweepResult:
             metric = self.plan.spec.objective.metric
             raise OrchestratorError(f"{self.sweep}: no trial has measured {metric} yet; see `ravel logs {self.sweep}`")
         return TrialResult(trial, score, self.folder)
+
+    def scored_points(self) -> tuple[list[Point], list[float]]:
+        """The points of the ended trials that lie in the space, and their scores: what ``refine`` and ``adopt`` take.
+
+        A trial stopped early counts with the last value it reported, one that diverged or failed with nan.
+        """
+        ended = [
+            trial
+            for trial in self.history.with_status("completed", "stopped", "diverged", "failed")
+            if self.plan.spec.space.contains(trial.point)
+        ]
+        objective = self.plan.spec.objective
+        good = ("completed", "stopped")
+        scores = [trial.score(objective) if trial.status in good else None for trial in ended]
+        return [dict(trial.point) for trial in ended], [math.nan if score is None else score for score in scores]
 
     def dataframe(self) -> pd.DataFrame:
         """One row for each trial: id, origin, status, epoch, rung, its point, and what its last epoch measured."""

@@ -1,6 +1,7 @@
 """Whole sweeps on a real local Ray, started and killed as a user would: through the command line."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from orchestrator.events import (
 from orchestrator.history import SweepHistory, settle
 from orchestrator.result import SweepResult
 from orchestrator.storage import find_sweep
+from search_spaces import adopt
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 RAVEL = Path(sys.executable).with_name("ravel")
@@ -215,6 +217,18 @@ def test_the_best_model_can_be_loaded_and_is_as_good_as_its_score(swept):
     with torch.no_grad():
         predicted = best.load_model()(split.images_NCHW.float() / 255).argmax(1)
     assert (predicted == split.labels_N).double().mean().item() == pytest.approx(best.score)
+
+
+def test_the_points_of_a_sweep_and_their_scores_can_be_carried_into_the_next(swept):
+    result = SweepResult.read(find_sweep(swept[0] / "results"))
+    space = result.plan.spec.space
+    points, scores = result.scored_points()
+    ended = {trial.id: trial for trial in result.history.trials.values() if space.contains(trial.point)}
+    assert points == [trial.point for trial in ended.values()]
+    assert [math.isfinite(score) for score in scores] == [
+        trial.status in {"completed", "stopped"} for trial in ended.values()
+    ]
+    assert {report.outcome for report in adopt(space, points).reports} == {"kept"}
 
 
 def test_a_dataframe_has_a_row_for_each_trial(swept):

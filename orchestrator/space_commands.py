@@ -55,7 +55,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Draw points at random, one per line; what does not exist in a point is not in its line."""
+    """Draw points at random, as a YAML list; what does not exist in a point is not there."""
     _print_points(_drawn(source, n, seed), as_json=as_json)
 
 

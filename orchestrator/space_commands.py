@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -12,13 +13,16 @@ from rich.console import Console
 
 from orchestrator.errors import SpecError
 from orchestrator.loading import load_spec
+from orchestrator.spec import SweepSpec
 from search_spaces import Problem, SearchSpace, SpaceError, catalog, dump_yaml, load_yaml, nearest
+from search_spaces.errors import suggestion
+from search_spaces.serialization import load_json
 from search_spaces.strict_yaml import Inline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from search_spaces import Point
+    from search_spaces import Point, Scalar
 
 app = typer.Typer(
     name="space",
@@ -30,6 +34,7 @@ app = typer.Typer(
 
 CATALOG = "catalog:"
 SPACE_FIELDS = frozenset({"use", "parameters", "constraints"})
+SPEC_FIELDS = frozenset(SweepSpec.model_fields) - {"version"}
 NUM_DRAWS = 10_000
 Source = Annotated[
     str, typer.Argument(metavar="SPACE", help="A sweep spec, a space document (YAML or JSON), or catalog:NAME.")
@@ -45,7 +50,8 @@ def show(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
         _print_json(space.to_dict())
         return
     Console(soft_wrap=False).print(space)
-    typer.echo(_summary(space))
+    with _naming(source):
+        typer.echo(_summary(space))
 
 
 @app.command()
@@ -56,13 +62,17 @@ def sample(
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Draw points at random, as a YAML list; what does not exist in a point is not there."""
-    _print_points(_drawn(source, n, seed), as_json=as_json)
+    with _naming(source):
+        points = load_space(source).sample_many(n, seed=seed)
+    _print_points(points, as_json=as_json)
 
 
 @app.command()
 def corners(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
     """List the extreme points of every combination of active parameters."""
-    _print_points(load_space(source).corners(), as_json=as_json)
+    with _naming(source):
+        points = load_space(source).corners()
+    _print_points(points, as_json=as_json)
 
 
 @app.command()
@@ -102,22 +112,51 @@ def load_space(source: str) -> SearchSpace:
         Traceback (most recent call last):
         orchestrator.errors.SpecError: catalog:mixpu: no such fragment; did you mean 'mixup'?
     """
-    if source.startswith(CATALOG):
-        return _fragment(source)
-    path = Path(source)
+    with _naming(source):
+        return _fragment(source) if source.startswith(CATALOG) else _of_file(Path(source))
+
+
+@contextlib.contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Have every problem name the space it is in: ``diff`` reads two, and specs have their paths in common."""
+    try:
+        yield
+    except (SpaceError, SpecError) as error:
+        raise SpecError([_placed(problem, source) for problem in error.problems]) from None
+
+
+def _placed(problem: Problem, source: str) -> Problem:
+    return problem if problem.path.startswith(source) else Problem(f"{source}: {problem.path}", problem.message)
+
+
+def _of_file(path: Path) -> SearchSpace:
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SpecError([Problem(str(path), f"cannot be read: {error.strerror}{_near(path)}")]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([Problem(source, f"cannot be read: {getattr(error, 'strerror', error)}")]) from None
-    try:
-        if path.suffix == ".json":
-            return SearchSpace.from_json(text)
-        document = load_yaml(text, source=source)
-        if isinstance(document, dict) and "name" not in document and SPACE_FIELDS & document.keys():
-            return SearchSpace.from_dict(document)
-    except SpaceError as error:
-        raise SpecError(error.problems) from None
-    return load_spec(path).space
+        raise SpecError([Problem(str(path), f"cannot be read: {getattr(error, 'strerror', error)}")]) from None
+    document = load_json(text) if path.suffix == ".json" else load_yaml(text, source=str(path))
+    return SearchSpace.from_dict(document) if _is_space(document, path) else load_spec(path).space
+
+
+def _is_space(document: object, path: Path) -> bool:
+    """Whether it is a space document; if not, it is for the loader of specs to judge."""
+    if not isinstance(document, dict) or document.keys() & SPEC_FIELDS:
+        return False
+    if not document.keys() & SPACE_FIELDS:
+        law = "must be a sweep spec, which has a 'name', or a space document, which has 'use' or 'parameters'"
+        hint = suggestion(next(iter(document), ""), SPACE_FIELDS | SPEC_FIELDS)
+        raise SpecError([Problem(str(path), f"{law}, got {', '.join(map(repr, document)) or 'an empty one'}{hint}")])
+    return True
+
+
+def _near(path: Path) -> str:
+    """The file beside it, or the fragment, that may have been meant."""
+    with contextlib.suppress(OSError):
+        files = [str(beside) for beside in path.parent.iterdir() if beside.suffix in {".yaml", ".yml", ".json"}]
+        return suggestion(str(path), files) or suggestion(f"{CATALOG}{path}", map(CATALOG.__add__, catalog.FRAGMENTS))
+    return ""
 
 
 def _fragment(source: str) -> SearchSpace:
@@ -127,13 +166,6 @@ def _fragment(source: str) -> SearchSpace:
         hint = f"did you mean {near!r}?" if near else f"known: {', '.join(catalog.FRAGMENTS)}"
         raise SpecError([Problem(source, f"no such fragment; {hint}")])
     return catalog.FRAGMENTS[name]()
-
-
-def _drawn(source: str, n: int, seed: int) -> list[Point]:
-    try:
-        return load_space(source).sample_many(n, seed=seed)
-    except SpaceError as error:  # next to nothing is feasible
-        raise SpecError(error.problems) from None
 
 
 def _summary(space: SearchSpace) -> str:
@@ -153,7 +185,13 @@ def _print_points(points: Sequence[Point], *, as_json: bool) -> None:
     if as_json:
         _print_json(points)
         return
-    typer.echo(dump_yaml([Inline(point) for point in points]), nl=False)
+    for point in points:
+        typer.echo("- {" + ", ".join(_entry(name, value) for name, value in point.items()) + "}")
+
+
+def _entry(name: str, value: Scalar) -> str:
+    """A name and its value as in a YAML mapping; one at a time, as ``dump_yaml`` breaks what is longer than a page."""
+    return dump_yaml(Inline({name: value})).strip().removeprefix("{").removesuffix("}")
 
 
 def _print_json(data: Any) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from search_spaces.conditions import SpaceLike
 
 _HEADINGS = ("parameter", "values", "exists when")
+# Shorter names are kept whole; longer ones are folded, lest they leave a narrow terminal no room for the values.
+_LONGEST_WHOLE = 32
 
 
 def terminal(space: SpaceLike) -> Group:
@@ -28,11 +30,12 @@ def terminal(space: SpaceLike) -> Group:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    is_whole = max(map(len, space.parameters), default=0) <= _LONGEST_WHOLE
     for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold", no_wrap=heading == _HEADINGS[0])
+        table.add_column(heading, overflow="fold", no_wrap=is_whole and heading == _HEADINGS[0])
     for cells in _rows(space):
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(cell, no_wrap=False) for cell in cells))
     return Group(table, *(Text(f"constraint: {law.text}") for law in space.constraints))
 
 

@@ -1,5 +1,7 @@
 """`ravel space`, as a person runs it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -7,15 +9,22 @@ import sys
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from orchestrator import cli
 from orchestrator.errors import SpecError
 from orchestrator.loading import load_spec, parse_spec
 from orchestrator.schema import sweep_schema
-from orchestrator.space_commands import app, load_space
-from search_spaces import SearchSpace, catalog
+from orchestrator.space_commands import _print_points, app, load_space
+from search_spaces import SearchSpace, catalog, load_yaml
 
 CONSTRAINED = "parameters: {a: {int: [1, 9]}, b: {int: [1, 9]}}\nconstraints: [a < b]\n"
+NAMES = st.sampled_from(["optimizer.lr", "a", "null", "true", "on_1", "e3"])
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=60)
+)
 SWEEP = jsonschema.Draft202012Validator(sweep_schema())
 
 
@@ -23,6 +32,22 @@ def ravel_space(*arguments, width=100):
     result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": str(width)}, catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
+
+
+@pytest.fixture
+def wrong_files(tmp_path):
+    for name, text in {
+        "wrong.yaml": "parameters: {lr: {flaot: [0, 1]}}",
+        "empty.yaml": "parameters: {a: {float: [0, 1]}}\nconstraints: [a > 2]\n",
+        "log.yaml": "parameters: {a: {float: [-1, 1]}}\nconstraints: [log(a) > -3]\n",
+        "spec.yaml": "{name: x, search: {num_trails: 3}}",
+        "neither.yaml": "paramters: {a: 1}",
+        "open.yaml": "[",
+        "open.json": "{",
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    return tmp_path
 
 
 @pytest.fixture
@@ -67,6 +92,15 @@ def test_samples_are_lines_that_may_stand_in_a_sweep():
     assert list(spec.search.points) == catalog.mixup().sample_many(5)
 
 
+@given(st.lists(st.dictionaries(NAMES, SCALARS, min_size=1), max_size=3))
+def test_a_point_is_one_line_that_reads_back_as_it_was(points):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        _print_points(points, as_json=False)
+    assert json.dumps(load_yaml(out.getvalue()) or []) == json.dumps(points)
+    assert len(out.getvalue().splitlines()) == len(points)
+
+
 def test_every_reading_command_speaks_json(document):
     assert SearchSpace.from_json(ravel_space("show", document, "--json")) == load_space(document)
     assert json.loads(ravel_space("sample", document, "--json")) == load_space(document).sample_many(5)
@@ -84,6 +118,12 @@ def test_a_json_document_is_read(tmp_path):
     path = tmp_path / "space.json"
     path.write_text(catalog.pgd().to_json())
     assert load_space(str(path)) == catalog.pgd()
+
+
+def test_a_sweep_in_json_is_read_as_it_is_in_yaml(tmp_path):
+    path = tmp_path / "sweep.json"
+    path.write_text(json.dumps({"name": "x", "space": {"use": ["mixup"]}}))
+    assert load_space(str(path)) == catalog.mixup()
 
 
 def test_schema_of_a_space_is_that_of_its_points(document):
@@ -123,21 +163,46 @@ def test_a_sweep_that_is_refused_does_not_satisfy_the_schema(text):
         (["show", "catalog:mixpu"], "catalog:mixpu: no such fragment; did you mean 'mixup'?"),
         (["show", "catalog:zebra"], "catalog:zebra: no such fragment; known: optimizer, sgd"),
         (["sample", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
-        (["corners", "{wrong}"], "space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?"),
-        (["sample", "{empty}"], "constraints: 0 of 10,000 draws (0 %) satisfy the constraints"),
+        (["sample", "mixup"], "mixup: cannot be read: No such file or directory; did you mean 'catalog:mixup'?"),
+        (["sample", "{here}/emty.yaml"], "; did you mean '{here}/empty.yaml'?"),
+        (["show", "{here}"], "{here}: cannot be read: Is a directory"),
+        (["show", "{here}/latin.yaml"], "{here}/latin.yaml: cannot be read: 'utf-8' codec"),
+        (
+            ["corners", "{here}/wrong.yaml"],
+            "{here}/wrong.yaml: space.parameters.lr: unknown domain 'flaot'; did you mean",
+        ),
+        (["diff", "catalog:pgd", "{here}/wrong.yaml"], "{here}/wrong.yaml: space.parameters.lr: unknown domain"),
+        (
+            ["show", "{here}/spec.yaml"],
+            "{here}/spec.yaml: search.num_trails: unknown field; did you mean 'num_trials'?",
+        ),
+        (["show", "{here}/neither.yaml"], "got 'paramters'; did you mean 'parameters'?"),
+        (["show", "{here}/open.yaml"], "{here}/open.yaml:1:2: expected"),
+        (["show", "{here}/open.json"], "{here}/open.json: JSON:1:2: Expecting"),
+        (["sample", "{here}/empty.yaml"], "{here}/empty.yaml: constraints: 0 of 10,000 draws (0 %) satisfy"),
+        (["sample", "{here}/log.yaml"], "{here}/log.yaml: constraint 'log(a) > -3': has no value where a = -"),
+        (["corners", "{here}/log.yaml"], "{here}/log.yaml: constraint 'log(a) > -3': has no value where a = -1.0"),
         (["sample", "catalog:mixup", "-n", "0"], "Invalid value for '-n'"),
     ],
 )
-def test_a_wrong_argument_is_told_on_stderr_with_exit_code_2(tmp_path, arguments, says):
-    (tmp_path / "wrong.yaml").write_text("parameters: {lr: {flaot: [0, 1]}}")
-    (tmp_path / "empty.yaml").write_text("parameters: {a: {float: [0, 1]}}\nconstraints: [a > 2]\n")
-    files = {"wrong": tmp_path / "wrong.yaml", "empty": tmp_path / "empty.yaml"}
-    called = [argument.format(**files) if "{" in argument else argument for argument in arguments]
-    command = [sys.executable, "-c", "from orchestrator.cli import main; main()", "space", *called]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert done.stdout == ""
+def test_a_wrong_argument_is_told_on_stderr_with_exit_code_2(wrong_files, monkeypatch, capsys, arguments, says):
+    monkeypatch.setattr(sys, "argv", ["ravel", "space", *(each.format(here=wrong_files) for each in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert says.format(here=wrong_files) in told.err
+    assert told.out == ""
+
+
+def test_a_space_whose_constraint_has_no_value_is_shown_and_then_refused(wrong_files, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ravel", "space", "show", f"{wrong_files}/log.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "a float in [-1, 1]" in told.out
+    assert "has no value where a = -" in told.err
 
 
 def test_looking_at_a_space_loads_no_heavy_library():

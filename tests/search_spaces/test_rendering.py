@@ -1,11 +1,13 @@
 import io
+from collections import Counter
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search_spaces import Choice, Int, SearchSpace, catalog
+from search_spaces import Choice, Float, Int, SearchSpace, When, catalog
 
 
 class Cells(HTMLParser):
@@ -54,6 +56,38 @@ def test_a_terminal_shows_a_table_and_the_constraints_below_it():
     lines = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
     assert lines[0].split() == ["parameter", "values", "exists", "when"]
     assert lines[-1] == "constraint: a < b"
+
+
+def shown(space, width):
+    out = io.StringIO()
+    Console(file=out, width=width).print(space)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+@pytest.mark.parametrize("length", [4, 32, 90])
+def test_a_narrow_terminal_folds_long_texts_and_cuts_none(width, length):
+    name = "n" * length
+    space = SearchSpace({name: Choice(["v" * 30, "w"]), "x": Float(0.0, 1.0)}, {"x": When(name, "w")})
+    lines = shown(space, width).splitlines()
+    assert max(map(len, lines)) <= width
+    headings = "parameter values exists when"
+    told = [
+        headings,
+        name,
+        space.parameters[name].describe(),
+        "x",
+        space.parameters["x"].describe(),
+        str(space.when["x"]),
+    ]
+    assert Counter("".join(lines)) - Counter(" ─" * 10_000) == Counter("".join(told)) - Counter(" " * 1_000)
+
+
+def test_a_catalog_row_needs_no_second_line_for_its_condition_in_80_columns():
+    lines = shown(catalog.pgd(), 80).splitlines()
+    told = [line for line in lines if line.startswith("adversarial.")]
+    assert len(told) == len(catalog.pgd().names)
+    assert all(line.endswith("adversarial.epsilon != 0") for line in told[1:])
 
 
 def test_repr_is_one_line_for_each_parameter():

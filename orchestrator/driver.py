@@ -120,7 +120,7 @@ def _drive(
     watch: Watch,
 ) -> SweepResult:
     """Run what is left of a sweep, and leave it so that the next driver can go on."""
-    with ExitStack() as stack:
+    with stop.waited_for(), ExitStack() as stack:
         stack.enter_context(held.renewing(on_lost=stop.ask))
         journal = Journal(EventLog(folder.events), SweepHistory.read(folder.events), listeners=(watch.see,))
         stack.callback(journal.close)
@@ -133,7 +133,7 @@ def _drive(
         watch.begin(plan, journal)
         crash = None
         try:
-            if capacity is not None:
+            if capacity is not None and not stop.asked:
                 _fit(plan, journal, folder, capacity=capacity, stop=stop)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
@@ -154,7 +154,8 @@ def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cl
         from orchestrator import tuner  # noqa: PLC0415  imports Ray and torch: only a driver with work pays it
 
         with stop.passed_to_tune():
-            tuner.fit(plan, journal, folder, capacity)
+            if not stop.asked:
+                tuner.fit(plan, journal, folder, capacity)
     except KeyboardInterrupt:
         if not stop.asked:
             raise
@@ -190,12 +191,14 @@ class Stop:
     """The user's wish to stop: SIGINT (Ctrl-C) and SIGTERM, which Kubernetes and Slurm send, mean the same.
 
     The first leaves Tune's loop and writes everything down, within seconds; the second is patience, the third gives up.
+    Where a driver opens or closes its sweep, the first is only noted: it looks at ``asked`` when it is done.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self._times = 0
         self._tune_listens = False
+        self._waits = False
 
     def ask(self) -> None:
         """Stop as if the user had asked; from any thread."""
@@ -222,18 +225,27 @@ class Stop:
                 signal.signal(number, self._handle)
 
     @contextmanager
-    def passed_to_tune(self) -> Iterator[None]:
-        """While Tune runs, it is told by the signal it always listens to, and leaves its loop between two events."""
-        self._tune_listens = _in_main_thread()
+    def waited_for(self) -> Iterator[None]:
+        """What is begun inside is finished, but for what ``passed_to_tune`` surrounds."""
+        self._waits = True
         try:
             yield
         finally:
-            self._tune_listens = False
+            self._waits = False
+
+    @contextmanager
+    def passed_to_tune(self) -> Iterator[None]:
+        """While Tune runs, it is told by the signal it always listens to, and leaves its loop between two events."""
+        self._tune_listens, self._waits = _in_main_thread(), False
+        try:
+            yield
+        finally:
+            self._tune_listens, self._waits = False, True
 
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
         self.asked = True
         self._times += 1
-        if self._times == 2:
+        if self._times == 2 or (self._times == 1 and self._waits):
             return
         if self._times == 1 and self._tune_listens and callable(signal.getsignal(signal.SIGUSR1)):
             signal.raise_signal(signal.SIGUSR1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.driver import Stop
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
@@ -404,3 +405,17 @@ def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cle
     assert SweepHistory(log_of(tmp_path)).ended.status == "interrupted"
     assert refused.returncode == 3
     assert f"process {driver.pid} on" in refused.stderr
+
+
+def test_a_wish_to_stop_is_noted_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
+    stop = Stop()
+    with stop.listening():
+        with stop.waited_for():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.asked
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is patience, the third gives up
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+    fresh = Stop()
+    with fresh.listening(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

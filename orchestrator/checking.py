@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecError
-from orchestrator.plan import complete, first_points
+from orchestrator.plan import complete, first_points, grid_points, max_epochs_of
+from orchestrator.scheduling.choosing import rule_of
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -104,10 +105,58 @@ def _law_problems(spec: SweepSpec) -> list[Problem]:
     if spec.search.num_trials < first:
         law = f"must be >= {first}: the baseline and each of search.points run first"
         problems.append(Problem("search.num_trials", f"{law}, got {spec.search.num_trials}"))
-    if spec.objective.metric == "val/robust_accuracy":
+    problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
+    if "val/robust_accuracy" in spec.objective.metrics:
         law = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, law) for place in _unmeasured(spec)]
     return problems
+
+
+def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
+    """What a sampler cannot do."""
+    sampler, num_trials = spec.search.sampler, spec.search.num_trials
+    if sampler == "cmaes" and spec.objective.others:
+        return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
+    if sampler != "grid" or num_trials <= first:
+        return []
+    size = len(grid_points(spec))
+    law = f"must be <= {first + size}: the grid has {size} points, {first} run first"
+    return [Problem("search.num_trials", f"{law}, got {num_trials}")] if num_trials > first + size else []
+
+
+def scheduler_problems(spec: SweepSpec) -> list[Problem]:
+    """What a scheduler cannot do, by the fields that ask for it."""
+    scheduler, name = spec.scheduler, spec.scheduler.name
+    kinds = {"pasha": "promotion", "median": "stopping"}
+    laws = [
+        ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
+        ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_patient), "must be 1"),
+        ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_patient), "must be empty"),
+        ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_patient), "must be 'epochs'"),
+        ("audit", bool(scheduler.audit) and name == "none", "must be 0"),
+    ]
+    of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_patient else "")
+    problems = [
+        Problem(f"scheduler.{field}", f"{law} {of}, got {getattr(scheduler, field)!r}")
+        for field, broken, law in laws
+        if broken
+    ]
+    if spec.objective.others and name in {"pasha", "median"}:
+        problems.append(Problem("objective", f"must be one metric for scheduler {name}, got {len(spec.objective.all)}"))
+    unknown = [each for each in scheduler.strata if each not in spec.space.names]
+    problems += [
+        Problem("scheduler.strata", f"not in the space: {each}{did_you_mean(each, spec.space.names)}")
+        for each in unknown
+    ]
+    return problems or _bracket_problems(spec)
+
+
+def _bracket_problems(spec: SweepSpec) -> list[Problem]:
+    try:
+        rule_of(spec, pauses=False, max_epochs=max_epochs_of(spec))
+    except ValueError as error:
+        return [Problem("scheduler.brackets", str(error))]
+    return []
 
 
 def _unmeasured(spec: SweepSpec) -> list[str]:

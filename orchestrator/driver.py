@@ -21,8 +21,9 @@ from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
-from orchestrator.plan import SweepPlan, is_spent
+from orchestrator.plan import SweepPlan, unstarted
 from orchestrator.result import SweepResult
+from orchestrator.scheduling.turns import next_turn
 from orchestrator.tracking import Tracker, tracking_uri
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
     stop = Stop()
     with stop.listening(), cluster.connect(address) as capacity:
         stop.listen_again()
-        capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
+        slots = capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
         folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
-        plan = planning.make(spec, folder, now=time.time(), working_directory=Path.cwd())
+        plan = planning.make(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
         with _holding(folder) as held:
             return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())
@@ -126,7 +127,7 @@ def _drive(
         stack.callback(journal.close)
         host, pid = socket.gethostname(), os.getpid()
         journal.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
-        for end in settle(journal.history, now=time.time()):
+        for end in settle(journal.history, pauses=plan.pauses, now=time.time()):
             journal.append(end)
         follower = Follower(Tracker(plan, folder))
         follower.start()
@@ -164,7 +165,8 @@ def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cl
 def _has_work(plan: SweepPlan, history: SweepHistory, *, now: float) -> bool:
     if history.with_status("waiting", "running", "interrupted"):
         return True
-    return len(history.trials) < plan.spec.search.num_trials and not is_spent(plan, history, now=now)
+    left = unstarted(plan, history, now=now)
+    return left > 0 or next_turn(history, plan, unstarted=left, now=now) is not None
 
 
 def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool, crash: str | None) -> None:
@@ -172,6 +174,9 @@ def _close(plan: SweepPlan, journal: Journal, *, interrupted: bool, crash: str |
     now, history = time.time(), journal.history
     for trial in history.with_status("running"):
         journal.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
+    if crash is None and not _has_work(plan, history, now=now):
+        for trial in history.with_status("paused"):
+            journal.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
     journal.append(_end_of(plan, history, now=now, interrupted=interrupted, crash=crash))
 
 

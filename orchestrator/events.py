@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TrialStatus: TypeAlias = Literal["completed", "stopped", "diverged", "failed", "interrupted"]
+TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "failed", "interrupted"]
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
 Origin: TypeAlias = Literal["baseline", "point", "search"]
 
@@ -103,9 +103,11 @@ class EpochReported(_Event):
 
 
 class RungDecided(_Event):
-    """ASHA looked at a trial at a rung: it goes on (``kept``) or stops.
+    """The scheduler looked at a trial at a rung: it goes on (``kept``), or it stops or waits.
 
-    ``cutoff`` is the value it had to reach among ``competitors`` trials (itself included).
+    ``cutoff`` is the value it had to reach among ``competitors`` trials (itself included); both values are those of the
+    first objective. ``rungs`` are those in force, where the scheduler moves them. A trial that was rejected and is
+    ``audited`` runs on all the same, to show whether that was right.
     """
 
     kind: Literal["rung_decided"] = "rung_decided"
@@ -115,6 +117,17 @@ class RungDecided(_Event):
     cutoff: float | None
     competitors: int
     kept: bool
+    rungs: tuple[int, ...] = ()
+    audited: bool = False
+
+
+class TrialPromoted(_Event):
+    """A trial that waited at a rung goes on; ``audited`` if only to show whether it was right to leave it there."""
+
+    kind: Literal["trial_promoted"] = "trial_promoted"
+    trial: str
+    rung: int
+    audited: bool = False
 
 
 class CheckpointSaved(_Event):
@@ -127,7 +140,7 @@ class CheckpointSaved(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial is over, or for ``interrupted`` will go on when the sweep is resumed."""
+    """A trial left its worker: it is over, or ``paused`` at a rung, or ``interrupted`` until the sweep is resumed."""
 
     kind: Literal["trial_ended"] = "trial_ended"
     trial: str
@@ -152,6 +165,7 @@ Event: TypeAlias = (
     | AttemptFailed
     | EpochReported
     | RungDecided
+    | TrialPromoted
     | CheckpointSaved
     | TrialEnded
     | SweepEnded

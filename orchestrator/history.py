@@ -16,17 +16,19 @@ from orchestrator.events import (
     SweepStarted,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
     read_events,
 )
+from orchestrator.scheduling.ranking import fronts, is_finite, measured, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from orchestrator.events import Cause, Event, Origin
+    from orchestrator.events import Cause, Event, Origin, TrialStatus
     from orchestrator.spec import Objective
 
-Status: TypeAlias = Literal["waiting", "running", "completed", "stopped", "diverged", "failed", "interrupted"]
+Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
 OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
 
 
@@ -43,6 +45,7 @@ class Trial:
     rungs: dict[int, RungDecided] = field(default_factory=dict)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     failures: list[AttemptFailed] = field(default_factory=list)
+    promotions: list[TrialPromoted] = field(default_factory=list)
     end: TrialEnded | None = None
 
     @property
@@ -64,9 +67,22 @@ class Trial:
         return int(self.config["epochs"])
 
     @property
+    def promoted_from(self) -> tuple[int, ...]:
+        """The rungs it waited at and then went on from."""
+        return tuple(promotion.rung for promotion in self.promotions)
+
+    @property
     def rejected_at(self) -> int | None:
-        """The rung that decided to stop the trial, whether it has ended yet or not."""
-        return next((rung.rung for rung in self.rungs.values() if not rung.kept), None)
+        """The rung that stops the trial or lets it wait, whether it has left its worker yet or not."""
+        rejections = (rung.rung for rung in self.rungs.values() if not rung.kept and not rung.audited)
+        return next((rung for rung in rejections if rung not in self.promoted_from), None)
+
+    @property
+    def blind_from(self) -> int | None:
+        """The rung that rejected the trial, if it runs on for the audit: above it, nobody is compared with it."""
+        at_once = (rung.rung for rung in self.rungs.values() if rung.audited)
+        later = (promotion.rung for promotion in self.promotions if promotion.audited)
+        return next(iter((*at_once, *later)), None)
 
     @property
     def has_final_checkpoint(self) -> bool:
@@ -79,7 +95,7 @@ class Trial:
 
     @property
     def stopping_rung(self) -> int | None:
-        """The rung at which ASHA stopped the trial."""
+        """The rung at which the trial was stopped, or waits."""
         return self.end.rung if self.end is not None else None
 
     def values(self, metric: str) -> dict[int, float]:
@@ -92,7 +108,11 @@ class Trial:
 
         Never the best epoch: the maximum of a noisy curve on validation data flatters noisy trials.
         """
-        return next(reversed(self.values(objective.metric).values()), None)
+        return self.last(objective.metric)
+
+    def last(self, metric: str) -> float | None:
+        """A metric at the last epoch that measured it."""
+        return next(reversed(self.values(metric).values()), None)
 
 
 class SweepHistory:
@@ -142,7 +162,13 @@ class SweepHistory:
     @staticmethod
     def _apply_to_trial(
         trial: Trial,
-        event: AttemptStarted | AttemptFailed | EpochReported | RungDecided | CheckpointSaved | TrialEnded,
+        event: AttemptStarted
+        | AttemptFailed
+        | EpochReported
+        | RungDecided
+        | TrialPromoted
+        | CheckpointSaved
+        | TrialEnded,
     ) -> None:
         match event:
             case AttemptStarted():
@@ -154,6 +180,9 @@ class SweepHistory:
                 trial.epochs.setdefault(event.epoch, event.metrics)
             case RungDecided():
                 trial.rungs.setdefault(event.rung, event)
+            case TrialPromoted():
+                trial.promotions.append(event)
+                trial.end = None
             case CheckpointSaved():
                 trial.checkpoints.append(event)
             case TrialEnded():
@@ -163,16 +192,27 @@ class SweepHistory:
         """The trials in any of these states, in the order they were created."""
         return [trial for trial in self.trials.values() if trial.status in statuses]
 
-    def rung_values(self, rung: int, metric: str) -> dict[str, float | None]:
-        """What every trial that reached an epoch measured there; null stands for a value that was not finite."""
-        return {trial.id: trial.epochs[rung].get(metric) for trial in self.trials.values() if rung in trial.epochs}
-
     def ranked(self, objective: Objective) -> list[Trial]:
-        """Trials that measured the objective, best first; ties go to the older trial."""
-        scored = [(trial.score(objective), trial) for trial in self.trials.values()]
-        sign = -1 if objective.mode == "max" else 1
-        measured = [(score, trial) for score, trial in scored if score is not None]
-        return [trial for _, trial in sorted(measured, key=lambda pair: sign * pair[0])]
+        """Trials that measured the objective, best first; ties go to the older trial.
+
+        With several objectives, by non-dominated front.
+        """
+        turned = {
+            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes)
+            for trial in self.trials.values()
+        }
+        return [
+            self.trials[name] for name in order({name: value for name, value in turned.items() if is_finite(value)})
+        ]
+
+    def front(self, objective: Objective) -> list[Trial]:
+        """The completed trials that no other completed trial beats in every objective, best in the first one first."""
+        ended = [trial for trial in self.ranked(objective) if trial.status == "completed"]
+        turned = {
+            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes) for trial in ended
+        }
+        best = fronts(turned)[0] if turned else []
+        return [self.trials[name] for name in sorted(best, key=lambda name: turned[name], reverse=True)]
 
     def best(self, objective: Objective) -> Trial | None:
         """The best trial that ran its full budget; before there is one, the best of all."""
@@ -185,20 +225,21 @@ class SweepHistory:
         return sum(len(trial.epochs) for trial in self.trials.values())
 
     def stopped_by_rung(self) -> dict[int, int]:
-        """How many trials ASHA stopped at each rung."""
+        """How many trials were stopped at each rung."""
         rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
 
 
-def settle(history: SweepHistory, *, now: float) -> list[TrialEnded]:
-    """The ends that a killed driver had decided but not written: a stop at a rung, a full budget.
+def settle(history: SweepHistory, *, pauses: bool, now: float) -> list[TrialEnded]:
+    """The ends that a killed driver had decided but not written: a stop or a pause at a rung, a full budget.
 
     A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.
     """
     ends = []
     for trial in history.with_status("running", "waiting", "interrupted"):
         if trial.rejected_at is not None:
-            ends.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.rejected_at))
+            status: TrialStatus = "paused" if pauses else "stopped"
+            ends.append(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
         elif trial.epoch >= trial.budget and trial.has_final_checkpoint:
             ends.append(TrialEnded(time=now, trial=trial.id, status="completed"))
     return ends

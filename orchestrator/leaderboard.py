@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from orchestrator.history import SweepHistory, Trial
     from orchestrator.plan import SweepPlan
 
-NAMES = {"completed": "full budget", "stopped": "stopped", "diverged": "diverged", "failed": "failed"}
+NAMES = {
+    "completed": "full budget",
+    "stopped": "stopped",
+    "paused": "waits",
+    "diverged": "diverged",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ def where_trials_ended(state: Progress) -> str:
         ("failed", "failed"),
         ("interrupted", "interrupted"),
     )
+    waiting = state.by_status.get("paused", 0)
+    parts += [f"{waiting} waiting at a rung"] if waiting else []
     parts += [f"{state.by_status[kind]} {words}" for kind, words in kinds if state.by_status.get(kind)]
     return ", ".join(parts) or "no trial is over yet"
 
@@ -105,11 +113,19 @@ def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
             f"{trial.epoch}/{trial.budget}",
-            NAMES.get(trial.status, trial.status) if trial.status != "stopped" else f"rung {trial.stopping_rung}",
+            _short_status(trial),
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
     return board
+
+
+def _short_status(trial: Trial) -> str:
+    if trial.status == "completed" and trial.blind_from is not None:
+        return f"audit of {trial.blind_from}"
+    if trial.status in {"stopped", "paused"}:
+        return f"rung {trial.stopping_rung}"
+    return NAMES.get(trial.status, trial.status)
 
 
 def shown_parameters(plan: SweepPlan) -> list[str]:
@@ -124,8 +140,10 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
 def describe_status(trial: Trial) -> str:
     """The status in words: where it stopped, and whether it is the baseline."""
     words = NAMES.get(trial.status, trial.status)
-    if trial.status == "stopped":
-        words = f"stopped at rung {trial.stopping_rung}"
+    if trial.status in {"stopped", "paused"}:
+        words = f"{words} at rung {trial.stopping_rung}"
+    if trial.blind_from is not None:
+        words = f"{words} for the audit of rung {trial.blind_from}"
     return f"{words} (baseline)" if trial.origin == "baseline" else words
 
 
@@ -166,8 +184,12 @@ def _in_words(plan: SweepPlan, history: SweepHistory, event: Event) -> str | Non
             return f"{plan.sweep}: {plan.spec.search.num_trials} trials{again}"
         case "attempt_failed":
             return f"{event.trial} attempt {event.attempt} broke off ({event.cause}): {event.reason}; trying again"
+        case "trial_promoted":
+            return f"{event.trial} goes on from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
             trial = history.trials[event.trial]
+            if plan.pauses and trial.status == "stopped":  # told when it began to wait
+                return None
             score = trial.score(objective)
             measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
             reason = f" ({event.reason})" if event.reason else ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.provenance import Provenance, collect
-from orchestrator.scheduling.asha import rungs
+from orchestrator.scheduling.choosing import pauses as promotes
+from orchestrator.scheduling.choosing import rule_of
 from orchestrator.spec import Point, SweepSpec
 from orchestrator.storage import write_atomically
 from trainables.config import TrialConfig
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from orchestrator.events import Origin
     from orchestrator.history import SweepHistory
+    from orchestrator.scheduling.board import Rule
     from orchestrator.storage import SweepFolder
     from search_spaces import SearchSpace
 
@@ -54,7 +58,15 @@ class SweepPlan(BaseModel):
     working_directory: str
     max_epochs: int
     rungs: tuple[int, ...]
+    """Where trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
+    pauses: bool = False
+    """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
+
+    @cached_property
+    def rule(self) -> Rule:
+        """Who is stopped, and when."""
+        return rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs)
 
     @model_validator(mode="before")
     @classmethod
@@ -87,10 +99,9 @@ class SweepPlan(BaseModel):
             raise SweepNotFound(f"{folder.plan}: not a plan of this version ({law})") from None
 
 
-def make(spec: SweepSpec, folder: SweepFolder, *, now: float, working_directory: Path) -> SweepPlan:
-    """The plan of a new sweep; pure but for reading the git commit and the environment."""
-    max_epochs = _max_epochs(spec)
-    scheduler = spec.scheduler
+def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
+    """The plan of a new sweep on so many slots; pure but for reading the git commit and the environment."""
+    max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
         sweep=folder.sweep,
         created_at=now,
@@ -99,7 +110,8 @@ def make(spec: SweepSpec, folder: SweepFolder, *, now: float, working_directory:
         tracking_uri=tracking_store(spec, working_directory),
         working_directory=str(working_directory),
         max_epochs=max_epochs,
-        rungs=rungs(scheduler.grace_period, scheduler.reduction_factor, max_epochs) if scheduler.name == "asha" else (),
+        rungs=rule_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
+        pauses=pauses,
         provenance=collect(working_directory),
     )
 
@@ -119,6 +131,11 @@ def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     return [("baseline", baseline), *given]
 
 
+def grid_points(spec: SweepSpec) -> list[Point]:
+    """The first ``num_trials`` points of ``sampler: grid``: ``search.resolution`` values of each range, each choice."""
+    return list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
+
+
 def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
     """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
     defaults = TrialConfig().to_point()
@@ -134,12 +151,21 @@ def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
 
 def is_spent(plan: SweepPlan, history: SweepHistory, *, now: float) -> bool:
     """Whether the budget is used up, so that no further trial is started (those that run go on to their end)."""
-    budget = plan.spec.budget
+    budget, objective = plan.spec.budget, plan.spec.objective
+    best = history.best(objective)
+    score = None if best is None else best.score(objective)
+    if budget.target is not None and score is not None and not objective.is_better(budget.target, score):
+        return True
     elapsed_s = 0.0 if history.started_at is None else now - history.started_at
     gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
     return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
         budget.gpu_s is not None and gpu_s >= budget.gpu_s
     )
+
+
+def unstarted(plan: SweepPlan, history: SweepHistory, *, now: float) -> int:
+    """How many new trials may yet be started."""
+    return 0 if is_spent(plan, history, now=now) else max(0, plan.spec.search.num_trials - len(history.trials))
 
 
 def trial_id(index: int) -> str:
@@ -173,8 +199,16 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
         **point,
     }
     config.setdefault("epochs", plan.max_epochs)
-    config["evaluation.epochs"] = sorted({*plan.rungs, *(config.get("evaluation.epochs") or ())})  # ASHA reads at rungs
+    measured = judged_epochs(plan, config["epochs"])
+    config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
     return located(config, Path(plan.working_directory))
+
+
+def judged_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
+    """The epochs after which a trial may be judged, and so must have measured its objectives."""
+    if plan.spec.scheduler.resource == "epochs" and plan.rule.rungs is not None:
+        return plan.rungs
+    return tuple(range(1, epochs + 1))
 
 
 def located(config: Mapping[str, Any], working_directory: Path) -> Point:
@@ -187,7 +221,8 @@ def located(config: Mapping[str, Any], working_directory: Path) -> Point:
     return {**config, **{name: str((working_directory / path).resolve()) for name, path in folders.items()}}
 
 
-def _max_epochs(spec: SweepSpec) -> int:
+def max_epochs_of(spec: SweepSpec) -> int:
+    """The epochs of a full run: the most that any trial may have."""
     if "epochs" in spec.space.names:
         domain = spec.space.parameters["epochs"]
         return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 STATUS = {
     "completed": "FINISHED",
     "stopped": "FINISHED",
+    "paused": "SCHEDULED",
     "diverged": "FAILED",
     "failed": "FAILED",
     "interrupted": "KILLED",
@@ -74,8 +75,19 @@ def settings(plan: SweepPlan) -> dict[str, Any]:
     """How the sweep searches: the parameters of its summary run."""
     spec = plan.spec
     sections = {"objective": spec.objective, "search": spec.search, "scheduler": spec.scheduler}
-    flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section if key != "points"}
-    return {**flat, "rungs": list(plan.rungs), "epochs": plan.max_epochs}
+    flat = {
+        f"{name}.{key}": value
+        for name, section in sections.items()
+        for key, value in section.model_dump(mode="json", exclude={"points", "others"}).items()
+    }
+    others = {"objective.others": [f"{each.metric} {each.mode}" for each in spec.objective.others]}
+    return {
+        **flat,
+        **(others if spec.objective.others else {}),
+        "pauses": plan.pauses,
+        "rungs": list(plan.rungs),
+        "epochs": plan.max_epochs,
+    }
 
 
 def spec_yaml(plan: SweepPlan) -> str:

@@ -1,79 +1,27 @@
-"""Who proposes points: stateless. Each ask rebuilds an in-memory Optuna study from the history.
-
-A trial stopped early is told as PRUNED with every value it reported, a diverged or failed one as FAIL, one still
-running as RUNNING: TPE's constant liar keeps it from being proposed twice. A proposal that breaks a constraint of the
-space is never launched: the sampler is told so and asked again.
-"""
+"""Who proposes points, and hands trials out: stateless, from the plan and the event log alone."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.events import TrialCreated
-from orchestrator.plan import derive_seed, first_points, is_spent, trial_config, trial_id
-from search_spaces.optuna_adapter import suggest, to_optuna
+from orchestrator.events import TrialCreated, TrialPromoted
+from orchestrator.plan import derive_seed, first_points, grid_points, trial_config, trial_id, unstarted
+from orchestrator.scheduling.turns import next_turn
+from orchestrator.studies import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import optuna
+    from collections.abc import Callable
 
     from orchestrator.events import Origin
     from orchestrator.history import SweepHistory, Trial
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
+    from orchestrator.scheduling.turns import Turn
     from orchestrator.spec import Point, SweepSpec
-    from search_spaces import SearchSpace
-
-# How often the sampler is asked before a point is drawn without it. TPE that is told what breaks a constraint keeps
-# most constraints at the first few asks; this many cost it a tenth of a second.
-MOST_ASKS = 20
-
-DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
-
-
-def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Study:
-    """The Optuna study that a history amounts to; trials outside the space (a baseline may be) are left out."""
-    import optuna  # noqa: PLC0415  costs a second: only a driver pays it
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler: optuna.samplers.BaseSampler
-    if spec.search.sampler == "random":
-        sampler = optuna.samplers.RandomSampler(seed=seed)
-    else:
-        sampler = optuna.samplers.TPESampler(seed=seed)
-    study = optuna.create_study(sampler=sampler, direction=DIRECTIONS[spec.objective.mode])
-    study.add_trials([_told(trial, spec) for trial in history.trials.values() if spec.space.contains(trial.point)])
-    return study
-
-
-def _told(trial: Trial, spec: SweepSpec) -> optuna.trial.FrozenTrial:
-    import optuna  # noqa: PLC0415
-
-    states = optuna.trial.TrialState
-    state = {
-        "completed": states.COMPLETE,
-        "stopped": states.PRUNED,
-        "diverged": states.FAIL,
-        "failed": states.FAIL,
-    }.get(trial.status, states.RUNNING)
-    score = trial.score(spec.objective)
-    if state == states.COMPLETE and score is None:  # a full run that never measured the objective
-        state = states.FAIL
-    params, distributions = to_optuna(spec.space, trial.point)
-    return optuna.trial.create_trial(
-        state=state,
-        value=score if state == states.COMPLETE else None,
-        params=params,
-        distributions=distributions,
-        intermediate_values=trial.values(spec.objective.metric),
-        user_attrs={"trial": trial.id},
-    )
 
 
 def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
@@ -84,31 +32,22 @@ def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
 
     Raises:
         InfeasibleError: drawing found none either.
+        MissingExtraError: the sampler needs a library that is not installed.
     """
     index = len(history.trials)
     first = first_points(spec)
     if index < len(first):
         return first[index]
+    if spec.search.sampler == "grid":
+        return "search", grid_points(spec)[index - len(first)]
     seed = derive_seed(spec.search.seed, "ask", trial_id(index))
-    return "search", _asked(study_of(history, spec, seed=seed), spec.space) or spec.space.sample(seed)
-
-
-def _asked(study: optuna.Study, space: SearchSpace) -> Point | None:
-    """What the sampler proposes; none where all that it proposes breaks a constraint."""
-    import optuna  # noqa: PLC0415
-
-    for _ in range(MOST_ASKS if space.constraints else 1):
-        trial = study.ask()
-        try:
-            return suggest(trial, space)
-        except optuna.TrialPruned:
-            # PRUNED without a value ranks last, so that TPE models what to keep away from; it takes no note of FAIL.
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    return None
+    return "search", ask(history, spec, seed=seed) or spec.space.sample(seed)
 
 
 class LogSearcher(Searcher):
-    """Tune's door to ``propose``: hands out interrupted trials first, then new ones, at most ``limit`` at a time.
+    """Tune's door to ``propose``: hands out at most ``limit`` trials at a time.
+
+    First those that broke off, then those whose turn it is to go on from a rung, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one).
     """
@@ -135,7 +74,7 @@ class LogSearcher(Searcher):
         if len(self._live) >= self._limit:
             return None
         trial = self._next()
-        if trial is None:  # a live trial may still break off and be tried again
+        if trial is None:  # a live trial may still break off, or make room for one that waits
             return None if self._live else str(Searcher.FINISHED)
         self._live.add(trial.id)
         return {
@@ -145,7 +84,7 @@ class LogSearcher(Searcher):
             "ravel.attempt": trial.attempts + 1,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
-            "ravel.objectives": [self._plan.spec.objective.metric],
+            "ravel.objectives": list(self._plan.spec.objective.metrics),
         }
 
     def over(self, trial: str, *, again: bool = False) -> None:
@@ -169,10 +108,23 @@ class LogSearcher(Searcher):
             return None
         if self._unfinished:
             return history.trials[self._unfinished.popleft()]
-        if len(history.trials) >= self._plan.spec.search.num_trials or is_spent(self._plan, history, now=self._clock()):
+        now = self._clock()
+        left = unstarted(self._plan, history, now=now)
+        turn = next_turn(history, self._plan, unstarted=left, now=now)
+        if turn is not None:
+            return self._promote(turn)
+        if not left:
             return None
         origin, point = propose(history, self._plan.spec)
         name = trial_id(len(history.trials))
         config = trial_config(self._plan, name, point)
         self._journal.append(TrialCreated(time=self._clock(), trial=name, origin=origin, point=point, config=config))
         return history.trials[name]
+
+    def _promote(self, turn: Turn) -> Trial | None:
+        """The trial whose turn it is, once it has left its worker: until then nobody else takes its place."""
+        trial = self._journal.history.trials[turn.trial]
+        if trial.status != "paused":
+            return None
+        self._journal.append(TrialPromoted(time=self._clock(), trial=trial.id, rung=turn.rung, audited=turn.audited))
+        return trial

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StrictInt,
     StrictStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -39,10 +40,41 @@ class _Section(BaseModel):
 
 
 class Objective(_Section):
-    """What a sweep optimises: a metric of the validation split and its direction."""
+    """What a sweep optimises: a metric of the validation split and its direction.
+
+    Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
+    leaderboard sorts by, and ``others`` holds the rest.
+    """
 
     metric: StrictStr = "val/accuracy"
     mode: Literal["max", "min"] = "max"
+    others: tuple[Objective, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text_or_list(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and value:
+            return {**_fields_of(value[0]), "others": tuple(value[1:])}
+        return _fields_of(value) if isinstance(value, str) else value
+
+    @property
+    def all(self) -> tuple[Objective, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Their names.
+
+        >>> Objective.model_validate(["val/accuracy max", "val/nll min"]).metrics
+        ('val/accuracy', 'val/nll')
+        """
+        return tuple(each.metric for each in self.all)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Their directions."""
+        return tuple(each.mode for each in self.all)
 
     @field_validator("metric")
     @classmethod
@@ -58,6 +90,8 @@ class Objective(_Section):
 
     @model_validator(mode="after")
     def _well_directed(self) -> Objective:
+        if len(set(self.metrics)) < len(self.metrics) or any(each.others for each in self.others):
+            raise ValueError(f"must be different metrics, got {', '.join(self.metrics)}")
         direction = lookup(self.metric).direction
         if direction is not None and direction != self.mode:
             raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
@@ -73,21 +107,50 @@ class Objective(_Section):
 
 
 class Search(_Section):
-    """How points are proposed: ``num_trials`` counts the baseline and the given ``points`` too."""
+    """How points are proposed: ``num_trials`` counts the baseline and the given ``points`` too.
 
-    sampler: Literal["tpe", "random"] = "tpe"
+    ``resolution`` is the number of values that ``sampler: grid`` tries of every range.
+    """
+
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid"] = "tpe"
     num_trials: PositiveInt = 32
     seed: Annotated[StrictInt, Field(ge=0)] = 0
     points: tuple[Point, ...] = ()
+    resolution: Annotated[StrictInt, Field(ge=1)] = 3
 
 
 class Scheduler(_Section):
-    """Who is stopped early: asynchronous successive halving, or nobody (``name: none``)."""
+    """Who is stopped early.
 
-    name: Literal["asha", "none"] = "asha"
-    kind: Literal["auto", "stopping"] = "auto"
-    grace_period: PositiveInt = 3
-    reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
+    With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
+    """
+
+    name: Literal["asha", "pasha", "hyperband", "median", "none"] = "asha"
+    kind: Literal["auto", "stopping", "promotion"] = "auto"
+    grace_period: Literal["auto"] | PositiveInt = "auto"
+    reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
+    budget_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
+    brackets: PositiveInt = 1
+    resource: Literal["epochs", "gradient_evaluations", "gpu_seconds"] = "epochs"
+    strata: tuple[StrictStr, ...] = ()
+    audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+
+    @field_validator("grace_period", "reduction_factor", mode="before")
+    @classmethod
+    def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
+        least = 1 if info.field_name == "grace_period" else 2
+        if value == "auto":
+            return value
+        if type(value) is not int:
+            raise ValueError(f"must be 'auto' or a whole number >= {least}, got {value!r}")
+        if value < least:
+            raise ValueError(f"must be >= {least}, got {value!r}")
+        return value
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether the rungs follow from the budget."""
+        return self.name == "asha" and self.grace_period == "auto"
 
 
 class Evaluation(_Section):
@@ -121,10 +184,14 @@ class Failures(_Section):
 
 
 class Budget(_Section):
-    """When no further trial is started: seconds since the launch, or seconds of GPU time."""
+    """When no further trial is started: seconds since the launch, of GPU time, or the objective that a trial reached.
+
+    Trials that run go on to their end or their next rung.
+    """
 
     wall_clock_s: Positive | None = None
     gpu_s: Positive | None = None
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 class Tracking(_Section):
@@ -152,6 +219,16 @@ class Storage(_Section):
         if "://" in uri:
             raise ValueError(f"must be a local folder in this version, got {uri!r}")
         return uri
+
+
+def _fields_of(value: object) -> dict[str, Any]:
+    """One objective, given as ``metric mode``, as a mapping or as itself; anything else is for the metric's judge."""
+    if isinstance(value, str):
+        metric, _, mode = value.partition(" ")
+        return {"metric": metric, **({"mode": mode.strip()} if mode else {})}
+    if isinstance(value, Objective):
+        return {"metric": value.metric, "mode": value.mode}
+    return dict(value) if isinstance(value, dict) else {"metric": value}
 
 
 def default_space() -> SearchSpace:

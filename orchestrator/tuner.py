@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ray import tune
 from ray.tune import Callback
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported, TrialEnded
 from orchestrator.scheduling.scheduler import LogScheduler
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.cluster import Capacity
-    from orchestrator.events import Cause
+    from orchestrator.events import Cause, TrialStatus
     from orchestrator.history import Trial
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
@@ -54,7 +55,7 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
         tune.with_resources(ClassifierTrainable, {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LogScheduler(plan, journal, record=recorder.record),
+            scheduler=LogScheduler(plan, journal, recorder),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -140,6 +141,10 @@ class Recorder(Callback):
             )
         return name
 
+    def diverge(self, trial: str, reason: str) -> None:
+        """Have the trial end as diverged when it leaves its worker."""
+        self._ended[trial] = {"status": "diverged", "reason": reason, "traceback": None}
+
     @guarded
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """An actor was given the trial."""
@@ -157,7 +162,9 @@ class Recorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """The last result of a trial comes here alone: Tune does not show it to its scheduler."""
-        self.record(trial, result)
+        name = self.record(trial, result)
+        if self._plan.pauses and self._journal.history.trials[name].rejected_at is not None:
+            result[SHOULD_CHECKPOINT] = True  # Tune saves it before it stops the trial
 
     @guarded
     def on_checkpoint(
@@ -212,7 +219,8 @@ class Recorder(Callback):
         if ended is not None:
             return TrialEnded(time=now, trial=name, **ended)
         if trial.rejected_at is not None:
-            return TrialEnded(time=now, trial=name, status="stopped", rung=trial.rejected_at)
+            status: TrialStatus = "paused" if self._plan.pauses else "stopped"
+            return TrialEnded(time=now, trial=name, status=status, rung=trial.rejected_at)
         if trial.epoch >= trial.budget:
             return TrialEnded(time=now, trial=name, status="completed")
         reason = f"left its worker after epoch {trial.epoch} of {trial.budget}"

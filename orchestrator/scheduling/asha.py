@@ -1,63 +1,57 @@
-"""Asynchronous successive halving, stopping rule (Li et al. 2020, arXiv 1810.05934, algorithm 2 without promotion).
+"""Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934): stopping and promotion as pure functions.
 
-A trial that reaches a rung goes on if it is among the best 1/eta of all trials that reached that rung so far, itself
-included. Values that are not finite rank last. Pure functions of what the event log holds: a resumed sweep decides
-exactly as an uninterrupted one.
+Both ask who is among the best 1/eta of the trials that reached a rung so far. Stopping asks once, when a trial arrives:
+those who came first face few competitors and go on. Promotion (algorithm 2 of the paper) pauses every trial at the rung
+and asks again whenever a worker is free, so that nobody profits from having come first.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.scheduling.ranking import is_finite, order
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    from orchestrator.scheduling.ranking import Measured
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What a rung said: ``cutoff`` is the value of the last place that goes on, ``competitors`` counts the trials."""
+    """What a rung said: ``rival`` is the trial in the last place that goes on, ``competitors`` counts the trials."""
 
     kept: bool
-    cutoff: float | None
+    rival: str | None
     competitors: int
 
 
-def rungs(grace_period: int, reduction_factor: int, max_epochs: int) -> tuple[int, ...]:
-    """The epochs at which trials are compared: integers below ``max_epochs``, exact where logarithms round.
+def decide(values: Mapping[str, Measured], trial: str, *, reduction_factor: int, at_least: int = 1) -> Decision:
+    """Whether ``trial`` goes on at once, given what every trial measured at this rung, itself included.
 
-    Example:
-        >>> rungs(3, 3, 27), rungs(1, 3, 243)
-        ((3, 9), (1, 3, 9, 27, 81))
+    The best ``n // reduction_factor`` of ``n`` go on, and ``at_least`` so many: with 1, as ASHA that stops wants it,
+    the first at a rung goes on; with 0 nobody is promoted before ``reduction_factor`` trials are there. A trial whose
+    value is not finite never goes on.
+
+    >>> decide({"a": (0.9,), "b": (0.5,), "c": (0.7,)}, "c", reduction_factor=3)
+    Decision(kept=False, rival='a', competitors=3)
     """
-    found = []
-    rung = grace_period
-    while rung < max_epochs:
-        found.append(rung)
-        rung *= reduction_factor
-    return tuple(found)
+    ranked = order(values)
+    places = max(at_least, len(ranked) // reduction_factor)
+    rival = next((each for each in reversed(ranked[:places]) if is_finite(values[each])), None)
+    kept = trial in ranked[:places] and is_finite(values[trial])
+    return Decision(kept=kept, rival=rival, competitors=len(ranked))
 
 
-def decide(values: Mapping[str, float | None], trial: str, *, reduction_factor: int, mode: str) -> Decision:
-    """Whether ``trial`` goes on, given what every trial measured at this rung (null: not finite).
+def promotable(
+    values: Mapping[str, Measured], paused: Collection[str], *, reduction_factor: int, at_least: int = 0
+) -> str | None:
+    """The best paused trial among the best 1/eta of a rung; None where those have all been promoted.
 
-    The best ``max(1, n // reduction_factor)`` of ``n`` go on, and all that tie with the last of them. The first trial
-    at a rung goes on; a trial whose value is not finite never does.
-
-    Example:
-        >>> decide({"a": 0.9, "b": 0.5, "c": 0.7}, "c", reduction_factor=3, mode="max")
-        Decision(kept=False, cutoff=0.9, competitors=3)
+    >>> promotable({"a": (0.9,), "b": (0.5,), "c": (0.7,)}, {"b", "a"}, reduction_factor=3)
+    'a'
     """
-    ranked = sorted((_rank(value, mode) for value in values.values()), reverse=True)
-    last_kept = ranked[max(1, len(ranked) // reduction_factor) - 1]
-    own = _rank(values[trial], mode)
-    cutoff = None if last_kept == -math.inf else (last_kept if mode == "max" else -last_kept)
-    return Decision(kept=own > -math.inf and own >= last_kept, cutoff=cutoff, competitors=len(ranked))
-
-
-def _rank(value: float | None, mode: str) -> float:
-    """Higher is better whatever the mode; not finite is worst."""
-    if value is None or not math.isfinite(value):
-        return -math.inf
-    return value if mode == "max" else -value
+    ranked = order(values)
+    best = ranked[: max(at_least, len(ranked) // reduction_factor)]
+    return next((trial for trial in best if trial in paused and is_finite(values[trial])), None)

@@ -1,69 +1,77 @@
-"""Tune's door to the stopping rule: records what a trial reported, then decides from the history alone."""
+"""Tune's door to the rules: records what a trial reported, then decides from the history alone."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.events import RungDecided
-from orchestrator.scheduling.asha import decide
+from orchestrator.scheduling.judging import judge
+from orchestrator.scheduling.ranking import is_finite
+from orchestrator.scheduling.standings import levels_after, values_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ray.tune.experiment import Trial
+    from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
 
 
+class Clerk(Protocol):
+    """Who writes down what trials do, and how they end."""
+
+    def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Write down one result, once, and return our name of the trial."""
+
+    def diverge(self, trial: str, reason: str) -> None:
+        """Have the trial end as diverged when it leaves its worker."""
+
+
 class LogScheduler(FIFOScheduler):
-    """Starts trials in order and stops those a rung rejects.
+    """Starts trials in order, and stops those that a rung rejects; whether they wait there is the plan's to say.
 
-    One decision for each (trial, rung), taken from the value measured exactly there; the baseline is compared like any
-    other trial but never stopped, so that every sweep has its control at full budget.
-
-    Args of note: ``record`` writes a Tune result to the journal; Tune asks its scheduler before it tells its callbacks,
-    and no decision may rest on something the log does not hold.
+    One decision for each (trial, rung), taken from the value measured exactly there. Tune asks its scheduler before it
+    tells its callbacks, and no decision may rest on something the log does not hold: hence the ``clerk``.
     """
 
     def __init__(
-        self,
-        plan: SweepPlan,
-        journal: Journal,
-        *,
-        record: Callable[[Trial, dict[str, Any]], str],
-        clock: Callable[[], float] = time.time,
+        self, plan: SweepPlan, journal: Journal, clerk: Clerk, *, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__()
-        self._plan, self._journal, self._record, self._clock = plan, journal, record, clock
+        self._plan, self._journal, self._clerk, self._clock = plan, journal, clerk, clock
 
-    def on_trial_result(self, tune_controller: object, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
-        """CONTINUE, or STOP where the trial's rung rejects it."""
-        name = self._record(trial, result)
-        epoch = int(result["epoch"])
-        if epoch not in self._plan.rungs:
-            return str(TrialScheduler.CONTINUE)
-        decision = self._decide(name, epoch)
-        return str(TrialScheduler.CONTINUE if decision.kept else TrialScheduler.STOP)
+    def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
+        """CONTINUE, or STOP where a rung rejects the trial.
 
-    def _decide(self, name: str, rung: int) -> RungDecided:
-        history, spec = self._journal.history, self._plan.spec
+        Raises:
+            OrchestratorError: the epoch did not measure what the decision rests on.
+        """
+        name = self._clerk.record(trial, result)
+        goes_on = self._goes_on(name, int(result["epoch"]))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def _goes_on(self, name: str, epoch: int) -> bool:
+        history, plan = self._journal.history, self._plan
         trial = history.trials[name]
-        if rung not in trial.rungs:
-            values = history.rung_values(rung, spec.objective.metric)
-            decision = decide(values, name, reduction_factor=spec.scheduler.reduction_factor, mode=spec.objective.mode)
-            self._journal.append(
-                RungDecided(
-                    time=self._clock(),
-                    trial=name,
-                    rung=rung,
-                    value=values[name],
-                    cutoff=decision.cutoff,
-                    competitors=decision.competitors,
-                    kept=decision.kept or trial.origin == "baseline",
+        for level in levels_after(trial, epoch, plan):
+            if trial.blind_from is not None or (plan.rule.rungs is not None and level not in plan.rule.rungs):
+                continue
+            missing = [metric for metric in plan.spec.objective.metrics if metric not in trial.epochs[epoch]]
+            if missing:
+                raise OrchestratorError(
+                    f"{name}: epoch {epoch} did not measure {', '.join(missing)}, by which trials are compared at rung "
+                    f"{level}; it measured {', '.join(trial.epochs[epoch])}"
                 )
-            )
-        return trial.rungs[rung]
+            if not is_finite(values_at(trial, epoch, plan.spec)):
+                self._clerk.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
+                return False
+            if level not in trial.rungs and (verdict := judge(history, plan, name, level)) is not None:
+                self._journal.append(RungDecided(time=self._clock(), **verdict))
+            if trial.rejected_at is not None:
+                return False
+        return True

@@ -100,7 +100,7 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
             created("d"),
         ]
     )  # fmt: skip
-    ends = settle(history, now=5.0)
+    ends = settle(history, pauses=False, now=5.0)
     assert [(end.trial, end.status, end.rung) for end in ends] == [
         ("a", "stopped", 3),
         ("b", "completed", None),
@@ -109,12 +109,12 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
 
 def test_a_full_budget_without_its_last_checkpoint_is_no_end_yet():
     history = SweepHistory([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
-    assert settle(history, now=5.0) == []
+    assert settle(history, pauses=False, now=5.0) == []
     assert [trial.id for trial in history.with_status("running")] == ["b"]
 
 
 def test_settling_a_settled_history_changes_nothing():
     history = SweepHistory([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
-    for end in settle(history, now=1.0):
+    for end in settle(history, pauses=False, now=1.0):
         history.apply(end)
-    assert settle(history, now=2.0) == []
+    assert settle(history, pauses=False, now=2.0) == []

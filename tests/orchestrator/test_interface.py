@@ -44,7 +44,7 @@ def sweep(tmp_path_factory):
     folder = SweepFolder(root / "results" / "digits-20260101-120000")
     folder.path.mkdir(parents=True)
     spec = parse_spec("name: digits\ntrial: {epochs: 3}\nspace: {use: [snnl, mixup, adversarial]}")
-    plan = planning.make(spec, folder, now=1.0, working_directory=root)
+    plan = planning.make(spec, folder, slots=2, now=1.0, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))

@@ -19,7 +19,7 @@ SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimiz
 
 def make(tmp_path, text=SPEC):
     folder = SweepFolder(tmp_path / "digits-1")
-    return planning.make(parse_spec(text), folder, now=5.0, working_directory=tmp_path), folder
+    return planning.make(parse_spec(text), folder, slots=2, now=5.0, working_directory=tmp_path), folder
 
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path):

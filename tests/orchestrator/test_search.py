@@ -10,7 +10,8 @@ from orchestrator.events import AttemptStarted, EpochReported, TrialCreated, Tri
 from orchestrator.history import SweepHistory
 from orchestrator.loading import parse_spec
 from orchestrator.plan import derive_seed, trial_id
-from orchestrator.search import propose, study_of
+from orchestrator.search import propose
+from orchestrator.studies import study_of
 
 SPEC = """
 name: a

@@ -33,7 +33,7 @@ OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "opti
 @pytest.fixture
 def plan(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
-    return planning.make(parse_spec(SPEC), folder, now=0.0, working_directory=tmp_path)
+    return planning.make(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
 
 
 def events(plan):

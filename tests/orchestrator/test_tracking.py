@@ -74,7 +74,7 @@ def sweep(tmp_path, monkeypatch):
 def planned(root, name):
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC), folder, now=5.0, working_directory=root)
+    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 

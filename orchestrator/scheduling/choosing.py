@@ -1,0 +1,77 @@
+"""Which rule a spec asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.halving import Asha, Everyone
+from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.patience import HALVING, Ladder, Patient
+from orchestrator.scheduling.rungs import brackets, rungs
+
+if TYPE_CHECKING:
+    from orchestrator.scheduling.board import Rule
+    from orchestrator.spec import SweepSpec
+
+FEW_SLOTS = 8
+"""Up to so many slots, ``kind: auto`` promotes: docs/scheduling.md has the times to the best trial of both kinds."""
+
+FACTOR = 3
+MEDIAN_GRACE = 9
+"""The median rule looks at nobody in the first ninth of the epochs, unless the spec says otherwise."""
+
+MOST_RUNGS = 16
+"""Of a resource whose maximum nobody knows beforehand."""
+
+
+def pauses(spec: SweepSpec, *, slots: int) -> bool:
+    """Whether rejected trials wait (``promotion``) or are over (``stopping``), with so many slots.
+
+    >>> from orchestrator.spec import SweepSpec
+    >>> pauses(SweepSpec(name="a"), slots=64), pauses(SweepSpec(name="a", scheduler={"grace_period": 3}), slots=64)
+    (True, False)
+    """
+    scheduler = spec.scheduler
+    if scheduler.name in {"none", "median"}:
+        return False
+    if scheduler.name == "pasha" or scheduler.kind == "promotion":
+        return True
+    return scheduler.kind == "auto" and (scheduler.is_patient or slots <= FEW_SLOTS)
+
+
+def rule_of(spec: SweepSpec, *, pauses: bool, max_epochs: int) -> Rule:
+    """The rule of a sweep; a function of its spec, of ``pauses`` and of the epochs of a full run alone.
+
+    >>> from orchestrator.spec import SweepSpec
+    >>> rule_of(SweepSpec(name="a", scheduler={"name": "none"}), pauses=False, max_epochs=9)
+    Everyone(pauses=False, rungs=())
+
+    Raises:
+        ValueError: more brackets than the epochs have room for.
+    """
+    scheduler = spec.scheduler
+    if scheduler.name == "none":
+        return Everyone()
+    if scheduler.is_patient:
+        return _patient(spec, pauses=pauses, max_epochs=max_epochs)
+    factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor
+    grace = 1 if scheduler.grace_period == "auto" else scheduler.grace_period
+    if scheduler.name == "median":
+        return Median(max(1, max_epochs // MEDIAN_GRACE) if scheduler.grace_period == "auto" else grace)
+    maximum = max_epochs if scheduler.resource != "gpu_seconds" else grace * factor**MOST_RUNGS
+    if scheduler.name == "pasha":
+        return Pasha(rungs(grace, factor, maximum), factor)
+    count = len(rungs(grace, factor, maximum)) + 1 if scheduler.name == "hyperband" else scheduler.brackets
+    return Asha(brackets(grace, factor, maximum, count), factor, pauses)
+
+
+def _patient(spec: SweepSpec, *, pauses: bool, max_epochs: int) -> Rule:
+    """The baseline is trained to its end whatever happens, and costs the budget nothing."""
+    num_trials = max(1, spec.search.num_trials - 1)
+    factor = HALVING if spec.scheduler.reduction_factor == "auto" else spec.scheduler.reduction_factor
+    ladder = Ladder.within(spec.scheduler.budget_fraction, num_trials=num_trials, maximum=max_epochs, factor=factor)
+    may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
+    if not pauses or may_end_at_any_time:  # who waits for all others may wait in vain
+        return Asha((ladder.rungs,), factor, pauses)
+    return Patient(ladder)

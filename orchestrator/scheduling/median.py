@@ -1,0 +1,52 @@
+"""The median stopping rule (Golovin et al. 2017, section 3.2.1, of Google Vizier)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.board import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.scheduling.board import Board, Standing
+
+
+@dataclass(frozen=True)
+class Median:
+    """A trial is stopped when the best it has measured is worse than the median of the others' averages so far.
+
+    It is looked at after every level from ``grace_period`` on, once ``min_competitors`` others have come as far. One
+    objective.
+    """
+
+    grace_period: int
+    min_competitors: int = 3
+    pauses: bool = False
+    rungs: tuple[int, ...] | None = None
+
+    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+        """Stop, or go on."""
+        if level < self.grace_period:
+            return None
+        standing = board.standings[trial]
+        others = [
+            _average(each, level)
+            for each in board.standings.values()
+            if each.trial != trial and each.group == standing.group and each.competes_at(level)
+        ]
+        if len(others) < self.min_competitors:
+            return None
+        cutoff = median(others)
+        best = max(value[0] for at, value in standing.values.items() if at <= level)
+        return Verdict(level, best >= cutoff or standing.exempt, (cutoff,), len(others) + 1)
+
+    def resume(self, board: Board, *, unstarted: int) -> str | None:  # noqa: ARG002  the protocol's
+        """Nobody waits."""
+        return None
+
+
+def _average(standing: Standing, level: int) -> float:
+    values = [value[0] for at, value in standing.values.items() if at <= level]
+    return fmean(values) if all(map(math.isfinite, values)) else -math.inf

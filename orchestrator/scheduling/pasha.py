@@ -1,0 +1,108 @@
+"""PASHA (Bohdal et al. 2023, arXiv 2207.06940): the maximum grows only while the ranking of the leaders is unstable.
+
+Promotion as in ASHA, but nobody is promoted beyond the ceiling, at first the second rung. Whenever a trial arrives at
+the ceiling, the ranking there is compared with the same trials' ranking one rung lower; where they differ by more than
+noise, the ceiling rises by a rung. Noise is the 90th percentile of the differences between trials whose curves crossed
+each other and crossed back. In the end the best trial at the ceiling is trained to its end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.asha import promotable
+from orchestrator.scheduling.board import Verdict
+from orchestrator.scheduling.halving import waiting_at
+from orchestrator.scheduling.ranking import is_finite, order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.scheduling.board import Board, Standing
+    from orchestrator.scheduling.ranking import Measured
+
+NOISE_PERCENTILE = 0.9
+FIRST_CEILING = 2
+
+
+@dataclass(frozen=True)
+class Pasha:
+    """The rule: one objective, one bracket."""
+
+    rungs: tuple[int, ...]
+    reduction_factor: int
+    pauses: bool = True
+
+    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+        """At a rung in force: on if it is promotable by now, and below the ceiling."""
+        standing, rungs = board.standings[trial], self._in_force(board)
+        if level not in rungs:
+            return None
+        values = board.at(level, standing.group)
+        if level == rungs[-1] and not _is_stable(board, rungs):
+            rungs = self.rungs[: len(rungs) + 1]
+        below = level < rungs[-1] or len(rungs) == len(self.rungs)
+        kept = below and promotable(values, {trial}, reduction_factor=self.reduction_factor) == trial
+        return Verdict(level, kept or standing.exempt, competitors=len(values), rungs=rungs)
+
+    def resume(self, board: Board, *, unstarted: int) -> str | None:
+        """As ASHA below the ceiling; in the end the best at the ceiling, if no trial that competes has ended."""
+        rungs = self._in_force(board)
+        below = rungs if len(rungs) == len(self.rungs) else rungs[:-1]
+        quiet = not unstarted and board.is_quiet()
+        for rung in reversed(below):
+            for group, waiting in waiting_at(board, rung).items():
+                values = board.at(rung, group)
+                found = promotable(values, waiting, reduction_factor=self.reduction_factor, at_least=int(quiet))
+                if found is not None:
+                    return found
+        ended = any(each.level >= each.maximum and not each.exempt for each in board.standings.values())
+        return None if ended or not quiet else self._best_at_ceiling(board, rungs)
+
+    def _best_at_ceiling(self, board: Board, rungs: Sequence[int]) -> str | None:
+        for group, waiting in waiting_at(board, rungs[-1]).items() if rungs else ():
+            ranked = order(board.at(rungs[-1], group))
+            return next((trial for trial in ranked if trial in waiting), None)
+        return None
+
+    def _in_force(self, board: Board) -> tuple[int, ...]:
+        """The rungs up to the ceiling: the most that any decision so far has seen."""
+        seen = (len(each.rungs) for standing in board.standings.values() for each in standing.verdicts.values())
+        return self.rungs[: max(FIRST_CEILING, max(seen, default=0))]
+
+
+def _is_stable(board: Board, rungs: tuple[int, ...]) -> bool:
+    """Whether the trials at the last of these rungs rank as they did one rung lower, but for noise."""
+    if len(rungs) < FIRST_CEILING:
+        return True
+    below, top = rungs[-2:]
+    trials = [each for each in board.standings.values() if each.competes_at(top) and each.competes_at(below)]
+    now = {each.trial: each.values[top] for each in trials if is_finite(each.values[top])}
+    before = {trial: board.standings[trial].values[below] for trial in now}
+    noise = _noise(trials, top)
+    return all(
+        abs(before[one][0] - before[other][0]) <= noise for one, other in zip(order(now), order(before), strict=True)
+    )
+
+
+def _noise(trials: Iterable[Standing], top: int) -> float:
+    """How far apart trials are at the top whose curves have crossed at least twice on the way there."""
+    apart = sorted(
+        abs(one.values[top][0] - other.values[top][0])
+        for one, other in combinations(trials, 2)
+        if _crossings(one.values, other.values, top) > 1
+    )
+    return apart[math.ceil(NOISE_PERCENTILE * len(apart)) - 1] if apart else 0.0
+
+
+def _crossings(one: Mapping[int, Measured], other: Mapping[int, Measured], top: int) -> int:
+    """How often two curves change places up to a level."""
+    leads = [
+        one[level] > other[level]
+        for level in sorted(one)
+        if level <= top and level in other and one[level] != other[level]
+    ]
+    return sum(before != after for before, after in pairwise(leads))

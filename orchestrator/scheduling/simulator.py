@@ -1,0 +1,128 @@
+"""A sweep on recorded curves, in virtual time: any rule, any number of workers, thousands of times faster than life."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.board import Board, Standing
+from orchestrator.scheduling.ranking import is_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from orchestrator.scheduling.board import Rule
+    from orchestrator.scheduling.ranking import Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One trial as it would run to its end: what each level measures, and how long each takes."""
+
+    values: Sequence[Measured]
+    seconds: Sequence[float]
+    bracket: int = 0
+    stratum: Hashable = ()
+    exempt: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A simulated sweep: the final board, when it ended, and when each trial reached its full budget."""
+
+    board: Board = field(default_factory=Board)
+    spent: int = 0
+    ended_at: float = 0.0
+    completed_at: dict[str, float] = field(default_factory=dict)
+    decisions: list[tuple[float, str, str, int]] = field(default_factory=list)
+    """(virtual time, trial, what happened, level), in order."""
+
+
+def simulate(curves: Mapping[str, Curve], rule: Rule, *, workers: int) -> Outcome:
+    """Run ``curves`` in their order on so many workers, each free one as ``rule`` says.
+
+    >>> from orchestrator.scheduling.halving import Everyone
+    >>> simulate({"a": Curve([(0.5,), (0.6,)], [1.0, 1.0])}, Everyone(), workers=1).completed_at
+    {'a': 2.0}
+    """
+    return _Simulation(curves, rule, workers).run()
+
+
+class _Simulation:
+    def __init__(self, curves: Mapping[str, Curve], rule: Rule, workers: int) -> None:
+        self._curves, self._rule, self._idle = curves, rule, workers
+        self._waiting = deque(curves)
+        self._running: list[tuple[float, int, str]] = []
+        self._count = 0
+        self._out = Outcome()
+
+    def run(self) -> Outcome:
+        self._fill(0.0)
+        while self._running:
+            now, _, trial = heapq.heappop(self._running)
+            self._out.ended_at = now
+            if self._report(trial, now):
+                self._push(trial, now)
+            else:
+                self._idle += 1
+                self._fill(now)
+        return self._out
+
+    def _fill(self, now: float) -> None:
+        while self._idle and (trial := self._next(now)) is not None:
+            self._idle -= 1
+            self._push(trial, now)
+
+    def _next(self, now: float) -> str | None:
+        board = self._out.board
+        trial = self._rule.resume(board, unstarted=len(self._waiting)) if self._rule.pauses else None
+        if trial is not None:
+            standing = board.standings[trial]
+            standing.state, standing.promoted = "running", standing.promoted | {standing.level}
+            self._note(now, trial, "resumed")
+            return trial
+        if not self._waiting:
+            return None
+        trial = self._waiting.popleft()
+        curve = self._curves[trial]
+        board.standings[trial] = Standing(trial, len(curve.values), curve.bracket, curve.stratum, curve.exempt)
+        self._note(now, trial, "started")
+        return trial
+
+    def _push(self, trial: str, now: float) -> None:
+        level = self._out.board.standings[trial].level
+        self._count += 1
+        heapq.heappush(self._running, (now + self._curves[trial].seconds[level], self._count, trial))
+
+    def _report(self, trial: str, now: float) -> bool:
+        """Take in one level; whether the trial goes on at once."""
+        board = self._out.board
+        standing = board.standings[trial]
+        standing.level += 1
+        self._out.spent += 1
+        value = self._curves[trial].values[standing.level - 1]
+        standing.values[standing.level] = value
+        if not is_finite(value):
+            standing.state = "over"
+            self._note(now, trial, "diverged")
+            return False
+        if standing.level == standing.maximum:
+            standing.state = "over"
+            self._out.completed_at[trial] = now
+            self._note(now, trial, "completed")
+            return False
+        verdict = self._rule.judge(board, trial, standing.level)
+        if verdict is None:
+            return True
+        standing.verdicts[verdict.rung] = verdict
+        if verdict.kept:
+            self._note(now, trial, "kept")
+            return True
+        standing.state = "paused" if self._rule.pauses else "over"
+        self._note(now, trial, standing.state)
+        return False
+
+    def _note(self, now: float, trial: str, what: str) -> None:
+        self._out.decisions.append((now, trial, what, self._out.board.standings[trial].level))

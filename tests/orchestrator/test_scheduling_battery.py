@@ -1,0 +1,376 @@
+"""Every rule on random sweeps: recorded curves in any order, on any number of workers, at any speed."""
+
+import copy
+import math
+import random
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.scheduling.board import Board
+from orchestrator.scheduling.halving import Asha, Everyone
+from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.patience import Ladder, Patient
+from orchestrator.scheduling.ranking import is_finite, order
+from orchestrator.scheduling.rungs import brackets, rungs
+from orchestrator.scheduling.simulator import Curve, simulate
+
+PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
+KINDS = ("everyone", "asha that stops", "brackets that stop", "median", "patient", *PROMOTING)
+ONE_OBJECTIVE = ("median", "pasha")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    rule: object
+    curves: dict[str, Curve]
+    workers: int
+
+    def run(self, rule=None):
+        return simulate(self.curves, self.rule if rule is None else rule, workers=self.workers)
+
+    @property
+    def competitors(self):
+        return {trial: curve for trial, curve in self.curves.items() if not curve.exempt}
+
+    def diverges(self, trial):
+        return not all(map(is_finite, self.curves[trial].values))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to a rule, with the board as it was then; ``level`` is None where a worker was free."""
+
+    board: Board
+    trial: str | None
+    level: int | None
+    unstarted: int
+    answer: object
+
+    def ask(self, rule, board=None):
+        board = self.board if board is None else board
+        if self.level is None:
+            return rule.resume(board, unstarted=self.unstarted)
+        return rule.judge(board, self.trial, self.level)
+
+    @property
+    def gone_on(self):
+        """The trial that goes on."""
+        return self.answer if self.level is None else self.trial if self.answer and self.answer.kept else None
+
+
+@dataclass
+class Watched:
+    """A rule, and all it was asked."""
+
+    rule: object
+    num_trials: int
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def pauses(self):
+        return self.rule.pauses
+
+    @property
+    def rungs(self):
+        return self.rule.rungs
+
+    def judge(self, board, trial, level):
+        before = rebuilt(board)
+        answer = self.rule.judge(board, trial, level)
+        self.asked.append(Asked(before, trial, level, self.num_trials - len(board.standings), answer))
+        return answer
+
+    def resume(self, board, *, unstarted):
+        before = rebuilt(board)
+        answer = self.rule.resume(board, unstarted=unstarted)
+        self.asked.append(Asked(before, None, None, unstarted, answer))
+        return answer
+
+
+def rebuilt(board, levels=None):
+    """A board from the plain record of another, with nothing measured but at ``levels``."""
+    return Board(
+        {
+            name: replace(
+                each,
+                values={at: value for at, value in each.values.items() if levels is None or at in levels},
+                verdicts=dict(each.verdicts),
+            )
+            for name, each in board.standings.items()
+        }
+    )
+
+
+def watch(sweep):
+    watched = Watched(sweep.rule, len(sweep.curves))
+    return sweep.run(watched), watched.asked
+
+
+def a_rule(draw, kind, num_trials, maximum):
+    if kind == "everyone":
+        return Everyone()
+    if kind == "median":
+        return Median(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    if kind == "patient":
+        return Patient(Ladder.within(draw(st.floats(0.02, 1)), num_trials=num_trials, maximum=maximum))
+    grace, factor = draw(st.integers(1, 3)), draw(st.integers(2, 4))
+    if kind == "pasha":
+        return Pasha(rungs(grace, factor, maximum), factor)
+    most = min(3, len(rungs(grace, factor, maximum)) + 1)
+    count = draw(st.integers(min(2, most), most)) if "brackets" in kind else 1
+    return Asha(brackets(grace, factor, maximum, count), factor, pauses=kind in PROMOTING)
+
+
+def a_curve(generator, maximum, objectives, *, slow, coarse):
+    """Values with or without ties, rising or not; seconds that differ by orders of magnitude, or not at all."""
+    level = generator.random()
+    digits = 1 if coarse else 9
+    values = [
+        tuple(
+            round(generator.random() + level * math.log1p(at) * generator.choice([0, 1]), digits)
+            for _ in range(objectives)
+        )
+        for at in range(maximum)
+    ]
+    speed = 10 ** generator.uniform(-3, 3)
+    seconds = [speed * 10 ** generator.uniform(-1, 1) if slow else 1.0 for _ in range(maximum)]
+    return values, seconds
+
+
+def diverged(values, at):
+    """A curve that has no first objective from one level on: a sweep never sees what comes behind it."""
+    return [(-math.inf, *value[1:]) if level >= at else value for level, value in enumerate(values)]
+
+
+@st.composite
+def sweeps(draw, kind, *, diverging=True, objectives=None):
+    maximum, num_trials = draw(st.integers(3, 27)), draw(st.integers(1, 24))
+    if objectives is None:
+        objectives = 1 if kind in ONE_OBJECTIVE else draw(st.integers(1, 2))
+    share_exempt, share_diverged = draw(st.sampled_from([0.0, 0.2])), draw(st.sampled_from([0.0, 0.2, 0.6]))
+    slow, coarse, num_strata = draw(st.booleans()), draw(st.booleans()), draw(st.integers(1, 2))
+    generator = random.Random(draw(st.integers(0, 2**32)))
+    exempt = [index > 0 and generator.random() < share_exempt for index in range(num_trials)]
+    rule = a_rule(draw, kind, num_trials - sum(exempt), maximum)
+    curves = {}
+    for index in generator.sample(range(num_trials), num_trials):
+        values, seconds = a_curve(generator, maximum, objectives, slow=slow, coarse=coarse)
+        if diverging and generator.random() < share_diverged:
+            values = diverged(values, generator.randrange(maximum))
+        bracket = generator.randrange(len(rule.brackets)) if isinstance(rule, Asha) else 0
+        stratum = generator.randrange(num_strata) if kind not in {"patient", "pasha"} else ()
+        curves[f"t{index:02}"] = Curve(values, seconds, bracket, stratum, exempt[index])
+    return Sweep(rule, curves, draw(st.integers(1, 8)))
+
+
+def of_every_kind(function):
+    return pytest.mark.parametrize("kind", KINDS)(function)
+
+
+@of_every_kind
+@given(data=st.data())
+def test_every_trial_is_started_and_ends_completed_over_or_waiting(kind, data):
+    sweep = data.draw(sweeps(kind))
+    out = sweep.run()
+    assert list(out.board.standings) == list(sweep.curves)
+    for standing in out.board.standings.values():
+        assert standing.state == ("paused" if standing.state == "paused" and sweep.rule.pauses else "over")
+        assert (standing.trial in out.completed_at) == (
+            standing.level == standing.maximum and not sweep.diverges(standing.trial)
+        )
+
+
+@of_every_kind
+@given(data=st.data())
+def test_a_trial_measures_each_level_once_and_is_judged_once_at_a_rung_lowest_first(kind, data):
+    sweep = data.draw(sweeps(kind))
+    out, asked = watch(sweep)
+    assert out.spent == sum(each.level for each in out.board.standings.values())
+    for standing in out.board.standings.values():
+        judged = [each for each in asked if each.trial == standing.trial]
+        decided = [each.answer.rung for each in judged if each.answer is not None]
+        assert list(standing.values) == list(range(1, standing.level + 1))
+        assert [each.level for each in judged] == sorted({each.level for each in judged})
+        assert decided == sorted(set(decided)) == list(standing.verdicts)
+        assert all(each.answer is None or each.answer.rung == each.level for each in judged)
+
+
+@of_every_kind
+@given(data=st.data())
+def test_an_exempt_trial_is_never_stopped(kind, data):
+    sweep = data.draw(sweeps(kind))
+    completed = sweep.run().completed_at
+    for trial, curve in sweep.curves.items():
+        assert not curve.exempt or sweep.diverges(trial) or trial in completed
+
+
+@of_every_kind
+@given(data=st.data())
+def test_a_diverged_trial_goes_nowhere(kind, data):
+    out, asked = watch(data.draw(sweeps(kind)))
+    for each in asked:
+        standing = each.board.standings.get(each.gone_on)
+        assert standing is None or all(map(is_finite, standing.values.values()))
+    assert all(
+        is_finite(value)
+        for standing in out.board.standings.values()
+        for level, value in standing.values.items()
+        if level < standing.level
+    )
+
+
+@pytest.mark.parametrize("kind", ["patient", *PROMOTING])
+@given(data=st.data())
+def test_only_a_waiting_trial_is_resumed(kind, data):
+    _, asked = watch(data.draw(sweeps(kind)))
+    for each in asked:
+        assert each.level is not None or each.answer is None or each.board.standings[each.answer].state == "paused"
+
+
+@of_every_kind
+@given(data=st.data())
+def test_a_sweep_restarted_after_any_event_decides_as_if_it_had_not_been(kind, data):
+    """A rule holds nothing: asked again, backwards, on copies of the boards, it answers as it did."""
+    sweep = data.draw(sweeps(kind))
+    _, asked = watch(sweep)
+    another = copy.deepcopy(sweep.rule)
+    for each in reversed(asked):
+        assert each.ask(sweep.rule) == each.ask(another, rebuilt(each.board)) == each.answer
+    assert is_dataclass(sweep.rule)
+    with pytest.raises(AttributeError):
+        setattr(sweep.rule, fields(sweep.rule)[0].name, None)
+
+
+@of_every_kind
+@given(data=st.data())
+def test_a_rule_looks_at_no_level_that_it_does_not_name(kind, data):
+    """The board of a history holds what was measured at the rungs alone."""
+    sweep = data.draw(sweeps(kind))
+    _, asked = watch(sweep)
+    for each in asked:
+        if each.level is None or sweep.rule.rungs is None or each.level in sweep.rule.rungs:
+            assert each.ask(sweep.rule, rebuilt(each.board, sweep.rule.rungs)) == each.answer
+
+
+@pytest.mark.parametrize("kind", ["patient", *PROMOTING])
+@given(data=st.data())
+def test_no_worker_idles_while_a_waiting_trial_may_go_on(kind, data):
+    sweep = data.draw(sweeps(kind))
+    _, asked = watch(sweep)
+    for each in asked:
+        if each.level is None:
+            continue
+        before = rebuilt(each.board)
+        reporting = before.standings[each.trial]
+        reporting.level -= 1
+        del reporting.values[each.level]
+        if sum(standing.state == "running" for standing in before.standings.values()) < sweep.workers:
+            assert sweep.rule.resume(before, unstarted=each.unstarted) is None
+
+
+@pytest.mark.parametrize("kind", PROMOTING)
+@given(data=st.data())
+def test_whoever_is_promoted_is_then_among_the_best_share_of_its_rung(kind, data):
+    """Exactly: of the n that have come so far one of the best n // eta. Not so the exempt; nor, once all were started
+    and nobody runs, the best of a rung or, of PASHA, the best that waits at the ceiling.
+    """
+    sweep = data.draw(sweeps(kind))
+    _, asked = watch(sweep)
+    for each in asked:
+        standing = each.board.standings.get(each.gone_on)
+        if standing is None or standing.exempt:
+            continue
+        ranked = order(each.board.at(standing.level, standing.group))
+        place = ranked.index(standing.trial)
+        if place < len(ranked) // sweep.rule.reduction_factor:
+            continue
+        assert each.level is None
+        assert each.unstarted == 0
+        assert all(other.state != "running" for other in each.board.standings.values())
+        waiting = {other.trial for other in each.board.paused() if other.level == standing.level}
+        assert place == 0 or (kind == "pasha" and standing.trial == next(t for t in ranked if t in waiting))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PROMOTING if kind != "pasha"])
+@given(data=st.data())
+def test_in_the_end_the_best_share_of_every_rung_was_promoted(kind, data):
+    """More than n // eta may have been: some led the few that had come by then."""
+    sweep = data.draw(sweeps(kind))
+    board = sweep.run().board
+    for group in {each.group for each in board.standings.values()}:
+        for rung in sweep.rule.brackets[group[0]]:
+            values = board.at(rung, group)
+            best = order(values)[: max(1, len(values) // sweep.rule.reduction_factor)]
+            assert all(board.standings[trial].level > rung for trial in best if is_finite(values[trial]))
+
+
+def halved(sweep):
+    """Who goes on behind each rung of successive halving as it was before it was made asynchronous."""
+    here = list(sweep.competitors)
+    for rung, places in zip(sweep.rule.ladder.rungs, sweep.rule.ladder.places, strict=True):
+        came = [trial for trial in here if all(map(is_finite, sweep.curves[trial].values[:rung]))]
+        here = order({trial: sweep.curves[trial].values[rung - 1] for trial in came})[:places]
+        yield rung, set(here)
+
+
+def spent_by(sweep, board):
+    return sum(board.standings[trial].level for trial in sweep.competitors)
+
+
+def for_one_objective_and_two(function):
+    return pytest.mark.parametrize("objectives", [1, 2])(function)
+
+
+@for_one_objective_and_two
+@given(data=st.data())
+def test_patience_promotes_whom_synchronous_halving_does_and_then_gives_second_chances(objectives, data):
+    sweep = data.draw(sweeps("patient", objectives=objectives))
+    out, asked = watch(sweep)
+    for rung, best in halved(sweep):
+        assert best <= {trial for trial, standing in out.board.standings.items() if standing.went_on(rung)}
+        for each in asked:
+            standing = each.board.standings.get(each.gone_on)
+            if standing is None or standing.level != rung or standing.exempt or standing.trial in best:
+                continue
+            assert each.unstarted == 0
+            assert best <= {trial for trial, other in each.board.standings.items() if other.went_on(rung)}
+
+
+@for_one_objective_and_two
+@given(data=st.data())
+def test_patience_never_exceeds_its_budget_nor_its_places_where_no_trial_diverges(objectives, data):
+    sweep = data.draw(sweeps("patient", diverging=False, objectives=objectives))
+    board, ladder = sweep.run().board, sweep.rule.ladder
+    assert spent_by(sweep, board) <= ladder.budget
+    for rung, places in zip(ladder.rungs, ladder.places, strict=True):
+        assert sum(board.standings[trial].went_on(rung) for trial in sweep.competitors) == places
+
+
+@given(sweeps("patient", objectives=1))
+def test_patience_spends_its_budget_or_trains_one_trial_to_its_end(sweep):
+    out = sweep.run()
+    completed = [trial for trial in out.completed_at if trial in sweep.competitors]
+    assert spent_by(sweep, out.board) <= sweep.rule.ladder.budget or len(completed) == 1
+
+
+@given(sweeps("patient", objectives=1))
+def test_patience_trains_a_trial_to_its_end_where_any_can_be(sweep):
+    completed = sweep.run().completed_at
+    assert any(trial in completed for trial in sweep.competitors) or all(map(sweep.diverges, sweep.competitors))
+
+
+@for_one_objective_and_two
+@given(data=st.data(), generator=st.randoms(use_true_random=False), workers=st.integers(1, 8))
+def test_whom_patience_trains_depends_on_neither_order_nor_workers_nor_speed(objectives, data, generator, workers):
+    sweep = data.draw(sweeps("patient", diverging=False, objectives=objectives))
+    shuffled = {
+        trial: replace(curve, seconds=[10 ** generator.uniform(-3, 3)] * len(curve.seconds))
+        for trial, curve in generator.sample(list(sweep.curves.items()), len(sweep.curves))
+    }
+    one, other = sweep.run(), Sweep(sweep.rule, shuffled, workers).run()
+    assert set(one.completed_at) == set(other.completed_at)
+    assert all(each.level == other.board.standings[trial].level for trial, each in one.board.standings.items())

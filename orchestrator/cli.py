@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator import comparison, leaderboard, space_commands, storage
+from orchestrator import comparison, leaderboard, schedule_commands, space_commands, storage
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.events import read_events
 from orchestrator.loading import load_spec, load_trial
@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 
 app.add_typer(space_commands.app)
+for command in (schedule_commands.plan, schedule_commands.replay, schedule_commands.audit):
+    app.command()(command)
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or its name for the latest of that name.")]

@@ -65,6 +65,23 @@ def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<stri
     return _checked(document, problems, _clashes(document))
 
 
+def override(spec: SweepSpec, settings: Sequence[str]) -> SweepSpec:
+    """A checked spec with other values of some fields, ``path=value``.
+
+    Raises:
+        SpecError: what that makes of it is no valid spec.
+
+    Example:
+        >>> override(parse_spec("name: digits"), ["scheduler.grace_period=4"]).scheduler.grace_period
+        4
+    """
+    problems: list[Problem] = []
+    document = spec.document()
+    for setting in settings:
+        _apply(document, setting, problems)
+    return _checked(document, problems)
+
+
 def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")

@@ -8,16 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.provenance import Provenance, collect
+from orchestrator.scheduling.board import Rule
 from orchestrator.scheduling.choosing import pauses as promotes
 from orchestrator.scheduling.choosing import rule_of
 from orchestrator.spec import Point, SweepSpec
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 
     from orchestrator.events import Origin
     from orchestrator.history import SweepHistory
-    from orchestrator.scheduling.board import Rule
     from orchestrator.storage import SweepFolder
     from search_spaces import SearchSpace
 
@@ -63,10 +70,16 @@ class SweepPlan(BaseModel):
     """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
-    @cached_property
+    _rule: Rule = PrivateAttr()
+
+    def model_post_init(self, _: object) -> None:
+        """Build the rule once: it is asked at every decision."""
+        self._rule = rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs)
+
+    @property
     def rule(self) -> Rule:
         """Who is stopped, and when."""
-        return rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs)
+        return self._rule
 
     @model_validator(mode="before")
     @classmethod

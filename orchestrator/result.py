@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.auditing import Audit, audit
 from orchestrator.errors import OrchestratorError
 from orchestrator.history import SweepHistory
 from orchestrator.plan import SweepPlan
@@ -98,6 +99,16 @@ class SweepResult:
         good = ("completed", "stopped")
         scores = [trial.score(objective) if trial.status in good else None for trial in ended]
         return [dict(trial.point) for trial in ended], [math.nan if score is None else score for score in scores]
+
+    def front(self) -> list[TrialResult]:
+        """The completed trials that no other beats in every objective, the best in the first one first."""
+        objective = self.plan.spec.objective
+        found = ((trial, trial.score(objective)) for trial in self.history.front(objective))
+        return [TrialResult(trial, score, self.folder) for trial, score in found if score is not None]
+
+    def audit(self) -> Audit:
+        """What early stopping cost, by the trials of ``scheduler.audit``."""
+        return audit(self.plan, self.history)
 
     def dataframe(self) -> pd.DataFrame:
         """One row for each trial: id, origin, status, epoch, rung, its point, and what its last epoch measured."""

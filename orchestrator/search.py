@@ -112,19 +112,19 @@ class LogSearcher(Searcher):
         left = unstarted(self._plan, history, now=now)
         turn = next_turn(history, self._plan, unstarted=left, now=now)
         if turn is not None:
-            return self._promote(turn)
+            return self._promote(turn, now=now)
         if not left:
             return None
         origin, point = propose(history, self._plan.spec)
         name = trial_id(len(history.trials))
         config = trial_config(self._plan, name, point)
-        self._journal.append(TrialCreated(time=self._clock(), trial=name, origin=origin, point=point, config=config))
+        self._journal.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return history.trials[name]
 
-    def _promote(self, turn: Turn) -> Trial | None:
+    def _promote(self, turn: Turn, *, now: float) -> Trial | None:
         """The trial whose turn it is, once it has left its worker: until then nobody else takes its place."""
         trial = self._journal.history.trials[turn.trial]
         if trial.status != "paused":
             return None
-        self._journal.append(TrialPromoted(time=self._clock(), trial=trial.id, rung=turn.rung, audited=turn.audited))
+        self._journal.append(TrialPromoted(time=now, trial=trial.id, rung=turn.rung, audited=turn.audited))
         return trial

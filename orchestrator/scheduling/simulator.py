@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One trial as it would run to its end: what each level measures, and how long each takes."""
+    """One trial as it would run to its end: what each level measures, and how long each takes.
+
+    ``maximum`` is the level of a full run, where the record is shorter; by default the record's own end.
+    """
 
     values: Sequence[Measured]
     seconds: Sequence[float]
+    maximum: int | None = None
     bracket: int = 0
     stratum: Hashable = ()
     exempt: bool = False
@@ -37,7 +41,8 @@ class Outcome:
     ended_at: float = 0.0
     completed_at: dict[str, float] = field(default_factory=dict)
     decisions: list[tuple[float, str, str, int]] = field(default_factory=list)
-    """(virtual time, trial, what happened, level), in order."""
+    """(virtual time, trial, what happened, level), in order: started, resumed, kept, paused, stopped, diverged,
+    completed, or unknown where the record of a trial ends before the trial would have."""
 
 
 def simulate(curves: Mapping[str, Curve], rule: Rule, *, workers: int) -> Outcome:
@@ -82,12 +87,13 @@ class _Simulation:
             standing = board.standings[trial]
             standing.state, standing.promoted = "running", standing.promoted | {standing.level}
             self._note(now, trial, "resumed")
-            return trial
+            return trial if self._is_recorded(standing, now) else self._next(now)
         if not self._waiting:
             return None
         trial = self._waiting.popleft()
         curve = self._curves[trial]
-        board.standings[trial] = Standing(trial, len(curve.values), curve.bracket, curve.stratum, curve.exempt)
+        maximum = len(curve.values) if curve.maximum is None else curve.maximum
+        board.standings[trial] = Standing(trial, maximum, curve.bracket, curve.stratum, curve.exempt)
         self._note(now, trial, "started")
         return trial
 
@@ -114,14 +120,20 @@ class _Simulation:
             self._note(now, trial, "completed")
             return False
         verdict = self._rule.judge(board, trial, standing.level)
-        if verdict is None:
-            return True
-        standing.verdicts[verdict.rung] = verdict
-        if verdict.kept:
-            self._note(now, trial, "kept")
-            return True
+        if verdict is not None:
+            standing.verdicts[verdict.rung] = verdict
+            self._note(now, trial, "kept" if verdict.kept else "paused" if self._rule.pauses else "stopped")
+        if verdict is None or verdict.kept:
+            return self._is_recorded(standing, now)
         standing.state = "paused" if self._rule.pauses else "over"
-        self._note(now, trial, standing.state)
+        return False
+
+    def _is_recorded(self, standing: Standing, now: float) -> bool:
+        """Whether the record goes on; else nobody knows what the trial would have measured next."""
+        if standing.level < len(self._curves[standing.trial].values):
+            return True
+        standing.state = "over"
+        self._note(now, standing.trial, "unknown")
         return False
 
     def _note(self, now: float, trial: str, what: str) -> None:

@@ -183,3 +183,19 @@ def test_promotion_agrees_with_a_reference_written_from_the_paper(sweep):
     out = simulate(curves, Asha((at,), eta, pauses=True), workers=workers)
     jobs = [entry for entry in out.decisions if entry[2] in {"started", "kept", "resumed"}]
     assert [(now, trial, level) for now, trial, _, level in jobs] == promotion_of_the_paper(curves, at, eta, workers)
+
+
+def test_whom_the_paper_promotes_goes_before_the_leader_of_a_rung_that_too_few_have_reached():
+    """When d comes last to rung 1, c is among the best half there; a waits at rung 2 alone."""
+    curves = {
+        "a": Curve([(4.0,)] * 3, [57.0, 16.0, 12.0]),
+        "d": Curve([(2.0,)] * 3, [88.0, 99.0, 20.0]),
+        "b": Curve([(1.0,)] * 3, [3.0, 60.0, 29.0]),
+        "c": Curve([(3.0,)] * 3, [6.0, 4.0, 2.0]),
+    }
+    out = simulate(curves, Asha(((1, 2),), 2, pauses=True), workers=2)
+    assert [trial for _, trial, what, _ in out.decisions if what == "resumed"][:2] == ["a", "c"]
+    jobs = [entry for entry in out.decisions if entry[2] in {"started", "kept", "resumed"}]
+    assert [(now, trial, level) for now, trial, _, level in jobs] == promotion_of_the_paper(
+        curves, (1, 2), 2, workers=2
+    )

@@ -2,7 +2,7 @@
 
 import math
 import random
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def test_what_is_not_finite_comes_last(values):
 @given(of(st.floats(allow_nan=False), 1, max_size=16))
 def test_with_one_objective_the_best_value_comes_first_and_ties_go_by_name(values):
     ranked = order(values)
-    for better, worse in zip(ranked, ranked[1:], strict=False):
+    for better, worse in pairwise(ranked):
         assert (-values[better][0], better) < (-values[worse][0], worse)
 
 

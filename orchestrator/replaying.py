@@ -1,0 +1,145 @@
+"""Replay: every decision of a sweep made again from the log before it, and what other settings would have decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import SpecError
+from orchestrator.events import RungDecided, TrialCreated, TrialPromoted
+from orchestrator.history import SweepHistory
+from orchestrator.loading import override
+from orchestrator.plan import SweepPlan, unstarted
+from orchestrator.scheduling.choosing import pauses as promotes
+from orchestrator.scheduling.choosing import rule_of
+from orchestrator.scheduling.judging import judge
+from orchestrator.scheduling.ranking import order
+from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.standings import board_of, values_at
+from orchestrator.scheduling.turns import Turn, next_turn
+from orchestrator.search import propose
+from search_spaces import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from orchestrator.events import Event
+    from orchestrator.scheduling.simulator import Outcome
+
+WHAT_IF = "scheduler."
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A decision that came out otherwise: ``event`` counts the lines of the log from 1."""
+
+    event: int
+    kind: str
+    recorded: Any
+    replayed: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How many decisions of each kind were made again, and which came out otherwise."""
+
+    counts: dict[str, int]
+    differences: tuple[Difference, ...]
+
+
+def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
+    """Make every decision of a log again: points proposed, rungs decided, trials promoted.
+
+    Each is a function of the plan and of the events before it, so that the same version on the same machine decides the
+    same, bit for bit.
+    """
+    history, counts, differences = SweepHistory(), dict[str, int](), list[Difference]()
+    for number, event in enumerate(events, start=1):
+        decision = _again(plan, history, event)
+        if decision is not None:
+            recorded, replayed = decision
+            counts[event.kind] = counts.get(event.kind, 0) + 1
+            if recorded != replayed:
+                differences.append(Difference(number, event.kind, recorded, replayed))
+        history.apply(event)
+    return Replay(counts, tuple(differences))
+
+
+def _again(plan: SweepPlan, history: SweepHistory, event: Event) -> tuple[object, object] | None:
+    """What an event says was decided, and what is decided now from the history before it."""
+    match event:
+        case TrialCreated():
+            left = unstarted(plan, history, now=event.time)
+            turn = next_turn(history, plan, unstarted=left, now=event.time)
+            proposed = propose(history, plan.spec) if turn is None and left else turn
+            return (event.origin, event.point), proposed
+        case TrialPromoted():
+            left = unstarted(plan, history, now=event.time)
+            return Turn(event.trial, event.rung, event.audited), next_turn(
+                history, plan, unstarted=left, now=event.time
+            )
+        case RungDecided():
+            recorded = event.model_dump(exclude={"v", "time", "kind"})
+            return recorded, judge(history, plan, event.trial, event.rung)
+        case _:
+            return None
+
+
+def what_if(
+    plan: SweepPlan, history: SweepHistory, settings: Sequence[str], *, workers: int
+) -> tuple[SweepPlan, Outcome]:
+    """The recorded curves under other scheduler settings (``scheduler.grace_period=4``), in virtual time.
+
+    Trials start in the order they had; one that would have gone on where its record ends is marked ``unknown``.
+
+    Raises:
+        SpecError: no such setting, or one that this sweep cannot have.
+    """
+    other = _with(plan, settings, slots=workers)
+    board = board_of(history, other)
+    curves = {
+        trial.id: Curve(
+            values=[values_at(trial, epoch, other.spec) for epoch in sorted(trial.epochs)],
+            seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
+            maximum=trial.budget,
+            bracket=board.standings[trial.id].bracket,
+            stratum=board.standings[trial.id].stratum,
+            exempt=board.standings[trial.id].exempt,
+        )
+        for trial in history.trials.values()
+        if trial.epochs
+    }
+    return other, simulate(curves, other.rule, workers=workers)
+
+
+def winner(outcome: Outcome) -> str | None:
+    """The best trial that a simulated sweep trained to its end."""
+    standings = outcome.board.standings
+    ended = {trial: standings[trial].values[standings[trial].maximum] for trial in outcome.completed_at}
+    return order(ended)[0] if ended else None
+
+
+def most_at_once(events: Iterable[Event]) -> int:
+    """The most trials that ever ran at the same time."""
+    history, most = SweepHistory(), 1
+    for event in events:
+        history.apply(event)
+        most = max(most, len(history.with_status("running")))
+    return most
+
+
+def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
+    """The plan under other scheduler settings."""
+    problems = [
+        Problem(f"--what-if {setting}", f"must be {WHAT_IF}FIELD=VALUE: the recorded curves stay as they are")
+        for setting in settings
+        if not setting.startswith(WHAT_IF)
+    ]
+    if problems:
+        raise SpecError(problems)
+    spec = override(plan.spec, settings)
+    if spec.scheduler.resource != "epochs":
+        raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
+    pauses = promotes(spec, slots=slots)
+    rule = rule_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
+    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or ()})

@@ -1,0 +1,159 @@
+"""PASHA: the ceiling rises with the doubt about who leads, and with nothing else."""
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from orchestrator.scheduling.board import Board, Standing, Verdict
+from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.simulator import Curve, simulate
+
+RULE = Pasha(rungs=(1, 3, 9, 27), reduction_factor=3)
+
+
+def constant(num_trials, maximum=81):
+    """Curves that never cross."""
+    return {f"t{index:02}": Curve([(float(index),)] * maximum, [1.0] * maximum) for index in range(num_trials)}
+
+
+def flipping(num_trials, maximum=81):
+    """The two leaders change places on the way to rung 3, the two behind them on the way to rung 9: once each."""
+    curves = constant(num_trials, maximum)
+    for one, other, at in ((num_trials - 1, num_trials - 2, 3), (num_trials - 3, num_trials - 4, 9)):
+        for index, instead in ((one, other), (other, one)):
+            values = [(float(index),)] * (at - 1) + [(float(instead),)] * (maximum - at + 1)
+            curves[f"t{index:02}"] = Curve(values, [1.0] * maximum)
+    return curves
+
+
+def ceiling(out):
+    return max(verdict.rungs[-1] for each in out.board.standings.values() for verdict in each.verdicts.values())
+
+
+def at_the_ceiling(below, top, between=None):
+    """A board where every trial but the last waits at rung 3, and the last has just come; values by level."""
+    standings = {}
+    for trial in below:
+        values = {1: (below[trial],), 3: (top[trial],)}
+        if between is not None:
+            values[2] = (between[trial],)
+        verdicts = {1: Verdict(1, kept=True, rungs=(1, 3))}
+        standings[trial] = Standing(trial, 81, level=3, values=values, verdicts=verdicts, state="paused")
+    standings[list(below)[-1]].state = "running"
+    return Board(standings)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_ceiling_stays_at_the_second_rung_while_the_ranking_holds(workers):
+    out = simulate(constant(27), RULE, workers=workers)
+    assert ceiling(out) == 3
+    assert sorted(each.level for each in out.board.standings.values())[-2:] == [3, 81]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_ceiling_rises_to_the_last_rung_where_leaders_change_places_on_the_way_to_every_rung(workers):
+    assert ceiling(simulate(flipping(81), RULE, workers=workers)) == 27
+
+
+@pytest.mark.parametrize("curves", [constant(27), flipping(27)], ids=["stable", "flipping"])
+def test_the_ceiling_rises_by_a_rung_at_a_time_and_never_falls(curves):
+    class Noted(Pasha):
+        def judge(self, board, trial, level):
+            verdict = super().judge(board, trial, level)
+            if verdict is not None:
+                seen.append(verdict.rungs)
+            return verdict
+
+    seen = [RULE.rungs[:2]]
+    simulate(curves, Noted(RULE.rungs, 3), workers=3)
+    for before, after in pairwise(seen):
+        assert after in {before, RULE.rungs[: len(before) + 1]}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_best_at_the_ceiling_is_trained_to_its_end_and_nobody_else(workers):
+    out = simulate(constant(27), RULE, workers=workers)
+    assert list(out.completed_at) == ["t26"]
+
+
+def test_nobody_beyond_the_ceiling_before_all_have_been_started_and_nobody_runs():
+    board = at_the_ceiling({"a": 3.0, "b": 2.0}, {"a": 3.0, "b": 2.0})
+    assert RULE.judge(board, "b", 3) == Verdict(3, kept=False, competitors=2, rungs=(1, 3))
+    assert RULE.resume(board, unstarted=0) is None
+    board.standings["b"].state = "paused"
+    assert RULE.resume(board, unstarted=1) is None
+    assert RULE.resume(board, unstarted=0) == "a"
+
+
+def test_the_ceiling_stays_where_nobody_has_changed_places():
+    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.8, "c": 0.7})
+    assert RULE.judge(board, "c", 3).rungs == (1, 3)
+
+
+def test_the_ceiling_rises_where_two_have_changed_places():
+    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.7, "c": 0.8})
+    assert RULE.judge(board, "c", 3).rungs == (1, 3, 9)
+
+
+def test_with_a_higher_ceiling_the_leader_goes_on_at_once():
+    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.7, "b": 0.8, "c": 0.9})
+    assert RULE.judge(board, "c", 3) == Verdict(3, kept=True, competitors=3, rungs=(1, 3, 9))
+
+
+def test_places_changed_within_the_noise_do_not_raise_the_ceiling():
+    """d and e cross and cross back and end 0.5 apart: so near to each other, places mean nothing."""
+    below = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 1.0, "e": 0.5}
+    top = {"a": 9.0, "b": 3.0, "c": 3.4, "d": 1.0, "e": 0.5}
+    crossing = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 0.5, "e": 1.0}
+    assert RULE.judge(at_the_ceiling(below, top), "e", 3).rungs == (1, 3, 9)
+    assert RULE.judge(at_the_ceiling(below, top, crossing), "e", 3).rungs == (1, 3)
+
+
+def test_places_changed_by_more_than_the_noise_raise_the_ceiling():
+    below = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 1.0, "e": 0.5}
+    top = {"a": 9.0, "b": 3.0, "c": 4.0, "d": 1.0, "e": 0.5}
+    crossing = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 0.5, "e": 1.0}
+    assert RULE.judge(at_the_ceiling(below, top, crossing), "e", 3).rungs == (1, 3, 9)
+
+
+def test_noise_is_the_ninetieth_percentile_of_the_pairs_that_crossed_back():
+    """Ten pairs cross and cross back, 1 to 10 apart: noise is 9; then 8.5 is within and 9.5 is not."""
+    below, crossing, top = {}, {}, {}
+    for pair in range(1, 11):
+        for trial, value in (("x", 0.0), ("y", float(pair))):
+            below[f"{trial}{pair:02}"] = top[f"{trial}{pair:02}"] = 1000.0 * pair + value
+            crossing[f"{trial}{pair:02}"] = 1000.0 * pair - value
+    for gap, rises in ((8.5, False), (9.5, True)):
+        below |= {"a": gap, "b": 0.0}
+        top |= {"a": 0.0, "b": gap}
+        board = at_the_ceiling(below, top, crossing | {"a": gap, "b": 0.0})
+        assert (RULE.judge(board, "b", 3).rungs == (1, 3, 9)) == rises
+
+
+def test_a_trial_that_diverged_at_the_ceiling_is_no_noise():
+    below = {"a": 9.0, "b": 3.0, "c": 2.0, "d": 1.0}
+    crossing = {"a": 9.0, "b": 3.0, "c": 2.0, "d": 2.5}
+    top = {"a": 9.0, "b": 2.0, "c": 3.0, "d": -math.inf}
+    board = at_the_ceiling(below, top, crossing)
+    assert RULE.judge(board, "c", 3).rungs == (1, 3, 9)
+
+
+def test_where_the_leader_diverges_the_next_is_trained_to_its_end():
+    for at in (5, 81):
+        curves = constant(27)
+        curves["t26"] = Curve([(26.0,)] * (at - 1) + [(-math.inf,)] * (82 - at), [1.0] * 81)
+        assert list(simulate(curves, RULE, workers=2).completed_at) == ["t25"], f"diverged at {at}"
+
+
+def test_an_exempt_trial_runs_to_its_end_and_the_best_that_competes_as_well():
+    curves = constant(27)
+    curves["t00"] = Curve([(0.0,)] * 81, [1.0] * 81, exempt=True)
+    assert set(simulate(curves, RULE, workers=2).completed_at) == {"t00", "t26"}
+
+
+@pytest.mark.parametrize("rungs", [(), (1,)])
+def test_with_fewer_than_two_rungs_there_is_no_ceiling(rungs):
+    out = simulate(constant(9, maximum=3), Pasha(rungs, 3), workers=2)
+    assert len(out.completed_at) == (9 if not rungs else sum(each.level == 3 for each in out.board.standings.values()))
+    assert "t08" in out.completed_at

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.plan import first_points, max_epochs_of
 from orchestrator.scheduling.choosing import rule_of
-from orchestrator.scheduling.halving import Asha
-from orchestrator.scheduling.rungs import bracket_of, expected_cost
 from orchestrator.scheduling.simulator import Curve, simulate
-from orchestrator.scheduling.standings import passes_per_epoch
+from orchestrator.scheduling.standings import brackets_for, passes_per_epoch
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -95,16 +93,14 @@ def _curves(spec: SweepSpec, rule: Rule, max_epochs: int, seed: int) -> dict[str
     chance = random.Random(seed)  # noqa: S311  a forecast, not a secret
     first = [point for _, point in first_points(spec)]
     drawn = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
-    costs: tuple[float, ...] = ()
-    if isinstance(rule, Asha) and len(rule.brackets) > 1:
-        costs = tuple(expected_cost(bracket, rule.reduction_factor, max_epochs) for bracket in rule.brackets)
+    points = [*first, *drawn][: spec.search.num_trials]
     curves = {}
-    for index, point in enumerate([*first, *drawn][: spec.search.num_trials]):
+    for index, (point, bracket) in enumerate(zip(points, brackets_for(rule, len(points), max_epochs), strict=True)):
         passes = passes_per_epoch({**spec.trial, **point})
         curves[f"{index:06d}"] = Curve(
             values=[(chance.random(),) * len(spec.objective.all)] * max_epochs,
             seconds=[float(passes)] * max_epochs,
-            bracket=bracket_of(index, costs) if costs else 0,
+            bracket=bracket,
             exempt=index == 0,
         )
     return curves

@@ -201,11 +201,11 @@ def _law(detail: ErrorDetails, location: Sequence[str]) -> str:
             hint = did_you_mean(got, choices) if isinstance(got, str) else ""
             return f"must be {context['expected']}, got {got!r}{hint}"
         case "greater_than_equal":
-            return f"must be >= {context['ge']}, got {got!r}"
+            return f"must be >= {context['ge']:g}, got {got!r}"
         case "greater_than":
             return f"must be > {context['gt']:g}, got {got!r}"
         case "less_than_equal":
-            return f"must be <= {context['le']}, got {got!r}"
+            return f"must be <= {context['le']:g}, got {got!r}"
         case "model_type" | "dict_type":
             return f"must be a mapping, got {got!r}"
         case _:

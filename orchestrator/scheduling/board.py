@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.scheduling.ranking import Measured
 
-State: TypeAlias = Literal["running", "paused", "over"]
+State: TypeAlias = Literal["running", "paused", "completed", "over"]
 
 
 @dataclass(frozen=True, slots=True)

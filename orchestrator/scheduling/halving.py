@@ -9,7 +9,7 @@ from orchestrator.scheduling.asha import decide, promotable
 from orchestrator.scheduling.board import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from orchestrator.scheduling.board import Board
 
@@ -61,14 +61,21 @@ class Asha:
 
         When nothing else is left to do, the first at a rung with fewer than eta trials goes on as well.
         """
-        at_least = int(not unstarted and board.is_quiet())
-        for rung in reversed(self.rungs):
-            for group, waiting in waiting_at(board, rung).items():
-                values = board.at(rung, group)
-                found = promotable(values, waiting, reduction_factor=self.reduction_factor, at_least=at_least)
-                if found is not None:
-                    return found
-        return None
+        found = best_waiting(board, self.rungs, self.reduction_factor)
+        if found is None and not unstarted and board.is_quiet():
+            return best_waiting(board, self.rungs, self.reduction_factor, at_least=1)
+        return found
+
+
+def best_waiting(board: Board, rungs: Sequence[int], reduction_factor: int, *, at_least: int = 0) -> str | None:
+    """The best promotable trial of the highest of these rungs that has one."""
+    for rung in reversed(rungs):
+        for group, waiting in waiting_at(board, rung).items():
+            values = board.at(rung, group)
+            found = promotable(values, waiting, reduction_factor=reduction_factor, at_least=at_least)
+            if found is not None:
+                return found
+    return None
 
 
 def waiting_at(board: Board, rung: int) -> dict[Hashable, set[str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import promotable
 from orchestrator.scheduling.board import Verdict
-from orchestrator.scheduling.halving import waiting_at
+from orchestrator.scheduling.halving import best_waiting, waiting_at
 from orchestrator.scheduling.ranking import is_finite, order
 
 if TYPE_CHECKING:
@@ -52,15 +52,12 @@ class Pasha:
         """As ASHA below the ceiling; in the end the best at the ceiling, if no trial that competes has ended."""
         rungs = self._in_force(board)
         below = rungs if len(rungs) == len(self.rungs) else rungs[:-1]
-        quiet = not unstarted and board.is_quiet()
-        for rung in reversed(below):
-            for group, waiting in waiting_at(board, rung).items():
-                values = board.at(rung, group)
-                found = promotable(values, waiting, reduction_factor=self.reduction_factor, at_least=int(quiet))
-                if found is not None:
-                    return found
-        ended = any(each.level >= each.maximum and not each.exempt for each in board.standings.values())
-        return None if ended or not quiet else self._best_at_ceiling(board, rungs)
+        found = best_waiting(board, below, self.reduction_factor)
+        if found is not None or unstarted or not board.is_quiet():
+            return found
+        found = best_waiting(board, below, self.reduction_factor, at_least=1)
+        ended = any(each.state == "completed" and not each.exempt for each in board.standings.values())
+        return found if found is not None or ended else self._best_at_ceiling(board, rungs)
 
     def _best_at_ceiling(self, board: Board, rungs: Sequence[int]) -> str | None:
         for group, waiting in waiting_at(board, rungs[-1]).items() if rungs else ():
@@ -82,27 +79,24 @@ def _is_stable(board: Board, rungs: tuple[int, ...]) -> bool:
     trials = [each for each in board.standings.values() if each.competes_at(top) and each.competes_at(below)]
     now = {each.trial: each.values[top] for each in trials if is_finite(each.values[top])}
     before = {trial: board.standings[trial].values[below] for trial in now}
-    noise = _noise(trials, top)
+    noise = _noise([each for each in trials if each.trial in now], rungs)
     return all(
         abs(before[one][0] - before[other][0]) <= noise for one, other in zip(order(now), order(before), strict=True)
     )
 
 
-def _noise(trials: Iterable[Standing], top: int) -> float:
-    """How far apart trials are at the top whose curves have crossed at least twice on the way there."""
+def _noise(trials: Iterable[Standing], rungs: Sequence[int]) -> float:
+    """How far apart trials are at the last rung whose curves have crossed at least twice on the way there."""
+    top = rungs[-1]
     apart = sorted(
         abs(one.values[top][0] - other.values[top][0])
         for one, other in combinations(trials, 2)
-        if _crossings(one.values, other.values, top) > 1
+        if _crossings(one.values, other.values, rungs) > 1
     )
     return apart[math.ceil(NOISE_PERCENTILE * len(apart)) - 1] if apart else 0.0
 
 
-def _crossings(one: Mapping[int, Measured], other: Mapping[int, Measured], top: int) -> int:
-    """How often two curves change places up to a level."""
-    leads = [
-        one[level] > other[level]
-        for level in sorted(one)
-        if level <= top and level in other and one[level] != other[level]
-    ]
+def _crossings(one: Mapping[int, Measured], other: Mapping[int, Measured], rungs: Sequence[int]) -> int:
+    """How often two curves change places from rung to rung."""
+    leads = [one[rung] > other[rung] for rung in rungs if rung in one and rung in other and one[rung] != other[rung]]
     return sum(before != after for before, after in pairwise(leads))

@@ -2,9 +2,9 @@
 
 Rungs double; at each, the same share of the trials goes on; and the two are chosen so that the whole sweep costs a
 given fraction of training every trial to its end. A trial waits at a rung until nobody who is still to come there can
-take its place: so the trials that go on are the same whatever the order in which trials were started, the number of
-workers and their speed, and no slow learner is thrown out by whoever happened to be there first. What is left of the
-budget at the end goes to the best of those that still wait.
+take its place: so, unless trials diverge, the trials that go on are the same whatever the order in which trials were
+started, the number of workers and their speed, and no slow learner is thrown out by whoever happened to be there first.
+What is left of the budget at the end (what trials that diverged did not use) goes to the best of those that still wait.
 
 Why doubling and about halving: with a budget given, a later first rung is paid for with a harsher cut. Where the
 ranking at epoch s predicts that at epoch t with correlation exp(-c (1/s - 1/t)), which fits recorded curves, the best
@@ -22,7 +22,10 @@ from orchestrator.scheduling.ranking import is_finite, order
 from orchestrator.scheduling.rungs import rungs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.scheduling.board import Board
+    from orchestrator.scheduling.ranking import Measured
 
 # How often the interval that holds the reduction factor is halved: to the last bit of a float.
 BISECTIONS = 60
@@ -161,9 +164,9 @@ class Patient:
             values = {each.trial: each.values[rung] for each in competitors if each.competes_at(rung)}
             ranked = [trial for trial in order(values) if is_finite(values[trial])]
             waiting = {each.trial for each in competitors if each.state == "paused" and each.level == rung}
-            field = _Field(rung, places, ranked, waiting, running + from_below)
-            fields.append(field)
             gone_on = sum(board.standings[trial].went_on(rung) for trial in ranked)
+            field = _Field(rung, places, ranked, waiting, running + from_below, gone_on, is_linear=_is_linear(values))
+            fields.append(field)
             below, from_below = rung, max(0, min(places - gone_on, len(waiting) + field.to_come))
         return fields
 
@@ -174,12 +177,17 @@ class Patient:
         used += sum(
             self.ladder.maximum - each.level for each in trials if each.is_running_between(0, self.ladder.maximum)
         )
-        nobody_ends = not any(each.state != "paused" and each.blind_from is None and each.values for each in trials)
+        nobody_ends = not any(each.state in {"running", "completed"} and each.blind_from is None for each in trials)
         for field in reversed(fields):
             affordable = self.ladder.step(field.rung) <= self.ladder.budget - used
             if field.waiting and (affordable or nobody_ends):
                 return next(trial for trial in field.ranked if trial in field.waiting)
         return None
+
+
+def _is_linear(values: Mapping[str, Measured]) -> bool:
+    """Whether two trials keep their order whoever else comes: with one objective they do."""
+    return all(len(value) == 1 for value in values.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +199,18 @@ class _Field:
     ranked: list[str]
     waiting: set[str]
     to_come: int
+    gone_on: int
+    is_linear: bool
 
     @property
     def certain(self) -> list[str]:
-        """Who goes on whatever those measure that are still to come, best first."""
+        """Who goes on whatever those measure that are still to come, best first.
+
+        Behind a rung whose places are taken, only a second chance leads. Among several objectives one newcomer may
+        change the order of all others: nobody is certain before the last has come.
+        """
+        if self.gone_on >= self.places or (self.to_come and not self.is_linear):
+            return []
         return self.ranked[: max(0, self.places - self.to_come)]
 
     @property

@@ -78,7 +78,8 @@ def _crowding(front: Sequence[str], values: Mapping[str, Measured]) -> dict[str,
         if not (math.isfinite(first) and last > first):
             continue
         for before, trial, after in zip(along, along[1:], along[2:], strict=False):
-            distance[trial] += (values[after][objective] - values[before][objective]) / (last - first)
+            # Halved, as the difference of two floats may overflow where the floats do not.
+            distance[trial] += (values[after][objective] / 2 - values[before][objective] / 2) / (last / 2 - first / 2)
     return distance
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def rungs(grace_period: int, reduction_factor: int, maximum: int) -> tuple[int, ...]:
@@ -44,16 +47,17 @@ def expected_cost(bracket: tuple[int, ...], reduction_factor: int, maximum: int)
     return float(sum((end - start) / float(reduction_factor) ** passed for passed, (start, end) in enumerate(steps)))
 
 
-@lru_cache(maxsize=4096)
-def bracket_of(index: int, costs: tuple[float, ...]) -> int:
-    """The bracket of the ``index``-th trial: after any number of trials, each bracket has spent about the same.
+def brackets_of(count: int, costs: Sequence[float]) -> list[int]:
+    """The bracket of each of the first ``count`` trials: after any number of them, each has spent about the same.
 
     Brackets are filled by deficit, never by chance: the same index always lands in the same bracket.
 
-    >>> [bracket_of(index, (1.0, 2.0)) for index in range(6)]
+    >>> brackets_of(6, (1.0, 2.0))
     [0, 1, 0, 0, 1, 0]
     """
-    counts = [0] * len(costs)
-    for earlier in range(index):
-        counts[bracket_of(earlier, costs)] += 1
-    return min(range(len(costs)), key=lambda each: ((counts[each] + 0.5) * costs[each], each))
+    counts, chosen = [0] * len(costs), []
+    for _ in range(count):
+        bracket = min(range(len(costs)), key=lambda each: ((counts[each] + 0.5) * costs[each], each))
+        counts[bracket] += 1
+        chosen.append(bracket)
+    return chosen

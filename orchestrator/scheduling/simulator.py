@@ -72,7 +72,7 @@ class _Simulation:
                 self._push(trial, now)
             else:
                 self._idle += 1
-                self._fill(now)
+            self._fill(now)
         return self._out
 
     def _fill(self, now: float) -> None:
@@ -115,7 +115,7 @@ class _Simulation:
             self._note(now, trial, "diverged")
             return False
         if standing.level == standing.maximum:
-            standing.state = "over"
+            standing.state = "completed"
             self._out.completed_at[trial] = now
             self._note(now, trial, "completed")
             return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.scheduling.board import Board, Standing, Verdict
 from orchestrator.scheduling.halving import Asha
 from orchestrator.scheduling.ranking import measured
-from orchestrator.scheduling.rungs import bracket_of, expected_cost
+from orchestrator.scheduling.rungs import brackets_of, expected_cost
 from search_spaces import Choice, Fixed
 from trainables.config import TrialConfig
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.events import RungDecided
     from orchestrator.history import SweepHistory, Trial
     from orchestrator.plan import SweepPlan
+    from orchestrator.scheduling.board import Rule, State
     from orchestrator.scheduling.ranking import Measured
     from orchestrator.spec import SweepSpec
     from search_spaces import SearchSpace
@@ -29,12 +30,16 @@ UNBOUNDED = 2**53
 
 def board_of(history: SweepHistory, plan: SweepPlan) -> Board:
     """Every trial as the plan's rule sees it; a function of the history alone."""
-    costs = _bracket_costs(plan)
-    standings = {
-        trial.id: _standing(trial, plan, bracket=bracket_of(index, costs) if costs else 0)
-        for index, trial in enumerate(history.trials.values())
-    }
-    return Board(standings)
+    brackets = brackets_for(plan.rule, len(history.trials), plan.max_epochs)
+    trials = zip(history.trials.values(), brackets, strict=True)
+    return Board({trial.id: _standing(trial, plan, bracket=bracket) for trial, bracket in trials})
+
+
+def brackets_for(rule: Rule, count: int, maximum: int) -> list[int]:
+    """The bracket of each of the first ``count`` trials under a rule."""
+    if not isinstance(rule, Asha) or len(rule.brackets) == 1:
+        return [0] * count
+    return brackets_of(count, [expected_cost(each, rule.reduction_factor, maximum) for each in rule.brackets])
 
 
 def levels_after(trial: Trial, epoch: int, plan: SweepPlan) -> list[int]:
@@ -90,9 +95,15 @@ def _standing(trial: Trial, plan: SweepPlan, *, bracket: int) -> Standing:
         values=values,
         verdicts={each.rung: _verdict(each) for each in trial.rungs.values()},
         promoted=frozenset(trial.promoted_from),
-        state="over" if trial.status in OVER else "running" if waits_at is None else "paused",
+        state=_state(trial.status) if waits_at is None or trial.status in OVER else "paused",
         blind_from=trial.blind_from,
     )
+
+
+def _state(status: str) -> State:
+    if status == "completed":
+        return "completed"
+    return "over" if status in OVER else "running"
 
 
 def _verdict(decided: RungDecided) -> Verdict:
@@ -122,10 +133,3 @@ def _crossings(trial: Trial, plan: SweepPlan) -> Iterator[tuple[int, int]]:
         crossing = next((epoch for epoch, used in zip(epochs, spent, strict=True) if used >= rung), None)
         if crossing is not None:
             yield rung, crossing
-
-
-def _bracket_costs(plan: SweepPlan) -> tuple[float, ...]:
-    rule = plan.rule
-    if not isinstance(rule, Asha) or len(rule.brackets) == 1:
-        return ()
-    return tuple(expected_cost(each, rule.reduction_factor, plan.max_epochs) for each in rule.brackets)

@@ -117,7 +117,10 @@ WRONG = [
     ),
     ("name: a\nresources: {cpus: .nan}", "resources.cpus: "),
     ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
-    ("name: a\nsearch: {sampler: tpee}", "search.sampler: must be 'tpe' or 'random', got 'tpee'; did you mean 'tpe'?"),
+    (
+        "name: a\nsearch: {sampler: tpee}",
+        "'qmc', 'nsga2', 'nsga3', 'random' or 'grid', got 'tpee'; did you mean 'tpe'?",
+    ),
     ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
     ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation"),
     ("name: a\nstorage: {uri: 's3://bucket/x'}", "storage.uri: must be a local folder in this version"),

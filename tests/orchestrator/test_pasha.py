@@ -31,16 +31,15 @@ def ceiling(out):
     return max(verdict.rungs[-1] for each in out.board.standings.values() for verdict in each.verdicts.values())
 
 
-def at_the_ceiling(below, top, between=None):
-    """A board where every trial but the last waits at rung 3, and the last has just come; values by level."""
+def at_the_ceiling(*measured):
+    """What all trials measured at each rung so far; all wait at the last of these, but one that has just come."""
+    rungs = RULE.rungs[: len(measured)]
     standings = {}
-    for trial in below:
-        values = {1: (below[trial],), 3: (top[trial],)}
-        if between is not None:
-            values[2] = (between[trial],)
-        verdicts = {1: Verdict(1, kept=True, rungs=(1, 3))}
-        standings[trial] = Standing(trial, 81, level=3, values=values, verdicts=verdicts, state="paused")
-    standings[list(below)[-1]].state = "running"
+    for trial in measured[0]:
+        values = {rung: (at[trial],) for rung, at in zip(rungs, measured, strict=True)}
+        verdicts = {rung: Verdict(rung, kept=True, rungs=rungs) for rung in rungs[:-1]}
+        standings[trial] = Standing(trial, 81, level=rungs[-1], values=values, verdicts=verdicts, state="paused")
+    standings[max(standings)].state = "running"
     return Board(standings)
 
 
@@ -103,40 +102,37 @@ def test_with_a_higher_ceiling_the_leader_goes_on_at_once():
 
 def test_places_changed_within_the_noise_do_not_raise_the_ceiling():
     """d and e cross and cross back and end 0.5 apart: so near to each other, places mean nothing."""
-    below = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 1.0, "e": 0.5}
+    first = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 1.0, "e": 0.5}
+    below = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 0.5, "e": 1.0}
     top = {"a": 9.0, "b": 3.0, "c": 3.4, "d": 1.0, "e": 0.5}
-    crossing = {"a": 9.0, "b": 3.4, "c": 3.0, "d": 0.5, "e": 1.0}
-    assert RULE.judge(at_the_ceiling(below, top), "e", 3).rungs == (1, 3, 9)
-    assert RULE.judge(at_the_ceiling(below, top, crossing), "e", 3).rungs == (1, 3)
+    assert RULE.judge(at_the_ceiling(first, below, top), "e", 9).rungs == (1, 3, 9)
+    assert RULE.judge(at_the_ceiling(below, below, top), "e", 9).rungs == (1, 3, 9, 27)
 
 
 def test_places_changed_by_more_than_the_noise_raise_the_ceiling():
-    below = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 1.0, "e": 0.5}
+    first = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 1.0, "e": 0.5}
+    below = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 0.5, "e": 1.0}
     top = {"a": 9.0, "b": 3.0, "c": 4.0, "d": 1.0, "e": 0.5}
-    crossing = {"a": 9.0, "b": 4.0, "c": 3.0, "d": 0.5, "e": 1.0}
-    assert RULE.judge(at_the_ceiling(below, top, crossing), "e", 3).rungs == (1, 3, 9)
+    assert RULE.judge(at_the_ceiling(first, below, top), "e", 9).rungs == (1, 3, 9, 27)
 
 
-def test_noise_is_the_ninetieth_percentile_of_the_pairs_that_crossed_back():
-    """Ten pairs cross and cross back, 1 to 10 apart: noise is 9; then 8.5 is within and 9.5 is not."""
-    below, crossing, top = {}, {}, {}
-    for pair in range(1, 11):
-        for trial, value in (("x", 0.0), ("y", float(pair))):
-            below[f"{trial}{pair:02}"] = top[f"{trial}{pair:02}"] = 1000.0 * pair + value
-            crossing[f"{trial}{pair:02}"] = 1000.0 * pair - value
-    for gap, rises in ((8.5, False), (9.5, True)):
-        below |= {"a": gap, "b": 0.0}
-        top |= {"a": 0.0, "b": gap}
-        board = at_the_ceiling(below, top, crossing | {"a": gap, "b": 0.0})
-        assert (RULE.judge(board, "b", 3).rungs == (1, 3, 9)) == rises
+@pytest.mark.parametrize(("gap", "rungs"), [(8.5, (1, 3, 9)), (9.5, (1, 3, 9, 27))])
+def test_noise_is_the_ninetieth_percentile_of_the_pairs_that_crossed_back(gap, rungs):
+    """Ten pairs cross and cross back and end 1 to 10 apart: noise is 9."""
+    first, below, top = {"a": gap, "b": 0.0}, {"a": gap, "b": 0.0}, {"a": 0.0, "b": gap}
+    for apart in range(1, 11):
+        one, other, level = f"x{apart:02}", f"y{apart:02}", 1000.0 * apart
+        first |= {one: level, other: level + apart}
+        below |= {one: level, other: level - 0.1}
+        top |= {one: level, other: level + apart}
+    assert RULE.judge(at_the_ceiling(first, below, top), "y10", 9).rungs == rungs
 
 
 def test_a_trial_that_diverged_at_the_ceiling_is_no_noise():
-    below = {"a": 9.0, "b": 3.0, "c": 2.0, "d": 1.0}
-    crossing = {"a": 9.0, "b": 3.0, "c": 2.0, "d": 2.5}
-    top = {"a": 9.0, "b": 2.0, "c": 3.0, "d": -math.inf}
-    board = at_the_ceiling(below, top, crossing)
-    assert RULE.judge(board, "c", 3).rungs == (1, 3, 9)
+    first = {"a": 9.0, "b": 1.0, "c": 3.0, "d": 2.0}
+    below = {"a": 9.0, "b": 2.5, "c": 3.0, "d": 2.0}
+    top = {"a": 9.0, "b": -math.inf, "c": 2.0, "d": 3.0}
+    assert RULE.judge(at_the_ceiling(first, below, top), "d", 9).rungs == (1, 3, 9, 27)
 
 
 def test_where_the_leader_diverges_the_next_is_trained_to_its_end():

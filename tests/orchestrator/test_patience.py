@@ -205,3 +205,16 @@ def test_where_the_last_leader_is_lost_another_is_trained_to_its_end():
     ladder = Ladder.within(0.8, num_trials=2, maximum=2)
     curves = {"a": Curve([(0.0,)] * 2, [1.0] * 2), "b": diverging(Curve([(2.0,)] * 2, [1.0] * 2), at=2)}
     assert list(simulate(curves, Patient(ladder), workers=1).completed_at) == ["a"]
+
+
+def test_with_two_objectives_nobody_goes_on_whose_place_a_later_trial_can_change():
+    """A newcomer may reorder all others: a leads when b is there, and has no place once c is."""
+    ladder = Ladder((1, 2), (2, 1), 3, 4, cost((1, 2), (2, 1), 3, 4))
+    curves = {
+        "a": Curve([(2.0, 2.0), (3.0, 2.0), (3.0, 0.0), (0.0, 0.0)], [3.0] * 4),
+        "b": Curve([(1.0, 3.0), (3.0, 0.0), (2.0, 3.0), (0.0, 1.0)], [2.0] * 4),
+        "c": Curve([(3.0, 0.0), (2.0, 3.0), (3.0, 0.0), (0.0, 1.0)], [2.0] * 4),
+    }
+    ends = [simulate(curves, Patient(ladder), workers=workers) for workers in (2, 3)]
+    assert [spent(out.board) for out in ends] == [ladder.budget] * 2
+    assert len({tuple(sorted(out.completed_at)) for out in ends}) == 1

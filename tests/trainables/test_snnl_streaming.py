@@ -56,6 +56,17 @@ def test_minimum_in_float32_is_that_of_float64():
     assert narrow.value == pytest.approx(wide.value, rel=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e15, 1e19, 1e30])
+def test_features_whose_squares_overflow_have_the_minimum_of_smaller_ones(scale):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, 5, generator=generator) + labels[:, None]
+    small, large = minimise_temperature(features, labels), minimise_temperature(features * scale, labels)
+    assert large.edge == small.edge == "interior"
+    assert large.value == pytest.approx(small.value, rel=1e-5)
+    assert large.temperature == pytest.approx(small.temperature * scale**2, rel=1e-2)
+
+
 def test_sorted_labels_and_features_stay_as_they_were():
     x, y = data_set()
     kept_x, kept_y = x.clone(), y.clone()

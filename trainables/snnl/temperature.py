@@ -6,7 +6,7 @@ and finer grids narrow the bracket; each grid is one pass over the pairs. Shapes
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -67,6 +67,10 @@ def minimise_temperature(
     """
     require_labels(features_ND, labels_N)
     require_pair(features_ND)
+    largest = float(features_ND.abs().max())
+    if distance == "sqeuclidean" and largest > _largest_squared(features_ND.dtype):
+        found = minimise_temperature(features_ND / largest, labels_N, distance, block=block)
+        return replace(found, temperature=found.temperature * largest**2)
     bank = bank_of(features_ND, labels_N, distance=distance, block=block)
     nearest_2N = nearest_of_each_kind(bank)
     chance, num_anchors = chance_level(labels_N), int(bank.who.valid_B.sum())
@@ -81,6 +85,11 @@ def minimise_temperature(
         return TemperatureMinimum(chance, math.inf, "T->inf", chance=chance, num_anchors=num_anchors)
     edge: Edge = "T->0" if best.log_beta >= high else "interior"
     return TemperatureMinimum(best.value, math.exp(-best.log_beta), edge, chance=chance, num_anchors=num_anchors)
+
+
+def _largest_squared(dtype: torch.dtype) -> float:
+    """Features up to here have squared distances far from overflow; larger ones are scaled, and T with them."""
+    return math.sqrt(torch.finfo(dtype).max) * 1e-6
 
 
 def _grids(dtype: torch.dtype) -> Sequence[int]:

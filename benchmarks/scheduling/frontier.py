@@ -1,0 +1,217 @@
+"""The frontier of budget spent against regret, on recorded curves: docs/scheduling.md is written from what this prints.
+
+    python benchmarks/scheduling/frontier.py --orders 200 --processes 2
+
+Every scheduler sees the same 200 sweeps of each table and objective: three quarters of its points in a random order,
+each under a random one of its training seeds. Intervals are 95 %, over the sweeps; comparisons are paired. Simulated
+scores are kept in FRONTIER, one line each, so that a run that was stopped goes on.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from simulate import (
+    EPOCHS,
+    OBJECTIVES,
+    Contender,
+    Everyone,
+    Pasha,
+    Patient,
+    Score,
+    Table,
+    TuneAsha,
+    asha,
+    by_epsilon,
+    family,
+    load,
+    patient,
+    run,
+    rungs,
+)
+
+FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
+GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
+BUDGETS = (0.2, 0.3, 0.4)
+WORKERS = (1, 2, 8, 64)
+Key = tuple[str, str, int, str]
+
+
+class NoSecondChance(Patient):
+    """The ladder without what is left of its budget."""
+
+    def _second_chance(self, *_: object) -> None:
+        return None
+
+
+def contenders() -> Iterator[Contender]:
+    """Everything that is compared."""
+    yield Contender("none", lambda _: Everyone())
+    for grace, factor in itertools.product(GRACES, FACTORS):
+        yield Contender(f"tune {grace} {factor}", lambda _, g=grace, f=factor: TuneAsha(g, f))
+        yield Contender(f"stopping {grace} {factor}", asha(grace, factor, pauses=False))
+        yield Contender(f"promotion {grace} {factor}", asha(grace, factor, pauses=True))
+    for grace, factor in itertools.product((1, 2, 3), (2, 3)):
+        yield Contender(f"pasha {grace} {factor}", lambda _, g=grace, f=factor: Pasha(rungs(g, f, EPOCHS), f))
+        for name, stratum in (("family", family), ("epsilon", by_epsilon)):
+            yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
+    for budget in BUDGETS:
+        yield Contender(f"auto {budget}", patient(budget))
+        yield Contender(f"auto-without-second-chance {budget}", _without(budget))
+
+
+def _without(budget: float):  # noqa: ANN202  a lambda with a name
+    return lambda trials: NoSecondChance(patient(budget)(trials).ladder)
+
+
+@cache
+def table_of(name: str) -> Table:
+    """A table, once for each process."""
+    return load(name)
+
+
+def evaluate(job: tuple[str, str, int, str, int]) -> dict[str, object]:
+    """One scheduler on one table, objective and number of workers: scores of every sweep."""
+    name, objective, workers, contender_name, orders = job
+    table = table_of(name)
+    contender = next(each for each in _all(table, objective, workers) if each.name == contender_name)
+    scores = [
+        run(table.draw(seed), contender, objective=objective, workers=workers, epoch_s=1.0) for seed in range(orders)
+    ]
+    return {
+        "key": job[:4],
+        **{field: [round(getattr(each, field), 5) for each in scores] for field in Score.__match_args__},
+    }
+
+
+def _all(table: Table, objective: str, workers: int) -> Iterator[Contender]:
+    """All contenders; the last has the budget that Tune's defaults spend here, to be compared at equal cost."""
+    yield from contenders()
+    kept = _kept()
+    spent = kept.get((table.name, objective, workers, "tune 1 4"))
+    if spent:
+        equal = statistics.fmean(spent["spent"])
+        yield Contender("auto as-tune", patient(equal))
+
+
+def _kept() -> dict[Key, dict[str, list[float]]]:
+    if not FRONTIER.exists():
+        return {}
+    lines = (json.loads(line) for line in FRONTIER.read_text().splitlines())
+    return {tuple(line["key"]): line for line in lines}
+
+
+def simulate_all(tables: Sequence[str], orders: int, processes: int) -> None:
+    """Every job that has not been done."""
+    for names in ([each.name for each in contenders()], ["auto as-tune"]):
+        kept = _kept()
+        jobs = [
+            (table, objective, workers, name, orders)
+            for table, objective, workers, name in itertools.product(tables, OBJECTIVES, WORKERS, names)
+            if (table, objective, workers, name) not in kept
+        ]
+        with FRONTIER.open("a") as file, multiprocessing.get_context("fork").Pool(processes) as pool:
+            for done, result in enumerate(pool.imap_unordered(evaluate, jobs, chunksize=1), start=1):
+                file.write(json.dumps(result) + "\n")
+                if done % 100 == 0:
+                    file.flush()
+                    print(f"{done}/{len(jobs)}", file=sys.stderr, flush=True)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """A mean and half its 95 % interval."""
+    return statistics.fmean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def shown(values: Sequence[float]) -> str:
+    """As the document has it."""
+    mean, half = interval(values)
+    return f"{mean:.2f} ± {half:.2f}"
+
+
+def report(tables: Sequence[str]) -> None:
+    """The tables of the document, in Markdown."""
+    kept = _kept()
+    print("| table | objective | workers | budget | auto | best-tuned ASHA (grace, factor; spent) | auto minus that |")
+    print("|---|---|---|---|---|---|---|")
+    for table, objective, workers, budget in itertools.product(tables, OBJECTIVES, WORKERS, BUDGETS):
+        ours = kept[table, objective, workers, f"auto {budget}"]
+        name, best = tuned(kept, table, objective, workers, budget)
+        paired = [a - b for a, b in zip(ours["regret"], best["regret"], strict=True)]
+        spent = statistics.fmean(best["spent"])
+        print(
+            f"| {table} | {objective} | {workers} | {budget} | {shown(ours['regret'])} | {shown(best['regret'])} "
+            f"({name}; {spent:.2f}) | {shown(paired)} |"
+        )
+    print("\n| table | objective | workers | Tune's defaults: spent, regret | auto at that budget | ratio |")
+    print("|---|---|---|---|---|---|")
+    for table, objective, workers in itertools.product(tables, OBJECTIVES, WORKERS):
+        rival, ours = (kept[table, objective, workers, name] for name in ("tune 1 4", "auto as-tune"))
+        ratio = statistics.fmean(ours["regret"]) / max(1e-9, statistics.fmean(rival["regret"]))
+        print(
+            f"| {table} | {objective} | {workers} | {statistics.fmean(rival['spent']):.2f}, {shown(rival['regret'])} "
+            f"| {shown(ours['regret'])} | {ratio:.2f} |"
+        )
+    for workers in (8,):
+        print(
+            f"\n| scheduler, {workers} workers | "
+            + " | ".join(f"{t}, {o}" for t, o in itertools.product(tables, OBJECTIVES))
+            + " |"
+        )
+        print("|---|" + "---|" * (len(tables) * len(OBJECTIVES)))
+        names = dict.fromkeys(name for *_, name in kept)
+        for name in names:
+            cells = []
+            for table, objective in itertools.product(tables, OBJECTIVES):
+                entry = kept[table, objective, workers, name]
+                cells.append(f"{statistics.fmean(entry['spent']):.2f}: {shown(entry['regret'])}")
+            print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| table | workers | stopping: best at | promotion: best at | auto: best at |")
+    print("|---|---|---|---|---|")
+    for table, workers in itertools.product(tables, (1, 2)):
+        names = ("stopping 3 3", "promotion 3 3", "auto 0.3")
+        entries = [kept[table, OBJECTIVES[2], workers, name] for name in names]
+        cells = [
+            f"{shown(entry['best_at'])} of {shown(entry['seconds'])} epochs, regret {shown(entry['regret'])}"
+            for entry in entries
+        ]
+        print(f"| {table} | {workers} | " + " | ".join(cells) + " |")
+
+
+def tuned(
+    kept: dict[Key, dict[str, list[float]]], table: str, objective: str, workers: int, budget: float
+) -> tuple[str, dict[str, list[float]]]:
+    """Of Tune's ASHA and our stopping, the settings that were best in hindsight among those within the budget."""
+    within = [
+        (statistics.fmean(entry["regret"]), name.partition(" ")[2], entry)
+        for (t, o, w, name), entry in kept.items()
+        if (t, o, w) == (table, objective, workers)
+        and name.partition(" ")[0] in {"tune", "stopping"}
+        and statistics.fmean(entry["spent"]) <= budget + 0.005
+    ]
+    _, name, entry = min(within, key=lambda each: each[:2])
+    return name, entry
+
+
+def main() -> None:
+    """Simulate what is missing, then print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", default=["digits", "digits-mlp", "mnist"])
+    parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    simulate_all(arguments.tables, arguments.orders, arguments.processes)
+    report(arguments.tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A sweep in virtual time: the events that a driver would log, decided by the functions that decide in a real one."""
+
+import heapq
+import math
+
+import pytest
+
+from orchestrator import plan as planning
+from orchestrator.events import (
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    RungDecided,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+)
+from orchestrator.history import SweepHistory
+from orchestrator.loading import parse_spec
+from orchestrator.plan import trial_config, trial_id, unstarted
+from orchestrator.scheduling.judging import judge
+from orchestrator.scheduling.standings import levels_after
+from orchestrator.scheduling.turns import next_turn
+from orchestrator.search import propose
+from orchestrator.storage import SweepFolder
+
+
+def learning(point, epoch):
+    """Best near a rate of 0.03; a stronger mixup learns more slowly and ends better; NaN above a rate of 0.9."""
+    rate, alpha = point["optimizer.lr"], point["mixup.alpha"]
+    if rate > 0.9:
+        return math.nan
+    end = 0.9 - abs(math.log10(rate / 0.03)) / 10 + 0.02 * alpha
+    return end * (1 - math.exp(-epoch / (1 + alpha)))
+
+
+class VirtualSweep:
+    """``events`` is the log, ``plan`` the plan, ``history`` what the log amounts to."""
+
+    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
+        self.plan, self.events, self.history = plan, [], SweepHistory()
+        self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
+        self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
+        self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
+        self._fill(0.0)
+        while self._running:
+            now, _, trial = heapq.heappop(self._running)
+            if self._step(self.history.trials[trial], now):
+                self._push(trial, now)
+            else:
+                self._idle += 1
+                self._fill(now)
+        for trial in self.history.with_status("paused"):
+            self._log(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+
+    def _log(self, event):
+        self.events.append(event)
+        self.history.apply(event)
+
+    def _fill(self, now):
+        while self._idle and (trial := self._next(now)) is not None:
+            self._idle -= 1
+            attempt = self.history.trials[trial].attempts + 1
+            self._log(AttemptStarted(time=now, trial=trial, attempt=attempt))
+            self._push(trial, now)
+
+    def _next(self, now):
+        left = unstarted(self.plan, self.history, now=now)
+        turn = next_turn(self.history, self.plan, unstarted=left, now=now)
+        if turn is not None:
+            self._log(TrialPromoted(time=now, trial=turn.trial, rung=turn.rung, audited=turn.audited))
+            return turn.trial
+        if not left:
+            return None
+        origin, point = propose(self.history, self.plan.spec)
+        name = trial_id(len(self.history.trials))
+        config = trial_config(self.plan, name, point)
+        self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
+        return name
+
+    def _push(self, trial, now):
+        self._count += 1
+        seconds = self._seconds(self.history.trials[trial].point)
+        heapq.heappush(self._running, (now + seconds, self._count, trial))
+
+    def _step(self, trial, now):
+        epoch = trial.epoch + 1
+        metrics = {
+            name: value if math.isfinite(value) else None for name, value in self._metrics(trial.point, epoch).items()
+        }
+        cost = {"time/epoch_s": 1.0, "cost/gpu_s": 2.0}
+        self._log(
+            EpochReported(
+                time=now,
+                trial=trial.id,
+                attempt=trial.attempts,
+                epoch=epoch,
+                since_restore=epoch,
+                metrics={**metrics, **cost},
+            )
+        )
+        if None in metrics.values():
+            self._log(TrialEnded(time=now, trial=trial.id, status="diverged"))
+            return False
+        if epoch == trial.budget:
+            self._log(TrialEnded(time=now, trial=trial.id, status="completed"))
+            return False
+        return self._goes_on(trial, epoch, now)
+
+    def _goes_on(self, trial, epoch, now):
+        rungs = self.plan.rule.rungs
+        for level in levels_after(trial, epoch, self.plan):
+            if trial.blind_from is not None or (rungs is not None and level not in rungs):
+                continue
+            fields = judge(self.history, self.plan, trial.id, level)
+            if fields is not None:
+                self._log(RungDecided(time=now, **fields))
+            if trial.rejected_at is not None:
+                self._log(CheckpointSaved(time=now, trial=trial.id, epoch=epoch, path=f"{trial.id}-{epoch}"))
+                status = "paused" if self.plan.pauses else "stopped"
+                self._log(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
+                return False
+        return True
+
+
+@pytest.fixture
+def virtual_sweep(tmp_path):
+    """``virtual_sweep(spec_text, workers=2)`` runs one; ``metrics(point, epoch)`` are the curves."""
+
+    def run(text, *, workers=2, **keywords):
+        folder = SweepFolder(tmp_path / "results" / "virtual")
+        plan = planning.make(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
+        return VirtualSweep(plan, workers=workers, **keywords)
+
+    return run

@@ -1,0 +1,223 @@
+"""Decisions of whole sweeps: repeated, replayed, restarted anywhere, and asked what other settings would have done."""
+
+import math
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
+from orchestrator.history import OVER, SweepHistory
+from orchestrator.plan import SweepPlan, unstarted
+from orchestrator.replaying import most_at_once, replay, what_if, winner
+from orchestrator.scheduling.judging import judge
+from orchestrator.scheduling.turns import Turn, next_turn
+from orchestrator.search import propose
+
+SPEC = """
+name: virtual
+trial: {epochs: 9, optimizer.name: sgd}
+space:
+  use: [mixup]
+  parameters: {optimizer.lr: {float: [1.0e-3, 1.0], log: true}}
+search: {num_trials: 14, seed: 3, sampler: SAMPLER}
+scheduler: {SCHEDULER}
+"""
+SCHEDULERS = [
+    "grace_period: auto",
+    "grace_period: auto, budget_fraction: 0.5, audit: 0.5",
+    "grace_period: auto, kind: stopping",
+    "grace_period: 1, kind: stopping",
+    "grace_period: 1, kind: stopping, audit: 0.5",
+    "grace_period: 1, kind: promotion",
+    "grace_period: 1, kind: promotion, brackets: 3",
+    "grace_period: 1, kind: promotion, strata: [mixup.alpha]",
+    "grace_period: 2, kind: promotion, resource: gradient_evaluations",
+    "grace_period: 2, kind: stopping, resource: gpu_seconds",
+    "name: hyperband, grace_period: 1",
+    "name: pasha, grace_period: 1, audit: 0.2",
+    "name: median",
+    "name: none",
+]
+
+
+def spec_of(scheduler, sampler="random"):
+    return SPEC.replace("SCHEDULER", scheduler).replace("SAMPLER", sampler)
+
+
+def by_alpha(point):
+    return 1.0 + point["mixup.alpha"]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_trial_ends_and_the_baseline_at_its_full_budget(virtual_sweep, scheduler):
+    history = virtual_sweep(spec_of(scheduler), workers=3, seconds=by_alpha).history
+    assert len(history.trials) == 14
+    assert {trial.status for trial in history.trials.values()} <= OVER
+    assert history.trials["t000"].status == "completed"
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_sweep_replays_bit_for_bit_from_its_log(virtual_sweep, scheduler):
+    sweep = virtual_sweep(spec_of(scheduler, "tpe"), workers=3, seconds=by_alpha)
+    found = replay(sweep.plan, [decode(encode(event)) for event in sweep.events])
+    assert found.differences == ()
+    assert found.counts["trial_created"] == 14
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_driver_that_starts_again_at_any_point_decides_as_one_that_never_stopped(virtual_sweep, scheduler):
+    sweep = virtual_sweep(spec_of(scheduler), workers=3, seconds=by_alpha)
+    plan = SweepPlan.model_validate_json(sweep.plan.model_dump_json())
+    for index, event in enumerate(sweep.events):
+        if not isinstance(event, RungDecided | TrialPromoted | TrialCreated):
+            continue
+        history = restarted(sweep.events[:index], now=event.time)
+        if isinstance(event, RungDecided):
+            expected = event.model_dump(exclude={"v", "time", "kind"})
+            assert judge(history, plan, event.trial, event.rung) == expected
+            continue
+        left = unstarted(plan, history, now=event.time)
+        turn = next_turn(history, plan, unstarted=left, now=event.time)
+        if isinstance(event, TrialPromoted):
+            assert turn == Turn(event.trial, event.rung, event.audited)
+        else:
+            assert turn is None
+            assert propose(history, plan.spec) == (event.origin, event.point)
+
+
+def restarted(events, *, now):
+    """The history that a new driver reads: what ran is interrupted."""
+    history = SweepHistory([decode(encode(event)) for event in events])
+    for trial in history.with_status("running"):
+        history.apply(TrialEnded(time=now, trial=trial.id, status="interrupted"))
+    history.apply(SweepStarted(time=now, generation=2, host="there", pid=2))
+    return history
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "nsga2", "random"])
+def test_a_sequential_sweep_repeats_exactly(virtual_sweep, sampler):
+    first, second = (virtual_sweep(spec_of("grace_period: 1", sampler), workers=1) for _ in range(2))
+    assert [encode(event) for event in first.events] == [encode(event) for event in second.events]
+
+
+def test_a_difference_in_the_log_is_found_and_named(virtual_sweep):
+    sweep = virtual_sweep(spec_of("grace_period: 1, kind: stopping"))
+    at = next(i for i, event in enumerate(sweep.events) if isinstance(event, RungDecided) and not event.kept)
+    forged = [*sweep.events]
+    forged[at] = forged[at].model_copy(update={"kept": True})
+    found = replay(sweep.plan, forged[: at + 1])
+    assert [(each.event, each.kind) for each in found.differences] == [(at + 1, "rung_decided")]
+    assert found.differences[0].replayed["kept"] is False
+
+
+def test_the_trials_that_go_on_do_not_depend_on_the_number_of_workers(virtual_sweep):
+    ends = []
+    for workers in (1, 2, 5, 14):
+        history = virtual_sweep(spec_of("grace_period: auto"), workers=workers, seconds=by_alpha).history
+        ends.append({trial.id: trial.epoch for trial in history.trials.values()})
+    assert ends[0] == ends[1] == ends[2] == ends[3]
+
+
+def test_the_share_spent_is_the_budget_and_the_baseline(virtual_sweep):
+    sweep = virtual_sweep(spec_of("grace_period: auto, budget_fraction: 0.4"))
+    assert 0.35 * 13 * 9 < sweep.history.epochs_run - 9 <= 0.4 * 13 * 9
+
+
+def test_an_audited_trial_ends_whatever_rungs_say_and_changes_no_other_decision(virtual_sweep):
+    plain = virtual_sweep(spec_of("grace_period: 1, kind: stopping"), workers=1)
+    audited = virtual_sweep(spec_of("grace_period: 1, kind: stopping, audit: 0.5"), workers=1)
+    blind = {trial.id for trial in audited.history.trials.values() if trial.blind_from is not None}
+    assert blind
+    assert {audited.history.trials[name].status for name in blind} == {"completed"}
+    kept = [
+        {name: trial.epoch for name, trial in sweep.history.trials.items() if name not in blind}
+        for sweep in (plain, audited)
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_what_if_shows_who_would_have_stopped_earlier_and_who_is_unknown(virtual_sweep):
+    sweep = virtual_sweep(spec_of("grace_period: 3, reduction_factor: 3, kind: stopping"))
+    other, outcome = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=1"], workers=2)
+    assert other.rungs == (1, 3)
+    assert outcome.spent < sweep.history.epochs_run
+    assert winner(outcome) is not None
+    _, longer = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=6"], workers=2)
+    unknown = {trial for _, trial, what, _ in longer.decisions if what == "unknown"}
+    assert unknown == {trial.id for trial in sweep.history.with_status("stopped")}
+
+
+def test_what_if_with_the_same_settings_decides_the_same(virtual_sweep):
+    sweep = virtual_sweep(spec_of("grace_period: 1, reduction_factor: 3, kind: stopping"), workers=1)
+    _, outcome = what_if(sweep.plan, sweep.history, ["scheduler.reduction_factor=3"], workers=1)
+    ended = {trial: each.level for trial, each in outcome.board.standings.items()}
+    assert ended == {trial.id: trial.epoch for trial in sweep.history.trials.values()}
+    assert most_at_once(sweep.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("search.num_trials=3", "must be scheduler.FIELD=VALUE"),
+        ("scheduler.grace_perod=3", "scheduler.grace_perod: unknown field; did you mean 'grace_period'?"),
+        ("scheduler.resource=gpu_seconds", "scheduler.resource: must be 'epochs' for asha with grace_period: auto"),
+    ],
+)
+def test_what_if_refuses_what_it_cannot_answer(virtual_sweep, setting, says):
+    sweep = virtual_sweep(spec_of("grace_period: auto"))
+    with pytest.raises(SpecError, match=says.replace("(", r"\(").replace("?", r"\?")):
+        what_if(sweep.plan, sweep.history, [setting], workers=1)
+
+
+def test_costs_in_gradient_evaluations_bring_an_attacked_trial_to_its_rung_sooner(virtual_sweep):
+    text = SPEC.replace("SCHEDULER", "grace_period: 4, kind: stopping, resource: gradient_evaluations")
+    text = text.replace("use: [mixup]", "use: [mixup, adversarial]").replace("SAMPLER", "random")
+    text += "trial: {epochs: 9, optimizer.name: sgd, adversarial.attack: pgd, adversarial.steps: 3}\n"
+    text = text.replace("trial: {epochs: 9, optimizer.name: sgd}\n", "", 1)
+    sweep = virtual_sweep(text)
+    for trial in sweep.history.trials.values():
+        first = next(iter(trial.rungs.values()), None)
+        if first is not None:
+            assert first.rung == 4
+    attacked = [trial for trial in sweep.history.with_status("stopped") if trial.point["adversarial.epsilon"]]
+    plain = [trial for trial in sweep.history.with_status("stopped") if not trial.point["adversarial.epsilon"]]
+    assert {trial.epoch for trial in attacked if trial.stopping_rung == 4} <= {1}
+    assert {trial.epoch for trial in plain if trial.stopping_rung == 4} <= {4}
+    assert attacked
+    assert plain
+
+
+TWO = SPEC.replace("SAMPLER", "SAMPLER}\nobjective: [val/accuracy max, val/nll min]\nbudget: {wall_clock_s: null")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("scheduler", ["grace_period: auto", "grace_period: 1, kind: stopping", "grace_period: 1"])
+def test_several_objectives_are_stopped_early_by_front_and_report_one(virtual_sweep, scheduler, sampler):
+    def metrics(point, epoch):
+        reached = 1 - math.exp(-epoch / 3)
+        alpha = min(1.0, point["mixup.alpha"])
+        return {"val/accuracy": reached * (0.9 - 0.2 * alpha), "val/nll": 2 - reached * (1 + alpha)}
+
+    text = TWO.replace("SCHEDULER", scheduler).replace("SAMPLER", sampler)
+    sweep = virtual_sweep(text, workers=2, metrics=metrics)
+    history, objective = sweep.history, sweep.plan.spec.objective
+    front = history.front(objective)
+    assert front
+    ended = [trial for trial in history.trials.values() if trial.status == "completed"]
+    for trial in ended:
+        beaten = any(
+            other.last("val/accuracy") >= trial.last("val/accuracy")
+            and other.last("val/nll") <= trial.last("val/nll")
+            and (other.last("val/accuracy"), other.last("val/nll"))
+            != (trial.last("val/accuracy"), trial.last("val/nll"))
+            for other in ended
+        )
+        assert (trial in front) == (not beaten)
+    assert history.best(objective) in front
+    assert replay(sweep.plan, sweep.events).differences == ()
+
+
+def test_a_target_that_is_reached_ends_the_search(virtual_sweep):
+    text = spec_of("name: none") + "budget: {target: 0.5}\n"
+    history = virtual_sweep(text, workers=1).history
+    assert len(history.trials) == 1

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from orchestrator.plan import first_points, max_epochs_of
 from orchestrator.scheduling.choosing import rule_of
+from orchestrator.scheduling.halving import Asha
+from orchestrator.scheduling.patience import Patient
+from orchestrator.scheduling.rungs import expected_cost
 from orchestrator.scheduling.simulator import Curve, simulate
 from orchestrator.scheduling.standings import brackets_for, passes_per_epoch
 from trainables.config import TrialConfig
@@ -19,11 +22,14 @@ from trainables.config import TrialConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.plan import SweepPlan
     from orchestrator.scheduling.board import Rule
     from orchestrator.scheduling.simulator import Outcome
     from orchestrator.spec import SweepSpec
 
-DRAWS = 40
+FEWEST_DRAWS, MOST_DRAWS = 5, 40
+MOST_TRIALS = 400
+"""Larger sweeps are drawn with so many, and what comes of them is scaled: a simulation grows with the square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +79,46 @@ class Forecast:
 
 def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
     """The expectation over random rankings that stay the same from epoch to epoch, and random points of the space."""
-    max_epochs = max_epochs_of(spec)
+    max_epochs, num_trials = max_epochs_of(spec), spec.search.num_trials
+    if num_trials > MOST_TRIALS:
+        fewer = spec.search.model_copy(update={"num_trials": MOST_TRIALS})
+        return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
     rule = rule_of(spec, pauses=pauses, max_epochs=max_epochs)
-    outcomes = [simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots) for seed in range(DRAWS)]
+    draws = max(FEWEST_DRAWS, min(MOST_DRAWS, MOST_DRAWS * MOST_DRAWS // num_trials))
+    outcomes = [simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots) for seed in range(draws)]
     levels = (*(rule.rungs or ()), max_epochs)
     reached = [_reached(outcome, levels) for outcome in outcomes]
     return Forecast(
         slots=slots,
         pauses=pauses,
-        num_trials=spec.search.num_trials,
+        num_trials=num_trials,
         max_epochs=max_epochs,
         reached={level: Range.of([counts[level] for counts in reached]) for level in levels if level <= max_epochs},
         epochs=Range.of([float(outcome.spent) for outcome in outcomes]),
         seconds=Range.of([outcome.ended_at for outcome in outcomes]),
+    )
+
+
+def expected_epochs(plan: SweepPlan) -> float:
+    """The epochs of a whole sweep, roughly and at once: what its progress is measured against."""
+    rule, num_trials, maximum = plan.rule, plan.spec.search.num_trials, plan.max_epochs
+    if isinstance(rule, Patient):
+        return rule.ladder.budget + maximum
+    if isinstance(rule, Asha) and plan.spec.scheduler.resource == "epochs":
+        costs = [expected_cost(bracket, rule.reduction_factor, maximum) for bracket in rule.brackets]
+        return len(costs) * num_trials / sum(1 / cost for cost in costs)
+    return float(num_trials * maximum)
+
+
+def _scaled(found: Forecast, num_trials: int) -> Forecast:
+    """The same for more trials."""
+    by = num_trials / found.num_trials
+    return replace(
+        found,
+        num_trials=num_trials,
+        reached={level: trials.scaled(by) for level, trials in found.reached.items()},
+        epochs=found.epochs.scaled(by),
+        seconds=found.seconds.scaled(by),
     )
 
 

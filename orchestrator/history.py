@@ -131,6 +131,7 @@ class SweepHistory:
         self.started_at: float | None = None
         self.ended: SweepEnded | None = None
         self.last_time: float | None = None
+        self.num_events = 0
         for event in events:
             self.apply(event)
 
@@ -142,6 +143,7 @@ class SweepHistory:
     def apply(self, event: Event) -> None:
         """Take one event in; of a (trial, epoch) or a (trial, rung) seen twice, the first stands."""
         self.last_time = event.time
+        self.num_events += 1
         match event:
             case SweepStarted():
                 self.generation = event.generation
@@ -223,6 +225,10 @@ class SweepHistory:
     def epochs_run(self) -> int:
         """Distinct epochs reported by all trials."""
         return sum(len(trial.epochs) for trial in self.trials.values())
+
+    def total(self, metric: str) -> float:
+        """The sum of a metric over all epochs of all trials."""
+        return sum(metrics.get(metric) or 0.0 for trial in self.trials.values() for metrics in trial.epochs.values())
 
     def stopped_by_rung(self) -> dict[int, int]:
         """How many trials were stopped at each rung."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from orchestrator.forecast import expected_epochs
 from orchestrator.history import OVER
 from orchestrator.plan import METHOD_STRENGTHS
 
@@ -50,12 +51,12 @@ class Progress:
 
 
 def progress(plan: SweepPlan, history: SweepHistory, *, now: float) -> Progress:
-    """Counts and times of a sweep; the time left assumes the pace so far."""
+    """Counts and times of a sweep; the time left assumes the pace so far, and epochs as the scheduler expects them."""
     statuses = [trial.status for trial in history.trials.values()]
     end = history.last_time if history.ended is not None and history.last_time is not None else now
     elapsed_s = 0.0 if history.started_at is None else max(0.0, end - history.started_at)
-    over = sum(status in OVER for status in statuses)
-    remaining = plan.spec.search.num_trials - over
+    over = sum(status in OVER or status == "paused" for status in statuses)
+    done, expected = history.epochs_run, expected_epochs(plan)
     return Progress(
         sweep=plan.sweep,
         status=history.ended.status if history.ended is not None else "running",
@@ -65,7 +66,7 @@ def progress(plan: SweepPlan, history: SweepHistory, *, now: float) -> Progress:
         epochs_run=history.epochs_run,
         epochs_full=plan.spec.search.num_trials * plan.max_epochs,
         elapsed_s=elapsed_s,
-        left_s=elapsed_s / over * remaining if over and history.ended is None else None,
+        left_s=elapsed_s * max(0.0, expected / done - 1) if over and done and history.ended is None else None,
     )
 
 
@@ -74,6 +75,8 @@ def headline(state: Progress) -> str:
     running = state.by_status.get("running", 0)
     parts = [f"{state.over}/{state.num_trials} trials"]
     parts += [f"{running} running"] if running else []
+    waiting = state.by_status.get("paused", 0)
+    parts += [f"{waiting} waiting"] if waiting else []
     parts += [f"{state.epochs_run}/{state.epochs_full} epochs ({state.epochs_run / state.epochs_full:.0%})"]
     parts += [_duration(state.elapsed_s)]
     parts += [f"about {_duration(state.left_s)} left"] if state.left_s is not None else []

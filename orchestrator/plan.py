@@ -33,7 +33,7 @@ from orchestrator.storage import write_atomically
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from orchestrator.events import Origin
     from orchestrator.history import SweepHistory
@@ -164,16 +164,23 @@ def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
 
 def is_spent(plan: SweepPlan, history: SweepHistory, *, now: float) -> bool:
     """Whether the budget is used up, so that no further trial is started (those that run go on to their end)."""
-    budget, objective = plan.spec.budget, plan.spec.objective
-    best = history.best(objective)
-    score = None if best is None else best.score(objective)
-    if budget.target is not None and score is not None and not objective.is_better(budget.target, score):
-        return True
-    elapsed_s = 0.0 if history.started_at is None else now - history.started_at
-    gpu_s = sum(sum(trial.values("cost/gpu_s").values()) for trial in history.trials.values())
-    return (budget.wall_clock_s is not None and elapsed_s >= budget.wall_clock_s) or (
-        budget.gpu_s is not None and gpu_s >= budget.gpu_s
+    budget = plan.spec.budget
+    return (
+        _is_reached(budget.wall_clock_s, lambda: 0.0 if history.started_at is None else now - history.started_at)
+        or _is_reached(budget.gpu_s, lambda: history.total("cost/gpu_s"))
+        or (budget.target is not None and _is_on_target(plan, history, budget.target))
     )
+
+
+def _is_reached(limit: float | None, used: Callable[[], float]) -> bool:
+    return limit is not None and used() >= limit
+
+
+def _is_on_target(plan: SweepPlan, history: SweepHistory, target: float) -> bool:
+    """Whether any trial's last value of the objective is as good as the target."""
+    objective = plan.spec.objective
+    scores = (trial.score(objective) for trial in history.trials.values())
+    return any(score is not None and not objective.is_better(target, score) for score in scores)
 
 
 def unstarted(plan: SweepPlan, history: SweepHistory, *, now: float) -> int:

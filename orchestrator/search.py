@@ -68,12 +68,16 @@ class LogSearcher(Searcher):
         self._checkpoint_of = checkpoint_of
         self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
+        self._nothing_at: int | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
         """The whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
         if len(self._live) >= self._limit:
             return None
+        if self._live and self._nothing_at == self._journal.history.num_events:  # Tune asks ten times a second
+            return None
         trial = self._next()
+        self._nothing_at = self._journal.history.num_events if trial is None else None
         if trial is None:  # a live trial may still break off, or make room for one that waits
             return None if self._live else str(Searcher.FINISHED)
         self._live.add(trial.id)

@@ -96,7 +96,7 @@ def test_every_trial_has_its_own_seed_and_the_same_one_each_time(tmp_path):
 
 
 def test_a_trial_config_is_whole_and_valid(tmp_path):
-    plan, _ = make(tmp_path)
+    plan, _ = make(tmp_path, SPEC + "scheduler: {grace_period: 3}\n")
     for point in plan.spec.space.sample_many(30, seed=1):
         flat = trial_config(plan, "t001", point)
         config = TrialConfig.from_point(flat)
@@ -121,7 +121,9 @@ def test_a_relative_store_stays_where_the_sweep_was_launched(tmp_path, monkeypat
 
 
 def test_the_rungs_are_measured_whatever_else_a_trial_asks_for(tmp_path):
-    plan, _ = make(tmp_path, "name: digits\ntrial: {epochs: 9, evaluation.epochs: [2, 5]}")
+    plan, _ = make(
+        tmp_path, "name: digits\ntrial: {epochs: 9, evaluation.epochs: [2, 5]}\nscheduler: {grace_period: 3}"
+    )
     assert plan.rungs == (3,)
     assert trial_config(plan, "t001", {})["evaluation.epochs"] == [2, 3, 5]
 

@@ -16,16 +16,18 @@ from orchestrator.events import (
     SweepStarted,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
 )
 from orchestrator.history import SweepHistory
 from orchestrator.journal import Journal
-from orchestrator.leaderboard import failures, headline, log_line, progress, where_trials_ended
+from orchestrator.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
 from orchestrator.loading import parse_spec
 from orchestrator.plan import trial_config
 from orchestrator.storage import SweepFolder
 
 SPEC = (
     "name: digits\ntrial: {epochs: 9}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\nsearch: {num_trials: 4}\n"
+    "scheduler: {grace_period: 3, kind: stopping}\n"
 )
 OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "optimizer.lr": 0.05}
 
@@ -79,10 +81,30 @@ def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(pla
     assert "…" not in text
 
 
-def test_the_time_left_assumes_the_pace_so_far(plan):
+def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expects(plan):
     state = progress(plan, SweepHistory(events(plan)), now=30.0)
-    assert (state.over, state.elapsed_s, state.left_s) == (3, 30.0, 10.0)
-    assert headline(state) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:00:10 left"
+    # Each of 4 trials is expected to run 3 epochs, and one in three the other 6: 20 epochs, of which 3 took 30 s.
+    assert (state.over, state.elapsed_s, state.left_s) == (3, 30.0, pytest.approx(170.0))
+    assert headline(state) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:02:50 left"
+
+
+def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
+    folder = SweepFolder(tmp_path / "digits-20260101-120000")
+    spec = parse_spec(SPEC.replace("stopping", "promotion"))
+    plan = planning.make(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    told = [
+        event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
+    ]
+    history, lines = SweepHistory(), []
+    for event in [*told, TrialPromoted(time=16.0, trial="t001", rung=3)]:
+        history.apply(event)
+        lines.append(event_line(plan, history, event))
+        if event.kind == "trial_ended" and event.status == "paused":
+            assert "3 running · 1 waiting" in headline(progress(plan, history, now=20.0))
+            assert where_trials_ended(progress(plan, history, now=20.0)) == "1 waiting at a rung"
+    shown = [line.split(" ", 1)[1].split("  [")[0] for line in lines if line]
+    assert shown[1] == "t001 waits at rung 3 after epoch 3: val/accuracy 0.5000"
+    assert shown[-1] == "t001 goes on from rung 3"
 
 
 def test_nothing_is_estimated_before_a_trial_is_over(plan):

@@ -12,6 +12,8 @@ Prediction, written before the first run: > 1,000 times faster than training, as
 an epoch of the smallest model 0.1 s. Result on two cores (digits, 8 workers): 2,600 to 9,000 times.
 """
 
+from __future__ import annotations
+
 import argparse
 import gzip
 import json
@@ -19,11 +21,11 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.scheduling.board import Board, Rule, Verdict
 from orchestrator.scheduling.halving import Asha, Everyone
@@ -34,6 +36,9 @@ from orchestrator.scheduling.ranking import order
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import Curve, Outcome, simulate
 from orchestrator.scheduling.standings import passes_per_epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 TABLES = Path(__file__).parent / "scheduling" / "tables"
 OBJECTIVES = ("accuracy", "robust accuracy", "their mean")
@@ -47,16 +52,22 @@ class Recorded:
     """One trial of a table: its point, its seed, and what each epoch measured."""
 
     point: Mapping[str, Any]
-    seed: int
     accuracy: tuple[float, ...]
     robust_accuracy: tuple[float, ...]
 
-    def values(self, objective: str) -> list[tuple[float]]:
-        """The curve of an objective; a trial that diverged ends with -inf."""
-        pairs = zip(self.accuracy, self.robust_accuracy, strict=True)
-        turned = {"accuracy": lambda a, _: a, "robust accuracy": lambda _, r: r, "their mean": lambda a, r: (a + r) / 2}
-        curve = [(turned[objective](a, r),) for a, r in pairs]
-        return curve if len(curve) == EPOCHS else [*curve, (-math.inf,)]
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[float]]]:
+        """The curve of each objective; a trial that diverged ends with -inf."""
+        pairs = list(zip(self.accuracy, self.robust_accuracy, strict=True))
+        lost = [(-math.inf,)] if len(pairs) < EPOCHS else []
+        accuracy, robust = [(a,) for a, _ in pairs], [(r,) for _, r in pairs]
+        mean = [((a + r) / 2,) for a, r in pairs]
+        return dict(zip(OBJECTIVES, (accuracy + lost, robust + lost, mean + lost), strict=True))
+
+    @cached_property
+    def passes(self) -> int:
+        """What an epoch costs, in epochs without attacks."""
+        return passes_per_epoch(dict(self.point))
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,16 @@ class Table:
     def draw(self, seed: int) -> list[Recorded]:
         """Three quarters of the points in a random order, each under a random one of its training seeds."""
         chance = random.Random(seed)
-        by_point: dict[str, list[Recorded]] = {}
+        chosen = chance.sample(sorted(self.by_point), round(SHARE_OF_POINTS * len(self.by_point)))
+        return [chance.choice(self.by_point[point]) for point in chosen]
+
+    @cached_property
+    def by_point(self) -> dict[str, list[Recorded]]:
+        """The trials of each point."""
+        found: dict[str, list[Recorded]] = {}
         for trial in self.trials:
-            by_point.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
-        chosen = chance.sample(sorted(by_point), round(SHARE_OF_POINTS * len(by_point)))
-        return [chance.choice(by_point[point]) for point in chosen]
+            found.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
+        return found
 
 
 def load(name: str) -> Table:
@@ -86,8 +102,8 @@ def load(name: str) -> Table:
     for trial in document["trials"]:
         curves = trial["curves"]
         robust = tuple(curves["val/robust_accuracy"])
-        trials.append(Recorded(trial["point"], trial["seed"], tuple(curves["val/accuracy"]), robust))
-        seconds += [each / passes_per_epoch(trial["point"]) for each in curves["time/epoch_s"]]
+        trials.append(Recorded(trial["point"], tuple(curves["val/accuracy"]), robust))
+        seconds += [each / trials[-1].passes for each in curves["time/epoch_s"]]
     return Table(name, tuple(trials), statistics.median(seconds))
 
 
@@ -100,7 +116,7 @@ def crossing(trials: int = DEFAULT_TRIALS) -> Table:
         best = 0.8 + 0.15 * (1 - (strength - 0.6) ** 2 / 0.36) + chance.gauss(0, 0.005)
         pace = 1 + 8 * strength
         curve = tuple(best * (1 - math.exp(-epoch / pace)) + chance.gauss(0, 0.004) for epoch in range(1, EPOCHS + 1))
-        made.append(Recorded({"mixup.alpha": strength, "adversarial.epsilon": 0.0}, 0, curve, curve))
+        made.append(Recorded({"mixup.alpha": strength, "adversarial.epsilon": 0.0}, curve, curve))
     return Table("crossing", tuple(made), 1.0)
 
 
@@ -108,9 +124,9 @@ class TuneAsha:
     """Ray Tune's own ``AsyncHyperBandScheduler``, asked as Tune asks it."""
 
     pauses = False
-    rungs = None
 
     def __init__(self, grace_period: int, reduction_factor: int) -> None:
+        self.rungs = rungs(grace_period, reduction_factor, EPOCHS)  # at other epochs it lets every trial go on
         from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: PLC0415  only this rival needs Ray
 
         self._tune = AsyncHyperBandScheduler(
@@ -191,13 +207,13 @@ def run(trials: list[Recorded], contender: Contender, *, objective: str, workers
     """One sweep over these trials in their order."""
     curves = {
         f"{index:04d}": Curve(
-            values=trial.values(objective),
-            seconds=[epoch_s * passes_per_epoch(dict(trial.point))] * EPOCHS,
+            values=trial.curves[objective],
+            seconds=[epoch_s * trial.passes] * EPOCHS,
             stratum=contender.stratum(trial),
         )
         for index, trial in enumerate(trials)
     }
-    outcome = simulate(curves, contender.make(len(trials)), workers=workers)
+    outcome = simulate(curves, contender.make(len(trials)), workers=workers, leaps=True)
     return score(curves, outcome)
 
 

@@ -85,7 +85,9 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
         return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
     rule = rule_of(spec, pauses=pauses, max_epochs=max_epochs)
     draws = max(FEWEST_DRAWS, min(MOST_DRAWS, MOST_DRAWS * MOST_DRAWS // num_trials))
-    outcomes = [simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots) for seed in range(draws)]
+    outcomes = [
+        simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots, leaps=True) for seed in range(draws)
+    ]
     levels = (*(rule.rungs or ()), max_epochs)
     reached = [_reached(outcome, levels) for outcome in outcomes]
     return Forecast(

@@ -25,6 +25,7 @@ from simulate import (
     OBJECTIVES,
     Contender,
     Everyone,
+    Ladder,
     Pasha,
     Patient,
     Score,
@@ -39,18 +40,14 @@ from simulate import (
     rungs,
 )
 
+from orchestrator.scheduling.patience import places
+
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
 BUDGETS = (0.2, 0.3, 0.4)
+FIRST_RUNGS = (1, 2, 3, 4, 5, 6, 8)
 WORKERS = (1, 2, 8, 64)
 Key = tuple[str, str, int, str]
-
-
-class NoSecondChance(Patient):
-    """The ladder without what is left of its budget."""
-
-    def _second_chance(self, *_: object) -> None:
-        return None
 
 
 def contenders() -> Iterator[Contender]:
@@ -66,11 +63,16 @@ def contenders() -> Iterator[Contender]:
             yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
     for budget in BUDGETS:
         yield Contender(f"auto {budget}", patient(budget))
-        yield Contender(f"auto-without-second-chance {budget}", _without(budget))
+        for first in FIRST_RUNGS:
+            if places(rungs(first, 2, EPOCHS), 36, EPOCHS, budget * 36 * EPOCHS) is not None:
+                yield Contender(f"ladder {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
 
 
-def _without(budget: float):  # noqa: ANN202  a lambda with a name
-    return lambda trials: NoSecondChance(patient(budget)(trials).ladder)
+def from_rung(trials: int, budget: float, first: int) -> Patient:
+    """The ladder of a budget with another first rung than the one that makes it halve."""
+    solved = places(rungs(first, 2, EPOCHS), trials, EPOCHS, budget * trials * EPOCHS)
+    assert solved is not None  # noqa: S101  the smallest table was asked above
+    return Patient(Ladder(rungs(first, 2, EPOCHS), solved[0], trials, EPOCHS, budget * trials * EPOCHS))
 
 
 @cache
@@ -175,6 +177,19 @@ def report(tables: Sequence[str]) -> None:
                 entry = kept[table, objective, workers, name]
                 cells.append(f"{statistics.fmean(entry['spent']):.2f}: {shown(entry['regret'])}")
             print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| table | objective | workers | budget | auto | best first rung in hindsight | auto minus that |")
+    print("|---|---|---|---|---|---|---|")
+    for table, objective, budget in itertools.product(tables, OBJECTIVES, BUDGETS):
+        ours = kept[table, objective, 8, f"auto {budget}"]["regret"]
+        ladders = [
+            (name, e["regret"])
+            for (t, o, w, name), e in kept.items()
+            if (t, o, w) == (table, objective, 8) and name.startswith(f"ladder {budget} ")
+        ]
+        name, best = min(ladders, key=lambda each: statistics.fmean(each[1]))
+        paired = [a - b for a, b in zip(ours, best, strict=True)]
+        cells = (table, objective, 8, budget, shown(ours), f"{shown(best)} ({name.split()[-1]})", shown(paired))
+        print("| " + " | ".join(map(str, cells)) + " |")
     print("\n| table | workers | stopping: best at | promotion: best at | auto: best at |")
     print("|---|---|---|---|---|")
     for table, workers in itertools.product(tables, (1, 2)):

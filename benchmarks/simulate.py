@@ -38,7 +38,7 @@ from orchestrator.scheduling.simulator import Curve, Outcome, simulate
 from orchestrator.scheduling.standings import passes_per_epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 TABLES = Path(__file__).parent / "scheduling" / "tables"
 OBJECTIVES = ("accuracy", "robust accuracy", "their mean")
@@ -161,11 +161,15 @@ def by_epsilon(trial: Recorded) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Contender:
-    """A scheduler by name; ``make`` takes the number of trials, ``stratum`` puts a trial into its group."""
+    """A scheduler by name; ``make`` takes the number of trials, ``stratum`` puts a trial into its group.
+
+    With ``smoothed`` it is shown the mean of so many epochs, but for the last.
+    """
 
     name: str
     make: Callable[[int], Rule]
     stratum: Callable[[Recorded], tuple[object, ...]] = lambda _: ()
+    smoothed: int = 1
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def run(trials: list[Recorded], contender: Contender, *, objective: str, workers
     """One sweep over these trials in their order."""
     curves = {
         f"{index:04d}": Curve(
-            values=trial.curves[objective],
+            values=smooth(trial.curves[objective], contender.smoothed),
             seconds=[epoch_s * trial.passes] * EPOCHS,
             stratum=contender.stratum(trial),
         )
@@ -215,6 +219,14 @@ def run(trials: list[Recorded], contender: Contender, *, objective: str, workers
     }
     outcome = simulate(curves, contender.make(len(trials)), workers=workers, leaps=True)
     return score(curves, outcome)
+
+
+def smooth(curve: Sequence[tuple[float]], epochs: int) -> Sequence[tuple[float]]:
+    """Each value but the last as the mean of the last so many."""
+    if epochs == 1:
+        return curve
+    means = [(statistics.fmean(value for (value,) in curve[max(0, at - epochs) : at]),) for at in range(1, len(curve))]
+    return [*means, curve[-1]]
 
 
 def score(curves: Mapping[str, Curve], outcome: Outcome) -> Score:

@@ -44,7 +44,7 @@ def ask(history: SweepHistory, spec: SweepSpec, *, seed: int) -> Point | None:
 
 
 def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Study:
-    """The study; trials outside the space (a baseline may be) are left out."""
+    """The study; trials outside the space (a baseline may be, where a method cannot be off) are left out."""
     import optuna  # noqa: PLC0415  costs a second: only a driver pays it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -52,7 +52,11 @@ def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Stu
         sampler=_sampler(spec, seed), directions=[DIRECTIONS[mode] for mode in spec.objective.modes]
     )
     level = None if _learns_from_pruned(spec) else common_level(history, spec)
-    trials = [_told(trial, spec, level) for trial in history.trials.values() if spec.space.contains(trial.point)]
+    trials = [
+        _told(trial, point, spec, level)
+        for trial, point in ((trial, _searched(trial, spec)) for trial in history.trials.values())
+        if spec.space.contains(point)
+    ]
     if spec.search.sampler in STATEFUL:
         _ask_again(study, spec, trials)
     else:
@@ -106,11 +110,16 @@ def _learns_from_pruned(spec: SweepSpec) -> bool:
     return spec.search.sampler in {"tpe", "random"} and not spec.objective.others
 
 
-def _told(trial: Trial, spec: SweepSpec, level: int | None) -> optuna.trial.FrozenTrial:
+def _searched(trial: Trial, spec: SweepSpec) -> Point:
+    """The searched part of its point: a baseline also says that methods are off which the sweep never turns on."""
+    return {name: value for name, value in trial.point.items() if name in spec.space.parameters}
+
+
+def _told(trial: Trial, point: Point, spec: SweepSpec, level: int | None) -> optuna.trial.FrozenTrial:
     """The trial as the study has it; ``level`` where trials are complete with what they measured there."""
     import optuna  # noqa: PLC0415
 
-    states, params_and_distributions = optuna.trial.TrialState, to_optuna(spec.space, trial.point)
+    states, params_and_distributions = optuna.trial.TrialState, to_optuna(spec.space, point)
     ended = {
         "completed": states.COMPLETE,
         "stopped": states.PRUNED,
@@ -149,6 +158,7 @@ def _ask_again(study: optuna.Study, spec: SweepSpec, trials: list[optuna.trial.F
     for told in trials:
         study.enqueue_trial(told.params)
         trial = study.ask()
+        _ = trial.relative_params  # asked for, not used: it is then that samplers write their notes
         with contextlib.suppress(optuna.TrialPruned):  # a given point may break a constraint
             suggest(trial, spec.space)
         if told.state != optuna.trial.TrialState.RUNNING:

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from simulate import (
     EPOCHS,
     OBJECTIVES,
+    Asha,
     Contender,
     Everyone,
     Ladder,
@@ -40,12 +41,14 @@ from simulate import (
     rungs,
 )
 
+from orchestrator.auditing import spearman
 from orchestrator.scheduling.patience import places
 
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
 BUDGETS = (0.2, 0.3, 0.4)
 FIRST_RUNGS = (1, 2, 3, 4, 5, 6, 8)
+LADDER_WORKERS = 8
 WORKERS = (1, 2, 8, 64)
 Key = tuple[str, str, int, str]
 
@@ -63,6 +66,9 @@ def contenders() -> Iterator[Contender]:
             yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
     for budget in BUDGETS:
         yield Contender(f"auto {budget}", patient(budget))
+        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((patient(b)(n).rungs,), 2, pauses=True))
+        for epochs in (2, 3):
+            yield Contender(f"smoothed-{epochs} {budget}", patient(budget), smoothed=epochs)
         for first in FIRST_RUNGS:
             if places(rungs(first, 2, EPOCHS), 36, EPOCHS, budget * 36 * EPOCHS) is not None:
                 yield Contender(f"ladder {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
@@ -119,7 +125,7 @@ def simulate_all(tables: Sequence[str], orders: int, processes: int) -> None:
         jobs = [
             (table, objective, workers, name, orders)
             for table, objective, workers, name in itertools.product(tables, OBJECTIVES, WORKERS, names)
-            if (table, objective, workers, name) not in kept
+            if (table, objective, workers, name) not in kept and (workers == LADDER_WORKERS or "ladder" not in name)
         ]
         with FRONTIER.open("a") as file, multiprocessing.get_context("fork").Pool(processes) as pool:
             for done, result in enumerate(pool.imap_unordered(evaluate, jobs, chunksize=1), start=1):
@@ -140,9 +146,24 @@ def shown(values: Sequence[float]) -> str:
     return f"{mean:.2f} ± {half:.2f}"
 
 
+def slowness(table: str, objective: str) -> str:
+    """Rank correlation of epochs 1, 3 and 9 with the last, and c of exp(-c (1/s - 1/t)) fitted to them."""
+    curves = [trial.curves[objective] for trial in table_of(table).trials]
+    whole = [curve for curve in curves if len(curve) == EPOCHS]
+    pairs = {at: [(curve[at - 1][0], curve[-1][0]) for curve in whole] for at in (1, 3, 9)}
+    found = {at: spearman(values) for at, values in pairs.items()}
+    gaps = {at: 1 / at - 1 / EPOCHS for at in found}
+    fitted = -sum(gaps[at] * math.log(max(r, 0.01)) for at, r in found.items()) / sum(gap**2 for gap in gaps.values())
+    return f"| {table} | {objective} | " + " | ".join(f"{r:.2f}" for r in found.values()) + f" | {fitted:.1f} |"
+
+
 def report(tables: Sequence[str]) -> None:
     """The tables of the document, in Markdown."""
     kept = _kept()
+    print("| table | objective | epoch 1 | epoch 3 | epoch 9 | c |\n|---|---|---|---|---|---|")
+    for table, objective in itertools.product(tables, OBJECTIVES):
+        print(slowness(table, objective))
+    print()
     print("| table | objective | workers | budget | auto | best-tuned ASHA (grace, factor; spent) | auto minus that |")
     print("|---|---|---|---|---|---|---|")
     for table, objective, workers, budget in itertools.product(tables, OBJECTIVES, WORKERS, BUDGETS):

@@ -1,1 +1,1 @@
-"""Early stopping: pure decision functions (``asha``) and the door that lets Tune ask them (``scheduler``)."""
+"""Early stopping: rules over a board, which one a spec asks for, Tune's door to them, and a simulator."""

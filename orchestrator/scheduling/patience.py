@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.board import Verdict
-from orchestrator.scheduling.ranking import is_finite, order
+from orchestrator.scheduling.ranking import Measured, is_finite, order
 from orchestrator.scheduling.rungs import rungs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.scheduling.board import Board
-    from orchestrator.scheduling.ranking import Measured
 
 # How often the interval that holds the reduction factor is halved: to the last bit of a float.
 BISECTIONS = 60
@@ -158,16 +157,21 @@ class Patient:
     def _fields(self, board: Board, unstarted: int) -> list[_Field]:
         """The state of each rung, lowest first: who may still come to one depends on the one below."""
         competitors = [each for each in board.standings.values() if not each.exempt]
-        fields, below, from_below = [], 0, unstarted
+        fields: list[_Field] = []
+        below, from_below = 0, unstarted
         for rung, places in zip(self.ladder.rungs, self.ladder.places, strict=True):
-            running = sum(each.is_running_between(below, rung) for each in competitors)
-            values = {each.trial: each.values[rung] for each in competitors if each.competes_at(rung)}
-            ranked = [trial for trial in order(values) if is_finite(values[trial])]
-            waiting = {each.trial for each in competitors if each.state == "paused" and each.level == rung}
-            gone_on = sum(board.standings[trial].went_on(rung) for trial in ranked)
-            field = _Field(rung, places, ranked, waiting, running + from_below, gone_on, is_linear=_is_linear(values))
-            fields.append(field)
-            below, from_below = rung, max(0, min(places - gone_on, len(waiting) + field.to_come))
+            values, waiting, running, gone_on = dict[str, Measured](), set[str](), 0, 0
+            for each in competitors:
+                if each.competes_at(rung) and is_finite(each.values[rung]):
+                    values[each.trial] = each.values[rung]
+                    gone_on += each.went_on(rung)
+                    if each.state == "paused" and each.level == rung:
+                        waiting.add(each.trial)
+                elif each.is_running_between(below, rung):
+                    running += 1
+            to_come = running + from_below
+            fields.append(_Field(rung, places, order(values), waiting, to_come, gone_on, is_linear=_is_linear(values)))
+            below, from_below = rung, max(0, min(places - gone_on, len(waiting) + to_come))
         return fields
 
     def _second_chance(self, board: Board, fields: list[_Field]) -> str | None:
@@ -187,7 +191,7 @@ class Patient:
 
 def _is_linear(values: Mapping[str, Measured]) -> bool:
     """Whether two trials keep their order whoever else comes: with one objective they do."""
-    return all(len(value) == 1 for value in values.values())
+    return len(next(iter(values.values()), (0.0,))) == 1
 
 
 @dataclass(frozen=True, slots=True)

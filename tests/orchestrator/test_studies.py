@@ -1,0 +1,140 @@
+"""What each sampler learns from a history, and that its notes survive being built anew."""
+
+import math
+
+import optuna
+import pytest
+
+from orchestrator.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
+from orchestrator.history import SweepHistory
+from orchestrator.loading import parse_spec
+from orchestrator.plan import trial_id
+from orchestrator.search import propose
+from orchestrator.studies import STATEFUL, common_level, study_of
+
+SPEC = """
+name: a
+trial: {epochs: 9}
+space: {use: [mixup], parameters: {optimizer.lr: {float: [1e-3, 1.0], log: true}}}
+search: {sampler: SAMPLER, num_trials: 90, seed: 3}
+"""
+STATES = optuna.trial.TrialState
+
+
+def spec_of(sampler, more=""):
+    return parse_spec(SPEC.replace("SAMPLER", sampler) + more)
+
+
+def add(history, spec, *, status, epochs):
+    """One more trial of the sampler's, with the same value at each of its epochs."""
+    origin, point = propose(history, spec)
+    name = trial_id(len(history.trials))
+    history.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
+    history.apply(AttemptStarted(time=0.0, trial=name, attempt=1))
+    score = 1 - abs(math.log10(point["optimizer.lr"] / 0.03)) / 5
+    for epoch in range(1, epochs + 1):
+        metrics = {"val/accuracy": score, "val/nll": 1 - score}
+        history.apply(EpochReported(time=0.0, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics))
+    if status is not None:
+        history.apply(TrialEnded(time=0.0, trial=name, status=status))
+    return name
+
+
+def swept(spec, *, completed=1, paused=12, running=1):
+    history = SweepHistory()
+    for status, epochs, count in (("completed", 9, completed), ("paused", 3, paused), (None, 2, running)):
+        for _ in range(count):
+            add(history, spec, status=status, epochs=epochs)
+    return history
+
+
+def states(study):
+    return [trial.state for trial in study.get_trials(deepcopy=False)]
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "nsga2", "nsga3", "qmc"])
+def test_samplers_that_learn_from_complete_trials_see_all_at_the_level_that_ten_have_reached(sampler):
+    spec = spec_of(sampler)
+    history = swept(spec)
+    assert common_level(history, spec) == 3
+    study = study_of(history, spec, seed=0)
+    assert states(study) == [STATES.COMPLETE] * 13 + [STATES.RUNNING]
+    for told, trial in zip(study.trials, list(history.trials.values())[:13], strict=False):
+        assert told.value == trial.epochs[3]["val/accuracy"]
+
+
+def test_one_that_was_stopped_below_that_level_is_pruned_without_a_value():
+    spec = spec_of("gp")
+    history = swept(spec, completed=12, paused=3)
+    assert common_level(history, spec) == 9
+    study = study_of(history, spec, seed=0)
+    pruned = [trial for trial in study.trials if trial.state == STATES.PRUNED]
+    assert len(pruned) == 3
+    assert all(trial.value is None and not trial.intermediate_values for trial in pruned)
+
+
+def test_tpe_learns_from_waiting_trials_by_how_far_they_came():
+    spec = spec_of("tpe")
+    study = study_of(swept(spec), spec, seed=0)
+    assert states(study) == [STATES.COMPLETE] + [STATES.PRUNED] * 12 + [STATES.RUNNING]
+    assert {max(trial.intermediate_values) for trial in study.trials[1:13]} == {3}
+
+
+def test_with_several_objectives_a_trial_is_complete_with_all_of_them():
+    spec = spec_of("tpe", "objective: [val/accuracy max, val/nll min]\n")
+    study = study_of(swept(spec), spec, seed=0)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert len(study.trials[3].values) == 2
+
+
+@pytest.mark.parametrize("sampler", sorted(STATEFUL))
+def test_a_trial_that_is_asked_again_keeps_its_params(sampler):
+    spec = spec_of(sampler)
+    history = swept(spec, paused=20)
+    plain = study_of(history, spec_of("random"), seed=0)
+    again = study_of(history, spec, seed=0)
+    assert [trial.params for trial in again.trials] == [trial.params for trial in plain.trials]
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga2", "nsga3"])
+def test_every_proposal_is_new_lies_in_the_space_and_is_made_again(sampler):
+    spec = spec_of(sampler)
+    history = swept(spec, paused=14)
+    _, *points = [trial.point for trial in history.trials.values()]
+    assert len({str(point) for point in points}) == len(points)
+    assert all(spec.space.contains(point) for point in points)
+    assert propose(history, spec) == propose(history, spec)
+
+
+def test_nsga_begins_to_breed_when_its_first_generation_is_complete():
+    spec = spec_of("nsga2")
+    history = SweepHistory()
+    for _ in range(60):
+        add(history, spec, status="completed", epochs=9)
+    generations = [
+        trial.system_attrs.get("NSGAIISampler:generation") for trial in study_of(history, spec, seed=0).trials
+    ]
+    assert max(each for each in generations if each is not None) == 1
+
+
+def test_cma_es_moves_towards_the_best_rate():
+    spec = parse_spec(
+        "name: a\ntrial: {epochs: 9}\nspace: {parameters: {optimizer.lr: {float: [1e-3, 1.0], log: true}, "
+        "optimizer.momentum: {float: [0.0, 0.9]}}}\nsearch: {sampler: cmaes, num_trials: 90, seed: 1}"
+    )
+    history = SweepHistory()
+    for _ in range(60):
+        add(history, spec, status="completed", epochs=9)
+    rates = [abs(math.log10(trial.point["optimizer.lr"] / 0.03)) for trial in history.trials.values()]
+    assert sum(rates[-15:]) < 0.5 * sum(rates[1:16])
+
+
+def test_a_grid_is_walked_in_its_order():
+    spec = parse_spec(
+        "name: a\ntrial: {epochs: 9}\nspace: {parameters: {optimizer.lr: {choice: [0.1, 0.2, 0.3]}}}\n"
+        "search: {sampler: grid, num_trials: 4}"
+    )
+    history = SweepHistory()
+    for _ in range(4):
+        add(history, spec, status="completed", epochs=9)
+    assert [trial.point["optimizer.lr"] for trial in history.trials.values()][1:] == [0.1, 0.2, 0.3]

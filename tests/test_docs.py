@@ -116,3 +116,30 @@ def test_the_cells_of_configspace_draw_points_of_what_they_can_say(columns, ours
         plain = {name: getattr(value, "item", lambda value=value: value)() for name, value in point.items()}
         free = search_spaces.SearchSpace(ours.parameters, ours.when).drop("snnl.weight")
         assert free.problems(plain) == []
+
+
+@pytest.fixture(scope="module")
+def scheduling(repository):
+    return (repository / "docs" / "scheduling.md").read_text()
+
+
+def test_the_page_on_scheduling_has_a_row_for_every_field(scheduling):
+    from orchestrator.spec import Scheduler
+
+    assert re.findall(r"^\| `([a-z_]+)` \|", scheduling, flags=re.MULTILINE) == list(Scheduler.model_fields)
+
+
+def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(scheduling):
+    from orchestrator.loading import parse_spec
+
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", scheduling, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    specs = [parse_spec(f"name: page\n{block}") for block in blocks]
+    assert specs[0].scheduler == parse_spec("name: page").scheduler
+
+
+def test_the_ladder_of_the_page_is_the_one_a_spec_gets(scheduling):
+    from orchestrator.scheduling.patience import Ladder
+
+    assert "64 trials of 27 epochs at 0.3 have rungs 3, 6, 12 and 24" in scheduling
+    assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (3, 6, 12, 24)

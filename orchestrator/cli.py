@@ -12,13 +12,14 @@ import os
 import shutil
 import sys
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from orchestrator import comparison, leaderboard, schedule_commands, space_commands, storage
+from orchestrator.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.events import read_events
 from orchestrator.loading import load_spec, load_trial
@@ -37,17 +38,6 @@ app = typer.Typer(
 )
 
 app.add_typer(space_commands.app)
-for command in (schedule_commands.plan, schedule_commands.replay, schedule_commands.audit):
-    app.command()(command)
-
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or its name for the latest of that name.")]
-MaybeSweep = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Default: the latest.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
-Address = Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a running Ray cluster.")]
-StorageFolder = Annotated[Path, typer.Option("--storage", help="The folder sweeps are kept in.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RESULTS = Path(storage.DEFAULT_STORAGE)
 
 
 @app.command()
@@ -248,6 +238,10 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         raise OrchestratorError(told) from error
     left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
     _say(f"{result.sweep}: MLflow has everything the log has{left_out}")
+
+
+for command in (schedule_commands.plan, schedule_commands.replay, schedule_commands.audit):
+    app.command()(command)
 
 
 def main() -> None:

@@ -6,12 +6,12 @@ import json
 import os
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator import storage
+from orchestrator.arguments import RESULTS, AsJson, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.loading import load_spec
 from orchestrator.result import SweepResult
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.simulator import Outcome
     from orchestrator.spec import SweepSpec
 
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or its name for the latest of that name.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
 Slots = Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: what this machine has room for.")]
 Seconds = Annotated[
     float | None, typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: the baseline is tried out.")
@@ -34,9 +31,6 @@ WhatIf = Annotated[
     list[str] | None,
     typer.Option("--what-if", metavar="scheduler.FIELD=VALUE", help="Decide by other settings; repeatable."),
 ]
-StorageFolder = Annotated[Path, typer.Option("--storage", help="The folder sweeps are kept in.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RESULTS = Path(storage.DEFAULT_STORAGE)
 CHECKPOINTS_KEPT = 2
 
 
@@ -47,7 +41,10 @@ def plan(
     epoch_s: Seconds = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Say what a sweep would cost, and refuse what cannot be: rungs, trials, epochs, hours, MLflow rows, storage."""
+    """Say what a sweep would cost.
+
+    Rungs, trials that reach them, epochs, time, MLflow rows and storage; what cannot be is refused.
+    """
     from orchestrator import forecast, preflight  # noqa: PLC0415  a forecast tries a trial out
     from orchestrator.scheduling.choosing import pauses  # noqa: PLC0415
 
@@ -72,7 +69,10 @@ def replay(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Make every decision of a sweep again, or see what other scheduler settings would have decided."""
+    """Make every decision of a sweep again.
+
+    Or see what other scheduler settings would have decided, with --what-if.
+    """
     from orchestrator import replaying  # noqa: PLC0415  the search asks Optuna again
     from orchestrator.events import read_events  # noqa: PLC0415
 
@@ -90,7 +90,10 @@ def replay(
 
 
 def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Report what early stopping cost a sweep that had `scheduler.audit`."""
+    """Report what early stopping cost.
+
+    Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
+    """
     found = SweepResult.read(storage.find_sweep(folder.resolve(), sweep)).audit()
     typer.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(found.lines()))
 

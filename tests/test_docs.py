@@ -141,5 +141,5 @@ def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(s
 def test_the_ladder_of_the_page_is_the_one_a_spec_gets(scheduling):
     from orchestrator.scheduling.patience import Ladder
 
-    assert "64 trials of 27 epochs at 0.3 have rungs 3, 6, 12 and 24" in scheduling
-    assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (3, 6, 12, 24)
+    assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
+    assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)

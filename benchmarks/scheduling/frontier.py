@@ -42,7 +42,7 @@ from simulate import (
 )
 
 from orchestrator.auditing import spearman
-from orchestrator.scheduling.patience import places
+from orchestrator.scheduling.patience import CUT, places
 
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
@@ -66,7 +66,7 @@ def contenders() -> Iterator[Contender]:
             yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
     for budget in BUDGETS:
         yield Contender(f"auto {budget}", patient(budget))
-        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((patient(b)(n).rungs,), 2, pauses=True))
+        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((patient(b)(n).rungs,), CUT, pauses=True))
         for epochs in (2, 3):
             yield Contender(f"smoothed-{epochs} {budget}", patient(budget), smoothed=epochs)
         for first in FIRST_RUNGS:

@@ -27,7 +27,7 @@ class Decision:
     competitors: int
 
 
-def decide(values: Mapping[str, Measured], trial: str, *, reduction_factor: int, at_least: int = 1) -> Decision:
+def decide(values: Mapping[str, Measured], trial: str, *, reduction_factor: float, at_least: int = 1) -> Decision:
     """Whether ``trial`` goes on at once, given what every trial measured at this rung, itself included.
 
     The best ``n // reduction_factor`` of ``n`` go on, and ``at_least`` so many: with 1, as ASHA that stops wants it,
@@ -38,14 +38,14 @@ def decide(values: Mapping[str, Measured], trial: str, *, reduction_factor: int,
     Decision(kept=False, rival='a', competitors=3)
     """
     ranked = order(values)
-    places = max(at_least, len(ranked) // reduction_factor)
+    places = max(at_least, int(len(ranked) // reduction_factor))
     rival = next((each for each in reversed(ranked[:places]) if is_finite(values[each])), None)
     kept = trial in ranked[:places] and is_finite(values[trial])
     return Decision(kept=kept, rival=rival, competitors=len(ranked))
 
 
 def promotable(
-    values: Mapping[str, Measured], paused: Collection[str], *, reduction_factor: int, at_least: int = 0
+    values: Mapping[str, Measured], paused: Collection[str], *, reduction_factor: float, at_least: int = 0
 ) -> str | None:
     """The best paused trial among the best 1/eta of a rung; None where those have all been promoted.
 
@@ -53,5 +53,5 @@ def promotable(
     'a'
     """
     ranked = order(values)
-    best = ranked[: max(at_least, len(ranked) // reduction_factor)]
+    best = ranked[: max(at_least, int(len(ranked) // reduction_factor))]
     return next((trial for trial in best if trial in paused and is_finite(values[trial])), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.patience import HALVING, Ladder, Patient
+from orchestrator.scheduling.patience import CUT, SPACING, Ladder, Patient
 from orchestrator.scheduling.rungs import brackets, rungs
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def rule_of(spec: SweepSpec, *, pauses: bool, max_epochs: int) -> Rule:
 def _patient(spec: SweepSpec, *, pauses: bool, max_epochs: int) -> Rule:
     """The baseline is trained to its end whatever happens, and costs the budget nothing."""
     num_trials = max(1, spec.search.num_trials - 1)
-    factor = HALVING if spec.scheduler.reduction_factor == "auto" else spec.scheduler.reduction_factor
-    ladder = Ladder.within(spec.scheduler.budget_fraction, num_trials=num_trials, maximum=max_epochs, factor=factor)
+    factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
+    spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
+    ladder = Ladder.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
     may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
     if not pauses or may_end_at_any_time:  # who waits for all others may wait in vain
-        return Asha((ladder.rungs,), factor, pauses)
+        return Asha((ladder.rungs,), cut, pauses)
     return Patient(ladder)

@@ -38,7 +38,7 @@ class Asha:
     """
 
     brackets: tuple[tuple[int, ...], ...]
-    reduction_factor: int
+    reduction_factor: float
     pauses: bool = False
 
     @property
@@ -67,7 +67,7 @@ class Asha:
         return found
 
 
-def best_waiting(board: Board, rungs: Sequence[int], reduction_factor: int, *, at_least: int = 0) -> str | None:
+def best_waiting(board: Board, rungs: Sequence[int], reduction_factor: float, *, at_least: int = 0) -> str | None:
     """The best promotable trial of the highest of these rungs that has one."""
     for rung in reversed(rungs):
         for group, waiting in waiting_at(board, rung).items():

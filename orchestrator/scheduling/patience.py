@@ -1,12 +1,12 @@
 """Successive halving that needs no setting but its budget (Jamieson and Talwalkar 2016, made asynchronous).
 
-Rungs double; at each, the same share of the trials goes on; and the two are chosen so that the whole sweep costs a
+Rungs double; at each, about two trials in five go on; and the first rung is the one that makes the whole sweep cost a
 given fraction of training every trial to its end. A trial waits at a rung until nobody who is still to come there can
 take its place: so, unless trials diverge, the trials that go on are the same whatever the order in which trials were
 started, the number of workers and their speed, and no slow learner is thrown out by whoever happened to be there first.
 What is left of the budget at the end (what trials that diverged did not use) goes to the best of those that still wait.
 
-Why doubling and about halving: with a budget given, a later first rung is paid for with a harsher cut. Where the
+Why that first rung: with a budget given, a later first rung is paid for with a harsher cut. Where the
 ranking at epoch s predicts that at epoch t with correlation exp(-c (1/s - 1/t)), which fits recorded curves, the best
 choice hardly depends on how slowly trials learn (c): docs/scheduling.md.
 """
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 # How often the interval that holds the reduction factor is halved: to the last bit of a float.
 BISECTIONS = 60
-HALVING = 2
+SPACING = 2
+CUT = 2.5
+"""Each rung is twice the one before it, and two in five go on: chosen on one recorded table, docs/scheduling.md."""
 
 
 def cost(levels: tuple[int, ...], places: tuple[int, ...], num_trials: int, maximum: int) -> int:
@@ -92,29 +94,31 @@ class Ladder:
     budget: float
 
     @classmethod
-    def within(cls, fraction: float, *, num_trials: int, maximum: int, factor: int = HALVING) -> Ladder:
-        """The ladder of all that cost ``fraction`` of training every trial whose cuts are nearest to ``factor``.
+    def within(
+        cls, fraction: float, *, num_trials: int, maximum: int, spacing: int = SPACING, cut: float = CUT
+    ) -> Ladder:
+        """Of all ladders that cost ``fraction`` of training every trial, that on which about one in ``cut`` goes on.
 
-        Each rung is ``factor`` times the one before it.
+        Each rung is ``spacing`` times the one before it.
 
         At least one trial is trained to its end: where the fraction is too small for that (few trials), the budget is
         what the cheapest ladder costs.
 
         >>> Ladder.within(0.3, num_trials=64, maximum=27).rungs
-        (3, 6, 12, 24)
+        (4, 8, 16)
         >>> Ladder.within(0.3, num_trials=2, maximum=27)
         Ladder(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28)
         """
-        cheapest = rungs(1, factor, maximum)
+        cheapest = rungs(1, spacing, maximum)
         least = cost(cheapest, (1,) * len(cheapest), num_trials, maximum)
         budget = max(fraction * num_trials * maximum, least)
         found = []
         for first in range(1, maximum + 1):
-            levels = rungs(first, factor, maximum)
+            levels = rungs(first, spacing, maximum)
             solved = places(levels, num_trials, maximum, budget)
             if solved is not None:
                 ladder = cls(levels, solved[0], num_trials, maximum, budget)
-                found.append((abs(math.log(solved[1] / factor)), first, ladder))
+                found.append((abs(math.log(solved[1] / cut)), first, ladder))
         return min(found, key=lambda each: each[:2])[2]
 
     def step(self, rung: int) -> int:

@@ -37,7 +37,7 @@ def brackets(grace_period: int, reduction_factor: int, maximum: int, count: int)
     return tuple(whole[skipped:] for skipped in range(count))
 
 
-def expected_cost(bracket: tuple[int, ...], reduction_factor: int, maximum: int) -> float:
+def expected_cost(bracket: tuple[int, ...], reduction_factor: float, maximum: int) -> float:
     """The resource one trial of a bracket is expected to use, when exactly 1/eta goes on at each rung.
 
     >>> expected_cost((3, 9), 3, 27)

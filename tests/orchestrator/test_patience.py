@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.scheduling.board import Board, Standing
-from orchestrator.scheduling.patience import Ladder, Patient, cost, places
+from orchestrator.scheduling.patience import CUT, Ladder, Patient, cost, places
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.scheduling.simulator import Curve, simulate
 
@@ -73,12 +73,12 @@ def test_the_first_rung_grows_with_the_fraction(maximum):
 
 @pytest.mark.parametrize("maximum", [27, 81])
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-def test_no_other_first_rung_cuts_nearer_to_a_half(fraction, maximum):
+def test_no_other_first_rung_cuts_nearer_to_the_one_it_aims_at(fraction, maximum):
     ladder = Ladder.within(fraction, num_trials=64, maximum=maximum)
     found = {first: places(rungs(first, 2, maximum), 64, maximum, ladder.budget) for first in range(1, maximum + 1)}
     factors = {first: solved[1] for first, solved in found.items() if solved is not None}
     chosen = factors[ladder.rungs[0]]
-    assert abs(math.log(chosen / 2)) == min(abs(math.log(factor / 2)) for factor in factors.values())
+    assert abs(math.log(chosen / CUT)) == min(abs(math.log(factor / CUT)) for factor in factors.values())
     assert 1.5 < chosen < 2.6
 
 

@@ -183,6 +183,10 @@ def _keys(path: str) -> list[str]:
 
 
 def _problem(detail: ErrorDetails) -> Problem:
+    if detail["loc"][:2] == ("objective", "others"):  # the others of a list are told by their place in it
+        _, _, index, *field = detail["loc"]
+        place = ".".join(["objective", str(int(index) + 1), *map(str, field)])
+        return Problem(place, _law(detail, ["objective", *map(str, field)]))
     location = [str(part) for part in detail["loc"][: 3 if detail["loc"][:2] == ("search", "points") else 2]]
     return Problem(".".join(location), _law(detail, location))
 

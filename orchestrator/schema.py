@@ -42,6 +42,10 @@ def sweep_schema() -> dict[str, Any]:
     schema["$schema"] = _DIALECT
     schema["$defs"] |= {"space": space, **parts}
     schema["properties"]["space"] = {"$ref": "#/$defs/space"}
+    objective = {"anyOf": [{"$ref": "#/$defs/Objective"}, {"type": "string", "pattern": r"^\S+( +(max|min))?$"}]}
+    several = {"type": "array", "items": objective, "minItems": 1}
+    schema["properties"]["objective"] = {"anyOf": [*objective["anyOf"], several]}
+    schema["$defs"]["Objective"]["properties"].pop("others")
     schema["properties"]["name"] |= {"pattern": NAME_PATTERN}
     schema["properties"]["trial"] |= {"propertyNames": {"enum": list(TrialConfig.parameter_names())}}
     return schema

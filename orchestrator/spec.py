@@ -276,5 +276,7 @@ class SweepSpec(_Section):
 
     def document(self) -> dict[str, Any]:
         """The spec as plain data, the space written out: JSON and YAML ready, and read back by ``SweepSpec(**...)``."""
-        plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space"})
-        return {**plain, "space": self.space.to_dict()}
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space", "objective"})
+        objectives = [{"metric": each.metric, "mode": each.mode} for each in self.objective.all]
+        objective = objectives if self.objective.others else objectives[0]
+        return {**plain, "objective": objective, "space": self.space.to_dict()}

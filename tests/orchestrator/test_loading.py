@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from orchestrator import single
 from orchestrator.errors import SpecError
 from orchestrator.loading import load_spec, load_trial, parse_spec
 from orchestrator.plan import fingerprint, first_points
+from orchestrator.schema import sweep_schema
 from orchestrator.spec import SweepSpec
 from search_spaces import Float, SearchSpace
 
@@ -256,3 +259,35 @@ def test_one_trial_alone_takes_what_is_set_over_what_would_be_searched():
     spec = load_trial(path, ["trial.snnl.weight=-0.1", "trial.optimizer.lr=0.01"])
     config = single.config_of(spec)
     assert (config.snnl.weight, config.optimizer.lr, config.mixup.alpha) == (-0.1, 0.01, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("val/nll min", [("val/nll", "min")]),
+        ("[val/accuracy max]", [("val/accuracy", "max")]),
+        ("[val/accuracy max, val/robust_accuracy max]", [("val/accuracy", "max"), ("val/robust_accuracy", "max")]),
+        ("[{metric: val/accuracy}, {metric: val/nll, mode: min}]", [("val/accuracy", "max"), ("val/nll", "min")]),
+    ],
+)
+def test_objectives_are_one_or_a_list_and_read_back_as_they_were(text, expected):
+    spec = parse_spec(f"name: a\nobjective: {text}")
+    assert list(zip(spec.objective.metrics, spec.objective.modes, strict=True)) == expected
+    assert SweepSpec(**spec.document()) == spec
+    assert jsonschema.Draft202012Validator(sweep_schema()).is_valid({"name": "a", "objective": yaml.safe_load(text)})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[val/accuracy, val/accuracy]", "objective: must be different metrics, got val/accuracy, val/accuracy"),
+        ("[val/accuracy max, val/nll max]", "objective.1: mode must be 'min' for 'val/nll', got 'max'"),
+        ("[val/accuracy max, val/nlll min]", "objective.1: unknown metric 'val/nlll'; did you mean 'val/nll'?"),
+        ("[val/accuracy max, {metrik: val/nll}]", "objective.1.metrik: unknown field; did you mean 'metric'?"),
+        ("[]", "objective: must be a mapping, got []"),
+    ],
+)
+def test_a_wrong_objective_of_a_list_is_told_by_its_place(text, says):
+    with pytest.raises(SpecError) as error:
+        parse_spec(f"name: a\nobjective: {text}")
+    assert str(error.value).splitlines() == [says]

@@ -282,7 +282,7 @@ def test_objectives_are_one_or_a_list_and_read_back_as_they_were(text, expected)
     [
         ("[val/accuracy, val/accuracy]", "objective: must be different metrics, got val/accuracy, val/accuracy"),
         ("[val/accuracy max, val/nll max]", "objective.1: mode must be 'min' for 'val/nll', got 'max'"),
-        ("[val/accuracy max, val/nlll min]", "objective.1: unknown metric 'val/nlll'; did you mean 'val/nll'?"),
+        ("[val/accuracy max, val/nlll min]", "objective.1.metric: unknown metric 'val/nlll'; did you mean 'val/nll'?"),
         ("[val/accuracy max, {metrik: val/nll}]", "objective.1.metrik: unknown field; did you mean 'metric'?"),
         ("[]", "objective: must be a mapping, got []"),
     ],

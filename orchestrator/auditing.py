@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
@@ -70,15 +71,16 @@ class Audit:
 def audit(plan: SweepPlan, history: SweepHistory) -> Audit:
     """The audit of a sweep; a function of its log.
 
-    Intervals: Wilson's for the rate; the others resample the kept and the audited trials, the latter as often as there
-    were rejected ones.
+    Intervals: Wilson's for the rate. For the regret, the rejected trials that did not run on are drawn from those that
+    did; for the correlations both the kept and the audited are drawn again, the latter as often as there were rejected
+    ones.
     """
     finals = {trial.id: _final(trial, plan) for trial in history.trials.values() if trial.status == "completed"}
     rejected = [trial for trial in history.trials.values() if trial.blind_from is not None or trial.status == "stopped"]
     audited = [trial for trial in rejected if trial.id in finals]
     kept = [trial for trial in history.trials.values() if trial.id in finals and trial.blind_from is None]
     best = max((finals[trial.id] for trial in kept), default=-math.inf)
-    gains = [max(0.0, finals[trial.id] - best) for trial in audited]
+    gains = [max(0.0, finals[trial.id] - best) for trial in audited] if kept else []
     false_stops = sum(gain > 0 for gain in gains)
     chance = random.Random(plan.spec.search.seed)  # noqa: S311  an estimate, not a secret
     return Audit(
@@ -86,12 +88,12 @@ def audit(plan: SweepPlan, history: SweepHistory) -> Audit:
         audited=len(audited),
         false_stops=false_stops,
         false_stop_rate=wilson(false_stops, len(audited)),
-        regret=_spread([max(chance.choices(gains, k=len(rejected))) for _ in range(RESAMPLES)] if gains else []),
+        regret=_regret(gains, unknown=len(rejected) - len(audited), chance=chance),
         rank_correlation={
             rung: _rank_correlation(
                 _pairs(kept, rung, plan), _pairs(audited, rung, plan), rejected=len(rejected), chance=chance
             )
-            for rung in plan.rungs
+            for rung in (plan.rungs if plan.spec.scheduler.resource == "epochs" else ())
         },
     )
 
@@ -112,6 +114,13 @@ def wilson(hits: int, trials: int) -> Estimate:
 
 def _final(trial: Trial, plan: SweepPlan) -> float:
     return values_at(trial, trial.epoch, plan.spec)[0]
+
+
+def _regret(gains: Sequence[float], *, unknown: int, chance: random.Random) -> Estimate:
+    """The largest gain of all rejected trials: of those that ran on as it is, of the unknown ones drawn from these."""
+    if not gains:
+        return Estimate(math.nan, math.nan, math.nan)
+    return _spread([max(0.0, *gains, *chance.choices(gains, k=unknown)) for _ in range(RESAMPLES)])
 
 
 def _pairs(trials: Sequence[Trial], rung: int, plan: SweepPlan) -> list[Pair]:
@@ -145,11 +154,8 @@ def spearman(pairs: Sequence[Pair]) -> float:
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(values)
-    first: dict[float, int] = {}
-    for place, value in enumerate(order):
-        first.setdefault(value, place)
-    return [first[value] + (order.count(value) - 1) / 2 for value in values]
+    ordered = sorted(values)
+    return [(bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 for value in values]
 
 
 def _spread(values: Sequence[float]) -> Estimate:

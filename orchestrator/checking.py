@@ -127,10 +127,11 @@ def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
 def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     """What a scheduler cannot do, by the fields that ask for it."""
     scheduler, name = spec.scheduler, spec.scheduler.name
-    kinds = {"pasha": "promotion", "median": "stopping"}
+    kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
     laws = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
         ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_patient), "must be 1"),
+        ("resource", scheduler.resource != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
         ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_patient), "must be empty"),
         ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_patient), "must be 'epochs'"),
         ("audit", bool(scheduler.audit) and name == "none", "must be 0"),

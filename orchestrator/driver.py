@@ -21,7 +21,7 @@ from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
-from orchestrator.plan import SweepPlan, unstarted
+from orchestrator.plan import SweepPlan, is_spent, unstarted
 from orchestrator.result import SweepResult
 from orchestrator.scheduling.turns import next_turn
 from orchestrator.tracking import Tracker, tracking_uri
@@ -75,7 +75,9 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
     stop = Stop()
     with stop.listening(), cluster.connect(address) as capacity:
         stop.listen_again()
-        slots = capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
+        gpus = capacity.gpus_per_trial(spec.resources)
+        slots = capacity.slots(spec.resources, gpus)
+        preflight.check_gpu_seconds(spec, gpus=gpus)
         folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
         plan = planning.make(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
@@ -188,7 +190,7 @@ def _end_of(plan: SweepPlan, history: SweepHistory, *, now: float, interrupted: 
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")
-    short = len(history.trials) < plan.spec.search.num_trials
+    short = len(history.trials) < plan.spec.search.num_trials or (plan.pauses and is_spent(plan, history, now=now))
     return SweepEnded(time=now, status="completed", reason="its budget is spent" if short else None)
 
 

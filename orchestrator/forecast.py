@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import PreflightError
 from orchestrator.plan import first_points, max_epochs_of
 from orchestrator.scheduling.choosing import rule_of
 from orchestrator.scheduling.halving import Asha
 from orchestrator.scheduling.patience import Patient
 from orchestrator.scheduling.rungs import expected_cost
 from orchestrator.scheduling.simulator import Curve, simulate
-from orchestrator.scheduling.standings import brackets_for, passes_per_epoch
+from orchestrator.scheduling.standings import brackets_for, passes_per_epoch, stratum
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -78,7 +79,14 @@ class Forecast:
 
 
 def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
-    """The expectation over random rankings that stay the same from epoch to epoch, and random points of the space."""
+    """The expectation over random rankings that stay the same from epoch to epoch, and random points of the space.
+
+    Raises:
+        PreflightError: the scheduler counts in another unit than epochs, which nobody knows beforehand.
+    """
+    if spec.scheduler.resource != "epochs":
+        told = f"scheduler.resource: {spec.scheduler.resource} are known only when they are used; plan with epochs"
+        raise PreflightError([told])
     max_epochs, num_trials = max_epochs_of(spec), spec.search.num_trials
     if num_trials > MOST_TRIALS:
         fewer = spec.search.model_copy(update={"num_trials": MOST_TRIALS})
@@ -131,11 +139,13 @@ def _curves(spec: SweepSpec, rule: Rule, max_epochs: int, seed: int) -> dict[str
     points = [*first, *drawn][: spec.search.num_trials]
     curves = {}
     for index, (point, bracket) in enumerate(zip(points, brackets_for(rule, len(points), max_epochs), strict=True)):
-        passes = passes_per_epoch({**spec.trial, **point})
+        config = {**spec.trial, **point}
+        epochs = int(config.get("epochs", max_epochs))
         curves[f"{index:06d}"] = Curve(
-            values=[(chance.random(),) * len(spec.objective.all)] * max_epochs,
-            seconds=[float(passes)] * max_epochs,
+            values=[(chance.random(),)] * epochs,
+            seconds=[float(passes_per_epoch(config))] * epochs,
             bracket=bracket,
+            stratum=stratum(config, spec),
             exempt=index == 0,
         )
     return curves

@@ -19,7 +19,7 @@ from orchestrator.events import (
     TrialPromoted,
     read_events,
 )
-from orchestrator.scheduling.ranking import fronts, is_finite, measured, order
+from orchestrator.scheduling.ranking import for_people, fronts, is_finite, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,7 +111,7 @@ class Trial:
         return self.last(objective.metric)
 
     def last(self, metric: str) -> float | None:
-        """A metric at the last epoch that measured it."""
+        """A metric at the last epoch that measured it as a finite number."""
         return next(reversed(self.values(metric).values()), None)
 
 
@@ -195,17 +195,15 @@ class SweepHistory:
         return [trial for trial in self.trials.values() if trial.status in statuses]
 
     def ranked(self, objective: Objective) -> list[Trial]:
-        """Trials that measured the objective, best first; ties go to the older trial.
+        """Trials that measured the objective, best first; ties go to the smaller id.
 
-        With several objectives, by non-dominated front.
+        With several objectives front by front, and within a front by the first objective.
         """
-        turned = {
+        scores = {
             trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes)
             for trial in self.trials.values()
         }
-        return [
-            self.trials[name] for name in order({name: value for name, value in turned.items() if is_finite(value)})
-        ]
+        return [self.trials[name] for name in for_people(scores) if is_finite(scores[name])]
 
     def front(self, objective: Objective) -> list[Trial]:
         """The completed trials that no other completed trial beats in every objective, best in the first one first."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+OTHERS = len(("objective", "others"))
 FLAT_SECTIONS = ("trial", "space.parameters")  # below these a dotted name is one key
 
 
@@ -183,7 +184,9 @@ def _keys(path: str) -> list[str]:
 
 
 def _problem(detail: ErrorDetails) -> Problem:
-    if detail["loc"][:2] == ("objective", "others"):  # the others of a list are told by their place in it
+    if (
+        detail["loc"][:2] == ("objective", "others") and len(detail["loc"]) > OTHERS
+    ):  # the others of a list are told by their place in it
         _, _, index, *field = detail["loc"]
         place = ".".join(["objective", str(int(index) + 1), *map(str, field)])
         return Problem(place, _law(detail, ["objective", *map(str, field)]))

@@ -26,8 +26,9 @@ from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.provenance import Provenance, collect
 from orchestrator.scheduling.board import Rule
+from orchestrator.scheduling.choosing import ladder_of, rule_of
 from orchestrator.scheduling.choosing import pauses as promotes
-from orchestrator.scheduling.choosing import rule_of
+from orchestrator.scheduling.patience import Ladder
 from orchestrator.spec import Point, SweepSpec
 from orchestrator.storage import write_atomically
 from trainables.config import TrialConfig
@@ -66,6 +67,8 @@ class SweepPlan(BaseModel):
     max_epochs: int
     rungs: tuple[int, ...]
     """Where trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
+    ladder: Ladder | None = None
+    """The rungs, places and budget of ``grace_period: auto``, so that a later version goes on by the same."""
     pauses: bool = False
     """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
@@ -74,7 +77,7 @@ class SweepPlan(BaseModel):
 
     def model_post_init(self, _: object) -> None:
         """Build the rule once: it is asked at every decision."""
-        self._rule = rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs)
+        self._rule = rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.ladder)
 
     @property
     def rule(self) -> Rule:
@@ -124,6 +127,7 @@ def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, workin
         working_directory=str(working_directory),
         max_epochs=max_epochs,
         rungs=rule_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
+        ladder=ladder_of(spec, max_epochs=max_epochs) if spec.scheduler.is_patient else None,
         pauses=pauses,
         provenance=collect(working_directory),
     )

@@ -66,6 +66,21 @@ def check_here(spec: SweepSpec, *, address: str) -> Path:
     return storage
 
 
+def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
+    """Refuse a sweep that counts GPU seconds where trials have no GPU.
+
+    Raises:
+        PreflightError: they would never use any.
+    """
+    counted = {
+        "scheduler.resource": spec.scheduler.resource == "gpu_seconds",
+        "budget.gpu_s": spec.budget.gpu_s is not None,
+    }
+    law = "counts GPU seconds, and trials here have no GPU; use another unit, or ask for GPUs in resources.gpus"
+    if not gpus and any(counted.values()):
+        raise PreflightError([f"{place}: {law}" for place, counts in counted.items() if counts])
+
+
 def _storage_problems(storage: Path) -> Iterator[str]:
     try:
         storage.mkdir(parents=True, exist_ok=True)
@@ -110,7 +125,7 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
         problems.update(dict.fromkeys(_data_problems(config.data)))
     if not problems:
         for config in {_model_key(config): config for config in configs}.values():
-            problems.update(dict.fromkeys(_model_problems(config, spec.objective.metric)))
+            problems.update(dict.fromkeys(_model_problems(config, spec.objective.metrics)))
     return list(problems)
 
 
@@ -136,7 +151,7 @@ def _data_problems(data: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _model_problems(config: TrialConfig, metric: str) -> Iterator[str]:
+def _model_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, check_layers  # noqa: PLC0415
 
@@ -146,9 +161,9 @@ def _model_problems(config: TrialConfig, metric: str) -> Iterator[str]:
     except TrainableError as error:
         yield from str(error).splitlines()
         return
-    family, _, tap = metric.partition("/")
-    if family == "entanglement" and tap not in taps:
-        yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
+    for family, _, tap in (metric.partition("/") for metric in metrics):
+        if family == "entanglement" and tap not in taps:
+            yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
     try:
         check_layers(config)
     except TrainableError as error:

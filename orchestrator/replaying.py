@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecError
-from orchestrator.events import RungDecided, TrialCreated, TrialPromoted
+from orchestrator.events import AttemptFailed, AttemptStarted, RungDecided, TrialCreated, TrialEnded, TrialPromoted
 from orchestrator.history import SweepHistory
 from orchestrator.loading import override
 from orchestrator.plan import SweepPlan, unstarted
+from orchestrator.scheduling.choosing import ladder_of, rule_of
 from orchestrator.scheduling.choosing import pauses as promotes
-from orchestrator.scheduling.choosing import rule_of
 from orchestrator.scheduling.judging import judge
 from orchestrator.scheduling.ranking import order
 from orchestrator.scheduling.simulator import Curve, simulate
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.events import Event
+    from orchestrator.history import Trial
     from orchestrator.scheduling.simulator import Outcome
+    from orchestrator.spec import SweepSpec
 
 WHAT_IF = "scheduler."
+DECIDE_KIND = frozenset({"name", "kind"})
+"""Settings that may turn promotion into stopping; under others a sweep keeps the kind it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ def what_if(
     curves = {
         trial.id: Curve(
             values=[values_at(trial, epoch, other.spec) for epoch in sorted(trial.epochs)],
+            unmeasured=_unmeasured(trial, other.spec),
+            end="diverged" if trial.status in {"diverged", "failed"} else "unknown",
             seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
             maximum=trial.budget,
             bracket=board.standings[trial.id].bracket,
@@ -121,11 +127,23 @@ def winner(outcome: Outcome) -> str | None:
 
 def most_at_once(events: Iterable[Event]) -> int:
     """The most trials that ever ran at the same time."""
-    history, most = SweepHistory(), 1
+    at_work, most = set[str](), 1
     for event in events:
-        history.apply(event)
-        most = max(most, len(history.with_status("running")))
+        match event:
+            case AttemptStarted():
+                at_work.add(event.trial)
+            case AttemptFailed() | TrialEnded():
+                at_work.discard(event.trial)
+            case _:
+                pass
+        most = max(most, len(at_work))
     return most
+
+
+def _unmeasured(trial: Trial, spec: SweepSpec) -> frozenset[int]:
+    """The epochs that did not measure every objective: nobody knows what a rung there would have said."""
+    metrics = spec.objective.metrics
+    return frozenset(epoch for epoch, told in trial.epochs.items() if any(metric not in told for metric in metrics))
 
 
 def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
@@ -140,6 +158,8 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     spec = override(plan.spec, settings)
     if spec.scheduler.resource != "epochs":
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
-    pauses = promotes(spec, slots=slots)
+    touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
+    pauses = promotes(spec, slots=slots) if touched else plan.pauses
     rule = rule_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or ()})
+    ladder = ladder_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_patient else None
+    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,7 +96,14 @@ def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False
     Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
     """
     found = SweepResult.read(storage.find_sweep(folder.resolve(), sweep)).audit()
-    typer.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(found.lines()))
+    typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
+
+
+def _plain(value: Any) -> Any:
+    """As strict JSON has it: what is not finite is null."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _slots_here(spec: SweepSpec) -> int:

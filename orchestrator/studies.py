@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
 
-STATEFUL = frozenset({"cmaes", "qmc", "nsga2", "nsga3"})
-"""Samplers that keep notes in the study (a generation, a place in a sequence): for these each trial is asked again."""
+STATEFUL = frozenset({"cmaes", "nsga2", "nsga3"})
+"""Samplers that keep notes in the study (a generation): for these each trial is asked again."""
 
 ENOUGH = 10
 """Trials that must have reached a level before samplers learn from it alone: as many as TPE draws at random."""
@@ -78,7 +78,6 @@ def common_level(history: SweepHistory, spec: SweepSpec) -> int | None:
 
 
 def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler; a low-discrepancy sequence is one and the same at every ask, so its seed is the sweep's."""
     import optuna  # noqa: PLC0415
 
     samplers = optuna.samplers
@@ -91,19 +90,17 @@ def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
                 return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
             case "cmaes":
                 return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-            case "qmc":
-                return samplers.QMCSampler(
-                    seed=spec.search.seed,
-                    scramble=True,
-                    independent_sampler=samplers.RandomSampler(seed=seed),
-                    warn_independent_sampling=False,
-                )
             case "nsga2":
-                return samplers.NSGAIISampler(seed=seed)
+                return samplers.NSGAIISampler(seed=seed, population_size=_population(spec))
             case "nsga3":
-                return samplers.NSGAIIISampler(seed=seed)
+                return samplers.NSGAIIISampler(seed=seed, population_size=_population(spec))
             case _:
                 return samplers.RandomSampler(seed=seed)
+
+
+def _population(spec: SweepSpec) -> int:
+    """Five generations or more, of 4 to 50 trials: Optuna's 50 would be random search to a sweep of 32."""
+    return max(4, min(50, spec.search.num_trials // 5))
 
 
 def _learns_from_pruned(spec: SweepSpec) -> bool:
@@ -131,8 +128,8 @@ def _told(trial: Trial, point: Point, spec: SweepSpec, level: int | None) -> opt
     values = _scores(trial, spec, level)
     if values is not None and (state == states.COMPLETE or (level is not None and state != states.FAIL)):
         state = states.COMPLETE
-    elif state == states.COMPLETE:  # a full run that never measured the objective
-        state = states.FAIL
+    elif state == states.COMPLETE:  # a full run that measured no objective, or ended below the level
+        state = states.FAIL if level is None else states.PRUNED
     return optuna.trial.create_trial(
         state=state,
         values=values if state == states.COMPLETE else None,

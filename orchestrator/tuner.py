@@ -14,7 +14,9 @@ from ray.tune import Callback
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported, TrialEnded
+from orchestrator.scheduling.ranking import is_finite
 from orchestrator.scheduling.scheduler import LogScheduler
+from orchestrator.scheduling.standings import values_at
 from orchestrator.search import LogSearcher
 from trainables import state
 from trainables.errors import CheckpointError
@@ -163,7 +165,7 @@ class Recorder(Callback):
     ) -> None:
         """The last result of a trial comes here alone: Tune does not show it to its scheduler."""
         name = self.record(trial, result)
-        if self._plan.pauses and self._journal.history.trials[name].rejected_at is not None:
+        if self._journal.history.trials[name].rejected_at is not None:
             result[SHOULD_CHECKPOINT] = True  # Tune saves it before it stops the trial
 
     @guarded
@@ -204,6 +206,9 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """The worker was lost: the trial is tried again from its last checkpoint, unless that was once too often."""
         name, (reason, traceback) = _name(trial), _loss(trial)
+        if self._journal.history.trials[name].rejected_at is not None:  # lost on its way out: what was decided stands
+            self._leave(name, self._end(name, None))
+            return
         lost, limit = (
             self._journal.history.trials[name].failures_of("infrastructure"),
             self._plan.spec.failures.infrastructure,
@@ -222,6 +227,9 @@ class Recorder(Callback):
             status: TrialStatus = "paused" if self._plan.pauses else "stopped"
             return TrialEnded(time=now, trial=name, status=status, rung=trial.rejected_at)
         if trial.epoch >= trial.budget:
+            if not is_finite(values_at(trial, trial.epoch, self._plan.spec)):
+                reason = f"{', '.join(self._plan.spec.objective.metrics)} not finite after epoch {trial.epoch}"
+                return TrialEnded(time=now, trial=name, status="diverged", reason=reason)
             return TrialEnded(time=now, trial=name, status="completed")
         reason = f"left its worker after epoch {trial.epoch} of {trial.budget}"
         return TrialEnded(time=now, trial=name, status="interrupted", reason=reason)

@@ -65,6 +65,10 @@ class Standing:
         """Whether it was kept at a rung, or promoted from it later."""
         return rung in self.promoted or (rung in self.verdicts and self.verdicts[rung].kept)
 
+    def was_lost_at(self, rung: int) -> bool:
+        """Whether it ended at a rung without ever being sent on: it takes no place there."""
+        return self.level == rung and self.state in {"completed", "over"} and not self.went_on(rung)
+
     def is_running_between(self, below: int, level: int) -> bool:
         """Whether it is on its way from one level to another, and not for the audit alone."""
         return self.state == "running" and below <= self.level < level and self.blind_from is None
@@ -87,6 +91,13 @@ class Board:
     def paused(self) -> list[Standing]:
         """Trials that wait at a rung."""
         return [each for each in self.standings.values() if each.state == "paused"]
+
+    def somebody_completed(self) -> bool:
+        """Whether a trial that may be stopped was trained to its end, and not for the audit alone."""
+        return any(
+            each.state == "completed" and not each.exempt and each.blind_from is None
+            for each in self.standings.values()
+        )
 
     def is_quiet(self) -> bool:
         """Whether nobody runs, but for the audit."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import decide, promotable
 from orchestrator.scheduling.board import Verdict
+from orchestrator.scheduling.ranking import order
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -59,12 +60,14 @@ class Asha:
     def resume(self, board: Board, *, unstarted: int) -> str | None:
         """Of the highest rung, the best that waits among the best 1/eta.
 
-        When nothing else is left to do, the first at a rung with fewer than eta trials goes on as well.
+        When nothing else is left to do, the first at a rung with fewer than eta trials goes on as well, and if all who
+        went on were lost before their end, the best that still waits.
         """
         found = best_waiting(board, self.rungs, self.reduction_factor)
-        if found is None and not unstarted and board.is_quiet():
-            return best_waiting(board, self.rungs, self.reduction_factor, at_least=1)
-        return found
+        if found is not None or unstarted or not board.is_quiet():
+            return found
+        found = best_waiting(board, self.rungs, self.reduction_factor, at_least=1)
+        return found if found is not None or board.somebody_completed() else first_waiting(board, self.rungs)
 
 
 def best_waiting(board: Board, rungs: Sequence[int], reduction_factor: float, *, at_least: int = 0) -> str | None:
@@ -75,6 +78,14 @@ def best_waiting(board: Board, rungs: Sequence[int], reduction_factor: float, *,
             found = promotable(values, waiting, reduction_factor=reduction_factor, at_least=at_least)
             if found is not None:
                 return found
+    return None
+
+
+def first_waiting(board: Board, rungs: Sequence[int]) -> str | None:
+    """The best trial that waits at the highest of these rungs where one does, promotable or not."""
+    for rung in reversed(rungs):
+        for group, waiting in waiting_at(board, rung).items():
+            return next(trial for trial in order(board.at(rung, group)) if trial in waiting)
     return None
 
 

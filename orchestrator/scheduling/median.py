@@ -40,7 +40,8 @@ class Median:
             return None
         cutoff = median(others)
         best = max(value[0] for at, value in standing.values.items() if at <= level)
-        return Verdict(level, best >= cutoff or standing.exempt, (cutoff,), len(others) + 1)
+        told = (cutoff,) if math.isfinite(cutoff) else None
+        return Verdict(level, best >= cutoff or standing.exempt, told, len(others) + 1)
 
     def resume(self, board: Board, *, unstarted: int) -> str | None:  # noqa: ARG002  the protocol's
         """Nobody waits."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import promotable
 from orchestrator.scheduling.board import Verdict
-from orchestrator.scheduling.halving import best_waiting, waiting_at
+from orchestrator.scheduling.halving import best_waiting, first_waiting
 from orchestrator.scheduling.ranking import is_finite, order
 
 if TYPE_CHECKING:
@@ -56,14 +56,7 @@ class Pasha:
         if found is not None or unstarted or not board.is_quiet():
             return found
         found = best_waiting(board, below, self.reduction_factor, at_least=1)
-        ended = any(each.state == "completed" and not each.exempt for each in board.standings.values())
-        return found if found is not None or ended else self._best_at_ceiling(board, rungs)
-
-    def _best_at_ceiling(self, board: Board, rungs: Sequence[int]) -> str | None:
-        for group, waiting in waiting_at(board, rungs[-1]).items() if rungs else ():
-            ranked = order(board.at(rungs[-1], group))
-            return next((trial for trial in ranked if trial in waiting), None)
-        return None
+        return found if found is not None or board.somebody_completed() else first_waiting(board, rungs)
 
     def _in_force(self, board: Board) -> tuple[int, ...]:
         """The rungs up to the ceiling: the most that any decision so far has seen."""

@@ -166,7 +166,7 @@ class Patient:
         for rung, places in zip(self.ladder.rungs, self.ladder.places, strict=True):
             values, waiting, running, gone_on = dict[str, Measured](), set[str](), 0, 0
             for each in competitors:
-                if each.competes_at(rung) and is_finite(each.values[rung]):
+                if each.competes_at(rung) and is_finite(each.values[rung]) and not each.was_lost_at(rung):
                     values[each.trial] = each.values[rung]
                     gone_on += each.went_on(rung)
                     if each.state == "paused" and each.level == rung:

@@ -48,20 +48,40 @@ def order(values: Mapping[str, Measured]) -> list[str]:
     return ranked
 
 
+def for_people(values: Mapping[str, Measured]) -> list[str]:
+    """Trials front by front, and within a front by the first objective: as a leaderboard has them.
+
+    >>> for_people({"a": (0.2, 1.0), "b": (0.9, 0.0), "c": (0.8, 0.0)})
+    ['b', 'a', 'c']
+    """
+    if all(len(value) == 1 for value in values.values()):
+        return order(values)
+    return [trial for front in fronts(values) for trial in sorted(front, key=lambda name: (-values[name][0], name))]
+
+
 def fronts(values: Mapping[str, Measured]) -> list[list[str]]:
     """The non-dominated front, the one behind it, and so on; what is not finite lies behind all others.
 
     >>> fronts({"a": (1.0, 0.0), "b": (0.0, 1.0), "c": (0.0, 0.5)})
     [['a', 'b'], ['c']]
     """
-    left = {trial: value for trial, value in values.items() if is_finite(value)}
-    found = []
-    while left:
-        front = [trial for trial in left if not any(_dominates(other, left[trial]) for other in left.values())]
-        found.append(front)
-        left = {trial: value for trial, value in left.items() if trial not in front}
+    # Whoever dominates a trial comes before it in this order, so one pass puts each into its front.
+    found: list[list[str]] = []
+    for trial in sorted(
+        (name for name in values if is_finite(values[name])), key=lambda name: (_worst(values[name]), name)
+    ):
+        dominated = (any(_dominates(values[other], values[trial]) for other in front) for front in found)
+        place = next((at for at, is_dominated in enumerate(dominated) if not is_dominated), len(found))
+        if place == len(found):
+            found.append([])
+        found[place].append(trial)
     behind = [trial for trial, value in values.items() if not is_finite(value)]
     return [*found, behind] if behind else found
+
+
+def _worst(value: Measured) -> Measured:
+    """A key that sorts the best first."""
+    return tuple(-each for each in value)
 
 
 def _dominates(one: Measured, other: Measured) -> bool:
@@ -75,7 +95,7 @@ def _crowding(front: Sequence[str], values: Mapping[str, Measured]) -> dict[str,
         along = sorted(front, key=lambda trial: (values[trial][objective], trial))
         first, last = values[along[0]][objective], values[along[-1]][objective]
         distance[along[0]] = distance[along[-1]] = math.inf
-        if not (math.isfinite(first) and last > first):
+        if not (math.isfinite(first) and last / 2 > first / 2):
             continue
         for before, trial, after in zip(along, along[1:], along[2:], strict=False):
             # Halved, as the difference of two floats may overflow where the floats do not.

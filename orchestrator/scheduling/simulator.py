@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.scheduling.board import Board, Standing
 from orchestrator.scheduling.ranking import is_finite
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Curve:
     """One trial as it would run to its end: what each level measures, and how long each takes.
 
-    ``maximum`` is the level of a full run, where the record is shorter; by default the record's own end.
+    ``maximum`` is the level of a full run, where the record is shorter; by default the record's own end. ``end`` says
+    how a shorter record ended, and ``unmeasured`` at which levels nobody knows the value.
     """
 
     values: Sequence[Measured]
@@ -30,6 +31,8 @@ class Curve:
     bracket: int = 0
     stratum: Hashable = ()
     exempt: bool = False
+    unmeasured: frozenset[int] = frozenset()
+    end: Literal["unknown", "diverged"] = "unknown"
 
 
 @dataclass(slots=True)
@@ -121,6 +124,8 @@ class _Simulation:
         standing.level = ends
         value = self._curves[trial].values[standing.level - 1]
         standing.values[standing.level] = value
+        if standing.level in self._curves[trial].unmeasured:
+            return self._without_value(standing, now)
         if not is_finite(value):
             standing.state = "over"
             self._note(now, trial, "diverged")
@@ -139,12 +144,22 @@ class _Simulation:
         standing.state = "paused" if self._rule.pauses else "over"
         return False
 
+    def _without_value(self, standing: Standing, now: float) -> bool:
+        """On where nothing is decided; at a rung, or at the end, nobody knows."""
+        del standing.values[standing.level]
+        rungs = self._rule.rungs
+        if rungs is not None and standing.level not in rungs and standing.level < standing.maximum:
+            return self._is_recorded(standing, now)
+        standing.state = "over"
+        self._note(now, standing.trial, "unknown")
+        return False
+
     def _is_recorded(self, standing: Standing, now: float) -> bool:
         """Whether the record goes on; else nobody knows what the trial would have measured next."""
         if standing.level < len(self._curves[standing.trial].values):
             return True
         standing.state = "over"
-        self._note(now, standing.trial, "unknown")
+        self._note(now, standing.trial, self._curves[standing.trial].end)
         return False
 
     def _note(self, now: float, trial: str, what: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.history import OVER
 from orchestrator.scheduling.board import Board, Standing, Verdict
 from orchestrator.scheduling.halving import Asha
 from orchestrator.scheduling.ranking import measured
 from orchestrator.scheduling.rungs import brackets_of, expected_cost
-from search_spaces import Choice, Fixed
+from search_spaces import Choice, Fixed, ZeroOr
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec
     from search_spaces import SearchSpace
 
-OVER = frozenset({"completed", "stopped", "diverged", "failed"})
 UNBOUNDED = 2**53
 """The maximum of a resource that nobody knows beforehand."""
 
@@ -43,10 +43,13 @@ def brackets_for(rule: Rule, count: int, maximum: int) -> list[int]:
 
 
 def levels_after(trial: Trial, epoch: int, plan: SweepPlan) -> list[int]:
-    """The levels a trial passes with an epoch, lowest first: the epoch itself, or the rungs its cost crosses."""
+    """The levels a trial is to be judged at after an epoch, lowest first: the epoch itself, or rungs its cost crossed.
+
+    An epoch may cross several. Whoever waited at the first of them is judged at the others after the next epoch.
+    """
     if plan.spec.scheduler.resource == "epochs":
         return [epoch]
-    return [rung for rung, at in _crossings(trial, plan) if at == epoch]
+    return [rung for rung, at in _crossings(trial, plan) if at <= epoch and rung not in trial.rungs]
 
 
 def values_at(trial: Trial, epoch: int, spec: SweepSpec) -> Measured:
@@ -77,6 +80,8 @@ def _part(value: Any, name: str, space: SearchSpace) -> object:
     domain = space.parameters[name]
     if not value or isinstance(value, bool | str) or isinstance(domain, Choice | Fixed):
         return value or None
+    if isinstance(domain, ZeroOr):
+        domain = domain.domain
     return "high" if domain.to_unit(value) >= domain.to_unit(domain.from_unit(0.5)) else "low"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.history import OVER
 from orchestrator.plan import derive_seed, is_spent
 from orchestrator.scheduling.standings import board_of
 
@@ -51,5 +52,5 @@ def _waiting(history: SweepHistory) -> dict[str, int]:
     return {
         trial.id: trial.rejected_at
         for trial in history.trials.values()
-        if trial.rejected_at is not None and trial.status not in {"completed", "stopped", "diverged", "failed"}
+        if trial.rejected_at is not None and trial.status not in OVER
     }

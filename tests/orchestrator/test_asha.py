@@ -181,8 +181,12 @@ def test_stopping_agrees_with_a_reference_written_from_the_paper(sweep):
 def test_promotion_agrees_with_a_reference_written_from_the_paper(sweep):
     curves, at, eta, workers = sweep
     out = simulate(curves, Asha((at,), eta, pauses=True), workers=workers)
-    jobs = [entry for entry in out.decisions if entry[2] in {"started", "kept", "resumed"}]
-    assert [(now, trial, level) for now, trial, _, level in jobs] == promotion_of_the_paper(curves, at, eta, workers)
+    jobs = [(now, trial, level) for now, trial, what, level in out.decisions if what in {"started", "kept", "resumed"}]
+    expected = promotion_of_the_paper(curves, at, eta, workers)
+    assert jobs[: len(expected)] == expected
+    # Beyond the paper: where all who were promoted diverged, the best that still waits is trained to its end.
+    beyond = jobs[len(expected) :]
+    assert not beyond or min(out.completed_at.values(), default=beyond[0][0]) >= beyond[0][0]
 
 
 def test_whom_the_paper_promotes_goes_before_the_leader_of_a_rung_that_too_few_have_reached():

@@ -89,7 +89,7 @@ def minimise_temperature(
 
 def _largest_squared(dtype: torch.dtype) -> float:
     """Features up to here have squared distances far from overflow; larger ones are scaled, and T with them."""
-    return math.sqrt(torch.finfo(dtype).max) * 1e-6
+    return max(1.0, math.sqrt(torch.finfo(dtype).max) * 1e-6)
 
 
 def _grids(dtype: torch.dtype) -> Sequence[int]:

@@ -285,6 +285,7 @@ def test_objectives_are_one_or_a_list_and_read_back_as_they_were(text, expected)
         ("[val/accuracy max, val/nlll min]", "objective.1.metric: unknown metric 'val/nlll'; did you mean 'val/nll'?"),
         ("[val/accuracy max, {metrik: val/nll}]", "objective.1.metrik: unknown field; did you mean 'metric'?"),
         ("[]", "objective: must be a mapping, got []"),
+        ("{metric: val/accuracy, others: 3}", "objective.others: must be a valid tuple, got 3"),
     ],
 )
 def test_a_wrong_objective_of_a_list_is_told_by_its_place(text, says):

@@ -1,17 +1,22 @@
 """Decisions of whole sweeps: repeated, replayed, restarted anywhere, and asked what other settings would have done."""
 
+import json
 import math
 
 import pytest
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import PreflightError, SpecError
 from orchestrator.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
 from orchestrator.history import OVER, SweepHistory
+from orchestrator.loading import parse_spec
 from orchestrator.plan import SweepPlan, unstarted
+from orchestrator.preflight import check_gpu_seconds
 from orchestrator.replaying import most_at_once, replay, what_if, winner
 from orchestrator.scheduling.judging import judge
+from orchestrator.scheduling.standings import stratum
 from orchestrator.scheduling.turns import Turn, next_turn
-from orchestrator.search import propose
+from orchestrator.search import low_discrepancy_point, propose
+from search_spaces import Float, SearchSpace, ZeroOr
 
 SPEC = """
 name: virtual
@@ -221,3 +226,97 @@ def test_a_target_that_is_reached_ends_the_search(virtual_sweep):
     text = spec_of("name: none") + "budget: {target: 0.5}\n"
     history = virtual_sweep(text, workers=1).history
     assert len(history.trials) == 1
+
+
+def test_a_ladder_goes_on_when_a_full_run_ends_at_a_rung(virtual_sweep):
+    """Trials of 2 epochs are over at rung 2, where those of 9 wait for places that nobody else can take."""
+    text = spec_of("grace_period: auto, budget_fraction: 0.5").replace(
+        "parameters: {", "parameters: {epochs: {choice: [2, 9]}, "
+    )
+    text = text.replace("trial: {epochs: 9, ", "trial: {")
+    history = virtual_sweep(text, workers=2).history
+    searched = [trial for trial in history.trials.values() if trial.origin == "search" and trial.budget == 9]
+    assert any(trial.status == "completed" for trial in searched)
+
+
+def test_promotion_trains_the_next_best_when_all_that_were_promoted_diverge(virtual_sweep):
+    def metrics(point, epoch):
+        leads = point["optimizer.lr"] > 0.05
+        return {"val/accuracy": math.nan if leads and epoch > 3 else 0.5 + leads / 4 + point["optimizer.lr"] / 10}
+
+    history = virtual_sweep(spec_of("grace_period: 3, kind: promotion"), metrics=metrics).history
+    ended = {trial.origin for trial in history.with_status("completed")}
+    assert history.with_status("diverged")
+    assert "search" in ended
+
+
+def test_a_plan_goes_on_by_the_ladder_it_was_made_with(virtual_sweep):
+    plan = virtual_sweep(spec_of("grace_period: auto")).plan
+    document = json.loads(plan.model_dump_json())
+    document["ladder"] = {"rungs": [3], "places": [2], "num_trials": 13, "maximum": 9, "budget": 60.0}
+    document["rungs"] = [3]
+    again = SweepPlan.model_validate_json(json.dumps(document))
+    assert again.rule.rungs == (3,)
+    assert again.rule.ladder.places == (2,)
+
+
+def test_the_best_of_several_objectives_leads_in_the_first(virtual_sweep):
+    def metrics(point, epoch):
+        return {"val/accuracy": point["optimizer.lr"] * epoch / 9, "val/nll": point["optimizer.lr"] + 1 / epoch}
+
+    sweep = virtual_sweep(TWO.replace("SCHEDULER", "name: none").replace("SAMPLER", "random"), metrics=metrics)
+    objective = sweep.plan.spec.objective
+    best = sweep.history.best(objective)
+    assert best is sweep.history.front(objective)[0]
+    assert best.score(objective) == max(trial.score(objective) for trial in sweep.history.trials.values())
+
+
+def test_what_if_knows_nothing_of_epochs_that_did_not_measure_the_objective(virtual_sweep):
+    def metrics(point, epoch):
+        return {"val/accuracy": point["optimizer.lr"]} if epoch in {3, 9} else {"val/nll": 1.0}
+
+    text = spec_of("grace_period: 3, kind: stopping").replace("[1.0e-3, 1.0]", "[1.0e-3, 0.5]")
+    sweep = virtual_sweep(text, workers=1, metrics=metrics)
+    _, same = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=3"], workers=1)
+    assert {trial: each.level for trial, each in same.board.standings.items()} == {
+        trial.id: trial.epoch for trial in sweep.history.trials.values()
+    }
+    _, other = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=2"], workers=1)
+    assert {what for _, _, what, _ in other.decisions} == {"started", "unknown"}
+
+
+def test_a_trial_that_crossed_several_rungs_at_once_is_judged_at_each(virtual_sweep):
+    text = SPEC.replace("SCHEDULER", "grace_period: 1, kind: promotion, resource: gradient_evaluations")
+    text = text.replace("use: [mixup]", "use: [adversarial]").replace("SAMPLER", "random")
+    text = text.replace("trial: {epochs: 9,", "trial: {epochs: 9, adversarial.attack: pgd, adversarial.steps: 9,")
+    sweep = virtual_sweep(text, metrics=lambda point, epoch: {"val/accuracy": epoch / 10 + point["optimizer.lr"] / 100})
+    ended = [trial for trial in sweep.history.with_status("completed") if trial.point["adversarial.epsilon"]]
+    assert ended
+    assert all(set(trial.rungs) >= {1, 3, 9, 27} for trial in ended)
+
+
+def test_strata_halve_the_range_of_a_method_that_may_be_off():
+    spec = parse_spec(spec_of("grace_period: 1, strata: [mixup.alpha]"))
+    parts = {alpha: stratum({"mixup.alpha": alpha}, spec) for alpha in (0.0, 0.1, 4.0)}
+    assert parts == {0.0: (None,), 0.1: ("low",), 4.0: ("high",)}
+
+
+@pytest.mark.parametrize(("field", "gpus", "refused"), [("gpu_s: 60", 0, True), ("gpu_s: 60", 1, False)])
+def test_gpu_seconds_are_not_counted_where_there_is_no_gpu(field, gpus, refused):
+    spec = parse_spec(spec_of("grace_period: 1") + f"budget: {{{field}}}\n")
+    if not refused:
+        check_gpu_seconds(spec, gpus=gpus)
+        return
+    with pytest.raises(PreflightError, match=r"budget.gpu_s: counts GPU seconds, and trials here have no GPU"):
+        check_gpu_seconds(spec, gpus=gpus)
+
+
+def test_a_low_discrepancy_sequence_is_the_same_whoever_asks_and_keeps_constraints():
+    space = SearchSpace(
+        {"a": Float(0.0, 1.0), "b": Float(0.0, 1.0), "c": ZeroOr(Float(0.1, 4.0, log=True))}, constraints=["a < b"]
+    )
+    points = [low_discrepancy_point(space, index, seed=5) for index in range(16)]
+    assert points == [low_discrepancy_point(space, index, seed=5) for index in range(16)]
+    assert all(space.contains(point) for point in points)
+    assert len({point["a"] for point in points}) == 16
+    assert {point["c"] == 0 for point in points} == {True, False}

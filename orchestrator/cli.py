@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator import comparison, leaderboard, schedule_commands, space_commands, storage
+from orchestrator import leaderboard, schedule_commands, space_commands, storage
 from orchestrator.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.events import read_events
@@ -147,30 +147,30 @@ def compare(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Print the leaderboard of a sweep and the MLflow pages that compare its trials."""
-    from orchestrator.tracking import Cursor, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking import Cursor, pages, server_address, tracking_uri  # noqa: PLC0415
 
     result = _read(folder, sweep)
     uri = tracking_uri(result.plan)
-    base = comparison.server_address(server or (uri if uri.startswith("http") else "http://127.0.0.1:5000"))
+    base = server_address(server or (uri if uri.startswith("http") else "http://127.0.0.1:5000"))
     cursor = Cursor.load(result.folder.cursor)
     if not cursor.runs:
         raise OrchestratorError(
             f"{result.sweep}: MLflow has no run of it yet; ravel sync {storage.reference(result.folder)}"
         )
-    pages = {
-        "compare": comparison.compare_page(base, cursor),
-        "runs": comparison.runs_page(base, cursor, result.sweep),
+    links = {
+        "compare": pages.compare_page(base, cursor),
+        "runs": pages.runs_page(base, cursor, result.sweep),
     }
     if as_json:
-        _print_json(pages)
+        _print_json(links)
         return
     Console().print(leaderboard.table(result.plan, result.history, top=20))
-    most = comparison.MAX_RUNS_IN_ADDRESS
+    most = pages.MAX_RUNS_IN_ADDRESS
     which = "all trials" if len(cursor.runs) <= most else f"the first {most} trials"
     _say(f"\nparallel coordinates, scatter and contour over {which} (choose the axes there):")
-    _say(f"  {pages['compare']}")
+    _say(f"  {links['compare']}")
     _say("table and charts of the sweep's runs:")
-    _say(f"  {pages['runs']}")
+    _say(f"  {links['runs']}")
 
 
 @app.command()
@@ -180,7 +180,7 @@ def ui(
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.tracking import DEFAULT_URI, tracking_uri, without_password  # noqa: PLC0415
+    from orchestrator.tracking import DEFAULT_URI, serving, tracking_uri, without_password  # noqa: PLC0415
 
     there = storage.list_sweeps(folder.resolve())
     uri = (
@@ -193,7 +193,7 @@ def ui(
         return
     _say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     sys.stdout.flush()
-    comparison.serve(uri, port=port)
+    serving.serve(uri, port=port)
 
 
 @app.command()

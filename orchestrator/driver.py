@@ -18,13 +18,13 @@ from orchestrator import plan as planning
 from orchestrator.checking import check_spec
 from orchestrator.errors import Interrupted
 from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
-from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
 from orchestrator.plan import SweepPlan, is_spent, unstarted
 from orchestrator.result import SweepResult
 from orchestrator.scheduling.turns import next_turn
 from orchestrator.tracking import Tracker, tracking_uri
+from orchestrator.tracking.follower import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

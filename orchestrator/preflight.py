@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import Capacity, Node
-from orchestrator.comparison import server_address
 from orchestrator.errors import PreflightError
 from orchestrator.plan import first_points, located, tracking_store
-from orchestrator.tracking import without_password
+from orchestrator.tracking import server_address, without_password
 from trainables.config import TrialConfig
 from trainables.errors import TrainableError
 

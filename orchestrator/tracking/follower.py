@@ -7,10 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.tracking import one_line
+from orchestrator.tracking.addresses import one_line
 
 if TYPE_CHECKING:
-    from orchestrator.tracking import Tracker
+    from orchestrator.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.5

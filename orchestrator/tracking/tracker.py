@@ -3,24 +3,21 @@
 The tracker follows the log from a cursor and sends what is new; the cursor file moves only after MLflow took it. Sent
 again after a crash, a point changes nothing: timestamps come from the log, and a trial's run is found by its tag.
 What MLflow refuses for good costs that one run, with a warning; any other failure is an outage, and is waited out.
-The one door to MLflow.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import runs
-from orchestrator.cursor import Cursor
-from orchestrator.errors import OrchestratorError
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded, read_events
 from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
+from orchestrator.tracking import runs
+from orchestrator.tracking.addresses import one_line, tracking_uri, without_password
+from orchestrator.tracking.cursor import Cursor
+from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,48 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.plan import SweepPlan
     from orchestrator.storage import SweepFolder
 
-__all__ = ["DEFAULT_URI", "Cursor", "Tracker", "one_line", "tracking_uri", "without_password"]
 logger = logging.getLogger(__name__)
-DEFAULT_URI = "sqlite:///mlflow.db"
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the follower retries by itself, and must be able to stop
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
-QUIET_LOGGERS = {
-    "alembic": logging.WARNING,
-    "mlflow.store.db.utils": logging.WARNING,
-    "urllib3": logging.ERROR,  # its warning at each retry; the follower says once that MLflow is away
-}
 PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
-USER_INFO = re.compile(
-    r"://(?:"
-    r"[^:/?#@\s]*:(?!\d*[/?#])[^@\s]*@(?:[^/?#\s]*@)?"  # user:password, which in a database's address may hold a slash
-    r"|[^/?#\s]*@"
-    r")"
-)
-
-
-def tracking_uri(plan: SweepPlan) -> str:
-    """Where this sweep is tracked."""
-    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def without_password(text: str) -> str:
-    """Text fit to be shown: user and password of every address in it are hidden.
-
-    >>> without_password("http://ada:secret@host:5000 refused")
-    'http://***@host:5000 refused'
-    >>> without_password("http://bob:p@ss@host")
-    'http://***@host'
-    """
-    return USER_INFO.sub("://***@", text)
-
-
-def one_line(error: BaseException) -> str:
-    """An error as a message may hold it: its first line, not too long, without a password."""
-    return without_password(str(error).partition("\n")[0])[:300]
 
 
 class Tracker:
@@ -116,13 +73,8 @@ class Tracker:
 
     def _connect(self) -> None:
         """Open the store, find or make the experiment, and start from what the store and the log hold."""
-        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-        from mlflow import MlflowClient  # noqa: PLC0415  costs seconds: only a tracker pays them
-
-        for name, level in QUIET_LOGGERS.items():
-            logging.getLogger(name).setLevel(level)
-        client = MlflowClient(tracking_uri(self._plan))
-        self._cursor.experiment = _experiment(client, self._plan)
+        client = open_store(tracking_uri(self._plan))
+        self._cursor.experiment = experiment_of(client, self._plan)
         self._find_runs(client)
         sent = (event for event, end in read_events(self._folder.events) if end <= self._cursor.offset)
         self._history = SweepHistory(sent)
@@ -131,7 +83,7 @@ class Tracker:
     def _find_runs(self, client: MlflowClient) -> None:
         """The runs that are there, by their tags; one that somebody deleted stays deleted."""
         cursor, sweep = self._cursor, self._plan.sweep
-        there = list(_search(client, cursor.experiment, sweep))
+        there = list(search(client, cursor.experiment, sweep))
         self._told = {run.info.run_id: frozenset(run.data.params) for run in there}
         found = [(runs.run_name(sweep, run.data.tags), run.info) for run in there]
         known = {name for name, _ in found if name is not None}
@@ -183,7 +135,7 @@ class Tracker:
         except Exception as error:
             if getattr(error, "error_code", None) not in PERMANENT:
                 raise
-            _refuse_deleted(self._require().get_experiment(self._cursor.experiment))
+            refuse_deleted(self._require().get_experiment(self._cursor.experiment))
             self._skip(name, one_line(error))
 
     def _skip(self, name: str, reason: str) -> None:
@@ -285,47 +237,6 @@ class Tracker:
         if self._client is None:
             raise ConnectionError("MLflow is not connected")
         return self._client
-
-
-def _experiment(client: MlflowClient, plan: SweepPlan) -> str:
-    """The id of the sweep's experiment, made if it is not there; a local store keeps its artifacts beside its file."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    found = client.get_experiment_by_name(plan.experiment)
-    if found is None:
-        uri = tracking_uri(plan)
-        local = uri.startswith("sqlite:///")
-        artifacts = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts" / plan.experiment).as_uri()
-        try:
-            return str(client.create_experiment(plan.experiment, artifact_location=artifacts if local else None))
-        except MlflowException:  # another sweep of the family made it a moment ago
-            found = client.get_experiment_by_name(plan.experiment)
-            if found is None:
-                raise
-    _refuse_deleted(found)
-    return str(found.experiment_id)
-
-
-def _refuse_deleted(experiment: Any) -> None:
-    if experiment.lifecycle_stage != "active":
-        raise OrchestratorError(
-            f"MLflow's experiment {experiment.name!r} is deleted; restore it "
-            f"(`mlflow experiments restore --experiment-id {experiment.experiment_id}`), "
-            "or launch with another tracking.experiment"
-        )
-
-
-def _search(client: MlflowClient, experiment: str | None, sweep: str) -> Iterator[Any]:
-    """Every run of a sweep, the deleted ones too."""
-    from mlflow.entities import ViewType  # noqa: PLC0415
-
-    wanted, token = f"tags.`ravel.sweep` = '{sweep}'", None
-    while True:
-        page = client.search_runs([experiment], wanted, run_view_type=ViewType.ALL, max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _ms(seconds: float) -> int:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import comparison
-from orchestrator.cursor import Cursor
+from orchestrator.tracking import Cursor, pages, server_address
 
-SERVE = "from orchestrator import comparison; print('first', end=''); comparison.serve({uri!r}, port={port})"
+SERVE = "from orchestrator.tracking import serving; print('first', end=''); serving.serve({uri!r}, port={port})"
 
 
 @pytest.mark.parametrize(
@@ -28,20 +27,20 @@ SERVE = "from orchestrator import comparison; print('first', end=''); comparison
     ],
 )
 def test_an_address_for_a_browser_is_without_user_and_trailing_slash(uri, address):
-    assert comparison.server_address(uri) == address
+    assert server_address(uri) == address
 
 
 def test_no_page_carries_a_password():
     cursor = Cursor(experiment="1", runs={"t000": "ab"})
     base = "http://ada:hunter2@host:5000/"
-    assert comparison.compare_page(base, cursor).startswith("http://host:5000/#/compare-runs?")
-    assert comparison.runs_page(base, cursor, "digits-1").startswith("http://host:5000/#/experiments/1/runs?")
+    assert pages.compare_page(base, cursor).startswith("http://host:5000/#/compare-runs?")
+    assert pages.runs_page(base, cursor, "digits-1").startswith("http://host:5000/#/experiments/1/runs?")
 
 
 def test_a_compare_page_names_the_first_hundred_runs():
     cursor = Cursor(experiment="1", runs={f"t{index:03d}": f"run{index:03d}" for index in range(150)})
-    page = comparison.compare_page("http://host", cursor)
-    assert comparison.MAX_RUNS_IN_ADDRESS == 100
+    page = pages.compare_page("http://host", cursor)
+    assert pages.MAX_RUNS_IN_ADDRESS == 100
     assert "run099" in page
     assert "run100" not in page
 

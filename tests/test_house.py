@@ -62,8 +62,8 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec"),
         ("Ray has four doors", "orchestrator/history.py", "import ray"),
         ("Ray has four doors", "trainables/loop.py", "import ray.tune"),
-        ("MLflow has one door", "orchestrator/comparison.py", "import mlflow"),
-        ("S3 has one door", "orchestrator/tracking.py", "import boto3"),
+        ("MLflow has one door", "orchestrator/leaderboard.py", "import mlflow"),
+        ("S3 has one door", "orchestrator/tracking/tracker.py", "import boto3"),
         ("Optuna has two doors", "orchestrator/plan.py", "import optuna"),
         ("ConfigSpace has one door", "search_spaces/space.py", "import ConfigSpace"),
         ("spaces are pure", "search_spaces/sampling.py", "import numpy"),
@@ -86,8 +86,8 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
     ],
 )
 def test_a_planted_offence_is_caught_by_ruff(offence, rule, copy):
-    plant(copy, "orchestrator/storage.py", offence)
-    code, output = run("ruff", "check", "--no-cache", "orchestrator/storage.py", cwd=copy)
+    plant(copy, "orchestrator/storage/folders.py", offence)
+    code, output = run("ruff", "check", "--no-cache", "orchestrator/storage/folders.py", cwd=copy)
     assert code == 1
     assert rule in output
 
@@ -100,7 +100,7 @@ def test_a_planted_type_error_is_caught_by_mypy(copy):
 
 
 def test_a_planted_public_function_without_docstring_is_caught(copy):
-    plant(copy, "orchestrator/storage.py", "def unexplained() -> None:\n    return")
+    plant(copy, "orchestrator/storage/folders.py", "def unexplained() -> None:\n    return")
     assert run("interrogate", "--quiet", *PACKAGES, cwd=copy)[0] == 1
 
 

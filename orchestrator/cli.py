@@ -21,7 +21,7 @@ from rich.console import Console
 from orchestrator import leaderboard, schedule_commands, space_commands, storage
 from orchestrator.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
-from orchestrator.events import read_events
+from orchestrator.eventlog import read_events
 from orchestrator.loading import load_spec, load_trial
 from orchestrator.result import SweepResult
 

@@ -17,7 +17,8 @@ from orchestrator import cluster, lease, preflight, storage
 from orchestrator import plan as planning
 from orchestrator.checking import check_spec
 from orchestrator.errors import Interrupted
-from orchestrator.events import EventLog, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.eventlog import EventLog
+from orchestrator.events import SweepEnded, SweepStarted, TrialEnded
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
 from orchestrator.plan import SweepPlan, is_spent, unstarted

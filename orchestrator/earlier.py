@@ -37,6 +37,14 @@ def plan_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "format": 2, "spec": {**spec, "trial": trial, "search": search, "space": space}}
 
 
+def event_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An event's document; what is wrong with it is told as of any other."""
+    point, config = document.get("point"), document.get("config")
+    if not (isinstance(point, dict) and isinstance(config, dict)):
+        return dict(document)
+    return {**document, "point": point_of_format_1(point), "config": config_of_format_1(config)}
+
+
 def config_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
     """The whole flat configuration of a trial.
 

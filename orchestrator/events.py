@@ -1,22 +1,14 @@
-"""The append-only event log: the source of truth of a sweep; everything else can be rebuilt from it.
-
-One JSON object a line, in the order things happened. A line is flushed to disk before anything acts on it. A driver
-killed in the middle of a line leaves a torn tail, which was never acted on: the next driver cuts it off.
-"""
+"""What can happen in a sweep, and each event as one line of its log: JSON that ends in its own checksum."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+import json
+import zlib
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from orchestrator.earlier import config_of_format_1, point_of_format_1
-from orchestrator.errors import LogDamaged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from orchestrator.earlier import event_of_format_1
 
 TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "failed", "interrupted"]
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
@@ -26,19 +18,9 @@ Origin: TypeAlias = Literal["baseline", "point", "search"]
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    v: Literal[2] = 2
+    v: Literal[3] = 3
     time: float
     """Seconds since the epoch, UTC: what MLflow shows, so that sending a point again changes nothing."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _in_todays_words(cls, document: Any) -> Any:
-        is_old = isinstance(document, dict) and document.get("v") == 1
-        return cls._of_format_1({**document, "v": 2}) if is_old else document
-
-    @classmethod
-    def _of_format_1(cls, document: dict[str, Any]) -> dict[str, Any]:
-        return document
 
 
 class SweepStarted(_Event):
@@ -58,13 +40,6 @@ class TrialCreated(_Event):
     origin: Origin
     point: dict[str, Any]
     config: dict[str, Any]
-
-    @classmethod
-    def _of_format_1(cls, document: dict[str, Any]) -> dict[str, Any]:
-        point, config = document.get("point"), document.get("config")
-        if not (isinstance(point, dict) and isinstance(config, dict)):
-            return document  # what is wrong with it is told as of any other
-        return {**document, "point": point_of_format_1(point), "config": config_of_format_1(config)}
 
 
 class AttemptStarted(_Event):
@@ -173,99 +148,49 @@ Event: TypeAlias = (
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 
+SEAL = b',"crc":"%08x"}\n'
+SEAL_BYTES = len(SEAL % 0)
+
+
 def encode(event: Event) -> bytes:
-    """One line of the log.
+    """One line of the log; its last field, ``crc``, is the CRC-32 of the JSON object without that field.
 
     Example:
-        >>> decode(encode(SweepEnded(time=1.0, status="completed"))).status
+        >>> line = encode(SweepEnded(time=1.0, status="completed"))
+        >>> json.loads(line)["crc"]
+        '0ef78ac8'
+        >>> decode(line).status
         'completed'
     """
-    return event.model_dump_json().encode() + b"\n"
+    body = event.model_dump_json().encode()
+    return body[:-1] + SEAL % zlib.crc32(body)
 
 
 def decode(line: bytes) -> Event:
-    """The event of one line.
+    """The event of one line; formats 1 and 2, which had no checksum, are read for ever.
 
     Raises:
-        ValidationError: the line is no event this version knows.
+        ValueError: the line does not fit its checksum, has none where its format wants one, or is no event this
+            version knows.
     """
-    return _ADAPTER.validate_json(line)
+    body = line[:-SEAL_BYTES] + b"}"
+    if line[-SEAL_BYTES:] == SEAL % zlib.crc32(body):
+        return _ADAPTER.validate_json(body)
+    return _ADAPTER.validate_python(_in_todays_words(json.loads(line)))
 
 
-def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """Every whole event from a byte offset on, each with the offset just behind it; a torn tail is not yielded.
+def _in_todays_words(document: Any) -> Any:
+    """An event of format 1 or 2 as one of today's.
 
     Raises:
-        LogDamaged: a whole line is no event; names the file and the byte.
+        ValueError: it is of a format whose lines end in their checksum.
     """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                event = decode(line)
-            except ValidationError as error:
-                law = error.errors()[0]["msg"]
-                raise LogDamaged(
-                    f"{path}: the line at byte {offset} is no event ({law}); restore the file from a copy, "
-                    "or move it away and launch the sweep again"
-                ) from None
-            offset += len(line)
-            yield event, offset
-
-
-class EventLog:
-    """Appends to a log durably: ``append`` returns when the line is on disk.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "events.jsonl"
-        >>> with EventLog(path) as log:
-        ...     log.append(SweepEnded(time=1.0, status="completed"))
-        >>> [event.kind for event, _ in read_events(path)]
-        ['sweep_ended']
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("ab", buffering=0)
-        self._cut_torn_tail()
-
-    def append(self, event: Event) -> None:
-        """Write one event and flush it to disk.
-
-        Raises:
-            OSError: the disk refused; no part of the event stays in the log.
-        """
-        start = os.fstat(self._file.fileno()).st_size  # never tell(): it stays behind a write that was cut off
-        line = encode(event)
-        try:
-            self._write(line)
-        except OSError:
-            self._file.truncate(start)
-            raise
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _write(self, line: bytes) -> None:
-        if self._file.write(line) != len(line):
-            raise OSError(f"{self.path}: the disk took only a part of an event (is it full?)")
-        os.fsync(self._file.fileno())
-
-    def _cut_torn_tail(self) -> None:
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            self._file.truncate(whole)
-        self._file.seek(0, os.SEEK_END)
+    match document:
+        case {"v": 1}:
+            return {**event_of_format_1(document), "v": 3}
+        case {"v": 2}:
+            return {**document, "v": 3}
+        case {"crc": _}:
+            raise ValueError("its checksum does not fit")
+        case _:
+            raise ValueError("it has no checksum")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from orchestrator.eventlog import read_events
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
@@ -17,7 +18,6 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
     TrialPromoted,
-    read_events,
 )
 from orchestrator.scheduling.ranking import for_people, fronts, is_finite, measured
 

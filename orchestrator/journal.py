@@ -12,7 +12,8 @@ from orchestrator.errors import LogIncomplete
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.events import Event, EventLog
+    from orchestrator.eventlog import EventLog
+    from orchestrator.events import Event
     from orchestrator.history import SweepHistory
 
 logger = logging.getLogger(__name__)

@@ -75,7 +75,7 @@ def replay(
     Or see what other scheduler settings would have decided, with --what-if.
     """
     from orchestrator import replaying  # noqa: PLC0415  the search asks Optuna again
-    from orchestrator.events import read_events  # noqa: PLC0415
+    from orchestrator.eventlog import read_events  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder.resolve(), sweep))
     events = [event for event, _ in read_events(result.folder.events)]

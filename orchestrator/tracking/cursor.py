@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from orchestrator.eventlog import is_line_end
 from orchestrator.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -39,21 +40,9 @@ class Cursor:
     def resume(cls, folder: SweepFolder, store: str) -> Cursor:
         """The saved cursor where it fits this store and this log, else a fresh one."""
         cursor = cls.load(folder.cursor)
-        fits = cursor.store == store and _is_line_end(folder.events, cursor.offset)
+        fits = cursor.store == store and isinstance(cursor.offset, int) and is_line_end(folder.events, cursor.offset)
         return cursor if fits else cls(store=store)
 
     def save(self, path: Path) -> None:
         """Write the cursor, atomically."""
         write_atomically(path, json.dumps(vars(self)))
-
-
-def _is_line_end(log: Path, offset: int) -> bool:
-    """Whether a log can be read on from here: an offset behind its end, or inside a line, is another log's."""
-    if offset == 0:
-        return True
-    try:
-        with log.open("rb") as file:
-            file.seek(offset - 1)
-            return file.read(1) == b"\n"
-    except (OSError, ValueError, TypeError):
-        return False

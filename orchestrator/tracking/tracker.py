@@ -11,7 +11,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded, read_events
+from orchestrator.eventlog import read_events
+from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
 from orchestrator.tracking import runs

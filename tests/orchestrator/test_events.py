@@ -1,6 +1,7 @@
 """The event log: durable, readable, honest about damage."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LogDamaged
+from orchestrator.eventlog import EventLog, is_line_end, read_events, segment_name, segments
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
-    EventLog,
     RungDecided,
     SweepEnded,
     SweepStarted,
@@ -22,7 +23,6 @@ from orchestrator.events import (
     TrialEnded,
     decode,
     encode,
-    read_events,
 )
 from orchestrator.history import SweepHistory
 from orchestrator.journal import Journal
@@ -60,6 +60,10 @@ def test_a_log_of_format_1_is_read_for_ever_as_what_ran():
     assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == expected
 
 
+def test_a_log_of_format_3_is_read_for_ever():
+    assert [event for event, _ in read_events(ASSETS / "events_v3.jsonl")] == EVENTS
+
+
 def test_the_names_that_moved_since_format_1_are_read_as_what_they_meant():
     old = {
         "v": 1,
@@ -70,11 +74,11 @@ def test_the_names_that_moved_since_format_1_are_read_as_what_they_meant():
         "point": {"adversarial.attack": "fgsm", "adversarial.epsilon": 0.1},
         "config": {"model.name": "cnn", "adversarial.attack": "fgsm", "adversarial.epsilon": 0.1},
     }
-    event = TrialCreated.model_validate(old)
+    event = decode(json.dumps(old).encode() + b"\n")
     assert event.point["adversarial.attack"] == "fgsm_rs"
     assert (event.config["model.name"], event.config["precision"]) == ("cnn_bn", "float32")
     today = {**old, "v": 2, "config": {"model.name": "cnn"}, "point": {"adversarial.attack": "fgsm"}}
-    assert TrialCreated.model_validate(today).config == {"model.name": "cnn"}
+    assert decode(json.dumps(today).encode() + b"\n").config == {"model.name": "cnn"}
 
 
 def test_offsets_let_a_reader_go_on_where_it_stopped(tmp_path):
@@ -102,6 +106,84 @@ def test_a_damaged_line_is_named_with_its_place(tmp_path):
     path.write_bytes(encode(EVENTS[0]) + b'{"kind": "party"}\n' + encode(EVENTS[1]))
     with pytest.raises(LogDamaged, match=rf"events.jsonl: the line at byte {len(encode(EVENTS[0]))} is no event"):
         list(read_events(path))
+
+
+def test_every_flipped_bit_of_a_line_is_noticed(tmp_path):
+    path, line = tmp_path / "events.jsonl", encode(EVENTS[3])
+    for place in range(len(line) - 1):
+        for bit in range(8):
+            damaged = bytearray(line)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(bytes(damaged) + encode(EVENTS[8]))
+            with pytest.raises(LogDamaged, match="the line at byte"):
+                list(read_events(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "law"),
+    [
+        (encode(EVENTS[0]).replace(b'"pid":7', b'"pid":8'), "its checksum does not fit"),
+        (encode(EVENTS[0])[:-19] + b"}\n", "it has no checksum"),
+    ],
+    ids=["changed", "without"],
+)
+def test_a_line_of_format_3_needs_its_checksum(tmp_path, line, law):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(line)
+    with pytest.raises(LogDamaged, match=law):
+        list(read_events(path))
+
+
+def in_segments(path, events, *, segment_bytes=300):
+    """Each event written by a driver of its own."""
+    for event in events:
+        with EventLog(path, segment_bytes=segment_bytes) as log:
+            log.append(event)
+
+
+def test_a_log_in_segments_reads_as_one(tmp_path):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    parts = segments(path)
+    assert len(parts) >= 3
+    assert b"".join(part.path.read_bytes() for part in parts) == b"".join(map(encode, EVENTS))
+    assert all(part.path.read_bytes().endswith(b"\n") for part in parts)
+    assert [part.path.name for part in parts] == [segment_name(path, part.start) for part in parts]
+    ends = [end for _, end in read_events(path)]
+    assert [event for event, _ in read_events(path)] == EVENTS
+    for index, end in enumerate(ends):
+        assert [event for event, _ in read_events(path, end)] == EVENTS[index + 1 :]
+        assert is_line_end(path, end)
+        assert not is_line_end(path, end - 1)
+    assert not is_line_end(path, ends[-1] + 1)
+
+
+def test_a_torn_tail_of_the_last_segment_is_cut_off_by_the_next_writer(tmp_path):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS[:6])
+    last = segments(path)[-1].path
+    last.write_bytes(last.read_bytes() + encode(EVENTS[6])[:-5])
+    assert [event for event, _ in read_events(path)] == EVENTS[:6]
+    in_segments(path, EVENTS[6:])
+    assert [event for event, _ in read_events(path)] == EVENTS
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_missing_segment_is_named(tmp_path, lost):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    gone, following = segments(path)[lost : lost + 2]
+    gone.path.unlink()
+    with pytest.raises(LogDamaged, match=f"bytes {gone.start} to {following.start} of the event log are missing"):
+        list(read_events(path))
+
+
+def test_an_old_log_goes_on_in_todays_format(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes((ASSETS / "events_v2.jsonl").read_bytes())
+    with EventLog(path) as log:
+        log.append(EVENTS[8])
+    assert [event for event, _ in read_events(path)] == [*EVENTS, EVENTS[8]]
 
 
 def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_path, caplog):
@@ -133,7 +215,8 @@ def test_a_disk_that_stays_full_leaves_no_part_of_any_event(tmp_path):
     code = f"""
 import resource, signal
 from pathlib import Path
-from orchestrator.events import EventLog, SweepEnded
+from orchestrator.eventlog import EventLog
+from orchestrator.events import SweepEnded
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 event = SweepEnded(time=1.0, status="completed")
 with EventLog(Path({str(path)!r})) as log:

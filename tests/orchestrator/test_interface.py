@@ -12,15 +12,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import plan as planning
-from orchestrator.events import (
-    AttemptStarted,
-    EpochReported,
-    EventLog,
-    SweepEnded,
-    SweepStarted,
-    TrialCreated,
-    TrialEnded,
-)
+from orchestrator.eventlog import EventLog
+from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.loading import parse_spec
 from orchestrator.plan import trial_config, trial_id
 from orchestrator.storage import SweepFolder

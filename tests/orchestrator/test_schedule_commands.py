@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.events import EventLog
+from orchestrator.eventlog import EventLog
 from orchestrator.forecast import forecast
 from orchestrator.loading import parse_spec
 from orchestrator.plan import fingerprint

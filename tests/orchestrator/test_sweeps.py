@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.driver import Stop
+from orchestrator.eventlog import read_events
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
@@ -21,7 +22,6 @@ from orchestrator.events import (
     RungDecided,
     SweepStarted,
     TrialPromoted,
-    read_events,
 )
 from orchestrator.history import SweepHistory, settle
 from orchestrator.result import SweepResult

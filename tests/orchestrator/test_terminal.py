@@ -7,11 +7,11 @@ from rich.console import Console
 
 from orchestrator import plan as planning
 from orchestrator.display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
+from orchestrator.eventlog import EventLog
 from orchestrator.events import (
     AttemptFailed,
     AttemptStarted,
     EpochReported,
-    EventLog,
     RungDecided,
     SweepStarted,
     TrialCreated,

@@ -1,8 +1,10 @@
 """The append-only event log on disk: the source of truth of a sweep; everything else can be rebuilt from it.
 
-One line an event (``orchestrator.events``), in the order things happened. Every line is flushed to disk (``fsync``)
-before anything acts on it. A driver killed in the middle of a line leaves a torn tail, which was never acted on: the
-next driver cuts it off.
+One line an event (``orchestrator.events``), in the order things happened. Every line is handed to the operating system
+at once, so that it survives its process. What is decided (a trial created, stopped, promoted, ended) is flushed to disk
+(``fsync``) before anything acts on it; what is only seen (``SEEN``) is flushed with the next decision, with any event
+after a second, and before MLflow is told, so that a machine that loses its power loses a second of what it can measure
+again. A driver killed in the middle of a line leaves a torn tail, which was never acted on: the next one cuts it off.
 
 A log is cut into segments of about a megabyte, so that a growing log can be copied elsewhere piece by piece:
 ``events.jsonl``, then ``events-<byte at which it starts>.jsonl``. Put together they are the log; offsets count through.
@@ -11,11 +13,12 @@ A log is cut into segments of about a megabyte, so that a growing log can be cop
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import LogDamaged
-from orchestrator.events import decode, encode
+from orchestrator.events import AttemptStarted, CheckpointSaved, EpochReported, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.events import Event
 
 SEGMENT_BYTES = 2**20
+FLUSH_S = 1.0
+SEEN = (AttemptStarted, EpochReported, CheckpointSaved)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,13 @@ def is_line_end(path: Path, offset: int) -> bool:
         return file.read(1) == b"\n"
 
 
+def flush(path: Path) -> None:
+    """Have what was written to a log on disk, whoever wrote it."""
+    for segment in segments(path)[-1:]:
+        with segment.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Every whole event from a byte offset on, each with the offset just behind it; a torn tail is not yielded.
 
@@ -123,7 +135,7 @@ def _start_of(path: Path) -> int:
 
 
 class EventLog:
-    """Appends to a log durably: ``append`` returns when the line is on disk.
+    """Appends to a log durably: ``append`` returns when a decision is on disk, and when what was seen is written.
 
     Example:
         >>> import pathlib, tempfile
@@ -141,27 +153,33 @@ class EventLog:
         there = segments(path)
         self._start = there[-1].start if there else 0
         self._file = (there[-1].path if there else path).open("ab", buffering=0)
-        self._cut_torn_tail()
+        self._size = self._cut_torn_tail()
+        self._flush()
         _flush_folder(path.parent)
 
     def append(self, event: Event) -> None:
-        """Write one event and flush it to disk.
+        """Write one event, and flush it to disk if it is a decision or a second has passed.
 
         Raises:
             OSError: the disk refused; no part of the event stays in the log.
         """
-        if self._size() >= self._segment_bytes:
+        if self._size >= self._segment_bytes:
             self._begin_segment()
-        size, line = self._size(), encode(event)
+        line = encode(event)
         try:
             self._write(line)
+            if not isinstance(event, SEEN) or time.monotonic() - self._flushed_at >= FLUSH_S:
+                self._flush()
         except OSError:
-            self._file.truncate(size)
+            self._file.truncate(self._size)
             raise
+        self._size += len(line)
 
     def close(self) -> None:
-        """Release the file."""
-        self._file.close()
+        """Flush and release the file."""
+        if not self._file.closed:
+            self._flush()
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -169,28 +187,29 @@ class EventLog:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size  # never tell(): it stays behind a write that was cut off
-
     def _begin_segment(self) -> None:
-        start = self._start + self._size()
+        self._flush()
+        start = self._start + self._size
         file = self.path.with_name(segment_name(self.path, start)).open("ab", buffering=0)
         self._file.close()
-        self._file, self._start = file, start
+        self._file, self._start, self._size = file, start, 0
         _flush_folder(self.path.parent)
 
     def _write(self, line: bytes) -> None:
         if self._file.write(line) != len(line):
             raise OSError(f"{self._file.name}: the disk took only a part of an event (is it full?)")
-        os.fsync(self._file.fileno())
 
-    def _cut_torn_tail(self) -> None:
+    def _flush(self) -> None:
+        os.fsync(self._file.fileno())
+        self._flushed_at = time.monotonic()
+
+    def _cut_torn_tail(self) -> int:
         with open(self._file.name, "rb") as file:  # noqa: PTH123  the path as it was opened
             content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole != len(content):
             self._file.truncate(whole)
-        self._file.seek(0, os.SEEK_END)
+        return whole
 
 
 def _flush_folder(folder: Path) -> None:

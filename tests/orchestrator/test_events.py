@@ -241,7 +241,28 @@ def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):
         def refuse(_descriptor):
             raise OSError(errno.EIO, "broken disk")
 
-        monkeypatch.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match="broken disk"):
-            log.append(EVENTS[1])
-    assert log.path.read_bytes() == before
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", refuse)
+            with pytest.raises(OSError, match="broken disk"):
+                log.append(EVENTS[1])
+        assert log.path.read_bytes() == before
+        log.append(EVENTS[2])
+    assert log.path.read_bytes() == before + encode(EVENTS[2])
+
+
+def test_decisions_are_flushed_before_anything_acts_on_them_and_what_was_seen_within_a_second(tmp_path, monkeypatch):
+    flushed = []
+    now = iter([0.0, *(0.1 * step for step in range(1, 100))])
+    monkeypatch.setattr("orchestrator.eventlog.time.monotonic", lambda: next(now))
+    with EventLog(tmp_path / "events.jsonl") as log:
+        fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(None) or fsync(descriptor))
+        for event in (EVENTS[1], EVENTS[4], EVENTS[7], EVENTS[8]):
+            flushed.clear()
+            log.append(event)
+            assert flushed, event.kind
+        for _ in range(3):
+            flushed.clear()
+            for event in [EVENTS[3], EVENTS[5]] * 6:
+                log.append(event)
+            assert len(flushed) == 1  # twelve looks at the clock, a tenth of a second apart

@@ -1,0 +1,254 @@
+"""What tracking costs the loop that decides: event log and MLflow writer against Ray's own callback, in one run.
+
+Every arm drives the same trials through a real Tune control loop; a trial's step does nothing but hand over twelve
+metrics, so that the loop is all there is to measure. ``none`` has no logger at all; ``ravel`` writes the event log and
+follows it to MLflow from a thread beside the loop; ``callback`` is ``MLflowLoggerCallback``, stopped after 300 results.
+Each is measured on a sqlite file and on an MLflow server of one worker.
+
+Prediction, written before the first run: results per second at least 0.9x of ``none`` and about 50x of ``callback``;
+under 2 % of the loop in tracking. Result on two cores: see docs/tracking.md.
+
+    python benchmarks/tracking.py --trials 100 --epochs 60
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+METRICS = (
+    *("train/loss", "train/ce", "train/snnl", "val/accuracy", "val/nll", "val/ece", "val/robust_accuracy"),
+    *("entanglement/conv1", "entanglement/conv2", "time/epoch_s", "time/images_per_s", "cost/gpu_s"),
+)
+CALLBACK_RESULTS = 300
+SPEC = "name: benchmark\ntrial: {{epochs: {epochs}}}\nspace: {{use: [snnl, mixup, adversarial]}}"
+
+
+class Meter:
+    """Seconds inside the hooks of a callback, and when results came."""
+
+    def __init__(self, callback: Any) -> None:
+        self.seconds, self.results, self.first, self.last = 0.0, 0, 0.0, 0.0
+        for name in dir(callback):
+            if name.startswith("on_") and callable(getattr(callback, name)):
+                setattr(callback, name, self._timed(getattr(callback, name), counts=name == "on_trial_result"))
+
+    def _timed(self, hook: Callable[..., None], *, counts: bool) -> Callable[..., None]:
+        @wraps(hook)
+        def timed(*args: object, **kwargs: object) -> None:
+            began = time.perf_counter()
+            hook(*args, **kwargs)
+            now = time.perf_counter()
+            self.seconds += now - began
+            if counts:
+                self.results += 1
+                self.first = self.first or now
+                self.last = now
+
+        return timed
+
+
+def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_event: bool = False) -> Meter:
+    """Drive the trials through Tune with one callback."""
+    from orchestrator import cluster  # noqa: PLC0415
+
+    os.environ.update(cluster.QUIET)
+    import ray  # noqa: PLC0415
+    from ray import tune  # noqa: PLC0415
+
+    class Emit(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.epoch, self.config = 0, config
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self.epoch += 1
+            metrics = {name: self.epoch + index / 7 for index, name in enumerate(METRICS)}
+            ended = {"epoch": self.epoch, "done": self.epoch == self.config["epochs"]}
+            if not self.config["as_event"]:
+                return {**metrics, **ended}
+            event = {"epoch": self.epoch, "metrics": metrics, "ended": None}
+            return {"val/accuracy": metrics["val/accuracy"], "event": json.dumps(event), **ended}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            Path(checkpoint_dir, "epoch").write_text(str(self.epoch))
+
+    meter = Meter(callback)
+    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    names = [f"t{index:03d}" for index in range(options.trials)]
+    space = {"ravel.trial": tune.grid_search(names), "epochs": options.epochs, "as_event": as_event}
+    tune.Tuner(
+        Emit,
+        param_space=space,
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=4),
+        run_config=tune.RunConfig(storage_path=f"{Path.cwd()}/ray", callbacks=[callback], verbose=0, stop=stop),
+    ).fit()
+    ray.shutdown()
+    return meter
+
+
+def none(options: argparse.Namespace) -> dict[str, float]:
+    """No logger at all."""
+    from ray.tune import Callback  # noqa: PLC0415
+
+    return told(fit(Callback(), options))
+
+
+def ravel(options: argparse.Namespace) -> dict[str, float]:
+    """The event log, and MLflow behind it."""
+    from orchestrator import plan as planning  # noqa: PLC0415
+    from orchestrator.eventlog import EventLog  # noqa: PLC0415
+    from orchestrator.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
+    from orchestrator.history import SweepHistory  # noqa: PLC0415
+    from orchestrator.journal import Journal  # noqa: PLC0415
+    from orchestrator.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.storage import SweepFolder  # noqa: PLC0415
+    from orchestrator.tracking import Tracker  # noqa: PLC0415
+    from orchestrator.tracking.follower import Follower  # noqa: PLC0415
+    from orchestrator.tuner import Recorder  # noqa: PLC0415
+
+    class Proposed:
+        def over(self, name: str, *, again: bool = False) -> None:
+            """Tune's own grid proposes here."""
+
+    folder = SweepFolder(Path.cwd() / "results" / "benchmark-1")
+    folder.path.mkdir(parents=True)
+    spec = parse_spec(SPEC.format(epochs=options.epochs))
+    plan = planning.make(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
+    plan = plan.model_copy(update={"tracking_uri": options.uri or plan.tracking_uri})
+    journal = Journal(EventLog(folder.events), SweepHistory())
+    journal.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
+    for index, point in enumerate(spec.space.sample_many(options.trials, seed=0)):
+        name = f"t{index:03d}"
+        config = planning.trial_config(plan, name, point)
+        journal.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
+    follower = Follower(Tracker(plan, folder))
+    follower.start()
+    meter = fit(Recorder(plan, journal, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
+    journal.append(SweepEnded(time=time.time(), status="completed"))
+    began = time.perf_counter()
+    assert follower.stop(timeout_s=600), follower.error  # noqa: S101
+    behind = time.perf_counter() - began
+    journal.close()
+    points, twice = points_of(plan.tracking_uri)
+    expected = options.trials * options.epochs * len(METRICS)
+    return {**told(meter), "flush_s": round(behind, 1), "points": points, "points_twice": twice, "expected": expected}
+
+
+def callback(options: argparse.Namespace) -> dict[str, float]:
+    """Ray's own callback."""
+    from ray.air.integrations.mlflow import MLflowLoggerCallback  # noqa: PLC0415
+
+    uri = options.uri or f"sqlite:///{Path.cwd()}/mlflow.db"
+    logger = MLflowLoggerCallback(tracking_uri=uri, experiment_name="benchmark")
+    results = 0
+
+    def stop(_trial: str, _result: dict[str, Any]) -> bool:
+        nonlocal results
+        results += 1
+        return results >= CALLBACK_RESULTS
+
+    return told(fit(logger, options, stop=stop))
+
+
+def told(meter: Meter) -> dict[str, float]:
+    """Results per second between the first and the last, and the share of that time inside the hooks."""
+    seconds = meter.last - meter.first
+    return {
+        "results": meter.results,
+        "results_per_s": round((meter.results - 1) / seconds, 1),
+        "share_of_loop": round(meter.seconds / seconds, 4),
+    }
+
+
+def points_of(uri: str | None) -> tuple[int, int]:
+    """How many metric points of trials a store holds, and how many of them twice."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("benchmark").experiment_id
+    runs = client.search_runs([experiment], "tags.`ravel.kind` = 'trial'", max_results=5000)
+    found = [
+        (run.info.run_id, key, point.step)
+        for run in runs
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+    ]
+    return len(found), len(found) - len(set(found))
+
+
+@contextlib.contextmanager
+def served() -> Iterator[str]:
+    """An MLflow server of one worker over a fresh sqlite file."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        process = subprocess.Popen(  # noqa: S603
+            command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            while True:
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                    break
+                time.sleep(0.3)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def run(arm: str, options: argparse.Namespace, uri: str = "") -> dict[str, Any]:
+    """One arm in a fresh process, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(Path(__file__).resolve()), "--arm", arm, "--uri", uri]
+        sizes = ["--trials", str(options.trials), "--epochs", str(options.epochs)]
+        done = subprocess.run([*command, *sizes], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            sys.exit(f"{arm}: {done.stderr[-3000:]}")
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Run all arms one after the other, the loggerless one before and after, and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--arm", choices=["none", "ravel", "callback"], help=argparse.SUPPRESS)
+    parser.add_argument("--uri", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.arm:
+        print(json.dumps({"none": none, "ravel": ravel, "callback": callback}[options.arm](options)))
+        return
+    found = {"none": run("none", options), "ravel sqlite": run("ravel", options)}
+    found["callback sqlite"] = run("callback", options)
+    with served() as uri:
+        found["ravel server"] = run("ravel", options, uri)
+        found["callback server"] = run("callback", options, uri)
+    found["none again"] = run("none", options)
+    rate = {arm: measured["results_per_s"] for arm, measured in found.items()}
+    bare = (rate["none"] + rate["none again"]) / 2
+    for arm, measured in found.items():
+        print(json.dumps({"arm": arm, **measured, "of_none": round(rate[arm] / bare, 3)}))
+    for store in ("sqlite", "server"):
+        print(f"{store}: ravel is {rate[f'ravel {store}'] / rate[f'callback {store}']:.0f}x the callback")
+
+
+if __name__ == "__main__":
+    main()

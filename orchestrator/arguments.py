@@ -10,10 +10,14 @@ import typer
 from orchestrator import storage
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or its name for the latest of that name.")]
+Sweep = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's id, its name for the latest, or s3://BUCKET/PREFIX/ID.")
+]
 MaybeSweep = Annotated[str | None, typer.Argument(metavar="[SWEEP]", help="Default: the latest.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
 Address = Annotated[str, typer.Option(help="local, auto, or HOST:PORT of a running Ray cluster.")]
-StorageFolder = Annotated[Path, typer.Option("--storage", help="The folder sweeps are kept in.")]
+StorageFolder = Annotated[
+    str, typer.Option("--storage", help="Where sweeps are kept: a folder, or s3://BUCKET/PREFIX.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RESULTS = Path(storage.DEFAULT_STORAGE)
+RESULTS = storage.DEFAULT_STORAGE

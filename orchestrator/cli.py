@@ -12,13 +12,20 @@ import os
 import shutil
 import sys
 import time
-from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from orchestrator import leaderboard, schedule_commands, space_commands, storage
+from orchestrator import (
+    compare_commands,
+    leaderboard,
+    registry_commands,
+    schedule_commands,
+    server_commands,
+    space_commands,
+    storage,
+)
 from orchestrator.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
 from orchestrator.eventlog import read_events
@@ -67,7 +74,7 @@ def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RES
     from orchestrator import driver  # noqa: PLC0415  imports what a run needs
     from orchestrator.display import watch_for  # noqa: PLC0415
 
-    found = storage.find_sweep(folder.resolve(), sweep)
+    found = storage.find_sweep(folder, sweep)
     _finish(driver.resume(found, address=address, watch=watch_for(Console())))
 
 
@@ -96,7 +103,7 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
 @app.command("list")
 def list_sweeps(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the sweeps in a storage folder."""
-    results = [_read_or_say(found) for found in storage.list_sweeps(folder.resolve())]
+    results = [_read_or_say(found) for found in storage.list_sweeps(folder)]
     states = [(result, _state(result)) for result in results if result is not None]
     if as_json:
         _print_json([state for _, (_, state) in states])
@@ -140,63 +147,6 @@ def best(
 
 
 @app.command()
-def compare(
-    sweep: Sweep,
-    server: Annotated[str, typer.Option(help="Where MLflow's pages are served.")] = "",
-    folder: StorageFolder = RESULTS,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Print the leaderboard of a sweep and the MLflow pages that compare its trials."""
-    from orchestrator.tracking import Cursor, pages, server_address, tracking_uri  # noqa: PLC0415
-
-    result = _read(folder, sweep)
-    uri = tracking_uri(result.plan)
-    base = server_address(server or (uri if uri.startswith("http") else "http://127.0.0.1:5000"))
-    cursor = Cursor.load(result.folder.cursor)
-    if not cursor.runs:
-        raise OrchestratorError(
-            f"{result.sweep}: MLflow has no run of it yet; ravel sync {storage.reference(result.folder)}"
-        )
-    links = {
-        "compare": pages.compare_page(base, cursor),
-        "runs": pages.runs_page(base, cursor, result.sweep),
-    }
-    if as_json:
-        _print_json(links)
-        return
-    Console().print(leaderboard.table(result.plan, result.history, top=20))
-    most = pages.MAX_RUNS_IN_ADDRESS
-    which = "all trials" if len(cursor.runs) <= most else f"the first {most} trials"
-    _say(f"\nparallel coordinates, scatter and contour over {which} (choose the axes there):")
-    _say(f"  {links['compare']}")
-    _say("table and charts of the sweep's runs:")
-    _say(f"  {links['runs']}")
-
-
-@app.command()
-def ui(
-    sweep: MaybeSweep = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
-    folder: StorageFolder = RESULTS,
-) -> None:
-    """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.tracking import DEFAULT_URI, serving, tracking_uri, without_password  # noqa: PLC0415
-
-    there = storage.list_sweeps(folder.resolve())
-    uri = (
-        tracking_uri(_read(folder, sweep).plan)
-        if there or sweep
-        else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
-    )
-    if uri.startswith("http"):
-        _say(f"MLflow is served at {without_password(uri)}")
-        return
-    _say(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
-    sys.stdout.flush()
-    serving.serve(uri, port=port)
-
-
-@app.command()
 def trial(spec: Spec, overrides: Set = None) -> None:
     """Run one trial in this process, without Ray: the spec's baseline, with ``--set trial.NAME=VALUE`` on top."""
     from orchestrator import single  # noqa: PLC0415  imports torch
@@ -214,7 +164,7 @@ def logs(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Print what happened in a sweep, or in one trial."""
-    found = storage.find_sweep(folder.resolve(), sweep)
+    found = storage.find_sweep(folder, sweep)
     events = [event for event, _ in read_events(found.events) if name in {None, getattr(event, "trial", None)}]
     if name is not None and not events:
         raise SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
@@ -240,7 +190,16 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     _say(f"{result.sweep}: MLflow has everything the log has{left_out}")
 
 
-for command in (schedule_commands.plan, schedule_commands.replay, schedule_commands.audit):
+for command in (
+    compare_commands.compare,
+    registry_commands.import_mlflow,
+    registry_commands.register,
+    schedule_commands.plan,
+    schedule_commands.replay,
+    schedule_commands.audit,
+    server_commands.ui,
+    server_commands.serve,
+):
     app.command()(command)
 
 
@@ -277,8 +236,8 @@ def _finish(result: SweepResult) -> None:
         raise typer.Exit(1)
 
 
-def _read(folder: Path, sweep: str | None) -> SweepResult:
-    return SweepResult.read(storage.find_sweep(folder.resolve(), sweep))
+def _read(folder: str, sweep: str | None) -> SweepResult:
+    return SweepResult.read(storage.find_sweep(folder, sweep))
 
 
 def _read_or_say(folder: storage.SweepFolder) -> SweepResult | None:

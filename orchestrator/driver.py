@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ASKING = (signal.SIGINT, signal.SIGTERM)
+MIRROR_S = 5.0
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
 
@@ -72,14 +73,14 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
         0.9916
     """
     spec = check_spec(spec)
-    root = preflight.check_here(spec, address=address)
+    preflight.check_here(spec, address=address)
     stop = Stop()
     with stop.listening(), cluster.connect(address) as capacity:
         stop.listen_again()
         gpus = capacity.gpus_per_trial(spec.resources)
         slots = capacity.slots(spec.resources, gpus)
         preflight.check_gpu_seconds(spec, gpus=gpus)
-        folder = storage.create_folder(root, spec.name, now=datetime.now(UTC))
+        folder = storage.create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
         plan = planning.make(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
         with _holding(folder) as held:
@@ -99,7 +100,8 @@ def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None =
         capacity = None
         if _has_work(plan, SweepHistory.read(folder.events), now=time.time()):
             launched_from = Path(plan.working_directory)
-            preflight.check(plan.spec, folder.path.parent, tracking_uri=tracking_uri(plan), launched_from=launched_from)
+            kept_in = folder.uri.rpartition("/")[0]
+            preflight.check(plan.spec, kept_in, tracking_uri=tracking_uri(plan), launched_from=launched_from)
             capacity = stack.enter_context(cluster.connect(address))
             stop.listen_again()
         return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())
@@ -126,14 +128,16 @@ def _drive(
     """Run what is left of a sweep, and leave it so that the next driver can go on."""
     with stop.waited_for(), ExitStack() as stack:
         stack.enter_context(held.renewing(on_lost=stop.ask))
-        journal = Journal(EventLog(folder.events), SweepHistory.read(folder.events), listeners=(watch.see,))
+        log = EventLog(folder.events, in_new_segment=folder.remote is not None)
+        journal = Journal(log, SweepHistory.read(folder.events), listeners=(watch.see,))
         stack.callback(journal.close)
         host, pid = socket.gethostname(), os.getpid()
         journal.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
         for end in settle(journal.history, pauses=plan.pauses, now=time.time()):
             journal.append(end)
-        follower = Follower(Tracker(plan, folder))
-        follower.start()
+        followers = _followers(plan, folder)
+        for follower in followers.values():
+            follower.start()
         watch.begin(plan, journal)
         crash = None
         try:
@@ -145,12 +149,22 @@ def _drive(
         finally:
             _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
-            if not follower.stop(timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
-                logger.warning("MLflow is behind (%s); later: ravel sync %s", follower.error, storage.reference(folder))
+            for name, follower in followers.items():
+                if not follower.stop(timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
+                    sync = f"ravel sync {storage.reference(folder)}"
+                    logger.warning("%s is behind (%s); later: %s", name, follower.error, sync)
     if journal.history.ended is not None and journal.history.ended.status == "interrupted":
         go_on = f"ravel resume {storage.reference(folder)}"
         raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")
     return SweepResult(plan, journal.history, folder)
+
+
+def _followers(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
+    """What follows the log beside the training; the copy that others go on from is brought up to date first."""
+    tracking = {"MLflow": Follower(Tracker(plan, folder))}
+    if folder.remote is None:
+        return tracking
+    return {"S3": Follower(storage.Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
 
 
 def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cluster.Capacity, stop: Stop) -> None:

@@ -9,6 +9,10 @@
     |-- LeaseHeld            3    another driver runs this sweep
     |-- LogDamaged           3    an event log that cannot be read
     |-- LogIncomplete        3    events that could not be written before the driver left
+    |-- WrongLocation        2    an s3:// address that breaks the grammar
+    |-- StorageError         3    S3 refused, or could not be reached
+    |   |-- ObjectMissing    3    no object of that key
+    |   `-- ObjectChanged    3    an object is no longer the version that was asked for
     `-- Interrupted        130    stopped by the user; the sweep can be resumed
 """
 
@@ -62,6 +66,24 @@ class LogDamaged(OrchestratorError):
 
 class LogIncomplete(OrchestratorError):
     """Events that never reached the disk."""
+
+
+class WrongLocation(OrchestratorError):
+    """An address of S3 that breaks the grammar."""
+
+    exit_code = 2
+
+
+class StorageError(OrchestratorError):
+    """S3 refused, or could not be reached; says where, what the server said and what to do, and never a secret."""
+
+
+class ObjectMissing(StorageError):
+    """No object of that key."""
+
+
+class ObjectChanged(StorageError):
+    """An object is no longer the version that was asked for."""
 
 
 class Interrupted(OrchestratorError):

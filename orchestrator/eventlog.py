@@ -8,13 +8,15 @@ again. A driver killed in the middle of a line leaves a torn tail, which was nev
 
 A log is cut into segments of about a megabyte, so that a growing log can be copied elsewhere piece by piece:
 ``events.jsonl``, then ``events-<byte at which it starts>.jsonl``. Put together they are the log; offsets count through.
+Where two overlap, a driver lost the sweep while it was cut off, and another went on from the copy that was there: what
+the first wrote behind that place never became part of the sweep.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import LogDamaged
@@ -52,16 +54,17 @@ def segments(path: Path) -> list[Segment]:
         LogDamaged: a segment is missing.
     """
     later = sorted((_start_of(found), found) for found in path.parent.glob(f"{path.stem}-*{path.suffix}"))
-    if not later and not path.exists():
-        return []
+    first = [(0, path)] if path.exists() else []
     found: list[Segment] = []
-    for start, file in [(0, path), *later]:
-        expected = found[-1].end if found else 0
-        if start != expected or not file.exists():
+    for start, file in [*first, *later]:
+        reached = found[-1].end if found else 0
+        if start > reached:
             raise LogDamaged(
-                f"{path.parent}: bytes {expected} to {start or later[0][0]} of the event log are missing; "
+                f"{path.parent}: bytes {reached} to {start} of the event log are missing; "
                 "restore the file from a copy, or move the folder away and launch the sweep again"
             )
+        if found:
+            found[-1] = replace(found[-1], size=start - found[-1].start)
         found.append(Segment(file, start, file.stat().st_size))
     return found
 
@@ -110,7 +113,7 @@ def _events_of(segment: Segment, offset: int) -> Iterator[tuple[Event, int]]:
     with segment.path.open("rb") as file:
         file.seek(offset - segment.start)
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or offset >= segment.end:
                 return
             try:
                 event = decode(line)
@@ -137,6 +140,8 @@ def _start_of(path: Path) -> int:
 class EventLog:
     """Appends to a log durably: ``append`` returns when a decision is on disk, and when what was seen is written.
 
+    Args of note: ``in_new_segment`` begins a segment for this driver, which no other one will write to.
+
     Example:
         >>> import pathlib, tempfile
         >>> from orchestrator.events import SweepEnded
@@ -147,7 +152,7 @@ class EventLog:
         ['sweep_ended']
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES, in_new_segment: bool = False) -> None:
         self.path = path
         self._segment_bytes = segment_bytes
         there = segments(path)
@@ -155,6 +160,8 @@ class EventLog:
         self._file = (there[-1].path if there else path).open("ab", buffering=0)
         self._size = self._cut_torn_tail()
         self._flush()
+        if in_new_segment and self._size:
+            self._begin_segment()
         _flush_folder(path.parent)
 
     def append(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""One driver for a sweep: a lease is a file that only one process can create, one for each generation.
+"""One driver for a sweep: a lease is one more entry in the sweep's book of leases, which only one process can make.
 
 A lease ends when it is released, when its process is gone (seen from the same host), or, seen from another host, when
 it was not renewed for ``STALE_S``.
@@ -6,22 +6,24 @@ it was not renewed for ``STALE_S``.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import secrets
 import socket
 import threading
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import LeaseHeld
+from orchestrator.errors import LeaseHeld, StorageError
+from orchestrator.leasebook import BucketBook, Entry, FolderBook, Holder
+from orchestrator.storage import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from orchestrator.leasebook import Book
     from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)
@@ -34,16 +36,17 @@ LEAVE_S = 1.0  # a disk that hangs must not hold back a driver that wants to lea
 class Lease:
     """The right of this process to run a sweep, until ``release``."""
 
-    path: Path
+    book: Book
     generation: int
+    holder: Holder
 
     def renew(self) -> None:
         """Show other hosts that this driver lives."""
-        os.utime(self.path)
+        self.book.renew(self.generation, self.holder)
 
     def is_lost(self) -> bool:
         """Whether another driver has taken the sweep since: this one was silent for too long."""
-        return max(self.path.parent.glob("*.json"), default=self.path) > self.path
+        return self.book.last() > self.generation
 
     @contextmanager
     def renewing(self, *, on_lost: Callable[[], None]) -> Iterator[None]:
@@ -66,11 +69,12 @@ class Lease:
         while not ended.wait(RENEW_S):
             try:
                 lost = self.is_lost()
-                if not lost:
+                if not lost and not ended.is_set():
                     self.renew()
-            except OSError as error:
+            except (OSError, StorageError) as error:
                 if not failed:
-                    logger.warning("%s: the lease was not renewed (%s); trying again", self.path, error.strerror)
+                    told = getattr(error, "strerror", None) or error
+                    logger.warning("%s: the lease was not renewed (%s); trying again", self.book.place, told)
                 failed = True
                 continue
             failed = False
@@ -81,7 +85,7 @@ class Lease:
 
     def release(self) -> None:
         """Let the next driver in; the generation stays used."""
-        _write(self.path.with_suffix(".tmp"), released=True).replace(self.path)
+        self.book.write(self.generation, replace(self.holder, released=True))
 
 
 def acquire(folder: SweepFolder) -> Lease:
@@ -89,45 +93,45 @@ def acquire(folder: SweepFolder) -> Lease:
 
     Raises:
         LeaseHeld: another driver runs this sweep; says which process on which host.
+        StorageError: S3, where the sweep lies there, does not answer.
     """
-    folder.leases.mkdir(parents=True, exist_ok=True)
-    newest = max(folder.leases.glob("*.json"), default=None)
-    if newest is not None:
-        _refuse_if_alive(folder.sweep, newest)
-    generation = int(newest.stem) + 1 if newest is not None else 1
-    path = folder.leases / f"{generation:06d}.json"
-    draft = _write(folder.leases / f".{os.getpid()}.draft", released=False)
-    try:
-        os.link(draft, path)  # creates with its content, or fails: never half a lease
-    except FileExistsError:
-        raise LeaseHeld(f"{folder.sweep}: another driver took this sweep a moment ago") from None
-    finally:
-        draft.unlink()
-    return Lease(path, generation)
+    book = _book(folder)
+    newest = book.newest()
+    if newest is not None and _is_alive(newest):
+        raise LeaseHeld(
+            f"{folder.sweep}: process {newest.holder.pid} on {newest.holder.host} runs this sweep; "
+            f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`"
+        )
+    generation = newest.generation + 1 if newest is not None else 1
+    pid = os.getpid()
+    holder = Holder(host=socket.gethostname(), pid=pid, started=_start_of(pid), token=secrets.token_hex(8))
+    if not book.create(generation, holder):
+        raise LeaseHeld(f"{folder.sweep}: another driver took this sweep a moment ago")
+    return Lease(book, generation, holder)
 
 
 def is_held(folder: SweepFolder) -> bool:
-    """Whether a living driver runs the sweep."""
-    newest = max(folder.leases.glob("*.json"), default=None)
-    return newest is not None and _is_alive(newest, json.loads(newest.read_text(encoding="utf-8")))
+    """Whether a living driver runs the sweep.
+
+    Raises:
+        StorageError: S3, where the sweep lies there, does not answer.
+    """
+    newest = _book(folder).newest()
+    return newest is not None and _is_alive(newest)
 
 
-def _refuse_if_alive(sweep: str, path: Path) -> None:
-    holder = json.loads(path.read_text(encoding="utf-8"))
-    if _is_alive(path, holder):
-        raise LeaseHeld(
-            f"{sweep}: process {holder['pid']} on {holder['host']} runs this sweep; "
-            f"stop it first (Ctrl-C there), or watch it with `ravel status {sweep}`"
-        )
+def _book(folder: SweepFolder) -> Book:
+    return FolderBook(folder.leases) if folder.remote is None else BucketBook(folder.remote.child(folder.leases.name))
 
 
-def _is_alive(path: Path, holder: dict[str, object]) -> bool:
-    if holder["released"]:
+def _is_alive(entry: Entry) -> bool:
+    holder = entry.holder
+    if holder.released:
         return False
-    if holder["host"] != socket.gethostname():
-        return time.time() - path.stat().st_mtime < STALE_S
-    pid = holder["pid"]
-    return isinstance(pid, int) and _start_of(pid) is not None and _start_of(pid) == holder["started"]
+    if holder.host != socket.gethostname():
+        return entry.age_s < STALE_S
+    started = _start_of(holder.pid)
+    return started is not None and started == holder.started
 
 
 def _start_of(pid: int) -> str | None:
@@ -138,10 +142,3 @@ def _start_of(pid: int) -> str | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in {"Z", "X"} else fields[18]
-
-
-def _write(path: Path, *, released: bool) -> Path:
-    pid = os.getpid()
-    holder = {"host": socket.gethostname(), "pid": pid, "started": _start_of(pid), "released": released}
-    path.write_text(json.dumps(holder), encoding="utf-8")
-    return path

@@ -24,13 +24,13 @@ from pydantic import (
 
 from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
-from orchestrator.provenance import Provenance, collect
+from orchestrator.provenance import Provenance, collect, installed
 from orchestrator.scheduling.board import Rule
 from orchestrator.scheduling.choosing import ladder_of, rule_of
 from orchestrator.scheduling.choosing import pauses as promotes
 from orchestrator.scheduling.patience import Ladder
 from orchestrator.spec import Point, SweepSpec
-from orchestrator.storage import write_atomically
+from orchestrator.storage import is_remote, publish, write_atomically
 from trainables.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -96,8 +96,14 @@ class SweepPlan(BaseModel):
         return self.spec.tracking.experiment or self.spec.name
 
     def save(self, folder: SweepFolder) -> None:
-        """Write the plan, atomically."""
+        """Write the plan, atomically, and the installed packages beside it.
+
+        Raises:
+            StorageError: the sweep is kept in S3, which refused or could not be reached.
+        """
+        write_atomically(folder.environment, installed())
         write_atomically(folder.plan, self.model_dump_json(indent=1) + "\n")
+        publish(folder)
 
     @classmethod
     def load(cls, folder: SweepFolder) -> SweepPlan:
@@ -241,8 +247,11 @@ def located(config: Mapping[str, Any], working_directory: Path) -> Point:
     >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
     {'data.root': '/home/ada/data', 'epochs': 9}
     """
-    folders = {name: Path(config[name]).expanduser() for name in FOLDERS if config.get(name) is not None}
-    return {**config, **{name: str((working_directory / path).resolve()) for name, path in folders.items()}}
+    folders = {name: config[name] for name in FOLDERS if config.get(name) is not None and not is_remote(config[name])}
+    return {
+        **config,
+        **{name: str((working_directory / Path(path).expanduser()).resolve()) for name, path in folders.items()},
+    }
 
 
 def max_epochs_of(spec: SweepSpec) -> int:

@@ -6,19 +6,16 @@ memory), the data set is looked for, and the storage is written to.
 
 from __future__ import annotations
 
-import http.client
 import math
 import os
-import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster import Capacity, Node
-from orchestrator.errors import PreflightError
+from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.plan import first_points, located, tracking_store
-from orchestrator.tracking import server_address, without_password
+from orchestrator.storage import try_out
+from orchestrator.tracking import reachable, without_password
 from trainables.config import TrialConfig
 from trainables.errors import TrainableError
 
@@ -28,19 +25,15 @@ if TYPE_CHECKING:
     from orchestrator.spec import SweepSpec
 
 NUM_SAMPLES = 256
-SERVER_ERROR = 500
-HEALTH_S = 10.0
 
 
-def check(
-    spec: SweepSpec, storage: Path, *, tracking_uri: str | None = None, launched_from: Path | None = None
-) -> None:
+def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
     """Ask the machine for everything the sweep will need.
 
     Args:
         spec: the checked spec.
-        storage: the folder sweeps are kept in.
-        tracking_uri: where MLflow will be written to; asked whether it answers where it is a server.
+        storage: where sweeps are kept: a folder, or ``s3://bucket/prefix``.
+        tracking_uri: where MLflow will be written to; asked whether it takes what is sent to it.
         launched_from: the folder that relative ones are meant from; by default the working directory.
 
     Raises:
@@ -55,14 +48,12 @@ def check(
         raise PreflightError(problems)
 
 
-def check_here(spec: SweepSpec, *, address: str) -> Path:
-    """``check`` for a sweep launched from the working directory; the folder it will be stored in."""
-    storage = Path(spec.storage.uri).expanduser().resolve()
+def check_here(spec: SweepSpec, *, address: str) -> None:
+    """``check`` for a sweep launched from the working directory."""
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # a cluster is asked when it is connected to
         Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
-    check(spec, storage, tracking_uri=uri)
-    return storage
+    check(spec, spec.storage.uri, tracking_uri=uri)
 
 
 def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
@@ -80,35 +71,20 @@ def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
         raise PreflightError([f"{place}: {law}" for place, counts in counted.items() if counts])
 
 
-def _storage_problems(storage: Path) -> Iterator[str]:
+def _storage_problems(storage: str) -> Iterator[str]:
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=storage):
-            pass
+        try_out(storage)
+    except OrchestratorError as error:  # of S3: names the place and the remedy
+        yield f"storage.uri: {error}"
     except OSError as error:
         yield f"storage.uri: {storage} cannot be written ({os.strerror(error.errno or 0)}); choose another folder"
 
 
 def _tracking_problems(uri: str) -> Iterator[str]:
-    problem = None
-    if uri.startswith(("http://", "https://")):
-        problem = _server_problem(uri)
-    elif uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        problem = None if os.access(folder, os.W_OK) else f"{folder} cannot be written"
+    problem = reachable.problem_of(uri)
     if problem is not None:
         remedy = "mend that, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a file of the working directory"
         yield f"tracking.uri: {without_password(uri)}: {problem}; {remedy}"
-
-
-def _server_problem(uri: str) -> str | None:
-    try:
-        with urllib.request.urlopen(f"{server_address(uri)}/health", timeout=HEALTH_S):  # noqa: S310  http(s) alone
-            return None
-    except urllib.error.HTTPError as error:  # one that wants a login does answer
-        return None if error.code < SERVER_ERROR else f"answers {error.code} {error.reason}"
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"does not answer ({error})"
 
 
 def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:

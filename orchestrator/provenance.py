@@ -1,10 +1,11 @@
-"""Which code a sweep runs: git commit, whether it was changed, and the versions of the libraries that matter."""
+"""Which code a sweep runs: git commit, what was changed since, and the installed packages."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,9 @@ class Provenance(BaseModel):
 
     git_commit: str | None
     git_dirty: bool
+    git_diff: str | None = None
+    """SHA-256 of ``git diff HEAD``: two sweeps of one commit and one digest ran the same code. Null where nothing was
+    changed, and in plans of before it was noted."""
     python: str
     libraries: dict[str, str]
 
@@ -34,18 +38,26 @@ def collect(folder: Path) -> Provenance:
         >>> collect(Path(tempfile.mkdtemp())).git_commit is None
         True
     """
+    changes = _git(folder, "diff", "HEAD")
     return Provenance(
         git_commit=_git(folder, "rev-parse", "HEAD"),
         git_dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
+        git_diff=hashlib.sha256(changes.encode()).hexdigest() if changes else None,
         python=platform.python_version(),
         libraries={name: found for name in LIBRARIES if (found := _version(name))},
     )
 
 
+def installed() -> str:
+    """Every installed package at its version, as pip's requirements say it."""
+    there = {(each.name or "", each.version) for each in distributions()}
+    return "".join(f"{name}=={number}\n" for name, number in sorted(there, key=lambda pair: pair[0].lower()) if name)
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603  fixed words, no shell
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, errors="replace", check=True)  # noqa: S603  fixed words, no shell
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

@@ -10,6 +10,7 @@ from orchestrator.auditing import Audit, audit
 from orchestrator.errors import OrchestratorError
 from orchestrator.history import SweepHistory
 from orchestrator.plan import SweepPlan
+from orchestrator.storage import fetch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +49,11 @@ class TrialResult:
 
         final = (saved.path for saved in reversed(self.trial.checkpoints) if saved.epoch == self.trial.epoch)
         path = next(final, None)
-        if path is None or not (self.folder.path / path).is_dir():
+        checkpoint = None if path is None else fetch(self.folder, path)
+        if checkpoint is None or not checkpoint.is_dir():
             name = f"{self.folder.sweep}/{self.trial.id}"
             raise OrchestratorError(f"{name}: no checkpoint of epoch {self.trial.epoch} is there; run the trial again")
-        return load_model(self.folder.path / path)
+        return load_model(checkpoint)
 
 
 @dataclass(frozen=True)

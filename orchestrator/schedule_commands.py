@@ -77,7 +77,7 @@ def replay(
     from orchestrator import replaying  # noqa: PLC0415  the search asks Optuna again
     from orchestrator.eventlog import read_events  # noqa: PLC0415
 
-    result = SweepResult.read(storage.find_sweep(folder.resolve(), sweep))
+    result = SweepResult.read(storage.find_sweep(folder, sweep))
     events = [event for event, _ in read_events(result.folder.events)]
     if what_if:
         workers = replaying.most_at_once(events)
@@ -95,7 +95,7 @@ def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False
 
     Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
     """
-    found = SweepResult.read(storage.find_sweep(folder.resolve(), sweep)).audit()
+    found = SweepResult.read(storage.find_sweep(folder, sweep)).audit()
     typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
 
 

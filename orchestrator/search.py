@@ -77,7 +77,8 @@ class LogSearcher(Searcher):
 
     First those that broke off, then those whose turn it is to go on from a rung, then new ones.
 
-    Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one).
+    Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
+    ``storage`` is how workers reach S3 where the sweep is kept there.
     """
 
     def __init__(
@@ -87,13 +88,14 @@ class LogSearcher(Searcher):
         *,
         limit: int,
         device: str | None,
-        checkpoint_of: Callable[[Trial], str | None],
+        checkpoint_of: Callable[[Trial], str | list[str] | None],
+        storage: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._plan, self._journal, self._clock = plan, journal, clock
         self._limit, self._device = limit, device
-        self._checkpoint_of = checkpoint_of
+        self._checkpoint_of, self._storage = checkpoint_of, storage
         self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
         self._nothing_at: int | None = None
@@ -116,6 +118,7 @@ class LogSearcher(Searcher):
             "ravel.attempt": trial.attempts + 1,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
+            **({} if self._storage is None else {"ravel.storage": self._storage}),
             "ravel.objectives": list(self._plan.spec.objective.metrics),
         }
 

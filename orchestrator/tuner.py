@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -18,9 +19,10 @@ from orchestrator.scheduling.ranking import is_finite
 from orchestrator.scheduling.scheduler import LogScheduler
 from orchestrator.scheduling.standings import values_at
 from orchestrator.search import LogSearcher
+from orchestrator.storage import s3
+from orchestrator.worker import SweepTrainable
 from trainables import state
 from trainables.errors import CheckpointError
-from trainables.tune import ClassifierTrainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,11 +52,13 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
         journal,
         limit=slots + ahead,
         device=None if gpus else "cpu",
+        storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
     )
     recorder = Recorder(plan, journal, folder, searcher)
+    filesystem, storage_path = _storage(folder)
     tune.Tuner(
-        tune.with_resources(ClassifierTrainable, {"cpu": resources.cpus, "gpu": gpus}),
+        tune.with_resources(SweepTrainable, {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=LogScheduler(plan, journal, recorder),
@@ -65,7 +69,8 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
         ),
         run_config=tune.RunConfig(
             name=folder.tune.name,
-            storage_path=str(folder.path.resolve()),
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=False),
             callbacks=[recorder],
@@ -74,8 +79,20 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
     ).fit()
 
 
-def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | None:
-    """The newest checkpoint of a trial that can be read, as an absolute path; None where there is none."""
+def _storage(folder: SweepFolder) -> tuple[Any, str]:
+    """The file system that Tune keeps checkpoints on, None for this machine's, and the sweep's place there."""
+    if folder.remote is None:
+        return None, str(folder.path.resolve())
+    return s3.filesystem(folder.remote.location, folder.remote.settings)
+
+
+def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | None:
+    """The newest checkpoint of a trial that can be read, as an absolute path; None where there is none.
+
+    Of a sweep in S3 the addresses of all, newest first: its worker tries them.
+    """
+    if folder.remote is not None:
+        return [folder.remote.uri(saved.path) for saved in reversed(trial.checkpoints)] or None
     for checkpoint in reversed(trial.checkpoints):
         path = (folder.path / checkpoint.path).resolve()
         try:
@@ -178,8 +195,7 @@ class Recorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """A checkpoint folder is complete."""
-        path = Path(checkpoint.path)
-        root = self._folder.path.resolve()
+        path, root = Path(checkpoint.path), Path(_storage(self._folder)[1])
         shown = path.relative_to(root) if path.is_relative_to(root) else path
         epoch = int(trial.last_result["epoch"])
         self._journal.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=str(shown)))

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self
 
 import torch
 from ray.tune import Trainable
@@ -74,7 +74,6 @@ class _Orders:
         )
 
 
-@final
 class ClassifierTrainable(Trainable):
     """Trains one classifier; an actor can be reused for the next trial (`reuse_actors=True`)."""
 

@@ -1,37 +1,36 @@
-"""Where sweeps live on disk: one folder each, and the few files in it.
+"""One sweep's files.
 
 ::
 
     <storage>/<sweep>/plan.json        written once, before anything runs
-                      events.jsonl     the event log: the source of truth
+                      environment.txt  the installed packages, as pip would pin them
+                      events*.jsonl    the event log: the source of truth
                       tracking.json    how far MLflow has followed the log
                       leases/          one file for each driver that ever ran the sweep
                       tune/            checkpoints, one folder for each trial and attempt
+
+A sweep in S3 has the same objects under its prefix (the log under ``log/``), and a folder of this machine that mirrors
+them: the driver writes there, and what it wrote follows to S3 (``orchestrator.storage.mirror``). Only checkpoints go to
+S3 straight from the workers. The folder can be lost: it is made again from S3.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SweepNotFound
-
 if TYPE_CHECKING:
-    from datetime import datetime
+    from orchestrator.storage.s3 import Bucket
 
-STAMP = "%Y%m%d-%H%M%S"
-STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
 DEFAULT_STORAGE = "results"
 
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """The files of one sweep.
+    """The files of one sweep; ``remote`` is where they are kept, null where they are kept in this folder.
 
     Example:
         >>> from pathlib import Path
@@ -40,6 +39,7 @@ class SweepFolder:
     """
 
     path: Path
+    remote: Bucket | None = None
 
     @property
     def sweep(self) -> str:
@@ -52,8 +52,13 @@ class SweepFolder:
         return self.path / "plan.json"
 
     @property
+    def environment(self) -> Path:
+        """The packages that were installed where the sweep was launched."""
+        return self.path / "environment.txt"
+
+    @property
     def events(self) -> Path:
-        """The event log, one JSON object a line."""
+        """The event log's first segment, which names the log; one JSON object a line."""
         return self.path / "events.jsonl"
 
     @property
@@ -71,67 +76,32 @@ class SweepFolder:
         """The folder Tune writes checkpoints under."""
         return self.path / "tune"
 
-
-def create_folder(storage: Path, name: str, *, now: datetime) -> SweepFolder:
-    """A new, empty folder for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
-
-    The random part keeps sweeps apart that start in the same second on different machines and share an MLflow.
-    """
-    path = storage / f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}"
-    path.mkdir(parents=True)
-    return SweepFolder(path)
-
-
-def list_sweeps(storage: Path) -> list[SweepFolder]:
-    """Every sweep in a storage folder, oldest first."""
-    folders = [SweepFolder(plan.parent) for plan in storage.glob("*/plan.json")]
-    return sorted(folders, key=lambda folder: (_stamp_of(folder), folder.sweep))
-
-
-def find_sweep(storage: Path, sweep: str | None = None) -> SweepFolder:
-    """The sweep of that id; given a bare name, its latest sweep; given nothing, the latest of all.
-
-    Raises:
-        SweepNotFound: names the storage and what is there.
-    """
-    folders = list_sweeps(storage)
-    exact = [folder for folder in folders if folder.sweep == sweep]
-    named = [folder for folder in folders if sweep is None or _name_of(folder) == sweep]
-    found = exact or named
-    if found:
-        return found[-1]
-    there = ", ".join(folder.sweep for folder in folders[-5:]) or "none"
-    wanted = f"no sweep {sweep!r}" if sweep else "no sweep"
-    raise SweepNotFound(f"{storage}: {wanted} here (latest: {there}); give --storage DIR, or see `ravel list`")
+    @property
+    def uri(self) -> str:
+        """Where the sweep is kept: a folder's path, or ``s3://bucket/prefix/<sweep>``."""
+        return str(self.path) if self.remote is None else self.remote.location.uri
 
 
 def reference(folder: SweepFolder) -> str:
     """A sweep as a command of a person in the working directory names it: with its storage where that is elsewhere."""
+    if folder.remote is not None:
+        return folder.uri
     storage = folder.path.parent
     return (
         folder.sweep if storage.resolve() == Path(DEFAULT_STORAGE).resolve() else f"{folder.sweep} --storage {storage}"
     )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _name_of(folder: SweepFolder) -> str:
-    return STAMP_SUFFIX.sub("", folder.sweep)
-
-
-def _stamp_of(folder: SweepFolder) -> str:
-    found = STAMP_SUFFIX.search(folder.sweep)
-    return found.group() if found else ""

@@ -1,26 +1,46 @@
-"""The way into MLflow's own pages: the addresses that compare a sweep."""
+"""The way into MLflow's own pages: the addresses that compare a sweep, and the version that serves them."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
+import re
 import urllib.parse
+import urllib.request
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from orchestrator.tracking.addresses import server_address
+from orchestrator.tracking.reachable import login
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.tracking.cursor import Cursor
+    from orchestrator.tracking.views import View
 
 MAX_RUNS_IN_ADDRESS = 100  # a longer list makes an address that browsers cut
+ANSWER_S = 5
 
 
 def runs_page(base: str, cursor: Cursor, sweep: str) -> str:
     """MLflow's table and charts of one sweep's trials."""
     search = urllib.parse.quote(f"tags.`ravel.sweep` = '{sweep}' and tags.`ravel.kind` = 'trial'")
-    return (
-        f"{server_address(base)}/#/experiments/{cursor.experiment}/runs?workflowType=machine_learning"
-        f"&compareRunsMode=CHART&searchFilter={search}"
-    )
+    return f"{_experiment_page(base, cursor, mode='CHART')}&searchFilter={search}"
+
+
+def view_page(base: str, cursor: Cursor, view: View) -> str:
+    """A prepared view; the address holds nothing beside its key, else the pages would not open it.
+
+    Example:
+        >>> from orchestrator.tracking import Cursor
+        >>> from orchestrator.tracking.views import View
+        >>> table = View("table", "ravel-digits-1-table", "all trials", "TABLE", {})
+        >>> view_page("http://host", Cursor(experiment="1"), table).partition("&")[2]
+        'compareRunsMode=TABLE&viewStateShareKey=ravel-digits-1-table'
+    """
+    return f"{_experiment_page(base, cursor, mode=view.mode)}&viewStateShareKey={urllib.parse.quote(view.key)}"
 
 
 def compare_page(base: str, cursor: Cursor) -> str:
@@ -34,3 +54,41 @@ def compare_page(base: str, cursor: Cursor) -> str:
     runs = urllib.parse.quote(json.dumps(list(cursor.runs.values())[:MAX_RUNS_IN_ADDRESS]))
     experiments = urllib.parse.quote(json.dumps([cursor.experiment]))
     return f"{server_address(base)}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
+
+
+def served_version(base: str, uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The version of MLflow whose pages are at ``base``; null where nobody knows.
+
+    It is what the server there answers. Where none answers, and the store at ``uri`` is no server itself, ``ravel ui``
+    will serve it: then it is the version installed here.
+    """
+    answered = _answered_version(base, uri, environ)
+    return answered if answered is not None or uri.startswith("http") else _installed_version()
+
+
+def _experiment_page(base: str, cursor: Cursor, *, mode: str) -> str:
+    page = f"{server_address(base)}/#/experiments/{cursor.experiment}/runs"
+    return f"{page}?workflowType=machine_learning&compareRunsMode={mode}"
+
+
+def _answered_version(base: str, uri: str, environ: Mapping[str, str]) -> str | None:
+    address = server_address(base)
+    if not address.startswith(("http://", "https://")):
+        return None
+    request = urllib.request.Request(f"{address}/version")  # noqa: S310  http(s) alone
+    known = login(uri, environ) if address == server_address(uri) else None  # a login is for its own server
+    if known is not None:
+        request.add_unredirected_header("Authorization", known.header)
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310  as above
+            text = answer.read(64).decode()
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    return text if re.fullmatch(r"\d+\.\d+[\w.+-]*", text) else None
+
+
+def _installed_version() -> str | None:
+    try:
+        return version("mlflow")
+    except PackageNotFoundError:
+        return None

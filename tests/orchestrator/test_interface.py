@@ -16,13 +16,34 @@ from orchestrator.eventlog import EventLog
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.loading import parse_spec
 from orchestrator.plan import trial_config, trial_id
+from orchestrator.result import SweepResult
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 
 CHROMIUM = Path("/usr/bin/chromium")
 RAVEL = Path(sys.executable).with_name("ravel")
-PLOT = "document.querySelector('.js-plotly-plot')?.data[0]"
+TRIALS = 60
+START = 1767268800.0
+SPEC = f"""
+name: digits
+trial: {{epochs: 9}}
+space:
+  use: [snnl, mixup, adversarial]
+  parameters: {{optimizer.lr: {{float: [1e-3, 1.0], log: true}}, optimizer.name: {{choice: [sgd, adamw]}}}}
+search: {{num_trials: {TRIALS}}}
+"""
 AXES = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
+PLOT = "document.querySelector('.js-plotly-plot')"
+# Parallel coordinates among the charts are a canvas: the lines of its layers are counted as they are painted.
+COUNT_LINES = """
+const context = CanvasRenderingContext2D.prototype, {stroke, clearRect} = context;
+context.stroke = function(...path) { this.canvas.lines = (this.canvas.lines ?? 0) + 1; stroke.apply(this, path); };
+context.clearRect = function(...box) { this.canvas.lines = 0; clearRect.apply(this, box); };
+"""
+NO_ASSISTANT = """
+localStorage['mlflow.assistant.panelOpen_v1'] = 'false';
+localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';
+"""
 pytestmark = [
     pytest.mark.ui,
     pytest.mark.timeout(180),
@@ -32,32 +53,42 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """A tracked sweep of 24 sampled points with made-up scores: what is tested here is the way to the pages."""
+    """A tracked sweep of sampled points with made-up scores: what is tested here is the way to the pages."""
     root = tmp_path_factory.mktemp("interface")
     folder = SweepFolder(root / "results" / "digits-20260101-120000")
     folder.path.mkdir(parents=True)
-    spec = parse_spec("name: digits\ntrial: {epochs: 3}\nspace: {use: [snnl, mixup, adversarial]}")
-    plan = planning.make(spec, folder, slots=2, now=1.0, working_directory=root)
+    spec = parse_spec(SPEC)
+    plan = planning.make(spec, folder, slots=2, now=START, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
-        log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
-        for index, point in enumerate(spec.space.sample_many(24, seed=0)):
-            name = trial_id(index)
-            config = trial_config(plan, name, point)
-            accuracy = 0.9 + 0.05 * (index % 7) / 7
-            log.append(TrialCreated(time=2.0, trial=name, origin="search", point=point, config=config))
-            log.append(AttemptStarted(time=3.0, trial=name, attempt=1))
-            for epoch in (1, 2, 3):
-                metrics = {"val/accuracy": accuracy * epoch / 3}
-                log.append(
-                    EpochReported(
-                        time=3.0 + epoch, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
-                    )
-                )
-            log.append(TrialEnded(time=9.0, trial=name, status="completed"))
-        log.append(SweepEnded(time=10.0, status="completed"))
+        log.append(SweepStarted(time=START, generation=1, host="here", pid=1))
+        for index, point in enumerate(spec.space.sample_many(TRIALS, seed=0)):
+            for event in events(plan, index, point):
+                log.append(event)
+        log.append(SweepEnded(time=START + 20, status="completed"))
     Tracker(plan, folder).catch_up()
     return root
+
+
+def events(plan, index, point):
+    """A trial with a score of its own; a third ends at each of two rungs, 1 and 2."""
+    name, best = trial_id(index), 0.5 + 0.4 * (index * 7 % TRIALS) / TRIALS
+    end = (plan.rungs[0], plan.rungs[1], 9)[index % 3]
+    yield TrialCreated(time=START, trial=name, origin="search", point=point, config=trial_config(plan, name, point))
+    yield AttemptStarted(time=START, trial=name, attempt=1)
+    for epoch in range(1, end + 1):
+        metrics = {"val/accuracy": best * epoch / (epoch + 1), "val/nll": 1 / epoch}
+        yield EpochReported(
+            time=START + epoch, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
+        )
+    status, rung = ("completed", None) if end == 9 else ("stopped", end)
+    yield TrialEnded(time=START + 10, trial=name, status=status, rung=rung)
+
+
+@pytest.fixture(scope="module")
+def trials(sweep):
+    """The trials, as the log has them."""
+    return list(SweepResult.read(SweepFolder(sweep / "results" / "digits-20260101-120000")).history.trials.values())
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +123,8 @@ def _wait(url, process):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield chromium
-        chromium.close()
-
-
-def pages_of(sweep, server):
+def links(sweep, server):
+    """What `ravel compare` tells."""
     told = subprocess.run(
         [str(RAVEL), "compare", "digits", "--server", server, "--json"],
         cwd=sweep, capture_output=True, text=True, check=True,
@@ -111,14 +132,53 @@ def pages_of(sweep, server):
     return json.loads(told.stdout)
 
 
-def open_page(browser, url):
-    page = browser.new_page(viewport={"width": 1600, "height": 1000})
-    page.add_init_script(
-        "localStorage['mlflow.assistant.panelOpen_v1']='false';"
-        "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1']='true'"
+@pytest.fixture(scope="module")
+def chromium():
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page of its own, which nobody used before."""
+    with chromium.new_context(viewport={"width": 1600, "height": 1000}) as context:
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.add_init_script(NO_ASSISTANT + COUNT_LINES)
+        yield page
+
+
+def photograph(page, name):
+    """Keep a screenshot where somebody asked for one."""
+    folder = os.environ.get("RAVEL_SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(1500)
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def lines_painted(page, count):
+    page.wait_for_function(f"document.querySelector('.parcoords canvas.foreground')?.lines === {count}")
+
+
+def axes_painted(page):
+    return page.locator(".parcoords .dimension .label").all_text_contents()
+
+
+def contour(page):
+    """The axes of the first contour, and how many trials stand in it."""
+    page.wait_for_function(f"{PLOT}?.data?.[0]?.type === 'contour'")
+    found = page.evaluate(
+        f"(({{data, layout: {{xaxis, yaxis}}}}) => [xaxis.title.text, yaxis.title.text, data])({PLOT})"
     )
-    page.goto(url)
-    return page
+    x, y, (surface, points) = found
+    assert len(surface["z"]) == len(points["x"])
+    return x, y, len(points["x"])
 
 
 def choose_axes(page):
@@ -131,26 +191,69 @@ def choose_axes(page):
         page.keyboard.press("Escape")
 
 
-def photograph(page, name):
-    """Keep a screenshot where somebody asked for one."""
-    folder = os.environ.get("RAVEL_SCREENSHOTS")
-    if folder:
-        page.wait_for_timeout(1500)
-        page.screenshot(path=f"{folder}/{name}.png")
+def test_the_prepared_parallel_coordinates_paint_every_trial_over_the_methods(page, links):
+    page.goto(links["views"]["parallel"])
+    lines_painted(page, TRIALS)
+    photograph(page, "parallel")
+    assert axes_painted(page) == [*AXES, "optimizer.lr", "val/accuracy"]
+    assert page.get_by_text("Showing all runs").is_visible()
 
 
-def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(sweep, server, browser):
-    page = open_page(browser, pages_of(sweep, server)["compare"])
-    page.wait_for_selector(".js-plotly-plot", timeout=60_000)
+def test_the_contour_of_temperature_and_weight_holds_every_trial_that_has_a_temperature(page, links, trials):
+    page.goto(links["views"]["temperature"])
+    count = sum("snnl.temperature" in trial.config for trial in trials)
+    assert contour(page) == ("snnl.temperature", "snnl.weight", count)
+    photograph(page, "temperature")
+    assert count > 5
+
+
+def test_the_contour_of_alpha_and_layers_stands_above_parallel_coordinates_of_the_same_trials(page, links, trials):
+    page.goto(links["views"]["layers"])
+    count = sum("mixup.layers" in trial.config for trial in trials)
+    assert contour(page) == ("mixup.alpha", "mixup.layers", count)
+    lines_painted(page, count)
+    photograph(page, "layers")
+    assert axes_painted(page) == ["mixup.layers", "mixup.alpha", "val/accuracy"]
+
+
+def test_the_learning_curves_are_one_for_each_rung_where_trials_ended(page, links, trials):
+    page.goto(links["views"]["curves"])
+    for end in ("completed, ravel.rung: (none)", "stopped, ravel.rung: 1", "stopped, ravel.rung: 2"):
+        page.get_by_text(f"ravel.status: {end} (val/accuracy)").wait_for()
+    photograph(page, "curves")
+    curves = page.evaluate(f"{PLOT}.data.filter(trace => trace.metricKey).map(trace => [...trace.y])")
+    means = {len(ys): round(ys[-1], 4) for ys in curves}
+    assert means == {epochs: round(mean_score(trials, epochs), 4) for epochs in (1, 2, 9)}
+
+
+def mean_score(trials, epochs):
+    scores = [trial.epochs[epochs]["val/accuracy"] for trial in trials if trial.epoch == epochs]
+    return sum(scores) / len(scores)
+
+
+def test_the_table_has_the_best_trial_first_and_the_methods_beside_it(page, links, trials):
+    page.goto(links["views"]["table"])
+    best = max(trials, key=lambda trial: trial.epochs[trial.epoch]["val/accuracy"])
+    first = page.locator(".ag-pinned-left-cols-container .ag-row[row-index='0']")
+    first.get_by_text(f"{best.id} digits-20260101-120000").wait_for()
+    photograph(page, "table")
+    headers = page.locator(".ag-header-viewport .ag-header-cell").all_text_contents()
+    assert [header.strip() for header in headers[:6]] == ["val/accuracy", "ravel.status", "ravel.rung", *AXES]
+
+
+def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(page, links):
+    page.goto(links["compare"])
+    page.wait_for_selector(".js-plotly-plot")
     choose_axes(page)
-    page.wait_for_function(f"{PLOT}?.dimensions.length === 4")
-    photograph(page, "parallel_coordinates")
-    assert page.evaluate(f"{PLOT}.type") == "parcoords"
-    assert page.evaluate(f"{PLOT}.dimensions.map(d => d.label)") == [*AXES, "val/accuracy"]
-    assert page.evaluate(f"{PLOT}.dimensions.map(d => d.values.length)") == [24] * 4
+    drawn = f"{PLOT}?.data[0]"
+    page.wait_for_function(f"{drawn}?.dimensions.length === 4")
+    photograph(page, "compare")
+    assert page.evaluate(f"{drawn}.type") == "parcoords"
+    assert page.evaluate(f"{drawn}.dimensions.map(d => d.label)") == [*AXES, "val/accuracy"]
+    assert page.evaluate(f"{drawn}.dimensions.map(d => d.values.length)") == [TRIALS] * 4
 
 
-def test_the_runs_page_lists_the_sweep_flat(sweep, server, browser):
-    page = open_page(browser, pages_of(sweep, server)["runs"])
-    page.wait_for_selector("text=t023 digits-20260101-120000", timeout=60_000)
+def test_the_runs_page_lists_the_sweep_flat(page, links):
+    page.goto(links["runs"])
+    page.wait_for_selector(f"text={trial_id(TRIALS - 1)} digits-20260101-120000")
     photograph(page, "runs")

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import lease
 from orchestrator.errors import LeaseHeld
-from orchestrator.storage import SweepFolder
+from orchestrator.storage import SweepFolder, reference
 
 HOLD = """
 import time
@@ -32,9 +32,13 @@ def folder(tmp_path):
     return SweepFolder(tmp_path / "sweep")
 
 
+def file_of(held):
+    return held.book.folder / f"{held.generation:06d}.json"
+
+
 def test_a_second_driver_is_refused_and_told_who_runs_the_sweep(folder):
     lease.acquire(folder)
-    told = rf"process {os.getpid()} on .* runs this sweep; .*`ravel status {folder.sweep}`"
+    told = rf"process {os.getpid()} on .* runs this sweep; .*`ravel status {reference(folder)}`"
     with pytest.raises(LeaseHeld, match=told):
         lease.acquire(folder)
 
@@ -59,11 +63,11 @@ def test_the_lease_of_a_killed_driver_ends_with_its_process(folder):
 
 def test_a_lease_from_another_host_ends_when_it_is_not_renewed(folder):
     held = lease.acquire(folder)
-    holder = json.loads(held.path.read_text())
-    held.path.write_text(json.dumps({**holder, "host": "elsewhere"}))
+    holder = json.loads(file_of(held).read_text())
+    file_of(held).write_text(json.dumps({**holder, "host": "elsewhere"}))
     assert lease.is_held(folder)
     stale = time.time() - lease.STALE_S - 1
-    os.utime(held.path, (stale, stale))
+    os.utime(file_of(held), (stale, stale))
     assert not lease.is_held(folder)
 
 
@@ -93,12 +97,12 @@ def wait_for(said):
 @pytest.mark.usefixtures("_often")
 def test_a_lease_is_renewed_beside_the_work_and_no_longer(folder):
     held = lease.acquire(folder)
-    os.utime(held.path, (1, 1))
+    os.utime(file_of(held), (1, 1))
     with held.renewing(on_lost=pytest.fail):
-        wait_for(lambda: held.path.stat().st_mtime > 1)
-    os.utime(held.path, (1, 1))
+        wait_for(lambda: file_of(held).stat().st_mtime > 1)
+    os.utime(file_of(held), (1, 1))
     time.sleep(0.1)
-    assert held.path.stat().st_mtime == 1
+    assert file_of(held).stat().st_mtime == 1
     assert "ravel-lease" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -110,9 +114,9 @@ def test_a_disk_that_refuses_is_told_once_and_tried_again(folder, caplog):
         folder.leases.rename(away)
         wait_for(lambda: caplog.records)
         time.sleep(0.1)
-        os.utime(away / held.path.name, (1, 1))
+        os.utime(away / file_of(held).name, (1, 1))
         away.rename(folder.leases)
-        wait_for(lambda: held.path.stat().st_mtime > 1)
+        wait_for(lambda: file_of(held).stat().st_mtime > 1)
     assert caplog.text.count("the lease was not renewed (No such file or directory); trying again") == 1
 
 
@@ -121,9 +125,9 @@ def test_a_driver_whose_sweep_was_taken_is_told_once(folder):
     held = lease.acquire(folder)
     told = []
     with held.renewing(on_lost=lambda: told.append("lost")):
-        held.path.with_name("000002.json").write_text("{}")
+        file_of(held).with_name("000002.json").write_text("{}")
         wait_for(lambda: told)
-        os.utime(held.path, (1, 1))
+        os.utime(file_of(held), (1, 1))
         time.sleep(0.1)
     assert told == ["lost"]
-    assert held.path.stat().st_mtime == 1
+    assert file_of(held).stat().st_mtime == 1

@@ -1,0 +1,239 @@
+"""How S3 is reached: settings that all nodes share, boto3's client for our objects, pyarrow's file system for Tune's.
+
+Credentials are found by each process for itself in the standard chain (environment, profile, role of the machine or
+pod). They are no field of anything here, so no pickle and no file of a sweep holds them.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, final
+from urllib.parse import urlsplit
+
+from orchestrator.errors import WrongLocation
+from orchestrator.storage.refusals import code_of, told
+from search_spaces.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from orchestrator.storage.locations import Location
+
+__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "telling", "transfer_config"]
+
+DEFAULT_REGION = "us-east-1"
+DEFAULT_ATTEMPTS = 8
+PART_BYTES = 8 << 20
+PARTS_AT_A_TIME = 4
+CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is spoken to; `endpoint` None is AWS. It travels with what is pickled, so all nodes speak alike.
+
+    Args:
+        endpoint: URL of the server.
+        region: What requests are signed for.
+        attempts: At a request, the first among them. Tried again is what may pass: 5xx, throttling (SlowDown, 429), a
+            lost connection, a time-out; with growing random pauses of up to 20 s (botocore's standard mode).
+        connect_timeout_s: To open a connection.
+        read_timeout_s: Without a byte of the answer.
+        virtual_hosts: Whether a bucket is a host name at a server of one's own (``http://bucket.host``) and not the
+            first part of the path; `addressing_style = virtual` in the ``s3`` section of the AWS profile.
+
+    Raises:
+        WrongLocation: an endpoint that is no http URL, or that holds credentials.
+    """
+
+    endpoint: str | None = None
+    region: str = DEFAULT_REGION
+    attempts: int = DEFAULT_ATTEMPTS
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 60.0
+    virtual_hosts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.endpoint is None:
+            return
+        url = urlsplit(self.endpoint)
+        if url.username or url.password:
+            raise WrongLocation(
+                "AWS_ENDPOINT_URL: credentials do not belong in an endpoint; write http[s]://HOST[:PORT]"
+            )
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise WrongLocation(f"{self.endpoint}: an endpoint is a URL; write http[s]://HOST[:PORT]")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """What this process's environment and AWS profile say, as boto3 reads them.
+
+        The endpoint is AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL, else `endpoint_url` of the profile, else
+        MLFLOW_S3_ENDPOINT_URL, so that one variable can serve MLflow's artifacts and us; else AWS. The region is
+        AWS_DEFAULT_REGION, else that of the profile, else us-east-1. AWS_MAX_ATTEMPTS, if set, is the attempts.
+
+        Raises:
+            MissingExtraError: boto3 is not installed.
+            StorageError: the profile does not exist.
+            WrongLocation: the endpoint is no http URL.
+        """
+        require_boto3()
+        from botocore.configprovider import ConfiguredEndpointProvider  # noqa: PLC0415
+        from botocore.session import get_session  # noqa: PLC0415
+
+        session = get_session()
+        with telling("read the AWS configuration", "s3", None):
+            profile = {"full_config": session.full_config, "scoped_config": session.get_scoped_config()}
+            ignored = session.get_config_variable("ignore_configured_endpoint_urls")
+            configured = None if ignored else ConfiguredEndpointProvider(**profile, client_name="s3").provide()
+            return cls(
+                endpoint=configured or os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None,
+                region=session.get_config_variable("region") or DEFAULT_REGION,
+                attempts=int(session.get_config_variable("max_attempts") or DEFAULT_ATTEMPTS),
+                virtual_hosts=_profile_s3(session).get("addressing_style") == "virtual",
+            )
+
+
+@final
+class Connection:
+    """A client of boto3 for each process that asks for one; pickled, it is its settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        require_boto3()
+        self.settings = settings
+        self._clients: dict[int, Any] = {}
+
+    def __reduce__(self) -> tuple[type[Connection], tuple[Settings]]:
+        return Connection, (self.settings,)
+
+    def client(self) -> Any:
+        """This process's client, which its threads share."""
+        process = os.getpid()  # sockets of before a fork belong to the parent
+        if process not in self._clients:
+            self._clients.setdefault(process, _make_client(self.settings))
+        return self._clients[process]
+
+
+def filesystem(location: Location, settings: Settings | None = None) -> tuple[Any, str]:
+    """Pyarrow's file system and the path in it, for ``RunConfig(storage_filesystem=..., storage_path=...)``.
+
+    It has the endpoint, region, attempts and connect time-out of `Bucket`. What differs is pyarrow's own: on Linux it
+    ignores the read time-out; of the standard chain it knows the environment, the profile files, web identity, the
+    container's and the machine's role, but no single sign-on; AWS_CA_BUNDLE is passed to it, and must be there at the
+    same path on every node. Pickled, it is its location and settings, and each process makes its own.
+
+    Raises:
+        MissingExtraError: boto3 or pyarrow is not installed.
+    """
+    return _filesystem(settings or Settings.from_environment()), _path(location)
+
+
+@contextmanager
+def telling(doing: str, uri: str, endpoint: str | None, *, unless: Collection[str] = ()) -> Iterator[None]:
+    """Raise an error of the S3 client as a StorageError, unless its code is one that the caller deals with."""
+    try:
+        yield
+    except _errors() as error:
+        if code_of(error) in unless:
+            raise
+        raise told(error, doing=doing, uri=uri, endpoint=endpoint) from error
+
+
+def client_error() -> Any:
+    """The class of errors that are a server's answer."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    return ClientError
+
+
+@cache
+def cut_errors() -> tuple[type[Exception], ...]:
+    """The classes of errors of an answer that ended before its end."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError  # noqa: PLC0415
+
+    return HTTPClientError, IncompleteReadError
+
+
+def transfer_config() -> Any:
+    """How files are cut into parts."""
+    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+
+    return TransferConfig(
+        multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_A_TIME
+    )
+
+
+def require_boto3() -> None:
+    """Return if boto3 can be imported.
+
+    Raises:
+        MissingExtraError: it cannot; names the extra.
+    """
+    try:
+        import boto3  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise MissingExtraError("boto3", extra="s3") from error
+
+
+def _make_client(settings: Settings) -> Any:
+    from boto3.session import Session  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    style = "virtual" if settings.virtual_hosts else "path" if settings.endpoint else "auto"
+    config = Config(
+        signature_version="s3v4",
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        max_pool_connections=CONNECTIONS,
+        s3={"addressing_style": style},
+    )
+    with telling("connect", "s3", settings.endpoint):
+        return Session().client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    from boto3.exceptions import Boto3Error  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from s3transfer.exceptions import S3DownloadFailedError  # noqa: PLC0415
+
+    return BotoCoreError, ClientError, Boto3Error, S3DownloadFailedError
+
+
+def _path(location: Location) -> str:
+    return "/".join(part for part in (location.bucket, location.prefix) if part)
+
+
+def _filesystem(settings: Settings) -> Any:
+    try:
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", extra="tune") from error
+
+    class RavelS3FileSystem(S3FileSystem):  # type: ignore[misc]
+        """Pyarrow forgets the attempts when it pickles a file system; this one remembers all its settings."""
+
+        def __reduce__(self) -> tuple[Any, tuple[Settings]]:
+            return _filesystem, (settings,)
+
+    url = urlsplit(settings.endpoint) if settings.endpoint else None
+    server = {"scheme": url.scheme, "endpoint_override": url.netloc + url.path.rstrip("/")} if url else {}
+    authorities = os.environ.get("AWS_CA_BUNDLE")
+    return RavelS3FileSystem(
+        **server,
+        **({"tls_ca_file_path": authorities} if authorities else {}),
+        region=settings.region,
+        connect_timeout=settings.connect_timeout_s,
+        request_timeout=settings.read_timeout_s,
+        force_virtual_addressing=settings.virtual_hosts,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=settings.attempts),
+    )
+
+
+def _profile_s3(session: Any) -> dict[str, Any]:
+    section = session.get_scoped_config().get("s3")
+    return section if isinstance(section, dict) else {}

@@ -1,0 +1,72 @@
+"""Places in S3, as people write them: ``s3://bucket/prefix``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from orchestrator.errors import WrongLocation
+
+__all__ = ["SCHEME", "Location"]
+
+SCHEME = "s3://"
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
+FORBIDDEN = re.compile(r"[?#\\\x00-\x1f\x7f]")
+GRAMMAR = f"write {SCHEME}BUCKET/PREFIX"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in S3: a bucket and a prefix without slashes at its ends, which may be empty.
+
+    Raises:
+        WrongLocation: a bucket's name or a prefix that breaks the grammar.
+
+    Example:
+        >>> storage = Location.parse("s3://team/ravel/")
+        >>> (storage / "digits-20260101-120000-ab12").uri
+        's3://team/ravel/digits-20260101-120000-ab12'
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not BUCKET_NAME.fullmatch(self.bucket):
+            law = "a bucket's name is 3 to 255 letters, digits, dots, dashes and underscores"
+            raise WrongLocation(f"{SCHEME}{self.bucket}/{self.prefix}: {law}, got {self.bucket!r}; {GRAMMAR}")
+        if self.prefix and not all(_is_plain(part) for part in self.prefix.split("/")):
+            law = "a prefix has no empty part, no '.', '..', '?', '#', backslash or control character"
+            raise WrongLocation(f"{self.uri}: {law}, got {self.prefix!r}; {GRAMMAR}")
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """The location that ``s3://bucket/prefix`` names; slashes at the end do not count.
+
+        Raises:
+            WrongLocation: names the address, the law and the remedy; an address with credentials is not repeated.
+        """
+        if not uri.startswith(SCHEME):
+            raise WrongLocation(f"{uri}: an address of S3 starts with {SCHEME}; {GRAMMAR}")
+        bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
+        if "@" in bucket:
+            law = "credentials do not belong in an address, which is logged and stored"
+            raise WrongLocation(f"s3://...@...: {law}; put them in the environment or a profile, and {GRAMMAR}")
+        return cls(bucket, prefix.rstrip("/"))
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix``."""
+        return f"{SCHEME}{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
+
+    def child(self, path: str) -> Location:
+        """The place at a relative path below; an empty path is the place itself."""
+        return Location(self.bucket, "/".join(part for part in (self.prefix, path) if part))
+
+    def __truediv__(self, path: str) -> Location:
+        return self.child(path)
+
+
+def _is_plain(part: str) -> bool:
+    return part not in {"", ".", ".."} and not FORBIDDEN.search(part)

@@ -1,0 +1,268 @@
+"""Objects in S3: the one door to it, for AWS and every server that speaks its protocol."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, cast, final
+
+from orchestrator.errors import ObjectMissing, StorageError
+from orchestrator.storage.connections import (
+    Connection,
+    Settings,
+    client_error,
+    cut_errors,
+    filesystem,
+    telling,
+    transfer_config,
+)
+from orchestrator.storage.locations import SCHEME, Location
+from orchestrator.storage.refusals import code_of, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+__all__ = ["Bucket", "Location", "Object", "Settings", "filesystem"]
+
+DELETE_BATCH = 1000
+READ_BYTES = 1 << 20
+PASSING = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
+BUSY = "ConditionalRequestConflict"
+THERE = "PreconditionFailed"
+RANGE_NOT_SATISFIABLE = 416
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object of a listing; `key` is relative to the bucket's location, `etag` without quotes."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+@final
+class Bucket:
+    """The objects under one location; every key and prefix here is relative to it.
+
+    A prefix names a folder: ``a/b`` is ``a/b/...`` and never ``a/bc``. A bucket can be pickled, and used by several
+    threads; each process makes its client at its first request.
+
+    Every method raises StorageError, which names the object, the server's words and the remedy; of them, ObjectMissing
+    where an object that is read is not there.
+
+    Example:
+        >>> storage = Bucket(Location("team", "ravel"), Settings(endpoint="http://127.0.0.1:9000"))
+        >>> storage.child("digits").uri("plan.json")
+        's3://team/ravel/digits/plan.json'
+    """
+
+    def __init__(self, location: Location, settings: Settings | None = None) -> None:
+        self.location = location
+        self.settings = settings or Settings.from_environment()
+        self._connection = Connection(self.settings)
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.location.uri!r})"
+
+    def child(self, path: str) -> Bucket:
+        """The bucket at a path below, with the same client."""
+        child = Bucket(self.location / path, self.settings)
+        child._connection = self._connection
+        return child
+
+    def uri(self, key: str = "") -> str:
+        """The address of an object, for messages."""
+        return f"{SCHEME}{self.location.bucket}/{self._full(key)}".rstrip("/")
+
+    def read(self, key: str) -> bytes:
+        """A whole object."""
+        return b"".join(self.stream(key))
+
+    def read_from(self, key: str, start: int) -> bytes:
+        """An object from byte `start` on; empty where it has no more."""
+        return b"".join(self.stream(key, start=start))
+
+    def stream(self, key: str, *, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
+        """An object from byte `start` on, in pieces; after a lost connection, from where it was cut.
+
+        Args:
+            key: Of the object.
+            start: The first byte.
+            etag: Of the version to read; without it, of the version that is found.
+
+        Raises:
+            ObjectChanged: the object is not, or no longer, the version of that etag.
+        """
+        failures = 0
+        with self._telling("read", key):
+            while (answer := self._get(key, start, etag)) is not None:
+                etag = answer["ETag"]
+                try:
+                    for piece in answer["Body"].iter_chunks(READ_BYTES):
+                        start, failures = start + len(piece), 0
+                        yield piece
+                except cut_errors():
+                    failures += 1
+                    if failures >= self.settings.attempts:
+                        raise
+                    _pause(failures)
+                else:
+                    return
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Put an object; False if `if_absent` and there is one, which is then left as it is.
+
+        A server whose answer to a first attempt was lost refuses the second because of the first: after such a loss, an
+        object of this very content counts as ours. So what must be ours alone (a lease) says whose it is.
+        """
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        for attempt in range(self.settings.attempts):
+            try:
+                with self._telling("write", key, unless={BUSY, THERE}):
+                    self._client.put_object(**self._at(key), Body=data, **condition)
+            except client_error() as error:
+                if code_of(error) == THERE:
+                    lost = attempt + error.response["ResponseMetadata"].get("RetryAttempts", 0)
+                    return bool(lost) and self.read(key) == data
+                _pause(attempt)  # another writer at this very moment: AWS wants to be asked again
+            else:
+                return True
+        raise StorageError(f"{self.uri(key)}: cannot write: other writers kept getting in the way; try again")
+
+    def list(self, prefix: str = "") -> Iterator[Object]:
+        """The objects below a prefix, in the order of their keys, without the empty ones that stand for folders."""
+        skipped = len(self._folder(""))
+        for found in self._pages("Contents", prefix):
+            if found["Size"] or not found["Key"].endswith("/"):
+                yield _object(found["Key"][skipped:], found["Size"], found)
+
+    def list_folders(self, prefix: str = "") -> Iterator[str]:
+        """The names of the folders directly below a prefix, sorted."""
+        skipped = len(self._folder(prefix))
+        for found in self._pages("CommonPrefixes", prefix, Delimiter="/"):
+            yield found["Prefix"][skipped:].rstrip("/")
+
+    def head(self, key: str) -> Object | None:
+        """An object without its content; None if there is none."""
+        try:
+            with self._telling("look at", key):
+                found = self._client.head_object(**self._at(key))
+        except ObjectMissing:
+            return None
+        return _object(key, found["ContentLength"], found)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no error.
+
+        Raises:
+            StorageError: also where some could not be deleted: it names them, and the others are gone.
+        """
+        self._delete([self._full(key) for key in keys])
+
+    def delete_prefix(self, prefix: str = "") -> int:
+        """Delete all below a prefix, and return how many objects that was.
+
+        Raises:
+            StorageError: also where that would be the whole bucket, which is never deleted.
+        """
+        if not self._folder(prefix):
+            raise StorageError(f"{self.location.uri}: a whole bucket is never deleted; name a prefix")
+        keys = [found["Key"] for found in self._pages("Contents", prefix)]
+        self._delete(keys)
+        return len(keys)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Put a file; from 8 MiB on in parts of 8 MiB, four at a time, of which each is tried again alone."""
+        with self._telling("write", key):
+            self._client.upload_file(str(path), self.location.bucket, self._full(key), Config=transfer_config())
+
+    def download(self, key: str, path: Path) -> None:
+        """Get a file, written beside its place and renamed when it is complete."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._telling("read", key):
+            self._client.download_file(self.location.bucket, self._full(key), str(path), Config=transfer_config())
+
+    def server_time(self) -> datetime:
+        """The server's clock, to the second; asks for the right to list."""
+        with self._telling("list", ""):
+            answer = self._client.list_objects_v2(Bucket=self.location.bucket, Prefix=self._folder(""), MaxKeys=1)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.client()
+
+    def _telling(self, doing: str, key: str, *, unless: Collection[str] = ()) -> AbstractContextManager[None]:
+        return telling(doing, self.uri(key), self.settings.endpoint, unless=unless)
+
+    def _full(self, key: str) -> str:
+        return "/".join(part for part in (self.location.prefix, key) if part)
+
+    def _folder(self, prefix: str) -> str:
+        full = self._full(prefix.rstrip("/"))
+        return f"{full}/" if full else ""
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.location.bucket, "Key": self._full(key)}
+
+    def _get(self, key: str, start: int, etag: str | None) -> dict[str, Any] | None:
+        """The server's answer; None where the object has no byte `start`."""
+        version = {"IfMatch": f'"{_bare(etag)}"'} if etag else {}
+        part = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            return cast("dict[str, Any]", self._client.get_object(**self._at(key), **part, **version))
+        except client_error() as error:
+            if status_of(error) == RANGE_NOT_SATISFIABLE:
+                return None
+            raise
+
+    def _pages(self, what: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+        with self._telling("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.location.bucket, Prefix=self._folder(prefix), **more
+            )
+            for page in pages:
+                yield from page.get(what, ())
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        """Delete by full keys; what fails in passing is tried again."""
+        failed: dict[str, dict[str, str]] = {}
+        for attempt in range(self.settings.attempts):
+            failed = {error["Key"]: error for batch in _batches(keys) for error in self._delete_batch(batch)}
+            keys = [key for key, error in failed.items() if error.get("Code") in PASSING]
+            if not keys:
+                break
+            _pause(attempt)
+        if failed:
+            key, error = next(iter(failed.items()))
+            said = f"{error.get('Code')}: {error.get('Message') or 'no message'}"
+            raise StorageError(f"{self.location.uri}: cannot delete {len(failed)} objects; the first is {key}: {said}")
+
+    def _delete_batch(self, keys: Sequence[str]) -> Sequence[dict[str, str]]:
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        with self._telling("delete", ""):
+            answer = self._client.delete_objects(Bucket=self.location.bucket, Delete=wanted)
+        return cast("Sequence[dict[str, str]]", answer.get("Errors", ()))
+
+
+def _object(key: str, size: int, found: Mapping[str, Any]) -> Object:
+    return Object(key, size, _bare(found["ETag"]), found["LastModified"].astimezone(UTC))
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
+
+
+def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[start : start + DELETE_BATCH] for start in range(0, len(keys), DELETE_BATCH))
+
+
+def _pause(failures: int) -> None:
+    time.sleep(min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**failures))

@@ -1,0 +1,64 @@
+"""The names a server answers to: Host headers, and the pages that may write."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# MLflow's default also lets 10.* and 192.168.* in: patterns of names, so that a page of 10.evil.example passes too.
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def allowed_names(hosts: Iterable[str]) -> list[str]:
+    """The Host headers a server answers to: its own machine's, and these with and without a port.
+
+    >>> allowed_names(["ml.example"])[-2:], "[[]::1]:*" in allowed_names([])
+    (['ml.example', 'ml.example:*'], True)
+    """
+    names = [name for host in (*LOOPBACK, *hosts) for name in _with_ports(host)]
+    return [name.replace("[", "[[]") if "*" in name else name for name in names]  # beside a star, [ opens a pattern
+
+
+def allowed_origins(hosts: Iterable[str]) -> list[str]:
+    """The pages that may write: the server's own, which MLflow knows by itself on loopback alone.
+
+    >>> allowed_origins(["ml.example:8443"])
+    ['http://ml.example:8443', 'https://ml.example:8443']
+    """
+    return [f"{scheme}://{name}" for host in hosts for name in _with_ports(host) for scheme in ("http", "https")]
+
+
+def http_address(name: str, *, port: int) -> str:
+    """Where clients find a server, unless its name says a port already.
+
+    >>> http_address("::1", port=5000), http_address("ml.example:80", port=5000)
+    ('http://[::1]:5000', 'http://ml.example:80')
+    """
+    return f"http://{name}" if _has_port(name) else f"http://{_bracketed(name)}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "ml.example")]
+    [True, True, True, False, False]
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_ports(host: str) -> list[str]:
+    return [host] if _has_port(host) else [_bracketed(host), f"{_bracketed(host)}:*"]
+
+
+def _has_port(host: str) -> bool:
+    return host.rpartition("]")[2].count(":") == 1
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,0 +1,198 @@
+"""Whether a sweep can be tracked at an address, with the login the environment holds: asked without importing MLflow.
+
+A server is asked what only a login may read, because its health is open to everybody. The login is the one MLflow's own
+client would send: of the address, of ``.netrc``, of the environment or ``~/.mlflow/credentials``, or a token.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import http.client
+import importlib.util
+import json
+import netrc
+import os
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrator.tracking.addresses import one_line, server_address, without_password
+from orchestrator.tracking.sqlite import store_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ANSWER_S = 10
+QUESTION = "/api/2.0/mlflow/experiments/search?max_results=1"
+VARIABLES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+SET_THEM = f"set {VARIABLES} (they stay in the environment: no spec, log, run or report holds them)"
+PERCENT = "a password's @ : / ? # and % must be percent-encoded, as in p%40ss"
+
+
+class Login(NamedTuple):
+    """What is sent to prove who asks, and where it was found."""
+
+    header: str
+    source: str
+
+
+def problem_of(uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
+    """What stands in the way of tracking at an address, with its remedy; None where nothing does.
+
+    Args:
+        uri: of a server (http, https), a PostgreSQL database or a sqlite file; others are taken as they are.
+        environ: where logins and certificates are looked up.
+
+    Example:
+        >>> problem_of("postgres://ada@host/mlflow")
+        'SQLAlchemy does not know postgres://; write postgresql://'
+    """
+    scheme = uri.partition(":")[0]
+    if scheme in {"http", "https"}:
+        return _server_problem(uri, environ)
+    if scheme == "postgres":
+        return "SQLAlchemy does not know postgres://; write postgresql://"
+    if scheme.partition("+")[0] == "postgresql":
+        return database_problem(uri)
+    file = store_file(uri)
+    return None if file is None or os.access(file.parent, os.W_OK) else f"{file.parent} cannot be written"
+
+
+def database_problem(uri: str) -> str | None:
+    """Why a database is out of reach; None where it answers, or where SQLAlchemy is missing to ask it."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        return None
+    import sqlalchemy  # noqa: PLC0415  comes with MLflow
+
+    try:
+        address = sqlalchemy.make_url(uri)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # its words quote what may be half a password
+        return f"is no address of a database; {PERCENT}"
+    if "@" in (address.host or ""):
+        return f"is no address of a database; {PERCENT}"
+    try:
+        asked = {"connect_timeout": ANSWER_S}
+        with sqlalchemy.create_engine(address, connect_args=asked, poolclass=sqlalchemy.NullPool).connect():
+            return None
+    except ImportError as error:
+        remedy = "write postgresql:// and pip install 'ravel-sweeps[postgres]'"
+        return f"its driver {address.drivername.partition('+')[2] or 'psycopg'} does not import ({error}); {remedy}"
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        return f"does not answer ({one_line(error)})"
+
+
+def login(uri: str, environ: Mapping[str, str]) -> Login | None:
+    """The login MLflow's client would send to a server; None where there is none.
+
+    Example:
+        >>> login("http://ada:secret@host", {}).source
+        'the address'
+        >>> login("http://host", {"MLFLOW_TRACKING_TOKEN": "secret", "NETRC": "/nowhere", "HOME": "/nowhere"})
+        Login(header='Bearer secret', source='MLFLOW_TRACKING_TOKEN')
+    """
+    home = Path(environ.get("HOME") or Path.home())
+    found = {
+        "the address": _of_address(uri),
+        ".netrc": _of_netrc(urllib.parse.urlsplit(uri).hostname or "", environ.get("NETRC") or str(home / ".netrc")),
+        VARIABLES: _of_environment(environ, home / ".mlflow" / "credentials"),
+    }
+    for source, (name, password) in found.items():
+        if name and password:
+            return Login("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode(), source)
+    token = environ.get("MLFLOW_TRACKING_TOKEN")
+    return Login(f"Bearer {token}", "MLFLOW_TRACKING_TOKEN") if token else None
+
+
+def _of_address(uri: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(uri)
+    return urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or "")
+
+
+def _of_netrc(host: str, path: str) -> tuple[str, str]:
+    try:
+        name, account, password = netrc.netrc(path).authenticators(host) or ("", "", "")
+    except (OSError, ValueError, netrc.NetrcParseError):  # unreadable is absent, as for MLflow's client
+        return "", ""
+    return name or account or "", password or ""
+
+
+def _of_environment(environ: Mapping[str, str], file: Path) -> tuple[str, str]:
+    """Each half from the environment, else from MLflow's own file."""
+    saved = configparser.ConfigParser(interpolation=None)
+    try:
+        saved.read(file)
+    except (configparser.Error, UnicodeDecodeError):
+        saved.clear()
+    name, password = (
+        environ.get(variable) or str(saved.get("mlflow", variable.lower(), fallback=""))
+        for variable in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    )
+    return name, password
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer: following it would take the login to another server."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow nowhere."""
+
+
+def _server_problem(uri: str, environ: Mapping[str, str]) -> str | None:
+    signed = any(environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
+    try:
+        request = urllib.request.Request(server_address(uri) + ("/health" if signed else QUESTION))  # noqa: S310  http(s) alone
+        known = None if signed else login(uri, environ)  # a plugin of MLflow's signs: what it sends is not ours to know
+        if known is not None:
+            request.add_unredirected_header("Authorization", known.header)
+        handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=_certificates(environ))]
+        with urllib.request.build_opener(*handlers).open(request, timeout=ANSWER_S) as answer:
+            body = answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return _refusal(error, known, urllib.parse.urlsplit(uri).netloc.rpartition("@")[2])
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"does not answer ({one_line(error)})"
+    return None if signed or _is_json(body) else "answers, but not as MLflow does; is its path missing?"
+
+
+def _certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Whom to trust, by the variables that MLflow's client goes by."""
+    named = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    bundle = next((environ[name] for name in named if environ.get(name)), None)
+    is_folder = bundle is not None and Path(bundle).is_dir()
+    context = ssl.create_default_context(cafile=None if is_folder else bundle, capath=bundle if is_folder else None)
+    if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+        context.load_cert_chain(environ["MLFLOW_TRACKING_CLIENT_CERT_PATH"])
+    return context
+
+
+def _refusal(error: urllib.error.HTTPError, known: Login | None, host: str) -> str | None:
+    told = error.read(1000).decode(errors="replace")
+    match error.code:
+        case 403 if "Invalid Host header" in told:
+            return f"does not accept the host name {host}; start it with --allowed-hosts {host}, or use a name it has"
+        case 401 | 403:
+            what = "wants a login" if known is None else f"refuses the login of {known.source}"
+            return f"{what} ({error.code} {error.reason}); {SET_THEM}"
+        case 404:
+            return "answers, but has no MLflow here (404); is its path missing?"
+        case code if code in range(300, 400):
+            where = without_password(error.headers.get("Location", "")).partition("?")[0]
+            return f"redirects to {where}; give the address it ends at"
+        case _:
+            return f"answers {error.code} {error.reason}"
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,263 @@
+"""The registry: a trial's model under a name and an alias, with its signature, its metrics and its lineage.
+
+A model is a checkpoint and a file of code that reads it, never a pickle; it is kept with its trial's own run. A trial
+registered again is the same version; a trial that went on since is another one, beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import tempfile
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.leaderboard import shown
+from orchestrator.storage import fetch, reference
+from orchestrator.tracking.addresses import tracking_uri
+from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.store import open_store, refuse_deleted
+from search_spaces import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+
+    from orchestrator.plan import SweepPlan
+    from orchestrator.result import TrialResult
+
+CODE = Path(__file__).with_name("served_model.py")
+NEEDS = ("ravel-sweeps", "torch", "numpy")
+"""What a served model imports, MLflow beside it, which adds itself."""
+
+NAME = re.compile(r"[^/:'\"]+")
+ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[A-Za-z0-9_-]+")
+"""What MLflow takes, ``latest`` and ``v1`` being its own words; no quotes, which its filters cannot hold."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model, and the alias that points at it; ``is_new`` if it was made just now."""
+
+    model: str
+    version: int
+    alias: str
+    trial: str
+    run: str
+    is_new: bool
+
+    @property
+    def uri(self) -> str:
+        """What ``mlflow.pyfunc.load_model`` takes.
+
+        >>> Registered("digits", 1, "champion", "digits-1/t003", "ab", is_new=True).uri
+        'models:/digits@champion'
+        """
+        return f"models:/{self.model}@{self.alias}"
+
+
+def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, alias: str = "champion") -> Registered:
+    """Register a trial's model in the store its sweep is tracked in, and point the alias at it.
+
+    Args:
+        plan: of the trial's sweep.
+        result: the trial; its last checkpoint is the model.
+        name: of the registered model; by default the spec's name, which all sweeps of that spec share.
+        alias: moved here from the version that has it.
+
+    Raises:
+        SpecError: a name or an alias that MLflow does not take.
+        OrchestratorError: no checkpoint, no run in MLflow, or MLflow refused; says what to do.
+
+    Example:
+        >>> register(result.plan, result.best()).uri  # doctest: +SKIP
+        'models:/digits@champion'
+    """
+    name = plan.spec.name if name is None else name
+    _refuse_names(name, alias)
+    checkpoint = checkpoint_of(result)
+    uri, sweep = tracking_uri(plan), reference(result.folder)
+    with explained(uri, f"nothing is lost; try again later: ravel register {sweep}"):
+        client = _open(uri)
+        run = _run_of(client, plan, result)
+        found = _version_of(client, name, run.info.run_id, result)
+        number = found or _add_version(client, name, run, plan=plan, result=result, checkpoint=checkpoint)
+        client.set_registered_model_alias(name, alias, str(number))
+    return Registered(name, number, alias, _trial(result), run.info.run_id, is_new=found is None)
+
+
+def checkpoint_of(result: TrialResult) -> Path:
+    """The folder of the checkpoint of a trial's last epoch.
+
+    Raises:
+        OrchestratorError: it is gone, or was never completed.
+        StorageError: the sweep is kept in S3, which refused or could not be reached.
+    """
+    trial = result.trial
+    final = (saved.path for saved in reversed(trial.checkpoints) if saved.epoch == trial.epoch)
+    path = next(final, None)
+    checkpoint = None if path is None else fetch(result.folder, path)
+    if checkpoint is None or not checkpoint.is_dir():
+        raise OrchestratorError(
+            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model; "
+            "register another trial with --trial, or run this one again"
+        )
+    return checkpoint.resolve()
+
+
+def version_tags(plan: SweepPlan, result: TrialResult) -> dict[str, str]:
+    """Where a version comes from, and what its last epoch measured, each metric under its own name."""
+    objective, source = plan.spec.objective, plan.provenance
+    tags = {
+        "ravel.sweep": plan.sweep,
+        "ravel.trial": _trial(result),
+        "ravel.epoch": str(result.trial.epoch),
+        "ravel.status": result.trial.status,
+        "ravel.objective": f"{objective.metric} {objective.mode}",
+        "ravel.score": repr(result.score),
+        "ravel.spec_fingerprint": plan.fingerprint,
+    }
+    if source.git_commit:
+        tags |= {"ravel.git_commit": source.git_commit, "ravel.git_dirty": str(source.git_dirty).lower()}
+    return {**{name: json.dumps(value) for name, value in result.metrics.items()}, **tags}
+
+
+def description(plan: SweepPlan, result: TrialResult) -> str:
+    """A version in words, for MLflow's page: Markdown."""
+    trial, metric = result.trial, plan.spec.objective.metric
+    told = f"Trial {trial.id} ({trial.status}) of sweep {plan.sweep}, after epoch {trial.epoch} of {trial.budget}: "
+    measured = f"{metric} {shown(result.score)} on the validation split."
+    lines = [f"- `{name}`: {shown(value)}" for name, value in trial.point.items()]
+    return "\n".join([told + measured, "", *lines])
+
+
+def requirements() -> list[str]:
+    """What a served model needs, pinned to what is installed here."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in NEEDS]
+
+
+def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
+    """The shape (C, H, W) of the images that a checkpoint's model takes, and the number of its classes."""
+    from trainables import state  # noqa: PLC0415  imports torch
+    from trainables.data import shape_of  # noqa: PLC0415
+    from trainables.run import saved_config  # noqa: PLC0415
+
+    saved = state.load(checkpoint)
+    if saved.image_shape is None or saved.num_classes is None:  # format 1
+        return shape_of(saved_config(checkpoint, saved).data)
+    channels, height, width = saved.image_shape
+    return (channels, height, width), saved.num_classes
+
+
+def save_model(checkpoint: Path, folder: Path) -> None:
+    """Write a checkpoint as an MLflow model into a folder that does not exist yet, and try it on one image."""
+    shape_CHW, num_classes = image_shape(checkpoint)
+    with _quietly():
+        import numpy as np  # noqa: PLC0415
+        from mlflow import pyfunc  # noqa: PLC0415
+        from mlflow.models import ModelSignature  # noqa: PLC0415
+        from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+        float32 = np.dtype("float32")
+        pyfunc.save_model(
+            folder,
+            python_model=str(CODE),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=ModelSignature(
+                inputs=Schema([TensorSpec(float32, (-1, *shape_CHW))]),
+                outputs=Schema([TensorSpec(float32, (-1, num_classes), name="logits")]),
+            ),
+            input_example=np.zeros((1, *shape_CHW), dtype=float32),
+            pip_requirements=requirements(),
+            model_config={"device": "cpu"},
+        )
+
+
+def _add_version(
+    client: MlflowClient, name: str, run: Any, *, plan: SweepPlan, result: TrialResult, checkpoint: Path
+) -> int:
+    place = f"model/epoch-{result.trial.epoch}"
+    with tempfile.TemporaryDirectory(prefix="ravel-model-") as folder:
+        save_model(checkpoint, Path(folder) / "model")
+        client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
+    _make_registered_model(client, name)
+    made = client.create_model_version(
+        name,
+        f"{run.info.artifact_uri}/{place}",
+        run.info.run_id,
+        tags=version_tags(plan, result),
+        description=description(plan, result),
+    )
+    return int(made.version)
+
+
+def _make_registered_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _version_of(client: MlflowClient, name: str, run: str, result: TrialResult) -> int | None:
+    """The version that holds this trial's model already."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+    epoch = str(result.trial.epoch)
+    return next((int(each.version) for each in found if each.tags.get("ravel.epoch") == epoch), None)
+
+
+def _run_of(client: MlflowClient, plan: SweepPlan, result: TrialResult) -> Any:
+    experiment = client.get_experiment_by_name(plan.experiment)
+    if experiment is not None:
+        refuse_deleted(experiment)
+        found = client.search_runs([experiment.experiment_id], f"tags.`ravel.trial` = '{_trial(result)}'")
+        if found:
+            return found[0]
+    raise OrchestratorError(
+        f"{_trial(result)}: MLflow has no run of it yet, which the model belongs to; "
+        f"first: ravel sync {reference(result.folder)}"
+    )
+
+
+def _open(uri: str) -> MlflowClient:
+    """The registry that is in the tracking store, wherever MLflow would look by default."""
+    open_store(uri)
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without MLflow's progress bars, and its advice on models that are not ours."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refuse_names(name: str, alias: str) -> None:
+    problems = []
+    if not NAME.fullmatch(name):
+        problems.append(Problem("--name", f"must be a text without '/', ':' and quotes, got {name!r}"))
+    if not ALIAS.fullmatch(alias):
+        law = "must be of letters, digits, '_' and '-', and neither 'latest' nor 'v1'"
+        problems.append(Problem("--alias", f"{law}, got {alias!r}"))
+    if problems:
+        raise SpecError(problems)
+
+
+def _trial(result: TrialResult) -> str:
+    """A trial as MLflow's tags name it."""
+    return f"{result.folder.sweep}/{result.trial.id}"

@@ -1,0 +1,178 @@
+"""Prepared views of a sweep in MLflow's own pages: what each shows, as plain values. Knows nothing of MLflow itself.
+
+The pages keep a view that somebody shares as JSON in a tag of the experiment, and open it by its key. The format is
+documented nowhere: it is what the pages of 3.17 read, and tests look at each view in a browser; hence `supports_views`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from orchestrator.plan import METHOD_STRENGTHS
+from search_spaces import Choice
+from trainables.metrics import METRICS
+
+if TYPE_CHECKING:
+    from orchestrator.plan import SweepPlan
+    from search_spaces.domains import Domain
+
+TAG_PREFIX = "mlflow.sharedViewState."
+SEEN = re.compile(r"3\.17(\.|$)")
+OURS = "ravel"
+
+Mode: TypeAlias = Literal["CHART", "TABLE"]
+State: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """One prepared view: ``name`` is unique in its sweep, ``key`` in MLflow; ``state`` is what the pages show.
+
+    Example:
+        >>> View("table", "ravel-digits-1-table", "all trials", "TABLE", {"orderByAsc": False}).tag
+        ('mlflow.sharedViewState.ravel-digits-1-table', '{"orderByAsc":false}')
+    """
+
+    name: str
+    key: str
+    title: str
+    mode: Mode
+    state: State
+
+    @property
+    def tag(self) -> tuple[str, str]:
+        """The tag of the experiment that holds it: key and value."""
+        return TAG_PREFIX + self.key, json.dumps(self.state, separators=(",", ":"))
+
+
+class TagsExperiments(Protocol):
+    """What publishing needs of an ``MlflowClient``."""
+
+    def set_experiment_tag(self, experiment_id: str, key: str, value: Any) -> None:
+        """Set one tag of an experiment."""
+
+
+def supports_views(version: str) -> bool:
+    """Whether pages of this version of MLflow were seen to open such views.
+
+    Example:
+        >>> [supports_views(version) for version in ("3.17.2", "3.18.0", "3.1.7")]
+        [True, False, False]
+    """
+    return SEEN.match(version) is not None
+
+
+def publish(client: TagsExperiments, experiment: str, plan: SweepPlan) -> None:
+    """Set the tags that hold a sweep's views; set again, they change nothing."""
+    for view in views(plan):
+        client.set_experiment_tag(experiment, *view.tag)
+
+
+def views(plan: SweepPlan) -> tuple[View, ...]:
+    """The views that a sweep's space allows, the one to open first at their head."""
+    made = (_parallel(plan), _temperature(plan), _layers(plan), _curves(plan), _table(plan))
+    return tuple(view for view in made if view is not None)
+
+
+def _parallel(plan: SweepPlan) -> View | None:
+    """Only axes that every trial has, as numbers: a run that lacks one would be left out."""
+    space = plan.spec.space
+    everywhere = [name for name in _searched(plan) if name in METHOD_STRENGTHS or name not in space.when]
+    axes = [name for name in everywhere if _is_numeric(space.parameters[name])]
+    if not axes:
+        return None
+    return _charts(plan, "parallel", "parallel coordinates over all trials", [_parallel_card("all", axes, plan)])
+
+
+def _temperature(plan: SweepPlan) -> View | None:
+    x, y = "snnl.temperature", "snnl.weight"
+    if not {x, y} <= set(_searched(plan)):
+        return None
+    return _charts(plan, "temperature", "SNNL: temperature x weight", [_contour_card(x, y, plan)])
+
+
+def _layers(plan: SweepPlan) -> View | None:
+    """Between layers there is nothing, so that the contour has parallel coordinates below it."""
+    x, y = "mixup.alpha", "mixup.layers"
+    if not {x, y} <= set(_searched(plan)):
+        return None
+    cards = [_contour_card(x, y, plan), _parallel_card("mixup", [y, x], plan)]
+    return _charts(plan, "layers", "mixup: alpha x layers", cards)
+
+
+def _curves(plan: SweepPlan) -> View:
+    """One curve, the mean between the least and the most, for each way and rung at which trials ended."""
+    keys = [{"mode": "tag", "groupByData": tag} for tag in ("ravel.status", "ravel.rung")]
+    cards = [_line_card(metric) for metric in plan.spec.objective.metrics]
+    groups = {"aggregateFunction": "average", "groupByKeys": keys}
+    return _charts(plan, "curves", "learning curves by rung", cards, groupBy=groups)
+
+
+def _table(plan: SweepPlan) -> View:
+    columns = [
+        *(f"metrics.`{metric}`" for metric in plan.spec.objective.metrics),
+        *("tags.`ravel.status`", "tags.`ravel.rung`"),
+        *(f"params.`{name}`" for name in _searched(plan)),
+    ]
+    order = {"selectedColumns": columns, "columnOrder": columns}
+    return _view(plan, "table", "table, the best trial first", mode="TABLE", state=order)
+
+
+def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state: Any) -> View:
+    """Our charts on top; below, folded, a section for each group of metrics, which the pages fill by themselves."""
+    ours = {"uuid": OURS, "name": title, "display": True, "columns": 1, "cardHeight": 560 if len(cards) == 1 else 400}
+    groups = dict.fromkeys(metric.name.partition("/")[0] for metric in METRICS)
+    folded = [{"uuid": f"{OURS}-{group}", "name": group, "display": False} for group in groups]
+    shown = {
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunCharts": cards,
+        "compareRunSections": [{"isReordered": False, **section} for section in (ours, *folded)],
+        "isAccordionReordered": True,  # else the pages sort the sections by name
+    }
+    return _view(plan, name, title, mode="CHART", state={**shown, **state})
+
+
+def _view(plan: SweepPlan, name: str, title: str, *, mode: Mode, state: State) -> View:
+    objective = plan.spec.objective
+    rows = {
+        "searchFilter": f"tags.`ravel.sweep` = '{plan.sweep}' and tags.`ravel.kind` = 'trial'",
+        "orderByKey": f"metrics.`{objective.metric}`",
+        "orderByAsc": objective.mode == "min",
+    }
+    return View(name, f"{OURS}-{plan.sweep}-{name}", title, mode, {**rows, **state})
+
+
+def _parallel_card(name: str, parameters: list[str], plan: SweepPlan) -> State:
+    """The first objective is the last axis, which gives the lines their colours."""
+    metrics = list(reversed(plan.spec.objective.metrics))
+    return _card("PARALLEL", name, selectedParams=parameters, selectedMetrics=metrics, showAllRuns=True)
+
+
+def _contour_card(x: str, y: str, plan: SweepPlan) -> State:
+    axes = {"xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "PARAM"}}
+    return _card("CONTOUR", f"{x}-{y}", **axes, zaxis={"key": plan.spec.objective.metric, "type": "METRIC"})
+
+
+def _line_card(metric: str) -> State:
+    drawn = {"xAxisKey": "step", "lineSmoothness": 0}  # without it the pages smooth the curves
+    return _card("LINE", metric, metricKey=metric, selectedMetricKeys=[metric], **drawn)
+
+
+def _card(kind: str, name: str, **settings: Any) -> State:
+    common = {"uuid": f"{OURS}-{name}", "metricSectionId": OURS, "deleted": False, "isGenerated": False}
+    return {"type": kind, **common, **settings}
+
+
+def _searched(plan: SweepPlan) -> list[str]:
+    """The parameters that differ between trials, the methods' strengths first; a constant axis would swallow lines."""
+    space = plan.spec.space.parameters
+    names = [name for name, domain in space.items() if domain.from_unit(0.0) != domain.from_unit(1.0)]
+    return sorted(names, key=lambda name: (*METHOD_STRENGTHS, name).index(name))
+
+
+def _is_numeric(domain: Domain) -> bool:
+    values = domain.options if isinstance(domain, Choice) else (domain.from_unit(0.0),)
+    return all(type(value) in {int, float} for value in values)

@@ -1,0 +1,87 @@
+"""The trainable of a sweep's trials: what lies in S3 is brought to the worker's machine first.
+
+Two more keys of the orchestrator's stand in its configuration:
+
+    ravel.checkpoint         may be a list of addresses in S3, newest first: the first that can be read is used
+    ravel.storage            how the driver reached S3, without any secret
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.storage import download_folder, is_remote
+from orchestrator.storage.s3 import Bucket, Location, Settings
+from trainables import state
+from trainables.errors import CheckpointError
+from trainables.tune import ClassifierTrainable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+logger = logging.getLogger(__name__)
+
+
+class SweepTrainable(ClassifierTrainable):
+    """Trains one classifier of a sweep; what it cannot get from S3 ends the attempt, and Tune tries again."""
+
+    _fetched: Path | None = None
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Bring what is needed, and note the configuration."""
+        super().setup(self._with_local_files(config))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Let go of the finished trial, and bring what the next one needs."""
+        self._forget()
+        return super().reset_config(self._with_local_files(new_config))
+
+    def cleanup(self) -> None:
+        """Let go of the trial."""
+        super().cleanup()
+        self._forget()
+
+    def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
+        settings = Settings(**config.get("ravel.storage") or {})
+        start, root = config.get("ravel.checkpoint"), config.get("data.root")
+        local = dict(config)
+        if isinstance(start, list):
+            local["ravel.checkpoint"] = self._first_readable(start, settings)
+        if root is not None and is_remote(root):
+            from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+
+            local["data.root"] = str(stage(root, cache_of(config), settings))
+        return local
+
+    def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
+        for uri in checkpoints:
+            self._forget()
+            self._fetched = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
+            download_folder(Bucket(Location.parse(uri), settings), self._fetched)
+            try:
+                state.load(self._fetched)
+            except CheckpointError as error:
+                logger.warning("%s: %s; an older one is used", uri, error)
+            else:
+                return str(self._fetched)
+        return None
+
+    def _forget(self) -> None:
+        if self._fetched is not None:
+            shutil.rmtree(self._fetched, ignore_errors=True)
+            self._fetched = None
+
+
+def cache_of(config: dict[str, Any]) -> Path:
+    """Where this machine keeps the data sets of such a trial: ``data.cache``, ``RAVEL_CACHE``, else ``~/.cache/ravel``.
+
+    >>> cache_of({"data.cache": "/big/disk"})
+    PosixPath('/big/disk')
+    """
+    named = config.get("data.cache") or os.environ.get("RAVEL_CACHE")
+    return Path(named).absolute() if named else Path.home() / ".cache" / "ravel"

@@ -1,0 +1,307 @@
+"""A trial's model in MLflow's registry, against a real store and a model that was trained."""
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from orchestrator import plan as planning
+from orchestrator.cli import app
+from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
+from orchestrator.eventlog import EventLog
+from orchestrator.events import (
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.loading import parse_spec
+from orchestrator.registry_commands import best_at_full_budget, trial_named
+from orchestrator.result import SweepResult
+from orchestrator.storage import SweepFolder
+from orchestrator.tracking import Tracker
+from orchestrator.tracking.registry import register, requirements
+from trainables import TrialConfig
+from trainables.run import Run
+
+POINT = {"data.name": "digits", "model.name": "mlp", "model.width": 0.25, "batch_size": 64, "precision": "float32"}
+SPEC = "name: digits\ntrial: {epochs: 2}\nspace: {use: [snnl]}\n"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Two trials of two epochs, with a checkpoint of each epoch: ``<trial>/<epoch>``."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    for index, trial in enumerate(("t000", "t001")):
+        run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
+        while not run.finished:
+            epoch = run.run_epoch().epoch
+            run.save(root / trial / str(epoch))
+    return root
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, checkpoints):
+    """A sweep that t001 has won at full budget, tracked in a fresh store; t002 is better and was stopped."""
+    monkeypatch.chdir(tmp_path)
+    folder = SweepFolder(tmp_path / "results" / "digits-1")
+    shutil.copytree(checkpoints, folder.tune)
+    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
+    for trial, score in (("t000", 0.8), ("t001", 0.9)):
+        write(folder, begun(trial), epoch_of(trial, 1, 0.5), epoch_of(trial, 2, score), ended(trial, "completed"))
+    write(folder, begun("t002"), epoch_of("t002", 1, 0.95, saved=False), ended("t002", "stopped"))
+    write(folder, begun("t003"), [SweepEnded(time=9.0, status="completed")])
+    result = SweepResult.read(folder)
+    Tracker(result.plan, folder).catch_up()
+    return result
+
+
+def begun(trial):
+    yield TrialCreated(
+        time=2.0, trial=trial, origin="search", point={"snnl.weight": 0.5}, config={**POINT, "epochs": 2}
+    )
+    yield AttemptStarted(time=2.0, trial=trial, attempt=1)
+
+
+def epoch_of(trial, epoch, score, *, saved=True):
+    metrics = {"val/accuracy": score, "val/nll": None, "train/loss": 0.25}
+    yield EpochReported(time=3.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
+    if saved:
+        yield CheckpointSaved(time=3.0, trial=trial, epoch=epoch, path=f"tune/{trial}/{epoch}")
+
+
+def ended(trial, status):
+    yield TrialEnded(time=4.0, trial=trial, status=status, rung=1 if status == "stopped" else None)
+
+
+def write(folder, *parts):
+    with EventLog(folder.events) as log:
+        for event in (event for part in parts for event in part):
+            log.append(event)
+
+
+def client_of(result):
+    from mlflow import MlflowClient
+
+    return MlflowClient(result.plan.tracking_uri)
+
+
+def loaded(result, uri, **keywords):
+    """As anybody loads a model: by its address alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow 3.17 warns about type hints of its own models when it is imported
+        from mlflow import pyfunc
+
+    with pytest.MonkeyPatch.context() as patch:  # MLflow's own setter would leave it in the environment
+        patch.setenv("MLFLOW_TRACKING_URI", result.plan.tracking_uri)
+        return pyfunc.load_model(uri, **keywords)
+
+
+def images(count=40):
+    return np.random.default_rng(0).random((count, 1, 8, 8), dtype=np.float32)
+
+
+def ravel(*arguments, code=0):
+    result = CliRunner().invoke(app, arguments, catch_exceptions=True)
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.stdout
+
+
+def test_a_model_loaded_by_its_alias_answers_bit_for_bit_as_the_trials_own(sweep):
+    best = best_at_full_budget(sweep)
+    assert best.trial.id == "t001"
+    found = register(sweep.plan, best)
+    assert (found.uri, found.version, found.is_new) == ("models:/digits@champion", 1, True)
+    served = loaded(sweep, found.uri)
+    with torch.inference_mode():
+        expected = best.load_model()(torch.from_numpy(images())).numpy()
+    given = served.predict(images())
+    assert given.dtype == np.float32
+    assert np.array_equal(given, expected)
+    other = trial_named(sweep, "t000").load_model()
+    assert not np.array_equal(given, other(torch.from_numpy(images())).detach().numpy())
+
+
+def test_the_signature_says_images_in_and_logits_out_and_refuses_all_else(sweep):
+    served = loaded(sweep, register(sweep.plan, sweep.best()).uri, model_config={"device": "cpu"})
+    (pixels,), (logits,) = served.metadata.signature.inputs, served.metadata.signature.outputs
+    assert (pixels.shape, pixels.type) == ((-1, 1, 8, 8), np.dtype("float32"))
+    assert (logits.shape, logits.name) == ((-1, 10), "logits")
+    assert served.predict(served.input_example).shape == (1, 10)
+    for wrong, law in (
+        ((images() * 255).astype(np.uint8), "uint8"),
+        (images()[:, 0], r"\(40, 8, 8\)"),
+        (images() * 255, "divide bytes by 255"),
+        (np.full((1, 1, 8, 8), np.nan, dtype=np.float32), "must lie in"),
+    ):
+        with pytest.raises(Exception, match=law):
+            served.predict(wrong)
+
+
+def test_what_is_registered_holds_no_pickle_and_pins_what_it_needs(sweep, tmp_path):
+    found = register(sweep.plan, sweep.best())
+    folder = Path(client_of(sweep).download_artifacts(found.run, "model/epoch-2", str(tmp_path)))
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
+    assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
+    assert files["served_model.py"].read_text().startswith('"""The code of every registered model')
+    torch.load(files["artifacts/2/state.pt"], weights_only=True)
+    needed = files["requirements.txt"].read_text().split()
+    assert set(requirements()) < set(needed)
+    assert {name.partition("==")[0] for name in needed} == {"mlflow", "ravel-sweeps", "torch", "numpy"}
+    assert not [name for name in needed if "+" in name]
+
+
+def test_a_version_says_where_it_comes_from_and_what_it_measured(sweep):
+    found = register(sweep.plan, sweep.best())
+    client = client_of(sweep)
+    version = client.get_model_version_by_alias("digits", "champion")
+    run = client.get_run(version.run_id)
+    assert run.data.tags["ravel.trial"] == "digits-1/t001" == found.trial
+    assert version.source.startswith(run.info.artifact_uri)
+    tags = version.tags
+    assert (tags["ravel.sweep"], tags["ravel.trial"], tags["ravel.epoch"]) == ("digits-1", "digits-1/t001", "2")
+    assert (tags["ravel.objective"], tags["ravel.score"]) == ("val/accuracy max", "0.9")
+    assert (tags["val/accuracy"], tags["train/loss"], tags["val/nll"]) == ("0.9", "0.25", "null")
+    assert tags["ravel.spec_fingerprint"] == sweep.plan.fingerprint
+    assert tags.get("ravel.git_commit") == sweep.plan.provenance.git_commit
+    assert "Trial t001 (completed) of sweep digits-1, after epoch 2 of 2: val/accuracy 0.9" in version.description
+    assert "- `snnl.weight`: 0.5" in version.description
+
+
+def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
+    best, other = sweep.best(), trial_named(sweep, "t000")
+    versions = [register(sweep.plan, each) for each in (best, other, best)]
+    assert [(each.version, each.is_new) for each in versions] == [(1, True), (2, True), (1, False)]
+    client = client_of(sweep)
+    assert client.get_model_version_by_alias("digits", "champion").version == 1
+    assert len(client.search_model_versions("name = 'digits'")) == 2
+    register(sweep.plan, best, alias="candidate")
+    assert client.get_registered_model("digits").aliases == {"champion": 1, "candidate": 1}
+    assert register(sweep.plan, best, name="other").is_new
+
+
+def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, tmp_path):
+    folder = SweepFolder(tmp_path / "results" / "digits-2")
+    shutil.copytree(sweep.folder.tune, folder.tune)
+    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path)
+    plan.save(folder)
+    write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)], begun("t001"), epoch_of("t001", 1, 0.5))
+    answers = []
+    for epoch in (1, 2):
+        Tracker(plan, folder).catch_up()
+        found = register(plan, trial_named(SweepResult.read(folder), "t001"))
+        assert (found.version, found.is_new) == (epoch, True)
+        answers.append(loaded(sweep, f"models:/digits/{epoch}").predict(images()))
+        write(folder, epoch_of("t001", 2, 0.9))
+    assert not np.array_equal(*answers)
+    assert np.array_equal(loaded(sweep, "models:/digits/1").predict(images()), answers[0])
+
+
+def test_a_run_that_was_purged_and_synced_again_is_given_a_version_of_its_own(sweep):
+    first = register(sweep.plan, sweep.best())
+    client_of(sweep)._tracking_client.store._hard_delete_run(first.run)
+    Tracker(sweep.plan, sweep.folder, replay=True).catch_up()
+    second = register(sweep.plan, sweep.best())
+    assert (second.version, second.is_new) == (2, True)
+    assert second.run != first.run
+    assert loaded(sweep, second.uri).predict(images()).shape == (40, 10)
+
+
+def test_the_registry_is_in_the_store_of_the_sweep_wherever_mlflow_looks_by_default(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/elsewhere.db")
+    register(sweep.plan, sweep.best())
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+@pytest.mark.usefixtures("sweep")
+def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_named():
+    said = ravel("register", "digits-1")
+    assert said.startswith(
+        "models:/digits@champion: version 1 (made), digits-1/t001, val/accuracy 0.9000 after epoch 2"
+    )
+    told = json.loads(ravel("register", "digits-1", "--trial", "t000", "--name", "mine", "--alias", "old", "--json"))
+    assert (told["uri"], told["version"], told["trial"]) == ("models:/mine@old", 1, "digits-1/t000")
+    assert "(there already)" in ravel("register", "digits-1")
+
+
+@pytest.mark.parametrize(
+    ("trial", "law"),
+    [
+        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*--trial"),
+        ("t003", r"digits-1/t003: it has not measured val/accuracy"),
+    ],
+)
+def test_a_trial_without_a_model_is_refused(sweep, trial, law):
+    with pytest.raises(OrchestratorError, match=law):
+        register(sweep.plan, trial_named(sweep, trial))
+
+
+def test_an_unknown_trial_is_refused(sweep):
+    with pytest.raises(SweepNotFound, match=r"no trial 't9'; see `ravel status"):
+        trial_named(sweep, "t9")
+
+
+def test_without_a_full_run_there_is_no_best_to_register(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = SweepFolder(tmp_path / "results" / "digits-1")
+    folder.path.mkdir(parents=True)
+    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    write(folder, begun("t000"), epoch_of("t000", 1, 0.95), ended("t000", "stopped"))
+    with pytest.raises(OrchestratorError, match=r"full budget yet, the best of the others is t000; .*--trial"):
+        best_at_full_budget(SweepResult.read(folder))
+
+
+def test_a_trial_that_mlflow_has_not_seen_or_was_deleted_there_says_what_to_do(sweep):
+    best, client = sweep.best(), client_of(sweep)
+    moved = sweep.plan.model_copy(update={"tracking_uri": sweep.plan.tracking_uri.replace("mlflow", "empty")})
+    with pytest.raises(OrchestratorError, match=r"t001: MLflow has no run of it yet.*ravel sync digits-1"):
+        register(moved, best)
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    client.delete_experiment(experiment)
+    with pytest.raises(OrchestratorError, match="restore it"):
+        register(sweep.plan, best)
+
+
+def test_a_store_that_is_away_is_named_without_its_password(sweep):
+    away = sweep.plan.model_copy(update={"tracking_uri": "http://ada:hunter2@127.0.0.1:9"})
+    with pytest.raises(OrchestratorError, match=r"http://\*\*\*@127.0.0.1:9: .*try again later") as caught:
+        register(away, sweep.best())
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "law"),
+    [
+        ({"name": "a/b"}, "--name: must be a text without"),
+        ({"alias": "latest"}, "--alias: must be of letters"),
+        ({"alias": "V12"}, "--alias: must be of letters"),
+        ({"name": "it's", "alias": ""}, "--name.*\n--alias"),
+    ],
+)
+def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(sweep, names, law):
+    with pytest.raises(SpecError, match=law):
+        register(sweep.plan, sweep.best(), **names)
+    assert client_of(sweep).search_registered_models() == []
+
+
+def test_other_aliases_are_mlflows_own_law(sweep):
+    aliases = ["v", "v1x", "latest-2", "2026_01"]
+    for alias in aliases:
+        register(sweep.plan, sweep.best(), alias=alias)
+    assert set(client_of(sweep).get_registered_model("digits").aliases) == set(aliases)
+
+
+def test_asking_for_help_imports_neither_mlflow_nor_torch():
+    code = "import sys, orchestrator.cli; assert not {'mlflow', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

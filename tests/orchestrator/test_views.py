@@ -1,0 +1,277 @@
+"""Prepared views: what MLflow is told to show, and `ravel compare`. What its pages make of it: test_interface.py."""
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator import compare_commands
+from orchestrator import plan as planning
+from orchestrator.cli import app
+from orchestrator.eventlog import EventLog
+from orchestrator.events import SweepStarted
+from orchestrator.loading import parse_spec
+from orchestrator.storage import SweepFolder
+from orchestrator.tracking import Cursor, pages, views
+
+SWEEP = "digits-20260101-120000"
+METHODS = "name: digits\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
+STRENGTHS = ["snnl.weight", "mixup.alpha", "adversarial.epsilon"]
+
+
+def make_plan(tmp_path, spec=METHODS):
+    folder = SweepFolder(tmp_path / "results" / SWEEP)
+    return planning.make(parse_spec(spec), folder, slots=2, now=1.0, working_directory=tmp_path)
+
+
+def views_of(tmp_path, spec=METHODS):
+    return {view.name: view for view in views.views(make_plan(tmp_path, spec))}
+
+
+def cards(view):
+    return view.state["compareRunCharts"]
+
+
+class Experiments:
+    """An MLflow client that takes tags."""
+
+    def __init__(self):
+        self.tags = {}
+
+    def set_experiment_tag(self, experiment_id, key, value):
+        self.tags[experiment_id, key] = value
+
+
+def test_the_methods_have_all_five_views(tmp_path):
+    assert list(views_of(tmp_path)) == ["parallel", "temperature", "layers", "curves", "table"]
+
+
+def test_equal_plans_have_equal_views(tmp_path):
+    assert views.views(make_plan(tmp_path)) == views.views(make_plan(tmp_path))
+
+
+def test_mlflow_takes_every_tag_of_the_longest_name_and_the_widest_space(tmp_path):
+    from mlflow.utils.validation import _validate_experiment_tag
+
+    wide = ", ".join(f"optimizer.{'x' * 30}{index}: {{float: [0.0, 1.0]}}" for index in range(100))
+    plan = make_plan(tmp_path).model_copy(update={"sweep": "a" * 63 + "-20260101-120000"})
+    space = plan.spec.space | type(plan.spec.space).from_yaml(f"parameters: {{{wide}}}")
+    plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"space": space})})
+    for view in views.views(plan):
+        _validate_experiment_tag(*view.tag)
+
+
+def test_every_view_is_of_the_trials_of_its_own_sweep_and_shows_all_of_them(tmp_path):
+    for view in views_of(tmp_path).values():
+        assert view.state["searchFilter"] == f"tags.`ravel.sweep` = '{SWEEP}' and tags.`ravel.kind` = 'trial'"
+        assert view.state.get("runsHiddenMode", "SHOW_ALL") == "SHOW_ALL"
+        assert all(card["showAllRuns"] for card in view.state.get("compareRunCharts", []) if card["type"] == "PARALLEL")
+
+
+def test_views_of_two_sweeps_stand_side_by_side(tmp_path):
+    client, plan = Experiments(), make_plan(tmp_path)
+    views.publish(client, "1", plan)
+    views.publish(client, "1", plan.model_copy(update={"sweep": "digits-20260102-120000"}))
+    assert len(client.tags) == 10
+    assert json.loads(client.tags["1", f"mlflow.sharedViewState.ravel-{SWEEP}-table"])["orderByAsc"] is False
+
+
+def test_no_axis_over_all_trials_is_absent_constant_or_text_in_any_of_them(tmp_path):
+    spec = METHODS + "trial: {epochs: 9, batch_size: 64}\n"
+    plan = make_plan(tmp_path, spec)
+    axes = cards(views_of(tmp_path, spec)["parallel"])[0]["selectedParams"]
+    assert axes == [*STRENGTHS, "optimizer.lr", "optimizer.weight_decay"]
+    for index, point in enumerate(plan.spec.space.sample_many(200, seed=0)):
+        config = planning.trial_config(plan, planning.trial_id(index), point)
+        assert all(isinstance(config[name], int | float) for name in axes)
+
+
+def test_the_axes_are_those_that_are_searched_the_strengths_first_and_the_objective_last(tmp_path):
+    searched = "batch_size: {choice: [32, 64]}, optimizer.lr: {float: [0.1, 1]}, mixup.alpha: {float: [0, 1]}"
+    spec = f"name: a\nspace: {{parameters: {{{searched}, snnl.weight: {{fixed: 0.1}}}}}}"
+    (card,) = cards(views_of(tmp_path, spec)["parallel"])
+    assert card["selectedParams"] == ["mixup.alpha", "batch_size", "optimizer.lr"]
+    assert card["selectedMetrics"] == ["val/accuracy"]
+
+
+def test_a_space_without_numbers_has_no_parallel_coordinates(tmp_path):
+    spec = "name: a\nspace: {parameters: {optimizer.name: {choice: [sgd, adamw]}}}"
+    assert list(views_of(tmp_path, spec)) == ["curves", "table"]
+
+
+@pytest.mark.parametrize(
+    ("fragments", "names"),
+    [
+        ("[snnl]", {"temperature"}),
+        ("[mixup]", {"layers"}),
+        ("[input_mixup]", set()),  # its layers are fixed
+        ("[sgd]", set()),
+    ],
+)
+def test_a_contour_is_of_two_parameters_that_are_searched(tmp_path, fragments, names):
+    found = views_of(tmp_path, f"name: a\nspace: {{use: {fragments}}}")
+    assert found.keys() - {"parallel", "curves", "table"} == names
+
+
+def test_several_objectives_are_axes_curves_and_columns_and_the_first_sorts(tmp_path):
+    found = views_of(tmp_path, METHODS + "objective: [val/nll min, val/accuracy max]\n")
+    assert cards(found["parallel"])[0]["selectedMetrics"] == ["val/accuracy", "val/nll"]
+    assert [card["metricKey"] for card in cards(found["curves"])] == ["val/nll", "val/accuracy"]
+    table = found["table"].state
+    assert table["selectedColumns"][:2] == ["metrics.`val/nll`", "metrics.`val/accuracy`"]
+    assert (table["orderByKey"], table["orderByAsc"]) == ("metrics.`val/nll`", True)
+
+
+def test_the_cards_of_a_view_differ_and_lie_in_its_open_section(tmp_path):
+    for view in views_of(tmp_path).values():
+        if view.mode == "CHART":
+            first, *others = view.state["compareRunSections"]
+            assert first["display"]
+            assert not any(section["display"] for section in others)
+            assert {card["metricSectionId"] for card in cards(view)} == {first["uuid"]}
+            assert len({card["uuid"] for card in cards(view)}) == len(cards(view))
+
+
+def test_telling_mlflows_views_apart_imports_no_mlflow():
+    asked = "import sys; from orchestrator.tracking import pages, views; sys.exit('mlflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", asked], check=True)
+
+
+@pytest.fixture
+def serve():
+    """Servers that say a version, and what they were asked with."""
+    servers = []
+
+    def start(says, *, status=200):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.asked.append((self.path, self.headers.get("Authorization")))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(says)
+
+            def log_message(self, *_):
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        server.asked = []
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server, f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+NOBODY = {"HOME": "/nowhere", "NETRC": "/nowhere"}
+
+
+def test_the_version_is_the_servers_and_not_the_one_installed(serve):
+    _, address = serve(b"3.18.0")
+    assert pages.served_version(address, "sqlite:///mlflow.db", environ=NOBODY) == "3.18.0"
+    assert pages.served_version(address, address, environ=NOBODY) == "3.18.0"
+
+
+def test_a_store_that_nobody_serves_yet_has_the_installed_version(serve):
+    from importlib.metadata import version
+
+    _, other = serve(b"<html>not MLflow</html>")
+    for base in ("http://127.0.0.1:9", other):
+        assert pages.served_version(base, "sqlite:///mlflow.db", environ=NOBODY) == version("mlflow")
+
+
+@pytest.mark.parametrize(("says", "status"), [(b"<html></html>", 200), (b"3.17.2", 401), (b"\xff\xfe", 200)])
+def test_a_server_that_does_not_tell_has_no_version(serve, says, status):
+    _, address = serve(says, status=status)
+    assert pages.served_version(address, address, environ=NOBODY) is None
+
+
+def test_a_login_is_sent_to_its_own_server_alone(serve):
+    own, address = serve(b"3.17.2")
+    other, elsewhere = serve(b"3.17.2")
+    uri = address.replace("://", "://ada:secret@")
+    pages.served_version(uri, uri, environ=NOBODY)
+    pages.served_version(elsewhere, uri, environ=NOBODY)
+    assert own.asked == [("/version", "Basic YWRhOnNlY3JldA==")]
+    assert other.asked == [("/version", None)]
+
+
+@pytest.fixture
+def tracked(tmp_path):
+    """A sweep of which MLflow has a run, and how to compare it."""
+    plan = make_plan(tmp_path)
+    folder = SweepFolder(tmp_path / "results" / SWEEP)
+    folder.path.mkdir(parents=True)
+    plan.save(folder)
+    with EventLog(folder.events) as log:
+        log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
+    Cursor(experiment="1", runs={"t000": "ab"}).save(folder.cursor)
+
+    def compare(*arguments):
+        told = CliRunner().invoke(app, ["compare", "digits", "--storage", str(tmp_path / "results"), *arguments])
+        assert told.exit_code == 0, told.output
+        return told.stdout
+
+    return compare
+
+
+def test_compare_prints_every_view_and_the_plain_pages(tracked, serve):
+    _, address = serve(b"3.17.2")
+    told = tracked("--server", address)
+    for name in ("parallel", "temperature", "layers", "curves", "table"):
+        assert f"&viewStateShareKey=ravel-{SWEEP}-{name}\n" in told
+    assert f"{address}/#/compare-runs?" in told
+    assert "&searchFilter=" in told
+
+
+def test_compare_falls_back_to_the_plain_pages_and_says_why(tracked, serve):
+    _, address = serve(b"3.18.0")
+    told = tracked("--server", address)
+    assert "MLflow there is 3.18.0, so no prepared views" in told
+    assert "viewStateShareKey" not in told
+    assert f"{address}/#/compare-runs?" in told
+
+
+def test_compare_as_json_names_the_views(tracked, serve):
+    _, seen = serve(b"3.17.2")
+    _, unseen = serve(b"3.18.0")
+    told = json.loads(tracked("--server", seen, "--json"))
+    assert list(told) == ["compare", "runs", "views"]
+    assert list(told["views"]) == ["parallel", "temperature", "layers", "curves", "table"]
+    assert json.loads(tracked("--server", unseen, "--json"))["views"] == {}
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The addresses a browser was asked to open."""
+    links = []
+    monkeypatch.setattr(compare_commands.webbrowser, "open", lambda link: links.append(link) or True)
+    return links
+
+
+def test_compare_opens_the_first_view_when_asked_and_else_nothing(tracked, serve, opened):
+    _, seen = serve(b"3.17.2")
+    _, unseen = serve(b"3.18.0")
+    tracked("--server", seen)
+    assert opened == []
+    tracked("--server", seen, "--open")
+    tracked("--server", unseen, "--open")
+    assert [f"-{SWEEP}-parallel" in opened[0], "/#/compare-runs?" in opened[1]] == [True, True]
+
+
+def test_the_pages_still_read_the_words_we_write():
+    """The installed pages name every key and value of a view: a rename there is seen here, before a browser is."""
+    import mlflow
+
+    scripts = Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js"
+    text = "".join(path.read_text(encoding="utf-8") for path in scripts.glob("*.js"))
+    words = ("mlflow.sharedViewState.", "viewStateShareKey", "SHOW_ALL", "compareRunCharts", "compareRunSections")
+    more = ("isAccordionReordered", "showAllRuns", "selectedMetricKeys", "groupByKeys", "cardHeight", "columnOrder")
+    assert [word for word in (*words, *more) if word not in text] == []

@@ -25,10 +25,11 @@ from orchestrator import (
     server_commands,
     space_commands,
     storage,
+    upkeep_commands,
 )
 from orchestrator.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
-from orchestrator.eventlog import read_events
+from orchestrator.eventlog import num_events, read_events
 from orchestrator.loading import load_spec, load_trial
 from orchestrator.result import SweepResult
 
@@ -95,6 +96,8 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     _say(f"{result.sweep}  {_alive(result, state.status)}")
     _say(leaderboard.headline(state))
     _say(leaderboard.where_trials_ended(state))
+    if plain["mlflow_behind"]:
+        _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
     Console().print(leaderboard.table(result.plan, result.history, top=20))
     for line in leaderboard.failures(result.history):
         _say(line)
@@ -174,22 +177,6 @@ def logs(
             _say(text)
 
 
-@app.command()
-def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
-    """Bring MLflow up to date with a sweep's event log."""
-    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415
-
-    result = _read(folder, sweep)
-    tracker = Tracker(result.plan, result.folder, replay=True)
-    try:
-        tracker.catch_up()
-    except Exception as error:
-        told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
-        raise OrchestratorError(told) from error
-    left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
-    _say(f"{result.sweep}: MLflow has everything the log has{left_out}")
-
-
 for command in (
     compare_commands.compare,
     registry_commands.import_mlflow,
@@ -199,6 +186,8 @@ for command in (
     schedule_commands.audit,
     server_commands.ui,
     server_commands.serve,
+    upkeep_commands.sync,
+    upkeep_commands.purge,
 ):
     app.command()(command)
 
@@ -250,11 +239,14 @@ def _read_or_say(folder: storage.SweepFolder) -> SweepResult | None:
 
 
 def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
-    """How far a sweep is, and the same as plain data, with whether a driver lives."""
+    """How far a sweep is, and the same as plain data, with whether a driver lives and what MLflow has yet to take."""
     from orchestrator.lease import is_held  # noqa: PLC0415
+    from orchestrator.tracking import Cursor  # noqa: PLC0415
 
     state = leaderboard.progress(result.plan, result.history, now=time.time())
-    return state, {**state.as_json(), "driver": "running" if is_held(result.folder) else "gone"}
+    told = Cursor.load(result.folder.cursor).offset
+    driver = "running" if is_held(result.folder) else "gone"
+    return state, {**state.as_json(), "driver": driver, "mlflow_behind": num_events(result.folder.events, told)}
 
 
 def _alive(result: SweepResult, status: str) -> str:

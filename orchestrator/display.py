@@ -21,8 +21,11 @@ from orchestrator.leaderboard import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import RenderableType
 
+    from orchestrator.driver import Copies
     from orchestrator.events import Event
     from orchestrator.history import SweepHistory
     from orchestrator.journal import Journal
@@ -40,7 +43,7 @@ class PlainWatch(Watch):
         self._plan: SweepPlan | None = None
         self._journal: Journal | None = None
 
-    def begin(self, plan: SweepPlan, journal: Journal) -> None:
+    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
         """Say what starts."""
         self._plan, self._journal = plan, journal
         self._console.out(
@@ -63,12 +66,12 @@ class LiveWatch(Watch):
         self._console = console
         self._live: Live | None = None
 
-    def begin(self, plan: SweepPlan, journal: Journal) -> None:
+    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:
         """Start drawing."""
 
         def draw() -> RenderableType:
             with journal.lock:
-                return live_view(plan, journal.history)
+                return live_view(plan, journal.history, notes=copies())
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
@@ -84,7 +87,7 @@ def watch_for(console: Console) -> Watch:
     return LiveWatch(console) if console.is_terminal else PlainWatch(console)
 
 
-def live_view(plan: SweepPlan, history: SweepHistory) -> RenderableType:
+def live_view(plan: SweepPlan, history: SweepHistory, *, notes: Iterable[str] = ()) -> RenderableType:
     """What stands in the terminal at one moment."""
     state = progress(plan, history, now=time.time())
     return Group(
@@ -92,6 +95,7 @@ def live_view(plan: SweepPlan, history: SweepHistory) -> RenderableType:
         Text(where_trials_ended(state)),
         table(plan, history, top=LIVE_ROWS),
         *(Text(line, style="red") for line in failures(history)[-3:]),
+        *(Text(line, style="yellow") for line in notes),
     )
 
 

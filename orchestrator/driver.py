@@ -8,10 +8,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator import cluster, lease, preflight, storage
 from orchestrator import plan as planning
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)
+Copies: TypeAlias = Callable[[], list[str]]
 ASKING = (signal.SIGINT, signal.SIGTERM)
 MIRROR_S = 5.0
+LONG_QUEUE = 100
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
 
@@ -44,8 +47,8 @@ FLUSH_INTERRUPTED_S = 4.0
 class Watch:
     """What wants to see a sweep while it runs; this one looks away. ``orchestrator.display`` has the terminal's."""
 
-    def begin(self, plan: SweepPlan, journal: Journal) -> None:
-        """The driver is about to start trials."""
+    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:
+        """The driver is about to start trials; ``copies`` says which copies of the log are behind."""
 
     def see(self, event: Event) -> None:
         """An event was logged."""
@@ -138,7 +141,7 @@ def _drive(
         followers = _followers(plan, folder)
         for follower in followers.values():
             follower.start()
-        watch.begin(plan, journal)
+        watch.begin(plan, journal, lambda: _behind(followers, journal.history.num_events))
         crash = None
         try:
             if capacity is not None and not stop.asked:
@@ -165,6 +168,18 @@ def _followers(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
     if folder.remote is None:
         return tracking
     return {"S3": Follower(storage.Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
+
+
+def _behind(followers: dict[str, Follower], num_events: int) -> list[str]:
+    """What to tell of the copies of the log: how many events each has yet to take, and why where it fails."""
+    told = []
+    for name, follower in followers.items():
+        queue = num_events - follower.num_sent
+        if follower.error is not None:
+            told.append(f"{name}: {queue} events to send, {follower.error}")
+        elif queue >= LONG_QUEUE:
+            told.append(f"{name}: {queue} events to send")
+    return told
 
 
 def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cluster.Capacity, stop: Stop) -> None:

@@ -98,6 +98,21 @@ def flush(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def num_events(path: Path, offset: int = 0) -> int:
+    """How many whole lines a log has from a byte offset on, without reading what they say.
+
+    Raises:
+        LogDamaged: a segment is missing.
+    """
+    count = 0
+    for segment in segments(path):
+        if segment.end > offset:
+            with segment.path.open("rb") as file:
+                file.seek(max(0, offset - segment.start))
+                count += file.read(segment.end - max(offset, segment.start)).count(b"\n")
+    return count
+
+
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Every whole event from a byte offset on, each with the offset just behind it; a torn tail is not yielded.
 

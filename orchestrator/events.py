@@ -64,7 +64,8 @@ class AttemptFailed(_Event):
 class EpochReported(_Event):
     """One epoch was trained and measured; a non-finite metric is null.
 
-    ``since_restore`` counts the epochs this attempt has trained, itself included: what a retry cost.
+    ``since_restore`` counts the epochs this attempt has trained, itself included: what a retry cost. ``data`` is the
+    digest of the data set, told with the first epoch of an attempt.
     """
 
     kind: Literal["epoch_reported"] = "epoch_reported"
@@ -75,6 +76,7 @@ class EpochReported(_Event):
     metrics: dict[str, float | None]
     host: str | None = None
     pid: int | None = None
+    data: str | None = None
 
 
 class RungDecided(_Event):

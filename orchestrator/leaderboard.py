@@ -79,7 +79,7 @@ def headline(state: Progress) -> str:
     parts += [f"{waiting} waiting"] if waiting else []
     parts += [f"{state.epochs_run}/{state.epochs_full} epochs ({state.epochs_run / state.epochs_full:.0%})"]
     parts += [_duration(state.elapsed_s)]
-    parts += [f"about {_duration(state.left_s)} left"] if state.left_s is not None else []
+    parts += [f"about {_duration(state.left_s)} left"] if state.left_s else []
     return " · ".join(parts)
 
 

@@ -119,6 +119,7 @@ class LogSearcher(Searcher):
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
+            **({"ravel.system_metrics": True} if self._plan.spec.tracking.system_metrics else {}),
             "ravel.objectives": list(self._plan.spec.objective.metrics),
         }
 

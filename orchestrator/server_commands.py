@@ -24,7 +24,7 @@ def ui(
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.tracking import DEFAULT_URI, serving, tracking_uri, without_password  # noqa: PLC0415
+    from orchestrator.tracking import DEFAULT_URI, hosts, serving, tracking_uri, without_password  # noqa: PLC0415
 
     there = storage.list_sweeps(folder)
     uri = (
@@ -35,6 +35,7 @@ def ui(
     if uri.startswith("http"):
         typer.echo(f"MLflow is served at {without_password(uri)}")
         return
+    hosts.check_port("127.0.0.1", port)
     typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     serving.serve(uri, port=port)
 
@@ -52,9 +53,6 @@ def serve(
     allowed_hosts: Annotated[str, typer.Option(help="What clients call this server, with commas between.")] = "",
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
     folder: Annotated[Path, typer.Option(help="Where the generated password is kept.")] = SERVER_FOLDER,
-    client_env: Annotated[
-        bool, typer.Option("--client-env", help="Start nothing: print what clients set, for a shell to eval.")
-    ] = False,
 ) -> None:
     """Serve MLflow to a team: with a login, until Ctrl-C."""
     from orchestrator.tracking import serving, team  # noqa: PLC0415
@@ -69,14 +67,12 @@ def serve(
         allowed_hosts=tuple(name.strip() for name in allowed_hosts.split(",") if name.strip()),
         workers=workers,
     )
-    lines = team.client_environment(server)
-    if client_env:
-        typer.echo("\n".join(lines))
-        return
     team.prepare(server)
-    typer.echo(f"MLflow on {server.address} (Ctrl-C stops it). On its clients:\n")
-    typer.echo("\n".join(f"  {line}" for line in lines))
-    typer.echo("\nThe password's file is on this machine alone; elsewhere, set what it holds.")
+    typer.echo(
+        f"MLflow on {server.address} (Ctrl-C stops it). Clients on this machine: . {server.client_file}, which does\n"
+    )
+    typer.echo("\n".join(f"  {line}" for line in team.client_environment(server)))
+    typer.echo("\nElsewhere, set the same, and the password to what its file holds: it is shown nowhere else.")
     typer.echo(f"Accounts for others: {server.address}/signup, as {team.ADMIN}.")
     serving.serve_team(server)
 

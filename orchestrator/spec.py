@@ -21,6 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.errors import WrongLocation
+from orchestrator.storage import is_remote
+from orchestrator.storage.locations import Location
 from search_spaces import SearchSpace, catalog
 from trainables.metrics import lookup
 
@@ -195,29 +198,42 @@ class Budget(_Section):
 
 
 class Tracking(_Section):
-    """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory."""
+    """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
+
+    ``taps`` names the taps whose entanglement MLflow shows, six at most; null takes six spread over it (the event
+    log has all). ``system_metrics`` also measures processor, memory and GPU on the workers, once an epoch.
+    """
 
     uri: StrictStr | None = None
     experiment: StrictStr | None = None
+    taps: Annotated[tuple[StrictStr, ...], Field(max_length=6)] | None = None
+    system_metrics: bool = False
 
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, uri: str | None) -> str | None:
-        if uri is not None and "@" in uri.split("://", 1)[-1].split("/", 1)[0]:
+        scheme, _, rest = (uri or "").partition("://")
+        user, at, _ = rest.partition("/")[0].rpartition("@")
+        if at and (":" in user or not scheme.startswith("postgresql")):  # libpq takes a bare user's from ~/.pgpass
             raise ValueError("must not carry a password: set MLFLOW_TRACKING_URI in the environment instead")
         return uri
 
 
 class Storage(_Section):
-    """Where sweeps are kept: a local folder (one folder for each sweep inside it)."""
+    """Where sweeps are kept: a local folder (one folder for each sweep inside it), or ``s3://bucket/prefix``."""
 
     uri: StrictStr = "results"
 
     @field_validator("uri")
     @classmethod
-    def _local(cls, uri: str) -> str:
-        if "://" in uri:
-            raise ValueError(f"must be a local folder in this version, got {uri!r}")
+    def _known(cls, uri: str) -> str:
+        if is_remote(uri):
+            try:
+                Location.parse(uri)
+            except WrongLocation as error:
+                raise ValueError(str(error)) from None
+        elif "://" in uri:
+            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {uri!r}")
         return uri
 
 

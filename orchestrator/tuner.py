@@ -156,6 +156,7 @@ class Recorder(Callback):
                     metrics=event["metrics"],
                     host=result.get("hostname"),
                     pid=result.get("pid"),
+                    data=event.get("data"),
                 )
             )
         return name

@@ -1,13 +1,15 @@
 """The trainable of a sweep's trials: what lies in S3 is brought to the worker's machine first.
 
-Two more keys of the orchestrator's stand in its configuration:
+More keys of the orchestrator's stand in its configuration:
 
     ravel.checkpoint         may be a list of addresses in S3, newest first: the first that can be read is used
     ravel.storage            how the driver reached S3, without any secret
+    ravel.system_metrics     true where each epoch also measures the machine
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -19,6 +21,7 @@ from orchestrator.storage import download_folder, is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables import state
 from trainables.errors import CheckpointError
+from trainables.metrics import SYSTEM_METRICS
 from trainables.tune import ClassifierTrainable
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class SweepTrainable(ClassifierTrainable):
     """Trains one classifier of a sweep; what it cannot get from S3 ends the attempt, and Tune tries again."""
 
     _fetched: Path | None = None
+    _measures_system = False
 
     def setup(self, config: dict[str, Any]) -> None:
         """Bring what is needed, and note the configuration."""
@@ -41,6 +45,16 @@ class SweepTrainable(ClassifierTrainable):
         self._forget()
         return super().reset_config(self._with_local_files(new_config))
 
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; where the sweep asks for it, its event also says how the machine is used."""
+        result = super().step()
+        if self._measures_system and "event" in result:
+            event = json.loads(result["event"])
+            if event["metrics"]:
+                event["metrics"].update(system_metrics())
+                result["event"] = json.dumps(event, allow_nan=False)
+        return result
+
     def cleanup(self) -> None:
         """Let go of the trial."""
         super().cleanup()
@@ -49,6 +63,7 @@ class SweepTrainable(ClassifierTrainable):
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
         settings = Settings(**config.get("ravel.storage") or {})
         start, root = config.get("ravel.checkpoint"), config.get("data.root")
+        self._measures_system = bool(config.get("ravel.system_metrics"))
         local = dict(config)
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
@@ -75,6 +90,19 @@ class SweepTrainable(ClassifierTrainable):
         if self._fetched is not None:
             shutil.rmtree(self._fetched, ignore_errors=True)
             self._fetched = None
+
+
+def system_metrics() -> dict[str, float]:
+    """Use of this machine: processors since the last call, memory now, and the memory of the process's GPU."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  Ray brings it along
+    import torch  # noqa: PLC0415
+
+    cpu, memory, gpu = SYSTEM_METRICS
+    used = {cpu: float(psutil.cpu_percent()), memory: psutil.virtual_memory().used / 1e6}
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        used[gpu] = (total - free) / 1e6
+    return used
 
 
 def cache_of(config: dict[str, Any]) -> Path:

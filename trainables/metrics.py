@@ -13,7 +13,7 @@ from typing import Literal
 
 from trainables.errors import suggestion
 
-__all__ = ["METRICS", "Direction", "Metric", "lookup"]
+__all__ = ["METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
 
 Direction = Literal["max", "min"]
 _FAMILY = "<tap>"
@@ -63,6 +63,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("time/images_per_s", "1/s", "max", "training images per second of training time"),
     Metric("cost/gpu_s", "s", "min", "seconds this epoch held a GPU (0 on CPU)"),
 )
+
+SYSTEM_METRICS = (
+    "system/cpu_utilization_percentage",
+    "system/system_memory_usage_megabytes",
+    "system/gpu_0_memory_usage_megabytes",
+)
+"""What a worker can say of its machine, in MLflow's words; no objective, and not in the list."""
 
 _EXACT = {metric.name: metric for metric in METRICS if not metric.name.endswith(_FAMILY)}
 _FAMILIES = {metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)}

@@ -28,6 +28,7 @@ from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.config import TrialConfig
+from trainables.data import digest_of
 from trainables.errors import CheckpointError, Diverged
 from trainables.loop import EpochReport, Run
 
@@ -92,6 +93,7 @@ class ClassifierTrainable(Trainable):
         self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
         self._run: Run | None = None
         self._ended: _Ended | None = None
+        self._told_data = False
         self._saved_at_s = time.monotonic()
 
     def step(self) -> dict[str, Any]:
@@ -161,10 +163,17 @@ class ClassifierTrainable(Trainable):
         return {
             **{name: metrics.get(name, math.nan) for name in self._orders.objectives},
             "epoch": epoch,
-            "event": _event(epoch, metrics, ended=self._ended),
+            "event": _event(epoch, metrics, ended=self._ended, data=None if report is None else self._data_once()),
             DONE: done,
             SHOULD_CHECKPOINT: report is not None and self._wants_checkpoint(epoch, done=done),
         }
+
+    def _data_once(self) -> str | None:
+        """The digest of the data set, with the first epoch of an attempt."""
+        if self._told_data or self._run is None:
+            return None
+        self._told_data = True
+        return digest_of(self._run.config.data)
 
     def _epoch(self) -> int:
         """Of a result without a report: the epoch that was being trained when the trial ended, or the last."""
@@ -176,10 +185,10 @@ class ClassifierTrainable(Trainable):
         return done or overdue or epoch in self._orders.checkpoint_epochs
 
 
-def _event(epoch: int, metrics: Mapping[str, float], *, ended: _Ended | None) -> str:
+def _event(epoch: int, metrics: Mapping[str, float], *, ended: _Ended | None, data: str | None) -> str:
     """The full record of a step, as strict JSON: a metric that is not finite is null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    record = {"epoch": epoch, "metrics": finite, "ended": None if ended is None else asdict(ended)}
+    record = {"epoch": epoch, "metrics": finite, "ended": None if ended is None else asdict(ended), "data": data}
     return json.dumps(record, allow_nan=False)
 
 

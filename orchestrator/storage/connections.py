@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.storage.locations import Location
 
-__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "telling", "transfer_config"]
+__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "telling", "transfer"]
 
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ATTEMPTS = 8
@@ -53,7 +53,7 @@ class Settings:
     region: str = DEFAULT_REGION
     attempts: int = DEFAULT_ATTEMPTS
     connect_timeout_s: float = 5.0
-    read_timeout_s: float = 60.0
+    read_timeout_s: float = 30.0
     virtual_hosts: bool = False
 
     def __post_init__(self) -> None:
@@ -120,10 +120,10 @@ class Connection:
 def filesystem(location: Location, settings: Settings | None = None) -> tuple[Any, str]:
     """Pyarrow's file system and the path in it, for ``RunConfig(storage_filesystem=..., storage_path=...)``.
 
-    It has the endpoint, region, attempts and connect time-out of `Bucket`. What differs is pyarrow's own: on Linux it
-    ignores the read time-out; of the standard chain it knows the environment, the profile files, web identity, the
-    container's and the machine's role, but no single sign-on; AWS_CA_BUNDLE is passed to it, and must be there at the
-    same path on every node. Pickled, it is its location and settings, and each process makes its own.
+    It has the endpoint, region, attempts and time-outs of `Bucket`. What differs is pyarrow's own: of the standard
+    chain it knows the environment, the profile files, web identity, and the container's and the machine's role, but no
+    single sign-on and no `credential_process`; AWS_CA_BUNDLE is handed to it here, and must be at that path on every
+    node. Pickled, it is its settings, and each process makes its own.
 
     Raises:
         MissingExtraError: boto3 or pyarrow is not installed.
@@ -157,13 +157,12 @@ def cut_errors() -> tuple[type[Exception], ...]:
     return HTTPClientError, IncompleteReadError
 
 
-def transfer_config() -> Any:
-    """How files are cut into parts."""
-    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+def transfer(client: Any) -> Any:
+    """What carries files up and down in parts, to be used in a ``with``."""
+    from boto3.s3.transfer import S3Transfer, TransferConfig  # noqa: PLC0415
 
-    return TransferConfig(
-        multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_A_TIME
-    )
+    size = {"multipart_threshold": PART_BYTES, "multipart_chunksize": PART_BYTES}
+    return S3Transfer(client, TransferConfig(**size, max_concurrency=PARTS_AT_A_TIME))
 
 
 def require_boto3() -> None:
@@ -179,8 +178,8 @@ def require_boto3() -> None:
 
 
 def _make_client(settings: Settings) -> Any:
-    from boto3.session import Session  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
+    from botocore.session import get_session  # noqa: PLC0415
 
     style = "virtual" if settings.virtual_hosts else "path" if settings.endpoint else "auto"
     config = Config(
@@ -192,7 +191,17 @@ def _make_client(settings: Settings) -> Any:
         s3={"addressing_style": style},
     )
     with telling("connect", "s3", settings.endpoint):
-        return Session().client("s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config)
+        session = get_session()
+        session.register_component("data_loader", _descriptions())
+        return session.create_client("s3", settings.region, endpoint_url=settings.endpoint, config=config)
+
+
+@cache
+def _descriptions() -> Any:
+    """What botocore knows of services; reading it takes nine tenths of the time in which a client is made."""
+    from botocore.session import get_session  # noqa: PLC0415
+
+    return get_session().get_component("data_loader")
 
 
 @cache

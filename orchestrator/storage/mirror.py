@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ObjectMissing
-from orchestrator.eventlog import flush, segments
+from orchestrator.eventlog import flush, num_events, segments
 from orchestrator.storage.folders import write_atomically
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ class Mirror:
     def __init__(self, folder: SweepFolder, remote: Bucket) -> None:
         self._folder, self._remote = folder, remote
         self._sent: dict[str, int] | None = None
+        self._num_sent = 0
+
+    @property
+    def num_sent(self) -> int:
+        """How many events S3 has; 0 until it was first reached."""
+        return self._num_sent
 
     def catch_up(self) -> bool:
         """Send what is new; True when there was something.
@@ -43,6 +50,7 @@ class Mirror:
         new = [
             segment for segment in segments(self._folder.events) if segment.size > self._sent.get(segment.path.name, 0)
         ]
+        there = num_events(self._folder.events) if new or not self._num_sent else None
         if new:
             flush(self._folder.events)
         for segment in new:
@@ -51,6 +59,8 @@ class Mirror:
             whole = content[: content.rfind(b"\n") + 1]
             self._remote.write(f"{LOG}/{segment.path.name}", whole)
             self._sent[segment.path.name] = len(whole)
+        if there is not None:
+            self._num_sent = there
         return bool(new)
 
 
@@ -77,9 +87,12 @@ def pull(folder: SweepFolder) -> bool:
         return folder.plan.exists()
     if not folder.plan.exists():
         try:
-            write_atomically(folder.plan, remote.read(folder.plan.name))
+            plan = remote.read(folder.plan.name)
         except ObjectMissing:
             return False
+        with suppress(ObjectMissing):  # of a sweep of before it was written
+            write_atomically(folder.environment, remote.read(folder.environment.name))
+        write_atomically(folder.plan, plan)
     for found in remote.list(LOG):
         path = folder.path / found.key.rpartition("/")[2]
         if not path.exists() or path.stat().st_size < found.size:

@@ -16,7 +16,7 @@ from orchestrator.storage.connections import (
     cut_errors,
     filesystem,
     telling,
-    transfer_config,
+    transfer,
 )
 from orchestrator.storage.locations import SCHEME, Location
 from orchestrator.storage.refusals import code_of, status_of
@@ -130,7 +130,7 @@ class Bucket:
             except client_error() as error:
                 if code_of(error) == THERE:
                     lost = attempt + error.response["ResponseMetadata"].get("RetryAttempts", 0)
-                    return bool(lost) and self.read(key) == data
+                    return bool(lost) and self._holds(key, data)
                 _pause(attempt)  # another writer at this very moment: AWS wants to be asked again
             else:
                 return True
@@ -158,6 +158,24 @@ class Bucket:
             return None
         return _object(key, found["ContentLength"], found)
 
+    def part_size(self, key: str) -> int | None:
+        """The size of the parts that an object was written in; None if they are unequal, or the server does not say."""
+        with self._telling("look at", key):
+            first = self._client.head_object(**self._at(key), PartNumber=1)
+            count = first.get("PartsCount", 0)
+            if count < 2:
+                return None
+            last = self._client.head_object(**self._at(key), PartNumber=count)
+        size, whole = first["ContentLength"], self.head(key)
+        is_even = whole is not None and (count - 1) * size + last["ContentLength"] == whole.size
+        return size if is_even else None
+
+    def is_opaque(self, key: str) -> bool:
+        """Whether the server keeps an object under a key of KMS or of a customer, so that its etag is no hash of it."""
+        with self._telling("look at", key):
+            found = self._client.head_object(**self._at(key))
+        return found.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in found
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; one that is not there is no error.
 
@@ -180,14 +198,14 @@ class Bucket:
 
     def upload(self, path: Path, key: str) -> None:
         """Put a file; from 8 MiB on in parts of 8 MiB, four at a time, of which each is tried again alone."""
-        with self._telling("write", key):
-            self._client.upload_file(str(path), self.location.bucket, self._full(key), Config=transfer_config())
+        with self._telling("write", key), transfer(self._client) as carrier:
+            carrier.upload_file(str(path), self.location.bucket, self._full(key))
 
     def download(self, key: str, path: Path) -> None:
         """Get a file, written beside its place and renamed when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._telling("read", key):
-            self._client.download_file(self.location.bucket, self._full(key), str(path), Config=transfer_config())
+        with self._telling("read", key), transfer(self._client) as carrier:
+            carrier.download_file(self.location.bucket, self._full(key), str(path))
 
     def server_time(self) -> datetime:
         """The server's clock, to the second; asks for the right to list."""
@@ -211,6 +229,12 @@ class Bucket:
 
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self.location.bucket, "Key": self._full(key)}
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.read(key) == data
+        except ObjectMissing:
+            return False
 
     def _get(self, key: str, start: int, etag: str | None) -> dict[str, Any] | None:
         """The server's answer; None where the object has no byte `start`."""

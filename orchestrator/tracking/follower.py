@@ -17,6 +17,10 @@ MAX_BACKOFF_S = 30.0
 class Copy(Protocol):
     """What follows the event log: MLflow, by a ``Tracker``, or S3, by a ``Mirror``."""
 
+    @property
+    def num_sent(self) -> int:
+        """How many events it holds."""
+
     def catch_up(self) -> bool:
         """Send what is new; True when there was something. What fails is sent again by the next call."""
 
@@ -32,6 +36,11 @@ class Follower:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ravel-{name}", daemon=True)
         self.error: str | None = None
+
+    @property
+    def num_sent(self) -> int:
+        """How many events the copy holds."""
+        return self._copy.num_sent
 
     def start(self) -> None:
         """Begin to follow."""

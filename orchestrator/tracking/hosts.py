@@ -1,9 +1,12 @@
-"""The names a server answers to: Host headers, and the pages that may write."""
+"""Where a server listens, and the names it answers to: Host headers, and the pages that may write."""
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import TYPE_CHECKING
+
+from orchestrator.errors import PreflightError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +53,19 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened on: MLflow finds out seconds later, and then exits as if all were well.
+
+    Raises:
+        PreflightError: it is taken, or not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except OSError as error:
+        raise PreflightError([f"--port: {host}:{port} cannot be listened on ({error}); choose another"]) from error
 
 
 def _with_ports(host: str) -> list[str]:

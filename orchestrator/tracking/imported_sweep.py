@@ -112,23 +112,23 @@ def events_of(trials: Sequence[Imported], spec: SweepSpec) -> Iterator[Event]:
 
     What a run tells out of order, such as a metric timed after its end, is put at the time of what came before it.
     """
-    told = heapq.merge(*(_in_order(_events(each, spec.space)) for each in trials), key=lambda event: event.time)
+    told = heapq.merge(*(_in_order(_events(each, spec)) for each in trials), key=lambda event: event.time)
     events = list(told)
     yield SweepStarted(time=events[0].time, generation=1, host=socket.gethostname(), pid=os.getpid())
     yield from events
     yield SweepEnded(time=events[-1].time, status="completed", reason="imported from MLflow")
 
 
-def _events(imported: Imported, space: SearchSpace) -> Iterator[Event]:
+def _events(imported: Imported, spec: SweepSpec) -> Iterator[Event]:
     run, trial = imported.run, imported.trial
-    domains = space.parameters
+    domains = spec.space.parameters
     config = {name: value_of(text, domains.get(name)) for name, text in run.parameters.items()}
     origin = run.tags.get("ravel.origin")
     yield TrialCreated(
         time=run.started,
         trial=trial,
         origin=origin if origin in ORIGINS else "point",
-        point=_point(config, space),
+        point=_point(config, spec.space),
         config={**config, "epochs": _budget(imported)},
     )
     yield AttemptStarted(time=run.started, trial=trial, attempt=1)
@@ -136,16 +136,14 @@ def _events(imported: Imported, space: SearchSpace) -> Iterator[Event]:
         yield EpochReported(
             time=epoch.time, trial=trial, attempt=1, epoch=epoch.number, since_restore=count, metrics=epoch.metrics
         )
-    yield _end(imported)
+    yield _end(imported, objective=spec.objective.metric)
 
 
-def _end(imported: Imported) -> TrialEnded:
-    """How a trial ended: always for good. A run that was killed, or goes on, stopped where it is."""
+def _end(imported: Imported, *, objective: str) -> TrialEnded:
+    """How a trial ended: always for good."""
     run, last = imported.run, imported.epochs[-1] if imported.epochs else None
-    own = run.tags.get("ravel.status")
-    at = {"FINISHED": "completed", "FAILED": "failed"}.get(run.status, "stopped")
-    status: TrialStatus = own if own in OVER else at  # type: ignore[assignment]
-    rung = run.tags.get("ravel.rung", "")
+    own, rung = run.tags.get("ravel.status"), run.tags.get("ravel.rung", "")
+    status: TrialStatus = own if own in OVER else _status(run, imported.epochs, objective)  # type: ignore[assignment]
     reached = last.number if last else 0
     reason = [run.tags.get("ravel.reason", ""), f"MLflow's run {run.name} ({run.id}), {run.status}"]
     return TrialEnded(
@@ -155,6 +153,14 @@ def _end(imported: Imported) -> TrialEnded:
         rung=(int(rung) if rung.isdecimal() else reached) if status == "stopped" else None,
         reason="; ".join(filter(None, reason)),
     )
+
+
+def _status(run: Run, epochs: Sequence[Epoch], objective: str) -> TrialStatus:
+    """How a run of others ended: one that was killed, or goes on, stopped where it is."""
+    if run.status != "FINISHED":
+        return "failed" if run.status == "FAILED" else "stopped"
+    measured = [epoch.metrics[objective] for epoch in epochs if objective in epoch.metrics]
+    return "diverged" if measured and measured[-1] is None else "completed"
 
 
 def _budget(imported: Imported) -> int:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 LOCAL = "sqlite:///"
+RENAME = "--rename THEIRS=OURS says what one is here"
 WORDS = {"True": True, "False": False, "None": None}
 """As Python writes what JSON writes in small letters."""
 
@@ -156,7 +157,8 @@ def strangers(runs: Sequence[Run], space: SearchSpace) -> Iterator[str]:
     only_theirs = [name for name in theirs if name not in space.names]
     only_ours = [name for name in space.names if name not in theirs]
     if only_theirs:
-        yield f"not in the space: {', '.join(only_theirs)} (--rename THEIRS=OURS says what one is here)"
+        foreign = set(only_theirs) - set(TrialConfig.parameter_names())
+        yield f"not in the space: {', '.join(only_theirs)}" + (f" ({RENAME})" if foreign else "")
     if only_ours:
         yield f"in no run: {', '.join(only_ours)}"
 

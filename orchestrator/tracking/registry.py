@@ -38,6 +38,8 @@ CODE = Path(__file__).with_name("served_model.py")
 NEEDS = ("ravel-sweeps", "torch", "numpy")
 """What a served model imports, MLflow beside it, which adds itself."""
 
+QUIET_LOGGERS = ("mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
+
 NAME = re.compile(r"[^/:'\"]+")
 ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[A-Za-z0-9_-]+")
 """What MLflow takes, ``latest`` and ``v1`` being its own words; no quotes, which its filters cannot hold."""
@@ -107,7 +109,7 @@ def checkpoint_of(result: TrialResult) -> Path:
     checkpoint = None if path is None else fetch(result.folder, path)
     if checkpoint is None or not checkpoint.is_dir():
         raise OrchestratorError(
-            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model; "
+            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model (an imported sweep has none); "
             "register another trial with --trial, or run this one again"
         )
     return checkpoint.resolve()
@@ -241,7 +243,8 @@ def _open(uri: str) -> MlflowClient:
 def _quietly() -> Iterator[None]:
     """Without MLflow's progress bars, and its advice on models that are not ours."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from trainables.metrics import METRICS, SYSTEM_METRICS
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from orchestrator.history import SweepHistory, Trial
     from orchestrator.plan import SweepPlan
     from orchestrator.spec import Objective
+
+MAX_PARAMETERS = 40
+MAX_METRICS = 25
+MAX_TAPS = 6
+MAX_VALUE = 6000
+"""Longer values are cut off by MLflow, silently."""
+MAX_DIGEST = 36
+"""Of a data set, by MLflow's law."""
 
 STATUS = {
     "completed": "FINISHED",
@@ -66,9 +79,66 @@ def trial_state_tags(status: str, *, rung: int | None = None, reason: str | None
     return {**state_tags(status, reason=reason), "ravel.rung": "" if rung is None else str(rung)}
 
 
-def parameters(config: dict[str, Any]) -> dict[str, str]:
-    """A flat configuration as MLflow keeps it: text, JSON where a value is no text already."""
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in config.items()}
+def parameters(config: dict[str, Any], *, first: Iterable[str] = ()) -> dict[str, str]:
+    """A flat configuration as MLflow keeps it: text, JSON where a value is no text already.
+
+    At most ``MAX_PARAMETERS`` of them, those named ``first`` before the others. A value that MLflow would cut off is
+    replaced by its length and digest; ``whole_configuration`` says what an artifact must then hold.
+
+    >>> parameters({"epochs": 27, "model.name": "cnn"})
+    {'epochs': '27', 'model.name': 'cnn'}
+    """
+    names = list(dict.fromkeys([*(name for name in first if name in config), *config]))[:MAX_PARAMETERS]
+    return {name: _short(_text(config[name])) for name in names}
+
+
+def whole_configuration(config: dict[str, Any]) -> str | None:
+    """What ``config.json`` says beside the parameters; null where these say it all."""
+    complete = len(config) <= MAX_PARAMETERS and all(len(_text(value)) <= MAX_VALUE for value in config.values())
+    return None if complete else json.dumps(config, indent=1)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _short(text: str) -> str:
+    if len(text) <= MAX_VALUE:
+        return text
+    return f"{len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()}: see config.json"
+
+
+def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
+    """The metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
+
+    Every metric of the whole model, the entanglement of six taps (``tracking.taps``, else spread over it), and the
+    temperatures of as many of these as there is room for.
+
+    Args:
+        plan: of the sweep.
+        taps: of the trial's model, in its order.
+    """
+    tracking = plan.spec.tracking
+    chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
+    names = [
+        *plan.spec.objective.metrics,
+        *(metric.name for metric in METRICS if "<" not in metric.name),
+        *(SYSTEM_METRICS if tracking.system_metrics else ()),
+        *(f"entanglement/{tap}" for tap in chosen),
+        *(f"temperature/{tap}" for tap in chosen),
+    ]
+    return frozenset(list(dict.fromkeys(names))[:MAX_METRICS])
+
+
+def _spread(items: Sequence[str], count: int) -> list[str]:
+    """So many of the items at even distances, the first and the last among them.
+
+    >>> _spread(["a", "b", "c", "d", "e"], 3)
+    ['a', 'c', 'e']
+    """
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
 
 
 def settings(plan: SweepPlan) -> dict[str, Any]:
@@ -114,4 +184,6 @@ def _common_tags(plan: SweepPlan) -> dict[str, str]:
     tags = {"ravel.sweep": plan.sweep, "mlflow.source.name": "ravel"}
     if source.git_commit:
         tags |= {"mlflow.source.git.commit": source.git_commit, "ravel.git_dirty": str(source.git_dirty).lower()}
+    if source.git_diff:
+        tags["ravel.git_diff"] = source.git_diff
     return tags

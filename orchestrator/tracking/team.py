@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.storage import write_atomically
 from orchestrator.tracking.addresses import without_password
-from orchestrator.tracking.hosts import http_address, is_loopback
+from orchestrator.tracking.hosts import check_port, http_address, is_loopback
 from orchestrator.tracking.reachable import PERCENT, database_problem
 from orchestrator.tracking.sqlite import store_file, use_wal
 from search_spaces.errors import Problem
@@ -84,6 +84,11 @@ class TeamServer:
         return self.folder / "auth.ini"
 
     @property
+    def client_file(self) -> Path:
+        """What a client's shell reads, written at each start."""
+        return self.folder / "client.env"
+
+    @property
     def session_key_file(self) -> Path:
         """The key of MLflow's forms, generated once."""
         return self.folder / "session-key"
@@ -101,6 +106,7 @@ def prepare(server: TeamServer) -> None:
         PreflightError: what is missing, with its remedy.
     """
     _raise_if(_missing_libraries(server))
+    check_port(server.host, server.port)
     problem = database_problem(server.store)
     _raise_if([f"store: {without_password(server.store)}: {problem}"] if problem else [])
     server.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,6 +114,7 @@ def prepare(server: TeamServer) -> None:
     password = kept_secret(server.password_file)
     kept_secret(server.session_key_file)
     write_atomically(server.auth_config, auth_config(server.store))
+    write_atomically(server.client_file, "\n".join([*client_environment(server), ""]))
     use_wal(server.store)
     _raise_if(_other_password(server, password))
 

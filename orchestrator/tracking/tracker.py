@@ -7,17 +7,19 @@ What MLflow refuses for good costs that one run, with a warning; any other failu
 
 from __future__ import annotations
 
+import json
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.eventlog import read_events
+from orchestrator.eventlog import flush, read_events
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
-from orchestrator.tracking import runs
+from orchestrator.tracking import runs, views
 from orchestrator.tracking.addresses import one_line, tracking_uri, without_password
 from orchestrator.tracking.cursor import Cursor
+from orchestrator.tracking.sqlite import use_wal
 from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Tracker:
         self._history = SweepHistory()
         self._client: MlflowClient | None = None
         self._told: dict[str, frozenset[str]] = {}
+        self._shown: dict[str, frozenset[str]] = {}
+        self._num_sent = 0
         self._skipped: set[str] = set()
         self._warned: set[str] = set()
 
@@ -53,6 +57,11 @@ class Tracker:
     def skipped(self) -> tuple[str, ...]:
         """The trials MLflow does not take, and the sweep itself where it does not take the summary run."""
         return tuple(sorted(self._skipped))
+
+    @property
+    def num_sent(self) -> int:
+        """How many events of the log MLflow has."""
+        return self._num_sent
 
     def catch_up(self) -> bool:
         """Send what is new; True when there was something.
@@ -63,6 +72,7 @@ class Tracker:
         """
         if next(read_events(self._folder.events, self._cursor.offset), None) is None:
             return False
+        flush(self._folder.events)
         with self._reconnecting():
             if self._client is None:
                 self._connect()
@@ -70,15 +80,18 @@ class Tracker:
             self._send(event for event, _ in events)
         self._cursor.offset = events[-1][1]
         self._cursor.save(self._folder.cursor)
+        self._num_sent = self._history.num_events
         return True
 
     def _connect(self) -> None:
         """Open the store, find or make the experiment, and start from what the store and the log hold."""
         client = open_store(tracking_uri(self._plan))
         self._cursor.experiment = experiment_of(client, self._plan)
+        use_wal(tracking_uri(self._plan))
         self._find_runs(client)
         sent = (event for event, end in read_events(self._folder.events) if end <= self._cursor.offset)
         self._history = SweepHistory(sent)
+        self._num_sent = self._history.num_events
         self._client = client
 
     def _find_runs(self, client: MlflowClient) -> None:
@@ -161,6 +174,9 @@ class Tracker:
         tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
         self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
         self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
+        self._publish_views()
+        if self._folder.environment.exists():
+            self._log_text(cursor.sweep_run, self._folder.environment.read_text(encoding="utf-8"), "environment.txt")
 
     def _start_trial(self, event: AttemptStarted) -> None:
         cursor, client = self._cursor, self._require()
@@ -173,7 +189,10 @@ class Tracker:
         elif event.attempt > 1:
             client.update_run(run, status="RUNNING")
         tags = {**runs.trial_state_tags("running"), "ravel.attempts": str(event.attempt)}
-        self._log(run, parameters=runs.parameters(trial.config), tags=tags)
+        self._log(run, parameters=runs.parameters(trial.config, first=trial.point), tags=tags)
+        whole = runs.whole_configuration(trial.config)
+        if whole is not None:
+            self._log_text(run, whole, "config.json")
 
     def _log_epochs(self, reported: list[EpochReported]) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415
@@ -182,15 +201,37 @@ class Tracker:
             Metric(name, value, _ms(event.time), event.epoch)
             for event in reported
             for name, value in event.metrics.items()
-            if value is not None
+            if value is not None and name in self._shown_of(event)
         ]
         if not points:
             return
         trial = reported[0].trial
-        if trial in self._cursor.runs:
-            self._require().log_batch(self._cursor.runs[trial], metrics=points)
-        else:
+        if trial not in self._cursor.runs:
             self._skip(trial, "it is gone there")
+            return
+        run = self._cursor.runs[trial]
+        self._require().log_batch(run, metrics=points)
+        for digest in dict.fromkeys(event.data for event in reported if event.data is not None):
+            self._log_data(run, trial, digest)
+
+    def _shown_of(self, event: EpochReported) -> frozenset[str]:
+        """What MLflow shows of a trial: decided by the taps of its first epoch that measured any."""
+        if event.trial not in self._shown:
+            taps = [tap for family, _, tap in map(_parted, event.metrics) if family == "entanglement"]
+            shown = runs.shown_metrics(self._plan, taps)
+            if not taps:
+                return shown
+            self._shown[event.trial] = shown
+        return self._shown[event.trial]
+
+    def _log_data(self, run: str, trial: str, digest: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
+
+        config = self._history.trials[trial].config
+        name, root = str(config.get("data.name", "")), config.get("data.root")
+        source = json.dumps({"root": root} if root else {"name": name})
+        dataset = Dataset(name, digest[: runs.MAX_DIGEST], source_type="local" if root else "code", source=source)
+        self._require().log_inputs(run, datasets=[DatasetInput(dataset)])
 
     def _end_trial(self, event: TrialEnded) -> None:
         run = self._cursor.runs.get(event.trial)
@@ -227,6 +268,13 @@ class Tracker:
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
+    def _publish_views(self) -> None:
+        """The prepared pages are a convenience, as artifacts are."""
+        try:
+            views.publish(self._require(), str(self._cursor.experiment), self._plan)
+        except Exception as error:  # noqa: BLE001  a server may refuse the tag in its own way
+            self._warn("prepared views", one_line(error))
+
     def _log_text(self, run: str, text: str, file: str) -> None:
         """An artifact is a convenience: a store that takes none (full, wrong rights) must not cost the metrics."""
         try:
@@ -238,6 +286,10 @@ class Tracker:
         if self._client is None:
             raise ConnectionError("MLflow is not connected")
         return self._client
+
+
+def _parted(metric: str) -> tuple[str, str, str]:
+    return metric.partition("/")
 
 
 def _ms(seconds: float) -> int:

@@ -1,8 +1,10 @@
 """What a machine is asked before it costs money."""
 
+import base64
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import PreflightError
 from orchestrator.loading import parse_spec
 from orchestrator.spec import Resources
+from orchestrator.tracking import reachable
+from orchestrator.tracking.reachable import VARIABLES, Login
 from trainables.config import TrialConfig
 
 RAVEL = Path(sys.executable).with_name("ravel")
@@ -62,20 +66,118 @@ def test_a_tracking_server_that_does_not_answer_is_named_without_its_password(tm
     assert "Connection refused" in problem
 
 
-@pytest.mark.parametrize("status", [200, 401])
-def test_a_tracking_server_that_answers_is_enough_even_if_it_wants_a_login(tmp_path, status):
+@contextmanager
+def answering(status, body, headers=()):
+    """A server that gives one answer to everything; the headers it was asked with."""
+    asked = []
+
     class Server(BaseHTTPRequestHandler):
         def do_GET(self):
+            asked.append((self.path, dict(self.headers)))
             self.send_response(status)
+            for name, value in headers:
+                self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(body.encode())
 
         def log_message(self, *_):
             """Say nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        uri = f"http://ada:hunter2@127.0.0.1:{server.server_port}/"
-        preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=uri)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def basic(login, source):
+    return Login("Basic " + base64.b64encode(login.encode()).decode(), source)
+
+
+@pytest.fixture
+def nobody(tmp_path):
+    """The environment of somebody who set nothing."""
+    return {"HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (200, '{"experiments": []}', None),
+        (200, "<html>a login page</html>", "answers, but not as MLflow does"),
+        (401, "", "wants a login (401 Unauthorized); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "no", "wants a login (403 Forbidden)"),
+        (403, "Invalid Host header - possible DNS rebinding", "does not accept the host name 127.0.0.1:"),
+        (404, "", "answers, but has no MLflow here (404)"),
+        (500, "", "answers 500 Internal Server Error"),
+        (503, "", "answers 503 Service Unavailable"),
+    ],
+)
+def test_what_a_tracking_server_answers_is_understood(tmp_path, monkeypatch, status, body, problem):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(status, body) as (uri, asked):
+        problems = []
+        try:
+            preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=f"{uri}/mlflow/")
+        except PreflightError as error:
+            problems = error.problems
+    assert [path for path, _ in asked] == ["/mlflow/api/2.0/mlflow/experiments/search?max_results=1"]
+    assert "Authorization" not in asked[0][1]
+    if problem is None:
+        assert not problems
+    else:
+        (told,) = problems
+        assert told.startswith(f"tracking.uri: {uri}/mlflow/: {problem}")
+
+
+def test_a_redirect_is_named_and_takes_no_login_along(nobody):
+    with answering(200, "{}") as (other, asked), answering(302, "", [("Location", f"{other}/?s=secret")]) as (uri, _):
+        problem = reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_TOKEN": "hunter2"})
+    assert problem == f"redirects to {other}/; give the address it ends at"
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("user", "environ", "login"),
+    [
+        ("", {}, None),
+        ("", {"MLFLOW_TRACKING_USERNAME": "ada"}, None),
+        ("", {"MLFLOW_TRACKING_TOKEN": "hunter2"}, Login("Bearer hunter2", "MLFLOW_TRACKING_TOKEN")),
+        (
+            "",
+            {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "hunter2"},
+            basic("ada:hunter2", VARIABLES),
+        ),
+        ("bob:p%40ss@", {"MLFLOW_TRACKING_TOKEN": "hunter2"}, basic("bob:p@ss", "the address")),
+        ("", {"NETRC": "{home}/netrc", "MLFLOW_TRACKING_TOKEN": "hunter2"}, basic("eve:swordfish", ".netrc")),
+    ],
+)
+def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, environ, login):
+    """Asked of MLflow's own client too: where they differ, a launch is refused that would work, or the reverse."""
+    from mlflow.tracking import MlflowClient
+
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login eve password swordfish\n")
+    environ = {"HOME": str(tmp_path)} | {name: value.format(home=tmp_path) for name, value in environ.items()}
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with answering(401, "") as (uri, asked):
+        problem = reachable.problem_of(uri.replace("://", f"://{user}"), environ=environ)
+        with pytest.raises(Exception, match="401"):
+            MlflowClient(uri.replace("://", f"://{user}")).get_experiment("0")
+    assert [headers.get("Authorization") for _, headers in asked] == [login and login.header] * 2
+    assert problem.startswith(f"refuses the login of {login.source} (401" if login else "wants a login")
+    assert not [word for word in ("hunter2", "swordfish", "p%40ss", "p@ss") if word in problem]
+
+
+def test_a_request_that_a_plugin_signs_is_not_judged(nobody):
+    with answering(200, "OK") as (uri, asked):
+        assert reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_AUTH": "ours"}) is None
+    assert [path for path, _ in asked] == ["/health"]
 
 
 def test_all_problems_come_at_once(tmp_path):

@@ -1,7 +1,9 @@
 """A trial's model in MLflow's registry, against a real store and a model that was trained."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -31,6 +33,7 @@ from orchestrator.result import SweepResult
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.registry import register, requirements
+from orchestrator.tracking.store import open_store
 from trainables import TrialConfig
 from trainables.run import Run
 
@@ -50,13 +53,24 @@ def checkpoints(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def sweep(tmp_path, monkeypatch, checkpoints):
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A database that MLflow has set up, which takes it a while."""
+    path = tmp_path_factory.mktemp("empty") / "empty.db"
+    open_store(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def swept(root, checkpoints, empty):
     """A sweep that t001 has won at full budget, tracked in a fresh store; t002 is better and was stopped."""
-    monkeypatch.chdir(tmp_path)
-    folder = SweepFolder(tmp_path / "results" / "digits-1")
+    with (
+        contextlib.closing(sqlite3.connect(empty)) as source,
+        contextlib.closing(sqlite3.connect(root / "mlflow.db")) as target,
+    ):
+        source.backup(target)
+    folder = SweepFolder(root / "results" / "digits-1")
     shutil.copytree(checkpoints, folder.tune)
-    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root).save(folder)
     write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
     for trial, score in (("t000", 0.8), ("t001", 0.9)):
         write(folder, begun(trial), epoch_of(trial, 1, 0.5), epoch_of(trial, 2, score), ended(trial, "completed"))
@@ -65,6 +79,18 @@ def sweep(tmp_path, monkeypatch, checkpoints):
     result = SweepResult.read(folder)
     Tracker(result.plan, folder).catch_up()
     return result
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, checkpoints, empty):
+    monkeypatch.chdir(tmp_path)
+    return swept(tmp_path, checkpoints, empty)
+
+
+@pytest.fixture(scope="module")
+def unregistered(tmp_path_factory, checkpoints, empty):
+    """The same, for tests that leave it as it is."""
+    return swept(tmp_path_factory.mktemp("unregistered"), checkpoints, empty)
 
 
 def begun(trial):
@@ -242,14 +268,14 @@ def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_name
         ("t003", r"digits-1/t003: it has not measured val/accuracy"),
     ],
 )
-def test_a_trial_without_a_model_is_refused(sweep, trial, law):
+def test_a_trial_without_a_model_is_refused(unregistered, trial, law):
     with pytest.raises(OrchestratorError, match=law):
-        register(sweep.plan, trial_named(sweep, trial))
+        register(unregistered.plan, trial_named(unregistered, trial))
 
 
-def test_an_unknown_trial_is_refused(sweep):
+def test_an_unknown_trial_is_refused(unregistered):
     with pytest.raises(SweepNotFound, match=r"no trial 't9'; see `ravel status"):
-        trial_named(sweep, "t9")
+        trial_named(unregistered, "t9")
 
 
 def test_without_a_full_run_there_is_no_best_to_register(tmp_path, monkeypatch):
@@ -273,10 +299,10 @@ def test_a_trial_that_mlflow_has_not_seen_or_was_deleted_there_says_what_to_do(s
         register(sweep.plan, best)
 
 
-def test_a_store_that_is_away_is_named_without_its_password(sweep):
-    away = sweep.plan.model_copy(update={"tracking_uri": "http://ada:hunter2@127.0.0.1:9"})
+def test_a_store_that_is_away_is_named_without_its_password(unregistered):
+    away = unregistered.plan.model_copy(update={"tracking_uri": "http://ada:hunter2@127.0.0.1:9"})
     with pytest.raises(OrchestratorError, match=r"http://\*\*\*@127.0.0.1:9: .*try again later") as caught:
-        register(away, sweep.best())
+        register(away, unregistered.best())
     assert "hunter2" not in str(caught.value)
 
 
@@ -289,10 +315,10 @@ def test_a_store_that_is_away_is_named_without_its_password(sweep):
         ({"name": "it's", "alias": ""}, "--name.*\n--alias"),
     ],
 )
-def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(sweep, names, law):
+def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(unregistered, names, law):
     with pytest.raises(SpecError, match=law):
-        register(sweep.plan, sweep.best(), **names)
-    assert client_of(sweep).search_registered_models() == []
+        register(unregistered.plan, unregistered.best(), **names)
+    assert client_of(unregistered).search_registered_models() == []
 
 
 def test_other_aliases_are_mlflows_own_law(sweep):

@@ -119,7 +119,7 @@ def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
     assert isinstance(watch, PlainWatch)
     with EventLog(tmp_path / "events.jsonl") as log:
         journal = Journal(log, SweepHistory(), listeners=(watch.see,))
-        watch.begin(plan, journal)
+        watch.begin(plan, journal, list)
         for event in events(plan):
             journal.append(event)
         watch.end()
@@ -140,7 +140,7 @@ def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
     assert isinstance(watch, LiveWatch)
     with EventLog(tmp_path / "events.jsonl") as log:
         journal = Journal(log, SweepHistory(events(plan)))
-        watch.begin(plan, journal)
+        watch.begin(plan, journal, list)
         watch.end()
     assert "t000*" in console.file.getvalue()
     watch.end()

@@ -26,6 +26,7 @@ from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, without_password
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.follower import Follower
+from trainables.metrics import METRICS
 
 SPEC = "name: digits\ntrial: {epochs: 9}\nspace: {use: [snnl, mixup, adversarial]}\n"
 
@@ -154,6 +155,79 @@ def test_a_trial_is_one_flat_run_with_its_parameters_metrics_and_end(sweep):
     assert "ce is not finite" in runs["t002"].data.tags["ravel.reason"]
 
 
+def one_trial(config, *, epochs=1, metrics=None, data=None, point=None):
+    yield SweepStarted(time=1, generation=1, host="here", pid=1)
+    yield TrialCreated(time=2, trial="t000", origin="search", point=point or {}, config=config)
+    yield AttemptStarted(time=3, trial="t000", attempt=1)
+    for epoch in range(1, epochs + 1):
+        told = {"val/accuracy": 0.5, **(metrics or {})}
+        yield EpochReported(
+            time=3 + epoch, trial="t000", attempt=1, epoch=epoch, since_restore=epoch, metrics=told, data=data
+        )
+
+
+def test_at_most_forty_parameters_are_shown_the_searched_ones_first_and_none_is_cut_off(sweep):
+    plan, folder = sweep
+    config = {"epochs": 9, **{f"data.x{index}": index for index in range(50)}, "optimizer.lr": 0.1, "long": "x" * 7000}
+    write(folder, one_trial(config, point={"optimizer.lr": 0.1, "long": "x" * 7000}))
+    Tracker(plan, folder).catch_up()
+    client, runs = runs_of(plan, "trial")
+    told = runs["t000"].data.params
+    assert len(told) == 40
+    assert told["optimizer.lr"] == "0.1"
+    assert re.fullmatch("7000 characters, SHA-256 [0-9a-f]{64}: see config.json", told["long"])
+    whole = client.download_artifacts(runs["t000"].info.run_id, "config.json")
+    assert json.loads(Path(whole).read_text()) == config
+
+
+@pytest.mark.parametrize(
+    ("taps", "shown"),
+    [(None, ["t0", "t2", "t4", "t7", "t9", "t11"]), (("t5", "t1"), ["t5", "t1"])],
+    ids=["spread", "chosen"],
+)
+def test_at_most_twenty_five_metrics_are_shown_those_of_six_taps_among_them(sweep, taps, shown):
+    plan, folder = sweep
+    tracking = plan.spec.tracking.model_copy(update={"taps": taps})
+    plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"tracking": tracking})})
+    whole = {metric.name: 1.0 for metric in METRICS if "<" not in metric.name}
+    of_taps = {f"{family}/t{tap}": 1.0 for tap in range(12) for family in ("entanglement", "temperature")}
+    write(folder, one_trial({"epochs": 9}, metrics={**whole, **of_taps}, epochs=2))
+    Tracker(plan, folder).catch_up()
+    _, runs = runs_of(plan, "trial")
+    told = set(runs["t000"].data.metrics)
+    assert len(told) <= 25
+    assert told >= set(whole)
+    assert [tap for tap in (f"t{index}" for index in range(12)) if f"entanglement/{tap}" in told] == sorted(
+        shown, key=lambda tap: int(tap[1:])
+    )
+    assert {name.partition("/")[2] for name in told if name.startswith("temperature/")} <= set(shown)
+
+
+def test_the_data_set_is_an_input_of_the_run(sweep):
+    plan, folder = sweep
+    write(folder, one_trial({"epochs": 9, "data.name": "mnist", "data.root": "/data"}, data="ab" * 16, epochs=2))
+    Tracker(plan, folder).catch_up()
+    Tracker(plan, folder, replay=True).catch_up()
+    _, runs = runs_of(plan, "trial")
+    (given,) = runs["t000"].inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("mnist", "ab" * 16)
+    assert json.loads(given.dataset.source) == {"root": "/data"}
+
+
+def test_a_tracker_knows_how_many_events_it_has_sent(sweep):
+    plan, folder = sweep
+    there = list(events())
+    write(folder, there[:5])
+    tracker = Tracker(plan, folder)
+    assert tracker.num_sent == 0
+    tracker.catch_up()
+    assert tracker.num_sent == 5
+    write(folder, there[5:])
+    again = Tracker(plan, folder)
+    again.catch_up()
+    assert again.num_sent == len(there)
+
+
 def test_the_summary_run_holds_the_spec_the_counts_and_the_best(sweep):
     plan, folder = sweep
     write(folder, events())
@@ -166,6 +240,8 @@ def test_the_summary_run_holds_the_spec_the_counts_and_the_best(sweep):
     assert run.data.tags["ravel.spec_fingerprint"] == plan.fingerprint
     text = client.download_artifacts(run.info.run_id, "spec.yaml")
     assert parse_spec(Path(text).read_text()) == plan.spec
+    environment = Path(client.download_artifacts(run.info.run_id, "environment.txt")).read_text()
+    assert f"mlflow=={plan.provenance.libraries['mlflow']}" in environment.splitlines()
 
 
 def test_sending_everything_again_changes_nothing(sweep):
@@ -308,7 +384,7 @@ def test_parameters_and_spec_survive_an_outage_right_after_the_run_was_made(swee
     assert {run.data.params["epochs"] for run in runs.values()} == {"9"}
     summary = runs_of(plan, "sweep")[1]["sweep"]
     assert summary.data.params["search.num_trials"] == str(plan.spec.search.num_trials)
-    assert [file.path for file in client.list_artifacts(summary.info.run_id)] == ["spec.yaml"]
+    assert [file.path for file in client.list_artifacts(summary.info.run_id)] == ["environment.txt", "spec.yaml"]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["same tracker", "new tracker"])

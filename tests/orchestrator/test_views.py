@@ -205,16 +205,16 @@ def test_a_login_is_sent_to_its_own_server_alone(serve):
 
 @pytest.fixture
 def tracked(tmp_path):
-    """A sweep of which MLflow has a run, and how to compare it."""
+    """A sweep of which MLflow has some runs, and how to compare it."""
     plan = make_plan(tmp_path)
     folder = SweepFolder(tmp_path / "results" / SWEEP)
     folder.path.mkdir(parents=True)
     plan.save(folder)
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
-    Cursor(experiment="1", runs={"t000": "ab"}).save(folder.cursor)
 
-    def compare(*arguments):
+    def compare(*arguments, runs=1):
+        Cursor(experiment="1", runs={f"t{index:03d}": f"run{index}" for index in range(runs)}).save(folder.cursor)
         told = CliRunner().invoke(app, ["compare", "digits", "--storage", str(tmp_path / "results"), *arguments])
         assert told.exit_code == 0, told.output
         return told.stdout
@@ -237,6 +237,12 @@ def test_compare_falls_back_to_the_plain_pages_and_says_why(tracked, serve):
     assert "MLflow there is 3.18.0, so no prepared views" in told
     assert "viewStateShareKey" not in told
     assert f"{address}/#/compare-runs?" in told
+
+
+def test_compare_says_when_the_pages_load_only_a_part(tracked, serve):
+    _, address = serve(b"3.17.2")
+    assert "load 100 trials at a time" not in tracked("--server", address, runs=100)
+    assert "load 100 trials at a time" in tracked("--server", address, runs=101)
 
 
 def test_compare_as_json_names_the_views(tracked, serve):

@@ -8,16 +8,19 @@ Sets that do not come with a library are prepared in a cache: in `data.cache`, e
 the environment variable RAVEL_CACHE names, else in ~/.cache/ravel.
 """
 
+import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from trainables.config import DataConfig
 from trainables.data import cache
 from trainables.data.sources import SOURCES
 from trainables.data.splits import Parts, Split, Splits
 
-__all__ = ["available", "cache_folder", "load_splits", "load_test", "shape_of"]
+__all__ = ["available", "cache_folder", "digest_of", "load_splits", "load_test", "shape_of"]
 
 
 def available(config: DataConfig) -> None:
@@ -68,6 +71,18 @@ def load_test(config: DataConfig) -> Split:
     return _load(config).test
 
 
+def digest_of(config: DataConfig) -> str:
+    """A digest of the training and validation splits, 32 hexadecimal digits: equal images and cuts, equal digests.
+
+    Raises:
+        DatasetMissing, DatasetDamaged, ConfigError: as `load_splits`.
+
+    >>> digest_of(DataConfig(name="digits")) == digest_of(DataConfig(name="digits"))
+    True
+    """
+    return _digest_once(_source_of(config), cache_folder(config))
+
+
 def cache_folder(config: DataConfig) -> Path:
     """Where this machine's prepared sets are.
 
@@ -79,9 +94,24 @@ def cache_folder(config: DataConfig) -> Path:
 
 
 def _load(config: DataConfig) -> Parts:
-    # How images are varied decides nothing here: trials that differ in it share what is loaded.
-    source = DataConfig(**config.model_dump(include={"name", "root", "download", "image_size"}))
-    return _load_once(source, cache_folder(config))
+    return _load_once(_source_of(config), cache_folder(config))
+
+
+def _source_of(config: DataConfig) -> DataConfig:
+    """What decides which images there are: trials that differ in how these are varied share what is loaded."""
+    return DataConfig(**config.model_dump(include={"name", "root", "download", "image_size"}))
+
+
+@lru_cache(maxsize=2)
+def _digest_once(config: DataConfig, folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    parts = _load_once(config, folder)
+    for split in (parts.train, parts.val):
+        for tensor in (split.images_NCHW, split.labels_N):
+            array = np.ascontiguousarray(tensor.numpy())
+            digest.update(f"{array.dtype} {array.shape} ".encode())
+            digest.update(array.data)
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -201,8 +201,10 @@ def started_ravel(arguments, folder, output, *, store=None):
         try:
             process.wait(30)
         finally:
-            if POSTGRES["process_group"](process.pid):
+            left = POSTGRES["process_group"](process.pid)
+            if left:
                 os.killpg(process.pid, signal.SIGKILL)
+    assert not left
 
 
 def wait_until_healthy(address, process, output):

@@ -1,11 +1,14 @@
 """A server between a client and S3 that misbehaves as it is told: real sockets, real answers, chosen faults."""
 
 import http.client
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
+HOP_BY_HOP = {"connection", "expect", "transfer-encoding"}
 ERROR = "<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"
 
 
@@ -23,6 +26,7 @@ class FaultyProxy:
     The next `refusals` requests are refused, with `status` and `code`. Each entry of `cuts` has the answer to one GET
     of an object end after so many bytes of its body. `lost_answers` requests are done upstream, and then the
     connection is closed without an answer. `requests` is what was asked, in order.
+    With a `certificate` (and its key, in one file) it speaks TLS.
     """
 
     upstream: str
@@ -32,10 +36,15 @@ class FaultyProxy:
     cuts: list[int] = field(default_factory=list)
     lost_answers: int = 0
     requests: list[Request] = field(default_factory=list)
+    certificate: Path | None = None
 
     def __enter__(self):
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self._server.daemon_threads = True
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -47,7 +56,7 @@ class FaultyProxy:
 
     @property
     def endpoint(self):
-        return "http://{}:{}".format(*self._server.server_address)
+        return "http{}://{}:{}".format("s" if self.certificate else "", *self._server.server_address)
 
     def ranges(self):
         """The ranges that were asked of objects; None for a whole one."""
@@ -65,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self):
         proxy = self.proxy
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         proxy.requests.append(Request(self.command, self.path, self.headers.get("Range")))
         if proxy.refusals:
             proxy.refusals -= 1
@@ -82,9 +91,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer
 
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
     def _ask_upstream(self, body):
         connection = http.client.HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=30)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in {"expect", "connection"}}
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
         connection.request(self.command, self.path, body=body, headers=headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -97,9 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status, headers, body, *, end=None):
         self.send_response_only(status)
-        kept = {
-            name: value for name, value in headers.items() if name.lower() not in {"transfer-encoding", "connection"}
-        }
+        kept = {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
         if self.command != "HEAD":
             kept = {name: value for name, value in kept.items() if name.lower() != "content-length"}
             kept["Content-Length"] = str(len(body))

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -73,13 +74,19 @@ def events():
     yield SweepEnded(time=2001, status="completed")
 
 
+def runs_of(uri, experiment):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+
 def points_of(uri, experiment):
     """Every (key, step, value, timestamp) the one trial has, those that are there twice too."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment).experiment_id
-    (run,) = client.search_runs([found], "tags.`ravel.kind` = 'trial'")
+    (run,) = [run for run in runs_of(uri, experiment) if run.data.tags["ravel.kind"] == "trial"]
     assert run.info.status == "FINISHED"
     return sorted(
         (key, point.step, point.value, point.timestamp)
@@ -152,17 +159,14 @@ def test_other_pages_may_not(team_server, headers):
     assert ask(team_server.address, login=login, method="POST", body=body, **headers)[0] == 403
 
 
-def test_the_printed_lines_are_what_clients_need_and_hold_no_password(team_server, postgres):
-    port = team_server.address.rpartition(":")[2]
-    arguments = f"--port {port} --allowed-hosts 127.0.0.1 --folder '{team_server.folder}' --store {postgres.bare}"
-    script = f'"{RAVEL}" serve --client-env {arguments} >printed && . ./printed && env | grep ^MLFLOW_TRACKING_'
-    done = subprocess.run(
-        ["sh", "-c", script], cwd=team_server.folder.parent, capture_output=True, text=True, check=True
-    )
+def test_what_clients_set_is_printed_and_written_without_the_password(team_server):
+    file = team_server.folder / "client.env"
+    script = f". '{file}' && env | grep ^MLFLOW_TRACKING_"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == team_server.environment
-    printed = (team_server.folder.parent / "printed").read_text()
-    assert team_server.password not in printed
-    assert "".join(f"  {line}\n" for line in printed.splitlines()) in team_server.output.read_text()
+    lines = file.read_text()
+    assert team_server.password not in lines
+    assert "".join(f"  {line}\n" for line in lines.splitlines()) in team_server.output.read_text()
 
 
 @pytest.mark.usefixtures("as_client")
@@ -175,7 +179,8 @@ def test_a_sweep_goes_through_with_its_files(team_server, tmp_path):
     assert points_of(team_server.address, "through") == expected_points()
     assert [path.name for path in (team_server.folder.parent / "files").rglob("spec.yaml")]
     written = [path.read_text() for path in folder.path.rglob("*") if path.is_file()]
-    assert len(written) >= 3
+    written += [str(run.to_dictionary()) for run in runs_of(team_server.address, "through")]
+    assert len(written) >= 5
     assert not [text for text in written if team_server.password in text]
 
 
@@ -267,6 +272,23 @@ def test_a_server_that_would_not_be_safe_is_refused(tmp_path, arguments, message
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "ui"])
+def test_a_port_that_is_taken_is_refused(tmp_path, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [RAVEL, command, "--port", str(port)],
+            cwd=tmp_path,
+            env=os.environ | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/team.db"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"--port: 127.0.0.1:{port} cannot be listened on" in done.stderr
+    assert not (tmp_path / "ravel-server").exists()
+
+
 def test_every_wrong_argument_is_said_at_once():
     with pytest.raises(SpecError) as caught:
         team.TeamServer("mysql://host/db", "/data", Path("/nowhere"), host=ANYWHERE)
@@ -299,7 +321,8 @@ def test_the_users_database_is_named_without_its_password():
     import sqlalchemy
 
     store = sqlalchemy.make_url("postgresql://ada@host:5433/runs?sslmode=require&options=-c%20a%3Db")
-    written = team.auth_config(store.set(password="hunter2").render_as_string(hide_password=False))
+    given = store.set(password="hunter2")  # noqa: S106 - to be left out
+    written = team.auth_config(given.render_as_string(hide_password=False))
     assert "hunter2" not in written
     read = configparser.ConfigParser()
     read.read_string(written)

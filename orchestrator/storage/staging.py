@@ -1,0 +1,282 @@
+"""Data sets brought from S3 to a node: once, verified, and taken up where an interruption left them.
+
+::
+
+    <cache>/staged/<name>-<hash of the address>.lock        held by the process that stages
+                                               /data/       exactly the objects, at the paths that their keys say
+                                               /fetched/    files on their way: complete ones, and *.part
+                                               /manifest.json
+
+A call lists the objects and fetches those that are new, changed, or damaged here. Only when all are complete and
+verified are they moved into ``data``, and the manifest is written last, so a stage that fails leaves the files of the
+one before it as they were. A file has the time of its object, on every node; a size or time that differs from the
+manifest is damage. A set should not change while a sweep reads it: processes that read ``data`` hold no lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
+from orchestrator.storage.etags import agrees
+from orchestrator.storage.folders import write_atomically
+from orchestrator.storage.s3 import Bucket, Location, Object, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["FORMAT", "stage"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT: Literal[1] = 1
+FILES_AT_A_TIME = 8
+LISTINGS = 3
+LOG_INTERVAL_S = 10.0
+UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
+
+
+class File(BaseModel):
+    """One object as it was staged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    etag: str
+    mtime_ns: int
+
+    @property
+    def on_disk(self) -> tuple[int, int]:
+        """The size and time that its file has."""
+        return self.size, self.mtime_ns
+
+    def holds_as(self, other: File) -> bool:
+        """Whether both have one content; an object that is uploaded again as it was has another time alone."""
+        return (self.size, self.etag) == (other.size, other.etag)
+
+
+class Manifest(BaseModel):
+    """What ``data`` holds; `files` by key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    uri: str
+    files: dict[str, File]
+
+
+def stage(uri: str, cache: Path, settings: Settings | None = None) -> Path:
+    """The folder of this node that holds exactly the objects below `uri`.
+
+    Of several processes one stages, and the others wait for it. A file is verified by its size, and by MD5 where the
+    etag holds one: that of an object written in one piece, or in equal parts whose size the server tells. Objects that
+    the server encrypts with a key of KMS have etags that are no hash; they, and those of unequal parts, go by size.
+
+    Args:
+        uri: ``s3://bucket/prefix``.
+        cache: Where this machine keeps prepared data; a local disk.
+        settings: How the server is reached; without it, as the environment says.
+
+    Raises:
+        WrongLocation: the address breaks the grammar.
+        StorageError: nothing is there, a key cannot be a file here, the disk is full or cannot be written, S3 refused,
+            or what came is not what the etag says.
+    """
+    bucket = Bucket(Location.parse(uri), settings)
+    place = _place(bucket, cache)
+    with _writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f"{place.name}.lock")):
+            for attempt in range(1, LISTINGS + 1):
+                try:
+                    return _stage_listed(bucket, place, _listed(bucket))
+                except (ObjectChanged, ObjectMissing):
+                    logger.info("%s: changed while it was staged; listing it again (%d)", uri, attempt)
+    raise StorageError(f"{uri}: keeps changing while it is staged; wait until it is complete, then try again")
+
+
+def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, File]) -> Path:
+    data, fetched = place / "data", place / "fetched"
+    staged, here = _manifest(place), _regular_files(data)
+    kept = {
+        key: staged[key]
+        for key, file in listed.items()
+        if key in staged and staged[key].holds_as(file) and here.get(_path(data, key)) == staged[key].on_disk
+    }
+    missing = {key: file for key, file in listed.items() if key not in kept}
+    if missing:
+        _fetch_all(bucket, missing, fetched)
+    _clear(data, {_path(data, key) for key in listed})
+    for key, file in missing.items():
+        _path(data, key).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / _name(key, file)).replace(_path(data, key))
+    files = {key: kept.get(key, file) for key, file in listed.items()}
+    if files != staged:
+        write_atomically(place / "manifest.json", Manifest(uri=bucket.location.uri, files=files).model_dump_json())
+    shutil.rmtree(fetched, ignore_errors=True)
+    return data
+
+
+def _listed(bucket: Bucket) -> dict[str, File]:
+    """The objects by key; each can be a file, and there is at least one."""
+    found = {one.key: _file(one) for one in bucket.list()}
+    if not found:
+        remedy = "upload the data set there (aws s3 sync FOLDER URI), or correct the address"
+        raise StorageError(f"{bucket.location.uri}: no object below this prefix; {remedy}")
+    for key in found:
+        parts = key.split("/")
+        if any(part in {"", ".", ".."} for part in parts) or UNSAFE.search(key) or Path(key).is_absolute():
+            raise StorageError(
+                f"{bucket.uri(key)}: the key {key!r} is no path of a file below a folder; rename the object"
+            )
+        above = next((folder for n in range(1, len(parts)) if (folder := "/".join(parts[:n])) in found), None)
+        if above is not None:
+            raise StorageError(f"{bucket.uri(key)}: {above!r} is an object too, and cannot be a folder; rename one")
+    return found
+
+
+def _file(found: Object) -> File:
+    return File(size=found.size, etag=found.etag, mtime_ns=int(found.modified.timestamp()) * 10**9)
+
+
+def _fetch_all(bucket: Bucket, missing: Mapping[str, File], folder: Path) -> None:
+    """Every missing file, complete and verified, in a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _drop_stale(folder, {_name(key, file) for key, file in missing.items()})
+    size = sum(file.size for file in missing.values())
+    here = sum(path.stat().st_size for path in folder.iterdir())
+    free = shutil.disk_usage(folder).free
+    if size - here > free:
+        remedy = "make room, or name another folder in data.cache or RAVEL_CACHE"
+        raise StorageError(
+            f"{folder}: needs {_gib(size - here)} for {bucket.location.uri}, {_gib(free)} are free; {remedy}"
+        )
+    logger.info("%s: staging %d files, %s", bucket.location.uri, len(missing), _gib(size))
+    with ThreadPoolExecutor(FILES_AT_A_TIME, thread_name_prefix="ravel-staging") as pool:
+        stopped = threading.Event()
+        waiting = [pool.submit(_fetch, bucket, key, file, folder, stopped) for key, file in missing.items()]
+        try:
+            _follow(bucket, (future.result() for future in as_completed(waiting)), len(missing))
+        except BaseException:
+            stopped.set()  # what is running ends at its next piece, and is taken up there the next time
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _follow(bucket: Bucket, sizes: Iterable[int], count: int) -> None:
+    size, logged_s = 0, time.monotonic()
+    for done, one in enumerate(sizes, start=1):
+        size += one
+        if done == count or time.monotonic() - logged_s >= LOG_INTERVAL_S:
+            logged_s = time.monotonic()
+            logger.info("%s: staged %d of %d files, %s", bucket.location.uri, done, count, _gib(size))
+
+
+def _fetch(bucket: Bucket, key: str, file: File, folder: Path, stopped: threading.Event) -> int:
+    """One file, from where an earlier attempt was cut; a file that is not what its etag says is fetched once more."""
+    done = folder / _name(key, file)
+    part = done.with_name(f"{done.name}.part")
+    for _ in range(2):
+        if not done.exists() and _append(bucket, key, file, part, stopped):
+            os.utime(part, ns=(file.mtime_ns, file.mtime_ns))
+            part.replace(done)
+        if done.exists() or stopped.is_set():
+            return file.size
+        part.unlink()
+    raise StorageError(f"{bucket.uri(key)}: what came twice is not what its etag {file.etag} says; upload it again")
+
+
+def _append(bucket: Bucket, key: str, file: File, part: Path, stopped: threading.Event) -> bool:
+    """Fetch what a file lacks; whether it then is what its etag says."""
+    start = part.stat().st_size if part.exists() else 0
+    with part.open("ab") as output:
+        if start < file.size:
+            for piece in bucket.stream(key, start=start, etag=file.etag):
+                output.write(piece)
+                if stopped.is_set():
+                    return False
+        output.flush()
+        os.fsync(output.fileno())
+    return part.stat().st_size == file.size and agrees(part, file.etag, bucket, key)
+
+
+def _regular_files(data: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of the files in a folder; what is reached through a link is none of them."""
+    stats = {Path(parent, name): Path(parent, name).lstat() for parent, _, names in os.walk(data) for name in names}
+    return {path: (one.st_size, one.st_mtime_ns) for path, one in stats.items() if stat.S_ISREG(one.st_mode)}
+
+
+def _manifest(place: Path) -> dict[str, File]:
+    path = place / "manifest.json"
+    try:
+        return Manifest.model_validate_json(path.read_bytes()).files
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        logger.warning("%s: cannot be read, so all is staged again: %s", path, error)
+        return {}
+
+
+def _clear(data: Path, wanted: set[Path]) -> None:
+    """Remove what is in the folder and no wanted file, and what stands in the way of one."""
+    for parent, folders, files in os.walk(data, topdown=False):
+        for name in files:
+            if Path(parent, name) not in wanted:
+                Path(parent, name).unlink()
+        for folder in (Path(parent, name) for name in folders):
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder in wanted:
+                shutil.rmtree(folder)
+            elif not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _drop_stale(folder: Path, wanted: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name.removesuffix(".part") not in wanted:
+            path.unlink()
+
+
+def _path(data: Path, key: str) -> Path:
+    return data.joinpath(*key.split("/"))
+
+
+def _name(key: str, file: File) -> str:
+    """Of a file on its way: another version of the object has another."""
+    return hashlib.blake2b(f"{file.etag} {file.size} {file.mtime_ns} {key}".encode(), digest_size=16).hexdigest()
+
+
+def _place(bucket: Bucket, cache: Path) -> Path:
+    """Equal addresses at two servers are two sets."""
+    name = (bucket.location.prefix or bucket.location.bucket).rpartition("/")[2]
+    address = f"{bucket.settings.endpoint or ''} {bucket.location.uri}"
+    digest = hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
+    return cache / "staged" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:64]}-{digest}"
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "mend it, or name another folder in data.cache or RAVEL_CACHE"
+        raise StorageError(f"{place}: cannot be written: {error}; {remedy}") from error
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

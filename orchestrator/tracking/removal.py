@@ -1,0 +1,91 @@
+"""What MLflow holds of a sweep, and taking all of it away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.tracking.addresses import tracking_uri, without_password
+from orchestrator.tracking.store import open_store, search
+from orchestrator.tracking.views import views
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from orchestrator.plan import SweepPlan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What MLflow holds of one sweep; ``models`` are versions registered from it, as ``NAME version N``."""
+
+    store: str
+    runs: tuple[str, ...]
+    views: tuple[str, ...]
+    models: tuple[str, ...]
+    for_good: bool
+    """Whether the store deletes at once; a server keeps deleted runs until its ``mlflow gc``."""
+
+
+def traces(plan: SweepPlan) -> Traces:
+    """Look, and change nothing.
+
+    Raises:
+        Exception: whatever MLflow raises where it cannot be reached.
+    """
+    uri = tracking_uri(plan)
+    client = open_store(uri)
+    experiment = client.get_experiment_by_name(plan.experiment)
+    if experiment is None:
+        return Traces(without_password(uri), (), (), (), for_good=True)
+    there = tuple(run.info.run_id for run in search(client, experiment.experiment_id, plan.sweep))
+    keys = {f"mlflow.sharedViewState.{view.key}" for view in views(plan)}
+    return Traces(
+        store=without_password(uri),
+        runs=there,
+        views=tuple(sorted(keys & experiment.tags.keys())),
+        models=tuple(_models(client, set(there))),
+        for_good=not uri.startswith("http"),
+    )
+
+
+def remove(plan: SweepPlan, found: Traces) -> None:
+    """Take away the runs, with their artifacts, and the prepared views; whatever is gone already is no error.
+
+    Raises:
+        Exception: whatever MLflow raises; a second call goes on.
+    """
+    client = open_store(tracking_uri(plan))
+    for run in found.runs:
+        _remove_artifacts(client, run)
+        if found.for_good:
+            _store(client)._hard_delete_run(run)  # noqa: SLF001  as `mlflow gc` does: there is no public way
+        else:
+            client.delete_run(run)
+    experiment = client.get_experiment_by_name(plan.experiment)
+    for key in found.views:
+        client.delete_experiment_tag(experiment.experiment_id, key)
+
+
+def _models(client: MlflowClient, there: set[str]) -> list[str]:
+    versions = (version for run in there for version in client.search_model_versions(f"run_id = '{run}'"))
+    return sorted(f"{version.name} version {version.version}" for version in versions)
+
+
+def _remove_artifacts(client: MlflowClient, run: str) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+
+    address = client.get_run(run).info.artifact_uri
+    get_artifact_repository(address).delete_artifacts()
+    if address.startswith(("file:", "/")):
+        with contextlib.suppress(OSError):  # MLflow leaves the folder that held them
+            Path(address.removeprefix("file://")).parent.rmdir()
+
+
+def _store(client: MlflowClient) -> Any:
+    return client._tracking_client.store  # noqa: SLF001  as `mlflow gc` does

@@ -1,0 +1,135 @@
+"""Everything a sweep wrote goes, and nothing else."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import lease
+from orchestrator import plan as planning
+from orchestrator.eventlog import EventLog
+from orchestrator.events import (
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.loading import parse_spec
+from orchestrator.storage import SweepFolder
+from orchestrator.tracking import Tracker
+
+RAVEL = Path(sys.executable).with_name("ravel")
+
+
+def write_sweep(root, name):
+    folder = SweepFolder(root / "results" / name)
+    (folder.tune / "t000-1" / "checkpoint_000000").mkdir(parents=True)
+    (folder.tune / "t000-1" / "checkpoint_000000" / "state.pt").write_bytes(b"x" * 1000)
+    spec = parse_spec("name: digits\ntrial: {epochs: 1}\nspace: {use: [snnl, mixup]}")
+    plan = planning.make(spec, folder, slots=2, now=1.0, working_directory=root)
+    plan.save(folder)
+    with EventLog(folder.events) as log:
+        log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
+        log.append(TrialCreated(time=2.0, trial="t000", origin="baseline", point={}, config={"epochs": 1}))
+        log.append(AttemptStarted(time=3.0, trial="t000", attempt=1))
+        metrics = {"val/accuracy": 0.5}
+        log.append(EpochReported(time=4.0, trial="t000", attempt=1, epoch=1, since_restore=1, metrics=metrics))
+        log.append(CheckpointSaved(time=4.5, trial="t000", epoch=1, path="tune/t000-1/checkpoint_000000"))
+        log.append(TrialEnded(time=5.0, trial="t000", status="failed", reason="no", traceback="Traceback ..."))
+        log.append(SweepEnded(time=6.0, status="completed"))
+    Tracker(plan, folder).catch_up()
+    return plan, folder
+
+
+def ravel(root, *arguments):
+    return subprocess.run([str(RAVEL), *arguments], cwd=root, capture_output=True, text=True, check=False)
+
+
+def files(root):
+    return {
+        path.relative_to(root): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.startswith("mlflow.db")
+    }
+
+
+def rows(root):
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        return list(connection.iterdump())
+
+
+@pytest.fixture
+def two_sweeps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, gone = write_sweep(tmp_path, "digits-20260101-120000-aaaa")
+    plan, kept = write_sweep(tmp_path, "digits-20260101-120000-bbbb")
+    return tmp_path, plan, gone, kept
+
+
+def test_a_purge_is_told_first_and_then_leaves_nothing_of_the_sweep_and_all_of_the_others(two_sweeps):
+    root, _, gone, kept = two_sweeps
+    before = files(root)
+    told = ravel(root, "purge", gone.sweep)
+    assert told.returncode == 0, told.stderr
+    assert "2 runs with their artifacts" in told.stdout
+    assert f"nothing was removed; to remove all of this: ravel purge {gone.sweep} --yes" in told.stdout
+    assert files(root) == before
+    done = ravel(root, "purge", gone.sweep, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"{gone.sweep}: removed" in done.stdout
+    assert not gone.path.exists()
+    after = files(root)
+    assert set(after) <= set(before)
+    assert {path: content for path, content in before.items() if kept.sweep in str(path)}.items() <= after.items()
+    mlartifacts = [path for path in after if path.parts[0] == "mlartifacts"]
+    assert len(mlartifacts) == len([path for path in before if path.parts[0] == "mlartifacts"]) / 2
+    assert not [row for row in rows(root) if gone.sweep in row]
+    assert [row for row in rows(root) if kept.sweep in row]
+
+
+def test_a_second_purge_finds_no_sweep(two_sweeps):
+    root, _, gone, _ = two_sweeps
+    assert ravel(root, "purge", gone.sweep, "--yes").returncode == 0
+    again = ravel(root, "purge", gone.sweep, "--yes")
+    assert again.returncode == 2
+    assert f"no sweep {gone.sweep!r} here" in again.stderr
+
+
+def test_a_purge_that_was_cut_off_is_gone_on_with(two_sweeps):
+    root, _, gone, _ = two_sweeps
+    (gone.tune / "t000-1" / "checkpoint_000000" / "state.pt").unlink()
+    with sqlite3.connect(root / "mlflow.db") as connection:
+        connection.execute("DELETE FROM experiment_tags")
+    assert ravel(root, "purge", gone.sweep, "--yes").returncode == 0
+    assert not gone.path.exists()
+
+
+@pytest.mark.parametrize("command", ["purge", "sync"])
+def test_a_sweep_that_runs_is_left_to_its_driver(two_sweeps, command):
+    root, _, gone, _ = two_sweeps
+    held = lease.acquire(gone)
+    told = ravel(root, command, gone.sweep)
+    assert told.returncode == 3
+    assert "its driver runs" in told.stderr
+    held.release()
+    assert gone.plan.exists()
+
+
+def test_a_sweep_whose_model_is_registered_is_kept(two_sweeps):
+    from mlflow import MlflowClient
+
+    root, plan, _, kept = two_sweeps
+    client = MlflowClient(plan.tracking_uri)
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`ravel.trial` = '{kept.sweep}/t000'")
+    client.create_registered_model("champion")
+    client.create_model_version("champion", run.info.artifact_uri, run.info.run_id)
+    told = ravel(root, "purge", kept.sweep, "--yes")
+    assert told.returncode == 3
+    assert "champion version 1 was registered from it; delete the version in MLflow first" in told.stderr
+    assert kept.plan.exists()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.plan import first_points, located, tracking_store
-from orchestrator.storage import try_out
+from orchestrator.storage import is_remote, try_out
 from orchestrator.tracking import reachable, without_password
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.errors import TrainableError
 
 if TYPE_CHECKING:
@@ -94,7 +94,12 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
         *spec.space.corners(),
         *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed),
     ]
-    configs = [TrialConfig.from_point(located({**spec.trial, **point}, launched_from)) for point in points]
+    whole = [located({**spec.trial, **point}, launched_from) for point in points]
+    try:
+        whole = [_staged(point) for point in whole]
+    except OrchestratorError as error:  # of S3: names the place and the remedy
+        return [f"data.root: {error}"]
+    configs = [TrialConfig.from_point(point) for point in whole]
     problems: dict[str, None] = {}
     for config in {_data_key(config): config for config in configs}.values():
         problems.update(dict.fromkeys(_data_problems(config.data)))
@@ -102,6 +107,17 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
         for config in {_model_key(config): config for config in configs}.values():
             problems.update(dict.fromkeys(_model_problems(config, spec.objective.metrics)))
     return list(problems)
+
+
+def _staged(point: dict[str, Any]) -> dict[str, Any]:
+    """A trial whose data set is on this machine: brought here if it lies in S3, as each worker will."""
+    root = point.get("data.root")
+    if root is None or not is_remote(root):
+        return point
+    from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+    from trainables.data import cache_folder  # noqa: PLC0415  imports torch
+
+    return {**point, "data.root": str(stage(root, cache_folder(DataConfig(cache=point.get("data.cache")))))}
 
 
 def _data_key(config: TrialConfig) -> tuple[Hashable, ...]:

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.addresses import without_password
 from orchestrator.errors import WrongLocation
 from orchestrator.storage import is_remote
 from orchestrator.storage.locations import Location
@@ -212,9 +213,8 @@ class Tracking(_Section):
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, uri: str | None) -> str | None:
-        scheme, _, rest = (uri or "").partition("://")
-        user, at, _ = rest.partition("/")[0].rpartition("@")
-        if at and (":" in user or not scheme.startswith("postgresql")):  # libpq takes a bare user's from ~/.pgpass
+        bare = re.sub(r"^(postgresql[^:]*://)[^:/@\s]+@", r"\1", uri or "")  # libpq finds a user's password by itself
+        if without_password(bare) != bare:
             raise ValueError("must not carry a password: set MLFLOW_TRACKING_URI in the environment instead")
         return uri
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.storage import download_folder, is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables import state
+from trainables.config import DataConfig
+from trainables.data import cache_folder
 from trainables.errors import CheckpointError
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tune import ClassifierTrainable
@@ -61,7 +62,8 @@ class SweepTrainable(ClassifierTrainable):
         self._forget()
 
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
-        settings = Settings(**config.get("ravel.storage") or {})
+        driver = config.get("ravel.storage")
+        settings = Settings.from_environment() if driver is None else Settings(**driver)
         start, root = config.get("ravel.checkpoint"), config.get("data.root")
         self._measures_system = bool(config.get("ravel.system_metrics"))
         local = dict(config)
@@ -70,7 +72,7 @@ class SweepTrainable(ClassifierTrainable):
         if root is not None and is_remote(root):
             from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
 
-            local["data.root"] = str(stage(root, cache_of(config), settings))
+            local["data.root"] = str(stage(root, cache_folder(DataConfig(cache=config.get("data.cache"))), settings))
         return local
 
     def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
@@ -103,13 +105,3 @@ def system_metrics() -> dict[str, float]:
         free, total = torch.cuda.mem_get_info()
         used[gpu] = (total - free) / 1e6
     return used
-
-
-def cache_of(config: dict[str, Any]) -> Path:
-    """Where this machine keeps the data sets of such a trial: ``data.cache``, ``RAVEL_CACHE``, else ``~/.cache/ravel``.
-
-    >>> cache_of({"data.cache": "/big/disk"})
-    PosixPath('/big/disk')
-    """
-    named = config.get("data.cache") or os.environ.get("RAVEL_CACHE")
-    return Path(named).absolute() if named else Path.home() / ".cache" / "ravel"

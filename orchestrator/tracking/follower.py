@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Protocol
 
-from orchestrator.tracking.addresses import one_line
+from orchestrator.addresses import one_line
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.5

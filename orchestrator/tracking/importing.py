@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.addresses import without_password
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.tracking.addresses import without_password
 from orchestrator.tracking.explaining import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
 from search_spaces import Fixed, Problem, adopt

@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.addresses import tracking_uri
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.leaderboard import shown
 from orchestrator.storage import fetch, reference
-from orchestrator.tracking.addresses import tracking_uri
 from orchestrator.tracking.explaining import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
 from search_spaces import Problem
@@ -109,8 +109,8 @@ def checkpoint_of(result: TrialResult) -> Path:
     checkpoint = None if path is None else fetch(result.folder, path)
     if checkpoint is None or not checkpoint.is_dir():
         raise OrchestratorError(
-            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model (an imported sweep has none); "
-            "register another trial with --trial, or run this one again"
+            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model; "
+            "register another trial with --trial, or run this one again (an imported sweep has no models)"
         )
     return checkpoint.resolve()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.tracking.addresses import tracking_uri, without_password
+from orchestrator.addresses import tracking_uri, without_password
 from orchestrator.tracking.store import open_store, search
 from orchestrator.tracking.views import views
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.addresses import tracking_uri
 from orchestrator.errors import OrchestratorError
-from orchestrator.tracking.addresses import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,14 +41,18 @@ def open_store(uri: str) -> MlflowClient:
 
 
 def experiment_of(client: MlflowClient, plan: SweepPlan) -> str:
-    """The id of the sweep's experiment, made if it is not there; a local store keeps its artifacts beside its file."""
+    """The id of the sweep's experiment, made if it is not there; a database keeps its artifacts beside its file.
+
+    One that is no file keeps them in the folder the sweep was launched from; a server decides for itself.
+    """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     found = client.get_experiment_by_name(plan.experiment)
     if found is None:
         uri = tracking_uri(plan)
-        local = uri.startswith("sqlite:///")
-        artifacts = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts" / plan.experiment).as_uri()
+        local = not uri.startswith("http")
+        beside = Path(uri.removeprefix("sqlite:///")).resolve().parent if uri.startswith("sqlite:///") else None
+        artifacts = ((beside or Path(plan.working_directory)) / "mlartifacts" / plan.experiment).as_uri()
         try:
             return str(client.create_experiment(plan.experiment, artifact_location=artifacts if local else None))
         except MlflowException:  # another sweep of the family made it a moment ago

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from orchestrator.addresses import without_password
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.storage import write_atomically
-from orchestrator.tracking.addresses import without_password
 from orchestrator.tracking.hosts import check_port, http_address, is_loopback
 from orchestrator.tracking.reachable import PERCENT, database_problem
 from orchestrator.tracking.sqlite import store_file, use_wal

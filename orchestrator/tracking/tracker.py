@@ -12,12 +12,12 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.addresses import one_line, tracking_uri, without_password
 from orchestrator.eventlog import flush, read_events
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
 from orchestrator.tracking import runs, views
-from orchestrator.tracking.addresses import one_line, tracking_uri, without_password
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.sqlite import use_wal
 from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search
@@ -171,10 +171,10 @@ class Tracker:
             cursor.sweep_run = made.info.run_id
         else:
             client.update_run(cursor.sweep_run, status="RUNNING")
+        self._publish_views()  # before what raises in an outage, which sends all of this again
         tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
         self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
         self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
-        self._publish_views()
         if self._folder.environment.exists():
             self._log_text(cursor.sweep_run, self._folder.environment.read_text(encoding="utf-8"), "environment.txt")
 

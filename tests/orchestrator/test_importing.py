@@ -343,6 +343,16 @@ def test_an_imported_log_is_in_order_and_tells_the_times_of_mlflow(foreign):
     }
 
 
+def test_what_a_run_tells_out_of_order_is_put_behind_what_came_before_it(store):
+    run = store.run(store.experiment("their experiment"), "a", {}, [("val_acc", 0.1, 1)])
+    store.client.log_metric(run, "val_acc", 0.2, timestamp=T0 + 500_000, step=2)
+    store.client.log_metric(run, "val_acc", 0.3, timestamp=0, step=3)
+    result = swept(store, "--metric", "val_acc")
+    times = [event.time - T0 / 1000 for event, _ in read_events(result.folder.events)]
+    assert times == [0, 0, 0, 1, 500, 500, 500, 500]
+    assert result.history.trials["t000"].values("val_acc") == {1: 0.1, 2: 0.2, 3: 0.3}
+
+
 def test_steps_that_begin_at_zero_are_counted_from_one_and_the_last_value_of_a_step_stands(store):
     experiment = store.experiment("their experiment")
     store.run(experiment, "a", {}, [("val_acc", 0.1, 0), ("val_acc", 0.2, 0), ("loss", 9.0, 0), ("val_acc", 0.3, 1)])

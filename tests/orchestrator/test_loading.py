@@ -129,6 +129,10 @@ WRONG = [
     ("name: a\nstorage: {uri: 'gs://bucket/x'}", "storage.uri: must be a folder or s3://BUCKET/PREFIX"),
     ("name: a\nstorage: {uri: 's3://b'}", "storage.uri: s3://b/: a bucket's name is 3 to 255"),
     ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'http://token@host'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'postgresql://me:a/b@host/db'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'postgresql://host/db?password=x'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6"),
     (
         "name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}",
         "trial.epochs: stands under space.parameters too",

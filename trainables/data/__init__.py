@@ -6,7 +6,7 @@
 (torch.Size([1078, 1, 8, 8]), 10)
 """
 
-from trainables.data.loading import available, digest_of, load_splits, load_test, shape_of
+from trainables.data.loading import available, cache_folder, digest_of, load_splits, load_test, shape_of
 from trainables.data.splits import Split, Splits
 
-__all__ = ["Split", "Splits", "available", "digest_of", "load_splits", "load_test", "shape_of"]
+__all__ = ["Split", "Splits", "available", "cache_folder", "digest_of", "load_splits", "load_test", "shape_of"]

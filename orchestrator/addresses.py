@@ -17,6 +17,7 @@ USER_INFO = re.compile(
     r"|[^/?#\s]*@"
     r")"
 )
+PASSWORD = re.compile(r"([?&](?:password|sslpassword)=)[^&#\s]*", re.IGNORECASE)
 
 
 def tracking_uri(plan: SweepPlan) -> str:
@@ -31,8 +32,10 @@ def without_password(text: str) -> str:
     'http://***@host:5000 refused'
     >>> without_password("http://bob:p@ss@host")
     'http://***@host'
+    >>> without_password("postgresql://host/db?user=bob&password=p%40ss")
+    'postgresql://host/db?user=bob&password=***'
     """
-    return USER_INFO.sub("://***@", text)
+    return PASSWORD.sub(r"\1***", USER_INFO.sub("://***@", text))
 
 
 def one_line(error: BaseException) -> str:

@@ -213,6 +213,10 @@ def _law(detail: ErrorDetails, location: Sequence[str]) -> str:
             return f"must be > {context['gt']:g}, got {got!r}"
         case "less_than_equal":
             return f"must be <= {context['le']:g}, got {got!r}"
+        case "tuple_type" | "list_type":
+            return f"must be a list, got {got!r}"
+        case "too_long":
+            return f"must have at most {context['max_length']} entries, got {context['actual_length']}"
         case "model_type" | "dict_type":
             return f"must be a mapping, got {got!r}"
         case _:

@@ -96,7 +96,7 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     ]
     whole = [located({**spec.trial, **point}, launched_from) for point in points]
     try:
-        whole = [_staged(point) for point in whole]
+        whole = _staged(whole)
     except OrchestratorError as error:  # of S3: names the place and the remedy
         return [f"data.root: {error}"]
     configs = [TrialConfig.from_point(point) for point in whole]
@@ -109,15 +109,20 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     return list(problems)
 
 
-def _staged(point: dict[str, Any]) -> dict[str, Any]:
-    """A trial whose data set is on this machine: brought here if it lies in S3, as each worker will."""
-    root = point.get("data.root")
-    if root is None or not is_remote(root):
-        return point
+def _staged(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trials whose data sets are on this machine: brought here, once, if they lie in S3, as each worker will."""
+    remote = {_place(point) for point in points if is_remote(point.get("data.root") or "")}
+    if not remote:
+        return points
     from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
     from trainables.data import cache_folder  # noqa: PLC0415  imports torch
 
-    return {**point, "data.root": str(stage(root, cache_folder(DataConfig(cache=point.get("data.cache")))))}
+    here = {(root, cache): str(stage(root, cache_folder(DataConfig(cache=cache)))) for root, cache in remote}
+    return [{**point, "data.root": here.get(_place(point), point.get("data.root"))} for point in points]
+
+
+def _place(point: dict[str, Any]) -> tuple[Any, Any]:
+    return point.get("data.root"), point.get("data.cache")
 
 
 def _data_key(config: TrialConfig) -> tuple[Hashable, ...]:

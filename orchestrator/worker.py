@@ -13,6 +13,7 @@ import json
 import logging
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,7 @@ class SweepTrainable(ClassifierTrainable):
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
         if root is not None and is_remote(root):
-            from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
-
-            local["data.root"] = str(stage(root, cache_folder(DataConfig(cache=config.get("data.cache"))), settings))
+            local["data.root"] = str(_staged(root, cache_folder(DataConfig(cache=config.get("data.cache"))), settings))
         return local
 
     def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
@@ -92,6 +91,14 @@ class SweepTrainable(ClassifierTrainable):
         if self._fetched is not None:
             shutil.rmtree(self._fetched, ignore_errors=True)
             self._fetched = None
+
+
+@lru_cache
+def _staged(root: str, cache: Path, settings: Settings) -> Path:
+    """Where a data set of S3 is on this machine; looked after once in the life of a worker."""
+    from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+
+    return stage(root, cache, settings)
 
 
 def system_metrics() -> dict[str, float]:

@@ -132,7 +132,8 @@ WRONG = [
     ("name: a\ntracking: {uri: 'http://token@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://me:a/b@host/db'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://host/db?password=x'}", "tracking.uri: must not carry a password"),
-    ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6"),
+    ("name: a\nscheduler: {strata: mixup.alpha}", "scheduler.strata: must be a list, got 'mixup.alpha'"),
+    ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6 entries, got 7"),
     (
         "name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}",
         "trial.epochs: stands under space.parameters too",
@@ -290,7 +291,7 @@ def test_objectives_are_one_or_a_list_and_read_back_as_they_were(text, expected)
         ("[val/accuracy max, val/nlll min]", "objective.1.metric: unknown metric 'val/nlll'; did you mean 'val/nll'?"),
         ("[val/accuracy max, {metrik: val/nll}]", "objective.1.metrik: unknown field; did you mean 'metric'?"),
         ("[]", "objective: must be a mapping, got []"),
-        ("{metric: val/accuracy, others: 3}", "objective.others: must be a valid tuple, got 3"),
+        ("{metric: val/accuracy, others: 3}", "objective.others: must be a list, got 3"),
     ],
 )
 def test_a_wrong_objective_of_a_list_is_told_by_its_place(text, says):

@@ -1,0 +1,209 @@
+"""What a sweep of 2,000 trials costs whoever looks at it: the commands that read its log, and MLflow's table of it.
+
+The sweep is made up, as ASHA would leave it: a quarter of the trials with all 60 epochs, the others stopped after 3 to
+14, twelve metrics each; its log is written by ``EventLog`` and tracked to a sqlite file by ``Tracker``. Commands are
+whole processes, from start to exit, the median of three; the table view is the time from its address to its first row,
+in headless Chromium with an empty cache, the median of three (left out where there is none).
+
+Prediction, written before the first run: about 510,000 points at 7,000 points/s; ``best``, ``status`` and ``list``
+1.5 s, of which half is reading the log; the table view 1.5 s; ``sync``, which sends all of it again, half as fast as
+the first time. Bound: 2 s for the three commands and the table view. Result on two cores: RESULT.
+
+    python benchmarks/scale.py --trials 2000
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+METRICS = (
+    *("train/loss", "train/ce", "train/snnl", "val/accuracy", "val/nll", "val/ece", "val/robust_accuracy"),
+    *("entanglement/conv1", "entanglement/conv2", "time/epoch_s", "time/images_per_s", "cost/gpu_s"),
+)
+EPOCHS = 60
+SPEC = f"""
+name: scale
+trial: {{epochs: {EPOCHS}}}
+space: {{use: [snnl, mixup, adversarial]}}
+search: {{num_trials: %d}}
+scheduler: {{grace_period: 3, reduction_factor: 3}}
+"""
+BOUND_S = 2.0
+TIMES = 3
+RAVEL = str(Path(sys.executable).with_name("ravel"))
+CHROMIUM = Path("/usr/bin/chromium")
+FIRST_ROW = ".ag-pinned-left-cols-container .ag-row[row-index='0']"
+
+
+def make_sweep(root: Path, trials: int) -> tuple[Any, Any]:
+    """A plan and its whole log, in a folder of results below ``root``."""
+    from orchestrator import plan as planning  # noqa: PLC0415
+    from orchestrator.eventlog import EventLog  # noqa: PLC0415
+    from orchestrator.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.storage import SweepFolder  # noqa: PLC0415
+
+    folder = SweepFolder(root / "results" / "scale-20260101-000000")
+    folder.path.mkdir(parents=True)
+    plan = planning.make(parse_spec(SPEC % trials), folder, slots=4, now=0.0, working_directory=root)
+    plan.save(folder)
+    with EventLog(folder.events) as log:
+        for event in events(plan, trials):
+            log.append(event)
+    return plan, folder
+
+
+def events(plan: Any, trials: int) -> Iterator[Any]:
+    """One trial after the other, a second for each epoch."""
+    from orchestrator.events import SweepEnded, SweepStarted  # noqa: PLC0415
+
+    rng, now = random.Random(0), 1e9
+    yield SweepStarted(time=now, generation=1, host="here", pid=1)
+    for index, point in enumerate(plan.spec.space.sample_many(trials, seed=0)):
+        epochs = EPOCHS if index % 4 == 0 else rng.randint(3, 14)
+        yield from events_of_trial(plan, index, point, epochs=epochs, now=now, rng=rng)
+        now += epochs + 1
+    yield SweepEnded(time=now, status="completed")
+
+
+def events_of_trial(
+    plan: Any, index: int, point: dict[str, Any], *, epochs: int, now: float, rng: random.Random
+) -> Iterator[Any]:
+    """A trial that was stopped where it has not all its epochs."""
+    from orchestrator import events as logged  # noqa: PLC0415
+    from orchestrator.plan import trial_config, trial_id  # noqa: PLC0415
+
+    trial, best = trial_id(index), rng.random()
+    config, origin = trial_config(plan, trial, point), "search" if index else "baseline"
+    yield logged.TrialCreated(time=now, trial=trial, origin=origin, point=point, config=config)
+    yield logged.AttemptStarted(time=now, trial=trial, attempt=1)
+    for epoch in range(1, epochs + 1):
+        metrics = {name: best - rng.random() / epoch for name in METRICS}
+        yield logged.EpochReported(
+            time=now + epoch, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
+        )
+    yield logged.CheckpointSaved(time=now + epochs, trial=trial, epoch=epochs, path=f"checkpoints/{trial}/{epochs}")
+    ended = {"status": "completed"} if epochs == EPOCHS else {"status": "stopped", "rung": epochs}
+    yield logged.TrialEnded(time=now + epochs, trial=trial, **ended)
+
+
+def points_in(store: Path) -> int:
+    """How many metric points of trials a sqlite store holds."""
+    import sqlite3  # noqa: PLC0415
+
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        of_trials = "SELECT run_uuid FROM tags WHERE key = 'ravel.kind' AND value = 'trial'"
+        (count,) = connection.execute(f"SELECT count(*) FROM metrics WHERE run_uuid IN ({of_trials})").fetchone()  # noqa: S608
+    return int(count)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long it took."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def ravel(*arguments: str, cwd: Path) -> str:
+    """What a command printed."""
+    done = subprocess.run([RAVEL, *arguments], cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"ravel {' '.join(arguments)}: {done.stderr[-3000:]}")
+    return done.stdout
+
+
+def tell(measure: str, *taken: float, bound_s: float | None = None, **facts: object) -> None:
+    """One line of JSON: the median, the slowest where there are several, and whether it is within its bound."""
+    line: dict[str, object] = {"measure": measure, "seconds": round(statistics.median(taken), 2)}
+    if len(taken) > 1:
+        line["slowest"] = round(max(taken), 2)
+    if bound_s is not None:
+        line |= {"bound_s": bound_s, "within": statistics.median(taken) < bound_s}
+    print(json.dumps({**line, **facts}), flush=True)
+
+
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[str]:
+    """``ravel ui`` over the store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [RAVEL, "ui", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure_table(root: Path) -> None:
+    """The prepared table view, from its address to its first row; the first time the server is cold too."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with served(root) as address, sync_playwright() as playwright:
+        link = json.loads(ravel("compare", "scale", "--server", address, "--json", cwd=root))["views"]["table"]
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+        taken = []
+        for _ in range(1 + TIMES):
+            with browser.new_context(viewport={"width": 1600, "height": 1000}) as context:
+                page = context.new_page()
+                began = time.perf_counter()
+                page.goto(link, wait_until="commit")
+                page.locator(FIRST_ROW).wait_for(timeout=60_000)
+                taken.append(time.perf_counter() - began)
+        browser.close()
+    tell("table view", *taken[1:], bound_s=BOUND_S, first_time=round(taken[0], 2))
+
+
+def main() -> None:
+    """Make the sweep, track it, then measure everything that reads it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=2000)
+    options = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # the store is a file of the benchmark's own
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), options.trials)
+
+
+def measure(root: Path, trials: int) -> None:
+    """Everything, in one folder."""
+    from orchestrator.eventlog import num_events  # noqa: PLC0415
+    from orchestrator.tracking import Tracker  # noqa: PLC0415
+
+    began = time.perf_counter()
+    plan, sweep = make_sweep(root, trials)
+    size_mb = round(sum(file.stat().st_size for file in sweep.path.glob("events*.jsonl")) / 1e6, 1)
+    tell("write the log", time.perf_counter() - began, events=num_events(sweep.events), megabytes=size_mb)
+    taken = seconds(Tracker(plan, sweep).catch_up)
+    points = points_in(root / "mlflow.db")
+    tell("track it", taken, points=points, points_per_s=round(points / taken))
+    for command in (["best", "scale"], ["status"], ["list"]):
+        each = [seconds(lambda: ravel(*command, cwd=root)) for _ in range(TIMES)]  # noqa: B023  called at once
+        tell(f"ravel {command[0]}", *each, bound_s=BOUND_S)
+    tell("ravel compare", *(seconds(lambda: ravel("compare", "scale", cwd=root)) for _ in range(TIMES)))
+    if CHROMIUM.exists():
+        measure_table(root)
+    taken = seconds(lambda: ravel("sync", "scale", cwd=root))
+    tell("ravel sync", taken, points_per_s=round(points / taken), points_added=points_in(root / "mlflow.db") - points)
+
+
+if __name__ == "__main__":
+    main()

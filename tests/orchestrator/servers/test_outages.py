@@ -1,0 +1,294 @@
+"""What a sweep tells MLflow while MLflow is away: nothing is lost, nothing is twice, and training never waits.
+
+``RAVEL_OUTAGE_S`` says how long each outage lasts: a few seconds by default, longer where a person wants to see it.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from orchestrator import plan as planning
+from orchestrator.eventlog import EventLog, num_events, read_events
+from orchestrator.events import (
+    AttemptStarted,
+    EpochReported,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.history import SweepHistory
+from orchestrator.loading import parse_spec
+from orchestrator.storage import SweepFolder, find_sweep
+from orchestrator.tracking import Cursor, Tracker
+from orchestrator.tracking.follower import Follower
+
+OUTAGE_S = float(os.environ.get("RAVEL_OUTAGE_S", "3"))
+PACE_S = 0.05
+TRIALS_AT_ONCE, EPOCHS, RUNG = 4, 20, 5
+PATIENCE_S = OUTAGE_S + 60
+DISK_MB = 24
+STATUSES = {"completed": "FINISHED", "stopped": "FINISHED"}
+RAVEL = str(Path(sys.executable).with_name("ravel"))
+TINY = """
+name: tiny
+trial: {data.name: digits, model.name: mlp, epochs: 12, optimizer.name: sgd}
+space: {use: [snnl, mixup]}
+search: {num_trials: 6}
+scheduler: {grace_period: 3, reduction_factor: 3}
+"""
+IMPATIENT = "from orchestrator import cli, driver; driver.FLUSH_S = 2.0; cli.main()"  # a minute is long for a test
+
+pytestmark = pytest.mark.timeout(4 * PATIENCE_S)
+
+
+class GrowingSweep(threading.Thread):
+    """Appends the events of a sweep at a pace, as a driver does, until ``end``; every trial is then over."""
+
+    def __init__(self, log):
+        super().__init__(name="growing")
+        self.longest_append_s = 0.0
+        self._log, self._ending = log, threading.Event()
+        self.start()
+
+    def run(self):
+        for event in self._events():
+            began = time.monotonic()
+            self._log.append(event)
+            self.longest_append_s = max(self.longest_append_s, time.monotonic() - began)
+            self._ending.wait(PACE_S)
+
+    def end(self):
+        self._ending.set()
+        self.join()
+
+    def _events(self):
+        yield SweepStarted(time=time.time(), generation=1, host="here", pid=1)
+        lines = [self._trials(first) for first in range(TRIALS_AT_ONCE)]
+        while lines:
+            lines = [line for line in lines if (event := next(line, None)) is not None and (yield event) is None]
+        yield SweepEnded(time=time.time(), status="completed")
+
+    def _trials(self, first):
+        """One trial after the other; every second one is stopped."""
+        for index in itertools.count(first, TRIALS_AT_ONCE):
+            if self._ending.is_set():
+                return
+            trial, last = f"t{index:03d}", EPOCHS if index % 2 == 0 else RUNG
+            config = {"epochs": EPOCHS, "snnl.weight": index / 8, "data.name": "digits"}
+            yield TrialCreated(time=time.time(), trial=trial, origin="search", point={}, config=config)
+            yield AttemptStarted(time=time.time(), trial=trial, attempt=1)
+            for epoch in range(1, last + 1):
+                metrics = {"val/accuracy": index + epoch / 100, "train/loss": 1 / epoch, "val/nll": None}
+                yield EpochReported(
+                    time=time.time(), trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
+                )
+            ended = {"status": "completed"} if last == EPOCHS else {"status": "stopped", "rung": RUNG}
+            yield TrialEnded(time=time.time(), trial=trial, **ended)
+
+
+def planned(root, uri):
+    folder = SweepFolder(root / "results" / "outage-20260101-000000")
+    folder.path.mkdir(parents=True)
+    spec = parse_spec(f"name: outage\ntrial: {{epochs: {EPOCHS}}}\ntracking: {{uri: '{uri}'}}")
+    plan = planning.make(spec, folder, slots=TRIALS_AT_ONCE, now=5.0, working_directory=root)
+    plan.save(folder)
+    return plan, folder
+
+
+@contextmanager
+def followed(plan, folder):
+    """A growing sweep and what follows it; over, one way or the other, afterwards."""
+    follower = Follower(Tracker(plan, folder))
+    with EventLog(folder.events) as log:
+        sweep = GrowingSweep(log)
+        try:
+            follower.start()
+            wait_for(lambda: follower.num_sent >= 40, or_else=lambda: follower.error)
+            yield sweep, follower
+        finally:
+            sweep.end()
+            follower.stop(timeout_s=PATIENCE_S)
+
+
+def wait_for(condition, *, or_else=lambda: "it did not happen"):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, or_else()
+        time.sleep(0.05)
+
+
+def be_away(follower, folder):
+    """An outage: as long as it was asked for, and until it was noticed."""
+    before = num_events(folder.events)
+    time.sleep(OUTAGE_S)
+    wait_for(lambda: follower.error is not None)
+    assert num_events(folder.events) >= before + OUTAGE_S / PACE_S / 4  # training went on
+    assert follower.num_sent < num_events(folder.events)
+
+
+def assert_caught_up(plan, folder, sweep, follower, caplog):
+    """All of the log is in the store, once; no append waited; one warning told of it."""
+    sweep.end()
+    assert follower.stop(timeout_s=PATIENCE_S), follower.error
+    assert sweep.longest_append_s < OUTAGE_S / 2
+    assert_tracked(plan.tracking_uri, [event for event, _ in read_events(folder.events)])
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("MLflow is behind (")
+
+
+def assert_tracked(uri, events):
+    """States, parameters and points of every trial, and the end of the sweep, as the log has them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`ravel.kind` = 'trial'", max_results=5000)
+    by_trial = {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}
+    history = SweepHistory(events)
+    assert len(runs) == len(by_trial)
+    assert sorted(by_trial) == sorted(history.trials)
+    for name, trial in history.trials.items():
+        run = by_trial[name]
+        assert (run.data.tags["ravel.status"], run.info.status) == (trial.status, STATUSES[trial.status])
+        assert run.data.tags["ravel.rung"] == str(trial.stopping_rung or "")
+        assert run.data.params.items() >= {"epochs": json.dumps(trial.config["epochs"])}.items()
+        assert len(run.data.params) == min(40, len(trial.config))
+    points = sorted(
+        (name, key, point.step, point.value, point.timestamp)
+        for name, run in by_trial.items()
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+    )
+    assert points == sorted(
+        (event.trial, key, event.epoch, value, round(event.time * 1000))
+        for event in events
+        if isinstance(event, EpochReported)
+        for key, value in event.metrics.items()
+        if value is not None
+    )
+    (summary,) = client.search_runs(experiments, "tags.`ravel.kind` = 'sweep'")
+    assert (summary.info.status, summary.data.tags["ravel.status"]) == ("FINISHED", "completed")
+    assert summary.data.metrics["epochs_run"] == history.epochs_run
+
+
+@pytest.fixture
+def server(tmp_path, free_port, ravel_started, until_healthy):
+    """`server(folder)`: MLflow over a sqlite file in a folder, healthy inside of the `with`; the port stays the same."""
+    address = f"http://127.0.0.1:{free_port}"
+
+    @contextmanager
+    def started(folder):
+        folder.mkdir(exist_ok=True)
+        output = tmp_path / "server.txt"
+        with ravel_started(["ui", "--port", str(free_port)], folder, output) as process:
+            until_healthy(address, process, output)
+            yield process
+
+    started.address = address
+    return started
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_server_costs_no_point(server, tmp_path, caplog):
+    plan, folder = planned(tmp_path, server.address)
+    home = tmp_path / "server"
+    with server(home) as process, followed(plan, folder) as (sweep, follower):
+        kill(process)
+        be_away(follower, folder)
+        with server(home):
+            assert_caught_up(plan, folder, sweep, follower, caplog)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own for a database, small enough to be filled."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not sys.platform.startswith("linux") or shutil.which("mount") is None:
+        pytest.skip("a disk in memory is mounted on Linux")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "ravel-test", str(disk)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a disk may not be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a client may still hold the file
+
+
+def fill(disk):
+    """Leave not a byte."""
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(bytes(4096)):
+            pass
+    assert shutil.disk_usage(disk).free == 0
+
+
+def test_a_full_disk_of_the_database_costs_no_point(small_disk, tmp_path, caplog):
+    plan, folder = planned(tmp_path, f"sqlite:///{small_disk}/mlflow.db")
+    with followed(plan, folder) as (sweep, follower):
+        fill(small_disk)
+        be_away(follower, folder)
+        assert "full" in follower.error
+        (small_disk / "filler").unlink()
+        assert_caught_up(plan, folder, sweep, follower, caplog)
+
+
+def test_a_full_disk_of_the_servers_database_costs_no_point(server, small_disk, tmp_path, caplog):
+    plan, folder = planned(tmp_path, server.address)
+    with server(small_disk), followed(plan, folder) as (sweep, follower):
+        fill(small_disk)
+        be_away(follower, folder)
+        (small_disk / "filler").unlink()
+        assert_caught_up(plan, folder, sweep, follower, caplog)
+
+
+@pytest.mark.ray
+def test_a_sweep_whose_server_is_killed_goes_on_and_is_synced_later(server, tmp_path):
+    home, spec = tmp_path / "server", tmp_path / "spec.yaml"
+    spec.write_text(TINY + f"tracking: {{uri: '{server.address}'}}\n")
+    with server(home) as process:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", IMPATIENT, "launch", "spec.yaml"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: list(tmp_path.glob("results/*/tracking.json")), or_else=driver.poll)
+            folder = find_sweep(tmp_path / "results")
+            wait_for(lambda: len(Cursor.load(folder.cursor).runs) >= 2, or_else=driver.poll)
+            kill(process)
+            killed_at = num_events(folder.events)
+            said, _ = driver.communicate(timeout=PATIENCE_S)
+        finally:
+            driver.kill()
+            driver.wait()
+    assert driver.returncode == 0, said
+    history = SweepHistory.read(folder.events)
+    assert history.num_events > killed_at + 20
+    assert history.ended.status == "completed"
+    assert said.count("MLflow is behind") == 2, said  # when it began, and what to do about it at the end
+    assert f"later: ravel sync {folder.sweep}\n" in said
+    assert "events yet to take" in ravel("status", cwd=tmp_path)
+    with server(home):
+        assert "MLflow has everything the log has" in ravel("sync", folder.sweep, cwd=tmp_path)
+        assert_tracked(server.address, [event for event, _ in read_events(folder.events)])
+
+
+def ravel(*arguments, cwd):
+    return subprocess.run([RAVEL, *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout

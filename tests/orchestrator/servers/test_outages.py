@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
+from collections import deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,9 +75,14 @@ class GrowingSweep(threading.Thread):
 
     def _events(self):
         yield SweepStarted(time=time.time(), generation=1, host="here", pid=1)
-        lines = [self._trials(first) for first in range(TRIALS_AT_ONCE)]
-        while lines:
-            lines = [line for line in lines if (event := next(line, None)) is not None and (yield event) is None]
+        workers = deque(self._trials(first) for first in range(TRIALS_AT_ONCE))
+        while workers:
+            event = next(workers[0], None)
+            if event is None:
+                workers.popleft()
+            else:
+                yield event
+                workers.rotate(-1)
         yield SweepEnded(time=time.time(), status="completed")
 
     def _trials(self, first):

@@ -126,7 +126,7 @@ def test_a_trial_that_was_complete_is_done_without_training_again(start, tmp_pat
     restored.restore(str(tmp_path / "checkpoint"))
     result = restored.train()
     assert (result["done"], result["epoch"], result["should_checkpoint"]) == (True, 3, False)
-    assert event_of(result) == {"epoch": 3, "metrics": {}, "ended": None}
+    assert event_of(result) == {"epoch": 3, "metrics": {}, "ended": None, "data": None}
 
 
 def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):

@@ -152,10 +152,8 @@ def _drive(
         finally:
             _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
-            for name, follower in followers.items():
-                if not follower.stop(timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
-                    sync = f"ravel sync {storage.reference(folder)}"
-                    logger.warning("%s is behind (%s); later: %s", name, follower.error, sync)
+            for name, why in _flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
+                logger.warning("%s is behind (%s); later: ravel sync %s", name, why, storage.reference(folder))
     if journal.history.ended is not None and journal.history.ended.status == "interrupted":
         go_on = f"ravel resume {storage.reference(folder)}"
         raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")
@@ -168,6 +166,14 @@ def _followers(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
     if folder.remote is None:
         return tracking
     return {"S3": Follower(storage.Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
+
+
+def _flush(followers: dict[str, Follower], *, timeout_s: float) -> Iterator[tuple[str, str | None]]:
+    """Have every copy take what is left, all within one time; those that did not, and why."""
+    deadline = time.monotonic() + timeout_s
+    for name, follower in followers.items():
+        if not follower.stop(timeout_s=max(1.0, deadline - time.monotonic())):
+            yield name, follower.error
 
 
 def _behind(followers: dict[str, Follower], num_events: int) -> list[str]:

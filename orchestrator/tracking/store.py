@@ -25,7 +25,7 @@ QUIET = {
 }
 QUIET_LOGGERS = {
     "alembic": logging.WARNING,
-    "mlflow.store.db.utils": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,  # a page of traceback for what it raises anyway, at every retry
     "urllib3": logging.ERROR,  # its warning at each retry; the follower says once that MLflow is away
 }
 

@@ -112,12 +112,12 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     from orchestrator import plan as planning  # noqa: PLC0415
     from orchestrator.eventlog import EventLog  # noqa: PLC0415
     from orchestrator.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
+    from orchestrator.follower import Follower  # noqa: PLC0415
     from orchestrator.history import SweepHistory  # noqa: PLC0415
     from orchestrator.journal import Journal  # noqa: PLC0415
     from orchestrator.loading import parse_spec  # noqa: PLC0415
     from orchestrator.storage import SweepFolder  # noqa: PLC0415
     from orchestrator.tracking import Tracker  # noqa: PLC0415
-    from orchestrator.tracking.follower import Follower  # noqa: PLC0415
     from orchestrator.tuner import Recorder  # noqa: PLC0415
 
     class Proposed:

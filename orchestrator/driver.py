@@ -20,13 +20,13 @@ from orchestrator.checking import check_spec
 from orchestrator.errors import Interrupted
 from orchestrator.eventlog import EventLog
 from orchestrator.events import SweepEnded, SweepStarted, TrialEnded
+from orchestrator.follower import behind, flush, followers_of
 from orchestrator.history import SweepHistory, settle
 from orchestrator.journal import Journal
 from orchestrator.plan import SweepPlan, is_spent, unstarted
 from orchestrator.result import SweepResult
 from orchestrator.scheduling.turns import next_turn
-from orchestrator.tracking import Tracker, tracking_uri
-from orchestrator.tracking.follower import Follower
+from orchestrator.tracking import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Copies: TypeAlias = Callable[[], list[str]]
 ASKING = (signal.SIGINT, signal.SIGTERM)
-MIRROR_S = 5.0
-LONG_QUEUE = 100
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
 
@@ -138,10 +136,10 @@ def _drive(
         journal.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
         for end in settle(journal.history, pauses=plan.pauses, now=time.time()):
             journal.append(end)
-        followers = _followers(plan, folder)
+        followers = followers_of(plan, folder)
         for follower in followers.values():
             follower.start()
-        watch.begin(plan, journal, lambda: _behind(followers, journal.history.num_events))
+        watch.begin(plan, journal, lambda: behind(followers, journal.history.num_events))
         crash = None
         try:
             if capacity is not None and not stop.asked:
@@ -152,40 +150,12 @@ def _drive(
         finally:
             _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
-            for name, why in _flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
+            for name, why in flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
                 logger.warning("%s is behind (%s); later: ravel sync %s", name, why, storage.reference(folder))
     if journal.history.ended is not None and journal.history.ended.status == "interrupted":
         go_on = f"ravel resume {storage.reference(folder)}"
         raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")
     return SweepResult(plan, journal.history, folder)
-
-
-def _followers(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
-    """What follows the log beside the training; the copy that others go on from is brought up to date first."""
-    tracking = {"MLflow": Follower(Tracker(plan, folder))}
-    if folder.remote is None:
-        return tracking
-    return {"S3": Follower(storage.Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
-
-
-def _flush(followers: dict[str, Follower], *, timeout_s: float) -> Iterator[tuple[str, str | None]]:
-    """Have every copy take what is left, all within one time; those that did not, and why."""
-    deadline = time.monotonic() + timeout_s
-    for name, follower in followers.items():
-        if not follower.stop(timeout_s=max(1.0, deadline - time.monotonic())):
-            yield name, follower.error
-
-
-def _behind(followers: dict[str, Follower], num_events: int) -> list[str]:
-    """What to tell of the copies of the log: how many events each has yet to take, and why where it fails."""
-    told = []
-    for name, follower in followers.items():
-        queue = num_events - follower.num_sent
-        if follower.error is not None:
-            told.append(f"{name}: {queue} events to send, {follower.error}")
-        elif queue >= LONG_QUEUE:
-            told.append(f"{name}: {queue} events to send")
-    return told
 
 
 def _fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, *, capacity: cluster.Capacity, stop: Stop) -> None:

@@ -21,11 +21,11 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
+from orchestrator.follower import Follower
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, without_password
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.follower import Follower
 from trainables.metrics import METRICS
 
 SPEC = "name: digits\ntrial: {epochs: 9}\nspace: {use: [snnl, mixup, adversarial]}\n"
@@ -611,7 +611,7 @@ def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
     follower = Follower(Tracker(plan, folder))
     assert not follower._attempt()
     assert not follower._attempt()
-    assert [record.name for record in caplog.records] == ["orchestrator.tracking.follower"]
+    assert [record.name for record in caplog.records] == ["orchestrator.follower"]
     assert "hunter2" not in caplog.text
 
 

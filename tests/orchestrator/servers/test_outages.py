@@ -28,11 +28,11 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
+from orchestrator.follower import Follower
 from orchestrator.history import SweepHistory
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder, find_sweep
 from orchestrator.tracking import Cursor, Tracker
-from orchestrator.tracking.follower import Follower
 
 OUTAGE_S = float(os.environ.get("RAVEL_OUTAGE_S", "3"))
 PACE_S = 0.05
@@ -43,10 +43,10 @@ STATUSES = {"completed": "FINISHED", "stopped": "FINISHED"}
 RAVEL = str(Path(sys.executable).with_name("ravel"))
 TINY = """
 name: tiny
-trial: {data.name: digits, model.name: mlp, epochs: 12, optimizer.name: sgd}
+trial: {data.name: digits, model.name: mlp, epochs: 8, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
-search: {num_trials: 6}
-scheduler: {grace_period: 3, reduction_factor: 3}
+search: {num_trials: 4}
+scheduler: {grace_period: 2, reduction_factor: 3}
 """
 IMPATIENT = "from orchestrator import cli, driver; driver.FLUSH_S = 2.0; cli.main()"  # a minute is long for a test
 
@@ -143,13 +143,24 @@ def be_away(follower, folder):
     assert follower.num_sent < num_events(folder.events)
 
 
-def assert_caught_up(plan, folder, sweep, follower, caplog):
+@pytest.fixture
+def told(caplog, capfd):
+    """`told()`: what was logged so far; MLflow, whose logger writes to stderr by itself, prints no traceback."""
+
+    def told():
+        assert "Traceback" not in capfd.readouterr().err
+        return [record.getMessage() for record in caplog.records]
+
+    return told
+
+
+def assert_caught_up(plan, folder, sweep, follower, told):
     """All of the log is in the store, once; no append waited; one warning told of it."""
     sweep.end()
     assert follower.stop(timeout_s=PATIENCE_S), follower.error
     assert sweep.longest_append_s < OUTAGE_S / 2
     assert_tracked(plan.tracking_uri, [event for event, _ in read_events(folder.events)])
-    (warning,) = [record.getMessage() for record in caplog.records]
+    (warning,) = told()
     assert warning.startswith("MLflow is behind (")
 
 
@@ -168,8 +179,9 @@ def assert_tracked(uri, events):
         run = by_trial[name]
         assert (run.data.tags["ravel.status"], run.info.status) == (trial.status, STATUSES[trial.status])
         assert run.data.tags["ravel.rung"] == str(trial.stopping_rung or "")
-        assert run.data.params.items() >= {"epochs": json.dumps(trial.config["epochs"])}.items()
-        assert len(run.data.params) == min(40, len(trial.config))
+        config = {name: value if isinstance(value, str) else json.dumps(value) for name, value in trial.config.items()}
+        assert run.data.params == {name: config[name] for name in run.data.params}
+        assert len(run.data.params) == min(40, len(config))
     points = sorted(
         (name, key, point.step, point.value, point.timestamp)
         for name, run in by_trial.items()
@@ -190,7 +202,7 @@ def assert_tracked(uri, events):
 
 @pytest.fixture
 def server(tmp_path, free_port, ravel_started, until_healthy):
-    """`server(folder)`: MLflow over a sqlite file in a folder, healthy inside of the `with`; the port stays the same."""
+    """`server(folder)`: MLflow over a sqlite file in a folder, healthy inside the `with`; always on the same port."""
     address = f"http://127.0.0.1:{free_port}"
 
     @contextmanager
@@ -210,14 +222,14 @@ def kill(process):
     process.wait()
 
 
-def test_a_killed_server_costs_no_point(server, tmp_path, caplog):
+def test_a_killed_server_costs_no_point(server, tmp_path, told):
     plan, folder = planned(tmp_path, server.address)
     home = tmp_path / "server"
     with server(home) as process, followed(plan, folder) as (sweep, follower):
         kill(process)
         be_away(follower, folder)
         with server(home):
-            assert_caught_up(plan, folder, sweep, follower, caplog)
+            assert_caught_up(plan, folder, sweep, follower, told)
 
 
 @pytest.fixture
@@ -245,23 +257,23 @@ def fill(disk):
     assert shutil.disk_usage(disk).free == 0
 
 
-def test_a_full_disk_of_the_database_costs_no_point(small_disk, tmp_path, caplog):
+def test_a_full_disk_of_the_database_costs_no_point(small_disk, tmp_path, told):
     plan, folder = planned(tmp_path, f"sqlite:///{small_disk}/mlflow.db")
     with followed(plan, folder) as (sweep, follower):
         fill(small_disk)
         be_away(follower, folder)
         assert "full" in follower.error
         (small_disk / "filler").unlink()
-        assert_caught_up(plan, folder, sweep, follower, caplog)
+        assert_caught_up(plan, folder, sweep, follower, told)
 
 
-def test_a_full_disk_of_the_servers_database_costs_no_point(server, small_disk, tmp_path, caplog):
+def test_a_full_disk_of_the_servers_database_costs_no_point(server, small_disk, tmp_path, told):
     plan, folder = planned(tmp_path, server.address)
     with server(small_disk), followed(plan, folder) as (sweep, follower):
         fill(small_disk)
         be_away(follower, folder)
         (small_disk / "filler").unlink()
-        assert_caught_up(plan, folder, sweep, follower, caplog)
+        assert_caught_up(plan, folder, sweep, follower, told)
 
 
 @pytest.mark.ray
@@ -285,7 +297,7 @@ def test_a_sweep_whose_server_is_killed_goes_on_and_is_synced_later(server, tmp_
             driver.wait()
     assert driver.returncode == 0, said
     history = SweepHistory.read(folder.events)
-    assert history.num_events > killed_at + 20
+    assert history.num_events > killed_at + 10
     assert history.ended.status == "completed"
     assert said.count("MLflow is behind") == 2, said  # when it began, and what to do about it at the end
     assert f"later: ravel sync {folder.sweep}\n" in said

@@ -21,10 +21,10 @@ from orchestrator import preflight
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.eventlog import EventLog
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.follower import Follower
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, reachable, team
-from orchestrator.tracking.follower import Follower
 
 RAVEL = str(Path(sys.executable).with_name("ravel"))
 SEARCH = "/api/2.0/mlflow/experiments/search"

@@ -5,12 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.addresses import one_line
+from orchestrator.storage import Mirror
+from orchestrator.tracking import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.plan import SweepPlan
+    from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.5
+MIRROR_S = 5.0
+FAILING_S = 4.0
+LONG_QUEUE = 100
 MAX_BACKOFF_S = 30.0
 
 
@@ -77,3 +88,35 @@ class Follower:
             return False
         self.error = None
         return True
+
+
+def followers_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
+    """What follows the log beside the training; the copy that others go on from is brought up to date first."""
+    tracking = {"MLflow": Follower(Tracker(plan, folder))}
+    if folder.remote is None:
+        return tracking
+    return {"S3": Follower(Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
+
+
+def flush(followers: dict[str, Follower], *, timeout_s: float) -> Iterator[tuple[str, str | None]]:
+    """Have every copy take what is left, all within one time; those that did not, and why.
+
+    One that fails already is not waited for: everything it lacks is in the log.
+    """
+    deadline = time.monotonic() + timeout_s
+    for name, follower in followers.items():
+        left = FAILING_S if follower.error is not None else deadline - time.monotonic()
+        if not follower.stop(timeout_s=max(1.0, left)):
+            yield name, follower.error
+
+
+def behind(followers: dict[str, Follower], num_events: int) -> list[str]:
+    """What to tell of the copies of the log: how many events each has yet to take, and why where it fails."""
+    told = []
+    for name, follower in followers.items():
+        queue = num_events - follower.num_sent
+        if follower.error is not None:
+            told.append(f"{name}: {queue} events to send, {follower.error}")
+        elif queue >= LONG_QUEUE:
+            told.append(f"{name}: {queue} events to send")
+    return told

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from orchestrator import cluster, lease, preflight, storage
 from orchestrator import plan as planning
 from orchestrator.checking import check_spec
-from orchestrator.errors import Interrupted
+from orchestrator.errors import Interrupted, LeaseHeld
 from orchestrator.eventlog import EventLog
 from orchestrator.events import SweepEnded, SweepStarted, TrialEnded
 from orchestrator.follower import behind, flush, followers_of
@@ -26,7 +26,6 @@ from orchestrator.journal import Journal
 from orchestrator.plan import SweepPlan, is_spent, unstarted
 from orchestrator.result import SweepResult
 from orchestrator.scheduling.turns import next_turn
-from orchestrator.tracking import tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,11 +97,12 @@ def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None =
     """
     plan, stop = SweepPlan.load(folder), Stop()
     with stop.listening(), _holding(folder) as held, ExitStack() as stack:
+        storage.pull(folder)  # what the last driver sent until it let go
         capacity = None
         if _has_work(plan, SweepHistory.read(folder.events), now=time.time()):
             launched_from = Path(plan.working_directory)
             kept_in = folder.uri.rpartition("/")[0]
-            preflight.check(plan.spec, kept_in, tracking_uri=tracking_uri(plan), launched_from=launched_from)
+            preflight.check(plan.spec, kept_in, launched_from=launched_from)  # MLflow may be away: it is sent later
             capacity = stack.enter_context(cluster.connect(address))
             stop.listen_again()
         return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or Watch())
@@ -128,8 +128,14 @@ def _drive(
 ) -> SweepResult:
     """Run what is left of a sweep, and leave it so that the next driver can go on."""
     with stop.waited_for(), ExitStack() as stack:
-        stack.enter_context(held.renewing(on_lost=stop.ask))
-        log = EventLog(folder.events, in_new_segment=folder.remote is not None)
+        lost = threading.Event()
+
+        def leave() -> None:
+            lost.set()
+            stop.ask()
+
+        stack.enter_context(held.renewing(on_lost=leave))
+        log = EventLog(folder.events, generation=held.generation)
         journal = Journal(log, SweepHistory.read(folder.events), listeners=(watch.see,))
         stack.callback(journal.close)
         host, pid = socket.gethostname(), os.getpid()
@@ -148,10 +154,19 @@ def _drive(
             crash = f"{type(error).__name__}: {error}"
             raise
         finally:
-            _close(plan, journal, interrupted=stop.asked, crash=crash)
             watch.end()
-            for name, why in flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
-                logger.warning("%s is behind (%s); later: ravel sync %s", name, why, storage.reference(folder))
+            if lost.is_set():
+                for follower in followers.values():
+                    follower.cancel()
+            else:
+                _close(plan, journal, interrupted=stop.asked, crash=crash)
+                for name, why in flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
+                    logger.warning("%s is behind (%s); later: ravel sync %s", name, why, storage.reference(folder))
+    if lost.is_set():
+        raise LeaseHeld(
+            f"{folder.sweep}: this driver was silent for too long, and another took the sweep; it goes on there, "
+            "without what this one measured since"
+        )
     if journal.history.ended is not None and journal.history.ended.status == "interrupted":
         go_on = f"ravel resume {storage.reference(folder)}"
         raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")

@@ -6,17 +6,20 @@ at once, so that it survives its process. What is decided (a trial created, stop
 after a second, and before MLflow is told, so that a machine that loses its power loses a second of what it can measure
 again. A driver killed in the middle of a line leaves a torn tail, which was never acted on: the next one cuts it off.
 
-A log is cut into segments of about a megabyte, so that a growing log can be copied elsewhere piece by piece:
-``events.jsonl``, then ``events-<byte at which it starts>.jsonl``. Put together they are the log; offsets count through.
-Where two overlap, a driver lost the sweep while it was cut off, and another went on from the copy that was there: what
-the first wrote behind that place never became part of the sweep.
+A log is cut into segments, so that a growing log can be copied elsewhere piece by piece: ``events.jsonl``, then
+``events-<byte at which it starts>-g<generation of its driver>.jsonl``. A driver writes to segments of its own alone,
+and begins the next at about a megabyte. Put together they are the log; offsets count through. Where two overlap, a
+driver lost the sweep while it was cut off, and a later one went on from the copy that was there: what the earlier one
+wrote from that place on never became part of the sweep.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import LogDamaged
@@ -29,17 +32,21 @@ if TYPE_CHECKING:
     from orchestrator.events import Event
 
 SEGMENT_BYTES = 2**20
+FIRST = 1
+"""The generation of ``events.jsonl``."""
+NAME = re.compile(r"-(\d{12})-g(\d{4,})$")
 FLUSH_S = 1.0
 SEEN = (AttemptStarted, EpochReported, CheckpointSaved)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a log: the bytes from ``start`` on, ``size`` of them when it was looked at."""
+    """One file of a log: the bytes from ``start`` on, ``size`` of them when it was looked at, and whose they are."""
 
     path: Path
     start: int
     size: int
+    generation: int
 
     @property
     def end(self) -> int:
@@ -53,30 +60,46 @@ def segments(path: Path) -> list[Segment]:
     Raises:
         LogDamaged: a segment is missing.
     """
-    later = sorted((_start_of(found), found) for found in path.parent.glob(f"{path.stem}-*{path.suffix}"))
-    first = [(0, path)] if path.exists() else []
+    files = [(FIRST, 0, path)] if path.exists() else []
+    later = [(NAME.search(file.stem), file) for file in path.parent.glob(f"{path.stem}-*{path.suffix}")]
+    files += [(int(named[2]), int(named[1]), file) for named, file in later if named is not None]
     found: list[Segment] = []
-    for start, file in [*first, *later]:
-        reached = found[-1].end if found else 0
-        if start > reached:
+    taken_from = math.inf  # where a later driver went on from
+    for generation in sorted({generation for generation, _, _ in files}, reverse=True):
+        own = [(start, file) for each, start, file in files if each == generation and start < taken_from]
+        for start, file in own:
+            size = min(file.stat().st_size, taken_from - start)
+            found.append(Segment(file, start, int(size), generation))
+        taken_from = min([taken_from, *(start for start, _ in own)])
+    return _joined(path, sorted(found, key=lambda segment: segment.start))
+
+
+def _joined(path: Path, found: list[Segment]) -> list[Segment]:
+    """The segments, if each begins where the one before it ends."""
+    reached = 0
+    for segment in found:
+        if segment.start != reached:
             raise LogDamaged(
-                f"{path.parent}: bytes {reached} to {start} of the event log are missing; "
+                f"{path.parent}: bytes {reached} to {segment.start} of the event log are missing; "
                 "restore the file from a copy, or move the folder away and launch the sweep again"
             )
-        if found:
-            found[-1] = replace(found[-1], size=start - found[-1].start)
-        found.append(Segment(file, start, file.stat().st_size))
+        reached = segment.end
     return found
 
 
-def segment_name(path: Path, start: int) -> str:
-    """The file name of the segment of a log that begins at an offset.
+def segment_name(path: Path, start: int, generation: int) -> str:
+    """The file name of the segment of a log that a driver begins at an offset.
 
     >>> from pathlib import Path
-    >>> segment_name(Path("events.jsonl"), 1048700)
-    'events-000001048700.jsonl'
+    >>> segment_name(Path("events.jsonl"), 1048700, 2)
+    'events-000001048700-g0002.jsonl'
     """
-    return path.name if start == 0 else f"{path.stem}-{start:012d}{path.suffix}"
+    return f"{path.stem}-{start:012d}-g{generation:04d}{path.suffix}"
+
+
+def segment_at(path: Path, offset: int) -> str | None:
+    """The file name of the segment that holds the byte before an offset; null where there is none."""
+    return next((each.path.name for each in segments(path) if each.start < offset <= each.end), None)
 
 
 def is_line_end(path: Path, offset: int) -> bool:
@@ -98,18 +121,19 @@ def flush(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def num_events(path: Path, offset: int = 0) -> int:
-    """How many whole lines a log has from a byte offset on, without reading what they say.
+def num_events(path: Path, start: int = 0, end: float = math.inf) -> int:
+    """How many whole lines a log has between two offsets, without reading what they say.
 
     Raises:
         LogDamaged: a segment is missing.
     """
     count = 0
     for segment in segments(path):
-        if segment.end > offset:
+        first, last = max(start, segment.start), min(end, segment.end)
+        if first < last:
             with segment.path.open("rb") as file:
-                file.seek(max(0, offset - segment.start))
-                count += file.read(segment.end - max(offset, segment.start)).count(b"\n")
+                file.seek(first - segment.start)
+                count += file.read(int(last) - first).count(b"\n")
     return count
 
 
@@ -147,15 +171,11 @@ def _law(error: ValueError) -> str:
     return str(told()[0]["msg"]) if told is not None else str(error)
 
 
-def _start_of(path: Path) -> int:
-    digits = path.stem.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else -1
-
-
 class EventLog:
     """Appends to a log durably: ``append`` returns when a decision is on disk, and when what was seen is written.
 
-    Args of note: ``in_new_segment`` begins a segment for this driver, which no other one will write to.
+    Args of note: ``generation`` of the driver, which writes to segments of its own alone; without it, the last segment
+    is gone on with.
 
     Example:
         >>> import pathlib, tempfile
@@ -167,16 +187,21 @@ class EventLog:
         ['sweep_ended']
     """
 
-    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES, in_new_segment: bool = False) -> None:
+    def __init__(self, path: Path, *, segment_bytes: int = SEGMENT_BYTES, generation: int | None = None) -> None:
         self.path = path
-        self._segment_bytes = segment_bytes
+        self._segment_bytes, self._is_torn = segment_bytes, False
         there = segments(path)
-        self._start = there[-1].start if there else 0
-        self._file = (there[-1].path if there else path).open("ab", buffering=0)
-        self._size = self._cut_torn_tail()
+        last = there[-1] if there else Segment(path, 0, 0, FIRST)
+        whole = _whole(last) if there else 0
+        if generation is None or (generation == FIRST and not there):
+            self._generation, self._start, self._size = last.generation, last.start, whole
+            self._file = last.path.open("ab", buffering=0)
+            self._file.truncate(whole)
+        else:
+            newest = last.generation if there else FIRST
+            self._generation, self._start, self._size = max(generation, newest + 1), last.start + whole, 0
+            self._file = self._file_at(self._start).open("ab", buffering=0)
         self._flush()
-        if in_new_segment and self._size:
-            self._begin_segment()
         _flush_folder(path.parent)
 
     def append(self, event: Event) -> None:
@@ -185,17 +210,21 @@ class EventLog:
         Raises:
             OSError: the disk refused; no part of the event stays in the log.
         """
+        if self._is_torn:
+            self._cut()
         if self._size >= self._segment_bytes:
             self._begin_segment()
         line = encode(event)
+        self._is_torn = True
         try:
             self._write(line)
             if not isinstance(event, SEEN) or time.monotonic() - self._flushed_at >= FLUSH_S:
                 self._flush()
         except OSError:
-            self._file.truncate(self._size)
+            self._cut()
             raise
         self._size += len(line)
+        self._is_torn = False
 
     def close(self) -> None:
         """Flush and release the file."""
@@ -212,10 +241,18 @@ class EventLog:
     def _begin_segment(self) -> None:
         self._flush()
         start = self._start + self._size
-        file = self.path.with_name(segment_name(self.path, start)).open("ab", buffering=0)
+        file = self._file_at(start).open("ab", buffering=0)
         self._file.close()
         self._file, self._start, self._size = file, start, 0
         _flush_folder(self.path.parent)
+
+    def _file_at(self, start: int) -> Path:
+        return self.path.with_name(segment_name(self.path, start, self._generation))
+
+    def _cut(self) -> None:
+        """Take away what a refused write left; while the disk refuses that too, nothing more is written."""
+        self._file.truncate(self._size)
+        self._is_torn = False
 
     def _write(self, line: bytes) -> None:
         if self._file.write(line) != len(line):
@@ -225,13 +262,11 @@ class EventLog:
         os.fsync(self._file.fileno())
         self._flushed_at = time.monotonic()
 
-    def _cut_torn_tail(self) -> int:
-        with open(self._file.name, "rb") as file:  # noqa: PTH123  the path as it was opened
-            content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            self._file.truncate(whole)
-        return whole
+
+def _whole(segment: Segment) -> int:
+    """The bytes of a segment up to the end of its last whole line."""
+    with segment.path.open("rb") as file:
+        return file.read(segment.size).rfind(b"\n") + 1
 
 
 def _flush_folder(folder: Path) -> None:

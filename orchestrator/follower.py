@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -44,7 +45,7 @@ class Follower:
 
     def __init__(self, copy: Copy, *, name: str = "MLflow", poll_s: float = POLL_S) -> None:
         self._copy, self._name, self._poll_s = copy, name, poll_s
-        self._stopping = threading.Event()
+        self._stopping, self._deadline, self._caught_up = threading.Event(), math.inf, False
         self._thread = threading.Thread(target=self._run, name=f"ravel-{name}", daemon=True)
         self.error: str | None = None
 
@@ -59,22 +60,27 @@ class Follower:
 
     def stop(self, *, timeout_s: float) -> bool:
         """Send what is left and stop; False when it did not take everything in time (see ``error``)."""
-        deadline = time.monotonic() + timeout_s
+        self._deadline = time.monotonic() + timeout_s
         self._stopping.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             self.error = self.error or f"{self._name} did not answer within {timeout_s:g} s"
-            return False
-        while not self._attempt():
-            if time.monotonic() + POLL_S >= deadline:
-                return False
-            time.sleep(POLL_S)
-        return True
+        return self._caught_up
+
+    def cancel(self) -> None:
+        """Stop, and send nothing more than what is being sent."""
+        self._deadline = -math.inf
+        self._stopping.set()
 
     def _run(self) -> None:
         wait_s = self._poll_s
         while not self._stopping.wait(wait_s):
             wait_s = self._poll_s if self._attempt() else min(MAX_BACKOFF_S, 2 * wait_s)
+        while time.monotonic() < self._deadline:
+            self._caught_up = self._attempt()
+            if self._caught_up:
+                return
+            time.sleep(POLL_S)
 
     def _attempt(self) -> bool:
         """One round; False when it failed."""
@@ -92,10 +98,11 @@ class Follower:
 
 def followers_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
     """What follows the log beside the training; the copy that others go on from is brought up to date first."""
-    tracking = {"MLflow": Follower(Tracker(plan, folder))}
     if folder.remote is None:
-        return tracking
-    return {"S3": Follower(Mirror(folder, folder.remote), name="S3", poll_s=MIRROR_S), **tracking}
+        return {"MLflow": Follower(Tracker(plan, folder))}
+    mirror = Mirror(folder, folder.remote)
+    tracker = Tracker(plan, folder, until=lambda: mirror.sent_to)
+    return {"S3": Follower(mirror, name="S3", poll_s=MIRROR_S), "MLflow": Follower(tracker)}
 
 
 def flush(followers: dict[str, Follower], *, timeout_s: float) -> Iterator[tuple[str, str | None]]:

@@ -116,6 +116,7 @@ class LogSearcher(Searcher):
             **({} if self._device is None else {"device": self._device}),
             "ravel.trial": trial.id,
             "ravel.attempt": trial.attempts + 1,
+            "ravel.generation": self._journal.history.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
             **({} if self._storage is None else {"ravel.storage": self._storage}),

@@ -137,6 +137,7 @@ class Recorder(Callback):
             searcher,
             clock,
         )
+        self._root = Path(_storage(folder)[1])
         self._ended: dict[str, dict[str, Any]] = {}
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
@@ -196,7 +197,7 @@ class Recorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """A checkpoint folder is complete."""
-        path, root = Path(checkpoint.path), Path(_storage(self._folder)[1])
+        path, root = Path(checkpoint.path), self._root
         shown = path.relative_to(root) if path.is_relative_to(root) else path
         epoch = int(trial.last_result["epoch"])
         self._journal.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=str(shown)))
@@ -281,8 +282,8 @@ def _name(trial: TuneTrial) -> str:
 
 
 def _folder_name(trial: TuneTrial) -> str:
-    """One folder for each attempt: a resumed trial never writes over an older checkpoint."""
-    return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}"
+    """One folder for each attempt of each driver: a resumed trial never writes over an older checkpoint."""
+    return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}-g{trial.config['ravel.generation']}"
 
 
 def _loss(trial: TuneTrial) -> tuple[str, str | None]:

@@ -2,7 +2,7 @@
 
 from orchestrator.storage.finding import create_folder, find_sweep, is_remote, list_sweeps, try_out
 from orchestrator.storage.folders import DEFAULT_STORAGE, SweepFolder, reference, write_atomically
-from orchestrator.storage.mirror import Mirror, download_folder, fetch, publish
+from orchestrator.storage.mirror import Mirror, download_folder, fetch, publish, pull
 
 __all__ = [
     "DEFAULT_STORAGE",
@@ -15,6 +15,7 @@ __all__ = [
     "is_remote",
     "list_sweeps",
     "publish",
+    "pull",
     "reference",
     "try_out",
     "write_atomically",

@@ -32,7 +32,12 @@ class Mirror:
     def __init__(self, folder: SweepFolder, remote: Bucket) -> None:
         self._folder, self._remote = folder, remote
         self._sent: dict[str, int] | None = None
-        self._num_sent = 0
+        self._num_sent, self._sent_to = 0, 0
+
+    @property
+    def sent_to(self) -> int:
+        """The offset of the log up to which S3 has it."""
+        return self._sent_to
 
     @property
     def num_sent(self) -> int:
@@ -47,10 +52,8 @@ class Mirror:
         """
         if self._sent is None:
             self._sent = {found.key.rpartition("/")[2]: found.size for found in self._remote.list(LOG)}
-        new = [
-            segment for segment in segments(self._folder.events) if segment.size > self._sent.get(segment.path.name, 0)
-        ]
-        there = num_events(self._folder.events) if new or not self._num_sent else None
+        there = segments(self._folder.events)
+        new = [segment for segment in there if segment.size > self._sent.get(segment.path.name, 0)]
         if new:
             flush(self._folder.events)
         for segment in new:
@@ -59,8 +62,10 @@ class Mirror:
             whole = content[: content.rfind(b"\n") + 1]
             self._remote.write(f"{LOG}/{segment.path.name}", whole)
             self._sent[segment.path.name] = len(whole)
-        if there is not None:
-            self._num_sent = there
+        if there and (new or not self._sent_to):
+            last = there[-1]
+            before, self._sent_to = self._sent_to, last.start + self._sent.get(last.path.name, 0)
+            self._num_sent += num_events(self._folder.events, before, self._sent_to)
         return bool(new)
 
 

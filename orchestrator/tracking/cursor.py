@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.eventlog import is_line_end
+from orchestrator.eventlog import is_line_end, segment_at
 from orchestrator.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Cursor:
     """How far MLflow has followed: a byte offset of the log, and the run ids MLflow assigned.
 
-    ``store`` is where that is true, without its password: in another store nothing was sent yet.
+    ``store`` is where that is true, without its password: in another store nothing was sent yet. ``segment`` names the
+    file of the log that held the offset: another one there is another driver's, which went on from before it.
     """
 
     offset: int = 0
@@ -27,6 +28,7 @@ class Cursor:
     sweep_run: str | None = None
     runs: dict[str, str] = field(default_factory=dict)
     store: str | None = None
+    segment: str | None = None
 
     @classmethod
     def load(cls, path: Path) -> Cursor:
@@ -40,8 +42,17 @@ class Cursor:
     def resume(cls, folder: SweepFolder, store: str) -> Cursor:
         """The saved cursor where it fits this store and this log, else a fresh one."""
         cursor = cls.load(folder.cursor)
-        fits = cursor.store == store and isinstance(cursor.offset, int) and is_line_end(folder.events, cursor.offset)
+        fits = (
+            cursor.store == store
+            and isinstance(cursor.offset, int)
+            and is_line_end(folder.events, cursor.offset)
+            and cursor.segment in {None, segment_at(folder.events, cursor.offset)}
+        )
         return cursor if fits else cls(store=store)
+
+    def move_to(self, offset: int, folder: SweepFolder) -> None:
+        """Note that everything before an offset was sent."""
+        self.offset, self.segment = offset, segment_at(folder.events, offset)
 
     def save(self, path: Path) -> None:
         """Write the cursor, atomically."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from contextlib import contextmanager
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.addresses import one_line, tracking_uri, without_password
@@ -35,15 +37,27 @@ logger = logging.getLogger(__name__)
 PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
 
 
+def _end() -> float:
+    return math.inf
+
+
 class Tracker:
     """Brings MLflow up to date with one sweep's log.
 
-    Args of note: ``replay`` sends the whole log again, whatever the cursor file says.
+    Args of note: ``replay`` sends the whole log again, whatever the cursor file says. ``until`` tells the offset of the
+    log that must not be passed: what only this machine has could be lost with it, and must not stay in MLflow then.
     """
 
-    def __init__(self, plan: SweepPlan, folder: SweepFolder, *, replay: bool = False) -> None:
+    def __init__(
+        self,
+        plan: SweepPlan,
+        folder: SweepFolder,
+        *,
+        replay: bool = False,
+        until: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         store = without_password(tracking_uri(plan))
-        self._plan, self._folder = plan, folder
+        self._plan, self._folder, self._until = plan, folder, until
         self._cursor = Cursor(store=store) if replay else Cursor.resume(folder, store)
         self._history = SweepHistory()
         self._client: MlflowClient | None = None
@@ -70,18 +84,24 @@ class Tracker:
             OrchestratorError: the experiment is deleted.
             Exception: whatever MLflow raises; nothing is lost, the next call sends it again.
         """
-        if next(read_events(self._folder.events, self._cursor.offset), None) is None:
+        if not self._unsent(1):
             return False
-        flush(self._folder.events)
         with self._reconnecting():
             if self._client is None:
                 self._connect()
-            events = list(read_events(self._folder.events, self._cursor.offset))
+            events = self._unsent()
+            flush(self._folder.events)
             self._send(event for event, _ in events)
-        self._cursor.offset = events[-1][1]
+        self._cursor.move_to(events[-1][1], self._folder)
         self._cursor.save(self._folder.cursor)
         self._num_sent = self._history.num_events
         return True
+
+    def _unsent(self, at_most: int | None = None) -> list[tuple[Event, int]]:
+        """What is new in the log, each with the offset behind it."""
+        until = self._until()
+        new = read_events(self._folder.events, self._cursor.offset)
+        return list(islice(takewhile(lambda pair: pair[1] <= until, new), at_most))
 
     def _connect(self) -> None:
         """Open the store, find or make the experiment, and start from what the store and the log hold."""

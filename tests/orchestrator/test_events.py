@@ -148,7 +148,9 @@ def test_a_log_in_segments_reads_as_one(tmp_path):
     assert len(parts) >= 3
     assert b"".join(part.path.read_bytes() for part in parts) == b"".join(map(encode, EVENTS))
     assert all(part.path.read_bytes().endswith(b"\n") for part in parts)
-    assert [part.path.name for part in parts] == [segment_name(path, part.start) for part in parts]
+    assert [part.path.name for part in parts] == [
+        path.name if part.start == 0 else segment_name(path, part.start, 1) for part in parts
+    ]
     ends = [end for _, end in read_events(path)]
     assert [event for event, _ in read_events(path)] == EVENTS
     for index, end in enumerate(ends):
@@ -166,6 +168,76 @@ def test_a_torn_tail_of_the_last_segment_is_cut_off_by_the_next_writer(tmp_path)
     assert [event for event, _ in read_events(path)] == EVENTS[:6]
     in_segments(path, EVENTS[6:])
     assert [event for event, _ in read_events(path)] == EVENTS
+
+
+def started(generation, host):
+    return SweepStarted(time=1.0, generation=generation, host=host, pid=1)
+
+
+def hosts(path):
+    return [event.host for event, _ in read_events(path)]
+
+
+@pytest.mark.parametrize("rotates", [False, True], ids=["in its segment", "in later segments"])
+@pytest.mark.parametrize("successors", [1, 40])
+def test_what_a_driver_writes_after_another_took_the_log_never_becomes_part_of_it(tmp_path, rotates, successors):
+    path = tmp_path / "events.jsonl"
+    with EventLog(path, generation=1, segment_bytes=200 if rotates else 10**6) as lost:
+        lost.append(started(1, "a1"))
+        with EventLog(path, generation=2, segment_bytes=400) as other:
+            for index in range(12):
+                lost.append(started(1, f"late{index}"))
+            for index in range(successors):
+                other.append(started(2, f"b{index}"))
+            for index in range(12):
+                lost.append(started(1, f"later{index}"))
+    assert hosts(path) == ["a1", *(f"b{index}" for index in range(successors))]
+    with EventLog(path, generation=3) as third:
+        third.append(started(3, "c"))
+    assert hosts(path)[-2:] == [f"b{successors - 1}", "c"]
+
+
+def test_drivers_that_go_on_from_the_same_byte_write_to_files_of_their_own(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventLog(path, generation=1) as log:
+        log.append(started(1, "a"))
+    with EventLog(path, generation=2) as silent, EventLog(path, generation=3) as last:
+        silent.append(started(2, "b"))
+        last.append(started(3, "c"))
+        silent.append(started(2, "b"))
+    assert hosts(path) == ["a", "c"]
+
+
+def test_a_first_driver_that_wrote_nothing_in_time_has_no_part(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventLog(path, generation=2) as second:
+        second.append(started(2, "b"))
+        with EventLog(path.with_name("elsewhere.jsonl"), generation=1) as late:
+            late.append(started(1, "a"))
+        late.path.rename(path)
+    assert hosts(path) == ["b"]
+
+
+def test_a_torn_tail_of_another_driver_is_left_to_it_and_not_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(encode(started(1, "a")) + encode(started(1, "torn"))[:-7])
+    before = path.read_bytes()
+    with EventLog(path, generation=2) as log:
+        log.append(started(2, "b"))
+    assert path.read_bytes() == before
+    assert hosts(path) == ["a", "b"]
+
+
+def test_a_disk_that_refuses_even_to_cut_off_a_part_gets_nothing_behind_it(tmp_path, monkeypatch):
+    with EventLog(tmp_path / "events.jsonl") as log:
+        log.append(EVENTS[0])
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+            broken.setattr(log, "_cut", lambda: (_ for _ in ()).throw(OSError(errno.EIO, "broken disk")))
+            with pytest.raises(OSError, match="broken disk"):
+                log.append(EVENTS[1])
+        log.append(EVENTS[2])
+    assert [event for event, _ in read_events(log.path)] == [EVENTS[0], EVENTS[2]]
 
 
 @pytest.mark.parametrize("lost", [0, 1])

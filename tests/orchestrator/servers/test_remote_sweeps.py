@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from orchestrator import plan as planning
 from orchestrator import preflight
 from orchestrator.errors import LeaseHeld, PreflightError
 from orchestrator.eventlog import EventLog, read_events
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
+from orchestrator.follower import followers_of
 from orchestrator.history import SweepHistory
 from orchestrator.lease import acquire, is_held
 from orchestrator.loading import parse_spec
@@ -267,13 +269,33 @@ def test_what_a_driver_wrote_after_it_lost_the_sweep_never_becomes_part_of_it(s3
         Mirror(lost, lost.remote).catch_up()
         log.append(SweepEnded(time=2.0, status="failed"))
         other = find_sweep((s3.location / "sweeps").uri, "cloud-1")
-        with EventLog(other.events, in_new_segment=True) as taken:
+        with EventLog(other.events, generation=2) as taken:
             taken.append(SweepStarted(time=3.0, generation=2, host="other", pid=1))
         Mirror(other, other.remote).catch_up()
         Mirror(lost, lost.remote).catch_up()
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "third"))
     third = find_sweep((s3.location / "sweeps").uri, "cloud-1")
     assert [event.host for event, _ in read_events(third.events)] == ["lost", "other"]
+
+
+def test_mlflow_is_told_only_what_s3_has(s3, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = SweepFolder(tmp_path / "here" / "cloud-1", Bucket(s3.location / "sweeps" / "cloud-1"))
+    plan = planning.make(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
+    plan.save(folder)
+    followers = followers_of(plan, folder)
+    mirror, tracker = (followers[name]._copy for name in ("S3", "MLflow"))
+    with EventLog(folder.events, generation=1) as log:
+        log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
+        assert not tracker.catch_up()
+        mirror.catch_up()
+        log.append(SweepEnded(time=2.0, status="completed"))
+        assert tracker.catch_up()
+        assert tracker.num_sent == mirror.num_sent == 1
+        assert not tracker.catch_up()
+        mirror.catch_up()
+        assert tracker.catch_up()
+        assert tracker.num_sent == mirror.num_sent == 2
 
 
 RACE = """

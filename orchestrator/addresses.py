@@ -17,7 +17,14 @@ USER_INFO = re.compile(
     r"|[^/?#\s]*@"
     r")"
 )
-PASSWORD = re.compile(r"([?&](?:password|sslpassword)=)[^&#\s]*", re.IGNORECASE)
+# Passwords of databases hold anything, so all is hidden up to the last @.
+DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mssql)(?:\+\w+)?://)\S*@", re.IGNORECASE)
+SECRET = re.compile(
+    r"([?&](?!ssl_?key=)"  # which is a path
+    r"(?:[^=&#\s]*(?:token|key|secret|signature|password|passwd)[^=&#\s]*|sig)=)[^&#\s]*",
+    re.IGNORECASE,
+)
+BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq finds a user's password by itself
 
 
 def tracking_uri(plan: SweepPlan) -> str:
@@ -26,7 +33,7 @@ def tracking_uri(plan: SweepPlan) -> str:
 
 
 def without_password(text: str) -> str:
-    """Text fit to be shown: user and password of every address in it are hidden.
+    """Text fit to be shown: user and password of every address in it are hidden, and so are keys and tokens of queries.
 
     >>> without_password("http://ada:secret@host:5000 refused")
     'http://***@host:5000 refused'
@@ -34,8 +41,29 @@ def without_password(text: str) -> str:
     'http://***@host'
     >>> without_password("postgresql://host/db?user=bob&password=p%40ss")
     'postgresql://host/db?user=bob&password=***'
+    >>> without_password("postgresql://bob:12/34@host/db"), without_password("http://host/?access_token=secret")
+    ('postgresql://***@host/db', 'http://host/?access_token=***')
     """
-    return PASSWORD.sub(r"\1***", USER_INFO.sub("://***@", text))
+    return SECRET.sub(r"\1***", USER_INFO.sub("://***@", DATABASE.sub(r"\1***@", text)))
+
+
+def secret_problem(uri: str) -> str | None:
+    """Why an address must stand in no file, with the remedy; None for one that holds no secret.
+
+    What cannot be told from a secret counts as one: any ``@`` but that of a PostgreSQL user, any query of a server's.
+
+    >>> secret_problem("postgresql://ada@host/db")
+    >>> secret_problem("http://host/?token=secret")
+    'must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead'
+    """
+    bare = BARE_USER.sub(r"\1", uri)
+    scheme, _, rest = bare.partition("://")
+    kind = scheme.partition("+")[0].lower()
+    if kind in {"http", "https"} and "?" in rest:
+        return "must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead"
+    if ("@" in rest and kind not in {"sqlite", "file"}) or without_password(bare) != bare:
+        return "must not carry a password: set MLFLOW_TRACKING_URI in the environment instead"
+    return None
 
 
 def one_line(error: BaseException) -> str:

@@ -239,14 +239,19 @@ def _read_or_say(folder: storage.SweepFolder) -> SweepResult | None:
 
 
 def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
-    """How far a sweep is, and the same as plain data, with whether a driver lives and what MLflow has yet to take."""
+    """How far a sweep is, and the same as plain data, with whether a driver lives and what MLflow has yet to take.
+
+    The latter is null where nothing was sent from this machine: what another has sent is not known here.
+    """
     from orchestrator.lease import is_held  # noqa: PLC0415
     from orchestrator.tracking import Cursor  # noqa: PLC0415
 
     state = leaderboard.progress(result.plan, result.history, now=time.time())
-    told = Cursor.load(result.folder.cursor).offset
-    driver = "running" if is_held(result.folder) else "gone"
-    return state, {**state.as_json(), "driver": driver, "mlflow_behind": num_events(result.folder.events, told)}
+    folder = result.folder
+    elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
+    behind = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
+    driver = "running" if is_held(folder) else "gone"
+    return state, {**state.as_json(), "driver": driver, "mlflow_behind": behind}
 
 
 def _alive(result: SweepResult, status: str) -> str:

@@ -34,14 +34,10 @@ def compare(
 
     Prepared views where the server's version is known to open them, and the plain pages.
     """
-    from orchestrator.tracking import Cursor, pages, server_address, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking import pages, server_address, tracking_uri  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder, sweep))
-    cursor = Cursor.load(result.folder.cursor)
-    if not cursor.runs:
-        raise OrchestratorError(
-            f"{result.sweep}: MLflow has no run of it yet; ravel sync {storage.reference(result.folder)}"
-        )
+    cursor = _runs_of(result)
     uri = tracking_uri(result.plan)
     base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
     version = pages.served_version(base, uri)
@@ -54,6 +50,19 @@ def compare(
         _say_links(views, plain, version, trials=len(cursor.runs))
     if open_first:
         _open(views[0][2] if views else plain["compare"])
+
+
+def _runs_of(result: SweepResult) -> Cursor:
+    """The runs this machine sent to MLflow; where it sent none, those MLflow has: another machine may have."""
+    from orchestrator.tracking import Cursor  # noqa: PLC0415
+    from orchestrator.tracking.store import look_up  # noqa: PLC0415
+
+    sent = Cursor.load(result.folder.cursor)
+    cursor = sent if sent.runs else look_up(result.plan)
+    if not cursor.runs:
+        sync = f"ravel sync {storage.reference(result.folder)}"
+        raise OrchestratorError(f"{result.sweep}: MLflow has no run of it yet; {sync}")
+    return cursor
 
 
 def _views(result: SweepResult, cursor: Cursor, base: str, version: str | None) -> list[tuple[str, str, str]]:

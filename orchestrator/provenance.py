@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
+DIFF = ("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "--full-index")
+"""Says what was changed, whatever the person's settings make of it."""
 
 
 class Provenance(BaseModel):
@@ -24,8 +26,9 @@ class Provenance(BaseModel):
     git_commit: str | None
     git_dirty: bool
     git_diff: str | None = None
-    """SHA-256 of ``git diff HEAD``: two sweeps of one commit and one digest ran the same code. Null where nothing was
-    changed, and in plans of before it was noted."""
+    """SHA-256 of the changes to tracked files, binary ones too: two sweeps of one commit and one digest ran the same
+    tracked files. Files git does not track are not in it. Null where nothing was changed, and in plans of before it was
+    noted."""
     python: str
     libraries: dict[str, str]
 
@@ -38,7 +41,7 @@ def collect(folder: Path) -> Provenance:
         >>> collect(Path(tempfile.mkdtemp())).git_commit is None
         True
     """
-    changes = _git(folder, "diff", "HEAD")
+    changes = _git(folder, *DIFF)
     return Provenance(
         git_commit=_git(folder, "rev-parse", "HEAD"),
         git_dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.addresses import without_password
+from orchestrator.addresses import secret_problem, without_password
 from orchestrator.errors import WrongLocation
 from orchestrator.storage import is_remote
 from orchestrator.storage.locations import Location
@@ -213,9 +213,9 @@ class Tracking(_Section):
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, uri: str | None) -> str | None:
-        bare = re.sub(r"^(postgresql[^:]*://)[^:/@\s]+@", r"\1", uri or "")  # libpq finds a user's password by itself
-        if without_password(bare) != bare:
-            raise ValueError("must not carry a password: set MLFLOW_TRACKING_URI in the environment instead")
+        problem = secret_problem(uri or "")
+        if problem is not None:
+            raise ValueError(problem)
         return uri
 
 
@@ -233,7 +233,7 @@ class Storage(_Section):
             except WrongLocation as error:
                 raise ValueError(str(error)) from None
         elif "://" in uri:
-            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {uri!r}")
+            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {without_password(uri)!r}")
         return uri
 
 

@@ -15,6 +15,7 @@ and so Tune's retries mean infrastructure alone.
 """
 
 import json
+import logging
 import math
 import time
 import traceback
@@ -34,6 +35,7 @@ from trainables.loop import EpochReport, Run
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable"]
 
+logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 30.0
 ENDED_FILE_NAME = "ended.json"
 _PREFIX = "ravel."
@@ -169,11 +171,15 @@ class ClassifierTrainable(Trainable):
         }
 
     def _data_once(self) -> str | None:
-        """The digest of the data set, with the first epoch of an attempt."""
+        """The digest of the data set, with the first epoch of an attempt; none, if it fails, for it costs no epoch."""
         if self._told_data or self._run is None:
             return None
         self._told_data = True
-        return digest_of(self._run.config.data)
+        try:
+            return digest_of(self._run.config.data)
+        except Exception as error:  # noqa: BLE001 - its files may be gone by now: the epoch is measured all the same
+            logger.warning("the data set's digest is not known (%s: %s)", type(error).__name__, error)
+            return None
 
     def _epoch(self) -> int:
         """Of a result without a report: the epoch that was being trained when the trial ended, or the last."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.storage import is_remote
 from trainables.metrics import METRICS, SYSTEM_METRICS
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ MAX_METRICS = 25
 MAX_TAPS = 6
 MAX_VALUE = 6000
 """Longer values are cut off by MLflow, silently."""
+MAX_REASON = 1000
+"""Characters of a reason that is too long for a tag."""
 MAX_DIGEST = 36
 """Of a data set, by MLflow's law."""
 
@@ -71,7 +74,7 @@ def state_tags(status: str, *, reason: str | None = None) -> dict[str, str]:
     >>> state_tags("running")
     {'ravel.status': 'running', 'ravel.reason': ''}
     """
-    return {"ravel.status": status, "ravel.reason": reason or ""}
+    return {"ravel.status": status, "ravel.reason": _short_reason(reason or "")}
 
 
 def trial_state_tags(status: str, *, rung: int | None = None, reason: str | None = None) -> dict[str, str]:
@@ -106,6 +109,31 @@ def _short(text: str) -> str:
     if len(text) <= MAX_VALUE:
         return text
     return f"{len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()}: see config.json"
+
+
+def _short_reason(text: str) -> str:
+    """A reason as a tag can hold it: the beginning of one that is too long, and where all of it is.
+
+    >>> _short_reason("x" * 7000)[-50:]
+    'xxx ... (7000 characters in all: ravel logs SWEEP)'
+    """
+    if len(text) <= MAX_VALUE:
+        return text
+    return f"{text[:MAX_REASON]} ... ({len(text)} characters in all: ravel logs SWEEP)"
+
+
+def data_source(config: dict[str, Any]) -> tuple[str, str]:
+    """Where a trial's data set comes from: MLflow's type of source, and the source as JSON.
+
+    >>> data_source({"data.name": "mnist", "data.root": "s3://bucket/data"})
+    ('s3', '{"root": "s3://bucket/data"}')
+    >>> data_source({"data.name": "mnist", "data.root": "/data"}), data_source({"data.name": "digits"})
+    (('local', '{"root": "/data"}'), ('code', '{"name": "digits"}'))
+    """
+    root = config.get("data.root")
+    if not root:
+        return "code", json.dumps({"name": str(config.get("data.name", ""))})
+    return "s3" if is_remote(str(root)) else "local", json.dumps({"root": root})
 
 
 def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:

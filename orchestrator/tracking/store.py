@@ -7,8 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import tracking_uri
+from orchestrator.addresses import tracking_uri, without_password
 from orchestrator.errors import OrchestratorError
+from orchestrator.tracking import runs
+from orchestrator.tracking.cursor import Cursor
+from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the follower retries by itself, and must be able to stop
+    # To ask again whether a lost answer made a run makes a second one; the follower looks for it by its tag.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 QUIET_LOGGERS = {
@@ -61,6 +66,31 @@ def experiment_of(client: MlflowClient, plan: SweepPlan) -> str:
                 raise
     refuse_deleted(found)
     return str(found.experiment_id)
+
+
+def look_up(plan: SweepPlan) -> Cursor:
+    """The runs MLflow has of a sweep, found by their tags: for a machine that did not send them. Writes nothing.
+
+    Raises:
+        OrchestratorError: the store does not answer, or the experiment is deleted.
+    """
+    uri = tracking_uri(plan)
+    found = Cursor(store=without_password(uri))
+    file = store_file(uri)
+    if file is not None and not file.exists():  # MLflow's client would make it
+        return found
+    with explained(uri, "mend that, or name its store in MLFLOW_TRACKING_URI if it is tracked in another"):
+        client = open_store(uri)
+        experiment = client.get_experiment_by_name(plan.experiment)
+        if experiment is None:
+            return found
+        refuse_deleted(experiment)
+        found.experiment = str(experiment.experiment_id)
+        there = [run for run in search(client, found.experiment, plan.sweep) if run.info.lifecycle_stage == "active"]
+        named = {runs.run_name(plan.sweep, run.data.tags): run.info.run_id for run in there}
+    found.runs = {name: named[name] for name in sorted(filter(None, named))}
+    found.sweep_run = found.runs.pop(plan.sweep, None)
+    return found
 
 
 def refuse_deleted(experiment: Any) -> None:

@@ -7,7 +7,6 @@ What MLflow refuses for good costs that one run, with a warning; any other failu
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from contextlib import contextmanager
@@ -248,9 +247,9 @@ class Tracker:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
 
         config = self._history.trials[trial].config
-        name, root = str(config.get("data.name", "")), config.get("data.root")
-        source = json.dumps({"root": root} if root else {"name": name})
-        dataset = Dataset(name, digest[: runs.MAX_DIGEST], source_type="local" if root else "code", source=source)
+        source_type, source = runs.data_source(config)
+        name = str(config.get("data.name", ""))
+        dataset = Dataset(name, digest[: runs.MAX_DIGEST], source_type=source_type, source=source)
         self._require().log_inputs(run, datasets=[DatasetInput(dataset)])
 
     def _end_trial(self, event: TrialEnded) -> None:

@@ -132,6 +132,14 @@ WRONG = [
     ("name: a\ntracking: {uri: 'http://token@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://me:a/b@host/db'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://host/db?password=x'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'postgresql://me:12/ab@host/db'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'postgresql://me@you@host/db'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'http://me:12/ab@host'}", "tracking.uri: must not carry a password"),
+    ("name: a\ntracking: {uri: 'http://host/?token=ab'}", "tracking.uri: must not carry a query"),
+    (
+        "name: a\nstorage: {uri: 'gs://me:ab@bucket'}",
+        "storage.uri: must be a folder or s3://BUCKET/PREFIX, got 'gs://***@",
+    ),
     ("name: a\nscheduler: {strata: mixup.alpha}", "scheduler.strata: must be a list, got 'mixup.alpha'"),
     ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6 entries, got 7"),
     (

@@ -1,11 +1,13 @@
 """What is decided before anything runs."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from orchestrator import plan as planning
+from orchestrator import provenance
 from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
 from orchestrator.loading import parse_spec
@@ -134,3 +136,27 @@ def test_a_relative_folder_is_meant_from_where_the_sweep_was_launched(tmp_path, 
     for given, expected in (("x/y", str(tmp_path / "x" / "y")), ("~/y", "/home/ada/y"), ("/y", "/y")):
         plan, _ = make(tmp_path, f"name: digits\ntrial: {{{name}: {given}}}")
         assert trial_config(plan, "t001", {})[name] == expected
+
+
+def test_what_was_changed_has_one_digest_whatever_git_is_told_to_show(tmp_path):
+    def git(*arguments):
+        person = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *person, *arguments], check=True, capture_output=True)
+
+    def changed_to(content):
+        (tmp_path / "weights.bin").write_bytes(content)
+        return provenance.collect(tmp_path).git_diff
+
+    git("init")
+    (tmp_path / "weights.bin").write_bytes(b"\0")
+    git("add", ".")
+    git("commit", "-m", "first")
+    assert provenance.collect(tmp_path).git_diff is None
+    first = changed_to(b"\0first")
+    assert changed_to(b"\0other") != first
+    git("config", "color.ui", "always")
+    git("config", "diff.external", "true")
+    git("config", "core.abbrev", "4")
+    assert changed_to(b"\0first") == first
+    (tmp_path / "untracked").write_text("not of the commit")
+    assert changed_to(b"\0first") == first

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import preflight
+from orchestrator.addresses import without_password
 from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import PreflightError
 from orchestrator.loading import parse_spec
@@ -255,3 +256,28 @@ def test_varied_images_are_one_data_set():
 def test_a_tracking_address_that_cannot_be_is_named(tmp_path, uri):
     with pytest.raises(PreflightError, match=r"^tracking\.uri: "):
         preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=uri)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://bob:12/34@host/db", "postgresql://***@host/db"),
+        ("postgresql+psycopg://bob:1/2@3/4@host/db is away", "postgresql+psycopg://***@host/db is away"),
+        ("http://host/?a=1&X-Amz-Signature=ab&b=2", "http://host/?a=1&X-Amz-Signature=***&b=2"),
+        ("https://host?sig=ab", "https://host?sig=***"),
+        (
+            "postgresql://host/db?sslkey=/home/ada/key&sslpassword=ab",
+            "postgresql://host/db?sslkey=/home/ada/key&sslpassword=***",
+        ),
+        ("http://host:5000/#/experiments/1?search=a@b", "http://host:5000/#/experiments/1?search=a@b"),
+    ],
+)
+def test_no_secret_of_an_address_is_shown(text, shown):
+    assert without_password(text) == shown
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "mlruns"]
+)
+def test_an_address_without_a_secret_may_stand_in_a_spec(uri):
+    assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri

@@ -1,11 +1,14 @@
 """What a person sees: the live leaderboard, the summary, the plain lines."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from orchestrator import plan as planning
+from orchestrator.cli import app
 from orchestrator.display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
 from orchestrator.eventlog import EventLog
 from orchestrator.events import (
@@ -24,6 +27,7 @@ from orchestrator.leaderboard import event_line, failures, headline, log_line, p
 from orchestrator.loading import parse_spec
 from orchestrator.plan import trial_config
 from orchestrator.storage import SweepFolder
+from orchestrator.tracking import Cursor, runs
 
 SPEC = (
     "name: digits\ntrial: {epochs: 9}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\nsearch: {num_trials: 4}\n"
@@ -162,3 +166,31 @@ def test_every_event_has_a_line_in_the_log(plan):
     for event in events(plan):
         assert event.kind in log_line(event)
         assert "\n" not in log_line(event)
+
+
+def status_of(plan, tmp_path, *arguments):
+    told = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
+    assert told.exit_code == 0, told.output
+    return told.stdout
+
+
+def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
+    folder = SweepFolder(tmp_path / plan.sweep)
+    plan.save(folder)
+    with EventLog(folder.events) as log:
+        for event in events(plan):
+            log.append(event)
+    behind = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
+    assert behind == len(list(events(plan)))
+    assert f"MLflow has {behind} events yet to take" in status_of(plan, tmp_path)
+    cursor = Cursor()
+    cursor.move_to(folder.events.stat().st_size, folder)
+    cursor.save(folder.cursor)
+    assert "yet to take" not in status_of(plan, tmp_path)
+
+
+def test_a_reason_too_long_for_a_tag_is_shortened_in_words():
+    whole, long = "x" * 6000, "y" * 9000
+    assert runs.state_tags("failed", reason=whole)["ravel.reason"] == whole
+    told = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
+    assert told == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"

@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 from orchestrator import compare_commands
 from orchestrator import plan as planning
 from orchestrator.cli import app
+from orchestrator.errors import OrchestratorError
 from orchestrator.eventlog import EventLog
-from orchestrator.events import SweepStarted
+from orchestrator.events import AttemptStarted, SweepStarted, TrialCreated
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Cursor, pages, views
+from orchestrator.tracking import Cursor, Tracker, pages, views
+from orchestrator.tracking.store import look_up, open_store
 
 SWEEP = "digits-20260101-120000"
 METHODS = "name: digits\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
@@ -151,9 +153,12 @@ def serve():
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 server.asked.append((self.path, self.headers.get("Authorization")))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(says)
+                if status is not None:  # else the answer is lost
+                    self.send_response(status)
+                    self.end_headers()
+                    self.wfile.write(says)
+
+            do_POST = do_GET
 
             def log_message(self, *_):
                 pass
@@ -252,6 +257,43 @@ def test_compare_as_json_names_the_views(tracked, serve):
     assert list(told) == ["compare", "runs", "views"]
     assert list(told["views"]) == ["parallel", "temperature", "layers", "curves", "table"]
     assert json.loads(tracked("--server", unseen, "--json"))["views"] == {}
+
+
+def test_what_another_machine_sent_is_looked_up_by_its_tags_and_compared(tmp_path, monkeypatch, tracked, serve):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/team.db")
+    plan = make_plan(tmp_path)
+    assert (look_up(plan).runs, (tmp_path / "team.db").exists()) == ({}, False)
+    elsewhere = SweepFolder(tmp_path / "elsewhere" / SWEEP)
+    elsewhere.path.mkdir(parents=True)
+    with EventLog(elsewhere.events) as log:
+        log.append(SweepStarted(time=1.0, generation=1, host="there", pid=1))
+        for trial in ("t001", "t000"):
+            log.append(TrialCreated(time=1.0, trial=trial, origin="search", point={}, config={"epochs": 1}))
+            log.append(AttemptStarted(time=1.0, trial=trial, attempt=1))
+    Tracker(plan, elsewhere).catch_up()
+    sent, found = Cursor.load(elsewhere.cursor), look_up(plan)
+    assert list(found.runs) == ["t000", "t001"]
+    assert (found.runs, found.sweep_run, found.experiment) == (sent.runs, sent.sweep_run, sent.experiment)
+    plan.save(SweepFolder(tmp_path / "results" / SWEEP))
+    _, address = serve(b"3.17.2")
+    assert found.runs["t000"] in json.loads(tracked("--server", address, "--json", runs=0))["compare"]
+
+
+def test_a_store_that_cannot_be_looked_up_in_is_named_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter2@127.0.0.1:9")
+    with pytest.raises(OrchestratorError, match=r"^http://\*\*\*@127\.0\.0\.1:9: .*; mend that, or ") as caught:
+        look_up(make_plan(tmp_path))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_lost_answer_is_asked_for_once(serve):
+    from mlflow.exceptions import MlflowException
+
+    for status in (None, 503):
+        server, address = serve(b"", status=status)
+        with pytest.raises(MlflowException):
+            open_store(address).create_run("1")
+        assert len(server.asked) == 1
 
 
 @pytest.fixture

@@ -129,6 +129,17 @@ def test_a_trial_that_was_complete_is_done_without_training_again(start, tmp_pat
     assert event_of(result) == {"epoch": 3, "metrics": {}, "ended": None, "data": None}
 
 
+def test_a_digest_that_fails_costs_no_epoch(start, monkeypatch, caplog):
+    def gone(_config):
+        raise FileNotFoundError("data.root: no such folder")
+
+    monkeypatch.setattr("trainables.tune.digest_of", gone)
+    event = event_of(start(**POINT, **ORDERS).train())
+    assert (event["epoch"], event["ended"], event["data"]) == (1, None, None)
+    assert "val/accuracy" in event["metrics"]
+    assert "no such folder" in caplog.text
+
+
 def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
     trainable = start(**POINT, **ORDERS)
     results_of(trainable)

@@ -108,6 +108,7 @@ def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, 
     _, ravel = machine("second")
     status = finished(ravel("status", sweep.uri))
     assert f"its driver is gone: ravel resume {sweep.uri}" in status
+    assert "yet to take" not in status  # what MLflow has is known where it was sent from
     output = finished(ravel("resume", sweep.uri))
     assert "full budget" in output
 

@@ -1,7 +1,7 @@
 """One driver for a sweep: a lease is one more entry in the sweep's book of leases, which only one process can make.
 
-A lease ends when it is released, when its process is gone (seen from the same host), or, seen from another host, when
-it was not renewed for ``STALE_S``.
+A lease ends when it is released, when its process is gone (seen from the same host and its process numbers), or, seen
+from elsewhere, when it was not renewed for ``STALE_S``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.addresses import one_line
 from orchestrator.errors import LeaseHeld, StorageError
 from orchestrator.leasebook import BucketBook, Entry, FolderBook, Holder
 from orchestrator.storage import reference
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 RENEW_S = 10.0
 STALE_S = 60.0
 LEAVE_S = 1.0  # a disk that hangs must not hold back a driver that wants to leave
+RELEASE_S = 5.0  # nor must S3; but a lease that is not released keeps the next driver waiting for longer than this
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,24 @@ class Lease:
                 return
 
     def release(self) -> None:
-        """Let the next driver in; the generation stays used."""
-        self.book.write(self.generation, replace(self.holder, released=True))
+        """Let the next driver in; the generation stays used.
+
+        Never raises, and takes at most ``RELEASE_S``: where the book cannot be written, the lease runs out by itself.
+        """
+        failures: list[Exception] = []
+        thread = threading.Thread(target=self._write_released, args=(failures,), name="ravel-release", daemon=True)
+        thread.start()
+        thread.join(RELEASE_S)
+        if thread.is_alive() or failures:
+            told = one_line(failures[0]) if failures else f"no answer within {RELEASE_S:.0f} s"
+            later = f"it runs out: a driver on another machine must wait up to {STALE_S:.0f} s"
+            logger.warning("%s: the lease was not released (%s); %s", self.book.place, told, later)
+
+    def _write_released(self, failures: list[Exception]) -> None:
+        try:
+            self.book.write(self.generation, replace(self.holder, released=True))
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not mask how the sweep ended
+            failures.append(error)
 
 
 def acquire(folder: SweepFolder) -> Lease:
@@ -98,13 +116,13 @@ def acquire(folder: SweepFolder) -> Lease:
     book = _book(folder)
     newest = book.newest()
     if newest is not None and _is_alive(newest):
+        gone = "" if _is_near(newest.holder) else f"; if it is gone, its lease runs out within {STALE_S:.0f} s"
         raise LeaseHeld(
             f"{folder.sweep}: process {newest.holder.pid} on {newest.holder.host} runs this sweep; "
-            f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`"
+            f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`{gone}"
         )
     generation = newest.generation + 1 if newest is not None else 1
-    pid = os.getpid()
-    holder = Holder(host=socket.gethostname(), pid=pid, started=_start_of(pid), token=secrets.token_hex(8))
+    holder = _this_process()
     if not book.create(generation, holder):
         raise LeaseHeld(f"{folder.sweep}: another driver took this sweep a moment ago")
     return Lease(book, generation, holder)
@@ -124,14 +142,39 @@ def _book(folder: SweepFolder) -> Book:
     return FolderBook(folder.leases) if folder.remote is None else BucketBook(folder.remote.child(folder.leases.name))
 
 
+def _this_process() -> Holder:
+    pid = os.getpid()
+    return Holder(
+        host=socket.gethostname(),
+        pid=pid,
+        started=_start_of(pid),
+        token=secrets.token_hex(8),
+        machine=_machine(),
+    )
+
+
 def _is_alive(entry: Entry) -> bool:
     holder = entry.holder
     if holder.released:
         return False
-    if holder.host != socket.gethostname():
+    if not _is_near(holder):
         return entry.age_s < STALE_S
     started = _start_of(holder.pid)
     return started is not None and started == holder.started
+
+
+def _is_near(holder: Holder) -> bool:
+    """Whether its process number means something here; a lease of before machines were noted goes by the host."""
+    return holder.host == socket.gethostname() and holder.machine in {"", _machine()}
+
+
+def _machine() -> str:
+    """The boot and the namespace that process numbers are of: hosts, and containers, may share a name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _start_of(pid: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,13 +20,17 @@ SETTLE_S = 1.5
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that a lease was given to; ``token`` tells it from every other, ``started`` from its namesakes."""
+    """The process that a lease was given to; ``token`` tells it from every other, ``started`` from its namesakes.
+
+    ``machine`` says where its number means it; empty in a lease of before it was written, and where it is not known.
+    """
 
     host: str
     pid: int
     started: str | None
     token: str = ""
     released: bool = False
+    machine: str = ""
 
     def as_json(self) -> bytes:
         """As it is written down."""
@@ -94,12 +99,12 @@ class FolderBook:
         if not generation:
             return None
         path = self.folder / _name(generation)
-        return Entry(generation, Holder.from_json(path.read_bytes()), time.time() - path.stat().st_mtime)
+        return Entry(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Write a new lease down; False if somebody else did."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{holder.pid}.draft"
+        draft = self.folder / f".{holder.token}.draft"  # machines that share the folder may share process numbers
         draft.write_bytes(holder.as_json())
         try:
             os.link(draft, self.folder / _name(generation))  # creates with its content, or fails: never half a lease
@@ -119,6 +124,14 @@ class FolderBook:
         draft = path.with_suffix(".tmp")
         draft.write_bytes(holder.as_json())
         draft.replace(path)
+
+    def _now(self) -> float:
+        """The clock that dates the files here, which may be a server's; this machine's where nothing can be written."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".now-") as file:
+                return os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return time.time()
 
 
 @dataclass(frozen=True)

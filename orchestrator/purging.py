@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import LeaseHeld, OrchestratorError
-from orchestrator.lease import is_held
+from orchestrator.lease import acquire, is_held
 from orchestrator.storage import reference
 from orchestrator.tracking import removal, without_password
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.lease import Lease
     from orchestrator.plan import SweepPlan
     from orchestrator.storage import SweepFolder
+    from orchestrator.storage.s3 import Bucket
     from orchestrator.tracking.removal import Traces
 
 
@@ -69,17 +74,56 @@ def carry_out(plan: SweepPlan, purge: Purge) -> None:
     """Remove it: MLflow's part first, the plan last, so that what is cut off in the middle can be begun again.
 
     Raises:
+        LeaseHeld: a driver runs it, or took it meanwhile.
         OrchestratorError: MLflow or S3 refused; what is left is removed by a second call.
     """
+    folder = purge.folder
+    held = acquire(folder)
+    try:
+        with held.renewing(on_lost=lambda: None):  # asked below, where it matters
+            _remove_traces(plan, purge)
+            _refuse_lost(held, folder)
+            if folder.remote is not None:
+                _remove_folders(folder, folder.remote)
+        _refuse_lost(held, folder)
+        if folder.remote is not None:
+            _remove_files(folder, folder.remote)
+    except BaseException:
+        held.release()
+        raise
+    if folder.remote is not None:  # the lease went too, and is therefore not released: that would write it again
+        folder.remote.delete_prefix()
+    _remove_local(folder.path)
+
+
+def _remove_traces(plan: SweepPlan, purge: Purge) -> None:
     try:
         removal.remove(plan, purge.traces)
     except Exception as error:
         told = without_password(str(error).partition("\n")[0])
         again = f"ravel purge {reference(purge.folder)}"
         raise OrchestratorError(f"{purge.folder.sweep}: MLflow refused ({told}); again: {again}") from error
-    if purge.folder.remote is not None:
-        keys = sorted(
-            (found.key for found in purge.folder.remote.list()), key=lambda key: key == purge.folder.plan.name
-        )
-        purge.folder.remote.delete(keys)
-    shutil.rmtree(purge.folder.path)
+
+
+def _refuse_lost(held: Lease, folder: SweepFolder) -> None:
+    if held.is_lost():
+        see = f"ravel status {reference(folder)}"
+        raise LeaseHeld(f"{folder.sweep}: another driver took it meanwhile; what is left stays; see {see}")
+
+
+def _remove_folders(folder: SweepFolder, remote: Bucket) -> None:
+    """All that has a folder, but for the leases, and with the empty objects that stand for folders."""
+    for name in [name for name in remote.list_folders() if name != folder.leases.name]:
+        remote.delete_prefix(name)
+
+
+def _remove_files(folder: SweepFolder, remote: Bucket) -> None:
+    """What is left but for empty objects: the leases and the plan go in one request, the plan last."""
+    remote.delete(sorted((found.key for found in remote.list()), key=lambda key: key == folder.plan.name))
+
+
+def _remove_local(path: Path) -> None:
+    """Out of sight first: what is cut off in the middle is no half sweep."""
+    aside = path.with_name(f".purged-{path.name}-{secrets.token_hex(4)}")
+    path.rename(aside)
+    shutil.rmtree(aside)

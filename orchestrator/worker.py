@@ -13,10 +13,12 @@ import json
 import logging
 import shutil
 import tempfile
-from functools import lru_cache
+import time
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.storage import download_folder, is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables import state
@@ -27,16 +29,23 @@ from trainables.metrics import SYSTEM_METRICS
 from trainables.tune import ClassifierTrainable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
+PATIENCE_S = 600.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
 
 class SweepTrainable(ClassifierTrainable):
-    """Trains one classifier of a sweep; what it cannot get from S3 ends the attempt, and Tune tries again."""
+    """Trains one classifier of a sweep.
+
+    While S3 is away, it waits. What it cannot get even so ends the attempt, and Tune tries again.
+    """
 
     _fetched: Path | None = None
     _measures_system = False
+    _told_no_system = False
 
     def setup(self, config: dict[str, Any]) -> None:
         """Bring what is needed, and note the configuration."""
@@ -53,7 +62,7 @@ class SweepTrainable(ClassifierTrainable):
         if self._measures_system and "event" in result:
             event = json.loads(result["event"])
             if event["metrics"]:
-                event["metrics"].update(system_metrics())
+                event["metrics"].update(self._system_metrics())
                 result["event"] = json.dumps(event, allow_nan=False)
         return result
 
@@ -71,26 +80,69 @@ class SweepTrainable(ClassifierTrainable):
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
         if root is not None and is_remote(root):
-            local["data.root"] = str(_staged(root, cache_folder(DataConfig(cache=config.get("data.cache"))), settings))
+            cache = cache_folder(DataConfig(cache=config.get("data.cache")))
+            local["data.root"] = str(patiently(partial(_staged, root, cache, settings)))
         return local
 
     def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
         for uri in checkpoints:
             self._forget()
-            self._fetched = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
-            download_folder(Bucket(Location.parse(uri), settings), self._fetched)
+            self._fetched = fetched = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
+            source = Bucket(Location.parse(uri), settings)
+            patiently(partial(download_folder, source, fetched))
             try:
-                state.load(self._fetched)
+                state.load(fetched)
             except CheckpointError as error:
                 logger.warning("%s: %s; an older one is used", uri, error)
             else:
-                return str(self._fetched)
+                return str(fetched)
         return None
+
+    def _system_metrics(self) -> dict[str, float]:
+        """How the machine is used; nothing where it cannot be measured, which must not cost the epoch."""
+        try:
+            return system_metrics()
+        except Exception as error:  # noqa: BLE001  whatever a driver of the machine raises
+            if not self._told_no_system:
+                logger.warning("the machine is not measured (%s: %s); epochs go without", type(error).__name__, error)
+            self._told_no_system = True
+            return {}
 
     def _forget(self) -> None:
         if self._fetched is not None:
             shutil.rmtree(self._fetched, ignore_errors=True)
             self._fetched = None
+
+
+def patiently(
+    fetch: Callable[[], T], *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> T:
+    """What ``fetch`` returns, tried again with growing pauses while S3 is away.
+
+    Args:
+        fetch: may be called again after it failed.
+        clock: seconds that never go back.
+        sleep: waits so many of them.
+
+    Raises:
+        ObjectMissing: at once, since waiting brings nothing back.
+        StorageError: S3 was away for longer than ``PATIENCE_S``.
+    """
+    deadline, pause, told = clock() + PATIENCE_S, SHORTEST_PAUSE_S, False
+    while True:
+        try:
+            return fetch()
+        except ObjectMissing:
+            raise
+        except StorageError as error:
+            left_s = deadline - clock()
+            if left_s <= 0:
+                raise
+            if not told:
+                logger.warning("%s; waiting, for up to %.0f s", error, PATIENCE_S)
+                told = True
+        sleep(min(pause, left_s))
+        pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 @lru_cache

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.storage.s3 import Bucket
 
+PULLS_AT_ONCE = 8
 STAMP = "%Y%m%d-%H%M%S"
 STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
 
@@ -65,9 +67,12 @@ def list_sweeps(storage: str | Path) -> list[SweepFolder]:
         StorageError: S3 does not answer.
     """
     if not is_remote(storage):
-        return _in_order(SweepFolder(plan.parent) for plan in _absolute(storage).glob("*/plan.json"))
-    there = _in_order(_folder(storage, sweep) for sweep in _bucket(storage).list_folders())
-    return [folder for folder in there if pull(folder)]
+        plans = _absolute(storage).glob("[!.]*/plan.json")  # a hidden folder is one that is being removed
+        return _in_order(SweepFolder(plan.parent) for plan in plans)
+    there = _remote_folders(storage)
+    with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix="ravel-pull") as pool:
+        is_sweep = list(pool.map(pull, there))
+    return [folder for folder, found in zip(there, is_sweep, strict=True) if found]
 
 
 def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
@@ -84,7 +89,7 @@ def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
     if sweep is not None and is_remote(sweep):
         storage, _, sweep = sweep.rstrip("/").rpartition("/")
     if is_remote(storage):
-        folders = _in_order(_folder(storage, found) for found in _bucket(storage).list_folders())
+        folders = _remote_folders(storage)
     else:
         storage = _absolute(storage)
         folders = list_sweeps(storage)
@@ -103,6 +108,13 @@ def _folder(storage: str | Path, sweep: str) -> SweepFolder:
         return SweepFolder(_absolute(storage) / sweep)
     bucket = _bucket(storage)
     return SweepFolder(_mirrors(bucket.location) / sweep, bucket.child(sweep))
+
+
+def _remote_folders(storage: str | Path) -> list[SweepFolder]:
+    """What may be sweeps in S3, oldest first; they share one client."""
+    bucket = _bucket(storage)
+    mirrors = _mirrors(bucket.location)
+    return _in_order(SweepFolder(mirrors / sweep, bucket.child(sweep)) for sweep in bucket.list_folders())
 
 
 def _bucket(storage: str | Path) -> Bucket:

@@ -60,9 +60,10 @@ def remove(plan: SweepPlan, found: Traces) -> None:
     Raises:
         Exception: whatever MLflow raises; a second call goes on.
     """
-    client = open_store(tracking_uri(plan))
+    uri = tracking_uri(plan)
+    client = open_store(uri)
     for run in found.runs:
-        _remove_artifacts(client, run)
+        _remove_artifacts(client, run, uri)
         if found.for_good:
             _store(client)._hard_delete_run(run)  # noqa: SLF001  as `mlflow gc` does: there is no public way
         else:
@@ -77,11 +78,13 @@ def _models(client: MlflowClient, there: set[str]) -> list[str]:
     return sorted(f"{version.name} version {version.version}" for version in versions)
 
 
-def _remove_artifacts(client: MlflowClient, run: str) -> None:
+def _remove_artifacts(client: MlflowClient, run: str, uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
     address = client.get_run(run).info.artifact_uri
-    get_artifact_repository(address).delete_artifacts()
+    get_artifact_repository(
+        address, tracking_uri=uri
+    ).delete_artifacts()  # else at whatever server MLflow takes for set
     if address.startswith(("file:", "/")):
         with contextlib.suppress(OSError):  # MLflow leaves the folder that held them
             Path(address.removeprefix("file://")).parent.rmdir()

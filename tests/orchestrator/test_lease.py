@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -131,3 +132,74 @@ def test_a_driver_whose_sweep_was_taken_is_told_once(folder):
         time.sleep(0.1)
     assert told == ["lost"]
     assert file_of(held).stat().st_mtime == 1
+
+
+def altered(held, **fields):
+    holder = json.loads(file_of(held).read_text())
+    file_of(held).write_text(json.dumps({**holder, **fields}))
+
+
+def silent_for(held, seconds):
+    then = time.time() - seconds
+    os.utime(file_of(held), (then, then))
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+def test_a_lease_of_a_namesake_of_this_host_goes_by_its_age(folder, pid):
+    held = lease.acquire(folder)
+    altered(held, machine="another boot pid:[1]", pid=pid)
+    with pytest.raises(LeaseHeld, match="if it is gone, its lease runs out within 60 s"):
+        lease.acquire(folder)
+    silent_for(held, lease.STALE_S + 1)
+    assert not lease.is_held(folder)
+
+
+@pytest.mark.parametrize(("pid", "is_held"), [(os.getpid(), True), (2**22 + 1, False)])
+def test_a_lease_of_before_machines_were_noted_goes_by_its_process(folder, pid, is_held):
+    held = lease.acquire(folder)
+    holder = json.loads(file_of(held).read_text())
+    assert holder.pop("machine")
+    file_of(held).write_text(json.dumps({**holder, "pid": pid}))
+    silent_for(held, lease.STALE_S + 1)
+    assert lease.is_held(folder) is is_held
+
+
+def test_a_clock_that_is_ahead_takes_no_living_sweep(folder, monkeypatch):
+    held = lease.acquire(folder)
+    altered(held, host="elsewhere")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1000)
+    assert lease.is_held(folder)
+    assert list(folder.leases.iterdir()) == [file_of(held)]
+
+
+def test_a_folder_that_cannot_be_written_goes_by_the_clock_of_this_machine(folder, monkeypatch):
+    held = lease.acquire(folder)
+    altered(held, host="elsewhere")
+
+    def refuse(**_):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    assert lease.is_held(folder)
+    silent_for(held, lease.STALE_S + 1)
+    assert not lease.is_held(folder)
+
+
+def test_a_lease_that_cannot_be_released_is_told_and_masks_nothing(folder, caplog):
+    held = lease.acquire(folder)
+    folder.leases.rename(folder.path / "away")
+    held.release()
+    assert "the lease was not released ([Errno 2] No such file or directory" in caplog.text
+    assert "a driver on another machine must wait up to 60 s" in caplog.text
+
+
+def test_a_book_that_hangs_does_not_hold_back_who_leaves(folder, caplog, monkeypatch):
+    monkeypatch.setattr(lease, "RELEASE_S", 0.1)
+    held, answered = lease.acquire(folder), threading.Event()
+    monkeypatch.setattr(type(held.book), "write", lambda *_: answered.wait(60))
+    began = time.monotonic()
+    held.release()
+    answered.set()
+    assert time.monotonic() - began < 30
+    assert "the lease was not released (no answer within 0 s)" in caplog.text

@@ -1,5 +1,6 @@
 """Everything a sweep wrote goes, and nothing else."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import lease
+from orchestrator import lease, purging
 from orchestrator import plan as planning
+from orchestrator.errors import LeaseHeld, OrchestratorError
 from orchestrator.eventlog import EventLog
 from orchestrator.events import (
     AttemptStarted,
@@ -20,8 +22,8 @@ from orchestrator.events import (
     TrialEnded,
 )
 from orchestrator.loading import parse_spec
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker
+from orchestrator.storage import SweepFolder, list_sweeps
+from orchestrator.tracking import Tracker, removal
 
 RAVEL = Path(sys.executable).with_name("ravel")
 
@@ -133,3 +135,69 @@ def test_a_sweep_whose_model_is_registered_is_kept(two_sweeps):
     assert told.returncode == 3
     assert "champion version 1 was registered from it; delete the version in MLflow first" in told.stderr
     assert kept.plan.exists()
+
+
+def test_no_driver_can_begin_while_a_purge_is_under_way(two_sweeps, monkeypatch):
+    _, plan, _, kept = two_sweeps
+    found = purging.find(plan, kept)
+    remove, seen = removal.remove, []
+
+    def removing(*arguments):
+        with pytest.raises(LeaseHeld, match="runs this sweep"):
+            lease.acquire(kept)
+        seen.append(lease.is_held(kept))
+        remove(*arguments)
+
+    monkeypatch.setattr(removal, "remove", removing)
+    purging.carry_out(plan, found)
+    assert seen == [True]
+    assert not kept.path.exists()
+
+
+def test_a_sweep_that_was_gone_on_with_since_is_kept(two_sweeps):
+    _, plan, _, kept = two_sweeps
+    found = purging.find(plan, kept)
+    lease.acquire(kept)
+    with pytest.raises(LeaseHeld):
+        purging.carry_out(plan, found)
+    assert kept.events.exists()
+    assert purging.removal.traces(plan).runs
+
+
+def test_a_sweep_that_another_driver_took_while_it_was_purged_is_kept(two_sweeps, monkeypatch):
+    _, plan, _, kept = two_sweeps
+    found = purging.find(plan, kept)
+    monkeypatch.setattr(lease.Lease, "is_lost", lambda _: True)
+    with pytest.raises(LeaseHeld, match="another driver took it meanwhile"):
+        purging.carry_out(plan, found)
+    assert kept.events.exists()
+
+
+def test_a_purge_that_mlflow_refuses_lets_the_sweep_go(two_sweeps, monkeypatch):
+    _, plan, _, kept = two_sweeps
+    found = purging.find(plan, kept)
+
+    def refuse(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(removal, "remove", refuse)
+    with pytest.raises(OrchestratorError, match="MLflow refused"):
+        purging.carry_out(plan, found)
+    assert not lease.is_held(kept)
+
+
+def test_a_removal_that_is_cut_off_leaves_no_half_sweep(two_sweeps, monkeypatch):
+    root, plan, gone, kept = two_sweeps
+    found = purging.find(plan, kept)
+
+    rmtree = shutil.rmtree
+
+    def cut_off(path, *arguments):
+        if kept.sweep in str(path):
+            raise KeyboardInterrupt
+        rmtree(path, *arguments)  # MLflow's artifacts
+
+    monkeypatch.setattr(shutil, "rmtree", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        purging.carry_out(plan, found)
+    assert [folder.sweep for folder in list_sweeps(root / "results")] == [gone.sweep]

@@ -1,0 +1,254 @@
+"""S3 that is away for a while is waited for, and a purge leaves nothing in S3 or at an MLflow server."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+
+import pytest
+
+from orchestrator import plan as planning
+from orchestrator import purging, worker
+from orchestrator.errors import ObjectMissing, StorageError
+from orchestrator.eventlog import EventLog
+from orchestrator.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.lease import acquire, is_held
+from orchestrator.loading import parse_spec
+from orchestrator.storage import SweepFolder, create_folder, finding, list_sweeps, publish
+from orchestrator.storage.s3 import Bucket, Settings, filesystem
+from orchestrator.tracking import Tracker
+from orchestrator.worker import SweepTrainable, patiently
+
+ONLY_MOTO = pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
+POINT = {"data.name": "digits", "model.name": "mlp", "epochs": 3, "device": "cpu"}
+AWAY_S = 2.0
+SPEC = "name: digits\ntrial: {epochs: 1}\nspace: {use: [mixup]}\n"
+
+
+class Clock:
+    """Seconds that pass only in ``sleep``; ``pauses`` is how long each was."""
+
+    def __init__(self):
+        self.now, self.pauses = 0.0, []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+def failing(times, error=StorageError):
+    """Fails so many times, then answers."""
+    left = iter([error("s3://team/a: away")] * times)
+
+    def fetch():
+        if (failure := next(left, None)) is not None:
+            raise failure
+        return "here"
+
+    return fetch
+
+
+def test_an_outage_is_waited_out_with_growing_pauses_and_told_once(caplog):
+    clock = Clock()
+    assert patiently(failing(5), clock=clock, sleep=clock.sleep) == "here"
+    assert clock.pauses == [5, 10, 20, 30, 30]
+    assert caplog.text.count("s3://team/a: away; waiting, for up to 600 s") == 1
+
+
+def test_an_outage_that_does_not_end_is_raised():
+    clock = Clock()
+    with pytest.raises(StorageError, match="away"):
+        patiently(failing(1000), clock=clock, sleep=clock.sleep)
+    assert clock.now == worker.PATIENCE_S
+
+
+def test_what_is_missing_is_not_waited_for():
+    clock = Clock()
+    with pytest.raises(ObjectMissing):
+        patiently(failing(1, ObjectMissing), clock=clock, sleep=clock.sleep)
+    assert not clock.pauses
+
+
+@pytest.fixture
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(worker, "SHORTEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(worker, "LONGEST_PAUSE_S", 0.5)
+
+
+@ONLY_MOTO
+@pytest.mark.usefixtures("_short_pauses")
+def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path, caplog):
+    orders = {
+        "ravel.objectives": ["val/accuracy"],
+        "ravel.storage": asdict(Settings(endpoint=proxy.endpoint, attempts=1)),
+    }
+    trainable = SweepTrainable({**POINT, **orders})
+    trainable.train()
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    trainable.save_checkpoint(str(saved))
+    checkpoint = Bucket(s3.location / "checkpoint", Settings(endpoint=s3.endpoint))
+    for path in saved.iterdir():
+        checkpoint.upload(path, path.name)
+    proxy.status, proxy.code, proxy.refusals = 500, "InternalError", 10**9
+    back = threading.Timer(AWAY_S, setattr, (proxy, "refusals", 0))
+    back.start()
+    began = time.monotonic()
+    trainable.reset_config({**POINT, **orders, "ravel.checkpoint": [checkpoint.location.uri]})
+    assert time.monotonic() - began > AWAY_S / 2
+    assert trainable.train()["epoch"] == 2
+    assert caplog.text.count("waiting, for up to") == 1
+    trainable.stop()
+
+
+def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
+    def refuse():
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(worker, "system_metrics", refuse)
+    orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings()), "ravel.system_metrics": True}
+    trainable = SweepTrainable({**POINT, **orders})
+    for epoch in (1, 2):
+        metrics = json.loads(trainable.train()["event"])["metrics"]
+        assert metrics["val/accuracy"] > 0, epoch
+        assert not [name for name in metrics if name.startswith("system/")]
+    assert caplog.text.count("the machine is not measured (RuntimeError: no driver)") == 1
+    trainable.stop()
+
+
+def test_a_lease_that_s3_does_not_take_back_is_told_and_masks_nothing(proxy, s3, tmp_path, caplog):
+    held = acquire(SweepFolder(tmp_path / "a-1", Bucket(s3.location / "a-1", Settings(proxy.endpoint, attempts=1))))
+    proxy.refusals = 10**9
+    held.release()
+    assert "the lease was not released (" in caplog.text
+
+
+def sweep_of(root, storage, tracking):
+    """A sweep of one trial, in S3 or in a folder, and tracked."""
+    folder = create_folder(storage, "digits", now=time_of_test())
+    plan = planning.make(
+        parse_spec(f"{SPEC}tracking: {{uri: '{tracking}'}}"), folder, slots=1, now=1.0, working_directory=root
+    )
+    plan.save(folder)
+    publish(folder)
+    with EventLog(folder.events) as log:
+        log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
+        log.append(TrialCreated(time=2.0, trial="t000", origin="baseline", point={}, config={"epochs": 1}))
+        log.append(AttemptStarted(time=3.0, trial="t000", attempt=1))
+        metrics = {"val/accuracy": 0.5}
+        log.append(EpochReported(time=4.0, trial="t000", attempt=1, epoch=1, since_restore=1, metrics=metrics))
+        log.append(TrialEnded(time=5.0, trial="t000", status="failed", reason="no", traceback="Traceback ..."))
+    Tracker(plan, folder).catch_up()
+    return plan, folder
+
+
+def time_of_test():
+    from datetime import datetime
+
+    return datetime(2026, 1, 1).astimezone()
+
+
+def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    storage = s3.location / "sweeps"
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    plan, folder = sweep_of(tmp_path, storage.uri, store)
+    _, kept = sweep_of(tmp_path, storage.uri, store)
+    files, path = filesystem(folder.remote.location / "tune" / "t000-1")
+    files.create_dir(path, recursive=True)  # as Tune does: empty objects that stand for folders
+    with files.open_output_stream(f"{path}/state.pt") as file:
+        file.write(b"x" * 1000)
+    found = purging.find(plan, folder)
+    purging.carry_out(plan, found)
+    client = s3.client()
+    keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket).get("Contents", ())]
+    client.close()
+    assert not [key for key in keys if folder.sweep in key]
+    assert [key for key in keys if kept.sweep in key]
+    assert list(Bucket(storage).list_folders()) == [kept.sweep]
+    assert [each.sweep for each in list_sweeps(storage.uri)] == [kept.sweep]
+    assert not folder.path.exists()
+
+
+@ONLY_MOTO
+def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    plan, folder = sweep_of(tmp_path, (s3.location / "sweeps").uri, f"sqlite:///{tmp_path / 'mlflow.db'}")
+    folder.remote.write("tune/t000-1/state.pt", b"x")
+
+    def refuse(*_):
+        raise StorageError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "delete_prefix", refuse)
+        with pytest.raises(StorageError, match="away"):
+            purging.carry_out(plan, purging.find(plan, folder))
+    assert not is_held(folder)
+    purging.carry_out(plan, purging.find(plan, folder))
+    assert not list(Bucket(s3.location).list())
+
+
+@ONLY_MOTO
+def test_sweeps_are_pulled_beside_each_other_and_told_in_order(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    names = [f"a-20260101-12000{second}-aaaa" for second in range(8)]
+    storage = Bucket(s3.location / "sweeps")
+    for name in names:
+        storage.write(f"{name}/plan.json", b"{}")
+    pull, together = finding.pull, threading.Barrier(4)
+
+    def meeting(folder):
+        together.wait(timeout=20)
+        return pull(folder) and not folder.sweep.startswith("a-20260101-120003")
+
+    monkeypatch.setattr(finding, "pull", meeting)
+    assert [folder.sweep for folder in list_sweeps(storage.location.uri)] == names[:3] + names[4:]
+
+    def refuse(folder):
+        if folder.sweep == names[5]:
+            raise StorageError("s3://team/a: away")
+        return True
+
+    monkeypatch.setattr(finding, "pull", refuse)
+    with pytest.raises(StorageError, match="away"):
+        list_sweeps(storage.location.uri)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path, free_port, until_healthy):
+    """A server that nothing but the spec names."""
+    address, home = f"http://127.0.0.1:{free_port}", tmp_path / "server"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")}
+    store = ["--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}", "--artifacts-destination", str(home / "kept")]
+    with (home / "output.txt").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(free_port), *store],
+            cwd=home,
+            stdout=out,
+            stderr=out,
+            env=environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )
+    try:
+        until_healthy(address, process, home / "output.txt")
+        yield address, home
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_purge_takes_the_artifacts_from_the_server_that_the_spec_names(mlflow_server, tmp_path, monkeypatch):
+    address, home = mlflow_server
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    plan, folder = sweep_of(tmp_path, tmp_path / "results", address)
+    assert [path for path in (home / "kept").rglob("*") if path.is_file()]
+    purging.carry_out(plan, purging.find(plan, folder))
+    assert not [path for path in (home / "kept").rglob("*") if path.is_file()]
+    assert not folder.path.exists()

@@ -160,7 +160,8 @@ def _drive(
                     follower.cancel()
             else:
                 _close(plan, journal, interrupted=stop.asked, crash=crash)
-                for name, why in flush(followers, timeout_s=FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S):
+                patience = FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S
+                for name, why in flush(followers, timeout_s=patience, progressing=not stop.asked):
                     logger.warning("%s is behind (%s); later: ravel sync %s", name, why, storage.reference(folder))
     if lost.is_set():
         raise LeaseHeld(

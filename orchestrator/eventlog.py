@@ -1,7 +1,7 @@
 """The append-only event log on disk: the source of truth of a sweep; everything else can be rebuilt from it.
 
 One line an event (``orchestrator.events``), in the order things happened. Every line is handed to the operating system
-at once, so that it survives its process. What is decided (a trial created, stopped, promoted, ended) is flushed to disk
+at once, so that it survives its process. What is decided (a trial created, judged, promoted) is flushed to disk
 (``fsync``) before anything acts on it; what is only seen (``SEEN``) is flushed with the next decision, with any event
 after a second, and before MLflow is told, so that a machine that loses its power loses a second of what it can measure
 again. A driver killed in the middle of a line leaves a torn tail, which was never acted on: the next one cuts it off.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import LogDamaged
-from orchestrator.events import AttemptStarted, CheckpointSaved, EpochReported, decode, encode
+from orchestrator.events import AttemptStarted, CheckpointSaved, EpochReported, TrialEnded, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ FIRST = 1
 """The generation of ``events.jsonl``."""
 NAME = re.compile(r"-(\d{12})-g(\d{4,})$")
 FLUSH_S = 1.0
-SEEN = (AttemptStarted, EpochReported, CheckpointSaved)
+SEEN = (AttemptStarted, EpochReported, CheckpointSaved, TrialEnded)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,16 @@ def segment_name(path: Path, start: int, generation: int) -> str:
 def segment_at(path: Path, offset: int) -> str | None:
     """The file name of the segment that holds the byte before an offset; null where there is none."""
     return next((each.path.name for each in segments(path) if each.start < offset <= each.end), None)
+
+
+def end_of(path: Path) -> int:
+    """The offset behind the last byte that a log has now.
+
+    Raises:
+        LogDamaged: a segment is missing.
+    """
+    there = segments(path)
+    return there[-1].end if there else 0
 
 
 def is_line_end(path: Path, offset: int) -> bool:

@@ -24,6 +24,9 @@ MIRROR_S = 5.0
 FAILING_S = 4.0
 LONG_QUEUE = 100
 MAX_BACKOFF_S = 30.0
+MAX_SHARE = 0.03
+"""Of the time, that a copy may be busy while the sweep runs: what it needs is taken from the loop that decides."""
+MAX_WAIT_S = 30.0
 
 
 class Copy(Protocol):
@@ -38,7 +41,7 @@ class Copy(Protocol):
 
 
 class Follower:
-    """Calls ``catch_up`` until it is stopped, waiting longer after each failure.
+    """Calls ``catch_up`` until it is stopped, waiting longer after each failure, and after much work.
 
     Args of note: ``name`` is that of the copy, for messages; ``poll_s`` how long to wait after a success.
     """
@@ -58,11 +61,20 @@ class Follower:
         """Begin to follow."""
         self._thread.start()
 
-    def stop(self, *, timeout_s: float) -> bool:
-        """Send what is left and stop; False when it did not take everything in time (see ``error``)."""
+    def stop(self, *, timeout_s: float, progressing: bool = False) -> bool:
+        """Send what is left and stop; False when it did not take everything in time (see ``error``).
+
+        Args:
+            timeout_s: how long to wait.
+            progressing: wait on while the copy comes further within each such time.
+        """
         self._deadline = time.monotonic() + timeout_s
         self._stopping.set()
-        self._thread.join(timeout_s)
+        sent = None
+        while self._thread.is_alive() and (sent is None or (progressing and sent != self._copy.num_sent)):
+            sent = self._copy.num_sent
+            self._deadline = time.monotonic() + timeout_s
+            self._thread.join(timeout_s)
         if self._thread.is_alive():
             self.error = self.error or f"{self._name} did not answer within {timeout_s:g} s"
         return self._caught_up
@@ -75,7 +87,10 @@ class Follower:
     def _run(self) -> None:
         wait_s = self._poll_s
         while not self._stopping.wait(wait_s):
-            wait_s = self._poll_s if self._attempt() else min(MAX_BACKOFF_S, 2 * wait_s)
+            began = time.monotonic()
+            succeeded = self._attempt()
+            busy_s = (time.monotonic() - began) * (1 / MAX_SHARE - 1)
+            wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s)) if succeeded else min(MAX_BACKOFF_S, 2 * wait_s)
         while time.monotonic() < self._deadline:
             self._caught_up = self._attempt()
             if self._caught_up:
@@ -105,15 +120,19 @@ def followers_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
     return {"S3": Follower(mirror, name="S3", poll_s=MIRROR_S), "MLflow": Follower(tracker)}
 
 
-def flush(followers: dict[str, Follower], *, timeout_s: float) -> Iterator[tuple[str, str | None]]:
+def flush(
+    followers: dict[str, Follower], *, timeout_s: float, progressing: bool = False
+) -> Iterator[tuple[str, str | None]]:
     """Have every copy take what is left, all within one time; those that did not, and why.
 
-    One that fails already is not waited for: everything it lacks is in the log.
+    One that fails already is hardly waited for: everything it lacks is in the log. One that is only behind is waited
+    for while it comes further, where ``progressing``.
     """
     deadline = time.monotonic() + timeout_s
     for name, follower in followers.items():
-        left = FAILING_S if follower.error is not None else deadline - time.monotonic()
-        if not follower.stop(timeout_s=max(1.0, left)):
+        fails = follower.error is not None
+        left = FAILING_S if fails else max(1.0, deadline - time.monotonic())
+        if not follower.stop(timeout_s=left, progressing=progressing and not fails):
             yield name, follower.error
 
 

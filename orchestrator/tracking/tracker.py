@@ -14,7 +14,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.addresses import one_line, tracking_uri, without_password
-from orchestrator.eventlog import flush, read_events
+from orchestrator.eventlog import end_of, flush, read_events
 from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)
+MOST_EVENTS = 2000
+"""That are sent at a time, so that what was sent is noted."""
 PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
 
 
@@ -83,22 +85,22 @@ class Tracker:
             OrchestratorError: the experiment is deleted.
             Exception: whatever MLflow raises; nothing is lost, the next call sends it again.
         """
-        if not self._unsent(1):
-            return False
-        with self._reconnecting():
-            if self._client is None:
-                self._connect()
-            events = self._unsent()
-            flush(self._folder.events)
-            self._send(event for event, _ in events)
-        self._cursor.move_to(events[-1][1], self._folder)
-        self._cursor.save(self._folder.cursor)
-        self._num_sent = self._history.num_events
-        return True
+        until, any_new = min(self._until(), end_of(self._folder.events)), False
+        while self._unsent(1, until):
+            any_new = True
+            with self._reconnecting():
+                if self._client is None:
+                    self._connect()
+                events = self._unsent(MOST_EVENTS, until)
+                flush(self._folder.events)
+                self._send(event for event, _ in events)
+            self._cursor.move_to(events[-1][1], self._folder)
+            self._cursor.save(self._folder.cursor)
+            self._num_sent = self._history.num_events
+        return any_new
 
-    def _unsent(self, at_most: int | None = None) -> list[tuple[Event, int]]:
-        """What is new in the log, each with the offset behind it."""
-        until = self._until()
+    def _unsent(self, at_most: int, until: float) -> list[tuple[Event, int]]:
+        """What is new in the log up to an offset, each with the offset behind it."""
         new = read_events(self._folder.events, self._cursor.offset)
         return list(islice(takewhile(lambda pair: pair[1] <= until, new), at_most))
 

@@ -144,7 +144,7 @@ def silent_for(held, seconds):
     os.utime(file_of(held), (then, then))
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["alive", "gone"])
 def test_a_lease_of_a_namesake_of_this_host_goes_by_its_age(folder, pid):
     held = lease.acquire(folder)
     altered(held, machine="another boot pid:[1]", pid=pid)
@@ -154,7 +154,7 @@ def test_a_lease_of_a_namesake_of_this_host_goes_by_its_age(folder, pid):
     assert not lease.is_held(folder)
 
 
-@pytest.mark.parametrize(("pid", "is_held"), [(os.getpid(), True), (2**22 + 1, False)])
+@pytest.mark.parametrize(("pid", "is_held"), [(os.getpid(), True), (2**22 + 1, False)], ids=["alive", "gone"])
 def test_a_lease_of_before_machines_were_noted_goes_by_its_process(folder, pid, is_held):
     held = lease.acquire(folder)
     holder = json.loads(file_of(held).read_text())

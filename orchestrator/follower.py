@@ -25,7 +25,7 @@ FAILING_S = 4.0
 LONG_QUEUE = 100
 MAX_BACKOFF_S = 30.0
 MAX_SHARE = 0.03
-"""Of the time, that a copy may be busy while the sweep runs: what it needs is taken from the loop that decides."""
+"""Of a processor, that a copy may take while the sweep runs: what it takes is missing to the loop that decides."""
 MAX_WAIT_S = 30.0
 
 
@@ -85,12 +85,13 @@ class Follower:
         self._stopping.set()
 
     def _run(self) -> None:
-        wait_s = self._poll_s
+        wait_s, is_first = self._poll_s, True
         while not self._stopping.wait(wait_s):
-            began = time.monotonic()
+            began = time.thread_time()
             succeeded = self._attempt()
-            busy_s = (time.monotonic() - began) * (1 / MAX_SHARE - 1)
+            busy_s = 0.0 if is_first else (time.thread_time() - began) * (1 / MAX_SHARE - 1)
             wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s)) if succeeded else min(MAX_BACKOFF_S, 2 * wait_s)
+            is_first = is_first and not succeeded  # the first imports MLflow
         while time.monotonic() < self._deadline:
             self._caught_up = self._attempt()
             if self._caught_up:

@@ -45,7 +45,7 @@ TINY = """
 name: tiny
 trial: {data.name: digits, model.name: mlp, epochs: 8, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
-search: {num_trials: 4}
+search: {num_trials: 24}
 scheduler: {grace_period: 2, reduction_factor: 3}
 """
 IMPATIENT = "from orchestrator import cli, driver; driver.FLUSH_S = 2.0; cli.main()"  # a minute is long for a test

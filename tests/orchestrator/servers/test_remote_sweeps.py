@@ -30,7 +30,7 @@ from orchestrator.worker import SweepTrainable
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: cloud
-trial: {{data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}}
+trial: {{data.name: digits, model.name: cnn_bn, epochs: 81, optimizer.name: sgd}}
 space: {{use: [mixup], parameters: {{optimizer.lr: {{float: [1.0e-3, 0.5], log: true}}}}}}
 search: {{num_trials: 5}}
 scheduler: {{grace_period: 3, reduction_factor: 3}}

@@ -81,7 +81,7 @@ def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_even
             ended = {"epoch": self.epoch, "done": self.epoch == self.config["epochs"]}
             if not self.config["as_event"]:
                 return {**metrics, **ended}
-            event = {"epoch": self.epoch, "metrics": metrics, "ended": None}
+            event = {"epoch": self.epoch, "metrics": metrics, "data": None}
             return {"val/accuracy": metrics["val/accuracy"], "event": json.dumps(event), **ended}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -214,8 +214,12 @@ class EventLog:
         self._flush()
         _flush_folder(path.parent)
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event, line: bytes | None = None) -> None:
         """Write one event, and flush it to disk if it is a decision or a second has passed.
+
+        Args:
+            event: what happened.
+            line: the event as a line, if there is one already.
 
         Raises:
             OSError: the disk refused; no part of the event stays in the log.
@@ -224,11 +228,11 @@ class EventLog:
             self._cut()
         if self._size >= self._segment_bytes:
             self._begin_segment()
-        line = encode(event)
+        line = encode(event) if line is None else line
         self._is_torn = True
         try:
             self._write(line)
-            if not isinstance(event, SEEN) or time.monotonic() - self._flushed_at >= FLUSH_S:
+            if type(event) not in SEEN or time.monotonic() - self._flushed_at >= FLUSH_S:
                 self._flush()
         except OSError:
             self._cut()

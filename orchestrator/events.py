@@ -7,6 +7,7 @@ import zlib
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import to_json
 
 from orchestrator.earlier import event_of_format_1
 
@@ -164,7 +165,28 @@ def encode(event: Event) -> bytes:
         >>> decode(line).status
         'completed'
     """
-    body = event.model_dump_json().encode()
+    return _sealed(event.model_dump_json().encode())
+
+
+def reported(measured: str, **head: Any) -> tuple[EpochReported, bytes]:
+    """An epoch and its line of the log; the fields in ``measured`` are a JSON object as their worker wrote it.
+
+    That text becomes part of the line: the loop that decides reads it once and never writes it again.
+
+    Raises:
+        ValueError: together they are no such event.
+
+    Example:
+        >>> head = {"time": 1.0, "trial": "t000", "attempt": 1, "since_restore": 3}
+        >>> event, line = reported('{"epoch": 3, "metrics": {"val/accuracy": 0.5}}', **head)
+        >>> event.metrics, decode(line) == event
+        ({'val/accuracy': 0.5}, True)
+    """
+    body = to_json({"v": 3, "kind": "epoch_reported", **head})[:-1] + b"," + measured.encode()[1:]
+    return EpochReported.model_validate_json(body), _sealed(body)
+
+
+def _sealed(body: bytes) -> bytes:
     return body[:-1] + SEAL % zlib.crc32(body)
 
 
@@ -176,7 +198,7 @@ def decode(line: bytes) -> Event:
             version knows.
     """
     body = line[:-SEAL_BYTES] + b"}"
-    if line[-SEAL_BYTES:] == SEAL % zlib.crc32(body):
+    if line == _sealed(body):
         return _ADAPTER.validate_json(body)
     return _ADAPTER.validate_python(_in_todays_words(json.loads(line)))
 

@@ -145,6 +145,8 @@ class SweepHistory:
         self.last_time = event.time
         self.num_events += 1
         match event:
+            case EpochReported():
+                self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)
             case SweepStarted():
                 self.generation = event.generation
                 self.started_at = event.time if self.started_at is None else self.started_at
@@ -164,13 +166,7 @@ class SweepHistory:
     @staticmethod
     def _apply_to_trial(
         trial: Trial,
-        event: AttemptStarted
-        | AttemptFailed
-        | EpochReported
-        | RungDecided
-        | TrialPromoted
-        | CheckpointSaved
-        | TrialEnded,
+        event: AttemptStarted | AttemptFailed | RungDecided | TrialPromoted | CheckpointSaved | TrialEnded,
     ) -> None:
         match event:
             case AttemptStarted():
@@ -178,8 +174,6 @@ class SweepHistory:
                 trial.end = None
             case AttemptFailed():
                 trial.failures.append(event)
-            case EpochReported():
-                trial.epochs.setdefault(event.epoch, event.metrics)
             case RungDecided():
                 trial.rungs.setdefault(event.rung, event)
             case TrialPromoted():

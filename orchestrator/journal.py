@@ -35,17 +35,17 @@ class Journal:
         self.lock = threading.RLock()
         self._log = log
         self._listeners = list(listeners)
-        self._pending: deque[Event] = deque()
+        self._pending: deque[tuple[Event, bytes | None]] = deque()
 
     @property
     def pending(self) -> int:
         """Events that are not on disk yet."""
         return len(self._pending)
 
-    def append(self, event: Event) -> None:
-        """Write one event, then apply it."""
+    def append(self, event: Event, line: bytes | None = None) -> None:
+        """Write one event, then apply it; ``line`` is the event as a line of the log, if there is one already."""
         with self.lock:
-            self._pending.append(event)
+            self._pending.append((event, line))
             self._flush()
             self.history.apply(event)
         self._tell(event)
@@ -79,7 +79,7 @@ class Journal:
     def _flush(self) -> None:
         try:
             while self._pending:
-                self._log.append(self._pending[0])
+                self._log.append(*self._pending[0])
                 self._pending.popleft()
         except OSError as error:
             logger.warning("event log: %s; %d events wait in memory, free some space", error, len(self._pending))

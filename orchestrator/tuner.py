@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune import Callback
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported, TrialEnded
+from orchestrator.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.scheduling.ranking import is_finite
 from orchestrator.scheduling.scheduler import LogScheduler
 from orchestrator.scheduling.standings import values_at
@@ -142,24 +142,21 @@ class Recorder(Callback):
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Write down one result, once, and return our name of the trial."""
-        name, event = _name(trial), json.loads(result["event"])
+        name = _name(trial)
         history = self._journal.history.trials[name]
-        if event["ended"] is not None:
-            self._ended[name] = event["ended"]
-        if event["metrics"] and event["epoch"] not in history.epochs:
-            self._journal.append(
-                EpochReported(
-                    time=self._clock(),
-                    trial=name,
-                    attempt=history.attempts,
-                    epoch=event["epoch"],
-                    since_restore=result["iterations_since_restore"],
-                    metrics=event["metrics"],
-                    host=result.get("hostname"),
-                    pid=result.get("pid"),
-                    data=event.get("data"),
-                )
+        if "ended" in result:
+            self._ended[name] = json.loads(result["ended"])
+        if "event" in result and result["epoch"] not in history.epochs:
+            event, line = reported(
+                result["event"],
+                time=self._clock(),
+                trial=name,
+                attempt=history.attempts,
+                since_restore=result["iterations_since_restore"],
+                host=result.get("hostname"),
+                pid=result.get("pid"),
             )
+            self._journal.append(event, line)
         return name
 
     def diverge(self, trial: str, reason: str) -> None:

@@ -61,9 +61,8 @@ class SweepTrainable(ClassifierTrainable):
         result = super().step()
         if self._measures_system and "event" in result:
             event = json.loads(result["event"])
-            if event["metrics"]:
-                event["metrics"].update(self._system_metrics())
-                result["event"] = json.dumps(event, allow_nan=False)
+            event["metrics"].update(self._system_metrics())
+            result["event"] = json.dumps(event, allow_nan=False)
         return result
 
     def cleanup(self) -> None:

@@ -5,7 +5,7 @@
 The configuration Tune hands over is a flat point (`TrialConfig.from_point`); None means absent. Keys
 that start with `ravel.` are the orchestrator's:
 
-    ravel.objectives         names of metrics: present, a result is these, `epoch` and one JSON event
+    ravel.objectives         names of metrics: present, a result is these, `epoch` and one JSON `event`
     ravel.checkpoint         directory of a checkpoint to start from, or None
     ravel.checkpoint_epochs  epochs after which a checkpoint is asked for
 
@@ -159,13 +159,15 @@ class ClassifierTrainable(Trainable):
         epoch = self._epoch() if report is None else report.epoch
         metrics = {} if report is None else dict(report.metrics)
         done = self._ended is not None or self._run is None or self._run.finished
+        ended = {} if self._ended is None else {"ended": json.dumps(asdict(self._ended))}
         if self._orders.objectives is None:
-            ended = {} if self._ended is None else {"ended": json.dumps(asdict(self._ended))}
             return {**metrics, **ended, "epoch": epoch, DONE: done}
+        event = {} if report is None else {"event": _event(epoch, metrics, data=self._data_once())}
         return {
             **{name: metrics.get(name, math.nan) for name in self._orders.objectives},
+            **event,
+            **ended,
             "epoch": epoch,
-            "event": _event(epoch, metrics, ended=self._ended, data=None if report is None else self._data_once()),
             DONE: done,
             SHOULD_CHECKPOINT: report is not None and self._wants_checkpoint(epoch, done=done),
         }
@@ -191,11 +193,10 @@ class ClassifierTrainable(Trainable):
         return done or overdue or epoch in self._orders.checkpoint_epochs
 
 
-def _event(epoch: int, metrics: Mapping[str, float], *, ended: _Ended | None, data: str | None) -> str:
-    """The full record of a step, as strict JSON: a metric that is not finite is null."""
+def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str:
+    """The full record of an epoch, as strict JSON: a metric that is not finite is null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    record = {"epoch": epoch, "metrics": finite, "ended": None if ended is None else asdict(ended), "data": data}
-    return json.dumps(record, allow_nan=False)
+    return json.dumps({"epoch": epoch, "metrics": finite, "data": data}, allow_nan=False)
 
 
 def _use_threads_of(resources: Any) -> None:

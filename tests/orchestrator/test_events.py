@@ -262,10 +262,10 @@ def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_p
     class FullDisk(EventLog):
         full = True
 
-        def append(self, event):
+        def append(self, event, line=None):
             if self.full:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            super().append(event)
+            super().append(event, line)
 
     log = FullDisk(tmp_path / "events.jsonl")
     journal = Journal(log, SweepHistory())

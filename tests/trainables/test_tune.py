@@ -44,6 +44,10 @@ def event_of(result):
     return json.loads(result["event"], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
+def ended_of(result):
+    return json.loads(result["ended"])
+
+
 def steady(metrics):
     return {name: value for name, value in metrics.items() if not name.startswith(("time/", "cost/"))}
 
@@ -56,7 +60,7 @@ def test_trains_one_epoch_per_step_to_the_results_of_train(start):
     for result, report in zip(results, expected, strict=True):
         event = event_of(result)
         assert event["epoch"] == report.epoch
-        assert event["ended"] is None
+        assert "ended" not in result
         assert steady(event["metrics"]) == steady(report.metrics)
 
 
@@ -126,7 +130,7 @@ def test_a_trial_that_was_complete_is_done_without_training_again(start, tmp_pat
     restored.restore(str(tmp_path / "checkpoint"))
     result = restored.train()
     assert (result["done"], result["epoch"], result["should_checkpoint"]) == (True, 3, False)
-    assert event_of(result) == {"epoch": 3, "metrics": {}, "ended": None, "data": None}
+    assert not {"event", "ended"} & set(result)
 
 
 def test_a_digest_that_fails_costs_no_epoch(start, monkeypatch, caplog):
@@ -134,8 +138,10 @@ def test_a_digest_that_fails_costs_no_epoch(start, monkeypatch, caplog):
         raise FileNotFoundError("data.root: no such folder")
 
     monkeypatch.setattr("trainables.tune.digest_of", gone)
-    event = event_of(start(**POINT, **ORDERS).train())
-    assert (event["epoch"], event["ended"], event["data"]) == (1, None, None)
+    result = start(**POINT, **ORDERS).train()
+    event = event_of(result)
+    assert (event["epoch"], event["data"]) == (1, None)
+    assert "ended" not in result
     assert "val/accuracy" in event["metrics"]
     assert "no such folder" in caplog.text
 
@@ -157,21 +163,21 @@ def test_an_actor_is_reused_after_a_trial_that_failed(start):
     trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
     assert trainable.train()["done"]
     assert trainable.reset({**POINT, **ORDERS}) is True
-    assert event_of(trainable.train())["ended"] is None
+    assert "ended" not in trainable.train()
 
 
 def test_a_diverged_trial_ends_with_a_result(start):
     result = results_of(start(**POINT, **ORDERS, **{"optimizer.lr": 1e9}))[-1]
-    event = event_of(result)
+    ended = ended_of(result)
     assert result["done"]
     assert not result["should_checkpoint"]
-    assert event["metrics"] == {}
-    assert event["ended"]["status"] == "diverged"
-    assert event["ended"]["reason"].startswith("Diverged: epoch ")
-    assert "\n" not in event["ended"]["reason"]
-    assert "Traceback" in event["ended"]["traceback"]
+    assert "event" not in result
+    assert ended["status"] == "diverged"
+    assert ended["reason"].startswith("Diverged: epoch ")
+    assert "\n" not in ended["reason"]
+    assert "Traceback" in ended["traceback"]
     assert math.isnan(result["val/accuracy"])
-    assert result["epoch"] == event["epoch"] >= 1
+    assert result["epoch"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -186,11 +192,10 @@ def test_a_diverged_trial_ends_with_a_result(start):
 )
 def test_a_mistake_of_the_trial_ends_it_with_a_result(start, wrong, reason):
     result = start(**POINT, **ORDERS, **wrong).train()
-    event = event_of(result)
     assert result["done"]
-    assert event["epoch"] == 0
-    assert event["ended"]["status"] == "failed"
-    assert event["ended"]["reason"].startswith(reason)
+    assert result["epoch"] == 0
+    assert ended_of(result)["status"] == "failed"
+    assert ended_of(result)["reason"].startswith(reason)
 
 
 def test_an_exception_in_training_ends_the_trial_with_a_result(start, monkeypatch):
@@ -201,26 +206,26 @@ def test_an_exception_in_training_ends_the_trial_with_a_result(start, monkeypatc
         raise ZeroDivisionError("in the second epoch")
 
     monkeypatch.setattr(Run, "run_epoch", broken)
-    event = event_of(trainable.train())
-    assert event["epoch"] == 2
-    assert event["ended"]["reason"] == "ZeroDivisionError: in the second epoch"
-    assert "in broken" in event["ended"]["traceback"]
+    result = trainable.train()
+    assert result["epoch"] == 2
+    assert ended_of(result)["reason"] == "ZeroDivisionError: in the second epoch"
+    assert "in broken" in ended_of(result)["traceback"]
 
 
 def test_a_failed_trial_in_plain_tune_ends_with_its_reason(start):
     result = start(**POINT, **{"snnl.layers": "nowhere"}).train()
     assert result["done"]
-    assert json.loads(result["ended"])["status"] == "failed"
+    assert ended_of(result)["status"] == "failed"
 
 
 def test_an_ended_trial_stays_ended_across_its_checkpoint(start, tmp_path):
     trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
-    ended = event_of(trainable.train())["ended"]
+    ended = ended_of(trainable.train())
     trainable.save(str(tmp_path / "checkpoint"))
     assert not (tmp_path / "checkpoint" / "state.pt").exists()
     restored = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
     restored.restore(str(tmp_path / "checkpoint"))
-    assert event_of(restored.train())["ended"] == ended
+    assert ended_of(restored.train()) == ended
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])
@@ -246,7 +251,8 @@ def test_a_metric_that_is_not_finite_is_null_in_the_event(start, monkeypatch):
 
 def test_tune_keys_for_others_are_ignored_and_none_is_absent(start):
     result = start(**POINT, **ORDERS, **{"ravel.something": {"new": 1}, "mixup.alpha": None}).train()
-    assert event_of(result)["ended"] is None
+    assert "event" in result
+    assert "ended" not in result
 
 
 class Resources:

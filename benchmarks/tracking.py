@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,10 +37,10 @@ SPEC = "name: benchmark\ntrial: {{epochs: {epochs}}}\nspace: {{use: [snnl, mixup
 
 
 class Meter:
-    """Seconds inside the hooks of a callback, and when results came."""
+    """Seconds inside the hooks of a callback, of the clock and of the processor, and when results came."""
 
     def __init__(self, callback: Any) -> None:
-        self.seconds, self.results, self.first, self.last = 0.0, 0, 0.0, 0.0
+        self.seconds, self.cpu_s, self.results, self.first, self.last = 0.0, 0.0, 0, 0.0, 0.0
         for name in dir(callback):
             if name.startswith("on_") and callable(getattr(callback, name)):
                 setattr(callback, name, self._timed(getattr(callback, name), counts=name == "on_trial_result"))
@@ -47,9 +48,10 @@ class Meter:
     def _timed(self, hook: Callable[..., None], *, counts: bool) -> Callable[..., None]:
         @wraps(hook)
         def timed(*args: object, **kwargs: object) -> None:
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.thread_time()
             hook(*args, **kwargs)
             now = time.perf_counter()
+            self.cpu_s += time.thread_time() - cpu_began
             self.seconds += now - began
             if counts:
                 self.results += 1
@@ -125,7 +127,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
         def over(self, name: str, *, again: bool = False) -> None:
             """Tune's own grid proposes here."""
 
-    folder = SweepFolder(Path.cwd() / "results" / "benchmark-1")
+    folder = SweepFolder(Path.cwd() / "results" / f"benchmark-{os.getpid()}")
     folder.path.mkdir(parents=True)
     spec = parse_spec(SPEC.format(epochs=options.epochs))
     plan = planning.make(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
@@ -144,7 +146,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     assert follower.stop(timeout_s=600), follower.error  # noqa: S101
     behind = time.perf_counter() - began
     journal.close()
-    points, twice = points_of(plan.tracking_uri)
+    points, twice = points_of(plan.tracking_uri, folder.sweep)
     expected = options.trials * options.epochs * len(METRICS)
     return {**told(meter), "flush_s": round(behind, 1), "points": points, "points_twice": twice, "expected": expected}
 
@@ -166,22 +168,27 @@ def callback(options: argparse.Namespace) -> dict[str, float]:
 
 
 def told(meter: Meter) -> dict[str, float]:
-    """Results per second between the first and the last, and the share of that time inside the hooks."""
+    """Results per second between the first and the last, and the share of that time inside the hooks.
+
+    ``cpu_share`` is what the hooks take from the loop; ``share_of_loop`` also counts that other processes had the core.
+    """
     seconds = meter.last - meter.first
     return {
         "results": meter.results,
         "results_per_s": round((meter.results - 1) / seconds, 1),
         "share_of_loop": round(meter.seconds / seconds, 4),
+        "cpu_share": round(meter.cpu_s / seconds, 4),
     }
 
 
-def points_of(uri: str | None) -> tuple[int, int]:
-    """How many metric points of trials a store holds, and how many of them twice."""
+def points_of(uri: str | None, sweep: str) -> tuple[int, int]:
+    """How many metric points of a sweep's trials a store holds, and how many of them twice."""
     from mlflow import MlflowClient  # noqa: PLC0415
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("benchmark").experiment_id
-    runs = client.search_runs([experiment], "tags.`ravel.kind` = 'trial'", max_results=5000)
+    ours = f"tags.`ravel.kind` = 'trial' AND tags.`ravel.trial` LIKE '{sweep}/%'"
+    runs = client.search_runs([experiment], ours, max_results=5000)
     found = [
         (run.info.run_id, key, point.step)
         for run in runs
@@ -227,28 +234,34 @@ def run(arm: str, options: argparse.Namespace, uri: str = "") -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all arms one after the other, the loggerless one before and after, and print the ratios."""
+    """Run all arms in turns, and print the median of the ratios to the loggerless one of the same turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--arm", choices=["none", "ravel", "callback"], help=argparse.SUPPRESS)
     parser.add_argument("--uri", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.arm:
         print(json.dumps({"none": none, "ravel": ravel, "callback": callback}[options.arm](options)))
         return
-    found = {"none": run("none", options), "ravel sqlite": run("ravel", options)}
-    found["callback sqlite"] = run("callback", options)
+    ratios: dict[str, list[float]] = {}
     with served() as uri:
-        found["ravel server"] = run("ravel", options, uri)
-        found["callback server"] = run("callback", options, uri)
-    found["none again"] = run("none", options)
-    rate = {arm: measured["results_per_s"] for arm, measured in found.items()}
-    bare = (rate["none"] + rate["none again"]) / 2
-    for arm, measured in found.items():
-        print(json.dumps({"arm": arm, **measured, "of_none": round(rate[arm] / bare, 3)}))
+        arms = {"ravel sqlite": ("ravel", ""), "ravel server": ("ravel", uri)}
+        arms |= {"callback sqlite": ("callback", ""), "callback server": ("callback", uri)}
+        for turn in range(options.turns):
+            bare = run("none", options)
+            print(json.dumps({"arm": "none", **bare}), flush=True)
+            for arm, (kind, store) in arms.items():
+                if kind == "callback" and turn:
+                    continue  # it takes minutes, and twenty to sixty times less is no matter of noise
+                measured = run(kind, options, store)
+                ratio = measured["results_per_s"] / bare["results_per_s"]
+                ratios.setdefault(arm, []).append(ratio)
+                print(json.dumps({"arm": arm, **measured, "of_none": round(ratio, 3)}), flush=True)
     for store in ("sqlite", "server"):
-        print(f"{store}: ravel is {rate[f'ravel {store}'] / rate[f'callback {store}']:.0f}x the callback")
+        ours, theirs = (statistics.median(ratios[f"{kind} {store}"]) for kind in ("ravel", "callback"))
+        print(f"{store}: ravel is {ours:.2f}x of no logger and {ours / theirs:.0f}x of the callback")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""The one look of all figures, and the one door to plotly."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["figure", "graph_objects", "panels"]
+
+_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "font": {"size": 14},
+    "width": 820,
+    "height": 520,
+    "margin": {"l": 80, "r": 30, "t": 70, "b": 70},
+}
+
+
+def graph_objects() -> Any:
+    """The module `plotly.graph_objects`.
+
+    Raises:
+        ImportError: plotly is not installed; names the extra that has it.
+    """
+    return _plotly("graph_objects")
+
+
+def figure(title: str, *, x: str, y: str, **layout: Any) -> Figure:
+    """An empty figure with titled axes; `x` and `y` name what is on the axis and its unit.
+
+    >>> figure("Accuracy under attack", x="epsilon, in pixels of [0, 1]", y="accuracy").layout.xaxis.title.text
+    'epsilon, in pixels of [0, 1]'
+    """
+    drawn: Figure = graph_objects().Figure()
+    drawn.update_layout({**_LAYOUT, "title": title, "xaxis_title": x, "yaxis_title": y, **layout})
+    return drawn
+
+
+def panels(title: str, names: tuple[str, ...], *, columns: int = 2, **layout: Any) -> Figure:
+    """Several empty panels under one title, filled row by row; title their axes with `update_xaxes(row=, col=)`."""
+    rows = -(-len(names) // columns)
+    drawn: Figure = _plotly("subplots").make_subplots(rows=rows, cols=columns, subplot_titles=names)
+    drawn.update_layout({**_LAYOUT, "title": title, "width": 460 * columns, "height": 120 + 340 * rows, **layout})
+    return drawn
+
+
+def _plotly(module: str) -> Any:
+    try:
+        return import_module(f"plotly.{module}")
+    except ImportError as error:
+        raise ImportError("figures are drawn by plotly: pip install 'ravel-sweeps[evaluate]'") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trainables.evaluation.results import Suite
 
 __all__ = ["SUITES", "suite_of"]
@@ -34,11 +35,10 @@ def suite_of(name: str) -> Suite:
     Raises:
         ValueError: there is none; names those that there are.
 
-    >>> suite_of("colour")
+    >>> suite_of("colour")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: suite: must be one of clean, robust, deformations, entanglement, dknn, ood, units, stability, flattening, \
-got 'colour'
+    ValueError: suite: must be one of ['clean', ...], got 'colour'
     """
     if name not in SUITES:
-        raise ValueError(f"suite: must be one of {', '.join(SUITES)}, got {name!r}")
+        raise ValueError(f"suite: must be one of {sorted(SUITES)}, got {name!r}")
     return cast("Suite", import_module(f"trainables.evaluation.{SUITES[name]}").suite)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from orchestrator import (
     compare_commands,
+    evaluation_commands,
     leaderboard,
     registry_commands,
     schedule_commands,
@@ -179,6 +180,8 @@ def logs(
 
 for command in (
     compare_commands.compare,
+    evaluation_commands.evaluate,
+    evaluation_commands.transfer,
     registry_commands.import_mlflow,
     registry_commands.register,
     schedule_commands.plan,

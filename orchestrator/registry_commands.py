@@ -13,14 +13,15 @@ import typer
 
 from orchestrator import storage
 from orchestrator.arguments import RESULTS, AsJson, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
+from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.loading import load_spec
 from orchestrator.plan import tracking_store
-from orchestrator.result import SweepResult, TrialResult
+from orchestrator.result import SweepResult
 from search_spaces import Problem, dump_yaml
 from trainables.metrics import lookup
 
 if TYPE_CHECKING:
+    from orchestrator.result import TrialResult
     from orchestrator.spec import Objective, SweepSpec
     from orchestrator.tracking.importing import Run, Source
 
@@ -44,7 +45,7 @@ def register(
     from orchestrator.tracking import registry  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder, sweep))
-    chosen = best_at_full_budget(result) if trial is None else trial_named(result, trial)
+    chosen = best_at_full_budget(result) if trial is None else result.named(trial)
     found = registry.register(result.plan, chosen, name=name, alias=alias)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "uri": found.uri}, indent=1))
@@ -111,23 +112,6 @@ def best_at_full_budget(result: SweepResult) -> TrialResult:
         told = f"no trial has run its full budget yet, the best of the others is {best.trial.id}"
         raise OrchestratorError(f"{result.sweep}: {told}; wait, or choose one with --trial")
     return best
-
-
-def trial_named(result: SweepResult, name: str) -> TrialResult:
-    """One trial of a sweep.
-
-    Raises:
-        SweepNotFound: there is none of that name.
-        OrchestratorError: it has not measured the objective.
-    """
-    trial = result.history.trials.get(name)
-    if trial is None:
-        raise SweepNotFound(f"{result.sweep}: no trial {name!r}; see `ravel status {storage.reference(result.folder)}`")
-    metric = result.plan.spec.objective.metric
-    score = trial.score(result.plan.spec.objective)
-    if score is None:
-        raise OrchestratorError(f"{result.sweep}/{name}: it has not measured {metric}; choose another trial")
-    return TrialResult(trial, score, result.folder)
 
 
 def direction(metric: str, objective: Objective) -> Mode:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.auditing import Audit, audit
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SweepNotFound
 from orchestrator.history import SweepHistory
 from orchestrator.plan import SweepPlan
-from orchestrator.storage import fetch
+from orchestrator.storage import fetch, reference
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     import torch
 
@@ -39,21 +41,37 @@ class TrialResult:
         """What the last epoch measured."""
         return dict(self.trial.epochs[self.trial.epoch])
 
-    def load_model(self) -> torch.nn.Module:
-        """The trained model, in eval mode, from the trial's last checkpoint.
+    @property
+    def name(self) -> str:
+        """The trial as MLflow's tags name it: its sweep and its id."""
+        return f"{self.folder.sweep}/{self.trial.id}"
+
+    def checkpoint(self) -> Path:
+        """The folder of the checkpoint of the trial's last epoch, fetched if the sweep is kept in S3.
 
         Raises:
-            OrchestratorError: the checkpoint of the trial's last epoch is gone, or was never completed.
+            OrchestratorError: it is gone, or was never completed.
+            StorageError: S3 refused or could not be reached.
         """
-        from trainables.loop import load_model  # noqa: PLC0415  imports torch
-
         final = (saved.path for saved in reversed(self.trial.checkpoints) if saved.epoch == self.trial.epoch)
         path = next(final, None)
         checkpoint = None if path is None else fetch(self.folder, path)
         if checkpoint is None or not checkpoint.is_dir():
-            name = f"{self.folder.sweep}/{self.trial.id}"
-            raise OrchestratorError(f"{name}: no checkpoint of epoch {self.trial.epoch} is there; run the trial again")
-        return load_model(checkpoint)
+            raise OrchestratorError(
+                f"{self.name}: no checkpoint of epoch {self.trial.epoch} is there, so no model; "
+                "choose another trial, or run this one again (an imported sweep has no models)"
+            )
+        return checkpoint.resolve()
+
+    def load_model(self) -> torch.nn.Module:
+        """The trained model, in eval mode, from the trial's last checkpoint.
+
+        Raises:
+            OrchestratorError, StorageError: as ``checkpoint``.
+        """
+        from trainables.loop import load_model  # noqa: PLC0415  imports torch
+
+        return load_model(self.checkpoint())
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,23 @@ class SweepResult:
             metric = self.plan.spec.objective.metric
             raise OrchestratorError(f"{self.sweep}: no trial has measured {metric} yet; see `ravel logs {self.sweep}`")
         return TrialResult(trial, score, self.folder)
+
+    def named(self, trial: str) -> TrialResult:
+        """One trial.
+
+        Raises:
+            SweepNotFound: there is none of that name.
+            OrchestratorError: it has not measured the objective.
+        """
+        found, objective = self.history.trials.get(trial), self.plan.spec.objective
+        if found is None:
+            raise SweepNotFound(f"{self.sweep}: no trial {trial!r}; see `ravel status {reference(self.folder)}`")
+        score = found.score(objective)
+        if score is None:
+            raise OrchestratorError(
+                f"{self.sweep}/{trial}: it has not measured {objective.metric}; choose another trial"
+            )
+        return TrialResult(found, score, self.folder)
 
     def scored_points(self) -> tuple[list[Point], list[float]]:
         """The points of the ended trials that lie in the space, and their scores: what ``refine`` and ``adopt`` take.

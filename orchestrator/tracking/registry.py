@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.addresses import tracking_uri
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.leaderboard import shown
-from orchestrator.storage import fetch, reference
+from orchestrator.storage import reference
 from orchestrator.tracking.explaining import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
 from search_spaces import Problem
@@ -85,7 +85,7 @@ def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, a
     """
     name = plan.spec.name if name is None else name
     _refuse_names(name, alias)
-    checkpoint = checkpoint_of(result)
+    checkpoint = result.checkpoint()
     uri, sweep = tracking_uri(plan), reference(result.folder)
     with explained(uri, f"nothing is lost; try again later: ravel register {sweep}"):
         client = _open(uri)
@@ -93,26 +93,7 @@ def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, a
         found = _version_of(client, name, run.info.run_id, result)
         number = found or _add_version(client, name, run, plan=plan, result=result, checkpoint=checkpoint)
         client.set_registered_model_alias(name, alias, str(number))
-    return Registered(name, number, alias, _trial(result), run.info.run_id, is_new=found is None)
-
-
-def checkpoint_of(result: TrialResult) -> Path:
-    """The folder of the checkpoint of a trial's last epoch.
-
-    Raises:
-        OrchestratorError: it is gone, or was never completed.
-        StorageError: the sweep is kept in S3, which refused or could not be reached.
-    """
-    trial = result.trial
-    final = (saved.path for saved in reversed(trial.checkpoints) if saved.epoch == trial.epoch)
-    path = next(final, None)
-    checkpoint = None if path is None else fetch(result.folder, path)
-    if checkpoint is None or not checkpoint.is_dir():
-        raise OrchestratorError(
-            f"{_trial(result)}: no checkpoint of epoch {trial.epoch} is there, so no model; "
-            "register another trial with --trial, or run this one again (an imported sweep has no models)"
-        )
-    return checkpoint.resolve()
+    return Registered(name, number, alias, result.name, run.info.run_id, is_new=found is None)
 
 
 def version_tags(plan: SweepPlan, result: TrialResult) -> dict[str, str]:
@@ -120,7 +101,7 @@ def version_tags(plan: SweepPlan, result: TrialResult) -> dict[str, str]:
     objective, source = plan.spec.objective, plan.provenance
     tags = {
         "ravel.sweep": plan.sweep,
-        "ravel.trial": _trial(result),
+        "ravel.trial": result.name,
         "ravel.epoch": str(result.trial.epoch),
         "ravel.status": result.trial.status,
         "ravel.objective": f"{objective.metric} {objective.mode}",
@@ -222,11 +203,11 @@ def _run_of(client: MlflowClient, plan: SweepPlan, result: TrialResult) -> Any:
     experiment = client.get_experiment_by_name(plan.experiment)
     if experiment is not None:
         refuse_deleted(experiment)
-        found = client.search_runs([experiment.experiment_id], f"tags.`ravel.trial` = '{_trial(result)}'")
+        found = client.search_runs([experiment.experiment_id], f"tags.`ravel.trial` = '{result.name}'")
         if found:
             return found[0]
     raise OrchestratorError(
-        f"{_trial(result)}: MLflow has no run of it yet, which the model belongs to; "
+        f"{result.name}: MLflow has no run of it yet, which the model belongs to; "
         f"first: ravel sync {reference(result.folder)}"
     )
 
@@ -259,8 +240,3 @@ def _refuse_names(name: str, alias: str) -> None:
         problems.append(Problem("--alias", f"{law}, got {alias!r}"))
     if problems:
         raise SpecError(problems)
-
-
-def _trial(result: TrialResult) -> str:
-    """A trial as MLflow's tags name it."""
-    return f"{result.folder.sweep}/{result.trial.id}"

@@ -28,7 +28,7 @@ from orchestrator.events import (
     TrialEnded,
 )
 from orchestrator.loading import parse_spec
-from orchestrator.registry_commands import best_at_full_budget, trial_named
+from orchestrator.registry_commands import best_at_full_budget
 from orchestrator.result import SweepResult
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
@@ -155,7 +155,7 @@ def test_a_model_loaded_by_its_alias_answers_bit_for_bit_as_the_trials_own(sweep
     given = served.predict(images())
     assert given.dtype == np.float32
     assert np.array_equal(given, expected)
-    other = trial_named(sweep, "t000").load_model()
+    other = sweep.named("t000").load_model()
     assert not np.array_equal(given, other(torch.from_numpy(images())).detach().numpy())
 
 
@@ -206,7 +206,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_measured(sweep):
 
 
 def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
-    best, other = sweep.best(), trial_named(sweep, "t000")
+    best, other = sweep.best(), sweep.named("t000")
     versions = [register(sweep.plan, each) for each in (best, other, best)]
     assert [(each.version, each.is_new) for each in versions] == [(1, True), (2, True), (1, False)]
     client = client_of(sweep)
@@ -226,7 +226,7 @@ def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_w
     answers = []
     for epoch in (1, 2):
         Tracker(plan, folder).catch_up()
-        found = register(plan, trial_named(SweepResult.read(folder), "t001"))
+        found = register(plan, SweepResult.read(folder).named("t001"))
         assert (found.version, found.is_new) == (epoch, True)
         answers.append(loaded(sweep, f"models:/digits/{epoch}").predict(images()))
         write(folder, epoch_of("t001", 2, 0.9))
@@ -264,18 +264,18 @@ def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_name
 @pytest.mark.parametrize(
     ("trial", "law"),
     [
-        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*--trial"),
+        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*another trial"),
         ("t003", r"digits-1/t003: it has not measured val/accuracy"),
     ],
 )
 def test_a_trial_without_a_model_is_refused(unregistered, trial, law):
     with pytest.raises(OrchestratorError, match=law):
-        register(unregistered.plan, trial_named(unregistered, trial))
+        register(unregistered.plan, unregistered.named(trial))
 
 
 def test_an_unknown_trial_is_refused(unregistered):
     with pytest.raises(SweepNotFound, match=r"no trial 't9'; see `ravel status"):
-        trial_named(unregistered, "t9")
+        unregistered.named("t9")
 
 
 def test_without_a_full_run_there_is_no_best_to_register(tmp_path, monkeypatch):

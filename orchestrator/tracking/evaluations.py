@@ -1,0 +1,106 @@
+"""Evaluations in MLflow: numbers as metrics of the trial's own run, tables and figures as its artifacts.
+
+Sent again, a report changes nothing: its points carry the time it was measured, its files their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.addresses import DEFAULT_URI, tracking_uri
+from orchestrator.errors import OrchestratorError
+from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.store import open_store, refuse_deleted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from orchestrator.plan import SweepPlan
+    from trainables.evaluation.report import Analysis, Report
+
+FOLDER = "evaluation"
+TABLES_TAG = "mlflow.loggedArtifacts"
+"""By this tag MLflow's pages know which artifacts are tables to compare over runs."""
+
+
+def trial_of_run(run_id: str) -> str:
+    """The trial, as SWEEP/TRIAL, of a run in the store that the environment names, or in the default one.
+
+    Raises:
+        OrchestratorError: there is no such run, or it is no trial of ours.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    with explained(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
+        tags = open_store(uri).get_run(run_id).data.tags
+    if "ravel.trial" not in tags:
+        raise OrchestratorError(
+            f"run {run_id}: no trial of a sweep (it has no tag ravel.trial); name a checkpoint folder"
+        )
+    return str(tags["ravel.trial"])
+
+
+def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> str:
+    """Send a report to the run of a trial, or without one to that of the sweep; return the run's id.
+
+    Raises:
+        OrchestratorError: MLflow has no such run, or refused.
+    """
+    uri = tracking_uri(plan)
+    with explained(uri, "nothing is lost: the report is kept, and the same command sends it later"):
+        client = open_store(uri)
+        run = _run(client, plan, trial)
+        _log_metrics(client, run, report, epoch=epoch or 0)
+        for analysis in report.analyses:
+            _log_artifacts(client, run, report.suite, analysis=analysis)
+        _name_tables(client, run, report)
+    return run
+
+
+def page(analysis: Analysis) -> str:
+    """A figure as a page of HTML, its script from plotly's own server, as MLflow's figures are."""
+    import plotly.io  # noqa: PLC0415  only who draws pays it
+
+    return str(plotly.io.to_html(analysis.figure, include_plotlyjs="cdn"))
+
+
+def _log_metrics(client: MlflowClient, run: str, report: Report, *, epoch: int) -> None:
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    at = round(report.measured_at * 1000)
+    points = [Metric(name, value, at, epoch) for name, value in report.metrics.items()]
+    client.log_batch(run, metrics=points, tags=[])
+
+
+def _log_artifacts(client: MlflowClient, run: str, suite: str, *, analysis: Analysis) -> None:
+    table = {"columns": list(analysis.table.columns), "data": [list(row) for row in analysis.table.rows]}
+    client.log_text(run, json.dumps(table), _table(suite, analysis))
+    client.log_text(run, page(analysis), f"{FOLDER}/{suite}/{analysis.name}.html")
+    told = [*(f"refused: {line}" for line in analysis.refusals), *analysis.limits]
+    if told:
+        client.log_text(run, "\n".join(told) + "\n", f"{FOLDER}/{suite}/{analysis.name}.txt")
+
+
+def _name_tables(client: MlflowClient, run: str, report: Report) -> None:
+    known: list[dict[str, Any]] = json.loads(client.get_run(run).data.tags.get(TABLES_TAG, "[]"))
+    ours = [{"path": _table(report.suite, analysis), "type": "table"} for analysis in report.analyses]
+    client.set_tag(run, TABLES_TAG, json.dumps([*known, *(each for each in ours if each not in known)]))
+
+
+def _table(suite: str, analysis: Analysis) -> str:
+    return f"{FOLDER}/{suite}/{analysis.name}.json"
+
+
+def _run(client: MlflowClient, plan: SweepPlan, trial: str | None) -> str:
+    experiment = client.get_experiment_by_name(plan.experiment)
+    if experiment is not None:
+        refuse_deleted(experiment)
+        named = f"tags.`ravel.trial` = '{plan.sweep}/{trial}'"
+        summary = f"tags.`ravel.sweep` = '{plan.sweep}' and tags.`ravel.kind` = 'sweep'"
+        found = client.search_runs([experiment.experiment_id], summary if trial is None else named)
+        if found:
+            return str(found[0].info.run_id)
+    raise OrchestratorError(
+        f"{plan.sweep}{f'/{trial}' if trial else ''}: MLflow has no run of it yet; first: ravel sync {plan.sweep}"
+    )

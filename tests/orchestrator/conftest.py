@@ -1,16 +1,21 @@
-"""A sweep in virtual time: the events that a driver would log, decided by the functions that decide in a real one."""
+"""Sweeps to look at: in virtual time, decided by the functions that decide in a real one; and with trained models."""
 
+import contextlib
 import heapq
 import math
+import shutil
+import sqlite3
 
 import pytest
 
 from orchestrator import plan as planning
+from orchestrator.eventlog import EventLog
 from orchestrator.events import (
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
     RungDecided,
+    SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
@@ -19,11 +24,16 @@ from orchestrator.events import (
 from orchestrator.history import SweepHistory
 from orchestrator.loading import parse_spec
 from orchestrator.plan import trial_config, trial_id, unstarted
+from orchestrator.result import SweepResult
 from orchestrator.scheduling.judging import judge
 from orchestrator.scheduling.standings import levels_after
 from orchestrator.scheduling.turns import next_turn
 from orchestrator.search import propose
 from orchestrator.storage import SweepFolder
+from orchestrator.tracking import Tracker
+from orchestrator.tracking.store import open_store
+from trainables import TrialConfig
+from trainables.run import Run
 
 
 def learning(point, epoch):
@@ -134,3 +144,76 @@ def virtual_sweep(tmp_path):
         return VirtualSweep(plan, workers=workers, **keywords)
 
     return run
+
+
+POINT = {"data.name": "digits", "model.name": "mlp", "model.width": 0.25, "batch_size": 64, "precision": "float32"}
+
+
+class TrainedSweeps:
+    """Sweeps whose trials have trained models, tracked in a real store, without Ray."""
+
+    spec = "name: digits\ntrial: {epochs: 2}\nspace: {use: [snnl]}\n"
+
+    def __init__(self, checkpoints, store):
+        self._checkpoints, self._store = checkpoints, store
+
+    def swept(self, root):
+        """A sweep that t001 has won at full budget, tracked in a fresh store; t002 is better and was stopped."""
+        with (
+            contextlib.closing(sqlite3.connect(self._store)) as source,
+            contextlib.closing(sqlite3.connect(root / "mlflow.db")) as target,
+        ):
+            source.backup(target)
+        folder = SweepFolder(root / "results" / "digits-1")
+        shutil.copytree(self._checkpoints, folder.tune)
+        planning.make(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
+        self.write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
+        for trial, score in (("t000", 0.8), ("t001", 0.9)):
+            epochs = (self.epoch_of(trial, 1, 0.5), self.epoch_of(trial, 2, score))
+            self.write(folder, self.begun(trial), *epochs, self.ended(trial, "completed"))
+        stopped = self.epoch_of("t002", 1, 0.95, saved=False), self.ended("t002", "stopped")
+        self.write(folder, self.begun("t002"), *stopped)
+        self.write(folder, self.begun("t003"), [SweepEnded(time=9.0, status="completed")])
+        result = SweepResult.read(folder)
+        Tracker(result.plan, folder).catch_up()
+        return result
+
+    @staticmethod
+    def begun(trial):
+        """Created and given to a worker."""
+        point, config = {"snnl.weight": 0.5}, {**POINT, "epochs": 2}
+        yield TrialCreated(time=2.0, trial=trial, origin="search", point=point, config=config)
+        yield AttemptStarted(time=2.0, trial=trial, attempt=1)
+
+    @staticmethod
+    def epoch_of(trial, epoch, score, *, saved=True):
+        """One epoch, and its checkpoint."""
+        metrics = {"val/accuracy": score, "val/nll": None, "train/loss": 0.25}
+        yield EpochReported(time=3.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
+        if saved:
+            yield CheckpointSaved(time=3.0, trial=trial, epoch=epoch, path=f"tune/{trial}/{epoch}")
+
+    @staticmethod
+    def ended(trial, status):
+        """Left its worker."""
+        yield TrialEnded(time=4.0, trial=trial, status=status, rung=1 if status == "stopped" else None)
+
+    @staticmethod
+    def write(folder, *parts):
+        """Append to the folder's log."""
+        with EventLog(folder.events) as log:
+            for event in (event for part in parts for event in part):
+                log.append(event)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Two trials of two epochs with a checkpoint of each, and a database that MLflow has set up: both take a while."""
+    checkpoints, store = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("empty") / "empty.db"
+    for index, trial in enumerate(("t000", "t001")):
+        run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
+        while not run.finished:
+            epoch = run.run_epoch().epoch
+            run.save(checkpoints / trial / str(epoch))
+    open_store(f"sqlite:///{store}").search_experiments()
+    return TrainedSweeps(checkpoints, store)

@@ -1,9 +1,7 @@
 """A trial's model in MLflow's registry, against a real store and a model that was trained."""
 
-import contextlib
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
 import warnings
@@ -17,15 +15,8 @@ from typer.testing import CliRunner
 from orchestrator import plan as planning
 from orchestrator.cli import app
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.eventlog import EventLog
 from orchestrator.events import (
-    AttemptStarted,
-    CheckpointSaved,
-    EpochReported,
-    SweepEnded,
     SweepStarted,
-    TrialCreated,
-    TrialEnded,
 )
 from orchestrator.loading import parse_spec
 from orchestrator.registry_commands import best_at_full_budget
@@ -33,88 +24,18 @@ from orchestrator.result import SweepResult
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.registry import register, requirements
-from orchestrator.tracking.store import open_store
-from trainables import TrialConfig
-from trainables.run import Run
-
-POINT = {"data.name": "digits", "model.name": "mlp", "model.width": 0.25, "batch_size": 64, "precision": "float32"}
-SPEC = "name: digits\ntrial: {epochs: 2}\nspace: {use: [snnl]}\n"
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    """Two trials of two epochs, with a checkpoint of each epoch: ``<trial>/<epoch>``."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    for index, trial in enumerate(("t000", "t001")):
-        run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
-        while not run.finished:
-            epoch = run.run_epoch().epoch
-            run.save(root / trial / str(epoch))
-    return root
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A database that MLflow has set up, which takes it a while."""
-    path = tmp_path_factory.mktemp("empty") / "empty.db"
-    open_store(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-def swept(root, checkpoints, empty):
-    """A sweep that t001 has won at full budget, tracked in a fresh store; t002 is better and was stopped."""
-    with (
-        contextlib.closing(sqlite3.connect(empty)) as source,
-        contextlib.closing(sqlite3.connect(root / "mlflow.db")) as target,
-    ):
-        source.backup(target)
-    folder = SweepFolder(root / "results" / "digits-1")
-    shutil.copytree(checkpoints, folder.tune)
-    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root).save(folder)
-    write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
-    for trial, score in (("t000", 0.8), ("t001", 0.9)):
-        write(folder, begun(trial), epoch_of(trial, 1, 0.5), epoch_of(trial, 2, score), ended(trial, "completed"))
-    write(folder, begun("t002"), epoch_of("t002", 1, 0.95, saved=False), ended("t002", "stopped"))
-    write(folder, begun("t003"), [SweepEnded(time=9.0, status="completed")])
-    result = SweepResult.read(folder)
-    Tracker(result.plan, folder).catch_up()
-    return result
 
 
 @pytest.fixture
-def sweep(tmp_path, monkeypatch, checkpoints, empty):
+def sweep(tmp_path, monkeypatch, trained):
     monkeypatch.chdir(tmp_path)
-    return swept(tmp_path, checkpoints, empty)
+    return trained.swept(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def unregistered(tmp_path_factory, checkpoints, empty):
+def unregistered(tmp_path_factory, trained):
     """The same, for tests that leave it as it is."""
-    return swept(tmp_path_factory.mktemp("unregistered"), checkpoints, empty)
-
-
-def begun(trial):
-    yield TrialCreated(
-        time=2.0, trial=trial, origin="search", point={"snnl.weight": 0.5}, config={**POINT, "epochs": 2}
-    )
-    yield AttemptStarted(time=2.0, trial=trial, attempt=1)
-
-
-def epoch_of(trial, epoch, score, *, saved=True):
-    metrics = {"val/accuracy": score, "val/nll": None, "train/loss": 0.25}
-    yield EpochReported(time=3.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
-    if saved:
-        yield CheckpointSaved(time=3.0, trial=trial, epoch=epoch, path=f"tune/{trial}/{epoch}")
-
-
-def ended(trial, status):
-    yield TrialEnded(time=4.0, trial=trial, status=status, rung=1 if status == "stopped" else None)
-
-
-def write(folder, *parts):
-    with EventLog(folder.events) as log:
-        for event in (event for part in parts for event in part):
-            log.append(event)
+    return trained.swept(tmp_path_factory.mktemp("unregistered"))
 
 
 def client_of(result):
@@ -217,19 +138,24 @@ def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
     assert register(sweep.plan, best, name="other").is_new
 
 
-def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, tmp_path):
+def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, trained, tmp_path):
     folder = SweepFolder(tmp_path / "results" / "digits-2")
     shutil.copytree(sweep.folder.tune, folder.tune)
-    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path)
+    plan = planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
     plan.save(folder)
-    write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)], begun("t001"), epoch_of("t001", 1, 0.5))
+    trained.write(
+        folder,
+        [SweepStarted(time=1.0, generation=1, host="here", pid=1)],
+        trained.begun("t001"),
+        trained.epoch_of("t001", 1, 0.5),
+    )
     answers = []
     for epoch in (1, 2):
         Tracker(plan, folder).catch_up()
         found = register(plan, SweepResult.read(folder).named("t001"))
         assert (found.version, found.is_new) == (epoch, True)
         answers.append(loaded(sweep, f"models:/digits/{epoch}").predict(images()))
-        write(folder, epoch_of("t001", 2, 0.9))
+        trained.write(folder, trained.epoch_of("t001", 2, 0.9))
     assert not np.array_equal(*answers)
     assert np.array_equal(loaded(sweep, "models:/digits/1").predict(images()), answers[0])
 
@@ -278,12 +204,12 @@ def test_an_unknown_trial_is_refused(unregistered):
         unregistered.named("t9")
 
 
-def test_without_a_full_run_there_is_no_best_to_register(tmp_path, monkeypatch):
+def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "results" / "digits-1")
     folder.path.mkdir(parents=True)
-    planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
-    write(folder, begun("t000"), epoch_of("t000", 1, 0.95), ended("t000", "stopped"))
+    planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    trained.write(folder, trained.begun("t000"), trained.epoch_of("t000", 1, 0.95), trained.ended("t000", "stopped"))
     with pytest.raises(OrchestratorError, match=r"full budget yet, the best of the others is t000; .*--trial"):
         best_at_full_budget(SweepResult.read(folder))
 

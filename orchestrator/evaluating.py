@@ -11,6 +11,7 @@ from orchestrator import storage
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.result import SweepResult
 from search_spaces import Problem
+from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,10 +104,9 @@ def subject_of(
         CheckpointError: the checkpoint cannot be read.
         DatasetMissing, DatasetDamaged: the images cannot be read.
     """
-    from trainables.evaluation.outliers import parse  # noqa: PLC0415
-
     from trainables import state  # noqa: PLC0415  imports torch
     from trainables.data import load_splits, load_test  # noqa: PLC0415
+    from trainables.evaluation.outliers import outliers as made  # noqa: PLC0415
     from trainables.evaluation.results import Subject  # noqa: PLC0415
     from trainables.loop import load_model  # noqa: PLC0415
     from trainables.run import resolve_device, saved_config  # noqa: PLC0415
@@ -120,9 +120,10 @@ def subject_of(
     where = resolve_device(device)
     splits, test = load_splits(data), load_test(data)
     try:
-        others = dict(parse(text, like=test) for text in outliers)
-    except ValueError as error:
-        raise SpecError([Problem("--ood", str(error))]) from error
+        others = made(outliers, like=test, seed=seed)
+    except ConfigError as error:
+        told = ((name.replace("outliers.", "--ood "), message) for name, message in error.problems)
+        raise SpecError([Problem(*each) for each in told]) from error
     return Subject(
         model=load_model(target.checkpoint, device=where),
         train=splits.train.to(where),

@@ -1,0 +1,272 @@
+"""Accuracy, calibration error and the fitted temperature: by hand, by torchmetrics, by brute force, by law."""
+
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+from torch.nn import functional
+
+from trainables.config import DataConfig, ModelConfig
+from trainables.data import Split, load_splits
+from trainables.evaluation.calibration import (
+    NUM_BINS,
+    Proportion,
+    calibration,
+    fit_temperature,
+    reliability,
+    suite,
+    within,
+)
+from trainables.evaluation.clean import accuracy, expected_calibration_error, negative_log_likelihood
+from trainables.evaluation.prediction import logits
+from trainables.evaluation.results import Budget, Subject
+from trainables.models import build
+
+METRICS = {"test/accuracy", "test/nll", "test/ece"}
+SCALED = {"test/temperature", "test/nll_scaled", "test/ece_scaled"}
+
+
+def scores(num_images=400, num_classes=5, *, scale=3.0, noise=1.0, seed=0):
+    """Logits of a classifier that is sometimes wrong, and labels drawn from what it should have said."""
+    stream = torch.Generator().manual_seed(seed)
+    honest = torch.randn(num_images, num_classes, generator=stream, dtype=torch.float64) * noise
+    labels = torch.multinomial(honest.softmax(1), 1, generator=stream)[:, 0]
+    return honest * scale, labels
+
+
+def told(confidence, right, images):
+    """Logits that give class 0 this confidence, and labels of which so many are 0."""
+    row = torch.tensor([[confidence, 1 - confidence]], dtype=torch.float64).log()
+    return row.repeat(images, 1), torch.tensor([0] * right + [1] * (images - right))
+
+
+def joined(*parts):
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+class Table(nn.Module):
+    """Says for an image the row of logits that its one pixel names."""
+
+    def __init__(self, logits_NK):
+        super().__init__()
+        self.register_buffer("rows", logits_NK)
+
+    def forward(self, x_BCHW):
+        return self.rows[(x_BCHW[:, 0, 0, 0] * 255).round().long()]
+
+
+def numbered(labels, *, start=0):
+    images = torch.arange(start, start + len(labels), dtype=torch.uint8)
+    return Split(images.reshape(-1, 1, 1, 1), torch.as_tensor(labels))
+
+
+@pytest.fixture(scope="module")
+def subject():
+    splits = load_splits(DataConfig())
+    model = build(ModelConfig(name="mlp"), image_shape=(1, 8, 8), num_classes=10, seed=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(25):
+        optimizer.zero_grad()
+        x = splits.train.images_NCHW.float() / 255
+        functional.cross_entropy(model(x), splits.train.labels_N).backward()
+        optimizer.step()
+    half = len(splits.val) // 2
+    val, test = (splits.val.take(part) for part in (torch.arange(half), torch.arange(half, len(splits.val))))
+    return Subject(model=model, train=splits.train, val=val, test=test, epsilon=0.1)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"),
+    # From Brown, Cai and DasGupta's formula, worked with z = 1.959964.
+    [(0, 10, 0.0, 0.277533), (1, 10, 0.017876, 0.404150), (5, 10, 0.236593, 0.763407), (10, 10, 0.722467, 1.0)],
+)
+def test_a_proportion_has_wilsons_interval(hits, trials, low, high):
+    share = Proportion(hits, trials)
+    assert (share.low, share.value, share.high) == pytest.approx((low, hits / trials, high), abs=1e-6)
+
+
+@given(trials=st.integers(1, 5000), data=st.data())
+def test_the_ends_of_an_interval_are_those_rates_whose_score_is_z(trials, data):
+    share = Proportion(data.draw(st.integers(0, trials)), trials)
+    assert 0 <= share.low <= share.value <= share.high <= 1
+    for end in {share.low, share.high} - {0.0, 1.0}:
+        score = (share.value - end) / math.sqrt(end * (1 - end) / trials)
+        assert abs(score) == pytest.approx(1.959964, rel=1e-5)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(3, 2), (-1, 2), (0, 0)])
+def test_an_impossible_proportion_cannot_be_made(hits, trials):
+    with pytest.raises(ValueError, match=f"0 <= hits <= trials and 0 < trials must hold, got {hits} of {trials}"):
+        Proportion(hits, trials)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.1, 1.0, 5.0, 40.0]), num_classes=st.integers(2, 12))
+def test_calibration_error_of_torchmetrics_equals_ours(seed, scale, num_classes):
+    logits_NK, labels_N = scores(num_classes=num_classes, scale=scale, seed=seed)
+    found = reliability(logits_NK, labels_N).ece
+    assert found == pytest.approx(expected_calibration_error(logits_NK, labels_N, num_bins=NUM_BINS), abs=2e-7)
+
+
+def test_full_confidence_shares_the_last_bin():
+    # torchmetrics by itself says 0.275 here: it keeps a confidence of exactly 1 apart.
+    certain = torch.tensor([[200.0, 0.0]], dtype=torch.float64).repeat(10, 1), torch.tensor([0] * 5 + [1] * 5)
+    found = reliability(*joined(certain, told(0.95, 10, 10)))
+    assert found.ece == pytest.approx(0.225, abs=1e-6)
+    assert [bin_.right for bin_ in found.bins] == [Proportion(15, 20)]
+
+
+def test_bins_hold_what_falls_into_them():
+    found = reliability(*joined(told(0.55, 3, 4), told(0.62, 1, 6), told(0.98, 9, 10)))
+    assert [round(bin_.low * NUM_BINS) for bin_ in found.bins] == [8, 9, 14]
+    assert [bin_.right for bin_ in found.bins] == [Proportion(3, 4), Proportion(1, 6), Proportion(9, 10)]
+    assert [bin_.confidence for bin_ in found.bins] == pytest.approx([0.55, 0.62, 0.98])
+    assert found.confidence == pytest.approx((4 * 0.55 + 6 * 0.62 + 10 * 0.98) / 20)
+    assert found.ece == pytest.approx((4 * 0.2 + 6 * (0.62 - 1 / 6) + 10 * 0.08) / 20, abs=1e-6)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20)
+def test_the_gaps_of_the_bins_add_up_to_the_calibration_error(seed):
+    found = reliability(*scores(seed=seed))
+    gaps = [bin_.right.trials * abs(bin_.right.value - bin_.confidence) for bin_ in found.bins]
+    assert sum(bin_.right.trials for bin_ in found.bins) == 400
+    assert sum(gaps) / 400 == pytest.approx(found.ece, abs=2e-7)
+
+
+def test_a_binary_temperature_is_the_ratio_of_log_odds():
+    # 9 of 10 are right, and each is believed at log odds 6: T = 6 / log 9.
+    logits_NK = torch.tensor([[6.0, 0.0]]).repeat(10, 1)
+    assert fit_temperature(logits_NK, torch.tensor([0] * 9 + [1])) == pytest.approx(6 / math.log(9), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_temperature_of_a_grid_is_better(seed):
+    logits_NK, labels_N = scores(seed=seed)
+    temperature = fit_temperature(logits_NK, labels_N)
+    best = negative_log_likelihood(logits_NK / temperature, labels_N)
+    grid = torch.logspace(-2, 2, 401, dtype=torch.float64).tolist()
+    assert all(best <= negative_log_likelihood(logits_NK / t, labels_N) + 1e-15 for t in grid)
+
+
+def test_the_slope_vanishes_at_the_fitted_temperature():
+    logits_NK, labels_N = scores()
+    t = torch.tensor(fit_temperature(logits_NK, labels_N), dtype=torch.float64, requires_grad=True)
+    functional.cross_entropy(logits_NK / t, labels_N).backward()
+    assert float(t.grad) == pytest.approx(0, abs=1e-12)
+
+
+@given(factor=st.floats(1e-4, 1e4), seed=st.integers(0, 100))
+@settings(max_examples=25)
+def test_the_temperature_scales_with_the_logits(factor, seed):
+    logits_NK, labels_N = scores(100, seed=seed)
+    expected = factor * fit_temperature(logits_NK, labels_N)
+    assert fit_temperature(factor * logits_NK, labels_N) == pytest.approx(expected, rel=1e-9)
+
+
+def test_scaling_recovers_how_much_too_sure_the_logits_were():
+    logits_NK, labels_N = scores(60_000, scale=2.5)
+    assert fit_temperature(logits_NK, labels_N) == pytest.approx(2.5, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("logits_NK", "labels", "expected"),
+    [
+        ([[2.0, 1.0], [0.0, 1.0]], [0, 1], 0.0),
+        ([[1.0, 1.0, 0.0]], [0], 0.0),
+        ([[2.0, 1.0], [0.0, 1.0]], [1, 0], math.inf),
+        ([[3.0, 3.0], [1.0, 1.0]], [0, 1], 0.0),
+    ],
+    ids=["all right", "tied on top", "all wrong", "all equal"],
+)
+def test_without_a_minimum_the_temperature_is_at_an_edge(logits_NK, labels, expected):
+    assert fit_temperature(torch.tensor(logits_NK), torch.tensor(labels)) == expected
+
+
+def test_the_temperature_never_sees_the_test_images():
+    test_scores, test_labels = scores(60)
+    val_scores, val_labels = scores(80, scale=7.0, seed=1)
+    model = Table(torch.cat([test_scores, val_scores]))
+    val = numbered(val_labels, start=60)
+    expected = fit_temperature(val_scores, val_labels)
+    for labels in (test_labels, test_labels.flip(0)):
+        found = calibration(model, numbered(labels), val=val)
+        assert found.scaled.temperature == pytest.approx(expected, rel=1e-12)
+        assert found.scaled.nll == pytest.approx(negative_log_likelihood(test_scores / expected, labels))
+
+
+@pytest.mark.parametrize(
+    ("val_labels", "message"),
+    [([0, 1], "every validation image has the logit of its label on top"), ([1, 0], "no higher than the others")],
+)
+def test_a_temperature_that_does_not_exist_is_refused(val_labels, message):
+    model = Table(torch.tensor([[2.0, 1.0], [0.0, 1.0]]))
+    found = calibration(model, numbered([0, 0]), val=numbered(val_labels))
+    assert set(found.metrics()) == METRICS
+    assert len(found.refusals) == 1
+    assert message in found.refusals[0]
+    assert found.table().rows[0][0] == 1.0
+    assert found.figure().data
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_logits_that_are_not_finite_are_refused(part):
+    model = Table(torch.tensor([[2.0, 1.0], [float("nan"), 1.0], [0.0, 1.0]]))
+    good, bad = numbered([0, 1], start=2).take(torch.tensor([0])), numbered([0, 1])
+    test, val = (bad, good) if part == "test" else (good, bad)
+    with pytest.raises(ValueError, match=f"{part}: logits must be finite, got 1 of 2 images"):
+        calibration(model, test, val=val)
+
+
+def test_the_suite_agrees_with_the_functions_it_is_made_of(subject):
+    heard = []
+    found = suite(subject, Budget(), lambda what, fraction: heard.append((what, fraction)))["calibration"]
+    assert heard[0][1] == 0
+    assert heard[-1][1] == 1
+    metrics, scores_NK, labels_N = found.metrics(), logits(subject.model, subject.test), subject.test.labels_N
+    assert set(metrics) == METRICS | SCALED
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["test/accuracy"] == pytest.approx(accuracy(scores_NK, labels_N))
+    assert metrics["test/nll"] == pytest.approx(negative_log_likelihood(scores_NK, labels_N))
+    assert metrics["test/ece"] == pytest.approx(expected_calibration_error(scores_NK, labels_N), abs=2e-7)
+    scaled_NK = scores_NK.double() / metrics["test/temperature"]
+    assert metrics["test/nll_scaled"] == pytest.approx(negative_log_likelihood(scaled_NK, labels_N))
+    assert metrics["test/ece_scaled"] == pytest.approx(expected_calibration_error(scaled_NK, labels_N), abs=2e-7)
+    assert (found.limits, found.refusals) == ((), ())
+
+
+def test_scaling_lowers_the_likelihood_loss_of_the_images_it_was_fitted_on(subject):
+    found = calibration(subject.model, subject.val, val=subject.val)
+    assert found.scaled.nll < found.plain.nll
+
+
+def test_a_budget_of_images_is_kept_and_told(subject):
+    found = suite(subject, Budget(images=50), lambda *_: None)["calibration"]
+    assert found.limits == (f"test: 50 of {len(subject.test)} images, class-balanced",)
+    assert found.right.trials == 50
+    assert within(subject.test, len(subject.test)) == (subject.test, ())
+
+
+def test_table_and_figure_show_both_reliabilities(subject):
+    found = suite(subject, Budget(), lambda *_: None)["calibration"]
+    table, figure = found.table(), found.figure()
+    assert len(table.rows) == 2 + len(found.plain.bins) + len(found.scaled.bins)
+    images = table.columns.index("images")
+    for temperature in (1.0, found.scaled.temperature):
+        whole, *bins = [row for row in table.rows if row[0] == temperature]
+        assert sum(row[images] for row in bins) == whole[images] == len(subject.test)
+    diagonal, plain, counts, *_ = figure.data
+    assert list(diagonal.x) == list(diagonal.y) == [0, 1]
+    assert list(plain.x) == [bin_.confidence for bin_ in found.plain.bins]
+    assert list(counts.y) == [bin_.right.trials for bin_ in found.plain.bins]
+    assert len(figure.data) == 5
+    assert "confidence" in figure.layout.xaxis.title.text
+
+
+def test_the_model_keeps_its_mode(subject):
+    subject.model.train()
+    calibration(subject.model, subject.test, val=subject.val)
+    assert subject.model.training

@@ -40,8 +40,8 @@ class Loss:
     """The total to minimise, and its terms (0-d tensors).
 
     Terms: 'ce'; 'kl' with TRADES; 'snnl' before its weight, with the 'snnl_chance' level of its batch,
-    also summed over layers, and the number of 'snnl_singletons' that it leaves out. `learned` are the
-    temperatures to hand to the next step, by tap.
+    also summed over layers, and the number of 'snnl_singletons' that it leaves out; in their place the term
+    of a control, under the name of its penalty. `learned` are the temperatures to hand to the next step, by tap.
     """
 
     total: Tensor
@@ -93,7 +93,7 @@ def step_loss(
         found = mixed_entanglement(passes.mixed.taps, targets, settings=methods.snnl, learned=learned or {})
     else:
         found = entanglement(passes.unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
-    return Loss(total + methods.snnl.weight * found.terms["snnl"], {**terms, **found.terms}, found.learned)
+    return Loss(total + methods.snnl.weight * found.total, {**terms, **found.terms}, found.learned)
 
 
 @final

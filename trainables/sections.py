@@ -152,6 +152,10 @@ class SnnlConfig(Frozen):
     layer and moved towards the minimum at every step). `layers`: taps joined by '+', or 'hidden' (all
     but penultimate and logits), or 'all'. With `on_mixed`, and mixup on, the soft-label form is taken
     on the mixed activations instead of the hard one on activations of a pass of their own.
+
+    `penalty`: what is added at these layers with this weight. The other two are controls (see
+    `snnl.controls`), and have no temperature: 'class_mean' is what the loss sees at a high one, in medians of
+    the distance, 'activation_l2' the mean squared length of the activations.
     """
 
     weight: Real = 0.0
@@ -160,6 +164,7 @@ class SnnlConfig(Frozen):
     layers: Layers = "hidden"
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
     on_mixed: bool = False
+    penalty: Literal["soft_nearest_neighbor", "class_mean", "activation_l2"] = "soft_nearest_neighbor"
 
 
 class MixupConfig(Frozen):

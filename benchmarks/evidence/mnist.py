@@ -1,36 +1,42 @@
 """What docs/results.md says about MNIST, measured again: the paper's small network under each method.
 
-    make evidence DATA=FOLDER          FOLDER/MNIST/raw holds the four files; FOLDER may be as torchvision lays it out
+    make evidence DATA=FOLDER          FOLDER holds MNIST/raw and notMNIST/raw, as torchvision lays MNIST out
 
-Nothing was chosen on the test images: learning rates and epochs come from the validation split, and
-each trained network is scored on the test images once, here.
+Nothing was chosen on the test images: learning rates, weights and epochs come from the validation split, and each
+trained network is scored on the test images once, here. Networks and scores are kept under results/evidence: a run
+that was cut off goes on, and one whose code has not changed only writes the page again.
 """
 
 import argparse
 import json
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import page
 import torch
 
 from trainables.attacks import evaluating, pgd
 from trainables.config import PLACE, TrialConfig
-from trainables.data import Split, load_test
-from trainables.evaluation.prediction import batches
-from trainables.loop import EpochReport, train
+from trainables.data import Split, load_splits, load_test
+from trainables.evaluation import report
+from trainables.evaluation.outliers import outliers
+from trainables.evaluation.prediction import balanced_subset, batches
+from trainables.evaluation.results import Budget, Subject
+from trainables.evaluation.transfer import transfer
+from trainables.loop import EpochReport, load_model, train
 from trainables.models import StagedClassifier
 from trainables.precision import resolve_precision
 from trainables.presets import PRESETS
 from trainables.seeding import generator
 
-EPSILON, STEP_SIZE, STEPS = 0.3, 0.01, 40
+EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)
+SUITES = ("clean", "entanglement", "deformations", "ood", "dknn", "flattening")
 PROGRESS = ("train/loss", "train/pgd_accuracy", "val/accuracy", "time/images_per_s")
 COMMON = {
     "data.name": "mnist",
@@ -38,11 +44,12 @@ COMMON = {
     "optimizer.lr": 0.05,
     "evaluation.robust_epsilon": 0.0,
     "device": "cpu",
+    "epochs": 5,
 }
 # Chosen on validation images: a share of clean images is what lets this network leave chance at so large an
 # epsilon, and training against one step makes it robust to one step.
 ROBUST = {
-    "adversarial.epsilon": EPSILON,
+    "adversarial.epsilon": 0.3,
     "adversarial.attack": "pgd",
     "adversarial.steps": 3,
     "adversarial.relative_step": 0.5,
@@ -51,103 +58,132 @@ ROBUST = {
     "optimizer.name": "adamw",
     "optimizer.lr": 0.003,
     "optimizer.schedule": "one_cycle",
+    "epochs": 12,
+}
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "baseline": {},
+    "entangle": PRESETS["entangle"],
+    "disentangle": PRESETS["disentangle"],
+    "paper_demo": PRESETS["paper_demo"],
+    "class means (control)": {"snnl.penalty": "class_mean", "snnl.weight": -0.1, "snnl.layers": "hidden"},
+    "activation L2 (control)": {"snnl.penalty": "activation_l2", "snnl.weight": 1e-4, "snnl.layers": "hidden"},
+    "manifold mixup": {"mixup.alpha": 2.0, "mixup.layers": "input+conv1+conv2"},
+    "adversarial": ROBUST,
 }
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One row of the table: a method, its parameters, and the seeds it is trained with."""
-
-    name: str
-    point: Mapping[str, Any]
-    seeds: Sequence[int]
-    attacked: bool
-
-
-@dataclass(frozen=True)
-class Score:
-    """One trained network on all the test images."""
+class Network:
+    """A trained network and what it cost."""
 
     recipe: str
-    trial: str
-    machine: str
     seed: int
-    epochs: int
-    accuracy: float
-    robust_accuracy: float | None
+    checkpoint: Path
     train_s: float
-    entanglement: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Recipe and seed."""
+        return f"{self.recipe} {self.seed}"
 
 
-def recipes(robust_epochs: int) -> Iterator[Recipe]:
-    """The rows, in the order of the table."""
-    yield Recipe("baseline", {"epochs": 5}, SEEDS, attacked=True)
-    yield Recipe("entangle", {"epochs": 5, **PRESETS["entangle"]}, SEEDS, attacked=False)
-    yield Recipe("disentangle", {"epochs": 5, **PRESETS["disentangle"]}, SEEDS, attacked=False)
-    yield Recipe("adversarial", {"epochs": robust_epochs, **ROBUST}, SEEDS, attacked=True)
+def main() -> int:
+    """Train and measure whatever is missing, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", required=True, type=Path)
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--kept", type=Path, default=Path("results/evidence"))
+    parser.add_argument("--images", type=int, default=2000, help="test images for all but accuracy and calibration")
+    parser.add_argument("--recipes", nargs="*", choices=list(RECIPES), default=list(RECIPES))
+    options = parser.parse_args()
+    networks = [trained(recipe, seed, options) for recipe in options.recipes for seed in SEEDS]
+    scores = {network.name: measured(network, options) for network in networks}
+    moved = transferred(networks, options)
+    page.write(options.page, networks, scores, transfer=moved, images=options.images, machine=machine())
+    return 0
 
 
-def score(recipe: Recipe, config: TrialConfig) -> Score:
-    """Train one network and score it."""
-    started = time.perf_counter()
-    result = train(config, report=progress)
-    train_s = time.perf_counter() - started
-    test = load_test(config.data)
-    return Score(
-        recipe=recipe.name,
-        trial=identity(config),
-        machine=machine(),
-        seed=config.seed,
-        epochs=config.epochs,
-        accuracy=clean_accuracy(result.model, test),
-        robust_accuracy=pgd_accuracy(result.model, test, seed=config.seed) if recipe.attacked else None,
-        train_s=train_s,
-        entanglement={
-            name.partition("/")[2].removeprefix("entanglement_"): value
-            for name, value in result.metrics.items()
-            if name.startswith(("entanglement/", "val/entanglement_"))
-        },
-    )
+def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:
+    """The network of a recipe and a seed, trained unless it is kept and its description has not changed."""
+    config = TrialConfig.from_point({**COMMON, **RECIPES[recipe], "data.root": str(options.data_root), "seed": seed})
+    folder = options.kept / f"{recipe.replace(' ', '-')}-{seed}"
+    description = {"trial": identity(config), "machine": machine()}
+    note = folder / "trained.json"
+    if note.exists() and (found := json.loads(note.read_text()))["description"] == description:
+        return Network(recipe, seed, folder, found["train_s"])
+    print(f"{recipe}, seed {seed}", flush=True)
+    began = time.perf_counter()
+    train(config, report=progress, checkpoint=folder)
+    network = Network(recipe, seed, folder, time.perf_counter() - began)
+    note.write_text(json.dumps({"description": description, "train_s": network.train_s}))
+    return network
 
 
-def progress(report: EpochReport) -> None:
-    """One line for each epoch."""
-    measured = {name: f"{report.metrics[name]:.4f}" for name in PROGRESS if name in report.metrics}
-    print(f"epoch {report.epoch}", *(f"{name} {value}" for name, value in measured.items()), flush=True)
+def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
+    """All numbers of a network on test images, under the names of metrics."""
+    subject = subject_of(network, options)
+    kept = options.kept / "reports"
+    found: dict[str, float] = {"time/train_s": network.train_s}
+    for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
+        for each in report.evaluate(subject, suites, Budget(images=images), kept=kept, progress=silent):
+            found |= each.metrics
+    found |= under_attack(subject, kept / f"{report.fingerprint(subject, Budget(), suite='pgd-40')}.json", options)
+    print(network.name, f"accuracy {found['test/accuracy']:.4f}", flush=True)
+    return found
 
 
-def trial(recipe: Recipe, seed: int, *, root: str) -> TrialConfig:
-    """One network's whole description."""
-    return TrialConfig.from_point({**COMMON, "data.root": root, **recipe.point, "seed": seed})
+def under_attack(subject: Subject, kept: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Accuracy after PGD-40 from one random start; an image that was wrong before does not count as right."""
+    kept = kept.with_stem(f"{kept.stem}-{options.images}")
+    if not kept.exists():
+        images = balanced_subset(subject.test, size=options.images)
+        rates = {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
+        kept.write_text(json.dumps(rates))
+    return dict(json.loads(kept.read_text()))
 
 
-def identity(config: TrialConfig) -> str:
-    """What a kept score must agree with to be that of this trial."""
-    return json.dumps({name: value for name, value in config.to_point().items() if name not in PLACE})
-
-
-@torch.no_grad()
-def clean_accuracy(model: StagedClassifier, test: Split) -> float:
-    """Fraction of the test images classified rightly."""
-    with evaluating(model):
-        return sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(test)) / len(test)
-
-
-def pgd_accuracy(model: StagedClassifier, test: Split, *, seed: int) -> float:
-    """Fraction classified rightly after PGD-40 from one random start; one that was wrong before does not count."""
-    noise, right = generator(seed, "evidence"), 0
-    for x, y in batches(test, size=500):
-        attacked = pgd(
-            model, x, y, epsilon=EPSILON, steps=STEPS, step_size=STEP_SIZE, random_start=True, generator=noise
-        )
+def pgd_accuracy(model: StagedClassifier, images: Split, epsilon: float) -> float:
+    """Steps of epsilon / 30, as 0.01 at 0.3; the same noise for every network."""
+    noise, right = generator(0, "evidence"), 0
+    for x, y in batches(images, size=500):
+        options = {"epsilon": epsilon, "steps": STEPS, "step_size": epsilon / 30, "random_start": True}
+        attacked = pgd(model, x, y, generator=noise, **options)
         with evaluating(model), torch.no_grad():
             right += int(((model(x).argmax(1) == y) & (model(attacked).argmax(1) == y)).sum())
-    return right / len(test)
+    return right / len(images)
 
 
-def read(line: str) -> Score:
-    """A score that was kept."""
-    return Score(**json.loads(line))
+def transferred(networks: list[Network], options: argparse.Namespace) -> Any:
+    """How often an image made for one network fools another, by recipe: PGD at 0.1, 500 images."""
+    models = {network.name: load_model(network.checkpoint) for network in networks}
+    test = load_test(TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data)
+    groups = {network.name: network.recipe for network in networks}
+    return transfer(models, balanced_subset(test, size=500), attack="pgd", epsilon=0.1, seed=0, groups=groups)
+
+
+def subject_of(network: Network, options: argparse.Namespace) -> Subject:
+    """A network beside MNIST, with notMNIST and made outliers."""
+    data = TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data
+    splits, test = load_splits(data), load_test(data)
+    others = outliers([f"notmnist={options.data_root / 'notMNIST'}", "rotated", "permuted"], like=test)
+    model = load_model(network.checkpoint)
+    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers=others)
+
+
+def identity(config: TrialConfig) -> dict[str, Any]:
+    """What a kept network must agree with to be that of this trial."""
+    point = {name: value for name, value in config.to_point().items() if name not in PLACE}
+    return dict(json.loads(json.dumps(point)))
+
+
+def progress(epoch: EpochReport) -> None:
+    """One line for each epoch."""
+    told = {name: f"{epoch.metrics[name]:.4f}" for name in PROGRESS if name in epoch.metrics}
+    print(f"  epoch {epoch.epoch}", *(f"{name} {value}" for name, value in told.items()), flush=True)
+
+
+def silent(_what: str, _done: float) -> None:
+    """Suites are quick beside the training."""
 
 
 def machine() -> str:
@@ -158,81 +194,6 @@ def machine() -> str:
         f"{cpu.get('cpu_name', platform.processor())}, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__.partition('+')[0]}, steps in {str(precision).removeprefix('torch.')}"
     )
-
-
-def table(scores: Sequence[Score]) -> str:
-    """The scores by recipe, as Markdown."""
-    lines = [
-        "| method | epochs | seeds | test accuracy, each seed | mean | under PGD-40, each seed | training, s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in dict.fromkeys(score.recipe for score in scores):
-        rows = [score for score in scores if score.recipe == name]
-        robust = [row.robust_accuracy for row in rows if row.robust_accuracy is not None]
-        lines.append(
-            f"| {name} | {rows[0].epochs} | {', '.join(str(row.seed) for row in rows)} "
-            f"| {', '.join(f'{row.accuracy:.4f}' for row in rows)} "
-            f"| {statistics.mean(row.accuracy for row in rows):.4f} "
-            f"| {', '.join(f'{value:.4f}' for value in robust) or 'not measured'} "
-            f"| {statistics.mean(row.train_s for row in rows):.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def entanglement_table(scores: Sequence[Score]) -> str:
-    """Soft nearest neighbour loss of each tap at its minimising temperature, mean over seeds, as Markdown."""
-    taps = list(scores[0].entanglement)
-    lines = [
-        "| method | " + " | ".join(taps) + " |",
-        "|---" * (len(taps) + 1) + "|",
-    ]
-    for name in dict.fromkeys(score.recipe for score in scores):
-        rows = [score.entanglement for score in scores if score.recipe == name]
-        means = [statistics.mean(row[tap] for row in rows) for tap in taps]
-        lines.append(f"| {name} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
-    return "\n".join(lines)
-
-
-def write(scores: Sequence[Score], page: Path) -> None:
-    """Put the tables between the page's markers, and leave its prose alone."""
-    begin, end = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
-    text = page.read_text()
-    head, rest = text.split(begin)
-    tail = rest.split(end)[1]
-    body = f"{machine()}\n\n{table(scores)}\n\n{entanglement_table(scores)}\n"
-    page.write_text(f"{head}{begin}\n{body}\n{end}{tail}")
-
-
-def main() -> int:
-    """Measure every recipe, keep each score as it comes, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", required=True)
-    parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--robust-epochs", type=int, default=12)
-    parser.add_argument("--kept", type=Path, default=Path("results/evidence-mnist.jsonl"))
-    arguments = parser.parse_args()
-    arguments.kept.parent.mkdir(parents=True, exist_ok=True)
-    lines = arguments.kept.read_text().splitlines() if arguments.kept.exists() else []
-    kept = {(found.trial, found.machine): found for found in map(read, lines)}
-    scores = []
-    for recipe in recipes(arguments.robust_epochs):
-        for seed in recipe.seeds:
-            config = trial(recipe, seed, root=arguments.data_root)
-            found = kept.get((identity(config), machine()))
-            if found is None:
-                found = score(recipe, config)
-                with arguments.kept.open("a") as file:
-                    file.write(json.dumps(asdict(found)) + "\n")
-            scores.append(found)
-            print(
-                found.recipe,
-                found.seed,
-                f"accuracy {found.accuracy:.4f}",
-                f"robust {found.robust_accuracy}",
-                flush=True,
-            )
-    write(scores, arguments.page)
-    return 0
 
 
 if __name__ == "__main__":

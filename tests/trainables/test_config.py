@@ -18,7 +18,7 @@ GROUPS = {
     "model": "name width final_norm",
     "optimizer": ("name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay"),
     "loss": "name label_smoothing",
-    "snnl": "weight temperature temperature_mode layers distance on_mixed",
+    "snnl": "weight temperature temperature_mode layers distance on_mixed penalty",
     "mixup": "kind alpha layers per_sample detached",
     "adversarial": ("norm epsilon attack steps relative_step clean_fraction trades_beta max_robust_drop"),
     "evaluation": "robust_norm robust_epsilon robust_steps robust_images epochs",

@@ -28,6 +28,7 @@ means entangled ones. Four decisions, with no epsilon in the loss:
     streaming    all anchors of a whole data set, at many temperatures, without their matrix
     temperature  the exact minimum over T
     cleverhans   the first released code, for reproduction only
+    controls     two penalties to compare the loss with
 """
 
 from trainables.snnl.composition import batch_composition, chance_level

@@ -1,0 +1,118 @@
+"""The tables of docs/results.md: means over seeds with a 95 % interval of Student's t, beside what is published."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.evaluation.transfer import Transfer
+
+BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+"""The 0.975 quantile of Student's t, by degrees of freedom."""
+
+TAPS = ("conv1", "conv2", "penultimate", "logits")
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "Accuracy, likelihood and calibration, all 10,000 test images": {
+        "accuracy": "test/accuracy",
+        "NLL, nats": "test/nll",
+        "ECE": "test/ece",
+        "ECE after temperature": "test/ece_scaled",
+        "training, s": "time/train_s",
+    },
+    "Accuracy under PGD-40 (Linf)": {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
+    "Entanglement: SNNL at its minimising temperature, nats": {
+        **{tap: f"entanglement/{tap}_test" for tap in TAPS},
+        "chance": "test/entanglement_chance",
+    },
+    "MNIST against notMNIST: AUROC by score": {
+        name: f"ood/notmnist_{score}_auroc"
+        for name, score in {
+            "softmax": "msp",
+            "energy": "energy",
+            "DkNN credibility": "credibility",
+            "DkNN conformity": "conformity",
+            "own neighbours": "own_votes",
+            "kNN distance": "knn",
+        }.items()
+    },
+    "Deep nearest neighbours: accuracy and mean credibility": {
+        "accuracy": "dknn/accuracy",
+        "credibility, test": "dknn/credibility",
+        "notMNIST": "dknn/credibility_notmnist",
+        "rotated by 90 degrees": "dknn/credibility_rotated",
+        "permuted pixels": "dknn/credibility_permuted",
+    },
+    "Accuracy on deformed images": {
+        name.replace("@", " "): f"deformation/{name}"
+        for name in ("rotation@20", "rotation@40", "rotation@60", "shear@0.5", "zoom_in@0.6", "zoom_out@1.4")
+    },
+    "Flattening: sum of the singular values but the first, class means kept": {
+        tap: f"flattening/{tap}_sum_rest" for tap in TAPS
+    },
+}
+
+
+def write(
+    path: Path,
+    networks: Sequence[Any],
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    transfer: Transfer,
+    images: int,
+    machine: str,
+) -> None:
+    """Put the tables between the page's markers, and leave its prose alone."""
+    recipes: dict[str, list[Mapping[str, float]]] = {}
+    for network in networks:
+        recipes.setdefault(network.recipe, []).append(scores[network.name])
+    seeds = len({network.seed for network in networks})
+    head = f"{machine}. {seeds} seeds; {images:,} class-balanced test images unless said otherwise."
+    parts = [head, *(f"### {title}\n\n{table(recipes, columns)}" for title, columns in TABLES.items())]
+    parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(transfer)}")
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def table(recipes: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, str]) -> str:
+    """One row a recipe; a column that no network has is left out, a number that some lack is a dash."""
+    there = {
+        title: name for title, name in columns.items() if any(name in run for runs in recipes.values() for run in runs)
+    }
+    rows = [f"| method | {' | '.join(there)} |", "|---" * (len(there) + 1) + "|"]
+    for recipe, runs in recipes.items():
+        cells = [
+            interval([run[name] for run in runs]) if all(name in run for run in runs) else "-"
+            for name in there.values()
+        ]
+        rows.append(f"| {recipe} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean and the half width of its 95 % interval, to two digits of the latter.
+
+    >>> interval([1.0, 2.0, 3.0]), interval([0.97])
+    ('2.0 ± 2.5', '0.97')
+    """
+    mean = statistics.mean(values)
+    if len(values) == 1:
+        return f"{mean:.4g}"
+    half = T_975[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    digits = min(4, max(0, 1 - _magnitude(half))) if half else 4
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def matrix(transfer: Transfer) -> str:
+    """Means over pairs of different networks, by the recipe that images were made for and the one that judges."""
+    found = transfer.by_group()
+    recipes = list(dict.fromkeys(source for source, _ in found))
+    rows = [f"| made for | {' | '.join(recipes)} |", "|---" * (len(recipes) + 1) + "|"]
+    cells = {source: [f"{100 * found[source, target]:.1f}" for target in recipes] for source in recipes}
+    rows += [f"| {source} | {' | '.join(row)} |" for source, row in cells.items()]
+    return "\n".join(rows)
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{value:e}".partition("e")[2])

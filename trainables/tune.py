@@ -1,9 +1,10 @@
-"""The Ray Tune trainable: one epoch per step, and the one door to Ray in this package.
+"""The Ray Tune trainables: one epoch per step, and the one door to Ray in this package.
 
     tune.Tuner(ClassifierTrainable, param_space=space.to_tune())
+    tune.Tuner(GanTrainable, param_space=gan().to_tune())
 
-The configuration Tune hands over is a flat point (`TrialConfig.from_point`); None means absent. Keys
-that start with `ravel.` are the orchestrator's:
+The configuration Tune hands over is a flat point (`TrialConfig.from_point`, or `GanConfig.from_point`); None means
+absent. Keys that start with `ravel.` are the orchestrator's:
 
     ravel.objectives         names of metrics: present, a result is these, `epoch` and one JSON `event`
     ravel.checkpoint         directory of a checkpoint to start from, or None
@@ -19,21 +20,25 @@ import logging
 import math
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.data import digest_of
 from trainables.errors import CheckpointError, Diverged
 from trainables.loop import EpochReport, Run
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable"]
+if TYPE_CHECKING:
+    from trainables.gan import GanRun
+
+__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialRun", "TrialTrainable"]
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 30.0
@@ -77,8 +82,57 @@ class _Orders:
         )
 
 
-class ClassifierTrainable(Trainable):
-    """Trains one classifier; an actor can be reused for the next trial (`reuse_actors=True`)."""
+class _Describes(Protocol):
+    """The description of a trial, as far as Tune's side of it looks."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Which images."""
+
+
+class TrialRun(Protocol):
+    """A trial in progress, whatever it trains."""
+
+    @property
+    def config(self) -> _Describes:
+        """What it was started with."""
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are complete."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is complete."""
+
+    def run_epoch(self) -> EpochReport:
+        """Train one epoch and measure it."""
+
+    def save(self, directory: str, /) -> None:
+        """Write a checkpoint of the complete epochs into `directory`."""
+
+
+class TrialTrainable(Trainable, ABC):
+    """Trains one trial; an actor can be reused for the next one (`reuse_actors=True`).
+
+    What it trains is decided by two functions: how a run starts from a point, and how it continues from a checkpoint.
+    """
+
+    @abstractmethod
+    def start_run(self, point: Mapping[str, object]) -> TrialRun:
+        """Return the trial that a flat point describes, before its first epoch.
+
+        Raises:
+            ConfigError: it describes none.
+        """
+
+    @abstractmethod
+    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> TrialRun:
+        """Return the same, after the epochs that a checkpoint directory holds.
+
+        Raises:
+            CheckpointError: it cannot be read, or belongs to another trial.
+        """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Note the configuration; the first step reads it, so that its mistakes end the trial cleanly."""
@@ -93,7 +147,7 @@ class ClassifierTrainable(Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._orders = _Orders.read(config)
         self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
-        self._run: Run | None = None
+        self._run: TrialRun | None = None
         self._ended: _Ended | None = None
         self._told_data = False
         self._saved_at_s = time.monotonic()
@@ -141,17 +195,16 @@ class ClassifierTrainable(Trainable):
 
     def _guard_restore(self, checkpoint: str) -> None:
         try:
-            self._run = Run.restore(checkpoint, config=TrialConfig.from_point(self._point))
+            self._run = self.restore_run(checkpoint, self._point)
         except CheckpointError:
             raise
         except Exception as error:  # noqa: BLE001 - as in step
             self._ended = _Ended.by(error)
 
-    def _current_run(self) -> Run:
+    def _current_run(self) -> TrialRun:
         if self._run is None:
-            config = TrialConfig.from_point(self._point)
             start = self._orders.checkpoint
-            self._run = Run(config) if start is None else Run.restore(start, config=config)
+            self._run = self.start_run(self._point) if start is None else self.restore_run(start, self._point)
         return self._run
 
     def _result(self, report: EpochReport | None) -> dict[str, Any]:
@@ -191,6 +244,34 @@ class ClassifierTrainable(Trainable):
     def _wants_checkpoint(self, epoch: int, *, done: bool) -> bool:
         overdue = time.monotonic() - self._saved_at_s >= CHECKPOINT_INTERVAL_S
         return done or overdue or epoch in self._orders.checkpoint_epochs
+
+
+class ClassifierTrainable(TrialTrainable):
+    """Trains one classifier."""
+
+    def start_run(self, point: Mapping[str, object]) -> Run:
+        """Return the classifier that a point describes."""
+        return Run(TrialConfig.from_point(point))
+
+    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> Run:
+        """Return it after the epochs of a checkpoint."""
+        return Run.restore(checkpoint, config=TrialConfig.from_point(point))
+
+
+class GanTrainable(TrialTrainable):
+    """Trains one generative adversarial network."""
+
+    def start_run(self, point: Mapping[str, object]) -> "GanRun":
+        """Return the networks that a point describes."""
+        from trainables.gan import GanConfig, GanRun  # noqa: PLC0415  only who trains one needs it
+
+        return GanRun(GanConfig.from_point(point))
+
+    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> "GanRun":
+        """Return them after the epochs of a checkpoint."""
+        from trainables.gan import GanConfig, GanRun  # noqa: PLC0415
+
+        return GanRun.restore(checkpoint, config=GanConfig.from_point(point))
 
 
 def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str:

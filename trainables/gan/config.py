@@ -1,0 +1,116 @@
+"""The whole validated description of one trial of a generative adversarial network.
+
+The same laws as of `trainables.config.TrialConfig`: frozen and strict, and a *point* is the same description as
+flat dotted names.
+
+>>> config = GanConfig.from_point({"gan.generator_snnl": 0.3, "epochs": 5, "gan.discriminator_snnl": None})
+>>> config.gan.generator_snnl, config.gan.discriminator_snnl
+(0.3, 0.0)
+>>> GanConfig.from_point(config.to_point()) == config
+True
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from trainables.config import _leaves, _nested, _problem
+from trainables.errors import ConfigError, Problem, suggestion
+from trainables.sections import DataConfig, Frozen, Real
+
+__all__ = ["GanConfig", "GanEvaluationConfig", "GanSettings"]
+
+Rate = Annotated[Real, Field(gt=0)]
+Weight = Annotated[Real, Field(ge=0)]
+Width = Annotated[Real, Field(gt=0)]
+
+
+class GanSettings(Frozen):
+    """Both networks, how their weights move, and the soft nearest neighbour loss between real and synthetic images.
+
+    `beta_1` is Adam's first moment for both. The widths multiply the channels of every layer.
+    With the weight `generator_snnl` the generator raises the entanglement of real and synthetic images, in pixels
+    or in the discriminator's features (`snnl_features`); with `discriminator_snnl` the discriminator lowers it in
+    its features, whatever the other is taken in, for it cannot move pixels. Both are off at 0.
+    `classifier` is the folder of a checkpoint of a classifier of the same data set, to say which class a
+    synthetic image shows; None trains a small one.
+    """
+
+    generator_lr: Rate = 1e-3
+    discriminator_lr: Rate = 1e-3
+    beta_1: Annotated[Real, Field(ge=0, lt=1)] = 0.5
+    latent_dim: Annotated[int, Field(ge=1)] = 64
+    generator_width: Width = 1.0
+    discriminator_width: Width = 1.0
+    generator_snnl: Weight = 0.0
+    discriminator_snnl: Weight = 0.0
+    snnl_features: Literal["pixels", "discriminator"] = "pixels"
+    snnl_distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    classifier: str | None = None
+
+
+class GanEvaluationConfig(Frozen):
+    """What is measured after every epoch.
+
+    Entanglement is that of at most `images` real validation images, as many of each class, and as many synthetic
+    ones. Classes are counted in `mode_images` synthetic images, and one is covered if it has at least `mode_share`
+    of the images that it would have if all were equally frequent.
+    """
+
+    images: Annotated[int, Field(ge=2)] = 512
+    mode_images: Annotated[int, Field(ge=1)] = 1024
+    mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
+
+
+class GanConfig(Frozen):
+    """One trial: data, networks, and what is measured. Everything is computed in float32."""
+
+    data: DataConfig = DataConfig()
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Annotated[int, Field(ge=1)] = 60
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    gan: GanSettings = GanSettings()
+    evaluation: GanEvaluationConfig = GanEvaluationConfig()
+
+    @classmethod
+    def from_point(cls, point: Mapping[str, object]) -> Self:
+        """The trial that flat dotted names describe; a name whose value is None counts as absent.
+
+        Raises:
+            ConfigError: unknown names or invalid values, all of them.
+
+        >>> try:
+        ...     GanConfig.from_point({"gan.generator_snl": 0.1, "epochs": 0})
+        ... except ConfigError as error:
+        ...     print(error)
+        gan.generator_snl: unknown parameter; did you mean 'gan.generator_snnl'?
+        epochs: must be >= 1, got 0
+        """
+        given = {name: value for name, value in point.items() if value is not None}
+        names = cls.parameter_names()
+        known = {name: value for name, value in given.items() if name in names}
+        problems = [
+            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in given if name not in names
+        ]
+        try:
+            config = cls.model_validate(_nested(known))
+        except ValidationError as error:
+            raise ConfigError([*problems, *map(_problem, error.errors())]) from None
+        if problems:
+            raise ConfigError(problems)
+        return config
+
+    def to_point(self) -> dict[str, Any]:
+        """The flat dotted names of this trial, without those that are None: the inverse of `from_point`."""
+        return {name: value for name, value in _leaves(self) if value is not None}
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Every valid dotted name.
+
+        >>> GanConfig.parameter_names()[-3:]
+        ('evaluation.images', 'evaluation.mode_images', 'evaluation.mode_share')
+        """
+        return tuple(name for name, _ in _leaves(cls()))

@@ -10,13 +10,11 @@ flat dotted names.
 True
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from trainables.config import _leaves, _nested, _problem
-from trainables.errors import ConfigError, Problem, suggestion
+from trainables.points import Description
 from trainables.sections import DataConfig, Frozen, Real
 
 __all__ = ["GanConfig", "GanEvaluationConfig", "GanSettings"]
@@ -63,7 +61,7 @@ class GanEvaluationConfig(Frozen):
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
 
 
-class GanConfig(Frozen):
+class GanConfig(Description):
     """One trial: data, networks, and what is measured. Everything is computed in float32."""
 
     data: DataConfig = DataConfig()
@@ -73,44 +71,3 @@ class GanConfig(Frozen):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     gan: GanSettings = GanSettings()
     evaluation: GanEvaluationConfig = GanEvaluationConfig()
-
-    @classmethod
-    def from_point(cls, point: Mapping[str, object]) -> Self:
-        """The trial that flat dotted names describe; a name whose value is None counts as absent.
-
-        Raises:
-            ConfigError: unknown names or invalid values, all of them.
-
-        >>> try:
-        ...     GanConfig.from_point({"gan.generator_snl": 0.1, "epochs": 0})
-        ... except ConfigError as error:
-        ...     print(error)
-        gan.generator_snl: unknown parameter; did you mean 'gan.generator_snnl'?
-        epochs: must be >= 1, got 0
-        """
-        given = {name: value for name, value in point.items() if value is not None}
-        names = cls.parameter_names()
-        known = {name: value for name, value in given.items() if name in names}
-        problems = [
-            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in given if name not in names
-        ]
-        try:
-            config = cls.model_validate(_nested(known))
-        except ValidationError as error:
-            raise ConfigError([*problems, *map(_problem, error.errors())]) from None
-        if problems:
-            raise ConfigError(problems)
-        return config
-
-    def to_point(self) -> dict[str, Any]:
-        """The flat dotted names of this trial, without those that are None: the inverse of `from_point`."""
-        return {name: value for name, value in _leaves(self) if value is not None}
-
-    @classmethod
-    def parameter_names(cls) -> tuple[str, ...]:
-        """Every valid dotted name.
-
-        >>> GanConfig.parameter_names()[-3:]
-        ('evaluation.images', 'evaluation.mode_images', 'evaluation.mode_share')
-        """
-        return tuple(name for name, _ in _leaves(cls()))

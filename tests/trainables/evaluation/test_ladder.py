@@ -1,0 +1,267 @@
+"""The ladder: each rung against its attack, the honesty of partly measured rungs, and the suite."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.attacks import evaluating
+from trainables.config import DataConfig, TrialConfig
+from trainables.data import Split, load_splits, load_test
+from trainables.evaluation import ladder
+from trainables.evaluation.ladder import Ladder, Rung, climb, suite
+from trainables.evaluation.masking import ascent, start_noise, wilson, withstands
+from trainables.evaluation.prediction import balanced_subset
+from trainables.evaluation.results import Budget, Subject
+from trainables.evaluation.suites import suite_of
+from trainables.loop import train
+
+
+@pytest.fixture(scope="module")
+def honest():
+    torch.set_num_threads(1)
+    return train(TrialConfig.from_point({"epochs": 4, "model.name": "mlp"})).model
+
+
+@pytest.fixture(scope="module")
+def test_split():
+    return load_test(DataConfig())
+
+
+@pytest.fixture(scope="module")
+def few(test_split):
+    return balanced_subset(test_split, size=80)
+
+
+def told():
+    heard = []
+    return heard, lambda what, fraction: heard.append((what, fraction))
+
+
+def subject(model, split, **changes):
+    splits = load_splits(DataConfig())
+    return Subject(model, splits.train, splits.val, split, **{"epsilon": 0.1, **changes})
+
+
+SMALL = Budget(images=40, restart_images=10, distortion_images=1)
+
+
+def test_a_fully_measured_ladder_is_counted_and_falls(honest, few):
+    found = climb(honest, few, epsilon=0.05, budget=Budget())
+    assert [rung.attack for rung in found.rungs] == ["clean", "fgsm", "pgd-20", "pgd-50x10"]
+    assert not any(rung.estimated for rung in found.rungs)
+    worst = [rung.worst for rung in found.rungs]
+    assert worst == sorted(worst, reverse=True)
+    assert all(rung.worst == rung.at_most for rung in found.rungs)
+    assert all((rung.low, rung.high) == wilson(round(rung.worst * 80), 80) for rung in found.rungs)
+    assert found.limits == ("AA-lite did not run: the worst case is over FGSM and PGD alone",)
+
+
+def test_metrics_are_named_by_attack_and_radius(honest, few):
+    found = climb(honest, few, epsilon=0.05, budget=Budget()).metrics()
+    names = ["fgsm", "pgd-20", "pgd-50x10", "worst", "worst-at-most"]
+    assert list(found) == [f"robust/{name}@0.05" for name in names]
+    assert found["robust/worst@0.05"] == found["robust/pgd-50x10@0.05"]
+
+
+def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few):
+    broken_by_any = torch.zeros(80, dtype=torch.bool)
+    for restart in range(10):
+        noise = start_noise(few, norm="linf", seed=0, purpose=f"pgd-50, restart {restart}")
+        attack = ascent(honest, epsilon=0.1, norm="linf", steps=50, step_size=0.025, noise_NCHW=noise)
+        broken_by_any |= ~withstands(few, attack)
+    found = climb(honest, few, epsilon=0.1, budget=Budget())
+    pgd_20 = ascent(
+        honest,
+        epsilon=0.1,
+        norm="linf",
+        steps=20,
+        step_size=0.025,
+        noise_NCHW=start_noise(few, norm="linf", seed=0, purpose="pgd-20"),
+    )
+    fgsm = ascent(honest, epsilon=0.1, norm="linf", steps=1, step_size=0.1)
+    left = withstands(few, pgd_20) & withstands(few, fgsm) & ~broken_by_any
+    assert found.rungs[-1].worst == int(left.sum()) / 80
+
+
+def test_partly_measured_restarts_give_an_estimate_and_an_upper_bound(honest, few):
+    whole = climb(honest, few, epsilon=0.1, budget=Budget())
+    part = climb(honest, few, epsilon=0.1, budget=Budget(restart_images=10))
+    rung = part.rungs[-1]
+    assert (rung.attacked, rung.estimated) == (10, True)
+    assert whole.rungs[-1].worst <= rung.at_most <= part.rungs[-2].worst
+    assert rung.low <= rung.worst <= min(rung.at_most, rung.high)
+    assert part.limits[0].startswith("restarts met 10 images, drawn at random from the ")
+    assert part.table().rows[-1][-1] == "estimated"
+
+
+def test_the_estimate_is_unbiased_and_the_bound_is_not():
+    """Over all samples its mean is the number that restarts on all images would give."""
+    generator = torch.Generator().manual_seed(0)
+    survivors, total = torch.arange(80) < 50, 80
+    breakable = torch.zeros(80, dtype=torch.bool).index_fill_(
+        0, torch.randperm(50, generator=generator)[:20], value=True
+    )
+    truth = 30 / total
+    estimates, bounds = [], []
+    for seed in range(400):
+        sample = ladder._sample(survivors, size=10, seed=seed)
+        rung = ladder._restarted("x", 10, survivors & ~(breakable & sample), sample, before=50)
+        estimates.append(rung.worst)
+        bounds.append(rung.at_most)
+    # One estimate deviates by 50 / 80 sqrt(0.4 0.6 / 10 40 / 49) = 0.087, so the mean of 400 by 0.0044.
+    assert sum(estimates) / 400 == pytest.approx(truth, abs=0.015)
+    assert sum(bounds) / 400 > truth + 0.15
+
+
+def test_the_interval_of_an_estimate_covers_the_truth():
+    generator = torch.Generator().manual_seed(1)
+    covered = 0
+    for seed in range(200):
+        survivors = torch.rand(200, generator=generator) < 0.6
+        robust = survivors & (torch.rand(200, generator=generator) < 0.7)
+        sample = ladder._sample(survivors, size=30, seed=seed)
+        rung = ladder._restarted("x", 30, survivors & (robust | ~sample), sample, before=int(survivors.sum()))
+        covered += rung.low <= 0.42 <= rung.high
+    assert covered >= 190
+
+
+def test_without_restarts_the_ladder_ends_before_them_and_says_so(honest, few):
+    found = climb(honest, few, epsilon=0.1, budget=Budget(restart_images=0))
+    assert found.rungs[-1].attack == "pgd-20"
+    assert found.limits[0].startswith("restarts did not run")
+    assert "robust/pgd-50x10@0.1" not in found.metrics()
+
+
+def test_images_that_are_wrong_before_are_not_robust(honest, few):
+    wrong = Split(few.images_NCHW, (few.labels_N + 1) % 10)
+    found = climb(honest, wrong, epsilon=0.1, budget=Budget())
+    assert found.rungs[0].accuracy < 0.1
+    assert found.rungs[-1].worst <= found.rungs[0].worst
+
+
+def test_aa_lite_is_the_last_rung_where_the_budget_has_it(honest, few, monkeypatch):
+    strong = ladder.aa_lite
+    monkeypatch.setattr(ladder, "aa_lite", lambda *given, **named: strong(*given, steps=5, queries=20, **named))
+    small = few.take(torch.arange(30))
+    found = climb(honest, small, epsilon=0.1, budget=Budget(aa_lite=True))
+    assert [rung.attack for rung in found.rungs][-2:] == ["pgd-50x10", "aa-lite"]
+    assert found.rungs[-1].worst <= found.rungs[-2].worst
+    assert found.metrics()["robust/aa-lite@0.1"] == found.metrics()["robust/worst@0.1"]
+    assert found.limits == ()
+
+
+def test_aa_lite_needs_four_classes(few):
+    two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    halves = Split(few.images_NCHW, few.labels_N % 2)
+    found = climb(two, halves, epsilon=0.1, budget=Budget(aa_lite=True, restart_images=0))
+    assert "AA-lite did not run: it needs 4 classes, got 2" in found.limits
+
+
+def test_a_refused_ladder_shows_no_number_but_the_clean_one(honest, few):
+    found = climb(honest, few, epsilon=0.1, budget=Budget(), refusals=("black box: beats it",))
+    assert found.metrics() == {}
+    rows = {row[0]: row for row in found.table().rows}
+    assert isinstance(rows["clean"][2], float)
+    assert all(set(rows[name][2:7]) == {"refused"} for name in ("fgsm", "pgd-20", "pgd-50x10"))
+    drawn = found.figure()
+    assert "REFUSED" in drawn.layout.title.text
+    assert list(drawn.data[0].x) == ["clean"]
+    assert [note.text for note in drawn.layout.annotations] == ["refused"] * 3
+
+
+def test_a_weaker_attack_that_breaks_more_refuses_the_ladder(honest, few):
+    class Turned(torch.autograd.Function):
+        """Gradients that point the right way at images and the wrong way elsewhere."""
+
+        @staticmethod
+        def forward(ctx, x):
+            levels = x * 255
+            ctx.exact = bool((levels - levels.round()).abs().max() < 1e-3)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient if ctx.exact else -gradient
+
+    class Overfitted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = honest
+
+        def forward(self, x):
+            return self.model(Turned.apply(x))
+
+    found = climb(Overfitted(), few, epsilon=0.15, budget=Budget(restart_images=0))
+    assert [line.split(":")[0] for line in found.refusals] == ["fgsm and pgd-20, all images"]
+    assert found.metrics() == {}
+
+
+def test_the_ladder_figure_has_a_bar_and_an_interval_for_each_rung():
+    rungs = (
+        Rung("clean", 9, 0.9, 0.9, 0.8, 1.0, 0.9, estimated=False),
+        Rung("fgsm", 9, 0.5, 0.5, 0.3, 0.7, 0.5, estimated=False),
+    )
+    drawn = Ladder(0.1, "linf", 9, rungs).figure()
+    assert list(drawn.data[0].y) == [0.9, 0.5]
+    assert drawn.data[0].error_y.array[1] == pytest.approx(0.2)
+    assert drawn.layout.title.text == "Accuracy under attack, linf ball of radius 0.1, 9 images"
+
+
+def test_the_suite_is_found_by_name():
+    assert suite_of("robust") is suite
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_suite_measures_an_honest_model(honest, test_split, norm):
+    heard, tell = told()
+    epsilon = 0.1 if norm == "linf" else 0.8
+    found = suite(subject(honest, test_split, epsilon=epsilon, norm=norm), SMALL, tell)
+    assert list(found) == ["masking", "ladder", "curve", "distortion"]
+    assert all(result.refusals == () for result in found.values())
+    metrics = {name: value for result in found.values() for name, value in result.metrics().items()}
+    assert {f"robust/worst@{epsilon:g}", "robust/lbfgs_rms", f"robust/curve@{epsilon:g}"} <= metrics.keys()
+    assert torch.tensor(list(metrics.values())).isfinite().all()
+    assert all("on 40 of 359 test images, balanced by class" in result.limits for result in found.values())
+    fractions = [fraction for _, fraction in heard]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_curve_and_ladder_meet_the_same_noise(honest, test_split):
+    found = suite(subject(honest, test_split), SMALL, told()[1])
+    metrics = found["ladder"].metrics() | found["curve"].metrics()
+    assert metrics["robust/curve@0.1"] <= metrics["robust/pgd-20@0.1"]
+    assert metrics["robust/curve@0.1"] >= metrics["robust/pgd-20@0.1"] - 2 / 40
+
+
+def test_one_red_flag_takes_every_number_of_the_suite_with_it(honest, test_split):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = honest
+
+        def forward(self, x):
+            return 1e4 * self.model(x)
+
+    found = suite(subject(Scaled(), test_split), SMALL, told()[1])
+    assert found["masking"].metrics()["robust/red_flags"] >= 1
+    for name in ("ladder", "curve", "distortion"):
+        assert found[name].refusals[: len(found["masking"].refusals)] == found["masking"].refusals
+        assert found[name].metrics() == {}
+
+
+def test_the_suite_gives_equal_results_for_equal_seeds_and_leaves_the_model_alone(honest, test_split):
+    before = {name: value.clone() for name, value in honest.state_dict().items()}
+    honest.zero_grad()
+    with evaluating(honest):
+        honest.train()
+        one, other = (suite(subject(honest, test_split, seed=7), SMALL, told()[1]) for _ in range(2))
+        assert honest.training
+    assert one == other
+    assert all(torch.equal(value, before[name]) for name, value in honest.state_dict().items())
+    assert all(parameter.grad is None for parameter in honest.parameters())
+
+
+def test_a_subject_without_a_radius_is_refused(honest, test_split):
+    with pytest.raises(ValueError, match=r"subject\.epsilon: must be finite and > 0 for the suite 'robust', got 0"):
+        suite(subject(honest, test_split, epsilon=0.0), SMALL, told()[1])

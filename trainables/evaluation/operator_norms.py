@@ -1,0 +1,248 @@
+"""How much a linear layer can stretch its input: largest singular values, exact, from above and from below.
+
+A convolution that wraps around is diagonal in the Fourier basis, so its norm is exact; one that pads with
+zeros is a crop of one that wraps around on a larger grid, which bounds it from above. The other order
+does not hold: at its own size, the convolution that wraps around can be the smaller one.
+Shapes: B images, D channels out, C channels in, O units out, I units in, F frequencies, T kernel entries.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+__all__ = [
+    "PowerEstimate",
+    "average_pool_bound",
+    "circular_norm",
+    "circular_singular_values",
+    "convolution_estimate",
+    "matrix_norm",
+    "max_pool_bound",
+    "power_iteration",
+    "reshaped_norm",
+    "zero_padded_bound",
+]
+
+Pair = tuple[int, int]
+
+_POWER_STEPS = 300
+_SETTLED = 1e-7
+_CHUNK_BYTES = 2**26
+_COMPLEX_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PowerEstimate:
+    """What power iteration found: never above the norm, and below it by an unknown amount.
+
+    residual: |A'A v - value^2 v| / value^2 for the unit vector v it ended at; 0 at a singular vector.
+    """
+
+    value: float
+    residual: float
+
+
+def matrix_norm(weight_OI: Tensor) -> float:
+    """The largest singular value of a matrix, in float64.
+
+    >>> f"{matrix_norm(torch.tensor([[3.0, 0.0], [4.0, 0.0]])):.6f}"
+    '5.000000'
+    """
+    return float(torch.linalg.svdvals(weight_OI.double())[0])
+
+
+def circular_norm(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> float:
+    """The norm of a convolution that wraps around images of `side`, exact to the rounding of float64.
+
+    With a stride, the frequencies that coincide after it are taken together, and the norm is that of
+    their block divided by sqrt(s1 s2): the 1/s of both ways together, and not the 1/s^2 of Szegedy et al.
+
+    Raises:
+        ValueError: a stride that does not divide the side.
+
+    >>> kernel = torch.tensor([[[[1.0, -1.0]]]])
+    >>> f"{circular_norm(kernel, (1, 4)):.6f}", f"{circular_norm(kernel, (1, 4), stride=(1, 2)):.6f}"
+    ('2.000000', '1.414214')
+    """
+    # The block of a frequency and of its negative have the same norm: half of the rows suffice.
+    rows = side[0] // stride[0] // 2 + 1
+    largest = 0.0
+    for symbols_FDC in _symbols(kernel_DCkk, side, stride, rows=rows):
+        largest = max(largest, float(_squares(symbols_FDC).max()))
+    return math.sqrt(largest)
+
+
+def circular_singular_values(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> Tensor:
+    """All singular values of a convolution that wraps around, largest first; the stride must divide the side.
+
+    Small ones are right to about 1e-8 of the largest.
+
+    >>> circular_singular_values(torch.tensor([[[[1.0, -1.0]]]]), (1, 2)).tolist()
+    [2.0, 0.0]
+    """
+    rows = side[0] // stride[0]
+    squares = [_squares(symbols).flatten() for symbols in _symbols(kernel_DCkk, side, stride, rows=rows)]
+    return torch.cat(squares).clamp_min(0).sqrt().sort(descending=True).values
+
+
+def zero_padded_bound(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> float:
+    """An upper bound of the norm of a convolution of images of `side`, for whatever padding with zeros.
+
+    On a grid of side + kernel - 1 nothing wraps around onto the image, so that the outputs are among
+    those of the convolution that wraps around. With a stride the grid grows to its next multiple, where
+    the same holds: outputs s apart stay s apart, and where the first one lies does not change the norm.
+    Exact for a kernel of one pixel.
+
+    >>> kernel = torch.tensor([[[[0.0, 1.0, -1.0]]]])
+    >>> f"{circular_norm(kernel, (1, 3)):.4f} < 1.8019 <= {zero_padded_bound(kernel, (1, 3)):.4f}"
+    '1.7321 < 1.8019 <= 1.9021'
+    """
+    if kernel_DCkk.shape[2:] == (1, 1):
+        return matrix_norm(kernel_DCkk.flatten(1))
+    grid = [
+        -(-(pixels + size - 1) // step) * step
+        for pixels, size, step in zip(side, kernel_DCkk.shape[2:], stride, strict=True)
+    ]
+    return circular_norm(kernel_DCkk, (grid[0], grid[1]), stride=stride)
+
+
+def reshaped_norm(kernel_DCkk: Tensor) -> float:
+    """The norm of the kernel as a matrix (D, C k k), which spectral normalisation divides by (Miyato et al., 2018).
+
+    Where a whole patch fits into the image this is a *lower* bound of the convolution's norm, as what a
+    single output sees; times ceil(k/s) it is an upper one, as a pixel is in that many patches each way.
+
+    >>> f"{reshaped_norm(torch.ones(1, 1, 2, 2)):.4f} <= {circular_norm(torch.ones(1, 1, 2, 2), (4, 4)):.4f}"
+    '2.0000 <= 4.0000'
+    """
+    return matrix_norm(kernel_DCkk.flatten(1))
+
+
+def max_pool_bound(kernel: Pair, stride: Pair) -> float:
+    """The root of how many windows a pixel can be the largest of: ceil(k/s) where both sides are alike.
+
+    Reached where images are large enough. Windows that overlap are not contractive.
+
+    >>> max_pool_bound((2, 2), (2, 2)), max_pool_bound((3, 3), (2, 2))
+    (1.0, 2.0)
+    """
+    return math.sqrt(math.prod(-(-size // step) for size, step in zip(kernel, stride, strict=True)))
+
+
+def average_pool_bound(kernel: Pair, stride: Pair, side: Pair) -> float:
+    """Exactly 1/sqrt(k1 k2) where windows do not overlap, else that of the convolution it is.
+
+    >>> average_pool_bound((2, 2), (2, 2), (8, 8))
+    0.5
+    """
+    pixels = math.prod(kernel)
+    if all(size <= step for size, step in zip(kernel, stride, strict=True)):
+        return 1 / math.sqrt(pixels)
+    return zero_padded_bound(torch.full((1, 1, *kernel), 1 / pixels, dtype=torch.float64), side, stride=stride)
+
+
+def convolution_estimate(
+    kernel_DCkk: Tensor,
+    side: Pair,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pair | str = (0, 0),
+    steps: int = _POWER_STEPS,
+    seed: int = 0,
+) -> PowerEstimate:
+    """The norm of the convolution as it is computed, padded with zeros, from below, in float64.
+
+    >>> estimate = convolution_estimate(torch.tensor([[[[0.0, 1.0, -1.0]]]]), (1, 3), padding=(0, 1))
+    >>> f"{estimate.value:.6f}"
+    '1.801938'
+    """
+    kernel = kernel_DCkk.double()
+
+    def convolve(x_BCHW: Tensor) -> Tensor:
+        return functional.conv2d(x_BCHW, kernel, stride=stride, padding=padding)
+
+    start = torch.randn(
+        1, kernel.shape[1], *side, generator=generator(seed, "power iteration"), dtype=torch.float64
+    ).to(kernel.device)
+    return power_iteration(convolve, start, steps=steps)
+
+
+def power_iteration(linear: Callable[[Tensor], Tensor], start: Tensor, *, steps: int = _POWER_STEPS) -> PowerEstimate:
+    """The norm of a linear map from below, by v <- A'A v from `start`, until v is a singular vector or steps run out.
+
+    A convolution is a linear map only without its bias. A start that the map sends to 0 gives 0.
+
+    >>> diagonal = torch.tensor([3.0, 1.0], dtype=torch.float64)
+    >>> f"{power_iteration(lambda v: diagonal * v, torch.ones(2, dtype=torch.float64)).value:.6f}"
+    '3.000000'
+    """
+    value, residual = 0.0, 0.0
+    v = start / start.norm()
+    for _ in range(steps):
+        image, there_and_back = _there_and_back(linear, v)
+        value = float(image.norm())
+        if value == 0:
+            return PowerEstimate(0.0, 0.0)
+        residual = float((there_and_back - value**2 * v).norm()) / value**2
+        if residual < _SETTLED:
+            break
+        v = there_and_back / there_and_back.norm()
+    return PowerEstimate(value, residual)
+
+
+def _there_and_back(linear: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tensor, Tensor]:
+    """A v and A'A v."""
+    with torch.enable_grad():
+        v = v.detach().requires_grad_()
+        image = linear(v)
+        (back,) = torch.autograd.grad(image, v, image.detach())
+    return image.detach(), back
+
+
+def _squares(symbols_FDC: Tensor) -> Tensor:
+    """Squared singular values of each block, by the smaller of its two Gram matrices."""
+    tall = symbols_FDC.shape[1] > symbols_FDC.shape[2]
+    gram = symbols_FDC.mH @ symbols_FDC if tall else symbols_FDC @ symbols_FDC.mH
+    squares_FR: Tensor = torch.linalg.eigvalsh(gram)
+    return squares_FR
+
+
+def _symbols(kernel_DCkk: Tensor, side: Pair, stride: Pair, *, rows: int) -> Iterator[Tensor]:
+    """The blocks (F, D, C s1 s2) of the first `rows` rows of frequencies, a chunk at a time, divided by sqrt(s1 s2)."""
+    for pixels, step in zip(side, stride, strict=True):
+        if pixels % step:
+            raise ValueError(f"stride: must divide the side {side}, got {stride}; use zero_padded_bound")
+    out, into, *_ = kernel_DCkk.shape
+    aliases = math.prod(stride)
+    taps_TDC = kernel_DCkk.permute(2, 3, 0, 1).reshape(-1, out * into).to(torch.complex128)
+    periods = [pixels // step for pixels, step in zip(side, stride, strict=True)]
+    base_F2 = torch.cartesian_prod(torch.arange(rows), torch.arange(periods[1]))
+    offsets_A2 = torch.cartesian_prod(
+        *(torch.arange(step) * period for step, period in zip(stride, periods, strict=True))
+    )
+    size = max(1, _CHUNK_BYTES // (_COMPLEX_BYTES * out * into * aliases))
+    for chunk_F2 in torch.split(base_F2, size):
+        waves_FAT = _waves(chunk_F2[:, None] + offsets_A2, side, kernel_DCkk.shape[2:]).to(kernel_DCkk.device)
+        blocks_FADC = (waves_FAT @ taps_TDC).reshape(len(chunk_F2), aliases, out, into)
+        yield blocks_FADC.transpose(1, 2).flatten(2) / math.sqrt(aliases)
+
+
+def _waves(frequency_FA2: Tensor, side: Pair, kernel: torch.Size) -> Tensor:
+    """exp(-2 pi i xi x / n) at each pixel x of the kernel, shape (F, A, T)."""
+    pixels_T2 = torch.cartesian_prod(*(torch.arange(size) for size in kernel))
+    # Whole turns are taken out while the numbers are integers, so that no angle is large.
+    turns = [((frequency_FA2[..., None, i] * pixels_T2[:, i]) % side[i]).double() / side[i] for i in (0, 1)]
+    angle_FAT = -2 * math.pi * (turns[0] + turns[1])
+    return torch.polar(torch.ones_like(angle_FAT), angle_FAT)

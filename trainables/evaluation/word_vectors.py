@@ -1,0 +1,337 @@
+"""Are the coordinates of word vectors more meaningful than random directions, by the words that they rank first?
+
+The analysis of `units`, without labels: how alike a direction's top words are is the mean cosine of their pairs, after
+the direction itself is taken out of the vectors, since along it they are alike by choice.
+Shapes: N words, D coordinates, R directions, K words ranked first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.evaluation.directions import Comparison, compare, gaussian, holm, natural_basis, rotated, top_k
+from trainables.evaluation.figures import graph_objects, panels
+from trainables.evaluation.results import Cell, Table
+from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from plotly.graph_objects import Figure
+
+__all__ = [
+    "DirectionWords",
+    "TopWords",
+    "WordComparison",
+    "WordFileError",
+    "WordVectors",
+    "coherence",
+    "direction_words",
+    "read_word_vectors",
+    "write_word_vectors",
+]
+
+Scaling = Literal["raw", "normalised"]
+
+SCALINGS: Final[tuple[Scaling, ...]] = ("raw", "normalised")
+KINDS: Final = ("random", "rotated")
+SHOWN: Final = 10
+_LEVEL = 0.05
+_SCORES = 2**24
+_COLOURS: Final = {"coordinates": "#1f77b4", "random": "#d95f02", "rotated": "#e6ab02", "chance": "grey"}
+
+
+class WordFileError(ValueError):
+    """A file that is not in word2vec's text format; the message names the line and the law."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordVectors:
+    """Words, and their vectors (N, D) in float32.
+
+    Raises:
+        ValueError: unequal lengths, a word twice, fewer than two coordinates, or a value that is not finite.
+    """
+
+    words: tuple[str, ...]
+    vectors_ND: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.vectors_ND.shape)
+        if self.vectors_ND.dtype != torch.float32 or len(shape) != 2 or shape[0] != len(self.words) or shape[1] < 2:
+            wanted = f"({len(self.words)}, D) with D >= 2"
+            raise ValueError(f"vectors: must be float32 {wanted}, got {self.vectors_ND.dtype} {shape}")
+        if len(set(self.words)) < len(self.words):
+            raise ValueError(f"words: must differ, got {len(self.words) - len(set(self.words))} that came before")
+        if not self.vectors_ND.isfinite().all():
+            raise ValueError("vectors: must be finite")
+
+    def normalised(self) -> WordVectors:
+        """The same directions, each of length one.
+
+        Raises:
+            ValueError: a vector of length zero; names its word.
+        """
+        lengths_N1 = torch.linalg.vector_norm(self.vectors_ND, dim=1, keepdim=True)
+        zero = [word for word, length in zip(self.words, lengths_N1[:, 0].tolist(), strict=True) if not length]
+        if zero:
+            raise ValueError(f"vectors: must not be zero to be normalised, got {len(zero)}, first that of {zero[0]!r}")
+        return WordVectors(self.words, self.vectors_ND / lengths_N1)
+
+
+def read_word_vectors(path: Path, *, encoding: str = "utf-8", first: int | None = None) -> WordVectors:
+    r"""Read word2vec's text format: a line for each word, then its numbers, all separated by single spaces.
+
+    A first line of two whole numbers is the header, how many words and coordinates there are. `first` reads only the
+    words at the top, in most files the frequent ones; the header's count is then not checked.
+
+    Raises:
+        WordFileError: what is not so; the message names the line, the law and the value.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "vectors.txt"
+    ...     _ = path.write_text("2 3\nking 1 0 0.5\nqueen 1 0.25 0\n")
+    ...     read_word_vectors(path).words
+    ('king', 'queen')
+    """
+    if first is not None and first < 1:
+        raise ValueError(f"first: must be >= 1, got {first}")
+    header: tuple[int, int] | None = None
+    size = 0
+    rows: list[np.ndarray] = []
+    lines_of: dict[str, int] = {}
+    for number, line in enumerate(_decoded(path, encoding), start=1):
+        where = f"{path}:{number}"
+        if number == 1:
+            header = _header(line)
+            size = header[1] if header else line.count(" ")
+            _require(size >= 2, where, "a line must hold a word and at least two numbers", line)
+            if header:
+                continue
+        if len(rows) == first:
+            break
+        word, row = _parsed(line, size, where)
+        _require(word not in lines_of, where, f"a word must be there once, and line {lines_of.get(word)} has it", word)
+        lines_of[word] = number
+        rows.append(row)
+    _require(bool(rows), str(path), "there must be at least one word", "")
+    if header and first is None:
+        _require(len(rows) == header[0], f"{path}:1", f"the header must count the words, {len(rows)}", header[0])
+    return WordVectors(tuple(lines_of), torch.from_numpy(np.stack(rows)))
+
+
+def _require(holds: object, where: str, law: str, got: object) -> None:
+    if not holds:
+        raise WordFileError(f"{where}: {law}, got {got!r}")
+
+
+def _decoded(path: Path, encoding: str) -> Iterator[str]:
+    """Lines without their end; only a line feed ends one, as a word may hold any other of Unicode's separators."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode(encoding)
+            except UnicodeDecodeError as error:
+                remedy = "give the `encoding` it has, and the text format, not the binary one"
+                byte = f"byte 0x{line[error.start]:02x} at {error.start + 1}; {remedy}"
+                raise WordFileError(f"{path}:{number}: must be {encoding}, got {byte}") from error
+            if text.startswith("\ufeff"):
+                raise WordFileError(f"{path}:{number}: must not begin with a byte order mark; read it as 'utf-8-sig'")
+            yield text.rstrip(" \r\n")
+
+
+def _header(line: str) -> tuple[int, int] | None:
+    fields = line.split(" ")
+    if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
+        return None
+    return int(fields[0]), int(fields[1])
+
+
+def _parsed(line: str, size: int, where: str) -> tuple[str, np.ndarray]:
+    word, *numbers = line.split(" ")
+    _require(len(numbers) == size, where, f"must hold a word and {size} numbers with single spaces", line[:80])
+    try:
+        row = np.array(numbers, dtype=np.float64)
+    except ValueError as error:
+        raise WordFileError(f"{where}: must hold {size} numbers after {word!r}: {error}") from error
+    # This is false for NaN too.
+    _require(
+        bool((np.abs(row) <= np.finfo(np.float32).max).all()), where, "numbers must be finite in float32", line[:80]
+    )
+    _require(bool(word), where, "the word must not be empty", line[:80])
+    return word, row.astype(np.float32)
+
+
+def write_word_vectors(path: Path, vectors: WordVectors) -> None:
+    """Write word2vec's text format in UTF-8, with the header; what is read back is the same bit for bit.
+
+    Raises:
+        ValueError: a word that is empty or has a space or an end of line in it.
+    """
+    bad = [word for word in vectors.words if not word or set(word) & set(" \n\r")]
+    if bad:
+        raise ValueError(f"words: must have no space or end of line and not be empty, got {bad[0]!r}")
+    count, size = vectors.vectors_ND.shape
+    rows = zip(vectors.words, vectors.vectors_ND.numpy(), strict=True)
+    lines = (f"{word} {' '.join(map(str, row))}\n" for word, row in rows)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{count} {size}\n")
+        file.writelines(lines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TopWords:
+    """What a group of directions ranks first: indices_RK of words, and how coherent each row is."""
+
+    indices_RK: Tensor
+    coherence_R: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordComparison:
+    """The coordinates against one kind of other directions, by the coherence of their top words.
+
+    chance: the coherence (B,) of as many words drawn at random. p_holm: the test's p value, corrected for the scalings
+    of the vectors.
+    """
+
+    scaling: Scaling
+    kind: str
+    coordinates: TopWords
+    others: TopWords
+    chance_B: Tensor
+    test: Comparison
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirectionWords:
+    """All comparisons; the metrics are those of raw vectors and Gaussian directions."""
+
+    words: tuple[str, ...]
+    comparisons: tuple[WordComparison, ...]
+    limits: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+    def metrics(self) -> Mapping[str, float]:
+        """`units/words_coherence_basis`, `units/words_coherence_random` and `units/words_p`, the last by Holm."""
+        row = self.comparisons[0]
+        return {
+            "units/words_coherence_basis": float(row.coordinates.coherence_R.mean()),
+            "units/words_coherence_random": float(row.others.coherence_R.mean()),
+            "units/words_p": row.p_holm,
+        }
+
+    def summary(self) -> Table:
+        """A row for each scaling of the vectors and kind of direction that the coordinates are compared with."""
+        columns = ("vectors", "compared with", "coherence of coordinates", "of others", "by chance")
+        above = ("share of coordinates above chance", "share of others above chance")
+        test = ("difference", "p", "p, Holm", "Cliff's delta", "delta, 2.5%", "delta, 97.5%")
+        return Table((*columns, *above, *test), tuple(_cells(row) for row in self.comparisons))
+
+    def table(self) -> Table:
+        """The top words of some directions of each kind, for each scaling of the vectors."""
+        rows: list[tuple[Cell, ...]] = []
+        for row in self.comparisons:
+            groups = {row.kind: row.others}
+            if row.kind == KINDS[0]:
+                groups = {"coordinate": row.coordinates, **groups}
+            for kind, group in groups.items():
+                for place in range(min(SHOWN, len(group.indices_RK))):
+                    top = " ".join(self.words[i] for i in group.indices_RK[place])
+                    rows.append((row.scaling, f"{kind} {place + 1}", float(group.coherence_R[place]), top))
+        return Table(("vectors", "direction", "coherence", "words"), tuple(rows))
+
+    def figure(self) -> Figure:
+        """How the coherence of directions is distributed, by kind, and that of words drawn at random."""
+        drawn = panels("Coherence of the top words", tuple(f"{scaling} vectors" for scaling in SCALINGS))
+        go = graph_objects()
+        for column, scaling in enumerate(SCALINGS, start=1):
+            rows = [row for row in self.comparisons if row.scaling == scaling]
+            groups = {"coordinates": rows[0].coordinates.coherence_R}
+            groups |= {row.kind: row.others.coherence_R for row in rows}
+            for name, values in {**groups, "chance": rows[0].chance_B}.items():
+                box = go.Box(y=values.numpy(), name=name, marker_color=_COLOURS[name], showlegend=False)
+                drawn.add_trace(box, row=1, col=column)
+        drawn.update_xaxes(title="kind of direction")
+        drawn.update_yaxes(title="mean cosine of pairs of top words")
+        return drawn
+
+
+def _cells(row: WordComparison) -> tuple[Cell, ...]:
+    line = float(row.chance_B.quantile(1 - _LEVEL))
+    groups, test = (row.coordinates.coherence_R, row.others.coherence_R), row.test
+    return (
+        row.scaling,
+        row.kind,
+        *(float(group.mean()) for group in (*groups, row.chance_B)),
+        *(float((group > line).double().mean()) for group in groups),
+        *(test.difference, test.p, row.p_holm, test.cliffs_delta, test.low, test.high),
+    )
+
+
+def direction_words(
+    vectors: WordVectors, *, top: int = 10, directions: int = 1000, draws: int = 10_000, seed: int = 0
+) -> DirectionWords:
+    """Compare the coordinates with random and with rotated directions, on raw and on length-normalised vectors.
+
+    Raises:
+        ValueError: fewer words than `top`, fewer than two of them, or a vector that is zero.
+    """
+    if top < 2:
+        raise ValueError(f"top: must be >= 2, since a pair of words has a cosine, got {top}")
+    size = vectors.vectors_ND.shape[1]
+    controls = {
+        "random": gaussian(directions, size, generator=generator(seed, "random directions of words")),
+        "rotated": rotated(size, size, generator=generator(seed, "rotated directions of words")),
+    }
+    rows: list[WordComparison] = []
+    for scaling in SCALINGS:
+        vectors_ND = (vectors if scaling == "raw" else vectors.normalised()).vectors_ND
+        coordinates = _top_words(vectors_ND, natural_basis(size), top)
+        chance_B = _chance(vectors_ND, controls["random"], top=top, seed=seed)
+        for kind in KINDS:
+            others = _top_words(vectors_ND, controls[kind], top)
+            test = compare(coordinates.coherence_R, others.coherence_R, seed=seed, draws=draws)
+            rows.append(WordComparison(scaling, kind, coordinates, others, chance_B, test, test.p))
+    corrected = {kind: iter(holm([row.test.p for row in rows if row.kind == kind])) for kind in KINDS}
+    limits = ("p values take the directions of one set of vectors as independent: before a claim, train several",)
+    comparisons = tuple(replace(row, p_holm=next(corrected[row.kind])) for row in rows)
+    return DirectionWords(vectors.words, comparisons, limits)
+
+
+def coherence(vectors_RKD: Tensor, directions_RD: Tensor) -> Tensor:
+    """The mean cosine (R,) of the K (K - 1) / 2 pairs, each vector less its part along the direction.
+
+    A vector that has nothing left has cosine 0 with the others.
+
+    >>> pair = torch.tensor([[[5.0, 1.0, 0.0], [5.0, 0.0, 1.0]]])
+    >>> coherence(pair, torch.tensor([[1.0, 0.0, 0.0]])).tolist()
+    [0.0]
+    """
+    values_RKD, along_R1D = vectors_RKD.double(), directions_RD.double()[:, None]
+    rest_RKD = values_RKD - (values_RKD * along_R1D).sum(2, keepdim=True) * along_R1D
+    unit_RKD = torch.nn.functional.normalize(rest_RKD, dim=2)
+    pairs = vectors_RKD.shape[1] * (vectors_RKD.shape[1] - 1)
+    return (unit_RKD.sum(1).square().sum(1) - unit_RKD.square().sum((1, 2))) / pairs
+
+
+def _top_words(vectors_ND: Tensor, directions_RD: Tensor, top: int) -> TopWords:
+    """In blocks, for a vocabulary can be large."""
+    blocks = torch.split(directions_RD.float(), max(1, _SCORES // len(vectors_ND)))
+    indices_RK = torch.cat([top_k(block_RD @ vectors_ND.T, top) for block_RD in blocks])
+    return TopWords(indices_RK, coherence(vectors_ND[indices_RK], directions_RD))
+
+
+def _chance(vectors_ND: Tensor, directions_RD: Tensor, *, top: int, seed: int) -> Tensor:
+    """Of words drawn without replacement, for as many directions."""
+    stream = generator(seed, "words by chance")
+    drawn = [torch.randperm(len(vectors_ND), generator=stream)[:top] for _ in directions_RD]
+    return coherence(vectors_ND[torch.stack(drawn)], directions_RD)

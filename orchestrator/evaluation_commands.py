@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from trainables.evaluation.report import Analysis, Report
 
 ALL = "all"
+ROWS_SHOWN = 24
+PIPE_WIDTH = 160
 Model = Annotated[
     str,
     typer.Argument(metavar="RUN", help="SWEEP/TRIAL, a SWEEP for its best, an MLflow run's id, a checkpoint folder."),
@@ -81,7 +83,7 @@ def evaluate(
             write(each, place)
             found.append(each)
             if not as_json:
-                show(each, Console())
+                show(each, _console())
             if track and target.plan is not None:
                 _send(target.plan, each, epoch=_epoch(target.checkpoint), trial=target.trial)
     _finish(found, place, as_json=as_json)
@@ -104,10 +106,9 @@ def transfer(
     as_json: AsJson = False,
 ) -> None:
     """Attack each of several trials, and see which of the others the same images fool."""
-    from trainables.evaluation.transfer import transfer as measure  # noqa: PLC0415
-
     from trainables.evaluation import report  # noqa: PLC0415  imports torch
     from trainables.evaluation.prediction import balanced_subset  # noqa: PLC0415
+    from trainables.evaluation.transfer import transfer as measure  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder, sweep))
     chosen = _chosen(result, trials, k)
@@ -131,7 +132,7 @@ def transfer(
     place = out or Path("evaluations") / f"{result.sweep}-transfer"
     write(document, place)
     if not as_json:
-        show(document, Console())
+        show(document, _console())
     if track:
         _send(result.plan, document)
     _finish([document], place, as_json=as_json)
@@ -142,11 +143,14 @@ def show(report: Report, console: Console) -> None:
     for analysis in report.analyses:
         table = Table(title=f"{report.suite}: {analysis.name}", title_justify="left", box=None, pad_edge=False)
         for column in analysis.table.columns:
-            table.add_column(column, justify="left" if column == analysis.table.columns[0] else "right")
-        for row in analysis.table.rows:
+            first = column == analysis.table.columns[0]
+            table.add_column(column, justify="left" if first else "right", overflow="fold")
+        for row in analysis.table.rows[:ROWS_SHOWN]:
             table.add_row(*(Text("" if cell is None else shown(cell)) for cell in row))
         console.print()
         console.print(table)
+        if (left := len(analysis.table.rows) - ROWS_SHOWN) > 0:
+            console.print(Text(f"{left} more rows in {analysis.name}.csv", style="dim"))
         for line in analysis.refusals:
             console.print(Text(f"refused: {line}", style="bold red"))
         for line in analysis.limits:
@@ -237,6 +241,12 @@ def _finish(reports: list[Report], place: Path, *, as_json: bool) -> None:
         typer.echo(json.dumps({report.suite: plain(report) for report in reports}, indent=1))
     else:
         typer.echo(f"\ntables and figures: {place}")
+
+
+def _console() -> Console:
+    """The terminal; where output goes to a file, lines are as long as tables want them."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 @contextmanager

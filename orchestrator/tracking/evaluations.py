@@ -58,6 +58,15 @@ def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, tri
     return run
 
 
+def tracked_name(metric: str) -> str:
+    """A metric's name as MLflow takes it, which knows no ``@``.
+
+    >>> tracked_name("robust/pgd-20@0.1")
+    'robust/pgd-20:0.1'
+    """
+    return metric.replace("@", ":")
+
+
 def page(analysis: Analysis) -> str:
     """A figure as a page of HTML, its script from plotly's own server, as MLflow's figures are."""
     import plotly.io  # noqa: PLC0415  only who draws pays it
@@ -69,7 +78,7 @@ def _log_metrics(client: MlflowClient, run: str, report: Report, *, epoch: int) 
     from mlflow.entities import Metric  # noqa: PLC0415
 
     at = round(report.measured_at * 1000)
-    points = [Metric(name, value, at, epoch) for name, value in report.metrics.items()]
+    points = [Metric(tracked_name(name), value, at, epoch) for name, value in report.metrics.items()]
     client.log_batch(run, metrics=points, tags=[])
 
 

@@ -180,11 +180,14 @@ def test_wrong_arguments_are_refused(ravel, arguments, law):
 
 
 def test_transfer_tells_for_each_pair_how_many_images_fool_the_other(sweep, ravel, tmp_path):
-    out, _ = ravel("transfer", "digits-1", "--attack", "fgsm", "--epsilon", "0.3", "--subset", "50")
+    out, err = ravel("transfer", "digits-1", "--attack", "fgsm", "--epsilon", "0.3", "--subset", "50")
+    assert not err
     assert "t000" in out
     assert "t001" in out
     document = json.loads((tmp_path / "evaluations/digits-1-transfer/transfer/report.json").read_text())
     assert list(document["analyses"]) == ["fgsm"]
     experiment = client_of(sweep).get_experiment_by_name(sweep.plan.experiment).experiment_id
     (summary,) = client_of(sweep).search_runs([experiment], "tags.`ravel.kind` = 'sweep'")
-    assert set(document["analyses"]["fgsm"]["metrics"]) <= set(summary.data.metrics)
+    metrics = document["analyses"]["fgsm"]["metrics"]
+    assert "transfer/fgsm@0.3_across" in metrics
+    assert {name.replace("@", ":") for name in metrics} <= set(summary.data.metrics)

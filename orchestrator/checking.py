@@ -13,8 +13,8 @@ from orchestrator.errors import SpecError
 from orchestrator.plan import complete, first_points, grid_points, max_epochs_of
 from orchestrator.scheduling.choosing import rule_of
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
-from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.tasks import CLASSIFIER, TASK, TASKS, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,10 +34,11 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     Raises:
         SpecError: a name no trial knows, a value no trial takes, a point outside the space.
     """
-    problems = name_problems(spec.space.names)
-    if problems:
+    problems = name_problems(spec.space.names, spec.trial)
+    if problems or _task_problems(spec.trial):
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
-    spec = spec.model_copy(update={"space": _fix(spec.space, spec.trial)})
+    trial = _without_usual_task(spec.trial)
+    spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
     problems = _law_problems(spec)
     try:
         given = _given_point_problems(spec)
@@ -51,21 +52,41 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
 
 def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
     """What is wrong with ``trial`` alone: it is completed, so that no law is judged by a default that never runs."""
+    if problems := _task_problems(trial):
+        return problems
     try:
-        whole = [("space.parameters", complete(_fix(space, trial), {}))]
+        whole = [("space.parameters", complete(_fix(space, trial), {}, task=task_of(trial)))]
     except SpecError as error:
         return list(error.problems)
     return [problem for problem in _point_problems(whole, trial) if problem.path.startswith("trial.")]
 
 
-def name_problems(names: Iterable[str]) -> list[Problem]:
-    """The searched parameters that no trial has."""
-    known = TrialConfig.parameter_names()
-    return [
-        Problem(f"space.parameters.{name}", f"no trial has this parameter{did_you_mean(name, known)}")
-        for name in names
-        if name not in known
-    ]
+def name_problems(names: Iterable[str], trial: Mapping[str, Any]) -> list[Problem]:
+    """The searched parameters that no trial has, or none of what ``trial`` says is trained."""
+    tasks = list(TASKS.values()) if _task_problems(trial) else [task_of(trial)]
+    known = frozenset(name for task in tasks for name in task.parameter_names)
+    return [Problem(f"space.parameters.{name}", _no_parameter(name, known)) for name in names if name not in known]
+
+
+def _no_parameter(name: str, known: frozenset[str]) -> str:
+    if name == TASK:
+        return "all trials of a sweep train the same; name it in trial.task"
+    elsewhere = [task.name for task in TASKS.values() if name in task.parameter_names]
+    hint = f"; one with trial.task: {elsewhere[0]} has it" if elsewhere else did_you_mean(name, known)
+    return f"no trial has this parameter{hint}"
+
+
+def _task_problems(trial: Mapping[str, Any]) -> list[Problem]:
+    try:
+        task_of(trial)
+    except ConfigError as error:
+        return [Problem(f"trial.{name}", message) for name, message in error.problems]
+    return []
+
+
+def _without_usual_task(trial: Mapping[str, Any]) -> Point:
+    """A sweep of classifiers is written down in the same words whether or not it says that it is one."""
+    return {name: value for name, value in trial.items() if name != TASK or value not in {None, CLASSIFIER.name}}
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
@@ -100,7 +121,7 @@ def _fixed(domain: Domain, value: Any) -> Domain:
 
 def _law_problems(spec: SweepSpec) -> list[Problem]:
     """Laws between fields."""
-    problems = []
+    problems = _task_law_problems(spec)
     first = 1 + len(spec.search.points)
     if spec.search.num_trials < first:
         law = f"must be >= {first}: the baseline and each of search.points run first"
@@ -109,6 +130,23 @@ def _law_problems(spec: SweepSpec) -> list[Problem]:
     if "val/robust_accuracy" in spec.objective.metrics:
         law = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, law) for place in _unmeasured(spec)]
+    return problems
+
+
+def _task_law_problems(spec: SweepSpec) -> list[Problem]:
+    """What a sweep asks of its trials that nothing of their task has or measures."""
+    task = task_of(spec.trial)
+    measured = ", ".join(each.name for each in task.metrics if each.name.startswith(("val/", "entanglement/")))
+    law = f"must be measured by a {task.name}: {measured}"
+    problems = [
+        Problem(f"objective.{index}.metric" if index else "objective.metric", f"{law}; got {metric!r}")
+        for index, metric in enumerate(spec.objective.metrics)
+        if not task.measures(metric)
+    ]
+    usual = type(spec.evaluation)().robust_epsilon
+    if "evaluation.robust_epsilon" not in task.parameter_names and spec.evaluation.robust_epsilon != usual:
+        law = f"a {task.name} is not attacked; leave it out"
+        problems.append(Problem("evaluation.robust_epsilon", f"{law}, got {spec.evaluation.robust_epsilon}"))
     return problems
 
 
@@ -202,7 +240,7 @@ def _point_problems(points: Iterable[tuple[str, Point]], trial: Mapping[str, Any
     found: dict[tuple[str, str], Problem] = {}
     for place, point in points:
         try:
-            TrialConfig.from_point({**point, **trial})
+            task_of(trial).from_point({**point, **trial})
         except ConfigError as error:
             for name, message in error.problems:
                 where = "trial" if name in trial else place if name in point else "space.parameters"

@@ -68,7 +68,12 @@ def find_target(text: str, *, results: str) -> Target:
 
 
 def target_of(result: SweepResult, chosen: TrialResult) -> Target:
-    """A trial's model, and its earlier checkpoints that are still there."""
+    """A trial's model, and its earlier checkpoints that are still there.
+
+    Raises:
+        OrchestratorError: it is no classifier, or has no checkpoint.
+    """
+    chosen.require_classifier()
     folder = result.folder
     earlier = {saved.epoch: (folder.path / saved.path).resolve() for saved in chosen.trial.checkpoints}
     return Target(

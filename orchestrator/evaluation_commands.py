@@ -23,7 +23,7 @@ from orchestrator.result import SweepResult
 from search_spaces import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from orchestrator.plan import SweepPlan
     from trainables.evaluation.report import Analysis, Report
@@ -139,22 +139,39 @@ def transfer(
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a report: every table, what limits it, and what is refused."""
+    """Print a report: of every table what fits, what limits it, and what is refused."""
     for analysis in report.analyses:
+        columns, rows = analysis.table.columns, [[_cell(cell) for cell in row] for row in analysis.table.rows]
+        fitting = _fitting(columns, rows, console.width)
         table = Table(title=f"{report.suite}: {analysis.name}", title_justify="left", box=None, pad_edge=False)
-        for column in analysis.table.columns:
-            first = column == analysis.table.columns[0]
-            table.add_column(column, justify="left" if first else "right", overflow="fold")
-        for row in analysis.table.rows[:ROWS_SHOWN]:
-            table.add_row(*(Text("" if cell is None else shown(cell)) for cell in row))
+        for index, column in enumerate(columns[:fitting]):
+            table.add_column(column, justify="right" if index else "left", overflow="fold")
+        for row in rows[:ROWS_SHOWN]:
+            table.add_row(*(Text(cell) for cell in row[:fitting]))
         console.print()
         console.print(table)
-        if (left := len(analysis.table.rows) - ROWS_SHOWN) > 0:
-            console.print(Text(f"{left} more rows in {analysis.name}.csv", style="dim"))
+        for left, what in ((len(rows) - ROWS_SHOWN, "rows"), (len(columns) - fitting, "columns")):
+            if left > 0:
+                console.print(Text(f"{left} more {what} in {analysis.name}.csv", style="dim"))
         for line in analysis.refusals:
             console.print(Text(f"refused: {line}", style="bold red"))
         for line in analysis.limits:
             console.print(Text(line, style="dim"))
+
+
+def _cell(cell: Any) -> str:
+    return "" if cell is None else shown(cell)
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns fit, the first always: titles wrap between words, and so do cells of several words."""
+    taken = 0
+    for index, column in enumerate(columns):
+        words = [word for text in (column, *(row[index] for row in rows[:ROWS_SHOWN])) for word in text.split()]
+        taken += max(map(len, words), default=0) + 2
+        if taken > width and index:
+            return index
+    return len(columns)
 
 
 def write(report: Report, place: Path) -> None:

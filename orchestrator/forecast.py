@@ -18,7 +18,7 @@ from orchestrator.scheduling.patience import Patient
 from orchestrator.scheduling.rungs import expected_cost
 from orchestrator.scheduling.simulator import Curve, simulate
 from orchestrator.scheduling.standings import brackets_for, passes_per_epoch, stratum
-from trainables.config import TrialConfig
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,13 +177,14 @@ def probe(spec: SweepSpec) -> Probe:
     import torch  # noqa: PLC0415  only who asks for hours pays it
 
     from orchestrator.single import config_of  # noqa: PLC0415
-    from trainables.run import Run  # noqa: PLC0415
 
-    config = TrialConfig.from_point({**config_of(spec).to_point(), "evaluation.epochs": [1]})
+    task = task_of(spec.trial)
+    at_rung = {"evaluation.epochs": [1]} if "evaluation.epochs" in task.parameter_names else {}
+    config = task.from_point({**config_of(spec).to_point(), **at_rung})
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(spec.resources.cpus)))
     try:
-        run = Run(config)
+        run = task.start(config)
         first = run.run_epoch()
         last = first if run.finished else run.run_epoch()
         with tempfile.TemporaryDirectory() as folder:

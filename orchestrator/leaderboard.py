@@ -10,7 +10,7 @@ from rich.table import Table
 
 from orchestrator.forecast import expected_epochs
 from orchestrator.history import OVER
-from orchestrator.plan import METHOD_STRENGTHS
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from orchestrator.events import Event
@@ -24,6 +24,9 @@ NAMES = {
     "diverged": "diverged",
     "failed": "failed",
 }
+
+MAX_WORD = 10
+"""Characters of a name that stand in one line of a column's header."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,11 @@ def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
     board = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     board.add_column("#", justify="right")
     board.add_column("trial")
-    board.add_column(objective.metric.replace("/", "/\n"), justify="right")
+    board.add_column(_header(objective.metric, "/"), justify="right")
     board.add_column("epoch", justify="right")
     board.add_column("status")
     for name in parameters:
-        board.add_column(name.replace(".", ".\n", 1), justify="right")
+        board.add_column(_header(name, "."), justify="right")
     for rank, trial in enumerate(history.ranked(objective)[:top], start=1):
         board.add_row(
             str(rank),
@@ -123,6 +126,17 @@ def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
     return board
 
 
+def _header(name: str, separator: str) -> str:
+    r"""A name in lines: its group, then the rest, whose words stand below each other where they are long.
+
+    >>> _header("optimizer.lr", "."), _header("gan.discriminator_snnl", ".")
+    ('optimizer.\nlr', 'gan.\ndiscriminator_\nsnnl')
+    """
+    group, found, rest = name.partition(separator)
+    lines = rest if len(rest) <= MAX_WORD else rest.replace("_", "_\n")
+    return f"{group}{found}\n{lines}" if found else name
+
+
 def _short_status(trial: Trial) -> str:
     if trial.status == "completed" and trial.blind_from is not None:
         return f"audit of {trial.blind_from}"
@@ -134,7 +148,7 @@ def _short_status(trial: Trial) -> str:
 def shown_parameters(plan: SweepPlan) -> list[str]:
     """The columns worth their width: the strengths of the methods, then the first searched parameters."""
     searched = list(plan.spec.space.names)
-    first = [name for name in METHOD_STRENGTHS if name in searched]
+    first = [name for name in task_of(plan.spec.trial).strengths if name in searched]
     return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
         : max(4, len(first))
     ]

@@ -116,15 +116,16 @@ def _checked(document: dict[str, Any], problems: list[Problem], clashes: Iterabl
 
 
 def _validate(document: dict[str, Any], problems: list[Problem]) -> SweepSpec | None:
-    space = _space(document.get("space"), problems)
+    trial = document.get("trial")
+    fixed = trial if isinstance(trial, dict) else {}
+    space = default_space(fixed) if document.get("space") is None else _space(document["space"], problems)
     try:
         spec = SweepSpec.model_validate({**document, "space": space})
     except ValidationError as error:
         problems += [_problem(detail) for detail in error.errors()]
     if problems:
-        trial = document.get("trial")
         problems += trial_problems(trial, space) if isinstance(trial, dict) else []
-        problems += name_problems(_searched(document))
+        problems += name_problems(_searched(document), fixed)
         return None
     try:
         return check_spec(spec)
@@ -134,8 +135,6 @@ def _validate(document: dict[str, Any], problems: list[Problem]) -> SweepSpec | 
 
 
 def _space(document: object, problems: list[Problem]) -> SearchSpace:
-    if document is None:
-        return default_space()
     try:
         return parse_space(document, path="space")
     except SpaceError as error:

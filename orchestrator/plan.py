@@ -31,7 +31,7 @@ from orchestrator.scheduling.choosing import pauses as promotes
 from orchestrator.scheduling.patience import Ladder
 from orchestrator.spec import Point, SweepSpec
 from orchestrator.storage import is_remote, publish, write_atomically
-from trainables.config import TrialConfig
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,11 +40,9 @@ if TYPE_CHECKING:
     from orchestrator.history import SweepHistory
     from orchestrator.storage import SweepFolder
     from search_spaces import SearchSpace
+    from trainables.tasks import Task
 
-METHOD_STRENGTHS = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
-"""A method is off when its strength is 0; the strengths stand in every trial."""
-
-FOLDERS = ("data.root", "data.cache")
+FOLDERS = ("data.root", "data.cache", "gan.classifier")
 
 
 class SweepPlan(BaseModel):
@@ -147,10 +145,10 @@ def fingerprint(spec: SweepSpec) -> str:
 
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """The points that run before the search proposes any: the baseline, then those the spec gives."""
-    space = spec.space
-    off = {name: 0.0 for name in METHOD_STRENGTHS if name not in spec.trial}  # what every trial shares stays
-    baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}), **off}
-    given: list[tuple[Origin, Point]] = [("point", complete(space, point)) for point in spec.search.points]
+    space, task = spec.space, task_of(spec.trial)
+    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # what every trial shares stays
+    baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
+    given: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
     return [("baseline", baseline), *given]
 
 
@@ -159,9 +157,9 @@ def grid_points(spec: SweepSpec) -> list[Point]:
     return list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
 
 
-def complete(space: SearchSpace, given: Mapping[str, Any]) -> Point:
+def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
     """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
-    defaults = TrialConfig().to_point()
+    defaults = task.defaults
     point = dict(given)
     while missing := [name for name in space.names if name in space.active(point) and name not in point]:
         name = missing[0]
@@ -219,19 +217,26 @@ def derive_seed(seed: int, *path: str) -> int:
 
 def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
     """The whole flat configuration of a trial: fixed parameters, its point, its seed, and when it is measured."""
-    spec = plan.spec
+    spec, task = plan.spec, task_of(plan.spec.trial)
     config: Point = {
         "seed": derive_seed(spec.search.seed, "trial", trial),
-        "evaluation.robust_epsilon": spec.evaluation.robust_epsilon,
+        **attack_of(spec),
         **spec.trial,
-        **dict.fromkeys(METHOD_STRENGTHS, 0.0),
-        **{name: spec.trial[name] for name in METHOD_STRENGTHS if name in spec.trial},
+        **dict.fromkeys(task.strengths, 0.0),
+        **{name: spec.trial[name] for name in task.strengths if name in spec.trial},
         **point,
     }
     config.setdefault("epochs", plan.max_epochs)
-    measured = judged_epochs(plan, config["epochs"])
-    config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
+    if "evaluation.epochs" in task.parameter_names:  # else everything is measured after each
+        measured = judged_epochs(plan, config["epochs"])
+        config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
     return located(config, Path(plan.working_directory))
+
+
+def attack_of(spec: SweepSpec) -> Point:
+    """The strength of the attack that every trial is measured under, where its task knows of attacks."""
+    name = "evaluation.robust_epsilon"
+    return {name: spec.evaluation.robust_epsilon} if name in task_of(spec.trial).parameter_names else {}
 
 
 def judged_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
@@ -259,7 +264,7 @@ def max_epochs_of(spec: SweepSpec) -> int:
     if "epochs" in spec.space.names:
         domain = spec.space.parameters["epochs"]
         return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))
-    return int(spec.trial.get("epochs", TrialConfig().epochs))
+    return int(spec.trial.get("epochs", task_of(spec.trial).defaults["epochs"]))
 
 
 def tracking_store(spec: SweepSpec, working_directory: Path) -> str | None:

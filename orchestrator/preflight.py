@@ -18,11 +18,14 @@ from orchestrator.storage import is_remote, try_out
 from orchestrator.tracking import reachable, without_password
 from trainables.config import DataConfig, TrialConfig
 from trainables.errors import TrainableError
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
     from orchestrator.spec import SweepSpec
+    from trainables.gan import GanConfig
+    from trainables.tasks import AnyConfig
 
 NUM_SAMPLES = 256
 
@@ -99,7 +102,7 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
         whole = _staged(whole)
     except OrchestratorError as error:  # of S3: names the place and the remedy
         return [f"data.root: {error}"]
-    configs = [TrialConfig.from_point(point) for point in whole]
+    configs = [task_of(spec.trial).from_point(point) for point in whole]
     problems: dict[str, None] = {}
     for config in {_data_key(config): config for config in configs}.values():
         problems.update(dict.fromkeys(_data_problems(config.data)))
@@ -125,16 +128,19 @@ def _place(point: dict[str, Any]) -> tuple[Any, Any]:
     return point.get("data.root"), point.get("data.cache")
 
 
-def _data_key(config: TrialConfig) -> tuple[Hashable, ...]:
+def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """What decides whether a data set can be read: how its images are varied does not."""
     data = config.data
     return data.name, data.root, data.download, data.cache, data.image_size
 
 
-def _model_key(config: TrialConfig) -> tuple[Hashable, ...]:
+def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """What decides whether a model can be built and has what a trial asks of it."""
     data = config.data
     shape = data.name, data.root, data.image_size
+    if not isinstance(config, TrialConfig):
+        gan = config.gan
+        return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
     return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
 
 
@@ -147,7 +153,27 @@ def _data_problems(data: Any) -> Iterator[str]:
         yield str(error)
 
 
-def _model_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
+def _model_problems(config: AnyConfig, metrics: Iterable[str]) -> Iterator[str]:
+    if isinstance(config, TrialConfig):
+        return _classifier_problems(config, metrics)
+    return _gan_problems(config)
+
+
+def _gan_problems(config: GanConfig) -> Iterator[str]:
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.gan.classifier import classifier_of  # noqa: PLC0415
+    from trainables.gan.networks import build_networks  # noqa: PLC0415
+
+    try:
+        image_shape, _ = shape_of(config.data)
+        build_networks(config.gan, image_shape=image_shape, device="meta")
+        if config.gan.classifier is not None:  # else each worker trains its own
+            classifier_of(config.model_copy(update={"device": "cpu"}))
+    except TrainableError as error:
+        yield from str(error).splitlines()
+
+
+def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, check_layers  # noqa: PLC0415
 

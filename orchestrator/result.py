@@ -11,6 +11,7 @@ from orchestrator.errors import OrchestratorError, SweepNotFound
 from orchestrator.history import SweepHistory
 from orchestrator.plan import SweepPlan
 from orchestrator.storage import fetch, reference
+from trainables.tasks import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ class TrialResult:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The whole flat configuration: ``TrialConfig.from_point(result.config)`` runs it again."""
+        """The whole flat configuration: ``task_of(config).from_point(config)`` is the trial again."""
         return dict(self.trial.config)
 
     @property
@@ -45,6 +46,17 @@ class TrialResult:
     def name(self) -> str:
         """The trial as MLflow's tags name it: its sweep and its id."""
         return f"{self.folder.sweep}/{self.trial.id}"
+
+    def require_classifier(self) -> None:
+        """Return if the trial trained a classifier: only that is loaded, evaluated, registered and served.
+
+        Raises:
+            OrchestratorError: it trained something else; says what reads it.
+        """
+        task = task_of(self.trial.config)
+        if task is not CLASSIFIER:
+            told = f"it trained a {task.name}, and only a {CLASSIFIER.name} is loaded, evaluated, registered or served"
+            raise OrchestratorError(f"{self.name}: {told}; its generator: trainables.gan.load_generator(CHECKPOINT)")
 
     def checkpoint(self) -> Path:
         """The folder of the checkpoint of the trial's last epoch, fetched if the sweep is kept in S3.
@@ -71,6 +83,7 @@ class TrialResult:
         """
         from trainables.loop import load_model  # noqa: PLC0415  imports torch
 
+        self.require_classifier()
         return load_model(self.checkpoint())
 
 

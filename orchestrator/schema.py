@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from orchestrator.spec import NAME_PATTERN, SweepSpec
 from search_spaces.schemas import document_schema
-from trainables.config import TrialConfig
+from trainables.tasks import TASK, TASKS
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -47,5 +47,9 @@ def sweep_schema() -> dict[str, Any]:
     schema["properties"]["objective"] = {"anyOf": [*objective["anyOf"], several]}
     schema["$defs"]["Objective"]["properties"].pop("others")
     schema["properties"]["name"] |= {"pattern": NAME_PATTERN}
-    schema["properties"]["trial"] |= {"propertyNames": {"enum": list(TrialConfig.parameter_names())}}
+    names = dict.fromkeys(name for task in TASKS.values() for name in task.parameter_names)
+    schema["properties"]["trial"] |= {
+        "properties": {TASK: {"enum": list(TASKS), "default": next(iter(TASKS))}},
+        "propertyNames": {"enum": [TASK, *names]},
+    }
     return schema

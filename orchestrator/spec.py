@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -26,7 +28,12 @@ from orchestrator.errors import WrongLocation
 from orchestrator.storage import is_remote
 from orchestrator.storage.locations import Location
 from search_spaces import SearchSpace, catalog
+from trainables.errors import ConfigError
 from trainables.metrics import lookup
+from trainables.tasks import CLASSIFIER, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Scalar: TypeAlias = bool | int | float | str | None
 Point: TypeAlias = dict[str, Any]
@@ -247,15 +254,24 @@ def _fields_of(value: object) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {"metric": value}
 
 
-def default_space() -> SearchSpace:
-    """The space of a spec that names none: every fragment of the catalog the trainables know."""
-    return catalog.optimizer() | catalog.snnl() | catalog.mixup() | catalog.adversarial()
+def default_space(trial: Mapping[str, Any]) -> SearchSpace:
+    """The space of a spec that names none: every fragment of the catalog for what its trials train.
+
+    >>> sorted(default_space({"task": "gan"}).names)[:2]
+    ['gan.beta_1', 'gan.discriminator_lr']
+    """
+    try:
+        task = task_of(trial)
+    except ConfigError:  # told when the spec is checked
+        task = CLASSIFIER
+    return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments))
 
 
 class SweepSpec(_Section):
     """One validated sweep.
 
-    Args of note: ``trial`` holds the dotted parameters fixed for every trial, ``space`` those searched.
+    Args of note: ``trial`` holds the dotted parameters fixed for every trial, and what these train (``task``, a
+    classifier where it is not said); ``space`` those searched.
 
     Example:
         >>> spec = SweepSpec(name="digits", trial={"epochs": 9}, search=Search(num_trials=4))
@@ -266,7 +282,7 @@ class SweepSpec(_Section):
     version: Literal[1] = 1
     name: StrictStr
     trial: Point = {}
-    space: SearchSpace = Field(default_factory=default_space)
+    space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
     objective: Objective = Objective()
     search: Search = Search()
     scheduler: Scheduler = Scheduler()

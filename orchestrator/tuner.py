@@ -20,9 +20,10 @@ from orchestrator.scheduling.scheduler import LogScheduler
 from orchestrator.scheduling.standings import values_at
 from orchestrator.search import LogSearcher
 from orchestrator.storage import s3
-from orchestrator.worker import SweepTrainable
+from orchestrator.worker import TRAINABLES
 from trainables import state
 from trainables.errors import CheckpointError
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
     recorder = Recorder(plan, journal, folder, searcher)
     filesystem, storage_path = _storage(folder)
     tune.Tuner(
-        tune.with_resources(SweepTrainable, {"cpu": resources.cpus, "gpu": gpus}),
+        tune.with_resources(TRAINABLES[task_of(plan.spec.trial).name], {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=LogScheduler(plan, journal, recorder),

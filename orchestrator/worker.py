@@ -1,4 +1,4 @@
-"""The trainable of a sweep's trials: what lies in S3 is brought to the worker's machine first.
+"""The trainables of a sweep's trials: what lies in S3 is brought to the worker's machine first.
 
 More keys of the orchestrator's stand in its configuration:
 
@@ -16,6 +16,7 @@ import tempfile
 import time
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import ObjectMissing, StorageError
@@ -26,10 +27,11 @@ from trainables.config import DataConfig
 from trainables.data import cache_folder
 from trainables.errors import CheckpointError
 from trainables.metrics import SYSTEM_METRICS
-from trainables.tune import ClassifierTrainable
+from trainables.tasks import CLASSIFIER, GAN, TASK
+from trainables.tune import ClassifierTrainable, GanTrainable, TrialTrainable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -37,8 +39,8 @@ PATIENCE_S = 600.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
 
-class SweepTrainable(ClassifierTrainable):
-    """Trains one classifier of a sweep.
+class OnWorker(TrialTrainable):
+    """Trains one trial of a sweep, whatever it is.
 
     While S3 is away, it waits. What it cannot get even so ends the attempt, and Tune tries again.
     """
@@ -75,7 +77,7 @@ class SweepTrainable(ClassifierTrainable):
         settings = Settings.from_environment() if driver is None else Settings(**driver)
         start, root = config.get("ravel.checkpoint"), config.get("data.root")
         self._measures_system = bool(config.get("ravel.system_metrics"))
-        local = dict(config)
+        local = {name: value for name, value in config.items() if name != TASK}  # said by the class
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
         if root is not None and is_remote(root):
@@ -111,6 +113,20 @@ class SweepTrainable(ClassifierTrainable):
         if self._fetched is not None:
             shutil.rmtree(self._fetched, ignore_errors=True)
             self._fetched = None
+
+
+class SweepTrainable(OnWorker, ClassifierTrainable):
+    """Trains one classifier of a sweep."""
+
+
+class SweepGanTrainable(OnWorker, GanTrainable):
+    """Trains one generative adversarial network of a sweep."""
+
+
+TRAINABLES: Mapping[str, type[OnWorker]] = MappingProxyType(
+    {CLASSIFIER.name: SweepTrainable, GAN.name: SweepGanTrainable}
+)
+"""By task."""
 
 
 def patiently(

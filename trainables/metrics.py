@@ -13,7 +13,7 @@ from typing import Literal
 
 from trainables.errors import suggestion
 
-__all__ = ["METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
+__all__ = ["CLASSIFIER_METRICS", "GAN_METRICS", "METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
 
 Direction = Literal["max", "min"]
 _FAMILY = "<tap>"
@@ -29,7 +29,13 @@ class Metric:
     description: str
 
 
-METRICS: tuple[Metric, ...] = (
+_COSTS = (
+    Metric("time/epoch_s", "s", "min", "wall time of the epoch, its evaluation included"),
+    Metric("time/images_per_s", "1/s", "max", "training images per second of training time"),
+    Metric("cost/gpu_s", "s", "min", "seconds this epoch held a GPU (0 on CPU)"),
+)
+
+CLASSIFIER_METRICS: tuple[Metric, ...] = (
     Metric("train/loss", "nats", "min", "objective of the training steps, mean over the epoch"),
     Metric("train/ce", "nats", "min", "cross-entropy part of train/loss, clean and adversarial as weighted"),
     Metric("train/snnl", "nats", None, "soft nearest neighbour loss summed over its layers, before its weight"),
@@ -59,10 +65,34 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("val/entanglement_chance", "nats", None, "chance level of every entanglement/<tap>"),
     Metric("temperature/<tap>", "distance", None, "temperature at which entanglement/<tap> is reached"),
-    Metric("time/epoch_s", "s", "min", "wall time of the epoch, its evaluation included"),
-    Metric("time/images_per_s", "1/s", "max", "training images per second of training time"),
-    Metric("cost/gpu_s", "s", "min", "seconds this epoch held a GPU (0 on CPU)"),
+    *_COSTS,
 )
+
+GAN_METRICS: tuple[Metric, ...] = (
+    Metric("gan/generator_loss", "nats", None, "objective of the generator's steps, mean over the epoch"),
+    Metric("gan/discriminator_loss", "nats", None, "objective of the discriminator's steps, mean over the epoch"),
+    Metric("gan/generator_snnl", "nats", None, "entanglement that the generator raises, before its weight"),
+    Metric("gan/discriminator_snnl", "nats", None, "entanglement that the discriminator lowers, before its weight"),
+    Metric(
+        "val/real_fake_entanglement",
+        "nats",
+        "max",
+        "soft nearest neighbour loss of real validation images and as many synthetic ones, in pixels",
+    ),
+    Metric("val/real_anchors_entanglement", "nats", None, "val/real_fake_entanglement over real anchors alone"),
+    Metric("val/fake_anchors_entanglement", "nats", None, "val/real_fake_entanglement over synthetic ones alone"),
+    Metric("val/real_fake_recall", "fraction", "max", "of chance, over real anchors; low where images are missing"),
+    Metric("val/real_fake_precision", "fraction", "max", "of chance, over synthetic anchors; low where these collapse"),
+    Metric("val/real_fake_chance", "nats", None, "chance level of val/real_fake_entanglement"),
+    Metric("val/real_fake_ceiling", "nats", None, "val/real_fake_entanglement with training images for synthetic ones"),
+    Metric(
+        "val/mode_kl", "nats", "min", "divergence of the classes that synthetic images show to equally many of each"
+    ),
+    Metric("val/modes_covered", "classes", "max", "classes of which there are enough synthetic images"),
+    *_COSTS,
+)
+
+METRICS = tuple(dict.fromkeys((*CLASSIFIER_METRICS, *GAN_METRICS)))
 
 SYSTEM_METRICS = (
     "system/cpu_utilization_percentage",

@@ -11,7 +11,7 @@ from orchestrator.scheduling.halving import Asha
 from orchestrator.scheduling.ranking import measured
 from orchestrator.scheduling.rungs import brackets_of, expected_cost
 from search_spaces import Choice, Fixed, ZeroOr
-from trainables.config import TrialConfig
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,13 +59,12 @@ def values_at(trial: Trial, epoch: int, spec: SweepSpec) -> Measured:
 
 
 def passes_per_epoch(config: dict[str, Any]) -> int:
-    """What an epoch costs in epochs of plain training: a k-step attack adds k passes to each step's own.
+    """What an epoch of a trial costs in epochs of plain training.
 
     >>> passes_per_epoch({"epochs": 3}), passes_per_epoch({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm_rs"})
     (1, 2)
     """
-    adversarial = TrialConfig.from_point(config).adversarial
-    return 1 + (adversarial.num_steps if adversarial.epsilon else 0)
+    return task_of(config).passes_per_epoch(config)
 
 
 def stratum(config: dict[str, Any], spec: SweepSpec) -> tuple[object, ...]:

@@ -85,6 +85,7 @@ def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, a
     """
     name = plan.spec.name if name is None else name
     _refuse_names(name, alias)
+    result.require_classifier()
     checkpoint = result.checkpoint()
     uri, sweep = tracking_uri(plan), reference(result.folder)
     with explained(uri, f"nothing is lost; try again later: ravel register {sweep}"):

@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.storage import is_remote
-from trainables.metrics import METRICS, SYSTEM_METRICS
+from trainables.metrics import SYSTEM_METRICS
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -150,7 +151,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
     names = [
         *plan.spec.objective.metrics,
-        *(metric.name for metric in METRICS if "<" not in metric.name),
+        *(metric.name for metric in task_of(plan.spec.trial).metrics if "<" not in metric.name),
         *(SYSTEM_METRICS if tracking.system_metrics else ()),
         *(f"entanglement/{tap}" for tap in chosen),
         *(f"temperature/{tap}" for tap in chosen),

@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from orchestrator.plan import METHOD_STRENGTHS
 from search_spaces import Choice
-from trainables.metrics import METRICS
+from trainables.tasks import task_of
 
 if TYPE_CHECKING:
     from orchestrator.plan import SweepPlan
@@ -79,8 +78,8 @@ def views(plan: SweepPlan) -> tuple[View, ...]:
 
 def _parallel(plan: SweepPlan) -> View | None:
     """Only axes that every trial has, as numbers: a run that lacks one would be left out."""
-    space = plan.spec.space
-    everywhere = [name for name in _searched(plan) if name in METHOD_STRENGTHS or name not in space.when]
+    space, strengths = plan.spec.space, task_of(plan.spec.trial).strengths
+    everywhere = [name for name in _searched(plan) if name in strengths or name not in space.when]
     axes = [name for name in everywhere if _is_numeric(space.parameters[name])]
     if not axes:
         return None
@@ -124,7 +123,7 @@ def _table(plan: SweepPlan) -> View:
 def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state: Any) -> View:
     """Our charts on top; below, folded, a section for each group of metrics, which the pages fill by themselves."""
     ours = {"uuid": OURS, "name": title, "display": True, "columns": 1, "cardHeight": 560 if len(cards) == 1 else 400}
-    groups = dict.fromkeys(metric.name.partition("/")[0] for metric in METRICS)
+    groups = dict.fromkeys(metric.name.partition("/")[0] for metric in task_of(plan.spec.trial).metrics)
     folded = [{"uuid": f"{OURS}-{group}", "name": group, "display": False} for group in groups]
     shown = {
         "runsHiddenMode": "SHOW_ALL",
@@ -168,9 +167,9 @@ def _card(kind: str, name: str, **settings: Any) -> State:
 
 def _searched(plan: SweepPlan) -> list[str]:
     """The parameters that differ between trials, the methods' strengths first; a constant axis would swallow lines."""
-    space = plan.spec.space.parameters
+    space, strengths = plan.spec.space.parameters, task_of(plan.spec.trial).strengths
     names = [name for name, domain in space.items() if domain.from_unit(0.0) != domain.from_unit(1.0)]
-    return sorted(names, key=lambda name: (*METHOD_STRENGTHS, name).index(name))
+    return sorted(names, key=lambda name: (*strengths, name).index(name))
 
 
 def _is_numeric(domain: Domain) -> bool:

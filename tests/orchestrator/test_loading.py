@@ -176,6 +176,70 @@ WRONG = [
 ]
 
 
+GAN = "name: a\ntrial: {task: gan}\nobjective: {metric: val/mode_kl, mode: min}\n"
+WRONG_GAN = [
+    ("name: a\ntrial: {task: gna}", "trial.task: unknown task 'gna'; did you mean 'gan'?"),
+    ("name: a\ntrial: {task: 3}", "trial.task: unknown task 3; valid: classifier, gan"),
+    ("name: a\ntrial: {task: gan}", "objective.metric: must be measured by a gan: val/real_fake_entanglement, "),
+    (
+        "name: a\nobjective: [val/accuracy max, val/mode_kl min]",
+        "objective.1.metric: must be measured by a classifier: val/accuracy, ",
+    ),
+    (f"{GAN}evaluation: {{robust_epsilon: 0.3}}", "evaluation.robust_epsilon: a gan is not attacked; leave it out"),
+    (
+        f"{GAN}space: {{parameters: {{mixup.alpha: {{float: [0, 1]}}}}}}",
+        "space.parameters.mixup.alpha: no trial has this parameter; one with trial.task: classifier has it",
+    ),
+    (
+        "name: a\nspace: {parameters: {gan.beta_1: {float: [0, 0.5]}}}",
+        "space.parameters.gan.beta_1: no trial has this parameter; one with trial.task: gan has it",
+    ),
+    (
+        f"{GAN}space: {{parameters: {{gan.beta1: {{float: [0, 0.5]}}}}}}",
+        "space.parameters.gan.beta1: no trial has this parameter; did you mean 'gan.beta_1'?",
+    ),
+    (
+        "name: a\nspace: {parameters: {task: {choice: [gan, classifier]}}}",
+        "space.parameters.task: all trials of a sweep train the same; name it in trial.task",
+    ),
+    (GAN.replace("gan}", "gan, gan.latent_dim: 0}"), "trial.gan.latent_dim: must be >= 1, got 0"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_GAN)
+def test_a_wrong_spec_of_a_gan_names_the_place_the_law_and_the_value(text, message):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text)
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+def test_every_mistake_of_a_spec_of_a_gan_is_told_at_once():
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{GAN}search: {{num_trails: 3}}\nspace: {{parameters: {{mixup.alpha: {{float: [0, 1]}}}}}}")
+    assert [problem.path for problem in caught.value.problems] == ["search.num_trails", "space.parameters.mixup.alpha"]
+
+
+@pytest.mark.parametrize("make", [parse_spec, lambda text: SweepSpec(**yaml.safe_load(text))], ids=["yaml", "python"])
+def test_a_gan_without_a_space_searches_what_the_catalog_has_for_it(make):
+    assert {name.partition(".")[0] for name in make(GAN).space.names} == {"gan"}
+
+
+def test_an_editor_knows_the_names_of_every_task():
+    validator = jsonschema.Draft202012Validator(sweep_schema())
+    assert validator.is_valid({"name": "a", "trial": {"task": "gan", "gan.latent_dim": 32, "epochs": 9}})
+    assert not validator.is_valid({"name": "a", "trial": {"task": "gna"}})
+    assert not validator.is_valid({"name": "a", "trial": {"gan.latent_dims": 32}})
+
+
+def test_one_trial_of_a_gan_alone_is_trained_and_told_epoch_by_epoch():
+    spec = parse_spec(GAN, ["trial.epochs=2", "trial.gan.generator_width=0.25", "trial.evaluation.images=64"])
+    lines = []
+    single.run(spec, say=lines.append)
+    assert [line.partition(": gan/")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert all("val/mode_kl=" in line for line in lines)
+
+
 def test_a_law_between_parameters_is_kept_by_a_constraint():
     spec = parse_spec(CUT_ANYWHERE + "  constraints: [mixup.kind == 'mixup' or mixup.layers == 'input']\n")
     assert len(spec.space.constraints) == 1

@@ -14,6 +14,8 @@ from orchestrator.loading import parse_spec
 from orchestrator.plan import SweepPlan, derive_seed, first_points, trial_config
 from orchestrator.storage import SweepFolder
 from trainables.config import TrialConfig
+from trainables.gan import GanConfig
+from trainables.tasks import CLASSIFIER, GAN, TASKS, task_of
 
 ASSETS = Path(__file__).parent / "assets"
 SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
@@ -73,7 +75,7 @@ def test_the_baseline_has_every_method_off_and_lies_in_the_space(tmp_path):
     plan, _ = make(tmp_path)
     (origin, baseline), *_ = first_points(plan.spec)
     assert origin == "baseline"
-    assert [baseline[name] for name in planning.METHOD_STRENGTHS] == [0, 0, 0]
+    assert [baseline[name] for name in CLASSIFIER.strengths] == [0, 0, 0]
     assert not any(name.startswith(("snnl.t", "mixup.l", "adversarial.s")) for name in baseline)
     assert plan.spec.space.contains(baseline)
 
@@ -103,8 +105,63 @@ def test_a_trial_config_is_whole_and_valid(tmp_path):
         flat = trial_config(plan, "t001", point)
         config = TrialConfig.from_point(flat)
         assert config.evaluation.epochs == plan.rungs == (3,)
-        assert all(name in flat for name in planning.METHOD_STRENGTHS)
+        assert all(name in flat for name in CLASSIFIER.strengths)
         assert flat["data.root"] == str(tmp_path / "here")
+
+
+def test_no_trial_of_a_classifier_names_its_task_even_if_its_spec_does(tmp_path):
+    plan, _ = make(tmp_path)
+    said, _ = make(tmp_path, SPEC.replace("{epochs", "{task: classifier, epochs"))
+    assert said.fingerprint == plan.fingerprint
+    assert said.model_dump_json() == plan.model_dump_json()
+    assert trial_config(said, "t001", {}) == trial_config(plan, "t001", {})
+    assert "task" not in trial_config(plan, "t001", {})
+
+
+def test_a_trial_of_a_gan_is_whole_and_valid_and_says_so(tmp_path):
+    text = (
+        "name: a\ntrial: {task: gan, gan.classifier: there}\nobjective: val/mode_kl min\nscheduler: {grace_period: 3}"
+    )
+    plan, folder = make(tmp_path, text)
+    assert (plan.max_epochs, plan.rungs[0]) == (GanConfig().epochs, 3)
+    for point in plan.spec.space.sample_many(30, seed=1):
+        flat = trial_config(plan, "t001", point)
+        assert task_of(flat) is GAN
+        assert isinstance(GAN.from_point(flat), GanConfig)
+        assert all(name in flat for name in GAN.strengths)
+        assert flat["gan.classifier"] == str(tmp_path / "there")
+        assert not any(name.startswith("evaluation.") for name in flat)  # a classifier's
+    plan.save(folder)
+    assert SweepPlan.load(folder) == plan
+
+
+def test_the_baseline_of_a_gan_has_both_weights_off():
+    spec = parse_spec("name: a\ntrial: {task: gan}\nobjective: val/mode_kl min")
+    (_, baseline), *_ = first_points(spec)
+    assert [baseline[name] for name in GAN.strengths] == [0, 0]
+    assert baseline["gan.generator_lr"] == GanConfig().gan.generator_lr
+    assert spec.space.contains(baseline)
+
+
+def test_the_worker_has_a_trainable_for_every_task():
+    from orchestrator.worker import TRAINABLES
+
+    assert TRAINABLES.keys() == TASKS.keys()
+
+
+def test_a_worker_takes_a_point_without_its_task():
+    from orchestrator.worker import TRAINABLES
+
+    trainable = TRAINABLES["gan"]({"task": "gan", "epochs": 1, "data.name": "digits"})
+    assert trainable._point == {"epochs": 1, "data.name": "digits"}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_parameters_and_metrics_of_a_task_are_its_own(task):
+    assert set(task.strengths) <= set(task.parameter_names)
+    assert all(task.defaults[name] == 0 for name in task.strengths)
+    assert all(task.measures(metric.name.replace("<tap>", "conv1")) for metric in task.metrics)
+    assert task.passes_per_epoch({"task": task.name}) == 1
 
 
 def test_a_password_in_the_environment_never_reaches_the_plan(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from orchestrator.spec import Resources
 from orchestrator.tracking import reachable
 from orchestrator.tracking.reachable import VARIABLES, Login
 from trainables.config import TrialConfig
+from trainables.tasks import task_of
 
 RAVEL = Path(sys.executable).with_name("ravel")
 
@@ -250,6 +251,36 @@ def test_varied_images_are_one_data_set():
     assert len({config.data for config in configs}) == 9
     assert len({preflight._data_key(config) for config in configs}) == 1
     assert len({preflight._model_key(config) for config in configs}) == 1
+
+
+GAN = "name: a\nobjective: {metric: val/mode_kl, mode: min}\n"
+
+
+def test_a_sweep_of_gans_this_machine_can_run_passes(tmp_path):
+    preflight.check(parse_spec(f"{GAN}trial: {{task: gan}}"), tmp_path)
+
+
+def test_images_that_the_networks_of_a_gan_cannot_make_are_named(tmp_path):
+    from PIL import Image
+
+    for split, name in ((split, name) for split in ("train", "test") for name in ("a", "b")):
+        (tmp_path / "images" / split / name).mkdir(parents=True)
+        Image.new("L", (10, 10)).save(tmp_path / "images" / split / name / "0.png")
+    trial = f"task: gan, data.name: image_folder, data.root: {tmp_path / 'images'}, data.image_size: 10"
+    (problem,) = refused(f"{GAN}trial: {{{trial}}}", tmp_path)
+    assert "must have images whose sides are multiples of 4 and at least 8, got 10x10" in problem
+
+
+def test_a_classifier_that_a_gan_is_to_be_judged_by_and_that_is_not_there_is_named(tmp_path):
+    (problem,) = refused(f"{GAN}trial: {{task: gan, gan.classifier: {tmp_path / 'nowhere'}}}", tmp_path)
+    assert str(tmp_path / "nowhere") in problem
+    assert "does not exist" in problem
+
+
+def test_gans_that_differ_in_rates_alone_are_one_model():
+    spec = parse_spec(f"{GAN}trial: {{task: gan}}")
+    configs = [task_of(spec.trial).from_point({**spec.trial, **point}) for point in spec.space.sample_many(40, seed=0)]
+    assert len({preflight._model_key(config) for config in configs}) == 4  # of as many dimensions
 
 
 @pytest.mark.parametrize("uri", ["http://[bad", "http://127.0.0.1:port", "sqlite:////nowhere/at/all/mlflow.db"])

@@ -26,7 +26,7 @@ from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, without_password
 from orchestrator.tracking.cursor import Cursor
-from trainables.metrics import METRICS
+from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS
 
 SPEC = "name: digits\ntrial: {epochs: 9}\nspace: {use: [snnl, mixup, adversarial]}\n"
 
@@ -73,10 +73,10 @@ def sweep(tmp_path, monkeypatch):
     return planned(tmp_path, "digits-1")
 
 
-def planned(root, name):
+def planned(root, name, spec=SPEC):
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
+    plan = planning.make(parse_spec(spec), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 
@@ -189,7 +189,7 @@ def test_at_most_twenty_five_metrics_are_shown_those_of_six_taps_among_them(swee
     plan, folder = sweep
     tracking = plan.spec.tracking.model_copy(update={"taps": taps})
     plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"tracking": tracking})})
-    whole = {metric.name: 1.0 for metric in METRICS if "<" not in metric.name}
+    whole = {metric.name: 1.0 for metric in CLASSIFIER_METRICS if "<" not in metric.name}
     of_taps = {f"{family}/t{tap}": 1.0 for tap in range(12) for family in ("entanglement", "temperature")}
     write(folder, one_trial({"epochs": 9}, metrics={**whole, **of_taps}, epochs=2))
     Tracker(plan, folder).catch_up()
@@ -201,6 +201,18 @@ def test_at_most_twenty_five_metrics_are_shown_those_of_six_taps_among_them(swee
         shown, key=lambda tap: int(tap[1:])
     )
     assert {name.partition("/")[2] for name in told if name.startswith("temperature/")} <= set(shown)
+
+
+def test_a_gan_is_shown_with_its_task_and_all_its_metrics(sweep, tmp_path):
+    del sweep
+    spec = "name: digits\ntrial: {task: gan}\nobjective: {metric: val/mode_kl, mode: min}"
+    plan, folder = planned(tmp_path, "gan-1", spec)
+    measured = {metric.name: 1.0 for metric in GAN_METRICS}
+    write(folder, one_trial({"task": "gan", "epochs": 9, "gan.beta_1": 0.5}, metrics={**measured, "train/loss": 1.0}))
+    Tracker(plan, folder).catch_up()
+    _, runs = runs_of(plan, "trial")
+    assert runs["t000"].data.params == {"task": "gan", "epochs": "9", "gan.beta_1": "0.5"}
+    assert runs["t000"].data.metrics.keys() == measured.keys()
 
 
 def test_the_data_set_is_an_input_of_the_run(sweep):

@@ -101,6 +101,18 @@ def test_the_axes_are_those_that_are_searched_the_strengths_first_and_the_object
     assert card["selectedMetrics"] == ["val/accuracy"]
 
 
+def test_the_views_of_a_gan_have_its_weights_first_and_no_group_of_a_classifier(tmp_path):
+    found = views_of(tmp_path, "name: a\ntrial: {task: gan}\nobjective: {metric: val/mode_kl, mode: min}")
+    assert list(found) == ["parallel", "curves", "table"]
+    (card,) = cards(found["parallel"])
+    rates = ["gan.generator_lr", "gan.discriminator_lr", "gan.beta_1", "gan.latent_dim"]
+    assert card["selectedParams"] == ["gan.generator_snnl", "gan.discriminator_snnl", *rates]
+    sections = [section["name"] for section in found["parallel"].state["compareRunSections"][1:]]
+    assert sections == ["gan", "val", "time", "cost"]
+    of_classifier = views_of(tmp_path)["parallel"].state["compareRunSections"][1:]
+    assert [each["name"] for each in of_classifier] == ["train", "val", "entanglement", "temperature", "time", "cost"]
+
+
 def test_a_space_without_numbers_has_no_parallel_coordinates(tmp_path):
     spec = "name: a\nspace: {parameters: {optimizer.name: {choice: [sgd, adamw]}}}"
     assert list(views_of(tmp_path, spec)) == ["curves", "table"]

@@ -52,11 +52,12 @@ class GanEvaluationConfig(Frozen):
     """What is measured after every epoch.
 
     Entanglement is that of at most `images` real validation images, as many of each class, and as many synthetic
-    ones. Classes are counted in `mode_images` synthetic images, and one is covered if it has at least `mode_share`
-    of the images that it would have if all were equally frequent.
+    ones, in one `distance` for all trials that are to be compared. Classes are counted in `mode_images` synthetic
+    images, and one is covered if it has at least `mode_share` of what it would have if all were equally frequent.
     """
 
     images: Annotated[int, Field(ge=2)] = 512
+    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
     mode_images: Annotated[int, Field(ge=1)] = 1024
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
 

@@ -69,7 +69,7 @@ class GanRun:
         val, other = (balanced_subset(split, size=config.evaluation.images) for split in (splits.val, splits.train))
         n = min(len(val), len(other))
         self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(self.device) for split in (val, other))
-        self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.gan.snnl_distance).value
+        self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.evaluation.distance).value
 
     @property
     def finished(self) -> bool:
@@ -124,7 +124,9 @@ class GanRun:
     def _evaluate_epoch(self) -> dict[str, float]:
         settings = self.config.evaluation
         fake_NCHW = self.synthetic_images(max(len(self.real_NCHW), settings.mode_images))
-        found = real_fake_entanglement(self.real_NCHW, fake_NCHW[: len(self.real_NCHW)], self.config.gan.snnl_distance)
+        found = real_fake_entanglement(
+            self.real_NCHW, fake_NCHW[: len(self.real_NCHW)], self.config.evaluation.distance
+        )
         classes_N = predicted_classes(self.classifier, fake_NCHW[: settings.mode_images])
         spread = modes(classes_N, num_classes=self.num_classes, share=settings.mode_share)
         return {

@@ -17,7 +17,7 @@ GROUPS = {
         "generator_lr discriminator_lr beta_1 latent_dim generator_width discriminator_width generator_snnl "
         "discriminator_snnl snnl_features snnl_distance classifier"
     ),
-    "evaluation": "images mode_images mode_share",
+    "evaluation": "images distance mode_images mode_share",
 }
 DOCUMENTED_NAMES = {
     *("batch_size", "epochs", "seed", "device"),

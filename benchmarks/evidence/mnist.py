@@ -65,8 +65,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "entangle": PRESETS["entangle"],
     "disentangle": PRESETS["disentangle"],
     "paper_demo": PRESETS["paper_demo"],
-    "class means (control)": {"snnl.penalty": "class_mean", "snnl.weight": -0.1, "snnl.layers": "hidden"},
-    "activation L2 (control)": {"snnl.penalty": "activation_l2", "snnl.weight": 1e-4, "snnl.layers": "hidden"},
+    "class means (control)": {"snnl.penalty": "class_mean", "snnl.weight": -0.03, "snnl.layers": "hidden"},
+    "activation L2 (control)": {"snnl.penalty": "activation_l2", "snnl.weight": 1e-5, "snnl.layers": "hidden"},
     "manifold mixup": {"mixup.alpha": 2.0, "mixup.layers": "input+conv1+conv2"},
     "adversarial": ROBUST,
 }

@@ -7,7 +7,6 @@ coordinates and of random directions, and the comparison; `--out` keeps the vect
 
     python examples/skip_gram.py --epochs 25 --dimension 50 --out vectors.txt
 """
-# ruff: noqa: INP001, T201 - a script that prints
 
 import argparse
 import re
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.evaluation.word_vectors import WordVectors, direction_words, write_word_vectors
+from trainables.evaluation.word_files import WordVectors, write_word_vectors
+from trainables.evaluation.word_vectors import direction_words
 from trainables.seeding import generator
 
 PROBES = ("list", "class", "import", "exception", "integer", "string", "async", "true")

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.scheduling.standings import values_at
+from trainables.evaluation import counting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.plan import SweepPlan
 
 RESAMPLES = 1_000
-Z_95 = 1.959964
 LEAST_PAIRS = 3
 Pair: TypeAlias = tuple[float, float]
 
@@ -104,12 +104,7 @@ def wilson(hits: int, trials: int) -> Estimate:
     >>> wilson(1, 10)
     Estimate(value=0.1, low=0.017..., high=0.404...)
     """
-    if not trials:
-        return Estimate(math.nan, 0.0, 1.0)
-    rate, z2 = hits / trials, Z_95**2
-    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = Z_95 * math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return Estimate(rate, max(0.0, centre - half), min(1.0, centre + half))
+    return Estimate(hits / trials if trials else math.nan, *counting.wilson(hits, trials))
 
 
 def _final(trial: Trial, plan: SweepPlan) -> float:

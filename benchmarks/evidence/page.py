@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.evaluation.transfer import Transfer
+from trainables.evaluation.transfer_result import Transfer
 
 BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}

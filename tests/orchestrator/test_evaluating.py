@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from orchestrator.cli import main
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from orchestrator.evaluating import find_target, subject_of
+from trainables import state
 
 SUBSET = ("--subset", "60")
 
@@ -191,3 +193,16 @@ def test_transfer_tells_for_each_pair_how_many_images_fool_the_other(sweep, rave
     metrics = document["analyses"]["fgsm"]["metrics"]
     assert "transfer/fgsm@0.3_across" in metrics
     assert {name.replace("@", ":") for name in metrics} <= set(summary.data.metrics)
+
+
+def test_the_claim_of_a_model_that_hides_its_gradients_is_printed_as_refused(sweep, ravel, tmp_path):
+    saved = state.load(sweep.folder.tune / "t001" / "2")
+    loud = {name: tensor * 1e4 if name.startswith("head.") else tensor for name, tensor in saved.model.items()}
+    state.save(tmp_path / "masked", replace(saved, model=loud))
+    out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET)
+    assert "refused: " in out
+    document = json.loads((tmp_path / "evaluations/masked/robust/report.json").read_text())
+    ladder = document["analyses"]["ladder"]
+    assert ladder["refusals"]
+    assert not [name for name in ladder["metrics"] if "@" in name]
+    assert any("refused" in map(str, row) for row in ladder["rows"])

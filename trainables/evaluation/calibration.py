@@ -16,8 +16,9 @@ import torch
 
 from trainables._torchvision import import_torchvision
 from trainables.evaluation.clean import negative_log_likelihood
+from trainables.evaluation.counting import Proportion
 from trainables.evaluation.figures import graph_objects, panels
-from trainables.evaluation.prediction import balanced_subset, logits
+from trainables.evaluation.prediction import logits, within
 from trainables.evaluation.results import Cell, Table
 
 if TYPE_CHECKING:
@@ -32,66 +33,19 @@ if TYPE_CHECKING:
 __all__ = [
     "Bin",
     "Calibration",
-    "Proportion",
     "Reliability",
     "calibration",
     "fit_temperature",
     "reliability",
     "suite",
-    "within",
 ]
 
 NUM_BINS = 15
-Z_95 = 1.959963984540054
 # Beyond these temperatures float32 logits are all the same, or all certain.
 _LARGEST_LOG_T = 30.0
 _BISECTIONS = 56
 # torchmetrics rounds to float32 and gives a confidence of exactly 1 a bin of its own.
 _LARGEST_CONFIDENCE = 1 - 2**-24
-
-
-@dataclass(frozen=True, slots=True)
-class Proportion:
-    """A share of images, with its 95 % score interval (Wilson, 1927).
-
-    Raises:
-        ValueError: not 0 <= hits <= trials, or no trial.
-
-    >>> share = Proportion(1, 10)
-    >>> f"{share.value:.3f} in [{share.low:.3f}, {share.high:.3f}]"
-    '0.100 in [0.018, 0.404]'
-    """
-
-    hits: int
-    trials: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hits <= self.trials or not self.trials:
-            raise ValueError(f"hits: 0 <= hits <= trials and 0 < trials must hold, got {self.hits} of {self.trials}")
-
-    @property
-    def value(self) -> float:
-        """The share itself."""
-        return self.hits / self.trials
-
-    @property
-    def low(self) -> float:
-        """Where the interval begins."""
-        return max(0.0, min(self.value, self._centre - self._half))
-
-    @property
-    def high(self) -> float:
-        """Where it ends."""
-        return min(1.0, max(self.value, self._centre + self._half))
-
-    @property
-    def _centre(self) -> float:
-        return (self.hits + Z_95**2 / 2) / (self.trials + Z_95**2)
-
-    @property
-    def _half(self) -> float:
-        variance = self.value * (1 - self.value) / self.trials + (Z_95 / (2 * self.trials)) ** 2
-        return Z_95 * math.sqrt(variance) / (1 + Z_95**2 / self.trials)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +143,6 @@ def calibration(model: nn.Module, test: Split, *, val: Split, images: int | None
         limits=limits,
         refusals=() if fitted else (_no_temperature(temperature),),
     )
-
-
-def within(split: Split, images: int | None) -> tuple[Split, tuple[str, ...]]:
-    """The split, or a class-balanced subset of at most so many images and a line that says so.
-
-    >>> from trainables.data import Split
-    >>> whole = Split(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 1, 1]))
-    >>> within(whole, 3)[1]
-    ('test: 3 of 6 images, class-balanced',)
-    """
-    if images is None or images >= len(split):
-        return split, ()
-    subset = balanced_subset(split, size=images)
-    return subset, (f"test: {len(subset)} of {len(split)} images, class-balanced",)
 
 
 def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:

@@ -23,10 +23,10 @@ from trainables.data.deformation import (
     warp,
     zoom_matrices,
 )
-from trainables.evaluation.calibration import Proportion, within
+from trainables.evaluation.counting import Proportion
 from trainables.evaluation.figures import graph_objects, panels
-from trainables.evaluation.prediction import batches, logits
-from trainables.evaluation.results import Table
+from trainables.evaluation.prediction import batches, logits, within
+from trainables.evaluation.results import Table, untold
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def deformations(
     mean_C: Tensor,
     images: int | None = None,
     seed: int = 0,
-    progress: Progress = lambda _what, _fraction: None,
+    progress: Progress = untold,
 ) -> Deformations:
     """Classify `test`, or `images` of them, under each family, amount and variant; `mean_C` is in [0, 1].
 

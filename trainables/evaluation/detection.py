@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from trainables.evaluation.calibration import within
 from trainables.evaluation.dknn import fit_subject
 from trainables.evaluation.figures import figure, graph_objects
 from trainables.evaluation.outliers import permuted, rotated
-from trainables.evaluation.results import Table
+from trainables.evaluation.prediction import within
+from trainables.evaluation.results import Table, untold
 from trainables.models.staged import PENULTIMATE
 from trainables.seeding import generator
 
@@ -130,7 +130,7 @@ def detection(
     outliers: Mapping[str, Split],
     *,
     seed: int = 0,
-    progress: Progress = lambda _, __: None,
+    progress: Progress = untold,
 ) -> Detection:
     """All scores on all sets; of a set that is larger than `test`, as many images, drawn from `seed`."""
     progress("scores of the test images", 0.3)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.evaluation import figures
-from trainables.evaluation.masking import RELATIVE_STEP, ascent, start_noise, unattacked, untold, wilson, withstands
+from trainables.evaluation.assaults import ascent, start_noise, unattacked, withstands
+from trainables.evaluation.counting import wilson
 from trainables.evaluation.prediction import as_pixels, logits
-from trainables.evaluation.results import Cell, Progress, Table
+from trainables.evaluation.results import Cell, Progress, Table, untold
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -134,8 +135,7 @@ def accuracy_curve(
     for radius in radii:
         progress(f"accuracy at epsilon {radius:g}", 1 - float(holds_N.double().mean()))
         if radius > 0:
-            step_size = RELATIVE_STEP * radius
-            attack = ascent(model, epsilon=radius, norm=norm, steps=_STEPS, step_size=step_size, noise_NCHW=noise_NCHW)
+            attack = ascent(model, epsilon=radius, norm=norm, steps=_STEPS, noise_NCHW=noise_NCHW)
             holds_N = withstands(split, attack, among_N=holds_N)
         robust.append(int(holds_N.sum()))
         if robust[-1] <= _NEAR_ZERO * len(split):

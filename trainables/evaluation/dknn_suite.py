@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from trainables.evaluation.calibration import within
 from trainables.evaluation.detection import some_of
 from trainables.evaluation.dknn import Judgement, fit_subject
 from trainables.evaluation.dknn_attack import NETWORK_ATTACKS, attack_neighbors, attack_network
 from trainables.evaluation.figures import figure, graph_objects, panels
-from trainables.evaluation.prediction import balanced_subset, batches
-from trainables.evaluation.results import Table
+from trainables.evaluation.prediction import batches, within
+from trainables.evaluation.results import Table, untold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -195,7 +194,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         images=budget.attack_images,
         progress=lambda what, part: progress(what, 0.5 + 0.5 * part),
     )
-    return {"credibility": clean, "under attack": attacked}
+    return {"credibility": clean, "under_attack": attacked}
 
 
 def credibility(
@@ -248,7 +247,7 @@ def under_attack(
     epsilon: float,
     norm: Norm = "linf",
     images: int = 100,
-    progress: Progress = lambda _, __: None,
+    progress: Progress = untold,
 ) -> UnderAttack:
     """FGSM and BIM at a quarter to twice epsilon, the adaptive attack at epsilon, on `images` balanced test images.
 
@@ -259,7 +258,7 @@ def under_attack(
         what = f"attack_images is {images}" if images < 1 else "epsilon is 0"
         reason = f"dknn under attack: {what}, so the adaptive attack was not run, and no robustness is claimed"
         return UnderAttack(epsilon, norm, 0, (), refusals=(reason,))
-    split = balanced_subset(test, size=images)
+    split, limits = within(test, images, name="attacks")
     radii = [epsilon * relative for relative in RELATIVE_RADII if norm != "linf" or epsilon * relative <= 1]
     rows = [_judged("none", 0.0, detector, split, lambda x, _: x)]
     for done, radius in enumerate(radii):
@@ -276,11 +275,8 @@ def under_attack(
         )
     )
     progress("attacks", 1.0)
-    limits = (
-        f"attacks: {len(split)} of {len(test)} images, class-balanced",
-        f"attacks: the adaptive attack ran at epsilon {epsilon:g} alone; fgsm and bim at other radii are no metric",
-    )
-    return UnderAttack(epsilon, norm, len(split), tuple(rows), limits)
+    alone = f"attacks: the adaptive attack ran at epsilon {epsilon:g} alone; fgsm and bim at other radii are no metric"
+    return UnderAttack(epsilon, norm, len(split), tuple(rows), (*limits, alone))
 
 
 def _network_attacks(detector: DeepNearestNeighbors, split: Split, *, radius: float, norm: Norm) -> Iterator[Attacked]:

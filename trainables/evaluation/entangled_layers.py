@@ -15,7 +15,7 @@ import torch
 
 from trainables.attacks import evaluating
 from trainables.evaluation import figures
-from trainables.evaluation.prediction import balanced_subset, batches
+from trainables.evaluation.prediction import balanced_subset, batches, left_out
 from trainables.evaluation.results import Budget, Progress, Result, Subject, Table
 from trainables.loop import load_model
 from trainables.seeding import generator
@@ -231,12 +231,9 @@ def _cells(found: TemperatureMinimum) -> tuple[str | int | float | None, ...]:
 
 
 def _subset(test: Split, size: int) -> tuple[Split, tuple[str, ...]]:
-    """A class-balanced subset; what it leaves out is told."""
+    """Balanced in any case, as the loss depends on how many images there are of each class."""
     subset = balanced_subset(test, size=size)
-    if len(subset) == len(test):
-        return subset, ()
-    told = f"entanglement: on {len(subset):,} of {len(test):,} test images, class-balanced; its values depend on both"
-    return subset, (told,)
+    return subset, left_out(subset, test)
 
 
 @torch.no_grad()

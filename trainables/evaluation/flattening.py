@@ -18,8 +18,8 @@ import torch
 
 from trainables.attacks import evaluating
 from trainables.evaluation.figures import graph_objects, panels
-from trainables.evaluation.prediction import balanced_subset, batches
-from trainables.evaluation.results import Cell, Table
+from trainables.evaluation.prediction import balanced_subset, batches, left_out
+from trainables.evaluation.results import Cell, Table, untold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -227,7 +227,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
 
 
 def flattening(
-    model: StagedClassifier, test: Split, *, images: int | None = None, progress: Progress | None = None
+    model: StagedClassifier, test: Split, *, images: int | None = None, progress: Progress = untold
 ) -> Flattening:
     """Spectra at every tap, of equally many images of each class; one class at a time is in memory.
 
@@ -244,16 +244,12 @@ def flattening(
     groups = {label: subset.take((subset.labels_N == label).nonzero()[:, 0]) for label in labels}
     found: dict[str, dict[int, Flatness]] = {tap: {} for tap in model.taps}
     for done, (label, group) in enumerate(groups.items()):
-        if progress is not None:
-            progress("flattening", done / (len(labels) + 1))
+        progress("flattening", done / (len(labels) + 1))
         for tap, flat in _at_taps(model, group).items():
             found[tap][label] = flat
     together = _at_taps(model, balanced_subset(test, size=number))
-    if progress is not None:
-        progress("flattening", 1.0)
-    short = images is not None and number < rarest
-    limits = (f"test: {number} of at least {rarest} images of each class",) if short else ()
-    return Flattening(number, found, together, limits)
+    progress("flattening", 1.0)
+    return Flattening(number, found, together, left_out(subset, test))
 
 
 def flatness(rows_ND: Tensor) -> Flatness:

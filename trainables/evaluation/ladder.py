@@ -15,24 +15,12 @@ from torch import Tensor, nn
 
 from trainables.attacks import Norm, aa_lite
 from trainables.evaluation import figures
+from trainables.evaluation.assaults import ascent, start_noise, unattacked, withstands
+from trainables.evaluation.counting import RARE, one_way, rarely, wilson
 from trainables.evaluation.distortion import REFUSED, accuracy_curve, minimum_distortion, titled
-from trainables.evaluation.masking import (
-    RARE,
-    RELATIVE_STEP,
-    Check,
-    ascent,
-    masking,
-    one_way,
-    raised,
-    rarely,
-    start_noise,
-    unattacked,
-    untold,
-    wilson,
-    withstands,
-)
-from trainables.evaluation.prediction import as_pixels, balanced_subset, logits
-from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject, Table
+from trainables.evaluation.masking import Check, masking, raised
+from trainables.evaluation.prediction import as_pixels, logits, within
+from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject, Table, untold
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -42,7 +30,6 @@ if TYPE_CHECKING:
 
     from trainables.attacks import AaLite
     from trainables.data import Split
-    from trainables.evaluation.masking import Assault
 
 __all__ = ["Ladder", "Rung", "climb", "suite"]
 
@@ -159,7 +146,7 @@ def climb(
     """
     noise_NCHW = start_noise(split, norm=norm, seed=seed, purpose="pgd-20")
     fgsm = ascent(model, epsilon=epsilon, norm=norm, steps=1, step_size=epsilon)
-    pgd = _pgd(model, epsilon=epsilon, norm=norm, steps=20, noise_NCHW=noise_NCHW)
+    pgd = ascent(model, epsilon=epsilon, norm=norm, steps=20, noise_NCHW=noise_NCHW)
 
     progress("ladder: fgsm", 0.0)
     right_N = withstands(split, unattacked(model))
@@ -180,7 +167,7 @@ def climb(
         for restart in range(_RESTARTS):
             progress(f"ladder: pgd-50, restart {restart + 1} of {_RESTARTS}", 0.2 + 0.03 * restart)
             noise_NCHW = start_noise(split, norm=norm, seed=seed, purpose=f"pgd-50, restart {restart}")
-            pgd = _pgd(model, epsilon=epsilon, norm=norm, steps=50, noise_NCHW=noise_NCHW)
+            pgd = ascent(model, epsilon=epsilon, norm=norm, steps=50, noise_NCHW=noise_NCHW)
             holds_N &= withstands(split, pgd, among_N=holds_N & sample_N) | ~sample_N
         rungs.append(_restarted(RESTARTED, int(sample_N.sum()), holds_N, sample_N, before=before))
 
@@ -213,13 +200,12 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
             f"subject.epsilon: must be finite and > 0 for the suite 'robust', got {subject.epsilon}; "
             "give the radius that robustness is claimed at"
         )
-    whole = subject.test
-    split = whole if budget.images is None else balanced_subset(whole, size=budget.images)
-    few = balanced_subset(split, size=MASKING_IMAGES)
-    some = balanced_subset(split, size=CURVE_IMAGES) if len(split) > CURVE_IMAGES else split
+    split, limits = within(subject.test, budget.images)
+    few, few_limits = within(split, MASKING_IMAGES, name="red flags")
+    some, some_limits = within(split, CURVE_IMAGES, name="accuracy curve")
     model, norm, seed = subject.model, subject.norm, subject.seed
 
-    flags = masking(model, few, epsilon=subject.epsilon, norm=norm, seed=seed, progress=_within(progress, 0.0, 0.25))
+    flags = masking(model, few, epsilon=subject.epsilon, norm=norm, seed=seed, progress=_part(progress, 0.0, 0.25))
     ladder = climb(
         model,
         split,
@@ -228,7 +214,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         norm=norm,
         seed=seed,
         refusals=flags.refusals,
-        progress=_within(progress, 0.25, 0.5),
+        progress=_part(progress, 0.25, 0.5),
     )
     curve = accuracy_curve(
         model,
@@ -237,7 +223,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         norm=norm,
         seed=seed,
         refusals=ladder.refusals,
-        progress=_within(progress, 0.5, 0.65),
+        progress=_part(progress, 0.5, 0.65),
     )
     distortion = minimum_distortion(
         model,
@@ -245,19 +231,14 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         images=budget.distortion_images,
         seed=seed,
         refusals=ladder.refusals,
-        progress=_within(progress, 0.65, 1.0),
+        progress=_part(progress, 0.65, 1.0),
     )
     return {
-        "masking": replace(flags, limits=(*_cut(few, whole), *flags.limits)),
-        "ladder": replace(ladder, limits=(*_cut(split, whole), *ladder.limits)),
-        "curve": replace(curve, limits=(*_cut(some, whole), *curve.limits)),
-        "distortion": replace(distortion, limits=(*_cut(split, whole), *distortion.limits)),
+        "masking": replace(flags, limits=(*limits, *few_limits, *flags.limits)),
+        "ladder": replace(ladder, limits=(*limits, *ladder.limits)),
+        "curve": replace(curve, limits=(*limits, *some_limits, *curve.limits)),
+        "distortion": replace(distortion, limits=(*limits, *distortion.limits)),
     }
-
-
-def _pgd(model: nn.Module, *, epsilon: float, norm: Norm, steps: int, noise_NCHW: Tensor) -> Assault:
-    step_size = RELATIVE_STEP * epsilon
-    return ascent(model, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, noise_NCHW=noise_NCHW)
 
 
 def _sample(holds_N: Tensor, *, size: int, seed: int) -> Tensor:
@@ -327,9 +308,5 @@ def _told(before: int, sample_N: Tensor, total: int) -> tuple[str, ...]:
     return (f"{met}: the worst case from there on is an estimate, 'at most' counts the others as robust",)
 
 
-def _cut(split: Split, whole: Split) -> tuple[str, ...]:
-    return () if len(split) == len(whole) else (f"on {len(split)} of {len(whole)} test images, balanced by class",)
-
-
-def _within(progress: Progress, low: float, high: float) -> Progress:
+def _part(progress: Progress, low: float, high: float) -> Progress:
     return lambda what, fraction: progress(what, low + (high - low) * fraction)

@@ -2,28 +2,36 @@
 
 Athalye et al., ICML 2018; Carlini et al., 2019. Every flag is judged by counts of the same images, and
 raised where an honest model would show such counts in at most one of a hundred draws, so that one image
-decides nothing. Shapes: N images in all, M that are attacked, B of a batch, C channels, H by W pixels, K classes.
+decides nothing. Shapes: N images in all, B of a batch, C channels, H by W pixels, K classes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.attacks import Norm, dlr, random_start_noise, square
-from trainables.attacks.balls import ball_around, surface_noise
-from trainables.attacks.checks import check_finite
-from trainables.attacks.gradient import ascend
+from trainables.attacks import Norm, dlr, square
+from trainables.attacks.balls import surface_noise
 from trainables.attacks.margins import margin
 from trainables.attacks.modes import attacking
 from trainables.evaluation import figures
+from trainables.evaluation.assaults import (
+    BATCH_SIZE,
+    ascent,
+    logits_met,
+    start_noise,
+    still_right,
+    unattacked,
+    withstands,
+)
+from trainables.evaluation.counting import RARE, one_way, rarely
 from trainables.evaluation.prediction import as_pixels
-from trainables.evaluation.results import Table
+from trainables.evaluation.results import Table, untold
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -32,41 +40,19 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
+    from trainables.evaluation.assaults import Assault
     from trainables.evaluation.results import Cell, Progress
 
-    Assault = Callable[[Tensor, Tensor, Tensor], Tensor]
-    """Pixels, labels and places in the split of a batch, to which of its images are still classified rightly."""
+__all__ = ["Check", "Masking", "masking", "raised"]
 
-__all__ = [
-    "RARE",
-    "RELATIVE_STEP",
-    "Check",
-    "Masking",
-    "ascent",
-    "binomial_tail",
-    "masking",
-    "one_way",
-    "raised",
-    "rarely",
-    "start_noise",
-    "unattacked",
-    "untold",
-    "wilson",
-    "withstands",
-]
-
-RELATIVE_STEP: Final = 0.25
-"""PGD's step in radii, as 2/255 is in 8/255."""
-
-RARE: Final = 0.002
-"""The share of images that may be odd, as in AutoAttack's bound for what Square finds alone."""
-
-_SIGNIFICANCE: Final = 0.01
-_BATCH: Final = 256
-_STEPS_BETWEEN_LOOKS: Final = 10
 _QUERIES: Final = 500
 _NEAR_ZERO: Final = 0.01
 _MUCH: Final = 0.05
+
+_WHITE: Final = ("fgsm", "pgd-20", "pgd-50", "pgd-50 on dlr")
+_SQUARE: Final = "square, after these"
+_HALF: Final = "pgd-100, radius of grey"
+_UNBOUNDED: Final = "pgd-200, unbounded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +115,6 @@ class Masking:
         return drawn
 
 
-def untold(what: str, fraction: float) -> None:
-    """Progress that nobody wants to hear of."""
-
-
 def raised(checks: Iterable[Check]) -> tuple[str, ...]:
     """A line for each flag that is raised."""
     return tuple(f"{check.name}: {check.law}; found: {check.found}" for check in checks if check.failed)
@@ -173,148 +155,12 @@ def masking(
     return Masking(epsilon, norm, len(split), fooled, checks)
 
 
-def withstands(split: Split, assault: Assault, *, among_N: Tensor | None = None) -> Tensor:
-    """Which images are among these and still classified rightly after the assault, (N,) bool."""
-    among_N = torch.ones_like(split.labels_N, dtype=torch.bool) if among_N is None else among_N
-    holds_N = torch.zeros_like(among_N)
-    places_M = among_N.nonzero()[:, 0]
-    for first in range(0, len(places_M), _BATCH):
-        index_B = places_M[first : first + _BATCH]
-        x = as_pixels(split.images_NCHW[index_B])
-        holds_N[index_B] = assault(x, split.labels_N[index_B], index_B)
-    return holds_N
-
-
-def unattacked(model: nn.Module) -> Assault:
-    """No attack at all: which images are classified rightly."""
-    return lambda x, y_B, _: _right(model, x, y_B)
-
-
-def start_noise(split: Split, *, norm: Norm, seed: int, purpose: str) -> Tensor:
-    """Noise uniform in the unit ball for every image: the same for every model, radius and choice of images."""
-    like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
-    return random_start_noise(like, epsilon=1, norm=norm, generator=generator(seed, purpose, device=like.device))
-
-
-def ascent(
-    model: nn.Module,
-    *,
-    epsilon: float,
-    norm: Norm,
-    steps: int,
-    step_size: float,
-    noise_NCHW: Tensor | None = None,
-    objective: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Assault:
-    """PGD on an objective of logits and labels, by default the cross-entropy, from x or from x + epsilon noise.
-
-    One step of size epsilon from x is FGSM in the Linf ball and the fast gradient method in the L2 ball.
-    An image is fooled if it is at any look, after every ten steps and after the last, and is then left alone.
-    """
-    loss = objective or (lambda logits_BK, y_B: functional.cross_entropy(logits_BK, y_B, reduction="none"))
-
-    def assault(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
-        ball = ball_around(x, epsilon=epsilon, norm=norm)
-        iterate = x if noise_NCHW is None else ball.project(x + epsilon * noise_NCHW[index_B])
-        left_B = torch.arange(len(x), device=x.device)
-        for length in _stretches(steps):
-            ball, labels_B = ball_around(x[left_B], epsilon=epsilon, norm=norm), y_B[left_B]
-            with attacking(model, device=x.device):
-                iterate = ascend(
-                    lambda images, labels_B=labels_B: loss(model(images), labels_B).sum(),  # type: ignore[misc]
-                    iterate,
-                    ball=ball,
-                    steps=length,
-                    step_size=step_size,
-                )
-            holds_B = _right(model, check_finite(iterate), labels_B)
-            left_B, iterate = left_B[holds_B], iterate[holds_B]
-            if not len(left_B):
-                break
-        return torch.zeros_like(y_B, dtype=torch.bool).index_fill_(0, left_B, value=True)
-
-    return assault
-
-
-class Pair(NamedTuple):
-    """Images that only one of two attacks fooled."""
-
-    weaker: int
-    stronger: int
-
-
-def one_way(weaker_N: Tensor, stronger_N: Tensor) -> tuple[Pair, bool]:
-    """How many images each of two attacks fools alone, and whether the weaker one fools more beyond chance.
-
-    McNemar's exact test: were they equally strong, each image that one alone fools would be a fair coin.
-
-    >>> holds = torch.ones(10, dtype=torch.bool)
-    >>> one_way(~holds, holds), one_way(torch.arange(10) > 0, holds)
-    ((Pair(weaker=10, stronger=0), True), (Pair(weaker=1, stronger=0), False))
-    """
-    pair = Pair(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
-    return pair, binomial_tail(pair.weaker, sum(pair), rate=0.5) < _SIGNIFICANCE
-
-
-def rarely(hits: int, trials: int, *, rate: float) -> bool:
-    """Could this many hits be chance, if they came at this rate?
-
-    >>> rarely(1, 100, rate=0.002), rarely(3, 100, rate=0.002)
-    (True, False)
-    """
-    return binomial_tail(hits, trials, rate=rate) >= _SIGNIFICANCE
-
-
-def binomial_tail(hits: int, trials: int, *, rate: float) -> float:
-    """Probability of at least this many hits in independent trials, for a rate between 0 and 1.
-
-    >>> binomial_tail(2, 2, rate=0.5), binomial_tail(0, 7, rate=0.1)
-    (0.25, 1.0)
-    """
-    if hits <= 0:
-        return 1.0
-    if rate >= 1:
-        return float(hits <= trials)
-    whole = math.lgamma(trials + 1)
-    return math.fsum(
-        math.exp(
-            whole
-            - math.lgamma(k + 1)
-            - math.lgamma(trials - k + 1)
-            + k * math.log(rate)
-            + (trials - k) * math.log1p(-rate)
-        )
-        for k in range(hits, trials + 1)
-    )
-
-
-def wilson(hits: float, trials: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's interval of a rate, by default at 95 %.
-
-    >>> [round(end, 4) for end in wilson(1, 10)]
-    [0.0179, 0.4042]
-    """
-    rate, square_z = hits / trials, z * z
-    centre = (rate + square_z / (2 * trials)) / (1 + square_z / trials)
-    half = z / (1 + square_z / trials) * math.sqrt(rate * (1 - rate) / trials + square_z / (4 * trials * trials))
-    return 0.0 if hits == 0 else centre - half, 1.0 if hits == trials else centre + half
-
-
-_WHITE: Final = ("fgsm", "pgd-20", "pgd-50", "pgd-50 on dlr")
-_SQUARE: Final = "square, after these"
-_HALF: Final = "pgd-100, radius of grey"
-_UNBOUNDED: Final = "pgd-200, unbounded"
-
-
 def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> dict[str, Assault]:
     def drawn(purpose: str) -> Tensor:
         return start_noise(split, norm=norm, seed=seed, purpose=purpose)
 
-    def steps(number: int, noise_NCHW: Tensor, **objective: Callable[[Tensor, Tensor], Tensor]) -> Assault:
-        step_size = RELATIVE_STEP * epsilon
-        return ascent(
-            model, epsilon=epsilon, norm=norm, steps=number, step_size=step_size, noise_NCHW=noise_NCHW, **objective
-        )
+    def steps(number: int, noise_NCHW: Tensor, objective: Callable[[Tensor, Tensor], Tensor] | None = None) -> Assault:
+        return ascent(model, epsilon=epsilon, norm=norm, steps=number, noise_NCHW=noise_NCHW, objective=objective)
 
     # At this radius every ball holds the grey image, of which no model can be right more often than by chance.
     grey = 0.5 if norm == "linf" else 0.5 * math.sqrt(split.images_NCHW[0].numel())
@@ -335,7 +181,7 @@ def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: 
     like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
     noise_NCHW = surface_noise(like, epsilon=1, norm=norm, generator=generator(seed, "noise", device=like.device))
     noise_NCHW = epsilon * (noise_NCHW.sign() if norm == "linf" else noise_NCHW)
-    return lambda x, y_B, index_B: _right(model, (x + noise_NCHW[index_B]).clamp(0, 1), y_B)
+    return lambda x, y_B, index_B: still_right(model, (x + noise_NCHW[index_B]).clamp(0, 1), y_B)
 
 
 def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> Assault:
@@ -344,18 +190,13 @@ def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> Assau
     def assault(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         radius = epsilon if norm == "linf" else epsilon / math.sqrt(x[0].numel())
         noise = generator(seed, f"red flags, square {int(index_B[0])}", device=x.device)
-        return _right(model, square(model, x, y_B, epsilon=radius, queries=_QUERIES, generator=noise), y_B)
+        return still_right(model, square(model, x, y_B, epsilon=radius, queries=_QUERIES, generator=noise), y_B)
 
     return assault
 
 
 def _margin_loss(logits_BK: Tensor, y_B: Tensor) -> Tensor:
     return dlr(logits_BK, y_B) if logits_BK.shape[1] > 2 else -margin(logits_BK, y_B)
-
-
-def _stretches(steps: int) -> Iterator[int]:
-    for first in range(0, steps, _STEPS_BETWEEN_LOOKS):
-        yield min(_STEPS_BETWEEN_LOOKS, steps - first)
 
 
 def _judge(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterator[Check]:
@@ -390,8 +231,8 @@ def _judge(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterat
 
 def _looks(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
     """The flags that a look at outputs and gradients raises."""
-    x, y_B = as_pixels(split.images_NCHW[:_BATCH]), split.labels_N[:_BATCH]
-    answers = torch.stack([_logits(model, x) for _ in range(5)])
+    x, y_B = as_pixels(split.images_NCHW[:BATCH_SIZE]), split.labels_N[:BATCH_SIZE]
+    answers = torch.stack([logits_met(model, x) for _ in range(5)])
     spread = float((answers - answers[0]).abs().max())
     scale = float(answers.abs().max())
     yield Check(
@@ -408,7 +249,7 @@ def _looks(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
         f"outputs from {least:.3g}, rows with sums from {float(sums_B.min()):.3g} to {float(sums_B.max()):.3g}",
         distributions,
     )
-    flat, right = _zero_gradients(model, x, y_B, right_N[:_BATCH]), int(right_N[:_BATCH].sum())
+    flat, right = _zero_gradients(model, x, y_B, right_N[:BATCH_SIZE]), int(right_N[:BATCH_SIZE].sum())
     yield Check(
         "zero gradients",
         "gradients of the cross-entropy must not be exactly zero",
@@ -422,14 +263,3 @@ def _zero_gradients(model: nn.Module, x: Tensor, y_B: Tensor, right_B: Tensor) -
     with attacking(model, device=x.device):
         (gradient,) = torch.autograd.grad(functional.cross_entropy(model(leaf), y_B, reduction="sum"), leaf)
     return int(((gradient.flatten(1) == 0).all(1) & right_B).sum())
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    with attacking(model, device=x.device), torch.no_grad():
-        logits_BK: Tensor = model(x)
-    return logits_BK
-
-
-def _right(model: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:
-    return _logits(model, x).argmax(1) == y_B

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trainables.attacks import evaluating
 from trainables.data import Split
 
-__all__ = ["as_pixels", "balanced_subset", "batches", "logits"]
+__all__ = ["as_pixels", "balanced_subset", "batches", "left_out", "logits", "within"]
 
 BATCH_SIZE = 1024
 
@@ -52,3 +52,21 @@ def balanced_subset(split: Split, *, size: int) -> Split:
     rank_N = own_NK.cumsum(0).gather(1, labels_N[:, None])[:, 0]
     order_N = (rank_N * own_NK.shape[1] + labels_N).argsort()
     return split.take(order_N[: min(size, int(counts_K.min()) * len(counts_K))])
+
+
+def within(split: Split, images: int | None, *, name: str = "test") -> tuple[Split, tuple[str, ...]]:
+    """The split, or a class-balanced subset of at most so many images and a line that says so.
+
+    >>> whole = Split(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 1, 1]))
+    >>> within(whole, 3)[1], within(whole, 6)[1]
+    (('test: 3 of 6 images, class-balanced',), ())
+    """
+    if images is None or images >= len(split):
+        return split, ()
+    subset = balanced_subset(split, size=images)
+    return subset, left_out(subset, split, name=name)
+
+
+def left_out(subset: Split, split: Split, *, name: str = "test") -> tuple[str, ...]:
+    """A line that says how many images are in a class-balanced subset; none where all are."""
+    return () if len(subset) == len(split) else (f"{name}: {len(subset)} of {len(split)} images, class-balanced",)

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from trainables.models import StagedClassifier
     from trainables.snnl import Distance
 
-__all__ = ["Budget", "Cell", "Progress", "Result", "Subject", "Suite", "Table"]
+__all__ = ["Budget", "Cell", "Progress", "Result", "Subject", "Suite", "Table", "untold"]
 
 Cell: TypeAlias = str | int | float | None
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Told what is being done, and the fraction of it that is done, in [0, 1]."""
+
+
+def untold(what: str, fraction: float, /) -> None:
+    """Progress that nobody wants to hear of."""
 
 
 @dataclass(frozen=True, slots=True)

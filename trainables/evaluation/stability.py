@@ -16,10 +16,9 @@ import torch
 
 from trainables.attacks import evaluating
 from trainables.attacks.margins import margin
-from trainables.evaluation.calibration import within
 from trainables.evaluation.figures import graph_objects, panels
 from trainables.evaluation.lipschitz import Constant, constants
-from trainables.evaluation.prediction import balanced_subset, batches, logits
+from trainables.evaluation.prediction import batches, logits, within
 from trainables.evaluation.results import Cell, Table
 
 if TYPE_CHECKING:
@@ -170,9 +169,7 @@ def stability(
         TypeError, ValueError: as `lipschitz.constants`.
     """
     test, limits = within(test, images)
-    few = balanced_subset(test, size=LOCAL_IMAGES)
-    if len(few) < len(test):
-        limits += (f"local constants: {len(few)} of {len(test)} images, class-balanced",)
+    few, few_limits = within(test, LOCAL_IMAGES, name="local constants")
     channels, height, width = test.images_NCHW.shape[1:]
     stages = constants(model, (channels, height, width), seed=seed)
     bound = math.prod(stage.bound for stage in stages)
@@ -181,7 +178,7 @@ def stability(
         local_N=tuple(local_constants(model, few).tolist()),
         radii_N=tuple(certified_radii(logits(model, test), test.labels_N, bound=bound).tolist()),
         epsilon=euclidean_radius(epsilon, norm, pixels=channels * height * width),
-        limits=limits,
+        limits=(*limits, *few_limits),
     )
 
 

@@ -2,22 +2,18 @@
 
 After Szegedy et al. (ICLR 2014, section 3): the images that a unit ranks first, beside those that a random
 direction ranks first. They looked at the pictures; here the share of the most frequent class among the top K,
-the purity, is compared as well. A unit is one channel at one place, as one coordinate of phi(x) is in the paper.
-The taps of a pre-activation network are read before the rectifier, so its units have either sign.
-Shapes: N images, D units, R directions, K top images, C channels, H by W pixels.
+the purity, is compared as well.
+Shapes: N images, D units, R directions, K top images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.attacks import evaluating
 from trainables.evaluation.directions import (
     Comparison,
     Treatment,
@@ -27,8 +23,6 @@ from trainables.evaluation.directions import (
     gaussian,
     holm,
     label_entropy,
-    live_units,
-    natural_basis,
     non_negative,
     purity,
     rotated,
@@ -36,10 +30,11 @@ from trainables.evaluation.directions import (
     top_k,
     treated,
 )
-from trainables.evaluation.figures import figure, graph_objects, panels
-from trainables.evaluation.prediction import balanced_subset, batches
-from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject, Table
-from trainables.models.staged import LOGITS
+from trainables.evaluation.figures import graph_objects, panels
+from trainables.evaluation.layers import read_layers
+from trainables.evaluation.prediction import within
+from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject, Table, untold
+from trainables.evaluation.top_images import top_images
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -47,28 +42,14 @@ if TYPE_CHECKING:
 
     from plotly.graph_objects import Figure
 
-    from trainables.data import Split
-    from trainables.models import StagedClassifier
+    from trainables.evaluation.layers import Layer
 
-__all__ = [
-    "Layer",
-    "TopImages",
-    "TopPurity",
-    "UnitComparison",
-    "UnitPurity",
-    "read_layers",
-    "suite",
-    "top_images",
-    "unit_purity",
-]
+__all__ = ["TopPurity", "UnitComparison", "UnitPurity", "suite", "unit_purity"]
 
 TOPS: Final = (8, 16)
 TREATMENTS: Final[tuple[Treatment, ...]] = ("raw", "standardised")
 CONTROLS: Final = ("random", "rotated", "non-negative")
 RANDOM_DIRECTIONS: Final = 1000
-MAX_UNITS: Final = 1000
-SHEET_ROWS: Final = 5
-_GAP = 2
 _COLOURS: Final = {
     "units": "#1f77b4",
     "random": "#d95f02",
@@ -80,57 +61,6 @@ _LEVEL = 0.05
 _EXPLORATORY = (
     "p values take the directions of one network as independent: before a claim, compare networks of five seeds"
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """Activations (N, D) of the live units of a tap.
-
-    units_D: which units these are, in the flattened `shape` of the tap. drawn: how many units were looked at.
-    """
-
-    tap: str
-    features_ND: Tensor
-    units_D: Tensor
-    shape: tuple[int, ...]
-    drawn: int
-
-    @property
-    def dead(self) -> int:
-        """How many of the drawn units have the same value for each image."""
-        return self.drawn - len(self.units_D)
-
-    def name(self, column: int) -> str:
-        """What the unit of a column of the features is called."""
-        return f"{self.tap}[{', '.join(map(str, np.unravel_index(int(self.units_D[column]), self.shape)))}]"
-
-
-@torch.no_grad()
-def read_layers(
-    model: StagedClassifier, split: Split, *, max_units: int = MAX_UNITS, seed: int = 0
-) -> tuple[Layer, ...]:
-    """The hidden layers in eval mode; of a larger one, `max_units` units drawn by the seed."""
-    taps = tuple(tap for tap in model.taps if tap != LOGITS)
-    with evaluating(model):
-        first = model.features(next(batches(split, size=1))[0], taps=taps).taps
-        shapes = {tap: tuple(first[tap].shape[1:]) for tap in taps}
-        drawn = {tap: _drawn(tap, prod(shape), max_units=max_units, seed=seed) for tap, shape in shapes.items()}
-        parts: dict[str, list[Tensor]] = {tap: [] for tap in taps}
-        for x, _ in batches(split):
-            for tap, h in model.features(x, taps=taps).taps.items():
-                parts[tap].append(h.flatten(1)[:, drawn[tap].to(h.device)].cpu())
-    return tuple(_layer(tap, torch.cat(parts[tap]), drawn[tap], shapes[tap]) for tap in taps)
-
-
-def _drawn(tap: str, units: int, *, max_units: int, seed: int) -> Tensor:
-    if units <= max_units:
-        return torch.arange(units)
-    return torch.randperm(units, generator=generator(seed, f"units of {tap}"))[:max_units].sort().values
-
-
-def _layer(tap: str, features_ND: Tensor, units_D: Tensor, shape: tuple[int, ...]) -> Layer:
-    live_D = live_units(features_ND)
-    return Layer(tap, features_ND[:, live_D], units_D[live_D], shape, len(units_D))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +176,7 @@ def unit_purity(
     directions: int = RANDOM_DIRECTIONS,
     draws: int = 10_000,
     seed: int = 0,
-    progress: Progress = lambda _task, _fraction: None,
+    progress: Progress = untold,
 ) -> UnitPurity:
     """Compare the units of each layer with random, rotated and non-negative directions, at K = 8 and 16.
 
@@ -266,15 +196,9 @@ def unit_purity(
     dead = [layer for layer in layers if not len(layer.units_D)]
     return UnitPurity(
         comparisons=_corrected(rows),
-        limits=(*(line for layer in layers for line in _sampled(layer)), _EXPLORATORY),
+        limits=(*(line for layer in layers for line in layer.limits), _EXPLORATORY),
         refusals=tuple(f"{layer.tap}: none of {layer.drawn} units varies over the images" for layer in dead),
     )
-
-
-def _sampled(layer: Layer) -> list[str]:
-    total = prod(layer.shape)
-    place = "drawn by seed; all directions combine these"
-    return [f"{layer.tap}: {layer.drawn:,} of {total:,} units, {place}"] if layer.drawn < total else []
 
 
 def _compared(
@@ -328,99 +252,9 @@ def _corrected(rows: Sequence[UnitComparison]) -> tuple[UnitComparison, ...]:
     return tuple(replace(row, p_holm=corrected[place]) for place, row in enumerate(rows))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TopImages:
-    """The images that some directions of a layer rank first: units, then random directions.
-
-    images_RKCHW are uint8; indices_RK are places among the images that were looked at.
-    """
-
-    tap: str
-    names: tuple[str, ...]
-    images_RKCHW: Tensor
-    indices_RK: Tensor
-    labels_RK: Tensor
-    purity_R: Tensor
-    limits: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
-
-    def metrics(self) -> Mapping[str, float]:
-        """None: these are for looking at."""
-        return {}
-
-    def table(self) -> Table:
-        """A row for each image of the sheet."""
-        return Table(
-            ("direction", "purity", "rank", "image", "class"),
-            tuple(
-                (name, float(self.purity_R[row]), rank + 1, int(image), int(self.labels_RK[row, rank]))
-                for row, name in enumerate(self.names)
-                for rank, image in enumerate(self.indices_RK[row])
-            ),
-        )
-
-    def figure(self) -> Figure:
-        """The sheet: a row of images for each direction, units above, random directions below."""
-        rows, top, _, height, width = self.images_RKCHW.shape
-        drawn = figure(
-            f"Top images of {self.tap}: units above, random directions below",
-            x="rank of the image by its score",
-            y="",
-            width=260 + 70 * top,
-            height=170 + 70 * rows,
-            margin={"l": 210, "r": 30, "t": 70, "b": 70},
-        )
-        drawn.add_trace(graph_objects().Image(z=_sheet(self.images_RKCHW).numpy(), hoverinfo="skip"))
-        titles = [f"{name}, purity {share:.2f}" for name, share in zip(self.names, self.purity_R.tolist(), strict=True)]
-        drawn.update_yaxes(tickvals=_centres(rows, height), ticktext=titles)
-        drawn.update_xaxes(tickvals=_centres(top, width), ticktext=[str(rank) for rank in range(1, top + 1)])
-        return drawn
-
-
-def top_images(layer: Layer, split: Split, *, rows: int = SHEET_ROWS, top: int = TOPS[0], seed: int = 0) -> TopImages:
-    """The top images of some units and as many Gaussian directions, by raw features; which ones, the seed decides.
-
-    Raises:
-        ValueError: fewer images than K, or a feature that is not finite.
-    """
-    size = len(layer.units_D)
-    units = torch.randperm(size, generator=generator(seed, f"sheet of {layer.tap}"))[:rows].sort().values
-    random_RD = _directions(CONTROLS[0], layer, count=rows, seed=seed)
-    directions_RD = torch.cat([natural_basis(size)[units], random_RD])
-    top_RK = top_k(directions_RD @ treated(layer.features_ND, "raw").T, top)
-    images, labels_N = split.images_NCHW.cpu(), split.labels_N.cpu()
-    counts_RC = class_counts(top_RK, labels_N, num_classes=int(labels_N.max()) + 1)
-    shown = f"{len(units)} of {size} live units and {rows} random directions, drawn by seed"
-    return TopImages(
-        tap=layer.tap,
-        names=(*(layer.name(int(unit)) for unit in units), *(f"random {i + 1}" for i in range(rows))),
-        images_RKCHW=images[top_RK],
-        indices_RK=top_RK,
-        labels_RK=labels_N[top_RK],
-        purity_R=purity(counts_RC),
-        limits=(f"{layer.tap}: the sheet shows {shown}", *_sampled(layer)),
-    )
-
-
-def _sheet(images_RKCHW: Tensor) -> Tensor:
-    """One picture (H, W, 3) of all of them, with white gaps."""
-    rows, top, channels, height, width = images_RKCHW.shape
-    colour = images_RKCHW if channels == 3 else images_RKCHW[:, :, :1].expand(-1, -1, 3, -1, -1)
-    sheet = torch.full((rows * (height + _GAP), top * (width + _GAP), 3), 255, dtype=torch.uint8)
-    cells = sheet.reshape(rows, height + _GAP, top, width + _GAP, 3)
-    cells[:, :height, :, :width] = colour.permute(0, 3, 1, 4, 2)
-    return sheet
-
-
-def _centres(count: int, side: int) -> list[float]:
-    return [place * (side + _GAP) + (side - 1) / 2 for place in range(count)]
-
-
 def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
     """The comparison of all hidden layers, and a sheet of top images for each."""
-    split = subject.test
-    if budget.images is not None and budget.images < len(split):
-        split = balanced_subset(split, size=budget.images)
+    split, limits = within(subject.test, budget.images)
     progress("activations", 0.0)
     layers = read_layers(subject.model, split, seed=subject.seed)
     found = unit_purity(
@@ -430,10 +264,9 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         progress=lambda task, fraction: progress(task, 0.1 + 0.8 * fraction),
     )
     alive = [layer for layer in layers if len(layer.units_D)]
-    sheets = {f"top_images_{layer.tap}": top_images(layer, split, seed=subject.seed) for layer in alive}
+    sheets = {f"top_images_{layer.tap}": top_images(layer, split, top=TOPS[0], seed=subject.seed) for layer in alive}
     progress("top images", 1.0)
-    cut = [f"test: {len(split)} of {len(subject.test)} images, class-balanced"] * (len(split) < len(subject.test))
     return {
-        "units": replace(found, limits=(*cut, *found.limits)),
-        **{name: replace(sheet, limits=(*cut, *sheet.limits)) for name, sheet in sheets.items()},
+        "units": replace(found, limits=(*limits, *found.limits)),
+        **{name: replace(sheet, limits=(*limits, *sheet.limits)) for name, sheet in sheets.items()},
     }

@@ -13,15 +13,14 @@ from trainables.config import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.calibration import (
     NUM_BINS,
-    Proportion,
     calibration,
     fit_temperature,
     reliability,
     suite,
-    within,
 )
 from trainables.evaluation.clean import accuracy, expected_calibration_error, negative_log_likelihood
-from trainables.evaluation.prediction import logits
+from trainables.evaluation.counting import Proportion
+from trainables.evaluation.prediction import logits, within
 from trainables.evaluation.results import Budget, Subject
 from trainables.models import build
 
@@ -76,31 +75,6 @@ def subject():
     half = len(splits.val) // 2
     val, test = (splits.val.take(part) for part in (torch.arange(half), torch.arange(half, len(splits.val))))
     return Subject(model=model, train=splits.train, val=val, test=test, epsilon=0.1)
-
-
-@pytest.mark.parametrize(
-    ("hits", "trials", "low", "high"),
-    # From Brown, Cai and DasGupta's formula, worked with z = 1.959964.
-    [(0, 10, 0.0, 0.277533), (1, 10, 0.017876, 0.404150), (5, 10, 0.236593, 0.763407), (10, 10, 0.722467, 1.0)],
-)
-def test_a_proportion_has_wilsons_interval(hits, trials, low, high):
-    share = Proportion(hits, trials)
-    assert (share.low, share.value, share.high) == pytest.approx((low, hits / trials, high), abs=1e-6)
-
-
-@given(trials=st.integers(1, 5000), data=st.data())
-def test_the_ends_of_an_interval_are_those_rates_whose_score_is_z(trials, data):
-    share = Proportion(data.draw(st.integers(0, trials)), trials)
-    assert 0 <= share.low <= share.value <= share.high <= 1
-    for end in {share.low, share.high} - {0.0, 1.0}:
-        score = (share.value - end) / math.sqrt(end * (1 - end) / trials)
-        assert abs(score) == pytest.approx(1.959964, rel=1e-5)
-
-
-@pytest.mark.parametrize(("hits", "trials"), [(3, 2), (-1, 2), (0, 0)])
-def test_an_impossible_proportion_cannot_be_made(hits, trials):
-    with pytest.raises(ValueError, match=f"0 <= hits <= trials and 0 < trials must hold, got {hits} of {trials}"):
-        Proportion(hits, trials)
 
 
 @settings(max_examples=30)

@@ -9,7 +9,7 @@ from torch import nn
 from trainables.config import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.data.deformation import rotate, shear, zoom
-from trainables.evaluation.calibration import Proportion
+from trainables.evaluation.counting import Proportion
 from trainables.evaluation.deformations import (
     FAMILIES,
     PANELS,

@@ -219,14 +219,14 @@ def test_metrics_are_finite_and_named(results):
 
 
 def test_the_adaptive_attack_leaves_no_more_than_the_others(results):
-    metrics = results["under attack"].metrics()
+    metrics = results["under_attack"].metrics()
     assert metrics["dknn/accuracy_adaptive@0.1"] <= metrics["dknn/accuracy_bim@0.1"]
     assert metrics["dknn/accuracy_adaptive@0.1"] <= metrics["dknn/accuracy_fgsm@0.1"]
 
 
 def test_tables_hold_every_radius_and_figures_can_be_drawn(results):
     pytest.importorskip("plotly")
-    rows = results["under attack"].table().rows
+    rows = results["under_attack"].table().rows
     assert [row[:2] for row in rows if row[0] == "bim"] == [("bim", r * 0.1) for r in (0.25, 0.5, 1.0, 1.5, 2.0)]
     for result in results.values():
         assert result.figure().data

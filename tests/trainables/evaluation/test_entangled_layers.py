@@ -130,7 +130,7 @@ def test_images_that_were_left_out_are_told(mlp, val, images):
     layers = found["entanglement_by_layer"]
     assert layers.layers[0].minimum.num_anchors == (images or 10 * int(val.labels_N.bincount().min()))
     (limit,) = layers.limits
-    assert f"of {len(val)} test images" in limit
+    assert f" of {len(val)} images, class-balanced" in limit
 
 
 def test_all_images_are_no_limit(mlp, val):

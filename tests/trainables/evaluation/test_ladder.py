@@ -8,8 +8,9 @@ from trainables.attacks import evaluating
 from trainables.config import DataConfig, TrialConfig
 from trainables.data import Split, load_splits, load_test
 from trainables.evaluation import ladder
+from trainables.evaluation.assaults import ascent, start_noise, withstands
+from trainables.evaluation.counting import wilson
 from trainables.evaluation.ladder import Ladder, Rung, climb, suite
-from trainables.evaluation.masking import ascent, start_noise, wilson, withstands
 from trainables.evaluation.prediction import balanced_subset
 from trainables.evaluation.results import Budget, Subject
 from trainables.evaluation.suites import suite_of
@@ -221,7 +222,7 @@ def test_the_suite_measures_an_honest_model(honest, test_split, norm):
     metrics = {name: value for result in found.values() for name, value in result.metrics().items()}
     assert {f"robust/worst@{epsilon:g}", "robust/lbfgs_rms", f"robust/curve@{epsilon:g}"} <= metrics.keys()
     assert torch.tensor(list(metrics.values())).isfinite().all()
-    assert all("on 40 of 359 test images, balanced by class" in result.limits for result in found.values())
+    assert all(result.limits[0] == "test: 40 of 359 images, class-balanced" for result in found.values())
     fractions = [fraction for _, fraction in heard]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)

@@ -11,7 +11,8 @@ from trainables.attacks import amplify
 from trainables.config import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.prediction import balanced_subset
-from trainables.evaluation.transfer import Condition, Rate, _refused, resized, transfer
+from trainables.evaluation.transfer import _refused, resized, transfer
+from trainables.evaluation.transfer_result import Condition, Rate
 from trainables.models import build
 
 RIGHT = Condition(among="right")

@@ -9,8 +9,10 @@ from torch import nn
 
 from trainables.config import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
+from trainables.evaluation.layers import Layer, read_layers
 from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.units import Layer, read_layers, suite, top_images, unit_purity
+from trainables.evaluation.top_images import top_images
+from trainables.evaluation.units import suite, unit_purity
 from trainables.models import StagedClassifier, build
 from trainables.seeding import generator
 

@@ -1,0 +1,128 @@
+"""What counts of images allow to be said: the interval of a share, and whether a count can be chance.
+
+Imports no array library. Shapes: N images.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["RARE", "Z_95", "Pair", "Proportion", "binomial_tail", "one_way", "rarely", "wilson"]
+
+Z_95: Final = 1.959963984540054
+
+RARE: Final = 0.002
+"""The share of images that may be odd, as in AutoAttack's bound for what Square finds alone."""
+
+_SIGNIFICANCE: Final = 0.01
+
+
+def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
+    """The score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
+
+    >>> [round(end, 4) for end in wilson(1, 10)]
+    [0.0179, 0.4042]
+    >>> wilson(0, 10)[0], wilson(10, 10)[1], wilson(0, 0)
+    (0.0, 1.0, (0.0, 1.0))
+    """
+    if not trials:
+        return 0.0, 1.0
+    rate, spread = hits / trials, z * z / trials
+    centre = rate + spread / 2
+    half = math.sqrt(spread * (rate * (1 - rate) + spread / 4))
+    low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+    return 0.0 if hits == 0 else min(low, rate), 1.0 if hits == trials else max(high, rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Proportion:
+    """A share of images, with its 95 % score interval.
+
+    Raises:
+        ValueError: not 0 <= hits <= trials, or no trial.
+
+    >>> share = Proportion(1, 10)
+    >>> f"{share.value:.3f} in [{share.low:.3f}, {share.high:.3f}]"
+    '0.100 in [0.018, 0.404]'
+    """
+
+    hits: int
+    trials: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hits <= self.trials or not self.trials:
+            raise ValueError(f"hits: 0 <= hits <= trials and 0 < trials must hold, got {self.hits} of {self.trials}")
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.hits / self.trials
+
+    @property
+    def low(self) -> float:
+        """Where the interval begins."""
+        return wilson(self.hits, self.trials)[0]
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
+        return wilson(self.hits, self.trials)[1]
+
+
+class Pair(NamedTuple):
+    """Images that only one of two attacks fooled."""
+
+    weaker: int
+    stronger: int
+
+
+def one_way(weaker_N: Tensor, stronger_N: Tensor) -> tuple[Pair, bool]:
+    """How many images each of two attacks fools alone, and whether the weaker one fools more beyond chance.
+
+    By flags of the images that withstand each. McNemar's exact test: were they equally strong, each image that one
+    alone fools would be a fair coin.
+
+    >>> import torch
+    >>> holds = torch.ones(10, dtype=torch.bool)
+    >>> one_way(~holds, holds), one_way(torch.arange(10) > 0, holds)
+    ((Pair(weaker=10, stronger=0), True), (Pair(weaker=1, stronger=0), False))
+    """
+    pair = Pair(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
+    return pair, binomial_tail(pair.weaker, sum(pair), rate=0.5) < _SIGNIFICANCE
+
+
+def rarely(hits: int, trials: int, *, rate: float) -> bool:
+    """Could this many hits be chance, if they came at this rate?
+
+    >>> rarely(1, 100, rate=0.002), rarely(3, 100, rate=0.002)
+    (True, False)
+    """
+    return binomial_tail(hits, trials, rate=rate) >= _SIGNIFICANCE
+
+
+def binomial_tail(hits: int, trials: int, *, rate: float) -> float:
+    """Probability of at least this many hits in independent trials, for a rate between 0 and 1.
+
+    >>> binomial_tail(2, 2, rate=0.5), binomial_tail(0, 7, rate=0.1)
+    (0.25, 1.0)
+    """
+    if hits <= 0:
+        return 1.0
+    if rate >= 1:
+        return float(hits <= trials)
+    whole = math.lgamma(trials + 1)
+    return math.fsum(
+        math.exp(
+            whole
+            - math.lgamma(k + 1)
+            - math.lgamma(trials - k + 1)
+            + k * math.log(rate)
+            + (trials - k) * math.log1p(-rate)
+        )
+        for k in range(hits, trials + 1)
+    )

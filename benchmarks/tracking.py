@@ -6,8 +6,8 @@ follows it to MLflow from a thread beside the loop; ``callback`` is ``MLflowLogg
 Each is measured on a sqlite file and on an MLflow server of one worker.
 
 Prediction, written before the first run: results per second at least 0.9x of ``none`` and about 50x of ``callback``;
-under 2 % of the loop in tracking. Result on two cores: 0.81x (sqlite) and 0.68x (server on the same cores), 23x and
-57x of the callback, 3 % of the loop: the sum of processor time is what the two cores lack (docs/tracking.md).
+under 2 % of the loop in tracking. Result on two cores, median of four turns: 0.94x (sqlite) and 0.79x (server on the
+same cores), 20x and 51x of the callback, 2 % of the loop's processor time, the meter's 0.2 % included.
 
     python benchmarks/tracking.py --trials 100 --epochs 60
 """

@@ -25,7 +25,7 @@ FAILING_S = 4.0
 LONG_QUEUE = 100
 MAX_BACKOFF_S = 30.0
 MAX_SHARE = 0.03
-"""Of a processor, that a copy may take while the sweep runs: what it takes is missing to the loop that decides."""
+"""Of the time, that a copy may be busy while the sweep runs: what it and a server beside it take, the loop lacks."""
 MAX_WAIT_S = 30.0
 
 
@@ -87,9 +87,9 @@ class Follower:
     def _run(self) -> None:
         wait_s, is_first = self._poll_s, True
         while not self._stopping.wait(wait_s):
-            began = time.thread_time()
+            began = time.monotonic()
             succeeded = self._attempt()
-            busy_s = 0.0 if is_first else (time.thread_time() - began) * (1 / MAX_SHARE - 1)
+            busy_s = 0.0 if is_first else (time.monotonic() - began) * (1 / MAX_SHARE - 1)
             wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s)) if succeeded else min(MAX_BACKOFF_S, 2 * wait_s)
             is_first = is_first and not succeeded  # the first imports MLflow
         while time.monotonic() < self._deadline:

@@ -21,7 +21,7 @@ __all__ = ["Entanglement", "entanglement", "mixed_entanglement"]
 class Entanglement:
     """The sum over layers, by its name and with what stands beside it, and the next step's temperatures, by tap.
 
-    A control stands alone, under the name of its penalty.
+    A control stands alone, as 'control'.
     """
 
     total: Tensor
@@ -94,4 +94,4 @@ def _control(taps: Mapping[str, Tensor], settings: SnnlConfig, class_mean_of: Ca
     by_class = settings.penalty == "class_mean"
     parts = [class_mean_of(tap) if by_class else activation_l2(features) for tap, features in taps.items()]
     total = torch.stack(parts).sum()
-    return Entanglement(total, {settings.penalty: total}, {})
+    return Entanglement(total, {"control": total}, {})

@@ -40,8 +40,8 @@ class Loss:
     """The total to minimise, and its terms (0-d tensors).
 
     Terms: 'ce'; 'kl' with TRADES; 'snnl' before its weight, with the 'snnl_chance' level of its batch,
-    also summed over layers, and the number of 'snnl_singletons' that it leaves out; in their place the term
-    of a control, under the name of its penalty. `learned` are the temperatures to hand to the next step, by tap.
+    also summed over layers, and the number of 'snnl_singletons' that it leaves out; in their place a
+    'control' (`snnl.penalty`), before its weight. `learned` are the temperatures to hand to the next step, by tap.
     """
 
     total: Tensor

@@ -180,7 +180,7 @@ def test_a_control_is_added_with_its_signed_weight_and_summed_over_layers(digits
     taps = model.features(x, taps=("fc1", "penultimate")).taps
     expected = sum(of(features, y) for features in taps.values())
     assert set(loss.terms) == {"ce", penalty}
-    torch.testing.assert_close(loss.terms[penalty], expected)
+    torch.testing.assert_close(loss.terms["control"], expected)
     torch.testing.assert_close(loss.total, loss.terms["ce"] + weight * expected)
 
 
@@ -206,7 +206,7 @@ def test_on_mixed_activations_company_is_as_the_mixed_targets_of_each_tap_agree(
     loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=Draws(clean_mix=mix))
     taps, one_hot = model.features(x, mix=mix, taps=("fc1", "fc2")).taps, functional.one_hot(y, 10).double()
     expected = class_mean(taps["fc1"], y) + soft_class_mean(taps["fc2"], mixed_targets(one_hot, mix))
-    torch.testing.assert_close(loss.terms["class_mean"], expected)
+    torch.testing.assert_close(loss.terms["control"], expected)
 
 
 def test_an_unknown_penalty_is_refused_by_name():

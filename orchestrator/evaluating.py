@@ -53,7 +53,8 @@ def find_target(text: str, *, results: str) -> Target:
     """
     folder = Path(text)
     if (folder / STATE).is_file():
-        return Target(folder.resolve().name, folder.resolve())
+        place = folder.resolve()
+        return Target(f"{place.parent.name}/{place.name}", place)
     if RUN_ID.fullmatch(text):
         from orchestrator.tracking.evaluations import trial_of_run  # noqa: PLC0415
 
@@ -93,6 +94,7 @@ def subject_of(
     outliers: Sequence[str] = (),
     device: str = "auto",
     seed: int = 0,
+    attacked: bool = True,
 ) -> Subject:
     """The model and its images, on a device.
 
@@ -103,6 +105,7 @@ def subject_of(
         outliers: sets of other images, as the command line writes them.
         device: auto, cpu or cuda.
         seed: of every random choice.
+        attacked: whether a radius is needed.
 
     Raises:
         SpecError: no radius is known, or a set of outliers cannot be read.
@@ -119,9 +122,10 @@ def subject_of(
     config = saved_config(target.checkpoint, state.load(target.checkpoint))
     data = _on_this_machine(config.data if data_root is None else config.data.model_copy(update={"root": data_root}))
     radius = config.evaluation.robust_epsilon if epsilon is None else epsilon
-    if radius <= 0:
-        law = "the trial was not measured under attack, so no radius is known; give one in pixels of [0, 1]"
-        raise SpecError([Problem("--epsilon", law)])
+    if attacked and radius <= 0:
+        law = "must be > 0 pixels of [0, 1], got 0"
+        unknown = "the trial was not measured under attack, so no radius is known; give one in pixels of [0, 1]"
+        raise SpecError([Problem("--epsilon", unknown if epsilon is None else law)])
     where = resolve_device(device)
     splits, test = load_splits(data), load_test(data)
     try:

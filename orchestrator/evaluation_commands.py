@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,12 +24,15 @@ from orchestrator.result import SweepResult
 from search_spaces import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.plan import SweepPlan
     from trainables.evaluation.report import Analysis, Report
+    from trainables.evaluation.results import Subject
+    from trainables.evaluation.transfer_result import Transfer
 
 ALL = "all"
+ATTACKING = {"robust", "dknn"}
 ROWS_SHOWN = 24
 PIPE_WIDTH = 160
 Model = Annotated[
@@ -74,12 +78,25 @@ def evaluate(
 
     names = _suites(suite)
     target = find_target(run, results=folder)
-    subject = subject_of(target, data_root=data_root, epsilon=epsilon, outliers=ood or [], device=device, seed=seed)
+    subject = subject_of(
+        target,
+        data_root=data_root,
+        epsilon=epsilon,
+        outliers=ood or [],
+        device=device,
+        seed=seed,
+        attacked=bool(ATTACKING & set(names)),
+    )
     budget = Budget(images=subset, aa_lite=aa_lite)
     kept, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
-    found = []
+    found, failed = [], []
     with _bar(quiet=as_json) as progress:
-        for each in report.evaluate(subject, names, budget, kept=kept, progress=progress, anew=anew):
+        for name in names:
+            try:
+                (each,) = report.evaluate(subject, [name], budget, kept=kept, progress=progress, anew=anew)
+            except ValueError as error:  # too few images, no radius: the other suites can be run all the same
+                failed.append(f"{name}: {error}")
+                continue
             write(each, place)
             found.append(each)
             if not as_json:
@@ -87,6 +104,9 @@ def evaluate(
             if track and target.plan is not None:
                 _send(target.plan, each, epoch=_epoch(target.checkpoint), trial=target.trial)
     _finish(found, place, as_json=as_json)
+    if failed:
+        asked = "" if subset is None else f"; --subset {subset} may be too few"
+        raise OrchestratorError(f"not measured: {'; '.join(failed)}{asked}")
 
 
 def transfer(
@@ -94,7 +114,7 @@ def transfer(
     *,
     trials: Annotated[str, typer.Option(metavar="TRIALS", help="Separated by commas; default: the best.")] = "",
     k: Annotated[int, typer.Option("-k", min=2, help="How many of the best.")] = 4,
-    attack: Annotated[str, typer.Option(help="By its name, such as fgsm, pgd, apgd-ce, lbfgs.")] = "pgd",
+    attack: Annotated[str, typer.Option(help="Such as fgsm, pgd-l2, lbfgs; default: PGD in the trials' norm.")] = "",
     subset: Subset = 1000,
     epsilon: Epsilon = None,
     data_root: DataRoot = None,
@@ -107,7 +127,7 @@ def transfer(
 ) -> None:
     """Attack each of several trials, and see which of the others the same images fool."""
     from trainables.evaluation import report  # noqa: PLC0415  imports torch
-    from trainables.evaluation.prediction import balanced_subset  # noqa: PLC0415
+    from trainables.evaluation.prediction import within  # noqa: PLC0415
     from trainables.evaluation.transfer import transfer as measure  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder, sweep))
@@ -118,21 +138,24 @@ def transfer(
         for name, target in targets.items()
     }
     first = next(iter(subjects.values()))
-    images = first.test if subset is None else balanced_subset(first.test, size=subset)
+    attack = attack or ("pgd-l2" if first.norm == "l2" else "pgd")
+    radius = _one_radius(subjects, attack)
+    images, cut = within(first.test, subset)
     with _bar(quiet=as_json) as progress:
         progress(f"transfer, {attack}", 0)
         found = measure(
             {name: subject.model for name, subject in subjects.items()},
             images,
             attack=attack,
-            epsilon=first.epsilon,
+            epsilon=radius,
             seed=seed,
         )
+    found = replace(found, limits=(*cut, *found.limits))
     document = report.document("transfer", {attack: found}, key="", seconds=0)
     place = out or Path("evaluations") / f"{result.sweep}-transfer"
     write(document, place)
     if not as_json:
-        show(document, _console())
+        show_matrix(found, _console())
     if track:
         _send(result.plan, document)
     _finish([document], place, as_json=as_json)
@@ -157,6 +180,23 @@ def show(report: Report, console: Console) -> None:
             console.print(Text(f"refused: {line}", style="bold red"))
         for line in analysis.limits:
             console.print(Text(line, style="dim"))
+
+
+def show_matrix(found: Transfer, console: Console) -> None:
+    """Print who is fooled by what was made for whom, in percent of the images that all classify rightly."""
+    from trainables.evaluation.transfer_result import Condition  # noqa: PLC0415  imports torch
+
+    rows = found.errors[Condition(among="right")]
+    images = next(iter(next(iter(rows.values())).values())).images
+    title = f"errors in %, of the {images} images that all classify rightly"
+    table = Table("made for", *rows, title=title, title_justify="left", box=None, pad_edge=False)
+    for source, row in rows.items():
+        table.add_row(source, *(f"{100 * rate.error:.1f}" for rate in row.values()))
+    console.print(table)
+    for line in found.refusals:
+        console.print(Text(f"refused: {line}", style="bold red"))
+    for line in found.limits:
+        console.print(Text(line, style="dim"))
 
 
 def _cell(cell: Any) -> str:
@@ -228,6 +268,29 @@ def _chosen(result: SweepResult, trials: str, k: int) -> list[str]:
             f"{result.sweep}: {len(done)} trials ran their full budget, two are needed; use --trials"
         )
     return done[:k]
+
+
+def _one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
+    """The radius that all trials are attacked at; none for an attack that finds its own.
+
+    Raises:
+        SpecError: no such attack, or the trials were measured at different radii or norms.
+    """
+    from trainables.attacks import ATTACKS  # noqa: PLC0415  imports torch
+
+    known = [*ATTACKS, "lbfgs"]
+    if attack not in known:
+        raise SpecError([Problem("--attack", f"must be one of {', '.join(known)}, got {attack!r}")])
+    if attack == "lbfgs":
+        return None
+    radii = {(subject.epsilon, subject.norm) for subject in subjects.values()}
+    if len(radii) > 1:
+        told = ", ".join(f"{epsilon:g} ({norm})" for epsilon, norm in sorted(radii))
+        raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {told}")])
+    ((epsilon, norm),) = radii
+    if attack.endswith("-l2") != (norm == "l2"):
+        raise SpecError([Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {attack!r}")])
+    return epsilon
 
 
 def _data_of(checkpoint: Path) -> Any:

@@ -1,12 +1,13 @@
 """Evaluations in MLflow: numbers as metrics of the trial's own run, tables and figures as its artifacts.
 
-Sent again, a report changes nothing: its points carry the time it was measured, its files their names.
+The report that was sent last is what the run shows; sent again, it changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.addresses import DEFAULT_URI, tracking_uri
@@ -77,8 +78,9 @@ def page(analysis: Analysis) -> str:
 def _log_metrics(client: MlflowClient, run: str, report: Report, *, epoch: int) -> None:
     from mlflow.entities import Metric  # noqa: PLC0415
 
-    at = round(report.measured_at * 1000)
-    points = [Metric(tracked_name(name), value, at, epoch) for name, value in report.metrics.items()]
+    latest, now = client.get_run(run).data.metrics, round(time.time() * 1000)
+    named = {tracked_name(name): value for name, value in report.metrics.items()}
+    points = [Metric(name, value, now, epoch) for name, value in named.items() if latest.get(name) != value]
     client.log_batch(run, metrics=points, tags=[])
 
 
@@ -87,8 +89,7 @@ def _log_artifacts(client: MlflowClient, run: str, suite: str, *, analysis: Anal
     client.log_text(run, json.dumps(table), _table(suite, analysis))
     client.log_text(run, page(analysis), f"{FOLDER}/{suite}/{analysis.name}.html")
     told = [*(f"refused: {line}" for line in analysis.refusals), *analysis.limits]
-    if told:
-        client.log_text(run, "\n".join(told) + "\n", f"{FOLDER}/{suite}/{analysis.name}.txt")
+    client.log_text(run, "\n".join([*told, ""]), f"{FOLDER}/{suite}/{analysis.name}.txt")
 
 
 def _name_tables(client: MlflowClient, run: str, report: Report) -> None:

@@ -78,7 +78,7 @@ def test_a_trial_is_named_by_its_run_in_mlflow(sweep):
 def test_a_checkpoint_folder_belongs_to_no_sweep(sweep, tmp_path):
     shutil.copytree(sweep.folder.tune / "t000" / "2", tmp_path / "elsewhere")
     target = find_target("elsewhere", results="results")
-    assert (target.name, target.plan, target.earlier) == ("elsewhere", None, {})
+    assert (target.name, target.plan, target.earlier) == (f"{tmp_path.name}/elsewhere", None, {})
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,12 @@ def test_a_checkpoint_folder_is_evaluated_without_a_run(sweep, ravel, tmp_path):
     ("arguments", "law"),
     [
         (["evaluate", "digits-1", "--suite", "clean,colour"], "--suite: must be of clean, .* or all, got colour"),
-        (["evaluate", "digits-1", "--epsilon", "0"], "--epsilon: .*no radius is known"),
+        (["evaluate", "digits-1", "--suite", "robust", "--epsilon", "0"], "--epsilon: must be > 0 pixels"),
+        (["transfer", "digits-1", "--attack", "pgd-l2"], "--attack: must be one under linf, .* got 'pgd-l2'"),
+        (["transfer", "digits-1", "--attack", "bogus"], "--attack: must be one of fgsm, .*, lbfgs, got 'bogus'"),
         (["transfer", "digits-1", "--trials", "t001"], "--trials: must name two trials or more, got t001"),
     ],
-    ids=["suite", "epsilon", "trials"],
+    ids=["suite", "epsilon", "norm", "attack", "trials"],
 )
 @pytest.mark.usefixtures("sweep")
 def test_wrong_arguments_are_refused(ravel, arguments, law):
@@ -199,10 +201,25 @@ def test_the_claim_of_a_model_that_hides_its_gradients_is_printed_as_refused(swe
     saved = state.load(sweep.folder.tune / "t001" / "2")
     loud = {name: tensor * 1e4 if name.startswith("head.") else tensor for name, tensor in saved.model.items()}
     state.save(tmp_path / "masked", replace(saved, model=loud))
-    out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET)
+    out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET, "--out", "there")
     assert "refused: " in out
-    document = json.loads((tmp_path / "evaluations/masked/robust/report.json").read_text())
+    document = json.loads((tmp_path / "there/robust/report.json").read_text())
     ladder = document["analyses"]["ladder"]
     assert ladder["refusals"]
     assert not [name for name in ladder["metrics"] if "@" in name]
     assert any("refused" in map(str, row) for row in ladder["rows"])
+
+
+def test_what_the_run_shows_is_what_was_sent_last(sweep, ravel):
+    for arguments in ([], ["--subset", "20"], []):
+        out, _ = ravel("evaluate", "digits-1/t001", *arguments, "--json")
+        (measured,) = [each["metrics"] for each in json.loads(out)["clean"]["analyses"].values()]
+        assert run_of(sweep, "t001").data.metrics["test/nll"] == measured["test/nll"]
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_suite_that_cannot_be_measured_leaves_the_others_alone(ravel, tmp_path):
+    _, err = ravel("evaluate", "digits-1/t001", "--suite", "units,clean", "--subset", "12", code=3)
+    assert "not measured: units: " in err
+    assert "--subset 12 may be too few" in err
+    assert (tmp_path / "evaluations/digits-1-t001/clean/report.json").is_file()

@@ -8,7 +8,7 @@ Shapes: N images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ from trainables.evaluation.detection import some_of
 from trainables.evaluation.dknn import Judgement, fit_subject
 from trainables.evaluation.dknn_attack import NETWORK_ATTACKS, attack_neighbors, attack_network
 from trainables.evaluation.figures import figure, graph_objects, panels
+from trainables.evaluation.masking import MASKING_IMAGES, masking
 from trainables.evaluation.prediction import batches, within
 from trainables.evaluation.results import Table, untold
 
@@ -192,9 +193,15 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         epsilon=subject.epsilon,
         norm=subject.norm,
         images=budget.attack_images,
-        progress=lambda what, part: progress(what, 0.5 + 0.5 * part),
+        progress=lambda what, part: progress(what, 0.5 + 0.4 * part),
     )
-    return {"credibility": clean, "under_attack": attacked}
+    if not attacked.refusals:
+        progress("red flags", 0.9)
+        few, _ = within(subject.test, MASKING_IMAGES)
+        flags = masking(subject.model, few, epsilon=subject.epsilon, norm=subject.norm, seed=subject.seed)
+        attacked = replace(attacked, refusals=flags.refusals)
+    told = (*limits, *detector.limits, *attacked.limits)
+    return {"credibility": clean, "under_attack": replace(attacked, limits=told)}
 
 
 def credibility(

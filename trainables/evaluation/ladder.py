@@ -18,7 +18,7 @@ from trainables.evaluation import figures
 from trainables.evaluation.assaults import ascent, start_noise, unattacked, withstands
 from trainables.evaluation.counting import RARE, one_way, rarely, wilson
 from trainables.evaluation.distortion import REFUSED, accuracy_curve, minimum_distortion, titled
-from trainables.evaluation.masking import Check, masking, raised
+from trainables.evaluation.masking import MASKING_IMAGES, Check, masking, raised
 from trainables.evaluation.prediction import as_pixels, logits, within
 from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject, Table, untold
 from trainables.seeding import generator
@@ -36,7 +36,6 @@ __all__ = ["Ladder", "Rung", "climb", "suite"]
 CLEAN: Final = "clean"
 RESTARTED: Final = "pgd-50x10"
 AA: Final = "aa-lite"
-MASKING_IMAGES: Final = 100
 CURVE_IMAGES: Final = 200
 
 _RESTARTS: Final = 10
@@ -201,7 +200,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
             "give the radius that robustness is claimed at"
         )
     split, limits = within(subject.test, budget.images)
-    few, few_limits = within(split, MASKING_IMAGES, name="red flags")
+    few, few_limits = within(subject.test, MASKING_IMAGES, name="red flags")
     some, some_limits = within(split, CURVE_IMAGES, name="accuracy curve")
     model, norm, seed = subject.model, subject.norm, subject.seed
 
@@ -234,7 +233,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         progress=_part(progress, 0.65, 1.0),
     )
     return {
-        "masking": replace(flags, limits=(*limits, *few_limits, *flags.limits)),
+        "masking": replace(flags, limits=(*few_limits, *flags.limits)),
         "ladder": replace(ladder, limits=(*limits, *ladder.limits)),
         "curve": replace(curve, limits=(*limits, *some_limits, *curve.limits)),
         "distortion": replace(distortion, limits=(*limits, *distortion.limits)),

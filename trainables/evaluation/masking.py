@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Masking", "masking", "raised"]
 
+MASKING_IMAGES: Final = 100
+"""How many test images are tried for red flags, whatever a budget leaves of them."""
 _QUERIES: Final = 500
 _NEAR_ZERO: Final = 0.01
 _MUCH: Final = 0.05

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 import trainables
@@ -26,7 +27,7 @@ from trainables.evaluation.suites import suite_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    import torch
+    from torch import Tensor
 
     from trainables.data import Split
     from trainables.evaluation.results import Budget, Progress, Result, Subject
@@ -102,11 +103,13 @@ def fingerprint(subject: Subject, budget: Budget, *, suite: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     choice = {"suite": suite, "budget": asdict(budget), "epsilon": subject.epsilon, "norm": subject.norm}
     choice |= {"distance": subject.distance, "seed": subject.seed, "code": _code()}
+    choice |= {"torch": str(torch.__version__), "device": subject.test.labels_N.device.type}
     choice |= {"checkpoints": {epoch: _file(path / "state.pt") for epoch, path in subject.checkpoints.items()}}
     digest.update(json.dumps(choice, sort_keys=True).encode())
     for name, tensor in subject.model.state_dict().items():
         _add(digest, name, tensor)
-    images = {"train": subject.train, "val": subject.val, "test": subject.test, **subject.outliers}
+    images = {"train": subject.train, "val": subject.val, "test": subject.test}
+    images |= {f"outliers {name}": split for name, split in subject.outliers.items()}
     for name, split in images.items():
         _add_split(digest, name, split)
     return digest.hexdigest()
@@ -148,7 +151,7 @@ def _add_split(digest: Any, name: str, split: Split) -> None:
     _add(digest, f"{name} labels", split.labels_N)
 
 
-def _add(digest: Any, name: str, tensor: torch.Tensor) -> None:
+def _add(digest: Any, name: str, tensor: Tensor) -> None:
     array = tensor.detach().cpu().contiguous().numpy()
     digest.update(f"{name} {array.dtype} {array.shape} ".encode())
     digest.update(array.data)

@@ -222,7 +222,11 @@ def test_the_suite_measures_an_honest_model(honest, test_split, norm):
     metrics = {name: value for result in found.values() for name, value in result.metrics().items()}
     assert {f"robust/worst@{epsilon:g}", "robust/lbfgs_rms", f"robust/curve@{epsilon:g}"} <= metrics.keys()
     assert torch.tensor(list(metrics.values())).isfinite().all()
-    assert all(result.limits[0] == "test: 40 of 359 images, class-balanced" for result in found.values())
+    cut = "test: 40 of 359 images, class-balanced"
+    assert [result.limits[0] for result in found.values()] == [
+        "red flags: 100 of 359 images, class-balanced",
+        *[cut] * 3,
+    ]
     fractions = [fraction for _, fraction in heard]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)

@@ -178,3 +178,10 @@ def test_an_unknown_suite_is_refused_before_any_is_run(subject, tmp_path):
     with pytest.raises(ValueError, match="suite: must be one of"):
         run(subject, ["clean", "colour"], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_outliers_by_the_name_of_a_split_hide_no_image_from_the_digest(subject):
+    named = replace(subject, outliers={"test": subject.outliers["noise"]})
+    before = report.fingerprint(named, SMALL, suite="clean")
+    subject.test.images_NCHW[0, 0, 0, 0] ^= 1
+    assert report.fingerprint(named, SMALL, suite="clean") != before

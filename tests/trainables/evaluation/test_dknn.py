@@ -1,8 +1,10 @@
 """Deep k-nearest neighbours: the published toy vectors, modes, calibration, the suite."""
 
+import copy
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,17 @@ def test_the_adaptive_attack_leaves_no_more_than_the_others(results):
     metrics = results["under_attack"].metrics()
     assert metrics["dknn/accuracy_adaptive@0.1"] <= metrics["dknn/accuracy_bim@0.1"]
     assert metrics["dknn/accuracy_adaptive@0.1"] <= metrics["dknn/accuracy_fgsm@0.1"]
+
+
+def test_a_model_that_hides_its_gradients_is_given_no_accuracy_under_attack(subject):
+    loud = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        loud.head.weight *= 1e4
+        loud.head.bias *= 1e4
+    found = dknn_suite.suite(replace(subject, model=loud), Budget(images=40, attack_images=4), lambda _, __: None)
+    assert found["under_attack"].refusals
+    assert not found["under_attack"].metrics()
+    assert "dknn/accuracy" in found["credibility"].metrics()
 
 
 def test_tables_hold_every_radius_and_figures_can_be_drawn(results):

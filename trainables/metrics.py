@@ -41,7 +41,6 @@ CLASSIFIER_METRICS: tuple[Metric, ...] = (
     Metric("train/snnl", "nats", None, "soft nearest neighbour loss summed over its layers, before its weight"),
     Metric("train/snnl_chance", "nats", None, "chance level of train/snnl: its limit at infinite temperature"),
     Metric("train/snnl_singletons", "images", None, "images per batch that are alone in their class, left out of snnl"),
-    Metric("train/control", "as its penalty", None, "what snnl.penalty adds in place of train/snnl, before its weight"),
     Metric("train/kl", "nats", "min", "divergence of the attacked from the clean prediction, before trades_beta"),
     Metric(
         "train/pgd_accuracy",

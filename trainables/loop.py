@@ -16,6 +16,7 @@ from trainables import state
 from trainables.config import TrialConfig
 from trainables.data import shape_of
 from trainables.models import StagedClassifier, build
+from trainables.resuming import to_the_end
 from trainables.run import EpochReport, Run, saved_config
 
 __all__ = ["EpochReport", "Run", "TrialResult", "load_model", "train"]
@@ -58,14 +59,8 @@ def train(
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
     run = Run(config) if resume is None else Run.restore(resume, config=config)
-    reports = []
-    while not run.finished:
-        reports.append(run.run_epoch())
-        if checkpoint is not None:
-            run.save(checkpoint)
-        if report is not None:
-            report(reports[-1])
-    return TrialResult(run.evaluated_model.eval(), tuple(reports))
+    reports = to_the_end(run, report=report, checkpoint=checkpoint)
+    return TrialResult(run.evaluated_model.eval(), reports)
 
 
 def load_model(directory: Path, *, device: torch.device | str = "cpu") -> StagedClassifier:

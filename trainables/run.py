@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from typing import Self, cast, final
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from trainables import state
 from trainables.attacks import overfitted, pgd_accuracy
-from trainables.config import PLACE, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data import Split, load_splits
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.errors import (
     AttackOverfitted,
-    CheckpointError,
     ConfigError,
     DatasetDamaged,
     Diverged,
@@ -33,6 +31,7 @@ from trainables.models import StagedClassifier, build
 from trainables.objective import step_loss
 from trainables.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.precision import autocast, resolve_precision
+from trainables.resuming import check_same_trial, description_of
 from trainables.seeding import Streams, generator
 from trainables.snnl import LearnedTemperature
 
@@ -239,7 +238,7 @@ class Run:
         checkpoint = state.load(directory)
         saved = saved_config(directory, checkpoint)
         if config is not None:
-            _check_same_trial(directory, saved=saved, given=config)
+            check_same_trial(directory, saved=saved, given=config)
         run = cls(saved if config is None else config)
         run.model.load_state_dict(checkpoint.model)
         if run.average is not None:
@@ -285,17 +284,4 @@ def saved_config(directory: Path, checkpoint: state.Checkpoint) -> TrialConfig:
     Raises:
         CheckpointError: it describes none that this version knows.
     """
-    try:
-        return TrialConfig.model_validate_json(checkpoint.config)
-    except ValidationError as error:
-        raise CheckpointError(
-            str(directory), f"describes no valid trial ({error})", "read it with the version that wrote it"
-        ) from error
-
-
-def _check_same_trial(directory: Path, *, saved: TrialConfig, given: TrialConfig) -> None:
-    before, now = saved.to_point(), given.to_point()
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in PLACE]
-    if changed:
-        names = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in changed)
-        raise CheckpointError(str(directory), f"belongs to another trial: {names}", "resume it with its own parameters")
+    return description_of(TrialConfig, directory, checkpoint, called="trial")

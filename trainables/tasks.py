@@ -22,7 +22,7 @@ from trainables.gan.config import GanConfig
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
 
 if TYPE_CHECKING:
-    from trainables.tune import TrialRun
+    from trainables.resuming import TrialRun
 
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 

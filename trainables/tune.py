@@ -24,21 +24,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from trainables.config import DataConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data import digest_of
 from trainables.errors import CheckpointError, Diverged
 from trainables.loop import EpochReport, Run
+from trainables.resuming import TrialRun
 
 if TYPE_CHECKING:
     from trainables.gan import GanRun
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialRun", "TrialTrainable"]
+__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
 
 logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 30.0
@@ -80,36 +81,6 @@ class _Orders:
             checkpoint=config.get("ravel.checkpoint"),
             checkpoint_epochs=frozenset(config.get("ravel.checkpoint_epochs") or ()),
         )
-
-
-class _Describes(Protocol):
-    """The description of a trial, as far as Tune's side of it looks."""
-
-    @property
-    def data(self) -> DataConfig:
-        """Which images."""
-
-
-class TrialRun(Protocol):
-    """A trial in progress, whatever it trains."""
-
-    @property
-    def config(self) -> _Describes:
-        """What it was started with."""
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are complete."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every epoch is complete."""
-
-    def run_epoch(self) -> EpochReport:
-        """Train one epoch and measure it."""
-
-    def save(self, directory: str, /) -> None:
-        """Write a checkpoint of the complete epochs into `directory`."""
 
 
 class TrialTrainable(Trainable, ABC):

@@ -27,14 +27,38 @@ def mixup_vectors() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def mnist_root(tmp_path_factory) -> Path:
-    """A torchvision root with the real MNIST, unpacked from $RAVEL_TEST_DATA/mnist/*.gz."""
+def image_data() -> Path:
+    """The folder with the real images, $RAVEL_TEST_DATA."""
     source = os.environ.get("RAVEL_TEST_DATA")
     if source is None:
         pytest.skip("RAVEL_TEST_DATA is not set: it names the folder with the image data")
+    return Path(source)
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory, image_data) -> Path:
+    """A torchvision root with the real MNIST, unpacked from the packed files."""
     root = tmp_path_factory.mktemp("torchvision")
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for packed in sorted(Path(source, "mnist").glob("*.gz")):
+    for packed in sorted((image_data / "mnist").glob("*.gz")):
         (raw / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
     return root
+
+
+@pytest.fixture
+def trainables_of(tmp_path, monkeypatch):
+    """``trainables_of(kind)(**config)`` starts a Tune trainable that logs to the test's own folder, and stops it."""
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
+    started = []
+
+    def of(kind):
+        def start(**config):
+            started.append(kind(config))
+            return started[-1]
+
+        return start
+
+    yield of
+    for trainable in started:
+        trainable.stop()

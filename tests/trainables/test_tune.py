@@ -18,19 +18,8 @@ ORDERS = {"ravel.objectives": ["val/accuracy", "val/robust_accuracy"], "ravel.tr
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
-    """Starts trainables whose log folders lie in the test's own folder, and stops them."""
-    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
-    started = []
-
-    def _start(**config):
-        trainable = ClassifierTrainable(config)
-        started.append(trainable)
-        return trainable
-
-    yield _start
-    for trainable in started:
-        trainable.stop()
+def start(trainables_of):
+    return trainables_of(ClassifierTrainable)
 
 
 def results_of(trainable):

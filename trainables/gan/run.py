@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, final
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from trainables import state
 from trainables.attacks import evaluating
-from trainables.config import PLACE
 from trainables.data import load_splits, shape_of
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import shuffled
-from trainables.errors import CheckpointError
 from trainables.evaluation.prediction import BATCH_SIZE, as_pixels, balanced_subset
 from trainables.gan.classifier import classifier_of
 from trainables.gan.config import GanConfig
@@ -31,6 +28,7 @@ from trainables.gan.pictures import entanglement_by_epoch, sheet_of_images
 from trainables.gan.step import Optimizers, gan_step
 from trainables.gan.streams import GanStreams
 from trainables.guards import TermWatch, memory_guard
+from trainables.resuming import check_same_trial, description_of, to_the_end
 from trainables.run import EpochReport, resolve_device
 from trainables.seeding import generator
 
@@ -172,7 +170,7 @@ class GanRun:
         checkpoint = state.load(directory)
         saved = _saved_config(directory, checkpoint)
         if config is not None:
-            _check_same_trial(directory, saved=saved, given=config)
+            check_same_trial(directory, saved=saved, given=config)
         run = cls(saved if config is None else config)
         for name, network in run.networks._asdict().items():
             network.load_state_dict(checkpoint.model[name])
@@ -221,14 +219,7 @@ def train_gan(
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
     run = GanRun(config) if resume is None else GanRun.restore(resume, config=config)
-    reports = []
-    while not run.finished:
-        reports.append(run.run_epoch())
-        if checkpoint is not None:
-            run.save(checkpoint)
-        if report is not None:
-            report(reports[-1])
-    return GanResult(run, tuple(reports))
+    return GanResult(run, to_the_end(run, report=report, checkpoint=checkpoint))
 
 
 @torch.no_grad()
@@ -259,19 +250,4 @@ def _adam(network: torch.nn.Module, lr: float, *, beta_1: float) -> torch.optim.
 
 
 def _saved_config(directory: Path, checkpoint: state.Checkpoint) -> GanConfig:
-    try:
-        return GanConfig.model_validate_json(checkpoint.config)
-    except ValidationError as error:
-        raise CheckpointError(
-            str(directory),
-            f"describes no valid trial of a generative adversarial network ({error})",
-            "read it with the version and the kind of trial that wrote it",
-        ) from error
-
-
-def _check_same_trial(directory: Path, *, saved: GanConfig, given: GanConfig) -> None:
-    before, now = saved.to_point(), given.to_point()
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in PLACE]
-    if changed:
-        names = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in changed)
-        raise CheckpointError(str(directory), f"belongs to another trial: {names}", "resume it with its own parameters")
+    return description_of(GanConfig, directory, checkpoint, called="trial of a generative adversarial network")

@@ -5,16 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
-from trainables.data import Split, load_splits, load_test
+from trainables.data import Split
 from trainables.evaluation import detection as module
 from trainables.evaluation.detection import SCORES, separation, some_of, suite
 from trainables.evaluation.outliers import noise
-from trainables.evaluation.prediction import as_pixels
-from trainables.evaluation.results import Budget, Subject
-from trainables.models import build
+from trainables.evaluation.results import Budget
 
 
 def brute_force(inside, outside):
@@ -78,21 +74,8 @@ def test_of_many_outliers_some_are_drawn_the_same_each_time():
 
 
 @pytest.fixture(scope="module")
-def subject():
-    splits, test = load_splits(DataConfig()), load_test(DataConfig())
-    model = build(ModelConfig(name="mlp", width=0.25), image_shape=(1, 8, 8), num_classes=10)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    x = as_pixels(splits.train.images_NCHW)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), splits.train.labels_N).backward()
-        optimizer.step()
-    return Subject(model, splits.train, splits.val, test, epsilon=0.1)
-
-
-@pytest.fixture(scope="module")
-def found(subject):
-    return suite(subject, Budget(images=150), lambda _, __: None)["detection"]
+def found(digits_subject):
+    return suite(digits_subject, Budget(images=150), lambda _, __: None)["detection"]
 
 
 def test_without_outliers_the_suite_turns_and_shuffles_the_test_images(found):
@@ -120,17 +103,17 @@ def test_what_was_cut_is_told(found):
     assert "calibrated on 350 validation images, not on 750: there are no more" in found.limits
 
 
-def test_neighbours_tell_noise_from_digits(subject):
+def test_neighbours_tell_noise_from_digits(digits_subject):
     from dataclasses import replace
 
-    with_noise = replace(subject, outliers={"noise": noise(subject.test)})
+    with_noise = replace(digits_subject, outliers={"noise": noise(digits_subject.test)})
     metrics = suite(with_noise, Budget(images=150), lambda _, __: None)["detection"].metrics()
     assert metrics["ood/noise_credibility_auroc"] > 0.7
     assert metrics["ood/noise_knn_auroc"] > 0.8
 
 
-def test_test_images_against_themselves_are_a_guess(subject):
-    detector = module.fit_subject(subject)
-    test = subject.test
+def test_test_images_against_themselves_are_a_guess(digits_subject):
+    detector = module.fit_subject(digits_subject)
+    test = digits_subject.test
     for found in module.detection(detector, test, {"same": test}).separations.values():
         assert found.auroc == pytest.approx(0.5, abs=1e-12)

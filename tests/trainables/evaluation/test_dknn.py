@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
-from trainables.data import load_splits, load_test
+from trainables.config import ModelConfig
 from trainables.evaluation import dknn_suite
 from trainables.evaluation.dknn import fit, nonconformity, p_values, trimmed, verdict, vote_counts
 from trainables.evaluation.dknn_suite import reliability_bins, under_attack
 from trainables.evaluation.outliers import noise
 from trainables.evaluation.prediction import as_pixels, balanced_subset
-from trainables.evaluation.results import Budget, Subject
+from trainables.evaluation.results import Budget
 from trainables.models import build
 
 TOY = json.loads((Path(__file__).parents[2] / "vectors" / "snnl_vectors.json").read_text())["dknn"]
@@ -91,17 +89,8 @@ def test_trimming_scores_that_are_all_zero_is_refused():
 
 
 @pytest.fixture(scope="module")
-def subject():
-    """Digits, and a small network that has learned them for a moment."""
-    splits, test = load_splits(DataConfig()), load_test(DataConfig())
-    model = build(ModelConfig(name="mlp", width=0.25), image_shape=(1, 8, 8), num_classes=10)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    x = as_pixels(splits.train.images_NCHW)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), splits.train.labels_N).backward()
-        optimizer.step()
-    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers={"noise": noise(test)})
+def subject(digits_subject):
+    return replace(digits_subject, outliers={"noise": noise(digits_subject.test)})
 
 
 @pytest.fixture(scope="module")

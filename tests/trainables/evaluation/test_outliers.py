@@ -1,7 +1,6 @@
 """Outliers made from the test images, and read from idx files, image files and known data sets."""
 
 import gzip
-import os
 import struct
 
 import numpy as np
@@ -193,12 +192,9 @@ def test_all_wrong_texts_are_told_at_once():
     ]
 
 
-def test_the_real_letters_have_the_shape_of_digits():
-    source = os.environ.get("RAVEL_TEST_DATA")
-    if source is None:
-        pytest.skip("RAVEL_TEST_DATA is not set: it names the folder with the image data")
+def test_the_real_letters_have_the_shape_of_digits(image_data):
     like = images(number=3, height=28, width=28)
-    name, split = parse(f"notmnist={source}/notmnist", like=like)
+    name, split = parse(f"notmnist={image_data}/notmnist", like=like)
     assert name == "notmnist"
     assert split.images_NCHW.shape[1:] == (1, 28, 28)
     assert split.labels_N.unique().tolist() == list(range(10))

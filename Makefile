@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+# Python compiles a module when it is first imported; pip would take half a minute to compile them all.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test lint fix check bench evidence
 
@@ -15,8 +18,8 @@ setup: $(STAMP) ## Create .venv and install everything, pinned (does nothing whe
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"ravel needs Python >= 3.11, $(PYTHON) is {sys.version.split()[0]}: run make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt pip
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[all]' --group dev
+	$(PIP) pip
+	$(PIP) --no-compile --editable '.[all]' --group dev
 	@touch $@
 
 demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and adversarial training

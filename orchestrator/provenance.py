@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import subprocess
@@ -51,6 +52,7 @@ def collect(folder: Path) -> Provenance:
     )
 
 
+@functools.cache
 def installed() -> str:
     """Every installed package at its version, as pip's requirements say it."""
     there = {(each.name or "", each.version) for each in distributions()}

@@ -154,16 +154,12 @@ class TrainedSweeps:
 
     spec = "name: digits\ntrial: {epochs: 2}\nspace: {use: [snnl]}\n"
 
-    def __init__(self, checkpoints, store):
-        self._checkpoints, self._store = checkpoints, store
+    def __init__(self, checkpoints, store_at):
+        self._checkpoints, self._store_at = checkpoints, store_at
 
     def swept(self, root):
         """A sweep that t001 has won at full budget, tracked in a fresh store; t002 is better and was stopped."""
-        with (
-            contextlib.closing(sqlite3.connect(self._store)) as source,
-            contextlib.closing(sqlite3.connect(root / "mlflow.db")) as target,
-        ):
-            source.backup(target)
+        self._store_at(root / "mlflow.db")
         folder = SweepFolder(root / "results" / "digits-1")
         shutil.copytree(self._checkpoints, folder.tune)
         planning.make(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
@@ -207,13 +203,28 @@ class TrainedSweeps:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Two trials of two epochs with a checkpoint of each, and a database that MLflow has set up: both take a while."""
-    checkpoints, store = tmp_path_factory.mktemp("checkpoints"), tmp_path_factory.mktemp("empty") / "empty.db"
+def store_at(tmp_path_factory):
+    """``store_at(path)`` puts an empty database there that MLflow has set up, which takes it a second."""
+    template = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    open_store(f"sqlite:///{template}").search_experiments()
+
+    def put(path):
+        with (
+            contextlib.closing(sqlite3.connect(template)) as source,
+            contextlib.closing(sqlite3.connect(path)) as target,
+        ):
+            source.backup(target)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, store_at):
+    """Two trials of two epochs with a checkpoint of each, which take a while."""
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
     for index, trial in enumerate(("t000", "t001")):
         run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
         while not run.finished:
             epoch = run.run_epoch().epoch
             run.save(checkpoints / trial / str(epoch))
-    open_store(f"sqlite:///{store}").search_experiments()
-    return TrainedSweeps(checkpoints, store)
+    return TrainedSweeps(checkpoints, store_at)

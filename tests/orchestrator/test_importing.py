@@ -28,7 +28,6 @@ from orchestrator.result import SweepResult
 from orchestrator.storage import SweepFolder, find_sweep
 from orchestrator.tracking import Tracker, importing
 from orchestrator.tracking.importing import read_experiment, value_of
-from orchestrator.tracking.store import open_store
 from search_spaces import Choice, Float, Int
 
 SPEC = """
@@ -84,30 +83,22 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A database that MLflow has set up, which takes it a while."""
-    path = tmp_path_factory.mktemp("empty") / "empty.db"
-    open_store(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 def copy(source, target):
     with contextlib.closing(sqlite3.connect(source)) as there, contextlib.closing(sqlite3.connect(target)) as here:
         there.backup(here)
 
 
 @pytest.fixture
-def store(here, empty):
-    copy(empty, here / "theirs.db")
+def store(here, store_at):
+    store_at(here / "theirs.db")
     return Store(here)
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory, empty):
+def template(tmp_path_factory, store_at):
     """Runs that nobody here made: other names, texts, nan, inf, a failure, one that was killed, one that goes on."""
     root = tmp_path_factory.mktemp("template")
-    copy(empty, root / "theirs.db")
+    store_at(root / "theirs.db")
     store = Store(root)
     experiment = store.experiment("their experiment")
     runs = {
@@ -447,8 +438,8 @@ def ours(root, name, scores):
 
 
 @pytest.fixture
-def own(here, empty, store):
-    copy(empty, here / "mlflow.db")
+def own(here, store_at, store):
+    store_at(here / "mlflow.db")
     store.uri = f"sqlite:///{here}/mlflow.db"
     return ours(here, "digits-1", [0.5, 0.9, 0.99, 0.7, 0.6])
 

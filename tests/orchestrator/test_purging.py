@@ -66,8 +66,9 @@ def rows(root):
 
 
 @pytest.fixture
-def two_sweeps(tmp_path, monkeypatch):
+def two_sweeps(tmp_path, monkeypatch, store_at):
     monkeypatch.chdir(tmp_path)
+    store_at(tmp_path / "mlflow.db")
     _, gone = write_sweep(tmp_path, "digits-20260101-120000-aaaa")
     plan, kept = write_sweep(tmp_path, "digits-20260101-120000-bbbb")
     return tmp_path, plan, gone, kept

@@ -67,9 +67,10 @@ def resumed():
 
 
 @pytest.fixture
-def sweep(tmp_path, monkeypatch):
-    """A planned sweep, tracked in a fresh sqlite store in the test's folder."""
+def sweep(tmp_path, monkeypatch, store_at):
+    """A planned sweep, tracked in an empty sqlite store in the test's folder."""
     monkeypatch.chdir(tmp_path)
+    store_at(tmp_path / "mlflow.db")
     return planned(tmp_path, "digits-1")
 
 

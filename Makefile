@@ -45,6 +45,6 @@ check: lint test ## lint, then test
 bench: setup ## Run the benchmarks
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with FOLDER/MNIST/raw
-	@test -n "$(DATA)" || { echo "evidence: say where MNIST is, for example make evidence DATA=data"; exit 2; }
+evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with MNIST/raw and notMNIST/raw in it
+	@test -n "$(DATA)" || { echo "evidence: say where MNIST and notMNIST are, for example make evidence DATA=data"; exit 2; }
 	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)

@@ -18,7 +18,6 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "NLL, nats": "test/nll",
         "ECE": "test/ece",
         "ECE after temperature": "test/ece_scaled",
-        "training, s": "time/train_s",
     },
     "Accuracy under PGD-40 (Linf)": {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
     "Entanglement: SNNL at its minimising temperature, nats": {

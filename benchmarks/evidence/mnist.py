@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import page
+import released
 import torch
 
 from trainables.attacks import evaluating, pgd
@@ -67,6 +68,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "activation L2 (control)": {"snnl.penalty": "activation_l2", "snnl.weight": 1e-5, "snnl.layers": "hidden"},
     "manifold mixup": {"mixup.alpha": 2.0, "mixup.layers": "input+conv1+conv2"},
     "adversarial": ROBUST,
+    released.NAME: released.RECIPE,
 }
 
 
@@ -122,6 +124,8 @@ def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
         for each in report.evaluate(subject, suites, Budget(images=images), kept=kept, progress=silent):
             found |= each.metrics
     found |= under_attack(subject, kept / f"{report.fingerprint(subject, Budget(), suite='pgd-40')}.json", options)
+    if network.recipe == released.NAME:
+        found |= released.measured(subject)
     print(network.name, f"accuracy {found['test/accuracy']:.4f}", flush=True)
     return found
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import released
+
 from trainables.evaluation.transfer_result import Transfer
 
 BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
@@ -68,6 +70,9 @@ def write(
     seeds = len({network.seed for network in networks})
     head = f"{machine}. {seeds} seeds; {images:,} class-balanced test images unless said otherwise."
     parts = [head, *(f"### {title}\n\n{table(recipes, columns)}" for title, columns in TABLES.items())]
+    if released.NAME in recipes:
+        conventions = {"here": recipes[released.NAME], "published": [released.PUBLISHED]}
+        parts.append(f"### Deep nearest neighbours as first released\n\n{table(conventions, released.COLUMNS)}")
     parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(transfer)}")
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)

@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--data-root", required=True, type=Path)
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--kept", type=Path, default=Path("results/evidence"))
-    parser.add_argument("--images", type=int, default=2000, help="test images for all but accuracy and calibration")
+    parser.add_argument("--images", type=int, default=1000, help="test images for all but accuracy and calibration")
     parser.add_argument("--recipes", nargs="*", choices=list(RECIPES), default=list(RECIPES))
     options = parser.parse_args()
     networks = [trained(recipe, seed, options) for recipe in options.recipes for seed in SEEDS]

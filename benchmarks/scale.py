@@ -11,6 +11,7 @@ Prediction, written before the first run: about 510,000 points at 7,000 points/s
 the first time. Bound: 2 s for the three commands and the table view. Result on two shared cores: 511,716 points at
 5,600 to 6,900 points/s; ``best``, ``status`` and ``list`` 0.6 to 0.9 s; ``sync`` 2,900 to 3,100 points/s (163 s for all
 2,000 trials), none added. The table view misses the bound: 2.3 to 3.2 s, as with 250 trials (3.5 s in the same run);
+on two idle cores 2.12 s, and 1.99 s with 125 trials;
 with 20 it is 1.6 to 2.1 s, of which MLflow's own start is 1.3 s. The search takes 0.3 s, drawing 100 rows the rest.
 
     python benchmarks/scale.py --trials 2000

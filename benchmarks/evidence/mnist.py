@@ -4,14 +4,14 @@
 
 Nothing was chosen on the test images: learning rates, weights and epochs come from the validation split, and each
 trained network is scored on the test images once, here. Networks and scores are kept under results/evidence: a run
-that was cut off goes on, and one whose code has not changed only writes the page again.
+that was cut off goes on, and one whose code has not changed measures the transfer alone again.
 """
 
 import argparse
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,21 +123,25 @@ def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
     for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
         for each in report.evaluate(subject, suites, Budget(images=images), kept=kept, progress=silent):
             found |= each.metrics
-    found |= under_attack(subject, kept / f"{report.fingerprint(subject, Budget(), suite='pgd-40')}.json", options)
+    found |= remembered(subject, f"pgd-40-{options.images}", kept, lambda: under_attack(subject, options))
     if network.recipe == released.NAME:
-        found |= released.measured(subject)
+        found |= remembered(subject, "released", kept, lambda: released.measured(subject))
     print(network.name, f"accuracy {found['test/accuracy']:.4f}", flush=True)
     return found
 
 
-def under_attack(subject: Subject, kept: Path, options: argparse.Namespace) -> dict[str, float]:
+def remembered(subject: Subject, name: str, kept: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """What was measured of this subject under this name before, or is now."""
+    path = kept / f"{report.fingerprint(subject, Budget(), suite=name)}.json"
+    if not path.exists():
+        path.write_text(json.dumps(measure()))
+    return dict(json.loads(path.read_text()))
+
+
+def under_attack(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
     """Accuracy after PGD-40 from one random start; an image that was wrong before does not count as right."""
-    kept = kept.with_stem(f"{kept.stem}-{options.images}")
-    if not kept.exists():
-        images = balanced_subset(subject.test, size=options.images)
-        rates = {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
-        kept.write_text(json.dumps(rates))
-    return dict(json.loads(kept.read_text()))
+    images = balanced_subset(subject.test, size=options.images)
+    return {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
 
 
 def pgd_accuracy(model: StagedClassifier, images: Split, epsilon: float) -> float:

@@ -204,16 +204,13 @@ class TrainedSweeps:
 
 @pytest.fixture(scope="session")
 def store_at(tmp_path_factory):
-    """``store_at(path)`` puts an empty database there that MLflow has set up, which takes it a second."""
+    """``store_at(path)`` puts an empty database there that MLflow has set up, which takes it a second; or a copy."""
     template = tmp_path_factory.mktemp("empty") / "mlflow.db"
     open_store(f"sqlite:///{template}").search_experiments()
 
-    def put(path):
-        with (
-            contextlib.closing(sqlite3.connect(template)) as source,
-            contextlib.closing(sqlite3.connect(path)) as target,
-        ):
-            source.backup(target)
+    def put(path, copy_of=template):
+        with contextlib.closing(sqlite3.connect(copy_of)) as there, contextlib.closing(sqlite3.connect(path)) as here:
+            there.backup(here)
 
     return put
 

@@ -1,9 +1,7 @@
 """Runs of any MLflow experiment, against real stores: as points of a spec, and as a sweep to report on."""
 
-import contextlib
 import json
 import math
-import sqlite3
 
 import pytest
 import yaml
@@ -83,11 +81,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def copy(source, target):
-    with contextlib.closing(sqlite3.connect(source)) as there, contextlib.closing(sqlite3.connect(target)) as here:
-        there.backup(here)
-
-
 @pytest.fixture
 def store(here, store_at):
     store_at(here / "theirs.db")
@@ -121,9 +114,9 @@ def template(tmp_path_factory, store_at):
 
 
 @pytest.fixture
-def foreign(here, template):
+def foreign(here, template, store_at):
     """A store of one's own with all these runs."""
-    copy(template.uri.removeprefix("sqlite:///"), here / "theirs.db")
+    store_at(here / "theirs.db", copy_of=template.uri.removeprefix("sqlite:///"))
     return Store(here)
 
 

@@ -56,7 +56,7 @@ scheduler: {grace_period: 3, reduction_factor: 3}
 
 
 PLANTED_ERROR = """
-# Imported by every Python of the sweep: each trial breaks once, in its third epoch; the first that does, every time.
+# Imported by every Python of the sweep: the training of each trial breaks once, in its third epoch.
 import importlib.abc, importlib.util, pathlib, sys
 
 class Planter(importlib.abc.MetaPathFinder):
@@ -72,9 +72,9 @@ class Planter(importlib.abc.MetaPathFinder):
 def plant(module):
     train = module.Run.run_epoch
     def run_epoch(self):
-        here, name = pathlib.Path(__file__).parent, f"broke-{self.config.seed}"
-        if self.epoch == 2 and ((here / f"{name}-first").exists() or not (here / name).exists()):
-            (here / (name if any(here.glob("broke-*-first")) else f"{name}-first")).touch()
+        mark = pathlib.Path(__file__).with_name(f"broke-{self.config.seed}")
+        if self.epoch == 2 and not mark.exists():
+            mark.touch()
             raise ValueError("boom")
         return train(self)
     module.Run.run_epoch = run_epoch
@@ -335,25 +335,27 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     assert_tracked_once(tmp_path, history)
 
 
-def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path):
+@pytest.mark.parametrize(("retries", "code"), [(1, 0), (0, 1)])
+def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, retries, code):
     (tmp_path / "sitecustomize.py").write_text(PLANTED_ERROR)
-    (tmp_path / "spec.yaml").write_text(TINY + "failures: {user: 1}\nresources: {max_concurrent: 1}\n")
+    (tmp_path / "spec.yaml").write_text(TINY + f"failures: {{user: {retries}}}\n")
     done = ravel("launch", "spec.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1, done.stdout + done.stderr  # a trial failed
+    assert done.returncode == code, done.stdout + done.stderr
     events = log_of(tmp_path)
-    trials = SweepHistory(events).trials
-    past_the_rung = {trial.id for trial in trials.values() if trial.status != "stopped" or trial.epoch > 1}
-    assert len(past_the_rung) > 1
-    broken = {event.trial: event for event in of_kind(events, AttemptFailed)}
-    assert len(broken) == len(of_kind(events, AttemptFailed))  # one retry each
-    assert set(broken) == past_the_rung
-    assert {(event.cause, event.reason) for event in broken.values()} == {("user", "ValueError: boom")}
-    again = [e for e in of_kind(events, EpochReported) if e.trial in broken and e.attempt > broken[e.trial].attempt]
-    assert {event.since_restore for event in again if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
-    assert {trials[trial].status for trial in past_the_rung - {"t000"}} <= {"completed", "stopped"}
-    assert (trials["t000"].status, trials["t000"].attempts) == ("failed", 2)
-    assert 'raise ValueError("boom")' in trials["t000"].end.traceback
-    assert "t000 failed: ValueError: boom" in done.stdout
+    history = SweepHistory(events)
+    past_the_rung = {trial.id for trial in history.trials.values() if trial.status != "stopped" or trial.epoch > 1}
+    assert "t000" in past_the_rung
+    outcomes = {"completed", "stopped"} if retries else {"failed"}
+    assert {history.trials[trial].status for trial in past_the_rung} <= outcomes
+    broken = {(event.trial, event.cause, event.reason) for event in of_kind(events, AttemptFailed)}
+    if retries:
+        assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
+        again = [event for event in of_kind(events, EpochReported) if event.attempt == 2]
+        assert {event.since_restore for event in again if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
+    else:
+        assert not broken
+        assert 'raise ValueError("boom")' in history.trials["t000"].end.traceback
+        assert "t000 failed: ValueError: boom" in done.stdout
 
 
 @pytest.fixture(scope="module")

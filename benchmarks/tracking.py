@@ -6,8 +6,9 @@ follows it to MLflow from a thread beside the loop; ``callback`` is ``MLflowLogg
 Each is measured on a sqlite file and on an MLflow server of one worker.
 
 Prediction, written before the first run: results per second at least 0.9x of ``none`` and about 50x of ``callback``;
-under 2 % of the loop in tracking. Result on two cores, median of four turns: 0.94x (sqlite) and 0.79x (server on the
-same cores), 20x and 51x of the callback, 2 % of the loop's processor time, the meter's 0.2 % included.
+under 2 % of the loop in tracking. Result on two cores, median of six turns: 0.93x (sqlite) and 0.98x (server on the
+same cores), 21x and 55x of the callback, 1.9 % of the loop's processor time, the meter's 0.2 % included. Before the
+copy was brought forward in small portions, the server's arm had 0.79x: it took whole backlogs while the loop ran.
 
     python benchmarks/tracking.py --trials 100 --epochs 60
 """

@@ -13,7 +13,7 @@ from orchestrator.storage import Mirror
 from orchestrator.tracking import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from orchestrator.plan import SweepPlan
     from orchestrator.storage import SweepFolder
@@ -25,8 +25,10 @@ FAILING_S = 4.0
 LONG_QUEUE = 100
 MAX_BACKOFF_S = 30.0
 MAX_SHARE = 0.03
-"""Of the time, that a copy may be busy while the sweep runs: what it and a server beside it take, the loop lacks."""
+"""Of the time, that a copy may be busy while the sweep runs: what it and a server beside it take, trials lack."""
 MAX_WAIT_S = 30.0
+MAX_LAG_S = 60.0
+"""For so long a copy may lack something; then it takes everything at once, whatever share of the time that is."""
 
 
 class Copy(Protocol):
@@ -36,12 +38,15 @@ class Copy(Protocol):
     def num_sent(self) -> int:
         """How many events it holds."""
 
+    def advance(self) -> bool:
+        """Send some of what is new; True when there was something. What fails is sent again by the next call."""
+
     def catch_up(self) -> bool:
-        """Send what is new; True when there was something. What fails is sent again by the next call."""
+        """Send all that is new; True when there was something. What fails is sent again by the next call."""
 
 
 class Follower:
-    """Calls ``catch_up`` until it is stopped, waiting longer after each failure, and after much work.
+    """Brings a copy forward until it is stopped, a little at a time, waiting longer after work and after failures.
 
     Args of note: ``name`` is that of the copy, for messages; ``poll_s`` how long to wait after a success.
     """
@@ -85,31 +90,38 @@ class Follower:
         self._stopping.set()
 
     def _run(self) -> None:
-        wait_s, is_first = self._poll_s, True
+        wait_s, is_first, level_at = self._poll_s, True, time.monotonic()
         while not self._stopping.wait(wait_s):
             began = time.monotonic()
-            succeeded = self._attempt()
-            busy_s = 0.0 if is_first else (time.monotonic() - began) * (1 / MAX_SHARE - 1)
-            wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s)) if succeeded else min(MAX_BACKOFF_S, 2 * wait_s)
-            is_first = is_first and not succeeded  # the first imports MLflow
+            is_late = began - level_at > MAX_LAG_S
+            found_any = self._attempt(self._copy.catch_up if is_late else self._copy.advance)
+            if found_any is None:
+                wait_s = min(MAX_BACKOFF_S, 2 * wait_s)
+                continue
+            now = time.monotonic()
+            if is_late or not found_any:
+                level_at = now
+            busy_s = 0.0 if is_first else (now - began) * (1 / MAX_SHARE - 1)
+            wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s))
+            is_first = False  # which imports MLflow
         while time.monotonic() < self._deadline:
-            self._caught_up = self._attempt()
+            self._caught_up = self._attempt(self._copy.catch_up) is not None
             if self._caught_up:
                 return
             time.sleep(POLL_S)
 
-    def _attempt(self) -> bool:
-        """One round; False when it failed."""
+    def _attempt(self, send: Callable[[], bool]) -> bool | None:
+        """One round: whether there was anything to send; None when it failed."""
         try:
-            self._copy.catch_up()
+            found_any = send()
         except Exception as error:  # noqa: BLE001  an outage of any kind is waited out
             told = f"{type(error).__name__}: {one_line(error)}"
             if self.error is None:
                 logger.warning("%s is behind (%s); the event log has everything, trying again", self._name, told)
             self.error = told
-            return False
+            return None
         self.error = None
-        return True
+        return found_any
 
 
 def followers_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:

@@ -1,10 +1,12 @@
 """The tables of docs/results.md: means over seeds with a 95 % interval of Student's t, beside what is published."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import published
 import released
 
 from trainables.evaluation.transfer_result import Transfer
@@ -14,43 +16,64 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 """The 0.975 quantile of Student's t, by degrees of freedom."""
 
 TAPS = ("conv1", "conv2", "penultimate", "logits")
-TABLES: Mapping[str, Mapping[str, str]] = {
-    "Accuracy, likelihood and calibration, all 10,000 test images": {
-        "accuracy": "test/accuracy",
-        "NLL, nats": "test/nll",
-        "ECE": "test/ece",
-        "ECE after temperature": "test/ece_scaled",
-    },
-    "Accuracy under PGD-40 (Linf)": {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
-    "Entanglement: SNNL at its minimising temperature, nats": {
-        **{tap: f"entanglement/{tap}_test" for tap in TAPS},
-        "chance": "test/entanglement_chance",
-    },
-    "MNIST against notMNIST: AUROC by score": {
-        name: f"ood/notmnist_{score}_auroc"
-        for name, score in {
-            "softmax": "msp",
-            "energy": "energy",
-            "DkNN credibility": "credibility",
-            "DkNN conformity": "conformity",
-            "own neighbours": "own_votes",
-            "kNN distance": "knn",
-        }.items()
-    },
-    "Deep nearest neighbours: accuracy and mean credibility": {
-        "accuracy": "dknn/accuracy",
-        "credibility, test": "dknn/credibility",
-        "notMNIST": "dknn/credibility_notmnist",
-        "rotated by 90 degrees": "dknn/credibility_rotated",
-        "permuted pixels": "dknn/credibility_permuted",
-    },
-    "Accuracy on deformed images": {
-        name.replace("@", " "): f"deformation/{name}"
-        for name in ("rotation@20", "rotation@40", "rotation@60", "shear@0.5", "zoom_in@0.6", "zoom_out@1.4")
-    },
-    "Flattening: sum of the singular values but the first, class means kept": {
-        tap: f"flattening/{tap}_sum_rest" for tap in TAPS
-    },
+
+
+class Table(NamedTuple):
+    """Which numbers a table shows, by the heads of its columns, and the rows that are published of them."""
+
+    columns: Mapping[str, str]
+    beside: Mapping[str, published.Row] = {}
+
+
+TABLES: Mapping[str, Table] = {
+    "Accuracy, likelihood and calibration, all 10,000 test images": Table(
+        {
+            "accuracy": "test/accuracy",
+            "NLL, nats": "test/nll",
+            "ECE": "test/ece",
+            "ECE after temperature": "test/ece_scaled",
+        },
+        published.ACCURACY,
+    ),
+    "Accuracy under PGD-40 (Linf)": Table(
+        {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
+        published.UNDER_AUTOATTACK,
+    ),
+    "Entanglement: SNNL at its minimising temperature, nats": Table(
+        {**{tap: f"entanglement/{tap}_test" for tap in TAPS}, "chance": "test/entanglement_chance"}
+    ),
+    "MNIST against notMNIST: AUROC by score": Table(
+        {
+            name: f"ood/notmnist_{score}_auroc"
+            for name, score in {
+                "softmax": "msp",
+                "energy": "energy",
+                "DkNN credibility": "credibility",
+                "DkNN conformity": "conformity",
+                "own neighbours": "own_votes",
+                "kNN distance": "knn",
+            }.items()
+        }
+    ),
+    "Deep nearest neighbours: accuracy and mean credibility": Table(
+        {
+            "accuracy": "dknn/accuracy",
+            "credibility, test": "dknn/credibility",
+            "notMNIST": "dknn/credibility_notmnist",
+            "rotated by 90 degrees": "dknn/credibility_rotated",
+            "permuted pixels": "dknn/credibility_permuted",
+        }
+    ),
+    "Accuracy on deformed images": Table(
+        {
+            name.replace("@", " "): f"deformation/{name}"
+            for name in ("rotation@20", "rotation@40", "rotation@60", "shear@0.5", "zoom_in@0.6", "zoom_out@1.4")
+        },
+        published.DEFORMED,
+    ),
+    "Flattening: sum of the singular values but the first, class means kept": Table(
+        {tap: f"flattening/{tap}_sum_rest" for tap in TAPS}, published.FLATTENED
+    ),
 }
 
 
@@ -69,11 +92,15 @@ def write(
         recipes.setdefault(network.recipe, []).append(scores[network.name])
     seeds = len({network.seed for network in networks})
     head = f"{machine}. {seeds} seeds; {images:,} class-balanced test images unless said otherwise."
-    parts = [head, *(f"### {title}\n\n{table(recipes, columns)}" for title, columns in TABLES.items())]
+    parts = [head]
+    for title, shown in TABLES.items():
+        beside = {label: [row] for label, row in shown.beside.items()}
+        parts.append(f"### {title}\n\n{table({**recipes, **beside}, shown.columns)}")
     if released.NAME in recipes:
-        conventions = {"here": recipes[released.NAME], "published": [released.PUBLISHED]}
+        conventions = {"here": recipes[released.NAME], "published": [published.RELEASED]}
         parts.append(f"### Deep nearest neighbours as first released\n\n{table(conventions, released.COLUMNS)}")
     parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(transfer)}")
+    parts.append(f"### Published: transfer of L-BFGS between networks of 2013, %\n\n{published.TRANSFERRED}")
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     path.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
@@ -95,7 +122,7 @@ def table(recipes: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping
 
 
 def interval(values: Sequence[float]) -> str:
-    """The mean and the half width of its 95 % interval, to two digits of the latter.
+    """The mean and the half width of its 95 % interval.
 
     >>> interval([1.0, 2.0, 3.0]), interval([0.97])
     ('2.0 ± 2.5', '0.97')
@@ -103,18 +130,51 @@ def interval(values: Sequence[float]) -> str:
     mean = statistics.mean(values)
     if len(values) == 1:
         return f"{mean:.4g}"
-    half = T_975[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    return told(mean, T_975[len(values) - 1] * standard_error(values))
+
+
+def interval_of_pairs(values: Mapping[tuple[str, str], float]) -> str:
+    """The mean over pairs of networks and its interval, though pairs share networks.
+
+    What the sources' means vary by and what the targets' means vary by are added, with the degrees of freedom of the
+    fewer of the two: both kinds of network are a sample of those that other seeds would give. Rather too wide than too
+    narrow, as the noise of a single pair counts in both.
+
+    >>> interval_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0, ("b", "x"): 1.0, ("b", "y"): 3.0})
+    '2 ± 13'
+    >>> interval_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0})
+    '2'
+    """
+    sources, targets = (
+        [statistics.mean(value for pair, value in values.items() if pair[end] == name) for name in names]
+        for end, names in enumerate(map(dict.fromkeys, zip(*values, strict=True)))
+    )
+    mean, fewer = statistics.mean(values.values()), min(len(sources), len(targets))
+    if fewer == 1:
+        return f"{mean:.4g}"
+    return told(mean, T_975[fewer - 1] * math.hypot(standard_error(sources), standard_error(targets)))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of a mean."""
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def told(mean: float, half: float) -> str:
+    """To two digits of the half width, and four places at most."""
     digits = min(4, max(0, 1 - _magnitude(half))) if half else 4
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def matrix(transfer: Transfer) -> str:
-    """Means over pairs of different networks, by the recipe that images were made for and the one that judges."""
-    found = transfer.by_group()
-    recipes = list(dict.fromkeys(source for source, _ in found))
-    rows = [f"| made for | {' | '.join(recipes)} |", "|---" * (len(recipes) + 1) + "|"]
-    cells = {source: [f"{100 * found[source, target]:.1f}" for target in recipes] for source in recipes}
-    rows += [f"| {source} | {' | '.join(row)} |" for source, row in cells.items()]
+    """Over pairs of different networks, by the recipe that images were made for and the one that judges."""
+    names = list(dict.fromkeys(transfer.groups.values()))
+    cells = {
+        recipes: interval_of_pairs({pair: 100 * error for pair, error in pairs.items()}) if pairs else "-"
+        for recipes, pairs in transfer.by_group().items()
+    }
+    rows = [f"| made for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    rows += [f"| {source} | {' | '.join(cells[source, target] for target in names)} |" for source in names]
     return "\n".join(rows)
 
 

@@ -37,15 +37,6 @@ COLUMNS = {
     "mean credibility, FGSM": "released/fgsm_credibility",
     "in the lowest bin, FGSM": "released/fgsm_lowest_bin",
 }
-PUBLISHED = {
-    "released/accuracy": 0.98724,
-    "released/credibility": 0.763,
-    "released/highest_bin": 5803 / 9250,
-    "released/fgsm_accuracy": 0.32076,
-    "released/fgsm_credibility": 0.143,
-    "released/fgsm_lowest_bin": 6262 / 9250,
-}
-"""Means over credibility are those of the histograms that were published."""
 
 
 def measured(subject: Subject) -> dict[str, float]:

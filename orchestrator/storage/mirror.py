@@ -68,6 +68,10 @@ class Mirror:
             self._num_sent += num_events(self._folder.events, before, self._sent_to)
         return bool(new)
 
+    def advance(self) -> bool:
+        """Send what is new, all of it: a segment is sent whole. It raises what ``catch_up`` raises."""
+        return self.catch_up()
+
 
 def publish(folder: SweepFolder) -> None:
     """Put the files that never change into S3, before anything runs.

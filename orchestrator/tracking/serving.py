@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestrator.tracking.hosts import allowed_names, allowed_origins
-from orchestrator.tracking.sqlite import use_wal
+from orchestrator.tracking.sqlite import count_rows, use_wal
 from orchestrator.tracking.team import ADMIN, STORE, kept_secret
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ LIGHT = {
 def serve(uri: str, *, port: int) -> NoReturn:
     """Become MLflow's server on loopback over a store: its signals, its exit code, no process of ours in between."""
     use_wal(uri)  # pages are read while a sweep writes
+    count_rows(uri)
     allowed = ",".join(allowed_names(()))
     _become(
         ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"],

@@ -1,13 +1,15 @@
-"""A local sqlite store that can be read while it is written: write-ahead logging, where that is safe."""
+"""A local sqlite store that can be read while it is written, and is searched fast."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mounts")
 BUSY_S = 5.0
+COUNTED_ROWS = 1000
 # Write-ahead logging shares memory between the processes of one machine: over a network it damages the file.
 OVER_A_NETWORK = re.compile(r"nfs|cifs|smb|fuse\.|lustre|gpfs|beegfs|ceph|afs|9p|glusterfs|ocfs2|gfs2")
 
@@ -28,18 +30,29 @@ def use_wal(uri: str) -> bool:
         >>> use_wal("sqlite:///nowhere.db"), use_wal("http://127.0.0.1:5000")
         (False, False)
     """
+    return _ask(uri, "PRAGMA journal_mode = WAL") == "wal"
+
+
+def count_rows(uri: str) -> None:
+    """Have a local sqlite store count its rows (``ANALYZE``), as it plans searches by these counts.
+
+    Without them MLflow's search of 2,000 runs takes four times as long. At most so many rows of each index are looked
+    at, which takes some hundredths of a second. As in ``use_wal``, nothing is created and nothing is raised.
+    """
+    _ask(uri, f"PRAGMA analysis_limit = {COUNTED_ROWS}", "ANALYZE")
+
+
+def _ask(uri: str, *statements: str) -> object:
+    """The last statement's first value; None where it gives none, or the store is none to be touched."""
     path = store_file(uri)
     if path is None or not path.is_file() or not _is_local(path):
-        return False
+        return None
     try:
-        store = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S)
-        try:
-            (mode,) = store.execute("PRAGMA journal_mode = WAL").fetchone()
-        finally:
-            store.close()
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as store:
+            answers = [store.execute(statement).fetchone() for statement in statements]
     except (sqlite3.Error, OSError):  # busy, read-only or no database: it stays as it is
-        return False
-    return bool(mode == "wal")
+        return None
+    return answers[-1][0] if answers[-1] else None
 
 
 def store_file(uri: str) -> Path | None:

@@ -20,7 +20,7 @@ from orchestrator.history import SweepHistory
 from orchestrator.storage import reference
 from orchestrator.tracking import runs, views
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.sqlite import use_wal
+from orchestrator.tracking.sqlite import count_rows, use_wal
 from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MOST_EVENTS = 2000
 """That are sent at a time, so that what was sent is noted."""
+FEW_EVENTS = 200
+"""That are sent at a time beside a sweep that runs: for a server on the same cores, less than a second of work."""
 PERMANENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
-
-
-def _end() -> float:
-    return math.inf
 
 
 class Tracker:
@@ -79,30 +77,44 @@ class Tracker:
         return self._num_sent
 
     def catch_up(self) -> bool:
-        """Send what is new; True when there was something.
+        """Send all that is new; True when there was something.
 
         Raises:
             OrchestratorError: the experiment is deleted.
             Exception: whatever MLflow raises; nothing is lost, the next call sends it again.
         """
-        until, any_new = min(self._until(), end_of(self._folder.events)), False
-        while self._unsent(1, until):
-            any_new = True
-            with self._reconnecting():
-                if self._client is None:
-                    self._connect()
-                events = self._unsent(MOST_EVENTS, until)
-                flush(self._folder.events)
-                self._send(event for event, _ in events)
-            self._cursor.move_to(events[-1][1], self._folder)
-            self._cursor.save(self._folder.cursor)
-            self._num_sent = self._history.num_events
-        return any_new
+        end, found_any = self._end(), False
+        while self._send_next(MOST_EVENTS, end):
+            found_any = True
+        return found_any
 
-    def _unsent(self, at_most: int, until: float) -> list[tuple[Event, int]]:
+    def advance(self) -> bool:
+        """Send some of what is new; True when there was something. It raises what ``catch_up`` raises."""
+        return self._send_next(FEW_EVENTS, self._end())
+
+    def _end(self) -> float:
+        """The offset of the log up to which there is something to send."""
+        return min(self._until(), end_of(self._folder.events))
+
+    def _send_next(self, at_most: int, end: float) -> bool:
+        """Send so many events of those before an offset; False where there is none."""
+        if not self._unsent(1, end):
+            return False
+        with self._reconnecting():
+            if self._client is None:
+                self._connect()
+            events = self._unsent(at_most, end)
+            flush(self._folder.events)
+            self._send(event for event, _ in events)
+        self._cursor.move_to(events[-1][1], self._folder)
+        self._cursor.save(self._folder.cursor)
+        self._num_sent = self._history.num_events
+        return True
+
+    def _unsent(self, at_most: int, end: float) -> list[tuple[Event, int]]:
         """What is new in the log up to an offset, each with the offset behind it."""
         new = read_events(self._folder.events, self._cursor.offset)
-        return list(islice(takewhile(lambda pair: pair[1] <= until, new), at_most))
+        return list(islice(takewhile(lambda pair: pair[1] <= end, new), at_most))
 
     def _connect(self) -> None:
         """Open the store, find or make the experiment, and start from what the store and the log hold."""
@@ -278,6 +290,7 @@ class Tracker:
         tags = {} if best is None else {"ravel.best_trial": best.id}
         self._log(run, tags={**tags, **runs.state_tags(event.status, reason=event.reason)})
         self._require().set_terminated(run, runs.STATUS[event.status], at)
+        count_rows(tracking_uri(self._plan))
 
     def _log(self, run: str, *, tags: dict[str, str], parameters: dict[str, str] | None = None) -> None:
         from mlflow.entities import Param, RunTag  # noqa: PLC0415

@@ -34,6 +34,10 @@ search: {{num_trials: {TRIALS}}}
 """
 AXES = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
 PLOT = "document.querySelector('.js-plotly-plot')"
+# From left to right: where they stand in the document is another order.
+HEADERS = """[...document.querySelectorAll('.ag-header-viewport .ag-header-cell')]
+    .sort((one, other) => one.getBoundingClientRect().left - other.getBoundingClientRect().left)
+    .map(header => header.textContent.trim())"""
 # Parallel coordinates among the charts are a canvas: the lines of its layers are counted as they are painted.
 COUNT_LINES = """
 const context = CanvasRenderingContext2D.prototype, {stroke, clearRect} = context;
@@ -239,8 +243,9 @@ def test_the_table_has_the_best_trial_first_and_the_methods_beside_it(page, link
     first = page.locator(".ag-pinned-left-cols-container .ag-row[row-index='0']")
     first.get_by_text(f"{best.id} digits-20260101-120000").wait_for()
     photograph(page, "table")
-    headers = page.locator(".ag-header-viewport .ag-header-cell").all_text_contents()
-    assert [header.strip() for header in headers[:6]] == ["val/accuracy", "ravel.status", "ravel.rung", *AXES]
+    shown = ["val/accuracy", "ravel.status", "ravel.rung", *AXES]
+    page.wait_for_function(f"{HEADERS}.length > 5 && {HEADERS}[0] === '{shown[0]}'")  # rows may come before their order
+    assert page.evaluate(HEADERS)[:6] == shown
 
 
 def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(page, links):

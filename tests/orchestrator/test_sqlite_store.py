@@ -1,4 +1,4 @@
-"""Write-ahead logging of a local sqlite store."""
+"""What is done for a local sqlite store, and what is never done to it."""
 
 import sqlite3
 from contextlib import closing
@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from orchestrator.tracking import sqlite
-from orchestrator.tracking.sqlite import use_wal
+from orchestrator.tracking.sqlite import count_rows, use_wal
 
 
 @pytest.fixture
@@ -40,10 +40,33 @@ def test_pages_are_read_while_a_sweep_writes(store):
         assert reader.execute("SELECT count(*) FROM points").fetchone() == (1,)
 
 
+def test_a_store_knows_how_many_rows_it_has(store):
+    with closing(sqlite3.connect(store)) as made:
+        made.execute("CREATE INDEX of_steps ON points (step)")
+        made.executemany("INSERT INTO points VALUES (?)", [(step,) for step in range(300)])
+        made.commit()
+    for _ in range(2):
+        count_rows(f"sqlite:///{store}")
+    with closing(sqlite3.connect(store)) as counted:
+        assert counted.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall() == [
+            ("points", "of_steps", "300 1")
+        ]
+
+
+def test_a_store_that_is_being_written_is_not_waited_for_long(store, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+    with closing(sqlite3.connect(store)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        count_rows(f"sqlite:///{store}")
+        writer.execute("INSERT INTO points VALUES (1)")
+        writer.commit()
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for uri in (f"sqlite:///{tmp_path}/mlflow.db", "sqlite:///mlflow.db", "sqlite:///:memory:", "sqlite://"):
         assert not use_wal(uri)
+        count_rows(uri)
     assert not list(tmp_path.iterdir())
 
 

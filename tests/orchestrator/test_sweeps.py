@@ -345,15 +345,18 @@ def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec
     history = SweepHistory(events)
     past_the_rung = {trial.id for trial in history.trials.values() if trial.status != "stopped" or trial.epoch > 1}
     assert "t000" in past_the_rung
+    assert len(past_the_rung) > 1
     outcomes = {"completed", "stopped"} if retries else {"failed"}
     assert {history.trials[trial].status for trial in past_the_rung} <= outcomes
     broken = {(event.trial, event.cause, event.reason) for event in of_kind(events, AttemptFailed)}
     if retries:
         assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
+        assert len(broken) == len(of_kind(events, AttemptFailed))  # one retry each
         again = [event for event in of_kind(events, EpochReported) if event.attempt == 2]
         assert {event.since_restore for event in again if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
     else:
         assert not broken
+        assert (history.trials["t000"].status, history.trials["t000"].attempts) == ("failed", 1)
         assert 'raise ValueError("boom")' in history.trials["t000"].end.traceback
         assert "t000 failed: ValueError: boom" in done.stdout
 

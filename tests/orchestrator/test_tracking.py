@@ -4,6 +4,8 @@ import itertools
 import json
 import logging
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from orchestrator.follower import Follower
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, without_password
+from orchestrator.tracking import tracker as tracking
 from orchestrator.tracking.cursor import Cursor
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS
 
@@ -241,6 +244,20 @@ def test_a_tracker_knows_how_many_events_it_has_sent(sweep):
     assert again.num_sent == len(there)
 
 
+def test_beside_a_sweep_few_events_are_sent_at_a_time(sweep, monkeypatch):
+    plan, folder = sweep
+    monkeypatch.setattr(tracking, "FEW_EVENTS", 4)
+    log = list(events())
+    write(folder, log)
+    tracker, sent = Tracker(plan, folder), []
+    while tracker.advance():
+        sent.append(tracker.num_sent)
+    assert sent == [*range(4, len(log), 4), len(log)]
+    in_parts = everything_of(plan)
+    Tracker(plan, folder, replay=True).catch_up()
+    assert everything_of(plan) == in_parts
+
+
 def test_the_summary_run_holds_the_spec_the_counts_and_the_best(sweep):
     plan, folder = sweep
     write(folder, events())
@@ -255,6 +272,16 @@ def test_the_summary_run_holds_the_spec_the_counts_and_the_best(sweep):
     assert parse_spec(Path(text).read_text()) == plan.spec
     environment = Path(client.download_artifacts(run.info.run_id, "environment.txt")).read_text()
     assert f"mlflow=={plan.provenance.libraries['mlflow']}" in environment.splitlines()
+
+
+def test_at_the_end_of_a_sweep_its_store_counts_its_rows(sweep, tmp_path):
+    plan, folder = sweep
+    told = list(events())
+    write(folder, told)
+    Tracker(plan, folder).catch_up()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        counted = dict(store.execute("SELECT idx, stat FROM sqlite_stat1 WHERE tbl = 'runs'"))
+    assert [stat.split()[0] for stat in counted.values()] == ["4"]  # three trials and the sweep
 
 
 def test_sending_everything_again_changes_nothing(sweep):
@@ -621,9 +648,10 @@ def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
     logging.getLogger("urllib3").setLevel(logging.NOTSET)
     plan, folder = planned(tmp_path, "digits-1")
     write(folder, events())
-    follower = Follower(Tracker(plan, folder))
-    assert not follower._attempt()
-    assert not follower._attempt()
+    tracker = Tracker(plan, folder)
+    follower = Follower(tracker)
+    assert follower._attempt(tracker.advance) is None
+    assert follower._attempt(tracker.catch_up) is None
     assert [record.name for record in caplog.records] == ["orchestrator.follower"]
     assert "hunter2" not in caplog.text
 

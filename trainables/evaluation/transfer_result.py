@@ -91,10 +91,16 @@ class Transfer:
         """Why an attack failed, a line for each source."""
         return tuple(self.refused.values())
 
-    def by_group(self, condition: Condition = Condition(among="right")) -> Mapping[tuple[str, str], float]:  # noqa: B008 - a constant
-        """Mean error over the pairs of different models, by the source's and the target's group."""
-        names = dict.fromkeys(self.groups.values())
-        return {pair: self._mean(condition, self._pairs(*pair)) for pair in product(names, names)}
+    def by_group(
+        self,
+        condition: Condition = Condition(among="right"),  # noqa: B008 - a constant
+    ) -> Mapping[tuple[str, str], Mapping[tuple[str, str], float]]:
+        """Errors of the pairs of different models, source and target, for each pair of their groups."""
+        names, errors = dict.fromkeys(self.groups.values()), self.errors[condition]
+        return {
+            groups: {(source, target): errors[source][target].error for source, target in self._pairs(*groups)}
+            for groups in product(names, names)
+        }
 
     def metrics(self) -> Mapping[str, float]:
         """Means over sources and targets, on images that all models classify rightly."""

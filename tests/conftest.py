@@ -1,6 +1,9 @@
 """What every test may rely on: quiet, offline libraries that never write outside the test's own folder."""
 
+import contextlib
 import os
+import secrets
+import socket
 import tempfile
 from pathlib import Path
 
@@ -29,6 +32,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 else:
     _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
     os.environ["RAVEL_CACHE"] = _cache.name
+
+
+@pytest.fixture(scope="session")
+def unused_port():
+    """``unused_port()``: a port of loopback where nothing listens, for a server that is to start later.
+
+    Ray's workers listen below 20,000 and outgoing connections leave from above 32,000: neither takes it meanwhile.
+    """
+
+    def find() -> int:
+        while True:
+            port = 20_000 + secrets.randbelow(12_000)
+            with contextlib.suppress(OSError), socket.socket() as free:
+                free.bind(("127.0.0.1", port))
+                return port
+
+    return find
+
+
+@pytest.fixture
+def free_port(unused_port) -> int:
+    """One such port."""
+    return unused_port()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -96,11 +95,9 @@ def trials(sweep):
 
 
 @pytest.fixture(scope="module")
-def server(sweep):
+def server(sweep, unused_port):
     """`ravel ui` on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     with (sweep / "ui.txt").open("w") as output:
         process = subprocess.Popen(
             [str(RAVEL), "ui", "--port", str(port)], cwd=sweep, stdout=output, stderr=output, start_new_session=True

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -46,21 +45,18 @@ def test_a_compare_page_names_the_first_hundred_runs():
 
 
 @pytest.mark.timeout(120)
-def test_a_served_store_ends_with_the_process_that_was_started(tmp_path):
+def test_a_served_store_ends_with_the_process_that_was_started(tmp_path, free_port):
     """SIGTERM to the command ends the server too; its store's address is in no argument list."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     uri = f"sqlite:///{tmp_path}/secret.db"
     with (tmp_path / "output.txt").open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE.format(uri=uri, port=port)],
+            [sys.executable, "-c", SERVE.format(uri=uri, port=free_port)],
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        wait_until_served(port, process)
+        wait_until_served(free_port, process)
         group = arguments_of_group(process.pid)
         assert len(group) >= 2
         assert not [arguments for arguments in group.values() if "secret.db" in arguments]

@@ -60,14 +60,15 @@ def moto_server():
 
 
 @pytest.fixture(scope="session")
-def swift_server():
+def swift_server(unused_port):
     if not sys.platform.startswith("linux") or not Path(sys.executable).with_name("swift-proxy-server").exists():
         pytest.skip("OpenStack Swift runs on Linux, from the development group")
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it; Swift flushes every file it writes
     parent = memory if os.access(memory, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="ravel-swift-", dir=parent))
     secret = secrets.token_hex()
-    launcher = [sys.executable, str(HERE / "swift_server.py"), str(folder), secret]
+    ports = [str(unused_port()) for _ in range(4)]
+    launcher = [sys.executable, str(HERE / "swift_server.py"), str(folder), secret, *ports]
     with subprocess.Popen(launcher, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             line = process.stdout.readline()
@@ -152,26 +153,21 @@ class Team:
         return POSTGRES["process_group"](self.group)
 
 
-@pytest.fixture
-def free_port():
-    return POSTGRES["unused_port"]()
-
-
 @pytest.fixture(scope="module")
-def postgres():
+def postgres(unused_port):
     """A throw-away cluster; tests may stop and start it."""
     if shutil.which("initdb") is None or shutil.which("postgres") is None:
         pytest.skip("PostgreSQL (initdb and postgres) is not installed here")
-    cluster = POSTGRES["PostgresCluster"]()
+    cluster = POSTGRES["PostgresCluster"](unused_port())
     yield cluster
     cluster.remove()
 
 
 @pytest.fixture(scope="module")
-def team_server(postgres, tmp_path_factory):
+def team_server(postgres, unused_port, tmp_path_factory):
     """`ravel serve` on Postgres, with its artifacts in a folder, as a team would start it."""
     root = tmp_path_factory.mktemp("team")
-    port = POSTGRES["unused_port"]()
+    port = unused_port()
     arguments = ["--port", str(port), "--allowed-hosts", "127.0.0.1,ml.example", "--artifacts", "files"]
     server = Team(f"http://127.0.0.1:{port}", root / "ravel-server", root / "output.txt", 0)
     with started_ravel(["serve", *arguments], root, server.output, store=postgres.uri) as process:

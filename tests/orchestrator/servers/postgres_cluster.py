@@ -5,17 +5,10 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-
-
-def unused_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def process_group(group):
@@ -34,8 +27,8 @@ def process_group(group):
 class PostgresCluster:
     """`uri` holds its password, `bare` does not; PostgreSQL refuses to run as root, so root lends it another user."""
 
-    def __init__(self):
-        self.password, self.port = secrets.token_hex(), unused_port()
+    def __init__(self, port):
+        self.password, self.port = secrets.token_hex(), port
         self._folder = Path(tempfile.mkdtemp(prefix="ravel-postgres-"))
         self._folder.chmod(0o711)
         self._data = self._folder / "data"

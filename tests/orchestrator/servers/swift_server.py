@@ -1,6 +1,6 @@
 """A throw-away OpenStack Swift that speaks S3 on loopback: a real object store, which checks signatures.
 
-    python swift_server.py FOLDER SECRET
+    python swift_server.py FOLDER SECRET PORT PORT PORT PORT
 
 Its four servers keep everything under FOLDER, which must allow extended attributes. When all answer, one line of JSON
 says where; when standard input ends, and so also when whoever started this has died, they are stopped.
@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 
 ACCESS = "ravel:admin"
 STORES = ("account", "container", "object")
+SERVERS = (*STORES, "proxy")
 PIPELINE = "catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth copy slo dlo symlink proxy-server"
 PLAIN = ("catch_errors", "gatekeeper", "healthcheck", "listing_formats", "copy", "dlo", "symlink")
 CLUSTER = """
@@ -89,12 +89,6 @@ def local_cache(_global, **_):
     return wrap
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 def write_ring(root, name, port):
     from swift.common.ring import RingBuilder
 
@@ -144,7 +138,7 @@ def answers(port):
 
 def main():
     root, secret = Path(sys.argv[1]), sys.argv[2]
-    ports = {name: free_port() for name in (*STORES, "proxy")}
+    ports = dict(zip(SERVERS, map(int, sys.argv[3:]), strict=True))
     write_configuration(root, ports, secret)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

@@ -26,10 +26,9 @@ def unpickled(pickled):
     return pickle.loads(pickled)  # noqa: S301 - written by the test itself
 
 
-def dead_endpoint():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return "http://{}:{}".format(*unused.getsockname())
+@pytest.fixture
+def dead_endpoint(free_port):
+    return f"http://127.0.0.1:{free_port}"
 
 
 # Addresses
@@ -292,12 +291,11 @@ def test_a_bucket_that_does_not_exist_is_named_with_the_remedy(s3):
         list(Bucket(Location("ravel-absent", "a")).list())
 
 
-def test_a_dead_endpoint_fails_soon_and_names_it(aws):
-    endpoint = dead_endpoint()
-    aws.setenv("AWS_ENDPOINT_URL", endpoint)
+def test_a_dead_endpoint_fails_soon_and_names_it(aws, dead_endpoint):
+    aws.setenv("AWS_ENDPOINT_URL", dead_endpoint)
     start_s = time.monotonic()
     with pytest.raises(
-        StorageError, match=f"cannot read at {endpoint}: EndpointConnectionError.*check AWS_ENDPOINT_URL"
+        StorageError, match=f"cannot read at {dead_endpoint}: EndpointConnectionError.*check AWS_ENDPOINT_URL"
     ):
         Bucket(Location("team")).read("a")
     assert time.monotonic() - start_s < 30
@@ -439,8 +437,8 @@ def test_a_pickled_file_system_holds_no_secret_and_keeps_its_attempts(s3, proxy)
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_file_system_refuses_a_dead_endpoint_in_bounded_time():
-    files, path = filesystem(Location("team"), Settings(dead_endpoint(), attempts=3))
+def test_a_file_system_refuses_a_dead_endpoint_in_bounded_time(dead_endpoint):
+    files, path = filesystem(Location("team"), Settings(dead_endpoint, attempts=3))
     start_s = time.monotonic()
     with pytest.raises(OSError, match="curlCode: 7"):
         files.get_file_info(f"{path}/a")

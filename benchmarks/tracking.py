@@ -42,14 +42,14 @@ class Meter:
 
     def __init__(self, callback: Any) -> None:
         self.seconds, self.cpu_s, self.results, self.first, self.last = 0.0, 0.0, 0, 0.0, 0.0
-        for name in dir(callback):
-            if name.startswith("on_") and callable(getattr(callback, name)):
-                setattr(callback, name, self._timed(getattr(callback, name), counts=name == "on_trial_result"))
+        own = {name for name in vars(type(callback)) if name.startswith("on_")}  # the others do nothing
+        for name in own | {"on_trial_result"}:
+            setattr(callback, name, self._timed(getattr(callback, name), counts=name == "on_trial_result"))
 
     def _timed(self, hook: Callable[..., None], *, counts: bool) -> Callable[..., None]:
         @wraps(hook)
         def timed(*args: object, **kwargs: object) -> None:
-            began, cpu_began = time.perf_counter(), time.thread_time()
+            cpu_began, began = time.thread_time(), time.perf_counter()
             hook(*args, **kwargs)
             now = time.perf_counter()
             self.cpu_s += time.thread_time() - cpu_began

@@ -149,6 +149,7 @@ Event: TypeAlias = (
     | SweepEnded
 )
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+_EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 
 
 SEAL = b',"crc":"%08x"}\n'
@@ -183,7 +184,7 @@ def reported(measured: str, **head: Any) -> tuple[EpochReported, bytes]:
         ({'val/accuracy': 0.5}, True)
     """
     body = to_json({"v": 3, "kind": "epoch_reported", **head})[:-1] + b"," + measured.encode()[1:]
-    return EpochReported.model_validate_json(body), _sealed(body)
+    return _EPOCH.validator.validate_json(body), _sealed(body)
 
 
 def _sealed(body: bytes) -> bytes:

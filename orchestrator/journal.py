@@ -45,10 +45,16 @@ class Journal:
     def append(self, event: Event, line: bytes | None = None) -> None:
         """Write one event, then apply it; ``line`` is the event as a line of the log, if there is one already."""
         with self.lock:
-            self._pending.append((event, line))
-            self._flush()
+            try:
+                if self._pending:
+                    self._flush()
+                self._log.append(event, line)
+            except OSError as error:
+                self._pending.append((event, line))
+                self._warn(error)
             self.history.apply(event)
-        self._tell(event)
+        if self._listeners:
+            self._tell(event)
 
     def close(self) -> None:
         """Write what waits and release the log.
@@ -57,7 +63,10 @@ class Journal:
             LogIncomplete: events could not be written; what they held is lost with this process.
         """
         with self.lock:
-            self._flush()
+            try:
+                self._flush()
+            except OSError as error:
+                self._warn(error)
             self._log.close()
         if self._pending:
             raise LogIncomplete(
@@ -77,9 +86,9 @@ class Journal:
         return {}
 
     def _flush(self) -> None:
-        try:
-            while self._pending:
-                self._log.append(*self._pending[0])
-                self._pending.popleft()
-        except OSError as error:
-            logger.warning("event log: %s; %d events wait in memory, free some space", error, len(self._pending))
+        while self._pending:
+            self._log.append(*self._pending[0])
+            self._pending.popleft()
+
+    def _warn(self, error: OSError) -> None:
+        logger.warning("event log: %s; %d events wait in memory, free some space", error, len(self._pending))

@@ -138,27 +138,26 @@ class Recorder(Callback):
             searcher,
             clock,
         )
-        self._root = Path(_storage(folder)[1])
+        self._root = f"{_storage(folder)[1]}/"
         self._ended: dict[str, dict[str, Any]] = {}
 
-    def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Write down one result, once, and return our name of the trial."""
-        name = _name(trial)
-        history = self._journal.history.trials[name]
+    def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
+        """Write down one result, once, and return the trial as our history has it."""
+        ours = self._journal.history.trials[_name(trial)]
         if "ended" in result:
-            self._ended[name] = json.loads(result["ended"])
-        if "event" in result and result["epoch"] not in history.epochs:
+            self._ended[ours.id] = json.loads(result["ended"])
+        if "event" in result and result["epoch"] not in ours.epochs:
             event, line = reported(
                 result["event"],
                 time=self._clock(),
-                trial=name,
-                attempt=history.attempts,
+                trial=ours.id,
+                attempt=ours.attempts,
                 since_restore=result["iterations_since_restore"],
                 host=result.get("hostname"),
                 pid=result.get("pid"),
             )
             self._journal.append(event, line)
-        return name
+        return ours
 
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
@@ -181,8 +180,7 @@ class Recorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """The last result of a trial comes here alone: Tune does not show it to its scheduler."""
-        name = self.record(trial, result)
-        if self._journal.history.trials[name].rejected_at is not None:
+        if self.record(trial, result).rejected_at is not None:
             result[SHOULD_CHECKPOINT] = True  # Tune saves it before it stops the trial
 
     @guarded
@@ -195,10 +193,8 @@ class Recorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """A checkpoint folder is complete."""
-        path, root = Path(checkpoint.path), self._root
-        shown = path.relative_to(root) if path.is_relative_to(root) else path
-        epoch = int(trial.last_result["epoch"])
-        self._journal.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=str(shown)))
+        path, epoch = checkpoint.path.removeprefix(self._root), int(trial.last_result["epoch"])
+        self._journal.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=path))
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ray.tune.experiment import Trial as TuneTrial
 
+    from orchestrator.history import Trial
     from orchestrator.journal import Journal
     from orchestrator.plan import SweepPlan
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Clerk(Protocol):
     """Who writes down what trials do, and how they end."""
 
-    def record(self, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Write down one result, once, and return our name of the trial."""
+    def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
+        """Write down one result, once, and return the trial as the history has it."""
 
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
@@ -51,13 +52,11 @@ class LogScheduler(FIFOScheduler):
         Raises:
             OrchestratorError: the epoch did not measure what the decision rests on.
         """
-        name = self._clerk.record(trial, result)
-        goes_on = self._goes_on(name, int(result["epoch"]))
+        goes_on = self._goes_on(self._clerk.record(trial, result), int(result["epoch"]))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
-    def _goes_on(self, name: str, epoch: int) -> bool:
-        history, plan = self._journal.history, self._plan
-        trial = history.trials[name]
+    def _goes_on(self, trial: Trial, epoch: int) -> bool:
+        plan, name = self._plan, trial.id
         for level in levels_after(trial, epoch, plan):
             if trial.blind_from is not None or (plan.rule.rungs is not None and level not in plan.rule.rungs):
                 continue
@@ -70,7 +69,7 @@ class LogScheduler(FIFOScheduler):
             if not is_finite(values_at(trial, epoch, plan.spec)):
                 self._clerk.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
                 return False
-            if level not in trial.rungs and (verdict := judge(history, plan, name, level)) is not None:
+            if level not in trial.rungs and (verdict := judge(self._journal.history, plan, name, level)) is not None:
                 self._journal.append(RungDecided(time=self._clock(), **verdict))
             if trial.rejected_at is not None:
                 return False

@@ -32,7 +32,7 @@ def serve(uri: str, *, port: int) -> NoReturn:
     count_rows(uri)
     allowed = ",".join(allowed_names(()))
     _become(
-        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--app-name", "ravel"],
         {"MLFLOW_SERVER_ALLOWED_HOSTS": allowed, **os.environ, **LIGHT, STORE: uri},
     )
 

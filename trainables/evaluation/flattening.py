@@ -271,8 +271,9 @@ def singular_values(rows_ND: Tensor) -> tuple[Tensor, Tensor]:
     Where there are more columns than rows, they come from the N x N Gram matrix, summed over slices of
     columns: no float64 copy of the rows is made. Values below 1e-8 of the largest are then rounding.
 
-    >>> [values.tolist() for values in singular_values(torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]))]
-    [[2.8284271247461903, 0.0], [0.0, 0.0]]
+    >>> as_they_are, centred = singular_values(torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]]))
+    >>> as_they_are.numpy().round(4).tolist(), centred.tolist()
+    ([2.8284, 0.0], [0.0, 0.0])
     """
     number, units = rows_ND.shape
     if units <= number:

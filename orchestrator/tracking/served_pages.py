@@ -22,7 +22,10 @@ def create_app() -> FastAPI:
     from starlette.staticfiles import StaticFiles  # noqa: PLC0415
 
     class PageFiles(StaticFiles):
+        """Files that a browser may keep."""
+
         def file_response(self, *args: Any, **kwargs: Any) -> Any:
+            """One of them, or that the browser's own is still good."""
             response = super().file_response(*args, **kwargs)
             response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
             return response

@@ -3,17 +3,19 @@
 The sweep is made up, as ASHA would leave it: a quarter of the trials with all 60 epochs, the others stopped after 3 to
 14, twelve metrics each; its log is written by ``EventLog`` and tracked to a sqlite file by ``Tracker``. Commands are
 whole processes, from start to exit, the median of three. The table view is the time from its address, in an open tab,
-to its first row, in headless Chromium, in a fresh browser and in one that was there before, the median of seven (left
-out where there is no Chromium). A sweep a sixteenth as large is sent twice, and its table opened too: what the pages
-cost at any size.
+to its first row, in headless Chromium, in a fresh browser, and in one with a profile that was there twice and keeps the
+pages' scripts compiled, the median of seven (left out where there is no Chromium). A sweep a sixteenth as large is sent
+twice, and its table opened too: what the pages cost at any size.
 
 Prediction, written before the first run: about 510,000 points at 7,000 points/s; ``best``, ``status`` and ``list`` 1.5
 s, of which half is reading the log; the table view 1.5 s; ``sync``, which sends all of it again, half as fast as the
 first time. Bound: 2 s for the three commands and the table view. Result on two idle cores: 511,716 points at 7,900
-points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none added. The table view is at the bound:
-1.99 s on a first visit and 1.89 s again (with 125 trials 2.01 and 1.91 s); medians of other runs were 1.8 to 2.1 s. A
-second of it passes before MLflow's pages ask for runs, and half a second after they have them, as they draw all 100
-rows of a page at once. The search between was 0.16 s, and is 0.04 s since a store counts its rows.
+points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none added. The table view took 1.99 s on a
+first visit (with 125 trials 2.01 s; medians of other runs 1.8 to 2.1 s). A second of it passes before MLflow's pages
+ask for runs, and half a second after they have them, as they draw all 100 rows of a page at once. The search between
+was 0.16 s, and is 0.04 s since a store counts its rows. Since then ``ravel ui`` hands out the pages' files itself, 6 to
+8 % off; on cores half as fast (``best`` 0.9 s) a first visit took 2.8 s, a browser that had been there 2.1 s (125
+trials: 3.2 and 2.5 s).
 
     python benchmarks/scale.py --trials 2000
 """

@@ -6,7 +6,7 @@ more for the 4 MB that each of its pages begins with, just when the browser want
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -17,7 +17,7 @@ MAX_AGE_S = 2_419_200  # as MLflow has it: the names of its files change with wh
 def create_app() -> FastAPI:
     """MLflow's app over the store that its environment names; the ``ravel`` of ``mlflow server --app-name``."""
     import mlflow.server  # noqa: PLC0415  reads the environment
-    from mlflow.server.fastapi_app import create_fastapi_app  # noqa: PLC0415
+    from mlflow.server.fastapi_app import app  # noqa: PLC0415
     from starlette.routing import Mount  # noqa: PLC0415  comes with MLflow
     from starlette.staticfiles import StaticFiles  # noqa: PLC0415
 
@@ -30,6 +30,5 @@ def create_app() -> FastAPI:
             response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_S}"
             return response
 
-    app: FastAPI = create_fastapi_app()
     app.router.routes.insert(0, Mount("/static-files", PageFiles(directory=mlflow.server.app.static_folder)))
-    return app
+    return cast("FastAPI", app)

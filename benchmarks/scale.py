@@ -36,6 +36,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pages.chromium import CHROMIUM, Chromium
+
 METRICS = (
     *("train/loss", "train/ce", "train/snnl", "val/accuracy", "val/nll", "val/ece", "val/robust_accuracy"),
     *("entanglement/conv1", "entanglement/conv2", "time/epoch_s", "time/images_per_s", "cost/gpu_s"),
@@ -52,10 +54,9 @@ BOUND_S = 2.0
 TIMES, VISITS = 3, 7
 KEPT_AFTER = 2
 """Visits after which Chromium keeps a page's scripts compiled."""
-FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
 SYNCED = 16
 RAVEL = str(Path(sys.executable).with_name("ravel"))
-CHROMIUM = Path("/usr/bin/chromium")
+LISTED = "a[href*='/experiments/1']"
 FIRST_ROW = ".ag-pinned-left-cols-container .ag-row[row-index='0']"
 
 
@@ -166,33 +167,26 @@ def served(root: Path) -> Iterator[str]:
 
 
 def measure_table(root: Path, trials: int) -> None:
-    """The prepared table view, from its address to its first row: in a fresh browser, and in one that keeps files."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
-
-    with served(root) as address, sync_playwright() as playwright:
-        link = json.loads(ravel("compare", "scale", "--server", address, "--json", cwd=root))["views"]["table"]
-        chromium: Any = {"executable_path": str(CHROMIUM), "args": FLAGS}
-        window: Any = {"viewport": {"width": 1600, "height": 1000}}
-        with playwright.chromium.launch(**chromium) as browser:
-            first = []
-            for _ in range(1 + VISITS):
-                with browser.new_context(**window) as context:
-                    first.append(see(context, link))
-        profile = root / "profile"
-        with playwright.chromium.launch_persistent_context(profile, **chromium, **window) as context:
-            again = [see(context, link) for _ in range(KEPT_AFTER + VISITS)]
+    """The prepared table view, to its first row: in a fresh browser, in one that knows the pages, and among them."""
+    with served(root) as address:
+        table = json.loads(ravel("compare", "scale", "--server", address, "--json", cwd=root))["views"]["table"]
+        first = [visits(table, root / f"fresh{number}", times=1)[0] for number in range(1 + VISITS)]
+        again = visits(table, root / "kept", times=KEPT_AFTER + VISITS)
+        from_list = visits(table, root / "kept", times=VISITS, coming_from=f"{address}/#/experiments")
     tell("table view, first visit", *first[1:], bound_s=BOUND_S, trials=trials)  # without a cold server
     tell("table view, again", *again[KEPT_AFTER:], bound_s=BOUND_S, trials=trials)
+    tell("table view, from the list", *from_list, bound_s=BOUND_S, trials=trials)
 
 
-def see(context: Any, link: str) -> float:
-    """Seconds from the address of a table, in an open tab, to its first row."""
-    page = context.new_page()
-    began = time.perf_counter()
-    page.goto(link, wait_until="commit")
-    page.locator(FIRST_ROW).wait_for(timeout=60_000)
-    taken = time.perf_counter() - began
-    page.close()
+def visits(table: str, profile: Path, *, times: int, coming_from: str | None = None) -> list[float]:
+    """Seconds to the table, each time in a new tab: of its address, or of another page that is there already."""
+    taken = []
+    with Chromium(profile) as browser:
+        for _ in range(times):
+            with browser.tab() as tab:
+                if coming_from:
+                    browser.seconds_until(LISTED, coming_from, tab)
+                taken.append(browser.seconds_until(FIRST_ROW, table, tab))
     return taken
 
 

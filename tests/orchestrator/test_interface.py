@@ -259,5 +259,18 @@ def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(page, 
 
 def test_the_runs_page_lists_the_sweep_flat(page, links):
     page.goto(links["runs"])
-    page.wait_for_selector(f"text={trial_id(TRIALS - 1)} digits-20260101-120000")
+    page.wait_for_selector(".ag-row[row-index='0'] >> text=digits-20260101-120000")
     photograph(page, "runs")
+    assert run_names(page, TRIALS) == {f"{trial_id(index)} digits-20260101-120000" for index in range(TRIALS)}
+
+
+def run_names(page, rows):
+    """Of all rows, by scrolling: only those near to what is in sight are there."""
+    assert 0 < page.locator(".ag-pinned-left-cols-container .ag-row").count() < rows
+    names = set()
+    for row in range(0, rows, 10):
+        last = page.locator(f".ag-pinned-left-cols-container .ag-row[row-index='{min(row + 9, rows - 1)}']")
+        last.wait_for()
+        names |= set(page.locator(".ag-pinned-left-cols-container .ag-row a").all_text_contents())
+        last.scroll_into_view_if_needed()
+    return {name.strip() for name in names}

@@ -26,7 +26,7 @@ from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, Sweep
 from orchestrator.follower import Follower
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker, reachable, team
+from orchestrator.tracking import Tracker, reachable, served_pages, team
 
 RAVEL = str(Path(sys.executable).with_name("ravel"))
 SEARCH = "/api/2.0/mlflow/experiments/search"
@@ -364,6 +364,12 @@ def assert_hands_out_page_files(address):
     assert fetch(address, f"/{script}", Host="10.evil.example")[0] == 403
     assert fetch(address, "/static-files/%2e%2e/%2e%2e/auth/basic_auth.ini")[0] == 404
     assert fetch(address, "/static-files/absent.js")[0] == 404
+    (table,) = served_pages.tables_in(Path(mlflow.server.app.static_folder))
+    status, headers, content = fetch(address, f"/static-files/static/js/{table.name}")
+    assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert "max-age" in headers["Cache-Control"]
+    assert content.count(b"rowBuffer:10,") == 1
+    assert content.replace(b"rowBuffer:10,", b"rowBuffer:101,") == table.read_bytes()
 
 
 @pytest.mark.timeout(120)

@@ -19,7 +19,7 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"),
     *("--no-first-run", "--disable-extensions", "--disable-component-update", "--window-size=1600,1000"),
 )
-SETTLED_S = 1.0
+SETTLED_S = 2.0
 """Until a browser that was just started, or a page that was just drawn, is at rest."""
 DRAWN = """
 new Promise((drawn, missed) => {

@@ -364,10 +364,21 @@ def assert_hands_out_page_files(address):
     assert fetch(address, f"/{script}", Host="10.evil.example")[0] == 403
     assert fetch(address, "/static-files/%2e%2e/%2e%2e/auth/basic_auth.ini")[0] == 404
     assert fetch(address, "/static-files/absent.js")[0] == 404
-    (table,) = served_pages.tables_in(Path(mlflow.server.app.static_folder))
+
+
+def assert_changes_no_more_than_it_says(address):
+    page = Path(mlflow.server.app.static_folder, "index.html").read_bytes()
+    status, headers, content = fetch(address, "/")
+    assert (status, headers["Cache-Control"], headers["X-Frame-Options"]) == (200, "no-cache", "SAMEORIGIN")
+    assert served_pages.OPENED_ONCE in content
+    assert content.replace(served_pages.OPENED_ONCE, b"") == page
+    (table,) = (
+        file
+        for file in Path(mlflow.server.app.static_folder).glob("static/js/*.js")
+        if b"rowBuffer:101," in file.read_bytes()
+    )
     status, headers, content = fetch(address, f"/static-files/static/js/{table.name}")
     assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
-    assert "max-age" in headers["Cache-Control"]
     assert content.count(b"rowBuffer:10,") == 1
     assert content.replace(b"rowBuffer:10,", b"rowBuffer:101,") == table.read_bytes()
 
@@ -388,6 +399,7 @@ def test_the_pages_of_one_person_need_no_login_and_are_light(tmp_path, free_port
         assert "mlflow.db" not in group.stdout
         assert json.loads(ask(address)[1])["experiments"]
         assert_hands_out_page_files(address)
+        assert_changes_no_more_than_it_says(address)
         with sqlite3.connect(tmp_path / "mlflow.db") as store:
             assert store.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         store.close()

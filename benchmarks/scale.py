@@ -3,19 +3,22 @@
 The sweep is made up, as ASHA would leave it: a quarter of the trials with all 60 epochs, the others stopped after 3 to
 14, twelve metrics each; its log is written by ``EventLog`` and tracked to a sqlite file by ``Tracker``. Commands are
 whole processes, from start to exit, the median of three. The table view is the time from its address, in an open tab,
-to its first row, in headless Chromium, in a fresh browser, and in one with a profile that was there twice and keeps the
-pages' scripts compiled, the median of seven (left out where there is no Chromium). A sweep a sixteenth as large is sent
-twice, and its table opened too: what the pages cost at any size.
+to the frame with its first row, in headless Chromium, the median of seven (left out where there is no Chromium): in a
+fresh browser, there in turn with plain ``mlflow ui``; in one with a profile that was there twice and keeps the pages'
+scripts compiled; and coming from the list of experiments. A sweep a sixteenth as large is sent twice, and its table
+opened too: what the pages cost at any size.
 
 Prediction, written before the first run: about 510,000 points at 7,000 points/s; ``best``, ``status`` and ``list`` 1.5
 s, of which half is reading the log; the table view 1.5 s; ``sync``, which sends all of it again, half as fast as the
 first time. Bound: 2 s for the three commands and the table view. Result on two idle cores: 511,716 points at 7,900
-points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none added. The table view took 1.99 s on a
-first visit (with 125 trials 2.01 s; medians of other runs 1.8 to 2.1 s). A second of it passes before MLflow's pages
-ask for runs, and half a second after they have them, as they draw all 100 rows of a page at once. The search between
-was 0.16 s, and is 0.04 s since a store counts its rows. Since then ``ravel ui`` hands out the pages' files itself, 6 to
-8 % off; on cores half as fast (``best`` 0.9 s) a first visit took 2.8 s, a browser that had been there 2.1 s (125
-trials: 3.2 and 2.5 s).
+points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none added; a first visit to the table 1.99
+s, as long with 125 trials. A fifth of that was Playwright, which followed every request on the cores that the page
+wanted, and an eighth to a quarter the drawing of 100 rows before one was seen.
+
+All later numbers are from cores half as fast (``best`` 0.8 s), whose speed changes by a third within minutes. A first
+visit takes 2.0 s (medians of single runs 1.8 to 2.3 s), 0.75 of what it takes with ``mlflow ui``; where the profile was
+there before 1.8 s; from the list 1.3 s. Tried, and no faster by more than chance: the later scripts announced in the
+page (``preload``), compile hints for V8, answers without white space, fewer columns.
 
     python benchmarks/scale.py --trials 2000
 """
@@ -25,6 +28,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import statistics
 import subprocess
@@ -55,7 +59,7 @@ TIMES, VISITS = 3, 7
 KEPT_AFTER = 2
 """Visits after which Chromium keeps a page's scripts compiled."""
 SYNCED = 16
-RAVEL = str(Path(sys.executable).with_name("ravel"))
+RAVEL, MLFLOW = (str(Path(sys.executable).with_name(name)) for name in ("ravel", "mlflow"))
 LISTED = "a[href*='/experiments/1']"
 FIRST_ROW = ".ag-pinned-left-cols-container .ag-row[row-index='0']"
 
@@ -147,13 +151,13 @@ def tell(measure: str, *taken: float, bound_s: float | None = None, **facts: obj
 
 
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[str]:
-    """``ravel ui`` over the store."""
+def served(root: Path, *command: str) -> Iterator[str]:
+    """A server's pages over the store: its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [RAVEL, "ui", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--port", str(port)], cwd=root, start_new_session=True, **quiet)  # noqa: S603
     try:
         while True:
             with contextlib.suppress(OSError):
@@ -162,18 +166,26 @@ def served(root: Path) -> Iterator[str]:
             time.sleep(0.3)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 
 def measure_table(root: Path, trials: int) -> None:
     """The prepared table view, to its first row: in a fresh browser, in one that knows the pages, and among them."""
-    with served(root) as address:
+    plain = (MLFLOW, "ui", "--backend-store-uri", "sqlite:///mlflow.db")
+    with served(root, RAVEL, "ui") as address, served(root, *plain) as theirs:
         table = json.loads(ravel("compare", "scale", "--server", address, "--json", cwd=root))["views"]["table"]
-        first = [visits(table, root / f"fresh{number}", times=1)[0] for number in range(1 + VISITS)]
+        tables = {"ours": table, "theirs": table.replace(address, theirs)}
+        first: dict[str, list[float]] = {name: [] for name in tables}
+        for number in range(1 + VISITS):  # the first with a cold server
+            for name, link in tables.items():
+                first[name] += visits(link, root / f"{name}{number}", times=1)
         again = visits(table, root / "kept", times=KEPT_AFTER + VISITS)
         from_list = visits(table, root / "kept", times=VISITS, coming_from=f"{address}/#/experiments")
-    tell("table view, first visit", *first[1:], bound_s=BOUND_S, trials=trials)  # without a cold server
+    ratios = (ours / theirs for ours, theirs in zip(first["ours"][1:], first["theirs"][1:], strict=True))
+    tell("table view of mlflow ui, first visit", *first["theirs"][1:], trials=trials)
+    of_theirs = round(statistics.median(ratios), 2)
+    tell("table view, first visit", *first["ours"][1:], bound_s=BOUND_S, trials=trials, of_theirs=of_theirs)
     tell("table view, again", *again[KEPT_AFTER:], bound_s=BOUND_S, trials=trials)
     tell("table view, from the list", *from_list, bound_s=BOUND_S, trials=trials)
 

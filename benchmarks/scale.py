@@ -12,8 +12,8 @@ Prediction, written before the first run: about 510,000 points at 7,000 points/s
 s, of which half is reading the log; the table view 1.5 s; ``sync``, which sends all of it again, half as fast as the
 first time. Bound: 2 s for the three commands and the table view. Result on two idle cores: 511,716 points at 7,900
 points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none added; a first visit to the table 1.99
-s, as long with 125 trials. A fifth of that was Playwright, which followed every request on the cores that the page
-wanted, and an eighth to a quarter the drawing of 100 rows before one was seen.
+s, as long with 125 trials. That was with Playwright, which follows every request on the cores that the page wants (a
+quarter of the time, on the cores below), and with all 100 rows drawn before one was seen (a fifth).
 
 All later numbers are from cores half as fast (``best`` 0.8 s), whose speed changes by a third within minutes. A first
 visit takes 2.0 s (medians of single runs 1.8 to 2.3 s), 0.75 of what it takes with ``mlflow ui``; where the profile was

@@ -16,9 +16,10 @@ s, as long with 125 trials. That was with Playwright, which follows every reques
 quarter of the time, on the cores below), and with all 100 rows drawn before one was seen (a fifth).
 
 All later numbers are from cores half as fast (``best`` 0.8 s), whose speed changes by a third within minutes. A first
-visit takes 1.9 to 2.0 s (medians of three runs), 0.60 and 0.75 of what it takes with ``mlflow ui``; where the profile
-was there before 1.8 s; from the list 1.4 s. Tried, and no faster by more than chance: the later scripts announced in
-the page (``preload``), compile hints for V8, answers without white space, fewer columns.
+visit takes 1.9 to 2.1 s (medians of four runs, two of them within the bound), 0.60 to 0.75 of what it takes with
+``mlflow ui``; where the profile was there before 1.8 to 1.9 s; from the list 1.3 to 1.5 s. Tried, and no faster by more
+than chance: the later scripts announced in the page (``preload``), compile hints for V8, answers without white space,
+fewer columns.
 
     python benchmarks/scale.py --trials 2000
 """

@@ -88,7 +88,15 @@ class Chromium:
         question = {"id": self.asked, "method": method, "params": params} | ({"sessionId": tab} if tab else {})
         self.commands.write(json.dumps(question).encode() + b"\0")
         while True:
-            message = b"".join(iter(lambda: self.answers.read(1), b"\0"))
-            answer = json.loads(message)
+            answer = json.loads(self.message())
             if answer.get("id") == self.asked:
                 return answer["result"]
+
+    def message(self) -> bytes:
+        """The next one; an ``EOFError`` where the browser has ended instead."""
+        message = bytearray()
+        while (byte := self.answers.read(1)) != b"\0":
+            if not byte:
+                raise EOFError(f"{CHROMIUM} ended before it answered")
+            message += byte
+        return bytes(message)

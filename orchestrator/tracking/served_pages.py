@@ -9,6 +9,7 @@ all 100 of a page before any is seen, and the assistant waits to be called. All 
 from __future__ import annotations
 
 import functools
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,6 +49,8 @@ def create_app() -> FastAPI:
 
     folder = Path(mlflow.server.app.static_folder)
     app.router.routes[:0] = [Route("/", page), Mount("/static-files", PageFiles(directory=folder))]
+    gc.collect()
+    gc.freeze()
     return cast("FastAPI", app)
 
 

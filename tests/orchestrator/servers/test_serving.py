@@ -403,3 +403,20 @@ def test_the_pages_of_one_person_need_no_login_and_are_light(tmp_path, free_port
         with sqlite3.connect(tmp_path / "mlflow.db") as store:
             assert store.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         store.close()
+
+
+def test_the_garbage_collector_leaves_alone_what_the_server_imported(tmp_path):
+    """Each full collection looked through all of it, amid a search."""
+    looked_through = """
+import gc
+from orchestrator.tracking.served_pages import create_app
+create_app()
+print(len(gc.get_objects()), gc.get_freeze_count())
+"""
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "-c", looked_through], env=environment, capture_output=True, text=True, check=True
+    )
+    left, spared = map(int, done.stdout.split())
+    assert spared > 100_000
+    assert left < spared / 10

@@ -379,6 +379,7 @@ def assert_changes_no_more_than_it_says(address):
     )
     status, headers, content = fetch(address, f"/static-files/static/js/{table.name}")
     assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert "max-age" in headers["Cache-Control"]
     assert content.count(b"rowBuffer:10,") == 1
     assert content.replace(b"rowBuffer:10,", b"rowBuffer:101,") == table.read_bytes()
 

@@ -15,13 +15,14 @@ points/s; ``best``, ``status`` and ``list`` 0.5 s; ``sync`` 3,000 points/s, none
 s, as long with 125 trials. That was with Playwright, which follows every request on the cores that the page wants (a
 quarter of the time, on the cores below), and with all 100 rows drawn before one was seen (a fifth).
 
-All later numbers are from cores half as fast (``best`` 0.8 s, in the last run 1.2 s), whose speed changes by a third
-within minutes. A first visit takes 1.7 to 2.7 s (medians of five runs, three of them within the bound), 0.64 to 0.72
-of what it takes with ``mlflow ui``; where the profile was there before 1.3 to 1.9 s; from the list 1.0 to 1.4 s. Two
-thirds of it are the pages' own script on the browser's main thread, which waits for a core a fifth of the time.
-Tried, and no faster by more than chance: the later scripts announced in the page (``preload``, ``prefetch``), compile
-hints for V8, answers without white space, fewer columns or none chosen, fewer rows drawn ahead, no animations, no
-garbage collection in the server.
+All later numbers are from cores half as fast (``best`` 0.8 s, in the last runs 1.2 s), whose speed changes by a third
+within minutes. A first visit takes 1.7 to 2.7 s (medians of seven runs, three of them within the bound), 0.62 to 0.72
+of what it takes with ``mlflow ui``; where the profile was there before 1.3 to 1.9 s; from the list 1.0 to 1.5 s. Two
+thirds of it are the pages' own script on the browser's main thread, a third of that compiling functions when they are
+first called; the thread waits for a core a fifth of the time. Tried, and no faster by more than chance: the later
+scripts announced in the page (``preload``, ``prefetch``), or all in one file (0.95), compile hints for V8, React's
+concurrent root (1.07), answers without white space, fewer columns or none chosen, fewer rows drawn ahead, no
+animations, no garbage collection in the server, the server at a lower priority.
 
     python benchmarks/scale.py --trials 2000
 """

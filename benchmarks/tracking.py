@@ -10,8 +10,9 @@ under 2 % of the loop in tracking. Result on two cores, median of six turns: 0.9
 same cores), 21x and 55x of the callback, 1.9 % of the loop's processor time, the meter's 0.2 % included. Before the
 copy was brought forward in small portions, the server's arm had 0.79x: it took whole backlogs while the loop ran.
 Since an epoch is written down in fewer steps (an eighth less time in the hooks, four turns against the version before):
-1.6 to 1.9 % of the loop by the clock, 1.4 to 1.6 % by processor time, of which the meter 0.1 %; 0.91x and 1.00x of
-``none``, 29x and 79x of the callback, the median of two turns on cores half as fast.
+1.6 to 2.2 % of the loop by the clock (one of ten times over 2 %), 1.4 to 1.8 % by processor time, of which the meter
+0.1 %; 0.91x and 1.00x of ``none`` in a run of two turns, 1.00x and 1.03x in one of three, 29x and 79x of the callback
+in both, on cores half as fast.
 
     python benchmarks/tracking.py --trials 100 --epochs 60
 """

@@ -15,7 +15,9 @@ from orchestrator.result import SweepResult
 
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     """Bring MLflow, and S3 where the sweep is kept there, up to date with its event log."""
-    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415  needs MLflow
+    from filelock import FileLock  # noqa: PLC0415  no other command needs these
+
+    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415
 
     result = SweepResult.read(storage.find_sweep(folder, sweep))
     found = result.folder
@@ -27,7 +29,8 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         typer.echo(f"{found.sweep}: {found.uri} has the whole log of this machine")
     tracker = Tracker(result.plan, found, replay=True)
     try:
-        tracker.catch_up()
+        with FileLock(found.sync_lock):  # of two at once, each would make the runs it does not find
+            tracker.catch_up()
     except Exception as error:
         told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
         raise OrchestratorError(told) from error

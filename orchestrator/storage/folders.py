@@ -6,6 +6,7 @@
                       environment.txt  the installed packages, as pip would pin them
                       events*.jsonl    the event log: the source of truth
                       tracking.json    how far MLflow has followed the log
+                      sync.lock        held by the ``ravel sync`` that sends, while others wait
                       leases/          one file for each driver that ever ran the sweep
                       tune/            checkpoints, one folder for each trial and attempt
 
@@ -65,6 +66,11 @@ class SweepFolder:
     def cursor(self) -> Path:
         """How far MLflow has followed the log."""
         return self.path / "tracking.json"
+
+    @property
+    def sync_lock(self) -> Path:
+        """Held while ``ravel sync`` sends."""
+        return self.path / "sync.lock"
 
     @property
     def leases(self) -> Path:

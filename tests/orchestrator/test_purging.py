@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
+from typer.testing import CliRunner
 
 from orchestrator import lease, purging
 from orchestrator import plan as planning
+from orchestrator.cli import app
 from orchestrator.errors import LeaseHeld, OrchestratorError
 from orchestrator.eventlog import EventLog
 from orchestrator.events import (
@@ -121,6 +124,23 @@ def test_a_sweep_that_runs_is_left_to_its_driver(two_sweeps, command):
     assert "its driver runs" in told.stderr
     held.release()
     assert gone.plan.exists()
+
+
+def test_of_two_syncs_at_once_one_waits_and_no_run_is_made_twice(two_sweeps, monkeypatch):
+    root, plan, _, kept = two_sweeps
+    removal.remove(plan, removal.traces(plan))
+    catch_up, others = Tracker.catch_up, []
+
+    def catching_up(tracker):
+        with pytest.raises(Timeout):
+            FileLock(kept.sync_lock, timeout=0).acquire()
+        others.append(subprocess.Popen([str(RAVEL), "sync", kept.sweep], cwd=root))
+        return catch_up(tracker)
+
+    monkeypatch.setattr(Tracker, "catch_up", catching_up)
+    assert CliRunner().invoke(app, ["sync", kept.sweep]).exit_code == 0
+    assert [other.wait(60) for other in others] == [0]
+    assert len(removal.traces(plan).runs) == 2  # the trial's and the sweep's
 
 
 def test_a_sweep_whose_model_is_registered_is_kept(two_sweeps):

@@ -16,7 +16,7 @@ s, as long with 125 trials. That was with Playwright, which follows every reques
 quarter of the time, on the cores below), and with all 100 rows drawn before one was seen (a fifth).
 
 All later numbers are from cores half as fast (``best`` 0.8 s, in the last runs 1.2 s), whose speed changes by a third
-within minutes. A first visit takes 1.7 to 2.7 s (medians of seven runs, three of them within the bound), 0.62 to 0.72
+within minutes. A first visit takes 1.7 to 2.7 s (medians of eight runs, three of them within the bound), 0.62 to 0.72
 of what it takes with ``mlflow ui``; where the profile was there before 1.3 to 1.9 s; from the list 1.0 to 1.5 s. Two
 thirds of it are the pages' own script on the browser's main thread, a third of that compiling functions when they are
 first called; the thread waits for a core a fifth of the time. Tried, and no faster by more than chance: the later

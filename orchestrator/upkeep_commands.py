@@ -11,14 +11,17 @@ from orchestrator.arguments import RESULTS, StorageFolder, Sweep
 from orchestrator.errors import LeaseHeld, OrchestratorError
 from orchestrator.lease import is_held
 from orchestrator.result import SweepResult
+from search_spaces.errors import MissingExtraError
 
 
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     """Bring MLflow, and S3 where the sweep is kept there, up to date with its event log."""
-    from filelock import FileLock  # noqa: PLC0415  no other command needs these
+    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415  needs MLflow
 
-    from orchestrator.tracking import Tracker, tracking_uri, without_password  # noqa: PLC0415
-
+    try:
+        from filelock import FileLock  # noqa: PLC0415  comes with MLflow's extra
+    except ImportError as error:
+        raise MissingExtraError("filelock", extra="track") from error
     result = SweepResult.read(storage.find_sweep(folder, sweep))
     found = result.folder
     if is_held(found):
@@ -28,12 +31,12 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         storage.Mirror(found, found.remote).catch_up()
         typer.echo(f"{found.sweep}: {found.uri} has the whole log of this machine")
     tracker = Tracker(result.plan, found, replay=True)
-    try:
-        with FileLock(found.sync_lock):  # of two at once, each would make the runs it does not find
+    with FileLock(found.sync_lock):  # of two at once, each would make the runs it does not find
+        try:
             tracker.catch_up()
-    except Exception as error:
-        told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
-        raise OrchestratorError(told) from error
+        except Exception as error:
+            told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
+            raise OrchestratorError(told) from error
     left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
     typer.echo(f"{found.sweep}: MLflow has everything the log has{left_out}")
 

@@ -27,6 +27,7 @@ from orchestrator.events import (
 from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder, list_sweeps
 from orchestrator.tracking import Tracker, removal
+from search_spaces.errors import MissingExtraError
 
 RAVEL = Path(sys.executable).with_name("ravel")
 
@@ -141,6 +142,22 @@ def test_of_two_syncs_at_once_one_waits_and_no_run_is_made_twice(two_sweeps, mon
     assert CliRunner().invoke(app, ["sync", kept.sweep]).exit_code == 0
     assert [other.wait(60) for other in others] == [0]
     assert len(removal.traces(plan).runs) == 2  # the trial's and the sweep's
+
+
+def test_a_lock_that_cannot_be_taken_is_not_laid_at_mlflows_door(two_sweeps):
+    root, _, _, kept = two_sweeps
+    kept.sync_lock.mkdir()
+    told = ravel(root, "sync", kept.sweep)
+    assert told.returncode == 3
+    assert str(kept.sync_lock.relative_to(root)) in told.stderr
+    assert "MLflow did not take it" not in told.stderr
+
+
+def test_a_sync_that_lacks_its_extra_says_what_to_install(two_sweeps, monkeypatch):
+    _, _, _, kept = two_sweeps
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    with pytest.raises(MissingExtraError, match=r"filelock is not installed: pip install 'ravel-sweeps\[track\]'"):
+        CliRunner().invoke(app, ["sync", kept.sweep], catch_exceptions=False)
 
 
 def test_a_sweep_whose_model_is_registered_is_kept(two_sweeps):

@@ -32,7 +32,7 @@ scheduler: {{name: none}}
 def ravel(trials: int, epochs: int) -> None:
     """The sweep by Ravel, in the working directory."""
     from orchestrator import launch  # noqa: PLC0415
-    from orchestrator.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
 
     result = launch(parse_spec(SPEC.format(trials=trials, epochs=epochs)))
     assert result.history.epochs_run == trials * epochs  # noqa: S101  the two ways must do the same work

@@ -70,9 +70,9 @@ FIRST_ROW = ".ag-pinned-left-cols-container .ag-row[row-index='0']"
 
 def make_sweep(root: Path, trials: int) -> tuple[Any, Any]:
     """A plan and its whole log, in a folder of results below ``root``."""
-    from orchestrator import plan as planning  # noqa: PLC0415
-    from orchestrator.eventlog import EventLog  # noqa: PLC0415
-    from orchestrator.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning import plan as planning  # noqa: PLC0415
+    from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.state.event_log import EventLog  # noqa: PLC0415
     from orchestrator.storage import SweepFolder  # noqa: PLC0415
 
     folder = SweepFolder(root / "results" / "scale-20260101-000000")
@@ -87,7 +87,7 @@ def make_sweep(root: Path, trials: int) -> tuple[Any, Any]:
 
 def events(plan: Any, trials: int) -> Iterator[Any]:
     """One trial after the other, a second for each epoch."""
-    from orchestrator.events import SweepEnded, SweepStarted  # noqa: PLC0415
+    from orchestrator.state.events import SweepEnded, SweepStarted  # noqa: PLC0415
 
     rng, now = random.Random(0), 1e9
     yield SweepStarted(time=now, generation=1, host="here", pid=1)
@@ -102,8 +102,8 @@ def events_of_trial(
     plan: Any, index: int, point: dict[str, Any], *, epochs: int, now: float, rng: random.Random
 ) -> Iterator[Any]:
     """A trial that was stopped where it has not all its epochs."""
-    from orchestrator import events as logged  # noqa: PLC0415
-    from orchestrator.plan import trial_config, trial_id  # noqa: PLC0415
+    from orchestrator.planning.plan import trial_config, trial_id  # noqa: PLC0415
+    from orchestrator.state import events as logged  # noqa: PLC0415
 
     trial, best = trial_id(index), rng.random()
     config, origin = trial_config(plan, trial, point), "search" if index else "baseline"
@@ -220,7 +220,7 @@ def main() -> None:
 
 def measure_reading(root: Path, trials: int) -> None:
     """A sweep written and tracked, and what looks at it."""
-    from orchestrator.eventlog import num_events  # noqa: PLC0415
+    from orchestrator.state.event_log import num_events  # noqa: PLC0415
     from orchestrator.tracking import Tracker  # noqa: PLC0415
 
     began = time.perf_counter()

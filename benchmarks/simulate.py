@@ -27,15 +27,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.scheduling.board import Board, Rule, Verdict
+from orchestrator.decisions.trial_views import passes_per_epoch
+from orchestrator.scheduling.budgeted import Ladder, Patient
 from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.patience import Ladder, Patient
-from orchestrator.scheduling.ranking import order
+from orchestrator.scheduling.protocol import Board, Rule, Verdict
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import Curve, Outcome, simulate
-from orchestrator.scheduling.standings import passes_per_epoch
+from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -68,7 +68,7 @@ class Meter:
 
 def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_event: bool = False) -> Meter:
     """Drive the trials through Tune with one callback."""
-    from orchestrator import cluster  # noqa: PLC0415
+    from orchestrator.execution import ray_cluster as cluster  # noqa: PLC0415
 
     os.environ.update(cluster.QUIET)
     import ray  # noqa: PLC0415
@@ -117,16 +117,16 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """The event log, and MLflow behind it."""
-    from orchestrator import plan as planning  # noqa: PLC0415
-    from orchestrator.eventlog import EventLog  # noqa: PLC0415
-    from orchestrator.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
-    from orchestrator.follower import Follower  # noqa: PLC0415
-    from orchestrator.history import SweepHistory  # noqa: PLC0415
-    from orchestrator.journal import Journal  # noqa: PLC0415
-    from orchestrator.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.execution.exporters import Follower  # noqa: PLC0415
+    from orchestrator.execution.tune_run import Recorder  # noqa: PLC0415
+    from orchestrator.planning import plan as planning  # noqa: PLC0415
+    from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.state.event_log import EventLog  # noqa: PLC0415
+    from orchestrator.state.event_store import Journal  # noqa: PLC0415
+    from orchestrator.state.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
+    from orchestrator.state.sweep_state import SweepHistory  # noqa: PLC0415
     from orchestrator.storage import SweepFolder  # noqa: PLC0415
     from orchestrator.tracking import Tracker  # noqa: PLC0415
-    from orchestrator.tuner import Recorder  # noqa: PLC0415
 
     class Proposed:
         def over(self, name: str, *, again: bool = False) -> None:

@@ -30,12 +30,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables._torchvision import import_torchvision
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.validation import validate
+from trainables.engine.optimization import learning_rate
+from trainables.evaluation.core.validation import validate
 from trainables.models import StagedClassifier, build
-from trainables.optimization import learning_rate
-from trainables.run import Run, resolve_device
+from trainables.tasks.classifier.run import Run, resolve_device
 
 EPOCHS = 2
 MAX_ACCURACY_GAP = 0.003

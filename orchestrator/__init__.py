@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.driver import launch, resume
-    from orchestrator.loading import load_spec
-    from orchestrator.result import SweepResult
-    from orchestrator.spec import SweepSpec
+    from orchestrator.analysis.result import SweepResult
+    from orchestrator.execution.driver import launch, resume
+    from orchestrator.planning.loading import load_spec
+    from orchestrator.spec.model import SweepSpec
 
 __all__ = ["SweepResult", "SweepSpec", "launch", "load_spec", "resume"]
 
 _HOME = {
-    "SweepResult": "orchestrator.result",
-    "SweepSpec": "orchestrator.spec",
-    "launch": "orchestrator.driver",
-    "load_spec": "orchestrator.loading",
-    "resume": "orchestrator.driver",
+    "SweepResult": "orchestrator.analysis.result",
+    "SweepSpec": "orchestrator.spec.model",
+    "launch": "orchestrator.execution.driver",
+    "load_spec": "orchestrator.planning.loading",
+    "resume": "orchestrator.execution.driver",
 }
 
 

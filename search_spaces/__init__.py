@@ -12,7 +12,7 @@ True
 from __future__ import annotations
 
 from search_spaces import catalog
-from search_spaces.conditions import (
+from search_spaces.conditions.condition import (
     Condition,
     Predicate,
     When,
@@ -24,10 +24,10 @@ from search_spaces.conditions import (
     not_equal,
     one_of,
 )
-from search_spaces.constraints import Constraint
-from search_spaces.difference import Change, Difference
-from search_spaces.documents import parse_space
-from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
+from search_spaces.conditions.constraints import Constraint
+from search_spaces.documents.reader import parse_space
+from search_spaces.documents.serialization import dump_yaml, load_yaml
+from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import (
     DomainError,
     InfeasibleError,
@@ -38,13 +38,13 @@ from search_spaces.errors import (
     YamlError,
     nearest,
 )
-from search_spaces.feasibility import Feasibility
+from search_spaces.operations.difference import Change, Difference
+from search_spaces.operations.refinement import Refinement, refine
+from search_spaces.operations.warm_start import Adoption, Report, adopt
 from search_spaces.paths import nest, unnest
-from search_spaces.points import Point
-from search_spaces.refinement import Refinement, refine
-from search_spaces.serialization import dump_yaml, load_yaml
+from search_spaces.sampling.feasibility import Feasibility
+from search_spaces.sampling.points import Point
 from search_spaces.space import SearchSpace
-from search_spaces.transfer import Adoption, Report, adopt
 
 __all__ = [
     "Adoption",

@@ -13,19 +13,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.algebra import raise_all
-from search_spaces.collecting import Problems, wrong
-from search_spaces.conditions import is_active
-from search_spaces.configspace_conditions import (
-    ALWAYS,
-    NEVER,
-    Claim,
-    Terms,
-    both,
-    condition,
-    existence,
-    switched_on,
-)
+from search_spaces.conditions.condition import is_active
+from search_spaces.configspace_conditions import ALWAYS, NEVER, Claim, Terms, both, condition, existence, switched_on
 from search_spaces.configspace_domains import (
     gate,
     gate_name,
@@ -36,17 +25,19 @@ from search_spaces.configspace_domains import (
     value_at,
 )
 from search_spaces.configspace_reading import from_configspace
-from search_spaces.domains import Choice, Domain, Fixed, Scalar, ZeroOr
+from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr
+from search_spaces.domains.values import is_number
 from search_spaces.errors import Problem, SpaceError
-from search_spaces.points import point_problems
-from search_spaces.sampling import sample_many
-from search_spaces.values import is_number
+from search_spaces.operations.algebra import raise_all
+from search_spaces.sampling.draws import sample_many
+from search_spaces.sampling.points import point_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_spaces.conditions import SpaceLike
-    from search_spaces.constraints import Constraint
+    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.constraints import Constraint
 
 __all__ = ["from_configspace", "point_of", "to_configspace"]
 

@@ -18,17 +18,17 @@ import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from search_spaces.conditions import AllOf, AnyOf, Condition, When
+from search_spaces.conditions.condition import AllOf, AnyOf, Condition, When
 from search_spaces.configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
-from search_spaces.domains import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
+from search_spaces.domains.quantiles import clip
+from search_spaces.domains.types import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
+from search_spaces.domains.values import is_number
 from search_spaces.errors import Problem, SpaceError
-from search_spaces.quantiles import clip
-from search_spaces.values import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate, SpaceLike
 
 _Part = TypeVar("_Part", bound=Hashable)
 # One of these sets holds whole.

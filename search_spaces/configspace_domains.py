@@ -22,11 +22,11 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.collecting import wrong
-from search_spaces.domains import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
-from search_spaces.entries import read_domain
+from search_spaces.documents.collecting import wrong
+from search_spaces.documents.entries import read_domain
+from search_spaces.domains.quantiles import clip
+from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import SpaceError
-from search_spaces.quantiles import clip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

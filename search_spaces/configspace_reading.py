@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final
 
-from search_spaces.algebra import raise_all
-from search_spaces.collecting import Problems, wrong
-from search_spaces.conditions import (
+from search_spaces.conditions.condition import (
     AllOf,
     AnyOf,
     Condition,
@@ -35,8 +33,10 @@ from search_spaces.configspace_domains import (
     listed_by,
     options,
 )
-from search_spaces.domains import Domain, Int, Scalar, SymLog, ZeroOr
+from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.domains.types import Domain, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import suggestion
+from search_spaces.operations.algebra import raise_all
 from search_spaces.paths import check_name
 from search_spaces.space import SearchSpace
 

@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, final
 
-from search_spaces import algebra, counting, difference, enumeration, optuna_adapter, sampling, schemas, serialization
-from search_spaces.algebra import raise_all
-from search_spaces.conditions import Condition, active_names, all_of
-from search_spaces.constraints import Constraint, as_constraints
-from search_spaces.points import point_problems
-from search_spaces.structure import condition_problems, constraint_problems, name_problems, parents_first
+from search_spaces.adapters import optuna as optuna_adapter
+from search_spaces.conditions.condition import Condition, active_names, all_of
+from search_spaces.conditions.constraints import Constraint, as_constraints
+from search_spaces.conditions.structure import condition_problems, constraint_problems, name_problems, parents_first
+from search_spaces.documents import json_schema as schemas
+from search_spaces.documents import serialization
+from search_spaces.operations import algebra, difference
+from search_spaces.operations.algebra import raise_all
+from search_spaces.sampling import counting, enumeration
+from search_spaces.sampling import draws as sampling
+from search_spaces.sampling.points import point_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from search_spaces.domains import Domain, Scalar
-    from search_spaces.feasibility import Feasibility
-    from search_spaces.narrowing import Narrowing
-    from search_spaces.points import Point
+    from search_spaces.domains.types import Domain, Scalar
+    from search_spaces.operations.narrowing import Narrowing
+    from search_spaces.sampling.feasibility import Feasibility
+    from search_spaces.sampling.points import Point
 
 _Conditions: TypeAlias = Mapping[str, Condition | Sequence[Condition]]
 
@@ -115,12 +120,12 @@ class SearchSpace:
         return "\n".join(["SearchSpace(", *(f"  {line}" for line in lines), ")"])
 
     def __rich__(self) -> object:
-        from search_spaces.rendering import terminal  # noqa: PLC0415 - only a terminal asks
+        from search_spaces.documents.rendering import terminal  # noqa: PLC0415 - only a terminal asks
 
         return terminal(self)
 
     def _repr_html_(self) -> str:
-        from search_spaces.rendering import html  # noqa: PLC0415 - only a notebook asks
+        from search_spaces.documents.rendering import html  # noqa: PLC0415 - only a notebook asks
 
         return html(self)
 
@@ -291,7 +296,7 @@ class SearchSpace:
             SpaceError: with every problem.
         """
         # Reading a document needs the catalog, which is made of spaces: the one import that runs upwards.
-        from search_spaces import documents  # noqa: PLC0415
+        from search_spaces.documents import reader as documents  # noqa: PLC0415
 
         return documents.parse_space(document)
 
@@ -349,7 +354,7 @@ class SearchSpace:
 
     def to_tune(self) -> dict[str, object]:
         """Return the `param_space` for Ray Tune's random search; an inactive parameter becomes None."""
-        from search_spaces import tune_adapter  # noqa: PLC0415 - imports Ray
+        from search_spaces.adapters import tune as tune_adapter  # noqa: PLC0415 - imports Ray
 
         return tune_adapter.to_tune(self)
 

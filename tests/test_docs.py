@@ -6,10 +6,10 @@ import re
 import pytest
 
 import search_spaces
-from trainables.config import ModelConfig, TrialConfig
+from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.data.sources import SOURCES
 from trainables.models import MODELS, build
-from trainables.presets import PRESETS
+from trainables.regularizers.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +124,13 @@ def scheduling(repository):
 
 
 def test_the_page_on_scheduling_has_a_row_for_every_field(scheduling):
-    from orchestrator.spec import Scheduler
+    from orchestrator.spec.model import Scheduler
 
     assert re.findall(r"^\| `([a-z_]+)` \|", scheduling, flags=re.MULTILINE) == list(Scheduler.model_fields)
 
 
 def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(scheduling):
-    from orchestrator.loading import parse_spec
+    from orchestrator.planning.loading import parse_spec
 
     blocks = re.findall(r"^```yaml\n(.*?)^```$", scheduling, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2
@@ -139,7 +139,7 @@ def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(s
 
 
 def test_the_ladder_of_the_page_is_the_one_a_spec_gets(scheduling):
-    from orchestrator.scheduling.patience import Ladder
+    from orchestrator.scheduling.budgeted import Ladder
 
     assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
     assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)

@@ -58,16 +58,16 @@ def test_every_type_holds_under_mypy_strict(repository):
     ("contract", "module", "offence"),
     [
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import search_spaces"),
-        ("the orchestrator knows spaces and trainables", "search_spaces/paths.py", "import trainables.config"),
-        ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec"),
-        ("Ray has four doors", "orchestrator/history.py", "import ray"),
-        ("Ray has four doors", "trainables/loop.py", "import ray.tune"),
-        ("MLflow has one door", "orchestrator/leaderboard.py", "import mlflow"),
+        ("the orchestrator knows spaces and trainables", "search_spaces/paths.py", "import trainables.config.trial"),
+        ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec.model"),
+        ("Ray has four doors", "orchestrator/state/sweep_state.py", "import ray"),
+        ("Ray has four doors", "trainables/tasks/classifier/training.py", "import ray.tune"),
+        ("MLflow has one door", "orchestrator/analysis/leaderboard.py", "import mlflow"),
         ("S3 has one door", "orchestrator/tracking/tracker.py", "import boto3"),
-        ("Optuna has two doors", "orchestrator/plan.py", "import optuna"),
+        ("Optuna has two doors", "orchestrator/planning/plan.py", "import optuna"),
         ("ConfigSpace has one door", "search_spaces/space.py", "import ConfigSpace"),
-        ("spaces are pure", "search_spaces/sampling.py", "import numpy"),
-        ("a bare GPU machine runs the trainables", "trainables/loop.py", "import rich"),
+        ("spaces are pure", "search_spaces/sampling/draws.py", "import numpy"),
+        ("a bare GPU machine runs the trainables", "trainables/tasks/classifier/training.py", "import rich"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
@@ -86,8 +86,8 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
     ],
 )
 def test_a_planted_offence_is_caught_by_ruff(offence, rule, copy):
-    plant(copy, "orchestrator/storage/folders.py", offence)
-    code, output = run("ruff", "check", "--no-cache", "orchestrator/storage/folders.py", cwd=copy)
+    plant(copy, "orchestrator/state/sweep_folder.py", offence)
+    code, output = run("ruff", "check", "--no-cache", "orchestrator/state/sweep_folder.py", cwd=copy)
     assert code == 1
     assert rule in output
 
@@ -100,7 +100,7 @@ def test_a_planted_type_error_is_caught_by_mypy(copy):
 
 
 def test_a_planted_public_function_without_docstring_is_caught(copy):
-    plant(copy, "orchestrator/storage/folders.py", "def unexplained() -> None:\n    return")
+    plant(copy, "orchestrator/state/sweep_folder.py", "def unexplained() -> None:\n    return")
     assert run("interrogate", "--quiet", *PACKAGES, cwd=copy)[0] == 1
 
 
@@ -110,7 +110,7 @@ def test_a_planted_public_function_without_docstring_is_caught(copy):
         ("import search_spaces", {"torch", "ray", "numpy", "optuna", "mlflow"}),
         ("import trainables", {"torch", "ray", "mlflow"}),
         ("import orchestrator", {"torch", "ray", "numpy", "optuna", "mlflow"}),
-        ("import orchestrator.cli", {"torch", "ray", "numpy", "optuna", "mlflow"}),
+        ("import orchestrator.cli.main", {"torch", "ray", "numpy", "optuna", "mlflow"}),
         ("from trainables import TrialConfig", {"torch", "ray", "mlflow"}),
         ("from trainables import train", {"ray", "mlflow", "optuna"}),
     ],

@@ -12,12 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainables.config import TrialConfig
-    from trainables.loop import train
+    from trainables.config.trial import TrialConfig
+    from trainables.tasks.classifier.training import train
 
 __all__ = ["TrialConfig", "train"]
 
-_HOME = {"TrialConfig": "trainables.config", "train": "trainables.loop"}
+_HOME = {"TrialConfig": "trainables.config.trial", "train": "trainables.tasks.classifier.training"}
 
 
 def __getattr__(name: str) -> Any:

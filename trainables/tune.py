@@ -30,14 +30,14 @@ import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.data import digest_of
+from trainables.engine.resuming import TrialRun
 from trainables.errors import CheckpointError, Diverged
-from trainables.loop import EpochReport, Run
-from trainables.resuming import TrialRun
+from trainables.tasks.classifier.training import EpochReport, Run
 
 if TYPE_CHECKING:
-    from trainables.gan import GanRun
+    from trainables.tasks.gan import GanRun
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
 
@@ -234,13 +234,13 @@ class GanTrainable(TrialTrainable):
 
     def start_run(self, point: Mapping[str, object]) -> "GanRun":
         """Return the networks that a point describes."""
-        from trainables.gan import GanConfig, GanRun  # noqa: PLC0415  only who trains one needs it
+        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415  only who trains one needs it
 
         return GanRun(GanConfig.from_point(point))
 
     def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> "GanRun":
         """Return them after the epochs of a checkpoint."""
-        from trainables.gan import GanConfig, GanRun  # noqa: PLC0415
+        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415
 
         return GanRun.restore(checkpoint, config=GanConfig.from_point(point))
 

@@ -21,18 +21,18 @@ import released
 import torch
 
 from trainables.attacks import evaluating, pgd
-from trainables.config import PLACE, TrialConfig
+from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
-from trainables.evaluation import report
-from trainables.evaluation.outliers import outliers
-from trainables.evaluation.prediction import balanced_subset, batches
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.transfer import transfer
-from trainables.loop import EpochReport, load_model, train
+from trainables.engine.precision import resolve_precision
+from trainables.evaluation.core import report
+from trainables.evaluation.core.prediction import balanced_subset, batches
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.robustness.transfer import transfer
+from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier
-from trainables.precision import resolve_precision
-from trainables.presets import PRESETS
+from trainables.regularizers.presets import PRESETS
 from trainables.seeding import generator
+from trainables.tasks.classifier.training import EpochReport, load_model, train
 
 EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)

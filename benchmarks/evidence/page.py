@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import published
 import released
 
-from trainables.evaluation.transfer_result import Transfer
+from trainables.evaluation.robustness.transfer_result import Transfer
 
 BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from trainables.attacks import evaluating, fgsm
 from trainables.data import Split
-from trainables.evaluation.dknn import SKETCH_ABOVE, Judgement, fit
-from trainables.evaluation.prediction import batches
-from trainables.evaluation.results import Subject
+from trainables.evaluation.core.prediction import batches
+from trainables.evaluation.core.results import Subject
+from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, Judgement, fit
 from trainables.models import StagedClassifier
 
 EPSILON, CALIBRATION, BINS, BATCH_SIZE = 0.25, 1000, 10, 256

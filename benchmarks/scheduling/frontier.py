@@ -41,8 +41,8 @@ from simulate import (
     rungs,
 )
 
-from orchestrator.auditing import spearman
-from orchestrator.scheduling.patience import CUT, places
+from orchestrator.analysis.audit import spearman
+from orchestrator.scheduling.budgeted import CUT, places
 
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.ranking import is_finite, order
+from orchestrator.state.ranking import is_finite, order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from orchestrator.scheduling.ranking import Measured
+    from orchestrator.state.ranking import Measured
 
 
 @dataclass(frozen=True, slots=True)

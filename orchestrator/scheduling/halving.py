@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import decide, promotable
-from orchestrator.scheduling.board import Verdict
-from orchestrator.scheduling.ranking import order
+from orchestrator.scheduling.protocol import Verdict
+from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from orchestrator.scheduling.board import Board
+    from orchestrator.scheduling.protocol import Board
 
 
 @dataclass(frozen=True)

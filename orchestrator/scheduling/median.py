@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.board import Verdict
+from orchestrator.scheduling.protocol import Verdict
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.board import Board, Standing
+    from orchestrator.scheduling.protocol import Board, Standing
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import promotable
-from orchestrator.scheduling.board import Verdict
 from orchestrator.scheduling.halving import best_waiting, first_waiting
-from orchestrator.scheduling.ranking import is_finite, order
+from orchestrator.scheduling.protocol import Verdict
+from orchestrator.state.ranking import is_finite, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.scheduling.board import Board, Standing
-    from orchestrator.scheduling.ranking import Measured
+    from orchestrator.scheduling.protocol import Board, Standing
+    from orchestrator.state.ranking import Measured
 
 NOISE_PERCENTILE = 0.9
 FIRST_CEILING = 2

@@ -7,14 +7,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from orchestrator.scheduling.board import Board, Standing
-from orchestrator.scheduling.ranking import is_finite
+from orchestrator.scheduling.protocol import Board, Standing
+from orchestrator.state.ranking import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from orchestrator.scheduling.board import Rule
-    from orchestrator.scheduling.ranking import Measured
+    from orchestrator.scheduling.protocol import Rule
+    from orchestrator.state.ranking import Measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
+from orchestrator.state.sweep_folder import write_atomically
 from orchestrator.storage.etags import agrees
-from orchestrator.storage.folders import write_atomically
 from orchestrator.storage.s3 import Bucket, Location, Object, Settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.eventlog import is_line_end, segment_at
+from orchestrator.state.event_log import is_line_end, segment_at
 from orchestrator.storage import write_atomically
 
 if TYPE_CHECKING:

@@ -10,16 +10,16 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import DEFAULT_URI, tracking_uri
 from orchestrator.errors import OrchestratorError
+from orchestrator.redaction import DEFAULT_URI, tracking_uri
 from orchestrator.tracking.explaining import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from orchestrator.plan import SweepPlan
-    from trainables.evaluation.report import Analysis, Report
+    from orchestrator.planning.plan import SweepPlan
+    from trainables.evaluation.core.report import Analysis, Report
 
 FOLDER = "evaluation"
 TABLES_TAG = "mlflow.loggedArtifacts"

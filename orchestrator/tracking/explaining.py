@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from orchestrator.addresses import one_line, without_password
 from orchestrator.errors import OrchestratorError
+from orchestrator.redaction import one_line, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import urllib.request
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from orchestrator.addresses import server_address
+from orchestrator.redaction import server_address
 from orchestrator.tracking.reachable import login
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.addresses import one_line, server_address, without_password
+from orchestrator.redaction import one_line, server_address, without_password
 from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:

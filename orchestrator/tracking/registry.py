@@ -18,9 +18,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import tracking_uri
+from orchestrator.analysis.leaderboard import shown
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.leaderboard import shown
+from orchestrator.redaction import tracking_uri
 from orchestrator.storage import reference
 from orchestrator.tracking.explaining import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from orchestrator.plan import SweepPlan
-    from orchestrator.result import TrialResult
+    from orchestrator.analysis.result import TrialResult
+    from orchestrator.planning.plan import SweepPlan
 
 CODE = Path(__file__).with_name("served_model.py")
 NEEDS = ("ravel-sweeps", "torch", "numpy")
@@ -130,9 +130,9 @@ def requirements() -> list[str]:
 
 def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
     """The shape (C, H, W) of the images that a checkpoint's model takes, and the number of its classes."""
-    from trainables import state  # noqa: PLC0415  imports torch
     from trainables.data import shape_of  # noqa: PLC0415
-    from trainables.run import saved_config  # noqa: PLC0415
+    from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
+    from trainables.tasks.classifier.run import saved_config  # noqa: PLC0415
 
     saved = state.load(checkpoint)
     if saved.image_shape is None or saved.num_classes is None:  # format 1

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import tracking_uri, without_password
+from orchestrator.redaction import tracking_uri, without_password
 from orchestrator.tracking.store import open_store, search
 from orchestrator.tracking.views import views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from orchestrator.plan import SweepPlan
+    from orchestrator.planning.plan import SweepPlan
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.storage import is_remote
 from trainables.metrics import SYSTEM_METRICS
-from trainables.tasks import task_of
+from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from orchestrator.history import SweepHistory, Trial
-    from orchestrator.plan import SweepPlan
-    from orchestrator.spec import Objective
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.spec.model import Objective
+    from orchestrator.state.sweep_state import SweepHistory, Trial
 
 MAX_PARAMETERS = 40
 MAX_METRICS = 25

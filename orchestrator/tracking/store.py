@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import tracking_uri, without_password
 from orchestrator.errors import OrchestratorError
+from orchestrator.redaction import tracking_uri, without_password
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.explaining import explained
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from orchestrator.plan import SweepPlan
+    from orchestrator.planning.plan import SweepPlan
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.addresses import one_line, tracking_uri, without_password
-from orchestrator.eventlog import end_of, flush, read_events
-from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
-from orchestrator.history import SweepHistory
+from orchestrator.redaction import one_line, tracking_uri, without_password
+from orchestrator.state.event_log import end_of, flush, read_events
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.state.sweep_state import SweepHistory
 from orchestrator.storage import reference
 from orchestrator.tracking import runs, views
 from orchestrator.tracking.cursor import Cursor
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from orchestrator.events import Event
-    from orchestrator.plan import SweepPlan
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.state.events import Event
     from orchestrator.storage import SweepFolder
 
 logger = logging.getLogger(__name__)

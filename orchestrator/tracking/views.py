@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from search_spaces import Choice
-from trainables.tasks import task_of
+from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from orchestrator.plan import SweepPlan
-    from search_spaces.domains import Domain
+    from orchestrator.planning.plan import SweepPlan
+    from search_spaces.domains.types import Domain
 
 TAG_PREFIX = "mlflow.sharedViewState."
 SEEN = re.compile(r"3\.17(\.|$)")

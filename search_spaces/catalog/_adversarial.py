@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions import When, not_equal
-from search_spaces.domains import Choice, Domain, Fixed, Float, Int, ZeroOr
+from search_spaces.conditions.condition import When, not_equal
+from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, ZeroOr
 from search_spaces.space import SearchSpace
 
 

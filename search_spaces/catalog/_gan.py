@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions import When, any_of, not_equal
-from search_spaces.domains import Choice, Float, ZeroOr
+from search_spaces.conditions.condition import When, any_of, not_equal
+from search_spaces.domains.types import Choice, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions import When, not_equal, one_of
-from search_spaces.domains import Choice, Domain, Float, SymLog, ZeroOr
+from search_spaces.conditions.condition import When, not_equal, one_of
+from search_spaces.domains.types import Choice, Domain, Float, SymLog, ZeroOr
 from search_spaces.space import SearchSpace
 
 
@@ -31,7 +31,7 @@ def entangle() -> SearchSpace:
     """Return the parameters of the loss term that entangles classes in hidden layers, as Frosst et al. propose.
 
     - `snnl.weight`, 0 or [-0.3, -1e-3]: on MNIST the paper's network lost 0.2 points at -0.01, the preset `entangle`,
-      and 1 point at -0.1; a small MLP on digits bore -0.3 (docs/results.md, `trainables.presets`).
+      and 1 point at -0.1; a small MLP on digits bore -0.3 (docs/results.md, `trainables.regularizers.presets`).
     - `snnl.temperature_mode`, `snnl.temperature`, `snnl.layers`, `snnl.distance`: as in `snnl`.
 
     >>> entangle().parameters["snnl.weight"].contains(0.1)

@@ -8,9 +8,16 @@ import sqlite3
 
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator.eventlog import EventLog
-from orchestrator.events import (
+from orchestrator.analysis.result import SweepResult
+from orchestrator.decisions.promotion import next_turn
+from orchestrator.decisions.rung import judge
+from orchestrator.decisions.trial_views import levels_after
+from orchestrator.execution.tune_searcher import propose
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import trial_config, trial_id, unstarted
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import (
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
@@ -21,19 +28,12 @@ from orchestrator.events import (
     TrialEnded,
     TrialPromoted,
 )
-from orchestrator.history import SweepHistory
-from orchestrator.loading import parse_spec
-from orchestrator.plan import trial_config, trial_id, unstarted
-from orchestrator.result import SweepResult
-from orchestrator.scheduling.judging import judge
-from orchestrator.scheduling.standings import levels_after
-from orchestrator.scheduling.turns import next_turn
-from orchestrator.search import propose
+from orchestrator.state.sweep_state import SweepHistory
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.store import open_store
 from trainables import TrialConfig
-from trainables.run import Run
+from trainables.tasks.classifier.run import Run
 
 
 def learning(point, epoch):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from orchestrator.auditing import audit, spearman, wilson
+from orchestrator.analysis.audit import audit, spearman, wilson
 
 SPEC = """
 name: audited

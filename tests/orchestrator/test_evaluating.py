@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.cli import main
+from orchestrator.analysis.evaluation_target import find_target, subject_of
+from orchestrator.cli.main import main
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.evaluating import find_target, subject_of
-from trainables import state
+from trainables.engine import checkpoint as state
 
 SUBSET = ("--subset", "60")
 
@@ -138,7 +138,7 @@ def test_the_same_evaluation_is_read_not_measured_again_and_tracked_once(sweep, 
     def never(_name):
         return lambda *_: pytest.fail("measured again")
 
-    monkeypatch.setattr("trainables.evaluation.report.suite_of", never)
+    monkeypatch.setattr("trainables.evaluation.core.report.suite_of", never)
     again, _ = ravel("evaluate", "digits-1/t001", "--suite", "clean,flattening", *SUBSET, "--json")
     assert json.loads(again) == json.loads(first)
     client, run = client_of(sweep), run_of(sweep, "t001").info.run_id

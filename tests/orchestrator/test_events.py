@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LogDamaged
-from orchestrator.eventlog import EventLog, is_line_end, read_events, segment_name, segments
-from orchestrator.events import (
+from orchestrator.state.event_log import EventLog, is_line_end, read_events, segment_name, segments
+from orchestrator.state.event_store import Journal
+from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
@@ -24,8 +25,7 @@ from orchestrator.events import (
     decode,
     encode,
 )
-from orchestrator.history import SweepHistory
-from orchestrator.journal import Journal
+from orchestrator.state.sweep_state import SweepHistory
 
 EVENTS = [
     SweepStarted(time=1.0, generation=1, host="here", pid=7),
@@ -325,7 +325,7 @@ def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):
 def test_decisions_are_flushed_before_anything_acts_on_them_and_what_was_seen_within_a_second(tmp_path, monkeypatch):
     flushed = []
     now = iter([0.0, *(0.1 * step for step in range(1, 100))])
-    monkeypatch.setattr("orchestrator.eventlog.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("orchestrator.state.event_log.time.monotonic", lambda: next(now))
     with EventLog(tmp_path / "events.jsonl") as log:
         fsync = os.fsync
         monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(None) or fsync(descriptor))

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from orchestrator import follower as following
-from orchestrator.follower import Follower
+from orchestrator.execution import exporters as following
+from orchestrator.execution.exporters import Follower
 
 
 class Pages:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError
-from orchestrator.result import SweepResult
 from orchestrator.storage import find_sweep
-from trainables.gan import GanConfig, load_generator
-from trainables.tasks import GAN
+from trainables.tasks.gan import GanConfig, load_generator
+from trainables.tasks.registry import GAN
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 RAVEL = Path(sys.executable).with_name("ravel")

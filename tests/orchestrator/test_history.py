@@ -1,6 +1,7 @@
 """The fold of the event log, and what a killed driver leaves to settle."""
 
-from orchestrator.events import (
+from orchestrator.spec.model import Objective
+from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
@@ -10,8 +11,7 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.history import SweepHistory, settle
-from orchestrator.spec import Objective
+from orchestrator.state.sweep_state import SweepHistory, settle
 
 OBJECTIVE = Objective()
 

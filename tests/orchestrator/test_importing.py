@@ -7,11 +7,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from orchestrator import driver
-from orchestrator import plan as planning
-from orchestrator.cli import app
-from orchestrator.eventlog import EventLog, read_events
-from orchestrator.events import (
+from orchestrator.analysis.result import SweepResult
+from orchestrator.cli.main import app
+from orchestrator.execution import driver
+from orchestrator.mlflow_import import runs as importing
+from orchestrator.mlflow_import.runs import read_experiment, value_of
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog, read_events
+from orchestrator.state.events import (
     AttemptStarted,
     EpochReported,
     RungDecided,
@@ -20,12 +24,9 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.history import OVER
-from orchestrator.loading import parse_spec
-from orchestrator.result import SweepResult
+from orchestrator.state.sweep_state import OVER
 from orchestrator.storage import SweepFolder, find_sweep
-from orchestrator.tracking import Tracker, importing
-from orchestrator.tracking.importing import read_experiment, value_of
+from orchestrator.tracking import Tracker
 from search_spaces import Choice, Float, Int
 
 SPEC = """

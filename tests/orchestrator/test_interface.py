@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator.eventlog import EventLog
-from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
-from orchestrator.loading import parse_spec
-from orchestrator.plan import trial_config, trial_id
-from orchestrator.result import SweepResult
+from orchestrator.analysis.result import SweepResult
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import trial_config, trial_id
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from orchestrator import lease
 from orchestrator.errors import LeaseHeld
+from orchestrator.state import sweep_lock as lease
 from orchestrator.storage import SweepFolder, reference
 
 HOLD = """

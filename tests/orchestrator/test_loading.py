@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 import yaml
 
-from orchestrator import single
 from orchestrator.errors import SpecError
-from orchestrator.loading import load_spec, load_trial, parse_spec
-from orchestrator.plan import fingerprint, first_points
-from orchestrator.schema import sweep_schema
-from orchestrator.spec import SweepSpec
+from orchestrator.execution import local_trial as single
+from orchestrator.planning.loading import load_spec, load_trial, parse_spec
+from orchestrator.planning.plan import fingerprint, first_points
+from orchestrator.spec.json_schema import sweep_schema
+from orchestrator.spec.model import SweepSpec
 from search_spaces import Float, SearchSpace
 
 EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*.yaml"))

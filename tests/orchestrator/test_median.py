@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.board import Board, Standing
 from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.protocol import Board, Standing
 from orchestrator.scheduling.simulator import Curve, simulate
 
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.scheduling.board import Board, Standing, Verdict
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.protocol import Board, Standing, Verdict
 from orchestrator.scheduling.simulator import Curve, simulate
 
 RULE = Pasha(rungs=(1, 3, 9, 27), reduction_factor=3)

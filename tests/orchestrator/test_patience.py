@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.board import Board, Standing
-from orchestrator.scheduling.patience import CUT, Ladder, Patient, cost, places
+from orchestrator.scheduling.budgeted import CUT, Ladder, Patient, cost, places
+from orchestrator.scheduling.protocol import Board, Standing
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.scheduling.simulator import Curve, simulate
 

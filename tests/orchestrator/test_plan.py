@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator import provenance
-from orchestrator.earlier import plan_of_format_1
 from orchestrator.errors import SweepNotFound
-from orchestrator.loading import parse_spec
-from orchestrator.plan import SweepPlan, derive_seed, first_points, trial_config
+from orchestrator.planning import plan as planning
+from orchestrator.planning import provenance
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import SweepPlan, derive_seed, first_points, trial_config
+from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.storage import SweepFolder
-from trainables.config import TrialConfig
-from trainables.gan import GanConfig
-from trainables.tasks import CLASSIFIER, GAN, TASKS, task_of
+from trainables.config.trial import TrialConfig
+from trainables.tasks.gan import GanConfig
+from trainables.tasks.registry import CLASSIFIER, GAN, TASKS, task_of
 
 ASSETS = Path(__file__).parent / "assets"
 SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
@@ -144,13 +144,13 @@ def test_the_baseline_of_a_gan_has_both_weights_off():
 
 
 def test_the_worker_has_a_trainable_for_every_task():
-    from orchestrator.worker import TRAINABLES
+    from orchestrator.execution.trainable import TRAINABLES
 
     assert TRAINABLES.keys() == TASKS.keys()
 
 
 def test_a_worker_takes_a_point_without_its_task():
-    from orchestrator.worker import TRAINABLES
+    from orchestrator.execution.trainable import TRAINABLES
 
     trainable = TRAINABLES["gan"]({"task": "gan", "epochs": 1, "data.name": "digits"})
     assert trainable._point == {"epochs": 1, "data.name": "digits"}

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import preflight
-from orchestrator.addresses import without_password
-from orchestrator.cluster import Capacity, Node
 from orchestrator.errors import PreflightError
-from orchestrator.loading import parse_spec
-from orchestrator.spec import Resources
+from orchestrator.execution import preflight
+from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.planning.loading import parse_spec
+from orchestrator.redaction import without_password
+from orchestrator.spec.model import Resources
 from orchestrator.tracking import reachable
 from orchestrator.tracking.reachable import VARIABLES, Login
-from trainables.config import TrialConfig
-from trainables.tasks import task_of
+from trainables.config.trial import TrialConfig
+from trainables.tasks.registry import task_of
 
 RAVEL = Path(sys.executable).with_name("ravel")
 

@@ -10,12 +10,14 @@ import pytest
 from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
-from orchestrator import lease, purging
-from orchestrator import plan as planning
-from orchestrator.cli import app
+from orchestrator.analysis import purge as purging
+from orchestrator.cli.main import app
 from orchestrator.errors import LeaseHeld, OrchestratorError
-from orchestrator.eventlog import EventLog
-from orchestrator.events import (
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state import sweep_lock as lease
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import (
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
@@ -24,7 +26,6 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder, list_sweeps
 from orchestrator.tracking import Tracker, removal
 from search_spaces.errors import MissingExtraError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.ranking import fronts, is_finite, measured, order
+from orchestrator.state.ranking import fronts, is_finite, measured, order
 
 NAMES = st.text("abcdef", min_size=1, max_size=3)
 VALUE = st.none() | st.floats(allow_nan=True, allow_infinity=True)

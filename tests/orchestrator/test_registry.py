@@ -12,15 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from orchestrator import plan as planning
-from orchestrator.cli import app
+from orchestrator.analysis.result import SweepResult
+from orchestrator.cli.main import app
+from orchestrator.cli.registry import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.events import (
-    SweepStarted,
-)
-from orchestrator.loading import parse_spec
-from orchestrator.registry_commands import best_at_full_budget
-from orchestrator.result import SweepResult
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.events import SweepStarted
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker
 from orchestrator.tracking.registry import register, requirements
@@ -255,5 +253,5 @@ def test_other_aliases_are_mlflows_own_law(sweep):
 
 
 def test_asking_for_help_imports_neither_mlflow_nor_torch():
-    code = "import sys, orchestrator.cli; assert not {'mlflow', 'torch'} & set(sys.modules)"
+    code = "import sys, orchestrator.cli.main; assert not {'mlflow', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

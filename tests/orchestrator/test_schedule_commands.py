@@ -5,12 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
-from orchestrator.eventlog import EventLog
-from orchestrator.forecast import forecast
-from orchestrator.loading import parse_spec
-from orchestrator.plan import fingerprint
-from orchestrator.scheduling.choosing import pauses, rule_of
+from orchestrator.analysis.forecast import forecast
+from orchestrator.cli.main import app
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import fingerprint
+from orchestrator.scheduling.registry import pauses, rule_of
+from orchestrator.state.event_log import EventLog
 from orchestrator.storage import SweepFolder
 
 SPEC = """

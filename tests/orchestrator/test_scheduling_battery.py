@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.board import Board, Standing
+from orchestrator.scheduling.budgeted import Ladder, Patient
 from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.patience import Ladder, Patient
-from orchestrator.scheduling.ranking import is_finite, order
+from orchestrator.scheduling.protocol import Board, Standing
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
 KINDS = ("everyone", "asha that stops", "brackets that stop", "median", "patient", *PROMOTING)

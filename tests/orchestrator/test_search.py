@@ -6,12 +6,12 @@ import statistics
 import optuna
 import pytest
 
-from orchestrator.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
-from orchestrator.history import SweepHistory
-from orchestrator.loading import parse_spec
-from orchestrator.plan import derive_seed, trial_id
-from orchestrator.search import propose
-from orchestrator.studies import study_of
+from orchestrator.decisions.optuna_study import study_of
+from orchestrator.execution.tune_searcher import propose
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import derive_seed, trial_id
+from orchestrator.state.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
+from orchestrator.state.sweep_state import SweepHistory
 
 SPEC = """
 name: a

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from orchestrator import cli
+from orchestrator.cli import main as cli
+from orchestrator.cli.spaces import _print_points, app, load_space
 from orchestrator.errors import SpecError
-from orchestrator.loading import load_spec, parse_spec
-from orchestrator.schema import sweep_schema
-from orchestrator.space_commands import _print_points, app, load_space
+from orchestrator.planning.loading import load_spec, parse_spec
+from orchestrator.spec.json_schema import sweep_schema
 from search_spaces import SearchSpace, catalog, load_yaml
 
 CONSTRAINED = "parameters: {a: {int: [1, 9]}, b: {int: [1, 9]}}\nconstraints: [a < b]\n"
@@ -207,7 +207,7 @@ def test_a_space_whose_constraint_has_no_value_is_shown_and_then_refused(wrong_f
 
 def test_looking_at_a_space_loads_no_heavy_library():
     code = (
-        "import sys; from orchestrator.space_commands import app; app(['show', 'catalog:regularizers'], "
+        "import sys; from orchestrator.cli.spaces import app; app(['show', 'catalog:regularizers'], "
         "standalone_mode=False); print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver import Stop
-from orchestrator.eventlog import read_events
-from orchestrator.events import (
+from orchestrator.analysis.result import SweepResult
+from orchestrator.execution.driver import Stop
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
@@ -23,8 +24,7 @@ from orchestrator.events import (
     SweepStarted,
     TrialPromoted,
 )
-from orchestrator.history import SweepHistory, settle
-from orchestrator.result import SweepResult
+from orchestrator.state.sweep_state import SweepHistory, settle
 from orchestrator.storage import find_sweep
 from search_spaces import adopt
 
@@ -61,7 +61,7 @@ import importlib.abc, importlib.util, pathlib, sys
 
 class Planter(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "trainables.loop":
+        if name != "trainables.tasks.classifier.training":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -219,7 +219,7 @@ def test_mlflow_has_one_run_for_each_trial_and_no_point_twice(swept):
 def test_the_best_model_can_be_loaded_and_is_as_good_as_its_score(swept):
     import torch
 
-    from trainables.config import TrialConfig
+    from trainables.config.trial import TrialConfig
     from trainables.data import load_splits
 
     best = SweepResult.read(find_sweep(swept[0] / "results")).best()

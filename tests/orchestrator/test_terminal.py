@@ -7,11 +7,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from orchestrator import plan as planning
-from orchestrator.cli import app
-from orchestrator.display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
-from orchestrator.eventlog import EventLog
-from orchestrator.events import (
+from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
+from orchestrator.cli.live_display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
+from orchestrator.cli.main import app
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import trial_config
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.event_store import Journal
+from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     EpochReported,
@@ -21,11 +25,7 @@ from orchestrator.events import (
     TrialEnded,
     TrialPromoted,
 )
-from orchestrator.history import SweepHistory
-from orchestrator.journal import Journal
-from orchestrator.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
-from orchestrator.loading import parse_spec
-from orchestrator.plan import trial_config
+from orchestrator.state.sweep_state import SweepHistory
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Cursor, runs
 

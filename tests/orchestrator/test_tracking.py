@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan as planning
 from orchestrator.errors import OrchestratorError
-from orchestrator.eventlog import EventLog
-from orchestrator.events import (
+from orchestrator.execution.exporters import Follower
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     EpochReported,
@@ -23,8 +25,6 @@ from orchestrator.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.follower import Follower
-from orchestrator.loading import parse_spec
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Tracker, without_password
 from orchestrator.tracking import tracker as tracking
@@ -652,7 +652,7 @@ def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
     follower = Follower(tracker)
     assert follower._attempt(tracker.advance) is None
     assert follower._attempt(tracker.catch_up) is None
-    assert [record.name for record in caplog.records] == ["orchestrator.follower"]
+    assert [record.name for record in caplog.records] == ["orchestrator.execution.exporters"]
     assert "hunter2" not in caplog.text
 
 

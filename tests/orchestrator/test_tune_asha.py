@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.scheduling.asha import decide
-from orchestrator.scheduling.board import Board, Standing
 from orchestrator.scheduling.halving import Asha
-from orchestrator.scheduling.ranking import measured
+from orchestrator.scheduling.protocol import Board, Standing
+from orchestrator.state.ranking import measured
 
 RUNGS, FACTOR, MAXIMUM = (1, 3), 3, 9
 RULE = Asha((RUNGS,), FACTOR)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator import compare_commands
-from orchestrator import plan as planning
-from orchestrator.cli import app
+from orchestrator.cli import compare as compare_commands
+from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
-from orchestrator.eventlog import EventLog
-from orchestrator.events import AttemptStarted, SweepStarted, TrialCreated
-from orchestrator.loading import parse_spec
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import AttemptStarted, SweepStarted, TrialCreated
 from orchestrator.storage import SweepFolder
 from orchestrator.tracking import Cursor, Tracker, pages, views
 from orchestrator.tracking.store import look_up, open_store

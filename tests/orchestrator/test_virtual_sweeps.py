@@ -5,17 +5,17 @@ import math
 
 import pytest
 
+from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
+from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.rung import judge
+from orchestrator.decisions.trial_views import stratum
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
-from orchestrator.history import OVER, SweepHistory
-from orchestrator.loading import parse_spec
-from orchestrator.plan import SweepPlan, unstarted
-from orchestrator.preflight import check_gpu_seconds
-from orchestrator.replaying import most_at_once, replay, what_if, winner
-from orchestrator.scheduling.judging import judge
-from orchestrator.scheduling.standings import stratum
-from orchestrator.scheduling.turns import Turn, next_turn
-from orchestrator.search import low_discrepancy_point, propose
+from orchestrator.execution.preflight import check_gpu_seconds
+from orchestrator.execution.tune_searcher import low_discrepancy_point, propose
+from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import SweepPlan, unstarted
+from orchestrator.state.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
+from orchestrator.state.sweep_state import OVER, SweepHistory
 from search_spaces import Float, SearchSpace, ZeroOr
 
 SPEC = """

@@ -20,7 +20,7 @@ from search_spaces import (
     not_equal,
     one_of,
 )
-from search_spaces.values import identity, is_number
+from search_spaces.domains.values import identity, is_number
 
 SCALARS = st.one_of(
     st.none(),

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from search_spaces import Choice, Constraint, Fixed, Float, Int, SpaceError, SymLog, ZeroOr, catalog
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 
 METHODS = {
     **dict.fromkeys(["snnl", "entangle", "disentangle"], "snnl.weight"),

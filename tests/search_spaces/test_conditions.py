@@ -22,7 +22,7 @@ from search_spaces import (
     not_equal,
     one_of,
 )
-from search_spaces.conditions import AllOf, AnyOf
+from search_spaces.conditions.condition import AllOf, AnyOf
 
 LEAVES = st.builds(When, st.sampled_from(["a", "b", "c"]), st.integers(0, 1))
 TREES = st.recursive(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.documents import parse_space
-from search_spaces.narrowing import is_within
+from search_spaces.documents.reader import parse_space
+from search_spaces.operations.narrowing import is_within
 
 UNIT = st.floats(0.0, 1.0)
 ANY_DOMAIN = st.from_type(Domain)

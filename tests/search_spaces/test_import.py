@@ -26,9 +26,9 @@ def test_reading_a_document_loads_yaml_alone():
 
 def test_adapters_load_their_library_only_when_used():
     assert "optuna" in loaded_after(
-        "import search_spaces.optuna_adapter as a, search_spaces as s; a.distributions(s.catalog.mixup())"
+        "import search_spaces.adapters.optuna as a, search_spaces as s; a.distributions(s.catalog.mixup())"
     )
-    assert "optuna" not in loaded_after("import search_spaces.optuna_adapter")
+    assert "optuna" not in loaded_after("import search_spaces.adapters.optuna")
 
 
 @pytest.mark.parametrize("name", search_spaces.__all__)

@@ -19,10 +19,10 @@ from search_spaces import (
     ZeroOr,
     catalog,
     not_equal,
-    optuna_adapter,
-    optuna_studies,
 )
-from search_spaces.optuna_adapter import distributions, from_optuna, to_optuna
+from search_spaces.adapters import optuna as optuna_adapter
+from search_spaces.adapters import optuna_studies
+from search_spaces.adapters.optuna import distributions, from_optuna, to_optuna
 
 ANY_SPACE = st.from_type(SearchSpace)
 FREE_SPACE = ANY_SPACE.map(lambda space: SearchSpace(space.parameters, space.when))

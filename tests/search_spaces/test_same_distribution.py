@@ -22,7 +22,7 @@ from search_spaces import (
     less_than,
     not_equal,
 )
-from search_spaces.tune_adapter import SpaceSearcher
+from search_spaces.adapters.tune import SpaceSearcher
 
 N = 5_000
 optuna.logging.set_verbosity(optuna.logging.WARNING)

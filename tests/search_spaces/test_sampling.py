@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SymLog, When, ZeroOr, catalog, greater_than
-from search_spaces.values import identity
+from search_spaces.domains.values import identity
 
 ANY_SPACE = st.from_type(SearchSpace)
 SEEDS = st.integers(0, 2**32)

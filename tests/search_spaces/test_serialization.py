@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import Choice, Float, Int, SearchSpace, SpaceError, When, ZeroOr, catalog, parse_space
-from search_spaces.schemas import document_schema
+from search_spaces.documents.json_schema import document_schema
 
 ASSETS = Path(__file__).parent / "assets"
 ANY_SPACE = st.from_type(SearchSpace)

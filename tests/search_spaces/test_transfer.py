@@ -2,20 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import (
-    Choice,
-    DomainError,
-    Fixed,
-    Float,
-    Int,
-    SearchSpace,
-    SymLog,
-    When,
-    ZeroOr,
-    adopt,
-    catalog,
-)
-from search_spaces.values import identity
+from search_spaces import Choice, DomainError, Fixed, Float, Int, SearchSpace, SymLog, When, ZeroOr, adopt, catalog
+from search_spaces.domains.values import identity
 
 ANY_SPACE = st.from_type(SearchSpace)
 SEEDS = st.integers(0, 2**32)

@@ -13,7 +13,7 @@ from ray.tune.search import BasicVariantGenerator, SearchGenerator
 from ray.tune.search.variant_generator import generate_variants
 
 from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, SymLog, When, ZeroOr, catalog, not_equal
-from search_spaces.tune_adapter import Dependent, SpaceSearcher
+from search_spaces.adapters.tune import Dependent, SpaceSearcher
 
 ANY_SPACE = st.from_type(SearchSpace)
 SEEDS = st.integers(0, 2**31)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from torch.nn import functional
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data.augmentation import Augmentation, augment, draw, vary
 from trainables.data.deformation import rotate, warp
 

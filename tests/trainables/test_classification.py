@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from torch.nn import functional
 
-from trainables.classification import classification_loss, smoothed
-from trainables.sections import LossConfig
+from trainables.config.sections import LossConfig
+from trainables.tasks.classifier.classification import classification_loss, smoothed
 
 NAMES = ("cross_entropy", "binary_cross_entropy")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from trainables.config import AdversarialConfig, TrialConfig
+from trainables.config.trial import AdversarialConfig, TrialConfig
 from trainables.errors import CheckpointError, ConfigError, DatasetMissing, Diverged, Problem
 from trainables.metrics import METRICS, lookup
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from sklearn.datasets import load_digits
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import Split, available, load_splits, load_test, shape_of
 from trainables.data.splits import partition
 from trainables.errors import DatasetMissing

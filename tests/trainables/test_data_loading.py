@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import available, load_splits, load_test, loading
 from trainables.errors import ConfigError, DatasetDamaged, DatasetMissing
 

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from trainables._torchvision import import_torchvision
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import available, load_splits, load_test, shape_of
 from trainables.data.sources import SOURCES
 from trainables.errors import DatasetDamaged, DatasetMissing

@@ -4,8 +4,8 @@ from functools import cache
 
 import pytest
 
-from trainables.config import TrialConfig
-from trainables.loop import train
+from trainables.config.trial import TrialConfig
+from trainables.tasks.classifier.training import train
 
 HIDDEN = ("fc1", "fc2")
 

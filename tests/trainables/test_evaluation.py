@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.clean import expected_calibration_error
-from trainables.evaluation.entanglement import entanglement
-from trainables.evaluation.prediction import as_pixels, balanced_subset, logits
-from trainables.evaluation.robustness import robust_accuracy
+from trainables.evaluation.core.clean import expected_calibration_error
+from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset, logits
+from trainables.evaluation.core.robust_accuracy import robust_accuracy
 from trainables.models import build
 from trainables.snnl import minimise_temperature
 

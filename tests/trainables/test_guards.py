@@ -7,8 +7,8 @@ import textwrap
 import pytest
 import torch
 
+from trainables.engine.guards import TermWatch, memory_guard
 from trainables.errors import Diverged, OutOfMemory
-from trainables.guards import TermWatch, memory_guard
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 

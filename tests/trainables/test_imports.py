@@ -14,7 +14,7 @@ def loaded_by(statement):
     return HEAVY & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["trainables", "trainables.config", "trainables.metrics", "trainables.errors"])
+@pytest.mark.parametrize("module", ["trainables", "trainables.config.trial", "trainables.metrics", "trainables.errors"])
 def test_light_module_loads_no_heavy_library(module):
     assert loaded_by(f"import {module}") == set()
 

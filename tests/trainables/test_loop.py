@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.data import Split
 from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, DatasetDamaged, Diverged
-from trainables.evaluation.validation import validate
-from trainables.loop import Run, load_model, train
+from trainables.evaluation.core.validation import validate
 from trainables.metrics import lookup
 from trainables.models import check_layers
+from trainables.tasks.classifier.training import Run, load_model, train
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
 COMBINATIONS = {

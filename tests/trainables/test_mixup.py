@@ -8,20 +8,10 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from trainables.classification import classification_loss
-from trainables.mixup import (
-    Boxes,
-    Mix,
-    apply,
-    cut_edges,
-    interpolate,
-    mix,
-    mixed_targets,
-    sample_cutmix,
-    sample_mix,
-)
+from trainables.config.sections import LossConfig
+from trainables.mixup import Boxes, Mix, apply, cut_edges, interpolate, mix, mixed_targets, sample_cutmix, sample_mix
 from trainables.models.staged import StagedClassifier
-from trainables.sections import LossConfig
+from trainables.tasks.classifier.classification import classification_loss
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 

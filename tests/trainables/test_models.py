@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from trainables.config import ModelConfig, TrialConfig
+from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.errors import ConfigError
 from trainables.mixup import Mix, interpolate
 from trainables.models import MODELS, build, check_layers, resolve_boundaries, resolve_taps

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.config import ModelConfig
+from trainables.config.trial import ModelConfig
 from trainables.models import build
 from trainables.models.residual import PreActivationBlock
 

@@ -8,16 +8,16 @@ from torch import nn
 from torch.nn import functional
 
 from trainables.attacks import projected_ascent, trades_ascent
-from trainables.classification import classification_loss
-from trainables.config import LossConfig, ModelConfig, TrialConfig
+from trainables.config.trial import LossConfig, ModelConfig, TrialConfig
 from trainables.errors import ConfigError
-from trainables.methods import Draws, Methods, draw
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
-from trainables.objective import step_loss
+from trainables.regularizers.methods import Draws, Methods, draw
 from trainables.seeding import Streams
 from trainables.snnl import chance_level, minimise_temperature, soft_composition, soft_label_loss, training_term
+from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.objective import step_loss
 
 NO_DRAWS = Draws()
 

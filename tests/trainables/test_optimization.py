@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from trainables.config import OptimizerConfig
-from trainables.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
+from trainables.config.trial import OptimizerConfig
+from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 
 SCHEDULES = ("cosine", "constant", "step", "one_cycle")
 

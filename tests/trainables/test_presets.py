@@ -2,9 +2,9 @@
 
 import pytest
 
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.models import check_layers
-from trainables.presets import PRESETS
+from trainables.regularizers.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from trainables.config import TrialConfig
-from trainables.run import Run
+from trainables.config.trial import TrialConfig
+from trainables.tasks.classifier.run import Run
 
 EPOCHS = 3
 # Two steps an epoch: what differs after an interruption does so at the first.

@@ -9,12 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from trainables.snnl import (
-    chance_level,
-    minimise_temperature,
-    per_anchor_losses,
-    soft_nearest_neighbor_loss,
-)
+from trainables.snnl import chance_level, minimise_temperature, per_anchor_losses, soft_nearest_neighbor_loss
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "snnl_vectors.json").read_text())
 TOLERANCE = {"rtol": 1e-8, "atol": 1e-10}

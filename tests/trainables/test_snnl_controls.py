@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainables.config import ModelConfig, TrialConfig
+from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.errors import ConfigError
-from trainables.loop import train
-from trainables.methods import Draws, Methods
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
-from trainables.objective import step_loss
+from trainables.regularizers.methods import Draws, Methods
 from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, soft_nearest_neighbor_loss
 from trainables.snnl.controls import activation_l2, class_mean, soft_class_mean
 from trainables.snnl.distances import differentiable_distances
 from trainables.snnl.training import training_term
+from trainables.tasks.classifier.objective import step_loss
+from trainables.tasks.classifier.training import train
 
 DISTANCES = ["sqeuclidean", "cosine"]
 CONTROLS = ["class_mean", "activation_l2"]

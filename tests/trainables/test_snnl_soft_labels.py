@@ -4,12 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainables.snnl import (
-    soft_label_loss,
-    soft_nearest_neighbor_loss,
-    soft_training_term,
-    training_term,
-)
+from trainables.snnl import soft_label_loss, soft_nearest_neighbor_loss, soft_training_term, training_term
 
 MODES = ["minimised", "learned", "relative", "absolute"]
 

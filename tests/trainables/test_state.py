@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables import state
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
+from trainables.engine import checkpoint as state
+from trainables.engine.checkpoint import FILE_NAME, Checkpoint
 from trainables.errors import CheckpointError
-from trainables.loop import load_model
-from trainables.run import Run
-from trainables.state import FILE_NAME, Checkpoint
+from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.training import load_model
 
 # What the model of the asset answers to a ramp from black to white.
 GOLDEN_LOGITS = [

@@ -8,9 +8,9 @@ import torch
 
 pytest.importorskip("ray.tune")
 
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.errors import CheckpointError, ConfigError
-from trainables.loop import Run, train
+from trainables.tasks.classifier.training import Run, train
 from trainables.tune import ClassifierTrainable
 
 POINT = {"model.name": "mlp", "model.width": 0.25, "epochs": 3, "evaluation.robust_images": 40}

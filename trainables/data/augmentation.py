@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data.deformation import rotation_matrices, shear_matrices, warp, zoom_matrices
 
 __all__ = ["Augmentation", "Variation", "augment", "draw", "vary"]

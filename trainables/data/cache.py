@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from trainables.config.sections import Frozen
 from trainables.data.splits import Parts, Split
 from trainables.errors import ConfigError, Problem
-from trainables.sections import Frozen
 
 __all__ = ["FORMAT", "Manifest", "fingerprint", "locked", "prepared", "read", "require_writable"]
 

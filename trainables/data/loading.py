@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import cache
 from trainables.data.sources import SOURCES
 from trainables.data.splits import Parts, Split, Splits

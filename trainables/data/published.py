@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from trainables._torchvision import import_torchvision
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data.splits import Parts, Split, cut
 from trainables.errors import DatasetDamaged, DatasetMissing
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data.folders import ImageFolder
 from trainables.data.published import PUBLISHED
 from trainables.data.splits import Parts, Split, partition

@@ -23,10 +23,10 @@ from trainables.data.deformation import (
     warp,
     zoom_matrices,
 )
-from trainables.evaluation.counting import Proportion
-from trainables.evaluation.figures import graph_objects, panels
-from trainables.evaluation.prediction import batches, logits, within
-from trainables.evaluation.results import Table, untold
+from trainables.evaluation.core.figures import graph_objects, panels
+from trainables.evaluation.core.intervals import Proportion
+from trainables.evaluation.core.prediction import batches, logits, within
+from trainables.evaluation.core.results import Table, untold
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainables.data import Split
-    from trainables.evaluation.results import Budget, Cell, Progress, Result, Subject
+    from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject
 
 __all__ = [
     "FAMILIES",

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Final, Literal
 import torch
 from torch import Tensor
 
-from trainables.evaluation.directions import Comparison, compare, gaussian, holm, natural_basis, rotated, top_k
-from trainables.evaluation.figures import graph_objects, panels
-from trainables.evaluation.results import Cell, Table
+from trainables.evaluation.core.figures import graph_objects, panels
+from trainables.evaluation.core.results import Cell, Table
+from trainables.evaluation.representation.directions import (
+    Comparison,
+    compare,
+    gaussian,
+    holm,
+    natural_basis,
+    rotated,
+    top_k,
+)
 from trainables.seeding import generator
 
 if TYPE_CHECKING:

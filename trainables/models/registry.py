@@ -9,7 +9,7 @@ from typing import Protocol, final
 import torch
 from torch import nn
 
-from trainables.config import ModelConfig, TrialConfig
+from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.data import shape_of
 from trainables.errors import ConfigError, Problem
 from trainables.models.cnn import cnn

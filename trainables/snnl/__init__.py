@@ -37,12 +37,7 @@ from trainables.snnl.loss import per_anchor_losses, soft_nearest_neighbor_loss
 from trainables.snnl.soft_labels import soft_composition, soft_label_loss, soft_training_term
 from trainables.snnl.streaming import streaming_losses
 from trainables.snnl.temperature import TemperatureMinimum, minimise_temperature
-from trainables.snnl.training import (
-    LearnedTemperature,
-    TemperatureMode,
-    TrainingTerm,
-    training_term,
-)
+from trainables.snnl.training import LearnedTemperature, TemperatureMode, TrainingTerm, training_term
 
 __all__ = [
     "Distance",

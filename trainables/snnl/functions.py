@@ -12,16 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from trainables.snnl.closed_form import (
-    Kinds,
-    Pull,
-    kinds,
-    log2_sum,
-    losses_of,
-    mean_of,
-    pull_of,
-    score_gradient,
-)
+from trainables.snnl.closed_form import Kinds, Pull, kinds, log2_sum, losses_of, mean_of, pull_of, score_gradient
 from trainables.snnl.composition import company
 from trainables.snnl.distances import Points, block_distances, full_precision, offsets
 

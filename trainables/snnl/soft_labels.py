@@ -17,13 +17,7 @@ from torch import Tensor
 from trainables.snnl.distances import Distance, differentiable_distances, require_pair
 from trainables.snnl.loss import require_temperature
 from trainables.snnl.sample import all_rows
-from trainables.snnl.training import (
-    LearnedTemperature,
-    TemperatureMode,
-    TrainingTerm,
-    choose_beta,
-    require_mode,
-)
+from trainables.snnl.training import LearnedTemperature, TemperatureMode, TrainingTerm, choose_beta, require_mode
 
 __all__ = ["soft_composition", "soft_label_loss", "soft_training_term"]
 

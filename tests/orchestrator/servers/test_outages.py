@@ -18,19 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator.eventlog import EventLog, num_events, read_events
-from orchestrator.events import (
-    AttemptStarted,
-    EpochReported,
-    SweepEnded,
-    SweepStarted,
-    TrialCreated,
-    TrialEnded,
-)
-from orchestrator.follower import Follower
-from orchestrator.history import SweepHistory
-from orchestrator.loading import parse_spec
+from orchestrator.execution.exporters import Follower
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog, num_events, read_events
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.sweep_state import SweepHistory
 from orchestrator.storage import SweepFolder, find_sweep
 from orchestrator.tracking import Cursor, Tracker
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator import plan as planning
-from orchestrator import preflight
+from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import LeaseHeld, PreflightError
-from orchestrator.eventlog import EventLog, read_events
-from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
-from orchestrator.follower import followers_of
-from orchestrator.history import SweepHistory
-from orchestrator.lease import acquire, is_held
-from orchestrator.loading import parse_spec
-from orchestrator.result import SweepResult
+from orchestrator.execution import preflight
+from orchestrator.execution.exporters import followers_of
+from orchestrator.execution.trainable import SweepTrainable
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog, read_events
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
+from orchestrator.state.sweep_lock import acquire, is_held
+from orchestrator.state.sweep_state import SweepHistory
 from orchestrator.storage import Mirror, SweepFolder, find_sweep, list_sweeps
 from orchestrator.storage.s3 import Bucket
-from orchestrator.worker import SweepTrainable
 
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
@@ -324,7 +324,7 @@ def test_of_drivers_at_once_one_gets_the_lease(s3):
 
 
 def test_a_lease_in_s3_is_renewed_released_and_runs_out(s3, tmp_path, monkeypatch):
-    from orchestrator import lease
+    from orchestrator.state import sweep_lock as lease
 
     folder = folder_of(s3, tmp_path, "here")
     held = acquire(folder)

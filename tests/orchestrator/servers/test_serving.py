@@ -18,15 +18,16 @@ from pathlib import Path
 import mlflow.server
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator import preflight
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.eventlog import EventLog
-from orchestrator.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
-from orchestrator.follower import Follower
-from orchestrator.loading import parse_spec
+from orchestrator.execution import preflight
+from orchestrator.execution.exporters import Follower
+from orchestrator.mlflow_server import served_pages, team
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker, reachable, served_pages, team
+from orchestrator.tracking import Tracker, reachable
 
 RAVEL = str(Path(sys.executable).with_name("ravel"))
 SEARCH = "/api/2.0/mlflow/experiments/search"

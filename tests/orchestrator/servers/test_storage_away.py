@@ -10,17 +10,19 @@ from dataclasses import asdict
 
 import pytest
 
-from orchestrator import plan as planning
-from orchestrator import purging, worker
+from orchestrator.analysis import purge as purging
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.eventlog import EventLog
-from orchestrator.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
-from orchestrator.lease import acquire, is_held
-from orchestrator.loading import parse_spec
-from orchestrator.storage import SweepFolder, create_folder, finding, list_sweeps, publish
+from orchestrator.execution import trainable as worker
+from orchestrator.execution.trainable import SweepTrainable, patiently
+from orchestrator.planning import plan as planning
+from orchestrator.planning.loading import parse_spec
+from orchestrator.state import sweep_lookup as finding
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.sweep_lock import acquire, is_held
+from orchestrator.storage import SweepFolder, create_folder, list_sweeps, publish
 from orchestrator.storage.s3 import Bucket, Settings, filesystem
 from orchestrator.tracking import Tracker
-from orchestrator.worker import SweepTrainable, patiently
 
 ONLY_MOTO = pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
 POINT = {"data.name": "digits", "model.name": "mlp", "epochs": 3, "device": "cpu"}

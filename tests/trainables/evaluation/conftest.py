@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import load_splits, load_test
-from trainables.evaluation.prediction import as_pixels
-from trainables.evaluation.results import Subject
+from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.results import Subject
 from trainables.models import build
 
 

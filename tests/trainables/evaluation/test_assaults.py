@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from trainables.attacks import fgsm, pgd
-from trainables.config import DataConfig, TrialConfig
+from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import load_splits
-from trainables.evaluation.assaults import ascent, start_noise, unattacked, withstands
-from trainables.evaluation.prediction import as_pixels, balanced_subset
-from trainables.loop import train
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, unattacked, withstands
+from trainables.tasks.classifier.training import train
 
 
 @pytest.fixture(scope="module")

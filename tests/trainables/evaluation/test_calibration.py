@@ -9,19 +9,13 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.calibration import (
-    NUM_BINS,
-    calibration,
-    fit_temperature,
-    reliability,
-    suite,
-)
-from trainables.evaluation.clean import accuracy, expected_calibration_error, negative_log_likelihood
-from trainables.evaluation.counting import Proportion
-from trainables.evaluation.prediction import logits, within
-from trainables.evaluation.results import Budget, Subject
+from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
+from trainables.evaluation.core.intervals import Proportion
+from trainables.evaluation.core.prediction import logits, within
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.uncertainty.calibration import NUM_BINS, calibration, fit_temperature, reliability, suite
 from trainables.models import build
 
 METRICS = {"test/accuracy", "test/nll", "test/ece"}

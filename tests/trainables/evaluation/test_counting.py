@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from scipy.stats import binomtest
 
-from trainables.evaluation.counting import Proportion, binomial_tail, one_way, rarely, wilson
+from trainables.evaluation.core.intervals import Proportion, binomial_tail, one_way, rarely, wilson
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.data.deformation import rotate, shear, zoom
-from trainables.evaluation.counting import Proportion
+from trainables.evaluation.core.intervals import Proportion
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset
+from trainables.evaluation.core.results import Budget, Subject
 from trainables.evaluation.deformations import (
     FAMILIES,
     PANELS,
@@ -24,8 +26,6 @@ from trainables.evaluation.deformations import (
     suite,
     unit_draws,
 )
-from trainables.evaluation.prediction import as_pixels, balanced_subset
-from trainables.evaluation.results import Budget, Subject
 from trainables.models import build
 
 # Name of the literal output, and the family, draw and amount that must give it.

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from trainables.data import Split
-from trainables.evaluation import detection as module
-from trainables.evaluation.detection import SCORES, separation, some_of, suite
-from trainables.evaluation.outliers import noise
-from trainables.evaluation.results import Budget
+from trainables.evaluation.core.results import Budget
+from trainables.evaluation.uncertainty import detection as module
+from trainables.evaluation.uncertainty.detection import SCORES, separation, some_of, suite
+from trainables.evaluation.uncertainty.outliers import noise
 
 
 def brute_force(inside, outside):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import tensor
 
-from trainables.evaluation.directions import (
+from trainables.evaluation.representation.directions import (
     chance_tail,
     class_counts,
     compare,

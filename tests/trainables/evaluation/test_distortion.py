@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from trainables.data import Split
-from trainables.evaluation.assaults import ascent, start_noise, withstands
-from trainables.evaluation.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
+from trainables.evaluation.robustness.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, withstands
 
 
 def threshold(middle=0.5):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import ModelConfig
-from trainables.evaluation import dknn_suite
-from trainables.evaluation.dknn import fit, nonconformity, p_values, trimmed, verdict, vote_counts
-from trainables.evaluation.dknn_suite import reliability_bins, under_attack
-from trainables.evaluation.outliers import noise
-from trainables.evaluation.prediction import as_pixels, balanced_subset
-from trainables.evaluation.results import Budget
+from trainables.config.trial import ModelConfig
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset
+from trainables.evaluation.core.results import Budget
+from trainables.evaluation.uncertainty import dknn_suite
+from trainables.evaluation.uncertainty.dknn import fit, nonconformity, p_values, trimmed, verdict, vote_counts
+from trainables.evaluation.uncertainty.dknn_suite import reliability_bins, under_attack
+from trainables.evaluation.uncertainty.outliers import noise
 from trainables.models import build
 
 TOY = json.loads((Path(__file__).parents[2] / "vectors" / "snnl_vectors.json").read_text())["dknn"]

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from trainables.data import Split
-from trainables.evaluation import dknn_attack
-from trainables.evaluation.dknn import fit
-from trainables.evaluation.dknn_attack import AttackEffort, attack_neighbors, attack_network
-from trainables.evaluation.prediction import as_pixels
+from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.uncertainty import dknn_attack
+from trainables.evaluation.uncertainty.dknn import fit
+from trainables.evaluation.uncertainty.dknn_attack import AttackEffort, attack_neighbors, attack_network
 from trainables.models import StagedClassifier
 
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig, TrialConfig
+from trainables.config.trial import DataConfig, ModelConfig, TrialConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.entangled_layers import entangled_layers, entanglement_by_epoch, suite
-from trainables.evaluation.entanglement import entanglement
-from trainables.evaluation.prediction import balanced_subset
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.suites import suite_of
+from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.suites import suite_of
+from trainables.evaluation.representation.entangled_layers import entangled_layers, entanglement_by_epoch, suite
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
-from trainables.run import Run
 from trainables.snnl import chance_level, soft_nearest_neighbor_loss
+from trainables.tasks.classifier.run import Run
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "snnl_vectors.json").read_text())
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.flattening import Spectrum, flatness, flattening, singular_values
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.suites import suite_of
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.suites import suite_of
+from trainables.evaluation.representation.flattening import Spectrum, flatness, flattening, singular_values
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
 

@@ -5,16 +5,16 @@ import torch
 from torch import nn
 
 from trainables.attacks import evaluating
-from trainables.config import DataConfig, TrialConfig
+from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import Split, load_splits, load_test
-from trainables.evaluation import ladder
-from trainables.evaluation.assaults import ascent, start_noise, withstands
-from trainables.evaluation.counting import wilson
-from trainables.evaluation.ladder import Ladder, Rung, climb, suite
-from trainables.evaluation.prediction import balanced_subset
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.suites import suite_of
-from trainables.loop import train
+from trainables.evaluation.core.intervals import wilson
+from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.suites import suite_of
+from trainables.evaluation.robustness import attack_suite as ladder
+from trainables.evaluation.robustness.attack_suite import Ladder, Rung, climb, suite
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, withstands
+from trainables.tasks.classifier.training import train
 
 
 @pytest.fixture(scope="module")

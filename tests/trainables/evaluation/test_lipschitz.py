@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.config import ModelConfig
-from trainables.evaluation import operator_norms
-from trainables.evaluation.lipschitz import constants, module_constant
+from trainables.config.trial import ModelConfig
+from trainables.evaluation.stability import operator_norms
+from trainables.evaluation.stability.lipschitz import constants, module_constant
 from trainables.models import MODELS, build
 from trainables.models.residual import PreActivationBlock
 from trainables.models.staged import StagedClassifier

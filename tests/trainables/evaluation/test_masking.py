@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, TrialConfig
+from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.masking import masking
-from trainables.evaluation.prediction import balanced_subset
-from trainables.loop import train
+from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.robustness.gradient_masking import masking
+from trainables.tasks.classifier.training import train
 
 
 def trained(name, *, epochs):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.evaluation import neighbours
-from trainables.evaluation.neighbours import Bank, Sketch, nearest
+from trainables.evaluation.uncertainty import neighbours
+from trainables.evaluation.uncertainty.neighbours import Bank, Sketch, nearest
 
 
 def reference(bank, queries, *, k, distance):

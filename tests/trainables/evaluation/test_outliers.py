@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import Split, load_test
 from trainables.errors import ConfigError
-from trainables.evaluation.outliers import fitted, noise, outliers, parse, permuted, rotated
+from trainables.evaluation.uncertainty.outliers import fitted, noise, outliers, parse, permuted, rotated
 
 
 def images(number=4, channels=1, height=8, width=8, seed=0):

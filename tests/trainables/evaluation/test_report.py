@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from trainables.config import ModelConfig
+from trainables.config.trial import ModelConfig
 from trainables.data import Split
-from trainables.evaluation import report
-from trainables.evaluation.figures import figure
-from trainables.evaluation.results import Budget, Subject, Table
+from trainables.evaluation.core import report
+from trainables.evaluation.core.figures import figure
+from trainables.evaluation.core.results import Budget, Subject, Table
 from trainables.models import build
 
 SMALL = Budget(images=20)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.lipschitz import Constant
-from trainables.evaluation.prediction import as_pixels, balanced_subset
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.stability import Stability, certified_radii, local_constants, stability
-from trainables.evaluation.suites import suite_of
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.suites import suite_of
+from trainables.evaluation.stability.lipschitz import Constant
+from trainables.evaluation.stability.stability import Stability, certified_radii, local_constants, stability
 from trainables.models import MODELS, build
 from trainables.models.staged import StagedClassifier
 

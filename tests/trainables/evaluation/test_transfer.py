@@ -8,11 +8,11 @@ from scipy.stats import binomtest
 from torch import nn
 
 from trainables.attacks import amplify
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.prediction import balanced_subset
-from trainables.evaluation.transfer import _refused, resized, transfer
-from trainables.evaluation.transfer_result import Condition, Rate, mean
+from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.robustness.transfer import _refused, resized, transfer
+from trainables.evaluation.robustness.transfer_result import Condition, Rate, mean
 from trainables.models import build
 
 RIGHT = Condition(among="right")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import DataConfig, ModelConfig
+from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.layers import Layer, read_layers
-from trainables.evaluation.results import Budget, Subject
-from trainables.evaluation.top_images import top_images
-from trainables.evaluation.units import suite, unit_purity
+from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.representation.layers import Layer, read_layers
+from trainables.evaluation.representation.top_images import top_images
+from trainables.evaluation.representation.units import suite, unit_purity
 from trainables.models import StagedClassifier, build
 from trainables.seeding import generator
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from trainables.evaluation.directions import gaussian
+from trainables.evaluation.representation.directions import gaussian
 from trainables.evaluation.word_files import WordVectors
 from trainables.evaluation.word_vectors import coherence, direction_words
 from trainables.seeding import generator

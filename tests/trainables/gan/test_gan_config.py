@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.catalog import gan
 from trainables.errors import ConfigError
-from trainables.gan import GanConfig
+from trainables.tasks.gan import GanConfig
 
 GROUPS = {
     "data": "name root download cache image_size crop_padding flip rotation shear zoom",
@@ -88,7 +88,7 @@ def test_a_classifiers_parameter_is_none_of_these():
 
 def test_the_description_loads_no_heavy_library():
     program = (
-        "import sys; from trainables.gan import GanConfig; GanConfig(); "
+        "import sys; from trainables.tasks.gan import GanConfig; GanConfig(); "
         "print({'torch', 'numpy', 'ray', 'plotly'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
@@ -96,7 +96,7 @@ def test_the_description_loads_no_heavy_library():
 
 
 def test_an_unknown_export_says_what_there_is():
-    import trainables.gan
+    import trainables.tasks.gan
 
     with pytest.raises(AttributeError, match="it exports GanConfig, GanResult"):
-        _ = trainables.gan.Trainer
+        _ = trainables.tasks.gan.Trainer

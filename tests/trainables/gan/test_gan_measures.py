@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainables.gan.measures import Modes, modes, predicted_classes, real_fake_entanglement
+from trainables.tasks.gan.measures import Modes, modes, predicted_classes, real_fake_entanglement
 
 
 def cloud(count, centre, seed, *, spread=1.0):

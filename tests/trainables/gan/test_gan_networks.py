@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainables.errors import ConfigError
-from trainables.gan.config import GanSettings
-from trainables.gan.networks import build_networks
+from trainables.tasks.gan.config import GanSettings
+from trainables.tasks.gan.networks import build_networks
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 SETTINGS = GanSettings(latent_dim=7, generator_width=0.25, discriminator_width=0.25)

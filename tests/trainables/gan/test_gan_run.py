@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from trainables import state
-from trainables.config import TrialConfig
+from trainables.config.trial import TrialConfig
 from trainables.data import Split, Splits
+from trainables.engine import checkpoint as state
 from trainables.errors import CheckpointError, ConfigError, Diverged
-from trainables.gan import GanConfig, GanRun, load_generator, train_gan
-from trainables.gan.classifier import classifier_config, classifier_of
-from trainables.loop import train
+from trainables.tasks.classifier.training import train
+from trainables.tasks.gan import GanConfig, GanRun, load_generator, train_gan
+from trainables.tasks.gan.classifier import classifier_config, classifier_of
 
 EPOCHS = 2
 # Two steps an epoch: what differs after an interruption does so at the first.
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_ends_the_run():
 
 def test_images_that_the_networks_cannot_make_are_refused(monkeypatch):
     split = Split(torch.zeros(4, 1, 10, 10, dtype=torch.uint8), torch.arange(4) % 2)
-    monkeypatch.setattr("trainables.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
+    monkeypatch.setattr("trainables.tasks.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
     with pytest.raises(ConfigError, match=r"data.name: must have images whose sides .* got 10x10"):
         GanRun(config_of())
 
@@ -136,7 +136,7 @@ def classifier_folder(tmp_path_factory):
 
 
 def test_the_two_kinds_of_trial_do_not_read_each_others_checkpoints(tmp_path, classifier_folder):
-    from trainables.run import Run
+    from trainables.tasks.classifier.run import Run
 
     with pytest.raises(CheckpointError, match="describes no valid trial of a generative adversarial network"):
         GanRun.restore(classifier_folder)
@@ -191,7 +191,7 @@ def test_the_figures_show_every_epoch_and_every_class():
 
 
 def test_the_sheet_puts_each_image_into_the_row_of_its_class():
-    from trainables.gan.pictures import sheet_of_images
+    from trainables.tasks.gan.pictures import sheet_of_images
 
     images_NCHW = torch.tensor([0.0, 0.2, 0.4]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     drawn = sheet_of_images(images_NCHW, torch.tensor([1, 0, 1]), num_classes=3, columns=2).data[0].z

@@ -6,20 +6,14 @@ import math
 import pytest
 import torch
 
+from trainables.config.sections import DataConfig
 from trainables.data import load_splits
-from trainables.evaluation.prediction import as_pixels
-from trainables.gan import step
-from trainables.gan.config import GanSettings
-from trainables.gan.networks import Judgement, build_networks
-from trainables.gan.step import (
-    Optimizers,
-    discriminator_loss,
-    gan_step,
-    generator_loss,
-    real_fake_loss,
-)
-from trainables.sections import DataConfig
+from trainables.evaluation.core.prediction import as_pixels
 from trainables.snnl import minimise_temperature, soft_nearest_neighbor_loss
+from trainables.tasks.gan import step
+from trainables.tasks.gan.config import GanSettings
+from trainables.tasks.gan.networks import Judgement, build_networks
+from trainables.tasks.gan.step import Optimizers, discriminator_loss, gan_step, generator_loss, real_fake_loss
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 4, "generator_width": 0.25, "discriminator_width": 0.25}

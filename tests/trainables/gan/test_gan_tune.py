@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ray.tune")
 
 from trainables.errors import CheckpointError
-from trainables.gan import GanConfig, GanRun, train_gan
+from trainables.tasks.gan import GanConfig, GanRun, train_gan
 from trainables.tune import GanTrainable
 
 POINT = {

@@ -1,0 +1,1 @@
+"""Analyse a sweep from its plan and event log."""

@@ -1,0 +1,108 @@
+"""How what an evaluation found is printed, and written as files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.analysis.leaderboard import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from trainables.evaluation.core.report import Analysis, Report
+    from trainables.evaluation.robustness.transfer_result import Transfer
+
+ROWS_SHOWN = 24
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a report: of every table what fits, what limits it, and what is refused."""
+    for analysis in report.analyses:
+        columns, rows = analysis.table.columns, [[_cell(cell) for cell in row] for row in analysis.table.rows]
+        fitting = _fitting(columns, rows, console.width)
+        table = Table(title=f"{report.suite}: {analysis.name}", title_justify="left", box=None, pad_edge=False)
+        for index, column in enumerate(columns[:fitting]):
+            table.add_column(column, justify="right" if index else "left", overflow="fold")
+        for row in rows[:ROWS_SHOWN]:
+            table.add_row(*(Text(cell) for cell in row[:fitting]))
+        console.print()
+        console.print(table)
+        for left, what in ((len(rows) - ROWS_SHOWN, "rows"), (len(columns) - fitting, "columns")):
+            if left > 0:
+                console.print(Text(f"{left} more {what} in {analysis.name}.csv", style="dim"))
+        for line in analysis.refusals:
+            console.print(Text(f"refused: {line}", style="bold red"))
+        for line in analysis.limits:
+            console.print(Text(line, style="dim"))
+
+
+def show_matrix(found: Transfer, console: Console) -> None:
+    """Print who is fooled by what was made for whom, in percent of the images that all classify rightly."""
+    from trainables.evaluation.robustness.transfer_result import Condition  # noqa: PLC0415  imports torch
+
+    rows = found.errors[Condition(among="right")]
+    images = next(iter(next(iter(rows.values())).values())).images
+    title = f"errors in %, of the {images} images that all classify rightly"
+    table = Table("made for", *rows, title=title, title_justify="left", box=None, pad_edge=False)
+    for source, row in rows.items():
+        table.add_row(source, *(f"{100 * rate.error:.1f}" for rate in row.values()))
+    console.print(table)
+    for line in found.refusals:
+        console.print(Text(f"refused: {line}", style="bold red"))
+    for line in found.limits:
+        console.print(Text(line, style="dim"))
+
+
+def _cell(cell: Any) -> str:
+    return "" if cell is None else shown(cell)
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns fit, the first always: titles wrap between words, and so do cells of several words."""
+    taken = 0
+    for index, column in enumerate(columns):
+        words = [word for text in (column, *(row[index] for row in rows[:ROWS_SHOWN])) for word in text.split()]
+        taken += max(map(len, words), default=0) + 2
+        if taken > width and index:
+            return index
+    return len(columns)
+
+
+def write(report: Report, place: Path) -> None:
+    """Write a report as files: one JSON, and for each analysis a table (CSV) and a figure (HTML)."""
+    import plotly.io  # noqa: PLC0415  only who draws pays it
+
+    folder = place / report.suite
+    folder.mkdir(parents=True, exist_ok=True)
+    for analysis in report.analyses:
+        plotly.io.write_html(analysis.figure, folder / f"{analysis.name}.html", include_plotlyjs="directory")
+        with (folder / f"{analysis.name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([analysis.table.columns, *analysis.table.rows])
+    (folder / "report.json").write_text(json.dumps(plain(report), indent=1) + "\n", encoding="utf-8")
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """A report without its figures, for JSON."""
+    return {
+        "suite": report.suite,
+        "seconds": report.seconds,
+        "analyses": {analysis.name: _plain(analysis) for analysis in report.analyses},
+    }
+
+
+def _plain(analysis: Analysis) -> dict[str, Any]:
+    return {
+        "metrics": analysis.metrics,
+        "columns": list(analysis.table.columns),
+        "rows": [list(row) for row in analysis.table.rows],
+        "limits": list(analysis.limits),
+        "refusals": list(analysis.refusals),
+    }

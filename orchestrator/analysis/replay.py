@@ -1,0 +1,172 @@
+"""Replay: every decision of a sweep made again from the log before it, and what other settings would have decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.rung import judge
+from orchestrator.decisions.trial_views import board_of, values_at
+from orchestrator.errors import SpecError
+from orchestrator.execution.tune_searcher import propose
+from orchestrator.planning.loading import override
+from orchestrator.planning.plan import SweepPlan, unstarted
+from orchestrator.scheduling.registry import ladder_of, rule_of
+from orchestrator.scheduling.registry import pauses as promotes
+from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.state.events import (
+    AttemptFailed,
+    AttemptStarted,
+    RungDecided,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+)
+from orchestrator.state.ranking import order
+from orchestrator.state.sweep_state import SweepHistory
+from search_spaces import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from orchestrator.scheduling.simulator import Outcome
+    from orchestrator.spec.model import SweepSpec
+    from orchestrator.state.events import Event
+    from orchestrator.state.sweep_state import Trial
+
+WHAT_IF = "scheduler."
+DECIDE_KIND = frozenset({"name", "kind"})
+"""Settings that may turn promotion into stopping; under others a sweep keeps the kind it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A decision that came out otherwise: ``event`` counts the lines of the log from 1."""
+
+    event: int
+    kind: str
+    recorded: Any
+    replayed: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How many decisions of each kind were made again, and which came out otherwise."""
+
+    counts: dict[str, int]
+    differences: tuple[Difference, ...]
+
+
+def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
+    """Make every decision of a log again: points proposed, rungs decided, trials promoted.
+
+    Each is a function of the plan and of the events before it, so that the same version on the same machine decides the
+    same, bit for bit.
+    """
+    history, counts, differences = SweepHistory(), dict[str, int](), list[Difference]()
+    for number, event in enumerate(events, start=1):
+        decision = _again(plan, history, event)
+        if decision is not None:
+            recorded, replayed = decision
+            counts[event.kind] = counts.get(event.kind, 0) + 1
+            if recorded != replayed:
+                differences.append(Difference(number, event.kind, recorded, replayed))
+        history.apply(event)
+    return Replay(counts, tuple(differences))
+
+
+def _again(plan: SweepPlan, history: SweepHistory, event: Event) -> tuple[object, object] | None:
+    """What an event says was decided, and what is decided now from the history before it."""
+    match event:
+        case TrialCreated():
+            left = unstarted(plan, history, now=event.time)
+            turn = next_turn(history, plan, unstarted=left, now=event.time)
+            proposed = propose(history, plan.spec) if turn is None and left else turn
+            return (event.origin, event.point), proposed
+        case TrialPromoted():
+            left = unstarted(plan, history, now=event.time)
+            return Turn(event.trial, event.rung, event.audited), next_turn(
+                history, plan, unstarted=left, now=event.time
+            )
+        case RungDecided():
+            recorded = event.model_dump(exclude={"v", "time", "kind"})
+            return recorded, judge(history, plan, event.trial, event.rung)
+        case _:
+            return None
+
+
+def what_if(
+    plan: SweepPlan, history: SweepHistory, settings: Sequence[str], *, workers: int
+) -> tuple[SweepPlan, Outcome]:
+    """The recorded curves under other scheduler settings (``scheduler.grace_period=4``), in virtual time.
+
+    Trials start in the order they had; one that would have gone on where its record ends is marked ``unknown``.
+
+    Raises:
+        SpecError: no such setting, or one that this sweep cannot have.
+    """
+    other = _with(plan, settings, slots=workers)
+    board = board_of(history, other)
+    curves = {
+        trial.id: Curve(
+            values=[values_at(trial, epoch, other.spec) for epoch in sorted(trial.epochs)],
+            unmeasured=_unmeasured(trial, other.spec),
+            end="diverged" if trial.status in {"diverged", "failed"} else "unknown",
+            seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
+            maximum=trial.budget,
+            bracket=board.standings[trial.id].bracket,
+            stratum=board.standings[trial.id].stratum,
+            exempt=board.standings[trial.id].exempt,
+        )
+        for trial in history.trials.values()
+        if trial.epochs
+    }
+    return other, simulate(curves, other.rule, workers=workers)
+
+
+def winner(outcome: Outcome) -> str | None:
+    """The best trial that a simulated sweep trained to its end."""
+    standings = outcome.board.standings
+    ended = {trial: standings[trial].values[standings[trial].maximum] for trial in outcome.completed_at}
+    return order(ended)[0] if ended else None
+
+
+def most_at_once(events: Iterable[Event]) -> int:
+    """The most trials that ever ran at the same time."""
+    at_work, most = set[str](), 1
+    for event in events:
+        match event:
+            case AttemptStarted():
+                at_work.add(event.trial)
+            case AttemptFailed() | TrialEnded():
+                at_work.discard(event.trial)
+            case _:
+                pass
+        most = max(most, len(at_work))
+    return most
+
+
+def _unmeasured(trial: Trial, spec: SweepSpec) -> frozenset[int]:
+    """The epochs that did not measure every objective: nobody knows what a rung there would have said."""
+    metrics = spec.objective.metrics
+    return frozenset(epoch for epoch, told in trial.epochs.items() if any(metric not in told for metric in metrics))
+
+
+def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
+    """The plan under other scheduler settings."""
+    problems = [
+        Problem(f"--what-if {setting}", f"must be {WHAT_IF}FIELD=VALUE: the recorded curves stay as they are")
+        for setting in settings
+        if not setting.startswith(WHAT_IF)
+    ]
+    if problems:
+        raise SpecError(problems)
+    spec = override(plan.spec, settings)
+    if spec.scheduler.resource != "epochs":
+        raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
+    touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
+    pauses = promotes(spec, slots=slots) if touched else plan.pauses
+    rule = rule_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
+    ladder = ladder_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_patient else None
+    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})

@@ -1,0 +1,1 @@
+"""The `ravel` command line."""

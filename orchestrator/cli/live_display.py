@@ -1,0 +1,116 @@
+"""The terminal while a sweep runs: a live leaderboard, or plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from orchestrator.analysis.leaderboard import (
+    best_lines,
+    event_line,
+    failures,
+    headline,
+    progress,
+    table,
+    where_trials_ended,
+)
+from orchestrator.execution.driver import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+    from orchestrator.execution.driver import Copies
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.state.event_store import Journal
+    from orchestrator.state.events import Event
+    from orchestrator.state.sweep_state import SweepHistory
+
+LIVE_ROWS = 10
+FINAL_ROWS = 10
+
+
+class PlainWatch(Watch):
+    """A line for each trial that ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._plan: SweepPlan | None = None
+        self._journal: Journal | None = None
+
+    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
+        """Say what starts."""
+        self._plan, self._journal = plan, journal
+        self._console.out(
+            f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs",
+            highlight=False,
+        )
+
+    def see(self, event: Event) -> None:
+        """Say what ended."""
+        if self._plan is not None and self._journal is not None:
+            line = event_line(self._plan, self._journal.history, event)
+            if line:
+                self._console.out(line, highlight=False)
+
+
+class LiveWatch(Watch):
+    """The leaderboard, redrawn twice a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+
+    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:
+        """Start drawing."""
+
+        def draw() -> RenderableType:
+            with journal.lock:
+                return live_view(plan, journal.history, notes=copies())
+
+        self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
+        self._live.start()
+
+    def end(self) -> None:
+        """Leave the terminal as it was; the summary is printed by whoever launched."""
+        if self._live is not None:
+            self._live.stop()
+
+
+def watch_for(console: Console) -> Watch:
+    """The watch that fits where the output goes."""
+    return LiveWatch(console) if console.is_terminal else PlainWatch(console)
+
+
+def live_view(plan: SweepPlan, history: SweepHistory, *, notes: Iterable[str] = ()) -> RenderableType:
+    """What stands in the terminal at one moment."""
+    state = progress(plan, history, now=time.time())
+    return Group(
+        Text(f"{plan.sweep}  {headline(state)}", style="bold"),
+        Text(where_trials_ended(state)),
+        table(plan, history, top=LIVE_ROWS),
+        *(Text(line, style="red") for line in failures(history)[-3:]),
+        *(Text(line, style="yellow") for line in notes),
+    )
+
+
+def print_summary(console: Console, plan: SweepPlan, history: SweepHistory, *, command: str, sweep: str) -> None:
+    """The end of a sweep: leaderboard, where trials stopped, the best configuration, and how to compare in MLflow."""
+    state = progress(plan, history, now=time.time())
+    console.print()
+    console.print(table(plan, history, top=FINAL_ROWS))
+    console.print()
+    for line in (headline(state), where_trials_ended(state), *failures(history)):
+        console.out(line, highlight=False)
+    console.print()
+    for line in best_lines(plan, history):
+        console.out(line, highlight=False)
+    console.print()
+    console.out("compare the trials in MLflow:", highlight=False)
+    console.out(f"  {command} ui", highlight=False)
+    console.out(f"  {command} compare {sweep}", highlight=False)

@@ -1,0 +1,32 @@
+"""One trial of a spec in this process, without Ray: to try a configuration, or to debug one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.planning.plan import attack_of, derive_seed, first_points, located
+from trainables.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.spec.model import SweepSpec
+    from trainables.tasks.registry import AnyConfig
+
+
+def config_of(spec: SweepSpec) -> AnyConfig:
+    """The spec's baseline with its ``trial`` parameters: methods are off unless ``trial`` says otherwise."""
+    _, baseline = first_points(spec)[0]
+    seed = derive_seed(spec.search.seed, "trial", "single")
+    config = {"seed": seed, **attack_of(spec), **baseline, **spec.trial}
+    return task_of(spec.trial).from_point(located(config, Path.cwd()))
+
+
+def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
+    """Train it, a line for each epoch."""
+    trial = task_of(spec.trial).start(config_of(spec))
+    while not trial.finished:
+        report = trial.run_epoch()
+        measured = " ".join(f"{name}={value:.4g}" for name, value in report.metrics.items())
+        say(f"epoch {report.epoch}: {measured}")

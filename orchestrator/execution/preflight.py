@@ -1,0 +1,192 @@
+"""What needs a machine to be known, asked before any of it costs money: every problem at once.
+
+The text of the spec was checked when it was loaded; here the model is built (on torch's ``meta`` device: shapes, no
+memory), the data set is looked for, and the storage is written to.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import OrchestratorError, PreflightError
+from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.planning.plan import first_points, located, tracking_store
+from orchestrator.storage import is_remote, try_out
+from orchestrator.tracking import reachable, without_password
+from trainables.config.trial import DataConfig, TrialConfig
+from trainables.errors import TrainableError
+from trainables.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from orchestrator.spec.model import SweepSpec
+    from trainables.tasks.gan import GanConfig
+    from trainables.tasks.registry import AnyConfig
+
+NUM_SAMPLES = 256
+
+
+def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
+    """Ask the machine for everything the sweep will need.
+
+    Args:
+        spec: the checked spec.
+        storage: where sweeps are kept: a folder, or ``s3://bucket/prefix``.
+        tracking_uri: where MLflow will be written to; asked whether it takes what is sent to it.
+        launched_from: the folder that relative ones are meant from; by default the working directory.
+
+    Raises:
+        PreflightError: lists every problem, each with its remedy.
+    """
+    problems = [
+        *_storage_problems(storage),
+        *_tracking_problems(tracking_uri or ""),
+        *_trial_problems(spec, launched_from or Path.cwd()),
+    ]
+    if problems:
+        raise PreflightError(problems)
+
+
+def check_here(spec: SweepSpec, *, address: str) -> None:
+    """``check`` for a sweep launched from the working directory."""
+    uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
+    if address == "local":  # a cluster is asked when it is connected to
+        Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
+    check(spec, spec.storage.uri, tracking_uri=uri)
+
+
+def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
+    """Refuse a sweep that counts GPU seconds where trials have no GPU.
+
+    Raises:
+        PreflightError: they would never use any.
+    """
+    counted = {
+        "scheduler.resource": spec.scheduler.resource == "gpu_seconds",
+        "budget.gpu_s": spec.budget.gpu_s is not None,
+    }
+    law = "counts GPU seconds, and trials here have no GPU; use another unit, or ask for GPUs in resources.gpus"
+    if not gpus and any(counted.values()):
+        raise PreflightError([f"{place}: {law}" for place, counts in counted.items() if counts])
+
+
+def _storage_problems(storage: str) -> Iterator[str]:
+    try:
+        try_out(storage)
+    except OrchestratorError as error:  # of S3: names the place and the remedy
+        yield f"storage.uri: {error}"
+    except OSError as error:
+        yield f"storage.uri: {storage} cannot be written ({os.strerror(error.errno or 0)}); choose another folder"
+
+
+def _tracking_problems(uri: str) -> Iterator[str]:
+    problem = reachable.problem_of(uri)
+    if problem is not None:
+        remedy = "mend that, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a file of the working directory"
+        yield f"tracking.uri: {without_password(uri)}: {problem}; {remedy}"
+
+
+def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
+    """The data sets, models, taps and boundaries of the baseline, the corners and seeded samples; each message once."""
+    points: Iterable[dict[str, Any]] = [
+        *(point for _, point in first_points(spec)),
+        *spec.space.corners(),
+        *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed),
+    ]
+    whole = [located({**spec.trial, **point}, launched_from) for point in points]
+    try:
+        whole = _staged(whole)
+    except OrchestratorError as error:  # of S3: names the place and the remedy
+        return [f"data.root: {error}"]
+    configs = [task_of(spec.trial).from_point(point) for point in whole]
+    problems: dict[str, None] = {}
+    for config in {_data_key(config): config for config in configs}.values():
+        problems.update(dict.fromkeys(_data_problems(config.data)))
+    if not problems:
+        for config in {_model_key(config): config for config in configs}.values():
+            problems.update(dict.fromkeys(_model_problems(config, spec.objective.metrics)))
+    return list(problems)
+
+
+def _staged(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trials whose data sets are on this machine: brought here, once, if they lie in S3, as each worker will."""
+    remote = {_place(point) for point in points if is_remote(point.get("data.root") or "")}
+    if not remote:
+        return points
+    from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+    from trainables.data import cache_folder  # noqa: PLC0415  imports torch
+
+    here = {(root, cache): str(stage(root, cache_folder(DataConfig(cache=cache)))) for root, cache in remote}
+    return [{**point, "data.root": here.get(_place(point), point.get("data.root"))} for point in points]
+
+
+def _place(point: dict[str, Any]) -> tuple[Any, Any]:
+    return point.get("data.root"), point.get("data.cache")
+
+
+def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
+    """What decides whether a data set can be read: how its images are varied does not."""
+    data = config.data
+    return data.name, data.root, data.download, data.cache, data.image_size
+
+
+def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
+    """What decides whether a model can be built and has what a trial asks of it."""
+    data = config.data
+    shape = data.name, data.root, data.image_size
+    if not isinstance(config, TrialConfig):
+        gan = config.gan
+        return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
+    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
+
+
+def _data_problems(data: Any) -> Iterator[str]:
+    from trainables.data import available  # noqa: PLC0415  imports torch
+
+    try:
+        available(data)
+    except TrainableError as error:
+        yield str(error)
+
+
+def _model_problems(config: AnyConfig, metrics: Iterable[str]) -> Iterator[str]:
+    if isinstance(config, TrialConfig):
+        return _classifier_problems(config, metrics)
+    return _gan_problems(config)
+
+
+def _gan_problems(config: GanConfig) -> Iterator[str]:
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.tasks.gan.classifier import classifier_of  # noqa: PLC0415
+    from trainables.tasks.gan.networks import build_networks  # noqa: PLC0415
+
+    try:
+        image_shape, _ = shape_of(config.data)
+        build_networks(config.gan, image_shape=image_shape, device="meta")
+        if config.gan.classifier is not None:  # else each worker trains its own
+            classifier_of(config.model_copy(update={"device": "cpu"}))
+    except TrainableError as error:
+        yield from str(error).splitlines()
+
+
+def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.models import build, check_layers  # noqa: PLC0415
+
+    try:
+        image_shape, num_classes = shape_of(config.data)
+        taps = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta").taps
+    except TrainableError as error:
+        yield from str(error).splitlines()
+        return
+    for family, _, tap in (metric.partition("/") for metric in metrics):
+        if family == "entanglement" and tap not in taps:
+            yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
+    try:
+        check_layers(config)
+    except TrainableError as error:
+        yield from str(error).splitlines()

@@ -1,0 +1,167 @@
+"""Who proposes points, and hands trials out: stateless, from the plan and the event log alone."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.decisions.optuna_study import ask
+from orchestrator.decisions.promotion import next_turn
+from orchestrator.planning.plan import derive_seed, first_points, grid_points, trial_config, trial_id, unstarted
+from orchestrator.state.events import TrialCreated, TrialPromoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.decisions.promotion import Turn
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.spec.model import Point, SweepSpec
+    from orchestrator.state.event_store import Journal
+    from orchestrator.state.events import Origin
+    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from search_spaces import SearchSpace
+
+MOST_DRAWS = 100
+"""Points of a sequence that are tried for each that keeps the constraints."""
+
+
+def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
+    """The next point: the baseline and the given points first, then what the sampler asks for.
+
+    A function of the spec and the history alone. Where the sampler finds no point that keeps the constraints, one is
+    drawn from the space.
+
+    Raises:
+        InfeasibleError: drawing found none either.
+        MissingExtraError: the sampler needs a library that is not installed.
+    """
+    index = len(history.trials)
+    first = first_points(spec)
+    if index < len(first):
+        return first[index]
+    if spec.search.sampler == "grid":
+        return "search", grid_points(spec)[index - len(first)]
+    if spec.search.sampler == "qmc":
+        return "search", low_discrepancy_point(spec.space, index - len(first), seed=spec.search.seed)
+    seed = derive_seed(spec.search.seed, "ask", trial_id(index))
+    return "search", ask(history, spec, seed=seed) or spec.space.sample(seed)
+
+
+def low_discrepancy_point(space: SearchSpace, index: int, *, seed: int) -> Point:
+    """The ``index``-th point of a scrambled Sobol sequence (Owen 1998) over the space, a coordinate for each parameter.
+
+    Points that break a constraint are passed over, so that the sequence is the same whoever asks, and when.
+
+    Raises:
+        InfeasibleError: none of the points that were tried keeps the constraints, and drawing found none either.
+    """
+    from scipy.stats import qmc  # type: ignore[import-untyped]  # noqa: PLC0415  with this sampler alone
+
+    sequence, found = qmc.Sobol(len(space.names), scramble=True, rng=seed), -1
+    for _ in range((index + 1) * MOST_DRAWS):
+        point: Point = {}
+        for name, unit in zip(space.names, sequence.random(1)[0], strict=True):
+            if name in space.active(point):
+                point[name] = space.parameters[name].from_unit(float(unit))
+        found += all(law.holds(point) for law in space.constraints)
+        if found == index:
+            return point
+    return space.sample(seed)
+
+
+class LogSearcher(Searcher):
+    """Tune's door to ``propose``: hands out at most ``limit`` trials at a time.
+
+    First those that broke off, then those whose turn it is to go on from a rung, then new ones.
+
+    Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
+    ``storage`` is how workers reach S3 where the sweep is kept there.
+    """
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        journal: Journal,
+        *,
+        limit: int,
+        device: str | None,
+        checkpoint_of: Callable[[Trial], str | list[str] | None],
+        storage: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._plan, self._journal, self._clock = plan, journal, clock
+        self._limit, self._device = limit, device
+        self._checkpoint_of, self._storage = checkpoint_of, storage
+        self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
+        self._live: set[str] = set()
+        self._nothing_at: int | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
+        """The whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
+        if len(self._live) >= self._limit:
+            return None
+        if self._live and self._nothing_at == self._journal.history.num_events:  # Tune asks ten times a second
+            return None
+        trial = self._next()
+        self._nothing_at = self._journal.history.num_events if trial is None else None
+        if trial is None:  # a live trial may still break off, or make room for one that waits
+            return None if self._live else str(Searcher.FINISHED)
+        self._live.add(trial.id)
+        return {
+            **trial.config,
+            **({} if self._device is None else {"device": self._device}),
+            "ravel.trial": trial.id,
+            "ravel.attempt": trial.attempts + 1,
+            "ravel.generation": self._journal.history.generation,
+            "ravel.checkpoint": self._checkpoint_of(trial),
+            "ravel.checkpoint_epochs": list(self._plan.rungs),
+            **({} if self._storage is None else {"ravel.storage": self._storage}),
+            **({"ravel.system_metrics": True} if self._plan.spec.tracking.system_metrics else {}),
+            "ravel.objectives": list(self._plan.spec.objective.metrics),
+        }
+
+    def over(self, trial: str, *, again: bool = False) -> None:
+        """A trial has left its slot; ``again`` puts it back at the head of the queue."""
+        self._live.discard(trial)
+        if again:
+            self._unfinished.appendleft(trial)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
+        """Nothing to learn here: the history is told by the recorder."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the event log is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the event log is the state."""
+
+    def _next(self) -> Trial | None:
+        history = self._journal.history
+        if self._journal.pending:  # what is measured now could not be kept
+            return None
+        if self._unfinished:
+            return history.trials[self._unfinished.popleft()]
+        now = self._clock()
+        left = unstarted(self._plan, history, now=now)
+        turn = next_turn(history, self._plan, unstarted=left, now=now)
+        if turn is not None:
+            return self._promote(turn, now=now)
+        if not left:
+            return None
+        origin, point = propose(history, self._plan.spec)
+        name = trial_id(len(history.trials))
+        config = trial_config(self._plan, name, point)
+        self._journal.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
+        return history.trials[name]
+
+    def _promote(self, turn: Turn, *, now: float) -> Trial | None:
+        """The trial whose turn it is, once it has left its worker: until then nobody else takes its place."""
+        trial = self._journal.history.trials[turn.trial]
+        if trial.status != "paused":
+            return None
+        self._journal.append(TrialPromoted(time=now, trial=trial.id, rung=turn.rung, audited=turn.audited))
+        return trial

@@ -1,0 +1,1 @@
+"""Import runs from MLflow as a sweep."""

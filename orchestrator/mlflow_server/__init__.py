@@ -1,0 +1,1 @@
+"""A team's MLflow server: its processes, users and host check."""

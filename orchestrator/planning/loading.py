@@ -1,0 +1,230 @@
+"""YAML to ``SweepSpec``, or every mistake in it at once, each with its path, the law and the nearest valid name.
+
+Static: everything the text alone decides is decided here, without torch, Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.errors import SpecError
+from orchestrator.planning.validation import check_spec, did_you_mean, name_problems, trial_problems
+from orchestrator.spec.model import SweepSpec, default_space
+from search_spaces import Problem, SearchSpace, SpaceError, YamlError, load_yaml, parse_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
+
+OTHERS = len(("objective", "others"))
+FLAT_SECTIONS = ("trial", "space.parameters")  # below these a dotted name is one key
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+    """The sweep spec in a YAML file, with ``path=value`` overrides applied first.
+
+    Raises:
+        SpecError: the file cannot be read, or its ``problems`` list every mistake.
+
+    Example:
+        >>> load_spec("nowhere.yaml")
+        Traceback (most recent call last):
+        orchestrator.errors.SpecError: nowhere.yaml: cannot be read: No such file or directory
+    """
+    return parse_spec(_read(path), overrides, source=str(path))
+
+
+def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
+    """The spec as one trial alone takes it: what ``trial`` fixes is not searched, and ``search.points`` are not run.
+
+    Raises:
+        SpecError: as ``load_spec``.
+    """
+    problems: list[Problem] = []
+    document = _document(_read(path), overrides, problems, source=str(path))
+    if isinstance(search := document.get("search"), dict):
+        document["search"] = {name: value for name, value in search.items() if name != "points"}
+    return _checked(document, problems)
+
+
+def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<string>") -> SweepSpec:
+    r"""The sweep spec in YAML text; see ``load_spec``.
+
+    Example:
+        >>> parse_spec("name: digits", ["search.num_trials=4"]).search.num_trials
+        4
+        >>> parse_spec("name: digits\nsearch: {num_trails: 4}")
+        Traceback (most recent call last):
+        orchestrator.errors.SpecError: search.num_trails: unknown field; did you mean 'num_trials'?
+    """
+    problems: list[Problem] = []
+    document = _document(text, overrides, problems, source=source)
+    return _checked(document, problems, _clashes(document))
+
+
+def override(spec: SweepSpec, settings: Sequence[str]) -> SweepSpec:
+    """A checked spec with other values of some fields, ``path=value``.
+
+    Raises:
+        SpecError: what that makes of it is no valid spec.
+
+    Example:
+        >>> override(parse_spec("name: digits"), ["scheduler.grace_period=4"]).scheduler.grace_period
+        4
+    """
+    problems: list[Problem] = []
+    document = spec.document()
+    for setting in settings:
+        _apply(document, setting, problems)
+    return _checked(document, problems)
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError([Problem(str(path), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise SpecError([Problem(str(path), f"must be UTF-8 text, byte {error.start} is not")]) from None
+
+
+def _document(text: str, overrides: Sequence[str], problems: list[Problem], *, source: str) -> dict[str, Any]:
+    try:
+        document = load_yaml(text, source=source)
+    except YamlError as error:
+        raise SpecError([Problem(source, str(error).removeprefix(f"{source}: "))]) from None
+    if not isinstance(document, dict):
+        raise SpecError([Problem(source, "must be a mapping of fields such as 'name: my-sweep'")])
+    document = {
+        field: value for field, value in document.items() if value is not None
+    }  # 'trial:' alone is an empty one
+    for override in overrides:
+        _apply(document, override, problems)
+    return document
+
+
+def _checked(document: dict[str, Any], problems: list[Problem], clashes: Iterable[Problem] = ()) -> SweepSpec:
+    spec = _validate(document, problems)
+    problems += clashes
+    if problems or spec is None:
+        raise SpecError(dict.fromkeys(problems))
+    return spec
+
+
+def _validate(document: dict[str, Any], problems: list[Problem]) -> SweepSpec | None:
+    trial = document.get("trial")
+    fixed = trial if isinstance(trial, dict) else {}
+    space = default_space(fixed) if document.get("space") is None else _space(document["space"], problems)
+    try:
+        spec = SweepSpec.model_validate({**document, "space": space})
+    except ValidationError as error:
+        problems += [_problem(detail) for detail in error.errors()]
+    if problems:
+        problems += trial_problems(trial, space) if isinstance(trial, dict) else []
+        problems += name_problems(_searched(document), fixed)
+        return None
+    try:
+        return check_spec(spec)
+    except SpecError as error:
+        problems += error.problems
+        return None
+
+
+def _space(document: object, problems: list[Problem]) -> SearchSpace:
+    try:
+        return parse_space(document, path="space")
+    except SpaceError as error:
+        problems += error.problems
+        return SearchSpace({})
+
+
+def _searched(document: Mapping[str, Any]) -> list[str]:
+    """The parameters that the space spells out itself."""
+    space = document.get("space")
+    parameters = space.get("parameters") if isinstance(space, dict) else None
+    return list(parameters) if isinstance(parameters, dict) else []
+
+
+def _clashes(document: Mapping[str, Any]) -> list[Problem]:
+    law = "stands under space.parameters too: fix it in one place, search it in the other"
+    trial = document.get("trial")
+    return [Problem(f"trial.{name}", law) for name in _searched(document) if isinstance(trial, dict) and name in trial]
+
+
+def _apply(document: dict[str, Any], override: str, problems: list[Problem]) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        problems.append(Problem(f"--set {override}", "must be path=value, for example search.num_trials=8"))
+        return
+    try:
+        value = load_yaml(text, source=f"--set {path}")
+    except YamlError as error:
+        problems.append(Problem(f"--set {path}", str(error).partition(": ")[2]))
+        return
+    target = document
+    keys = _keys(path)
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            problems.append(Problem(f"--set {path}", f"{key!r} is no section of the spec"))
+            return
+    target[keys[-1]] = value
+
+
+def _keys(path: str) -> list[str]:
+    for section in FLAT_SECTIONS:
+        if path.startswith(f"{section}."):
+            return [*section.split("."), path.removeprefix(f"{section}.")]
+    return path.split(".")
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    if (
+        detail["loc"][:2] == ("objective", "others") and len(detail["loc"]) > OTHERS
+    ):  # the others of a list are told by their place in it
+        _, _, index, *field = detail["loc"]
+        place = ".".join(["objective", str(int(index) + 1), *map(str, field)])
+        return Problem(place, _law(detail, ["objective", *map(str, field)]))
+    location = [str(part) for part in detail["loc"][: 3 if detail["loc"][:2] == ("search", "points") else 2]]
+    return Problem(".".join(location), _law(detail, location))
+
+
+def _law(detail: ErrorDetails, location: Sequence[str]) -> str:
+    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
+    match kind:
+        case "extra_forbidden":
+            return f"unknown field{did_you_mean(location[-1], _fields(location[:-1]))}"
+        case "missing":
+            return "is required"
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+            hint = did_you_mean(got, choices) if isinstance(got, str) else ""
+            return f"must be {context['expected']}, got {got!r}{hint}"
+        case "greater_than_equal":
+            return f"must be >= {context['ge']:g}, got {got!r}"
+        case "greater_than":
+            return f"must be > {context['gt']:g}, got {got!r}"
+        case "less_than_equal":
+            return f"must be <= {context['le']:g}, got {got!r}"
+        case "tuple_type" | "list_type":
+            return f"must be a list, got {got!r}"
+        case "too_long":
+            return f"must have at most {context['max_length']} entries, got {context['actual_length']}"
+        case "model_type" | "dict_type":
+            return f"must be a mapping, got {got!r}"
+        case _:
+            message = detail["msg"].replace("Input should be", "must be")
+            return f"{message[:1].lower()}{message[1:]}, got {got!r}"
+
+
+def _fields(location: Sequence[str]) -> Iterable[str]:
+    model: Any = SweepSpec
+    for part in location:
+        model = model.model_fields[part].annotation
+    return tuple(model.model_fields) if issubclass(model, BaseModel) else ()

@@ -1,0 +1,81 @@
+"""Where a sweep is tracked, and how an address is shown: never with its password."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.planning.plan import SweepPlan
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+USER_INFO = re.compile(
+    r"://(?:"
+    r"[^:/?#@\s]*:(?!\d*[/?#])[^@\s]*@(?:[^/?#\s]*@)?"  # user:password, which in a database's address may hold a slash
+    r"|[^/?#\s]*@"
+    r")"
+)
+# Passwords of databases hold anything, so all is hidden up to the last @.
+DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mssql)(?:\+\w+)?://)\S*@", re.IGNORECASE)
+SECRET = re.compile(
+    r"([?&](?!ssl_?key=)"  # which is a path
+    r"(?:[^=&#\s]*(?:token|key|secret|signature|password|passwd)[^=&#\s]*|sig)=)[^&#\s]*",
+    re.IGNORECASE,
+)
+BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq finds a user's password by itself
+
+
+def tracking_uri(plan: SweepPlan) -> str:
+    """Where this sweep is tracked."""
+    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def without_password(text: str) -> str:
+    """Text fit to be shown: user and password of every address in it are hidden, and so are keys and tokens of queries.
+
+    >>> without_password("http://ada:secret@host:5000 refused")
+    'http://***@host:5000 refused'
+    >>> without_password("http://bob:p@ss@host")
+    'http://***@host'
+    >>> without_password("postgresql://host/db?user=bob&password=p%40ss")
+    'postgresql://host/db?user=bob&password=***'
+    >>> without_password("postgresql://bob:12/34@host/db"), without_password("http://host/?access_token=secret")
+    ('postgresql://***@host/db', 'http://host/?access_token=***')
+    """
+    return SECRET.sub(r"\1***", USER_INFO.sub("://***@", DATABASE.sub(r"\1***@", text)))
+
+
+def secret_problem(uri: str) -> str | None:
+    """Why an address must stand in no file, with the remedy; None for one that holds no secret.
+
+    What cannot be told from a secret counts as one: any ``@`` but that of a PostgreSQL user, any query of a server's.
+
+    >>> secret_problem("postgresql://ada@host/db")
+    >>> secret_problem("http://host/?token=secret")
+    'must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead'
+    """
+    bare = BARE_USER.sub(r"\1", uri)
+    scheme, _, rest = bare.partition("://")
+    kind = scheme.partition("+")[0].lower()
+    if kind in {"http", "https"} and "?" in rest:
+        return "must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead"
+    if ("@" in rest and kind not in {"sqlite", "file"}) or without_password(bare) != bare:
+        return "must not carry a password: set MLFLOW_TRACKING_URI in the environment instead"
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An error as a message may hold it: its first line, not too long, without a password."""
+    return without_password(str(error).partition("\n")[0])[:300]
+
+
+def server_address(uri: str) -> str:
+    """A server's address as a browser is given it: without user and password, which belong into no printed link.
+
+    >>> server_address("https://ada:p@ss@host:5000/mlflow/")
+    'https://host:5000/mlflow'
+    """
+    parts = urllib.parse.urlsplit(without_password(uri))
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")

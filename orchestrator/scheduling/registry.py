@@ -1,0 +1,84 @@
+"""Which rule a spec asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.scheduling.budgeted import CUT, SPACING, Ladder, Patient
+from orchestrator.scheduling.halving import Asha, Everyone
+from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.rungs import brackets, rungs
+
+if TYPE_CHECKING:
+    from orchestrator.scheduling.protocol import Rule
+    from orchestrator.spec.model import SweepSpec
+
+FEW_SLOTS = 8
+"""Up to so many slots, ``kind: auto`` promotes: docs/scheduling.md has the times to the best trial of both kinds."""
+
+FACTOR = 3
+MEDIAN_GRACE = 9
+"""The median rule looks at nobody in the first ninth of the epochs, unless the spec says otherwise."""
+
+MOST_RUNGS = 10
+"""Of a resource whose maximum differs from trial to trial."""
+
+
+def pauses(spec: SweepSpec, *, slots: int) -> bool:
+    """Whether rejected trials wait (``promotion``) or are over (``stopping``), with so many slots.
+
+    >>> from orchestrator.spec.model.model import SweepSpec
+    >>> pauses(SweepSpec(name="a"), slots=64), pauses(SweepSpec(name="a", scheduler={"grace_period": 3}), slots=64)
+    (True, False)
+    """
+    scheduler = spec.scheduler
+    if scheduler.name in {"none", "median"}:
+        return False
+    if scheduler.name == "pasha" or scheduler.kind == "promotion":
+        return True
+    return scheduler.kind == "auto" and (scheduler.is_patient or slots <= FEW_SLOTS)
+
+
+def rule_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: Ladder | None = None) -> Rule:
+    """The rule of a sweep; a function of its spec, of ``pauses`` and of the epochs of a full run alone.
+
+    ``ladder`` is that of a sweep which has begun; by default the one that this version makes.
+
+    >>> from orchestrator.spec.model.model import SweepSpec
+    >>> rule_of(SweepSpec(name="a", scheduler={"name": "none"}), pauses=False, max_epochs=9)
+    Everyone(pauses=False, rungs=())
+
+    Raises:
+        ValueError: more brackets than the epochs have room for.
+    """
+    scheduler = spec.scheduler
+    if scheduler.name == "none":
+        return Everyone()
+    if scheduler.is_patient:
+        return _patient(spec, ladder or ladder_of(spec, max_epochs=max_epochs), pauses=pauses)
+    factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor
+    grace = 1 if scheduler.grace_period == "auto" else scheduler.grace_period
+    if scheduler.name == "median":
+        return Median(max(1, max_epochs // MEDIAN_GRACE) if scheduler.grace_period == "auto" else grace)
+    maximum = max_epochs if scheduler.resource == "epochs" else grace * factor**MOST_RUNGS
+    if scheduler.name == "pasha":
+        return Pasha(rungs(grace, factor, maximum), factor)
+    count = len(rungs(grace, factor, maximum)) + 1 if scheduler.name == "hyperband" else scheduler.brackets
+    return Asha(brackets(grace, factor, maximum, count), factor, pauses)
+
+
+def ladder_of(spec: SweepSpec, *, max_epochs: int) -> Ladder:
+    """The ladder of a budget. The baseline is trained to its end whatever happens, and costs the budget nothing."""
+    factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
+    spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
+    num_trials = max(1, spec.search.num_trials - 1)
+    return Ladder.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
+
+
+def _patient(spec: SweepSpec, ladder: Ladder, *, pauses: bool) -> Rule:
+    may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
+    if not pauses or may_end_at_any_time:  # who waits for all others may wait in vain
+        factor = spec.scheduler.reduction_factor
+        return Asha((ladder.rungs,), CUT if factor == "auto" else factor, pauses)
+    return Patient(ladder)

@@ -1,0 +1,55 @@
+"""The JSON Schema of a sweep file, for editors: names are completed and explained, and mistakes marked, as one types.
+
+What an editor cannot know (bounds in the wrong order, laws between parameters) `ravel check` does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from orchestrator.spec.model import NAME_PATTERN, SweepSpec
+from search_spaces.documents.json_schema import document_schema
+from trainables.tasks.registry import TASK, TASKS
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import core_schema
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's, which knows no `SearchSpace`."""
+
+    def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:  # noqa: ARG002  one such class
+        return {}
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The schema of a whole sweep file (2020-12).
+
+    Example:
+        >>> sorted(sweep_schema()["properties"])[:4]
+        ['budget', 'evaluation', 'failures', 'name']
+    """
+    schema = SweepSpec.model_json_schema(schema_generator=_Generator)
+    space = json.loads(json.dumps(document_schema()).replace("#/$defs/", "#/$defs/space."))
+    parts = {f"space.{name}": part for name, part in space.pop("$defs").items()}
+    del space["$schema"]
+    schema["$schema"] = _DIALECT
+    schema["$defs"] |= {"space": space, **parts}
+    schema["properties"]["space"] = {"$ref": "#/$defs/space"}
+    objective = {"anyOf": [{"$ref": "#/$defs/Objective"}, {"type": "string", "pattern": r"^\S+( +(max|min))?$"}]}
+    several = {"type": "array", "items": objective, "minItems": 1}
+    schema["properties"]["objective"] = {"anyOf": [*objective["anyOf"], several]}
+    schema["$defs"]["Objective"]["properties"].pop("others")
+    schema["properties"]["name"] |= {"pattern": NAME_PATTERN}
+    names = dict.fromkeys(name for task in TASKS.values() for name in task.parameter_names)
+    schema["properties"]["trial"] |= {
+        "properties": {TASK: {"enum": list(TASKS), "default": next(iter(TASKS))}},
+        "propertyNames": {"enum": [TASK, *names]},
+    }
+    return schema

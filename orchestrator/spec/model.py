@@ -1,0 +1,314 @@
+"""The shape of a sweep spec: frozen, strict, every field with a default but ``name``.
+
+A spec says *what* to search; where it came from (a YAML file, Python) no longer matters here.
+Paths in error messages are dotted, as a person would write them after ``--set``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from orchestrator.errors import WrongLocation
+from orchestrator.redaction import secret_problem, without_password
+from orchestrator.storage import is_remote
+from orchestrator.storage.locations import Location
+from search_spaces import SearchSpace, catalog
+from trainables.errors import ConfigError
+from trainables.metrics import lookup
+from trainables.tasks.registry import CLASSIFIER, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Scalar: TypeAlias = bool | int | float | str | None
+Point: TypeAlias = dict[str, Any]
+"""One assignment: flat dotted names to plain values."""
+
+# Of a sweep's name, which names its folder.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+
+class Objective(_Section):
+    """What a sweep optimises: a metric of the validation split and its direction.
+
+    Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
+    leaderboard sorts by, and ``others`` holds the rest.
+    """
+
+    metric: StrictStr = "val/accuracy"
+    mode: Literal["max", "min"] = "max"
+    others: tuple[Objective, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text_or_list(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and value:
+            return {**_fields_of(value[0]), "others": tuple(value[1:])}
+        return _fields_of(value) if isinstance(value, str) else value
+
+    @property
+    def all(self) -> tuple[Objective, ...]:
+        """This one and the others."""
+        return (self, *self.others)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Their names.
+
+        >>> Objective.model_validate(["val/accuracy max", "val/nll min"]).metrics
+        ('val/accuracy', 'val/nll')
+        """
+        return tuple(each.metric for each in self.all)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Their directions."""
+        return tuple(each.mode for each in self.all)
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        try:
+            lookup(metric)
+        except KeyError as error:
+            hint = str(error.args[0]).partition("; ")[2]
+            raise ValueError(f"unknown metric {metric!r}; {hint}") from None
+        if not metric.startswith(("val/", "entanglement/")):
+            raise ValueError(f"must be measured on the validation split (val/...), got {metric!r}")
+        return metric
+
+    @model_validator(mode="after")
+    def _well_directed(self) -> Objective:
+        if len(set(self.metrics)) < len(self.metrics) or any(each.others for each in self.others):
+            raise ValueError(f"must be different metrics, got {', '.join(self.metrics)}")
+        direction = lookup(self.metric).direction
+        if direction is not None and direction != self.mode:
+            raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
+        return self
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether ``value`` beats ``other`` in this direction.
+
+        >>> Objective(metric="val/nll", mode="min").is_better(0.1, 0.2)
+        True
+        """
+        return value > other if self.mode == "max" else value < other
+
+
+class Search(_Section):
+    """How points are proposed: ``num_trials`` counts the baseline and the given ``points`` too.
+
+    ``resolution`` is the number of values that ``sampler: grid`` tries of every range.
+    """
+
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid"] = "tpe"
+    num_trials: PositiveInt = 32
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    points: tuple[Point, ...] = ()
+    resolution: Annotated[StrictInt, Field(ge=1)] = 3
+
+
+class Scheduler(_Section):
+    """Who is stopped early.
+
+    With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
+    """
+
+    name: Literal["asha", "pasha", "hyperband", "median", "none"] = "asha"
+    kind: Literal["auto", "stopping", "promotion"] = "auto"
+    grace_period: Literal["auto"] | PositiveInt = "auto"
+    reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
+    budget_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
+    brackets: PositiveInt = 1
+    resource: Literal["epochs", "gradient_evaluations", "gpu_seconds"] = "epochs"
+    strata: tuple[StrictStr, ...] = ()
+    audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+
+    @field_validator("grace_period", "reduction_factor", mode="before")
+    @classmethod
+    def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
+        least = 1 if info.field_name == "grace_period" else 2
+        if value == "auto":
+            return value
+        if type(value) is not int:
+            raise ValueError(f"must be 'auto' or a whole number >= {least}, got {value!r}")
+        if value < least:
+            raise ValueError(f"must be >= {least}, got {value!r}")
+        return value
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether the rungs follow from the budget."""
+        return self.name == "asha" and self.grace_period == "auto"
+
+
+class Evaluation(_Section):
+    """One attack strength for every trial of a sweep, in pixel units; 0 measures no robustness."""
+
+    robust_epsilon: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+
+
+class Resources(_Section):
+    """What one trial takes, and how many run at once (null: as many as fit)."""
+
+    cpus: Positive = 1
+    gpus: Literal["auto"] | float = "auto"
+    max_concurrent: PositiveInt | None = None
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, gpus: object) -> object:
+        number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
+        if gpus != "auto" and not (number and 0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):  # type: ignore[operator, call-overload]
+            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {gpus!r}")
+        return gpus
+
+
+class Failures(_Section):
+    """Retries of lost workers and of errors in a trial, and failed trials a sweep may have."""
+
+    infrastructure: Annotated[StrictInt, Field(ge=0)] = 3
+    user: Annotated[StrictInt, Field(ge=0)] = 0
+    allowed: Annotated[StrictInt, Field(ge=0)] = 0
+
+
+class Budget(_Section):
+    """When no further trial is started: seconds since the launch, of GPU time, or the objective that a trial reached.
+
+    Trials that run go on to their end or their next rung.
+    """
+
+    wall_clock_s: Positive | None = None
+    gpu_s: Positive | None = None
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class Tracking(_Section):
+    """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
+
+    ``taps`` names the taps whose entanglement MLflow shows, six at most; null takes six spread over it (the event
+    log has all). ``system_metrics`` also measures processor, memory and GPU on the workers, once an epoch.
+    """
+
+    uri: StrictStr | None = None
+    experiment: StrictStr | None = None
+    taps: Annotated[tuple[StrictStr, ...], Field(max_length=6)] | None = None
+    system_metrics: bool = False
+
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        problem = secret_problem(uri or "")
+        if problem is not None:
+            raise ValueError(problem)
+        return uri
+
+
+class Storage(_Section):
+    """Where sweeps are kept: a local folder (one folder for each sweep inside it), or ``s3://bucket/prefix``."""
+
+    uri: StrictStr = "results"
+
+    @field_validator("uri")
+    @classmethod
+    def _known(cls, uri: str) -> str:
+        if is_remote(uri):
+            try:
+                Location.parse(uri)
+            except WrongLocation as error:
+                raise ValueError(str(error)) from None
+        elif "://" in uri:
+            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {without_password(uri)!r}")
+        return uri
+
+
+def _fields_of(value: object) -> dict[str, Any]:
+    """One objective, given as ``metric mode``, as a mapping or as itself; anything else is for the metric's judge."""
+    if isinstance(value, str):
+        metric, _, mode = value.partition(" ")
+        return {"metric": metric, **({"mode": mode.strip()} if mode else {})}
+    if isinstance(value, Objective):
+        return {"metric": value.metric, "mode": value.mode}
+    return dict(value) if isinstance(value, dict) else {"metric": value}
+
+
+def default_space(trial: Mapping[str, Any]) -> SearchSpace:
+    """The space of a spec that names none: every fragment of the catalog for what its trials train.
+
+    >>> sorted(default_space({"task": "gan"}).names)[:2]
+    ['gan.beta_1', 'gan.discriminator_lr']
+    """
+    try:
+        task = task_of(trial)
+    except ConfigError:  # told when the spec is checked
+        task = CLASSIFIER
+    return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments))
+
+
+class SweepSpec(_Section):
+    """One validated sweep.
+
+    Args of note: ``trial`` holds the dotted parameters fixed for every trial, and what these train (``task``, a
+    classifier where it is not said); ``space`` those searched.
+
+    Example:
+        >>> spec = SweepSpec(name="digits", trial={"epochs": 9}, search=Search(num_trials=4))
+        >>> spec.objective.metric, spec.trial["epochs"]
+        ('val/accuracy', 9)
+    """
+
+    version: Literal[1] = 1
+    name: StrictStr
+    trial: Point = {}
+    space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
+    objective: Objective = Objective()
+    search: Search = Search()
+    scheduler: Scheduler = Scheduler()
+    evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
+    failures: Failures = Failures()
+    budget: Budget = Budget()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    @field_validator("name")
+    @classmethod
+    def _fit_for_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(NAME_PATTERN, name):
+            law = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
+            raise ValueError(f"must be {law}, got {name!r}")
+        return name
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space_from_document(cls, value: object) -> object:
+        return SearchSpace.from_dict(value) if isinstance(value, dict) else value
+
+    def document(self) -> dict[str, Any]:
+        """The spec as plain data, the space written out: JSON and YAML ready, and read back by ``SweepSpec(**...)``."""
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space", "objective"})
+        objectives = [{"metric": each.metric, "mode": each.mode} for each in self.objective.all]
+        objective = objectives if self.objective.others else objectives[0]
+        return {**plain, "objective": objective, "space": self.space.to_dict()}

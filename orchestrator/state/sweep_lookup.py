@@ -1,0 +1,146 @@
+"""Where sweeps are kept, by one address: a folder of this machine, or ``s3://bucket/prefix``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import SweepNotFound
+from orchestrator.state.s3_mirror import pull
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.storage.locations import SCHEME, Location
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from orchestrator.storage.s3 import Bucket
+
+PULLS_AT_ONCE = 8
+STAMP = "%Y%m%d-%H%M%S"
+STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
+
+
+def is_remote(storage: str | Path) -> bool:
+    """Whether an address is one of S3."""
+    return str(storage).startswith(SCHEME)
+
+
+def try_out(storage: str | Path) -> None:
+    """Write something to a storage, and take it away again.
+
+    Raises:
+        StorageError: S3 refused, or could not be reached.
+        OSError: the folder cannot be written.
+    """
+    if is_remote(storage):
+        bucket, probe = _bucket(storage), f".ravel-{secrets.token_hex(4)}"
+        bucket.write(probe, b"may be deleted")
+        bucket.delete([probe])
+        return
+    folder = _absolute(storage)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder):
+        pass
+
+
+def create_folder(storage: str | Path, name: str, *, now: datetime) -> SweepFolder:
+    """A new, empty place for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
+
+    The random part keeps sweeps apart that start in the same second on different machines and share an MLflow.
+    """
+    folder = _folder(storage, f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}")
+    folder.path.mkdir(parents=True)
+    return folder
+
+
+def list_sweeps(storage: str | Path) -> list[SweepFolder]:
+    """Every sweep of a storage, oldest first; those of S3 are mirrored to this machine first.
+
+    Raises:
+        StorageError: S3 does not answer.
+    """
+    if not is_remote(storage):
+        plans = _absolute(storage).glob("[!.]*/plan.json")  # a hidden folder is one that is being removed
+        return _in_order(SweepFolder(plan.parent) for plan in plans)
+    there = _remote_folders(storage)
+    with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix="ravel-pull") as pool:
+        is_sweep = list(pool.map(pull, there))
+    return [folder for folder, found in zip(there, is_sweep, strict=True) if found]
+
+
+def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
+    """The sweep of that id; given a bare name, its latest sweep; given nothing, the latest of all.
+
+    Args:
+        storage: a folder, or ``s3://bucket/prefix``.
+        sweep: may be a whole address, ``s3://bucket/prefix/SWEEP``, which then says where.
+
+    Raises:
+        SweepNotFound: names the storage and what is there.
+        StorageError: S3 does not answer.
+    """
+    if sweep is not None and is_remote(sweep):
+        storage, _, sweep = sweep.rstrip("/").rpartition("/")
+    if is_remote(storage):
+        folders = _remote_folders(storage)
+    else:
+        storage = _absolute(storage)
+        folders = list_sweeps(storage)
+    exact = [folder for folder in folders if folder.sweep == sweep]
+    named = [folder for folder in folders if sweep is None or _name_of(folder) == sweep]
+    for folder in reversed(exact or named):
+        if folder.remote is None or pull(folder):
+            return folder
+    there = ", ".join(folder.sweep for folder in folders[-5:]) or "none"
+    wanted = f"no sweep {sweep!r}" if sweep else "no sweep"
+    raise SweepNotFound(f"{storage}: {wanted} here (latest: {there}); give --storage DIR, or see `ravel list`")
+
+
+def _folder(storage: str | Path, sweep: str) -> SweepFolder:
+    if not is_remote(storage):
+        return SweepFolder(_absolute(storage) / sweep)
+    bucket = _bucket(storage)
+    return SweepFolder(_mirrors(bucket.location) / sweep, bucket.child(sweep))
+
+
+def _remote_folders(storage: str | Path) -> list[SweepFolder]:
+    """What may be sweeps in S3, oldest first; they share one client."""
+    bucket = _bucket(storage)
+    mirrors = _mirrors(bucket.location)
+    return _in_order(SweepFolder(mirrors / sweep, bucket.child(sweep)) for sweep in bucket.list_folders())
+
+
+def _bucket(storage: str | Path) -> Bucket:
+    from orchestrator.storage.s3 import Bucket  # noqa: PLC0415  only who uses S3 reads its settings
+
+    return Bucket(Location.parse(str(storage)))
+
+
+def _mirrors(location: Location) -> Path:
+    """The folder of this machine that mirrors a storage in S3."""
+    cache = Path(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel")
+    return cache.absolute() / "sweeps" / hashlib.sha256(location.uri.encode()).hexdigest()[:16]
+
+
+def _absolute(storage: str | Path) -> Path:
+    return Path(storage).expanduser().resolve()
+
+
+def _in_order(folders: Iterable[SweepFolder]) -> list[SweepFolder]:
+    return sorted(folders, key=lambda folder: (_stamp_of(folder), folder.sweep))
+
+
+def _name_of(folder: SweepFolder) -> str:
+    return STAMP_SUFFIX.sub("", folder.sweep)
+
+
+def _stamp_of(folder: SweepFolder) -> str:
+    found = STAMP_SUFFIX.search(folder.sweep)
+    return found.group() if found else ""

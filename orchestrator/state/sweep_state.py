@@ -1,0 +1,243 @@
+"""What a sweep looks like after a list of events: a pure fold, never anything the log does not hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    RungDecided,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+)
+from orchestrator.state.ranking import for_people, fronts, is_finite, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from orchestrator.spec.model import Objective
+    from orchestrator.state.events import Cause, Event, Origin, TrialStatus
+
+Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
+OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
+
+
+@dataclass
+class Trial:
+    """One trial so far."""
+
+    id: str
+    origin: Origin
+    point: dict[str, Any]
+    config: dict[str, Any]
+    attempts: int = 0
+    epochs: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    rungs: dict[int, RungDecided] = field(default_factory=dict)
+    checkpoints: list[CheckpointSaved] = field(default_factory=list)
+    failures: list[AttemptFailed] = field(default_factory=list)
+    promotions: list[TrialPromoted] = field(default_factory=list)
+    end: TrialEnded | None = None
+
+    @property
+    def status(self) -> Status:
+        """Where the trial stands."""
+        if self.end is not None:
+            return self.end.status
+        broke_off = bool(self.failures) and self.failures[-1].attempt == self.attempts
+        return "running" if self.attempts and not broke_off else "waiting"
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch reported, 0 before the first."""
+        return max(self.epochs, default=0)
+
+    @property
+    def budget(self) -> int:
+        """The epochs of a full run."""
+        return int(self.config["epochs"])
+
+    @property
+    def promoted_from(self) -> tuple[int, ...]:
+        """The rungs it waited at and then went on from."""
+        return tuple(promotion.rung for promotion in self.promotions)
+
+    @property
+    def rejected_at(self) -> int | None:
+        """The rung that stops the trial or lets it wait, whether it has left its worker yet or not."""
+        rejections = (rung.rung for rung in self.rungs.values() if not rung.kept and not rung.audited)
+        return next((rung for rung in rejections if rung not in self.promoted_from), None)
+
+    @property
+    def blind_from(self) -> int | None:
+        """The rung that rejected the trial, if it runs on for the audit: above it, nobody is compared with it."""
+        at_once = (rung.rung for rung in self.rungs.values() if rung.audited)
+        later = (promotion.rung for promotion in self.promotions if promotion.audited)
+        return next(iter((*at_once, *later)), None)
+
+    @property
+    def has_final_checkpoint(self) -> bool:
+        """Whether a checkpoint of the last epoch reported was completed."""
+        return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
+
+    def failures_of(self, cause: Cause) -> int:
+        """How many attempts broke off for this cause."""
+        return sum(failure.cause == cause for failure in self.failures)
+
+    @property
+    def stopping_rung(self) -> int | None:
+        """The rung at which the trial was stopped, or waits."""
+        return self.end.rung if self.end is not None else None
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The finite values of a metric by epoch, in order."""
+        measured = {epoch: metrics.get(metric) for epoch, metrics in sorted(self.epochs.items())}
+        return {epoch: value for epoch, value in measured.items() if value is not None and math.isfinite(value)}
+
+    def score(self, objective: Objective) -> float | None:
+        """The objective at the last epoch that measured it: the model that the last checkpoint holds.
+
+        Never the best epoch: the maximum of a noisy curve on validation data flatters noisy trials.
+        """
+        return self.last(objective.metric)
+
+    def last(self, metric: str) -> float | None:
+        """A metric at the last epoch that measured it as a finite number."""
+        return next(reversed(self.values(metric).values()), None)
+
+
+class SweepHistory:
+    """The state of a sweep: apply events in order, ask at any time.
+
+    Example:
+        >>> history = SweepHistory()
+        >>> history.apply(TrialCreated(time=1.0, trial="t000", origin="baseline", point={}, config={"epochs": 3}))
+        >>> history.trials["t000"].status
+        'waiting'
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.trials: dict[str, Trial] = {}
+        self.generation = 0
+        self.started_at: float | None = None
+        self.ended: SweepEnded | None = None
+        self.last_time: float | None = None
+        self.num_events = 0
+        for event in events:
+            self.apply(event)
+
+    @classmethod
+    def read(cls, log: Path) -> SweepHistory:
+        """The history in an event log."""
+        return cls(event for event, _ in read_events(log))
+
+    def apply(self, event: Event) -> None:
+        """Take one event in; of a (trial, epoch) or a (trial, rung) seen twice, the first stands."""
+        self.last_time = event.time
+        self.num_events += 1
+        match event:
+            case EpochReported():
+                self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)
+            case SweepStarted():
+                self.generation = event.generation
+                self.started_at = event.time if self.started_at is None else self.started_at
+                self.ended = None
+            case TrialCreated():
+                self.trials[event.trial] = Trial(
+                    id=event.trial,
+                    origin=event.origin,
+                    point=event.point,
+                    config=event.config,
+                )
+            case SweepEnded():
+                self.ended = event
+            case _:
+                self._apply_to_trial(self.trials[event.trial], event)
+
+    @staticmethod
+    def _apply_to_trial(
+        trial: Trial,
+        event: AttemptStarted | AttemptFailed | RungDecided | TrialPromoted | CheckpointSaved | TrialEnded,
+    ) -> None:
+        match event:
+            case AttemptStarted():
+                trial.attempts = event.attempt
+                trial.end = None
+            case AttemptFailed():
+                trial.failures.append(event)
+            case RungDecided():
+                trial.rungs.setdefault(event.rung, event)
+            case TrialPromoted():
+                trial.promotions.append(event)
+                trial.end = None
+            case CheckpointSaved():
+                trial.checkpoints.append(event)
+            case TrialEnded():
+                trial.end = event
+
+    def with_status(self, *statuses: Status) -> list[Trial]:
+        """The trials in any of these states, in the order they were created."""
+        return [trial for trial in self.trials.values() if trial.status in statuses]
+
+    def ranked(self, objective: Objective) -> list[Trial]:
+        """Trials that measured the objective, best first; ties go to the smaller id.
+
+        With several objectives front by front, and within a front by the first objective.
+        """
+        scores = {
+            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes)
+            for trial in self.trials.values()
+        }
+        return [self.trials[name] for name in for_people(scores) if is_finite(scores[name])]
+
+    def front(self, objective: Objective) -> list[Trial]:
+        """The completed trials that no other completed trial beats in every objective, best in the first one first."""
+        ended = [trial for trial in self.ranked(objective) if trial.status == "completed"]
+        turned = {
+            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes) for trial in ended
+        }
+        best = fronts(turned)[0] if turned else []
+        return [self.trials[name] for name in sorted(best, key=lambda name: turned[name], reverse=True)]
+
+    def best(self, objective: Objective) -> Trial | None:
+        """The best trial that ran its full budget; before there is one, the best of all."""
+        ranked = self.ranked(objective)
+        return next((trial for trial in ranked if trial.status == "completed"), ranked[0] if ranked else None)
+
+    @property
+    def epochs_run(self) -> int:
+        """Distinct epochs reported by all trials."""
+        return sum(len(trial.epochs) for trial in self.trials.values())
+
+    def total(self, metric: str) -> float:
+        """The sum of a metric over all epochs of all trials."""
+        return sum(metrics.get(metric) or 0.0 for trial in self.trials.values() for metrics in trial.epochs.values())
+
+    def stopped_by_rung(self) -> dict[int, int]:
+        """How many trials were stopped at each rung."""
+        rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
+        return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
+
+
+def settle(history: SweepHistory, *, pauses: bool, now: float) -> list[TrialEnded]:
+    """The ends that a killed driver had decided but not written: a stop or a pause at a rung, a full budget.
+
+    A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.
+    """
+    ends = []
+    for trial in history.with_status("running", "waiting", "interrupted"):
+        if trial.rejected_at is not None:
+            status: TrialStatus = "paused" if pauses else "stopped"
+            ends.append(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
+        elif trial.epoch >= trial.budget and trial.has_final_checkpoint:
+            ends.append(TrialEnded(time=now, trial=trial.id, status="completed"))
+    return ends

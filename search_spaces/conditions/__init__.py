@@ -1,0 +1,1 @@
+"""Conditions under which parameters exist, and constraints between them."""

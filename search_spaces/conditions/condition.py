@@ -1,0 +1,296 @@
+"""Conditional parameters: a parameter that exists only for some values of others.
+
+`When(parent, predicate)` is the leaf; `all_of` and `any_of` join conditions, as deeply as one likes. A parameter
+that is absent itself makes every leaf that reads it false, so that a child never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+
+from search_spaces.conditions.predicates import (
+    Equals,
+    GreaterThan,
+    LessThan,
+    NotEqual,
+    OneOf,
+    Predicate,
+    equals,
+    greater_than,
+    less_than,
+    not_equal,
+    one_of,
+    same,
+)
+from search_spaces.domains.values import Domain, Scalar, broken
+from search_spaces.paths import check_name
+
+if TYPE_CHECKING:
+    from search_spaces.conditions.constraints import Constraint
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Condition",
+    "Equals",
+    "GreaterThan",
+    "LessThan",
+    "NotEqual",
+    "OneOf",
+    "Predicate",
+    "SpaceLike",
+    "When",
+    "active_names",
+    "all_of",
+    "any_of",
+    "equals",
+    "greater_than",
+    "is_active",
+    "less_than",
+    "not_equal",
+    "one_of",
+    "same",
+]
+
+_Rename: TypeAlias = Callable[[str], str]
+
+
+class Condition(ABC):
+    """A claim about the parameters of a point; `&` and `|` join two.
+
+    >>> print(When("a", 1) & (When("b", 2) | When("c", 3)))
+    a = 1 and (b = 2 or c = 3)
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether the claim is true of these values; what reads a name that is not there is false."""
+
+    @abstractmethod
+    def leaves(self) -> Iterator[When]:
+        """Yield every `When` in it, from left to right."""
+
+    @abstractmethod
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the claim about the parameters of other names."""
+
+    def __and__(self, other: Condition) -> Condition:
+        return all_of(self, other)
+
+    def __or__(self, other: Condition) -> Condition:
+        return any_of(self, other)
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class When(Condition):
+    """A parameter exists only where the predicate holds of its parent; a bare value means `equals`.
+
+    Raises:
+        PathError: the parent is not a parameter name.
+        DomainError: the predicate is neither a `Predicate` nor a plain value.
+
+    >>> When("optimizer.name", "sgd") == When("optimizer.name", equals("sgd"))
+    True
+    >>> print(When("snnl.weight", not_equal(0)))
+    snnl.weight != 0
+    """
+
+    parent: str
+    predicate: Predicate
+
+    def __init__(self, parent: str, predicate: Predicate | Scalar) -> None:
+        object.__setattr__(self, "parent", check_name(parent))
+        object.__setattr__(self, "predicate", _as_predicate(predicate))
+
+    def __str__(self) -> str:
+        return f"{self.parent} {self.predicate.describe()}"
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether the parent is there and the predicate holds of it."""
+        return self.parent in values and self.predicate.holds(values[self.parent])
+
+    def leaves(self) -> Iterator[When]:
+        """Yield the condition itself."""
+        yield self
+
+    def renamed(self, rename: _Rename) -> When:
+        """Return the same claim about a parent of another name."""
+        return When(rename(self.parent), self.predicate)
+
+
+class _Joined(Condition):
+    """Several conditions in one; equal to the same ones in another order."""
+
+    __slots__ = ("parts",)
+    parts: tuple[Condition, ...]
+
+    def __init__(self, parts: tuple[Condition, ...]) -> None:
+        object.__setattr__(self, "parts", parts)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a condition is immutable, cannot set {name!r}")
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Condition, ...]]]:
+        return type(self), (self.parts,)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and frozenset(self.parts) == frozenset(other.parts)
+
+    def __hash__(self) -> int:
+        return hash((type(self), frozenset(self.parts)))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
+
+    def leaves(self) -> Iterator[When]:
+        """Yield every `When` in it, from left to right."""
+        return itertools.chain.from_iterable(part.leaves() for part in self.parts)
+
+    def _say(self, word: str) -> str:
+        return f" {word} ".join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
+
+
+@final
+class AllOf(_Joined):
+    """Every part holds; made by `all_of`.
+
+    >>> all_of(When("a", 1), When("b", 2)).holds({"a": 1})
+    False
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._say("and")
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether every part holds."""
+        return all(part.holds(values) for part in self.parts)
+
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the same claim about the parameters of other names."""
+        return all_of(*(part.renamed(rename) for part in self.parts))
+
+
+@final
+class AnyOf(_Joined):
+    """At least one part holds; made by `any_of`.
+
+    >>> any_of(When("a", 1), When("b", 2)).holds({"a": 1})
+    True
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self._say("or")
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether a part holds."""
+        return any(part.holds(values) for part in self.parts)
+
+    def renamed(self, rename: _Rename) -> Condition:
+        """Return the same claim about the parameters of other names."""
+        return any_of(*(part.renamed(rename) for part in self.parts))
+
+
+def all_of(*conditions: Condition) -> Condition:
+    """Join conditions that must all hold; nested ones become one, a single one stands for itself.
+
+    Raises:
+        DomainError: no condition, or what is none.
+
+    >>> all_of(When("a", 1), all_of(When("b", 2), When("a", 1)))
+    AllOf(When(parent='a', predicate=Equals(value=1)), When(parent='b', predicate=Equals(value=2)))
+    """
+    return _joined(AllOf, "all_of", conditions)
+
+
+def any_of(*conditions: Condition) -> Condition:
+    """Join conditions of which one must hold; nested ones become one, a single one stands for itself.
+
+    Raises:
+        DomainError: no condition, or what is none.
+
+    >>> print(any_of(When("mixup.alpha", not_equal(0)), When("snnl.weight", not_equal(0))))
+    mixup.alpha != 0 or snnl.weight != 0
+    """
+    return _joined(AnyOf, "any_of", conditions)
+
+
+class SpaceLike(Protocol):
+    """What reading a space needs: its parameters, parents before children, and what holds between them."""
+
+    @property
+    def parameters(self) -> Mapping[str, Domain]:
+        """The domain of each parameter, parents before children."""
+
+    @property
+    def when(self) -> Mapping[str, Condition]:
+        """The condition of each conditional parameter."""
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What must hold between the values of a point."""
+
+
+def is_active(space: SpaceLike, name: str, values: Mapping[str, Scalar]) -> bool:
+    """Whether the parameter exists, given the values of the active parameters before it.
+
+    Raises:
+        KeyError: the space has no such parameter.
+
+    >>> from search_spaces import catalog
+    >>> is_active(catalog.optimizer(), "optimizer.momentum", {"optimizer.name": "adamw"})
+    False
+    """
+    if name not in space.parameters:
+        raise KeyError(name)
+    return name not in space.when or space.when[name].holds(values)
+
+
+def active_names(space: SpaceLike, values: Mapping[str, Scalar]) -> frozenset[str]:
+    """Return the parameters that exist, given the values of their parents.
+
+    >>> from search_spaces import catalog
+    >>> sorted(active_names(catalog.mixup(), {"mixup.alpha": 0.0}))
+    ['mixup.alpha']
+    """
+    # Only the values of active parents count, so the walk keeps its own record of them.
+    known: dict[str, Scalar] = {}
+    active: list[str] = []
+    for name in space.parameters:
+        if is_active(space, name, known):
+            active.append(name)
+            if name in values:
+                known[name] = values[name]
+    return frozenset(active)
+
+
+def _as_predicate(given: object) -> Predicate:
+    match given:
+        case Predicate():
+            return given
+        case list() | tuple():
+            options = ", ".join(repr(value) for value in given)
+            raise broken("When.predicate", f"must be one value or a predicate; write one_of({options})")
+        case _:
+            return Equals(given)  # type: ignore[arg-type]  # the constructor checks
+
+
+def _joined(kind: type[AllOf | AnyOf], where: str, conditions: tuple[Condition, ...]) -> Condition:
+    for condition in conditions:
+        if not isinstance(condition, Condition):
+            raise broken(where, f"must join conditions such as When('optimizer.name', 'sgd'), got {condition!r}")
+    if not conditions:
+        raise broken(where, "must join at least one condition, got none")
+    flat = itertools.chain.from_iterable(part.parts if isinstance(part, kind) else (part,) for part in conditions)
+    parts = tuple(dict.fromkeys(flat))
+    return parts[0] if len(parts) == 1 else kind(parts)

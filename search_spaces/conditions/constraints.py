@@ -1,0 +1,116 @@
+"""Constraints between parameters: `Constraint("adversarial.relative_step * adversarial.steps >= 1")`.
+
+The text is an expression of Python's grammar, read into a tree of our own and never given to Python to run. It may
+hold the dotted names of parameters (without keywords of Python), numbers, strings, `True`, `False` and `None`;
+`+ - * / // % **`; comparisons, chained ones too; `in` and `not in` a tuple of values; `and`, `or`, `not`; and the
+functions `abs`, `min`, `max`, `sqrt`, `exp`, `log`, `log2` and `log10`. A constraint judges the points that have all
+the parameters it names; of a point in which one of them is inactive it says nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from search_spaces.conditions import expressions
+from search_spaces.domains.values import Scalar, broken
+from search_spaces.errors import Problem, SpaceError
+
+_Rename: TypeAlias = Callable[[str], str]
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, eq=False)
+class Constraint:
+    """What must hold between the values of a point.
+
+    Two constraints are equal when their canonical texts are; spaces and brackets do not matter.
+
+    Args:
+        text: the expression; see the module.
+
+    Raises:
+        DomainError: the text is not an expression of the language above, or names no parameter.
+
+    >>> reach = Constraint("adversarial.relative_step*adversarial.steps >= 1")
+    >>> reach.text
+    'adversarial.relative_step * adversarial.steps >= 1'
+    >>> reach.holds({"adversarial.relative_step": 0.25, "adversarial.steps": 3})
+    False
+    >>> reach.holds({"adversarial.relative_step": 0.25})
+    True
+    """
+
+    text: str
+    names: tuple[str, ...]
+    _truth: Callable[[Mapping[str, Any]], Any]
+
+    def __init__(self, text: str) -> None:
+        expression = expressions.parse(text)
+        names = tuple(dict.fromkeys(expressions.names(expression)))
+        if not names:
+            raise broken("Constraint", f"must name a parameter, got {text!r}")
+        object.__setattr__(self, "text", ast.unparse(expression))
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "_truth", expressions.reader(expression))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constraint) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash((Constraint, self.text))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Constraint({self.text!r})"
+
+    def __reduce__(self) -> tuple[type[Constraint], tuple[str]]:
+        return Constraint, (self.text,)
+
+    def holds(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether the values may stand together; true where one that it names is absent.
+
+        Raises:
+            SpaceError: the expression has no value there: it divides by zero, or compares a text with a number.
+        """
+        if any(name not in values for name in self.names):
+            return True
+        try:
+            truth = self._truth(values)
+        except TypeError as error:
+            raise self._no_value(values, f"{error}", "compare like with like") from error
+        except (ArithmeticError, ValueError) as error:
+            raise self._no_value(values, f"{error}", "guard it, as in 'b != 0 and a / b > 1'") from error
+        if type(truth) is not bool:
+            raise self._no_value(values, f"it is {truth!r}, neither true nor false", "end in a comparison")
+        return truth
+
+    def renamed(self, rename: _Rename) -> Constraint:
+        """Return the same law between the parameters of other names.
+
+        >>> Constraint("a < b").renamed("x.{}".format)
+        Constraint('x.a < x.b')
+        """
+        return Constraint(ast.unparse(expressions.renamed(expressions.parse(self.text), rename)))
+
+    def _no_value(self, values: Mapping[str, Scalar], why: str, remedy: str) -> SpaceError:
+        given = ", ".join(f"{name} = {values[name]!r}" for name in self.names)
+        return SpaceError(Problem(f"constraint {self.text!r}", f"has no value where {given} ({why}); {remedy}"))
+
+
+def as_constraints(given: Iterable[Constraint | str]) -> tuple[Constraint, ...]:
+    """Return the constraints that these are or are the texts of, each once.
+
+    Raises:
+        DomainError: one is no constraint, or the whole is a single text.
+
+    >>> as_constraints(["a <= b", Constraint("a<=b")])
+    (Constraint('a <= b'),)
+    """
+    if isinstance(given, str | Constraint):
+        raise broken("constraints", f"must be a list, got {str(given)!r}; write [{str(given)!r}]")
+    return tuple(dict.fromkeys(each if isinstance(each, Constraint) else Constraint(each) for each in given))

@@ -1,0 +1,1 @@
+"""Read and write search spaces as YAML, JSON, JSON Schema, and tables."""

@@ -1,0 +1,155 @@
+"""Reading a space document: every mistake at once, each with its path and the nearest valid name.
+
+```yaml
+version: 1                                    # optional
+use: [optimizer, snnl]                        # catalog fragments
+parameters:                                   # added, or replacing what a fragment said
+  optimizer.lr: {float: [1e-3, 1.0], log: true}
+  adversarial.steps: {int: [2, 10], when: {adversarial.attack: pgd}}
+  snnl.weight: {zero_or: {symlog: [-1.0, 1.0], gap: 0.001}, probability: 0.3}
+  batch_size: {choice: [32, 64, 128], ordered: true}
+  dropout: {float: [0.0, 0.5], step: 0.1}
+  optimizer.name: sgd                         # as {fixed: sgd}
+constraints: [adversarial.relative_step * adversarial.steps >= 1]
+```
+
+A condition in `when` is, for each parent, a value, a list of values, or a mapping of `equals`, `one_of`, `not`,
+`greater_than` and `less_than`, all of which must hold; `any` and `all` hold lists of such conditions and nest. A
+replaced parameter keeps the conditions that its
+fragment gave it unless it has a `when` of its own (`when: {}` for none).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from search_spaces import catalog
+from search_spaces.conditions.condition import Condition, GreaterThan, LessThan, When, same
+from search_spaces.conditions.constraints import Constraint
+from search_spaces.conditions.structure import constraint_problems
+from search_spaces.documents.clauses import read_conditions
+from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.documents.entries import read_domain
+from search_spaces.documents.serialization import FORMAT_VERSION
+from search_spaces.domains.types import Choice, Domain, Fixed
+from search_spaces.errors import Problem, SpaceError, suggestion
+from search_spaces.paths import check_name
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FIELDS = ("version", "use", "parameters", "constraints")
+# Stands for a parameter whose own entry is wrong, so that its children are still checked.
+_PLACEHOLDER = Fixed(None)
+
+
+def parse_space(document: object, *, path: str = "space") -> SearchSpace:
+    """Read a space document, as `load_yaml` returns it; `path` is where the document stands in its file.
+
+    Raises:
+        SpaceError: with every problem.
+
+    >>> parse_space({"use": ["snnl", "mixpu"], "parameters": {"lr": {"flaot": [0.1, 4.0]}}})
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: space.use: unknown fragment 'mixpu'; did you mean 'mixup'?
+    space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?
+    """
+    problems = Problems()
+    if not isinstance(document, Mapping):
+        raise SpaceError(Problem(path, f"must be a mapping with {', '.join(_FIELDS)}, got {document!r}"))
+    for field in document:
+        if field not in _FIELDS:
+            problems.add(f"{path}.{field}", f"unknown field{suggestion(str(field), _FIELDS)}")
+    problems.attempt(f"{path}.version", lambda: _check_version(document.get("version", FORMAT_VERSION)))
+    base = problems.attempt(f"{path}.use", lambda: _fragments(document.get("use", [])))
+    entries = document.get("parameters", {})
+    parameters, when = _merge(base or SearchSpace({}), entries, f"{path}.parameters", problems)
+    # Without its fragments the space lacks parents, whose absence is nobody's mistake.
+    if base is not None:
+        given = _constraints(document.get("constraints", []), parameters, f"{path}.constraints", problems)
+        laws = [law for law in base.constraints if not _placeholders(law, parameters)]
+        space = problems.attempt(f"{path}.parameters", lambda: SearchSpace(parameters, when, [*laws, *given]))
+    if problems.found or base is None or space is None:
+        raise SpaceError(*problems.found)
+    return space
+
+
+def _check_version(version: object) -> None:
+    if version != FORMAT_VERSION or type(version) is not int:
+        raise wrong(f"must be {FORMAT_VERSION}, got {version!r}; a newer ravel reads it")
+
+
+def _fragments(names: object) -> SearchSpace:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise wrong(f"must be a list of fragment names, got {names!r}; known: {', '.join(catalog.FRAGMENTS)}")
+    unknown = [name for name in names if name not in catalog.FRAGMENTS]
+    if unknown:
+        raise SpaceError(
+            *(Problem("", f"unknown fragment {name!r}{suggestion(name, catalog.FRAGMENTS)}") for name in unknown)
+        )
+    space = SearchSpace({})
+    for name in names:
+        space |= catalog.FRAGMENTS[name]()
+    return space
+
+
+_Parts: TypeAlias = tuple[dict[str, Domain], dict[str, Condition | Sequence[Condition]]]
+
+
+def _merge(base: SearchSpace, entries: object, path: str, problems: Problems) -> _Parts:
+    """Put the entries of the document over what the fragments said."""
+    parameters: dict[str, Domain] = dict(base.parameters)
+    when: dict[str, Condition | Sequence[Condition]] = dict(base.when)
+    if not isinstance(entries, Mapping):
+        problems.add(path, f"must be a mapping from parameter names to domains, got {entries!r}")
+        return parameters, when
+    for name, entry in entries.items():
+        place = f"{path}.{name}"
+        if problems.attempt(place, functools.partial(check_name, name)) is None:
+            continue
+        parameters[name] = problems.attempt(place, functools.partial(read_domain, entry)) or _PLACEHOLDER
+        if isinstance(entry, Mapping) and "when" in entry:
+            conditions = read_conditions(entry["when"], f"{place}.when", problems)
+            when[name] = conditions
+            for law in itertools.chain.from_iterable(condition.leaves() for condition in conditions):
+                # A parent that the document itself defines may have been narrowed since the condition was
+                # written, as in an exported space; of a fragment's parent the values are known.
+                parent = None if law.parent in entries else base.parameters.get(law.parent)
+                for message in _misspelt(law, parent):
+                    problems.add(f"{place}.when.{law.parent}", message)
+    return parameters, when
+
+
+def _constraints(texts: object, parameters: Mapping[str, Domain], path: str, problems: Problems) -> list[Constraint]:
+    if not isinstance(texts, list):
+        problems.add(path, f'must be a list of texts such as "a <= b", got {texts!r}')
+        return []
+    found: list[Constraint] = []
+    for place, text in enumerate(texts):
+        law = problems.attempt(f"{path}.{place}", functools.partial(Constraint, text))
+        if law is None or _placeholders(law, parameters):
+            continue
+        broken = list(constraint_problems(parameters, [law]))
+        for problem in broken:
+            problems.add(f"{path}.{place}", problem.message)
+        found.extend([] if broken else [law])
+    return found
+
+
+def _placeholders(law: Constraint, parameters: Mapping[str, Domain]) -> bool:
+    """Whether the constraint names a parameter whose own entry is wrong: of that one nothing is known."""
+    return any(parameters.get(name) is _PLACEHOLDER for name in law.names)
+
+
+def _misspelt(law: When, parent: Domain | None) -> Iterator[str]:
+    """Say which values of a condition its parent can never have."""
+    if not isinstance(parent, Choice) or isinstance(law.predicate, GreaterThan | LessThan):
+        return
+    for value in law.predicate.marks:
+        if not any(same(value, option) for option in parent.options):
+            names = [option for option in parent.options if isinstance(option, str)]
+            yield f"{value!r} is not {parent.describe()}{suggestion(str(value), names)}"

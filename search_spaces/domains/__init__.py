@@ -1,0 +1,1 @@
+"""Parameter domains as frozen values."""

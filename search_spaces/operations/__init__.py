@@ -1,0 +1,1 @@
+"""Operations that return a new space: merge, fix, narrow, refine, warm-start."""

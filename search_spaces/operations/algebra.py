@@ -1,0 +1,165 @@
+"""Spaces made of spaces: merging, fixing, narrowing, dropping and prefixing, as functions of definitions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from search_spaces.domains.types import Domain, Fixed, Scalar
+from search_spaces.errors import DomainError, Problem, SpaceError
+from search_spaces.operations.difference import describe
+from search_spaces.operations.narrowing import narrowed
+from search_spaces.paths import check_name
+from search_spaces.sampling.points import unknown_parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from search_spaces.conditions.condition import Condition, SpaceLike
+    from search_spaces.conditions.constraints import Constraint
+    from search_spaces.operations.narrowing import Narrowing
+
+_T = TypeVar("_T")
+
+
+class Definition(NamedTuple):
+    """What a `SearchSpace` is made of.
+
+    >>> Definition({}, {}, ()).constraints
+    ()
+    """
+
+    parameters: Mapping[str, Domain]
+    when: Mapping[str, Condition]
+    constraints: tuple[Constraint, ...]
+
+
+def merged(left: SpaceLike, right: SpaceLike) -> Definition:
+    """Return both together.
+
+    Raises:
+        SpaceError: with every parameter that they define differently.
+
+    >>> from search_spaces import Fixed, SearchSpace
+    >>> merged(SearchSpace({"a": Fixed(1)}), SearchSpace({"a": Fixed(2)}))
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: a: is defined differently on both sides of |: always 1; always 2; \
+fix or drop it on one side first
+    """
+    law = "is defined differently on both sides of |"
+    raise_all(
+        Problem(name, f"{law}: {describe(left, name)}; {describe(right, name)}; fix or drop it on one side first")
+        for name in left.parameters
+        if name in right.parameters
+        and (left.parameters[name], left.when.get(name)) != (right.parameters[name], right.when.get(name))
+    )
+    return Definition(
+        {**left.parameters, **right.parameters},
+        {**left.when, **right.when},
+        (*left.constraints, *right.constraints),
+    )
+
+
+def fixed(space: SpaceLike, values: Mapping[str, Scalar]) -> Definition:
+    """Hold parameters at one value each.
+
+    Raises:
+        SpaceError: with every unknown name, and every value outside its domain.
+
+    >>> from search_spaces import catalog
+    >>> fixed(catalog.optimizer(), {"optimizer.name": "sdg"})
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: optimizer.name: must be one of 'sgd', 'adamw', got 'sdg'
+    """
+    return _changed(space, values, _held)
+
+
+def narrow(space: SpaceLike, ranges: Mapping[str, Narrowing]) -> Definition:
+    """Make domains smaller.
+
+    Raises:
+        SpaceError: with every unknown name, and every new domain that is not within the old one.
+
+    >>> from search_spaces import catalog
+    >>> narrow(catalog.optimizer(), {"optimizer.momentum": (0.9, 1.0)})
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: optimizer.momentum: must lie within a float in [0.5, 0.99], got (0.9, 1.0)
+    """
+    return _changed(space, ranges, narrowed)
+
+
+def without(space: SpaceLike, names: Collection[str]) -> Definition:
+    """Leave parameters out.
+
+    Raises:
+        SpaceError: with every unknown name, and every one that something which stays depends on.
+
+    >>> from search_spaces import catalog
+    >>> without(catalog.optimizer(), ["optimizer.name"])
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: optimizer.name: cannot be dropped: 'optimizer.momentum' depends on it
+    """
+    raise_all([*_unknown(space, names), *_orphans(space, names)])
+    return Definition(
+        {name: domain for name, domain in space.parameters.items() if name not in names},
+        {name: condition for name, condition in space.when.items() if name not in names},
+        space.constraints,
+    )
+
+
+def prefixed(space: SpaceLike, group: str) -> Definition:
+    """Put every name, in conditions and constraints too, inside a group.
+
+    Raises:
+        PathError: the group is not a dotted name.
+
+    >>> from search_spaces import catalog
+    >>> list(prefixed(catalog.mixup(), "generator").parameters)
+    ['generator.mixup.alpha', 'generator.mixup.layers', 'generator.mixup.per_sample']
+    """
+    rename = f"{check_name(group)}.{{}}".format
+    return Definition(
+        {rename(name): domain for name, domain in space.parameters.items()},
+        {rename(name): condition.renamed(rename) for name, condition in space.when.items()},
+        tuple(constraint.renamed(rename) for constraint in space.constraints),
+    )
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one `SpaceError` with every problem, if there is one.
+
+    >>> raise_all([])
+    """
+    if found := list(problems):
+        raise SpaceError(*found)
+
+
+def _changed(space: SpaceLike, changes: Mapping[str, _T], change: Callable[[Domain, _T], Domain]) -> Definition:
+    problems = _unknown(space, changes)
+    parameters = dict(space.parameters)
+    for name in [name for name in changes if name in parameters]:
+        try:
+            parameters[name] = change(parameters[name], changes[name])
+        except DomainError as error:
+            problems.extend(Problem(name, problem.message) for problem in error.problems)
+    raise_all(problems)
+    return Definition(parameters, space.when, space.constraints)
+
+
+def _held(domain: Domain, value: Scalar) -> Fixed:
+    domain.check(value)
+    return Fixed(value)
+
+
+def _unknown(space: SpaceLike, names: Iterable[str]) -> list[Problem]:
+    return [unknown_parameter(name, space.parameters) for name in names if name not in space.parameters]
+
+
+def _orphans(space: SpaceLike, dropped: Collection[str]) -> list[Problem]:
+    children = [
+        Problem(parent, f"cannot be dropped: {child!r} depends on it")
+        for child, condition in space.when.items()
+        for parent in dict.fromkeys(leaf.parent for leaf in condition.leaves())
+        if parent in dropped and child not in dropped
+    ]
+    laws = [(name, law) for law in space.constraints for name in law.names if name in dropped]
+    return [*children, *(Problem(name, f"cannot be dropped: constraint {law.text!r} names it") for name, law in laws)]

@@ -1,0 +1,100 @@
+"""What changed between two spaces, for a person and for a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from search_spaces.conditions.condition import SpaceLike
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A parameter that both spaces have, in different words.
+
+    >>> print(Change("lr", "a float in [0, 1]", "always 0.1"))
+    lr: a float in [0, 1] -> always 0.1
+    """
+
+    name: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} -> {self.after}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one space has and the other has not; false where they are equal.
+
+    Attributes:
+        added: description of each parameter, and text of each constraint (under `constraint`), of the second alone.
+        removed: those of the first alone.
+        changed: the parameters that both have, defined differently.
+
+    >>> bool(Difference({}, {}, ())), str(Difference({}, {}, ()))
+    (False, 'no difference')
+    """
+
+    added: Mapping[str, str]
+    removed: Mapping[str, str]
+    changed: tuple[Change, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines()) or "no difference"
+
+    def _lines(self) -> Iterator[str]:
+        yield from (f"- {name}: {told}" for name, told in self.removed.items())
+        yield from (f"~ {change}" for change in self.changed)
+        yield from (f"+ {name}: {told}" for name, told in self.added.items())
+
+
+def difference(before: SpaceLike, after: SpaceLike) -> Difference:
+    """Return what changed from one space to the other; the order of parameters is no part of it.
+
+    >>> from search_spaces import catalog
+    >>> mine = catalog.optimizer().fix({"optimizer.lr": 0.1}).drop("optimizer.momentum")
+    >>> print(difference(catalog.optimizer(), mine))
+    - optimizer.momentum: a float in [0.5, 0.99] when optimizer.name = 'sgd'
+    ~ optimizer.lr: a float in [0.0001, 1], log -> always 0.1
+    """
+    old, new = _told(before), _told(after)
+    changed = [
+        name
+        for name in before.parameters
+        if name in after.parameters and _definition(before, name) != _definition(after, name)
+    ]
+    return Difference(
+        added={name: told for name, told in new.items() if name not in old},
+        removed={name: told for name, told in old.items() if name not in new},
+        changed=tuple(Change(name, old[name], new[name]) for name in changed),
+    )
+
+
+def describe(space: SpaceLike, name: str) -> str:
+    """Return a parameter's domain and condition in words.
+
+    >>> from search_spaces import catalog
+    >>> describe(catalog.optimizer(), "optimizer.momentum")
+    "a float in [0.5, 0.99] when optimizer.name = 'sgd'"
+    """
+    words = space.parameters[name].describe()
+    return f"{words} when {space.when[name]}" if name in space.when else words
+
+
+def _told(space: SpaceLike) -> dict[str, str]:
+    parameters = {name: describe(space, name) for name in space.parameters}
+    return parameters | {f"constraint {law.text!r}": "must hold" for law in space.constraints}
+
+
+def _definition(space: SpaceLike, name: str) -> tuple[object, object]:
+    return space.parameters[name], space.when.get(name)

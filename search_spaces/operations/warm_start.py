@@ -1,0 +1,203 @@
+"""Warm starts: the points of an earlier sweep, study or MLflow experiment, in a space that has changed since."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+
+from search_spaces.conditions.condition import is_active
+from search_spaces.domains.quantiles import clip
+from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
+from search_spaces.domains.values import broken, identity, is_number
+from search_spaces.errors import DomainError
+from search_spaces.sampling.points import point_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.sampling.points import Point
+
+Outcome: TypeAlias = Literal["kept", "clipped", "dropped", "merged"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one given point.
+
+    Attributes:
+        index: its place among those given, from 0.
+        outcome: `kept` with its values, `clipped` with some moved to the nearest of the space, `dropped`, or
+            `merged`, being equal to an earlier one now.
+        notes: what was moved, filled in or left out, and why it was dropped.
+
+    >>> print(Report(3, "clipped", ("lr: 2.0 moved to 1.0",)))
+    point 3 clipped: lr: 2.0 moved to 1.0
+    """
+
+    index: int
+    outcome: Outcome
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = "; ".join(self.notes)
+        return f"point {self.index} {self.outcome}" + (f": {told}" if told else "")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """Points that a space contains, and a report on each that was given.
+
+    >>> print(Adoption((), (Report(0, "dropped", ("lr: no value",)), Report(1, "kept", ()))))
+    2 points: 1 kept, 1 dropped
+    point 0 dropped: lr: no value
+    """
+
+    points: tuple[Point, ...]
+    reports: tuple[Report, ...]
+
+    def __str__(self) -> str:
+        counts = Counter(report.outcome for report in self.reports)
+        told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES if counts[outcome])
+        lines = [str(report) for report in self.reports if report.notes]
+        return "\n".join([f"{len(self.reports)} points" + (f": {told}" if told else ""), *lines])
+
+
+_OUTCOMES: tuple[Outcome, ...] = ("kept", "clipped", "merged", "dropped")
+
+
+def adopt(
+    space: SpaceLike, points: Iterable[Mapping[str, Any]], *, fill: Mapping[str, Scalar] = MappingProxyType({})
+) -> Adoption:
+    """Map points into a space: keep them, move numbers to the nearest value, or drop the point and say why.
+
+    A name that the space does not have, or that does not exist at this point of it, is left out. A number outside its
+    domain is moved to the nearest value (a step, the edge of a gap, an option of an ordered `Choice`). A point is
+    dropped where no nearby value means the same (an option that is gone, a sign that is gone, an exact 0, which is a
+    method switched off, where 0 is gone), where a parameter has no value, and where a constraint does not hold. Values
+    may be texts, as MLflow stores parameters.
+
+    Args:
+        space: where the points shall lie.
+        points: flat, one mapping each.
+        fill: values for parameters that a point lacks.
+
+    Raises:
+        DomainError: a value of `fill` is not one of its parameter's, or a point is no mapping.
+
+    >>> from search_spaces import catalog
+    >>> old = [
+    ...     {"mixup.alpha": "8.0", "mixup.layers": "input", "mixup.per_sample": "False", "dropout": "0.1"},
+    ...     {"mixup.alpha": 1.0, "mixup.layers": "stage1"},
+    ... ]
+    >>> adoption = adopt(catalog.mixup(), old)
+    >>> adoption.points
+    ({'mixup.alpha': 4.0, 'mixup.layers': 'input', 'mixup.per_sample': False},)
+    >>> print(adoption)
+    2 points: 1 clipped, 1 dropped
+    point 0 clipped: dropout: left out, the space has no such parameter; mixup.alpha: '8.0' moved to 4.0
+    point 1 dropped: mixup.layers: must be one of 'input', 'hidden', 'input+hidden', got 'stage1'
+    """
+    for name in [name for name in fill if name in space.parameters]:
+        if not space.parameters[name].contains(fill[name]):
+            raise broken(f"fill.{name}", f"must be {space.parameters[name].describe()}, got {fill[name]!r}")
+    adopted: dict[tuple[object, ...], Point] = {}
+    reports = []
+    for index, given in enumerate(points):
+        if not isinstance(given, Mapping):
+            raise broken(f"adopt.points.{index}", f"must be a mapping from names to values, got {given!r}")
+        point, outcome, notes = _mapped(space, given, fill)
+        if point is not None:
+            key = tuple((name, *identity(value)) for name, value in point.items())
+            outcome = "merged" if key in adopted else outcome
+            adopted.setdefault(key, point)
+        reports.append(Report(index, outcome, tuple(notes)))
+    return Adoption(tuple(adopted.values()), tuple(reports))
+
+
+def _mapped(
+    space: SpaceLike, given: Mapping[str, Any], fill: Mapping[str, Scalar]
+) -> tuple[Point | None, Outcome, list[str]]:
+    notes = [f"{name}: left out, the space has no such parameter" for name in given if name not in space.parameters]
+    outcome: Outcome = "kept"
+    point: Point = {}
+    for name, domain in space.parameters.items():
+        if not is_active(space, name, point):
+            notes += [f"{name}: left out, it exists only when {space.when[name]}"] if name in given else []
+            continue
+        if name not in given and name not in fill and not isinstance(domain, Fixed):
+            return None, "dropped", [*notes, f"{name}: no value is given, and none to fill in"]
+        if name not in given:
+            point[name] = fill.get(name, domain.from_unit(0.5))
+            notes.append(f"{name}: filled with {point[name]!r}")
+            continue
+        try:
+            point[name] = _nearest(domain, given[name])
+        except DomainError as error:
+            return None, "dropped", [*notes, *(f"{name}: {problem.message}" for problem in error.problems)]
+        if not _means(given[name], point[name]):
+            outcome = "clipped"
+            notes.append(f"{name}: {given[name]!r} moved to {point[name]!r}")
+    problems = point_problems(space, point)
+    if problems:
+        return None, "dropped", [*notes, *map(str, problems)]
+    return point, outcome, notes
+
+
+def _means(given: object, value: Scalar) -> bool:
+    """Whether a value is the given one, which may be its text, or a number of another type."""
+    if isinstance(given, str) and not isinstance(value, str):
+        return given == str(value) or (is_number(value) and _number(given) == value)
+    return bool(given == value)
+
+
+def _nearest(domain: Domain, given: object) -> Scalar:
+    """Return the value of the domain that a given one means, or the nearest one.
+
+    Raises:
+        DomainError: there is none that means nearly the same.
+    """
+    if domain.contains(given):
+        return given if not isinstance(domain, Float) else float(given)  # type: ignore[arg-type, return-value]  # contained
+    if isinstance(given, str):
+        try:
+            return domain.read(given)
+        except DomainError:
+            number = _number(given)
+            given = given if number is None else number
+    moved = _moved(domain, float(given)) if is_number(given) and given != 0 else None
+    if moved is None:
+        raise broken(type(domain).__name__, f"must be {domain.describe()}, got {given!r}")
+    return moved
+
+
+def _moved(domain: Domain, x: float) -> float | None:
+    """Return the number of the domain that is nearest to one outside it; None where none means nearly the same."""
+    match domain:
+        case ZeroOr(domain=inner):
+            return _moved(inner, x)
+        case Int(low=low, high=high, step=step):
+            return low + step * min(max(round((x - low) / step), 0), (high - low) // step)
+        case Float(low=low, high=high):
+            lattice = domain.values()
+            return clip(x, low, high) if lattice is None else lattice.nearest(x)
+        case SymLog() if sides := [side for side in domain.intervals() if (side[1] > 0) == (x > 0)]:
+            return clip(x, *sides[0])
+        case Fixed(value=value) if is_number(value):
+            return value
+        case Choice(options=options, ordered=True) if numbers := [option for option in options if is_number(option)]:
+            return min(numbers, key=lambda option: abs(option - x))
+        case _:
+            return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

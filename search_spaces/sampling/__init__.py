@@ -1,0 +1,1 @@
+"""Points of a space: draw, enumerate, count and check them."""

@@ -1,0 +1,161 @@
+"""Points of a space chosen by rule: every combination on a grid, and the extreme ones at the corners."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from search_spaces.conditions.condition import is_active
+from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr, intervals
+from search_spaces.domains.values import broken, identity
+from search_spaces.sampling.counting import classes, count, marks, pieces, predicates_by_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from search_spaces.conditions.condition import Predicate, SpaceLike
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every combination of the levels of the active parameters: counted at once, built one by one.
+
+    Raises:
+        DomainError: the resolution is not an int >= 1.
+
+    >>> from search_spaces import catalog
+    >>> len(Grid(catalog.mixup(), resolution=3))
+    19
+    """
+
+    space: SpaceLike
+    resolution: int
+
+    def __post_init__(self) -> None:
+        if type(self.resolution) is not int or self.resolution < 1:
+            raise broken("grid.resolution", f"must be an int >= 1, got {self.resolution!r}")
+
+    def __len__(self) -> int:
+        alternatives = {
+            name: [(value, 1) for value in levels(domain, self.resolution)]
+            for name, domain in self.space.parameters.items()
+        }
+        return int(count(self.space, alternatives, self.space.constraints))
+
+    def __iter__(self) -> Iterator[dict[str, Scalar]]:
+        values = {name: levels(domain, self.resolution) for name, domain in self.space.parameters.items()}
+        for box in _boxes(self.space, values):
+            for chosen in itertools.product(*box.values()):
+                point = dict(zip(box, chosen, strict=True))
+                if _is_allowed(self.space, point):
+                    yield point
+
+
+def levels(domain: Domain, resolution: int) -> list[Scalar]:
+    """Return the values a grid visits: all where there are few, else equally spaced quantiles, ends included.
+
+    >>> from search_spaces import Float, Int
+    >>> levels(Float(0.0, 1.0), 3)
+    [0.0, 0.5, 1.0]
+    >>> levels(Int(1, 2), 3)
+    [1, 2]
+    """
+    match domain:
+        case Choice(options=options):
+            return list(options)
+        case ZeroOr(domain=inner, zero=zero):
+            return [zero, *levels(inner, resolution)]
+        case _ if (values := domain.values()) is not None and len(values) <= resolution:
+            return list(values)
+        case _:
+            steps = [0.5] if resolution == 1 else [step / (resolution - 1) for step in range(resolution)]
+            return list(dict.fromkeys(domain.from_unit(step) for step in steps))
+
+
+def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
+    """Return the extreme points of every combination of active parameters.
+
+    For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
+    constraint forbids are left out, and each parameter is then moved alone from all high as well.
+
+    >>> from search_spaces import Choice, Float, SearchSpace, When
+    >>> corners(SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)}))
+    [{'a': 0}, {'a': 1, 'b': 2.0}, {'a': 1, 'b': 3.0}]
+    """
+    readers = predicates_by_parent(space)
+    values = {
+        name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
+    }
+    bases = (0, -1) if space.constraints else (0,)
+    found = (point for box in _boxes(space, values) for point in _box_corners(box, bases) if _is_allowed(space, point))
+    return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
+
+
+def extremes(domain: Domain) -> list[Scalar]:
+    """Return the ends of each range of a domain, and every option, from low to high.
+
+    >>> from search_spaces import SymLog
+    >>> extremes(ZeroOr(SymLog(-1.0, 1.0, gap=0.1)))
+    [0.0, -1.0, -0.1, 0.1, 1.0]
+    """
+    match domain:
+        case Fixed(value=value):
+            return [value]
+        case Choice(options=options):
+            return list(options)
+        case ZeroOr(domain=inner, zero=zero):
+            return [zero, *extremes(inner)]
+        case _:
+            return [end for interval in intervals(domain) for end in interval]
+
+
+def _is_allowed(space: SpaceLike, point: Mapping[str, Scalar]) -> bool:
+    return all(constraint.holds(point) for constraint in space.constraints)
+
+
+def _unreached(domain: Domain, readers: Sequence[Predicate]) -> list[Scalar]:
+    """Return one value of each class that has no extreme in it."""
+    reached = {tuple(reader.holds(end) for reader in readers) for end in extremes(domain)}
+    all_classes = classes(pieces(domain, marks(readers)), readers)
+    firsts = [members[0][0] for members in all_classes]
+    return [value for value in firsts if tuple(reader.holds(value) for reader in readers) not in reached]
+
+
+def _boxes(space: SpaceLike, values: Mapping[str, list[Scalar]]) -> Iterator[dict[str, list[Scalar]]]:
+    """Yield, for each combination of parent classes, the values of every parameter that is then active."""
+    readers = predicates_by_parent(space)
+    menus = {
+        name: [[value for value, _ in members] for members in classes([(v, 1) for v in options], readers[name])]
+        for name, options in values.items()
+    }
+    return _walk(space, list(values), menus, box={})
+
+
+def _walk(
+    space: SpaceLike,
+    names: list[str],
+    menus: Mapping[str, list[list[Scalar]]],
+    *,
+    box: dict[str, list[Scalar]],
+) -> Iterator[dict[str, list[Scalar]]]:
+    if not names:
+        yield box
+        return
+    name, *rest = names
+    # Any member speaks for its class: no condition tells two of them apart.
+    active = is_active(space, name, {parent: members[0] for parent, members in box.items()})
+    for members in menus[name] if active else [None]:
+        yield from _walk(space, rest, menus, box=box if members is None else {**box, name: members})
+
+
+def _box_corners(box: Mapping[str, list[Scalar]], bases: Sequence[int]) -> Iterator[dict[str, Scalar]]:
+    """Yield all low, all high, and each parameter alone at its other extremes from each base: 0 is low, -1 is high."""
+    for place in (0, -1):
+        yield {name: members[place] for name, members in box.items()}
+    for place in bases:
+        base = {name: members[place] for name, members in box.items()}
+        for name, members in box.items():
+            for value in members:
+                yield {**base, name: value}

@@ -1,0 +1,69 @@
+"""Points: one value for each parameter that exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from search_spaces.conditions.condition import is_active
+from search_spaces.domains.types import Scalar
+from search_spaces.errors import Problem, SpaceError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from search_spaces.conditions.condition import SpaceLike
+
+# From the dotted name of each active parameter to its value.
+Point: TypeAlias = dict[str, Scalar]
+
+
+def point_problems(space: SpaceLike, point: Mapping[str, object]) -> list[Problem]:
+    """Return what keeps the point out of the space.
+
+    >>> from search_spaces import catalog
+    >>> for problem in point_problems(catalog.mixup(), {"mixup.alpha": 0.0, "mixup.layers": "input"}):
+    ...     print(problem)
+    mixup.layers: is inactive, it exists only when mixup.alpha != 0; leave it out
+    """
+    known: dict[str, Scalar] = {}
+    misfits = list(_misfits(space, point, known))
+    return [*_strangers(space, point), *misfits, *_broken(space, known)]
+
+
+def unknown_parameter(name: str, names: Iterable[str]) -> Problem:
+    """Return the problem of a name that is no parameter.
+
+    >>> str(unknown_parameter("optimizer.lrr", ["optimizer.lr"]))
+    "optimizer.lrr: unknown parameter; did you mean 'optimizer.lr'?"
+    """
+    return Problem(str(name), f"unknown parameter{suggestion(str(name), names)}")
+
+
+def _strangers(space: SpaceLike, point: Mapping[str, object]) -> Iterator[Problem]:
+    return (unknown_parameter(name, space.parameters) for name in point if name not in space.parameters)
+
+
+def _misfits(space: SpaceLike, point: Mapping[str, object], known: dict[str, Scalar]) -> Iterator[Problem]:
+    """Yield what is wrong with single values, and note in `known` those that are right."""
+    for name, domain in space.parameters.items():
+        active = is_active(space, name, known)
+        if not active and name in point:
+            yield Problem(name, f"is inactive, it exists only when {space.when[name]}; leave it out")
+        elif active and name not in point:
+            yield Problem(name, f"is missing; it must be {domain.describe()}")
+        elif active and not domain.contains(value := point[name]):
+            yield Problem(name, f"must be {domain.describe()}, got {value!r}")
+        elif active:
+            known[name] = cast("Scalar", value)
+
+
+def _broken(space: SpaceLike, known: Mapping[str, Scalar]) -> Iterator[Problem]:
+    for constraint in space.constraints:
+        try:
+            holds = constraint.holds(known)
+        except SpaceError as error:
+            yield from error.problems
+            continue
+        if not holds:
+            values = ", ".join(f"{name} = {known[name]!r}" for name in constraint.names)
+            yield Problem(", ".join(constraint.names), f"must satisfy {constraint.text!r}, got {values}")

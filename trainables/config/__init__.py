@@ -1,0 +1,5 @@
+"""The validated description of a trial."""
+
+from trainables.config.trial import TrialConfig
+
+__all__ = ["TrialConfig"]

@@ -1,0 +1,103 @@
+"""Descriptions of trials as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trainables.config.sections import Frozen
+from trainables.errors import ConfigError, Problem, suggestion
+
+__all__ = ["Description"]
+
+
+class Description(Frozen):
+    """A validated description of one trial, in groups of parameters; every field has a default."""
+
+    @classmethod
+    def from_point(cls, point: Mapping[str, object]) -> Self:
+        """The trial that flat dotted names describe; a name whose value is None counts as absent.
+
+        Raises:
+            ConfigError: unknown names or invalid values, all of them.
+
+        >>> from trainables.config.trial.trial import TrialConfig
+        >>> try:
+        ...     TrialConfig.from_point({"optimizer.lrr": 0.1, "epochs": 0})
+        ... except ConfigError as error:
+        ...     print(error)
+        optimizer.lrr: unknown parameter; did you mean 'optimizer.lr'?
+        epochs: must be >= 1, got 0
+        """
+        given = {name: value for name, value in point.items() if value is not None}
+        names = cls.parameter_names()
+        known = {name: value for name, value in given.items() if name in names}
+        problems = [
+            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in given if name not in names
+        ]
+        try:
+            config = cls.model_validate(_nested(known))
+        except ValidationError as error:
+            raise ConfigError([*problems, *map(_problem, error.errors())]) from None
+        if problems:
+            raise ConfigError(problems)
+        return config
+
+    def to_point(self) -> dict[str, Any]:
+        """The flat dotted names of this trial, without those that are None: the inverse of `from_point`."""
+        return {name: value for name, value in _leaves(self) if value is not None}
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Every valid dotted name.
+
+        >>> from trainables.config.trial.trial import TrialConfig
+        >>> TrialConfig.parameter_names()[:3]
+        ('data.name', 'data.root', 'data.download')
+        """
+        return tuple(name for name, _ in _leaves(cls()))
+
+
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in model:
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _nested(point: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in point.items():
+        group, dot, leaf = name.partition(".")
+        if dot:
+            nested.setdefault(group, {})[leaf] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+_LAWS = {
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+    "literal_error": "must be one of {expected}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "finite_number": "must be finite",
+}
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
+        return Problem(path, message) if path else Problem(*message.split(": ", 1))
+    law = _LAWS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
+    return Problem(path, f"{law}, got {error['input']!r}")

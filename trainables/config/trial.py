@@ -1,0 +1,88 @@
+"""The whole validated description of one trial.
+
+Frozen and strict: a numpy scalar, a string for a number or NaN is an error, an int is accepted where a float is meant.
+A *point* is the same description as flat dotted names, the form that search spaces, Ray Tune and MLflow share.
+
+>>> config = TrialConfig.from_point({"model.name": "mlp", "optimizer.lr": 0.1, "snnl.weight": None})
+>>> config.optimizer.lr, config.snnl.weight
+(0.1, 0.0)
+>>> TrialConfig.from_point(config.to_point()) == config
+True
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainables.config.points import Description
+from trainables.config.sections import (
+    AdversarialConfig,
+    DataConfig,
+    EvaluationConfig,
+    LossConfig,
+    MixupConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SnnlConfig,
+)
+
+__all__ = [
+    "PLACE",
+    "AdversarialConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LossConfig",
+    "MixupConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SnnlConfig",
+    "TrialConfig",
+]
+
+# Where and how fast a trial runs, not what it is: these may differ when it is resumed.
+PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compile"})
+
+
+class TrialConfig(Description):
+    """One trial: data, model, optimiser, the three methods, and what is evaluated when.
+
+    `batch_size` images are drawn at random, or with `classes_per_batch` as many of each of so many
+    classes. `precision` 'auto' is bfloat16 autocast where the device computes in it (attacks and SNNL
+    stay in float32), float32 elsewhere. `compile` has torch.compile build the model's stages.
+    """
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    classes_per_batch: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] = 27
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    snnl: SnnlConfig = SnnlConfig()
+    mixup: MixupConfig = MixupConfig()
+    adversarial: AdversarialConfig = AdversarialConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _laws_between_groups(self) -> Self:
+        """What no group can say alone; the message begins with the parameter to change."""
+        if self.optimizer.schedule != "one_cycle" and self.optimizer.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs: must be < epochs ({self.epochs}), got {self.optimizer.warmup_epochs!r}"
+            )
+        if self.classes_per_batch is not None and not _at_least_pairs(self.batch_size, self.classes_per_batch):
+            raise ValueError(
+                f"classes_per_batch: must divide batch_size ({self.batch_size}) into at least 2 images of each, "
+                f"got {self.classes_per_batch}"
+            )
+        if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
+            raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {self.mixup.layers!r}")
+        return self
+
+
+def _at_least_pairs(batch_size: int, classes: int) -> bool:
+    return batch_size % classes == 0 and batch_size // classes >= 2

@@ -1,0 +1,120 @@
+"""How weights move: the optimiser, its learning rate as a function of the step, and the averaged weights."""
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from trainables.config.trial import OptimizerConfig
+
+__all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate"]
+
+# Where one_cycle peaks, as a share of all steps.
+ONE_CYCLE_PEAK = 0.3
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """A fused optimiser over all of the model's parameters."""
+    if config.name == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(
+            model.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int, *, total_steps: int, steps_per_epoch: int = 1) -> float:
+    """The rate of this step, counted from 0; a pure function, so that a checkpoint need not hold it.
+
+    'cosine' falls from lr towards 0 without a restart, over the steps after the warm-up; the milestones
+    of 'step' are fractions of all steps; 'one_cycle' has a rise of its own and takes no other warm-up.
+
+    >>> [round(learning_rate(OptimizerConfig(lr=0.1), step, total_steps=4), 3) for step in range(4)]
+    [0.1, 0.085, 0.05, 0.015]
+    >>> config = OptimizerConfig(lr=0.1, schedule="constant", warmup_epochs=2)
+    >>> [round(learning_rate(config, step, total_steps=4), 3) for step in range(4)]
+    [0.05, 0.1, 0.1, 0.1]
+    >>> config = OptimizerConfig(lr=0.1, schedule="step", milestones=(0.5, 0.75))
+    >>> [round(learning_rate(config, step, total_steps=4), 4) for step in range(4)]
+    [0.1, 0.1, 0.01, 0.001]
+    >>> config = OptimizerConfig(lr=0.1, schedule="one_cycle")
+    >>> [round(learning_rate(config, step, total_steps=9), 3) for step in range(9)]
+    [0.033, 0.067, 0.1, 0.086, 0.071, 0.057, 0.043, 0.029, 0.014]
+    """
+    if config.schedule == "one_cycle":
+        position = (step + 1) / (total_steps + 1)
+        return config.lr * min(position / ONE_CYCLE_PEAK, (1 - position) / (1 - ONE_CYCLE_PEAK))
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    if step < warmup_steps:
+        return config.lr * min(1.0, (step + 1) / warmup_steps)
+    if config.schedule == "cosine":
+        return config.lr * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps))) / 2
+    if config.schedule == "step":
+        passed = sum(step >= fraction * total_steps for fraction in config.milestones)
+        return config.lr * config.decay**passed
+    return config.lr
+
+
+def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:
+    """Scale all gradients together so that their global L2 norm is at most `clip_norm`."""
+    if config.clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+
+
+@final
+class WeightAverage:
+    """The exponential moving average of a model's weights, as a model, with the other's buffers as they are.
+
+    The first update takes the weights over: what they were initialised to has no share.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> average = WeightAverage(model, decay=0.9)
+    >>> for weight in (1.0, 2.0):
+    ...     nn.init.constant_(model.weight, weight).requires_grad
+    ...     average.update(model)
+    True
+    True
+    >>> round(float(average.model.weight), 6)
+    1.1
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self.updates = 0
+        self._blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights of the model; the host waits for nothing."""
+        mine, theirs = list(self.model.parameters()), list(model.parameters())
+        if self.updates:
+            self._blend(mine, theirs, None)
+        else:
+            _copy(mine, theirs)
+        _copy(self.model.buffers(), model.buffers())
+        self.updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"updates": self.updates, "model": self.model.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.updates = state["updates"]
+        self.model.load_state_dict(state["model"])
+
+
+def _copy(to: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    for mine, theirs in zip(to, values, strict=True):
+        mine.copy_(theirs)

@@ -1,0 +1,1 @@
+"""Suites, results, reports, figures and basic metrics."""

@@ -1,0 +1,50 @@
+"""What is measured on the validation split while a trial trains, under the names of `metrics`."""
+
+from trainables.config.trial import EvaluationConfig, SnnlConfig
+from trainables.data import Split
+from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
+from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.prediction import balanced_subset, logits
+from trainables.evaluation.core.robust_accuracy import robust_accuracy
+from trainables.models import StagedClassifier
+
+__all__ = ["probe", "validate"]
+
+ENTANGLEMENT_IMAGES = 512
+
+
+def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
+    """The cheap metrics of every epoch: accuracy, likelihood and calibration."""
+    logits_NK = logits(model, val)
+    return {
+        "val/accuracy": accuracy(logits_NK, val.labels_N),
+        "val/nll": negative_log_likelihood(logits_NK, val.labels_N),
+        "val/ece": expected_calibration_error(logits_NK, val.labels_N),
+    }
+
+
+def probe(model: StagedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig) -> dict[str, float]:
+    """The costly metrics of chosen epochs: robust accuracy, and entanglement at every tap."""
+    return {**_robustness(model, val, settings), **_entanglement(model, val, snnl)}
+
+
+def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig) -> dict[str, float]:
+    if settings.robust_epsilon == 0:
+        return {}
+    subset = balanced_subset(val, size=settings.robust_images)
+    value = robust_accuracy(
+        model, subset, epsilon=settings.robust_epsilon, norm=settings.robust_norm, steps=settings.robust_steps
+    )
+    return {"val/robust_accuracy": value}
+
+
+def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> dict[str, float]:
+    subset = balanced_subset(val, size=ENTANGLEMENT_IMAGES)
+    minima = entanglement(model, subset, distance=settings.distance)
+    values = {f"entanglement/{tap}": minimum.value for tap, minimum in minima.items()}
+    # At the edge T->inf there is no temperature to report, and infinity is no number for a tracking server.
+    temperatures = {
+        f"temperature/{tap}": minimum.temperature for tap, minimum in minima.items() if minimum.edge != "T->inf"
+    }
+    chance = next(minimum.chance for minimum in minima.values())
+    return values | temperatures | {"val/entanglement_chance": chance}

@@ -1,0 +1,1 @@
+"""Lipschitz constants and the stability of layers."""

@@ -1,0 +1,243 @@
+"""How well outliers are told from test images, by six scores that are high for images of the known kind.
+
+    msp            the largest softmax output (Hendrycks and Gimpel, ICLR 2017)
+    energy         logsumexp of the logits (Liu et al., NeurIPS 2020)
+    credibility    of deep nearest neighbours: the p-value of the predicted class
+    conformity     -alpha of the predicted class, which is finer than the p-value
+    own_votes      neighbours, at all taps, of the class that the network predicts
+    knn            minus the distance to the k-th neighbour at the penultimate tap (Sun et al., ICML 2022)
+
+Test images are the positive ones of `auroc`, `aupr` and `fpr95`; outliers are those of `aupr_out`.
+Shapes: N test images, M outliers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+
+from trainables.evaluation.core.figures import figure, graph_objects
+from trainables.evaluation.core.prediction import within
+from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.uncertainty.dknn import fit_subject
+from trainables.evaluation.uncertainty.outliers import permuted, rotated
+from trainables.models.staged import PENULTIMATE
+from trainables.seeding import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from plotly.graph_objects import Figure
+
+    from trainables.data import Split
+    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
+
+__all__ = ["SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
+
+TRUE_POSITIVE_RATE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """One score's numbers on one set of outliers, each in [0, 1].
+
+    auroc: the chance that a test image scores higher than an outlier; equal scores count half.
+    aupr, aupr_out: average precision in finding test images (high scores) and outliers (low ones). Of no
+    use to guess is the share of the positive ones, so compare these at equal numbers of images only.
+    fpr95: the share of outliers accepted by the highest threshold that accepts at least 95 % of test images.
+    """
+
+    auroc: float
+    aupr: float
+    aupr_out: float
+    fpr95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A separation for each set of outliers and each score."""
+
+    inside: int
+    outside: Mapping[str, int]
+    separations: Mapping[tuple[str, str], Separation]
+    limits: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+    def metrics(self) -> Mapping[str, float]:
+        """`ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
+        return {
+            f"ood/{name}_{score}_{measure}": getattr(found, measure)
+            for (name, score), found in self.separations.items()
+            for measure in ("auroc", "aupr", "aupr_out", "fpr95")
+        }
+
+    def table(self) -> Table:
+        """A row for each set and score."""
+        columns = (
+            "outliers",
+            "images",
+            "test images",
+            "score",
+            "AUROC",
+            "AUPR test",
+            "AUPR outliers",
+            "FPR at 95 % TPR",
+        )
+        rows = (
+            (name, self.outside[name], self.inside, score, found.auroc, found.aupr, found.aupr_out, found.fpr95)
+            for (name, score), found in self.separations.items()
+        )
+        return Table(columns, tuple(rows))
+
+    def figure(self) -> Figure:
+        """AUROC of every score, in groups of one set each; 0.5 is a guess."""
+        names = list(self.outside)
+        drawn = figure("Telling outliers from test images", x="outliers", y="AUROC (0.5: a guess)")
+        for score in SCORES:
+            values = [self.separations[name, score].auroc for name in names]
+            drawn.add_trace(graph_objects().Bar(x=names, y=values, name=score))
+        drawn.add_hline(y=0.5, line_dash="dash", line_color="grey")
+        drawn.update_layout(barmode="group", legend_title="score")
+        drawn.update_yaxes(range=[0, 1.02])
+        return drawn
+
+
+def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+    """Every set of `subject.outliers`, or rotated and permuted test images where there is none.
+
+    Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
+    """
+    progress("neighbours of the training images", 0.0)
+    detector = fit_subject(subject)
+    test, limits = within(subject.test, budget.images)
+    named = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
+    found = detection(detector, test, named, seed=subject.seed, progress=progress)
+    return {
+        "detection": Detection(
+            found.inside, found.outside, found.separations, (*limits, *detector.limits, *found.limits)
+        )
+    }
+
+
+def detection(
+    detector: DeepNearestNeighbors,
+    test: Split,
+    outliers: Mapping[str, Split],
+    *,
+    seed: int = 0,
+    progress: Progress = untold,
+) -> Detection:
+    """All scores on all sets; of a set that is larger than `test`, as many images, drawn from `seed`."""
+    progress("scores of the test images", 0.3)
+    inside = _scores(detector, test)
+    separations: dict[tuple[str, str], Separation] = {}
+    outside: dict[str, int] = {}
+    limits: list[str] = []
+    for done, (name, whole) in enumerate(outliers.items()):
+        progress(f"scores of {name}", 0.4 + 0.6 * done / len(outliers))
+        split, told = some_of(whole, name=name, at_most=len(test), seed=seed)
+        scores = _scores(detector, split)
+        separations |= {(name, score): separation(inside[score], scores[score]) for score in scores}
+        outside[name] = len(split)
+        limits += told
+    progress("outliers", 1.0)
+    return Detection(len(test), outside, separations, tuple(limits))
+
+
+def some_of(split: Split, *, name: str, at_most: int, seed: int) -> tuple[Split, tuple[str, ...]]:
+    """The images, or so many of them drawn without replacement and a line that says so."""
+    if len(split) <= at_most:
+        return split, ()
+    drawn_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
+    chosen_N = drawn_N.sort().values.to(split.labels_N.device)
+    return split.take(chosen_N), (f"{name}: {at_most:,} of {len(split):,} images, as many as test images",)
+
+
+def separation(inside_N: Tensor, outside_M: Tensor) -> Separation:
+    """How far scores of test images are above those of outliers.
+
+    Raises:
+        ValueError: no score of one kind, or one that is NaN.
+
+    >>> separation(torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0]))
+    Separation(auroc=0.875, aupr=0.8333333333333333, aupr_out=0.8333333333333333, fpr95=0.5)
+    """
+    for name, scores in (("inside", inside_N), ("outside", outside_M)):
+        if not len(scores) or bool(scores.isnan().any()):
+            raise ValueError(f"{name}: must be at least one score and no NaN, got {len(scores)} scores")
+    inside_N, outside_M = inside_N.double().cpu(), outside_M.double().cpu()
+    accepted, passed = _cumulated(inside_N, outside_M)
+    rejected, missed = _cumulated(-outside_M, -inside_N)
+    rises = torch.diff(passed, prepend=passed.new_zeros(1))
+    above = torch.cat([accepted.new_zeros(1), accepted[:-1]])
+    auroc = (rises * (above + accepted) / 2).sum() / (len(inside_N) * len(outside_M))
+    enough = int((accepted >= TRUE_POSITIVE_RATE * len(inside_N) - 1e-9).int().argmax())
+    return Separation(
+        auroc=float(auroc),
+        aupr=_average_precision(accepted, passed),
+        aupr_out=_average_precision(rejected, missed),
+        fpr95=float(passed[enough]) / len(outside_M),
+    )
+
+
+def _cumulated(positive_N: Tensor, negative_M: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of each are at or above each distinct score, from the highest score down."""
+    thresholds = torch.unique(torch.cat([positive_N, negative_M])).flip(0)
+    return _at_least(positive_N, thresholds), _at_least(negative_M, thresholds)
+
+
+def _at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
+    return (len(scores) - torch.searchsorted(scores.sort().values, thresholds)).double()
+
+
+def _average_precision(hits: Tensor, false_alarms: Tensor) -> float:
+    """Precision at each threshold, weighted by the recall that it adds."""
+    added = torch.diff(hits, prepend=hits.new_zeros(1))
+    return float((added * hits / (hits + false_alarms)).sum() / hits[-1])
+
+
+def _largest_softmax(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+    return judgement.logits_NK.double().softmax(1).amax(1)
+
+
+def _energy(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+    return judgement.logits_NK.double().logsumexp(1)
+
+
+def _credibility(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+    return judgement.credibility_N
+
+
+def _conformity(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+    return -judgement.alpha_NK.gather(1, judgement.prediction_N[:, None])[:, 0]
+
+
+def _own_votes(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+    return judgement.own_votes().sum(1)
+
+
+def _nearness(judgement: Judgement, detector: DeepNearestNeighbors) -> Tensor:
+    return -judgement.reach_NL[:, detector.taps.index(PENULTIMATE)]
+
+
+SCORES: Final[Mapping[str, Callable[[Judgement, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
+    {
+        "msp": _largest_softmax,
+        "energy": _energy,
+        "credibility": _credibility,
+        "conformity": _conformity,
+        "own_votes": _own_votes,
+        "knn": _nearness,
+    }
+)
+"""Every score, by name."""
+
+
+def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
+    judgement = detector.judge(split)
+    return {name: score(judgement, detector) for name, score in SCORES.items()}

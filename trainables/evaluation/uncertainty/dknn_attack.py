@@ -1,0 +1,226 @@
+"""An attack that knows the detector: representations are pulled towards neighbours of another class.
+
+FGSM and BIM climb the network's own loss, which the vote of the neighbours is not made of. Here, as in
+Sitawarin and Wagner (DLS 2019; arXiv 2003.06559), the guides of an image are its m nearest training
+images of its own class and of another one, at each tap, and the steps climb
+
+    sum over taps of  LSE_{i of the other class}(-d_i / T) - LSE_{j of its own}(-d_j / T),
+
+the log-odds of the soft nearest neighbour loss, projected into the ball. The guides are looked up anew
+each round, from where the image has come to. Of all rounds and starts the image that the neighbours
+misjudge is kept, and among these the most credible one.
+
+Shapes: N images, L taps, m guides, K classes, D features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainables.attacks import Norm, pgd
+from trainables.attacks.balls import ball_around
+from trainables.attacks.gradient import ascend
+from trainables.attacks.modes import attacking
+from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
+from trainables.evaluation.uncertainty.neighbours import Bank, nearest
+
+__all__ = ["NETWORK_ATTACKS", "AttackEffort", "Misjudged", "attack_neighbors", "attack_network"]
+
+
+NETWORK_ATTACKS: Final[Mapping[str, int]] = MappingProxyType({"fgsm": 1, "bim": 10})
+"""The steps of the attacks on the network's own loss, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttackEffort:
+    """How hard the attack tries.
+
+    rounds: how often guides are looked up; steps: gradient steps of a round, each of
+    `relative_step` * epsilon, halved from one third of the rounds to the next. guides: of each class at
+    each tap. temperature: of the soft neighbours, in units of the mean distance to an image's guides.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    rounds: int = 6
+    steps: int = 8
+    relative_step: float = 0.2
+    guides: int = 75
+    temperature: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "steps", "relative_step", "guides", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be > 0, got {getattr(self, name)}")
+
+
+class Misjudged(NamedTuple):
+    """Attacked images, what the neighbours say of them, and which are no longer predicted rightly (N,)."""
+
+    x_NCHW: Tensor
+    judgement: Judgement
+    fooled_N: Tensor
+
+
+class _Guides(NamedTuple):
+    """Placed rows (N, m, D) of one tap: of the class to go to, and of the image's own."""
+
+    bank: Bank
+    other_NmD: Tensor
+    own_NmD: Tensor
+
+
+def attack_network(model: nn.Module, x_NCHW: Tensor, y_N: Tensor, *, epsilon: float, norm: Norm, steps: int) -> Tensor:
+    """FGSM (one step of epsilon) or BIM (PGD from the image, steps of 2.5 epsilon / steps): the network's loss alone.
+
+    >>> x, y = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
+    >>> attacked = attack_network(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), x, y, epsilon=0.1, norm="linf", steps=1)
+    >>> f"{float((attacked - x).abs().max()):.3f}"
+    '0.100'
+    """
+    step_size = min(1, 2.5 / steps) * epsilon
+    return pgd(model, x_NCHW, y_N, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, random_start=False)
+
+
+def attack_neighbors(
+    detector: DeepNearestNeighbors,
+    x_NCHW: Tensor,
+    y_N: Tensor,
+    *,
+    epsilon: float,
+    norm: Norm = "linf",
+    effort: AttackEffort | None = None,
+) -> Misjudged:
+    """The worst images found in the ball around each, from two starts: the image, and where BIM takes it.
+
+    Deterministic. FGSM's and BIM's images are candidates themselves, so this attack is never weaker.
+
+    Raises:
+        ValueError: as `pgd`, or a bank of one class only.
+    """
+    settings = AttackEffort() if effort is None else effort
+    if bool((detector.labels_M == detector.labels_M[0]).all()):
+        raise ValueError(f"bank: must hold at least two classes to be attacked, got {int(detector.labels_M[0])} only")
+    best = _judged(detector, x_NCHW, y_N)
+    if epsilon == 0:
+        return best
+    climbed = {
+        name: attack_network(detector.model, x_NCHW, y_N, epsilon=epsilon, norm=norm, steps=steps)
+        for name, steps in NETWORK_ATTACKS.items()
+    }
+    best = _worse(best, _judged(detector, climbed["fgsm"], y_N), y_N)
+    for start_NCHW in (x_NCHW, climbed["bim"]):
+        current = _judged(detector, start_NCHW, y_N)
+        best = _worse(best, current, y_N)
+        for round_ in range(settings.rounds):
+            step_size = settings.relative_step * epsilon / 2 ** (3 * round_ // settings.rounds)
+            moved = _round(
+                detector, current, x_NCHW, y_N, epsilon=epsilon, norm=norm, step_size=step_size, effort=settings
+            )
+            current = _judged(detector, moved, y_N)
+            best = _worse(best, current, y_N)
+    return best
+
+
+def _round(
+    detector: DeepNearestNeighbors,
+    current: Misjudged,
+    x_NCHW: Tensor,
+    y_N: Tensor,
+    *,
+    epsilon: float,
+    norm: Norm,
+    step_size: float,
+    effort: AttackEffort,
+) -> Tensor:
+    """Steps towards the guides of where the images are now."""
+    target_N = _conforming_other(current.judgement.alpha_NK, current.judgement.logits_NK, detector, y_N)
+    guides = _all_guides(detector, current.x_NCHW, y_N, target_N, number=effort.guides)
+
+    def log_odds(images_NCHW: Tensor) -> Tensor:
+        read = detector.model.features(images_NCHW, taps=detector.taps).taps
+        odds = [_tap_log_odds(read[tap], guides[tap], temperature=effort.temperature) for tap in detector.taps]
+        return torch.stack(odds).sum()
+
+    with attacking(detector.model, device=x_NCHW.device):
+        ball = ball_around(x_NCHW, epsilon=epsilon, norm=norm)
+        return ascend(log_odds, current.x_NCHW, ball=ball, steps=effort.steps, step_size=step_size)
+
+
+def _tap_log_odds(features_NX: Tensor, guides: _Guides, *, temperature: float) -> Tensor:
+    row_ND = guides.bank.place(features_NX)
+    other_Nm, own_Nm = (_distances(row_ND, rows_NmD, bank=guides.bank) for rows_NmD in guides[1:])
+    scale_N1 = temperature * torch.cat([other_Nm, own_Nm], dim=1).detach().mean(1, keepdim=True)
+    scale_N1 = scale_N1.clamp_min(torch.finfo(scale_N1.dtype).tiny)
+    return ((-other_Nm / scale_N1).logsumexp(1) - (-own_Nm / scale_N1).logsumexp(1)).sum()
+
+
+def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: Bank) -> Tensor:
+    if bank.distance == "cosine":
+        return 1 - torch.einsum("nd,nmd->nm", row_ND, rows_NmD)
+    return (row_ND[:, None] - rows_NmD).square().sum(2)
+
+
+def _conforming_other(alpha_NK: Tensor, logits_NK: Tensor, detector: DeepNearestNeighbors, y_N: Tensor) -> Tensor:
+    """The wrong class of most votes, of several the one of largest logit; only classes that the bank has."""
+    present_K = torch.zeros(alpha_NK.shape[1], dtype=torch.bool, device=y_N.device)
+    present_K[detector.labels_M] = True
+    wrong_NK = present_K.expand_as(alpha_NK).scatter(1, y_N[:, None], value=False)
+    ranked_NK = alpha_NK.masked_fill(~wrong_NK, torch.iinfo(alpha_NK.dtype).max)
+    least_NK = ranked_NK == ranked_NK.amin(1, keepdim=True)
+    return logits_NK.masked_fill(~least_NK, -torch.inf).argmax(1)
+
+
+@torch.no_grad()
+def _all_guides(
+    detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor, target_N: Tensor, *, number: int
+) -> dict[str, _Guides]:
+    with attacking(detector.model, device=x_NCHW.device), torch.no_grad():
+        read = detector.model.features(x_NCHW, taps=detector.taps).taps
+    return {
+        tap: _Guides(
+            bank,
+            _of_class(bank, read[tap], target_N, labels_M=detector.labels_M, number=number),
+            _of_class(bank, read[tap], y_N, labels_M=detector.labels_M, number=number),
+        )
+        for tap, bank in detector.banks.items()
+    }
+
+
+def _of_class(bank: Bank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
+    """The rows of each image's class that are nearest to it, (N, m, D); as many of each class."""
+    sizes = [int((labels_M == label).sum()) for label in torch.unique(class_N).tolist()]
+    if 0 in sizes:
+        raise ValueError("bank: must hold images of each attacked image's own class, and one class has none")
+    m = min(number, *sizes)
+    rows_NmD = bank.rows_MD.new_empty(len(class_N), m, bank.rows_MD.shape[1])
+    for label in torch.unique(class_N).tolist():
+        images, members = class_N == label, bank.take((labels_M == label).nonzero()[:, 0])
+        rows_NmD[images] = members.rows_MD[nearest(members, features_NX[images], k=m).indices_Qk]
+    return rows_NmD
+
+
+def _judged(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> Misjudged:
+    judgement = detector.judge_pixels(x_NCHW)
+    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+
+
+def _worse(one: Misjudged, other: Misjudged, y_N: Tensor) -> Misjudged:
+    """By image the attempt of the higher score; `one` where they are equal."""
+    take_N = _score(other, y_N) > _score(one, y_N)
+    x_NCHW = torch.where(take_N.reshape(-1, *[1] * (one.x_NCHW.dim() - 1)), other.x_NCHW, one.x_NCHW)
+    judgement = one.judgement.where(~take_N, other.judgement)
+    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+
+
+def _score(attempt: Misjudged, y_N: Tensor) -> Tensor:
+    """Misjudged images have 1 + their credibility; others less than 0, the more the more the true class leads."""
+    alpha_NK = attempt.judgement.alpha_NK.double()
+    own_N = alpha_NK.gather(1, y_N[:, None])[:, 0]
+    other_N = alpha_NK.scatter(1, y_N[:, None], torch.inf).amin(1)
+    return torch.where(attempt.fooled_N, 1 + attempt.judgement.credibility_N, own_N - other_N - 1)

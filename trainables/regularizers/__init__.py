@@ -1,0 +1,1 @@
+"""The regularizers of a training step, resolved from a trial."""

@@ -1,0 +1,1 @@
+"""What a trial can train: a classifier or a GAN."""

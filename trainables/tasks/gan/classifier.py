@@ -1,0 +1,77 @@
+"""The classifier that says which class a synthetic image shows.
+
+A small one is trained once per process and data set, always the same way; for images that it is too small for,
+give the checkpoint of a better one.
+"""
+
+import logging
+import math
+from functools import lru_cache
+
+from trainables.config.sections import DataConfig
+from trainables.config.trial import EvaluationConfig, ModelConfig, TrialConfig
+from trainables.data import load_splits
+from trainables.engine import checkpoint as state
+from trainables.errors import CheckpointError, ConfigError, Problem
+from trainables.models import StagedClassifier
+from trainables.tasks.classifier.run import resolve_device, saved_config
+from trainables.tasks.classifier.training import load_model, train
+from trainables.tasks.gan.config import GanConfig
+
+__all__ = ["classifier_config", "classifier_of"]
+
+logger = logging.getLogger(__name__)
+# As many epochs as show it this many images: 10 of the digits, and never fewer than 2.
+_IMAGES = 10_000
+_FEWEST_EPOCHS = 2
+
+
+def classifier_of(config: GanConfig) -> StagedClassifier:
+    """The classifier of a trial's data set, in eval mode; not the caller's to change.
+
+    Raises:
+        ConfigError: `gan.classifier` cannot be read, or is one of another data set.
+        DatasetMissing: there is nothing to train one on.
+    """
+    if config.gan.classifier is None:
+        return _trained(classifier_config(config))
+    return _loaded(config.gan.classifier, config)
+
+
+def classifier_config(config: GanConfig) -> TrialConfig:
+    """The trial that trains the small classifier; the same for every trial on one data set and device.
+
+    >>> classifier_config(GanConfig(seed=1)) == classifier_config(GanConfig(seed=2))
+    True
+    """
+    data = DataConfig(**config.data.model_dump(include={"name", "root", "download", "cache", "image_size"}))
+    images = len(load_splits(data).train)
+    return TrialConfig(
+        data=data,
+        model=ModelConfig(name="cnn_bn"),
+        epochs=max(_FEWEST_EPOCHS, math.ceil(_IMAGES / images)),
+        device=config.device,
+        precision="float32",
+        evaluation=EvaluationConfig(robust_epsilon=0.0),
+    )
+
+
+def _loaded(folder: str, config: GanConfig) -> StagedClassifier:
+    # Not a CheckpointError: that is for the trial's own checkpoint, and asks for another attempt.
+    try:
+        saved = saved_config(folder, state.load(folder))
+        model = load_model(folder, device=resolve_device(config.device))
+    except CheckpointError as error:
+        raise ConfigError([Problem("gan.classifier", f"must be a checkpoint of a classifier; {error}")]) from error
+    if saved.data.name != config.data.name:
+        message = f"must be a classifier of {config.data.name!r}, got one of {saved.data.name!r} in {folder}"
+        raise ConfigError([Problem("gan.classifier", f"{message}; leave it out to have one trained")])
+    return model
+
+
+@lru_cache(maxsize=2)
+def _trained(config: TrialConfig) -> StagedClassifier:
+    result = train(config)
+    accuracy = result.metrics["val/accuracy"]
+    logger.info("classes of synthetic images are told by a classifier of validation accuracy %.3f", accuracy)
+    return result.model

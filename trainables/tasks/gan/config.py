@@ -1,0 +1,74 @@
+"""The whole validated description of one trial of a generative adversarial network.
+
+The same laws as of `trainables.config.trial.TrialConfig`: frozen and strict, and a *point* is the same description as
+flat dotted names.
+
+>>> config = GanConfig.from_point({"gan.generator_snnl": 0.3, "epochs": 5, "gan.discriminator_snnl": None})
+>>> config.gan.generator_snnl, config.gan.discriminator_snnl
+(0.3, 0.0)
+>>> GanConfig.from_point(config.to_point()) == config
+True
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainables.config.points import Description
+from trainables.config.sections import DataConfig, Frozen, Real
+
+__all__ = ["GanConfig", "GanEvaluationConfig", "GanSettings"]
+
+Rate = Annotated[Real, Field(gt=0)]
+Weight = Annotated[Real, Field(ge=0)]
+Width = Annotated[Real, Field(gt=0)]
+
+
+class GanSettings(Frozen):
+    """Both networks, how their weights move, and the soft nearest neighbour loss between real and synthetic images.
+
+    `beta_1` is Adam's first moment for both. The widths multiply the channels of every layer.
+    With the weight `generator_snnl` the generator raises the entanglement of real and synthetic images, in pixels
+    or in the discriminator's features (`snnl_features`); with `discriminator_snnl` the discriminator lowers it in
+    its features, whatever the other is taken in, for it cannot move pixels. Both are off at 0.
+    `classifier` is the folder of a checkpoint of a classifier of the same data set, to say which class a
+    synthetic image shows; None trains a small one.
+    """
+
+    generator_lr: Rate = 1e-3
+    discriminator_lr: Rate = 1e-3
+    beta_1: Annotated[Real, Field(ge=0, lt=1)] = 0.5
+    latent_dim: Annotated[int, Field(ge=1)] = 64
+    generator_width: Width = 1.0
+    discriminator_width: Width = 1.0
+    generator_snnl: Weight = 0.0
+    discriminator_snnl: Weight = 0.0
+    snnl_features: Literal["pixels", "discriminator"] = "pixels"
+    snnl_distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    classifier: str | None = None
+
+
+class GanEvaluationConfig(Frozen):
+    """What is measured after every epoch.
+
+    Entanglement is that of at most `images` real validation images, as many of each class, and as many synthetic
+    ones, in one `distance` for all trials that are to be compared. Classes are counted in `mode_images` synthetic
+    images, and one is covered if it has at least `mode_share` of what it would have if all were equally frequent.
+    """
+
+    images: Annotated[int, Field(ge=2)] = 512
+    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    mode_images: Annotated[int, Field(ge=1)] = 1024
+    mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
+
+
+class GanConfig(Description):
+    """One trial: data, networks, and what is measured. Everything is computed in float32."""
+
+    data: DataConfig = DataConfig()
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Annotated[int, Field(ge=1)] = 60
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    gan: GanSettings = GanSettings()
+    evaluation: GanEvaluationConfig = GanEvaluationConfig()

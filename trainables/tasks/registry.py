@@ -1,0 +1,144 @@
+"""What a trial trains: a classifier, or a generative adversarial network. A flat point names it under `task`.
+
+A point without that name is a classifier's, as every point was before there was another task. It is no part of the
+trial's own description: `from_point` takes it away.
+
+>>> task_of({"epochs": 3}).name, task_of({"task": "gan"}).strengths
+('classifier', ('gan.generator_snnl', 'gan.discriminator_snnl'))
+>>> task_of({"task": "gna"})
+Traceback (most recent call last):
+trainables.errors.ConfigError: task: unknown task 'gna'; did you mean 'gan'?
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from trainables.config.trial import TrialConfig
+from trainables.errors import ConfigError, Problem, suggestion
+from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
+from trainables.tasks.gan.config import GanConfig
+
+if TYPE_CHECKING:
+    from trainables.engine.resuming import TrialRun
+
+__all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
+
+TASK = "task"
+AnyConfig: TypeAlias = TrialConfig | GanConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of trial.
+
+    `strengths` are the parameters that stand in every trial and are 0 in the baseline, which has no method on.
+    `fragments` of the catalog of search spaces are what is searched where nothing else is said. `passes` says what
+    an epoch of a trial costs, in epochs of plain training. `run` is where the class of a trial in progress is,
+    `module:name`, imported when one starts.
+    """
+
+    name: str
+    config: type[TrialConfig] | type[GanConfig]
+    strengths: tuple[str, ...]
+    fragments: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    passes: Callable[[Any], int]
+    run: str
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Every valid dotted name of a trial."""
+        return self.config.parameter_names()
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """What a trial has where its point says nothing."""
+        return self.config().to_point()
+
+    def from_point(self, point: Mapping[str, object]) -> AnyConfig:
+        """The trial that a flat point of this task describes.
+
+        Raises:
+            ConfigError: unknown names or invalid values, all of them.
+
+        >>> GAN.from_point({"task": "gan", "epochs": 3}).epochs
+        3
+        """
+        return self.config.from_point({name: value for name, value in point.items() if name != TASK})
+
+    def passes_per_epoch(self, point: Mapping[str, object]) -> int:
+        """What an epoch of the trial costs, in epochs of plain training.
+
+        >>> CLASSIFIER.passes_per_epoch({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm_rs"})
+        2
+        """
+        return self.passes(self.from_point(point))
+
+    def measures(self, metric: str) -> bool:
+        """Whether a trial may report a metric of this name.
+
+        >>> CLASSIFIER.measures("entanglement/conv1"), GAN.measures("entanglement/conv1")
+        (True, False)
+        """
+        return any(_is_of_family(metric, each.name) for each in self.metrics)
+
+    def start(self, config: AnyConfig) -> "TrialRun":
+        """The trial before its first epoch; imports torch.
+
+        Raises:
+            TrainableError: its data set is not here, or its model cannot be.
+        """
+        module, _, name = self.run.partition(":")
+        run: TrialRun = getattr(import_module(module), name)(config)
+        return run
+
+
+def _is_of_family(metric: str, name: str) -> bool:
+    family, bracket, _ = name.partition("<")
+    return metric.startswith(family) and metric != family if bracket else metric == name
+
+
+def _passes_of_classifier(config: TrialConfig) -> int:
+    """A k-step attack adds k passes to each step's own."""
+    return 1 + (config.adversarial.num_steps if config.adversarial.epsilon else 0)
+
+
+def _one_pass(_: GanConfig) -> int:
+    return 1
+
+
+CLASSIFIER = Task(
+    name="classifier",
+    config=TrialConfig,
+    strengths=("snnl.weight", "mixup.alpha", "adversarial.epsilon"),
+    fragments=("optimizer", "snnl", "mixup", "adversarial"),
+    metrics=CLASSIFIER_METRICS,
+    passes=_passes_of_classifier,
+    run="trainables.tasks.classifier.run:Run",
+)
+GAN = Task(
+    name="gan",
+    config=GanConfig,
+    strengths=("gan.generator_snnl", "gan.discriminator_snnl"),
+    fragments=("gan",),
+    metrics=GAN_METRICS,
+    passes=_one_pass,
+    run="trainables.tasks.gan.run:GanRun",
+)
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFIER, GAN)})
+
+
+def task_of(point: Mapping[str, object]) -> Task:
+    """The task of a flat point; None counts as absent, and absent is a classifier.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    given = point.get(TASK)
+    name = CLASSIFIER.name if given is None else given
+    if isinstance(name, str) and name in TASKS:
+        return TASKS[name]
+    raise ConfigError([Problem(TASK, f"unknown task {name!r}; {suggestion(str(name), TASKS)}")])

@@ -73,7 +73,7 @@ def make_sweep(root: Path, trials: int) -> tuple[Any, Any]:
     from orchestrator.planning import plan as planning  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
-    from orchestrator.storage import SweepFolder  # noqa: PLC0415
+    from orchestrator.state.sweep_folder import SweepFolder  # noqa: PLC0415
 
     folder = SweepFolder(root / "results" / "scale-20260101-000000")
     folder.path.mkdir(parents=True)
@@ -102,7 +102,8 @@ def events_of_trial(
     plan: Any, index: int, point: dict[str, Any], *, epochs: int, now: float, rng: random.Random
 ) -> Iterator[Any]:
     """A trial that was stopped where it has not all its epochs."""
-    from orchestrator.planning.plan import trial_config, trial_id  # noqa: PLC0415
+    from orchestrator.planning.seeds import trial_id  # noqa: PLC0415
+    from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
     from orchestrator.state import events as logged  # noqa: PLC0415
 
     trial, best = trial_id(index), rng.random()
@@ -221,7 +222,7 @@ def main() -> None:
 def measure_reading(root: Path, trials: int) -> None:
     """A sweep written and tracked, and what looks at it."""
     from orchestrator.state.event_log import num_events  # noqa: PLC0415
-    from orchestrator.tracking import Tracker  # noqa: PLC0415
+    from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415
 
     began = time.perf_counter()
     plan, sweep = make_sweep(root, trials)
@@ -240,7 +241,7 @@ def measure_reading(root: Path, trials: int) -> None:
 
 def measure_sync(root: Path, trials: int) -> None:
     """Everything of a smaller sweep sent a second time, which may add nothing; its table shows what size costs."""
-    from orchestrator.tracking import Tracker  # noqa: PLC0415
+    from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415
 
     Tracker(*make_sweep(root, trials)).catch_up()
     points = points_in(root / "mlflow.db")

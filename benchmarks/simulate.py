@@ -28,8 +28,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import passes_per_epoch
+from orchestrator.scheduling.asha import Asha, Everyone
 from orchestrator.scheduling.budgeted import Ladder, Patient
-from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.protocol import Board, Rule, Verdict

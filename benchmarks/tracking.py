@@ -121,12 +121,13 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     from orchestrator.execution.tune_run import Recorder  # noqa: PLC0415
     from orchestrator.planning import plan as planning  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
     from orchestrator.state.event_store import Journal  # noqa: PLC0415
     from orchestrator.state.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
+    from orchestrator.state.sweep_folder import SweepFolder  # noqa: PLC0415
     from orchestrator.state.sweep_state import SweepHistory  # noqa: PLC0415
-    from orchestrator.storage import SweepFolder  # noqa: PLC0415
-    from orchestrator.tracking import Tracker  # noqa: PLC0415
+    from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415
 
     class Proposed:
         def over(self, name: str, *, again: bool = False) -> None:
@@ -141,7 +142,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     journal.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
     for index, point in enumerate(spec.space.sample_many(options.trials, seed=0)):
         name = f"t{index:03d}"
-        config = planning.trial_config(plan, name, point)
+        config = trial_config(plan, name, point)
         journal.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
     follower = Follower(Tracker(plan, folder))
     follower.start()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult
-    from orchestrator.execution.driver import launch, resume
+    from orchestrator.launching import launch, resume
     from orchestrator.planning.loading import load_spec
     from orchestrator.spec.model import SweepSpec
 
@@ -20,9 +20,9 @@ __all__ = ["SweepResult", "SweepSpec", "launch", "load_spec", "resume"]
 _HOME = {
     "SweepResult": "orchestrator.analysis.result",
     "SweepSpec": "orchestrator.spec.model",
-    "launch": "orchestrator.execution.driver",
+    "launch": "orchestrator.launching",
     "load_spec": "orchestrator.planning.loading",
-    "resume": "orchestrator.execution.driver",
+    "resume": "orchestrator.launching",
 }
 
 

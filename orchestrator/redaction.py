@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.parse
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from orchestrator.planning.plan import SweepPlan
-
-DEFAULT_URI = "sqlite:///mlflow.db"
 USER_INFO = re.compile(
     r"://(?:"
     r"[^:/?#@\s]*:(?!\d*[/?#])[^@\s]*@(?:[^/?#\s]*@)?"  # user:password, which in a database's address may hold a slash
@@ -25,11 +19,6 @@ SECRET = re.compile(
     re.IGNORECASE,
 )
 BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq finds a user's password by itself
-
-
-def tracking_uri(plan: SweepPlan) -> str:
-    """Where this sweep is tracked."""
-    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def without_password(text: str) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import storage
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.state.sweep_lookup import find_sweep
+from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
 from trainables.errors import ConfigError
 
@@ -64,7 +65,7 @@ def find_target(text: str, *, results: str) -> Target:
             f"{text}: a checkpoint folder holds {STATE}, this one does not; name one, or SWEEP/TRIAL"
         )
     sweep, _, trial = text.rpartition("/") if re.search(r"/t\d+$", text) else (text, "", "")
-    result = SweepResult.read(storage.find_sweep(results, sweep))
+    result = SweepResult.read(find_sweep(results, sweep))
     return target_of(result, result.named(trial) if trial else result.best())
 
 
@@ -149,7 +150,7 @@ def subject_of(
 
 def _on_this_machine(data: DataConfig) -> DataConfig:
     """The data set with a root in S3 staged to the cache."""
-    if data.root is None or not storage.is_remote(data.root):
+    if data.root is None or not is_remote(data.root):
         return data
     from orchestrator.storage.staging import stage  # noqa: PLC0415
     from trainables.data import cache_folder  # noqa: PLC0415

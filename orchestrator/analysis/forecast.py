@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decisions.trial_views import brackets_for, passes_per_epoch, stratum
 from orchestrator.errors import PreflightError
-from orchestrator.planning.plan import first_points, max_epochs_of
+from orchestrator.planning.points import first_points, max_epochs_of
+from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.budgeted import Patient
-from orchestrator.scheduling.halving import Asha
 from orchestrator.scheduling.registry import rule_of
 from orchestrator.scheduling.rungs import expected_cost
 from orchestrator.scheduling.simulator import Curve, simulate

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from orchestrator.analysis.forecast import expected_epochs
+from orchestrator.formatting import shown
 from orchestrator.state.sweep_state import OVER
 from trainables.tasks.registry import task_of
 
@@ -229,17 +230,6 @@ def _compact(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + " ".join(f"{name}={shown(item)}" for name, item in value.items()) + "}"
     return shown(value)
-
-
-def shown(value: Any) -> str:
-    """A value as a person reads it: floats to four significant digits, an absent one as a dash.
-
-    >>> shown(0.0312345), shown(None), shown("sgd")
-    ('0.03123', '-', 'sgd')
-    """
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _duration(seconds: float) -> str:

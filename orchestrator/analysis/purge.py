@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import LeaseHeld, OrchestratorError
+from orchestrator.redaction import without_password
+from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lock import acquire, is_held
-from orchestrator.storage import reference
-from orchestrator.tracking import removal, without_password
+from orchestrator.tracking import removal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_lock import Lease
-    from orchestrator.storage import SweepFolder
     from orchestrator.storage.s3 import Bucket
     from orchestrator.tracking.removal import Traces
 

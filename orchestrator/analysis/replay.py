@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import board_of, values_at
 from orchestrator.errors import SpecError
-from orchestrator.execution.tune_searcher import propose
+from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import override
-from orchestrator.planning.plan import SweepPlan, unstarted
+from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.registry import ladder_of, rule_of
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.simulator import Curve, simulate

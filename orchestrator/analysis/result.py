@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.analysis.audit import Audit, audit
 from orchestrator.errors import OrchestratorError, SweepNotFound
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.state.s3_mirror import fetch
+from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import fetch, reference
 from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from orchestrator.spec.model import Point
+    from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
-    from orchestrator.storage import SweepFolder
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import storage
+from orchestrator.state.sweep_folder import DEFAULT_STORAGE
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep spec in YAML.")]
 Sweep = Annotated[
@@ -20,4 +20,4 @@ StorageFolder = Annotated[
     str, typer.Option("--storage", help="Where sweeps are kept: a folder, or s3://BUCKET/PREFIX.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RESULTS = storage.DEFAULT_STORAGE
+RESULTS = DEFAULT_STORAGE

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import storage
 from orchestrator.analysis import leaderboard
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError
+from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
-    from orchestrator.tracking import Cursor
+    from orchestrator.tracking.cursor import Cursor
 
 Server = Annotated[str, typer.Option(help="Where MLflow's pages are served.")]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the first page in a browser.")]
@@ -35,9 +36,11 @@ def compare(
 
     Prepared views where the server's version is known to open them, and the plain pages.
     """
-    from orchestrator.tracking import pages, server_address, tracking_uri  # noqa: PLC0415
+    from orchestrator.redaction import server_address  # noqa: PLC0415
+    from orchestrator.tracking import pages  # noqa: PLC0415
+    from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
 
-    result = SweepResult.read(storage.find_sweep(folder, sweep))
+    result = SweepResult.read(find_sweep(folder, sweep))
     cursor = _runs_of(result)
     uri = tracking_uri(result.plan)
     base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
@@ -55,13 +58,13 @@ def compare(
 
 def _runs_of(result: SweepResult) -> Cursor:
     """The runs this machine sent to MLflow; where it sent none, those MLflow has: another machine may have."""
-    from orchestrator.tracking import Cursor  # noqa: PLC0415
+    from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
     from orchestrator.tracking.store import look_up  # noqa: PLC0415
 
     sent = Cursor.load(result.folder.cursor)
     cursor = sent if sent.runs else look_up(result.plan)
     if not cursor.runs:
-        sync = f"ravel sync {storage.reference(result.folder)}"
+        sync = f"ravel sync {reference(result.folder)}"
         raise OrchestratorError(f"{result.sweep}: MLflow has no run of it yet; {sync}")
     return cursor
 

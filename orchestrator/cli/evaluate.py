@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator import storage
 from orchestrator.analysis.evaluation_output import plain, show, show_matrix, write
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def transfer(
     from trainables.evaluation.core.prediction import within  # noqa: PLC0415
     from trainables.evaluation.robustness.transfer import transfer as measure  # noqa: PLC0415
 
-    result = SweepResult.read(storage.find_sweep(folder, sweep))
+    result = SweepResult.read(find_sweep(folder, sweep))
     chosen = _chosen(result, trials, k)
     targets = {name: target_of(result, result.named(name)) for name in chosen}
     subjects = {

@@ -18,14 +18,14 @@ from orchestrator.analysis.leaderboard import (
     table,
     where_trials_ended,
 )
-from orchestrator.execution.driver import Watch
+from orchestrator.execution.progress import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import RenderableType
 
-    from orchestrator.execution.driver import Copies
+    from orchestrator.execution.progress import Copies
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import Journal
     from orchestrator.state.events import Event

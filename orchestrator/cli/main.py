@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator import storage
 from orchestrator.analysis import leaderboard
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli import compare as compare_commands
@@ -29,8 +28,11 @@ from orchestrator.cli import serve as server_commands
 from orchestrator.cli import spaces as space_commands
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError, SweepNotFound
+from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.event_log import num_events, read_events
+from orchestrator.state.sweep_folder import SweepFolder, reference
+from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 
 if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
@@ -62,20 +64,20 @@ def launch(
         preflight.check_here(loaded, address=address)
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import watch_for  # noqa: PLC0415
-    from orchestrator.execution import driver  # noqa: PLC0415  imports what a run needs
 
-    _finish(driver.launch(loaded, address=address, watch=watch_for(Console())))
+    _finish(launching.launch(loaded, address=address, watch=watch_for(Console())))
 
 
 @app.command()
 def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
     """Go on with an interrupted or killed sweep."""
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import watch_for  # noqa: PLC0415
-    from orchestrator.execution import driver  # noqa: PLC0415  imports what a run needs
 
-    found = storage.find_sweep(folder, sweep)
-    _finish(driver.resume(found, address=address, watch=watch_for(Console())))
+    found = find_sweep(folder, sweep)
+    _finish(launching.resume(found, address=address, watch=watch_for(Console())))
 
 
 @app.command()
@@ -103,9 +105,9 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
 
 
 @app.command("list")
-def list_sweeps(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the sweeps in a storage folder."""
-    results = [_read_or_say(found) for found in storage.list_sweeps(folder)]
+    results = [_read_or_say(found) for found in list_sweeps(folder)]
     states = [(result, _state(result)) for result in results if result is not None]
     if as_json:
         _print_json([state for _, (_, state) in states])
@@ -145,7 +147,7 @@ def best(
         score, status = trial.score(objective), leaderboard.describe_status(trial)
         _say(f"{trial.id}  {objective.metric} {score:.4f}  {status}, epoch {trial.epoch}")
         for name, value in trial.config.items():
-            _say(f"  {name}: {leaderboard.shown(value)}")
+            _say(f"  {name}: {shown(value)}")
 
 
 @app.command()
@@ -166,7 +168,7 @@ def logs(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Print what happened in a sweep, or in one trial."""
-    found = storage.find_sweep(folder, sweep)
+    found = find_sweep(folder, sweep)
     events = [event for event, _ in read_events(found.events) if name in {None, getattr(event, "trial", None)}]
     if name is not None and not events:
         raise SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
@@ -221,16 +223,16 @@ def main() -> None:
 def _finish(result: SweepResult) -> None:
     from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
 
-    print_summary(Console(), result.plan, result.history, command=_command(), sweep=storage.reference(result.folder))
+    print_summary(Console(), result.plan, result.history, command=_command(), sweep=reference(result.folder))
     if len(result.history.with_status("failed")) > result.plan.spec.failures.allowed:
         raise typer.Exit(1)
 
 
 def _read(folder: str, sweep: str | None) -> SweepResult:
-    return SweepResult.read(storage.find_sweep(folder, sweep))
+    return SweepResult.read(find_sweep(folder, sweep))
 
 
-def _read_or_say(folder: storage.SweepFolder) -> SweepResult | None:
+def _read_or_say(folder: SweepFolder) -> SweepResult | None:
     """A sweep of a list; one that cannot be read is named on stderr and left out."""
     try:
         return SweepResult.read(folder)
@@ -245,7 +247,7 @@ def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
     The latter is null where nothing was sent from this machine: what another has sent is not known here.
     """
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
-    from orchestrator.tracking import Cursor  # noqa: PLC0415
+    from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
 
     state = leaderboard.progress(result.plan, result.history, now=time.time())
     folder = result.folder
@@ -261,7 +263,7 @@ def _alive(result: SweepResult, status: str) -> str:
 
     if status != "running" or is_held(result.folder):
         return status
-    return f"its driver is gone: ravel resume {storage.reference(result.folder)}"
+    return f"its driver is gone: ravel resume {reference(result.folder)}"
 
 
 def _describe(spec: SweepSpec) -> str:

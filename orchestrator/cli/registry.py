@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from orchestrator import storage
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.planning.loading import load_spec
 from orchestrator.planning.plan import tracking_store
+from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, dump_yaml
 from trainables.metrics import lookup
 
@@ -44,7 +45,7 @@ def register(
     """
     from orchestrator.tracking import registry  # noqa: PLC0415
 
-    result = SweepResult.read(storage.find_sweep(folder, sweep))
+    result = SweepResult.read(find_sweep(folder, sweep))
     chosen = best_at_full_budget(result) if trial is None else result.named(trial)
     found = registry.register(result.plan, chosen, name=name, alias=alias)
     if as_json:
@@ -159,7 +160,7 @@ def _write_sweep(source: Source, runs: list[Run], spec: SweepSpec, *, metric: st
         "experiment": source.experiment,
         "trials": len(trials),
         "uri": folder.uri,
-        "next": f"ravel status {storage.reference(folder)}",
+        "next": f"ravel status {reference(folder)}",
     }
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator import storage
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.planning.loading import load_spec
+from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
     from orchestrator.analysis.forecast import Forecast, Probe, Range
@@ -78,7 +78,7 @@ def replay(
     from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search asks Optuna again
     from orchestrator.state.event_log import read_events  # noqa: PLC0415
 
-    result = SweepResult.read(storage.find_sweep(folder, sweep))
+    result = SweepResult.read(find_sweep(folder, sweep))
     events = [event for event, _ in read_events(result.folder.events)]
     if what_if:
         workers = replaying.most_at_once(events)
@@ -96,7 +96,7 @@ def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False
 
     Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
     """
-    found = SweepResult.read(storage.find_sweep(folder, sweep)).audit()
+    found = SweepResult.read(find_sweep(folder, sweep)).audit()
     typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import storage
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, MaybeSweep, StorageFolder
 from orchestrator.errors import SpecError
+from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from search_spaces.errors import Problem
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
@@ -26,11 +26,12 @@ def ui(
     """Serve MLflow's pages on this machine, until Ctrl-C."""
     from orchestrator.mlflow_server import host_check as hosts  # noqa: PLC0415
     from orchestrator.mlflow_server import processes as serving  # noqa: PLC0415
-    from orchestrator.tracking import DEFAULT_URI, tracking_uri, without_password  # noqa: PLC0415
+    from orchestrator.redaction import without_password  # noqa: PLC0415
+    from orchestrator.tracking.store import DEFAULT_URI, tracking_uri  # noqa: PLC0415
 
-    there = storage.list_sweeps(folder)
+    there = list_sweeps(folder)
     uri = (
-        tracking_uri(SweepResult.read(storage.find_sweep(folder, sweep)).plan)
+        tracking_uri(SweepResult.read(find_sweep(folder, sweep)).plan)
         if there or sweep
         else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
     )
@@ -83,7 +84,7 @@ def serve(
 def _refuse_password(store: str | None) -> None:
     """An argument can be read by anybody on the machine, and stays in the shell's history."""
     from orchestrator.mlflow_server import team  # noqa: PLC0415
-    from orchestrator.tracking import without_password  # noqa: PLC0415
+    from orchestrator.redaction import without_password  # noqa: PLC0415
 
     given = (store or "").partition("://")[2]
     if ":" in given.rpartition("@")[0]:

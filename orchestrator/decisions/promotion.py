@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.decisions.trial_views import board_of
-from orchestrator.planning.plan import derive_seed, is_spent
+from orchestrator.planning.budget import is_spent
+from orchestrator.planning.seeds import derive_seed
 from orchestrator.state.sweep_state import OVER
 
 if TYPE_CHECKING:

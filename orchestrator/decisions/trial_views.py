@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.scheduling.halving import Asha
+from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.protocol import Board, Standing, Verdict
 from orchestrator.scheduling.rungs import brackets_of, expected_cost
 from orchestrator.state.ranking import measured

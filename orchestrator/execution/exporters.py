@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.redaction import one_line
-from orchestrator.storage import Mirror
-from orchestrator.tracking import Tracker
+from orchestrator.state.s3_mirror import Mirror
+from orchestrator.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.storage import SweepFolder
+    from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.5

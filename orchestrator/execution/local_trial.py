@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.planning.plan import attack_of, derive_seed, first_points, located
+from orchestrator.planning.points import first_points
+from orchestrator.planning.seeds import derive_seed
+from orchestrator.planning.trial_configs import attack_of, located
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:

@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.execution.ray_cluster import Capacity, Node
-from orchestrator.planning.plan import first_points, located, tracking_store
-from orchestrator.storage import is_remote, try_out
-from orchestrator.tracking import reachable, without_password
+from orchestrator.planning.plan import tracking_store
+from orchestrator.planning.points import first_points
+from orchestrator.planning.trial_configs import located
+from orchestrator.redaction import without_password
+from orchestrator.state.sweep_lookup import try_out
+from orchestrator.storage.locations import is_remote
+from orchestrator.tracking import reachable
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.errors import TrainableError
 from trainables.tasks.registry import task_of

@@ -20,7 +20,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.storage import download_folder, is_remote
+from orchestrator.state.s3_mirror import download_folder
+from orchestrator.storage.locations import is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables.config.trial import DataConfig
 from trainables.data import cache_folder

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import Journal
     from orchestrator.state.events import Cause, TrialStatus
+    from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
-    from orchestrator.storage import SweepFolder
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)

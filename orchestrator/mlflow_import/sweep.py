@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
 from orchestrator.planning import plan as planning
+from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Budget, Failures, Scheduler
 from orchestrator.state import sweep_lock as lease
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.s3_mirror import Mirror
+from orchestrator.state.sweep_lookup import create_folder
 from orchestrator.state.sweep_state import OVER
-from orchestrator.storage import Mirror, create_folder
 from search_spaces import Problem, adopt
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.mlflow_import.runs import Run, Values
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Event, TrialStatus
-    from orchestrator.storage import SweepFolder
+    from orchestrator.state.sweep_folder import SweepFolder
     from search_spaces import SearchSpace
 
 ORIGINS = ("baseline", "point", "search")
@@ -192,7 +194,7 @@ def _in_order(events: Iterator[Event]) -> Iterator[Event]:
 def _ids(runs: Sequence[Run]) -> list[str]:
     own = [run.tags.get("ravel.trial", "").rpartition("/") for run in runs]
     is_one_sweep = len({sweep for sweep, _, _ in own}) == 1 and len({trial for _, _, trial in own} - {""}) == len(runs)
-    return [trial for _, _, trial in own] if is_one_sweep else [planning.trial_id(index) for index in range(len(runs))]
+    return [trial for _, _, trial in own] if is_one_sweep else [trial_id(index) for index in range(len(runs))]
 
 
 def _point(config: dict[str, Any], space: SearchSpace) -> Point:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.mlflow_server.host_check import check_port, http_address, is_loopback
 from orchestrator.redaction import without_password
-from orchestrator.storage import write_atomically
+from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.tracking.reachable import PERCENT, database_problem
 from orchestrator.tracking.sqlite import store_file, use_wal
 from search_spaces.errors import Problem

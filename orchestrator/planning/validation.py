@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecError
-from orchestrator.planning.plan import complete, first_points, grid_points, max_epochs_of
+from orchestrator.planning.points import complete, first_points, grid_points, max_epochs_of
 from orchestrator.scheduling.registry import rule_of
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from trainables.errors import ConfigError

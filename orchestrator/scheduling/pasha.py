@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.asha import promotable
-from orchestrator.scheduling.halving import best_waiting, first_waiting
+from orchestrator.scheduling.asha import best_waiting, first_waiting, promotable
 from orchestrator.scheduling.protocol import Verdict
 from orchestrator.state.ranking import is_finite, order
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.scheduling.asha import Asha, Everyone
 from orchestrator.scheduling.budgeted import CUT, SPACING, Ladder, Patient
-from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.rungs import brackets, rungs

@@ -54,7 +54,7 @@ def simulate(curves: Mapping[str, Curve], rule: Rule, *, workers: int, leaps: bo
     With ``leaps`` a trial goes from rung to rung at once, and the board has its values there alone: much faster, and
     the same but for the order of what happens at one instant.
 
-    >>> from orchestrator.scheduling.halving import Everyone
+    >>> from orchestrator.scheduling.asha import Everyone
     >>> simulate({"a": Curve([(0.5,), (0.6,)], [1.0, 1.0])}, Everyone(), workers=1).completed_at
     {'a': 2.0}
     """

@@ -25,8 +25,7 @@ from pydantic import (
 
 from orchestrator.errors import WrongLocation
 from orchestrator.redaction import secret_problem, without_password
-from orchestrator.storage import is_remote
-from orchestrator.storage.locations import Location
+from orchestrator.storage.locations import Location, is_remote
 from search_spaces import SearchSpace, catalog
 from trainables.errors import ConfigError
 from trainables.metrics import lookup

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import ObjectMissing
 from orchestrator.state.event_log import flush, num_events, segments
-from orchestrator.state.sweep_folder import write_atomically
+from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder

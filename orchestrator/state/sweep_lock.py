@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import LeaseHeld, StorageError
 from orchestrator.redaction import one_line
 from orchestrator.state.lock_records import BucketBook, Entry, FolderBook, Holder
-from orchestrator.storage import reference
+from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.state.lock_records import Book
-    from orchestrator.storage import SweepFolder
+    from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
 RENEW_S = 10.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import SweepNotFound
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.storage.locations import SCHEME, Location
+from orchestrator.storage.locations import Location, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 PULLS_AT_ONCE = 8
 STAMP = "%Y%m%d-%H%M%S"
 STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
-
-
-def is_remote(storage: str | Path) -> bool:
-    """Whether an address is one of S3."""
-    return str(storage).startswith(SCHEME)
 
 
 def try_out(storage: str | Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import WrongLocation
 
-__all__ = ["SCHEME", "Location"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["SCHEME", "Location", "is_remote"]
 
 SCHEME = "s3://"
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
@@ -70,3 +73,8 @@ class Location:
 
 def _is_plain(part: str) -> bool:
     return part not in {"", ".", ".."} and not FORBIDDEN.search(part)
+
+
+def is_remote(storage: str | Path) -> bool:
+    """Whether an address is one of S3."""
+    return str(storage).startswith(SCHEME)

@@ -32,7 +32,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
-from orchestrator.state.sweep_folder import write_atomically
+from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.etags import agrees
 from orchestrator.storage.s3 import Bucket, Location, Object, Settings
 

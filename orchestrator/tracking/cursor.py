@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.state.event_log import is_line_end, segment_at
-from orchestrator.storage import write_atomically
+from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrator.storage import SweepFolder
+    from orchestrator.state.sweep_folder import SweepFolder
 
 
 @dataclass

@@ -11,9 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.redaction import DEFAULT_URI, tracking_uri
 from orchestrator.tracking.explaining import explained
-from orchestrator.tracking.store import open_store, refuse_deleted
+from orchestrator.tracking.store import DEFAULT_URI, open_store, refuse_deleted, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

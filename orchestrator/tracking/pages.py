@@ -34,7 +34,7 @@ def view_page(base: str, cursor: Cursor, view: View) -> str:
     """A prepared view; the address holds nothing beside its key, else the pages would not open it.
 
     Example:
-        >>> from orchestrator.tracking import Cursor
+        >>> from orchestrator.tracking.cursor import Cursor
         >>> from orchestrator.tracking.views import View
         >>> table = View("table", "ravel-digits-1-table", "all trials", "TABLE", {})
         >>> view_page("http://host", Cursor(experiment="1"), table).partition("&")[2]
@@ -47,7 +47,7 @@ def compare_page(base: str, cursor: Cursor) -> str:
     """MLflow's compare page (parallel coordinates, scatter, box, contour) over a sweep's trials.
 
     Example:
-        >>> from orchestrator.tracking import Cursor
+        >>> from orchestrator.tracking.cursor import Cursor
         >>> compare_page("http://127.0.0.1:5000", Cursor(experiment="1", runs={"t000": "ab"}))
         'http://127.0.0.1:5000/#/compare-runs?runs=%5B%22ab%22%5D&experiments=%5B%221%22%5D&workflowType=machine_learning'
     """

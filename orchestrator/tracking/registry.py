@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.analysis.leaderboard import shown
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.redaction import tracking_uri
-from orchestrator.storage import reference
+from orchestrator.formatting import shown
+from orchestrator.state.sweep_folder import reference
 from orchestrator.tracking.explaining import explained
-from orchestrator.tracking.store import open_store, refuse_deleted
+from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from orchestrator.analysis.result import TrialResult
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.state.sweep_folder import SweepFolder
+    from orchestrator.state.sweep_state import Trial
 
 CODE = Path(__file__).with_name("served_model.py")
 NEEDS = ("ravel-sweeps", "torch", "numpy")
@@ -43,6 +43,36 @@ QUIET_LOGGERS = ("mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
 NAME = re.compile(r"[^/:'\"]+")
 ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[A-Za-z0-9_-]+")
 """What MLflow takes, ``latest`` and ``v1`` being its own words; no quotes, which its filters cannot hold."""
+
+
+class TrainedTrial(Protocol):
+    """A trained trial, as far as its registration needs it; ``TrialResult`` of ``orchestrator.analysis`` is one."""
+
+    @property
+    def trial(self) -> Trial:
+        """State of the trial."""
+
+    @property
+    def score(self) -> float:
+        """Objective at the last epoch."""
+
+    @property
+    def folder(self) -> SweepFolder:
+        """Files of its sweep."""
+
+    @property
+    def name(self) -> str:
+        """Its sweep and its id, as MLflow's tags name it."""
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Metrics of the last epoch."""
+
+    def require_classifier(self) -> None:
+        """Raise an ``OrchestratorError`` unless the trial trained a classifier."""
+
+    def checkpoint(self) -> Path:
+        """Return the folder of its last checkpoint, fetched if the sweep is in S3."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +96,7 @@ class Registered:
         return f"models:/{self.model}@{self.alias}"
 
 
-def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, alias: str = "champion") -> Registered:
+def register(plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, alias: str = "champion") -> Registered:
     """Register a trial's model in the store its sweep is tracked in, and point the alias at it.
 
     Args:
@@ -97,7 +127,7 @@ def register(plan: SweepPlan, result: TrialResult, *, name: str | None = None, a
     return Registered(name, number, alias, result.name, run.info.run_id, is_new=found is None)
 
 
-def version_tags(plan: SweepPlan, result: TrialResult) -> dict[str, str]:
+def version_tags(plan: SweepPlan, result: TrainedTrial) -> dict[str, str]:
     """Where a version comes from, and what its last epoch measured, each metric under its own name."""
     objective, source = plan.spec.objective, plan.provenance
     tags = {
@@ -114,7 +144,7 @@ def version_tags(plan: SweepPlan, result: TrialResult) -> dict[str, str]:
     return {**{name: json.dumps(value) for name, value in result.metrics.items()}, **tags}
 
 
-def description(plan: SweepPlan, result: TrialResult) -> str:
+def description(plan: SweepPlan, result: TrainedTrial) -> str:
     """A version in words, for MLflow's page: Markdown."""
     trial, metric = result.trial, plan.spec.objective.metric
     told = f"Trial {trial.id} ({trial.status}) of sweep {plan.sweep}, after epoch {trial.epoch} of {trial.budget}: "
@@ -166,7 +196,7 @@ def save_model(checkpoint: Path, folder: Path) -> None:
 
 
 def _add_version(
-    client: MlflowClient, name: str, run: Any, *, plan: SweepPlan, result: TrialResult, checkpoint: Path
+    client: MlflowClient, name: str, run: Any, *, plan: SweepPlan, result: TrainedTrial, checkpoint: Path
 ) -> int:
     place = f"model/epoch-{result.trial.epoch}"
     with tempfile.TemporaryDirectory(prefix="ravel-model-") as folder:
@@ -193,14 +223,14 @@ def _make_registered_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _version_of(client: MlflowClient, name: str, run: str, result: TrialResult) -> int | None:
+def _version_of(client: MlflowClient, name: str, run: str, result: TrainedTrial) -> int | None:
     """The version that holds this trial's model already."""
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
     epoch = str(result.trial.epoch)
     return next((int(each.version) for each in found if each.tags.get("ravel.epoch") == epoch), None)
 
 
-def _run_of(client: MlflowClient, plan: SweepPlan, result: TrialResult) -> Any:
+def _run_of(client: MlflowClient, plan: SweepPlan, result: TrainedTrial) -> Any:
     experiment = client.get_experiment_by_name(plan.experiment)
     if experiment is not None:
         refuse_deleted(experiment)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.storage import is_remote
+from orchestrator.storage.locations import is_remote
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import task_of
 

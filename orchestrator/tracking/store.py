@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.redaction import tracking_uri, without_password
+from orchestrator.redaction import without_password
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.explaining import explained
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
 
+DEFAULT_URI = "sqlite:///mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -118,3 +119,8 @@ def search(client: MlflowClient, experiment: str | None, sweep: str) -> Iterator
         token = page.token
         if not token:
             return
+
+
+def tracking_uri(plan: SweepPlan) -> str:
+    """Where this sweep is tracked."""
+    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI

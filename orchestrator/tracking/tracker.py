@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.redaction import one_line, tracking_uri, without_password
+from orchestrator.redaction import one_line, without_password
 from orchestrator.state.event_log import end_of, flush, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import reference
 from orchestrator.tracking import runs, views
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.sqlite import count_rows, use_wal
-from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search
+from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search, tracking_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.events import Event
-    from orchestrator.storage import SweepFolder
+    from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
 MOST_EVENTS = 2000

@@ -10,12 +10,14 @@ import pytest
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.promotion import next_turn
+from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import levels_after
-from orchestrator.execution.tune_searcher import propose
 from orchestrator.planning import plan as planning
+from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import trial_config, trial_id, unstarted
+from orchestrator.planning.seeds import trial_id
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
     AttemptStarted,
@@ -28,10 +30,10 @@ from orchestrator.state.events import (
     TrialEnded,
     TrialPromoted,
 )
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker
 from orchestrator.tracking.store import open_store
+from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
 from trainables.tasks.classifier.run import Run
 

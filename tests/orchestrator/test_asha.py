@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.asha import Decision, decide, promotable
-from orchestrator.scheduling.halving import Asha
+from orchestrator.scheduling.asha import Asha, Decision, decide, promotable
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.scheduling.simulator import Curve, simulate
 

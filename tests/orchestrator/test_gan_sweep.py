@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError
-from orchestrator.storage import find_sweep
+from orchestrator.state.sweep_lookup import find_sweep
 from trainables.tasks.gan import GanConfig, load_generator
 from trainables.tasks.registry import GAN
 

@@ -9,11 +9,12 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
-from orchestrator.execution import driver
+from orchestrator.launching import resume
 from orchestrator.mlflow_import import runs as importing
 from orchestrator.mlflow_import.runs import read_experiment, value_of
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import (
     AttemptStarted,
@@ -24,9 +25,10 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import OVER
-from orchestrator.storage import SweepFolder, find_sweep
-from orchestrator.tracking import Tracker
+from orchestrator.tracking.tracker import Tracker
 from search_spaces import Choice, Float, Int
 
 SPEC = """
@@ -360,7 +362,7 @@ def test_resume_and_sync_find_no_work_and_never_touch_the_runs_it_came_from(fore
     before = foreign.everything()
     result = swept(foreign, *METRIC, "--tracking", foreign.uri)
     assert all(trial.status in OVER for trial in result.history.trials.values())
-    again = driver.resume(result.folder)
+    again = resume(result.folder)
     assert again.history.ended.status == "completed"
     assert list(again.history.trials) == list(result.history.trials)
     assert again.history.epochs_run == result.history.epochs_run
@@ -380,7 +382,7 @@ def test_copies_in_the_same_store_are_kept_apart_from_the_runs_they_came_from(fo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", foreign.uri)
     before = foreign.everything()
     result = swept(foreign, *METRIC)
-    driver.resume(result.folder)
+    resume(result.folder)
     after = foreign.everything()
     assert {run: after[run] for run in before} == before
     assert len(after) == len(before) + 12
@@ -402,7 +404,7 @@ def ours(root, name, scores):
             "batch_size": 64,
             "optimizer.nesterov": True,
         }
-        config = planning.trial_config(plan, trial, point)
+        config = trial_config(plan, trial, point)
         events += [
             TrialCreated(time=at, trial=trial, origin=origin, point=point, config=config),
             AttemptStarted(time=at, trial=trial, attempt=1),

@@ -13,11 +13,12 @@ import pytest
 from orchestrator.analysis.result import SweepResult
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import trial_config, trial_id
+from orchestrator.planning.seeds import trial_id
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.tracking.tracker import Tracker
 
 CHROMIUM = Path("/usr/bin/chromium")
 RAVEL = Path(sys.executable).with_name("ravel")

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import LeaseHeld
 from orchestrator.state import sweep_lock as lease
-from orchestrator.storage import SweepFolder, reference
+from orchestrator.state.sweep_folder import SweepFolder, reference
 
 HOLD = """
 import time

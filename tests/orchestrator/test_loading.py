@@ -12,7 +12,8 @@ import yaml
 from orchestrator.errors import SpecError
 from orchestrator.execution import local_trial as single
 from orchestrator.planning.loading import load_spec, load_trial, parse_spec
-from orchestrator.planning.plan import fingerprint, first_points
+from orchestrator.planning.plan import fingerprint
+from orchestrator.planning.points import first_points
 from orchestrator.spec.json_schema import sweep_schema
 from orchestrator.spec.model import SweepSpec
 from search_spaces import Float, SearchSpace

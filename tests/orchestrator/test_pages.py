@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.tracking import Cursor, pages, server_address
+from orchestrator.redaction import server_address
+from orchestrator.tracking import pages
+from orchestrator.tracking.cursor import Cursor
 
 SERVE = "from orchestrator.tracking import serving; print('first', end=''); serving.serve({uri!r}, port={port})"
 

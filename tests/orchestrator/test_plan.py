@@ -10,9 +10,12 @@ from orchestrator.errors import SweepNotFound
 from orchestrator.planning import plan as planning
 from orchestrator.planning import provenance
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import SweepPlan, derive_seed, first_points, trial_config
+from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.points import first_points
+from orchestrator.planning.seeds import derive_seed
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.migrations import plan_of_format_1
-from orchestrator.storage import SweepFolder
+from orchestrator.state.sweep_folder import SweepFolder
 from trainables.config.trial import TrialConfig
 from trainables.tasks.gan import GanConfig
 from trainables.tasks.registry import CLASSIFIER, GAN, TASKS, task_of

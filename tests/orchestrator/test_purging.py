@@ -26,8 +26,10 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.storage import SweepFolder, list_sweeps
-from orchestrator.tracking import Tracker, removal
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_lookup import list_sweeps
+from orchestrator.tracking import removal
+from orchestrator.tracking.tracker import Tracker
 from search_spaces.errors import MissingExtraError
 
 RAVEL = Path(sys.executable).with_name("ravel")

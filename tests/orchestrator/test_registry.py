@@ -19,9 +19,9 @@ from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.events import SweepStarted
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking.registry import register, requirements
+from orchestrator.tracking.tracker import Tracker
 
 
 @pytest.fixture

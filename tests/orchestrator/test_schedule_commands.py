@@ -11,7 +11,7 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import fingerprint
 from orchestrator.scheduling.registry import pauses, rule_of
 from orchestrator.state.event_log import EventLog
-from orchestrator.storage import SweepFolder
+from orchestrator.state.sweep_folder import SweepFolder
 
 SPEC = """
 name: planned

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.scheduling.asha import Asha, Everyone
 from orchestrator.scheduling.budgeted import Ladder, Patient
-from orchestrator.scheduling.halving import Asha, Everyone
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.protocol import Board, Standing

@@ -7,9 +7,9 @@ import optuna
 import pytest
 
 from orchestrator.decisions.optuna_study import STATEFUL, common_level, study_of
-from orchestrator.execution.tune_searcher import propose
+from orchestrator.decisions.propose import propose
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import trial_id
+from orchestrator.planning.seeds import trial_id
 from orchestrator.state.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
 from orchestrator.state.sweep_state import SweepHistory
 

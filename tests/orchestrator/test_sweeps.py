@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.execution.driver import Stop
+from orchestrator.execution.signals import Stop
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     AttemptFailed,
@@ -24,8 +24,8 @@ from orchestrator.state.events import (
     SweepStarted,
     TrialPromoted,
 )
+from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepHistory, settle
-from orchestrator.storage import find_sweep
 from search_spaces import adopt
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]

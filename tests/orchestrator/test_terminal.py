@@ -12,7 +12,7 @@ from orchestrator.cli.live_display import LiveWatch, PlainWatch, live_view, prin
 from orchestrator.cli.main import app
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import trial_config
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import Journal
 from orchestrator.state.events import (
@@ -25,9 +25,10 @@ from orchestrator.state.events import (
     TrialEnded,
     TrialPromoted,
 )
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Cursor, runs
+from orchestrator.tracking import runs
+from orchestrator.tracking.cursor import Cursor
 
 SPEC = (
     "name: digits\ntrial: {epochs: 9}\nspace: {use: [optimizer, snnl, mixup, adversarial]}\nsearch: {num_trials: 4}\n"

@@ -14,6 +14,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.execution.exporters import Follower
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.redaction import without_password
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
     AttemptFailed,
@@ -25,10 +26,10 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker, without_password
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking import tracker as tracking
 from orchestrator.tracking.cursor import Cursor
+from orchestrator.tracking.tracker import Tracker
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS
 
 SPEC = "name: digits\ntrial: {epochs: 9}\nspace: {use: [snnl, mixup, adversarial]}\n"

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.scheduling.asha import decide
-from orchestrator.scheduling.halving import Asha
+from orchestrator.scheduling.asha import Asha, decide
 from orchestrator.scheduling.protocol import Board, Standing
 from orchestrator.state.ranking import measured
 

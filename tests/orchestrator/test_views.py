@@ -15,11 +15,15 @@ from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.seeds import trial_id
+from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, SweepStarted, TrialCreated
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Cursor, Tracker, pages, views
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.tracking import pages, views
+from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.store import look_up, open_store
+from orchestrator.tracking.tracker import Tracker
 
 SWEEP = "digits-20260101-120000"
 METHODS = "name: digits\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
@@ -89,7 +93,7 @@ def test_no_axis_over_all_trials_is_absent_constant_or_text_in_any_of_them(tmp_p
     axes = cards(views_of(tmp_path, spec)["parallel"])[0]["selectedParams"]
     assert axes == [*STRENGTHS, "optimizer.lr", "optimizer.weight_decay"]
     for index, point in enumerate(plan.spec.space.sample_many(200, seed=0)):
-        config = planning.trial_config(plan, planning.trial_id(index), point)
+        config = trial_config(plan, trial_id(index), point)
         assert all(isinstance(config[name], int | float) for name in axes)
 
 

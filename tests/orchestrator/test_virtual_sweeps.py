@@ -7,13 +7,14 @@ import pytest
 
 from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
 from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.propose import low_discrepancy_point, propose
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import stratum
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution.preflight import check_gpu_seconds
-from orchestrator.execution.tune_searcher import low_discrepancy_point, propose
+from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import SweepPlan, unstarted
+from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
 from orchestrator.state.sweep_state import OVER, SweepHistory
 from search_spaces import Float, SearchSpace, ZeroOr

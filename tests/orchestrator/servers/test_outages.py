@@ -23,9 +23,11 @@ from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog, num_events, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import SweepFolder, find_sweep
-from orchestrator.tracking import Cursor, Tracker
+from orchestrator.tracking.cursor import Cursor
+from orchestrator.tracking.tracker import Tracker
 
 OUTAGE_S = float(os.environ.get("RAVEL_OUTAGE_S", "3"))
 PACE_S = 0.05

@@ -22,9 +22,11 @@ from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
+from orchestrator.state.s3_mirror import Mirror
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lock import acquire, is_held
+from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from orchestrator.state.sweep_state import SweepHistory
-from orchestrator.storage import Mirror, SweepFolder, find_sweep, list_sweeps
 from orchestrator.storage.s3 import Bucket
 
 RAVEL = Path(sys.executable).with_name("ravel")

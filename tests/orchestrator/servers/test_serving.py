@@ -26,8 +26,9 @@ from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
-from orchestrator.storage import SweepFolder
-from orchestrator.tracking import Tracker, reachable
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.tracking import reachable
+from orchestrator.tracking.tracker import Tracker
 
 RAVEL = str(Path(sys.executable).with_name("ravel"))
 SEARCH = "/api/2.0/mlflow/experiments/search"

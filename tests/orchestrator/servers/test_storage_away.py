@@ -19,10 +19,12 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.state import sweep_lookup as finding
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.s3_mirror import publish
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lock import acquire, is_held
-from orchestrator.storage import SweepFolder, create_folder, list_sweeps, publish
+from orchestrator.state.sweep_lookup import create_folder, list_sweeps
 from orchestrator.storage.s3 import Bucket, Settings, filesystem
-from orchestrator.tracking import Tracker
+from orchestrator.tracking.tracker import Tracker
 
 ONLY_MOTO = pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
 POINT = {"data.name": "digits", "model.name": "mlp", "epochs": 3, "device": "cpu"}

@@ -1,0 +1,51 @@
+"""Points that run before the search proposes any: the baseline, the given points, the grid."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from trainables.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.spec.model import Point, SweepSpec
+    from orchestrator.state.events import Origin
+    from search_spaces import SearchSpace
+    from trainables.tasks.registry import Task
+
+
+def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
+    """The points that run before the search proposes any: the baseline, then those the spec gives."""
+    space, task = spec.space, task_of(spec.trial)
+    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # what every trial shares stays
+    baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
+    given: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
+    return [("baseline", baseline), *given]
+
+
+def grid_points(spec: SweepSpec) -> list[Point]:
+    """The first ``num_trials`` points of ``sampler: grid``: ``search.resolution`` values of each range, each choice."""
+    return list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
+
+
+def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
+    """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
+    defaults = task.defaults
+    point = dict(given)
+    while missing := [name for name in space.names if name in space.active(point) and name not in point]:
+        name = missing[0]
+        domain = space.parameters[name]
+        default = defaults.get(name)
+        point[name] = default if domain.contains(default) else domain.from_unit(0.5)
+    active = space.active(point)
+    return {name: point[name] for name in space.names if name in active}
+
+
+def max_epochs_of(spec: SweepSpec) -> int:
+    """The epochs of a full run: the most that any trial may have."""
+    if "epochs" in spec.space.names:
+        domain = spec.space.parameters["epochs"]
+        return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))
+    return int(spec.trial.get("epochs", task_of(spec.trial).defaults["epochs"]))

@@ -1,0 +1,63 @@
+"""The flat configuration of one trial: fixed parameters, its point, its seed, and the epochs to measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.planning.seeds import derive_seed
+from orchestrator.storage.locations import is_remote
+from trainables.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.spec.model import Point, SweepSpec
+
+
+FOLDERS = ("data.root", "data.cache", "gan.classifier")
+
+
+def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
+    """The whole flat configuration of a trial: fixed parameters, its point, its seed, and when it is measured."""
+    spec, task = plan.spec, task_of(plan.spec.trial)
+    config: Point = {
+        "seed": derive_seed(spec.search.seed, "trial", trial),
+        **attack_of(spec),
+        **spec.trial,
+        **dict.fromkeys(task.strengths, 0.0),
+        **{name: spec.trial[name] for name in task.strengths if name in spec.trial},
+        **point,
+    }
+    config.setdefault("epochs", plan.max_epochs)
+    if "evaluation.epochs" in task.parameter_names:  # else everything is measured after each
+        measured = judged_epochs(plan, config["epochs"])
+        config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
+    return located(config, Path(plan.working_directory))
+
+
+def attack_of(spec: SweepSpec) -> Point:
+    """The strength of the attack that every trial is measured under, where its task knows of attacks."""
+    name = "evaluation.robust_epsilon"
+    return {name: spec.evaluation.robust_epsilon} if name in task_of(spec.trial).parameter_names else {}
+
+
+def judged_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
+    """The epochs after which a trial may be judged, and so must have measured its objectives."""
+    if plan.spec.scheduler.resource == "epochs" and plan.rule.rungs is not None:
+        return plan.rungs
+    return tuple(range(1, epochs + 1))
+
+
+def located(config: Mapping[str, Any], working_directory: Path) -> Point:
+    """The configuration with every folder of it absolute, as seen from where the sweep was launched.
+
+    >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
+    {'data.root': '/home/ada/data', 'epochs': 9}
+    """
+    folders = {name: config[name] for name in FOLDERS if config.get(name) is not None and not is_remote(config[name])}
+    return {
+        **config,
+        **{name: str((working_directory / Path(path).expanduser()).resolve()) for name, path in folders.items()},
+    }

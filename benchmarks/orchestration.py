@@ -35,7 +35,7 @@ def ravel(trials: int, epochs: int) -> None:
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
 
     result = launch(parse_spec(SPEC.format(trials=trials, epochs=epochs)))
-    assert result.history.epochs_run == trials * epochs  # noqa: S101  the two ways must do the same work
+    assert result.state.epochs_run == trials * epochs  # noqa: S101  the two ways must do the same work
 
 
 def plain(trials: int, epochs: int) -> None:

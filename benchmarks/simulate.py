@@ -28,13 +28,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import passes_per_epoch
-from orchestrator.scheduling.asha import Asha, Everyone
-from orchestrator.scheduling.budgeted import Ladder, Patient
+from orchestrator.scheduling.asha import Asha, NoStopping
+from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import Board, Rule, Verdict
+from orchestrator.scheduling.protocol import RungDecision, Scheduler, TrialViews
 from orchestrator.scheduling.rungs import brackets, rungs
-from orchestrator.scheduling.simulator import Curve, Outcome, simulate
+from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
 from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
@@ -135,16 +135,16 @@ class TuneAsha:
         )  # fmt: skip
         self._trials: dict[str, SimpleNamespace] = {}
 
-    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
         """Tune's decision."""
         if trial not in self._trials:
             self._trials[trial] = SimpleNamespace(trial_id=trial, stopped=False)
             self._tune.on_trial_add(None, self._trials[trial])
-        result = {"epoch": level, "value": board.standings[trial].values[level][0]}
+        result = {"epoch": level, "value": views.views[trial].values[level][0]}
         kept = self._tune.on_trial_result(None, self._trials[trial], result) == self._tune.CONTINUE
-        return None if kept else Verdict(level, kept=False)
+        return None if kept else RungDecision(level, kept=False)
 
-    def resume(self, board: Board, *, unstarted: int) -> str | None:
+    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Tune's ASHA pauses nobody."""
 
 
@@ -167,7 +167,7 @@ class Contender:
     """
 
     name: str
-    make: Callable[[int], Rule]
+    make: Callable[[int], Scheduler]
     stratum: Callable[[Recorded], tuple[object, ...]] = lambda _: ()
     smoothed: int = 1
 
@@ -182,19 +182,19 @@ class Score:
     best_at: float
 
 
-def asha(grace: int, factor: int, *, pauses: bool) -> Callable[[int], Rule]:
+def asha(grace: int, factor: int, *, pauses: bool) -> Callable[[int], Scheduler]:
     """Ours, of either kind."""
     return lambda _: Asha((rungs(grace, factor, EPOCHS),), factor, pauses)
 
 
-def patient(budget: float) -> Callable[[int], Rule]:
+def patient(budget: float) -> Callable[[int], Scheduler]:
     """The ladder that follows from a budget."""
-    return lambda trials: Patient(Ladder.within(budget, num_trials=trials, maximum=EPOCHS))
+    return lambda trials: BudgetedAsha(RungSchedule.within(budget, num_trials=trials, maximum=EPOCHS))
 
 
 def contenders() -> Iterator[Contender]:
     """Some of each kind, for a first look; ``frontier.py`` has the grids."""
-    yield Contender("none", lambda _: Everyone())
+    yield Contender("none", lambda _: NoStopping())
     yield Contender("Tune's ASHA, its defaults (1, 4)", lambda _: TuneAsha(1, 4))
     for grace in (1, 3):
         yield Contender(f"Tune's ASHA ({grace}, 3)", lambda _, grace=grace: TuneAsha(grace, 3))
@@ -210,7 +210,7 @@ def contenders() -> Iterator[Contender]:
 def run(trials: list[Recorded], contender: Contender, *, objective: str, workers: int, epoch_s: float) -> Score:
     """One sweep over these trials in their order."""
     curves = {
-        f"{index:04d}": Curve(
+        f"{index:04d}": LearningCurve(
             values=smooth(trial.curves[objective], contender.smoothed),
             seconds=[epoch_s * trial.passes] * EPOCHS,
             stratum=contender.stratum(trial),
@@ -229,7 +229,7 @@ def smooth(curve: Sequence[tuple[float]], epochs: int) -> Sequence[tuple[float]]
     return [*means, curve[-1]]
 
 
-def score(curves: Mapping[str, Curve], outcome: Outcome) -> Score:
+def score(curves: Mapping[str, LearningCurve], outcome: Outcome) -> Score:
     """Regret is told of the values at full budget, by which the best trial is chosen too."""
     finals = {trial: curve.values[-1] for trial, curve in curves.items() if len(curve.values) == EPOCHS}
     best = finals[order(finals)[0]][0]

@@ -137,9 +137,9 @@ def elsewhere(what: str, points: int, dimensions: int) -> dict[str, float]:
 def row(name: str, by_form: dict[str, float], target: float, *, unit: str) -> bool:
     """Print one comparison, and tell whether it holds."""
     ratio = by_form["usual"] / by_form["ravel"]
-    verdict = "ok" if ratio >= target else "MISSED"
+    decision = "ok" if ratio >= target else "MISSED"
     numbers = f"{by_form['usual']:9.3f} {by_form['ravel']:9.3f} {unit:4}{ratio:7.2f} {target:7.2f}"
-    print(f"{name:28} {numbers}  {verdict}", flush=True)
+    print(f"{name:28} {numbers}  {decision}", flush=True)
     return ratio >= target
 
 
@@ -172,7 +172,7 @@ def main() -> int:
         print(json.dumps(measure(what, int(points), int(dimensions))))
         return 0
     print(f"{'':28} {'usual':>9} {'ravel':>9} {'':4}{'ratio':>7} {'target':>7}")
-    held = [verdict for case in CASES for verdict in compare(case, options.repeats)]
+    held = [decision for case in CASES for decision in compare(case, options.repeats)]
     stream(10_000 if options.quick else 50_000)
     return 0 if all(held) else 1
 

@@ -117,16 +117,16 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """The event log, and MLflow behind it."""
-    from orchestrator.execution.exporters import Follower  # noqa: PLC0415
-    from orchestrator.execution.tune_run import Recorder  # noqa: PLC0415
+    from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
+    from orchestrator.execution.tune_run import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning import plan as planning  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
-    from orchestrator.state.event_store import Journal  # noqa: PLC0415
+    from orchestrator.state.event_store import EventStore  # noqa: PLC0415
     from orchestrator.state.events import SweepEnded, SweepStarted, TrialCreated  # noqa: PLC0415
     from orchestrator.state.sweep_folder import SweepFolder  # noqa: PLC0415
-    from orchestrator.state.sweep_state import SweepHistory  # noqa: PLC0415
+    from orchestrator.state.sweep_state import SweepState  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415
 
     class Proposed:
@@ -138,20 +138,20 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     spec = parse_spec(SPEC.format(epochs=options.epochs))
     plan = planning.make(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
     plan = plan.model_copy(update={"tracking_uri": options.uri or plan.tracking_uri})
-    journal = Journal(EventLog(folder.events), SweepHistory())
-    journal.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
+    store = EventStore(EventLog(folder.events), SweepState())
+    store.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
     for index, point in enumerate(spec.space.sample_many(options.trials, seed=0)):
         name = f"t{index:03d}"
         config = trial_config(plan, name, point)
-        journal.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
-    follower = Follower(Tracker(plan, folder))
-    follower.start()
-    meter = fit(Recorder(plan, journal, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
-    journal.append(SweepEnded(time=time.time(), status="completed"))
+        store.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
+    exporter = Exporter(Tracker(plan, folder))
+    exporter.start()
+    meter = fit(TrialRecorder(plan, store, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
+    store.append(SweepEnded(time=time.time(), status="completed"))
     began = time.perf_counter()
-    assert follower.stop(timeout_s=600), follower.error  # noqa: S101
+    assert exporter.stop(timeout_s=600), exporter.error  # noqa: S101
     behind = time.perf_counter() - began
-    journal.close()
+    store.close()
     points, twice = points_of(plan.tracking_uri, folder.sweep)
     expected = options.trials * options.epochs * len(METRICS)
     return {**told(meter), "flush_s": round(behind, 1), "points": points, "points_twice": twice, "expected": expected}

@@ -6,7 +6,7 @@
     |-- SpecError            2    the spec or the arguments are wrong: every problem at once
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
     |-- SweepNotFound        2    no sweep of that name in this storage
-    |-- LeaseHeld            3    another driver runs this sweep
+    |-- SweepLocked            3    another driver runs this sweep
     |-- LogDamaged           3    an event log that cannot be read
     |-- LogIncomplete        3    events that could not be written before the driver left
     |-- WrongLocation        2    an s3:// address that breaks the grammar
@@ -56,7 +56,7 @@ class SweepNotFound(OrchestratorError):
     exit_code = 2
 
 
-class LeaseHeld(OrchestratorError):
+class SweepLocked(OrchestratorError):
     """Another driver holds the sweep."""
 
 

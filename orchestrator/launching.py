@@ -8,12 +8,12 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.execution import driver
 
 if TYPE_CHECKING:
-    from orchestrator.execution.progress import Watch
+    from orchestrator.execution.progress import ProgressCallback
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
 
-def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = None) -> SweepResult:
+def launch(spec: SweepSpec, *, address: str = "local", watch: ProgressCallback | None = None) -> SweepResult:
     """Run a new sweep to its end.
 
     Args:
@@ -34,11 +34,11 @@ def launch(spec: SweepSpec, *, address: str = "local", watch: Watch | None = Non
     return SweepResult(*driver.run_new(spec, address=address, watch=watch))
 
 
-def resume(folder: SweepFolder, *, address: str = "local", watch: Watch | None = None) -> SweepResult:
+def resume(folder: SweepFolder, *, address: str = "local", watch: ProgressCallback | None = None) -> SweepResult:
     """Go on with an interrupted or killed sweep: no trial is lost, none is run twice.
 
     Raises:
-        LeaseHeld: its driver still runs.
+        SweepLocked: its driver still runs.
         PreflightError: the machine cannot do what the spec asks.
         Interrupted: Ctrl-C or SIGTERM, again.
     """

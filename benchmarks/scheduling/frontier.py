@@ -24,11 +24,11 @@ from simulate import (
     EPOCHS,
     OBJECTIVES,
     Asha,
+    BudgetedAsha,
     Contender,
-    Everyone,
-    Ladder,
+    NoStopping,
     Pasha,
-    Patient,
+    RungSchedule,
     Score,
     Table,
     TuneAsha,
@@ -55,7 +55,7 @@ Key = tuple[str, str, int, str]
 
 def contenders() -> Iterator[Contender]:
     """Everything that is compared."""
-    yield Contender("none", lambda _: Everyone())
+    yield Contender("none", lambda _: NoStopping())
     for grace, factor in itertools.product(GRACES, FACTORS):
         yield Contender(f"tune {grace} {factor}", lambda _, g=grace, f=factor: TuneAsha(g, f))
         yield Contender(f"stopping {grace} {factor}", asha(grace, factor, pauses=False))
@@ -74,11 +74,11 @@ def contenders() -> Iterator[Contender]:
                 yield Contender(f"ladder {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
 
 
-def from_rung(trials: int, budget: float, first: int) -> Patient:
+def from_rung(trials: int, budget: float, first: int) -> BudgetedAsha:
     """The ladder of a budget with another first rung than the one that makes it halve."""
     solved = places(rungs(first, 2, EPOCHS), trials, EPOCHS, budget * trials * EPOCHS)
     assert solved is not None  # noqa: S101  the smallest table was asked above
-    return Patient(Ladder(rungs(first, 2, EPOCHS), solved[0], trials, EPOCHS, budget * trials * EPOCHS))
+    return BudgetedAsha(RungSchedule(rungs(first, 2, EPOCHS), solved[0], trials, EPOCHS, budget * trials * EPOCHS))
 
 
 @cache

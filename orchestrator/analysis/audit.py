@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 RESAMPLES = 1_000
 LEAST_PAIRS = 3
@@ -68,17 +68,17 @@ class Audit:
         ]
 
 
-def audit(plan: SweepPlan, history: SweepHistory) -> Audit:
+def audit(plan: SweepPlan, state: SweepState) -> Audit:
     """The audit of a sweep; a function of its log.
 
     Intervals: Wilson's for the rate. For the regret, the rejected trials that did not run on are drawn from those that
     did; for the correlations both the kept and the audited are drawn again, the latter as often as there were rejected
     ones.
     """
-    finals = {trial.id: _final(trial, plan) for trial in history.trials.values() if trial.status == "completed"}
-    rejected = [trial for trial in history.trials.values() if trial.blind_from is not None or trial.status == "stopped"]
+    finals = {trial.id: _final(trial, plan) for trial in state.trials.values() if trial.status == "completed"}
+    rejected = [trial for trial in state.trials.values() if trial.blind_from is not None or trial.status == "stopped"]
     audited = [trial for trial in rejected if trial.id in finals]
-    kept = [trial for trial in history.trials.values() if trial.id in finals and trial.blind_from is None]
+    kept = [trial for trial in state.trials.values() if trial.id in finals and trial.blind_from is None]
     best = max((finals[trial.id] for trial in kept), default=-math.inf)
     gains = [max(0.0, finals[trial.id] - best) for trial in audited] if kept else []
     false_stops = sum(gain > 0 for gain in gains)

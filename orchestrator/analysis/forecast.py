@@ -14,17 +14,17 @@ from orchestrator.decisions.trial_views import brackets_for, passes_per_epoch, s
 from orchestrator.errors import PreflightError
 from orchestrator.planning.points import first_points, max_epochs_of
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.budgeted import Patient
-from orchestrator.scheduling.registry import rule_of
+from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.scheduling.rungs import expected_cost
-from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.simulator import LearningCurve, simulate
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.protocol import Rule
+    from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.scheduling.simulator import Outcome
     from orchestrator.spec.model import SweepSpec
 
@@ -91,7 +91,7 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
     if num_trials > MOST_TRIALS:
         fewer = spec.search.model_copy(update={"num_trials": MOST_TRIALS})
         return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
-    rule = rule_of(spec, pauses=pauses, max_epochs=max_epochs)
+    rule = scheduler_of(spec, pauses=pauses, max_epochs=max_epochs)
     draws = max(FEWEST_DRAWS, min(MOST_DRAWS, MOST_DRAWS * MOST_DRAWS // num_trials))
     outcomes = [
         simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots, leaps=True) for seed in range(draws)
@@ -112,7 +112,7 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
 def expected_epochs(plan: SweepPlan) -> float:
     """The epochs of a whole sweep, roughly and at once: what its progress is measured against."""
     rule, num_trials, maximum = plan.rule, plan.spec.search.num_trials, plan.max_epochs
-    if isinstance(rule, Patient):
+    if isinstance(rule, BudgetedAsha):
         return rule.ladder.budget + maximum
     if isinstance(rule, Asha) and plan.spec.scheduler.resource == "epochs":
         costs = [expected_cost(bracket, rule.reduction_factor, maximum) for bracket in rule.brackets]
@@ -132,7 +132,7 @@ def _scaled(found: Forecast, num_trials: int) -> Forecast:
     )
 
 
-def _curves(spec: SweepSpec, rule: Rule, max_epochs: int, seed: int) -> dict[str, Curve]:
+def _curves(spec: SweepSpec, rule: Scheduler, max_epochs: int, seed: int) -> dict[str, LearningCurve]:
     chance = random.Random(seed)  # noqa: S311  a forecast, not a secret
     first = [point for _, point in first_points(spec)]
     drawn = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
@@ -141,7 +141,7 @@ def _curves(spec: SweepSpec, rule: Rule, max_epochs: int, seed: int) -> dict[str
     for index, (point, bracket) in enumerate(zip(points, brackets_for(rule, len(points), max_epochs), strict=True)):
         config = {**spec.trial, **point}
         epochs = int(config.get("epochs", max_epochs))
-        curves[f"{index:06d}"] = Curve(
+        curves[f"{index:06d}"] = LearningCurve(
             values=[(chance.random(),)] * epochs,
             seconds=[float(passes_per_epoch(config))] * epochs,
             bracket=bracket,
@@ -152,7 +152,7 @@ def _curves(spec: SweepSpec, rule: Rule, max_epochs: int, seed: int) -> dict[str
 
 
 def _reached(outcome: Outcome, levels: Sequence[int]) -> Counter[int]:
-    return Counter(level for each in outcome.board.standings.values() for level in levels if each.level >= level)
+    return Counter(level for each in outcome.views.views.values() for level in levels if each.level >= level)
 
 
 @dataclass(frozen=True, slots=True)

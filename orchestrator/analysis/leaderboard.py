@@ -1,4 +1,4 @@
-"""A sweep in words and tables: functions of its plan and its history alone."""
+"""A sweep in words and tables: functions of its plan and its state alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainables.tasks.registry import task_of
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.events import Event
-    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 NAMES = {
     "completed": "full budget",
@@ -54,68 +54,68 @@ class Progress:
         return asdict(self)
 
 
-def progress(plan: SweepPlan, history: SweepHistory, *, now: float) -> Progress:
+def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
     """Counts and times of a sweep; the time left assumes the pace so far, and epochs as the scheduler expects them."""
-    statuses = [trial.status for trial in history.trials.values()]
-    end = history.last_time if history.ended is not None and history.last_time is not None else now
-    elapsed_s = 0.0 if history.started_at is None else max(0.0, end - history.started_at)
+    statuses = [trial.status for trial in state.trials.values()]
+    end = state.last_time if state.ended is not None and state.last_time is not None else now
+    elapsed_s = 0.0 if state.started_at is None else max(0.0, end - state.started_at)
     over = sum(status in OVER or status == "paused" for status in statuses)
-    done, expected = history.epochs_run, expected_epochs(plan)
+    done, expected = state.epochs_run, expected_epochs(plan)
     return Progress(
         sweep=plan.sweep,
-        status=history.ended.status if history.ended is not None else "running",
+        status=state.ended.status if state.ended is not None else "running",
         num_trials=plan.spec.search.num_trials,
         by_status={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        stopped_by_rung=history.stopped_by_rung(),
-        epochs_run=history.epochs_run,
+        stopped_by_rung=state.stopped_by_rung(),
+        epochs_run=state.epochs_run,
         epochs_full=plan.spec.search.num_trials * plan.max_epochs,
         elapsed_s=elapsed_s,
-        left_s=elapsed_s * max(0.0, expected / done - 1) if over and done and history.ended is None else None,
+        left_s=elapsed_s * max(0.0, expected / done - 1) if over and done and state.ended is None else None,
     )
 
 
-def headline(state: Progress) -> str:
+def headline(summary: Progress) -> str:
     """One line: trials, epochs, time gone and time left."""
-    running = state.by_status.get("running", 0)
-    parts = [f"{state.over}/{state.num_trials} trials"]
+    running = summary.by_status.get("running", 0)
+    parts = [f"{summary.over}/{summary.num_trials} trials"]
     parts += [f"{running} running"] if running else []
-    waiting = state.by_status.get("paused", 0)
+    waiting = summary.by_status.get("paused", 0)
     parts += [f"{waiting} waiting"] if waiting else []
-    parts += [f"{state.epochs_run}/{state.epochs_full} epochs ({state.epochs_run / state.epochs_full:.0%})"]
-    parts += [_duration(state.elapsed_s)]
-    parts += [f"about {_duration(state.left_s)} left"] if state.left_s else []
+    parts += [f"{summary.epochs_run}/{summary.epochs_full} epochs ({summary.epochs_run / summary.epochs_full:.0%})"]
+    parts += [_duration(summary.elapsed_s)]
+    parts += [f"about {_duration(summary.left_s)} left"] if summary.left_s else []
     return " · ".join(parts)
 
 
-def where_trials_ended(state: Progress) -> str:
+def where_trials_ended(summary: Progress) -> str:
     """One line: how many trials stopped at which rung, and how the others ended."""
-    parts = [f"{count} stopped at rung {rung}" for rung, count in state.stopped_by_rung.items()]
+    parts = [f"{count} stopped at rung {rung}" for rung, count in summary.stopped_by_rung.items()]
     kinds = (
         ("completed", "at full budget"),
         ("diverged", "diverged"),
         ("failed", "failed"),
         ("interrupted", "interrupted"),
     )
-    waiting = state.by_status.get("paused", 0)
+    waiting = summary.by_status.get("paused", 0)
     parts += [f"{waiting} waiting at a rung"] if waiting else []
-    parts += [f"{state.by_status[kind]} {words}" for kind, words in kinds if state.by_status.get(kind)]
+    parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
     return ", ".join(parts) or "no trial is over yet"
 
 
-def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
+def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     """The leaderboard, best first; fits 80 columns. A star marks the baseline."""
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
-    board = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    board.add_column("#", justify="right")
-    board.add_column("trial")
-    board.add_column(_header(objective.metric, "/"), justify="right")
-    board.add_column("epoch", justify="right")
-    board.add_column("status")
+    views = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    views.add_column("#", justify="right")
+    views.add_column("trial")
+    views.add_column(_header(objective.metric, "/"), justify="right")
+    views.add_column("epoch", justify="right")
+    views.add_column("status")
     for name in parameters:
-        board.add_column(_header(name, "."), justify="right")
-    for rank, trial in enumerate(history.ranked(objective)[:top], start=1):
-        board.add_row(
+        views.add_column(_header(name, "."), justify="right")
+    for rank, trial in enumerate(state.ranked(objective)[:top], start=1):
+        views.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
@@ -124,7 +124,7 @@ def table(plan: SweepPlan, history: SweepHistory, *, top: int) -> Table:
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
-    return board
+    return views
 
 
 def _header(name: str, separator: str) -> str:
@@ -165,36 +165,36 @@ def describe_status(trial: Trial) -> str:
     return f"{words} (baseline)" if trial.origin == "baseline" else words
 
 
-def failures(history: SweepHistory) -> list[str]:
+def failures(state: SweepState) -> list[str]:
     """One line for each trial that diverged or failed, with its reason."""
-    lost = history.with_status("diverged", "failed")
+    lost = state.with_status("diverged", "failed")
     return [f"{trial.id} {trial.status}: {trial.end.reason}" for trial in lost if trial.end is not None]
 
 
-def best_lines(plan: SweepPlan, history: SweepHistory) -> list[str]:
+def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     """The best trial, how it compares with the baseline, and its searched parameters."""
     objective = plan.spec.objective
-    best = history.best(objective)
+    best = state.best(objective)
     if best is None:
         return [f"no trial has measured {objective.metric} yet"]
-    baseline = next((trial for trial in history.trials.values() if trial.origin == "baseline"), None)
+    baseline = next((trial for trial in state.trials.values() if trial.origin == "baseline"), None)
     score = baseline.score(objective) if baseline is not None else None
     compared = f"; baseline {baseline.id}: {score:.4f}" if baseline is not None and score is not None else ""
     lines = [f"best {best.id}: {objective.metric} {best.score(objective):.4f} after epoch {best.epoch}{compared}"]
     return lines + [f"  {name}: {shown(value)}" for name, value in best.point.items()]
 
 
-def event_line(plan: SweepPlan, history: SweepHistory, event: Event) -> str | None:
+def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     """One plain line for what a person wants to know of an event; None for the others.
 
     An epoch is told in the log of its trial, not here.
     """
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    told = _in_words(plan, history, event)
+    told = _in_words(plan, state, event)
     return f"{clock} {told}" if told else None
 
 
-def _in_words(plan: SweepPlan, history: SweepHistory, event: Event) -> str | None:
+def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":
@@ -205,15 +205,15 @@ def _in_words(plan: SweepPlan, history: SweepHistory, event: Event) -> str | Non
         case "trial_promoted":
             return f"{event.trial} goes on from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
-            trial = history.trials[event.trial]
+            trial = state.trials[event.trial]
             if plan.pauses and trial.status == "stopped":  # told when it began to wait
                 return None
             score = trial.score(objective)
             measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
             reason = f" ({event.reason})" if event.reason else ""
-            state = progress(plan, history, now=event.time)
+            summary = progress(plan, state, now=event.time)
             ended = f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {measured}{reason}"
-            return f"{ended}  [{headline(state)}]"
+            return f"{ended}  [{headline(summary)}]"
         case _:
             return None
 

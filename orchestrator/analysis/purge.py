@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import LeaseHeld, OrchestratorError
+from orchestrator.errors import OrchestratorError, SweepLocked
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lock import acquire, is_held
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.sweep_folder import SweepFolder
-    from orchestrator.state.sweep_lock import Lease
+    from orchestrator.state.sweep_lock import SweepLock
     from orchestrator.storage.s3 import Bucket
     from orchestrator.tracking.removal import Traces
 
@@ -47,12 +47,12 @@ def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
     """Look, and change nothing.
 
     Raises:
-        LeaseHeld: its driver runs.
+        SweepLocked: its driver runs.
         OrchestratorError: MLflow does not answer, or a model was registered from one of its runs.
         StorageError: S3 does not answer.
     """
     if is_held(folder):
-        raise LeaseHeld(f"{folder.sweep}: its driver runs; stop it first")
+        raise SweepLocked(f"{folder.sweep}: its driver runs; stop it first")
     try:
         traces = removal.traces(plan)
     except Exception as error:
@@ -75,7 +75,7 @@ def carry_out(plan: SweepPlan, purge: Purge) -> None:
     """Remove it: MLflow's part first, the plan last, so that what is cut off in the middle can be begun again.
 
     Raises:
-        LeaseHeld: a driver runs it, or took it meanwhile.
+        SweepLocked: a driver runs it, or took it meanwhile.
         OrchestratorError: MLflow or S3 refused; what is left is removed by a second call.
     """
     folder = purge.folder
@@ -106,10 +106,10 @@ def _remove_traces(plan: SweepPlan, purge: Purge) -> None:
         raise OrchestratorError(f"{purge.folder.sweep}: MLflow refused ({told}); again: {again}") from error
 
 
-def _refuse_lost(held: Lease, folder: SweepFolder) -> None:
+def _refuse_lost(held: SweepLock, folder: SweepFolder) -> None:
     if held.is_lost():
         see = f"ravel status {reference(folder)}"
-        raise LeaseHeld(f"{folder.sweep}: another driver took it meanwhile; what is left stays; see {see}")
+        raise SweepLocked(f"{folder.sweep}: another driver took it meanwhile; what is left stays; see {see}")
 
 
 def _remove_folders(folder: SweepFolder, remote: Bucket) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import judge
-from orchestrator.decisions.trial_views import board_of, values_at
+from orchestrator.decisions.trial_views import trial_views_of, values_at
 from orchestrator.errors import SpecError
 from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
-from orchestrator.scheduling.registry import ladder_of, rule_of
 from orchestrator.scheduling.registry import pauses as promotes
-from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
+from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
@@ -25,7 +25,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.ranking import order
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 WHAT_IF = "scheduler."
 DECIDE_KIND = frozenset({"name", "kind"})
-"""Settings that may turn promotion into stopping; under others a sweep keeps the kind it had."""
+"""Settings that may promotion promotion into stopping; under others a sweep keeps the kind it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +65,39 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     Each is a function of the plan and of the events before it, so that the same version on the same machine decides the
     same, bit for bit.
     """
-    history, counts, differences = SweepHistory(), dict[str, int](), list[Difference]()
+    state, counts, differences = SweepState(), dict[str, int](), list[Difference]()
     for number, event in enumerate(events, start=1):
-        decision = _again(plan, history, event)
+        decision = _again(plan, state, event)
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
             if recorded != replayed:
                 differences.append(Difference(number, event.kind, recorded, replayed))
-        history.apply(event)
+        state.apply(event)
     return Replay(counts, tuple(differences))
 
 
-def _again(plan: SweepPlan, history: SweepHistory, event: Event) -> tuple[object, object] | None:
-    """What an event says was decided, and what is decided now from the history before it."""
+def _again(plan: SweepPlan, state: SweepState, event: Event) -> tuple[object, object] | None:
+    """What an event says was decided, and what is decided now from the state before it."""
     match event:
         case TrialCreated():
-            left = unstarted(plan, history, now=event.time)
-            turn = next_turn(history, plan, unstarted=left, now=event.time)
-            proposed = propose(history, plan.spec) if turn is None and left else turn
+            left = unstarted(plan, state, now=event.time)
+            promotion = next_promotion(state, plan, unstarted=left, now=event.time)
+            proposed = propose(state, plan.spec) if promotion is None and left else promotion
             return (event.origin, event.point), proposed
         case TrialPromoted():
-            left = unstarted(plan, history, now=event.time)
-            return Turn(event.trial, event.rung, event.audited), next_turn(
-                history, plan, unstarted=left, now=event.time
+            left = unstarted(plan, state, now=event.time)
+            return Promotion(event.trial, event.rung, event.audited), next_promotion(
+                state, plan, unstarted=left, now=event.time
             )
         case RungDecided():
             recorded = event.model_dump(exclude={"v", "time", "kind"})
-            return recorded, judge(history, plan, event.trial, event.rung)
+            return recorded, judge(state, plan, event.trial, event.rung)
         case _:
             return None
 
 
-def what_if(
-    plan: SweepPlan, history: SweepHistory, settings: Sequence[str], *, workers: int
-) -> tuple[SweepPlan, Outcome]:
+def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, workers: int) -> tuple[SweepPlan, Outcome]:
     """The recorded curves under other scheduler settings (``scheduler.grace_period=4``), in virtual time.
 
     Trials start in the order they had; one that would have gone on where its record ends is marked ``unknown``.
@@ -108,19 +106,19 @@ def what_if(
         SpecError: no such setting, or one that this sweep cannot have.
     """
     other = _with(plan, settings, slots=workers)
-    board = board_of(history, other)
+    views = trial_views_of(state, other)
     curves = {
-        trial.id: Curve(
+        trial.id: LearningCurve(
             values=[values_at(trial, epoch, other.spec) for epoch in sorted(trial.epochs)],
             unmeasured=_unmeasured(trial, other.spec),
             end="diverged" if trial.status in {"diverged", "failed"} else "unknown",
             seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
             maximum=trial.budget,
-            bracket=board.standings[trial.id].bracket,
-            stratum=board.standings[trial.id].stratum,
-            exempt=board.standings[trial.id].exempt,
+            bracket=views.views[trial.id].bracket,
+            stratum=views.views[trial.id].stratum,
+            exempt=views.views[trial.id].exempt,
         )
-        for trial in history.trials.values()
+        for trial in state.trials.values()
         if trial.epochs
     }
     return other, simulate(curves, other.rule, workers=workers)
@@ -128,8 +126,8 @@ def what_if(
 
 def winner(outcome: Outcome) -> str | None:
     """The best trial that a simulated sweep trained to its end."""
-    standings = outcome.board.standings
-    ended = {trial: standings[trial].values[standings[trial].maximum] for trial in outcome.completed_at}
+    views = outcome.views.views
+    ended = {trial: views[trial].values[views[trial].maximum] for trial in outcome.completed_at}
     return order(ended)[0] if ended else None
 
 
@@ -168,6 +166,6 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
-    rule = rule_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
-    ladder = ladder_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_patient else None
+    rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
+    ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
     return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})

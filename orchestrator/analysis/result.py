@@ -11,7 +11,7 @@ from orchestrator.errors import OrchestratorError, SweepNotFound
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.s3_mirror import fetch
 from orchestrator.state.sweep_folder import reference
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class SweepResult:
     """A sweep as its log tells it."""
 
     plan: SweepPlan
-    history: SweepHistory
+    state: SweepState
     folder: SweepFolder
 
     @classmethod
     def read(cls, folder: SweepFolder) -> SweepResult:
         """The result of a sweep that ran, runs, or was interrupted."""
-        return cls(SweepPlan.load(folder), SweepHistory.read(folder.events), folder)
+        return cls(SweepPlan.load(folder), SweepState.read(folder.events), folder)
 
     @property
     def sweep(self) -> str:
@@ -114,7 +114,7 @@ class SweepResult:
         Raises:
             OrchestratorError: no trial has measured the objective yet.
         """
-        trial = self.history.best(self.plan.spec.objective)
+        trial = self.state.best(self.plan.spec.objective)
         score = trial.score(self.plan.spec.objective) if trial is not None else None
         if trial is None or score is None:
             metric = self.plan.spec.objective.metric
@@ -128,7 +128,7 @@ class SweepResult:
             SweepNotFound: there is none of that name.
             OrchestratorError: it has not measured the objective.
         """
-        found, objective = self.history.trials.get(trial), self.plan.spec.objective
+        found, objective = self.state.trials.get(trial), self.plan.spec.objective
         if found is None:
             raise SweepNotFound(f"{self.sweep}: no trial {trial!r}; see `ravel status {reference(self.folder)}`")
         score = found.score(objective)
@@ -145,7 +145,7 @@ class SweepResult:
         """
         ended = [
             trial
-            for trial in self.history.with_status("completed", "stopped", "diverged", "failed")
+            for trial in self.state.with_status("completed", "stopped", "diverged", "failed")
             if self.plan.spec.space.contains(trial.point)
         ]
         objective = self.plan.spec.objective
@@ -156,12 +156,12 @@ class SweepResult:
     def front(self) -> list[TrialResult]:
         """The completed trials that no other beats in every objective, the best in the first one first."""
         objective = self.plan.spec.objective
-        found = ((trial, trial.score(objective)) for trial in self.history.front(objective))
+        found = ((trial, trial.score(objective)) for trial in self.state.front(objective))
         return [TrialResult(trial, score, self.folder) for trial, score in found if score is not None]
 
     def audit(self) -> Audit:
         """What early stopping cost, by the trials of ``scheduler.audit``."""
-        return audit(self.plan, self.history)
+        return audit(self.plan, self.state)
 
     def dataframe(self) -> pd.DataFrame:
         """One row for each trial: id, origin, status, epoch, rung, its point, and what its last epoch measured."""
@@ -177,6 +177,6 @@ class SweepResult:
                 **trial.config,
                 **trial.epochs.get(trial.epoch, {}),
             }
-            for trial in self.history.trials.values()
+            for trial in self.state.trials.values()
         ]
         return pd.DataFrame(rows)

@@ -50,7 +50,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps({**plain, "views": {name: link for name, _, link in views}}, indent=1))
     else:
-        Console().print(leaderboard.table(result.plan, result.history, top=20))
+        Console().print(leaderboard.table(result.plan, result.state, top=20))
         _say_links(views, plain, version, trials=len(cursor.runs))
     if open_first:
         _open(views[0][2] if views else plain["compare"])

@@ -172,7 +172,7 @@ def _chosen(result: SweepResult, trials: str, k: int) -> list[str]:
         if len(set(names)) < 2:
             raise SpecError([Problem("--trials", f"must name two trials or more, got {trials}")])
         return names
-    done = [trial.id for trial in result.history.ranked(result.plan.spec.objective) if trial.status == "completed"]
+    done = [trial.id for trial in result.state.ranked(result.plan.spec.objective) if trial.status == "completed"]
     if len(done) < 2:
         raise OrchestratorError(
             f"{result.sweep}: {len(done)} trials ran their full budget, two are needed; use --trials"

@@ -18,7 +18,7 @@ from orchestrator.analysis.leaderboard import (
     table,
     where_trials_ended,
 )
-from orchestrator.execution.progress import Watch
+from orchestrator.execution.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
     from orchestrator.execution.progress import Copies
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.event_store import Journal
+    from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
-    from orchestrator.state.sweep_state import SweepHistory
+    from orchestrator.state.sweep_state import SweepState
 
 LIVE_ROWS = 10
 FINAL_ROWS = 10
 
 
-class PlainWatch(Watch):
+class PlainDisplay(ProgressCallback):
     """A line for each trial that ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._plan: SweepPlan | None = None
-        self._journal: Journal | None = None
+        self._store: EventStore | None = None
 
-    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
+    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
         """Say what starts."""
-        self._plan, self._journal = plan, journal
+        self._plan, self._store = plan, store
         self._console.out(
             f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs",
             highlight=False,
@@ -53,25 +53,25 @@ class PlainWatch(Watch):
 
     def see(self, event: Event) -> None:
         """Say what ended."""
-        if self._plan is not None and self._journal is not None:
-            line = event_line(self._plan, self._journal.history, event)
+        if self._plan is not None and self._store is not None:
+            line = event_line(self._plan, self._store.state, event)
             if line:
                 self._console.out(line, highlight=False)
 
 
-class LiveWatch(Watch):
+class LiveDisplay(ProgressCallback):
     """The leaderboard, redrawn twice a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
 
-    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:
+    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
         """Start drawing."""
 
         def draw() -> RenderableType:
-            with journal.lock:
-                return live_view(plan, journal.history, notes=copies())
+            with store.lock:
+                return live_view(plan, store.state, notes=copies())
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
@@ -82,33 +82,33 @@ class LiveWatch(Watch):
             self._live.stop()
 
 
-def watch_for(console: Console) -> Watch:
+def display_for(console: Console) -> ProgressCallback:
     """The watch that fits where the output goes."""
-    return LiveWatch(console) if console.is_terminal else PlainWatch(console)
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
-def live_view(plan: SweepPlan, history: SweepHistory, *, notes: Iterable[str] = ()) -> RenderableType:
+def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) -> RenderableType:
     """What stands in the terminal at one moment."""
-    state = progress(plan, history, now=time.time())
+    summary = progress(plan, state, now=time.time())
     return Group(
-        Text(f"{plan.sweep}  {headline(state)}", style="bold"),
-        Text(where_trials_ended(state)),
-        table(plan, history, top=LIVE_ROWS),
-        *(Text(line, style="red") for line in failures(history)[-3:]),
+        Text(f"{plan.sweep}  {headline(summary)}", style="bold"),
+        Text(where_trials_ended(summary)),
+        table(plan, state, top=LIVE_ROWS),
+        *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
     )
 
 
-def print_summary(console: Console, plan: SweepPlan, history: SweepHistory, *, command: str, sweep: str) -> None:
+def print_summary(console: Console, plan: SweepPlan, state: SweepState, *, command: str, sweep: str) -> None:
     """The end of a sweep: leaderboard, where trials stopped, the best configuration, and how to compare in MLflow."""
-    state = progress(plan, history, now=time.time())
+    summary = progress(plan, state, now=time.time())
     console.print()
-    console.print(table(plan, history, top=FINAL_ROWS))
+    console.print(table(plan, state, top=FINAL_ROWS))
     console.print()
-    for line in (headline(state), where_trials_ended(state), *failures(history)):
+    for line in (headline(summary), where_trials_ended(summary), *failures(state)):
         console.out(line, highlight=False)
     console.print()
-    for line in best_lines(plan, history):
+    for line in best_lines(plan, state):
         console.out(line, highlight=False)
     console.print()
     console.out("compare the trials in MLflow:", highlight=False)

@@ -65,19 +65,19 @@ def launch(
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import watch_for  # noqa: PLC0415
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    _finish(launching.launch(loaded, address=address, watch=watch_for(Console())))
+    _finish(launching.launch(loaded, address=address, watch=display_for(Console())))
 
 
 @app.command()
 def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
     """Go on with an interrupted or killed sweep."""
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import watch_for  # noqa: PLC0415
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
     found = find_sweep(folder, sweep)
-    _finish(launching.resume(found, address=address, watch=watch_for(Console())))
+    _finish(launching.resume(found, address=address, watch=display_for(Console())))
 
 
 @app.command()
@@ -90,17 +90,17 @@ def check(spec: Spec, overrides: Set = None) -> None:
 def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """Show how far a sweep is, and its leaderboard."""
     result = _read(folder, sweep)
-    state, plain = _state(result)
+    summary, plain = _state(result)
     if as_json:
         _print_json(plain)
         return
-    _say(f"{result.sweep}  {_alive(result, state.status)}")
-    _say(leaderboard.headline(state))
-    _say(leaderboard.where_trials_ended(state))
+    _say(f"{result.sweep}  {_alive(result, summary.status)}")
+    _say(leaderboard.headline(summary))
+    _say(leaderboard.where_trials_ended(summary))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
-    Console().print(leaderboard.table(result.plan, result.history, top=20))
-    for line in leaderboard.failures(result.history):
+    Console().print(leaderboard.table(result.plan, result.state, top=20))
+    for line in leaderboard.failures(result.state):
         _say(line)
 
 
@@ -110,10 +110,10 @@ def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None: 
     results = [_read_or_say(found) for found in list_sweeps(folder)]
     states = [(result, _state(result)) for result in results if result is not None]
     if as_json:
-        _print_json([state for _, (_, state) in states])
+        _print_json([summary for _, (_, summary) in states])
         return
-    for result, (state, _) in states:
-        _say(f"{result.sweep}  {_alive(result, state.status)}  {leaderboard.headline(state)}")
+    for result, (summary, _) in states:
+        _say(f"{result.sweep}  {_alive(result, summary.status)}  {leaderboard.headline(summary)}")
 
 
 @app.command()
@@ -127,7 +127,7 @@ def best(
     result = _read(folder, sweep)
     objective = result.plan.spec.objective
     first = result.best().trial
-    others = [trial for trial in result.history.ranked(objective) if trial.id != first.id]
+    others = [trial for trial in result.state.ranked(objective) if trial.id != first.id]
     chosen = [first, *others][:k]
     if as_json:
         _print_json(
@@ -223,8 +223,8 @@ def main() -> None:
 def _finish(result: SweepResult) -> None:
     from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
 
-    print_summary(Console(), result.plan, result.history, command=_command(), sweep=reference(result.folder))
-    if len(result.history.with_status("failed")) > result.plan.spec.failures.allowed:
+    print_summary(Console(), result.plan, result.state, command=_command(), sweep=reference(result.folder))
+    if len(result.state.with_status("failed")) > result.plan.spec.failures.allowed:
         raise typer.Exit(1)
 
 
@@ -249,12 +249,12 @@ def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
 
-    state = leaderboard.progress(result.plan, result.history, now=time.time())
+    summary = leaderboard.progress(result.plan, result.state, now=time.time())
     folder = result.folder
     elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
     behind = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
     driver = "running" if is_held(folder) else "gone"
-    return state, {**state.as_json(), "driver": driver, "mlflow_behind": behind}
+    return summary, {**summary.as_json(), "driver": driver, "mlflow_behind": behind}
 
 
 def _alive(result: SweepResult, status: str) -> str:

@@ -9,7 +9,7 @@ import typer
 from orchestrator.analysis import purge as purging
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, StorageFolder, Sweep
-from orchestrator.errors import LeaseHeld, OrchestratorError
+from orchestrator.errors import OrchestratorError, SweepLocked
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lock import is_held
@@ -31,7 +31,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     found = result.folder
     if is_held(found):
         see = f"ravel status {reference(found)}"
-        raise LeaseHeld(f"{found.sweep}: its driver runs and sends everything itself; see how far it is: {see}")
+        raise SweepLocked(f"{found.sweep}: its driver runs and sends everything itself; see how far it is: {see}")
     if found.remote is not None:
         Mirror(found, found.remote).catch_up()
         typer.echo(f"{found.sweep}: {found.uri} has the whole log of this machine")

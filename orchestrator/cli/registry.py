@@ -118,7 +118,7 @@ def best_at_full_budget(result: SweepResult) -> TrialResult:
 def direction(metric: str, objective: Objective) -> Mode:
     """Whether more of a metric is better: as we know it, else as of the objective that it stands for.
 
-    >>> from orchestrator.spec.model.model import Objective
+    >>> from orchestrator.spec.model import Objective
     >>> direction("val/nll", Objective()), direction("their_accuracy", Objective())
     ('min', 'max')
     """

@@ -82,7 +82,7 @@ def replay(
     events = [event for event, _ in read_events(result.folder.events)]
     if what_if:
         workers = replaying.most_at_once(events)
-        other, outcome = replaying.what_if(result.plan, result.history, what_if, workers=workers)
+        other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
         typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
         return
     found = replaying.replay(result.plan, events)
@@ -193,8 +193,8 @@ def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as
 
     best = winner(outcome)
     unknown = [trial for _, trial, what, _ in outcome.decisions if what == "unknown"]
-    ends = {trial: each.level for trial, each in outcome.board.standings.items()}
-    recorded = {trial.id: trial.epoch for trial in result.history.trials.values()}
+    ends = {trial: each.level for trial, each in outcome.views.views.items()}
+    recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
     if as_json:
         told = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
         return json.dumps({**told, "recorded_at": recorded}, indent=1)
@@ -205,7 +205,7 @@ def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as
     ]
     same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
     rungs = ", ".join(map(str, other.rungs)) or "none"
-    spent = f"{outcome.spent} epochs (recorded: {result.history.epochs_run})"
+    spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
     return "\n".join(
         [
             f"{result.sweep} by other settings: rungs {rungs}, {spent}",

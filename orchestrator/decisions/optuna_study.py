@@ -1,4 +1,4 @@
-"""The Optuna study that a history amounts to, built anew for each ask: nothing but the event log is the state.
+"""The Optuna study that a state amounts to, built anew for each ask: nothing but the event log is the state.
 
 TPE with one objective learns from every trial: one stopped early or waiting at a rung is PRUNED with every value it
 reported, a diverged or failed one FAIL, one still running RUNNING, so that its constant liar keeps it from being
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import optuna
 
     from orchestrator.spec.model import Point, SweepSpec
-    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
     from search_spaces import SearchSpace
 
 DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
@@ -38,12 +38,12 @@ ENOUGH = 10
 MOST_ASKS = 20
 
 
-def ask(history: SweepHistory, spec: SweepSpec, *, seed: int) -> Point | None:
+def ask(state: SweepState, spec: SweepSpec, *, seed: int) -> Point | None:
     """What the sampler proposes next, with this ask's seed; None where all that it proposes breaks a constraint."""
-    return _asked(study_of(history, spec, seed=seed), spec.space)
+    return _asked(study_of(state, spec, seed=seed), spec.space)
 
 
-def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Study:
+def study_of(state: SweepState, spec: SweepSpec, *, seed: int) -> optuna.Study:
     """The study; trials outside the space (a baseline may be, where a method cannot be off) are left out."""
     import optuna  # noqa: PLC0415  costs a second: only a driver pays it
 
@@ -51,10 +51,10 @@ def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Stu
     study = optuna.create_study(
         sampler=_sampler(spec, seed), directions=[DIRECTIONS[mode] for mode in spec.objective.modes]
     )
-    level = None if _learns_from_pruned(spec) else common_level(history, spec)
+    level = None if _learns_from_pruned(spec) else common_level(state, spec)
     trials = [
         _told(trial, point, spec, level)
-        for trial, point in ((trial, _searched(trial, spec)) for trial in history.trials.values())
+        for trial, point in ((trial, _searched(trial, spec)) for trial in state.trials.values())
         if spec.space.contains(point)
     ]
     if spec.search.sampler in STATEFUL:
@@ -64,13 +64,13 @@ def study_of(history: SweepHistory, spec: SweepSpec, *, seed: int) -> optuna.Stu
     return study
 
 
-def common_level(history: SweepHistory, spec: SweepSpec) -> int | None:
+def common_level(state: SweepState, spec: SweepSpec) -> int | None:
     """The highest epoch at which enough trials measured every objective; the lowest, while there is none.
 
     None before anything was measured.
     """
     counts: dict[int, int] = {}
-    for trial in history.trials.values():
+    for trial in state.trials.values():
         for epoch, metrics in trial.epochs.items():
             if all(metrics.get(metric) is not None for metric in spec.objective.metrics):
                 counts[epoch] = counts.get(epoch, 0) + 1

@@ -11,7 +11,7 @@ from orchestrator.planning.seeds import derive_seed, trial_id
 if TYPE_CHECKING:
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
-    from orchestrator.state.sweep_state import SweepHistory
+    from orchestrator.state.sweep_state import SweepState
     from search_spaces import SearchSpace
 
 
@@ -19,17 +19,17 @@ MOST_DRAWS = 100
 """Points of a sequence that are tried for each that keeps the constraints."""
 
 
-def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
+def propose(state: SweepState, spec: SweepSpec) -> tuple[Origin, Point]:
     """The next point: the baseline and the given points first, then what the sampler asks for.
 
-    A function of the spec and the history alone. Where the sampler finds no point that keeps the constraints, one is
+    A function of the spec and the state alone. Where the sampler finds no point that keeps the constraints, one is
     drawn from the space.
 
     Raises:
         InfeasibleError: drawing found none either.
         MissingExtraError: the sampler needs a library that is not installed.
     """
-    index = len(history.trials)
+    index = len(state.trials)
     first = first_points(spec)
     if index < len(first):
         return first[index]
@@ -38,7 +38,7 @@ def propose(history: SweepHistory, spec: SweepSpec) -> tuple[Origin, Point]:
     if spec.search.sampler == "qmc":
         return "search", low_discrepancy_point(spec.space, index - len(first), seed=spec.search.seed)
     seed = derive_seed(spec.search.seed, "ask", trial_id(index))
-    return "search", ask(history, spec, seed=seed) or spec.space.sample(seed)
+    return "search", ask(state, spec, seed=seed) or spec.space.sample(seed)
 
 
 def low_discrepancy_point(space: SearchSpace, index: int, *, seed: int) -> Point:

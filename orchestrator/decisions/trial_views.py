@@ -1,4 +1,4 @@
-"""The board of a sweep: what the rules see of its history."""
+"""The views of a sweep: what the rules see of its state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.protocol import Board, Standing, Verdict
+from orchestrator.scheduling.protocol import RungDecision, TrialView, TrialViews
 from orchestrator.scheduling.rungs import brackets_of, expected_cost
 from orchestrator.state.ranking import measured
 from orchestrator.state.sweep_state import OVER
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.protocol import Rule, State
+    from orchestrator.scheduling.protocol import Scheduler, State
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.events import RungDecided
     from orchestrator.state.ranking import Measured
-    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
     from search_spaces import SearchSpace
 
 UNBOUNDED = 2**53
 """The maximum of a resource that nobody knows beforehand."""
 
 
-def board_of(history: SweepHistory, plan: SweepPlan) -> Board:
-    """Every trial as the plan's rule sees it; a function of the history alone."""
-    brackets = brackets_for(plan.rule, len(history.trials), plan.max_epochs)
-    trials = zip(history.trials.values(), brackets, strict=True)
-    return Board({trial.id: _standing(trial, plan, bracket=bracket) for trial, bracket in trials})
+def trial_views_of(state: SweepState, plan: SweepPlan) -> TrialViews:
+    """Every trial as the plan's rule sees it; a function of the state alone."""
+    brackets = brackets_for(plan.rule, len(state.trials), plan.max_epochs)
+    trials = zip(state.trials.values(), brackets, strict=True)
+    return TrialViews({trial.id: _view(trial, plan, bracket=bracket) for trial, bracket in trials})
 
 
-def brackets_for(rule: Rule, count: int, maximum: int) -> list[int]:
+def brackets_for(rule: Scheduler, count: int, maximum: int) -> list[int]:
     """The bracket of each of the first ``count`` trials under a rule."""
     if not isinstance(rule, Asha) or len(rule.brackets) == 1:
         return [0] * count
@@ -84,12 +84,12 @@ def _part(value: Any, name: str, space: SearchSpace) -> object:
     return "high" if domain.to_unit(value) >= domain.to_unit(domain.from_unit(0.5)) else "low"
 
 
-def _standing(trial: Trial, plan: SweepPlan, *, bracket: int) -> Standing:
+def _view(trial: Trial, plan: SweepPlan, *, bracket: int) -> TrialView:
     spec = plan.spec
     by_epochs = spec.scheduler.resource == "epochs"
     values = _values(trial, plan)
     waits_at = trial.rejected_at if plan.pauses else None
-    return Standing(
+    return TrialView(
         trial.id,
         maximum=trial.budget if by_epochs else UNBOUNDED,
         bracket=bracket,
@@ -97,7 +97,7 @@ def _standing(trial: Trial, plan: SweepPlan, *, bracket: int) -> Standing:
         exempt=trial.origin == "baseline",
         level=waits_at or (trial.epoch if by_epochs else max(values, default=0)),
         values=values,
-        verdicts={each.rung: _verdict(each) for each in trial.rungs.values()},
+        decisions={each.rung: _decision(each) for each in trial.rungs.values()},
         promoted=frozenset(trial.promoted_from),
         state=_state(trial.status) if waits_at is None or trial.status in OVER else "paused",
         blind_from=trial.blind_from,
@@ -110,9 +110,9 @@ def _state(status: str) -> State:
     return "over" if status in OVER else "running"
 
 
-def _verdict(decided: RungDecided) -> Verdict:
+def _decision(decided: RungDecided) -> RungDecision:
     """What a rule reads of an earlier decision: its cutoff was for people."""
-    return Verdict(decided.rung, decided.kept, competitors=decided.competitors, rungs=decided.rungs)
+    return RungDecision(decided.rung, decided.kept, competitors=decided.competitors, rungs=decided.rungs)
 
 
 def _values(trial: Trial, plan: SweepPlan) -> dict[int, Measured]:

@@ -45,7 +45,7 @@ class Copy(Protocol):
         """Send all that is new; True when there was something. What fails is sent again by the next call."""
 
 
-class Follower:
+class Exporter:
     """Brings a copy forward until it is stopped, a little at a time, waiting longer after work and after failures.
 
     Args of note: ``name`` is that of the copy, for messages; ``poll_s`` how long to wait after a success.
@@ -85,7 +85,7 @@ class Follower:
         return self._caught_up
 
     def cancel(self) -> None:
-        """Stop, and send nothing more than what is being sent."""
+        """StopSignals, and send nothing more than what is being sent."""
         self._deadline = -math.inf
         self._stopping.set()
 
@@ -124,17 +124,17 @@ class Follower:
         return found_any
 
 
-def followers_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Follower]:
+def exporters_of(plan: SweepPlan, folder: SweepFolder) -> dict[str, Exporter]:
     """What follows the log beside the training; the copy that others go on from is brought up to date first."""
     if folder.remote is None:
-        return {"MLflow": Follower(Tracker(plan, folder))}
+        return {"MLflow": Exporter(Tracker(plan, folder))}
     mirror = Mirror(folder, folder.remote)
     tracker = Tracker(plan, folder, until=lambda: mirror.sent_to)
-    return {"S3": Follower(mirror, name="S3", poll_s=MIRROR_S), "MLflow": Follower(tracker)}
+    return {"S3": Exporter(mirror, name="S3", poll_s=MIRROR_S), "MLflow": Exporter(tracker)}
 
 
 def flush(
-    followers: dict[str, Follower], *, timeout_s: float, progressing: bool = False
+    exporters: dict[str, Exporter], *, timeout_s: float, progressing: bool = False
 ) -> Iterator[tuple[str, str | None]]:
     """Have every copy take what is left, all within one time; those that did not, and why.
 
@@ -142,20 +142,20 @@ def flush(
     for while it comes further, where ``progressing``.
     """
     deadline = time.monotonic() + timeout_s
-    for name, follower in followers.items():
-        fails = follower.error is not None
+    for name, exporter in exporters.items():
+        fails = exporter.error is not None
         left = FAILING_S if fails else max(1.0, deadline - time.monotonic())
-        if not follower.stop(timeout_s=left, progressing=progressing and not fails):
-            yield name, follower.error
+        if not exporter.stop(timeout_s=left, progressing=progressing and not fails):
+            yield name, exporter.error
 
 
-def behind(followers: dict[str, Follower], num_events: int) -> list[str]:
+def behind(exporters: dict[str, Exporter], num_events: int) -> list[str]:
     """What to tell of the copies of the log: how many events each has yet to take, and why where it fails."""
     told = []
-    for name, follower in followers.items():
-        queue = num_events - follower.num_sent
-        if follower.error is not None:
-            told.append(f"{name}: {queue} events to send, {follower.error}")
+    for name, exporter in exporters.items():
+        queue = num_events - exporter.num_sent
+        if exporter.error is not None:
+            told.append(f"{name}: {queue} events to send, {exporter.error}")
         elif queue >= LONG_QUEUE:
             told.append(f"{name}: {queue} events to send")
     return told

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.event_store import Journal
+    from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
 
 Copies: TypeAlias = Callable[[], list[str]]
 
 
-class Watch:
+class ProgressCallback:
     """Progress callback of a driver; this one does nothing. ``orchestrator.cli.live_display`` has the terminal's."""
 
-    def begin(self, plan: SweepPlan, journal: Journal, copies: Copies) -> None:
+    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
         """The driver is about to start trials; ``copies`` says which copies of the log are behind."""
 
     def see(self, event: Event) -> None:

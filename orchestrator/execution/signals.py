@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stop:
+class StopSignals:
     """The user's wish to stop: SIGINT (Ctrl-C) and SIGTERM, which Kubernetes and Slurm send, mean the same.
 
     The first leaves Tune's loop and writes everything down, within seconds; the second is patience, the third gives up.
@@ -28,7 +28,7 @@ class Stop:
         self._waits = False
 
     def ask(self) -> None:
-        """Stop as if the user had asked; from any thread."""
+        """StopSignals as if the user had asked; from any thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager

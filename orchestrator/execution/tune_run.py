@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from orchestrator.execution.ray_cluster import Capacity
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.event_store import Journal
+    from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Cause, TrialStatus
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
@@ -41,7 +41,7 @@ P = ParamSpec("P")
 logger = logging.getLogger(__name__)
 
 
-def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capacity) -> None:
+def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capacity) -> None:
     """Run every trial that is not over yet; returns when all are, or when a SIGUSR1 asked Tune to leave."""
     resources = plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
@@ -50,19 +50,19 @@ def fit(plan: SweepPlan, journal: Journal, folder: SweepFolder, capacity: Capaci
     ahead = 0 if slots == resources.max_concurrent else 1
     searcher = LogSearcher(
         plan,
-        journal,
+        store,
         limit=slots + ahead,
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
     )
-    recorder = Recorder(plan, journal, folder, searcher)
+    recorder = TrialRecorder(plan, store, folder, searcher)
     filesystem, storage_path = _storage(folder)
     tune.Tuner(
         tune.with_resources(TRAINABLES[task_of(plan.spec.trial).name], {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LogScheduler(plan, journal, recorder),
+            scheduler=LogScheduler(plan, store, recorder),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -119,21 +119,21 @@ def guarded(hook: Callable[P, None]) -> Callable[P, None]:
     return guard
 
 
-class Recorder(Callback):
+class TrialRecorder(Callback):
     """Writes down what Tune's trials do."""
 
     def __init__(
         self,
         plan: SweepPlan,
-        journal: Journal,
+        store: EventStore,
         folder: SweepFolder,
         searcher: LogSearcher,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plan, self._journal, self._folder, self._searcher, self._clock = (
+        self._plan, self._store, self._folder, self._searcher, self._clock = (
             plan,
-            journal,
+            store,
             folder,
             searcher,
             clock,
@@ -142,8 +142,8 @@ class Recorder(Callback):
         self._ended: dict[str, dict[str, Any]] = {}
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
-        """Write down one result, once, and return the trial as our history has it."""
-        ours = self._journal.history.trials[_name(trial)]
+        """Write down one result, once, and return the trial as our state has it."""
+        ours = self._store.state.trials[_name(trial)]
         if "ended" in result:
             self._ended[ours.id] = json.loads(result["ended"])
         if "event" in result and result["epoch"] not in ours.epochs:
@@ -156,7 +156,7 @@ class Recorder(Callback):
                 host=result.get("hostname"),
                 pid=result.get("pid"),
             )
-            self._journal.append(event, line)
+            self._store.append(event, line)
         return ours
 
     def diverge(self, trial: str, reason: str) -> None:
@@ -167,8 +167,8 @@ class Recorder(Callback):
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """An actor was given the trial."""
         name = _name(trial)
-        attempt = self._journal.history.trials[name].attempts + 1
-        self._journal.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt))
+        attempt = self._store.state.trials[name].attempts + 1
+        self._store.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt))
 
     @guarded
     def on_trial_result(
@@ -194,7 +194,7 @@ class Recorder(Callback):
     ) -> None:
         """A checkpoint folder is complete."""
         path, epoch = checkpoint.path.removeprefix(self._root), int(trial.last_result["epoch"])
-        self._journal.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=path))
+        self._store.append(CheckpointSaved(time=self._clock(), trial=_name(trial), epoch=epoch, path=path))
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
@@ -203,7 +203,7 @@ class Recorder(Callback):
         ended = self._ended.pop(name, None)
         if ended is None or ended["status"] != "failed":
             self._leave(name, self._end(name, ended))
-        elif self._journal.history.trials[name].failures_of("user") < self._plan.spec.failures.user:
+        elif self._store.state.trials[name].failures_of("user") < self._plan.spec.failures.user:
             self._try_again(name, "user", ended["reason"], ended["traceback"])
         else:
             self._leave(name, TrialEnded(time=self._clock(), trial=name, **ended))
@@ -218,11 +218,11 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """The worker was lost: the trial is tried again from its last checkpoint, unless that was once too often."""
         name, (reason, traceback) = _name(trial), _loss(trial)
-        if self._journal.history.trials[name].rejected_at is not None:  # lost on its way out: what was decided stands
+        if self._store.state.trials[name].rejected_at is not None:  # lost on its way out: what was decided stands
             self._leave(name, self._end(name, None))
             return
         lost, limit = (
-            self._journal.history.trials[name].failures_of("infrastructure"),
+            self._store.state.trials[name].failures_of("infrastructure"),
             self._plan.spec.failures.infrastructure,
         )
         if lost < limit:
@@ -232,7 +232,7 @@ class Recorder(Callback):
         self._leave(name, TrialEnded(time=self._clock(), trial=name, status="failed", reason=told, traceback=traceback))
 
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
-        now, trial = self._clock(), self._journal.history.trials[name]
+        now, trial = self._clock(), self._store.state.trials[name]
         if ended is not None:
             return TrialEnded(time=now, trial=name, **ended)
         if trial.rejected_at is not None:
@@ -248,7 +248,7 @@ class Recorder(Callback):
 
     def _leave(self, name: str, end: TrialEnded) -> None:
         try:
-            self._journal.append(end)
+            self._store.append(end)
         finally:
             self._searcher.over(name)
 
@@ -259,11 +259,11 @@ class Recorder(Callback):
             self._searcher.over(name, again=True)
 
     def _fail_attempt(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
-        self._journal.append(
+        self._store.append(
             AttemptFailed(
                 time=self._clock(),
                 trial=name,
-                attempt=self._journal.history.trials[name].attempts,
+                attempt=self._store.state.trials[name].attempts,
                 cause=cause,
                 reason=reason,
                 traceback=traceback,

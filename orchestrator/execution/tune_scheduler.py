@@ -1,4 +1,4 @@
-"""Tune's door to the rules: records what a trial reported, then decides from the history alone."""
+"""Tune's door to the rules: records what a trial reported, then decides from the state alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.event_store import Journal
+    from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
 
@@ -27,7 +27,7 @@ class Clerk(Protocol):
     """Who writes down what trials do, and how they end."""
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
-        """Write down one result, once, and return the trial as the history has it."""
+        """Write down one result, once, and return the trial as the state has it."""
 
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
@@ -41,10 +41,10 @@ class LogScheduler(FIFOScheduler):
     """
 
     def __init__(
-        self, plan: SweepPlan, journal: Journal, clerk: Clerk, *, clock: Callable[[], float] = time.time
+        self, plan: SweepPlan, store: EventStore, clerk: Clerk, *, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__()
-        self._plan, self._journal, self._clerk, self._clock = plan, journal, clerk, clock
+        self._plan, self._store, self._clerk, self._clock = plan, store, clerk, clock
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
         """CONTINUE, or STOP where a rung rejects the trial.
@@ -69,8 +69,8 @@ class LogScheduler(FIFOScheduler):
             if not is_finite(values_at(trial, epoch, plan.spec)):
                 self._clerk.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
                 return False
-            if level not in trial.rungs and (verdict := judge(self._journal.history, plan, name, level)) is not None:
-                self._journal.append(RungDecided(time=self._clock(), **verdict))
+            if level not in trial.rungs and (decision := judge(self._store.state, plan, name, level)) is not None:
+                self._store.append(RungDecided(time=self._clock(), **decision))
             if trial.rejected_at is not None:
                 return False
         return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.decisions.promotion import next_turn
+from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import propose
 from orchestrator.planning.budget import unstarted
 from orchestrator.planning.seeds import trial_id
@@ -18,16 +18,16 @@ from orchestrator.state.events import TrialCreated, TrialPromoted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.decisions.promotion import Turn
+    from orchestrator.decisions.promotion import Promotion
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.event_store import Journal
+    from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
 
 class LogSearcher(Searcher):
     """Tune's door to ``propose``: hands out at most ``limit`` trials at a time.
 
-    First those that broke off, then those whose turn it is to go on from a rung, then new ones.
+    First those that broke off, then those whose promotion it is to go on from a rung, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
     ``storage`` is how workers reach S3 where the sweep is kept there.
@@ -36,7 +36,7 @@ class LogSearcher(Searcher):
     def __init__(
         self,
         plan: SweepPlan,
-        journal: Journal,
+        store: EventStore,
         *,
         limit: int,
         device: str | None,
@@ -45,10 +45,10 @@ class LogSearcher(Searcher):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._plan, self._journal, self._clock = plan, journal, clock
+        self._plan, self._store, self._clock = plan, store, clock
         self._limit, self._device = limit, device
         self._checkpoint_of, self._storage = checkpoint_of, storage
-        self._unfinished = deque(trial.id for trial in journal.history.with_status("running", "interrupted", "waiting"))
+        self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
         self._nothing_at: int | None = None
 
@@ -56,10 +56,10 @@ class LogSearcher(Searcher):
         """The whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
         if len(self._live) >= self._limit:
             return None
-        if self._live and self._nothing_at == self._journal.history.num_events:  # Tune asks ten times a second
+        if self._live and self._nothing_at == self._store.state.num_events:  # Tune asks ten times a second
             return None
         trial = self._next()
-        self._nothing_at = self._journal.history.num_events if trial is None else None
+        self._nothing_at = self._store.state.num_events if trial is None else None
         if trial is None:  # a live trial may still break off, or make room for one that waits
             return None if self._live else str(Searcher.FINISHED)
         self._live.add(trial.id)
@@ -68,7 +68,7 @@ class LogSearcher(Searcher):
             **({} if self._device is None else {"device": self._device}),
             "ravel.trial": trial.id,
             "ravel.attempt": trial.attempts + 1,
-            "ravel.generation": self._journal.history.generation,
+            "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
@@ -83,7 +83,7 @@ class LogSearcher(Searcher):
             self._unfinished.appendleft(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
-        """Nothing to learn here: the history is told by the recorder."""
+        """Nothing to learn here: the state is told by the recorder."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the event log is the state."""
@@ -92,28 +92,28 @@ class LogSearcher(Searcher):
         """Nothing to restore: the event log is the state."""
 
     def _next(self) -> Trial | None:
-        history = self._journal.history
-        if self._journal.pending:  # what is measured now could not be kept
+        state = self._store.state
+        if self._store.pending:  # what is measured now could not be kept
             return None
         if self._unfinished:
-            return history.trials[self._unfinished.popleft()]
+            return state.trials[self._unfinished.popleft()]
         now = self._clock()
-        left = unstarted(self._plan, history, now=now)
-        turn = next_turn(history, self._plan, unstarted=left, now=now)
-        if turn is not None:
-            return self._promote(turn, now=now)
+        left = unstarted(self._plan, state, now=now)
+        promotion = next_promotion(state, self._plan, unstarted=left, now=now)
+        if promotion is not None:
+            return self._promote(promotion, now=now)
         if not left:
             return None
-        origin, point = propose(history, self._plan.spec)
-        name = trial_id(len(history.trials))
+        origin, point = propose(state, self._plan.spec)
+        name = trial_id(len(state.trials))
         config = trial_config(self._plan, name, point)
-        self._journal.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
-        return history.trials[name]
+        self._store.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
+        return state.trials[name]
 
-    def _promote(self, turn: Turn, *, now: float) -> Trial | None:
-        """The trial whose turn it is, once it has left its worker: until then nobody else takes its place."""
-        trial = self._journal.history.trials[turn.trial]
+    def _promote(self, promotion: Promotion, *, now: float) -> Trial | None:
+        """The trial whose promotion it is, once it has left its worker: until then nobody else takes its place."""
+        trial = self._store.state.trials[promotion.trial]
         if trial.status != "paused":
             return None
-        self._journal.append(TrialPromoted(time=now, trial=trial.id, rung=turn.rung, audited=turn.audited))
+        self._store.append(TrialPromoted(time=now, trial=trial.id, rung=promotion.rung, audited=promotion.audited))
         return trial

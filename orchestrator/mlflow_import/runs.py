@@ -241,9 +241,9 @@ def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and abs(value) < sys.float_info.max / 1.01
 
 
-def _values(history: Iterable[Any]) -> dict[int, tuple[float | None, float]]:
+def _values(state: Iterable[Any]) -> dict[int, tuple[float | None, float]]:
     """Of several values at one step the latest stands."""
-    points = sorted(history, key=lambda point: (point.step, point.timestamp))
+    points = sorted(state, key=lambda point: (point.step, point.timestamp))
     return {point.step: (point.value if _is_finite(point.value) else None, point.timestamp / 1000) for point in points}
 
 

@@ -15,7 +15,7 @@ from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
 from orchestrator.planning import plan as planning
 from orchestrator.planning.seeds import trial_id
-from orchestrator.spec.model import Budget, Failures, Scheduler
+from orchestrator.spec.model import Budget, Failures, SchedulerSpec
 from orchestrator.state import sweep_lock as lease
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
@@ -210,7 +210,7 @@ def _over(spec: SweepSpec, *, name: str, experiment: str, num_trials: int) -> Sw
         update={
             "name": name,
             "search": spec.search.model_copy(update={"num_trials": num_trials, "points": ()}),
-            "scheduler": Scheduler(name="none"),
+            "scheduler": SchedulerSpec(name="none"),
             "failures": Failures(allowed=num_trials),
             "budget": Budget(),
             "tracking": spec.tracking.model_copy(update={"experiment": experiment}),

@@ -23,10 +23,10 @@ from pydantic import (
 from orchestrator.errors import SweepNotFound
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
-from orchestrator.scheduling.budgeted import Ladder
-from orchestrator.scheduling.protocol import Rule
-from orchestrator.scheduling.registry import ladder_of, rule_of
+from orchestrator.scheduling.budgeted import RungSchedule
+from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
+from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.state.s3_mirror import publish
@@ -58,20 +58,20 @@ class SweepPlan(BaseModel):
     max_epochs: int
     rungs: tuple[int, ...]
     """Where trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
-    ladder: Ladder | None = None
+    ladder: RungSchedule | None = None
     """The rungs, places and budget of ``grace_period: auto``, so that a later version goes on by the same."""
     pauses: bool = False
     """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
-    _rule: Rule = PrivateAttr()
+    _rule: Scheduler = PrivateAttr()
 
     def model_post_init(self, _: object) -> None:
         """Build the rule once: it is asked at every decision."""
-        self._rule = rule_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.ladder)
+        self._rule = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.ladder)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> Scheduler:
         """Who is stopped, and when."""
         return self._rule
 
@@ -123,8 +123,8 @@ def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, workin
         tracking_uri=tracking_store(spec, working_directory),
         working_directory=str(working_directory),
         max_epochs=max_epochs,
-        rungs=rule_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
-        ladder=ladder_of(spec, max_epochs=max_epochs) if spec.scheduler.is_patient else None,
+        rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
+        ladder=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory),
     )

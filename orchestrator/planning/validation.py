@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SpecError
 from orchestrator.planning.points import complete, first_points, grid_points, max_epochs_of
-from orchestrator.scheduling.registry import rule_of
+from orchestrator.scheduling.registry import scheduler_of
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from trainables.errors import ConfigError
 from trainables.tasks.registry import CLASSIFIER, TASK, TASKS, task_of
@@ -168,13 +168,13 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
     laws = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
-        ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_patient), "must be 1"),
+        ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_budgeted), "must be 1"),
         ("resource", scheduler.resource != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
-        ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_patient), "must be empty"),
-        ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_patient), "must be 'epochs'"),
+        ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_budgeted), "must be empty"),
+        ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_budgeted), "must be 'epochs'"),
         ("audit", bool(scheduler.audit) and name == "none", "must be 0"),
     ]
-    of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_patient else "")
+    of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_budgeted else "")
     problems = [
         Problem(f"scheduler.{field}", f"{law} {of}, got {getattr(scheduler, field)!r}")
         for field, broken, law in laws
@@ -192,7 +192,7 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
 
 def _bracket_problems(spec: SweepSpec) -> list[Problem]:
     try:
-        rule_of(spec, pauses=False, max_epochs=max_epochs_of(spec))
+        scheduler_of(spec, pauses=False, max_epochs=max_epochs_of(spec))
     except ValueError as error:
         return [Problem("scheduler.brackets", str(error))]
     return []

@@ -17,14 +17,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import Verdict
+from orchestrator.scheduling.protocol import RungDecision
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.state.ranking import Measured, is_finite, order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.scheduling.protocol import Board
+    from orchestrator.scheduling.protocol import TrialViews
 
 # How often the interval that holds the reduction factor is halved: to the last bit of a float.
 BISECTIONS = 60
@@ -84,7 +84,7 @@ def _one_more(
 
 
 @dataclass(frozen=True)
-class Ladder:
+class RungSchedule:
     """The rungs of a sweep, how many of ``num_trials`` trials go on behind each, and the resource all that may cost."""
 
     rungs: tuple[int, ...]
@@ -96,7 +96,7 @@ class Ladder:
     @classmethod
     def within(
         cls, fraction: float, *, num_trials: int, maximum: int, spacing: int = SPACING, cut: float = CUT
-    ) -> Ladder:
+    ) -> RungSchedule:
         """Of all ladders that cost ``fraction`` of training every trial, that on which about one in ``cut`` goes on.
 
         Each rung is ``spacing`` times the one before it.
@@ -104,10 +104,10 @@ class Ladder:
         At least one trial is trained to its end: where the fraction is too small for that (few trials), the budget is
         what the cheapest ladder costs.
 
-        >>> Ladder.within(0.3, num_trials=64, maximum=27).rungs
+        >>> RungSchedule.within(0.3, num_trials=64, maximum=27).rungs
         (4, 8, 16)
-        >>> Ladder.within(0.3, num_trials=2, maximum=27)
-        Ladder(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28)
+        >>> RungSchedule.within(0.3, num_trials=2, maximum=27)
+        RungSchedule(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28)
         """
         cheapest = rungs(1, spacing, maximum)
         least = cost(cheapest, (1,) * len(cheapest), num_trials, maximum)
@@ -127,10 +127,10 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class Patient:
+class BudgetedAsha:
     """The rule. Exempt trials run to their end outside its places and its budget."""
 
-    ladder: Ladder
+    ladder: RungSchedule
     pauses: bool = True
 
     @property
@@ -138,29 +138,29 @@ class Patient:
         """Those of the ladder."""
         return self.ladder.rungs
 
-    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
         """At a rung: on at once if the trial's place is certain, else it waits."""
         if level not in self.ladder.rungs:
             return None
-        unstarted = self.ladder.num_trials - sum(not each.exempt for each in board.standings.values())
-        field = self._fields(board, max(0, unstarted))[self.ladder.rungs.index(level)]
-        kept = board.standings[trial].exempt or trial in field.certain
-        cutoff = board.standings[field.last].values[level] if field.last is not None else None
-        return Verdict(level, kept, cutoff, len(field.ranked))
+        unstarted = self.ladder.num_trials - sum(not each.exempt for each in views.views.values())
+        field = self._fields(views, max(0, unstarted))[self.ladder.rungs.index(level)]
+        kept = views.views[trial].exempt or trial in field.certain
+        cutoff = views.views[field.last].values[level] if field.last is not None else None
+        return RungDecision(level, kept, cutoff, len(field.ranked))
 
-    def resume(self, board: Board, *, unstarted: int) -> str | None:
+    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
         """The waiting trial of the highest rung whose place is certain by now; in the end, a second chance."""
-        fields = self._fields(board, unstarted)
+        fields = self._fields(views, unstarted)
         for field in reversed(fields):
             if (found := next((trial for trial in field.certain if trial in field.waiting), None)) is not None:
                 return found
         if unstarted or any(field.to_come for field in fields):
             return None
-        return self._second_chance(board, fields)
+        return self._second_chance(views, fields)
 
-    def _fields(self, board: Board, unstarted: int) -> list[_Field]:
+    def _fields(self, views: TrialViews, unstarted: int) -> list[_Field]:
         """The state of each rung, lowest first: who may still come to one depends on the one below."""
-        competitors = [each for each in board.standings.values() if not each.exempt]
+        competitors = [each for each in views.views.values() if not each.exempt]
         fields: list[_Field] = []
         below, from_below = 0, unstarted
         for rung, places in zip(self.ladder.rungs, self.ladder.places, strict=True):
@@ -178,9 +178,9 @@ class Patient:
             below, from_below = rung, max(0, min(places - gone_on, len(waiting) + to_come))
         return fields
 
-    def _second_chance(self, board: Board, fields: list[_Field]) -> str | None:
+    def _second_chance(self, views: TrialViews, fields: list[_Field]) -> str | None:
         """The best of the highest rung that what is left of the budget takes a step further."""
-        trials = [each for each in board.standings.values() if not each.exempt]
+        trials = [each for each in views.views.values() if not each.exempt]
         used = sum(each.level if each.blind_from is None else each.blind_from for each in trials)
         used += sum(
             self.ladder.maximum - each.level for each in trials if each.is_running_between(0, self.ladder.maximum)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import Verdict
+from orchestrator.scheduling.protocol import RungDecision
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.protocol import Board, Standing
+    from orchestrator.scheduling.protocol import TrialView, TrialViews
 
 
 @dataclass(frozen=True)
@@ -26,28 +26,28 @@ class Median:
     pauses: bool = False
     rungs: tuple[int, ...] | None = None
 
-    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
-        """Stop, or go on."""
+    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
+        """StopSignals, or go on."""
         if level < self.grace_period:
             return None
-        standing = board.standings[trial]
+        view = views.views[trial]
         others = [
             _average(each, level)
-            for each in board.standings.values()
-            if each.trial != trial and each.group == standing.group and each.competes_at(level)
+            for each in views.views.values()
+            if each.trial != trial and each.group == view.group and each.competes_at(level)
         ]
         if len(others) < self.min_competitors:
             return None
         cutoff = median(others)
-        best = max(value[0] for at, value in standing.values.items() if at <= level)
+        best = max(value[0] for at, value in view.values.items() if at <= level)
         told = (cutoff,) if math.isfinite(cutoff) else None
-        return Verdict(level, best >= cutoff or standing.exempt, told, len(others) + 1)
+        return RungDecision(level, best >= cutoff or view.exempt, told, len(others) + 1)
 
-    def resume(self, board: Board, *, unstarted: int) -> str | None:  # noqa: ARG002  the protocol's
+    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:  # noqa: ARG002  the protocol's
         """Nobody waits."""
         return None
 
 
-def _average(standing: Standing, level: int) -> float:
-    values = [value[0] for at, value in standing.values.items() if at <= level]
+def _average(view: TrialView, level: int) -> float:
+    values = [value[0] for at, value in view.values.items() if at <= level]
     return fmean(values) if all(map(math.isfinite, values)) else -math.inf

@@ -14,13 +14,13 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import best_waiting, first_waiting, promotable
-from orchestrator.scheduling.protocol import Verdict
+from orchestrator.scheduling.protocol import RungDecision
 from orchestrator.state.ranking import is_finite, order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from orchestrator.scheduling.protocol import Board, Standing
+    from orchestrator.scheduling.protocol import TrialView, TrialViews
     from orchestrator.state.ranking import Measured
 
 NOISE_PERCENTILE = 0.9
@@ -35,49 +35,49 @@ class Pasha:
     reduction_factor: int
     pauses: bool = True
 
-    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
         """At a rung in force: on if it is promotable by now, and below the ceiling."""
-        standing, rungs = board.standings[trial], self._in_force(board)
+        view, rungs = views.views[trial], self._in_force(views)
         if level not in rungs:
             return None
-        values = board.at(level, standing.group)
-        if level == rungs[-1] and not _is_stable(board, rungs):
+        values = views.at(level, view.group)
+        if level == rungs[-1] and not _is_stable(views, rungs):
             rungs = self.rungs[: len(rungs) + 1]
         below = level < rungs[-1] or len(rungs) == len(self.rungs)
         kept = below and promotable(values, {trial}, reduction_factor=self.reduction_factor) == trial
-        return Verdict(level, kept or standing.exempt, competitors=len(values), rungs=rungs)
+        return RungDecision(level, kept or view.exempt, competitors=len(values), rungs=rungs)
 
-    def resume(self, board: Board, *, unstarted: int) -> str | None:
+    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
         """As ASHA below the ceiling; in the end the best at the ceiling, if no trial that competes has ended."""
-        rungs = self._in_force(board)
+        rungs = self._in_force(views)
         below = rungs if len(rungs) == len(self.rungs) else rungs[:-1]
-        found = best_waiting(board, below, self.reduction_factor)
-        if found is not None or unstarted or not board.is_quiet():
+        found = best_waiting(views, below, self.reduction_factor)
+        if found is not None or unstarted or not views.is_quiet():
             return found
-        found = best_waiting(board, below, self.reduction_factor, at_least=1)
-        return found if found is not None or board.somebody_completed() else first_waiting(board, rungs)
+        found = best_waiting(views, below, self.reduction_factor, at_least=1)
+        return found if found is not None or views.somebody_completed() else first_waiting(views, rungs)
 
-    def _in_force(self, board: Board) -> tuple[int, ...]:
+    def _in_force(self, views: TrialViews) -> tuple[int, ...]:
         """The rungs up to the ceiling: the most that any decision so far has seen."""
-        seen = (len(each.rungs) for standing in board.standings.values() for each in standing.verdicts.values())
+        seen = (len(each.rungs) for view in views.views.values() for each in view.decisions.values())
         return self.rungs[: max(FIRST_CEILING, max(seen, default=0))]
 
 
-def _is_stable(board: Board, rungs: tuple[int, ...]) -> bool:
+def _is_stable(views: TrialViews, rungs: tuple[int, ...]) -> bool:
     """Whether the trials at the last of these rungs rank as they did one rung lower, but for noise."""
     if len(rungs) < FIRST_CEILING:
         return True
     below, top = rungs[-2:]
-    trials = [each for each in board.standings.values() if each.competes_at(top) and each.competes_at(below)]
+    trials = [each for each in views.views.values() if each.competes_at(top) and each.competes_at(below)]
     now = {each.trial: each.values[top] for each in trials if is_finite(each.values[top])}
-    before = {trial: board.standings[trial].values[below] for trial in now}
+    before = {trial: views.views[trial].values[below] for trial in now}
     noise = _noise([each for each in trials if each.trial in now], rungs)
     return all(
         abs(before[one][0] - before[other][0]) <= noise for one, other in zip(order(now), order(before), strict=True)
     )
 
 
-def _noise(trials: Iterable[Standing], rungs: Sequence[int]) -> float:
+def _noise(trials: Iterable[TrialView], rungs: Sequence[int]) -> float:
     """How far apart trials are at the last rung whose curves have crossed at least twice on the way there."""
     top = rungs[-1]
     apart = sorted(

@@ -1,7 +1,7 @@
 """What a rule sees of a sweep: who measured what at which level, what was decided, and who runs or waits.
 
-A level is an amount of the resource (epochs, unless the spec says otherwise). A board knows neither Ray nor the event
-log: ``standings`` fills one from a history, ``simulator`` from recorded curves, and a rule cannot tell the two apart.
+A level is an amount of the resource (epochs, unless the spec says otherwise). A views knows neither Ray nor the event
+log: ``views`` fills one from a state, ``simulator`` from recorded curves, and a rule cannot tell the two apart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ State: TypeAlias = Literal["running", "paused", "completed", "over"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RungDecision:
     """One decision about one trial at one rung.
 
     ``cutoff`` is what it had to reach among ``competitors`` trials (itself included), None where there is no such
@@ -33,7 +33,7 @@ class Verdict:
 
 
 @dataclass(slots=True)
-class Standing:
+class TrialView:
     """One trial. It competes with those of its bracket and stratum; an ``exempt`` one is never stopped.
 
     ``level`` is the last one measured, ``maximum`` that of a full run, ``promoted`` holds the rungs it waited at. A
@@ -47,7 +47,7 @@ class Standing:
     exempt: bool = False
     level: int = 0
     values: dict[int, Measured] = field(default_factory=dict)
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    decisions: dict[int, RungDecision] = field(default_factory=dict)
     promoted: frozenset[int] = frozenset()
     state: State = "running"
     blind_from: int | None = None
@@ -63,7 +63,7 @@ class Standing:
 
     def went_on(self, rung: int) -> bool:
         """Whether it was kept at a rung, or promoted from it later."""
-        return rung in self.promoted or (rung in self.verdicts and self.verdicts[rung].kept)
+        return rung in self.promoted or (rung in self.decisions and self.decisions[rung].kept)
 
     def was_lost_at(self, rung: int) -> bool:
         """Whether it ended at a rung without ever being sent on: it takes no place there."""
@@ -75,37 +75,36 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Board:
+class TrialViews:
     """All trials, in the order they were started."""
 
-    standings: dict[str, Standing] = field(default_factory=dict)
+    views: dict[str, TrialView] = field(default_factory=dict)
 
     def at(self, level: int, group: Hashable) -> dict[str, Measured]:
         """What the trials of a group measured at a level."""
         return {
             each.trial: each.values[level]
-            for each in self.standings.values()
+            for each in self.views.values()
             if each.group == group and each.competes_at(level)
         }
 
-    def paused(self) -> list[Standing]:
+    def paused(self) -> list[TrialView]:
         """Trials that wait at a rung."""
-        return [each for each in self.standings.values() if each.state == "paused"]
+        return [each for each in self.views.values() if each.state == "paused"]
 
     def somebody_completed(self) -> bool:
         """Whether a trial that may be stopped was trained to its end, and not for the audit alone."""
         return any(
-            each.state == "completed" and not each.exempt and each.blind_from is None
-            for each in self.standings.values()
+            each.state == "completed" and not each.exempt and each.blind_from is None for each in self.views.values()
         )
 
     def is_quiet(self) -> bool:
         """Whether nobody runs, but for the audit."""
-        return not any(each.is_running_between(0, each.maximum) for each in self.standings.values())
+        return not any(each.is_running_between(0, each.maximum) for each in self.views.values())
 
 
-class Rule(Protocol):
-    """Who goes on: functions of a board alone, so that a resumed or replayed sweep decides as the first one did."""
+class Scheduler(Protocol):
+    """Who goes on: functions of a views alone, so that a resumed or replayed sweep decides as the first one did."""
 
     @property
     def pauses(self) -> bool:
@@ -115,8 +114,8 @@ class Rule(Protocol):
     def rungs(self) -> tuple[int, ...] | None:
         """Every level at which it may decide; None for all of them."""
 
-    def judge(self, board: Board, trial: str, level: int) -> Verdict | None:
+    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
         """What becomes of a trial that has just measured a level; None where there is nothing to decide."""
 
-    def resume(self, board: Board, *, unstarted: int) -> str | None:
+    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
         """The waiting trial that a free worker goes on with; ``unstarted`` counts the new ones that may yet come."""

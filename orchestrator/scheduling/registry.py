@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.asha import Asha, Everyone
-from orchestrator.scheduling.budgeted import CUT, SPACING, Ladder, Patient
+from orchestrator.scheduling.asha import Asha, NoStopping
+from orchestrator.scheduling.budgeted import CUT, SPACING, BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.rungs import brackets, rungs
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.protocol import Rule
+    from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.spec.model import SweepSpec
 
 FEW_SLOTS = 8
@@ -28,7 +28,7 @@ MOST_RUNGS = 10
 def pauses(spec: SweepSpec, *, slots: int) -> bool:
     """Whether rejected trials wait (``promotion``) or are over (``stopping``), with so many slots.
 
-    >>> from orchestrator.spec.model.model import SweepSpec
+    >>> from orchestrator.spec.model import SweepSpec
     >>> pauses(SweepSpec(name="a"), slots=64), pauses(SweepSpec(name="a", scheduler={"grace_period": 3}), slots=64)
     (True, False)
     """
@@ -37,26 +37,26 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
         return False
     if scheduler.name == "pasha" or scheduler.kind == "promotion":
         return True
-    return scheduler.kind == "auto" and (scheduler.is_patient or slots <= FEW_SLOTS)
+    return scheduler.kind == "auto" and (scheduler.is_budgeted or slots <= FEW_SLOTS)
 
 
-def rule_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: Ladder | None = None) -> Rule:
+def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: RungSchedule | None = None) -> Scheduler:
     """The rule of a sweep; a function of its spec, of ``pauses`` and of the epochs of a full run alone.
 
     ``ladder`` is that of a sweep which has begun; by default the one that this version makes.
 
-    >>> from orchestrator.spec.model.model import SweepSpec
-    >>> rule_of(SweepSpec(name="a", scheduler={"name": "none"}), pauses=False, max_epochs=9)
-    Everyone(pauses=False, rungs=())
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> scheduler_of(SweepSpec(name="a", scheduler={"name": "none"}), pauses=False, max_epochs=9)
+    NoStopping(pauses=False, rungs=())
 
     Raises:
         ValueError: more brackets than the epochs have room for.
     """
     scheduler = spec.scheduler
     if scheduler.name == "none":
-        return Everyone()
-    if scheduler.is_patient:
-        return _patient(spec, ladder or ladder_of(spec, max_epochs=max_epochs), pauses=pauses)
+        return NoStopping()
+    if scheduler.is_budgeted:
+        return _patient(spec, ladder or rung_schedule_of(spec, max_epochs=max_epochs), pauses=pauses)
     factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor
     grace = 1 if scheduler.grace_period == "auto" else scheduler.grace_period
     if scheduler.name == "median":
@@ -68,17 +68,17 @@ def rule_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: Ladder | 
     return Asha(brackets(grace, factor, maximum, count), factor, pauses)
 
 
-def ladder_of(spec: SweepSpec, *, max_epochs: int) -> Ladder:
+def rung_schedule_of(spec: SweepSpec, *, max_epochs: int) -> RungSchedule:
     """The ladder of a budget. The baseline is trained to its end whatever happens, and costs the budget nothing."""
     factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
     spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
     num_trials = max(1, spec.search.num_trials - 1)
-    return Ladder.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
+    return RungSchedule.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
 
 
-def _patient(spec: SweepSpec, ladder: Ladder, *, pauses: bool) -> Rule:
+def _patient(spec: SweepSpec, ladder: RungSchedule, *, pauses: bool) -> Scheduler:
     may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
     if not pauses or may_end_at_any_time:  # who waits for all others may wait in vain
         factor = spec.scheduler.reduction_factor
         return Asha((ladder.rungs,), CUT if factor == "auto" else factor, pauses)
-    return Patient(ladder)
+    return BudgetedAsha(ladder)

@@ -7,18 +7,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from orchestrator.scheduling.protocol import Board, Standing
+from orchestrator.scheduling.protocol import TrialView, TrialViews
 from orchestrator.state.ranking import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from orchestrator.scheduling.protocol import Rule
+    from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.state.ranking import Measured
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class LearningCurve:
     """One trial as it would run to its end: what each level measures, and how long each takes.
 
     ``maximum`` is the level of a full run, where the record is shorter; by default the record's own end. ``end`` says
@@ -37,9 +37,9 @@ class Curve:
 
 @dataclass(slots=True)
 class Outcome:
-    """A simulated sweep: the final board, when it ended, and when each trial reached its full budget."""
+    """A simulated sweep: the final views, when it ended, and when each trial reached its full budget."""
 
-    board: Board = field(default_factory=Board)
+    views: TrialViews = field(default_factory=TrialViews)
     spent: int = 0
     ended_at: float = 0.0
     completed_at: dict[str, float] = field(default_factory=dict)
@@ -48,21 +48,21 @@ class Outcome:
     completed, or unknown where the record of a trial ends before the trial would have."""
 
 
-def simulate(curves: Mapping[str, Curve], rule: Rule, *, workers: int, leaps: bool = False) -> Outcome:
+def simulate(curves: Mapping[str, LearningCurve], rule: Scheduler, *, workers: int, leaps: bool = False) -> Outcome:
     """Run ``curves`` in their order on so many workers, each free one as ``rule`` says.
 
-    With ``leaps`` a trial goes from rung to rung at once, and the board has its values there alone: much faster, and
+    With ``leaps`` a trial goes from rung to rung at once, and the views has its values there alone: much faster, and
     the same but for the order of what happens at one instant.
 
-    >>> from orchestrator.scheduling.asha import Everyone
-    >>> simulate({"a": Curve([(0.5,), (0.6,)], [1.0, 1.0])}, Everyone(), workers=1).completed_at
+    >>> from orchestrator.scheduling.asha import NoStopping
+    >>> simulate({"a": LearningCurve([(0.5,), (0.6,)], [1.0, 1.0])}, NoStopping(), workers=1).completed_at
     {'a': 2.0}
     """
     return _Simulation(curves, rule, workers, leaps=leaps).run()
 
 
 class _Simulation:
-    def __init__(self, curves: Mapping[str, Curve], rule: Rule, workers: int, *, leaps: bool) -> None:
+    def __init__(self, curves: Mapping[str, LearningCurve], rule: Scheduler, workers: int, *, leaps: bool) -> None:
         self._curves, self._rule, self._idle, self._leaps = curves, rule, workers, leaps
         self._waiting = deque(curves)
         self._running: list[tuple[float, int, str]] = []
@@ -87,80 +87,80 @@ class _Simulation:
             self._push(trial, now)
 
     def _next(self, now: float) -> str | None:
-        board = self._out.board
-        trial = self._rule.resume(board, unstarted=len(self._waiting)) if self._rule.pauses else None
+        views = self._out.views
+        trial = self._rule.resume(views, unstarted=len(self._waiting)) if self._rule.pauses else None
         if trial is not None:
-            standing = board.standings[trial]
-            standing.state, standing.promoted = "running", standing.promoted | {standing.level}
+            view = views.views[trial]
+            view.state, view.promoted = "running", view.promoted | {view.level}
             self._note(now, trial, "resumed")
-            return trial if self._is_recorded(standing, now) else self._next(now)
+            return trial if self._is_recorded(view, now) else self._next(now)
         if not self._waiting:
             return None
         trial = self._waiting.popleft()
         curve = self._curves[trial]
         maximum = len(curve.values) if curve.maximum is None else curve.maximum
-        board.standings[trial] = Standing(trial, maximum, curve.bracket, curve.stratum, curve.exempt)
+        views.views[trial] = TrialView(trial, maximum, curve.bracket, curve.stratum, curve.exempt)
         self._note(now, trial, "started")
         return trial
 
     def _push(self, trial: str, now: float) -> None:
-        standing, curve = self._out.board.standings[trial], self._curves[trial]
-        ends = self._next_level(standing, curve)
+        view, curve = self._out.views.views[trial], self._curves[trial]
+        ends = self._next_level(view, curve)
         self._count += 1
-        heapq.heappush(self._running, (now + sum(curve.seconds[standing.level : ends]), self._count, trial))
+        heapq.heappush(self._running, (now + sum(curve.seconds[view.level : ends]), self._count, trial))
 
-    def _next_level(self, standing: Standing, curve: Curve) -> int:
+    def _next_level(self, view: TrialView, curve: LearningCurve) -> int:
         """The level after this one; when leaping, the next at which something may be decided."""
         if self._rule.rungs is None or not self._leaps:
-            return standing.level + 1
-        return next((rung for rung in self._rule.rungs if standing.level < rung < len(curve.values)), len(curve.values))
+            return view.level + 1
+        return next((rung for rung in self._rule.rungs if view.level < rung < len(curve.values)), len(curve.values))
 
     def _report(self, trial: str, now: float) -> bool:
         """Take in one level; whether the trial goes on at once."""
-        board = self._out.board
-        standing = board.standings[trial]
-        ends = self._next_level(standing, self._curves[trial])
-        self._out.spent += ends - standing.level
-        standing.level = ends
-        value = self._curves[trial].values[standing.level - 1]
-        standing.values[standing.level] = value
-        if standing.level in self._curves[trial].unmeasured:
-            return self._without_value(standing, now)
+        views = self._out.views
+        view = views.views[trial]
+        ends = self._next_level(view, self._curves[trial])
+        self._out.spent += ends - view.level
+        view.level = ends
+        value = self._curves[trial].values[view.level - 1]
+        view.values[view.level] = value
+        if view.level in self._curves[trial].unmeasured:
+            return self._without_value(view, now)
         if not is_finite(value):
-            standing.state = "over"
+            view.state = "over"
             self._note(now, trial, "diverged")
             return False
-        if standing.level == standing.maximum:
-            standing.state = "completed"
+        if view.level == view.maximum:
+            view.state = "completed"
             self._out.completed_at[trial] = now
             self._note(now, trial, "completed")
             return False
-        verdict = self._rule.judge(board, trial, standing.level)
-        if verdict is not None:
-            standing.verdicts[verdict.rung] = verdict
-            self._note(now, trial, "kept" if verdict.kept else "paused" if self._rule.pauses else "stopped")
-        if verdict is None or verdict.kept:
-            return self._is_recorded(standing, now)
-        standing.state = "paused" if self._rule.pauses else "over"
+        decision = self._rule.judge(views, trial, view.level)
+        if decision is not None:
+            view.decisions[decision.rung] = decision
+            self._note(now, trial, "kept" if decision.kept else "paused" if self._rule.pauses else "stopped")
+        if decision is None or decision.kept:
+            return self._is_recorded(view, now)
+        view.state = "paused" if self._rule.pauses else "over"
         return False
 
-    def _without_value(self, standing: Standing, now: float) -> bool:
+    def _without_value(self, view: TrialView, now: float) -> bool:
         """On where nothing is decided; at a rung, or at the end, nobody knows."""
-        del standing.values[standing.level]
+        del view.values[view.level]
         rungs = self._rule.rungs
-        if rungs is not None and standing.level not in rungs and standing.level < standing.maximum:
-            return self._is_recorded(standing, now)
-        standing.state = "over"
-        self._note(now, standing.trial, "unknown")
+        if rungs is not None and view.level not in rungs and view.level < view.maximum:
+            return self._is_recorded(view, now)
+        view.state = "over"
+        self._note(now, view.trial, "unknown")
         return False
 
-    def _is_recorded(self, standing: Standing, now: float) -> bool:
+    def _is_recorded(self, view: TrialView, now: float) -> bool:
         """Whether the record goes on; else nobody knows what the trial would have measured next."""
-        if standing.level < len(self._curves[standing.trial].values):
+        if view.level < len(self._curves[view.trial].values):
             return True
-        standing.state = "over"
-        self._note(now, standing.trial, self._curves[standing.trial].end)
+        view.state = "over"
+        self._note(now, view.trial, self._curves[view.trial].end)
         return False
 
     def _note(self, now: float, trial: str, what: str) -> None:
-        self._out.decisions.append((now, trial, what, self._out.board.standings[trial].level))
+        self._out.decisions.append((now, trial, what, self._out.views.views[trial].level))

@@ -129,7 +129,7 @@ class Search(_Section):
     resolution: Annotated[StrictInt, Field(ge=1)] = 3
 
 
-class Scheduler(_Section):
+class SchedulerSpec(_Section):
     """Who is stopped early.
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
@@ -158,7 +158,7 @@ class Scheduler(_Section):
         return value
 
     @property
-    def is_patient(self) -> bool:
+    def is_budgeted(self) -> bool:
         """Whether the rungs follow from the budget."""
         return self.name == "asha" and self.grace_period == "auto"
 
@@ -284,7 +284,7 @@ class SweepSpec(_Section):
     space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
     objective: Objective = Objective()
     search: Search = Search()
-    scheduler: Scheduler = Scheduler()
+    scheduler: SchedulerSpec = SchedulerSpec()
     evaluation: Evaluation = Evaluation()
     resources: Resources = Resources()
     failures: Failures = Failures()

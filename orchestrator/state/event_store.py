@@ -1,4 +1,4 @@
-"""The one writer of a running sweep: an event goes to the log first, then into the history decisions rest on."""
+"""The one writer of a running sweep: an event goes to the log first, then into the state decisions rest on."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from orchestrator.state.event_log import EventLog
     from orchestrator.state.events import Event
-    from orchestrator.state.sweep_state import SweepHistory
+    from orchestrator.state.sweep_state import SweepState
 
 logger = logging.getLogger(__name__)
 
 
-class Journal:
-    """Appends events and keeps the history in step.
+class EventStore:
+    """Appends events and keeps the state in step.
 
     A full disk must not kill a sweep that still trains: events that could not be written wait in memory, in order, and
     are written before the next one. ``pending`` says how many wait.
@@ -29,9 +29,9 @@ class Journal:
     """
 
     def __init__(
-        self, log: EventLog, history: SweepHistory, *, listeners: tuple[Callable[[Event], None], ...] = ()
+        self, log: EventLog, state: SweepState, *, listeners: tuple[Callable[[Event], None], ...] = ()
     ) -> None:
-        self.history = history
+        self.state = state
         self.lock = threading.RLock()
         self._log = log
         self._listeners = list(listeners)
@@ -52,7 +52,7 @@ class Journal:
             except OSError as error:
                 self._pending.append((event, line))
                 self._warn(error)
-            self.history.apply(event)
+            self.state.apply(event)
         if self._listeners:
             self._tell(event)
 
@@ -82,7 +82,7 @@ class Journal:
                 self._listeners.remove(listener)
 
     def __getstate__(self) -> dict[str, object]:
-        """Empty: Tune pickles whatever holds a journal into a file that nobody reads; the journal itself is the log."""
+        """Empty: Tune pickles whatever holds a store into a file that nobody reads; the store itself is the log."""
         return {}
 
     def _flush(self) -> None:

@@ -51,7 +51,7 @@ class Entry:
     age_s: float
 
 
-class Book(Protocol):
+class LockRecords(Protocol):
     """The leases of one sweep."""
 
     @property
@@ -79,7 +79,7 @@ def _name(generation: int) -> str:
 
 
 @dataclass(frozen=True)
-class FolderBook:
+class FolderLockRecords:
     """Leases in a folder that all drivers see: a link is made by one of them alone."""
 
     folder: Path
@@ -135,7 +135,7 @@ class FolderBook:
 
 
 @dataclass(frozen=True)
-class BucketBook:
+class BucketLockRecords:
     """Leases in S3: objects that are only made where there is none.
 
     Not every server keeps that promise to writers of the same moment, so a lease counts when it is still there after

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import LeaseHeld, StorageError
+from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.redaction import one_line
-from orchestrator.state.lock_records import BucketBook, Entry, FolderBook, Holder
+from orchestrator.state.lock_records import BucketLockRecords, Entry, FolderLockRecords, Holder
 from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.state.lock_records import Book
+    from orchestrator.state.lock_records import LockRecords
     from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ RELEASE_S = 5.0  # nor must S3; but a lease that is not released keeps the next 
 
 
 @dataclass(frozen=True)
-class Lease:
+class SweepLock:
     """The right of this process to run a sweep, until ``release``."""
 
-    book: Book
+    book: LockRecords
     generation: int
     holder: Holder
 
@@ -106,26 +106,26 @@ class Lease:
             failures.append(error)
 
 
-def acquire(folder: SweepFolder) -> Lease:
+def acquire(folder: SweepFolder) -> SweepLock:
     """The lease of the next generation.
 
     Raises:
-        LeaseHeld: another driver runs this sweep; says which process on which host.
+        SweepLocked: another driver runs this sweep; says which process on which host.
         StorageError: S3, where the sweep lies there, does not answer.
     """
     book = _book(folder)
     newest = book.newest()
     if newest is not None and _is_alive(newest):
         gone = "" if _is_near(newest.holder) else f"; if it is gone, its lease runs out within {STALE_S:.0f} s"
-        raise LeaseHeld(
+        raise SweepLocked(
             f"{folder.sweep}: process {newest.holder.pid} on {newest.holder.host} runs this sweep; "
             f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`{gone}"
         )
     generation = newest.generation + 1 if newest is not None else 1
     holder = _this_process()
     if not book.create(generation, holder):
-        raise LeaseHeld(f"{folder.sweep}: another driver took this sweep a moment ago")
-    return Lease(book, generation, holder)
+        raise SweepLocked(f"{folder.sweep}: another driver took this sweep a moment ago")
+    return SweepLock(book, generation, holder)
 
 
 def is_held(folder: SweepFolder) -> bool:
@@ -138,8 +138,12 @@ def is_held(folder: SweepFolder) -> bool:
     return newest is not None and _is_alive(newest)
 
 
-def _book(folder: SweepFolder) -> Book:
-    return FolderBook(folder.leases) if folder.remote is None else BucketBook(folder.remote.child(folder.leases.name))
+def _book(folder: SweepFolder) -> LockRecords:
+    return (
+        FolderLockRecords(folder.leases)
+        if folder.remote is None
+        else BucketLockRecords(folder.remote.child(folder.leases.name))
+    )
 
 
 def _this_process() -> Holder:

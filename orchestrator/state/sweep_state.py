@@ -115,13 +115,13 @@ class Trial:
         return next(reversed(self.values(metric).values()), None)
 
 
-class SweepHistory:
+class SweepState:
     """The state of a sweep: apply events in order, ask at any time.
 
     Example:
-        >>> history = SweepHistory()
-        >>> history.apply(TrialCreated(time=1.0, trial="t000", origin="baseline", point={}, config={"epochs": 3}))
-        >>> history.trials["t000"].status
+        >>> state = SweepState()
+        >>> state.apply(TrialCreated(time=1.0, trial="t000", origin="baseline", point={}, config={"epochs": 3}))
+        >>> state.trials["t000"].status
         'waiting'
     """
 
@@ -136,8 +136,8 @@ class SweepHistory:
             self.apply(event)
 
     @classmethod
-    def read(cls, log: Path) -> SweepHistory:
-        """The history in an event log."""
+    def read(cls, log: Path) -> SweepState:
+        """The state in an event log."""
         return cls(event for event, _ in read_events(log))
 
     def apply(self, event: Event) -> None:
@@ -228,13 +228,13 @@ class SweepHistory:
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
 
 
-def settle(history: SweepHistory, *, pauses: bool, now: float) -> list[TrialEnded]:
+def settle(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
     """The ends that a killed driver had decided but not written: a stop or a pause at a rung, a full budget.
 
     A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.
     """
     ends = []
-    for trial in history.with_status("running", "waiting", "interrupted"):
+    for trial in state.with_status("running", "waiting", "interrupted"):
         if trial.rejected_at is not None:
             status: TrialStatus = "paused" if pauses else "stopped"
             ends.append(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def explained(uri: str, remedy: str) -> Iterator[None]:
-    """Turn whatever MLflow raises inside into an error that names the store and the remedy.
+    """Promotion whatever MLflow raises inside into an error that names the store and the remedy.
 
     Raises:
         OrchestratorError: MLflow refused, or did not answer.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.spec.model import Objective
-    from orchestrator.state.sweep_state import SweepHistory, Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 MAX_PARAMETERS = 40
 MAX_METRICS = 25
@@ -196,14 +196,14 @@ def spec_yaml(plan: SweepPlan) -> str:
     return str(yaml.safe_dump(plan.spec.document(), sort_keys=False))
 
 
-def counts(history: SweepHistory, objective: Objective) -> dict[str, float]:
+def counts(state: SweepState, objective: Objective) -> dict[str, float]:
     """The metrics of the summary run when a driver leaves the sweep."""
-    measured = {f"trials/{status}": float(len(history.with_status(status))) for status in STATUS}  # type: ignore[arg-type]
-    best = history.best(objective)
+    measured = {f"trials/{status}": float(len(state.with_status(status))) for status in STATUS}  # type: ignore[arg-type]
+    best = state.best(objective)
     score = None if best is None else best.score(objective)
     return {
         **measured,
-        "epochs_run": float(history.epochs_run),
+        "epochs_run": float(state.epochs_run),
         **({} if score is None else {f"best/{objective.metric}": score}),
     }
 

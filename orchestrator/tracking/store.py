@@ -25,14 +25,14 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # To ask again whether a lost answer made a run makes a second one; the follower looks for it by its tag.
+    # To ask again whether a lost answer made a run makes a second one; the exporter looks for it by its tag.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 QUIET_LOGGERS = {
     "alembic": logging.WARNING,
     "mlflow.store.db.utils": logging.CRITICAL,  # a page of traceback for what it raises anyway, at every retry
-    "urllib3": logging.ERROR,  # its warning at each retry; the follower says once that MLflow is away
+    "urllib3": logging.ERROR,  # its warning at each retry; the exporter says once that MLflow is away
 }
 
 

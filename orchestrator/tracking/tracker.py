@@ -17,7 +17,7 @@ from orchestrator.redaction import one_line, without_password
 from orchestrator.state.event_log import end_of, flush, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
 from orchestrator.state.sweep_folder import reference
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking import runs, views
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.sqlite import count_rows, use_wal
@@ -58,7 +58,7 @@ class Tracker:
         store = without_password(tracking_uri(plan))
         self._plan, self._folder, self._until = plan, folder, until
         self._cursor = Cursor(store=store) if replay else Cursor.resume(folder, store)
-        self._history = SweepHistory()
+        self._state = SweepState()
         self._client: MlflowClient | None = None
         self._told: dict[str, frozenset[str]] = {}
         self._shown: dict[str, frozenset[str]] = {}
@@ -108,7 +108,7 @@ class Tracker:
             self._send(event for event, _ in events)
         self._cursor.move_to(events[-1][1], self._folder)
         self._cursor.save(self._folder.cursor)
-        self._num_sent = self._history.num_events
+        self._num_sent = self._state.num_events
         return True
 
     def _unsent(self, at_most: int, end: float) -> list[tuple[Event, int]]:
@@ -123,8 +123,8 @@ class Tracker:
         use_wal(tracking_uri(self._plan))
         self._find_runs(client)
         sent = (event for event, end in read_events(self._folder.events) if end <= self._cursor.offset)
-        self._history = SweepHistory(sent)
-        self._num_sent = self._history.num_events
+        self._state = SweepState(sent)
+        self._num_sent = self._state.num_events
         self._client = client
 
     def _find_runs(self, client: MlflowClient) -> None:
@@ -155,7 +155,7 @@ class Tracker:
     def _send(self, events: Iterable[Event]) -> None:
         sweep, metrics = self._plan.sweep, dict[str, list[EpochReported]]()
         for event in events:
-            self._history.apply(event)
+            self._state.apply(event)
             match event:
                 case SweepStarted():
                     self._try(sweep, self._start_sweep, event)
@@ -213,7 +213,7 @@ class Tracker:
 
     def _start_trial(self, event: AttemptStarted) -> None:
         cursor, client = self._cursor, self._require()
-        trial = self._history.trials[event.trial]
+        trial = self._state.trials[event.trial]
         run = cursor.runs.get(trial.id)
         if run is None:
             tags = runs.trial_tags(self._plan, trial)
@@ -260,7 +260,7 @@ class Tracker:
     def _log_data(self, run: str, trial: str, digest: str) -> None:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
 
-        config = self._history.trials[trial].config
+        config = self._state.trials[trial].config
         source_type, source = runs.data_source(config)
         name = str(config.get("data.name", ""))
         dataset = Dataset(name, digest[: runs.MAX_DIGEST], source_type=source_type, source=source)
@@ -269,7 +269,7 @@ class Tracker:
     def _end_trial(self, event: TrialEnded) -> None:
         run = self._cursor.runs.get(event.trial)
         if run is None:
-            if self._history.trials[event.trial].attempts:  # else it ended before an actor ever had it
+            if self._state.trials[event.trial].attempts:  # else it ended before an actor ever had it
                 self._skip(event.trial, "it is gone there")
             return
         self._log(run, tags=runs.trial_state_tags(event.status, rung=event.rung, reason=event.reason))
@@ -280,13 +280,13 @@ class Tracker:
     def _end_sweep(self, event: SweepEnded) -> None:
         from mlflow.entities import Metric  # noqa: PLC0415
 
-        history, objective, run = self._history, self._plan.spec.objective, self._cursor.sweep_run
+        state, objective, run = self._state, self._plan.spec.objective, self._cursor.sweep_run
         if run is None:
             self._skip(self._plan.sweep, "it is gone there")
             return
-        best, at = history.best(objective), _ms(event.time)
-        counts = runs.counts(history, objective).items()
-        self._require().log_batch(run, metrics=[Metric(name, value, at, history.generation) for name, value in counts])
+        best, at = state.best(objective), _ms(event.time)
+        counts = runs.counts(state, objective).items()
+        self._require().log_batch(run, metrics=[Metric(name, value, at, state.generation) for name, value in counts])
         tags = {} if best is None else {"ravel.best_trial": best.id}
         self._log(run, tags={**tags, **runs.state_tags(event.status, reason=event.reason)})
         self._require().set_terminated(run, runs.STATUS[event.status], at)

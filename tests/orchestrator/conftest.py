@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.decisions.promotion import next_turn
+from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import levels_after
@@ -31,7 +31,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
@@ -48,52 +48,52 @@ def learning(point, epoch):
 
 
 class VirtualSweep:
-    """``events`` is the log, ``plan`` the plan, ``history`` what the log amounts to."""
+    """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
-        self.plan, self.events, self.history = plan, [], SweepHistory()
+        self.plan, self.events, self.state = plan, [], SweepState()
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
         self._fill(0.0)
         while self._running:
             now, _, trial = heapq.heappop(self._running)
-            if self._step(self.history.trials[trial], now):
+            if self._step(self.state.trials[trial], now):
                 self._push(trial, now)
             else:
                 self._idle += 1
                 self._fill(now)
-        for trial in self.history.with_status("paused"):
+        for trial in self.state.with_status("paused"):
             self._log(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
 
     def _log(self, event):
         self.events.append(event)
-        self.history.apply(event)
+        self.state.apply(event)
 
     def _fill(self, now):
         while self._idle and (trial := self._next(now)) is not None:
             self._idle -= 1
-            attempt = self.history.trials[trial].attempts + 1
+            attempt = self.state.trials[trial].attempts + 1
             self._log(AttemptStarted(time=now, trial=trial, attempt=attempt))
             self._push(trial, now)
 
     def _next(self, now):
-        left = unstarted(self.plan, self.history, now=now)
-        turn = next_turn(self.history, self.plan, unstarted=left, now=now)
-        if turn is not None:
-            self._log(TrialPromoted(time=now, trial=turn.trial, rung=turn.rung, audited=turn.audited))
-            return turn.trial
+        left = unstarted(self.plan, self.state, now=now)
+        promotion = next_promotion(self.state, self.plan, unstarted=left, now=now)
+        if promotion is not None:
+            self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
+            return promotion.trial
         if not left:
             return None
-        origin, point = propose(self.history, self.plan.spec)
-        name = trial_id(len(self.history.trials))
+        origin, point = propose(self.state, self.plan.spec)
+        name = trial_id(len(self.state.trials))
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return name
 
     def _push(self, trial, now):
         self._count += 1
-        seconds = self._seconds(self.history.trials[trial].point)
+        seconds = self._seconds(self.state.trials[trial].point)
         heapq.heappush(self._running, (now + seconds, self._count, trial))
 
     def _step(self, trial, now):
@@ -125,7 +125,7 @@ class VirtualSweep:
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
-            fields = judge(self.history, self.plan, trial.id, level)
+            fields = judge(self.state, self.plan, trial.id, level)
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.asha import Asha, Decision, decide, promotable
+from orchestrator.scheduling.asha import Asha, Placement, decide, promotable
 from orchestrator.scheduling.rungs import rungs
-from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.simulator import LearningCurve, simulate
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=3)
 VALUES = st.dictionaries(
@@ -20,7 +20,7 @@ DIVERGED = -math.inf
 
 def test_the_first_at_a_rung_goes_on_where_asha_stops_and_waits_where_it_promotes():
     assert decide({"a": (0.1,)}, "a", reduction_factor=3).kept
-    assert decide({"a": (0.1,)}, "a", reduction_factor=3, at_least=0) == Decision(False, None, 1)
+    assert decide({"a": (0.1,)}, "a", reduction_factor=3, at_least=0) == Placement(False, None, 1)
     assert promotable({"a": (0.1,)}, {"a"}, reduction_factor=3) is None
     assert promotable({"a": (0.1,)}, {"a"}, reduction_factor=3, at_least=1) == "a"
 
@@ -37,18 +37,18 @@ def test_a_diverged_trial_never_goes_on_nor_raises_the_bar(at_least):
     values = {"a": (DIVERGED,), "b": (0.5,)}
     assert not decide({"a": (DIVERGED,)}, "a", reduction_factor=2, at_least=at_least).kept
     assert not decide(values, "a", reduction_factor=2, at_least=at_least).kept
-    assert decide(values, "b", reduction_factor=2, at_least=at_least) == Decision(True, "b", 2)
+    assert decide(values, "b", reduction_factor=2, at_least=at_least) == Placement(True, "b", 2)
     assert promotable({"a": (DIVERGED,)}, {"a"}, reduction_factor=2, at_least=at_least) is None
 
 
 def test_the_decision_names_the_trial_in_the_last_place_and_counts_the_competitors():
     values = {"a": (0.2,), "b": (0.4,), "c": (0.3,), "d": (0.5,)}
-    assert decide(values, "c", reduction_factor=2) == Decision(kept=False, rival="b", competitors=4)
+    assert decide(values, "c", reduction_factor=2) == Placement(kept=False, rival="b", competitors=4)
 
 
 def test_where_places_outnumber_the_finite_the_last_of_these_is_the_rival():
     values = {"a": (0.2,), "b": (DIVERGED,), "c": (0.3,), "d": (DIVERGED,), "e": (DIVERGED,), "f": (DIVERGED,)}
-    assert decide(values, "c", reduction_factor=2) == Decision(kept=True, rival="a", competitors=6)
+    assert decide(values, "c", reduction_factor=2) == Placement(kept=True, rival="a", competitors=6)
 
 
 @given(VALUES, st.integers(2, 5), st.integers(0, 1))
@@ -162,7 +162,7 @@ def sweeps(draw):
     for index in generator.sample(range(24), draw(st.integers(1, 24))):
         values = [(round(generator.random(), digits),) for _ in range(maximum)]
         seconds = [generator.randrange(1, 10 ** generator.randint(9, 12)) for _ in range(maximum)]
-        curves[f"t{index:02}"] = Curve(
+        curves[f"t{index:02}"] = LearningCurve(
             [(DIVERGED,) if generator.random() < share_diverged else v for v in values], seconds
         )
     return curves, rungs(draw(st.integers(1, 3)), eta, maximum), eta, draw(st.integers(1, 8))
@@ -191,10 +191,10 @@ def test_promotion_agrees_with_a_reference_written_from_the_paper(sweep):
 def test_whom_the_paper_promotes_goes_before_the_leader_of_a_rung_that_too_few_have_reached():
     """When d comes last to rung 1, c is among the best half there; a waits at rung 2 alone."""
     curves = {
-        "a": Curve([(4.0,)] * 3, [57.0, 16.0, 12.0]),
-        "d": Curve([(2.0,)] * 3, [88.0, 99.0, 20.0]),
-        "b": Curve([(1.0,)] * 3, [3.0, 60.0, 29.0]),
-        "c": Curve([(3.0,)] * 3, [6.0, 4.0, 2.0]),
+        "a": LearningCurve([(4.0,)] * 3, [57.0, 16.0, 12.0]),
+        "d": LearningCurve([(2.0,)] * 3, [88.0, 99.0, 20.0]),
+        "b": LearningCurve([(1.0,)] * 3, [3.0, 60.0, 29.0]),
+        "c": LearningCurve([(3.0,)] * 3, [6.0, 4.0, 2.0]),
     }
     out = simulate(curves, Asha(((1, 2),), 2, pauses=True), workers=2)
     assert [trial for _, trial, what, _ in out.decisions if what == "resumed"][:2] == ["a", "c"]

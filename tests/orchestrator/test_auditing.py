@@ -34,7 +34,7 @@ def misleading(point, epoch):
 @pytest.mark.parametrize("kind", ["stopping", "promotion"])
 def test_where_rungs_rank_as_the_end_does_nothing_was_lost(virtual_sweep, kind):
     sweep = swept(virtual_sweep, kind=kind, metrics=faithful)
-    found = audit(sweep.plan, sweep.history)
+    found = audit(sweep.plan, sweep.state)
     assert found.audited == found.rejected > 20
     assert found.false_stops == 0
     assert found.regret.value == 0.0
@@ -43,7 +43,7 @@ def test_where_rungs_rank_as_the_end_does_nothing_was_lost(virtual_sweep, kind):
 
 def test_where_rungs_mislead_the_audit_says_so(virtual_sweep):
     sweep = swept(virtual_sweep, metrics=misleading)
-    found = audit(sweep.plan, sweep.history)
+    found = audit(sweep.plan, sweep.state)
     assert found.false_stop_rate.value > 0.5
     assert found.regret.value > 0
     assert {round(each.value, 9) for each in found.rank_correlation.values()} == {-1.0}
@@ -54,14 +54,14 @@ def test_a_share_of_the_rejected_is_audited_and_drawn_blind(virtual_sweep):
     shares = []
     for seed in range(5):
         sweep = swept(virtual_sweep, share="0.3", seed=seed, metrics=faithful)
-        found = audit(sweep.plan, sweep.history)
+        found = audit(sweep.plan, sweep.state)
         shares.append(found.audited / found.rejected)
     assert 0.15 < sum(shares) / len(shares) < 0.45
 
 
 def test_without_an_audit_it_says_that_nothing_was_measured(virtual_sweep):
     sweep = swept(virtual_sweep, share="0.0", metrics=faithful)
-    found = audit(sweep.plan, sweep.history)
+    found = audit(sweep.plan, sweep.state)
     assert (found.audited, found.false_stops) == (0, 0)
     assert math.isnan(found.false_stop_rate.value)
     assert found.lines() == [f"audit: none of {found.rejected} rejected trials has run to its end"]

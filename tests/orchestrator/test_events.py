@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.errors import LogDamaged
 from orchestrator.state.event_log import EventLog, is_line_end, read_events, segment_name, segments
-from orchestrator.state.event_store import Journal
+from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
@@ -25,7 +25,7 @@ from orchestrator.state.events import (
     decode,
     encode,
 )
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 
 EVENTS = [
     SweepStarted(time=1.0, generation=1, host="here", pid=7),
@@ -268,16 +268,16 @@ def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_p
             super().append(event, line)
 
     log = FullDisk(tmp_path / "events.jsonl")
-    journal = Journal(log, SweepHistory())
-    journal.append(EVENTS[0])
-    journal.append(EVENTS[1])
-    assert journal.pending == 2
+    store = EventStore(log, SweepState())
+    store.append(EVENTS[0])
+    store.append(EVENTS[1])
+    assert store.pending == 2
     assert "No space left" in caplog.text
-    assert journal.history.trials["t000"].status == "waiting"
+    assert store.state.trials["t000"].status == "waiting"
     log.full = False
-    journal.append(EVENTS[2])
-    journal.close()
-    assert journal.pending == 0
+    store.append(EVENTS[2])
+    store.close()
+    assert store.pending == 0
     assert [event for event, _ in read_events(log.path)] == EVENTS[:3]
 
 
@@ -287,8 +287,8 @@ def test_a_disk_that_stays_full_leaves_no_part_of_any_event(tmp_path):
     code = f"""
 import resource, signal
 from pathlib import Path
-from orchestrator.eventlog import EventLog
-from orchestrator.events import SweepEnded
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.events import SweepEnded
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 event = SweepEnded(time=1.0, status="completed")
 with EventLog(Path({str(path)!r})) as log:

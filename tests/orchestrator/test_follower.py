@@ -5,7 +5,7 @@ import time
 import pytest
 
 from orchestrator.execution import exporters as following
-from orchestrator.execution.exporters import Follower
+from orchestrator.execution.exporters import Exporter
 
 
 class Pages:
@@ -37,12 +37,12 @@ def seen(condition, *, within_s=30.0):
 
 def test_beside_a_sweep_a_copy_takes_little_and_rests():
     copy = Pages(events=1000, seconds=0.2)
-    follower = Follower(copy, poll_s=0.01)
-    follower.start()
+    exporter = Exporter(copy, poll_s=0.01)
+    exporter.start()
     assert seen(lambda: copy.num_sent == 2)  # the first is not followed by a rest: it imports what sends
     time.sleep(0.5)  # of the 6.5 s that 0.2 s are a thirtieth of
     assert copy.calls == ["advance", "advance"]
-    assert follower.stop(timeout_s=30)
+    assert exporter.stop(timeout_s=30)
     assert copy.calls == ["advance", "advance", "catch_up"]
     assert copy.num_sent == 1000
 
@@ -50,22 +50,22 @@ def test_beside_a_sweep_a_copy_takes_little_and_rests():
 def test_a_copy_that_lacks_something_for_too_long_takes_everything(monkeypatch):
     monkeypatch.setattr(following, "MAX_LAG_S", 0.2)
     copy = Pages(events=100_000)
-    follower = Follower(copy, poll_s=0.01)
-    follower.start()
+    exporter = Exporter(copy, poll_s=0.01)
+    exporter.start()
     assert seen(lambda: copy.num_sent == 100_000)
     assert copy.calls[0] == "advance"
     assert copy.calls.count("catch_up") == 1
-    assert follower.stop(timeout_s=30)
+    assert exporter.stop(timeout_s=30)
 
 
 def test_a_copy_that_has_everything_is_not_late(monkeypatch):
     monkeypatch.setattr(following, "MAX_LAG_S", 0.2)
     copy = Pages(events=1)
-    follower = Follower(copy, poll_s=0.01)
-    follower.start()
+    exporter = Exporter(copy, poll_s=0.01)
+    exporter.start()
     assert seen(lambda: len(copy.calls) > 50)
     assert set(copy.calls) == {"advance"}
-    assert follower.stop(timeout_s=30)
+    assert exporter.stop(timeout_s=30)
 
 
 @pytest.mark.parametrize("name", ["advance", "catch_up"])
@@ -80,12 +80,12 @@ def test_what_fails_is_said_once_and_sent_later(name, monkeypatch, caplog):
         raise ConnectionError("nobody there")
 
     setattr(copy, name, failing)
-    follower = Follower(copy, poll_s=0.01)
-    follower.start()
+    exporter = Exporter(copy, poll_s=0.01)
+    exporter.start()
     assert seen(lambda: len(copy.calls) >= 2)
-    assert follower.error == "ConnectionError: nobody there"
+    assert exporter.error == "ConnectionError: nobody there"
     assert caplog.text.count("MLflow is behind") == 1
     setattr(copy, name, working)
-    assert seen(lambda: follower.error is None)
-    assert follower.stop(timeout_s=30)
+    assert seen(lambda: exporter.error is None)
+    assert exporter.stop(timeout_s=30)
     assert copy.num_sent == 10

@@ -45,13 +45,13 @@ def test_a_sweep_of_gans_trains_saves_shows_and_replays_its_trials(tmp_path):
     (tmp_path / "spec.yaml").write_text(SPEC)
     ravel("launch", "spec.yaml", cwd=tmp_path)
     result = SweepResult.read(find_sweep(tmp_path / "results"))
-    assert [trial.status for trial in result.history.trials.values()] == ["completed"] * 3
-    baseline, given, _ = result.history.trials.values()
+    assert [trial.status for trial in result.state.trials.values()] == ["completed"] * 3
+    baseline, given, _ = result.state.trials.values()
     assert [baseline.config[name] for name in GAN.strengths] == [0, 0]
     assert {"gan/generator_loss", "val/modes_covered"} <= baseline.epochs[3].keys()
     assert "gan/generator_snnl" in given.epochs[3]
     assert "gan/generator_snnl" not in baseline.epochs[3]
-    for trial in result.history.trials.values():
+    for trial in result.state.trials.values():
         assert trial.config["task"] == "gan"
         assert all(GAN.measures(metric) for metric in trial.epochs[3])
         assert isinstance(GAN.from_point(trial.config), GanConfig)

@@ -11,7 +11,7 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.state.sweep_state import SweepHistory, settle
+from orchestrator.state.sweep_state import SweepState, settle
 
 OBJECTIVE = Objective()
 
@@ -35,64 +35,64 @@ def saved(trial, epoch):
 
 
 def test_a_trial_goes_from_waiting_to_running_to_its_end():
-    history = SweepHistory([created("a")])
-    seen = [history.trials["a"].status]
+    state = SweepState([created("a")])
+    seen = [state.trials["a"].status]
     for event in (started("a"), TrialEnded(time=1.0, trial="a", status="completed")):
-        history.apply(event)
-        seen.append(history.trials["a"].status)
+        state.apply(event)
+        seen.append(state.trials["a"].status)
     assert seen == ["waiting", "running", "completed"]
 
 
 def test_of_an_epoch_reported_twice_the_first_stands():
-    history = SweepHistory([created("a"), started("a"), reported("a", 1, 0.5), reported("a", 1, 0.9)])
-    assert history.trials["a"].values("val/accuracy") == {1: 0.5}
-    assert history.epochs_run == 1
+    state = SweepState([created("a"), started("a"), reported("a", 1, 0.5), reported("a", 1, 0.9)])
+    assert state.trials["a"].values("val/accuracy") == {1: 0.5}
+    assert state.epochs_run == 1
 
 
 def test_a_resumed_trial_runs_again():
-    history = SweepHistory(
+    state = SweepState(
         [created("a"), started("a"), TrialEnded(time=1.0, trial="a", status="interrupted"), started("a", 2)]
     )
-    assert history.trials["a"].status == "running"
+    assert state.trials["a"].status == "running"
 
 
 def test_a_trial_whose_attempt_broke_off_waits_for_the_next():
     broke = AttemptFailed(time=1.0, trial="a", attempt=1, cause="infrastructure", reason="its worker died")
-    history = SweepHistory([created("a"), started("a"), broke])
-    assert history.trials["a"].status == "waiting"
-    history.apply(started("a", 2))
-    assert history.trials["a"].status == "running"
+    state = SweepState([created("a"), started("a"), broke])
+    assert state.trials["a"].status == "waiting"
+    state.apply(started("a", 2))
+    assert state.trials["a"].status == "running"
 
 
 def test_the_score_is_the_last_finite_value_never_the_best():
-    history = SweepHistory([created("a"), reported("a", 1, 0.9), reported("a", 2, 0.7), reported("a", 3, None)])
-    assert history.trials["a"].score(OBJECTIVE) == 0.7
+    state = SweepState([created("a"), reported("a", 1, 0.9), reported("a", 2, 0.7), reported("a", 3, None)])
+    assert state.trials["a"].score(OBJECTIVE) == 0.7
 
 
 def test_the_best_trial_ran_its_full_budget_while_there_is_one():
-    history = SweepHistory([created("a", 1), created("b", 9), reported("a", 1, 0.5), reported("b", 1, 0.9)])
-    assert history.best(OBJECTIVE).id == "b"
-    history.apply(TrialEnded(time=1.0, trial="a", status="completed"))
-    assert history.best(OBJECTIVE).id == "a"
+    state = SweepState([created("a", 1), created("b", 9), reported("a", 1, 0.5), reported("b", 1, 0.9)])
+    assert state.best(OBJECTIVE).id == "b"
+    state.apply(TrialEnded(time=1.0, trial="a", status="completed"))
+    assert state.best(OBJECTIVE).id == "a"
 
 
 def test_ranking_follows_the_direction():
-    history = SweepHistory([created("a"), created("b"), reported("a", 1, 0.5), reported("b", 1, 0.9)])
-    assert [trial.id for trial in history.ranked(OBJECTIVE)] == ["b", "a"]
+    state = SweepState([created("a"), created("b"), reported("a", 1, 0.5), reported("b", 1, 0.9)])
+    assert [trial.id for trial in state.ranked(OBJECTIVE)] == ["b", "a"]
     for trial, loss in (("a", 0.1), ("b", 0.2)):
-        history.trials[trial].epochs[1]["val/nll"] = loss
-    assert [trial.id for trial in history.ranked(Objective(metric="val/nll", mode="min"))] == ["a", "b"]
+        state.trials[trial].epochs[1]["val/nll"] = loss
+    assert [trial.id for trial in state.ranked(Objective(metric="val/nll", mode="min"))] == ["a", "b"]
 
 
 def test_the_clock_of_a_sweep_starts_at_its_first_driver():
     first = SweepStarted(time=1.0, generation=1, host="h", pid=1)
-    history = SweepHistory([first, first.model_copy(update={"time": 9.0, "generation": 2})])
-    assert (history.started_at, history.generation) == (1.0, 2)
+    state = SweepState([first, first.model_copy(update={"time": 9.0, "generation": 2})])
+    assert (state.started_at, state.generation) == (1.0, 2)
 
 
 def test_settling_writes_the_ends_a_killed_driver_had_decided():
     rejected = RungDecided(time=0.0, trial="a", rung=3, value=0.1, cutoff=0.5, competitors=4, kept=False)
-    history = SweepHistory(
+    state = SweepState(
         [
             created("a"), started("a"), reported("a", 3, 0.1), rejected,
             created("b", 2), started("b"), reported("b", 2, 0.8), saved("b", 2),
@@ -100,7 +100,7 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
             created("d"),
         ]
     )  # fmt: skip
-    ends = settle(history, pauses=False, now=5.0)
+    ends = settle(state, pauses=False, now=5.0)
     assert [(end.trial, end.status, end.rung) for end in ends] == [
         ("a", "stopped", 3),
         ("b", "completed", None),
@@ -108,13 +108,13 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
 
 
 def test_a_full_budget_without_its_last_checkpoint_is_no_end_yet():
-    history = SweepHistory([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
-    assert settle(history, pauses=False, now=5.0) == []
-    assert [trial.id for trial in history.with_status("running")] == ["b"]
+    state = SweepState([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
+    assert settle(state, pauses=False, now=5.0) == []
+    assert [trial.id for trial in state.with_status("running")] == ["b"]
 
 
 def test_settling_a_settled_history_changes_nothing():
-    history = SweepHistory([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
-    for end in settle(history, pauses=False, now=1.0):
-        history.apply(end)
-    assert settle(history, pauses=False, now=2.0) == []
+    state = SweepState([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
+    for end in settle(state, pauses=False, now=1.0):
+        state.apply(end)
+    assert settle(state, pauses=False, now=2.0) == []

@@ -282,7 +282,7 @@ def test_an_experiment_or_a_store_that_is_not_there_is_refused_and_none_is_made(
 def test_foreign_runs_become_a_sweep_that_every_report_can_read(foreign):
     result = swept(foreign, *METRIC)
     assert result.sweep.startswith("imported-digits-")
-    trials = result.history.trials
+    trials = result.state.trials
     assert list(trials) == [f"t{index:03d}" for index in range(11)]
     best = result.best()
     assert (best.trial.id, best.score, best.trial.budget) == ("t001", 0.95, 2)
@@ -337,14 +337,14 @@ def test_what_a_run_tells_out_of_order_is_put_behind_what_came_before_it(store):
     result = swept(store, "--metric", "val_acc")
     times = [event.time - T0 / 1000 for event, _ in read_events(result.folder.events)]
     assert times == [0, 0, 0, 1, 500, 500, 500, 500]
-    assert result.history.trials["t000"].values("val_acc") == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert result.state.trials["t000"].values("val_acc") == {1: 0.1, 2: 0.2, 3: 0.3}
 
 
 def test_steps_that_begin_at_zero_are_counted_from_one_and_the_last_value_of_a_step_stands(store):
     experiment = store.experiment("their experiment")
     store.run(experiment, "a", {}, [("val_acc", 0.1, 0), ("val_acc", 0.2, 0), ("loss", 9.0, 0), ("val_acc", 0.3, 1)])
     store.run(experiment, "b", {"epochs": "many"}, [("val_acc", 0.4, 4)])
-    trials = swept(store, "--metric", "val_acc").history.trials
+    trials = swept(store, "--metric", "val_acc").state.trials
     assert trials["t000"].epochs[1] == {"val_acc": 0.2, "val/accuracy": 0.2, "loss": 9.0}
     assert trials["t000"].values("val_acc") == {1: 0.2, 2: 0.3}
     assert trials["t001"].values("val_acc") == {5: 0.4}
@@ -361,14 +361,12 @@ def test_runs_that_measured_our_objective_too_cannot_stand_for_it_twice(store):
 def test_resume_and_sync_find_no_work_and_never_touch_the_runs_it_came_from(foreign):
     before = foreign.everything()
     result = swept(foreign, *METRIC, "--tracking", foreign.uri)
-    assert all(trial.status in OVER for trial in result.history.trials.values())
+    assert all(trial.status in OVER for trial in result.state.trials.values())
     again = resume(result.folder)
-    assert again.history.ended.status == "completed"
-    assert list(again.history.trials) == list(result.history.trials)
-    assert again.history.epochs_run == result.history.epochs_run
-    assert {trial.id: trial.attempts for trial in again.history.trials.values()} == dict.fromkeys(
-        again.history.trials, 1
-    )
+    assert again.state.ended.status == "completed"
+    assert list(again.state.trials) == list(result.state.trials)
+    assert again.state.epochs_run == result.state.epochs_run
+    assert {trial.id: trial.attempts for trial in again.state.trials.values()} == dict.fromkeys(again.state.trials, 1)
     assert CliRunner().invoke(app, ["sync", result.sweep]).exit_code == 0
     assert foreign.everything() == before
     from mlflow import MlflowClient
@@ -445,7 +443,7 @@ def test_a_sweep_of_ours_comes_back_with_the_same_trials_and_the_same_best(store
     assert back.sweep != own.sweep
     assert (back.best().trial.id, back.best().score) == (own.best().trial.id, own.best().score) == ("t003", 0.7)
     assert back.best().config == own.best().config
-    for trial, original in zip(back.history.trials.values(), own.history.trials.values(), strict=True):
+    for trial, original in zip(back.state.trials.values(), own.state.trials.values(), strict=True):
         assert (trial.id, trial.status, trial.origin, trial.point, trial.config, trial.stopping_rung, trial.budget) == (
             original.id,
             original.status,
@@ -456,9 +454,9 @@ def test_a_sweep_of_ours_comes_back_with_the_same_trials_and_the_same_best(store
             9,
         )
         assert trial.values("val/accuracy") == original.values("val/accuracy")
-    assert back.history.trials["t002"].end.reason.startswith("ce is not finite; MLflow's run t002 digits-1 (")
+    assert back.state.trials["t002"].end.reason.startswith("ce is not finite; MLflow's run t002 digits-1 (")
     objective = own.plan.spec.objective
-    assert [t.id for t in back.history.ranked(objective)] == [t.id for t in own.history.ranked(objective)]
+    assert [t.id for t in back.state.ranked(objective)] == [t.id for t in own.state.ranked(objective)]
     assert back.scored_points()[0] == own.scored_points()[0]
 
 
@@ -467,7 +465,7 @@ def test_the_points_of_a_sweep_of_ours_are_those_it_tried(store, own):
     assert told.startswith("5 runs: 4 measured val/accuracy, 0 did not, 1 failed")
     assert "not in the space: seed, " in told
     assert "--rename" not in told
-    tried = {trial.id: trial.point for trial in own.history.trials.values()}
+    tried = {trial.id: trial.point for trial in own.state.trials.values()}
     expected = [
         {k: v for k, v in tried[name].items() if k != "optimizer.name"} for name in ("t003", "t004", "t000", "t001")
     ]
@@ -477,6 +475,6 @@ def test_the_points_of_a_sweep_of_ours_are_those_it_tried(store, own):
 def test_trials_of_two_sweeps_of_ours_are_numbered_anew(store, own, tmp_path):
     second = ours(tmp_path, "digits-2", [0.4, 0.3, 0.2, 0.95])
     back = swept(store, experiment="digits")
-    assert list(back.history.trials) == [f"t{index:03d}" for index in range(9)]
+    assert list(back.state.trials) == [f"t{index:03d}" for index in range(9)]
     assert back.best().score == second.best().score == pytest.approx(0.95)
     assert back.best().score > own.best().score

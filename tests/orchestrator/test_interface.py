@@ -88,7 +88,7 @@ def events(plan, index, point):
 @pytest.fixture(scope="module")
 def trials(sweep):
     """The trials, as the log has them."""
-    return list(SweepResult.read(SweepFolder(sweep / "results" / "digits-20260101-120000")).history.trials.values())
+    return list(SweepResult.read(SweepFolder(sweep / "results" / "digits-20260101-120000")).state.trials.values())
 
 
 @pytest.fixture(scope="module")

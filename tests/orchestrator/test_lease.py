@@ -10,20 +10,21 @@ import time
 
 import pytest
 
-from orchestrator.errors import LeaseHeld
+from orchestrator.errors import SweepLocked
 from orchestrator.state import sweep_lock as lease
 from orchestrator.state.sweep_folder import SweepFolder, reference
 
 HOLD = """
 import time
 from pathlib import Path
-from orchestrator import errors, lease, storage
-def acquire(): return lease.acquire(storage.SweepFolder(Path('{path}')))
+from orchestrator import errors
+from orchestrator.state import sweep_folder, sweep_lock
+def acquire(): return sweep_lock.acquire(sweep_folder.SweepFolder(Path('{path}')))
 """
 RACE = """
 while time.time() < START: pass
 try: acquire()
-except errors.LeaseHeld: print("refused")
+except errors.SweepLocked: print("refused")
 else: print("held", flush=True); time.sleep(3)
 """
 
@@ -40,7 +41,7 @@ def file_of(held):
 def test_a_second_driver_is_refused_and_told_who_runs_the_sweep(folder):
     lease.acquire(folder)
     told = rf"process {os.getpid()} on .* runs this sweep; .*`ravel status {reference(folder)}`"
-    with pytest.raises(LeaseHeld, match=told):
+    with pytest.raises(SweepLocked, match=told):
         lease.acquire(folder)
 
 
@@ -148,7 +149,7 @@ def silent_for(held, seconds):
 def test_a_lease_of_a_namesake_of_this_host_goes_by_its_age(folder, pid):
     held = lease.acquire(folder)
     altered(held, machine="another boot pid:[1]", pid=pid)
-    with pytest.raises(LeaseHeld, match="if it is gone, its lease runs out within 60 s"):
+    with pytest.raises(SweepLocked, match="if it is gone, its lease runs out within 60 s"):
         lease.acquire(folder)
     silent_for(held, lease.STALE_S + 1)
     assert not lease.is_held(folder)

@@ -50,7 +50,7 @@ def test_six_mistakes_are_six_lines_exit_2_and_import_no_heavy_library(tmp_path)
     spec = tmp_path / "six.yaml"
     spec.write_text(SIX_MISTAKES)
     code = (
-        "import sys\nfrom orchestrator import cli\n"
+        "import sys\nfrom orchestrator.cli import main as cli\n"
         f"sys.argv = ['ravel', 'launch', {str(spec)!r}]\n"
         "try: cli.main()\n"
         "finally: print(sorted({'ray', 'torch', 'mlflow', 'optuna'} & set(sys.modules)))"

@@ -6,15 +6,15 @@ from itertools import pairwise
 import pytest
 
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import Board, Standing, Verdict
-from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.protocol import RungDecision, TrialView, TrialViews
+from orchestrator.scheduling.simulator import LearningCurve, simulate
 
 RULE = Pasha(rungs=(1, 3, 9, 27), reduction_factor=3)
 
 
 def constant(num_trials, maximum=81):
     """Curves that never cross."""
-    return {f"t{index:02}": Curve([(float(index),)] * maximum, [1.0] * maximum) for index in range(num_trials)}
+    return {f"t{index:02}": LearningCurve([(float(index),)] * maximum, [1.0] * maximum) for index in range(num_trials)}
 
 
 def flipping(num_trials, maximum=81):
@@ -23,31 +23,31 @@ def flipping(num_trials, maximum=81):
     for one, other, at in ((num_trials - 1, num_trials - 2, 3), (num_trials - 3, num_trials - 4, 9)):
         for index, instead in ((one, other), (other, one)):
             values = [(float(index),)] * (at - 1) + [(float(instead),)] * (maximum - at + 1)
-            curves[f"t{index:02}"] = Curve(values, [1.0] * maximum)
+            curves[f"t{index:02}"] = LearningCurve(values, [1.0] * maximum)
     return curves
 
 
 def ceiling(out):
-    return max(verdict.rungs[-1] for each in out.board.standings.values() for verdict in each.verdicts.values())
+    return max(decision.rungs[-1] for each in out.views.views.values() for decision in each.decisions.values())
 
 
 def at_the_ceiling(*measured):
     """What all trials measured at each rung so far; all wait at the last of these, but one that has just come."""
     rungs = RULE.rungs[: len(measured)]
-    standings = {}
+    views = {}
     for trial in measured[0]:
         values = {rung: (at[trial],) for rung, at in zip(rungs, measured, strict=True)}
-        verdicts = {rung: Verdict(rung, kept=True, rungs=rungs) for rung in rungs[:-1]}
-        standings[trial] = Standing(trial, 81, level=rungs[-1], values=values, verdicts=verdicts, state="paused")
-    standings[max(standings)].state = "running"
-    return Board(standings)
+        decisions = {rung: RungDecision(rung, kept=True, rungs=rungs) for rung in rungs[:-1]}
+        views[trial] = TrialView(trial, 81, level=rungs[-1], values=values, decisions=decisions, state="paused")
+    views[max(views)].state = "running"
+    return TrialViews(views)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_the_ceiling_stays_at_the_second_rung_while_the_ranking_holds(workers):
     out = simulate(constant(27), RULE, workers=workers)
     assert ceiling(out) == 3
-    assert sorted(each.level for each in out.board.standings.values())[-2:] == [3, 81]
+    assert sorted(each.level for each in out.views.views.values())[-2:] == [3, 81]
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -58,11 +58,11 @@ def test_the_ceiling_rises_to_the_last_rung_where_leaders_change_places_on_the_w
 @pytest.mark.parametrize("curves", [constant(27), flipping(27)], ids=["stable", "flipping"])
 def test_the_ceiling_rises_by_a_rung_at_a_time_and_never_falls(curves):
     class Noted(Pasha):
-        def judge(self, board, trial, level):
-            verdict = super().judge(board, trial, level)
-            if verdict is not None:
-                seen.append(verdict.rungs)
-            return verdict
+        def judge(self, views, trial, level):
+            decision = super().judge(views, trial, level)
+            if decision is not None:
+                seen.append(decision.rungs)
+            return decision
 
     seen = [RULE.rungs[:2]]
     simulate(curves, Noted(RULE.rungs, 3), workers=3)
@@ -77,27 +77,27 @@ def test_the_best_at_the_ceiling_is_trained_to_its_end_and_nobody_else(workers):
 
 
 def test_nobody_beyond_the_ceiling_before_all_have_been_started_and_nobody_runs():
-    board = at_the_ceiling({"a": 3.0, "b": 2.0}, {"a": 3.0, "b": 2.0})
-    assert RULE.judge(board, "b", 3) == Verdict(3, kept=False, competitors=2, rungs=(1, 3))
-    assert RULE.resume(board, unstarted=0) is None
-    board.standings["b"].state = "paused"
-    assert RULE.resume(board, unstarted=1) is None
-    assert RULE.resume(board, unstarted=0) == "a"
+    views = at_the_ceiling({"a": 3.0, "b": 2.0}, {"a": 3.0, "b": 2.0})
+    assert RULE.judge(views, "b", 3) == RungDecision(3, kept=False, competitors=2, rungs=(1, 3))
+    assert RULE.resume(views, unstarted=0) is None
+    views.views["b"].state = "paused"
+    assert RULE.resume(views, unstarted=1) is None
+    assert RULE.resume(views, unstarted=0) == "a"
 
 
 def test_the_ceiling_stays_where_nobody_has_changed_places():
-    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.8, "c": 0.7})
-    assert RULE.judge(board, "c", 3).rungs == (1, 3)
+    views = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.8, "c": 0.7})
+    assert RULE.judge(views, "c", 3).rungs == (1, 3)
 
 
 def test_the_ceiling_rises_where_two_have_changed_places():
-    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.7, "c": 0.8})
-    assert RULE.judge(board, "c", 3).rungs == (1, 3, 9)
+    views = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.9, "b": 0.7, "c": 0.8})
+    assert RULE.judge(views, "c", 3).rungs == (1, 3, 9)
 
 
 def test_with_a_higher_ceiling_the_leader_goes_on_at_once():
-    board = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.7, "b": 0.8, "c": 0.9})
-    assert RULE.judge(board, "c", 3) == Verdict(3, kept=True, competitors=3, rungs=(1, 3, 9))
+    views = at_the_ceiling({"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 0.7, "b": 0.8, "c": 0.9})
+    assert RULE.judge(views, "c", 3) == RungDecision(3, kept=True, competitors=3, rungs=(1, 3, 9))
 
 
 def test_places_changed_within_the_noise_do_not_raise_the_ceiling():
@@ -138,18 +138,18 @@ def test_a_trial_that_diverged_at_the_ceiling_is_no_noise():
 def test_where_the_leader_diverges_the_next_is_trained_to_its_end():
     for at in (5, 81):
         curves = constant(27)
-        curves["t26"] = Curve([(26.0,)] * (at - 1) + [(-math.inf,)] * (82 - at), [1.0] * 81)
+        curves["t26"] = LearningCurve([(26.0,)] * (at - 1) + [(-math.inf,)] * (82 - at), [1.0] * 81)
         assert list(simulate(curves, RULE, workers=2).completed_at) == ["t25"], f"diverged at {at}"
 
 
 def test_an_exempt_trial_runs_to_its_end_and_the_best_that_competes_as_well():
     curves = constant(27)
-    curves["t00"] = Curve([(0.0,)] * 81, [1.0] * 81, exempt=True)
+    curves["t00"] = LearningCurve([(0.0,)] * 81, [1.0] * 81, exempt=True)
     assert set(simulate(curves, RULE, workers=2).completed_at) == {"t00", "t26"}
 
 
 @pytest.mark.parametrize("rungs", [(), (1,)])
 def test_with_fewer_than_two_rungs_there_is_no_ceiling(rungs):
     out = simulate(constant(9, maximum=3), Pasha(rungs, 3), workers=2)
-    assert len(out.completed_at) == (9 if not rungs else sum(each.level == 3 for each in out.board.standings.values()))
+    assert len(out.completed_at) == (9 if not rungs else sum(each.level == 3 for each in out.views.views.values()))
     assert "t08" in out.completed_at

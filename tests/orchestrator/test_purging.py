@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis import purge as purging
 from orchestrator.cli.main import app
-from orchestrator.errors import LeaseHeld, OrchestratorError
+from orchestrator.errors import OrchestratorError, SweepLocked
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state import sweep_lock as lease
@@ -184,7 +184,7 @@ def test_no_driver_can_begin_while_a_purge_is_under_way(two_sweeps, monkeypatch)
     remove, seen = removal.remove, []
 
     def removing(*arguments):
-        with pytest.raises(LeaseHeld, match="runs this sweep"):
+        with pytest.raises(SweepLocked, match="runs this sweep"):
             lease.acquire(kept)
         seen.append(lease.is_held(kept))
         remove(*arguments)
@@ -199,7 +199,7 @@ def test_a_sweep_that_was_gone_on_with_since_is_kept(two_sweeps):
     _, plan, _, kept = two_sweeps
     found = purging.find(plan, kept)
     lease.acquire(kept)
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(SweepLocked):
         purging.carry_out(plan, found)
     assert kept.events.exists()
     assert purging.removal.traces(plan).runs
@@ -208,8 +208,8 @@ def test_a_sweep_that_was_gone_on_with_since_is_kept(two_sweeps):
 def test_a_sweep_that_another_driver_took_while_it_was_purged_is_kept(two_sweeps, monkeypatch):
     _, plan, _, kept = two_sweeps
     found = purging.find(plan, kept)
-    monkeypatch.setattr(lease.Lease, "is_lost", lambda _: True)
-    with pytest.raises(LeaseHeld, match="another driver took it meanwhile"):
+    monkeypatch.setattr(lease.SweepLock, "is_lost", lambda _: True)
+    with pytest.raises(SweepLocked, match="another driver took it meanwhile"):
         purging.carry_out(plan, found)
     assert kept.events.exists()
 

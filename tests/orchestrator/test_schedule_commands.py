@@ -9,7 +9,7 @@ from orchestrator.analysis.forecast import forecast
 from orchestrator.cli.main import app
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import fingerprint
-from orchestrator.scheduling.registry import pauses, rule_of
+from orchestrator.scheduling.registry import pauses, scheduler_of
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.sweep_folder import SweepFolder
 
@@ -80,7 +80,7 @@ def test_plan_refuses_a_sweep_that_cannot_end_a_trial():
 def test_a_forecast_of_the_ladder_is_its_budget(scheduler):
     spec = parse_spec(SPEC.replace("{grace_period: 1, reduction_factor: 3, audit: 0.5}", scheduler))
     found = forecast(spec, slots=4, pauses=pauses(spec, slots=4))
-    places = rule_of(spec, pauses=True, max_epochs=9).ladder.places
+    places = scheduler_of(spec, pauses=True, max_epochs=9).ladder.places
     *_, ended = found.reached.values()
     assert ended.mean - 1 >= places[-1]
     assert found.epochs.high - 9 <= spec.scheduler.budget_fraction * 19 * 9
@@ -90,7 +90,7 @@ def test_a_forecast_holds_what_sweeps_then_spend(virtual_sweep):
     spec = parse_spec(SPEC.replace(", audit: 0.5", ""))
     found = forecast(spec, slots=2, pauses=True)
     spent = [
-        virtual_sweep(SPEC.replace(", audit: 0.5", "").replace("random}", f"random, seed: {seed}}}")).history.epochs_run
+        virtual_sweep(SPEC.replace(", audit: 0.5", "").replace("random}", f"random, seed: {seed}}}")).state.epochs_run
         for seed in range(8)
     ]
     assert found.epochs.low * 0.8 <= sum(spent) / len(spent) <= found.epochs.high * 1.2
@@ -120,7 +120,7 @@ def test_what_if_tells_who_would_have_ended_otherwise(swept):
     assert "unknown beyond their record: " in told
     plain = json.loads(ravel("replay", "virtual", "--what-if", "scheduler.grace_period=3", "--json"))
     assert plain["rungs"] == [3]
-    assert plain["epochs"] < swept.history.epochs_run + 20
+    assert plain["epochs"] < swept.state.epochs_run + 20
 
 
 @pytest.mark.usefixtures("swept")

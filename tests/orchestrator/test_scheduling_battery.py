@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.asha import Asha, Everyone
-from orchestrator.scheduling.budgeted import Ladder, Patient
+from orchestrator.scheduling.asha import Asha, NoStopping
+from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import Board, Standing
+from orchestrator.scheduling.protocol import TrialView, TrialViews
 from orchestrator.scheduling.rungs import brackets, rungs
-from orchestrator.scheduling.simulator import Curve, simulate
+from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
@@ -26,7 +26,7 @@ ONE_OBJECTIVE = ("median", "pasha")
 @dataclass(frozen=True)
 class Sweep:
     rule: object
-    curves: dict[str, Curve]
+    curves: dict[str, LearningCurve]
     workers: int
 
     def run(self, rule=None):
@@ -42,19 +42,19 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Asked:
-    """One question to a rule, with the board as it was then; ``level`` is None where a worker was free."""
+    """One question to a rule, with the views as it was then; ``level`` is None where a worker was free."""
 
-    board: Board
+    views: TrialViews
     trial: str | None
     level: int | None
     unstarted: int
     answer: object
 
-    def ask(self, rule, board=None):
-        board = self.board if board is None else board
+    def ask(self, rule, views=None):
+        views = self.views if views is None else views
         if self.level is None:
-            return rule.resume(board, unstarted=self.unstarted)
-        return rule.judge(board, self.trial, self.level)
+            return rule.resume(views, unstarted=self.unstarted)
+        return rule.judge(views, self.trial, self.level)
 
     @property
     def gone_on(self):
@@ -64,12 +64,12 @@ class Asked:
 
 @dataclass
 class Watched:
-    """A rule, and all it was asked, each with a copy of the board made before it answered."""
+    """A rule, and all it was asked, each with a copy of the views made before it answered."""
 
     rule: object
     num_trials: int
     asked: list[Asked] = field(default_factory=list)
-    copied: dict[str, Standing] = field(default_factory=dict)
+    copied: dict[str, TrialView] = field(default_factory=dict)
 
     @property
     def pauses(self):
@@ -79,41 +79,41 @@ class Watched:
     def rungs(self):
         return self.rule.rungs
 
-    def judge(self, board, trial, level):
-        before = self._copy(board)
-        answer = self.rule.judge(board, trial, level)
-        self.asked.append(Asked(before, trial, level, self.num_trials - len(board.standings), answer))
+    def judge(self, views, trial, level):
+        before = self._copy(views)
+        answer = self.rule.judge(views, trial, level)
+        self.asked.append(Asked(before, trial, level, self.num_trials - len(views.views), answer))
         return answer
 
-    def resume(self, board, *, unstarted):
-        before = self._copy(board)
-        answer = self.rule.resume(board, unstarted=unstarted)
+    def resume(self, views, *, unstarted):
+        before = self._copy(views)
+        answer = self.rule.resume(views, unstarted=unstarted)
         self.asked.append(Asked(before, None, None, unstarted, answer))
         return answer
 
-    def _copy(self, board):
+    def _copy(self, views):
         """Only what has changed since the last question is copied anew."""
-        for trial, each in board.standings.items():
+        for trial, each in views.views.items():
             if each != self.copied.get(trial):
-                self.copied[trial] = replace(each, values=dict(each.values), verdicts=dict(each.verdicts))
-        return Board(dict(self.copied))
+                self.copied[trial] = replace(each, values=dict(each.values), decisions=dict(each.decisions))
+        return TrialViews(dict(self.copied))
 
 
-def measured_at(board, levels):
-    """The board without what was measured at other levels."""
-    return Board(
+def measured_at(views, levels):
+    """The views without what was measured at other levels."""
+    return TrialViews(
         {
             trial: replace(each, values={at: value for at, value in each.values.items() if at in levels})
-            for trial, each in board.standings.items()
+            for trial, each in views.views.items()
         }
     )
 
 
 def before_the_report(asked):
-    """The board before the trial that is judged measured its last level."""
-    standing = asked.board.standings[asked.trial]
-    values = {at: value for at, value in standing.values.items() if at != asked.level}
-    return Board(asked.board.standings | {asked.trial: replace(standing, level=standing.level - 1, values=values)})
+    """The views before the trial that is judged measured its last level."""
+    view = asked.views.views[asked.trial]
+    values = {at: value for at, value in view.values.items() if at != asked.level}
+    return TrialViews(asked.views.views | {asked.trial: replace(view, level=view.level - 1, values=values)})
 
 
 def watch(sweep):
@@ -123,11 +123,11 @@ def watch(sweep):
 
 def a_rule(draw, kind, num_trials, maximum):
     if kind == "everyone":
-        return Everyone()
+        return NoStopping()
     if kind == "median":
         return Median(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     if kind == "patient":
-        return Patient(Ladder.within(draw(st.floats(0.02, 1)), num_trials=num_trials, maximum=maximum))
+        return BudgetedAsha(RungSchedule.within(draw(st.floats(0.02, 1)), num_trials=num_trials, maximum=maximum))
     grace, factor = draw(st.integers(1, 3)), draw(st.integers(2, 4))
     if kind == "pasha":
         return Pasha(rungs(grace, factor, maximum), factor)
@@ -170,7 +170,7 @@ def sweeps(draw, kind, *, diverging=True, objectives=None):
             values = diverged(values, generator.randrange(maximum))
         bracket = generator.randrange(len(rule.brackets)) if isinstance(rule, Asha) else 0
         stratum = generator.randrange(num_strata) if kind not in {"patient", "pasha"} else ()
-        curves[f"t{index:02}"] = Curve(values, seconds, maximum, bracket, stratum, exempt[index])
+        curves[f"t{index:02}"] = LearningCurve(values, seconds, maximum, bracket, stratum, exempt[index])
     return Sweep(rule, curves, draw(st.integers(1, 8)))
 
 
@@ -183,13 +183,11 @@ def of_every_kind(function):
 def test_every_trial_is_started_and_ends_completed_over_or_waiting(kind, data):
     sweep = data.draw(sweeps(kind))
     out = sweep.run()
-    assert list(out.board.standings) == list(sweep.curves)
-    for standing in out.board.standings.values():
-        assert standing.state != "running"
-        assert standing.state != "paused" or sweep.rule.pauses
-        assert (standing.trial in out.completed_at) == (
-            standing.level == standing.maximum and not sweep.diverges(standing.trial)
-        )
+    assert list(out.views.views) == list(sweep.curves)
+    for view in out.views.views.values():
+        assert view.state != "running"
+        assert view.state != "paused" or sweep.rule.pauses
+        assert (view.trial in out.completed_at) == (view.level == view.maximum and not sweep.diverges(view.trial))
 
 
 @of_every_kind
@@ -197,13 +195,13 @@ def test_every_trial_is_started_and_ends_completed_over_or_waiting(kind, data):
 def test_a_trial_measures_each_level_once_and_is_judged_once_at_a_rung_lowest_first(kind, data):
     sweep = data.draw(sweeps(kind))
     out, asked = watch(sweep)
-    assert out.spent == sum(each.level for each in out.board.standings.values())
-    for standing in out.board.standings.values():
-        judged = [each for each in asked if each.trial == standing.trial]
+    assert out.spent == sum(each.level for each in out.views.views.values())
+    for view in out.views.views.values():
+        judged = [each for each in asked if each.trial == view.trial]
         decided = [each.answer.rung for each in judged if each.answer is not None]
-        assert list(standing.values) == list(range(1, standing.level + 1))
+        assert list(view.values) == list(range(1, view.level + 1))
         assert [each.level for each in judged] == sorted({each.level for each in judged})
-        assert decided == sorted(set(decided)) == list(standing.verdicts)
+        assert decided == sorted(set(decided)) == list(view.decisions)
         assert all(each.answer is None or each.answer.rung == each.level for each in judged)
 
 
@@ -221,13 +219,13 @@ def test_an_exempt_trial_is_never_stopped(kind, data):
 def test_a_diverged_trial_goes_nowhere(kind, data):
     out, asked = watch(data.draw(sweeps(kind)))
     for each in asked:
-        standing = each.board.standings.get(each.gone_on)
-        assert standing is None or all(map(is_finite, standing.values.values()))
+        view = each.views.views.get(each.gone_on)
+        assert view is None or all(map(is_finite, view.values.values()))
     assert all(
         is_finite(value)
-        for standing in out.board.standings.values()
-        for level, value in standing.values.items()
-        if level < standing.level
+        for view in out.views.views.values()
+        for level, value in view.values.items()
+        if level < view.level
     )
 
 
@@ -236,7 +234,7 @@ def test_a_diverged_trial_goes_nowhere(kind, data):
 def test_only_a_waiting_trial_is_resumed(kind, data):
     _, asked = watch(data.draw(sweeps(kind)))
     for each in asked:
-        assert each.level is not None or each.answer is None or each.board.standings[each.answer].state == "paused"
+        assert each.level is not None or each.answer is None or each.views.views[each.answer].state == "paused"
 
 
 @of_every_kind
@@ -256,12 +254,12 @@ def test_a_sweep_restarted_after_any_event_decides_as_if_it_had_not_been(kind, d
 @of_every_kind
 @given(data=st.data())
 def test_a_rule_looks_at_no_level_that_it_does_not_name(kind, data):
-    """The board of a history holds what was measured at the rungs alone."""
+    """The views of a state holds what was measured at the rungs alone."""
     sweep = data.draw(sweeps(kind))
     _, asked = watch(sweep)
     for each in asked:
         if sweep.rule.rungs is not None and (each.level is None or each.level in sweep.rule.rungs):
-            assert each.ask(sweep.rule, measured_at(each.board, sweep.rule.rungs)) == each.answer
+            assert each.ask(sweep.rule, measured_at(each.views, sweep.rule.rungs)) == each.answer
 
 
 @pytest.mark.parametrize("kind", ["patient", *PROMOTING])
@@ -273,7 +271,7 @@ def test_no_worker_idles_while_a_waiting_trial_may_go_on(kind, data):
         if each.level is None:
             continue
         before = before_the_report(each)
-        if sum(standing.state == "running" for standing in before.standings.values()) < sweep.workers:
+        if sum(view.state == "running" for view in before.views.values()) < sweep.workers:
             assert sweep.rule.resume(before, unstarted=each.unstarted) is None
 
 
@@ -286,18 +284,18 @@ def test_whoever_is_promoted_is_then_among_the_best_share_of_its_rung(kind, data
     sweep = data.draw(sweeps(kind))
     _, asked = watch(sweep)
     for each in asked:
-        standing = each.board.standings.get(each.gone_on)
-        if standing is None or standing.exempt:
+        view = each.views.views.get(each.gone_on)
+        if view is None or view.exempt:
             continue
-        ranked = order(each.board.at(standing.level, standing.group))
-        place = ranked.index(standing.trial)
+        ranked = order(each.views.at(view.level, view.group))
+        place = ranked.index(view.trial)
         if place < len(ranked) // sweep.rule.reduction_factor:
             continue
         assert each.level is None
         assert each.unstarted == 0
-        assert all(other.state != "running" for other in each.board.standings.values())
-        waiting = {other.trial for other in each.board.paused() if other.level == standing.level}
-        assert standing.trial == next(trial for trial in ranked if trial in waiting)
+        assert all(other.state != "running" for other in each.views.views.values())
+        waiting = {other.trial for other in each.views.paused() if other.level == view.level}
+        assert view.trial == next(trial for trial in ranked if trial in waiting)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PROMOTING if kind != "pasha"])
@@ -305,12 +303,12 @@ def test_whoever_is_promoted_is_then_among_the_best_share_of_its_rung(kind, data
 def test_in_the_end_the_best_share_of_every_rung_was_promoted(kind, data):
     """More than n // eta may have been: some led the few that had come by then."""
     sweep = data.draw(sweeps(kind))
-    board = sweep.run().board
-    for group in {each.group for each in board.standings.values()}:
+    views = sweep.run().views
+    for group in {each.group for each in views.views.values()}:
         for rung in sweep.rule.brackets[group[0]]:
-            values = board.at(rung, group)
+            values = views.at(rung, group)
             best = order(values)[: max(1, len(values) // sweep.rule.reduction_factor)]
-            assert all(board.standings[trial].level > rung for trial in best if is_finite(values[trial]))
+            assert all(views.views[trial].level > rung for trial in best if is_finite(values[trial]))
 
 
 def halved(sweep):
@@ -322,8 +320,8 @@ def halved(sweep):
         yield rung, set(here)
 
 
-def spent_by(sweep, board):
-    return sum(board.standings[trial].level for trial in sweep.competitors)
+def spent_by(sweep, views):
+    return sum(views.views[trial].level for trial in sweep.competitors)
 
 
 def for_one_objective_and_two(function):
@@ -336,30 +334,30 @@ def test_patience_promotes_whom_synchronous_halving_does_and_then_gives_second_c
     sweep = data.draw(sweeps("patient", objectives=objectives))
     out, asked = watch(sweep)
     for rung, best in halved(sweep):
-        assert best <= {trial for trial, standing in out.board.standings.items() if standing.went_on(rung)}
+        assert best <= {trial for trial, view in out.views.views.items() if view.went_on(rung)}
         for each in asked:
-            standing = each.board.standings.get(each.gone_on)
-            if standing is None or standing.level != rung or standing.exempt or standing.trial in best:
+            view = each.views.views.get(each.gone_on)
+            if view is None or view.level != rung or view.exempt or view.trial in best:
                 continue
             assert each.unstarted == 0
-            assert best <= {trial for trial, other in each.board.standings.items() if other.went_on(rung)}
+            assert best <= {trial for trial, other in each.views.views.items() if other.went_on(rung)}
 
 
 @for_one_objective_and_two
 @given(data=st.data())
 def test_patience_never_exceeds_its_budget_nor_its_places_where_no_trial_diverges(objectives, data):
     sweep = data.draw(sweeps("patient", diverging=False, objectives=objectives))
-    board, ladder = sweep.run().board, sweep.rule.ladder
-    assert spent_by(sweep, board) <= ladder.budget
+    views, ladder = sweep.run().views, sweep.rule.ladder
+    assert spent_by(sweep, views) <= ladder.budget
     for rung, places in zip(ladder.rungs, ladder.places, strict=True):
-        assert sum(board.standings[trial].went_on(rung) for trial in sweep.competitors) == places
+        assert sum(views.views[trial].went_on(rung) for trial in sweep.competitors) == places
 
 
 @given(sweeps("patient", objectives=1))
 def test_patience_exceeds_its_budget_for_nobody_but_the_one_trial_that_is_trained_to_its_end(sweep):
     out = sweep.run()
     completed = [trial for trial in out.completed_at if trial in sweep.competitors]
-    assert spent_by(sweep, out.board) <= sweep.rule.ladder.budget or len(completed) <= 1
+    assert spent_by(sweep, out.views) <= sweep.rule.ladder.budget or len(completed) <= 1
 
 
 @given(sweeps("patient", objectives=1))
@@ -378,4 +376,4 @@ def test_whom_patience_trains_depends_on_neither_order_nor_workers_nor_speed(obj
     }
     one, other = sweep.run(), Sweep(sweep.rule, shuffled, workers).run()
     assert set(one.completed_at) == set(other.completed_at)
-    assert all(each.level == other.board.standings[trial].level for trial, each in one.board.standings.items())
+    assert all(each.level == other.views.views[trial].level for trial, each in one.views.views.items())

@@ -1,4 +1,4 @@
-"""Proposals are a function of the spec and the history alone."""
+"""Proposals are a function of the spec and the state alone."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from orchestrator.decisions.propose import propose
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import derive_seed, trial_id
 from orchestrator.state.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 
 SPEC = """
 name: a
@@ -25,19 +25,19 @@ def spec_of(sampler="tpe"):
     return parse_spec(SPEC.replace("SAMPLER", sampler))
 
 
-def told(history, origin, point, *, status, values):
+def told(state, origin, point, *, status, values):
     """One more trial with these values by epoch and this end (None: still running)."""
-    name = trial_id(len(history.trials))
-    history.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
-    history.apply(AttemptStarted(time=0.0, trial=name, attempt=1))
+    name = trial_id(len(state.trials))
+    state.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
+    state.apply(AttemptStarted(time=0.0, trial=name, attempt=1))
     for epoch, value in values.items():
-        history.apply(
+        state.apply(
             EpochReported(
                 time=0.0, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics={"val/accuracy": value}
             )
         )
     if status is not None:
-        history.apply(TrialEnded(time=0.0, trial=name, status=status))
+        state.apply(TrialEnded(time=0.0, trial=name, status=status))
     return name
 
 
@@ -47,16 +47,16 @@ def quality(point):
 
 
 def swept(spec, trials, score=quality):
-    history = SweepHistory()
+    state = SweepState()
     for _ in range(trials):
-        origin, point = propose(history, spec)
-        told(history, origin, point, status="completed", values={9: score(point)})
-    return history
+        origin, point = propose(state, spec)
+        told(state, origin, point, status="completed", values={9: score(point)})
+    return state
 
 
 def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
-    history = swept(spec_of(), 5)
-    assert [trial.origin for trial in history.trials.values()] == [
+    state = swept(spec_of(), 5)
+    assert [trial.origin for trial in state.trials.values()] == [
         "baseline",
         "point",
         "search",
@@ -67,8 +67,8 @@ def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_same_history_gets_the_same_proposal(sampler):
-    history = swept(spec_of(sampler), 14)
-    assert propose(history, spec_of(sampler)) == propose(history, spec_of(sampler))
+    state = swept(spec_of(sampler), 14)
+    assert propose(state, spec_of(sampler)) == propose(state, spec_of(sampler))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -79,7 +79,7 @@ def test_every_proposal_lies_in_the_space(sampler):
 
 def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reported():
     spec, states = spec_of(), optuna.trial.TrialState
-    history = SweepHistory()
+    state = SweepState()
     ends = {
         "completed": states.COMPLETE,
         "stopped": states.PRUNED,
@@ -89,25 +89,25 @@ def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reporte
         None: states.RUNNING,
     }
     for status in ends:
-        told(history, "search", propose(history, spec)[1], status=status, values={1: 0.5, 3: 0.7})
-    trials = study_of(history, spec, seed=0).get_trials()
+        told(state, "search", propose(state, spec)[1], status=status, values={1: 0.5, 3: 0.7})
+    trials = study_of(state, spec, seed=0).get_trials()
     assert [trial.state for trial in trials] == list(ends.values())
     assert all(trial.intermediate_values == {1: 0.5, 3: 0.7} for trial in trials)
     assert [trial.value for trial in trials] == [0.7, None, None, None, None, None]
 
 
 def test_a_full_run_that_never_measured_the_objective_is_a_failure_to_the_sampler():
-    spec, history = spec_of(), SweepHistory()
-    told(history, "search", propose(history, spec)[1], status="completed", values={})
-    assert study_of(history, spec, seed=0).trials[0].state == optuna.trial.TrialState.FAIL
+    spec, state = spec_of(), SweepState()
+    told(state, "search", propose(state, spec)[1], status="completed", values={})
+    assert study_of(state, spec, seed=0).trials[0].state == optuna.trial.TrialState.FAIL
 
 
 def test_a_baseline_outside_the_space_is_run_but_not_told():
     spec = parse_spec("name: a\nspace: {parameters: {mixup.alpha: {float: [0.5, 1.0]}}}")
-    history = SweepHistory()
-    told(history, *propose(history, spec), status="completed", values={9: 0.5})
-    told(history, *propose(history, spec), status="completed", values={9: 0.6})
-    assert [trial.user_attrs["trial"] for trial in study_of(history, spec, seed=0).trials] == ["t001"]
+    state = SweepState()
+    told(state, *propose(state, spec), status="completed", values={9: 0.5})
+    told(state, *propose(state, spec), status="completed", values={9: 0.6})
+    assert [trial.user_attrs["trial"] for trial in study_of(state, spec, seed=0).trials] == ["t001"]
 
 
 def test_tpe_finds_the_good_region_that_random_search_does_not():
@@ -142,22 +142,22 @@ def test_no_proposal_breaks_a_constraint(law, sampler):
 
 @pytest.mark.parametrize("law", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"])
 def test_the_same_history_gets_the_same_proposal_within_constraints(law):
-    history = swept(lawful(law), 14, score=balance)
-    assert propose(history, lawful(law)) == propose(history, lawful(law))
+    state = swept(lawful(law), 14, score=balance)
+    assert propose(state, lawful(law)) == propose(state, lawful(law))
 
 
 def test_what_tpe_cannot_find_is_drawn_from_the_space():
     spec = lawful("optimizer.momentum < mixup.alpha / 300")
-    history = SweepHistory()
-    told(history, *propose(history, spec), status="completed", values={9: 0.5})
+    state = SweepState()
+    told(state, *propose(state, spec), status="completed", values={9: 0.5})
     seed = derive_seed(3, "ask", "t001")
-    assert propose(history, spec)[1] == spec.space.sample(seed)
+    assert propose(state, spec)[1] == spec.space.sample(seed)
 
 
 def test_tpe_learns_what_breaks_a_constraint():
     spec = lawful("mixup.alpha + optimizer.momentum <= 0.5")
-    history = swept(spec, 30, score=balance)
-    study, asks = study_of(history, spec, seed=0), []
+    state = swept(spec, 30, score=balance)
+    study, asks = study_of(state, spec, seed=0), []
     for _ in range(40):
         trial = study.ask()
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.execution.signals import Stop
+from orchestrator.execution.signals import StopSignals
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     AttemptFailed,
@@ -25,7 +25,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.sweep_lookup import find_sweep
-from orchestrator.state.sweep_state import SweepHistory, settle
+from orchestrator.state.sweep_state import SweepState, settle
 from search_spaces import adopt
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -135,14 +135,14 @@ def mlflow_of(folder):
     return {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}, points
 
 
-def assert_tracked_once(folder, history):
+def assert_tracked_once(folder, state):
     """One run for each trial, one point for each (trial, metric, epoch) of the log, no other."""
     runs, points = mlflow_of(folder)
-    assert sorted(runs) == sorted(history.trials)
+    assert sorted(runs) == sorted(state.trials)
     assert set(points.values()) == {1}
     expected = sum(
         value is not None
-        for trial in history.trials.values()
+        for trial in state.trials.values()
         for metrics in trial.epochs.values()
         for value in metrics.values()
     )
@@ -169,26 +169,26 @@ def test_a_sweep_ends_well_with_a_leaderboard_and_the_way_into_mlflow(swept):
 
 
 def test_the_baseline_runs_first_and_to_its_full_budget(swept):
-    history = SweepResult.read(find_sweep(swept[0] / "results")).history
-    baseline = history.trials["t000"]
+    state = SweepResult.read(find_sweep(swept[0] / "results")).state
+    baseline = state.trials["t000"]
     assert (baseline.origin, baseline.status, baseline.epoch) == ("baseline", "completed", 9)
 
 
 def test_every_stop_follows_the_rule_from_the_log_alone(swept):
     from orchestrator.scheduling.asha import promotable
 
-    history = SweepHistory()
+    state = SweepState()
     decided = 0
     for event in log_of(swept[0]):
-        history.apply(event)
+        state.apply(event)
         if isinstance(event, RungDecided):
-            reached = (trial for trial in history.trials.values() if event.rung in trial.epochs)
+            reached = (trial for trial in state.trials.values() if event.rung in trial.epochs)
             values = {trial.id: (trial.epochs[event.rung]["val/accuracy"] or -math.inf,) for trial in reached}
             best = promotable(values, {event.trial}, reduction_factor=3)
             assert event.kept == (event.trial in {best, "t000"})
             decided += 1
     assert decided >= 6
-    assert history.with_status("stopped")
+    assert state.with_status("stopped")
 
 
 def test_every_decision_of_a_parallel_sweep_is_replayed_bit_for_bit(swept):
@@ -200,20 +200,20 @@ def test_every_decision_of_a_parallel_sweep_is_replayed_bit_for_bit(swept):
 
 def test_a_trial_whose_loss_is_nan_ends_as_diverged_and_the_sweep_goes_on(swept):
     folder, done = swept
-    history = SweepResult.read(find_sweep(folder / "results")).history
-    diverged = history.trials["t001"]
+    state = SweepResult.read(find_sweep(folder / "results")).state
+    diverged = state.trials["t001"]
     assert diverged.status == "diverged"
     assert "not finite" in diverged.end.reason
     assert "t001 diverged: Diverged: epoch 1" in done.stdout
     run = mlflow_of(folder)[0]["t001"]
     assert run.info.status == "FAILED"
     assert "not finite" in run.data.tags["ravel.reason"]
-    assert history.trials["t002"].origin == "point"
+    assert state.trials["t002"].origin == "point"
 
 
 def test_mlflow_has_one_run_for_each_trial_and_no_point_twice(swept):
     folder, _ = swept
-    assert_tracked_once(folder, SweepResult.read(find_sweep(folder / "results")).history)
+    assert_tracked_once(folder, SweepResult.read(find_sweep(folder / "results")).state)
 
 
 def test_the_best_model_can_be_loaded_and_is_as_good_as_its_score(swept):
@@ -233,7 +233,7 @@ def test_the_points_of_a_sweep_and_their_scores_can_be_carried_into_the_next(swe
     result = SweepResult.read(find_sweep(swept[0] / "results"))
     space = result.plan.spec.space
     points, scores = result.scored_points()
-    ended = {trial.id: trial for trial in result.history.trials.values() if space.contains(trial.point)}
+    ended = {trial.id: trial for trial in result.state.trials.values() if space.contains(trial.point)}
     assert points == [trial.point for trial in ended.values()]
     assert [math.isfinite(score) for score in scores] == [
         trial.status in {"completed", "stopped"} for trial in ended.values()
@@ -290,22 +290,22 @@ def test_a_killed_worker_costs_the_epochs_since_its_checkpoint_and_nothing_else(
     events = log_of(tmp_path)
     (lost,) = of_kind(events, AttemptFailed)
     assert (lost.trial, lost.cause) == (victim.trial, "infrastructure")
-    history = SweepHistory(events)
-    assert history.trials[lost.trial].attempts == 2
-    assert all(trial.status in {"completed", "stopped"} for trial in history.trials.values())
+    state = SweepState(events)
+    assert state.trials[lost.trial].attempts == 2
+    assert all(trial.status in {"completed", "stopped"} for trial in state.trials.values())
     saved = max(e.epoch for e in of_kind(events[: events.index(lost)], CheckpointSaved) if e.trial == lost.trial)
     later = [e for e in of_kind(events, EpochReported) if e.trial == lost.trial and e.attempt == 2]
     assert later[0].since_restore == later[0].epoch - saved
-    assert sorted(history.trials[lost.trial].epochs) == list(range(1, history.trials[lost.trial].epoch + 1))
-    assert_tracked_once(tmp_path, history)
+    assert sorted(state.trials[lost.trial].epochs) == list(range(1, state.trials[lost.trial].epoch + 1))
+    assert_tracked_once(tmp_path, state)
 
 
 def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     def in_the_middle(events):
         """One trial is over, another has trained past its last checkpoint, and there is more to come."""
-        history = SweepHistory(events)
-        past = [trial for trial in history.with_status("running") if trial.epoch % 3 == 2]
-        return past and history.with_status("completed", "stopped", "paused") and len(history.trials) < 6
+        state = SweepState(events)
+        past = [trial for trial in state.with_status("running") if trial.epoch % 3 == 2]
+        return past and state.with_status("completed", "stopped", "paused") and len(state.trials) < 6
 
     with start(tmp_path, SLOW) as driver:
         wait_for(tmp_path, in_the_middle, driver=driver)
@@ -318,21 +318,21 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     events = log_of(tmp_path)
     assert events[: len(before)] == before
-    history = SweepHistory(events)
-    assert len(history.trials) == 6
-    assert all(trial.status in {"completed", "stopped"} for trial in history.trials.values())
-    for trial in SweepHistory(before).with_status("completed", "stopped"):
-        assert history.trials[trial.id].attempts == trial.attempts
+    state = SweepState(events)
+    assert len(state.trials) == 6
+    assert all(trial.status in {"completed", "stopped"} for trial in state.trials.values())
+    for trial in SweepState(before).with_status("completed", "stopped"):
+        assert state.trials[trial.id].attempts == trial.attempts
     reports = Counter((event.trial, event.epoch) for event in of_kind(events, EpochReported))
     assert set(reports.values()) == {1}
-    for trial in history.trials.values():
+    for trial in state.trials.values():
         assert sorted(trial.epochs) == list(range(1, trial.epoch + 1))
     again = {event.trial for event in of_kind(events[len(before) :], AttemptStarted) if event.attempt > 1}
-    decided = {end.trial for end in settle(SweepHistory(before), pauses=True, now=0.0)}
-    interrupted = {trial.id for trial in SweepHistory(before).with_status("running")} - decided
+    decided = {end.trial for end in settle(SweepState(before), pauses=True, now=0.0)}
+    interrupted = {trial.id for trial in SweepState(before).with_status("running")} - decided
     promoted = {event.trial for event in of_kind(events[len(before) :], TrialPromoted)}
     assert again == interrupted | promoted
-    assert_tracked_once(tmp_path, history)
+    assert_tracked_once(tmp_path, state)
 
 
 @pytest.mark.parametrize(("retries", "code"), [(1, 0), (0, 1)])
@@ -342,12 +342,12 @@ def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec
     done = ravel("launch", "spec.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == code, done.stdout + done.stderr
     events = log_of(tmp_path)
-    history = SweepHistory(events)
-    past_the_rung = {trial.id for trial in history.trials.values() if trial.status != "stopped" or trial.epoch > 1}
+    state = SweepState(events)
+    past_the_rung = {trial.id for trial in state.trials.values() if trial.status != "stopped" or trial.epoch > 1}
     assert "t000" in past_the_rung
     assert len(past_the_rung) > 1
     outcomes = {"completed", "stopped"} if retries else {"failed"}
-    assert {history.trials[trial].status for trial in past_the_rung} <= outcomes
+    assert {state.trials[trial].status for trial in past_the_rung} <= outcomes
     broken = {(event.trial, event.cause, event.reason) for event in of_kind(events, AttemptFailed)}
     if retries:
         assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
@@ -356,8 +356,8 @@ def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec
         assert {event.since_restore for event in again if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
     else:
         assert not broken
-        assert (history.trials["t000"].status, history.trials["t000"].attempts) == ("failed", 1)
-        assert 'raise ValueError("boom")' in history.trials["t000"].end.traceback
+        assert (state.trials["t000"].status, state.trials["t000"].attempts) == ("failed", 1)
+        assert 'raise ValueError("boom")' in state.trials["t000"].end.traceback
         assert "t000 failed: ValueError: boom" in done.stdout
 
 
@@ -372,23 +372,23 @@ def unread(tmp_path_factory):
 
 
 def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(unread):
-    history = SweepHistory(unread)
-    assert {trial.status for trial in history.trials.values()} <= {"completed", "stopped"}
-    assert len(history.trials) == 3
-    assert history.ended.status == "completed"
+    state = SweepState(unread)
+    assert {trial.status for trial in state.trials.values()} <= {"completed", "stopped"}
+    assert len(state.trials) == 3
+    assert state.ended.status == "completed"
 
 
 def test_a_limit_on_concurrent_trials_holds(unread):
-    history = SweepHistory()
+    state = SweepState()
     for event in unread:
-        history.apply(event)
-        assert len(history.with_status("running")) <= 1
+        state.apply(event)
+        assert len(state.with_status("running")) <= 1
 
 
 def test_the_same_sequential_sweep_gives_the_same_trials_to_the_last_bit(unread, tmp_path):
     (tmp_path / "spec.yaml").write_text(TINY + "resources: {max_concurrent: 1}\n")
     assert ravel("launch", "spec.yaml", cwd=tmp_path).returncode == 0
-    first, again = SweepHistory(unread), SweepHistory(log_of(tmp_path))
+    first, again = SweepState(unread), SweepState(log_of(tmp_path))
     clocks = ("time/", "cost/")
     for trial, other in zip(first.trials.values(), again.trials.values(), strict=True):
         assert (trial.point, trial.status, trial.epoch) == (other.point, other.status, other.epoch)
@@ -412,8 +412,8 @@ def test_trials_wait_go_on_from_their_checkpoints_and_are_audited(tmp_path):
     done = ravel("launch", "spec.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
-    history = SweepHistory(events)
-    assert {trial.status for trial in history.trials.values()} == {"completed", "stopped"}
+    state = SweepState(events)
+    assert {trial.status for trial in state.trials.values()} == {"completed", "stopped"}
     promoted = of_kind(events, TrialPromoted)
     assert {event.audited for event in promoted} == {True, False}
     first_after = {
@@ -427,12 +427,12 @@ def test_trials_wait_go_on_from_their_checkpoints_and_are_audited(tmp_path):
     assert {epoch.since_restore for epoch in first_after.values()} == {1}  # nothing was trained twice
     assert all("waits at rung" in done.stdout and f"{event.trial} goes on" in done.stdout for event in promoted)
     spent = sum(
-        trial.epoch for trial in history.trials.values() if trial.origin != "baseline" and trial.blind_from is None
+        trial.epoch for trial in state.trials.values() if trial.origin != "baseline" and trial.blind_from is None
     )
     assert spent <= 0.4 * 9 * 8
     assert "every decision came out as recorded" in ravel("replay", "patient", cwd=tmp_path).stdout
     assert "rejected trials ran on" in ravel("audit", "patient", cwd=tmp_path).stdout
-    assert_tracked_once(tmp_path, history)
+    assert_tracked_once(tmp_path, state)
     assert {run.info.status for run in mlflow_of(tmp_path)[0].values()} == {"FINISHED"}
 
 
@@ -452,12 +452,12 @@ def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, 
     said = (tmp_path / "output.txt").read_text()
     assert f"ravel resume {find_sweep(tmp_path / 'results').sweep}" in said
     assert "Traceback" not in said
-    history = SweepHistory(log_of(tmp_path))
-    assert history.ended.status == "interrupted"
-    assert not history.with_status("running")
+    state = SweepState(log_of(tmp_path))
+    assert state.ended.status == "interrupted"
+    assert not state.with_status("running")
     if when is EpochReported:
         runs, _ = mlflow_of(tmp_path)
-        interrupted = [trial.id for trial in history.with_status("interrupted")]
+        interrupted = [trial.id for trial in state.with_status("interrupted")]
         assert interrupted
         assert {runs[trial].info.status for trial in interrupted if trial in runs} == {"KILLED"}
 
@@ -468,13 +468,13 @@ def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cle
         refused = ravel("resume", "slow", cwd=tmp_path)
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(60) == 130
-    assert SweepHistory(log_of(tmp_path)).ended.status == "interrupted"
+    assert SweepState(log_of(tmp_path)).ended.status == "interrupted"
     assert refused.returncode == 3
     assert f"process {driver.pid} on" in refused.stderr
 
 
 def test_a_wish_to_stop_is_noted_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
-    stop = Stop()
+    stop = StopSignals()
     with stop.listening():
         with stop.waited_for():
             signal.raise_signal(signal.SIGTERM)
@@ -482,6 +482,6 @@ def test_a_wish_to_stop_is_noted_where_a_driver_opens_or_closes_its_sweep_and_ra
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is patience, the third gives up
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
-    fresh = Stop()
+    fresh = StopSignals()
     with fresh.listening(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

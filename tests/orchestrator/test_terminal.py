@@ -8,13 +8,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
-from orchestrator.cli.live_display import LiveWatch, PlainWatch, live_view, print_summary, watch_for
+from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
-from orchestrator.state.event_store import Journal
+from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
@@ -26,7 +26,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 
@@ -69,7 +69,7 @@ def terminal(width=80):
 
 def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(plan):
     console = terminal()
-    console.print(live_view(plan, SweepHistory(events(plan))))
+    console.print(live_view(plan, SweepState(events(plan))))
     text = console.file.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
     for told in (
@@ -87,10 +87,10 @@ def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(pla
 
 
 def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expects(plan):
-    state = progress(plan, SweepHistory(events(plan)), now=30.0)
+    summary = progress(plan, SweepState(events(plan)), now=30.0)
     # Each of 4 trials is expected to run 3 epochs, and one in three the other 6: 20 epochs, of which 3 took 30 s.
-    assert (state.over, state.elapsed_s, state.left_s) == (3, 30.0, pytest.approx(170.0))
-    assert headline(state) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:02:50 left"
+    assert (summary.over, summary.elapsed_s, summary.left_s) == (3, 30.0, pytest.approx(170.0))
+    assert headline(summary) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:02:50 left"
 
 
 def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
@@ -100,33 +100,33 @@ def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
     told = [
         event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
     ]
-    history, lines = SweepHistory(), []
+    state, lines = SweepState(), []
     for event in [*told, TrialPromoted(time=16.0, trial="t001", rung=3)]:
-        history.apply(event)
-        lines.append(event_line(plan, history, event))
+        state.apply(event)
+        lines.append(event_line(plan, state, event))
         if event.kind == "trial_ended" and event.status == "paused":
-            assert "3 running · 1 waiting" in headline(progress(plan, history, now=20.0))
-            assert where_trials_ended(progress(plan, history, now=20.0)) == "1 waiting at a rung"
+            assert "3 running · 1 waiting" in headline(progress(plan, state, now=20.0))
+            assert where_trials_ended(progress(plan, state, now=20.0)) == "1 waiting at a rung"
     shown = [line.split(" ", 1)[1].split("  [")[0] for line in lines if line]
     assert shown[1] == "t001 waits at rung 3 after epoch 3: val/accuracy 0.5000"
     assert shown[-1] == "t001 goes on from rung 3"
 
 
 def test_nothing_is_estimated_before_a_trial_is_over(plan):
-    state = progress(plan, SweepHistory(list(events(plan))[:5]), now=30.0)
-    assert state.left_s is None
-    assert where_trials_ended(state) == "no trial is over yet"
+    summary = progress(plan, SweepState(list(events(plan))[:5]), now=30.0)
+    assert summary.left_s is None
+    assert where_trials_ended(summary) == "no trial is over yet"
 
 
 def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
     console = Console(file=io.StringIO(), width=80)
-    watch = watch_for(console)
-    assert isinstance(watch, PlainWatch)
+    watch = display_for(console)
+    assert isinstance(watch, PlainDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
-        journal = Journal(log, SweepHistory(), listeners=(watch.see,))
-        watch.begin(plan, journal, list)
+        store = EventStore(log, SweepState(), listeners=(watch.see,))
+        watch.begin(plan, store, list)
         for event in events(plan):
-            journal.append(event)
+            store.append(event)
         watch.end()
     lines = [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
     assert lines[0] == "4 trials of at most 9 epochs"
@@ -141,11 +141,11 @@ def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
 
 def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
     console = terminal()
-    watch = watch_for(console)
-    assert isinstance(watch, LiveWatch)
+    watch = display_for(console)
+    assert isinstance(watch, LiveDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
-        journal = Journal(log, SweepHistory(events(plan)))
-        watch.begin(plan, journal, list)
+        store = EventStore(log, SweepState(events(plan)))
+        watch.begin(plan, store, list)
         watch.end()
     assert "t000*" in console.file.getvalue()
     watch.end()
@@ -153,14 +153,14 @@ def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
 
 def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
     console = terminal()
-    print_summary(console, plan, SweepHistory(events(plan)), command=".venv/bin/ravel", sweep=plan.sweep)
+    print_summary(console, plan, SweepState(events(plan)), command=".venv/bin/ravel", sweep=plan.sweep)
     lines = console.file.getvalue().splitlines()
     assert "best t000: val/accuracy 0.9700 after epoch 9; baseline t000: 0.9700" in lines
     assert lines[-2:] == ["  .venv/bin/ravel ui", "  .venv/bin/ravel compare digits-20260101-120000"]
 
 
 def test_a_failure_is_told_with_its_reason(plan):
-    assert failures(SweepHistory(events(plan))) == ["t002 diverged: epoch 1, step 2: ce is not finite"]
+    assert failures(SweepState(events(plan))) == ["t002 diverged: epoch 1, step 2: ce is not finite"]
 
 
 def test_every_event_has_a_line_in_the_log(plan):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.execution.exporters import Follower
+from orchestrator.execution.exporters import Exporter
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.redaction import without_password
@@ -340,13 +340,13 @@ def test_an_outage_is_waited_out_and_filled_in_afterwards(sweep, monkeypatch, ca
         raise ConnectionError("no route to MLflow")
 
     monkeypatch.setattr(Tracker, "_connect", down)
-    follower = Follower(Tracker(plan, folder))
-    follower.start()
-    assert not follower.stop(timeout_s=2)
-    assert "no route to MLflow" in follower.error
+    exporter = Exporter(Tracker(plan, folder))
+    exporter.start()
+    assert not exporter.stop(timeout_s=2)
+    assert "no route to MLflow" in exporter.error
     assert caplog.text.count("MLflow is behind") == 1
     monkeypatch.setattr(Tracker, "_connect", up)
-    again = Follower(Tracker(plan, folder))
+    again = Exporter(Tracker(plan, folder))
     again.start()
     assert again.stop(timeout_s=60)
     assert len(runs_of(plan, "trial")[1]) == 3
@@ -398,7 +398,7 @@ def test_whichever_call_fails_nothing_is_lost_and_nothing_is_twice(tmp_path, mon
                 tracker.catch_up()
             assert tracker.catch_up()
         assert everything_of(plan) == expected, nth
-        assert len(tracker._history.trials["t000"].failures) == 1
+        assert len(tracker._state.trials["t000"].failures) == 1
 
 
 @pytest.mark.parametrize("method", ["create_run", "log_batch"])
@@ -650,9 +650,9 @@ def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
     plan, folder = planned(tmp_path, "digits-1")
     write(folder, events())
     tracker = Tracker(plan, folder)
-    follower = Follower(tracker)
-    assert follower._attempt(tracker.advance) is None
-    assert follower._attempt(tracker.catch_up) is None
+    exporter = Exporter(tracker)
+    assert exporter._attempt(tracker.advance) is None
+    assert exporter._attempt(tracker.catch_up) is None
     assert [record.name for record in caplog.records] == ["orchestrator.execution.exporters"]
     assert "hunter2" not in caplog.text
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.scheduling.asha import Asha, decide
-from orchestrator.scheduling.protocol import Board, Standing
+from orchestrator.scheduling.protocol import TrialView, TrialViews
 from orchestrator.state.ranking import measured
 
 RUNGS, FACTOR, MAXIMUM = (1, 3), 3, 9
@@ -36,13 +36,13 @@ def recorded(tune):
     return {rung: dict(values) for rung, values in tune._brackets[0]._rungs}
 
 
-def board(record):
-    """Our board, from the plain record of a sweep: (trial, epoch, score)."""
-    found = Board()
+def views(record):
+    """Our views, from the plain record of a sweep: (trial, epoch, score)."""
+    found = TrialViews()
     for name, epoch, score in record:
-        standing = found.standings.setdefault(name, Standing(name, MAXIMUM))
-        standing.level = epoch
-        standing.values[epoch] = measured([score], ["max"])
+        view = found.views.setdefault(name, TrialView(name, MAXIMUM))
+        view.level = epoch
+        view.values[epoch] = measured([score], ["max"])
     return found
 
 
@@ -54,7 +54,7 @@ def test_both_stop_a_poor_trial_in_a_sweep_that_was_never_interrupted():
     for name, epoch, score in FIRST:
         report(tune, name, epoch, score)
     assert report(tune, "e", 1, 0.1) == "STOP"
-    assert not RULE.judge(board([*FIRST, ("e", 1, 0.1)]), "e", 1).kept
+    assert not RULE.judge(views([*FIRST, ("e", 1, 0.1)]), "e", 1).kept
 
 
 def test_after_a_restart_tune_keeps_a_trial_that_it_would_have_stopped():
@@ -69,10 +69,10 @@ def test_after_a_restart_tune_keeps_a_trial_that_it_would_have_stopped():
 
 def test_after_a_restart_ours_decides_from_the_record_as_before():
     record = [*FIRST, ("e", 1, 0.1)]
-    uninterrupted, rebuilt = board(record), board(list(record))
-    verdict = RULE.judge(rebuilt, "e", 1)
-    assert verdict == RULE.judge(uninterrupted, "e", 1)
-    assert (verdict.kept, verdict.cutoff, verdict.competitors) == (False, (0.9,), 5)
+    uninterrupted, rebuilt = views(record), views(list(record))
+    decision = RULE.judge(rebuilt, "e", 1)
+    assert decision == RULE.judge(uninterrupted, "e", 1)
+    assert (decision.kept, decision.cutoff, decision.competitors) == (False, (0.9,), 5)
 
 
 def test_tune_neither_saves_nor_restores_its_scheduler():
@@ -99,12 +99,12 @@ def test_so_tune_stops_a_new_trial_that_learns_faster_than_the_restored_one_did(
     report(restored, "a", 6, 0.9)
     assert report(restored, "b", 1, 0.4) == "STOP"
     record = [("a", 1, 0.2), ("a", 3, 0.6), ("a", 5, 0.85), ("a", 6, 0.9), ("b", 1, 0.4)]
-    assert RULE.judge(board(record), "b", 1).kept
+    assert RULE.judge(views(record), "b", 1).kept
 
 
 @pytest.mark.parametrize("score", [math.nan, -math.inf])
 def test_ours_never_keeps_what_is_not_finite(score):
-    assert not RULE.judge(board([*FIRST, ("e", 1, score)]), "e", 1).kept
+    assert not RULE.judge(views([*FIRST, ("e", 1, score)]), "e", 1).kept
     assert not decide({"e": measured([score], ["max"])}, "e", reduction_factor=FACTOR).kept
 
 
@@ -121,4 +121,4 @@ def test_tune_keeps_a_trial_that_measures_positive_infinity():
     for name, epoch, score in FIRST:
         report(tune, name, epoch, score)
     assert report(tune, "e", 1, math.inf) == "CONTINUE"
-    assert not RULE.judge(board([*FIRST, ("e", 1, math.inf)]), "e", 1).kept
+    assert not RULE.judge(views([*FIRST, ("e", 1, math.inf)]), "e", 1).kept

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
-from orchestrator.decisions.promotion import Turn, next_turn
+from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import low_discrepancy_point, propose
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import stratum
@@ -16,7 +16,7 @@ from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
-from orchestrator.state.sweep_state import OVER, SweepHistory
+from orchestrator.state.sweep_state import OVER, SweepState
 from search_spaces import Float, SearchSpace, ZeroOr
 
 SPEC = """
@@ -56,10 +56,10 @@ def by_alpha(point):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_trial_ends_and_the_baseline_at_its_full_budget(virtual_sweep, scheduler):
-    history = virtual_sweep(spec_of(scheduler), workers=3, seconds=by_alpha).history
-    assert len(history.trials) == 14
-    assert {trial.status for trial in history.trials.values()} <= OVER
-    assert history.trials["t000"].status == "completed"
+    state = virtual_sweep(spec_of(scheduler), workers=3, seconds=by_alpha).state
+    assert len(state.trials) == 14
+    assert {trial.status for trial in state.trials.values()} <= OVER
+    assert state.trials["t000"].status == "completed"
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -77,27 +77,27 @@ def test_a_driver_that_starts_again_at_any_point_decides_as_one_that_never_stopp
     for index, event in enumerate(sweep.events):
         if not isinstance(event, RungDecided | TrialPromoted | TrialCreated):
             continue
-        history = restarted(sweep.events[:index], now=event.time)
+        state = restarted(sweep.events[:index], now=event.time)
         if isinstance(event, RungDecided):
             expected = event.model_dump(exclude={"v", "time", "kind"})
-            assert judge(history, plan, event.trial, event.rung) == expected
+            assert judge(state, plan, event.trial, event.rung) == expected
             continue
-        left = unstarted(plan, history, now=event.time)
-        turn = next_turn(history, plan, unstarted=left, now=event.time)
+        left = unstarted(plan, state, now=event.time)
+        promotion = next_promotion(state, plan, unstarted=left, now=event.time)
         if isinstance(event, TrialPromoted):
-            assert turn == Turn(event.trial, event.rung, event.audited)
+            assert promotion == Promotion(event.trial, event.rung, event.audited)
         else:
-            assert turn is None
-            assert propose(history, plan.spec) == (event.origin, event.point)
+            assert promotion is None
+            assert propose(state, plan.spec) == (event.origin, event.point)
 
 
 def restarted(events, *, now):
-    """The history that a new driver reads: what ran is interrupted."""
-    history = SweepHistory([decode(encode(event)) for event in events])
-    for trial in history.with_status("running"):
-        history.apply(TrialEnded(time=now, trial=trial.id, status="interrupted"))
-    history.apply(SweepStarted(time=now, generation=2, host="there", pid=2))
-    return history
+    """The state that a new driver reads: what ran is interrupted."""
+    state = SweepState([decode(encode(event)) for event in events])
+    for trial in state.with_status("running"):
+        state.apply(TrialEnded(time=now, trial=trial.id, status="interrupted"))
+    state.apply(SweepStarted(time=now, generation=2, host="there", pid=2))
+    return state
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "nsga2", "random"])
@@ -119,24 +119,24 @@ def test_a_difference_in_the_log_is_found_and_named(virtual_sweep):
 def test_the_trials_that_go_on_do_not_depend_on_the_number_of_workers(virtual_sweep):
     ends = []
     for workers in (1, 2, 5, 14):
-        history = virtual_sweep(spec_of("grace_period: auto"), workers=workers, seconds=by_alpha).history
-        ends.append({trial.id: trial.epoch for trial in history.trials.values()})
+        state = virtual_sweep(spec_of("grace_period: auto"), workers=workers, seconds=by_alpha).state
+        ends.append({trial.id: trial.epoch for trial in state.trials.values()})
     assert ends[0] == ends[1] == ends[2] == ends[3]
 
 
 def test_the_share_spent_is_the_budget_and_the_baseline(virtual_sweep):
     sweep = virtual_sweep(spec_of("grace_period: auto, budget_fraction: 0.4"))
-    assert 0.35 * 13 * 9 < sweep.history.epochs_run - 9 <= 0.4 * 13 * 9
+    assert 0.35 * 13 * 9 < sweep.state.epochs_run - 9 <= 0.4 * 13 * 9
 
 
 def test_an_audited_trial_ends_whatever_rungs_say_and_changes_no_other_decision(virtual_sweep):
     plain = virtual_sweep(spec_of("grace_period: 1, kind: stopping"), workers=1)
     audited = virtual_sweep(spec_of("grace_period: 1, kind: stopping, audit: 0.5"), workers=1)
-    blind = {trial.id for trial in audited.history.trials.values() if trial.blind_from is not None}
+    blind = {trial.id for trial in audited.state.trials.values() if trial.blind_from is not None}
     assert blind
-    assert {audited.history.trials[name].status for name in blind} == {"completed"}
+    assert {audited.state.trials[name].status for name in blind} == {"completed"}
     kept = [
-        {name: trial.epoch for name, trial in sweep.history.trials.items() if name not in blind}
+        {name: trial.epoch for name, trial in sweep.state.trials.items() if name not in blind}
         for sweep in (plain, audited)
     ]
     assert kept[0] == kept[1]
@@ -144,20 +144,20 @@ def test_an_audited_trial_ends_whatever_rungs_say_and_changes_no_other_decision(
 
 def test_what_if_shows_who_would_have_stopped_earlier_and_who_is_unknown(virtual_sweep):
     sweep = virtual_sweep(spec_of("grace_period: 3, reduction_factor: 3, kind: stopping"))
-    other, outcome = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=1"], workers=2)
+    other, outcome = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=1"], workers=2)
     assert other.rungs == (1, 3)
-    assert outcome.spent < sweep.history.epochs_run
+    assert outcome.spent < sweep.state.epochs_run
     assert winner(outcome) is not None
-    _, longer = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=6"], workers=2)
+    _, longer = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=6"], workers=2)
     unknown = {trial for _, trial, what, _ in longer.decisions if what == "unknown"}
-    assert unknown == {trial.id for trial in sweep.history.with_status("stopped")}
+    assert unknown == {trial.id for trial in sweep.state.with_status("stopped")}
 
 
 def test_what_if_with_the_same_settings_decides_the_same(virtual_sweep):
     sweep = virtual_sweep(spec_of("grace_period: 1, reduction_factor: 3, kind: stopping"), workers=1)
-    _, outcome = what_if(sweep.plan, sweep.history, ["scheduler.reduction_factor=3"], workers=1)
-    ended = {trial: each.level for trial, each in outcome.board.standings.items()}
-    assert ended == {trial.id: trial.epoch for trial in sweep.history.trials.values()}
+    _, outcome = what_if(sweep.plan, sweep.state, ["scheduler.reduction_factor=3"], workers=1)
+    ended = {trial: each.level for trial, each in outcome.views.views.items()}
+    assert ended == {trial.id: trial.epoch for trial in sweep.state.trials.values()}
     assert most_at_once(sweep.events) == 1
 
 
@@ -172,7 +172,7 @@ def test_what_if_with_the_same_settings_decides_the_same(virtual_sweep):
 def test_what_if_refuses_what_it_cannot_answer(virtual_sweep, setting, says):
     sweep = virtual_sweep(spec_of("grace_period: auto"))
     with pytest.raises(SpecError, match=says.replace("(", r"\(").replace("?", r"\?")):
-        what_if(sweep.plan, sweep.history, [setting], workers=1)
+        what_if(sweep.plan, sweep.state, [setting], workers=1)
 
 
 def test_costs_in_gradient_evaluations_bring_an_attacked_trial_to_its_rung_sooner(virtual_sweep):
@@ -181,12 +181,12 @@ def test_costs_in_gradient_evaluations_bring_an_attacked_trial_to_its_rung_soone
     text += "trial: {epochs: 9, optimizer.name: sgd, adversarial.attack: pgd, adversarial.steps: 3}\n"
     text = text.replace("trial: {epochs: 9, optimizer.name: sgd}\n", "", 1)
     sweep = virtual_sweep(text)
-    for trial in sweep.history.trials.values():
+    for trial in sweep.state.trials.values():
         first = next(iter(trial.rungs.values()), None)
         if first is not None:
             assert first.rung == 4
-    attacked = [trial for trial in sweep.history.with_status("stopped") if trial.point["adversarial.epsilon"]]
-    plain = [trial for trial in sweep.history.with_status("stopped") if not trial.point["adversarial.epsilon"]]
+    attacked = [trial for trial in sweep.state.with_status("stopped") if trial.point["adversarial.epsilon"]]
+    plain = [trial for trial in sweep.state.with_status("stopped") if not trial.point["adversarial.epsilon"]]
     assert {trial.epoch for trial in attacked if trial.stopping_rung == 4} <= {1}
     assert {trial.epoch for trial in plain if trial.stopping_rung == 4} <= {4}
     assert attacked
@@ -206,10 +206,10 @@ def test_several_objectives_are_stopped_early_by_front_and_report_one(virtual_sw
 
     text = TWO.replace("SCHEDULER", scheduler).replace("SAMPLER", sampler)
     sweep = virtual_sweep(text, workers=2, metrics=metrics)
-    history, objective = sweep.history, sweep.plan.spec.objective
-    front = history.front(objective)
+    state, objective = sweep.state, sweep.plan.spec.objective
+    front = state.front(objective)
     assert front
-    ended = [trial for trial in history.trials.values() if trial.status == "completed"]
+    ended = [trial for trial in state.trials.values() if trial.status == "completed"]
     for trial in ended:
         beaten = any(
             other.last("val/accuracy") >= trial.last("val/accuracy")
@@ -219,14 +219,14 @@ def test_several_objectives_are_stopped_early_by_front_and_report_one(virtual_sw
             for other in ended
         )
         assert (trial in front) == (not beaten)
-    assert history.best(objective) in front
+    assert state.best(objective) in front
     assert replay(sweep.plan, sweep.events).differences == ()
 
 
 def test_a_target_that_is_reached_ends_the_search(virtual_sweep):
     text = spec_of("name: none") + "budget: {target: 0.5}\n"
-    history = virtual_sweep(text, workers=1).history
-    assert len(history.trials) == 1
+    state = virtual_sweep(text, workers=1).state
+    assert len(state.trials) == 1
 
 
 def test_a_ladder_goes_on_when_a_full_run_ends_at_a_rung(virtual_sweep):
@@ -235,8 +235,8 @@ def test_a_ladder_goes_on_when_a_full_run_ends_at_a_rung(virtual_sweep):
         "parameters: {", "parameters: {epochs: {choice: [2, 9]}, "
     )
     text = text.replace("trial: {epochs: 9, ", "trial: {")
-    history = virtual_sweep(text, workers=2).history
-    searched = [trial for trial in history.trials.values() if trial.origin == "search" and trial.budget == 9]
+    state = virtual_sweep(text, workers=2).state
+    searched = [trial for trial in state.trials.values() if trial.origin == "search" and trial.budget == 9]
     assert any(trial.status == "completed" for trial in searched)
 
 
@@ -245,9 +245,9 @@ def test_promotion_trains_the_next_best_when_all_that_were_promoted_diverge(virt
         leads = point["optimizer.lr"] > 0.05
         return {"val/accuracy": math.nan if leads and epoch > 3 else 0.5 + leads / 4 + point["optimizer.lr"] / 10}
 
-    history = virtual_sweep(spec_of("grace_period: 3, kind: promotion"), metrics=metrics).history
-    ended = {trial.origin for trial in history.with_status("completed")}
-    assert history.with_status("diverged")
+    state = virtual_sweep(spec_of("grace_period: 3, kind: promotion"), metrics=metrics).state
+    ended = {trial.origin for trial in state.with_status("completed")}
+    assert state.with_status("diverged")
     assert "search" in ended
 
 
@@ -267,9 +267,9 @@ def test_the_best_of_several_objectives_leads_in_the_first(virtual_sweep):
 
     sweep = virtual_sweep(TWO.replace("SCHEDULER", "name: none").replace("SAMPLER", "random"), metrics=metrics)
     objective = sweep.plan.spec.objective
-    best = sweep.history.best(objective)
-    assert best is sweep.history.front(objective)[0]
-    assert best.score(objective) == max(trial.score(objective) for trial in sweep.history.trials.values())
+    best = sweep.state.best(objective)
+    assert best is sweep.state.front(objective)[0]
+    assert best.score(objective) == max(trial.score(objective) for trial in sweep.state.trials.values())
 
 
 def test_what_if_knows_nothing_of_epochs_that_did_not_measure_the_objective(virtual_sweep):
@@ -278,11 +278,11 @@ def test_what_if_knows_nothing_of_epochs_that_did_not_measure_the_objective(virt
 
     text = spec_of("grace_period: 3, kind: stopping").replace("[1.0e-3, 1.0]", "[1.0e-3, 0.5]")
     sweep = virtual_sweep(text, workers=1, metrics=metrics)
-    _, same = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=3"], workers=1)
-    assert {trial: each.level for trial, each in same.board.standings.items()} == {
-        trial.id: trial.epoch for trial in sweep.history.trials.values()
+    _, same = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=3"], workers=1)
+    assert {trial: each.level for trial, each in same.views.views.items()} == {
+        trial.id: trial.epoch for trial in sweep.state.trials.values()
     }
-    _, other = what_if(sweep.plan, sweep.history, ["scheduler.grace_period=2"], workers=1)
+    _, other = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=2"], workers=1)
     assert {what for _, _, what, _ in other.decisions} == {"started", "unknown"}
 
 
@@ -291,7 +291,7 @@ def test_a_trial_that_crossed_several_rungs_at_once_is_judged_at_each(virtual_sw
     text = text.replace("use: [mixup]", "use: [adversarial]").replace("SAMPLER", "random")
     text = text.replace("trial: {epochs: 9,", "trial: {epochs: 9, adversarial.attack: pgd, adversarial.steps: 9,")
     sweep = virtual_sweep(text, metrics=lambda point, epoch: {"val/accuracy": epoch / 10 + point["optimizer.lr"] / 100})
-    ended = [trial for trial in sweep.history.with_status("completed") if trial.point["adversarial.epsilon"]]
+    ended = [trial for trial in sweep.state.with_status("completed") if trial.point["adversarial.epsilon"]]
     assert ended
     assert all(set(trial.rungs) >= {1, 3, 9, 27} for trial in ended)
 

@@ -83,7 +83,7 @@ def swift_server(unused_port):
 
 @pytest.fixture(scope="module", params=["moto", "swift"])
 def s3_server(request):
-    """Each server in turn, with a bucket for one file of tests."""
+    """Each server in promotion, with a bucket for one file of tests."""
     server = S3(request.param, **request.getfixturevalue(f"{request.param}_server"), location=Location("ravel-tests"))
     bucket = f"ravel-{secrets.token_hex(4)}"
     client = server.client()

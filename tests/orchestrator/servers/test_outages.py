@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.execution.exporters import Follower
+from orchestrator.execution.exporters import Exporter
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog, num_events, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lookup import find_sweep
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.tracker import Tracker
 
@@ -43,7 +43,7 @@ space: {use: [snnl, mixup]}
 search: {num_trials: 24}
 scheduler: {grace_period: 2, reduction_factor: 3}
 """
-IMPATIENT = "from orchestrator import cli, driver; driver.FLUSH_S = 2.0; cli.main()"  # a minute is long for a test
+IMPATIENT = "from orchestrator.cli.main import main; from orchestrator.execution import driver; driver.FLUSH_S = 2.0; main()"  # a minute is long for a test
 
 pytestmark = pytest.mark.timeout(4 * PATIENCE_S)
 
@@ -110,16 +110,16 @@ def planned(root, uri):
 @contextmanager
 def followed(plan, folder):
     """A growing sweep and what follows it; over, one way or the other, afterwards."""
-    follower = Follower(Tracker(plan, folder))
+    exporter = Exporter(Tracker(plan, folder))
     with EventLog(folder.events) as log:
         sweep = GrowingSweep(log)
         try:
-            follower.start()
-            wait_for(lambda: follower.num_sent >= 40, or_else=lambda: follower.error)
-            yield sweep, follower
+            exporter.start()
+            wait_for(lambda: exporter.num_sent >= 40, or_else=lambda: exporter.error)
+            yield sweep, exporter
         finally:
             sweep.end()
-            follower.stop(timeout_s=PATIENCE_S)
+            exporter.stop(timeout_s=PATIENCE_S)
 
 
 def wait_for(condition, *, or_else=lambda: "it did not happen"):
@@ -129,13 +129,13 @@ def wait_for(condition, *, or_else=lambda: "it did not happen"):
         time.sleep(0.05)
 
 
-def be_away(follower, folder):
+def be_away(exporter, folder):
     """An outage: as long as it was asked for, and until it was noticed."""
     before = num_events(folder.events)
     time.sleep(OUTAGE_S)
-    wait_for(lambda: follower.error is not None)
+    wait_for(lambda: exporter.error is not None)
     assert num_events(folder.events) >= before + OUTAGE_S / PACE_S / 4  # training went on
-    assert follower.num_sent < num_events(folder.events)
+    assert exporter.num_sent < num_events(folder.events)
 
 
 @pytest.fixture
@@ -149,10 +149,10 @@ def told(caplog, capfd):
     return told
 
 
-def assert_caught_up(plan, folder, sweep, follower, told):
+def assert_caught_up(plan, folder, sweep, exporter, told):
     """All of the log is in the store, once; no append waited; one warning told of it."""
     sweep.end()
-    assert follower.stop(timeout_s=PATIENCE_S), follower.error
+    assert exporter.stop(timeout_s=PATIENCE_S), exporter.error
     assert sweep.longest_append_s < OUTAGE_S / 2
     assert_tracked(plan.tracking_uri, [event for event, _ in read_events(folder.events)])
     (warning,) = told()
@@ -167,10 +167,10 @@ def assert_tracked(uri, events):
     experiments = [each.experiment_id for each in client.search_experiments()]
     runs = client.search_runs(experiments, "tags.`ravel.kind` = 'trial'", max_results=5000)
     by_trial = {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}
-    history = SweepHistory(events)
+    state = SweepState(events)
     assert len(runs) == len(by_trial)
-    assert sorted(by_trial) == sorted(history.trials)
-    for name, trial in history.trials.items():
+    assert sorted(by_trial) == sorted(state.trials)
+    for name, trial in state.trials.items():
         run = by_trial[name]
         assert (run.data.tags["ravel.status"], run.info.status) == (trial.status, STATUSES[trial.status])
         assert run.data.tags["ravel.rung"] == str(trial.stopping_rung or "")
@@ -192,7 +192,7 @@ def assert_tracked(uri, events):
     )
     (summary,) = client.search_runs(experiments, "tags.`ravel.kind` = 'sweep'")
     assert (summary.info.status, summary.data.tags["ravel.status"]) == ("FINISHED", "completed")
-    assert summary.data.metrics["epochs_run"] == history.epochs_run
+    assert summary.data.metrics["epochs_run"] == state.epochs_run
 
 
 @pytest.fixture
@@ -220,11 +220,11 @@ def kill(process):
 def test_a_killed_server_costs_no_point(server, tmp_path, told):
     plan, folder = planned(tmp_path, server.address)
     home = tmp_path / "server"
-    with server(home) as process, followed(plan, folder) as (sweep, follower):
+    with server(home) as process, followed(plan, folder) as (sweep, exporter):
         kill(process)
-        be_away(follower, folder)
+        be_away(exporter, folder)
         with server(home):
-            assert_caught_up(plan, folder, sweep, follower, told)
+            assert_caught_up(plan, folder, sweep, exporter, told)
 
 
 @pytest.fixture
@@ -254,21 +254,21 @@ def fill(disk):
 
 def test_a_full_disk_of_the_database_costs_no_point(small_disk, tmp_path, told):
     plan, folder = planned(tmp_path, f"sqlite:///{small_disk}/mlflow.db")
-    with followed(plan, folder) as (sweep, follower):
+    with followed(plan, folder) as (sweep, exporter):
         fill(small_disk)
-        be_away(follower, folder)
-        assert "full" in follower.error
+        be_away(exporter, folder)
+        assert "full" in exporter.error
         (small_disk / "filler").unlink()
-        assert_caught_up(plan, folder, sweep, follower, told)
+        assert_caught_up(plan, folder, sweep, exporter, told)
 
 
 def test_a_full_disk_of_the_servers_database_costs_no_point(server, small_disk, tmp_path, told):
     plan, folder = planned(tmp_path, server.address)
-    with server(small_disk), followed(plan, folder) as (sweep, follower):
+    with server(small_disk), followed(plan, folder) as (sweep, exporter):
         fill(small_disk)
-        be_away(follower, folder)
+        be_away(exporter, folder)
         (small_disk / "filler").unlink()
-        assert_caught_up(plan, folder, sweep, follower, told)
+        assert_caught_up(plan, folder, sweep, exporter, told)
 
 
 @pytest.mark.ray
@@ -291,9 +291,9 @@ def test_a_sweep_whose_server_is_killed_goes_on_and_is_synced_later(server, tmp_
             driver.kill()
             driver.wait()
     assert driver.returncode == 0, said
-    history = SweepHistory.read(folder.events)
-    assert history.num_events > killed_at + 10
-    assert history.ended.status == "completed"
+    state = SweepState.read(folder.events)
+    assert state.num_events > killed_at + 10
+    assert state.ended.status == "completed"
     assert said.count("MLflow is behind") == 2, said  # when it began, and what to do about it at the end
     assert f"later: ravel sync {folder.sweep}\n" in said
     assert "events yet to take" in ravel("status", cwd=tmp_path)

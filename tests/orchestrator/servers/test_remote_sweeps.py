@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.errors import LeaseHeld, PreflightError
+from orchestrator.errors import PreflightError, SweepLocked
 from orchestrator.execution import preflight
-from orchestrator.execution.exporters import followers_of
+from orchestrator.execution.exporters import exporters_of
 from orchestrator.execution.trainable import SweepTrainable
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
@@ -26,7 +26,7 @@ from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lock import acquire, is_held
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
-from orchestrator.state.sweep_state import SweepHistory
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.storage.s3 import Bucket
 
 RAVEL = Path(sys.executable).with_name("ravel")
@@ -95,14 +95,14 @@ def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, 
 
     def in_the_middle():
         events = remote_history(storage)
-        history = SweepHistory(events or ())
-        deep = [trial for trial in history.with_status("running") if trial.checkpoints and trial.epoch > 4]
-        return events if deep and history.with_status("paused", "completed") else None
+        state = SweepState(events or ())
+        deep = [trial for trial in state.with_status("running") if trial.checkpoints and trial.epoch > 4]
+        return events if deep and state.with_status("paused", "completed") else None
 
     before = wait_for(in_the_middle, driver)
     (sweep,) = list_sweeps(storage.uri)
     assert is_held(sweep)
-    with pytest.raises(LeaseHeld, match=rf"process {driver.pid} on .* runs this sweep; .*`ravel status {sweep.uri}`"):
+    with pytest.raises(SweepLocked, match=rf"process {driver.pid} on .* runs this sweep; .*`ravel status {sweep.uri}`"):
         acquire(sweep)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.communicate()
@@ -117,9 +117,9 @@ def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, 
     result = SweepResult.read(find_sweep(storage.uri, "cloud"))
     events = [event for event, _ in read_events(result.folder.events)]
     assert events[: len(before)] == before
-    history = result.history
-    assert len(history.trials) == 5
-    assert {trial.status for trial in history.trials.values()} <= {"completed", "stopped"}
+    state = result.state
+    assert len(state.trials) == 5
+    assert {trial.status for trial in state.trials.values()} <= {"completed", "stopped"}
     generations = [event.generation for event in events if isinstance(event, SweepStarted)]
     assert generations == [1, 2]
     went_on = [
@@ -132,7 +132,7 @@ def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, 
     ]
     assert restored  # from a checkpoint in S3, not from the start
     assert result.best().load_model()(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
-    assert points_of(postgres, history) == points_in(history)
+    assert points_of(postgres, state) == points_in(state)
 
     secrets = [s3.secret.encode(), postgres.password.encode()]
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -147,23 +147,23 @@ def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, 
     assert sweep.sweep.encode() not in dump(postgres)
 
 
-def points_in(history):
+def points_in(state):
     return sorted(
         (trial.id, name, epoch, value)
-        for trial in history.trials.values()
+        for trial in state.trials.values()
         for epoch, metrics in trial.epochs.items()
         for name, value in metrics.items()
         if value is not None
     )
 
 
-def points_of(postgres, history):
+def points_of(postgres, state):
     from mlflow import MlflowClient
 
     client = MlflowClient(postgres.uri)
     experiment = client.get_experiment_by_name("cloud").experiment_id
     runs = client.search_runs([experiment], "tags.`ravel.kind` = 'trial'")
-    assert len(runs) == len(history.trials)
+    assert len(runs) == len(state.trials)
     return sorted(
         (run.data.tags["ravel.trial"].rpartition("/")[2], name, point.step, point.value)
         for run in runs
@@ -286,8 +286,8 @@ def test_mlflow_is_told_only_what_s3_has(s3, tmp_path, monkeypatch):
     folder = SweepFolder(tmp_path / "here" / "cloud-1", Bucket(s3.location / "sweeps" / "cloud-1"))
     plan = planning.make(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
     plan.save(folder)
-    followers = followers_of(plan, folder)
-    mirror, tracker = (followers[name]._copy for name in ("S3", "MLflow"))
+    exporters = exporters_of(plan, folder)
+    mirror, tracker = (exporters[name]._copy for name in ("S3", "MLflow"))
     with EventLog(folder.events, generation=1) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
         assert not tracker.catch_up()
@@ -304,13 +304,14 @@ def test_mlflow_is_told_only_what_s3_has(s3, tmp_path, monkeypatch):
 RACE = """
 import sys, time
 from pathlib import Path
-from orchestrator import errors, lease
-from orchestrator.storage import SweepFolder
+from orchestrator import errors
+from orchestrator.state import sweep_lock
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.storage.s3 import Bucket, Location
 folder = SweepFolder(Path("unused"), Bucket(Location.parse(sys.argv[1])))
 while time.time() < float(sys.argv[2]): pass
-try: lease.acquire(folder)
-except errors.LeaseHeld: print("refused")
+try: sweep_lock.acquire(folder)
+except errors.SweepLocked: print("refused")
 else: print("held", flush=True); time.sleep(4)
 """
 

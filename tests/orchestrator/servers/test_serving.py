@@ -20,7 +20,7 @@ import pytest
 
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
-from orchestrator.execution.exporters import Follower
+from orchestrator.execution.exporters import Exporter
 from orchestrator.mlflow_server import served_pages, team
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
@@ -208,8 +208,8 @@ def test_postgres_restarted_while_a_sweep_is_followed_loses_nothing(store, postg
     name = f"restart-{how.name.lower()}-{store.partition(':')[0]}"
     monkeypatch.chdir(tmp_path)  # where a client of the database itself keeps files
     plan, folder = planned(tmp_path, name)
-    follower = Follower(Tracker(plan, folder))
-    follower.start()
+    exporter = Exporter(Tracker(plan, folder))
+    exporter.start()
     outage = threading.Timer(2.0, lambda: (postgres.stop(how), time.sleep(1.5), postgres.start()))
     outage.start()
     with EventLog(folder.events) as log:
@@ -217,7 +217,7 @@ def test_postgres_restarted_while_a_sweep_is_followed_loses_nothing(store, postg
             log.append(event)
             time.sleep(0.1)
     outage.join()
-    assert follower.stop(timeout_s=60), follower.error
+    assert exporter.stop(timeout_s=60), exporter.error
     assert points_of(store, name) == expected_points()
 
 
@@ -412,7 +412,7 @@ def test_the_garbage_collector_leaves_alone_what_the_server_imported(tmp_path):
     """Each full collection looked through all of it, amid a search."""
     looked_through = """
 import gc
-from orchestrator.tracking.served_pages import create_app
+from orchestrator.mlflow_server.served_pages import create_app
 create_app()
 print(len(gc.get_objects()), gc.get_freeze_count())
 """

@@ -1,6 +1,6 @@
 """Training one trial, on one page.
 
->>> from trainables.config.trial.trial import TrialConfig
+>>> from trainables.config.trial import TrialConfig
 >>> result = train(TrialConfig.from_point({"epochs": 1, "model.name": "mlp"}))
 >>> result.reports[-1].epoch, result.metrics["val/accuracy"] > 0.3
 (1, True)

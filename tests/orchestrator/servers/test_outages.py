@@ -43,7 +43,10 @@ space: {use: [snnl, mixup]}
 search: {num_trials: 24}
 scheduler: {grace_period: 2, reduction_factor: 3}
 """
-IMPATIENT = "from orchestrator.cli.main import main; from orchestrator.execution import driver; driver.FLUSH_S = 2.0; main()"  # a minute is long for a test
+# A minute is long for a test.
+IMPATIENT = (
+    "from orchestrator.cli.main import main; from orchestrator.execution import driver; driver.FLUSH_S = 2; main()"
+)
 
 pytestmark = pytest.mark.timeout(4 * PATIENCE_S)
 

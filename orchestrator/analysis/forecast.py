@@ -91,12 +91,13 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
     if num_trials > MOST_TRIALS:
         fewer = spec.search.model_copy(update={"num_trials": MOST_TRIALS})
         return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
-    rule = scheduler_of(spec, pauses=pauses, max_epochs=max_epochs)
+    scheduler = scheduler_of(spec, pauses=pauses, max_epochs=max_epochs)
     draws = max(FEWEST_DRAWS, min(MOST_DRAWS, MOST_DRAWS * MOST_DRAWS // num_trials))
     outcomes = [
-        simulate(_curves(spec, rule, max_epochs, seed), rule, workers=slots, leaps=True) for seed in range(draws)
+        simulate(_curves(spec, scheduler, max_epochs, seed), scheduler, workers=slots, leaps=True)
+        for seed in range(draws)
     ]
-    levels = (*(rule.rungs or ()), max_epochs)
+    levels = (*(scheduler.rungs or ()), max_epochs)
     reached = [_reached(outcome, levels) for outcome in outcomes]
     return Forecast(
         slots=slots,
@@ -111,11 +112,11 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
 
 def expected_epochs(plan: SweepPlan) -> float:
     """The epochs of a whole sweep, roughly and at once: what its progress is measured against."""
-    rule, num_trials, maximum = plan.rule, plan.spec.search.num_trials, plan.max_epochs
-    if isinstance(rule, BudgetedAsha):
-        return rule.ladder.budget + maximum
-    if isinstance(rule, Asha) and plan.spec.scheduler.resource == "epochs":
-        costs = [expected_cost(bracket, rule.reduction_factor, maximum) for bracket in rule.brackets]
+    scheduler, num_trials, maximum = plan.scheduler, plan.spec.search.num_trials, plan.max_epochs
+    if isinstance(scheduler, BudgetedAsha):
+        return scheduler.schedule.budget + maximum
+    if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":
+        costs = [expected_cost(bracket, scheduler.reduction_factor, maximum) for bracket in scheduler.brackets]
         return len(costs) * num_trials / sum(1 / cost for cost in costs)
     return float(num_trials * maximum)
 
@@ -132,13 +133,14 @@ def _scaled(found: Forecast, num_trials: int) -> Forecast:
     )
 
 
-def _curves(spec: SweepSpec, rule: Scheduler, max_epochs: int, seed: int) -> dict[str, LearningCurve]:
+def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -> dict[str, LearningCurve]:
     chance = random.Random(seed)  # noqa: S311  a forecast, not a secret
     first = [point for _, point in first_points(spec)]
     drawn = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
     points = [*first, *drawn][: spec.search.num_trials]
     curves = {}
-    for index, (point, bracket) in enumerate(zip(points, brackets_for(rule, len(points), max_epochs), strict=True)):
+    trials = zip(points, brackets_for(scheduler, len(points), max_epochs), strict=True)
+    for index, (point, bracket) in enumerate(trials):
         config = {**spec.trial, **point}
         epochs = int(config.get("epochs", max_epochs))
         curves[f"{index:06d}"] = LearningCurve(
@@ -152,7 +154,7 @@ def _curves(spec: SweepSpec, rule: Scheduler, max_epochs: int, seed: int) -> dic
 
 
 def _reached(outcome: Outcome, levels: Sequence[int]) -> Counter[int]:
-    return Counter(level for each in outcome.views.views.values() for level in levels if each.level >= level)
+    return Counter(level for each in outcome.views.values() for level in levels if each.level >= level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import propose
-from orchestrator.decisions.rung import judge
-from orchestrator.decisions.trial_views import trial_views_of, values_at
+from orchestrator.decisions.rung import decide
+from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
-from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.registry import pauses as promotes
@@ -66,33 +65,31 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     same, bit for bit.
     """
     state, counts, differences = SweepState(), dict[str, int](), list[Difference]()
+    decisions = DecisionState(plan, state)
     for number, event in enumerate(events, start=1):
-        decision = _again(plan, state, event)
+        decision = _again(decisions, event)
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
             if recorded != replayed:
                 differences.append(Difference(number, event.kind, recorded, replayed))
         state.apply(event)
+        decisions.apply(event)
     return Replay(counts, tuple(differences))
 
 
-def _again(plan: SweepPlan, state: SweepState, event: Event) -> tuple[object, object] | None:
+def _again(decisions: DecisionState, event: Event) -> tuple[object, object] | None:
     """What an event says was decided, and what is decided now from the state before it."""
     match event:
         case TrialCreated():
-            left = unstarted(plan, state, now=event.time)
-            promotion = next_promotion(state, plan, unstarted=left, now=event.time)
-            proposed = propose(state, plan.spec) if promotion is None and left else promotion
+            promotion, left = next_promotion(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
+            proposed = propose(decisions.state, decisions.plan.spec) if promotion is None and left else promotion
             return (event.origin, event.point), proposed
         case TrialPromoted():
-            left = unstarted(plan, state, now=event.time)
-            return Promotion(event.trial, event.rung, event.audited), next_promotion(
-                state, plan, unstarted=left, now=event.time
-            )
+            return Promotion(event.trial, event.rung, event.audited), next_promotion(decisions, now=event.time)
         case RungDecided():
             recorded = event.model_dump(exclude={"v", "time", "kind"})
-            return recorded, judge(state, plan, event.trial, event.rung)
+            return recorded, decide(decisions, event.trial, event.rung)
         case _:
             return None
 
@@ -114,19 +111,19 @@ def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, work
             end="diverged" if trial.status in {"diverged", "failed"} else "unknown",
             seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
             maximum=trial.budget,
-            bracket=views.views[trial.id].bracket,
-            stratum=views.views[trial.id].stratum,
-            exempt=views.views[trial.id].exempt,
+            bracket=views[trial.id].bracket,
+            stratum=views[trial.id].stratum,
+            exempt=views[trial.id].exempt,
         )
         for trial in state.trials.values()
         if trial.epochs
     }
-    return other, simulate(curves, other.rule, workers=workers)
+    return other, simulate(curves, other.scheduler, workers=workers)
 
 
 def winner(outcome: Outcome) -> str | None:
     """The best trial that a simulated sweep trained to its end."""
-    views = outcome.views.views
+    views = outcome.views
     ended = {trial: views[trial].values[views[trial].maximum] for trial in outcome.completed_at}
     return order(ended)[0] if ended else None
 
@@ -166,6 +163,6 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
-    rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
+    scheduler = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
     ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})
+    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": scheduler.rungs or (), "ladder": ladder})

@@ -193,7 +193,7 @@ def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as
 
     best = winner(outcome)
     unknown = [trial for _, trial, what, _ in outcome.decisions if what == "unknown"]
-    ends = {trial: each.level for trial, each in outcome.views.views.items()}
+    ends = {trial: each.level for trial, each in outcome.views.items()}
     recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
     if as_json:
         told = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}

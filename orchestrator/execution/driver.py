@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, SweepLocked
 from orchestrator.execution import preflight
 from orchestrator.execution import ray_cluster as cluster
@@ -20,7 +21,6 @@ from orchestrator.execution.exporters import behind, exporters_of, flush
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.signals import StopSignals
 from orchestrator.planning import plan as planning
-from orchestrator.planning.budget import is_spent, unstarted
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock as lease
@@ -66,7 +66,7 @@ def run_remaining(folder: SweepFolder, *, address: str, watch: ProgressCallback 
     with stop.listening(), _holding(folder) as held, ExitStack() as stack:
         pull(folder)  # what the last driver sent until it let go
         capacity = None
-        if _has_work(plan, SweepState.read(folder.events), now=time.time()):
+        if _has_work(DecisionState(plan, SweepState.read(folder.events)), now=time.time()):
             launched_from = Path(plan.working_directory)
             kept_in = folder.uri.rpartition("/")[0]
             preflight.check(plan.spec, kept_in, launched_from=launched_from)  # MLflow may be away: it is sent later
@@ -103,7 +103,8 @@ def _drive(
 
         stack.enter_context(held.renewing(on_lost=leave))
         log = EventLog(folder.events, generation=held.generation)
-        store = EventStore(log, SweepState.read(folder.events), listeners=(watch.see,))
+        decisions = DecisionState(plan, SweepState.read(folder.events))
+        store = EventStore(log, decisions.state, folds=(decisions,), listeners=(watch.see,))
         stack.callback(store.close)
         host, pid = socket.gethostname(), os.getpid()
         store.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
@@ -116,7 +117,7 @@ def _drive(
         crash = None
         try:
             if capacity is not None and not stop.asked:
-                _fit(plan, store, folder, capacity=capacity, stop=stop)
+                _fit(decisions, store, folder, capacity=capacity, stop=stop)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
@@ -126,7 +127,7 @@ def _drive(
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(plan, store, interrupted=stop.asked, crash=crash)
+                _close(decisions, store, interrupted=stop.asked, crash=crash)
                 patience = FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S
                 for name, why in flush(exporters, timeout_s=patience, progressing=not stop.asked):
                     logger.warning("%s is behind (%s); later: ravel sync %s", name, why, reference(folder))
@@ -142,44 +143,44 @@ def _drive(
 
 
 def _fit(
-    plan: SweepPlan, store: EventStore, folder: SweepFolder, *, capacity: cluster.Capacity, stop: StopSignals
+    decisions: DecisionState, store: EventStore, folder: SweepFolder, *, capacity: cluster.Capacity, stop: StopSignals
 ) -> None:
     try:
         from orchestrator.execution import tune_run as tuner  # noqa: PLC0415  imports Ray and torch: only a driver with work pays it
 
         with stop.passed_to_tune():
             if not stop.asked:
-                tuner.fit(plan, store, folder, capacity)
+                tuner.fit(decisions, store, folder, capacity)
     except KeyboardInterrupt:
         if not stop.asked:
             raise
 
 
-def _has_work(plan: SweepPlan, state: SweepState, *, now: float) -> bool:
-    if state.with_status("waiting", "running", "interrupted"):
+def _has_work(decisions: DecisionState, *, now: float) -> bool:
+    if decisions.state.with_status("waiting", "running", "interrupted"):
         return True
-    left = unstarted(plan, state, now=now)
-    return left > 0 or next_promotion(state, plan, unstarted=left, now=now) is not None
+    return decisions.budget.unstarted(now=now) > 0 or next_promotion(decisions, now=now) is not None
 
 
-def _close(plan: SweepPlan, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
+def _close(decisions: DecisionState, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
     """Write down how the driver left: trials still running are interrupted, and go on when the sweep is resumed."""
     now, state = time.time(), store.state
     for trial in state.with_status("running"):
         store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
-    if crash is None and not _has_work(plan, state, now=now):
+    if crash is None and not _has_work(decisions, now=now):
         for trial in state.with_status("paused"):
             store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
-    store.append(_end_of(plan, state, now=now, interrupted=interrupted, crash=crash))
+    store.append(_end_of(decisions, now=now, interrupted=interrupted, crash=crash))
 
 
-def _end_of(plan: SweepPlan, state: SweepState, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+def _end_of(decisions: DecisionState, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+    plan, state = decisions.plan, decisions.state
     failed, allowed = len(state.with_status("failed")), plan.spec.failures.allowed
     if crash is not None:
         return SweepEnded(time=now, status="failed", reason=crash)
-    if interrupted or _has_work(plan, state, now=now):
+    if interrupted or _has_work(decisions, now=now):
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")
-    short = len(state.trials) < plan.spec.search.num_trials or (plan.pauses and is_spent(plan, state, now=now))
+    short = len(state.trials) < plan.spec.search.num_trials or (plan.pauses and decisions.budget.is_spent(now=now))
     return SweepEnded(time=now, status="completed", reason="its budget is spent" if short else None)

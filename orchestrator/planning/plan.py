@@ -64,16 +64,16 @@ class SweepPlan(BaseModel):
     """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
-    _rule: Scheduler = PrivateAttr()
+    _scheduler: Scheduler = PrivateAttr()
 
     def model_post_init(self, _: object) -> None:
-        """Build the rule once: it is asked at every decision."""
-        self._rule = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.ladder)
+        """Build the scheduler once: it is asked at every decision."""
+        self._scheduler = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.ladder)
 
     @property
-    def rule(self) -> Scheduler:
-        """Who is stopped, and when."""
-        return self._rule
+    def scheduler(self) -> Scheduler:
+        """Scheduler that stops, pauses and promotes trials."""
+        return self._scheduler
 
     @model_validator(mode="before")
     @classmethod

@@ -45,7 +45,7 @@ def attack_of(spec: SweepSpec) -> Point:
 
 def judged_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
     """The epochs after which a trial may be judged, and so must have measured its objectives."""
-    if plan.spec.scheduler.resource == "epochs" and plan.rule.rungs is not None:
+    if plan.spec.scheduler.resource == "epochs" and plan.scheduler.rungs is not None:
         return plan.rungs
     return tuple(range(1, epochs + 1))
 

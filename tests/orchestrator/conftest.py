@@ -11,10 +11,9 @@ import pytest
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import propose
-from orchestrator.decisions.rung import judge
-from orchestrator.decisions.trial_views import levels_after
+from orchestrator.decisions.rung import decide
+from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.planning import plan as planning
-from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
@@ -52,6 +51,7 @@ class VirtualSweep:
 
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
         self.plan, self.events, self.state = plan, [], SweepState()
+        self.decisions = DecisionState(plan, self.state)
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
@@ -69,6 +69,7 @@ class VirtualSweep:
     def _log(self, event):
         self.events.append(event)
         self.state.apply(event)
+        self.decisions.apply(event)
 
     def _fill(self, now):
         while self._idle and (trial := self._next(now)) is not None:
@@ -78,12 +79,11 @@ class VirtualSweep:
             self._push(trial, now)
 
     def _next(self, now):
-        left = unstarted(self.plan, self.state, now=now)
-        promotion = next_promotion(self.state, self.plan, unstarted=left, now=now)
+        promotion = next_promotion(self.decisions, now=now)
         if promotion is not None:
             self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
             return promotion.trial
-        if not left:
+        if not self.decisions.budget.unstarted(now=now):
             return None
         origin, point = propose(self.state, self.plan.spec)
         name = trial_id(len(self.state.trials))
@@ -121,11 +121,11 @@ class VirtualSweep:
         return self._goes_on(trial, epoch, now)
 
     def _goes_on(self, trial, epoch, now):
-        rungs = self.plan.rule.rungs
+        rungs = self.plan.scheduler.rungs
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
-            fields = judge(self.state, self.plan, trial.id, level)
+            fields = decide(self.decisions, trial.id, level)
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:

@@ -35,11 +35,12 @@ from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.protocol import RungDecision, Scheduler
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
-from orchestrator.scheduling.trial_views import TrialViews
 from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from orchestrator.scheduling.trial_views import TrialViews
 
 TABLES = Path(__file__).parent / "scheduling" / "tables"
 OBJECTIVES = ("accuracy", "robust accuracy", "their mean")
@@ -109,7 +110,7 @@ def load(name: str) -> Table:
 
 
 def crossing(trials: int = DEFAULT_TRIALS) -> Table:
-    """Make curves that cross: the stronger a regulariser, the slower the trial learns, and up to 0.6 the better it ends."""
+    """Make curves that cross: a stronger regulariser makes a trial learn slower, and up to 0.6 end better."""
     chance = random.Random(0)
     made = []
     for _ in range(trials):

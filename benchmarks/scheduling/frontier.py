@@ -71,7 +71,7 @@ def contenders() -> Iterator[Contender]:
             yield Contender(f"smoothed-{epochs} {budget}", budgeted(budget), smoothed=epochs)
         for first in FIRST_RUNGS:
             if places(rungs(first, 2, EPOCHS), 36, EPOCHS, budget * 36 * EPOCHS) is not None:
-                yield Contender(f"ladder {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
+                yield Contender(f"schedule {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
 
 
 def from_rung(trials: int, budget: float, first: int) -> BudgetedAsha:
@@ -125,7 +125,7 @@ def simulate_all(tables: Sequence[str], orders: int, processes: int) -> None:
         jobs = [
             (table, objective, workers, name, orders)
             for table, objective, workers, name in itertools.product(tables, OBJECTIVES, WORKERS, names)
-            if (table, objective, workers, name) not in kept and (workers == SCHEDULE_WORKERS or "ladder" not in name)
+            if (table, objective, workers, name) not in kept and (workers == SCHEDULE_WORKERS or "schedule" not in name)
         ]
         with FRONTIER.open("a") as file, multiprocessing.get_context("fork").Pool(processes) as pool:
             for done, result in enumerate(pool.imap_unordered(evaluate, jobs, chunksize=1), start=1):
@@ -205,7 +205,7 @@ def report(tables: Sequence[str]) -> None:
         schedules = [
             (name, e["regret"])
             for (t, o, w, name), e in kept.items()
-            if (t, o, w) == (table, objective, 8) and name.startswith(f"ladder {budget} ")
+            if (t, o, w) == (table, objective, 8) and name.startswith(f"schedule {budget} ")
         ]
         name, best = min(schedules, key=lambda named: statistics.fmean(named[1]))
         paired = [a - b for a, b in zip(ours, best, strict=True)]

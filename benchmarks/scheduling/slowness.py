@@ -1,13 +1,13 @@
 """Dependence of the best first rung on how slowly trials learn, where curves follow a formula.
 
 The ranking at epoch s predicts that at epoch t with correlation exp(-c (1/s - 1/t)), as it nearly does on recorded
-curves: values are drawn from normal distributions so correlated, and halved synchronously by every rung schedule of a budget.
-Regret is in standard deviations of the final value.
+curves: values are drawn from normal distributions so correlated, and halved synchronously by every rung
+schedule of a budget. Regret is in standard deviations of the final value.
 
 Prediction, written before the first run: a slow objective (large c) is best with a later first rung. Result: no. A
 later rung is paid for with a harsher cut, and the best cut lies between 1.6 and 2.8 for every c, and is flat there.
 
-    python benchmarks/scheduling/law.py
+    python benchmarks/scheduling/slowness.py
 """
 
 import math

@@ -6,7 +6,7 @@
 Each row is measured on the last events of a recorded sweep of so many trials. ``driver`` adds up, for one new trial,
 what the driver itself costs: one decision at a rung, one promotion, one proposal without the time the sampler of Optuna
 takes for itself, and the events between them. ``rebuilt`` is the same with all views rebuilt and all of them read at
-each decision, as it was before there was a fold. At last, the cost of one trial of a simulated sweep.
+each decision, as it was before the fold. At last, the cost of one trial of a simulated sweep.
 
 Prediction, written before the first run: the driver's own part at 20,000 trials is at most 3 times that at 50, as a
 decision reads a place in a sorted list; rebuilt, it grows in proportion, 400 times.
@@ -192,7 +192,7 @@ def plan_of(sampler: str, kind: str, trials: int) -> SweepPlan:
 
 
 def record(plan: SweepPlan) -> list[Event]:
-    """Return the events of a sweep up to the creation of its last trial, on curves and points drawn at random."""
+    """Return the events of a sweep up to the creation of its last trial, on random curves and points."""
     return list(_events(plan))
 
 

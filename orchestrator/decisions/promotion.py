@@ -26,7 +26,7 @@ class Promotion:
 
 
 def next_promotion(decisions: DecisionState, *, now: float) -> Promotion | None:
-    """Choose the paused trial to promote before any new one is started; None where there is none.
+    """Choose the paused trial to promote before any new one is started; None if none may be.
 
     The audited ones come last, when no other trial runs or will: no decision rests on them.
     """

@@ -36,8 +36,8 @@ class Recorder(Protocol):
 class LogScheduler(FIFOScheduler):
     """Scheduler for Tune: start trials in order, and stop those that a rung rejects; the plan says if they are paused.
 
-    One decision for each (trial, rung), taken from the value measured exactly there. Tune asks its scheduler before it
-    notifies its callbacks, and no decision may rest on something the log does not hold: hence the ``recorder``.
+    One decision for each (trial, rung), taken from the value measured at exactly that rung. Tune asks its scheduler
+    before it notifies its callbacks, and no decision may rest on something the log does not hold: hence the ``recorder``.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class LogSearcher(Searcher):
     Trials whose attempt broke off come first, then promoted ones, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``storage`` is how workers reach S3 where the sweep is kept there.
+    ``storage`` tells workers how to reach S3 if the sweep is kept in it.
     """
 
     def __init__(

@@ -101,9 +101,9 @@ class Asha:
         if level not in self.brackets[view.bracket]:
             return None
         ranking = views.index(RungIndex, self.rungs).at(level, view.group).ranked
-        found = placement(ranking, trial, reduction_factor=self.reduction_factor, at_least=0 if self.pauses else 1)
-        cutoff = None if found.rival is None else ranking.values[found.rival]
-        return RungDecision(level, found.kept or view.exempt, cutoff, found.competitors)
+        place = placement(ranking, trial, reduction_factor=self.reduction_factor, at_least=0 if self.pauses else 1)
+        cutoff = None if place.rival is None else ranking.values[place.rival]
+        return RungDecision(level, place.kept or view.exempt, cutoff, place.competitors)
 
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Promote, from the highest rung that has one, the best paused trial among the best 1/eta.

@@ -2,7 +2,7 @@
 
 Rungs double; at each, about two trials in five are kept; and the first rung is the one that makes the whole sweep cost
 a given fraction of training every trial to its end. A trial is paused at a rung until no trial that is still to come
-there can take its place: so, unless trials diverge, the promoted trials are the same whatever the order in which trials
+to it can take its place: so, unless trials diverge, the promoted trials are the same whatever the order in which trials
 were started, the number of workers and their speed, and no slow learner is dropped for having met the wrong first
 arrivals. The budget that is left at the end (what diverged trials did not use) goes to the best paused trials.
 
@@ -49,7 +49,7 @@ def places(
     """Return the number of trials that advance from each rung, and the factor between them; None where none will do.
 
     The factor is the smallest that the budget allows; the budget that rounding leaves buys single places, at the
-    first rungs first: a mistake there is the likeliest.
+    first rungs first: a mistake at these is the likeliest.
 
     >>> places((2, 4, 8, 16), 64, 27, 346)[0]
     (32, 16, 7, 3)
@@ -170,7 +170,7 @@ class BudgetedAsha:
 
 @dataclass(slots=True)
 class RungPlaces:
-    """Competitors at one rung of a schedule: those that measured a finite value there and were not lost there."""
+    """Competitors at one rung of a schedule: those that measured a finite value and were not lost at it."""
 
     level: int
     places: int

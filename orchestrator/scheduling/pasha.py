@@ -1,7 +1,7 @@
 """PASHA (Bohdal et al. 2023, arXiv 2207.06940): the maximum grows only while the ranking of the leaders is unstable.
 
 Promotion as in ASHA, but no trial is promoted beyond the ceiling, at first the second rung. Whenever a trial arrives at
-the ceiling, the ranking there is compared with the same trials' ranking one rung lower; where they differ by more than
+the ceiling, its ranking is compared with the same trials' ranking one rung lower; where they differ by more than
 noise, the ceiling rises by a rung. Noise is the 90th percentile of the differences between trials whose curves crossed
 each other and crossed back. In the end the best trial at the ceiling is trained to its end.
 
@@ -106,7 +106,7 @@ def _ceilings(view: TrialView) -> Counter[int]:
 
 
 class NoiseIndex:
-    """Distances at the last of some rungs between trials whose curves have crossed at least twice on the way there."""
+    """Distances at the last of some rungs between trials whose curves have crossed at least twice on the way to it."""
 
     def __init__(self, rungs: tuple[int, ...]) -> None:
         self._rungs = rungs

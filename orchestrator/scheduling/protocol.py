@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class RungDecision:
     """One decision about one trial at one rung.
 
-    ``cutoff`` is the value that the trial had to reach among ``competitors`` trials (itself included), None where there
-    is no such value; ``rungs`` are those in force, for a scheduler that moves them.
+    ``cutoff`` is the value that the trial had to reach among ``competitors`` trials (itself included), None without
+    such a value; ``rungs`` are those in force, for a scheduler that moves them.
     """
 
     rung: int
@@ -42,7 +42,7 @@ class Scheduler(Protocol):
         """Levels at which it may decide; None for all."""
 
     def decide(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
-        """Decide about a trial that has just measured a level; None where there is nothing to decide."""
+        """Decide about a trial that has just measured a level; None if nothing is decided."""
 
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Choose the paused trial to promote when a worker is free; ``unstarted`` new trials may yet be started."""

@@ -58,7 +58,7 @@ class TrialView:
         return rung in self.promoted or (rung in self.decisions and self.decisions[rung].kept)
 
     def was_lost_at(self, rung: int) -> bool:
-        """Return True if it ended at a rung from which it never advanced: it takes no place there."""
+        """Return True if it ended at a rung from which it never advanced: it takes no place."""
         return self.level == rung and self.state in {"completed", "over"} and not self.advanced_from(rung)
 
     def is_running_below(self, level: int) -> bool:
@@ -151,7 +151,7 @@ class Activity:
 
 
 class Competitors:
-    """Trials of one group at one rung: all that measured it and those paused there, each best first.
+    """Trials of one group at one rung: all that measured it and those paused at it, both best first.
 
     ``numbers`` are those of the paused trials, in the order they were started.
     """

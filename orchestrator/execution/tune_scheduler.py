@@ -37,7 +37,8 @@ class LogScheduler(FIFOScheduler):
     """Scheduler for Tune: start trials in order, and stop those that a rung rejects; the plan says if they are paused.
 
     One decision for each (trial, rung), taken from the value measured at exactly that rung. Tune asks its scheduler
-    before it notifies its callbacks, and no decision may rest on what the log does not hold: hence the ``recorder``.
+    before it notifies its callbacks, and no decision may rest on something the log does not hold, so the ``recorder``
+    appends the result first.
     """
 
     def __init__(

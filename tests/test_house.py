@@ -60,6 +60,12 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import search_spaces"),
         ("the orchestrator knows spaces and trainables", "search_spaces/paths.py", "import trainables.config.trial"),
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec.model"),
+        (
+            "each room of the orchestrator knows those below it",
+            "orchestrator/state/events.py",
+            "import orchestrator.cli.main",
+        ),
+        ("no circle", "orchestrator/state/migrations.py", "import orchestrator.state.events"),
         ("Ray has four doors", "orchestrator/state/sweep_state.py", "import ray"),
         ("Ray has four doors", "trainables/tasks/classifier/training.py", "import ray.tune"),
         ("MLflow has one door", "orchestrator/analysis/leaderboard.py", "import mlflow"),
@@ -75,6 +81,14 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
     code, output = run("lint-imports", "--no-cache", cwd=copy)
     assert code == 1
     assert re.search(rf"^{re.escape(contract)}.* BROKEN", output, re.MULTILINE), output
+
+
+@pytest.mark.parametrize("package", ["orchestrator", "search_spaces", "trainables", "trainables/evaluation"])
+def test_a_module_without_a_layer_breaks_the_contract(package, copy):
+    (copy / package / "newcomer.py").write_text("NAME = 1\n")
+    code, output = run("lint-imports", "--no-cache", cwd=copy)
+    assert code == 1
+    assert "newcomer" in output
 
 
 @pytest.mark.parametrize(

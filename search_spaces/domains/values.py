@@ -68,7 +68,7 @@ def broken(where: str, message: str) -> DomainError:
 class Domain(ABC):
     """The values one parameter may take, and how they are drawn.
 
-    >>> from search_spaces.domains.types.types import Float
+    >>> from search_spaces.domains.types import Float
     >>> isinstance(Float(0.0, 1.0), Domain)
     True
     """

@@ -97,7 +97,7 @@ def _finite_constraints(space: SpaceLike) -> list[Constraint]:
 def classes(weighted: Iterable[Weighted], readers: Sequence[Predicate]) -> list[list[Weighted]]:
     """Group values that every reader judges alike.
 
-    >>> from search_spaces.conditions.condition.condition import not_equal
+    >>> from search_spaces.conditions.condition import not_equal
     >>> classes([(0, 1), (1, 1), (2, 1)], [not_equal(0)])
     [[(0, 1)], [(1, 1), (2, 1)]]
     """
@@ -146,7 +146,7 @@ def predicates_by_parent(space: SpaceLike) -> defaultdict[str, list[Predicate]]:
 def marks(readers: Iterable[Predicate]) -> list[float]:
     """Return the numbers that the predicates name.
 
-    >>> from search_spaces.conditions.condition.condition import greater_than, one_of
+    >>> from search_spaces.conditions.condition import greater_than, one_of
     >>> marks([one_of("a", 3), greater_than(2)])
     [3, 2.0]
     """

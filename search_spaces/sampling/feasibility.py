@@ -51,7 +51,7 @@ class Feasibility:
 def judge(constraints: Sequence[Constraint], draws: Iterable[Mapping[str, Scalar]]) -> Feasibility:
     """Count which draws the constraints refuse.
 
-    >>> from search_spaces.conditions.condition.constraints import Constraint
+    >>> from search_spaces.conditions.constraints import Constraint
     >>> judge([Constraint("a < b")], [{"a": 1, "b": 2}, {"a": 2, "b": 2}])
     Feasibility(drawn=2, accepted=1, refused=mappingproxy({'a < b': 1}))
     """

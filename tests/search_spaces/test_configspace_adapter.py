@@ -4,6 +4,7 @@ import builtins
 
 import ConfigSpace
 import pytest
+from configspace_adapter import from_configspace, point_of, to_configspace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, ks_2samp
@@ -27,7 +28,6 @@ from search_spaces import (
     not_equal,
     one_of,
 )
-from search_spaces.configspace_adapter import from_configspace, point_of, to_configspace
 
 FREE_SPACE = st.from_type(SearchSpace).map(lambda space: SearchSpace(space.parameters, space.when))
 SEEDS = st.integers(0, 2**31)

@@ -18,8 +18,9 @@ import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+from configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
+
 from search_spaces.conditions.condition import AllOf, AnyOf, Condition, When
-from search_spaces.configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
 from search_spaces.domains.quantiles import clip
 from search_spaces.domains.types import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import is_number

@@ -13,9 +13,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
-from search_spaces.configspace_conditions import ALWAYS, NEVER, Claim, Terms, both, condition, existence, switched_on
-from search_spaces.configspace_domains import (
+from configspace_conditions import ALWAYS, NEVER, Claim, Terms, both, condition, existence, switched_on
+from configspace_domains import (
     gate,
     gate_name,
     hyperparameter,
@@ -24,7 +23,9 @@ from search_spaces.configspace_domains import (
     library,
     value_at,
 )
-from search_spaces.configspace_reading import from_configspace
+from configspace_reading import from_configspace
+
+from search_spaces.conditions.condition import is_active
 from search_spaces.documents.collecting import Problems, wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr
 from search_spaces.domains.values import is_number

@@ -8,6 +8,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, final
 
+from configspace_conditions import both, terms_of
+from configspace_domains import (
+    OFF,
+    ON,
+    domain_of,
+    gate_name,
+    is_shown_as_it_is,
+    labels,
+    listed_by,
+    options,
+)
+
 from search_spaces.conditions.condition import (
     AllOf,
     AnyOf,
@@ -21,17 +33,6 @@ from search_spaces.conditions.condition import (
     less_than,
     not_equal,
     one_of,
-)
-from search_spaces.configspace_conditions import both, terms_of
-from search_spaces.configspace_domains import (
-    OFF,
-    ON,
-    domain_of,
-    gate_name,
-    is_shown_as_it_is,
-    labels,
-    listed_by,
-    options,
 )
 from search_spaces.documents.collecting import Problems, wrong
 from search_spaces.domains.types import Domain, Int, Scalar, SymLog, ZeroOr

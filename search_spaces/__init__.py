@@ -39,12 +39,12 @@ from search_spaces.errors import (
     nearest,
 )
 from search_spaces.operations.difference import Change, Difference
-from search_spaces.operations.refinement import Refinement, refine
-from search_spaces.operations.warm_start import Adoption, Report, adopt
 from search_spaces.paths import nest, unnest
 from search_spaces.sampling.feasibility import Feasibility
 from search_spaces.sampling.points import Point
 from search_spaces.space import SearchSpace
+from search_spaces.warm_start.adoption import Adoption, Report, adopt
+from search_spaces.warm_start.refinement import Refinement, refine
 
 __all__ = [
     "Adoption",

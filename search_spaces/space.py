@@ -14,8 +14,7 @@ from search_spaces.documents import json_schema as schemas
 from search_spaces.documents import serialization
 from search_spaces.operations import algebra, difference
 from search_spaces.operations.algebra import raise_all
-from search_spaces.sampling import counting, enumeration
-from search_spaces.sampling import draws as sampling
+from search_spaces.sampling import counting, enumeration, random_sampling
 from search_spaces.sampling.points import point_problems
 
 if TYPE_CHECKING:
@@ -235,7 +234,7 @@ class SearchSpace:
         >>> space.sample_many(2, seed=0)[0] == space.sample(seed=0)
         True
         """
-        return sampling.sample_many(self, n, seed=seed)
+        return random_sampling.sample_many(self, n, seed=seed)
 
     def feasibility(self, n: int = 10_000, seed: int = 0) -> Feasibility:
         """Return how many of n draws satisfy the constraints, and how many each constraint refuses.
@@ -245,7 +244,7 @@ class SearchSpace:
         >>> print(space.feasibility(1000))
         500 of 1,000 draws (50 %) satisfy the constraints; refused by 'a <= b': 500
         """
-        return sampling.feasibility(self, n, seed=seed)
+        return random_sampling.feasibility(self, n, seed=seed)
 
     def grid(self, resolution: int = 3) -> enumeration.Grid:
         """Return every combination of `resolution` quantiles per range and of all options, lazily.

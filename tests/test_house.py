@@ -66,7 +66,7 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("S3 has one door", "orchestrator/tracking/tracker.py", "import boto3"),
         ("Optuna has two doors", "orchestrator/planning/plan.py", "import optuna"),
         ("spaces are pure", "search_spaces/space.py", "import ConfigSpace"),
-        ("spaces are pure", "search_spaces/sampling/draws.py", "import numpy"),
+        ("spaces are pure", "search_spaces/sampling/random_sampling.py", "import numpy"),
         ("a bare GPU machine runs the trainables", "trainables/tasks/classifier/training.py", "import rich"),
     ],
 )

@@ -26,13 +26,13 @@ from configspace_domains import (
 from configspace_reading import from_configspace
 
 from search_spaces.conditions.condition import is_active
-from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.documents.problems import Problems, wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr
 from search_spaces.domains.values import is_number
 from search_spaces.errors import Problem, SpaceError
 from search_spaces.operations.algebra import raise_all
-from search_spaces.sampling.draws import sample_many
 from search_spaces.sampling.points import point_problems
+from search_spaces.sampling.random_sampling import sample_many
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,8 +22,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.documents.collecting import wrong
 from search_spaces.documents.entries import read_domain
+from search_spaces.documents.problems import wrong
 from search_spaces.domains.quantiles import clip
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import SpaceError

@@ -34,7 +34,7 @@ from search_spaces.conditions.condition import (
     not_equal,
     one_of,
 )
-from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.documents.problems import Problems, wrong
 from search_spaces.domains.types import Domain, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import suggestion
 from search_spaces.operations.algebra import raise_all

@@ -17,7 +17,7 @@ from search_spaces.conditions.condition import active_names
 from search_spaces.documents.serialization import fingerprint
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar
 from search_spaces.errors import MissingExtraError, Problem, SpaceError
-from search_spaces.sampling.draws import accepted
+from search_spaces.sampling.random_sampling import accepted
 
 try:
     from ray import tune

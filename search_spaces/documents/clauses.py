@@ -28,7 +28,7 @@ from search_spaces.conditions.condition import (
     not_equal,
     one_of,
 )
-from search_spaces.documents.collecting import Problems, wrong
+from search_spaces.documents.problems import Problems, wrong
 from search_spaces.errors import suggestion
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from search_spaces.documents.collecting import wrong
+from search_spaces.documents.problems import wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, SymLog, ZeroOr
 from search_spaces.errors import Problem, SpaceError, suggestion
 

@@ -31,8 +31,8 @@ from search_spaces.conditions.condition import Condition, GreaterThan, LessThan,
 from search_spaces.conditions.constraints import Constraint
 from search_spaces.conditions.structure import constraint_problems
 from search_spaces.documents.clauses import read_conditions
-from search_spaces.documents.collecting import Problems, wrong
 from search_spaces.documents.entries import read_domain
+from search_spaces.documents.problems import Problems, wrong
 from search_spaces.documents.serialization import FORMAT_VERSION
 from search_spaces.domains.types import Choice, Domain, Fixed
 from search_spaces.errors import Problem, SpaceError, suggestion

@@ -21,8 +21,8 @@ from search_spaces import (
     not_equal,
 )
 from search_spaces.adapters import optuna as optuna_adapter
-from search_spaces.adapters import optuna_studies
 from search_spaces.adapters.optuna import distributions, from_optuna, to_optuna
+from search_spaces.warm_start import optuna_studies
 
 ANY_SPACE = st.from_type(SearchSpace)
 FREE_SPACE = ANY_SPACE.map(lambda space: SearchSpace(space.parameters, space.when))

@@ -24,9 +24,9 @@ from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scala
 from search_spaces.domains.values import broken, identity, is_number
 from search_spaces.errors import Problem, SpaceError
 from search_spaces.operations.algebra import raise_all
-from search_spaces.operations.best_ranges import LEVEL, Limits, around
 from search_spaces.sampling.points import point_problems
 from search_spaces.space import SearchSpace
+from search_spaces.warm_start.best_ranges import LEVEL, Limits, around
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""Warm start: results of a finished sweep, brought into the next one."""

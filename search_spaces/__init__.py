@@ -25,7 +25,6 @@ from search_spaces.conditions.condition import (
     one_of,
 )
 from search_spaces.conditions.constraints import Constraint
-from search_spaces.documents.reader import parse_space
 from search_spaces.documents.serialization import dump_yaml, load_yaml
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import (
@@ -42,7 +41,7 @@ from search_spaces.operations.difference import Change, Difference
 from search_spaces.paths import nest, unnest
 from search_spaces.sampling.feasibility import Feasibility
 from search_spaces.sampling.points import Point
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, parse_space
 from search_spaces.warm_start.adoption import Adoption, Report, adopt
 from search_spaces.warm_start.refinement import Refinement, refine
 

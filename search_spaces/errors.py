@@ -111,6 +111,15 @@ class MissingExtraError(ImportError):
         return functools.partial(MissingExtraError, extra=self.extra), (self.library,)
 
 
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one `SpaceError` with every problem, if there is any.
+
+    >>> raise_all([])
+    """
+    if every := list(problems):
+        raise SpaceError(*every)
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate most like `name`, or None where none is alike.
 

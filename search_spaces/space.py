@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, final
 
 from search_spaces.adapters import optuna as optuna_adapter
-from search_spaces.conditions.condition import Condition, active_names, all_of
-from search_spaces.conditions.constraints import Constraint, as_constraints
-from search_spaces.conditions.structure import condition_problems, constraint_problems, name_problems, parents_first
+from search_spaces.conditions.definition import active_names
+from search_spaces.conditions.structure import definition
 from search_spaces.documents import json_schema as schemas
-from search_spaces.documents import serialization
+from search_spaces.documents import reader, serialization
 from search_spaces.operations import algebra, difference
-from search_spaces.operations.algebra import raise_all
 from search_spaces.sampling import counting, enumeration, random_sampling
 from search_spaces.sampling.points import point_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from search_spaces.conditions.condition import Condition
+    from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.structure import Conditions
     from search_spaces.domains.types import Domain, Scalar
     from search_spaces.operations.narrowing import Narrowing
     from search_spaces.sampling.feasibility import Feasibility
     from search_spaces.sampling.points import Point
-
-_Conditions: TypeAlias = Mapping[str, Condition | Sequence[Condition]]
 
 
 @final
@@ -63,19 +61,13 @@ class SearchSpace:
     def __init__(
         self,
         parameters: Mapping[str, Domain],
-        when: _Conditions = MappingProxyType({}),
+        when: Conditions = MappingProxyType({}),
         constraints: Iterable[Constraint | str] = (),
     ) -> None:
-        given = {name: tuple(laws) if isinstance(laws, list | tuple) else (laws,) for name, laws in when.items()}
-        laws = as_constraints(constraints)
-        raise_all([*name_problems(parameters), *condition_problems(parameters, given)])
-        raise_all(constraint_problems(parameters, laws))
-        conditions = {name: all_of(*parts) for name, parts in given.items() if parts}
-        order = parents_first(list(parameters), conditions)
-        object.__setattr__(self, "_parameters", MappingProxyType({name: parameters[name] for name in order}))
-        in_order = {name: conditions[name] for name in order if name in conditions}
-        object.__setattr__(self, "_when", MappingProxyType(in_order))
-        object.__setattr__(self, "_constraints", laws)
+        checked = definition(parameters, when, constraints)
+        object.__setattr__(self, "_parameters", checked.parameters)
+        object.__setattr__(self, "_when", checked.when)
+        object.__setattr__(self, "_constraints", checked.constraints)
 
     @property
     def parameters(self) -> Mapping[str, Domain]:
@@ -294,10 +286,7 @@ class SearchSpace:
         Raises:
             SpaceError: with every problem.
         """
-        # Reading a document needs the catalog, which is made of spaces: the one import that runs upwards.
-        from search_spaces.documents import reader as documents  # noqa: PLC0415
-
-        return documents.parse_space(document)
+        return parse_space(document)
 
     def to_yaml(self) -> str:
         r"""Return the space as a YAML document.
@@ -361,3 +350,17 @@ class SearchSpace:
 
     def _key(self) -> tuple[frozenset[object], ...]:
         return frozenset(self._parameters.items()), frozenset(self._when.items()), frozenset(self._constraints)
+
+
+def parse_space(document: object, *, path: str = "space") -> SearchSpace:
+    """Read a space document, as `load_yaml` returns it; `path` is its place in the file, for messages.
+
+    Raises:
+        SpaceError: with every problem.
+
+    >>> parse_space({"use": ["snnl", "mixpu"], "parameters": {"lr": {"flaot": [0.1, 4.0]}}})
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: space.use: unknown fragment 'mixpu'; did you mean 'mixup'?
+    space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?
+    """
+    return SearchSpace(*reader.read_definition(document, path=path))

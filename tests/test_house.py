@@ -60,6 +60,7 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import search_spaces"),
         ("the orchestrator knows spaces and trainables", "search_spaces/paths.py", "import trainables.config.trial"),
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec.model"),
+        ("search_spaces has rooms", "search_spaces/domains/numeric.py", "import search_spaces.space"),
         ("Ray has four doors", "orchestrator/state/sweep_state.py", "import ray"),
         ("Ray has four doors", "trainables/tasks/classifier/training.py", "import ray.tune"),
         ("MLflow has one door", "orchestrator/analysis/leaderboard.py", "import mlflow"),
@@ -75,6 +76,15 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
     code, output = run("lint-imports", "--no-cache", cwd=copy)
     assert code == 1
     assert re.search(rf"^{re.escape(contract)}.* BROKEN", output, re.MULTILINE), output
+
+
+@pytest.mark.parametrize("package", ["search_spaces"])
+def test_a_module_outside_every_room_breaks_the_contract(package, copy):
+    (copy / package / "astray.py").touch()
+    code, output = run("lint-imports", "--no-cache", cwd=copy)
+    assert code == 1
+    assert re.search(rf"^{package} has rooms.* BROKEN", output, re.MULTILINE), output
+    assert "astray" in output
 
 
 @pytest.mark.parametrize(

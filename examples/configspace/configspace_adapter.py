@@ -25,20 +25,19 @@ from configspace_domains import (
 )
 from configspace_reading import from_configspace
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.documents.problems import Problems, wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr
 from search_spaces.domains.values import is_number
-from search_spaces.errors import Problem, SpaceError
-from search_spaces.operations.algebra import raise_all
+from search_spaces.errors import Problem, SpaceError, raise_all
 from search_spaces.sampling.points import point_problems
 from search_spaces.sampling.random_sampling import sample_many
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_spaces.conditions.condition import SpaceLike
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
 
 __all__ = ["from_configspace", "point_of", "to_configspace"]
 

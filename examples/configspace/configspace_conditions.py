@@ -29,7 +29,8 @@ from search_spaces.errors import Problem, SpaceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
+    from search_spaces.conditions.definition import SpaceLike
 
 _Part = TypeVar("_Part", bound=Hashable)
 # One of these sets holds whole.

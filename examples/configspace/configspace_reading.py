@@ -36,8 +36,7 @@ from search_spaces.conditions.condition import (
 )
 from search_spaces.documents.problems import Problems, wrong
 from search_spaces.domains.types import Domain, Int, Scalar, SymLog, ZeroOr
-from search_spaces.errors import suggestion
-from search_spaces.operations.algebra import raise_all
+from search_spaces.errors import raise_all, suggestion
 from search_spaces.paths import check_name
 from search_spaces.space import SearchSpace
 

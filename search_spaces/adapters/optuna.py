@@ -17,7 +17,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import identity
 from search_spaces.errors import MissingExtraError, Problem, SpaceError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 Trial: TypeAlias = "optuna.trial.BaseTrial"
 Study: TypeAlias = "optuna.Study"

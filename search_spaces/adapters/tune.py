@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from search_spaces.conditions.condition import active_names
+from search_spaces.conditions.definition import active_names
 from search_spaces.documents.serialization import fingerprint
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar
 from search_spaces.errors import MissingExtraError, Problem, SpaceError
@@ -29,8 +29,9 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
+    from search_spaces.conditions.condition import Condition
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.sampling.points import Point
 
 

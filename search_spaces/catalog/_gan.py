@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, any_of, not_equal
-from search_spaces.domains.types import Choice, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 
@@ -27,17 +25,4 @@ def gan() -> SearchSpace:
     >>> sorted(gan().active({"gan.generator_snnl": 0.0, "gan.discriminator_snnl": 0.0}))[:2]
     ['gan.beta_1', 'gan.discriminator_lr']
     """
-    on = any_of(When("gan.generator_snnl", not_equal(0)), When("gan.discriminator_snnl", not_equal(0)))
-    return SearchSpace(
-        {
-            "gan.generator_lr": Float(1e-5, 1e-3, log=True),
-            "gan.discriminator_lr": Float(1e-5, 1e-3, log=True),
-            "gan.beta_1": Float(0.0, 0.9),
-            "gan.latent_dim": Choice([32, 64, 100, 128], ordered=True),
-            "gan.generator_snnl": ZeroOr(Float(0.01, 10.0, log=True)),
-            "gan.discriminator_snnl": ZeroOr(Float(0.01, 10.0, log=True)),
-            "gan.snnl_features": Choice(["pixels", "discriminator"]),
-            "gan.snnl_distance": Choice(["sqeuclidean", "cosine"]),
-        },
-        when={"gan.snnl_features": on, "gan.snnl_distance": on},
-    )
+    return SearchSpace.from_dict({"use": ["gan"]})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, not_equal
-from search_spaces.domains.types import Choice, Fixed, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 
@@ -19,15 +17,7 @@ def mixup() -> SearchSpace:
     >>> sorted(mixup().active({"mixup.alpha": 2.0}))
     ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)),
-            "mixup.layers": Choice(["input", "hidden", "input+hidden"]),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["mixup"]})
 
 
 def input_mixup() -> SearchSpace:
@@ -41,16 +31,7 @@ def input_mixup() -> SearchSpace:
     >>> input_mixup().parameters["mixup.kind"].options
     ('mixup', 'cutmix')
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)),
-            "mixup.layers": Fixed("input"),
-            "mixup.kind": Choice(["mixup", "cutmix"]),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.kind": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["input_mixup"]})
 
 
 def manifold_mixup() -> SearchSpace:
@@ -66,13 +47,4 @@ def manifold_mixup() -> SearchSpace:
     >>> manifold_mixup().parameters["mixup.layers"].options
     ('input+hidden', 'hidden')
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.2, 8.0, log=True)),
-            "mixup.layers": Choice(["input+hidden", "hidden"]),
-            "mixup.detached": Fixed(value=False),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.detached": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["manifold_mixup"]})

@@ -10,7 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import TypeAlias, final
 
 from search_spaces.conditions.predicates import (
     Equals,
@@ -26,11 +26,8 @@ from search_spaces.conditions.predicates import (
     one_of,
     same,
 )
-from search_spaces.domains.values import Domain, Scalar, broken
+from search_spaces.domains.values import Scalar, broken
 from search_spaces.paths import check_name
-
-if TYPE_CHECKING:
-    from search_spaces.conditions.constraints import Constraint
 
 __all__ = [
     "AllOf",
@@ -42,14 +39,11 @@ __all__ = [
     "NotEqual",
     "OneOf",
     "Predicate",
-    "SpaceLike",
     "When",
-    "active_names",
     "all_of",
     "any_of",
     "equals",
     "greater_than",
-    "is_active",
     "less_than",
     "not_equal",
     "one_of",
@@ -223,55 +217,6 @@ def any_of(*conditions: Condition) -> Condition:
     mixup.alpha != 0 or snnl.weight != 0
     """
     return _joined(AnyOf, "any_of", conditions)
-
-
-class SpaceLike(Protocol):
-    """What reading a space needs: its parameters, parents before children, and what holds between them."""
-
-    @property
-    def parameters(self) -> Mapping[str, Domain]:
-        """The domain of each parameter, parents before children."""
-
-    @property
-    def when(self) -> Mapping[str, Condition]:
-        """The condition of each conditional parameter."""
-
-    @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """What must hold between the values of a point."""
-
-
-def is_active(space: SpaceLike, name: str, values: Mapping[str, Scalar]) -> bool:
-    """Whether the parameter exists, given the values of the active parameters before it.
-
-    Raises:
-        KeyError: the space has no such parameter.
-
-    >>> from search_spaces import catalog
-    >>> is_active(catalog.optimizer(), "optimizer.momentum", {"optimizer.name": "adamw"})
-    False
-    """
-    if name not in space.parameters:
-        raise KeyError(name)
-    return name not in space.when or space.when[name].holds(values)
-
-
-def active_names(space: SpaceLike, values: Mapping[str, Scalar]) -> frozenset[str]:
-    """Return the parameters that exist, given the values of their parents.
-
-    >>> from search_spaces import catalog
-    >>> sorted(active_names(catalog.mixup(), {"mixup.alpha": 0.0}))
-    ['mixup.alpha']
-    """
-    # Only the values of active parents count, so the walk keeps its own record of them.
-    known: dict[str, Scalar] = {}
-    active: list[str] = []
-    for name in space.parameters:
-        if is_active(space, name, known):
-            active.append(name)
-            if name in values:
-                known[name] = values[name]
-    return frozenset(active)
 
 
 def _as_predicate(given: object) -> Predicate:

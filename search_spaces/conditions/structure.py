@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
-from search_spaces.conditions.condition import Condition
+from search_spaces.conditions.condition import Condition, all_of
+from search_spaces.conditions.constraints import Constraint, as_constraints
+from search_spaces.conditions.definition import Definition
 from search_spaces.domains.types import Domain, Fixed, ZeroOr
-from search_spaces.errors import PathError, Problem, SpaceError, suggestion
+from search_spaces.errors import PathError, Problem, SpaceError, raise_all, suggestion
 from search_spaces.paths import check_clashes, check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from search_spaces.conditions.constraints import Constraint
+# For each conditional parameter its condition, or several that must all hold.
+Conditions: TypeAlias = Mapping[str, Condition | Sequence[Condition]]
+
+
+def definition(
+    parameters: Mapping[str, Domain], when: Conditions, constraints: Iterable[Constraint | str]
+) -> Definition:
+    """Return the definition of a space, checked, parents before children.
+
+    Raises:
+        SpaceError: with every problem.
+
+    >>> from search_spaces import Fixed, When
+    >>> parameters = {"momentum": Fixed(0.9), "name": Fixed("sgd")}
+    >>> list(definition(parameters, {"momentum": When("name", "sgd")}, ()).parameters)
+    ['name', 'momentum']
+    """
+    listed = {name: tuple(part) if isinstance(part, list | tuple) else (part,) for name, part in when.items()}
+    checked = as_constraints(constraints)
+    raise_all([*name_problems(parameters), *condition_problems(parameters, listed)])
+    raise_all(constraint_problems(parameters, checked))
+    conditions = {name: all_of(*parts) for name, parts in listed.items() if parts}
+    order = parents_first(list(parameters), conditions)
+    return Definition(
+        MappingProxyType({name: parameters[name] for name in order}),
+        MappingProxyType({name: conditions[name] for name in order if name in conditions}),
+        checked,
+    )
 
 
 def name_problems(parameters: Mapping[str, object]) -> Iterator[Problem]:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.conditions.condition import AllOf, AnyOf, Equals, GreaterThan, LessThan, NotEqual, OneOf, When
 from search_spaces.conditions.expressions import LONGEST
+from search_spaces.documents.fragments import FRAGMENTS
 from search_spaces.domains.types import Choice, Fixed, Float, Int, SymLog, ZeroOr, intervals
 from search_spaces.paths import NAME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_spaces.conditions.condition import Condition, Predicate, SpaceLike
+    from search_spaces.conditions.condition import Condition, Predicate
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.domains.types import Domain
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -50,8 +52,6 @@ def document_schema() -> dict[str, Any]:
     >>> document_schema()["properties"]["use"]["items"]["enum"][:2]
     ['optimizer', 'sgd']
     """
-    from search_spaces import catalog  # noqa: PLC0415 - the catalog is made of spaces, which know this module
-
     return {
         "$schema": _DIALECT,
         "description": "A search space: fragments of the catalog, and parameters of its own.",
@@ -61,7 +61,7 @@ def document_schema() -> dict[str, Any]:
             "use": {
                 "description": "Fragments of the catalog, merged.",
                 "type": "array",
-                "items": {"enum": list(catalog.FRAGMENTS)},
+                "items": {"enum": list(FRAGMENTS)},
             },
             "parameters": {
                 "description": "Dotted names and their domains; added to what the fragments say, or in its place.",

@@ -26,37 +26,37 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from search_spaces import catalog
 from search_spaces.conditions.condition import Condition, GreaterThan, LessThan, When, same
 from search_spaces.conditions.constraints import Constraint
-from search_spaces.conditions.structure import constraint_problems
+from search_spaces.conditions.definition import Definition
+from search_spaces.conditions.structure import constraint_problems, definition
 from search_spaces.documents.clauses import read_conditions
 from search_spaces.documents.entries import read_domain
+from search_spaces.documents.fragments import FRAGMENTS
 from search_spaces.documents.problems import Problems, wrong
 from search_spaces.documents.serialization import FORMAT_VERSION
 from search_spaces.domains.types import Choice, Domain, Fixed
 from search_spaces.errors import Problem, SpaceError, suggestion
+from search_spaces.operations.algebra import merged
 from search_spaces.paths import check_name
-from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_EMPTY = Definition({}, {}, ())
 _FIELDS = ("version", "use", "parameters", "constraints")
 # Stands for a parameter whose own entry is wrong, so that its children are still checked.
 _PLACEHOLDER = Fixed(None)
 
 
-def parse_space(document: object, *, path: str = "space") -> SearchSpace:
-    """Read a space document, as `load_yaml` returns it; `path` is where the document stands in its file.
+def read_definition(document: object, *, path: str = "space") -> Definition:
+    """Read a space document; `path` is its place in the file, for messages.
 
     Raises:
         SpaceError: with every problem.
 
-    >>> parse_space({"use": ["snnl", "mixpu"], "parameters": {"lr": {"flaot": [0.1, 4.0]}}})
-    Traceback (most recent call last):
-    search_spaces.errors.SpaceError: space.use: unknown fragment 'mixpu'; did you mean 'mixup'?
-    space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?
+    >>> list(read_definition({"use": ["mixup"], "parameters": {"mixup.layers": "input"}}).parameters)
+    ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
     """
     problems = Problems()
     if not isinstance(document, Mapping):
@@ -67,15 +67,25 @@ def parse_space(document: object, *, path: str = "space") -> SearchSpace:
     problems.attempt(f"{path}.version", lambda: _check_version(document.get("version", FORMAT_VERSION)))
     base = problems.attempt(f"{path}.use", lambda: _fragments(document.get("use", [])))
     entries = document.get("parameters", {})
-    parameters, when = _merge(base or SearchSpace({}), entries, f"{path}.parameters", problems)
+    parameters, when = _merge(base or _EMPTY, entries, f"{path}.parameters", problems)
     # Without its fragments the space lacks parents, whose absence is nobody's mistake.
     if base is not None:
         given = _constraints(document.get("constraints", []), parameters, f"{path}.constraints", problems)
         laws = [law for law in base.constraints if not _placeholders(law, parameters)]
-        space = problems.attempt(f"{path}.parameters", lambda: SearchSpace(parameters, when, [*laws, *given]))
-    if problems.found or base is None or space is None:
+        checked = problems.attempt(f"{path}.parameters", lambda: definition(parameters, when, [*laws, *given]))
+    if problems.found or base is None or checked is None:
         raise SpaceError(*problems.found)
-    return space
+    return checked
+
+
+@functools.cache
+def fragment(name: str) -> Definition:
+    """Return the definition of a fragment of the catalog.
+
+    >>> list(fragment("mixup").parameters)
+    ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
+    """
+    return read_definition(FRAGMENTS[name])
 
 
 def _check_version(version: object) -> None:
@@ -83,24 +93,19 @@ def _check_version(version: object) -> None:
         raise wrong(f"must be {FORMAT_VERSION}, got {version!r}; a newer ravel reads it")
 
 
-def _fragments(names: object) -> SearchSpace:
+def _fragments(names: object) -> Definition:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise wrong(f"must be a list of fragment names, got {names!r}; known: {', '.join(catalog.FRAGMENTS)}")
-    unknown = [name for name in names if name not in catalog.FRAGMENTS]
+        raise wrong(f"must be a list of fragment names, got {names!r}; known: {', '.join(FRAGMENTS)}")
+    unknown = [name for name in names if name not in FRAGMENTS]
     if unknown:
-        raise SpaceError(
-            *(Problem("", f"unknown fragment {name!r}{suggestion(name, catalog.FRAGMENTS)}") for name in unknown)
-        )
-    space = SearchSpace({})
-    for name in names:
-        space |= catalog.FRAGMENTS[name]()
-    return space
+        raise SpaceError(*(Problem("", f"unknown fragment {name!r}{suggestion(name, FRAGMENTS)}") for name in unknown))
+    return functools.reduce(merged, map(fragment, names), _EMPTY)
 
 
 _Parts: TypeAlias = tuple[dict[str, Domain], dict[str, Condition | Sequence[Condition]]]
 
 
-def _merge(base: SearchSpace, entries: object, path: str, problems: Problems) -> _Parts:
+def _merge(base: Definition, entries: object, path: str, problems: Problems) -> _Parts:
     """Put the entries of the document over what the fragments said."""
     parameters: dict[str, Domain] = dict(base.parameters)
     when: dict[str, Condition | Sequence[Condition]] = dict(base.when)

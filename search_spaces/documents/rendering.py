@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from rich.console import Group
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 _HEADINGS = ("parameter", "values", "exists when")
 # Shorter names are kept whole; longer ones are folded, lest they leave a narrow terminal no room for the values.

@@ -26,7 +26,8 @@ from search_spaces.errors import Problem, SpaceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
+    from search_spaces.conditions.condition import Condition
+    from search_spaces.conditions.definition import SpaceLike
 
 __all__ = [
     "FORMAT_VERSION",

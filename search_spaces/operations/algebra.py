@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from search_spaces.conditions.definition import Definition
 from search_spaces.domains.types import Domain, Fixed, Scalar
-from search_spaces.errors import DomainError, Problem, SpaceError
+from search_spaces.errors import DomainError, Problem, raise_all
 from search_spaces.operations.difference import describe
 from search_spaces.operations.narrowing import narrowed
 from search_spaces.paths import check_name
@@ -14,23 +15,10 @@ from search_spaces.sampling.points import unknown_parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
-    from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.operations.narrowing import Narrowing
 
 _T = TypeVar("_T")
-
-
-class Definition(NamedTuple):
-    """What a `SearchSpace` is made of.
-
-    >>> Definition({}, {}, ()).constraints
-    ()
-    """
-
-    parameters: Mapping[str, Domain]
-    when: Mapping[str, Condition]
-    constraints: tuple[Constraint, ...]
 
 
 def merged(left: SpaceLike, right: SpaceLike) -> Definition:
@@ -122,15 +110,6 @@ def prefixed(space: SpaceLike, group: str) -> Definition:
         {rename(name): condition.renamed(rename) for name, condition in space.when.items()},
         tuple(constraint.renamed(rename) for constraint in space.constraints),
     )
-
-
-def raise_all(problems: Iterable[Problem]) -> None:
-    """Raise one `SpaceError` with every problem, if there is one.
-
-    >>> raise_all([])
-    """
-    if found := list(problems):
-        raise SpaceError(*found)
 
 
 def _changed(space: SpaceLike, changes: Mapping[str, _T], change: Callable[[Domain, _T], Domain]) -> Definition:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 
 @final

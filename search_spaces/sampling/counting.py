@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr, intervals
 from search_spaces.domains.values import is_number
 from search_spaces.errors import Problem, SpaceError
@@ -20,8 +20,9 @@ from search_spaces.errors import Problem, SpaceError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
 
 # What a constraint joins is counted by trying every combination: a second or two for as many.
 MOST_COMBINATIONS = 1_000_000

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr, intervals
 from search_spaces.domains.values import broken, identity
 from search_spaces.sampling.counting import classes, count, marks, pieces, predicates_by_parent
@@ -14,7 +14,8 @@ from search_spaces.sampling.counting import classes, count, marks, pieces, predi
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
+    from search_spaces.conditions.definition import SpaceLike
 
 
 @final

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Scalar
 from search_spaces.errors import Problem, SpaceError, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 # From the dotted name of each active parameter to its value.
 Point: TypeAlias = dict[str, Scalar]

@@ -17,7 +17,7 @@ from search_spaces.sampling.feasibility import Feasibility, infeasible, judge
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.domains.values import Scalar
 
 # A space that keeps fewer than one draw in as many is no space to search in: say so instead of spinning.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.quantiles import clip
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import broken, identity, is_number
@@ -18,7 +18,7 @@ from search_spaces.sampling.points import point_problems
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.sampling.points import Point
 
 Outcome: TypeAlias = Literal["kept", "clipped", "dropped", "merged"]

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, final
 
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import broken, identity, is_number
-from search_spaces.errors import Problem, SpaceError
-from search_spaces.operations.algebra import raise_all
+from search_spaces.errors import Problem, SpaceError, raise_all
 from search_spaces.sampling.points import point_problems
 from search_spaces.space import SearchSpace
 from search_spaces.warm_start.best_ranges import LEVEL, Limits, around

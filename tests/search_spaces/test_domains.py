@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.documents.reader import parse_space
+from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr, parse_space
 from search_spaces.operations.narrowing import is_within
 
 UNIT = st.floats(0.0, 1.0)

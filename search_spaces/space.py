@@ -12,7 +12,7 @@ from search_spaces.documents import json_schema as schemas
 from search_spaces.documents import reader, serialization
 from search_spaces.operations import algebra, difference
 from search_spaces.sampling import counting, enumeration, random_sampling
-from search_spaces.sampling.points import point_problems
+from search_spaces.sampling.points import completed, point_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -213,6 +213,18 @@ class SearchSpace:
         ['mixup.alpha']
         """
         return active_names(self, values)
+
+    def complete(self, values: Mapping[str, Scalar], defaults: Mapping[str, object] = MappingProxyType({})) -> Point:
+        """Return a whole point from some of its values; an active parameter without one takes its default.
+
+        A parameter whose domain does not contain its default takes the middle of the domain. Values of inactive
+        parameters are left out.
+
+        >>> from search_spaces import catalog
+        >>> catalog.optimizer().complete({"optimizer.name": "adamw"}, {"optimizer.lr": 1e-3})["optimizer.lr"]
+        0.001
+        """
+        return completed(self, values, defaults)
 
     def sample(self, seed: int = 0) -> Point:
         """Draw one point; see `sample_many`."""

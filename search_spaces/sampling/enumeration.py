@@ -87,11 +87,16 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     """
     readers = predicates_by_parent(space)
     values = {
-        name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
+        name: _distinct([*extremes(domain), *_unreached(domain, readers[name])])
+        for name, domain in space.parameters.items()
     }
-    bases = (0, -1) if space.constraints else (0,)
-    found = (point for box in _boxes(space, values) for point in _box_corners(box, bases) if _is_allowed(space, point))
-    return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
+    is_high_a_base = bool(space.constraints)
+    return [
+        point
+        for box in _boxes(space, values)
+        for point in _box_corners(box, is_high_a_base=is_high_a_base)
+        if _is_allowed(space, point)
+    ]
 
 
 def extremes(domain: Domain) -> list[Scalar]:
@@ -151,12 +156,20 @@ def _walk(
         yield from _walk(space, rest, menus, box=box if members is None else {**box, name: members})
 
 
-def _box_corners(box: Mapping[str, list[Scalar]], bases: Sequence[int]) -> Iterator[dict[str, Scalar]]:
-    """Yield all low, all high, and each parameter alone at its other extremes from each base: 0 is low, -1 is high."""
-    for place in (0, -1):
-        yield {name: members[place] for name, members in box.items()}
-    for place in bases:
-        base = {name: members[place] for name, members in box.items()}
-        for name, members in box.items():
-            for value in members:
-                yield {**base, name: value}
+def _box_corners(box: Mapping[str, list[Scalar]], *, is_high_a_base: bool) -> Iterator[dict[str, Scalar]]:
+    """Yield all low, all high, and each parameter alone at its other extremes from all low (and from all high)."""
+    counts = [len(members) for members in box.values()]
+    low, high = (0,) * len(counts), tuple(count - 1 for count in counts)
+    bases = (low, high) if is_high_a_base else (low,)
+    moved = (
+        (*base[:index], place, *base[index + 1 :])
+        for base in bases
+        for index, count in enumerate(counts)
+        for place in range(count)
+    )
+    for places in dict.fromkeys([low, high, *moved]):  # tuples of places compare faster than points
+        yield {name: members[place] for (name, members), place in zip(box.items(), places, strict=True)}
+
+
+def _distinct(values: Sequence[Scalar]) -> list[Scalar]:
+    return list({identity(value): value for value in values}.values())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from search_spaces.conditions.definition import is_active
-from search_spaces.domains.types import Scalar
+from search_spaces.domains.types import Domain, Scalar
 from search_spaces.errors import Problem, SpaceError, suggestion
 
 if TYPE_CHECKING:
@@ -28,6 +28,27 @@ def point_problems(space: SpaceLike, point: Mapping[str, object]) -> list[Proble
     known: dict[str, Scalar] = {}
     misfits = list(_misfits(space, point, known))
     return [*_strangers(space, point), *misfits, *_broken(space, known)]
+
+
+def completed(space: SpaceLike, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Point:
+    """Return a whole point from some of its values, in one pass over the parameters.
+
+    An active parameter without a value takes its default, if its domain contains one, else the middle of its domain.
+    Values of inactive parameters are left out. Values are taken as they are: `point_problems` checks them.
+
+    >>> from search_spaces import catalog
+    >>> completed(catalog.mixup(), {"mixup.alpha": 1.0}, {"mixup.layers": "hidden"})
+    {'mixup.alpha': 1.0, 'mixup.layers': 'hidden', 'mixup.per_sample': True}
+    """
+    point: Point = {}
+    for name, domain in space.parameters.items():
+        if is_active(space, name, point):
+            point[name] = values[name] if name in values else _default(domain, defaults.get(name))
+    return point
+
+
+def _default(domain: Domain, default: Any) -> Scalar:
+    return cast("Scalar", default) if domain.contains(default) else domain.from_unit(0.5)
 
 
 def unknown_parameter(name: str, names: Iterable[str]) -> Problem:

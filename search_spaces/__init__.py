@@ -1,6 +1,6 @@
-"""Search spaces as plain values: typed domains, conditional parameters, and a catalog of reviewed fragments.
+"""Search spaces as immutable values: typed domains, conditional parameters, and a catalog of reviewed fragments.
 
-Importing this package is cheap and imports no numerical, search or cluster library.
+The import is cheap and loads no numerical, search or cluster library.
 
 >>> from search_spaces import Float, SearchSpace, catalog
 >>> space = catalog.optimizer() | catalog.mixup() | SearchSpace({"dropout": Float(0.0, 0.5)})

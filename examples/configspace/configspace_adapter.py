@@ -83,7 +83,7 @@ def to_configspace(space: SpaceLike, *, seed: int = 0) -> Any:
         if told != NEVER
         for domain in [space.parameters[name]]
     ]
-    raise_all(problems.found)
+    raise_all(problems.collected)
     return _assembled(list(itertools.chain(*filter(None, made))), list(filter(None, relations)), seed=seed)
 
 

@@ -93,7 +93,7 @@ def from_configspace(
         if name not in source:
             problems.add(name, f"is no hyperparameter of the source{suggestion(name, source)}")
     known = {each.name: each for each in source.values()}
-    raise_all(problems.found)
+    raise_all(problems.collected)
     names = _each(known, lambda name: _called(name, known, rename))
     gates = _gates(known)
     unsaid = [name for name in known if name not in domains and name not in gates]
@@ -232,7 +232,7 @@ def _each(keys: Iterable[_K], build: Callable[[_K], _T]) -> dict[_K, _T]:
     for key in keys:
         if (made := problems.attempt(str(key), functools.partial(build, key))) is not None:
             built[key] = made
-    raise_all(problems.found)
+    raise_all(problems.collected)
     return built
 
 

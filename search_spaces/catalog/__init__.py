@@ -41,7 +41,7 @@ __all__ = [
 
 
 def regularizers() -> SearchSpace:
-    """Return all three families, each with its own off-switch: `snnl`, `mixup` and `adversarial` together.
+    """Return all three families, each with its own switch: `snnl`, `mixup` and `adversarial` together.
 
     >>> sorted(regularizers().active({"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0}))
     ['adversarial.epsilon', 'mixup.alpha', 'snnl.weight']

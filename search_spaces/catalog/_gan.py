@@ -8,9 +8,9 @@ from search_spaces.space import SearchSpace
 def gan() -> SearchSpace:
     """Return the parameters of a generative adversarial network trained with the loss between two classes.
 
-    The classes are real and generated, equally many in each batch: high entanglement, up to log 2, is what a good
-    generator looks like. The paper's architectures and rates are not known; the ranges are those of the networks
-    that its setting is usually tried on.
+    The classes are real and generated, equally many in each batch: high entanglement, up to log 2, is the mark of
+    a good generator. The paper does not give its architectures and rates; the ranges are those of networks that are
+    common in this setting.
 
     - `gan.generator_lr`, `gan.discriminator_lr` [1e-5, 1e-3]: 2e-4 for both in Radford et al. (arXiv 1511.06434), a
       rate for each in Heusel et al. (arXiv 1706.08500).

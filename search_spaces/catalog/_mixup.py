@@ -6,7 +6,7 @@ from search_spaces.space import SearchSpace
 
 
 def mixup() -> SearchSpace:
-    """Return the parameters of mixing: lambda ~ Beta(alpha, alpha), at a boundary drawn from a set S.
+    """Return the parameters of mixing: lambda ~ Beta(alpha, alpha), at a boundary sampled from a set S.
 
     - `mixup.alpha`, 0 (off) or [0.1, 4]: the grid of Verma et al., {0.1, 0.2, 0.4, 0.8, 1, 2, 4} (appendix C.1).
     - `mixup.layers`, the set S: `input` is Mixup, `hidden` the boundaries inside the network, `input+hidden`
@@ -35,7 +35,7 @@ def input_mixup() -> SearchSpace:
 
 
 def manifold_mixup() -> SearchSpace:
-    """Return the parameters of mixing at a boundary drawn anew for each batch, the input among them.
+    """Return the parameters of mixing at a boundary sampled for each batch, the input included.
 
     - `mixup.alpha`, 0 (off) or [0.2, 8]: 2 on CIFAR and SVHN, twice what input mixup takes, and 0.2 on Tiny ImageNet
       (Verma et al., appendix C.1, whose grid ends at 4); 8 leaves room above it.

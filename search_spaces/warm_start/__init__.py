@@ -1,1 +1,1 @@
-"""Warm start: results of a finished sweep, brought into the next one."""
+"""Warm start of a sweep from the results of a previous one."""

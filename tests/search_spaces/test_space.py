@@ -159,8 +159,8 @@ def test_bool_and_number_are_different_to_a_condition():
         (
             lambda: SearchSpace({"lr": Fixed(1)}, {"lrr": When("lr", 1), "lr": When("lrs", 1)}),
             [
-                "lrr: has a condition but is no parameter; did you mean 'lr'?",
-                "lr: depends on 'lrs', which is no parameter; did you mean 'lr'?",
+                "lrr: has a condition but is not a parameter; did you mean 'lr'?",
+                "lr: depends on 'lrs', which is not a parameter; did you mean 'lr'?",
             ],
         ),
         (
@@ -198,7 +198,7 @@ def test_bool_and_number_are_different_to_a_condition():
         ),
         (
             lambda: full().narrow({"optimizer.lr": (1e-5, 0.1)}),
-            ["optimizer.lr: must lie within a float in [0.0001, 1], log, got (1e-05, 0.1)"],
+            ["optimizer.lr: must be within a float in [0.0001, 1], log, got (1e-05, 0.1)"],
         ),
         (
             lambda: full().drop("mixup.alpha", "mixup.layer"),

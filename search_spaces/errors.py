@@ -118,7 +118,7 @@ class MissingExtraError(ImportError):
 
 
 def raise_all(problems: Iterable[Problem]) -> None:
-    """Raise one `SpaceError` with every problem, if there is any.
+    """Raise one `SpaceError` with every problem; do nothing without one.
 
     >>> raise_all([])
     """

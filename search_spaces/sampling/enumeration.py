@@ -56,7 +56,7 @@ class Grid:
 
 
 def levels(domain: Domain, resolution: int) -> list[Scalar]:
-    """Return the values on a grid: all if there are few, else equally spaced quantiles, ends included.
+    """Return the values on a grid: all of a small set, else equally spaced quantiles, ends included.
 
     >>> from search_spaces import Float, Int
     >>> levels(Float(0.0, 1.0), 3)

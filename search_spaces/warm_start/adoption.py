@@ -74,13 +74,12 @@ _OUTCOMES: tuple[Outcome, ...] = ("kept", "clipped", "merged", "dropped")
 def adopt(
     space: SpaceLike, points: Iterable[Mapping[str, Any]], *, fill: Mapping[str, Scalar] = MappingProxyType({})
 ) -> Adoption:
-    """Map points into a space: keep them, move numbers to the nearest value, or drop the point and say why.
+    """Map points into a space: keep them, move numbers to the nearest value, or drop a point with the reason.
 
-    A name that the space does not have, or that does not exist at this point of it, is left out. A number outside its
-    domain is moved to the nearest value (a step, the edge of a gap, an option of an ordered `Choice`). A point is
-    dropped where no nearby value means the same (an option that is gone, a sign that is gone, an exact 0, which is a
-    method switched off, where 0 is gone), where a parameter has no value, and where a constraint does not hold. Values
-    may be texts, as MLflow stores parameters.
+    A name that the space does not have, or that is inactive at this point, is left out. A number outside its domain is
+    moved to the nearest value (a step, the edge of a gap, an option of an ordered `Choice`). A point is dropped if no
+    near value has the same meaning (a removed option, a removed sign, a removed exact 0, which switches a method off),
+    if a parameter has no value, or if a constraint does not hold. Values may be texts, as MLflow stores parameters.
 
     Args:
         space: where the points shall lie.

@@ -82,12 +82,12 @@ def adopt(
     if a parameter has no value, or if a constraint does not hold. Values may be texts, as MLflow stores parameters.
 
     Args:
-        space: where the points shall lie.
-        points: flat, one mapping each.
+        space: the space that will contain the points.
+        points: flat mappings from names to values.
         fill: values for parameters that a point lacks.
 
     Raises:
-        DomainError: a value of `fill` is not one of its parameter's, or a point is no mapping.
+        DomainError: a value of `fill` is outside its domain, or a point is not a mapping.
 
     >>> from search_spaces import catalog
     >>> old = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from orchestrator.spec.model import Point
     from search_spaces import Domain, SearchSpace
-    from search_spaces.operations.warm_start import Report
+    from search_spaces.warm_start.adoption import Report
 
     Parameters = Mapping[str, str]
     Values = Mapping[int, tuple[float | None, float]]

@@ -32,15 +32,7 @@ def grid_points(spec: SweepSpec) -> list[Point]:
 
 def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
     """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
-    defaults = task.defaults
-    point = dict(given)
-    while missing := [name for name in space.names if name in space.active(point) and name not in point]:
-        name = missing[0]
-        domain = space.parameters[name]
-        default = defaults.get(name)
-        point[name] = default if domain.contains(default) else domain.from_unit(0.5)
-    active = space.active(point)
-    return {name: point[name] for name in space.names if name in active}
+    return space.complete(given, task.defaults)
 
 
 def max_epochs_of(spec: SweepSpec) -> int:

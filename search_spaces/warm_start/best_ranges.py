@@ -1,4 +1,4 @@
-"""The range of one number around the best of its values: `refine` reads its rules aloud."""
+"""Range of one number around the best of its values; `refinement` documents the rules."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LEVEL = 0.01
-"""Of chance, below which a pattern among the best is taken for none."""
+"""Significance level: a pattern of the best points with a smaller probability is not chance."""
 
-# The coordinate of -gap, as `SymLog` has it: 0 itself belongs to +gap.
+# Coordinate of -gap in `SymLog`: 0 itself is the coordinate of +gap.
 _LAST_NEGATIVE = -(2.0**-1022)
 
-# Of a step: what a bound may be off its lattice by rounding.
+# Fraction of a step by which rounding may move a bound off its lattice.
 _ROUNDING = Fraction(1, 10**9)
 
 Number: TypeAlias = Float | Int | SymLog
-# Lower and upper bound that widening never crosses.
+# Lower and upper bound of the widest possible range.
 Limits: TypeAlias = tuple[float, float]
 
 
 class _Axis(NamedTuple):
-    """The coordinate in which a domain is uniform."""
+    """Coordinate in which a domain is uniform."""
 
     of: Callable[[float], float]
     value_at: Callable[[float], float]
@@ -36,7 +36,7 @@ class _Axis(NamedTuple):
 
 
 def around(domain: Number, values: Sequence[float], limits: Limits | None) -> tuple[Domain, list[str]]:
-    """Return the range of the best values, widened by what k draws leave out, and what is to be said of its edges.
+    """Return the range of the best values, with the margin that k draws leave, and notes on its edges.
 
     >>> around(Float(0.0, 10.0), [4.0, 4.25, 4.5, 4.75, 5.0], None)
     (Float(low=3.7, high=5.3, log=False), [])
@@ -52,20 +52,20 @@ def around(domain: Number, values: Sequence[float], limits: Limits | None) -> tu
         low = max(places[0] - margin, axis.low)
     if _ends_short_of(axis.high, places[-1], places[0], len(places)):
         high = min(places[-1] + margin, axis.high)
-    if isinstance(domain, SymLog):  # the best of one sign say nothing for the other
+    if isinstance(domain, SymLog):  # the best values of one sign are not informative about the other
         low, high = (
             (max(low, 0.0), high) if places[0] >= 0 else (low, min(high, _LAST_NEGATIVE) if places[-1] < 0 else high)
         )
     floor, ceiling = limits or _natural_limits(domain)
     notes: list[str] = []
     if low == axis.low and _crowd(sum(place <= axis.low + length / 4 for place in places), len(places)):
-        low, said = _widened(axis, axis.low - length / 4, floor, edge=domain.low, which="lower")
-        notes.append(said)
+        low, note = _widened(axis, axis.low - length / 4, floor, edge=domain.low, which="lower")
+        notes.append(note)
     if high == axis.high and _crowd(sum(place >= axis.high - length / 4 for place in places), len(places)):
-        high, said = _widened(axis, axis.high + length / 4, ceiling, edge=domain.high, which="upper")
-        notes.append(said)
+        high, note = _widened(axis, axis.high + length / 4, ceiling, edge=domain.high, which="upper")
+        notes.append(note)
     new_low, new_high = _readable(axis.value_at(low), down=True), _readable(axis.value_at(high), down=False)
-    # Rounding may carry a bound past the edge it came from; a value is within whatever is said of limits.
+    # Rounding may move a bound past its old edge; the best values are in the range even if they are outside the limits.
     least = min(floor if low < axis.low else max(domain.low, floor), *values)
     most = max(ceiling if high > axis.high else min(domain.high, ceiling), *values)
     new_low, new_high = min(max(new_low, least), *values), max(min(new_high, most), *values)
@@ -87,7 +87,7 @@ def _signed(gap: float) -> Callable[[float], float]:
 
 
 def _natural_limits(domain: Number) -> Limits:
-    """Return what widening does not cross: neither 0 nor, by a linear range in [0, 1], the 1."""
+    """Return the default limits of widening: 0, and 1 for a linear range in [0, 1]."""
     low, high = domain.low, domain.high
     match domain:
         case SymLog(gap=gap):
@@ -100,13 +100,13 @@ def _natural_limits(domain: Number) -> Limits:
 
 
 def _ends_short_of(edge: float, nearest: float, farthest: float, k: int) -> bool:
-    """Whether k uniform draws from the edge to the farthest would hardly ever leave so large a gap at the edge."""
+    """Return True if k uniform draws from the edge to the farthest would rarely leave so large a gap at the edge."""
     reach = abs(farthest - edge)
     return reach > 0 and (1 - abs(nearest - edge) / reach) ** k < LEVEL
 
 
 def _crowd(count: int, k: int) -> bool:
-    """Whether so many of k values in the outer quarter are more than chance puts there."""
+    """Return True if chance rarely puts so many of k values in the outer quarter."""
     tail = sum(math.comb(k, i) * 0.25**i * 0.75 ** (k - i) for i in range(count, k + 1))
     return tail < LEVEL
 
@@ -114,20 +114,20 @@ def _crowd(count: int, k: int) -> bool:
 def _widened(axis: _Axis, place: float, limit: float, *, edge: float, which: str) -> tuple[float, str]:
     bound = axis.value_at(place)
     limited = max(bound, limit) if which == "lower" else min(bound, limit)
-    said = f"the best points crowd at the {which} edge {edge:g}"
+    note = f"the best points crowd at the {which} edge {edge:g}"
     if limited == edge or (limited < edge) == (which == "upper"):
-        return axis.of(edge), f"{said}, which is the limit"
-    return axis.of(limited) if limited != bound else place, f"{said}: widened to {limited:.2g}"
+        return axis.of(edge), f"{note}, which is the limit"
+    return axis.of(limited) if limited != bound else place, f"{note}: widened to {limited:.2g}"
 
 
 def _readable(x: float, *, down: bool) -> float:
-    """Round to two digits, outwards: below for a lower bound, above for an upper one; float rounding is no digit."""
+    """Round a bound outwards to two digits, down or up, ignoring float rounding errors."""
     exact = Context(prec=12).create_decimal(repr(x))
     return float(Context(prec=2, rounding=ROUND_FLOOR if down else ROUND_CEILING).create_decimal(exact))
 
 
 def _rebuilt(domain: Number, low: float, high: float, limits: Limits) -> Domain:
-    """Return the domain with other bounds, moved outwards onto its lattice, but not past the limits."""
+    """Return the domain with other bounds, moved outwards onto its lattice, within the limits."""
     match domain:
         case Int(low=origin, log=log, step=step):
             first, last = _places(low, high, limits, Fraction(origin), Fraction(step))
@@ -145,7 +145,7 @@ def _rebuilt(domain: Number, low: float, high: float, limits: Limits) -> Domain:
 
 
 def _places(low: float, high: float, limits: Limits, origin: Fraction, step: Fraction) -> tuple[int, int]:
-    """Return how many steps the new bounds lie from the origin."""
+    """Return the distances of the new bounds from the origin, in steps."""
     first = math.floor((Fraction(low) - origin) / step + _ROUNDING)
     last = math.ceil((Fraction(high) - origin) / step - _ROUNDING)
     least, most = limits

@@ -1,4 +1,4 @@
-"""Collecting what is wrong with a document, so that all of it is told at once."""
+"""Collector of the problems of a document, so that one error reports all of them."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ _T = TypeVar("_T")
 
 
 class Problems:
-    """What has been found wrong so far.
+    """Problems of a document, collected so far.
 
     >>> from search_spaces import Float
     >>> problems = Problems()
     >>> problems.attempt("space.lr", lambda: Float("a", 1.0))
     >>> problems.attempt("space.version", lambda: 1)
     1
-    >>> print(*problems.found)
+    >>> print(*problems.collected)
     space.lr: low must be a finite number, got 'a'
     """
 
     def __init__(self) -> None:
-        self.found: list[Problem] = []
+        self.collected: list[Problem] = []
 
     def add(self, path: str, message: str) -> None:
-        """Note one thing."""
-        self.found.append(Problem(path, message))
+        """Add one problem."""
+        self.collected.append(Problem(path, message))
 
     def attempt(self, path: str, build: Callable[[], _T]) -> _T | None:
-        """Build, or note what went wrong at or below `path`."""
+        """Return the result of `build`, or None after adding its problems at or below `path`."""
         try:
             return build()
         except DomainError as error:
-            self.found.extend(Problem(path, _sentence(problem)) for problem in error.problems)
+            self.collected.extend(Problem(path, _sentence(problem)) for problem in error.problems)
         except PathError as error:
-            self.found.extend(Problem(path, problem.message) for problem in error.problems)
+            self.collected.extend(Problem(path, problem.message) for problem in error.problems)
         except SpaceError as error:
-            self.found.extend(Problem(f"{path}.{inner}".rstrip("."), text) for inner, text in error.problems)
+            self.collected.extend(Problem(f"{path}.{inner}".rstrip("."), text) for inner, text in error.problems)
         return None
 
 
 def _sentence(problem: Problem) -> str:
-    """Say the law of a domain without its class: ('Float.low', 'must be ...') is 'low must be ...'."""
+    """Return the message of a domain without its class: ('Float.low', 'must be ...') is 'low must be ...'."""
     field = problem.path.partition(".")[2]
     return f"{field} {problem.message}" if field else problem.message
 
 
 def wrong(message: str) -> SpaceError:
-    """Return the error of the very place that `attempt` is at.
+    """Return an error at the path of the current `attempt`.
 
     >>> wrong("is empty").problems
     (Problem(path='', message='is empty'),)

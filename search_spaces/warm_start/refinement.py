@@ -1,16 +1,16 @@
-"""A narrower space around the best points of an earlier sweep, which says where it could not tell.
+"""Refinement of a space around the best points of a previous sweep, with notes on parameters that it cannot decide.
 
-Four rules, each from how k draws would lie if a parameter did not matter:
+Four rules, each derived from the distribution of k draws of a parameter that has no effect:
 
-- An edge is moved inwards where k uniform draws, from that edge to the farthest best point, would hardly leave so
-  large a share g empty at the edge, (1 - g)^k < `LEVEL`; elsewhere it stays.
+- An edge moves inwards if k uniform draws, from that edge to the farthest best point, would rarely leave so large a
+  share g empty at the edge, (1 - g)^k < `LEVEL`. Otherwise it does not move.
 - k uniform draws leave, on average, a gap of span / (k - 1) between each extreme and the end of their range (order
-  statistics of the uniform distribution; David and Nagaraja 2003, section 2.1). An edge that is moved stays that far
-  from the best points, in the coordinate that the domain is uniform in.
-- Best points crowd at an edge that stays where more of them lie in the outer quarter of the range than chance allows
-  (binomial tail below `LEVEL`). The optimum may then lie outside: the range is widened by a quarter there.
-- An option, or the 0 of a `ZeroOr`, goes when it was tried so often that its absence among the best is no chance
-  (hypergeometric probability below `LEVEL`, shared among the options).
+  statistics of the uniform distribution; David and Nagaraja 2003, section 2.1). An edge that moves keeps this distance
+  from the best points, in the coordinate in which the domain is uniform.
+- Best points crowd at an edge that does not move if the outer quarter of the range has more of them than chance allows
+  (binomial tail below `LEVEL`). The optimum may then be outside: the range is widened by a quarter at this edge.
+- An option, or the 0 of a `ZeroOr`, is removed if it was tried so often that its absence among the best points is not
+  chance (hypergeometric probability below `LEVEL`, divided by the number of options).
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, final
 
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import broken, identity, is_number
-from search_spaces.errors import Problem, SpaceError
-from search_spaces.operations.algebra import raise_all
-from search_spaces.operations.best_ranges import LEVEL, Limits, around
+from search_spaces.errors import Problem, SpaceError, quoted, raise_all
 from search_spaces.sampling.points import point_problems
 from search_spaces.space import SearchSpace
+from search_spaces.warm_start.best_ranges import LEVEL, Limits, around
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,18 +33,18 @@ if TYPE_CHECKING:
     from search_spaces.sampling.points import Point
 
 FEWEST = 5
-"""Of fewer best points the range says next to nothing."""
+"""Least number of best points whose range is informative."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Refinement:
-    """A space around the best points.
+    """Space around the best points.
 
     Attributes:
         space: contains every best point.
-        best: the points it was made from, best first.
-        notes: what changed, and what could not be told, one line each.
+        best: the best points of the sweep, best first.
+        notes: one line for each change, and for each parameter that could not be decided.
     """
 
     space: SearchSpace
@@ -57,7 +56,7 @@ class Refinement:
 
 
 class _Seen(NamedTuple):
-    """The values of one parameter, of the points in which it exists."""
+    """Values of one parameter, from the points in which it exists."""
 
     best: list[Scalar]
     all: list[Scalar]
@@ -74,26 +73,27 @@ def refine(
 ) -> Refinement:
     """Return a space around the best points, narrower where they agree and wider where they crowd at an edge.
 
-    Points with a score that is not finite are tried and not good. Conditions and constraints stay.
+    A point with a score that is not finite counts as tried, and never as one of the best. Conditions and constraints
+    do not change.
 
     Args:
-        space: that the points were drawn from.
-        points: of an earlier sweep.
-        scores: one for each point.
-        quantile: the share of the points that counts as best; at least `FEWEST` points do.
+        space: the space from which the points were sampled.
+        points: the points of the previous sweep.
+        scores: one score for each point.
+        quantile: the share of the points that counts as best; the minimum is `FEWEST` points.
         mode: whether a larger score is better, or a smaller one.
-        limits: (low, high) for parameters that widening must keep within. Without one a range keeps its sign, and a
-            linear range within [0, 1] stays a fraction.
+        limits: (low, high) of parameters, the widest possible range. Without a limit a range keeps its sign, and a
+            linear range within [0, 1] is never wider than [0, 1].
 
     Raises:
-        SpaceError: fewer than 2 * `FEWEST` finite scores, a point outside the space, or more scores than points.
+        SpaceError: fewer than 2 * `FEWEST` finite scores, a point outside the space, or not one score for each point.
         DomainError: the quantile is not in (0, 1].
 
     >>> from search_spaces import Float, SearchSpace
     >>> space = SearchSpace({"lr": Float(1e-5, 1.0, log=True), "seed": Float(0.0, 1.0)})
     >>> points = space.sample_many(100, seed=2)
-    >>> found = refine(space, points, [-abs(math.log10(point["lr"]) + 2) for point in points])
-    >>> print(found)
+    >>> refinement = refine(space, points, [-abs(math.log10(point["lr"]) + 2) for point in points])
+    >>> print(refinement)
     from the 20 best points:
     lr: a float in [1e-05, 1], log -> a float in [0.0029, 0.033], log
     """
@@ -122,18 +122,18 @@ def _check(
     space: SearchSpace, points: Sequence[Mapping[str, Scalar]], scores: Sequence[float], quantile: float
 ) -> None:
     if not (is_number(quantile) and 0 < quantile <= 1):
-        raise broken("refine.quantile", f"must be in (0, 1], got {quantile!r}")
+        raise broken("refine.quantile", f"must be in (0, 1], got {quoted(quantile)}")
     if len(points) != len(scores):
         raise SpaceError(Problem("refine.scores", f"must be one for each of {len(points)} points, got {len(scores)}"))
     raise_all(
-        Problem(f"refine.scores.{index}", f"must be a number, nan for a point that diverged, got {score!r}")
+        Problem(f"refine.scores.{index}", f"must be a number, nan for a point that diverged, got {quoted(score)}")
         for index, score in enumerate(scores)
         if not isinstance(score, int | float)
     )
     finite = sum(math.isfinite(score) for score in scores)
     if finite < 2 * FEWEST:
-        law = f"must hold at least {2 * FEWEST} finite scores, fewer say nothing about a range"
-        raise SpaceError(Problem("refine.scores", f"{law}, got {finite}"))
+        requirement = f"must have at least {2 * FEWEST} finite scores, to be informative about a range"
+        raise SpaceError(Problem("refine.scores", f"{requirement}, got {finite}"))
     raise_all(
         Problem(f"refine.points.{index}", f"{problem}; adopt() maps points into a changed space")
         for index, point in enumerate(points)
@@ -169,12 +169,12 @@ def _refined_switch(domain: ZeroOr, seen: _Seen, limits: Limits | None) -> tuple
 
 
 def _refined_choice(domain: Choice, seen: _Seen) -> Domain:
-    chosen = {identity(value) for value in seen.best}
+    best = {identity(value) for value in seen.best}
     level = LEVEL / len(domain.options)
     kept = [
         option
         for option in domain.options
-        if identity(option) in chosen or _absence(sum(identity(v) == identity(option) for v in seen.all), seen) >= level
+        if identity(option) in best or _absence(sum(identity(v) == identity(option) for v in seen.all), seen) >= level
     ]
     if domain.ordered:
         order = [identity(option) for option in domain.options]
@@ -184,5 +184,5 @@ def _refined_choice(domain: Choice, seen: _Seen) -> Domain:
 
 
 def _absence(tried: int, seen: _Seen) -> float:
-    """Return the probability that the best hold none of what was tried so often, if it were as good as the rest."""
+    """Return the probability that none of the best points has a value that was tried so often, if it has no effect."""
     return math.comb(len(seen.all) - tried, len(seen.best)) / math.comb(len(seen.all), len(seen.best))

@@ -1,7 +1,7 @@
-"""Spaces in ConfigSpace and back: the language of SMAC and of the AutoML benchmarks.
+"""Translation of spaces to ConfigSpace, the language of SMAC and of the AutoML benchmarks, and back.
 
-A space goes over exactly, or `to_configspace` says what ConfigSpace cannot say. `configspace_domains` tells what stands
-for which domain, `point_of` reads a configuration back. A parameter that no point has is left out.
+`to_configspace` is exact, or raises an error that names what ConfigSpace cannot express. `configspace_domains` lists
+the hyperparameter of each domain. `point_of` reads a configuration back. A parameter that no point has is left out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
-from search_spaces.configspace_conditions import ALWAYS, NEVER, Claim, Terms, both, condition, existence, switched_on
-from search_spaces.configspace_domains import (
+from configspace_conditions import ALWAYS, NEVER, Claim, Terms, both, condition, existence, switched_on
+from configspace_domains import (
     gate,
     gate_name,
     hyperparameter,
@@ -24,26 +23,27 @@ from search_spaces.configspace_domains import (
     library,
     value_at,
 )
-from search_spaces.configspace_reading import from_configspace
-from search_spaces.documents.collecting import Problems, wrong
+from configspace_reading import from_configspace
+
+from search_spaces.conditions.definition import is_active
+from search_spaces.documents.problems import Problems, wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr
 from search_spaces.domains.values import is_number
-from search_spaces.errors import Problem, SpaceError
-from search_spaces.operations.algebra import raise_all
-from search_spaces.sampling.draws import sample_many
+from search_spaces.errors import Problem, SpaceError, raise_all
 from search_spaces.sampling.points import point_problems
+from search_spaces.sampling.random_sampling import sample_many
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_spaces.conditions.condition import SpaceLike
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
 
 __all__ = ["from_configspace", "point_of", "to_configspace"]
 
 # Two names, and the relations between them that are forbidden.
 _Relation: TypeAlias = tuple[str, tuple[str, ...], str]
-# What is forbidden where a constraint demands the relation.
+# Relations to forbid, for the relation that a constraint requires.
 _OPPOSITES: Mapping[type[ast.cmpop], tuple[str, ...]] = MappingProxyType(
     {
         ast.Lt: ("GreaterThanEquals",),
@@ -61,7 +61,7 @@ def to_configspace(space: SpaceLike, *, seed: int = 0) -> Any:
 
     Raises:
         ImportError: ConfigSpace is not installed.
-        SpaceError: with everything that ConfigSpace cannot say.
+        SpaceError: with everything that ConfigSpace cannot express.
 
     >>> from search_spaces import catalog
     >>> for name in to_configspace(catalog.mixup()):
@@ -74,23 +74,23 @@ def to_configspace(space: SpaceLike, *, seed: int = 0) -> Any:
     library()
     problems, defaults = Problems(), _defaults(space)
     relations = [
-        problems.attempt(f"constraint {law.text!r}", functools.partial(_relation, space, law))
-        for law in space.constraints
+        problems.attempt(constraint.place, functools.partial(_relation, space, constraint))
+        for constraint in space.constraints
     ]
-    made = [
-        problems.attempt(name, functools.partial(_made, name, domain, told, defaults))
-        for name, told in existence(space).items()
-        if told != NEVER
+    children = [
+        problems.attempt(name, functools.partial(_children, name, domain, terms, defaults))
+        for name, terms in existence(space).items()
+        if terms != NEVER
         for domain in [space.parameters[name]]
     ]
-    raise_all(problems.found)
-    return _assembled(list(itertools.chain(*filter(None, made))), list(filter(None, relations)), seed=seed)
+    raise_all(problems.collected)
+    return _assembled(list(itertools.chain(*filter(None, children))), list(filter(None, relations)), seed=seed)
 
 
 def point_of(space: SpaceLike, configuration: Any) -> dict[str, Scalar]:
-    """Return the point that a configuration stands for, in a `ConfigurationSpace` made of this space.
+    """Return the point of a configuration from `to_configspace` of this space.
 
-    The values are exact: those that ConfigSpace shows are rounded to 13 decimals.
+    The values are exact; ConfigSpace displays them rounded to 13 decimals.
 
     Raises:
         SpaceError: the configuration is of another space.
@@ -103,37 +103,37 @@ def point_of(space: SpaceLike, configuration: Any) -> dict[str, Scalar]:
     numbers = {
         name: float(configuration.get_array()[place]) for name, place in configuration.config_space.index_of.items()
     }
-    given = {name: number for name, number in numbers.items() if not math.isnan(number)}
+    unread = {name: number for name, number in numbers.items() if not math.isnan(number)}
     point: dict[str, Scalar] = {}
     for name, domain in space.parameters.items():
         if is_active(space, name, point):
-            point[name] = _taken(name, domain, given)
-    problems = [Problem(name, "is in the configuration, but in no such point of the space") for name in given]
+            point[name] = _read(name, domain, unread)
+    problems = [Problem(name, "is in the configuration, but in no such point of the space") for name in unread]
     problems += point_problems(space, point)
     if problems:
         raise SpaceError(*problems)
     return point
 
 
-def _taken(name: str, domain: Domain, given: dict[str, float]) -> Scalar:
-    """Take the numbers of one parameter out of those given, and return its value."""
+def _read(name: str, domain: Domain, unread: dict[str, float]) -> Scalar:
+    """Return the value of one parameter, and remove its numbers from `unread`."""
     try:
-        if isinstance(domain, ZeroOr) and given.pop(gate_name(name)) == 0:
+        if isinstance(domain, ZeroOr) and unread.pop(gate_name(name)) == 0:
             return domain.zero
-        return value_at(inner_of(domain), given.pop(name))
+        return value_at(inner_of(domain), unread.pop(name))
     except KeyError as error:
         raise SpaceError(Problem(str(error.args[0]), "is missing from the configuration")) from None
 
 
 def _defaults(space: SpaceLike) -> Mapping[str, Scalar]:
-    """Return the point that ConfigSpace takes for its default, which must keep the constraints."""
+    """Return the default point for ConfigSpace, which must satisfy the constraints."""
     return sample_many(space, 1, seed=0)[0] if space.constraints else {}
 
 
-def _made(
+def _children(
     name: str, domain: Domain, terms: Terms[Claim], defaults: Mapping[str, Scalar]
 ) -> list[tuple[Any, Terms[Claim]]]:
-    """Return the hyperparameters of one parameter, and what each exists for."""
+    """Return the hyperparameters of one parameter, with the terms of which each exists."""
     default = [defaults[name]] if name in defaults else []
     if not isinstance(domain, ZeroOr):
         return [(hyperparameter(name, domain, *default), terms)]
@@ -144,23 +144,23 @@ def _made(
 def _assembled(children: list[tuple[Any, Terms[Claim]]], relations: list[_Relation], *, seed: int) -> Any:
     known = library()
     by_name = {child.name: child for child, _ in children}
-    found = known.ConfigurationSpace(seed=seed)
-    found.add([*by_name.values(), *(condition(child, told, by_name) for child, told in children if told != ALWAYS)])
+    result = known.ConfigurationSpace(seed=seed)
+    result.add([*by_name.values(), *(condition(child, terms, by_name) for child, terms in children if terms != ALWAYS)])
     for left, kinds, right in relations:
-        if {left, right} <= by_name.keys():  # what never exists breaks no law
-            found.add([getattr(known, f"Forbidden{kind}Relation")(by_name[left], by_name[right]) for kind in kinds])
-    return found
+        if {left, right} <= by_name.keys():  # a parameter that never exists breaks no constraint
+            result.add([getattr(known, f"Forbidden{kind}Relation")(by_name[left], by_name[right]) for kind in kinds])
+    return result
 
 
-def _relation(space: SpaceLike, law: Constraint) -> _Relation:
+def _relation(space: SpaceLike, constraint: Constraint) -> _Relation:
     """Return the two names that a constraint compares, and the relations between them that it forbids."""
-    match ast.parse(law.text, mode="eval").body:
+    match ast.parse(constraint.text, mode="eval").body:
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _OPPOSITES:
             names = ast.unparse(left), ast.unparse(right)
-            if set(names) == set(law.names) and _are_comparable(space, names):
+            if set(names) == set(constraint.names) and _are_comparable(space, names):
                 return names[0], _OPPOSITES[type(op)], names[1]
     raise wrong(
-        "ConfigSpace knows only relations of two parameters, both numbers or both texts, which it holds as such"
+        "ConfigSpace knows only relations of two parameters, both numbers or both texts, whose values it stores"
     )
 
 
@@ -171,4 +171,4 @@ def _are_comparable(space: SpaceLike, names: tuple[str, str]) -> bool:
 
 def _kinds(domain: Domain) -> set[str]:
     listed = domain.options if isinstance(domain, Choice) else (domain.value,) if isinstance(domain, Fixed) else (0,)
-    return {"number" if is_number(each) else "text" if isinstance(each, str) else "other" for each in listed}
+    return {"number" if is_number(item) else "text" if isinstance(item, str) else "other" for item in listed}

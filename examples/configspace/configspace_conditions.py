@@ -1,13 +1,13 @@
-"""Conditions in ConfigSpace: what a hyperparameter exists for, said in the only way that ConfigSpace draws correctly.
+"""Translation of conditions to ConfigSpace, in the only form that ConfigSpace samples correctly.
 
-ConfigSpace 1.2 fills a table of draws and then strikes out what does not exist, one condition after another. Three of
-its habits decide the form of what is written here:
+ConfigSpace 1.2 fills a table of draws and then removes the values that do not exist, one condition after another. Three
+properties of it determine the form of the conditions:
 
-- it may look at a parent before the parent itself is struck out, so a condition names all that its parents exist for;
-- a value that was struck out counts as different from every other, so nothing is said with 'not equal';
-- it takes an 'and' and an 'or' of the same parts for one condition, so an 'or' always holds an 'and' among its parts.
+- it may evaluate a parent before the parent itself is removed, so a condition includes the conditions of its parents;
+- a removed value counts as different from every other value, so no condition uses 'not equal';
+- it treats an 'and' and an 'or' of the same parts as one condition, so an 'or' always has an 'and' among its parts.
 
-A condition is a set of terms of which one must hold, a term a set of claims that must all hold.
+A condition is a set of terms of which one must hold; a term is a set of claims that must all hold.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+from configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
+
 from search_spaces.conditions.condition import AllOf, AnyOf, Condition, When
-from search_spaces.configspace_domains import OFF, ON, bounds, gate_name, labels, library, options
 from search_spaces.domains.quantiles import clip
 from search_spaces.domains.types import Domain, Fixed, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import is_number
@@ -28,20 +29,21 @@ from search_spaces.errors import Problem, SpaceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
+    from search_spaces.conditions.definition import SpaceLike
 
 _Part = TypeVar("_Part", bound=Hashable)
-# One of these sets holds whole.
+# At least one of these sets must hold, with all its members.
 Terms: TypeAlias = frozenset[frozenset[_Part]]
 
 ALWAYS: Terms[Any] = frozenset([frozenset()])
 NEVER: Terms[Any] = frozenset()
-# Alternatives are compared with each other: a second for as many.
+# Alternatives are compared with each other: so many take a second.
 MOST_TERMS = 4096
 
 
 class Claim(NamedTuple):
-    """What a hyperparameter must be: one of the values in `operand`, or above or below the number it is.
+    """Requirement on a hyperparameter: one of the values in `operand`, or above or below that number.
 
     >>> Claim("optimizer.name", "in", ("sgd",)).parent
     'optimizer.name'
@@ -53,7 +55,7 @@ class Claim(NamedTuple):
 
 
 def existence(space: SpaceLike) -> dict[str, Terms[Claim]]:
-    """Return, for each parameter, what it exists for, its parents' own conditions included.
+    """Return the terms of which each parameter exists, the conditions of its parents included.
 
     Raises:
         SpaceError: a condition has too many terms.
@@ -63,29 +65,29 @@ def existence(space: SpaceLike) -> dict[str, Terms[Claim]]:
     ...     print(sorted(term))
     [Claim(parent='mixup.alpha.gate', kind='in', operand=('on',))]
     """
-    found: dict[str, Terms[Claim]] = {}
+    terms: dict[str, Terms[Claim]] = {}
     for name in space.parameters:
-        found[name] = _said(space, found, space.when[name]) if name in space.when else ALWAYS
-    return found
+        terms[name] = _claims_of(space, terms, space.when[name]) if name in space.when else ALWAYS
+    return terms
 
 
 def both(left: Terms[_Part], right: Terms[_Part]) -> Terms[_Part]:
-    """Return what holds where both do.
+    """Return the terms of both conditions together.
 
     Raises:
-        SpaceError: that is too many alternatives to go through.
+        SpaceError: the result has too many alternatives.
 
     >>> both(frozenset([frozenset("a")]), ALWAYS) == frozenset([frozenset("a")])
     True
     """
     if len(left) * len(right) > MOST_TERMS:
-        law = f"come to {len(left) * len(right):,} alternatives, at most {MOST_TERMS:,} are gone through"
-        raise SpaceError(Problem("conditions", f"{law}; nest fewer 'any' within 'all'"))
+        limit = f"have {len(left) * len(right):,} alternatives, at most {MOST_TERMS:,} are possible"
+        raise SpaceError(Problem("conditions", f"{limit}; nest fewer 'any' within 'all'"))
     return _shortest(a | b for a, b in itertools.product(left, right))
 
 
 def either(left: Terms[_Part], right: Terms[_Part]) -> Terms[_Part]:
-    """Return what holds where one of them does.
+    """Return the terms of either condition.
 
     >>> either(NEVER, ALWAYS) == ALWAYS
     True
@@ -94,7 +96,7 @@ def either(left: Terms[_Part], right: Terms[_Part]) -> Terms[_Part]:
 
 
 def terms_of(condition: Condition | None) -> Terms[When]:
-    """Return a condition as the alternatives it comes to.
+    """Return a condition as alternatives: its disjunctive normal form.
 
     >>> a, b, c = When("a", 1), When("b", 2), When("c", 3)
     >>> terms_of(a & (b | c)) == terms_of((a & b) | (c & a))
@@ -113,7 +115,7 @@ def terms_of(condition: Condition | None) -> Terms[When]:
 
 
 def switched_on(name: str) -> Terms[Claim]:
-    """Return that the gate of a `ZeroOr` is on.
+    """Return the condition that the gate of a `ZeroOr` is on.
 
     >>> list(*switched_on("a"))
     [Claim(parent='a.gate', kind='in', operand=('on',))]
@@ -122,7 +124,7 @@ def switched_on(name: str) -> Terms[Claim]:
 
 
 def condition(child: Any, terms: Terms[Claim], parents: Mapping[str, Any]) -> Any:
-    """Return the condition of ConfigSpace that a child exists for these terms."""
+    """Return the condition, in ConfigSpace, that a child exists if one of these terms holds."""
     known = library()
     written = [
         [_leaf(child, parents[claim.parent], claim) for claim in sorted(term, key=repr)]
@@ -132,14 +134,16 @@ def condition(child: Any, terms: Terms[Claim], parents: Mapping[str, Any]) -> An
     if len(parts) == 1:
         return parts[0]
     if all(len(claims) == 1 for claims in written):
-        parts.append(known.AndConjunction(*parts[:2]))  # says nothing new, and tells it from an 'and' of the same
+        parts.append(
+            known.AndConjunction(*parts[:2])
+        )  # redundant, but distinguishes it from an 'and' of the same parts
     return known.OrConjunction(*parts)
 
 
 def claims(name: str, domain: Domain, predicate: Predicate) -> Terms[Claim]:
-    """Return what a predicate on a parameter that exists says of its hyperparameters.
+    """Return a predicate on an existing parameter as claims on its hyperparameters.
 
-    What holds of single values in a continuous range alone is never drawn: such a predicate holds nowhere.
+    Single values of a continuous range have probability 0: a predicate that only they satisfy holds nowhere.
 
     >>> from search_spaces import Int, greater_than
     >>> claims("a", Int(1, 9), greater_than(3.5)) == frozenset([frozenset([Claim("a", "above", 3)])])
@@ -161,19 +165,19 @@ def claims(name: str, domain: Domain, predicate: Predicate) -> Terms[Claim]:
             return _shortest(frozenset(_within(name, domain, *run)) for run in _runs(domain, predicate))
 
 
-def _said(space: SpaceLike, found: Mapping[str, Terms[Claim]], law: Condition) -> Terms[Claim]:
-    match law:
+def _claims_of(space: SpaceLike, terms: Mapping[str, Terms[Claim]], condition: Condition) -> Terms[Claim]:
+    match condition:
         case When(parent=parent, predicate=predicate):
-            return both(found[parent], claims(parent, space.parameters[parent], predicate))
+            return both(terms[parent], claims(parent, space.parameters[parent], predicate))
         case AllOf(parts=parts):
-            return functools.reduce(both, (_said(space, found, part) for part in parts), ALWAYS)
+            return functools.reduce(both, (_claims_of(space, terms, part) for part in parts), ALWAYS)
         case AnyOf(parts=parts):
-            return functools.reduce(either, (_said(space, found, part) for part in parts), NEVER)
-    raise AssertionError(law)
+            return functools.reduce(either, (_claims_of(space, terms, part) for part in parts), NEVER)
+    raise AssertionError(condition)
 
 
 def _runs(domain: Domain, predicate: Predicate) -> Iterator[tuple[float, float]]:
-    """Yield the stretches of a range, as ConfigSpace shows it, on which the predicate holds."""
+    """Yield the intervals of a range, in ConfigSpace's coordinate, on which the predicate holds."""
     low, high = bounds(domain)
     cuts = sorted({edge for mark in predicate.marks if is_number(mark) for edge in _edges(domain, mark)})
     ends = [low, *(cut for cut in cuts if low < cut < high), high]
@@ -181,7 +185,7 @@ def _runs(domain: Domain, predicate: Predicate) -> Iterator[tuple[float, float]]
     start: float | None = None
     for (a, b), following in itertools.zip_longest(held, held[1:]):
         start = a if start is None else start
-        # Two stretches that meet are one, unless the number between them is left out of a continuous range.
+        # Adjacent intervals are merged, unless the predicate excludes the number between them.
         if following is None or following[0] != b or not (isinstance(domain, Int) or _holds_at(domain, predicate, b)):
             yield start, b
             start = None
@@ -210,10 +214,10 @@ def _from_shown(domain: Domain, shown: float) -> Scalar:
 
 
 def _holds_at(domain: Domain, predicate: Predicate, shown: float) -> bool:
-    here = [
+    marks = [
         mark for mark in predicate.marks if is_number(mark) and domain.contains(mark) and shown in _edges(domain, mark)
     ]
-    return all(predicate.holds(mark) for mark in here)
+    return all(predicate.holds(mark) for mark in marks)
 
 
 def _within(name: str, domain: Domain, low: float, high: float) -> Iterator[Claim]:
@@ -240,7 +244,7 @@ def _claimed(claim: Claim) -> Terms[Claim]:
 
 
 def _shortest(terms: Any) -> Terms[Any]:
-    """Leave out what a shorter term says already."""
+    """Remove terms that a shorter term implies."""
     kept: list[frozenset[Any]] = []
     for term in sorted(set(terms), key=len):
         if not any(shorter <= term for shorter in kept):

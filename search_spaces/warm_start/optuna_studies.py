@@ -1,4 +1,4 @@
-"""From an existing Optuna study: its points in a space of ours, and the space that it searched."""
+"""Reader of an existing Optuna study: its points in a space, and the space that it searched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from search_spaces.adapters.optuna import from_optuna
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int
-from search_spaces.errors import Problem, SpaceError
+from search_spaces.errors import Problem, SpaceError, cut, quoted
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Scored(NamedTuple):
-    """A point of a finished trial, and its objective.
+    """Point of a completed trial, with its objective.
 
     >>> Scored({"lr": 0.1}, 0.97).value
     0.97
@@ -31,10 +31,10 @@ class Scored(NamedTuple):
 
 
 def points_of(study: Study, space: SearchSpace) -> list[Scored]:
-    """Return the points of the completed trials of a study that asked for this space, with their (first) objective.
+    """Return the points of the completed trials of a study of this space, with their (first) objective.
 
     Raises:
-        SpaceError: a trial asked for something else; `adopt` takes the params of such trials.
+        SpaceError: the params of a trial are not those of the space; use `adopt` for such trials.
 
     >>> import optuna
     >>> from search_spaces import Float, SearchSpace
@@ -58,14 +58,14 @@ def space_of(
     """Return the space that a study searched, read from the distributions of its trials.
 
     Args:
-        study: of any author; trials that failed or still run are left aside.
-        rename: from the names in the study to dotted names, where they are none.
+        study: any study; failed and running trials are ignored.
+        rename: from names in the study to dotted names, for names that are not valid.
         when: the conditions, under the new names, of the parameters that not every trial has; a study does not
-            know them.
+            store them.
 
     Raises:
-        SpaceError: no trial was asked, a parameter changed its distribution on the way, or one is missing from
-            some trials and has no condition.
+        SpaceError: no trial has parameters, the distribution of a parameter differs between trials, or a parameter is
+            missing from some trials and has no condition.
 
     >>> import optuna
     >>> from search_spaces import When
@@ -83,32 +83,31 @@ def space_of(
       momentum: a float in [0.5, 0.99] when optimizer = 'sgd'
     )
     """
-    # One that failed, or still runs, may have been asked for a part alone.
-    whole = [trial for trial in study.trials if trial.state.name in {"COMPLETE", "PRUNED"}]
-    asked = [trial.distributions for trial in whole if trial.distributions]
+    # A failed or running trial may have only some of its parameters.
+    finished = [trial for trial in study.trials if trial.state.name in {"COMPLETE", "PRUNED"}]
+    asked = [trial.distributions for trial in finished if trial.distributions]
     if not asked:
-        raise SpaceError(Problem("study", "has no finished trial that was asked for a parameter"))
-    found: dict[str, Any] = {}
+        raise SpaceError(Problem("study", "has no finished trial with a parameter"))
+    known: dict[str, Any] = {}
     problems: list[Problem] = []
     for distributions in asked:
         for name, distribution in distributions.items():
-            if found.setdefault(name, distribution) != distribution:
-                problems.append(
-                    Problem(name, f"was asked as {found[name]} and as {distribution}; fix it to one of them")
-                )
+            if known.setdefault(name, distribution) != distribution:
+                both = f"{cut(str(known[name]), 120)} and as {cut(str(distribution), 120)}"
+                problems.append(Problem(name, f"was asked as {both}; fix it to one of them"))
     times = Counter(name for distributions in asked for name in distributions)
-    named = {name: rename.get(name, name) for name in found}
+    named = {name: rename.get(name, name) for name in known}
     problems += [
         Problem(
             named[name],
-            f"stands in {times[name]} of {len(asked)} trials: say when it exists, when={{{named[name]!r}: ...}}",
+            f"is in {times[name]} of {len(asked)} trials only: give its condition, when={{{quoted(named[name])}: ...}}",
         )
-        for name in found
+        for name in known
         if times[name] < len(asked) and named[name] not in when
     ]
     if problems:
         raise SpaceError(*dict.fromkeys(problems))
-    return SearchSpace({named[name]: _domain(distribution) for name, distribution in found.items()}, when)
+    return SearchSpace({named[name]: _domain(distribution) for name, distribution in known.items()}, when)
 
 
 def _domain(distribution: Any) -> Domain:

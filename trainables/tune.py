@@ -32,9 +32,10 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.config.trial import TrialConfig
 from trainables.data import digest_of
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.resuming import TrialRun
 from trainables.errors import CheckpointError, Diverged
-from trainables.tasks.classifier.training import EpochReport, Run
+from trainables.tasks.classifier.run import Run
 
 if TYPE_CHECKING:
     from trainables.tasks.gan import GanRun

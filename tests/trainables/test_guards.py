@@ -74,7 +74,7 @@ def test_a_batch_that_exhausts_the_memory_is_named():
         import resource
         from trainables.config import TrialConfig
         from trainables.errors import OutOfMemory
-        from trainables.run import Run
+        from trainables.tasks.classifier.run import Run
         run = Run(TrialConfig.from_point({"model.name": "mlp", "model.width": 100.0, "batch_size": 1000, "epochs": 1}))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))

@@ -14,7 +14,9 @@ from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Da
 from trainables.evaluation.core.validation import validate
 from trainables.metrics import lookup
 from trainables.models import check_layers
-from trainables.tasks.classifier.training import Run, load_model, train
+from trainables.models.loading import load_model
+from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.training import train
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
 COMBINATIONS = {

@@ -13,8 +13,8 @@ from trainables.config.trial import TrialConfig
 from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import FILE_NAME, Checkpoint
 from trainables.errors import CheckpointError
+from trainables.models.loading import load_model
 from trainables.tasks.classifier.run import Run
-from trainables.tasks.classifier.training import load_model
 
 # What the model of the asset answers to a ramp from black to white.
 GOLDEN_LOGITS = [

@@ -10,7 +10,8 @@ pytest.importorskip("ray.tune")
 
 from trainables.config.trial import TrialConfig
 from trainables.errors import CheckpointError, ConfigError
-from trainables.tasks.classifier.training import Run, train
+from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.training import train
 from trainables.tune import ClassifierTrainable
 
 POINT = {"model.name": "mlp", "model.width": 0.25, "epochs": 3, "evaluation.robust_images": 40}

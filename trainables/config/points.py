@@ -22,7 +22,7 @@ class Description(Frozen):
         Raises:
             ConfigError: unknown names or invalid values, all of them.
 
-        >>> from trainables.config.trial.trial import TrialConfig
+        >>> from trainables.config.trial import TrialConfig
         >>> try:
         ...     TrialConfig.from_point({"optimizer.lrr": 0.1, "epochs": 0})
         ... except ConfigError as error:
@@ -52,7 +52,7 @@ class Description(Frozen):
     def parameter_names(cls) -> tuple[str, ...]:
         """Every valid dotted name.
 
-        >>> from trainables.config.trial.trial import TrialConfig
+        >>> from trainables.config.trial import TrialConfig
         >>> TrialConfig.parameter_names()[:3]
         ('data.name', 'data.root', 'data.download')
         """

@@ -1,6 +1,6 @@
 """Images and labels, resident as tensors, in splits that depend on the images' content alone.
 
->>> from trainables.config.trial.trial import DataConfig
+>>> from trainables.config.trial import DataConfig
 >>> splits = load_splits(DataConfig(name="digits"))
 >>> splits.train.images_NCHW.shape, splits.num_classes
 (torch.Size([1078, 1, 8, 8]), 10)

@@ -13,7 +13,7 @@ from trainables.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trainables.tasks.classifier.run import EpochReport
+    from trainables.engine.epoch_report import EpochReport
 
 __all__ = ["TrialRun", "check_same_trial", "description_of", "to_the_end"]
 

@@ -1,6 +1,6 @@
 """Classifiers that name their taps and boundaries.
 
->>> from trainables.config.trial.trial import ModelConfig
+>>> from trainables.config.trial import ModelConfig
 >>> model = build(ModelConfig(name="cnn"), image_shape=(1, 8, 8), num_classes=10, device="meta")
 >>> model.taps
 ('conv1', 'conv2', 'penultimate', 'logits')

@@ -83,7 +83,7 @@ def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, see
         TypeError: a module whose constant is not known; names it.
         ValueError: weights that are not finite, or a setting of a layer that is not handled; names it.
 
-    >>> from trainables.config.trial.trial import ModelConfig
+    >>> from trainables.config.trial import ModelConfig
     >>> from trainables.models import build
     >>> model = build(ModelConfig(name="mlp"), image_shape=(1, 4, 4), num_classes=3, std=(0.5,))
     >>> [(stage.name, len(list(stage))) for stage in constants(model, (1, 4, 4))]

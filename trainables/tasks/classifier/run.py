@@ -3,11 +3,8 @@
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self, cast, final
+from typing import TYPE_CHECKING, Self, cast, final
 
-import torch
 from torch import Tensor
 
 from trainables.attacks import overfitted, pgd_accuracy
@@ -16,31 +13,29 @@ from trainables.data import Split, load_splits
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.engine import checkpoint as state
+from trainables.engine.device import resolve_device
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.guards import TermWatch, memory_guard
 from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.engine.precision import autocast, resolve_precision
-from trainables.engine.resuming import check_same_trial, description_of
+from trainables.engine.resuming import check_same_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.core.validation import probe, validate
 from trainables.models import StagedClassifier, build
+from trainables.models.loading import saved_config
 from trainables.regularizers.methods import Methods, draw
 from trainables.seeding import Streams, generator
 from trainables.snnl import LearnedTemperature
 from trainables.tasks.classifier.objective import step_loss
 
-__all__ = ["EpochReport", "Run", "resolve_device", "saved_config"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Run"]
 
 Path = str | os.PathLike[str]
 OVERFITTING_IMAGES = 256
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """What one epoch measured, under the names of `trainables.metrics`; epochs count from 1."""
-
-    epoch: int
-    metrics: Mapping[str, float]
 
 
 @final
@@ -248,34 +243,9 @@ class Run:
         return run
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; 'auto' is the first GPU if there is one.
-
-    Raises:
-        ConfigError: this machine, or this build of torch, has no such GPU.
-    """
-    count = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
-        message = f"must be a GPU that torch sees here, of which there are {count}, got {name!r}; use auto or cpu"
-        raise ConfigError([Problem("device", message)])
-    return device
-
-
 def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean, std = train.pixel_statistics()
     if 0 in std:
         reason = f"all training images have one value in channel {std.index(0)}"
         raise DatasetDamaged(name, reason, "there is nothing to learn from; look at the files")
     return mean, std
-
-
-def saved_config(directory: Path, checkpoint: state.Checkpoint) -> TrialConfig:
-    """The description of the trial that a checkpoint belongs to.
-
-    Raises:
-        CheckpointError: it describes none that this version knows.
-    """
-    return description_of(TrialConfig, directory, checkpoint, called="trial")

@@ -1,6 +1,6 @@
 """Training one trial, on one page.
 
->>> from trainables.config.trial.trial import TrialConfig
+>>> from trainables.config.trial import TrialConfig
 >>> result = train(TrialConfig.from_point({"epochs": 1, "model.name": "mlp"}))
 >>> result.reports[-1].epoch, result.metrics["val/accuracy"] > 0.3
 (1, True)
@@ -10,16 +10,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from trainables.config.trial import TrialConfig
-from trainables.data import shape_of
-from trainables.engine import checkpoint as state
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.resuming import to_the_end
-from trainables.models import StagedClassifier, build
-from trainables.tasks.classifier.run import EpochReport, Run, saved_config
+from trainables.models import StagedClassifier
+from trainables.tasks.classifier.run import Run
 
-__all__ = ["EpochReport", "Run", "TrialResult", "load_model", "train"]
+__all__ = ["TrialResult", "train"]
 
 Path = str | os.PathLike[str]
 
@@ -61,21 +58,3 @@ def train(
     run = Run(config) if resume is None else Run.restore(resume, config=config)
     reports = to_the_end(run, report=report, checkpoint=checkpoint)
     return TrialResult(run.evaluated_model.eval(), reports)
-
-
-def load_model(directory: Path, *, device: torch.device | str = "cpu") -> StagedClassifier:
-    """The model of a checkpoint as it was evaluated, in eval mode; no data set is read.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read.
-    """
-    checkpoint = state.load(directory)
-    config = saved_config(directory, checkpoint)
-    if checkpoint.image_shape is None or checkpoint.num_classes is None:  # format 1, whose data sets had one shape each
-        image_shape, num_classes = shape_of(config.data)
-    else:
-        channels, height, width = checkpoint.image_shape
-        image_shape, num_classes = (channels, height, width), checkpoint.num_classes
-    model = build(config.model, image_shape=image_shape, num_classes=num_classes)
-    model.load_state_dict(checkpoint.evaluated_model)
-    return model.to(device).eval()

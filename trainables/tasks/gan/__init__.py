@@ -15,7 +15,7 @@ discriminator lowers it in its features; as a metric it says how near the synthe
 
 Importing this package imports no torch; what it exports is fetched on first use (PEP 562).
 
->>> from trainables.tasks.registry.gan import GanConfig
+>>> from trainables.tasks.gan import GanConfig
 >>> GanConfig().gan.latent_dim
 64
 """

@@ -12,10 +12,11 @@ from trainables.config.sections import DataConfig
 from trainables.config.trial import EvaluationConfig, ModelConfig, TrialConfig
 from trainables.data import load_splits
 from trainables.engine import checkpoint as state
+from trainables.engine.device import resolve_device
 from trainables.errors import CheckpointError, ConfigError, Problem
 from trainables.models import StagedClassifier
-from trainables.tasks.classifier.run import resolve_device, saved_config
-from trainables.tasks.classifier.training import load_model, train
+from trainables.models.loading import load_model, saved_config
+from trainables.tasks.classifier.training import train
 from trainables.tasks.gan.config import GanConfig
 
 __all__ = ["classifier_config", "classifier_of"]

@@ -19,11 +19,12 @@ from trainables.data import load_splits, shape_of
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import shuffled
 from trainables.engine import checkpoint as state
+from trainables.engine.device import resolve_device
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.guards import TermWatch, memory_guard
 from trainables.engine.resuming import check_same_trial, description_of, to_the_end
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, balanced_subset
 from trainables.seeding import generator
-from trainables.tasks.classifier.run import EpochReport, resolve_device
 from trainables.tasks.gan.classifier import classifier_of
 from trainables.tasks.gan.config import GanConfig
 from trainables.tasks.gan.measures import modes, predicted_classes, real_fake_entanglement

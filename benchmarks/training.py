@@ -36,7 +36,7 @@ from trainables.engine.device import resolve_device
 from trainables.engine.optimization import learning_rate
 from trainables.evaluation.core.validation import validate
 from trainables.models import StagedClassifier, build
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import start
 
 EPOCHS = 2
 MAX_ACCURACY_GAP = 0.003
@@ -88,10 +88,10 @@ def plain(config: TrialConfig) -> Callable[[], Measured]:
 
 def ours(config: TrialConfig) -> Callable[[], Measured]:
     """The same trial as ravel trains it."""
-    run, speeds = Run(config), []
+    loop, speeds = start(config), []
 
     def advance() -> Measured:
-        metrics = run.run_epoch().metrics
+        metrics = loop.run_epoch().metrics
         speeds.append(metrics["time/images_per_s"])
         return Measured(max(speeds), metrics["val/accuracy"])
 

@@ -20,25 +20,20 @@ import logging
 import math
 import time
 import traceback
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from trainables.config.trial import TrialConfig
 from trainables.data import digest_of
+from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.resuming import TrialRun
 from trainables.errors import CheckpointError, Diverged
-from trainables.tasks.classifier.run import Run
-
-if TYPE_CHECKING:
-    from trainables.tasks.gan import GanRun
+from trainables.tasks.registry import CLASSIFIER, GAN, AnyConfig, Task
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
 
@@ -84,27 +79,10 @@ class _Orders:
         )
 
 
-class TrialTrainable(Trainable, ABC):
-    """Trains one trial; an actor can be reused for the next one (`reuse_actors=True`).
+class TrialTrainable(Trainable):
+    """Trains one trial of a task; an actor can be reused for the next one (`reuse_actors=True`)."""
 
-    What it trains is decided by two functions: how a run starts from a point, and how it continues from a checkpoint.
-    """
-
-    @abstractmethod
-    def start_run(self, point: Mapping[str, object]) -> TrialRun:
-        """Return the trial that a flat point describes, before its first epoch.
-
-        Raises:
-            ConfigError: it describes none.
-        """
-
-    @abstractmethod
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> TrialRun:
-        """Return the same, after the epochs that a checkpoint directory holds.
-
-        Raises:
-            CheckpointError: it cannot be read, or belongs to another trial.
-        """
+    task: ClassVar[Task]
 
     def setup(self, config: dict[str, Any]) -> None:
         """Note the configuration; the first step reads it, so that its mistakes end the trial cleanly."""
@@ -119,7 +97,7 @@ class TrialTrainable(Trainable, ABC):
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._orders = _Orders.read(config)
         self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
-        self._run: TrialRun | None = None
+        self._loop: EpochLoop[TrialRun] | None = None
         self._ended: _Ended | None = None
         self._told_data = False
         self._saved_at_s = time.monotonic()
@@ -133,8 +111,8 @@ class TrialTrainable(Trainable, ABC):
         if self._ended is not None:
             return self._result(None)
         try:
-            run = self._current_run()
-            return self._result(None if run.finished else run.run_epoch())
+            loop = self._current_loop()
+            return self._result(None if loop.finished else loop.run_epoch())
         except CheckpointError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the trial's own
@@ -144,7 +122,7 @@ class TrialTrainable(Trainable, ABC):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the complete epochs; of a trial that ended early only how, as its weights are of no epoch."""
         if self._ended is None:
-            self._current_run().save(checkpoint_dir)
+            self._current_loop().save(checkpoint_dir)
         else:
             Path(checkpoint_dir, ENDED_FILE_NAME).write_text(json.dumps(asdict(self._ended)))
         self._saved_at_s = time.monotonic()
@@ -163,27 +141,33 @@ class TrialTrainable(Trainable, ABC):
 
     def cleanup(self) -> None:
         """Let go of the trial's tensors."""
-        self._run = None
+        self._loop = None
 
     def _guard_restore(self, checkpoint: str) -> None:
         try:
-            self._run = self.restore_run(checkpoint, self._point)
+            self._loop = self._restore(checkpoint)
         except CheckpointError:
             raise
         except Exception as error:  # noqa: BLE001 - as in step
             self._ended = _Ended.by(error)
 
-    def _current_run(self) -> TrialRun:
-        if self._run is None:
+    def _current_loop(self) -> EpochLoop[TrialRun]:
+        if self._loop is None:
             start = self._orders.checkpoint
-            self._run = self.start_run(self._point) if start is None else self.restore_run(start, self._point)
-        return self._run
+            self._loop = self.task.start(self._config()) if start is None else self._restore(start)
+        return self._loop
+
+    def _restore(self, checkpoint: str) -> EpochLoop[TrialRun]:
+        return self.task.restore(checkpoint, config=self._config())
+
+    def _config(self) -> AnyConfig:
+        return self.task.config.from_point(self._point)
 
     def _result(self, report: EpochReport | None) -> dict[str, Any]:
         """The result of a step: of the epoch in `report`, or of none."""
         epoch = self._epoch() if report is None else report.epoch
         metrics = {} if report is None else dict(report.metrics)
-        done = self._ended is not None or self._run is None or self._run.finished
+        done = self._ended is not None or self._loop is None or self._loop.finished
         ended = {} if self._ended is None else {"ended": json.dumps(asdict(self._ended))}
         if self._orders.objectives is None:
             return {**metrics, **ended, "epoch": epoch, DONE: done}
@@ -199,19 +183,19 @@ class TrialTrainable(Trainable, ABC):
 
     def _data_once(self) -> str | None:
         """The digest of the data set, with the first epoch of an attempt; none, if it fails, for it costs no epoch."""
-        if self._told_data or self._run is None:
+        if self._told_data or self._loop is None:
             return None
         self._told_data = True
         try:
-            return digest_of(self._run.config.data)
+            return digest_of(self._loop.config.data)
         except Exception as error:  # noqa: BLE001 - its files may be gone by now: the epoch is measured all the same
             logger.warning("the data set's digest is not known (%s: %s)", type(error).__name__, error)
             return None
 
     def _epoch(self) -> int:
         """Of a result without a report: the epoch that was being trained when the trial ended, or the last."""
-        complete = 0 if self._run is None else self._run.epoch
-        return complete if self._run is None or self._ended is None else complete + 1
+        complete = 0 if self._loop is None else self._loop.epoch
+        return complete if self._loop is None or self._ended is None else complete + 1
 
     def _wants_checkpoint(self, epoch: int, *, done: bool) -> bool:
         overdue = time.monotonic() - self._saved_at_s >= CHECKPOINT_INTERVAL_S
@@ -221,29 +205,13 @@ class TrialTrainable(Trainable, ABC):
 class ClassifierTrainable(TrialTrainable):
     """Trains one classifier."""
 
-    def start_run(self, point: Mapping[str, object]) -> Run:
-        """Return the classifier that a point describes."""
-        return Run(TrialConfig.from_point(point))
-
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> Run:
-        """Return it after the epochs of a checkpoint."""
-        return Run.restore(checkpoint, config=TrialConfig.from_point(point))
+    task = CLASSIFIER
 
 
 class GanTrainable(TrialTrainable):
     """Trains one generative adversarial network."""
 
-    def start_run(self, point: Mapping[str, object]) -> "GanRun":
-        """Return the networks that a point describes."""
-        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415  only who trains one needs it
-
-        return GanRun(GanConfig.from_point(point))
-
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> "GanRun":
-        """Return them after the epochs of a checkpoint."""
-        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415
-
-        return GanRun.restore(checkpoint, config=GanConfig.from_point(point))
+    task = GAN
 
 
 def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str:

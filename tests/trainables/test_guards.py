@@ -74,12 +74,13 @@ def test_a_batch_that_exhausts_the_memory_is_named():
         import resource
         from trainables.config import TrialConfig
         from trainables.errors import OutOfMemory
-        from trainables.tasks.classifier.run import Run
-        run = Run(TrialConfig.from_point({"model.name": "mlp", "model.width": 100.0, "batch_size": 1000, "epochs": 1}))
+        from trainables.tasks.classifier.run import start
+        point = {"model.name": "mlp", "model.width": 100.0, "batch_size": 1000, "epochs": 1}
+        loop = start(TrialConfig.from_point(point))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
         try:
-            run.run_epoch()
+            loop.run_epoch()
         except OutOfMemory as error:
             print(error)
     """

@@ -14,7 +14,7 @@ from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import FILE_NAME, Checkpoint
 from trainables.errors import CheckpointError
 from trainables.models.loading import load_model
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import restore
 
 # What the model of the asset answers to a ramp from black to white.
 GOLDEN_LOGITS = [
@@ -163,8 +163,9 @@ def test_a_damaged_description_of_format_1_is_a_checkpoint_error(tmp_path, confi
 
 
 def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures():
-    run = Run.restore(ASSETS / "checkpoint-v2")
-    assert run.epoch == 2
+    loop = restore(ASSETS / "checkpoint-v2")
+    run = loop.run
+    assert loop.epoch == 2
     assert {tap: round(float(value.log_beta), 4) for tap, value in run.learned.items()} == {
         "fc1": 0.1540,
         "fc2": -0.6611,

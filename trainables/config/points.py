@@ -1,7 +1,7 @@
 """Descriptions of trials as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,7 +13,12 @@ __all__ = ["Description"]
 
 
 class Description(Frozen):
-    """A validated description of one trial, in groups of parameters; every field has a default."""
+    """A validated description of one trial, in groups of parameters; every field has a default.
+
+    `trial_kind` names what it describes in messages.
+    """
+
+    trial_kind: ClassVar[str] = "trial"
 
     @classmethod
     def from_point(cls, point: Mapping[str, object]) -> Self:

@@ -7,7 +7,7 @@ import torch
 from trainables.config.trial import TrialConfig
 from trainables.data import shape_of
 from trainables.engine import checkpoint as state
-from trainables.engine.resuming import description_of
+from trainables.engine import resume
 from trainables.models.registry import build
 from trainables.models.staged import StagedClassifier
 
@@ -40,4 +40,4 @@ def saved_config(directory: Path, checkpoint: state.Checkpoint) -> TrialConfig:
     Raises:
         CheckpointError: it has none that this version knows.
     """
-    return description_of(TrialConfig, directory, checkpoint, called="trial")
+    return resume.saved_config(TrialConfig, directory, checkpoint)

@@ -22,7 +22,7 @@ from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
 from trainables.tasks.gan.config import GanConfig
 
 if TYPE_CHECKING:
-    from trainables.engine.resuming import TrialRun
+    from trainables.engine.epoch_loop import EpochLoop, TrialRun
 
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
@@ -36,8 +36,8 @@ class Task:
 
     `strengths` are the parameters that stand in every trial and are 0 in the baseline, which has no method on.
     `fragments` of the catalog of search spaces are what is searched where nothing else is said. `passes` says what
-    an epoch of a trial costs, in epochs of plain training. `run` is where the class of a trial in progress is,
-    `module:name`, imported when one starts.
+    an epoch of a trial costs, in epochs of plain training. `run` is the module with the functions `start` and
+    `restore`, imported when a trial starts.
     """
 
     name: str
@@ -85,15 +85,23 @@ class Task:
         """
         return any(_is_of_family(metric, each.name) for each in self.metrics)
 
-    def start(self, config: AnyConfig) -> "TrialRun":
-        """The trial before its first epoch; imports torch.
+    def start(self, config: AnyConfig) -> "EpochLoop[TrialRun]":
+        """Return a trial before its first epoch; imports torch.
 
         Raises:
             TrainableError: its data set is not here, or its model cannot be.
         """
-        module, _, name = self.run.partition(":")
-        run: TrialRun = getattr(import_module(module), name)(config)
-        return run
+        loop: EpochLoop[TrialRun] = import_module(self.run).start(config)
+        return loop
+
+    def restore(self, directory: str, *, config: AnyConfig) -> "EpochLoop[TrialRun]":
+        """Return a trial that continues from a checkpoint; imports torch.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or belongs to another trial.
+        """
+        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config)
+        return loop
 
 
 def _is_of_family(metric: str, name: str) -> bool:
@@ -117,7 +125,7 @@ CLASSIFIER = Task(
     fragments=("optimizer", "snnl", "mixup", "adversarial"),
     metrics=CLASSIFIER_METRICS,
     passes=_passes_of_classifier,
-    run="trainables.tasks.classifier.run:Run",
+    run="trainables.tasks.classifier.run",
 )
 GAN = Task(
     name="gan",
@@ -126,7 +134,7 @@ GAN = Task(
     fragments=("gan",),
     metrics=GAN_METRICS,
     passes=_one_pass,
-    run="trainables.tasks.gan.run:GanRun",
+    run="trainables.tasks.gan.run",
 )
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFIER, GAN)})
 

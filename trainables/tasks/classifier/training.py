@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from trainables.config.trial import TrialConfig
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.resuming import to_the_end
 from trainables.models import StagedClassifier
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier import run
 
 __all__ = ["TrialResult", "train"]
 
@@ -55,6 +54,6 @@ def train(
         AttackOverfitted: the model learned to stop its training attack alone, and the trial asks for a stop.
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
-    run = Run(config) if resume is None else Run.restore(resume, config=config)
-    reports = to_the_end(run, report=report, checkpoint=checkpoint)
-    return TrialResult(run.evaluated_model.eval(), reports)
+    loop = run.start(config) if resume is None else run.restore(resume, config=config)
+    reports = loop.run_all(report=report, checkpoint=checkpoint)
+    return TrialResult(loop.run.evaluated_model.eval(), reports)

@@ -10,7 +10,7 @@ flat dotted names.
 True
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,6 +64,8 @@ class GanEvaluationConfig(Frozen):
 
 class GanConfig(Description):
     """One trial: data, networks, and what is measured. Everything is computed in float32."""
+
+    trial_kind: ClassVar[str] = "trial of a generative adversarial network"
 
     data: DataConfig = DataConfig()
     batch_size: Annotated[int, Field(ge=2)] = 64

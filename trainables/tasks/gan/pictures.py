@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import Tensor
 
-    from trainables.tasks.classifier.run import EpochReport
+    from trainables.engine.epoch_report import EpochReport
 
 __all__ = ["CURVES", "SHARES", "entanglement_by_epoch", "sheet_of_images"]
 

@@ -1,0 +1,61 @@
+"""Configuration of a saved trial: read it from a checkpoint, and check that a resumed trial has the same one."""
+
+import os
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from trainables.config.points import Description
+from trainables.config.trial import PLACE
+from trainables.engine import checkpoint as state
+from trainables.errors import CheckpointError
+
+__all__ = ["check_same_trial", "read_trial", "saved_config"]
+
+Path = str | os.PathLike[str]
+C = TypeVar("C", bound=Description)
+
+
+def read_trial(config_type: type[C], directory: Path, *, config: C | None) -> tuple[state.Checkpoint, C]:
+    """Return a checkpoint and the configuration to continue with: `config`, or the saved one if that is None.
+
+    `config` must describe the saved trial; the place of the data and the device may differ.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or belongs to another trial.
+    """
+    checkpoint = state.load(directory)
+    saved = saved_config(config_type, directory, checkpoint)
+    if config is None:
+        return checkpoint, saved
+    check_same_trial(directory, saved=saved, resumed=config)
+    return checkpoint, config
+
+
+def saved_config(config_type: type[C], directory: Path, checkpoint: state.Checkpoint) -> C:
+    """Return the configuration of the trial that a checkpoint belongs to.
+
+    Raises:
+        CheckpointError: it is no configuration of this kind that this version knows.
+    """
+    try:
+        return config_type.model_validate_json(checkpoint.config)
+    except ValidationError as error:
+        raise CheckpointError(
+            str(directory),
+            f"describes no valid {config_type.trial_kind} ({error})",
+            "read it with the version and the kind of trial that wrote it",
+        ) from error
+
+
+def check_same_trial(directory: Path, *, saved: Description, resumed: Description) -> None:
+    """Return if both configurations describe one trial; the place where it runs may differ.
+
+    Raises:
+        CheckpointError: they do not; names the parameters that differ.
+    """
+    before, now = saved.to_point(), resumed.to_point()
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in PLACE]
+    if changed:
+        names = ", ".join(f"{name} ({before.get(name)} there, {now.get(name)} here)" for name in changed)
+        raise CheckpointError(str(directory), f"belongs to another trial: {names}", "resume it with its own parameters")

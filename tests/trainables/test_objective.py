@@ -13,10 +13,10 @@ from trainables.errors import ConfigError
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
-from trainables.regularizers.methods import Draws, Methods, draw
+from trainables.regularizers.resolved_methods import Draws, Methods, draw
 from trainables.seeding import Streams
 from trainables.snnl import chance_level, minimise_temperature, soft_composition, soft_label_loss, training_term
-from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.cross_entropy import classification_loss
 from trainables.tasks.classifier.objective import step_loss
 
 NO_DRAWS = Draws()

@@ -71,8 +71,8 @@ def apgd(
     if epsilon == 0:
         return x
     with attacking(model, device=x.device):
-        run = _Run(model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator)
-        return _attack(run, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
+        settings = _Settings(model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator)
+        return _attack(settings, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
 
 
 def checkpoints(steps: int) -> Iterator[int]:
@@ -89,7 +89,7 @@ def checkpoints(steps: int) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Settings:
     """What the runs of one attack share."""
 
     model: nn.Module
@@ -133,16 +133,16 @@ class _Ascent(NamedTuple):
     halved_B: Tensor
 
 
-def _attack(run: _Run, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
-    clean_BK = _logits(run.model, x)
+def _attack(settings: _Settings, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
+    clean_BK = _logits(settings.model, x)
     targets_BT = likeliest_wrong(clean_BK, y_B, number=num_targets)
     result, margin_B, holds_B = x.clone(), margin(clean_BK, y_B), clean_BK.argmax(1) == y_B
     for target_B in list(targets_BT.unbind(1)) * restarts:
         (left_B,) = holds_B.nonzero(as_tuple=True)
         if not len(left_B):
             break
-        found = _climb(run, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
-        found_BK = _logits(run.model, found)
+        found = _climb(settings, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
+        found_BK = _logits(settings.model, found)
         found_margin_B, fooled_B = margin(found_BK, y_B[left_B]), found_BK.argmax(1) != y_B[left_B]
         better_B = fooled_B | (found_margin_B < margin_B[left_B])
         taken_B = left_B[better_B]
@@ -150,18 +150,18 @@ def _attack(run: _Run, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: in
     return result
 
 
-def _climb(run: _Run, x: Tensor, labels: _Labels) -> Tensor:
+def _climb(settings: _Settings, x: Tensor, labels: _Labels) -> Tensor:
     """One run from one random start: the misclassified iterates, and the best ones of the other images."""
     result = x.clone()
     left_B = torch.arange(len(x), device=x.device)
-    state = _begin(run, x, labels)
+    state = _begin(settings, x, labels)
     new_shares = chain([1.0], repeat(_MOMENTUM))
-    for length in checkpoints(run.steps):
+    for length in checkpoints(settings.steps):
         if not len(left_B):
             break
-        ball = ball_around(state.centre, epsilon=run.epsilon, norm=run.norm)
+        ball = ball_around(state.centre, epsilon=settings.epsilon, norm=settings.norm)
         for new_share in islice(new_shares, length):
-            state = _advance(run, state, ball=ball, new_share=new_share)
+            state = _advance(settings, state, ball=ball, new_share=new_share)
         check_finite(state.iterate)
         result[left_B] = state.best
         going_B = ~state.fooled_B
@@ -170,27 +170,29 @@ def _climb(run: _Run, x: Tensor, labels: _Labels) -> Tensor:
     return result
 
 
-def _begin(run: _Run, x: Tensor, labels: _Labels) -> _Ascent:
-    ball = ball_around(x, epsilon=run.epsilon, norm=run.norm)
-    start = ball.project(x + surface_noise(x, epsilon=run.epsilon, norm=run.norm, generator=run.generator))
-    value = _evaluate(run, start, labels)
+def _begin(settings: _Settings, x: Tensor, labels: _Labels) -> _Ascent:
+    ball = ball_around(x, epsilon=settings.epsilon, norm=settings.norm)
+    start = ball.project(
+        x + surface_noise(x, epsilon=settings.epsilon, norm=settings.norm, generator=settings.generator)
+    )
+    value = _evaluate(settings, start, labels)
     return _Ascent(
         *(x, *labels, start, start),
         *(value.loss_B, value.gradient),
         *(start, value.loss_B, value.gradient, value.fooled_B),
-        step_size_B=torch.full_like(value.loss_B, 2 * run.epsilon),
+        step_size_B=torch.full_like(value.loss_B, 2 * settings.epsilon),
         rises_B=torch.zeros_like(labels.y_B),
         checked_loss_B=value.loss_B,
         halved_B=torch.ones_like(value.fooled_B),
     )
 
 
-def _advance(run: _Run, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
+def _advance(settings: _Settings, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
     stepped = ball.project(state.iterate + _wide(state.step_size_B, state.iterate) * ball.direction(state.gradient))
     iterate = ball.project(
         state.iterate + new_share * (stepped - state.iterate) + (1 - new_share) * (state.iterate - state.previous)
     )
-    value = _evaluate(run, iterate, _Labels(state.y_B, state.target_B))
+    value = _evaluate(settings, iterate, _Labels(state.y_B, state.target_B))
     better_B = ~state.fooled_B & ((value.loss_B > state.best_loss_B) | value.fooled_B)
     better = _wide(better_B, iterate)
     return state._replace(
@@ -227,10 +229,10 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
     return logits_BK
 
 
-def _evaluate(run: _Run, images: Tensor, labels: _Labels) -> _Value:
+def _evaluate(settings: _Settings, images: Tensor, labels: _Labels) -> _Value:
     leaf = images.detach().requires_grad_()
-    logits_BK = run.model(leaf)
-    loss_B = run.objective(logits_BK, *labels)
+    logits_BK = settings.model(leaf)
+    loss_B = settings.objective(logits_BK, *labels)
     (gradient,) = torch.autograd.grad(loss_B.sum(), leaf)
     return _Value(loss_B.detach(), gradient, logits_BK.argmax(1) != labels.y_B)
 

@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 from trainables.config.sections import Frozen
 from trainables.errors import ConfigError, Problem, suggestion
 
-__all__ = ["Description"]
+__all__ = ["FlatConfig"]
 
 
-class Description(Frozen):
+class FlatConfig(Frozen):
     """A validated description of one trial, in groups of parameters; every field has a default.
 
     `trial_kind` names what it describes in messages.

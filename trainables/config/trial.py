@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.points import Description
+from trainables.config.points import FlatConfig
 from trainables.config.sections import (
     AdversarialConfig,
     DataConfig,
@@ -43,7 +43,7 @@ __all__ = [
 PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compile"})
 
 
-class TrialConfig(Description):
+class TrialConfig(FlatConfig):
     """One trial: data, model, optimiser, the three methods, and what is evaluated when.
 
     `batch_size` images are drawn at random, or with `classes_per_batch` as many of each of so many

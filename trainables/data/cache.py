@@ -27,7 +27,7 @@ from trainables.config.sections import Frozen
 from trainables.data.splits import Parts, Split
 from trainables.errors import ConfigError, Problem
 
-__all__ = ["FORMAT", "Manifest", "fingerprint", "locked", "prepared", "read", "require_writable"]
+__all__ = ["FORMAT", "CacheManifest", "fingerprint", "locked", "prepared", "read", "require_writable"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +35,20 @@ FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 
-class Array(Frozen):
+class CachedArray(Frozen):
     """One file: the shape of its array, and the blake2b hash of its bytes."""
 
     shape: tuple[int, ...]
     blake2b: str
 
 
-class Manifest(Frozen):
+class CacheManifest(Frozen):
     """What an entry holds; `arrays` by file name."""
 
     format: Literal[1]
     source: str
     fingerprint: str
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, CachedArray]
 
 
 def fingerprint(recipe: str, files: Mapping[str, Path]) -> str:
@@ -157,7 +157,7 @@ def _digest(path: Path) -> str:
 def _damage(entry: Path) -> str | None:
     """What is wrong with an entry; None if nothing is."""
     try:
-        manifest = Manifest.model_validate_json((entry / MANIFEST).read_bytes())
+        manifest = CacheManifest.model_validate_json((entry / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read: {error}"
     if entry.name != f"{manifest.source}-{manifest.fingerprint}":
@@ -168,7 +168,7 @@ def _damage(entry: Path) -> str | None:
     return next((damage for damage in damages if damage), None)
 
 
-def _array_damage(path: Path, array: Array) -> str | None:
+def _array_damage(path: Path, array: CachedArray) -> str | None:
     try:
         if _digest(path) != array.blake2b:
             return f"{path.name} is not what its hash in {MANIFEST} says"
@@ -188,7 +188,7 @@ def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> Non
         for files, split in zip(_files(), parts, strict=True)
         for file, tensor in zip(files, (split.images_NCHW, split.labels_N), strict=True)
     }
-    manifest = Manifest(format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays)
+    manifest = CacheManifest(format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays)
     with (unfinished / MANIFEST).open("w") as file:
         file.write(manifest.model_dump_json(indent=2))
         file.flush()
@@ -199,12 +199,12 @@ def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> Non
     _flush_folder(entry.parent)
 
 
-def _write_array(path: Path, tensor: torch.Tensor) -> Array:
+def _write_array(path: Path, tensor: torch.Tensor) -> CachedArray:
     with path.open("wb") as file:
         np.save(file, tensor.numpy())
         file.flush()
         os.fsync(file.fileno())
-    return Array(shape=tuple(tensor.shape), blake2b=_digest(path))
+    return CachedArray(shape=tuple(tensor.shape), blake2b=_digest(path))
 
 
 def _flush_folder(folder: Path) -> None:

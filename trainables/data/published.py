@@ -28,7 +28,7 @@ UNREADABLE = (RuntimeError, ValueError, AssertionError, TypeError, LookupError, 
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FileFormat:
     """What sets of one file format have in common, as torchvision's classes have it.
 
     `arguments` select the training or the test set, `split` reads it off the data set, and `damage`
@@ -48,7 +48,7 @@ class Published:
     torchvision: str
     folder: str
     files: tuple[str, ...]
-    family: Family
+    file_format: FileFormat
     image_shape: tuple[int, int, int]
     num_classes: int
     embedded: bool = False
@@ -78,7 +78,7 @@ class Published:
             return
         try:
             for train in (True, False):
-                self._torchvision_class()(config.root, **self.family.arguments(train), download=True)
+                self._torchvision_class()(config.root, **self.file_format.arguments(train), download=True)
         except UNREADABLE as error:
             raise DatasetMissing(self.name, f"its download into {config.root} failed: {error}") from error
 
@@ -101,11 +101,13 @@ class Published:
     def _split(self, config: DataConfig, *, train: bool) -> Split:
         kind = self._torchvision_class()
         try:
-            split = self.family.split(kind(config.root, **self.family.arguments(train), download=False))
+            split = self.file_format.split(kind(config.root, **self.file_format.arguments(train), download=False))
             self._check(split)
         except UNREADABLE as error:
             folder = self._folder(config)
-            reason = self.family.damage(kind, folder) or f"{folder} cannot be read ({type(error).__name__}: {error})"
+            reason = (
+                self.file_format.damage(kind, folder) or f"{folder} cannot be read ({type(error).__name__}: {error})"
+            )
             raise DatasetDamaged(self.name, reason, f"delete what is there and {self._remedy(config)}") from error
         return split
 
@@ -195,9 +197,9 @@ IDX_UINT8 = 8
 IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 
-IDX = Family(arguments=_by_flag, split=_mnist_split, damage=_idx_damage)
-CIFAR = Family(arguments=_by_flag, split=_cifar_split, damage=_cifar_damage)
-MAT = Family(arguments=_by_name, split=_svhn_split, damage=_svhn_damage)
+IDX = FileFormat(arguments=_by_flag, split=_mnist_split, damage=_idx_damage)
+CIFAR = FileFormat(arguments=_by_flag, split=_cifar_split, damage=_cifar_damage)
+MAT = FileFormat(arguments=_by_name, split=_svhn_split, damage=_svhn_damage)
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

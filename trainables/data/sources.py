@@ -20,12 +20,12 @@ from trainables.data.published import PUBLISHED
 from trainables.data.splits import Parts, Split, partition
 from trainables.errors import DatasetMissing
 
-__all__ = ["SOURCES", "Digits", "Source"]
+__all__ = ["SOURCES", "DatasetSource", "Digits"]
 
 DIGITS_WHITE = 16
 
 
-class Source(Protocol):
+class DatasetSource(Protocol):
     """One data set; the configuration says where it is."""
 
     @property
@@ -91,4 +91,6 @@ class Digits:
         return Parts(*partition(Split(images_NCHW, torch.from_numpy(bunch.target)), (0.6, 0.2)))
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType({"digits": Digits(), **PUBLISHED, "image_folder": ImageFolder()})
+SOURCES: Mapping[str, DatasetSource] = MappingProxyType(
+    {"digits": Digits(), **PUBLISHED, "image_folder": ImageFolder()}
+)

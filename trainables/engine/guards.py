@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.errors import Diverged, OutOfMemory, Phase
 
-__all__ = ["TermWatch", "memory_guard"]
+__all__ = ["LossMonitor", "memory_guard"]
 
 # What is said by allocations that torch itself does not make, and by the host's.
 _EXHAUSTED = (
@@ -22,10 +22,10 @@ _EXHAUSTED = (
 
 
 @final
-class TermWatch:
+class LossMonitor:
     """The terms of an epoch's steps (0-d tensors), each step's checked while the next one runs.
 
-    On a CPU a step is checked at once. On a GPU its verdict is copied to the host behind it and read
+    On a CPU a step is checked at once. On a GPU its check is copied to the host behind it and read
     when the following step has been queued, so the device never waits for the host.
     """
 
@@ -33,9 +33,9 @@ class TermWatch:
         self._epoch = epoch
         self._terms: tuple[str, ...] = ()
         self._steps: list[Tensor] = []
-        self._verdict: _Verdict | None = None
+        self._pending: _FiniteCheck | None = None
 
-    def see(self, terms: Mapping[str, Tensor]) -> None:
+    def record(self, terms: Mapping[str, Tensor]) -> None:
         """Take the terms of the next step, the same in every step of an epoch.
 
         Raises:
@@ -47,11 +47,11 @@ class TermWatch:
         self._terms = tuple(terms)
         values_T = torch.stack([value.detach() for value in terms.values()])
         self._steps.append(values_T)
-        before, self._verdict = self._verdict, _Verdict(values_T)
+        before, self._pending = self._pending, _FiniteCheck(values_T)
         if before is not None:
             self._check(before, len(self._steps) - 1)
         if values_T.device.type == "cpu":
-            self._check(self._verdict, len(self._steps))
+            self._check(self._pending, len(self._steps))
 
     def means(self) -> dict[str, float]:
         """The mean of each term over the steps seen.
@@ -59,18 +59,18 @@ class TermWatch:
         Raises:
             Diverged: a term of the last step is not finite.
         """
-        if self._verdict is not None:
-            self._check(self._verdict, len(self._steps))
+        if self._pending is not None:
+            self._check(self._pending, len(self._steps))
         values_ST = torch.stack(self._steps).cpu()
         return dict(zip(self._terms, values_ST.double().mean(0).tolist(), strict=True))
 
-    def _check(self, verdict: "_Verdict", step: int) -> None:
-        if not verdict.finite():
+    def _check(self, check: "_FiniteCheck", step: int) -> None:
+        if not check.finite():
             finite_T = self._steps[step - 1].isfinite().tolist()
             raise Diverged(self._epoch, step, self._terms[finite_T.index(False)])
 
 
-class _Verdict:
+class _FiniteCheck:
     """Whether all values are finite, on its way to the host."""
 
     def __init__(self, values_T: Tensor) -> None:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from trainables.config.points import Description
+from trainables.config.points import FlatConfig
 from trainables.config.trial import PLACE
 from trainables.engine import checkpoint as state
 from trainables.errors import CheckpointError
@@ -13,7 +13,7 @@ from trainables.errors import CheckpointError
 __all__ = ["check_same_trial", "read_trial", "saved_config"]
 
 Path = str | os.PathLike[str]
-C = TypeVar("C", bound=Description)
+C = TypeVar("C", bound=FlatConfig)
 
 
 def read_trial(config_type: type[C], directory: Path, *, config: C | None) -> tuple[state.Checkpoint, C]:
@@ -48,7 +48,7 @@ def saved_config(config_type: type[C], directory: Path, checkpoint: state.Checkp
         ) from error
 
 
-def check_same_trial(directory: Path, *, saved: Description, resumed: Description) -> None:
+def check_same_trial(directory: Path, *, saved: FlatConfig, resumed: FlatConfig) -> None:
     """Return if both configurations describe one trial; the place where it runs may differ.
 
     Raises:

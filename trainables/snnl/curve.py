@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Curve", "Slope", "curve_of", "gradient_steps", "minimising_log_beta", "values_at"]
+__all__ = ["LossCurve", "Slope", "curve_of", "gradient_steps", "minimising_log_beta", "values_at"]
 
 _GRID = 13
 _NEWTON_STEPS = 4
@@ -25,7 +25,7 @@ _LONGEST_STEP = 0.5
 _LEARNING_STEPS = 3
 
 
-class Curve(NamedTuple):
+class LossCurve(NamedTuple):
     """Distances less the nearest of all and of one's own, with the weights they enter the sums with."""
 
     excess_AB: Tensor
@@ -44,7 +44,7 @@ class Slope(NamedTuple):
     second: Tensor
 
 
-def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
+def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> LossCurve:
     """The curve of the anchors with these indices; `own_AB` weighs company, and is 0 where there is none.
 
     >>> distances = torch.tensor([[0.0, 1.0, 9.0], [1.0, 0.0, 4.0]], dtype=torch.float64)
@@ -59,7 +59,7 @@ def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
     alone_AB = (own_AB <= 0).to(distances_AB.dtype)
     own_nearest_A = (distances_AB + far * alone_AB).amin(1)
     valid_A = own_nearest_A < far
-    return Curve(
+    return LossCurve(
         (distances_AB - nearest_A[:, None]) * company_AB,
         company_AB,
         (distances_AB - own_nearest_A[:, None]) * (1 - alone_AB),
@@ -69,7 +69,7 @@ def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
     )
 
 
-def values_at(curve: Curve, theta: Tensor) -> Tensor:
+def values_at(curve: LossCurve, theta: Tensor) -> Tensor:
     """Mean loss at one theta, 0-d, or at several (K,)."""
     beta = theta.exp()[..., None]
     log_all_A = _kernel(curve.excess_AB, curve.company_AB, beta[..., None]).sum(-1).log()
@@ -77,7 +77,7 @@ def values_at(curve: Curve, theta: Tensor) -> Tensor:
     return _mean(log_all_A - own_A.log() + beta * curve.gap_A, curve)
 
 
-def slope_at(curve: Curve, theta: Tensor) -> Slope:
+def slope_at(curve: LossCurve, theta: Tensor) -> Slope:
     """Mean loss and its derivatives at one theta."""
     beta = theta.exp()
     log_all_A, mean_A, variance_A = _moments(curve.excess_AB, curve.company_AB, beta)
@@ -88,7 +88,7 @@ def slope_at(curve: Curve, theta: Tensor) -> Slope:
     return Slope(value, first, first + _mean(variance_A - own_variance_A, curve) * beta * beta)
 
 
-def minimising_log_beta(coarse: Curve, fine: Curve, *, low: Tensor, high: Tensor) -> Tensor:
+def minimising_log_beta(coarse: LossCurve, fine: LossCurve, *, low: Tensor, high: Tensor) -> Tensor:
     """Theta near the global minimum within [low, high]: a grid on some anchors, Newton's method on more.
 
     A step is never longer than the grid is wide, and the best theta that was seen is what counts.
@@ -105,7 +105,7 @@ def minimising_log_beta(coarse: Curve, fine: Curve, *, low: Tensor, high: Tensor
     return theta.where(values_at(fine, theta) < lowest, best)
 
 
-def gradient_steps(curve: Curve, theta: Tensor, *, low: Tensor, high: Tensor) -> Tensor:
+def gradient_steps(curve: LossCurve, theta: Tensor, *, low: Tensor, high: Tensor) -> Tensor:
     """Theta after a few clipped steps down the loss of this batch, within [low, high]."""
     theta = theta.clamp(low, high)
     for _ in range(_LEARNING_STEPS):
@@ -135,5 +135,5 @@ def _moments(excess_AB: Tensor, weights_AB: Tensor, beta: Tensor) -> tuple[Tenso
     return total_A.log(), mean_A, square_A - mean_A.square()
 
 
-def _mean(values_A: Tensor, curve: Curve) -> Tensor:
+def _mean(values_A: Tensor, curve: LossCurve) -> Tensor:
     return values_A.where(curve.valid_A, 0).sum(-1) / curve.valid_A.sum().clamp_min(1)

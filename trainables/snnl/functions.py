@@ -23,7 +23,7 @@ MATRIX_LIMIT = 1024
 BLOCK = 512
 
 
-class Measured(NamedTuple):
+class MeasuredBatch(NamedTuple):
     """A batch with all its distances; without gradient."""
 
     points: Points
@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     distances_BB: Tensor
 
 
-class Blocked(NamedTuple):
+class BlockedBatch(NamedTuple):
     """A batch that is measured block by block; without gradient."""
 
     points: Points
@@ -45,11 +45,11 @@ class MatrixLoss(Function):
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, distances_BB: Tensor) -> Tensor:
         """The loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
-        loss: Tensor = cls.apply(points.x_BD, beta, Measured(points.detached(), labels_B, distances_BB))  # type: ignore[no-untyped-call]  # torch's own
+        loss: Tensor = cls.apply(points.x_BD, beta, MeasuredBatch(points.detached(), labels_B, distances_BB))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: Measured) -> Tensor:
+    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: MeasuredBatch) -> Tensor:
         """Both sums of every anchor, and from them the loss and the matrix of its gradient."""
         points, labels_B, distances_BB = batch
         who = company(labels_B)
@@ -90,11 +90,11 @@ class BlockLoss(Function):
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, block: int) -> Tensor:
         """The loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
-        loss: Tensor = cls.apply(points.x_BD, beta, Blocked(points.detached(), labels_B, block))  # type: ignore[no-untyped-call]  # torch's own
+        loss: Tensor = cls.apply(points.x_BD, beta, BlockedBatch(points.detached(), labels_B, block))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: Blocked) -> Tensor:
+    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: BlockedBatch) -> Tensor:
         """Both sums of every anchor, merged over blocks."""
         points, labels_B, block = batch
         offset_B, who = offsets(points), company(labels_B)

@@ -18,12 +18,12 @@ from trainables.snnl.composition import Company, company
 from trainables.snnl.distances import Distance, Points, block_distances, offsets, place, require_labels
 from trainables.snnl.loss import require_temperature
 
-__all__ = ["BLOCK", "Bank", "bank_losses", "bank_of", "nearest_of_each_kind", "streaming_losses"]
+__all__ = ["BLOCK", "PointBank", "bank_losses", "bank_of", "nearest_of_each_kind", "streaming_losses"]
 
 BLOCK = 1024
 
 
-class Bank(NamedTuple):
+class PointBank(NamedTuple):
     """A data set sorted by label, ready to be passed over."""
 
     points: Points
@@ -42,7 +42,7 @@ class Block(NamedTuple):
     high: int
 
 
-class View(NamedTuple):
+class KindDistances(NamedTuple):
     """Distances (A, ...) from the anchors at `place` to points of one kind; those of the other are out of reach."""
 
     kind: int
@@ -76,7 +76,7 @@ def streaming_losses(
 
 
 @torch.no_grad()
-def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block: int = BLOCK) -> Bank:
+def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block: int = BLOCK) -> PointBank:
     """Sort and centre a data set.
 
     Raises:
@@ -88,11 +88,11 @@ def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block:
     points = Points(points.x_BD[order_N].sub_(points.centre_D), torch.zeros_like(points.centre_D), distance)
     places = [slice(start, min(start + block, len(ordered_N))) for start in range(0, len(ordered_N), block)]
     blocks = tuple(Block(at, int(ordered_N[at.start]), int(ordered_N[at.stop - 1])) for at in places)
-    return Bank(points, ordered_N, offsets(points), company(ordered_N), order_N, blocks)
+    return PointBank(points, ordered_N, offsets(points), company(ordered_N), order_N, blocks)
 
 
 @torch.no_grad()
-def nearest_of_each_kind(bank: Bank) -> Tensor:
+def nearest_of_each_kind(bank: PointBank) -> Tensor:
     """Distance of each anchor to its nearest of its own class and of the others, (2, N), in the bank's order."""
     nearest_2N = torch.full_like(bank.offset_N, out_of_reach(bank.offset_N.dtype)).repeat(2, 1)
     for view in _views(bank):
@@ -102,7 +102,7 @@ def nearest_of_each_kind(bank: Bank) -> Tensor:
 
 
 @torch.no_grad()
-def bank_losses(bank: Bank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
+def bank_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
     """Loss of each anchor at each beta, (K, N) in float64, in the bank's order."""
     sums_2KN = nearest_2N.new_zeros(2, len(betas_K), nearest_2N.shape[1], dtype=torch.float64)
     for kind, at, distances_A in _views(bank):
@@ -115,23 +115,23 @@ def bank_losses(bank: Bank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
     return losses_of(exponents_2KN[0], exponents_2KN[1], bank.who)[0]
 
 
-def mean_losses(bank: Bank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
+def mean_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
     """Mean loss over the valid anchors at each beta, (K,) in float64."""
     losses_KN = bank_losses(bank, nearest_2N, betas_K)
     return torch.stack([mean_of(losses_N, bank.who) for losses_N in losses_KN])
 
 
-def _views(bank: Bank) -> Iterator[View]:
+def _views(bank: PointBank) -> Iterator[KindDistances]:
     for i, rows in enumerate(bank.blocks):
         for columns in bank.blocks[: i + 1]:
             distances_IJ = block_distances(bank.points, bank.offset_N, rows=rows.place, columns=columns.place)
             for kind, seen_IJ in _by_kind(distances_IJ, bank, rows, columns):
-                yield View(kind, rows.place, seen_IJ)
+                yield KindDistances(kind, rows.place, seen_IJ)
                 if rows is not columns:
-                    yield View(kind, columns.place, seen_IJ.T)
+                    yield KindDistances(kind, columns.place, seen_IJ.T)
 
 
-def _by_kind(distances_IJ: Tensor, bank: Bank, rows: Block, columns: Block) -> Iterator[tuple[int, Tensor]]:
+def _by_kind(distances_IJ: Tensor, bank: PointBank, rows: Block, columns: Block) -> Iterator[tuple[int, Tensor]]:
     if columns.high < rows.low:
         yield 1, distances_IJ
         return

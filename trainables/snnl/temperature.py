@@ -15,7 +15,7 @@ from torch import Tensor
 from trainables.snnl.composition import chance_level
 from trainables.snnl.distances import Distance, require_labels, require_pair
 from trainables.snnl.sample import measured_rows
-from trainables.snnl.streaming import BLOCK, Bank, bank_of, mean_losses, nearest_of_each_kind
+from trainables.snnl.streaming import BLOCK, PointBank, bank_of, mean_losses, nearest_of_each_kind
 
 __all__ = ["TemperatureMinimum", "minimise_temperature"]
 
@@ -96,7 +96,7 @@ def _grids(dtype: torch.dtype) -> Sequence[int]:
     return _FLOAT64_GRIDS if dtype == torch.float64 else _FLOAT32_GRIDS
 
 
-def _search(bank: Bank, nearest_2N: Tensor, low: float, *, high: float, grids: Sequence[int]) -> _Best:
+def _search(bank: PointBank, nearest_2N: Tensor, low: float, *, high: float, grids: Sequence[int]) -> _Best:
     for points in grids:
         grid_K = torch.linspace(low, high, points, dtype=torch.float64)
         grid_K[-1] = high
@@ -107,7 +107,7 @@ def _search(bank: Bank, nearest_2N: Tensor, low: float, *, high: float, grids: S
     return _Best(float(losses_K[best]), log_beta)
 
 
-def _search_range(bank: Bank, nearest_2N: Tensor) -> tuple[float, float]:
+def _search_range(bank: PointBank, nearest_2N: Tensor) -> tuple[float, float]:
     """Limits of log beta: from 1e-3 / median distance to 1e3 / median nearest distance."""
     median = float(measured_rows(bank.points, _MEDIAN_ANCHORS).median())
     nearest = max(float(nearest_2N.amin(0).median()), 1e-3 * median)

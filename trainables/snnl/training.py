@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainables.snnl.composition import batch_composition
-from trainables.snnl.curve import Curve, curve_of, gradient_steps, minimising_log_beta
+from trainables.snnl.curve import LossCurve, curve_of, gradient_steps, minimising_log_beta
 from trainables.snnl.distances import Distance, full_precision, pairwise_distances, place, require_labels, require_pair
 from trainables.snnl.functions import BLOCK, MATRIX_LIMIT, BlockLoss, MatrixLoss
 from trainables.snnl.loss import require_temperature
@@ -153,7 +153,7 @@ def _moved(sample: Sample, own_of: OwnCompany, learned: LearnedTemperature | Non
     return replace(learned, log_beta=gradient_steps(curve, learned.log_beta, low=low, high=high))
 
 
-def _curve(sample: Sample, own_of: OwnCompany) -> Curve:
+def _curve(sample: Sample, own_of: OwnCompany) -> LossCurve:
     return curve_of(sample.distances_AB, own_of(sample.anchors_A), sample.anchors_A)
 
 

@@ -191,7 +191,7 @@ def test_the_figures_show_every_epoch_and_every_class():
 
 
 def test_the_sheet_puts_each_image_into_the_row_of_its_class():
-    from trainables.tasks.gan.pictures import sheet_of_images
+    from trainables.tasks.gan.figures import sheet_of_images
 
     images_NCHW = torch.tensor([0.0, 0.2, 0.4]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     drawn = sheet_of_images(images_NCHW, torch.tensor([1, 0, 1]), num_classes=3, columns=2).data[0].z

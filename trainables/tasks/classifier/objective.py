@@ -27,10 +27,10 @@ from trainables.attacks import Norm, kl_divergence
 from trainables.config.trial import AdversarialConfig
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, StagedClassifier
-from trainables.regularizers.entangling import entanglement, mixed_entanglement
-from trainables.regularizers.methods import Draws, Methods
+from trainables.regularizers.resolved_methods import Draws, Methods
+from trainables.regularizers.snnl_term import entanglement, mixed_entanglement
 from trainables.snnl import LearnedTemperature
-from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
 

@@ -15,7 +15,7 @@ from trainables.data.batching import class_balanced, shuffled
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
-from trainables.engine.guards import TermWatch
+from trainables.engine.guards import LossMonitor
 from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.engine.precision import autocast, resolve_precision
 from trainables.engine.resume import read_trial
@@ -23,7 +23,7 @@ from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Div
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.core.validation import probe, validate
 from trainables.models import StagedClassifier, build
-from trainables.regularizers.methods import Methods, draw
+from trainables.regularizers.resolved_methods import Methods, draw
 from trainables.seeding import Streams, generator
 from trainables.snnl import LearnedTemperature
 from trainables.tasks.classifier.objective import step_loss
@@ -96,10 +96,10 @@ class ClassifierRun:
         started = time.perf_counter()
         self.model.train()
         order_SB = self._order().to(self.device)
-        watch = TermWatch(epoch)
+        monitor = LossMonitor(epoch)
         for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
-            watch.see(self._step(indices_B, step=step))
-        means = watch.means()
+            monitor.record(self._step(indices_B, step=step))
+        means = monitor.means()
         images_per_s = order_SB.numel() / (time.perf_counter() - started)
         metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
         return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)

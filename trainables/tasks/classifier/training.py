@@ -15,13 +15,13 @@ from trainables.engine.epoch_report import EpochReport
 from trainables.models import StagedClassifier
 from trainables.tasks.classifier import run
 
-__all__ = ["TrialResult", "train"]
+__all__ = ["TrainingResult", "train"]
 
 Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class TrialResult:
+class TrainingResult:
     """The trained model in eval mode, and a report for each epoch that this call trained."""
 
     model: StagedClassifier
@@ -39,7 +39,7 @@ def train(
     report: Callable[[EpochReport], None] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
-) -> TrialResult:
+) -> TrainingResult:
     """Train to the last epoch; call `report` after each, and save to the directory `checkpoint` before.
 
     With `resume`, continue from that checkpoint directory: on CPU, with as many threads, the result
@@ -56,4 +56,4 @@ def train(
     """
     loop = run.start(config) if resume is None else run.restore(resume, config=config)
     reports = loop.run_all(report=report, checkpoint=checkpoint)
-    return TrialResult(loop.run.evaluated_model.eval(), reports)
+    return TrainingResult(loop.run.evaluated_model.eval(), reports)

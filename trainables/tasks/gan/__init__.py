@@ -10,7 +10,7 @@ discriminator lowers it in its features; as a metric it says how near the synthe
     streams     the random streams that training consumes
     classifier  the network that says which class a synthetic image shows
     measures    entanglement of real and synthetic images, and classes covered
-    pictures    both as figures
+    figures     both as figures
     run         one trial in progress
 
 Importing this package imports no torch; what it exports is fetched on first use (PEP 562).

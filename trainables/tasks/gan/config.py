@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trainables.config.points import Description
+from trainables.config.points import FlatConfig
 from trainables.config.sections import DataConfig, Frozen, Real
 
 __all__ = ["GanConfig", "GanEvaluationConfig", "GanSettings"]
@@ -62,7 +62,7 @@ class GanEvaluationConfig(Frozen):
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
 
 
-class GanConfig(Description):
+class GanConfig(FlatConfig):
     """One trial: data, networks, and what is measured. Everything is computed in float32."""
 
     trial_kind: ClassVar[str] = "trial of a generative adversarial network"

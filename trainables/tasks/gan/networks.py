@@ -17,7 +17,7 @@ from trainables.models.widths import scaled
 from trainables.seeding import generator
 from trainables.tasks.gan.config import GanSettings
 
-__all__ = ["FEATURES", "Discriminator", "Generator", "Judgement", "Networks", "build_networks"]
+__all__ = ["FEATURES", "Discriminator", "DiscriminatorOutput", "Generator", "Networks", "build_networks"]
 
 FEATURES = "features"
 CHANNELS = 32
@@ -26,7 +26,7 @@ _INITIAL_STD = 0.02
 _LEAK = 0.2
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """The discriminator's logit of each image, above 0 for 'real', and the activation it is read from (B, D)."""
 
     logits_B: Tensor
@@ -78,10 +78,10 @@ class Discriminator(nn.Module):
         )
         self.head = nn.Linear(widths[-1] * (height >> halvings) * (breadth >> halvings), 1)
 
-    def forward(self, x_BCHW: Tensor) -> Judgement:
+    def forward(self, x_BCHW: Tensor) -> DiscriminatorOutput:
         """Logits, and the features they are read from."""
         features_BD = self.features(2 * x_BCHW - 1)
-        return Judgement(self.head(features_BD)[:, 0], features_BD)
+        return DiscriminatorOutput(self.head(features_BD)[:, 0], features_BD)
 
 
 class Networks(NamedTuple):

@@ -23,15 +23,15 @@ from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.guards import TermWatch
+from trainables.engine.guards import LossMonitor
 from trainables.engine.resume import read_trial, saved_config
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, balanced_subset
 from trainables.seeding import generator
 from trainables.tasks.gan.classifier import classifier_of
 from trainables.tasks.gan.config import GanConfig
+from trainables.tasks.gan.figures import entanglement_by_epoch, sheet_of_images
 from trainables.tasks.gan.measures import modes, predicted_classes, real_fake_entanglement
 from trainables.tasks.gan.networks import Generator, build_networks
-from trainables.tasks.gan.pictures import entanglement_by_epoch, sheet_of_images
 from trainables.tasks.gan.step import Optimizers, gan_step
 from trainables.tasks.gan.streams import GanStreams
 
@@ -85,12 +85,12 @@ class GanRun:
         started = time.perf_counter()
         size = min(self.config.batch_size, len(self.train_split))
         order_SB = shuffled(len(self.train_split), size, generator=self.streams.order).to(self.device)
-        watch = TermWatch(epoch)
+        monitor = LossMonitor(epoch)
         for network in self.networks:
             network.train()
         for indices_B in order_SB:
-            watch.see(self._step(indices_B))
-        metrics = {f"gan/{term}": value for term, value in watch.means().items()}
+            monitor.record(self._step(indices_B))
+        metrics = {f"gan/{term}": value for term, value in monitor.means().items()}
         return metrics | {"time/images_per_s": order_SB.numel() / (time.perf_counter() - started)}
 
     def _step(self, indices_B: Tensor) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 from trainables import snnl
 from trainables.snnl import Distance
 from trainables.tasks.gan.config import GanSettings
-from trainables.tasks.gan.networks import Judgement, Networks
+from trainables.tasks.gan.networks import DiscriminatorOutput, Networks
 
 __all__ = ["Optimizers", "discriminator_loss", "gan_step", "generator_loss", "real_fake_loss"]
 
@@ -48,10 +48,12 @@ def gan_step(
     return {name: value.detach() for name, value in terms.items()}
 
 
-def discriminator_loss(real: Judgement, fake: Judgement, *, settings: GanSettings) -> dict[str, Tensor]:
+def discriminator_loss(
+    real: DiscriminatorOutput, fake: DiscriminatorOutput, *, settings: GanSettings
+) -> dict[str, Tensor]:
     """'discriminator_loss', 0-d, and 'discriminator_snnl' where it has a weight.
 
-    >>> undecided = Judgement(torch.zeros(2), torch.zeros(2, 3))
+    >>> undecided = DiscriminatorOutput(torch.zeros(2), torch.zeros(2, 3))
     >>> float(discriminator_loss(undecided, undecided, settings=GanSettings())["discriminator_loss"])  # 2 log 2
     1.3862943649291992
     """

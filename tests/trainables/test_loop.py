@@ -177,7 +177,7 @@ def test_a_complete_trial_is_not_trained_again(tmp_path):
 
 def test_a_checkpoint_of_another_trial_is_refused_with_what_differs(tmp_path):
     train(config(epochs=1), checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match=r"another trial: optimizer\.lr \(0\.05 there, 0\.1 here\)"):
+    with pytest.raises(CheckpointError, match=r"another trial: optimizer\.lr \(saved 0\.05, now 0\.1\)"):
         train(config(epochs=1, **{"optimizer.lr": 0.1}), resume=tmp_path)
 
 
@@ -255,7 +255,7 @@ def test_images_that_are_all_of_one_value_are_refused(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU")
 @pytest.mark.parametrize("name", ["cuda", "cuda:7"])
 def test_a_device_that_is_not_here_is_a_problem_of_the_trial(name):
-    with pytest.raises(ConfigError, match=r"device: must be a GPU that torch sees here, of which there are 0"):
+    with pytest.raises(ConfigError, match=r"device: must be one of the 0 GPUs that torch finds on this machine"):
         start(config(device=name))
 
 

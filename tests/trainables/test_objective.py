@@ -191,7 +191,7 @@ def test_trades_adds_its_divergence_between_unmixed_predictions(digits_batch):
 def test_trades_without_its_noise_is_refused(digits_batch):
     model, x, y = digits_batch
     methods = methods_for(model, **{**ATTACKED, "adversarial.attack": "trades"})
-    with pytest.raises(ValueError, match="noise: trades starts beside the image"):
+    with pytest.raises(ValueError, match="noise_BCHW: must be present for trades"):
         step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS)
 
 

@@ -88,7 +88,7 @@ def test_a_truncated_file_is_named_with_a_remedy(tmp_path, keep):
     path = tmp_path / FILE_NAME
     whole = path.read_bytes()
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
-    with pytest.raises(CheckpointError, match=r"state\.pt: is truncated or damaged .*start from an earlier checkpoint"):
+    with pytest.raises(CheckpointError, match=r"state\.pt: is truncated or damaged .*start from an older checkpoint"):
         state.load(tmp_path)
 
 

@@ -1,8 +1,8 @@
 """APGD: projected gradient ascent with momentum that halves its own steps (Croce and Hein, ICML 2020).
 
-Steps begin at 2 epsilon. At a checkpoint an image whose loss rose in at most three quarters of the
-steps since the last one, or did not improve on its best at the last step size, halves its step and goes
-on from its best iterate. Any misclassified iterate is a success, and that image is then left alone.
+Steps begin at 2 epsilon. At a checkpoint, an image halves its step and continues from its best iterate
+if its loss rose in at most three quarters of the steps since the last checkpoint, or if its best loss did
+not improve at the last step size. A misclassified iterate is a success, and ends the attack on that image.
 Shapes: B images, K classes.
 """
 
@@ -19,6 +19,7 @@ from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, 
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
 from trainables.attacks.margins import dlr, dlr_targeted, likeliest_wrong, margin
 from trainables.attacks.modes import attacking
+from trainables.errors import short_repr
 
 __all__ = ["ApgdLoss", "apgd", "checkpoints"]
 
@@ -42,12 +43,13 @@ def apgd(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Attacked images: the first misclassified iterate, and where there is none the best one of a run.
+    """Return attacked images: for each image the first misclassified iterate, or else the best iterate.
 
-    An image that is misclassified as it is comes back as it is. With "dlr_targeted" (APGD-T) each restart
-    goes through the nine likeliest wrong classes in turn, or all of them if there are fewer. Restarts and
-    targets only run on the images that still hold; the best iterate of a run is that of highest loss,
-    and of runs that of smallest margin z_y - max_{i != y} z_i, the image itself among them.
+    An image that is already misclassified is returned unchanged. With "dlr_targeted" (APGD-T), each restart
+    tries the nine likeliest wrong classes one after another, or all of them if the model has fewer. Restarts
+    and targets only run on the images that are still classified correctly. The best iterate of a run has the
+    highest loss; the best of several runs, and of the image itself, has the smallest margin
+    z_y - max_{i != y} z_i.
 
     Raises:
         ValueError: epsilon negative or not finite; steps or restarts < 1; an unknown norm or loss; x
@@ -65,9 +67,9 @@ def apgd(
     check_labels(y_B, x=x)
     check_steps(steps=steps, restarts=restarts)
     if loss not in _OBJECTIVES:
-        raise ValueError(f"loss: must be one of {', '.join(map(repr, _OBJECTIVES))}, got {loss!r}")
+        raise ValueError(f"loss: must be one of {', '.join(map(repr, _OBJECTIVES))}, got {short_repr(loss)}")
     x = at_least_float32(x)
-    ball_around(x, epsilon=epsilon, norm=norm)  # refuses an unknown norm also where nothing is left to do
+    ball_around(x, epsilon=epsilon, norm=norm)  # reject an unknown norm also for epsilon 0
     if epsilon == 0:
         return x
     with attacking(model, device=x.device):
@@ -76,7 +78,7 @@ def apgd(
 
 
 def checkpoints(steps: int) -> Iterator[int]:
-    """Lengths of the stretches between checkpoints: 22 % of the steps, then 3 % fewer each time, at least 6 %.
+    """Yield the numbers of steps between checkpoints: 22 % of the steps, then 3 % fewer each time, at least 6 %.
 
     >>> list(checkpoints(100))
     [22, 19, 16, 13, 10, 7, 6, 6, 1]
@@ -90,7 +92,7 @@ def checkpoints(steps: int) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """What the runs of one attack share."""
+    """Settings that all runs of one attack share."""
 
     model: nn.Module
     objective: Objective
@@ -106,7 +108,7 @@ class _Labels(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """The objective at some images, and whether they are misclassified."""
+    """Objective at some images, its gradient, and a flag for each misclassified image."""
 
     loss_B: Tensor
     gradient: Tensor
@@ -114,7 +116,7 @@ class _Value(NamedTuple):
 
 
 class _Ascent(NamedTuple):
-    """Where the ascent of each image stands; `best` is the misclassified iterate once there is one."""
+    """State of the ascent of each image; `best` is the misclassified iterate as soon as one exists."""
 
     centre: Tensor
     y_B: Tensor
@@ -151,7 +153,7 @@ def _attack(settings: _Settings, x: Tensor, y_B: Tensor, *, num_targets: int, re
 
 
 def _climb(settings: _Settings, x: Tensor, labels: _Labels) -> Tensor:
-    """One run from one random start: the misclassified iterates, and the best ones of the other images."""
+    """Run from one random start; return the misclassified iterate of each image, or else its best one."""
     result = x.clone()
     left_B = torch.arange(len(x), device=x.device)
     state = _begin(settings, x, labels)

@@ -1,4 +1,4 @@
-"""What can go wrong inside a step, noticed within one step and said in this package's own errors."""
+"""Guards of a training step: a loss that is not finite and exhausted memory raise errors of this package."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from trainables.errors import Diverged, OutOfMemory, Phase
 
 __all__ = ["LossMonitor", "memory_guard"]
 
-# What is said by allocations that torch itself does not make, and by the host's.
+# Messages of allocations outside torch, and of the host's.
 _EXHAUSTED = (
     "not enough memory",
     "can't allocate memory",
@@ -23,10 +23,10 @@ _EXHAUSTED = (
 
 @final
 class LossMonitor:
-    """The terms of an epoch's steps (0-d tensors), each step's checked while the next one runs.
+    """Loss terms of an epoch's steps (0-d tensors); each step is checked while the next one runs.
 
-    On a CPU a step is checked at once. On a GPU its check is copied to the host behind it and read
-    when the following step has been queued, so the device never waits for the host.
+    On a CPU a step is checked at once. On a GPU the result of its check is copied to the host asynchronously,
+    and read when the following step is in the queue, so the device never waits for the host.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -36,7 +36,7 @@ class LossMonitor:
         self._pending: _FiniteCheck | None = None
 
     def record(self, terms: Mapping[str, Tensor]) -> None:
-        """Take the terms of the next step, the same in every step of an epoch.
+        """Record the terms of the next step, the same in every step of an epoch.
 
         Raises:
             Diverged: a term of this step or of the one before is not finite.
@@ -54,7 +54,7 @@ class LossMonitor:
             self._check(self._pending, len(self._steps))
 
     def means(self) -> dict[str, float]:
-        """The mean of each term over the steps seen.
+        """Return the mean of each term over the recorded steps.
 
         Raises:
             Diverged: a term of the last step is not finite.
@@ -71,7 +71,7 @@ class LossMonitor:
 
 
 class _FiniteCheck:
-    """Whether all values are finite, on its way to the host."""
+    """Check that all values are finite, with its result on the way to the host."""
 
     def __init__(self, values_T: Tensor) -> None:
         finite = values_T.isfinite().all()
@@ -84,7 +84,7 @@ class _FiniteCheck:
             self._finite = finite
 
     def finite(self) -> bool:
-        """Wait for the answer, and give it."""
+        """Wait for the result, and return it."""
         if self._event is not None:
             self._event.synchronize()
         return bool(self._finite)
@@ -92,7 +92,7 @@ class _FiniteCheck:
 
 @contextmanager
 def memory_guard(phase: Phase, batch_size: int, *, device: torch.device) -> Iterator[None]:
-    """Name the batch that does not fit when an allocation inside the block fails.
+    """Raise an error that names the batch if an allocation inside the block fails.
 
     Raises:
         OutOfMemory: the device's memory, or the host's, was exhausted.

@@ -124,7 +124,7 @@ def test_images_that_the_networks_cannot_make_are_refused(monkeypatch):
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
     start(config_of()).save(tmp_path)
-    with pytest.raises(CheckpointError, match=r"another trial: gan.beta_1 \(0.5 there, 0.1 here\)"):
+    with pytest.raises(CheckpointError, match=r"another trial: gan.beta_1 \(saved 0.5, now 0.1\)"):
         restore(tmp_path, config=config_of(**{"gan.beta_1": 0.1}))
     assert restore(tmp_path).config == config_of()
 

@@ -78,16 +78,16 @@ class ClassifierRun:
 
     @property
     def evaluated_model(self) -> StagedClassifier:
-        """The averaged weights if there are any, else those that are trained."""
+        """Model with the averaged weights if the trial averages, else the trained model."""
         return self.model if self.average is None else cast("StagedClassifier", self.average.model)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Full batches only: the images left over are others in every epoch."""
+        """Number of batches; all are full, and the images left out differ from epoch to epoch."""
         return max(1, len(self.train_split) // self.config.batch_size)
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch, and measure its steps.
+        """Train one epoch and return the means of its loss terms.
 
         Raises:
             Diverged: a term of the loss is not finite.
@@ -105,7 +105,7 @@ class ClassifierRun:
         return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)
 
     def evaluate_epoch(self, epoch: int) -> dict[str, float]:
-        """Measure the evaluated model on the validation split.
+        """Evaluate the model on the validation split.
 
         Raises:
             Diverged: the likelihood is not finite.
@@ -119,7 +119,7 @@ class ClassifierRun:
         return metrics
 
     def _order(self) -> Tensor:
-        """The indices of each batch of an epoch, (steps, B)."""
+        """Return the indices of each batch of an epoch, (steps, B)."""
         classes, size = self.config.classes_per_batch, min(self.config.batch_size, len(self.train_split))
         if classes is None:
             return shuffled(len(self.train_split), size, generator=self.streams.order)
@@ -169,7 +169,7 @@ class ClassifierRun:
             self.average.update(self.model)
 
     def _attack_overfitting(self, indices_B: Tensor, *, epoch: int) -> dict[str, float]:
-        """Accuracy under PGD of an adversarially trained model on one batch of its training images."""
+        """Return the accuracy under PGD on one batch of training images, if the training is adversarial."""
         settings = self.config.adversarial
         if not self.methods.attacking:
             return {}
@@ -185,7 +185,7 @@ class ClassifierRun:
         return {"train/pgd_accuracy": now}
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the run."""
+        """Return the fields of a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "average": {} if self.average is None else self.average.state(),
@@ -232,5 +232,5 @@ def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple
     mean, std = train.pixel_statistics()
     if 0 in std:
         reason = f"all training images have one value in channel {std.index(0)}"
-        raise DatasetDamaged(name, reason, "there is nothing to learn from; look at the files")
+        raise DatasetDamaged(name, reason, "check the files, as no image carries information in it")
     return mean, std

@@ -1,4 +1,4 @@
-"""Training one trial, on one page.
+"""Training of one classifier.
 
 >>> from trainables.config.trial import TrialConfig
 >>> result = train(TrialConfig.from_point({"epochs": 1, "model.name": "mlp"}))
@@ -22,14 +22,14 @@ Path = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The trained model in eval mode, and a report for each epoch that this call trained."""
+    """Trained model in eval mode, and a report for each epoch that this call trained."""
 
     model: StagedClassifier
     reports: tuple[EpochReport, ...]
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Those of the last epoch; empty if there was none left to train."""
+        """Metrics of the last epoch; empty if no epoch was left to train."""
         return self.reports[-1].metrics if self.reports else {}
 
 
@@ -48,10 +48,10 @@ def train(
     Raises:
         ConfigError: a layer that the model does not have.
         DatasetMissing: the data set is not on this machine.
-        DatasetDamaged: the data set is not what it should be.
-        Diverged: a loss stopped being finite.
+        DatasetDamaged: the data set is damaged.
+        Diverged: a loss is not finite.
         OutOfMemory: a step did not fit into the device's memory.
-        AttackOverfitted: the model learned to stop its training attack alone, and the trial asks for a stop.
+        AttackOverfitted: accuracy under PGD fell by more than the trial allows.
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
     loop = run.start(config) if resume is None else run.restore(resume, config=config)

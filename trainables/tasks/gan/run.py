@@ -1,4 +1,4 @@
-"""One trial of a generative adversarial network: what an epoch does, how it is saved, and how all are run.
+"""Generative adversarial network in training: its epochs, the state in a checkpoint, and `train_gan`.
 
 >>> result = train_gan(GanConfig.from_point({"epochs": 1, "evaluation.images": 100}))
 >>> 0 <= result.metrics["val/real_fake_entanglement"] <= result.metrics["val/real_fake_chance"]
@@ -66,18 +66,18 @@ class GanRun:
         self.augmentation = Augmentation.from_config(config.data)
         self.streams = GanStreams.from_seed(config.seed)
         self.classifier = classifier_of(config)
-        # As many of either: each is balanced over the classes, and n is what both can give.
+        # Equally many of both: each subset is balanced over the classes, and n is the smaller size.
         val, other = (balanced_subset(split, size=config.evaluation.images) for split in (splits.val, splits.train))
         n = min(len(val), len(other))
         self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(self.device) for split in (val, other))
         self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.evaluation.distance).value
 
     def synthetic_images(self, count: int) -> Tensor:
-        """The images (N, C, H, W) in [0, 1] that an epoch is measured by: equal noise in every epoch."""
+        """Return the images (N, C, H, W) in [0, 1] for evaluation, from the same noise in every epoch."""
         return synthetic_images(self.networks.generator, count, seed=self.config.seed)
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
-        """Train one epoch, and measure its steps.
+        """Train one epoch and return the means of its loss terms.
 
         Raises:
             Diverged: a loss is not finite.
@@ -103,34 +103,34 @@ class GanRun:
         )
 
     def evaluate_epoch(self, _epoch: int) -> dict[str, float]:
-        """Measure the synthetic images against the validation split."""
+        """Compare the synthetic images with the validation split."""
         settings = self.config.evaluation
         fake_NCHW = self.synthetic_images(max(len(self.real_NCHW), settings.mode_images))
-        found = real_fake_entanglement(
+        quality = real_fake_entanglement(
             self.real_NCHW, fake_NCHW[: len(self.real_NCHW)], self.config.evaluation.distance
         )
         classes_N = predicted_classes(self.classifier, fake_NCHW[: settings.mode_images])
         spread = modes(classes_N, num_classes=self.num_classes, share=settings.mode_share)
         return {
-            "val/real_fake_entanglement": found.value,
-            "val/real_anchors_entanglement": found.real_anchors,
-            "val/fake_anchors_entanglement": found.fake_anchors,
-            "val/real_fake_recall": found.recall,
-            "val/real_fake_precision": found.precision,
-            "val/real_fake_chance": found.chance,
+            "val/real_fake_entanglement": quality.value,
+            "val/real_anchors_entanglement": quality.real_anchors,
+            "val/fake_anchors_entanglement": quality.fake_anchors,
+            "val/real_fake_recall": quality.recall,
+            "val/real_fake_precision": quality.precision,
+            "val/real_fake_chance": quality.chance,
             "val/real_fake_ceiling": self.ceiling,
             "val/mode_kl": spread.kl,
             "val/modes_covered": float(spread.covered),
         }
 
     def sheet(self) -> "Figure":
-        """The synthetic images that an epoch is measured by, a row for each class."""
+        """Show the synthetic images of the evaluation, a row for each class."""
         images_NCHW = self.synthetic_images(self.config.evaluation.mode_images)
         classes_N = predicted_classes(self.classifier, images_NCHW)
         return sheet_of_images(images_NCHW, classes_N, num_classes=self.num_classes)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the run."""
+        """Return the fields of a checkpoint."""
         return {
             "model": {name: network.state_dict() for name, network in self.networks._asdict().items()},
             "optimizer": {name: optimizer.state_dict() for name, optimizer in self.optimizers._asdict().items()},
@@ -167,18 +167,18 @@ def restore(directory: Path, *, config: GanConfig | None = None) -> EpochLoop[Ga
 
 @dataclass(frozen=True, slots=True)
 class GanResult:
-    """The run after its last epoch, and a report for each epoch that this call trained."""
+    """Run after its last epoch, and a report for each epoch that this call trained."""
 
     run: GanRun
     reports: tuple[EpochReport, ...]
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Those of the last epoch; empty if there was none left to train."""
+        """Metrics of the last epoch; empty if no epoch was left to train."""
         return self.reports[-1].metrics if self.reports else {}
 
     def figures(self) -> dict[str, "Figure"]:
-        """'entanglement' by epoch, and a 'sheet' of synthetic images."""
+        """Return the figures 'entanglement', by epoch, and 'sheet', of synthetic images."""
         return {"entanglement": entanglement_by_epoch(self.reports), "sheet": self.run.sheet()}
 
 
@@ -197,8 +197,8 @@ def train_gan(
     Raises:
         ConfigError: images that the networks cannot make, or no classifier of them in `gan.classifier`.
         DatasetMissing: the data set is not on this machine.
-        DatasetDamaged: the data set is not what it should be.
-        Diverged: a loss stopped being finite.
+        DatasetDamaged: the data set is damaged.
+        Diverged: a loss is not finite.
         OutOfMemory: a step did not fit into the device's memory.
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
@@ -208,7 +208,7 @@ def train_gan(
 
 @torch.no_grad()
 def synthetic_images(network: Generator, count: int, *, seed: int) -> Tensor:
-    """Images (N, C, H, W) in [0, 1] of a generator in eval mode; equal seeds, equal noise."""
+    """Generate images (N, C, H, W) in [0, 1] in eval mode; equal seeds give equal noise."""
     latents_NZ = torch.randn(count, network.latent_dim, generator=generator(seed, "gan evaluation"))
     device = network.seed.weight.device
     with evaluating(network):
@@ -216,7 +216,7 @@ def synthetic_images(network: Generator, count: int, *, seed: int) -> Tensor:
 
 
 def load_generator(directory: Path, *, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a checkpoint, in eval mode; no data set is read, but the folder of an image_folder.
+    """Return the generator of a checkpoint, in eval mode; only the folder of an image_folder may be read.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.

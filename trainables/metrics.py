@@ -88,7 +88,7 @@ GAN_METRICS: tuple[Metric, ...] = (
     Metric(
         "val/mode_kl", "nats", "min", "divergence of the classes that synthetic images show to equally many of each"
     ),
-    Metric("val/modes_covered", "classes", "max", "classes of which there are enough synthetic images"),
+    Metric("val/modes_covered", "classes", "max", "classes with enough synthetic images"),
     *_COSTS,
 )
 

@@ -143,12 +143,12 @@ def _attack(settings: _Settings, x: Tensor, y_B: Tensor, *, num_targets: int, re
         (left_B,) = holds_B.nonzero(as_tuple=True)
         if not len(left_B):
             break
-        found = _climb(settings, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
-        found_BK = _logits(settings.model, found)
-        found_margin_B, fooled_B = margin(found_BK, y_B[left_B]), found_BK.argmax(1) != y_B[left_B]
-        better_B = fooled_B | (found_margin_B < margin_B[left_B])
+        attacked = _climb(settings, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
+        attacked_BK = _logits(settings.model, attacked)
+        attacked_margin_B, fooled_B = margin(attacked_BK, y_B[left_B]), attacked_BK.argmax(1) != y_B[left_B]
+        better_B = fooled_B | (attacked_margin_B < margin_B[left_B])
         taken_B = left_B[better_B]
-        result[taken_B], margin_B[taken_B], holds_B[left_B] = found[better_B], found_margin_B[better_B], ~fooled_B
+        result[taken_B], margin_B[taken_B], holds_B[left_B] = attacked[better_B], attacked_margin_B[better_B], ~fooled_B
     return result
 
 

@@ -130,7 +130,7 @@ class Published:
         folder = self._folder(config)
         packed = [f"{file}.gz" for file in self._missing(config) if (folder / f"{file}.gz").is_file()]
         if packed:
-            return f"unpack {', '.join(packed)} there"
+            return f"unpack {', '.join(packed)} in {folder}"
         return f"fetch it with data.download: true (torchvision.datasets.{self.torchvision} with download=True)"
 
 

@@ -62,7 +62,7 @@ class _Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class _SweepSettings:
     """Orchestrator's part of the configuration; `objectives` is None in plain use of Tune."""
 
     objectives: tuple[str, ...] | None
@@ -95,7 +95,7 @@ class TrialTrainable(Trainable):
         return True
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        self._settings = _Settings.read(config)
+        self._settings = _SweepSettings.read(config)
         self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
         self._loop: EpochLoop[TrialRun] | None = None
         self._ended: _Ended | None = None

@@ -73,7 +73,9 @@ def apgd(
     if epsilon == 0:
         return x
     with attacking(model, device=x.device):
-        settings = _Settings(model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator)
+        settings = _AttackSettings(
+            model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator
+        )
         return _attack(settings, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
 
 
@@ -91,7 +93,7 @@ def checkpoints(steps: int) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class _AttackSettings:
     """Settings that all runs of one attack share."""
 
     model: nn.Module
@@ -135,7 +137,7 @@ class _Ascent(NamedTuple):
     halved_B: Tensor
 
 
-def _attack(settings: _Settings, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
+def _attack(settings: _AttackSettings, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
     clean_BK = _logits(settings.model, x)
     targets_BT = likeliest_wrong(clean_BK, y_B, number=num_targets)
     result, margin_B, holds_B = x.clone(), margin(clean_BK, y_B), clean_BK.argmax(1) == y_B
@@ -152,7 +154,7 @@ def _attack(settings: _Settings, x: Tensor, y_B: Tensor, *, num_targets: int, re
     return result
 
 
-def _climb(settings: _Settings, x: Tensor, labels: _Labels) -> Tensor:
+def _climb(settings: _AttackSettings, x: Tensor, labels: _Labels) -> Tensor:
     """Run from one random start; return the misclassified iterate of each image, or else its best one."""
     result = x.clone()
     left_B = torch.arange(len(x), device=x.device)
@@ -172,7 +174,7 @@ def _climb(settings: _Settings, x: Tensor, labels: _Labels) -> Tensor:
     return result
 
 
-def _begin(settings: _Settings, x: Tensor, labels: _Labels) -> _Ascent:
+def _begin(settings: _AttackSettings, x: Tensor, labels: _Labels) -> _Ascent:
     ball = ball_around(x, epsilon=settings.epsilon, norm=settings.norm)
     start = ball.project(
         x + surface_noise(x, epsilon=settings.epsilon, norm=settings.norm, generator=settings.generator)
@@ -189,7 +191,7 @@ def _begin(settings: _Settings, x: Tensor, labels: _Labels) -> _Ascent:
     )
 
 
-def _advance(settings: _Settings, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
+def _advance(settings: _AttackSettings, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
     stepped = ball.project(state.iterate + _wide(state.step_size_B, state.iterate) * ball.direction(state.gradient))
     iterate = ball.project(
         state.iterate + new_share * (stepped - state.iterate) + (1 - new_share) * (state.iterate - state.previous)
@@ -231,7 +233,7 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
     return logits_BK
 
 
-def _evaluate(settings: _Settings, images: Tensor, labels: _Labels) -> _Value:
+def _evaluate(settings: _AttackSettings, images: Tensor, labels: _Labels) -> _Value:
     leaf = images.detach().requires_grad_()
     logits_BK = settings.model(leaf)
     loss_B = settings.objective(logits_BK, *labels)

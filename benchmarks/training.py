@@ -32,10 +32,11 @@ from torch.nn import functional
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
+from trainables.engine.device import resolve_device
 from trainables.engine.optimization import learning_rate
 from trainables.evaluation.core.validation import validate
 from trainables.models import StagedClassifier, build
-from trainables.tasks.classifier.run import Run, resolve_device
+from trainables.tasks.classifier.run import start
 
 EPOCHS = 2
 MAX_ACCURACY_GAP = 0.003
@@ -87,10 +88,10 @@ def plain(config: TrialConfig) -> Callable[[], Measured]:
 
 def ours(config: TrialConfig) -> Callable[[], Measured]:
     """The same trial as ravel trains it."""
-    run, speeds = Run(config), []
+    loop, speeds = start(config), []
 
     def advance() -> Measured:
-        metrics = run.run_epoch().metrics
+        metrics = loop.run_epoch().metrics
         speeds.append(metrics["time/images_per_s"])
         return Measured(max(speeds), metrics["val/accuracy"])
 

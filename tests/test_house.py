@@ -75,6 +75,14 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("spaces are pure", "search_spaces/space.py", "import ConfigSpace"),
         ("spaces are pure", "search_spaces/sampling/random_sampling.py", "import numpy"),
         ("a bare GPU machine runs the trainables", "trainables/tasks/classifier/training.py", "import rich"),
+        (
+            "the rooms of the trainables are layers",
+            "trainables/engine/checkpoint.py",
+            "import trainables.tasks.registry",
+        ),
+        ("the rooms of the trainables are layers", "trainables/data/cache.py", "import trainables.models"),
+        ("the tasks are layers", "trainables/tasks/classifier/objective.py", "import trainables.tasks.gan.step"),
+        ("no circle within a room of the trainables", "trainables/snnl/distances.py", "import trainables.snnl.loss"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):

@@ -23,6 +23,7 @@ import torch
 from trainables.attacks import evaluating, pgd
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.precision import resolve_precision
 from trainables.evaluation.core import report
 from trainables.evaluation.core.prediction import balanced_subset, batches
@@ -30,9 +31,10 @@ from trainables.evaluation.core.results import Budget, Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier
+from trainables.models.loading import load_model
 from trainables.regularizers.presets import PRESETS
 from trainables.seeding import generator
-from trainables.tasks.classifier.training import EpochReport, load_model, train
+from trainables.tasks.classifier.training import train
 
 EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)

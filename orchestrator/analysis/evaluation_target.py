@@ -115,10 +115,10 @@ def subject_of(
     """
     from trainables.data import load_splits, load_test  # noqa: PLC0415
     from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
+    from trainables.engine.device import resolve_device  # noqa: PLC0415
     from trainables.evaluation.core.results import Subject  # noqa: PLC0415
     from trainables.evaluation.uncertainty.outliers import outliers as made  # noqa: PLC0415
-    from trainables.tasks.classifier.run import resolve_device, saved_config  # noqa: PLC0415
-    from trainables.tasks.classifier.training import load_model  # noqa: PLC0415
+    from trainables.models.loading import load_model, saved_config  # noqa: PLC0415
 
     config = saved_config(target.checkpoint, state.load(target.checkpoint))
     data = _on_this_machine(config.data if data_root is None else config.data.model_copy(update={"root": data_root}))

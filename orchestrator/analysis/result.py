@@ -84,7 +84,7 @@ class TrialResult:
         Raises:
             OrchestratorError, StorageError: as ``checkpoint``.
         """
-        from trainables.tasks.classifier.training import load_model  # noqa: PLC0415  imports torch
+        from trainables.models.loading import load_model  # noqa: PLC0415  imports torch
 
         self.require_classifier()
         return load_model(self.checkpoint())

@@ -205,7 +205,7 @@ def _one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
 
 def _data_of(checkpoint: Path) -> Any:
     from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
-    from trainables.tasks.classifier.run import saved_config  # noqa: PLC0415
+    from trainables.models.loading import saved_config  # noqa: PLC0415
 
     return saved_config(checkpoint, state.load(checkpoint)).data
 

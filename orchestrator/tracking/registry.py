@@ -162,7 +162,7 @@ def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
     """The shape (C, H, W) of the images that a checkpoint's model takes, and the number of its classes."""
     from trainables.data import shape_of  # noqa: PLC0415
     from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
-    from trainables.tasks.classifier.run import saved_config  # noqa: PLC0415
+    from trainables.models.loading import saved_config  # noqa: PLC0415
 
     saved = state.load(checkpoint)
     if saved.image_shape is None or saved.num_classes is None:  # format 1

@@ -24,7 +24,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
 
     def load_context(self, context: Any) -> None:
         """Read the checkpoint; no code of it is run."""
-        from trainables.tasks.classifier.training import load_model  # noqa: PLC0415
+        from trainables.models.loading import load_model  # noqa: PLC0415
 
         self.device = torch.device(context.model_config.get("device", "cpu"))
         self.model = load_model(context.artifacts["checkpoint"], device=self.device)

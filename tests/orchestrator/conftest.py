@@ -35,7 +35,7 @@ from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import start
 
 
 def learning(point, epoch):
@@ -222,8 +222,8 @@ def trained(tmp_path_factory, store_at):
     """Two trials of two epochs with a checkpoint of each, which take a while."""
     checkpoints = tmp_path_factory.mktemp("checkpoints")
     for index, trial in enumerate(("t000", "t001")):
-        run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
-        while not run.finished:
-            epoch = run.run_epoch().epoch
-            run.save(checkpoints / trial / str(epoch))
+        loop = start(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
+        while not loop.finished:
+            epoch = loop.run_epoch().epoch
+            loop.save(checkpoints / trial / str(epoch))
     return TrainedSweeps(checkpoints, store_at)

@@ -61,7 +61,7 @@ import importlib.abc, importlib.util, pathlib, sys
 
 class Planter(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "trainables.tasks.classifier.training":
+        if name != "trainables.engine.epoch_loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -70,14 +70,14 @@ class Planter(importlib.abc.MetaPathFinder):
         return spec
 
 def plant(module):
-    train = module.Run.run_epoch
+    train = module.EpochLoop.run_epoch
     def run_epoch(self):
         mark = pathlib.Path(__file__).with_name(f"broke-{self.config.seed}")
         if self.epoch == 2 and not mark.exists():
             mark.touch()
             raise ValueError("boom")
         return train(self)
-    module.Run.run_epoch = run_epoch
+    module.EpochLoop.run_epoch = run_epoch
 
 sys.meta_path.insert(0, Planter())
 """

@@ -19,7 +19,7 @@ from trainables.evaluation.representation.entangled_layers import entangled_laye
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
 from trainables.snnl import chance_level, soft_nearest_neighbor_loss
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import start
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "snnl_vectors.json").read_text())
 
@@ -140,13 +140,13 @@ def test_all_images_are_no_limit(mlp, val):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    run = Run(TrialConfig.from_point({"model.name": "mlp", "epochs": 2, "device": "cpu", "optimizer.lr": 0.01}))
+    loop = start(TrialConfig.from_point({"model.name": "mlp", "epochs": 2, "device": "cpu", "optimizer.lr": 0.01}))
     folders = {}
-    while not run.finished:
-        run.run_epoch()
-        folders[run.epoch] = tmp_path_factory.mktemp(f"epoch{run.epoch}")
-        run.save(folders[run.epoch])
-    return run.evaluated_model.eval(), dict(reversed(folders.items()))
+    while not loop.finished:
+        loop.run_epoch()
+        folders[loop.epoch] = tmp_path_factory.mktemp(f"epoch{loop.epoch}")
+        loop.save(folders[loop.epoch])
+    return loop.run.evaluated_model.eval(), dict(reversed(folders.items()))
 
 
 def test_the_last_epoch_of_the_curve_is_the_finished_model(checkpoints, val):

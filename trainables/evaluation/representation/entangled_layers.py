@@ -17,10 +17,10 @@ from trainables.attacks import evaluating
 from trainables.evaluation.core import figures
 from trainables.evaluation.core.prediction import balanced_subset, batches, left_out
 from trainables.evaluation.core.results import Budget, Progress, Result, Subject, Table
+from trainables.models.loading import load_model
 from trainables.seeding import generator
 from trainables.snnl import Distance, TemperatureMinimum, chance_level, minimise_temperature, streaming_losses
 from trainables.snnl.distances import block_distances, offsets, place
-from trainables.tasks.classifier.training import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

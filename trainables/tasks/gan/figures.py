@@ -1,4 +1,7 @@
-"""How entanglement went, and what the synthetic images look like. Shapes: N images, C channels, H by W pixels."""
+"""Figures of a run: entanglement by epoch, and a sheet of synthetic images.
+
+Shapes: N images, C channels, H by W pixels.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import Tensor
 
-    from trainables.tasks.classifier.run import EpochReport
+    from trainables.engine.epoch_report import EpochReport
 
 __all__ = ["CURVES", "SHARES", "entanglement_by_epoch", "sheet_of_images"]
 
@@ -27,7 +30,7 @@ CURVES = {
 }
 SHARES = {"val/real_fake_recall": "recall (real anchors)", "val/real_fake_precision": "precision (synthetic anchors)"}
 _DASHES = {"val/real_fake_ceiling": "dash", "val/real_fake_chance": "dot"}
-# One colour for either kind of anchor, in both panels.
+# Each kind of anchor has one colour, in both panels.
 _ALL, _REAL, _SYNTHETIC, _LIMIT = "#636efa", "#ef553b", "#00cc96", "#777777"
 _COLOURS = dict(zip((*CURVES, *SHARES), (_ALL, _REAL, _SYNTHETIC, _LIMIT, _LIMIT, _REAL, _SYNTHETIC), strict=True))
 _BLANK = 255
@@ -36,8 +39,8 @@ _CELL_PX = 48
 
 
 def entanglement_by_epoch(reports: Sequence[EpochReport]) -> Figure:
-    """Entanglement after each epoch beside what it can be at most, and what it says of recall and precision."""
-    drawn = panels(
+    """Plot the entanglement after each epoch with its limits, and next to it recall and precision."""
+    plot = panels(
         "Entanglement of real and synthetic images",
         ("mean loss of the anchors", "no anchor counted for more than chance"),
         width=1100,
@@ -49,15 +52,15 @@ def entanglement_by_epoch(reports: Sequence[EpochReport]) -> Figure:
         for name, label in names.items():
             values = [report.metrics[name] for report in reports]
             line = {"dash": _DASHES.get(name, "solid"), "color": _COLOURS[name]}
-            drawn.add_scatter(x=epochs, y=values, name=label, mode="lines", line=line, row=1, col=column)
-    drawn.update_xaxes(title="epoch")
-    drawn.update_yaxes(title="soft nearest neighbour loss, nats", rangemode="tozero", row=1, col=1)
-    drawn.update_yaxes(title="fraction of chance", range=[0, 1.02], row=1, col=2)
-    return drawn
+            plot.add_scatter(x=epochs, y=values, name=label, mode="lines", line=line, row=1, col=column)
+    plot.update_xaxes(title="epoch")
+    plot.update_yaxes(title="soft nearest neighbour loss, nats", rangemode="tozero", row=1, col=1)
+    plot.update_yaxes(title="fraction of chance", range=[0, 1.02], row=1, col=2)
+    return plot
 
 
 def sheet_of_images(images_NCHW: Tensor, classes_N: Tensor, *, num_classes: int, columns: int = 12) -> Figure:
-    """The first images of each class in a row of its own; an empty row is a class that no image shows."""
+    """Show the first images of each class, a row per class; a row is empty if no image shows its class."""
     _, channels, height, width = images_NCHW.shape
     down, across = height + _SPACING, width + _SPACING
     sheet_CHW = torch.full((channels, num_classes * down, columns * across), _BLANK, dtype=torch.uint8)
@@ -67,15 +70,15 @@ def sheet_of_images(images_NCHW: Tensor, classes_N: Tensor, *, num_classes: int,
             top, left = row * down, column * across
             sheet_CHW[:, top : top + height, left : left + width] = pixels_NCHW[index]
     rows = list(range(num_classes))
-    drawn = figure(
+    plot = figure(
         "Synthetic images",
         x="image of the class",
         y="class, as a classifier sees it",
         width=140 + _CELL_PX * columns,
         height=150 + _CELL_PX * num_classes,
     )
-    drawn.add_trace(graph_objects().Image(z=sheet_CHW.expand(3, -1, -1).permute(1, 2, 0).numpy(), hoverinfo="skip"))
-    drawn.update_yaxes(tickvals=[row * down + height / 2 for row in rows], ticktext=rows, showgrid=False)
+    plot.add_trace(graph_objects().Image(z=sheet_CHW.expand(3, -1, -1).permute(1, 2, 0).numpy(), hoverinfo="skip"))
+    plot.update_yaxes(tickvals=[row * down + height / 2 for row in rows], ticktext=rows, showgrid=False)
     middles = [column * across + width / 2 for column in range(columns)]
-    drawn.update_xaxes(tickvals=middles, ticktext=list(range(1, columns + 1)), showgrid=False)
-    return drawn
+    plot.update_xaxes(tickvals=middles, ticktext=list(range(1, columns + 1)), showgrid=False)
+    return plot

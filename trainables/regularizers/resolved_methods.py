@@ -1,4 +1,4 @@
-"""The methods of one trial, resolved against its model, and what they draw for a step.
+"""Methods of one trial, resolved against its model, and their random inputs for a step.
 
 Shapes: B images, C channels, H by W pixels.
 """
@@ -19,7 +19,7 @@ __all__ = ["Draws", "Methods", "draw"]
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """The methods of one trial with their layers resolved against its model."""
+    """Methods of one trial, with their layers resolved against its model."""
 
     loss: LossConfig
     snnl: SnnlConfig
@@ -30,7 +30,7 @@ class Methods:
 
     @classmethod
     def resolve(cls, config: TrialConfig, model: StagedClassifier) -> Self:
-        """Look the layers up, also those of a method that is off: a wrong name is always an error.
+        """Resolve the layers, also those of a method that is off: a wrong name is always an error.
 
         Raises:
             ConfigError: a layer that this model does not have.
@@ -41,24 +41,24 @@ class Methods:
 
     @property
     def attacking(self) -> bool:
-        """Whether there is an adversarial batch, of any weight."""
+        """True if a step has an adversarial batch, of any weight."""
         settings = self.adversarial
         return settings.epsilon > 0 and (settings.attack == "trades" or settings.clean_fraction < 1)
 
     @property
     def diverging(self) -> bool:
-        """Whether that batch is TRADES's."""
+        """True if the adversarial batch is that of TRADES."""
         return self.attacking and self.adversarial.attack == "trades"
 
     @property
     def entangling(self) -> bool:
-        """Whether soft nearest neighbours are part of the loss."""
+        """True if soft nearest neighbours are part of the loss."""
         return self.snnl.weight != 0
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """What one step draws; None where a method is off."""
+    """Random inputs of one step; None where a method is off."""
 
     clean_mix: Mix | None = None
     adversarial_mix: Mix | None = None
@@ -66,7 +66,7 @@ class Draws:
 
 
 def draw(x_BCHW: Tensor, *, methods: Methods, streams: Streams) -> Draws:
-    """Draw a step's mixtures and attack noise, each from its own stream."""
+    """Sample a step's mixtures and attack noise, each from its own stream."""
     noise_BCHW = _draw_noise(x_BCHW, methods.adversarial, streams) if methods.attacking else None
     if methods.mixup.alpha == 0:
         return Draws(noise_BCHW=noise_BCHW)

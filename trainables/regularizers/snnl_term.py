@@ -1,4 +1,4 @@
-"""Soft nearest neighbour loss, or one of its controls, over the layers of a model: the third term of a training step.
+"""Soft nearest neighbour loss, or one of its controls, over the layers of a model: third term of a training step.
 
 Shapes: B images, K classes.
 """
@@ -19,9 +19,9 @@ __all__ = ["Entanglement", "entanglement", "mixed_entanglement"]
 
 @dataclass(frozen=True, slots=True)
 class Entanglement:
-    """The sum over layers, by its name and with what stands beside it, and the next step's temperatures, by tap.
+    """Sum over layers, the named terms to report with it, and the next step's temperatures, by tap.
 
-    A control stands alone, as 'control'.
+    For a control, `terms` has the one name 'control'.
     """
 
     total: Tensor
@@ -36,7 +36,7 @@ def entanglement(
     settings: SnnlConfig,
     learned: Mapping[str, LearnedTemperature],
 ) -> Entanglement:
-    """Summed over layers, as in equation 3 of the paper."""
+    """Sum the loss over layers, as in equation 3 of the paper."""
     if settings.penalty != "soft_nearest_neighbor":
         return _control(taps, settings, lambda tap: class_mean(taps[tap], y_B, distance=settings.distance))
     results = {
@@ -61,7 +61,7 @@ def mixed_entanglement(
     settings: SnnlConfig,
     learned: Mapping[str, LearnedTemperature],
 ) -> Entanglement:
-    """The soft-label form: points are company as far as their targets (B, K), those of each tap, agree."""
+    """Sum the soft-label form, in which two points share a class as far as their targets (B, K) at this tap agree."""
     if settings.penalty != "soft_nearest_neighbor":
         return _control(
             taps, settings, lambda tap: soft_class_mean(taps[tap], targets[tap], distance=settings.distance)

@@ -1,4 +1,4 @@
-"""The classification term: cross-entropy of soft targets, and what the mixup papers' code uses instead.
+"""Classification term: cross-entropy of soft targets, and the binary form in the mixup papers' code.
 
 Shapes: B images, K classes.
 """
@@ -14,7 +14,7 @@ __all__ = ["classification_loss", "smoothed"]
 
 
 def classification_loss(logits_BK: Tensor, targets_BK: Tensor, *, settings: LossConfig) -> Tensor:
-    """Mean loss of logits against targets that are distributions; in float32 at least: a 0-d tensor.
+    """Return the mean loss of logits against targets that are distributions: 0-d, at least float32.
 
     For 'binary_cross_entropy' the mean is over B and K, of the softmax's probabilities, with the
     logarithms kept above -100, as torch.nn.BCELoss does.
@@ -31,21 +31,21 @@ def classification_loss(logits_BK: Tensor, targets_BK: Tensor, *, settings: Loss
     if settings.name == "cross_entropy":
         return functional.cross_entropy(logits_BK, targets_BK)
     log_p_BK = functional.log_softmax(logits_BK, 1)
-    log_rest_BK = _log_of_others(log_p_BK)
+    log_rest_BK = _log_complement(log_p_BK)
     log_p_BK, log_rest_BK = log_p_BK.clamp_min(-100), log_rest_BK.clamp_min(-100)
     return -(targets_BK * log_p_BK + (1 - targets_BK) * log_rest_BK).mean()
 
 
-def _log_of_others(log_p_BK: Tensor) -> Tensor:
-    """log(1 - p), for the likeliest class as a sum over the others: finite, with its gradient, where p rounds to 1."""
+def _log_complement(log_p_BK: Tensor) -> Tensor:
+    """Return log(1 - p); for the likeliest class sum over the rest, which is finite where p rounds to 1."""
     likeliest_BK = functional.one_hot(log_p_BK.argmax(1), log_p_BK.shape[1]).bool()
-    others_B1 = log_p_BK.masked_fill(likeliest_BK, -math.inf).logsumexp(1, keepdim=True)
-    # Any other class has p <= 1/2, where log1p is exact; -1 stands in where its slope would be infinite.
-    return others_B1.where(likeliest_BK, (-log_p_BK.masked_fill(likeliest_BK, -1).exp()).log1p())
+    rest_B1 = log_p_BK.masked_fill(likeliest_BK, -math.inf).logsumexp(1, keepdim=True)
+    # Any other class has p <= 1/2, where log1p is exact; -1 replaces values where its slope would be infinite.
+    return rest_B1.where(likeliest_BK, (-log_p_BK.masked_fill(likeliest_BK, -1).exp()).log1p())
 
 
 def smoothed(targets_BK: Tensor, label_smoothing: float) -> Tensor:
-    """The targets, with that much of each spread evenly over the classes (Szegedy et al., 2016).
+    """Spread a share of each target evenly over the classes (Szegedy et al., 2016).
 
     >>> import torch
     >>> smoothed(torch.tensor([[1.0, 0.0]]), 0.2)

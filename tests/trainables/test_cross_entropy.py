@@ -7,7 +7,7 @@ from hypothesis import given
 from torch.nn import functional
 
 from trainables.config.sections import LossConfig
-from trainables.tasks.classifier.classification import classification_loss, smoothed
+from trainables.tasks.classifier.cross_entropy import classification_loss, smoothed
 
 NAMES = ("cross_entropy", "binary_cross_entropy")
 

@@ -19,11 +19,11 @@ from rich.console import Console
 
 from orchestrator.analysis import leaderboard
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli import compare as compare_commands
-from orchestrator.cli import evaluate as evaluation_commands
+from orchestrator.cli import analyse as evaluation_commands
+from orchestrator.cli import look as compare_commands
 from orchestrator.cli import maintain as upkeep_commands
 from orchestrator.cli import registry as registry_commands
-from orchestrator.cli import schedule as schedule_commands
+from orchestrator.cli import run as schedule_commands
 from orchestrator.cli import serve as server_commands
 from orchestrator.cli import spaces as space_commands
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, MaybeSweep, Set, Spec, StorageFolder, Sweep

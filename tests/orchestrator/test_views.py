@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import compare as compare_commands
+from orchestrator.cli import look as compare_commands
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.planning import plan as planning

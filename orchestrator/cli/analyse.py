@@ -1,10 +1,11 @@
-"""``ravel evaluate`` and ``ravel transfer``: what the papers measure, of models that are trained."""
+"""Commands of the panel Analyse: replay, audit, evaluate, transfer."""
 
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,31 +17,72 @@ from orchestrator.analysis.evaluation_output import plain, show, show_matrix, wr
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.cli.evaluation_options import (
+    ALL,
+    DataRoot,
+    Device,
+    Epsilon,
+    Model,
+    Out,
+    Seed,
+    Subset,
+    Track,
+    chosen_trials,
+    one_radius,
+    suites_of,
+)
+from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_lookup import find_sweep
-from search_spaces import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
+    from orchestrator.analysis.replay import Replay
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.scheduling.simulator import Outcome
     from trainables.evaluation.core.report import Report
-    from trainables.evaluation.core.results import Subject
 
-ALL = "all"
+WhatIf = Annotated[
+    list[str] | None,
+    typer.Option("--what-if", metavar="scheduler.FIELD=VALUE", help="Decide by other settings; repeatable."),
+]
 ATTACKING = {"robust", "dknn"}
 PIPE_WIDTH = 160
-Model = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="SWEEP/TRIAL, a SWEEP for its best, an MLflow run's id, a checkpoint folder."),
-]
-Subset = Annotated[int | None, typer.Option("--subset", min=1, metavar="N", help="At most so many test images.")]
-DataRoot = Annotated[str | None, typer.Option(help="Where the data set is, if not where it was trained.")]
-Epsilon = Annotated[float | None, typer.Option(min=0, help="Radius of attacks, in pixels of [0, 1].")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default: evaluations/<name>.")]
-Track = Annotated[bool, typer.Option("--track/--no-track", help="Send a trial's numbers to its run in MLflow.")]
+
+
+def replay(
+    sweep: Sweep,
+    what_if: WhatIf = None,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Make every decision of a sweep again.
+
+    Or see what other scheduler settings would have decided, with --what-if.
+    """
+    from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search asks Optuna again
+    from orchestrator.state.event_log import read_events  # noqa: PLC0415
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    events = [event for event, _ in read_events(result.folder.events)]
+    if what_if:
+        workers = replaying.most_at_once(events)
+        other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
+        typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
+        return
+    found = replaying.replay(result.plan, events)
+    typer.echo(json.dumps(asdict(found), indent=1) if as_json else _replay_text(result.sweep, found))
+    if found.differences:
+        raise typer.Exit(OrchestratorError.exit_code)
+
+
+def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Report what early stopping cost.
+
+    Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
+    """
+    found = SweepResult.read(find_sweep(folder, sweep)).audit()
+    typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
 
 
 def evaluate(
@@ -71,7 +113,7 @@ def evaluate(
     from trainables.evaluation.core import report  # noqa: PLC0415
     from trainables.evaluation.core.results import Budget  # noqa: PLC0415
 
-    names = _suites(suite)
+    names = suites_of(suite)
     target = find_target(run, results=folder)
     subject = subject_of(
         target,
@@ -126,7 +168,7 @@ def transfer(
     from trainables.evaluation.robustness.transfer import transfer as measure  # noqa: PLC0415
 
     result = SweepResult.read(find_sweep(folder, sweep))
-    chosen = _chosen(result, trials, k)
+    chosen = chosen_trials(result, trials, k)
     targets = {name: target_of(result, result.named(name)) for name in chosen}
     subjects = {
         name: subject_of(target, data_root=data_root, epsilon=epsilon, device=device, seed=seed)
@@ -134,7 +176,7 @@ def transfer(
     }
     first = next(iter(subjects.values()))
     attack = attack or ("pgd-l2" if first.norm == "l2" else "pgd")
-    radius = _one_radius(subjects, attack)
+    radius = one_radius(subjects, attack)
     images, cut = within(first.test, subset)
     with _bar(quiet=as_json) as progress:
         progress(f"transfer, {attack}", 0)
@@ -156,51 +198,51 @@ def transfer(
     _finish([document], place, as_json=as_json)
 
 
-def _suites(text: str) -> list[str]:
-    from trainables.evaluation.core.suites import SUITES  # noqa: PLC0415
-
-    names = list(SUITES) if text == ALL else [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in SUITES]
-    if unknown:
-        raise SpecError([Problem("--suite", f"must be of {', '.join(SUITES)} or {ALL}, got {', '.join(unknown)}")])
-    return list(dict.fromkeys(names))
+def _plain(value: Any) -> Any:
+    """As strict JSON has it: what is not finite is null."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _chosen(result: SweepResult, trials: str, k: int) -> list[str]:
-    if trials:
-        names = [name.strip() for name in trials.split(",")]
-        if len(set(names)) < 2:
-            raise SpecError([Problem("--trials", f"must name two trials or more, got {trials}")])
-        return names
-    done = [trial.id for trial in result.state.ranked(result.plan.spec.objective) if trial.status == "completed"]
-    if len(done) < 2:
-        raise OrchestratorError(
-            f"{result.sweep}: {len(done)} trials ran their full budget, two are needed; use --trials"
-        )
-    return done[:k]
+def _replay_text(sweep: str, found: Replay) -> str:
+    made = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
+    if not found.differences:
+        return f"{sweep}: every decision came out as recorded ({made})"
+    lines = [
+        f"  line {each.event}, {each.kind}: recorded {each.recorded}, now {each.replayed}" for each in found.differences
+    ]
+    told = f"{sweep}: {len(found.differences)} of {sum(found.counts.values())} decisions came out otherwise ({made})"
+    return "\n".join([told, *lines])
 
 
-def _one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
-    """The radius that all trials are attacked at; none for an attack that finds its own.
+def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as_json: bool) -> str:
+    from orchestrator.analysis.replay import winner  # noqa: PLC0415
 
-    Raises:
-        SpecError: no such attack, or the trials were measured at different radii or norms.
-    """
-    from trainables.attacks import ATTACKS  # noqa: PLC0415  imports torch
-
-    known = [*ATTACKS, "lbfgs"]
-    if attack not in known:
-        raise SpecError([Problem("--attack", f"must be one of {', '.join(known)}, got {attack!r}")])
-    if attack == "lbfgs":
-        return None
-    radii = {(subject.epsilon, subject.norm) for subject in subjects.values()}
-    if len(radii) > 1:
-        told = ", ".join(f"{epsilon:g} ({norm})" for epsilon, norm in sorted(radii))
-        raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {told}")])
-    ((epsilon, norm),) = radii
-    if attack.endswith("-l2") != (norm == "l2"):
-        raise SpecError([Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {attack!r}")])
-    return epsilon
+    best = winner(outcome)
+    unknown = [trial for _, trial, what, _ in outcome.decisions if what == "unknown"]
+    ends = {trial: each.level for trial, each in outcome.views.views.items()}
+    recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
+    if as_json:
+        told = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
+        return json.dumps({**told, "recorded_at": recorded}, indent=1)
+    by_epoch = sorted((epoch, trial) for trial, epoch in ends.items() if epoch != recorded[trial])
+    lines = [
+        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{', and on' if trial in unknown else ''}"
+        for epoch, trial in by_epoch
+    ]
+    same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
+    rungs = ", ".join(map(str, other.rungs)) or "none"
+    spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
+    return "\n".join(
+        [
+            f"{result.sweep} by other settings: rungs {rungs}, {spent}",
+            f"best of those trained to their end: {best or 'none'} (recorded: {result.best().trial.id})",
+            f"{same} of {len(ends)} trials end where they did",
+            *lines,
+            *([f"unknown beyond their record: {', '.join(unknown)}"] if unknown else []),
+        ]
+    )
 
 
 def _data_of(checkpoint: Path) -> Any:

@@ -1,38 +1,39 @@
-"""``ravel plan``, ``ravel replay`` and ``ravel audit``: what a scheduler will do, did, and should have done."""
+"""Commands of the panel Run: check, plan, launch, resume, trial."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import shutil
+import sys
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, Set, Spec, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError, PreflightError
-from orchestrator.planning.loading import load_spec
+from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
+from orchestrator.errors import PreflightError
+from orchestrator.planning.loading import load_spec, load_trial
+from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
     from orchestrator.analysis.forecast import Forecast, Probe, Range
-    from orchestrator.analysis.replay import Replay
-    from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.simulator import Outcome
+    from orchestrator.analysis.result import SweepResult
     from orchestrator.spec.model import SweepSpec
 
 Slots = Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: what this machine has room for.")]
 Seconds = Annotated[
     float | None, typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: the baseline is tried out.")
 ]
-WhatIf = Annotated[
-    list[str] | None,
-    typer.Option("--what-if", metavar="scheduler.FIELD=VALUE", help="Decide by other settings; repeatable."),
-]
 CHECKPOINTS_KEPT = 2
+
+
+def check(spec: Spec, overrides: Set = None) -> None:
+    """Check a spec, without starting anything: every mistake at once."""
+    _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
 
 
 def plan(
@@ -65,46 +66,63 @@ def plan(
         typer.echo(line)
 
 
-def replay(
-    sweep: Sweep,
-    what_if: WhatIf = None,
-    folder: StorageFolder = RESULTS,
-    as_json: AsJson = False,  # noqa: FBT002
+def launch(
+    spec: Spec,
+    overrides: Set = None,
+    address: Address = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")] = False,  # noqa: FBT002
 ) -> None:
-    """Make every decision of a sweep again.
+    """Run a new sweep."""
+    loaded = load_spec(spec, overrides or [])
+    if dry_run:
+        from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it asks for models
 
-    Or see what other scheduler settings would have decided, with --what-if.
-    """
-    from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search asks Optuna again
-    from orchestrator.state.event_log import read_events  # noqa: PLC0415
-
-    result = SweepResult.read(find_sweep(folder, sweep))
-    events = [event for event, _ in read_events(result.folder.events)]
-    if what_if:
-        workers = replaying.most_at_once(events)
-        other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
-        typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
+        preflight.check_here(loaded, address=address)
+        _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
-    found = replaying.replay(result.plan, events)
-    typer.echo(json.dumps(asdict(found), indent=1) if as_json else _replay_text(result.sweep, found))
-    if found.differences:
-        raise typer.Exit(OrchestratorError.exit_code)
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+
+    _finish(launching.launch(loaded, address=address, watch=display_for(Console())))
 
 
-def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Report what early stopping cost.
+def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
+    """Go on with an interrupted or killed sweep."""
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
-    """
-    found = SweepResult.read(find_sweep(folder, sweep)).audit()
-    typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
+    found = find_sweep(folder, sweep)
+    _finish(launching.resume(found, address=address, watch=display_for(Console())))
 
 
-def _plain(value: Any) -> Any:
-    """As strict JSON has it: what is not finite is null."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def trial(spec: Spec, overrides: Set = None) -> None:
+    """Run one trial in this process, without Ray: the spec's baseline, with ``--set trial.NAME=VALUE`` on top."""
+    from orchestrator.execution import local_trial as single  # noqa: PLC0415  imports torch
+
+    single.run(load_trial(spec, overrides or []), say=_say)
+
+
+def _finish(result: SweepResult) -> None:
+    from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
+
+    print_summary(Console(), result.plan, result.state, command=_command(), sweep=reference(result.folder))
+    if len(result.state.with_status("failed")) > result.plan.spec.failures.allowed:
+        raise typer.Exit(1)
+
+
+def _describe(spec: SweepSpec) -> str:
+    searched = len(spec.space.names)
+    return f"{spec.search.num_trials} trials over {searched} parameters, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _command() -> str:
+    """How this command was called, so that the commands we print can be pasted."""
+    called = sys.argv[0]
+    return "ravel" if shutil.which("ravel") == called else called
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
 
 
 def _slots_here(spec: SweepSpec) -> int:
@@ -175,43 +193,3 @@ def _storage(found: Forecast, probe: Probe) -> Range:
     least = float(found.num_trials * probe.checkpoint_bytes)
     most = CHECKPOINTS_KEPT * attempts * probe.checkpoint_bytes
     return type(found.epochs)((least + most) / 2, least, most)
-
-
-def _replay_text(sweep: str, found: Replay) -> str:
-    made = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
-    if not found.differences:
-        return f"{sweep}: every decision came out as recorded ({made})"
-    lines = [
-        f"  line {each.event}, {each.kind}: recorded {each.recorded}, now {each.replayed}" for each in found.differences
-    ]
-    told = f"{sweep}: {len(found.differences)} of {sum(found.counts.values())} decisions came out otherwise ({made})"
-    return "\n".join([told, *lines])
-
-
-def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as_json: bool) -> str:
-    from orchestrator.analysis.replay import winner  # noqa: PLC0415
-
-    best = winner(outcome)
-    unknown = [trial for _, trial, what, _ in outcome.decisions if what == "unknown"]
-    ends = {trial: each.level for trial, each in outcome.views.views.items()}
-    recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
-    if as_json:
-        told = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
-        return json.dumps({**told, "recorded_at": recorded}, indent=1)
-    by_epoch = sorted((epoch, trial) for trial, epoch in ends.items() if epoch != recorded[trial])
-    lines = [
-        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{', and on' if trial in unknown else ''}"
-        for epoch, trial in by_epoch
-    ]
-    same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
-    rungs = ", ".join(map(str, other.rungs)) or "none"
-    spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
-    return "\n".join(
-        [
-            f"{result.sweep} by other settings: rungs {rungs}, {spent}",
-            f"best of those trained to their end: {best or 'none'} (recorded: {result.best().trial.id})",
-            f"{same} of {len(ends)} trials end where they did",
-            *lines,
-            *([f"unknown beyond their record: {', '.join(unknown)}"] if unknown else []),
-        ]
-    )

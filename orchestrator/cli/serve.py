@@ -1,18 +1,23 @@
-"""``ravel ui`` and ``ravel serve``: MLflow's pages for one person, and MLflow for a team."""
+"""Commands of the panel Serve: ui, serve, register."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, MaybeSweep, StorageFolder
-from orchestrator.errors import SpecError
+from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
+from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from search_spaces.errors import Problem
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.result import TrialResult
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
 SERVER_FOLDER = Path("ravel-server")
@@ -79,6 +84,47 @@ def serve(
     typer.echo("\nElsewhere, set the same, and the password to what its file holds: it is shown nowhere else.")
     typer.echo(f"Accounts for others: {server.address}/signup, as {team.ADMIN}.")
     serving.serve_team(server)
+
+
+def register(
+    sweep: Sweep,
+    *,
+    trial: Annotated[str | None, typer.Option(metavar="TRIAL", help="Default: the best at full budget.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="MODEL", help="Default: the spec's name.")] = None,
+    alias: Annotated[str, typer.Option(help="Moved to this version.")] = "champion",
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Register the best trial's model in MLflow.
+
+    With its signature, metrics and sweep; mlflow.pyfunc.load_model takes it by its alias.
+    """
+    from orchestrator.tracking import registry  # noqa: PLC0415
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    chosen = best_at_full_budget(result) if trial is None else result.named(trial)
+    found = registry.register(result.plan, chosen, name=name, alias=alias)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "uri": found.uri}, indent=1))
+        return
+    measured = f"{result.plan.spec.objective.metric} {chosen.score:.4f}"
+    made = "made" if found.is_new else "there already"
+    typer.echo(
+        f"{found.uri}: version {found.version} ({made}), {found.trial}, {measured} after epoch {chosen.trial.epoch}"
+    )
+
+
+def best_at_full_budget(result: SweepResult) -> TrialResult:
+    """The best trial that ran its full budget.
+
+    Raises:
+        OrchestratorError: none did.
+    """
+    best = result.best()
+    if best.trial.status != "completed":
+        told = f"no trial has run its full budget yet, the best of the others is {best.trial.id}"
+        raise OrchestratorError(f"{result.sweep}: {told}; wait, or choose one with --trial")
+    return best
 
 
 def _refuse_password(store: str | None) -> None:

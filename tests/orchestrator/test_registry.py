@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
-from orchestrator.cli.registry import best_at_full_budget
+from orchestrator.cli.serve import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec

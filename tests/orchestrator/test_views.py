@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import look as compare_commands
+from orchestrator.cli import look
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.planning import plan as planning
@@ -316,7 +316,7 @@ def test_a_lost_answer_is_asked_for_once(serve):
 def opened(monkeypatch):
     """The addresses a browser was asked to open."""
     links = []
-    monkeypatch.setattr(compare_commands.webbrowser, "open", lambda link: links.append(link) or True)
+    monkeypatch.setattr(look.webbrowser, "open", lambda link: links.append(link) or True)
     return links
 
 

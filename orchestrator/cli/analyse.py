@@ -44,23 +44,30 @@ if TYPE_CHECKING:
 
 WhatIf = Annotated[
     list[str] | None,
-    typer.Option("--what-if", metavar="scheduler.FIELD=VALUE", help="Decide by other settings; repeatable."),
+    typer.Option(
+        "--what-if", metavar="scheduler.FIELD=VALUE", help="Replay with another scheduler setting; repeatable."
+    ),
 ]
 ATTACKING = {"robust", "dknn"}
 PIPE_WIDTH = 160
+PANEL = "Analyse"
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel replay digits --what-if scheduler.grace_period=4")
 def replay(
     sweep: Sweep,
     what_if: WhatIf = None,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Make every decision of a sweep again.
+    """Replay every decision of a sweep from its log.
 
-    Or see what other scheduler settings would have decided, with --what-if.
+    Exit with 3 if a decision differs from the recorded one. With --what-if, show the decisions of other scheduler
+    settings on the recorded curves.
     """
-    from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search asks Optuna again
+    from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search imports Optuna
     from orchestrator.state.event_log import read_events  # noqa: PLC0415
 
     result = SweepResult.read(find_sweep(folder, sweep))
@@ -70,44 +77,46 @@ def replay(
         other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
         typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
         return
-    found = replaying.replay(result.plan, events)
-    typer.echo(json.dumps(asdict(found), indent=1) if as_json else _replay_text(result.sweep, found))
-    if found.differences:
+    replayed = replaying.replay(result.plan, events)
+    typer.echo(json.dumps(asdict(replayed), indent=1) if as_json else _replay_text(result.sweep, replayed))
+    if replayed.differences:
         raise typer.Exit(OrchestratorError.exit_code)
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel audit digits")
 def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Report what early stopping cost.
+    """Report the cost of early stopping in scores.
 
-    Of a sweep with scheduler.audit: how often and by how much rejected trials would have been better.
+    Report how often, and by how much, rejected trials end better. Launch the sweep with scheduler.audit above 0.
     """
-    found = SweepResult.read(find_sweep(folder, sweep)).audit()
-    typer.echo(json.dumps(_plain(asdict(found)), indent=1) if as_json else "\n".join(found.lines()))
+    report = SweepResult.read(find_sweep(folder, sweep)).audit()
+    typer.echo(json.dumps(_plain(asdict(report)), indent=1) if as_json else "\n".join(report.lines()))
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel evaluate digits/t003 --suite clean,robust --subset 1000")
 def evaluate(
     run: Model,
     *,
-    suite: Annotated[str, typer.Option(metavar="NAMES", help=f"Separated by commas, or {ALL}.")] = "clean",
+    suite: Annotated[str, typer.Option(metavar="NAMES", help=f"Suites, separated by commas, or {ALL}.")] = "clean",
     subset: Subset = None,
     ood: Annotated[
         list[str] | None,
         typer.Option(metavar="SET", help="rotated, permuted, noise, NAME=FOLDER or NAME=ROOT; repeatable."),
     ] = None,
     epsilon: Epsilon = None,
-    aa_lite: Annotated[bool, typer.Option("--aa-lite", help="Attack with the strongest ensemble too.")] = False,
+    aa_lite: Annotated[bool, typer.Option("--aa-lite", help="Attack with the AA-lite ensemble too.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
     out: Out = None,
     track: Track = True,
-    anew: Annotated[bool, typer.Option("--anew", help="Measure again what was measured before.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Recompute cached suites.")] = False,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a trained model on test images: numbers, tables and figures.
+    """Evaluate a trained model on test images.
 
-    Each suite that is done is kept: the same command goes on where it was cut off.
+    Write numbers, tables and figures. Each finished suite is cached: run the same command to continue after a stop.
     """
     from trainables.data import cache_folder  # noqa: PLC0415  imports torch
     from trainables.evaluation.core import report  # noqa: PLC0415
@@ -125,33 +134,34 @@ def evaluate(
         attacked=bool(ATTACKING & set(names)),
     )
     budget = Budget(images=subset, aa_lite=aa_lite)
-    kept, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
-    found, failed = [], []
+    cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
+    reports, failed = [], []
     with _bar(quiet=as_json) as progress:
         for name in names:
             try:
-                (each,) = report.evaluate(subject, [name], budget, kept=kept, progress=progress, anew=anew)
-            except ValueError as error:  # too few images, no radius: the other suites can be run all the same
+                (measured,) = report.evaluate(subject, [name], budget, kept=cache, progress=progress, anew=no_cache)
+            except ValueError as error:  # too few images, no radius: the remaining suites can run
                 failed.append(f"{name}: {error}")
                 continue
-            write(each, place)
-            found.append(each)
+            write(measured, place)
+            reports.append(measured)
             if not as_json:
-                show(each, _console())
+                show(measured, _console())
             if track and target.plan is not None:
-                _send(target.plan, each, epoch=_epoch(target.checkpoint), trial=target.trial)
-    _finish(found, place, as_json=as_json)
+                _send(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
+    _finish(reports, place, as_json=as_json)
     if failed:
-        asked = "" if subset is None else f"; --subset {subset} may be too few"
-        raise OrchestratorError(f"not measured: {'; '.join(failed)}{asked}")
+        remedy = "" if subset is None else f"; --subset {subset} may be too few"
+        raise OrchestratorError(f"not measured: {'; '.join(failed)}{remedy}")
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel transfer digits -k 4 --attack pgd")
 def transfer(
     sweep: Sweep,
     *,
-    trials: Annotated[str, typer.Option(metavar="TRIALS", help="Separated by commas; default: the best.")] = "",
-    k: Annotated[int, typer.Option("-k", min=2, help="How many of the best.")] = 4,
-    attack: Annotated[str, typer.Option(help="Such as fgsm, pgd-l2, lbfgs; default: PGD in the trials' norm.")] = "",
+    trials: Annotated[str, typer.Option(metavar="TRIALS", help="Trials, separated by commas; default: the best.")] = "",
+    k: Annotated[int, typer.Option("-k", min=2, help="Number of best trials.")] = 4,
+    attack: Annotated[str, typer.Option(help="fgsm, pgd, pgd-l2, lbfgs, ...; default: PGD in the trials' norm.")] = "",
     subset: Subset = 1000,
     epsilon: Epsilon = None,
     data_root: DataRoot = None,
@@ -162,7 +172,7 @@ def transfer(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Attack each of several trials, and see which of the others the same images fool."""
+    """Attack several trials, and measure which trials the same images fool."""
     from trainables.evaluation.core import report  # noqa: PLC0415  imports torch
     from trainables.evaluation.core.prediction import within  # noqa: PLC0415
     from trainables.evaluation.robustness.transfer import transfer as measure  # noqa: PLC0415
@@ -180,55 +190,53 @@ def transfer(
     images, cut = within(first.test, subset)
     with _bar(quiet=as_json) as progress:
         progress(f"transfer, {attack}", 0)
-        found = measure(
+        matrix = measure(
             {name: subject.model for name, subject in subjects.items()},
             images,
             attack=attack,
             epsilon=radius,
             seed=seed,
         )
-    found = replace(found, limits=(*cut, *found.limits))
-    document = report.document("transfer", {attack: found}, key="", seconds=0)
+    matrix = replace(matrix, limits=(*cut, *matrix.limits))
+    document = report.document("transfer", {attack: matrix}, key="", seconds=0)
     place = out or Path("evaluations") / f"{result.sweep}-transfer"
     write(document, place)
     if not as_json:
-        show_matrix(found, _console())
+        show_matrix(matrix, _console())
     if track:
         _send(result.plan, document)
     _finish([document], place, as_json=as_json)
 
 
 def _plain(value: Any) -> Any:
-    """As strict JSON has it: what is not finite is null."""
+    """Return a value as strict JSON: null for a number that is not finite."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _replay_text(sweep: str, found: Replay) -> str:
-    made = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
-    if not found.differences:
-        return f"{sweep}: every decision came out as recorded ({made})"
-    lines = [
-        f"  line {each.event}, {each.kind}: recorded {each.recorded}, now {each.replayed}" for each in found.differences
-    ]
-    told = f"{sweep}: {len(found.differences)} of {sum(found.counts.values())} decisions came out otherwise ({made})"
-    return "\n".join([told, *lines])
+def _replay_text(sweep: str, replayed: Replay) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in replayed.counts.items())
+    if not replayed.differences:
+        return f"{sweep}: every decision came out as recorded ({counts})"
+    total, differences = sum(replayed.counts.values()), replayed.differences
+    lines = [f"  line {diff.event}, {diff.kind}: recorded {diff.recorded}, now {diff.replayed}" for diff in differences]
+    return "\n".join([f"{sweep}: {len(differences)} of {total} decisions came out otherwise ({counts})", *lines])
 
 
 def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as_json: bool) -> str:
     from orchestrator.analysis.replay import winner  # noqa: PLC0415
 
     best = winner(outcome)
-    unknown = [trial for _, trial, what, _ in outcome.decisions if what == "unknown"]
-    ends = {trial: each.level for trial, each in outcome.views.views.items()}
+    unknown = [trial for _, trial, decision, _ in outcome.decisions if decision == "unknown"]
+    ends = {trial: view.level for trial, view in outcome.views.views.items()}
     recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
     if as_json:
-        told = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
-        return json.dumps({**told, "recorded_at": recorded}, indent=1)
+        plain = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
+        return json.dumps({**plain, "recorded_at": recorded}, indent=1)
     by_epoch = sorted((epoch, trial) for trial, epoch in ends.items() if epoch != recorded[trial])
     lines = [
-        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{', and on' if trial in unknown else ''}"
+        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{' or more' if trial in unknown else ''}"
         for epoch, trial in by_epoch
     ]
     same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
@@ -236,11 +244,11 @@ def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as
     spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
     return "\n".join(
         [
-            f"{result.sweep} by other settings: rungs {rungs}, {spent}",
+            f"{result.sweep} with other settings: rungs {rungs}, {spent}",
             f"best of those trained to their end: {best or 'none'} (recorded: {result.best().trial.id})",
-            f"{same} of {len(ends)} trials end where they did",
+            f"{same} of {len(ends)} trials end at the same epoch",
             *lines,
-            *([f"unknown beyond their record: {', '.join(unknown)}"] if unknown else []),
+            *([f"unknown after their last recorded epoch: {', '.join(unknown)}"] if unknown else []),
         ]
     )
 
@@ -259,7 +267,7 @@ def _epoch(checkpoint: Path) -> int:
 
 
 def _send(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> None:
-    """What was measured is kept and written: a tracking server that is away costs nothing but a line."""
+    """Log a report in MLflow; if the server does not answer, print a line: the report is already on disk."""
     from orchestrator.tracking.evaluations import log_report  # noqa: PLC0415
 
     try:
@@ -276,16 +284,16 @@ def _finish(reports: list[Report], place: Path, *, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    """The terminal; where output goes to a file, lines are as long as tables want them."""
+    """Return the terminal, or for output to a file a console wide enough for every table."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 @contextmanager
 def _bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on stderr, gone when it is over; nothing where nobody looks."""
+    """Draw a progress bar on stderr and clear it at the end; draw nothing if stderr is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda what, done: bar.update(task, description=what, completed=done)
+        yield lambda suite, done: bar.update(task, description=suite, completed=done)

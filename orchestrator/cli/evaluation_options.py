@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 ALL = "all"
 Model = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="SWEEP/TRIAL, a SWEEP for its best, an MLflow run's id, a checkpoint folder."),
+    typer.Argument(
+        metavar="RUN", help="SWEEP/TRIAL, SWEEP for its best trial, the id of an MLflow run, or a checkpoint folder."
+    ),
 ]
-Subset = Annotated[int | None, typer.Option("--subset", min=1, metavar="N", help="At most so many test images.")]
-DataRoot = Annotated[str | None, typer.Option(help="Where the data set is, if not where it was trained.")]
+Subset = Annotated[int | None, typer.Option("--subset", min=1, metavar="N", help="Test images, at most.")]
+DataRoot = Annotated[str | None, typer.Option(help="Folder of the data set; default: the trial's.")]
 Epsilon = Annotated[float | None, typer.Option(min=0, help="Radius of attacks, in pixels of [0, 1].")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default: evaluations/<name>.")]
 Track = Annotated[bool, typer.Option("--track/--no-track", help="Send a trial's numbers to its run in MLflow.")]
 
@@ -66,10 +68,10 @@ def chosen_trials(result: SweepResult, trials: str, k: int) -> list[str]:
 
 
 def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
-    """The radius that all trials are attacked at; none for an attack that finds its own.
+    """Return the radius at which all trials are attacked; None for an attack that searches its own.
 
     Raises:
-        SpecError: no such attack, or the trials were measured at different radii or norms.
+        SpecError: there is no such attack, or the trials were measured at different radii or norms.
     """
     from trainables.attacks import ATTACKS  # noqa: PLC0415  imports torch
 
@@ -80,8 +82,8 @@ def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
         return None
     radii = {(subject.epsilon, subject.norm) for subject in subjects.values()}
     if len(radii) > 1:
-        told = ", ".join(f"{epsilon:g} ({norm})" for epsilon, norm in sorted(radii))
-        raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {told}")])
+        listed = ", ".join(f"{epsilon:g} ({norm})" for epsilon, norm in sorted(radii))
+        raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {listed}")])
     ((epsilon, norm),) = radii
     if attack.endswith("-l2") != (norm == "l2"):
         raise SpecError([Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {attack!r}")])

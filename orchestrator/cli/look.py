@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.analysis import leaderboard
+from orchestrator.analysis.leaderboard import describe_status, failures, log_line
 from orchestrator.analysis.result import SweepResult
+from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
+from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.errors import OrchestratorError, SweepNotFound
 from orchestrator.formatting import shown
 from orchestrator.state.event_log import num_events, read_events
@@ -20,46 +22,52 @@ from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.tracking.cursor import Cursor
 
-Server = Annotated[str, typer.Option(help="Where MLflow's pages are served.")]
+Server = Annotated[str, typer.Option(help="Server of MLflow's pages; default: the sweep's, or that of ravel ui.")]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the first page in a browser.")]
+PANEL = "Look"
 SERVED_HERE = "http://127.0.0.1:5000"
 RUNS_LOADED = 100
+TOP = 20
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel status digits")
 def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Show how far a sweep is, and its leaderboard."""
+    """Show the progress of a sweep and its leaderboard."""
     result = _read(folder, sweep)
     summary, plain = _state(result)
     if as_json:
         _print_json(plain)
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
-    _say(leaderboard.headline(summary))
-    _say(leaderboard.where_trials_ended(summary))
+    Console().print(overview(result.plan, result.state, top=TOP))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
-    Console().print(leaderboard.table(result.plan, result.state, top=20))
-    for line in leaderboard.failures(result.state):
+    for line in failures(result.state):
         _say(line)
 
 
+@app.command("list", rich_help_panel=PANEL, epilog="Example: ravel list --storage s3://team/ravel")
 def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """List the sweeps in a storage folder."""
-    results = [_read_or_say(found) for found in list_sweeps(folder)]
+    """List the sweeps of a storage, oldest first."""
+    results = [_read_or_warn(sweep) for sweep in list_sweeps(folder)]
     states = [(result, _state(result)) for result in results if result is not None]
     if as_json:
-        _print_json([summary for _, (_, summary) in states])
+        _print_json([plain for _, (_, plain) in states])
         return
     for result, (summary, _) in states:
-        _say(f"{result.sweep}  {_alive(result, summary.status)}  {leaderboard.headline(summary)}")
+        _say(f"{result.sweep}  {_alive(result, summary.status)}  {headline(summary)}")
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel best digits -k 3")
 def best(
     sweep: Sweep,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 1,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of trials.")] = 1,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -67,8 +75,8 @@ def best(
     result = _read(folder, sweep)
     objective = result.plan.spec.objective
     first = result.best().trial
-    others = [trial for trial in result.state.ranked(objective) if trial.id != first.id]
-    chosen = [first, *others][:k]
+    rest = [trial for trial in result.state.ranked(objective) if trial.id != first.id]
+    chosen = [first, *rest][:k]
     if as_json:
         _print_json(
             [
@@ -84,12 +92,13 @@ def best(
         )
         return
     for trial in chosen:
-        score, status = trial.score(objective), leaderboard.describe_status(trial)
-        _say(f"{trial.id}  {objective.metric} {score:.4f}  {status}, epoch {trial.epoch}")
+        score = trial.score(objective)
+        _say(f"{trial.id}  {objective.metric} {score:.4f}  {describe_status(trial)}, epoch {trial.epoch}")
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel compare digits --open")
 def compare(
     sweep: Sweep,
     server: Server = "",
@@ -97,15 +106,15 @@ def compare(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Print the leaderboard of a sweep and the MLflow pages that compare its trials.
+    """Print links to the MLflow pages that compare a sweep's trials.
 
-    Prepared views where the server's version is known to open them, and the plain pages.
+    Print the leaderboard, the prepared views if the server's version is known to open them, and the plain pages.
     """
     from orchestrator.redaction import server_address  # noqa: PLC0415
     from orchestrator.tracking import pages  # noqa: PLC0415
     from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
 
-    result = SweepResult.read(find_sweep(folder, sweep))
+    result = _read(folder, sweep)
     cursor = _runs_of(result)
     uri = tracking_uri(result.plan)
     base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
@@ -113,29 +122,30 @@ def compare(
     views = _views(result, cursor, base, version)
     plain = {"compare": pages.compare_page(base, cursor), "runs": pages.runs_page(base, cursor, result.sweep)}
     if as_json:
-        typer.echo(json.dumps({**plain, "views": {name: link for name, _, link in views}}, indent=1))
+        _print_json({**plain, "views": {name: link for name, _, link in views}})
     else:
-        Console().print(leaderboard.table(result.plan, result.state, top=20))
+        Console().print(leaderboard(result.plan, result.state, top=TOP))
         _say_links(views, plain, version, trials=len(cursor.runs))
     if open_first:
         _open(views[0][2] if views else plain["compare"])
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003")
 def logs(
     sweep: Sweep,
     name: Annotated[
-        str | None, typer.Argument(metavar="[TRIAL]", help="Only this trial, its traceback included.")
+        str | None, typer.Argument(metavar="TRIAL", help="Print only this trial's events, with its traceback.")
     ] = None,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Print what happened in a sweep, or in one trial."""
-    found = find_sweep(folder, sweep)
-    events = [event for event, _ in read_events(found.events) if name in {None, getattr(event, "trial", None)}]
+    """Print the events of a sweep, or of one trial."""
+    sweep_folder = find_sweep(folder, sweep)
+    events = [event for event, _ in read_events(sweep_folder.events) if name in {None, getattr(event, "trial", None)}]
     if name is not None and not events:
-        raise SweepNotFound(f"{found.sweep}: no trial {name!r}; see `ravel status {found.sweep}`")
+        raise SweepNotFound(f"{sweep_folder.sweep}: no trial {name!r}; see `ravel status {sweep_folder.sweep}`")
     for event in events:
-        _say(event.model_dump_json() if as_json else leaderboard.log_line(event))
+        _say(event.model_dump_json() if as_json else log_line(event))
         if name is not None and not as_json and (text := getattr(event, "traceback", None)):
             _say(text)
 
@@ -144,8 +154,8 @@ def _read(folder: str, sweep: str | None) -> SweepResult:
     return SweepResult.read(find_sweep(folder, sweep))
 
 
-def _read_or_say(folder: SweepFolder) -> SweepResult | None:
-    """A sweep of a list; one that cannot be read is named on stderr and left out."""
+def _read_or_warn(folder: SweepFolder) -> SweepResult | None:
+    """Read a sweep of a list; name one that cannot be read on stderr and leave it out."""
     try:
         return SweepResult.read(folder)
     except OrchestratorError as error:
@@ -153,24 +163,32 @@ def _read_or_say(folder: SweepFolder) -> SweepResult | None:
         return None
 
 
-def _state(result: SweepResult) -> tuple[leaderboard.Progress, dict[str, Any]]:
-    """How far a sweep is, and the same as plain data, with whether a driver lives and what MLflow has yet to take.
+def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
+    """Return the progress of a sweep, and the same as plain data with its best trial, its driver and MLflow's lag.
 
-    The latter is null where nothing was sent from this machine: what another has sent is not known here.
+    The lag is null if this machine sent MLflow nothing: what another machine sent is not known here.
     """
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
 
-    summary = leaderboard.progress(result.plan, result.state, now=time.time())
+    summary = progress(result.plan, result.state, now=time.time())
     folder = result.folder
     elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
-    behind = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
+    lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
     driver = "running" if is_held(folder) else "gone"
-    return summary, {**summary.as_json(), "driver": driver, "mlflow_behind": behind}
+    return summary, {**summary.as_json(), "best": _best_json(result), "driver": driver, "mlflow_behind": lag}
+
+
+def _best_json(result: SweepResult) -> dict[str, Any] | None:
+    objective = result.plan.spec.objective
+    trial = result.state.best(objective)
+    if trial is None:
+        return None
+    return {"trial": trial.id, "score": trial.score(objective), "epoch": trial.epoch, "parameters": trial.point}
 
 
 def _alive(result: SweepResult, status: str) -> str:
-    """``running`` is what the log says; whether a driver lives is what its lease says."""
+    """Return the status in the log; if that is ``running`` and no driver holds the lock, the command that resumes."""
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
 
     if status != "running" or is_held(result.folder):
@@ -179,7 +197,7 @@ def _alive(result: SweepResult, status: str) -> str:
 
 
 def _runs_of(result: SweepResult) -> Cursor:
-    """The runs this machine sent to MLflow; where it sent none, those MLflow has: another machine may have."""
+    """Return the MLflow runs that this machine sent; if it sent none, those that MLflow has from another machine."""
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
     from orchestrator.tracking.store import look_up  # noqa: PLC0415
 
@@ -192,7 +210,7 @@ def _runs_of(result: SweepResult) -> Cursor:
 
 
 def _views(result: SweepResult, cursor: Cursor, base: str, version: str | None) -> list[tuple[str, str, str]]:
-    """Name, title and link of each prepared view; none where the pages were not seen to open them."""
+    """Return name, title and link of each prepared view; none if the server's version was not tested with them."""
     from orchestrator.tracking import pages, views  # noqa: PLC0415
 
     if version is None or not views.supports_views(version):
@@ -204,18 +222,20 @@ def _say_links(views: list[tuple[str, str, str]], plain: dict[str, str], version
     from orchestrator.tracking import pages  # noqa: PLC0415
 
     if not views:
-        which = "the MLflow there does not tell its version" if version is None else f"MLflow there is {version}"
-        typer.echo(f"\n{which}, so no prepared views (seen with 3.17); its plain pages:")
+        reason = "the MLflow server does not report its version" if version is None else f"MLflow is {version}"
+        typer.echo(f"\n{reason}, so no prepared views (tested with 3.17); its plain pages:")
     elif trials > RUNS_LOADED:
-        typer.echo(f"\nMLflow's pages load {RUNS_LOADED} trials at a time, the best first; more by Load more")
+        typer.echo(
+            f"\nMLflow's pages load {RUNS_LOADED} trials at a time, the best first; press Load more for the rest"
+        )
     most = pages.MAX_RUNS_IN_ADDRESS
     covered = "all trials" if trials <= most else f"the first {most} trials"
-    told = [
+    links = [
         *((title, link) for _, title, link in views),
         (f"plain: parallel coordinates, scatter and contour over {covered} (choose the axes there)", plain["compare"]),
         ("plain: table and charts of the sweep's runs", plain["runs"]),
     ]
-    typer.echo("\n" + "\n".join(f"{title}:\n  {link}" for title, link in told))
+    typer.echo("\n" + "\n".join(f"{title}:\n  {link}" for title, link in links))
 
 
 def _open(link: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: one call for each command; everything is decided elsewhere.
+"""Command line: the ``ravel`` command, its panels, its error messages and its exit codes.
 
 Exit codes: 0 done, 1 finished with more failed trials than allowed, 2 the spec or the arguments are wrong, 3 something
 outside failed, 130 interrupted.
@@ -9,70 +9,80 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli import analyse, look, maintain, run, serve
-from orchestrator.cli import spaces as space_commands
+from orchestrator.cli import analyse, look, maintain, run, serve, spaces
+from orchestrator.cli.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError
+
+DISTRIBUTION = "ravel-sweeps"
+MAX_LINE = 400
+"""Characters of a line of an error message; a longer one loses its middle."""
 
 app = typer.Typer(
     name="ravel",
-    help="Sweeps over Soft Nearest Neighbor Loss, Mixup and adversarial training, on Ray.",
+    help="Run sweeps over Soft Nearest Neighbor Loss, Mixup and adversarial training, on Ray.",
+    epilog="Start with: ravel check SPEC, ravel plan SPEC, ravel launch SPEC. Help on a command: ravel COMMAND -h.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
+for panel in (run, look, analyse, spaces, serve, maintain):
+    app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
-app.add_typer(space_commands.app)
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        typer.echo(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        raise typer.Exit
 
 
-for name, command in (
-    ("check", run.check),
-    ("plan", run.plan),
-    ("launch", run.launch),
-    ("resume", run.resume),
-    ("trial", run.trial),
-    ("status", look.status),
-    ("list", look.list_all),
-    ("best", look.best),
-    ("compare", look.compare),
-    ("logs", look.logs),
-    ("replay", analyse.replay),
-    ("audit", analyse.audit),
-    ("evaluate", analyse.evaluate),
-    ("transfer", analyse.transfer),
-    ("ui", serve.ui),
-    ("serve", serve.serve),
-    ("register", serve.register),
-    ("sync", maintain.sync),
-    ("import-mlflow", maintain.import_mlflow),
-    ("purge", maintain.purge),
-):
-    app.command(name)(command)
+@app.callback()
+def options(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of ``ravel`` itself."""
 
 
 def main() -> None:
-    """Run the command line; every error of ours becomes its exit code and its own words."""
+    """Run the command line; print an error as its message alone, and exit with its code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app()
     except SpecError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        sys.exit(error.exit_code)
+        _exit(error.exit_code, str(error))
     except Interrupted as error:
-        typer.echo(f"\n{error}", err=True)
-        sys.exit(error.exit_code)
+        _exit(error.exit_code, f"\n{error}")
     except OrchestratorError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _exit(error.exit_code, f"error: {error}")
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted before a sweep began", err=True)
-        sys.exit(Interrupted.exit_code)
+        _exit(Interrupted.exit_code, "\ninterrupted before a sweep began")
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
         if os.environ.get("RAVEL_DEBUG"):
             raise
-        typer.echo(f"error: {type(error).__name__}: {error} (RAVEL_DEBUG=1 shows where)", err=True)
-        sys.exit(OrchestratorError.exit_code)
+        message = f"error: {type(error).__name__}: {error} (set RAVEL_DEBUG=1 for the traceback)"
+        _exit(OrchestratorError.exit_code, message)
+
+
+def _exit(code: int, message: str) -> None:
+    for line in message.split("\n"):
+        typer.echo(shortened(line), err=True)
+    sys.exit(code)
+
+
+def shortened(line: str) -> str:
+    """Return a line of at most ``MAX_LINE`` characters: its start, which names the place, and its end, the remedy.
+
+    >>> shortened("search.seed: must be >= 0, got -1"), len(shortened("x" * 1000))
+    ('search.seed: must be >= 0, got -1', 400)
+    """
+    if len(line) <= MAX_LINE:
+        return line
+    half = (MAX_LINE - len(" ... ")) // 2
+    return f"{line[: MAX_LINE - half - len(' ... ')]} ... {line[-half:]}"

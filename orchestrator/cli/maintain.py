@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import Objective, SweepSpec
 
 Mode = Literal["max", "min"]
+PANEL = "Maintain"
 TOP = 10
 
+app = typer.Typer()
 
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel sync digits")
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
-    """Bring MLflow, and S3 where the sweep is kept there, up to date with its event log."""
+    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep."""
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415  needs MLflow
@@ -43,42 +47,52 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     except ImportError as error:
         raise MissingExtraError("filelock", extra="track") from error
     result = SweepResult.read(find_sweep(folder, sweep))
-    found = result.folder
-    if is_held(found):
-        see = f"ravel status {reference(found)}"
-        raise SweepLocked(f"{found.sweep}: its driver runs and sends everything itself; see how far it is: {see}")
-    if found.remote is not None:
-        Mirror(found, found.remote).catch_up()
-        typer.echo(f"{found.sweep}: {found.uri} has the whole log of this machine")
-    tracker = Tracker(result.plan, found, replay=True)
-    with FileLock(found.sync_lock):  # of two at once, each would make the runs it does not find
+    store = result.folder
+    if is_held(store):
+        remedy = f"ravel status {reference(store)}"
+        raise SweepLocked(f"{store.sweep}: its driver runs and sends everything itself; see its progress: {remedy}")
+    if store.remote is not None:
+        Mirror(store, store.remote).catch_up()
+        typer.echo(f"{store.sweep}: {store.uri} has the whole log of this machine")
+    tracker = Tracker(result.plan, store, replay=True)
+    with FileLock(store.sync_lock):  # two at once would each create the missing runs
         try:
             tracker.catch_up()
         except Exception as error:
-            told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
-            raise OrchestratorError(told) from error
-    left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
-    typer.echo(f"{found.sweep}: MLflow has everything the log has{left_out}")
+            reason = f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); retry later"
+            raise OrchestratorError(without_password(reason)) from error
+    refused = f", except {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
+    typer.echo(f"{store.sweep}: MLflow has everything the log has{refused}")
 
 
+@app.command(
+    "import-mlflow",
+    rich_help_panel=PANEL,
+    epilog="Example: ravel import-mlflow 'resnet tuning' --spec sweep.yaml --metric val_acc --rename lr=optimizer.lr",
+)
 def import_mlflow(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's name or id.")],
-    spec: Annotated[Path, typer.Option("--spec", metavar="SPEC", help="The sweep spec the runs are mapped into.")],
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Name or id of the experiment.")],
+    spec: Annotated[Path, typer.Option("--spec", metavar="SPEC", help="Sweep spec with the space of the points.")],
     *,
-    tracking: Annotated[str | None, typer.Option(metavar="URI", help="Default: where the spec is tracked.")] = None,
-    metric: Annotated[str | None, typer.Option(help="The runs' name of the objective.")] = None,
-    mode: Annotated[Mode | None, typer.Option(help="Whether more of it is better; default: as it is known.")] = None,
-    top: Annotated[int | None, typer.Option(min=1, help=f"At most so many points; default: {TOP}.")] = None,
-    wanted: Annotated[str, typer.Option("--filter", help="Only runs of this search, in MLflow's words.")] = "",
+    tracking: Annotated[str | None, typer.Option(metavar="URI", help="MLflow store; default: the spec's.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Name of the objective in the runs.")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Direction of that metric; default: the known one.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help=f"Points, at most; default: {TOP}.")] = None,
+    wanted: Annotated[
+        str, typer.Option("--filter", help="MLflow search string; import only the runs it matches.")
+    ] = "",
     rename: Annotated[
-        list[str] | None, typer.Option(metavar="THEIRS=OURS", help="A parameter's name there and here; repeatable.")
+        list[str] | None, typer.Option(metavar="THEIRS=OURS", help="Rename a parameter; repeatable.")
     ] = None,
-    into: Annotated[str | None, typer.Option(metavar="STORAGE", help="Write a sweep here, to report on.")] = None,
+    into: Annotated[
+        str | None, typer.Option(metavar="STORAGE", help="Write a sweep with all runs into this storage.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the best runs of any MLflow experiment as points for a spec.
+    """Import the runs of any MLflow experiment.
 
-    Or write all of them as a sweep to report on, with --into.
+    Print the best runs as points for a spec. With --into, write all runs as a finished sweep, for ravel status, best
+    and compare.
     """
     from orchestrator.mlflow_import import runs as importing  # noqa: PLC0415
 
@@ -93,8 +107,8 @@ def import_mlflow(
         raise OrchestratorError(f"{source.experiment}: no runs to import{'; see --filter' if wanted else ''}")
     runs = importing.renamed(source.runs, _names(rename or []))
     if into is not None:
-        told = _write_sweep(source, runs, loaded, metric=metric, into=into)
-        typer.echo(json.dumps(told, indent=1) if as_json else _sweep_text(told))
+        imported = _write_sweep(source, runs, loaded, metric=metric, into=into)
+        typer.echo(json.dumps(imported, indent=1) if as_json else _sweep_text(imported))
         return
     offer = importing.offer(runs, loaded.space, metric=metric, mode=mode, top=top or TOP)
     for line in offer.lines:
@@ -105,26 +119,30 @@ def import_mlflow(
     typer.echo(json.dumps(points, indent=1) if as_json else dump_yaml(points), nl=as_json)
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel purge digits-20260101-120000-1a2b --yes")
 def purge(
     sweep: Sweep,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this, only say what would go.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Remove everything listed; by default only list it.")] = False,  # noqa: FBT002
     folder: StorageFolder = RESULTS,
 ) -> None:
-    """Remove everything a sweep wrote: its folder or prefix, its MLflow runs, artifacts and views; nothing else."""
+    """Remove everything a sweep wrote.
+
+    List its folder or S3 prefix, its MLflow runs, artifacts and views; with --yes, remove these and nothing else.
+    """
     result = SweepResult.read(find_sweep(folder, sweep))
-    found = purging.find(result.plan, result.folder)
-    for line in found.lines():
+    purged = purging.find(result.plan, result.folder)
+    for line in purged.lines():
         typer.echo(line)
     if not yes:
         typer.echo(f"nothing was removed; to remove all of this: ravel purge {reference(result.folder)} --yes")
         return
-    purging.carry_out(result.plan, found)
-    later = "" if found.traces.for_good else "; its server keeps deleted runs until `mlflow gc` runs there"
+    purging.carry_out(result.plan, purged)
+    later = "" if purged.traces.for_good else "; its server keeps deleted runs until `mlflow gc` runs there"
     typer.echo(f"{result.sweep}: removed{later}")
 
 
 def direction(metric: str, objective: Objective) -> Mode:
-    """Whether more of a metric is better: as we know it, else as of the objective that it stands for.
+    """Return the known direction of a metric, else that of the objective it is imported as.
 
     >>> from orchestrator.spec.model import Objective
     >>> direction("val/nll", Objective()), direction("their_accuracy", Objective())
@@ -141,8 +159,8 @@ def _refuse_settings(objective: Objective, mode: Mode, *, top: int | None, into:
     if into is not None and top is not None:
         problems.append(Problem("--top", "counts points; leave it out with --into, which takes all runs"))
     if into is not None and mode != objective.mode:
-        law = f"must be {objective.mode!r} with --into, as of the objective {objective.metric} of the spec"
-        problems.append(Problem("--mode", f"{law}, got {mode!r}; change the objective of the spec"))
+        requirement = f"must be {objective.mode!r} with --into, as for the objective {objective.metric} of the spec"
+        problems.append(Problem("--mode", f"{requirement}, got {mode!r}; change the objective of the spec"))
     if problems:
         raise SpecError(problems)
 
@@ -151,8 +169,8 @@ def _names(renames: list[str]) -> dict[str, str]:
     pairs = [(text, *text.partition("=")) for text in renames]
     wrong = [text for text, theirs, _, ours in pairs if not theirs or not ours]
     if wrong:
-        law = "must be THEIRS=OURS, for example lr=optimizer.lr"
-        raise SpecError(Problem(f"--rename {text}", law) for text in wrong)
+        requirement = "must be THEIRS=OURS, for example lr=optimizer.lr"
+        raise SpecError(Problem(f"--rename {text}", requirement) for text in wrong)
     return {theirs: ours for _, theirs, _, ours in pairs}
 
 
@@ -172,5 +190,6 @@ def _write_sweep(source: Source, runs: list[Run], spec: SweepSpec, *, metric: st
     }
 
 
-def _sweep_text(told: dict[str, Any]) -> str:
-    return f"{told['sweep']}: {told['trials']} trials from MLflow's experiment {told['experiment']!r}; {told['next']}"
+def _sweep_text(imported: dict[str, Any]) -> str:
+    source = f"{imported['trials']} trials from MLflow's experiment {imported['experiment']!r}"
+    return f"{imported['sweep']}: {source}; {imported['next']}"

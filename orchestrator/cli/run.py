@@ -24,18 +24,26 @@ if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult
     from orchestrator.spec.model import SweepSpec
 
-Slots = Annotated[int | None, typer.Option(min=1, help="Trials at a time; default: what this machine has room for.")]
-Seconds = Annotated[
-    float | None, typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: the baseline is tried out.")
+Slots = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time; default: as many as this machine has room for.")
 ]
+Seconds = Annotated[
+    float | None,
+    typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: measured, by training the baseline."),
+]
+PANEL = "Run"
 CHECKPOINTS_KEPT = 2
 
+app = typer.Typer()
 
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
 def check(spec: Spec, overrides: Set = None) -> None:
-    """Check a spec, without starting anything: every mistake at once."""
+    """Check a spec and list every mistake; start nothing."""
     _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")
 def plan(
     spec: Spec,
     overrides: Set = None,
@@ -43,11 +51,12 @@ def plan(
     epoch_s: Seconds = None,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Say what a sweep would cost.
+    """Forecast the cost of a sweep: rungs, epochs, time, storage.
 
-    Rungs, trials that reach them, epochs, time, MLflow rows and storage; what cannot be is refused.
+    Print how many trials reach each rung, the epochs, the time, MLflow's rows and the size of the checkpoints. Refuse
+    a sweep that cannot run.
     """
-    from orchestrator.analysis import forecast  # noqa: PLC0415  a forecast tries a trial out
+    from orchestrator.analysis import forecast  # noqa: PLC0415  trains a trial for two epochs
     from orchestrator.execution import preflight  # noqa: PLC0415
     from orchestrator.scheduling.registry import pauses  # noqa: PLC0415
 
@@ -56,26 +65,28 @@ def plan(
     slots = slots or _slots_here(loaded)
     probe = forecast.probe(loaded)
     seconds = probe.seconds if epoch_s is None else epoch_s
-    found = forecast.forecast(loaded, slots=slots, pauses=pauses(loaded, slots=slots))
-    _refuse_too_short(loaded, found, seconds)
-    told = _plan_json(found, probe, seconds)
+    expected = forecast.forecast(loaded, slots=slots, pauses=pauses(loaded, slots=slots))
+    _refuse_too_short(loaded, expected, seconds)
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        typer.echo(json.dumps(_plan_json(expected, probe, seconds), indent=1))
         return
-    for line in _plan_lines(loaded, found, probe, seconds):
+    for line in _plan_lines(loaded, expected, probe, seconds):
         typer.echo(line)
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel launch examples/digits.yaml --set search.num_trials=64")
 def launch(
     spec: Spec,
     overrides: Set = None,
     address: Address = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, run nothing.")] = False,  # noqa: FBT002
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Check the spec and this machine; start nothing.")
+    ] = False,
 ) -> None:
-    """Run a new sweep."""
+    """Launch a new sweep and show its progress."""
     loaded = load_spec(spec, overrides or [])
     if dry_run:
-        from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it asks for models
+        from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it builds models
 
         preflight.check_here(loaded, address=address)
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
@@ -83,23 +94,28 @@ def launch(
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
+    _say(f"{spec}: {_describe(loaded)}\nchecking data, models and storage ...")
     _finish(launching.launch(loaded, address=address, watch=display_for(Console())))
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
 def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
-    """Go on with an interrupted or killed sweep."""
+    """Resume a sweep that was interrupted or killed."""
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    found = find_sweep(folder, sweep)
-    _finish(launching.resume(found, address=address, watch=display_for(Console())))
+    _finish(launching.resume(find_sweep(folder, sweep), address=address, watch=display_for(Console())))
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel trial examples/digits.yaml --set trial.snnl.weight=-0.1")
 def trial(spec: Spec, overrides: Set = None) -> None:
-    """Run one trial in this process, without Ray: the spec's baseline, with ``--set trial.NAME=VALUE`` on top."""
-    from orchestrator.execution import local_trial as single  # noqa: PLC0415  imports torch
+    """Train one trial in this process, without Ray.
 
-    single.run(load_trial(spec, overrides or []), say=_say)
+    Train the spec's baseline; set other parameters with --set trial.NAME=VALUE.
+    """
+    from orchestrator.execution import local_trial  # noqa: PLC0415  imports torch
+
+    local_trial.run(load_trial(spec, overrides or []), say=_say)
 
 
 def _finish(result: SweepResult) -> None:
@@ -111,12 +127,13 @@ def _finish(result: SweepResult) -> None:
 
 
 def _describe(spec: SweepSpec) -> str:
-    searched = len(spec.space.names)
-    return f"{spec.search.num_trials} trials over {searched} parameters, {spec.objective.mode} {spec.objective.metric}."
+    num_parameters = len(spec.space.names)
+    trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
+    return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
 
 
 def _command() -> str:
-    """How this command was called, so that the commands we print can be pasted."""
+    """Return the command as it was called, so that a reader can paste the commands we print."""
     called = sys.argv[0]
     return "ravel" if shutil.which("ravel") == called else called
 
@@ -126,70 +143,70 @@ def _say(line: str) -> None:
 
 
 def _slots_here(spec: SweepSpec) -> int:
-    """As many as the processors of this machine have room for; GPUs are counted by those who connect to a cluster."""
+    """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
     from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
 
     return Capacity((Node(cpus=os.cpu_count() or 1, gpus=0.0),)).slots(spec.resources, 0.0)
 
 
-def _refuse_too_short(spec: SweepSpec, found: Forecast, seconds: float) -> None:
-    limit, needed = spec.budget.wall_clock_s, found.max_epochs * seconds
+def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> None:
+    limit, needed = spec.budget.wall_clock_s, expected.max_epochs * seconds
     if limit is not None and limit < needed:
-        told = f"one trial of {found.max_epochs} epochs takes about {needed:.0f} s, the sweep has {limit:g}"
-        raise PreflightError([f"budget.wall_clock_s: {told}; give it more, or its trials fewer epochs"])
+        reason = f"one trial of {expected.max_epochs} epochs takes about {needed:.0f} s, the sweep has {limit:g}"
+        raise PreflightError([f"budget.wall_clock_s: {reason}; give it more, or its trials fewer epochs"])
 
 
-def _plan_json(found: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
+def _plan_json(expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
     return {
-        **asdict(found),
-        "share": found.share,
+        **asdict(expected),
+        "share": expected.share,
         "epoch_s": seconds,
-        "hours": asdict(found.seconds.scaled(seconds / 3600)),
-        "mlflow_runs": found.num_trials + 1,
-        "mlflow_metric_rows": asdict(_metric_rows(found, probe)),
+        "hours": asdict(expected.seconds.scaled(seconds / 3600)),
+        "mlflow_runs": expected.num_trials + 1,
+        "mlflow_metric_rows": asdict(_metric_rows(expected, probe)),
         "checkpoint_bytes": probe.checkpoint_bytes,
-        "storage_bytes": asdict(_storage(found, probe)),
+        "storage_bytes": asdict(_storage(expected, probe)),
     }
 
 
-def _plan_lines(spec: SweepSpec, found: Forecast, probe: Probe, seconds: float) -> list[str]:
-    kind = "nobody is stopped" if spec.scheduler.name == "none" else "promotion" if found.pauses else "stopping"
-    size, full = _storage(found, probe), found.num_trials * found.max_epochs
-    how = f"{found.slots} at a time; {spec.scheduler.name}, {kind}"
-    *rungs, end = found.reached.items()
+def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
+    kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
+    size, full = _storage(expected, probe), expected.num_trials * expected.max_epochs
+    mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
+    *rungs, end = expected.reached.items()
     return [
-        f"{spec.name}: {found.num_trials} trials of at most {found.max_epochs} epochs, {how}",
-        *(f"  rung {rung:>4}: {_shown(trials)} trials come so far" for rung, trials in rungs),
-        f"  end  {end[0]:>4}: {_shown(end[1])} trials come so far",
-        f"epochs   {_shown(found.epochs)}, {found.share:.0%} of {full:,}",
-        f"time     {_clock(found.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
-        f"MLflow   {found.num_trials + 1:,} runs, {_shown(_metric_rows(found, probe))} metric rows",
+        f"{spec.name}: {expected.num_trials} trials of at most {expected.max_epochs} epochs, {mode}",
+        *(f"  rung {rung:>4}: reached by {_shown(trials)} trials" for rung, trials in rungs),
+        f"  end  {end[0]:>4}: reached by {_shown(end[1])} trials",
+        f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
+        f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
+        f"MLflow   {expected.num_trials + 1:,} runs, {_shown(_metric_rows(expected, probe))} metric rows",
         f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each",
     ]
 
 
 def _shown(value: Range, digits: int = 0) -> str:
-    mean, low, high = (f"{each:,.{digits}f}" for each in (value.mean, value.low, value.high))
+    mean, low, high = (f"{number:,.{digits}f}" for number in (value.mean, value.low, value.high))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def _clock(value: Range) -> str:
-    mean, low, high = (str(timedelta(seconds=round(each))) for each in (value.mean, value.low, value.high))
+    mean, low, high = (str(timedelta(seconds=round(number))) for number in (value.mean, value.low, value.high))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _metric_rows(found: Forecast, probe: Probe) -> Range:
-    """What each epoch measures, and what rungs and last epochs measure beside it."""
-    at_rungs = sum(trials.mean for trials in found.reached.values())
+def _metric_rows(expected: Forecast, probe: Probe) -> Range:
+    """Return the metric rows of all epochs; an epoch at a rung, and a last epoch, has more of them."""
+    at_rungs = sum(trials.mean for trials in expected.reached.values())
     more = at_rungs * (probe.metrics_at_rung - probe.metrics)
-    ordinary = found.epochs.scaled(probe.metrics)
+    ordinary = expected.epochs.scaled(probe.metrics)
     return type(ordinary)(ordinary.mean + more, ordinary.low + more, ordinary.high + more)
 
 
-def _storage(found: Forecast, probe: Probe) -> Range:
-    """The newest checkpoints of each attempt: a trial that waited has one more for each rung it went on from."""
-    _, *later = found.reached.values()
-    attempts = found.num_trials + (sum(trials.mean for trials in later) if found.pauses else 0)
-    least = float(found.num_trials * probe.checkpoint_bytes)
+def _storage(expected: Forecast, probe: Probe) -> Range:
+    """Return the bytes of the newest checkpoints of each attempt; each promotion of a trial adds an attempt."""
+    _, *later = expected.reached.values()
+    attempts = expected.num_trials + (sum(trials.mean for trials in later) if expected.pauses else 0)
+    least = float(expected.num_trials * probe.checkpoint_bytes)
     most = CHECKPOINTS_KEPT * attempts * probe.checkpoint_bytes
-    return type(found.epochs)((least + most) / 2, least, most)
+    return type(expected.epochs)((least + most) / 2, least, most)

@@ -255,7 +255,7 @@ def test_compare_prints_every_view_and_the_plain_pages(tracked, serve):
 def test_compare_falls_back_to_the_plain_pages_and_says_why(tracked, serve):
     _, address = serve(b"3.18.0")
     told = tracked("--server", address)
-    assert "MLflow there is 3.18.0, so no prepared views" in told
+    assert "MLflow is 3.18.0, so no prepared views" in told
     assert "viewStateShareKey" not in told
     assert f"{address}/#/compare-runs?" in told
 

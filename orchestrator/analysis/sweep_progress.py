@@ -93,8 +93,8 @@ def _is_finished(plan: SweepPlan, state: SweepState) -> bool:
     """Return True if the sweep ended and ``ravel resume`` would find nothing to run."""
     if state.ended is None or state.ended.status == "interrupted":
         return False
-    all_over = len(state.with_status(*OVER)) >= plan.spec.search.num_trials
-    return state.ended.status == "completed" or all_over
+    num_over = sum(trial.status in OVER for trial in state.trials.values())
+    return state.ended.status == "completed" or num_over >= plan.spec.search.num_trials
 
 
 def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> float:
@@ -112,7 +112,7 @@ def _extrapolated_epochs(plan: SweepPlan, state: SweepState) -> float:
 
     For schedulers whose cost is not known beforehand: PASHA, the median rule, resources other than epochs.
     """
-    ended = [trial.epoch for trial in state.with_status(*OVER, "paused")]
+    ended = [trial.epoch for trial in state.trials.values() if trial.status in OVER | {"paused"}]
     mean = sum(ended) / len(ended) if ended else 0
     return plan.spec.search.num_trials * mean if mean else expected_epochs(plan)
 

@@ -47,6 +47,8 @@ def run_new(spec: SweepSpec, *, address: str, watch: ProgressCallback | None) ->
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     spec = check_spec(spec)
     preflight.check_here(spec, address=address)
+    if watch is not None:
+        watch.on_connect(address)
     stop = StopSignals()
     with stop.listening(), cluster.connect(address) as capacity:
         stop.listen_again()
@@ -70,6 +72,8 @@ def run_remaining(folder: SweepFolder, *, address: str, watch: ProgressCallback 
             launched_from = Path(plan.working_directory)
             kept_in = folder.uri.rpartition("/")[0]
             preflight.check(plan.spec, kept_in, launched_from=launched_from)  # MLflow may be away: it is sent later
+            if watch is not None:
+                watch.on_connect(address)
             capacity = stack.enter_context(cluster.connect(address))
             stop.listen_again()
         return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or ProgressCallback())

@@ -16,6 +16,9 @@ Copies: TypeAlias = Callable[[], list[str]]
 class ProgressCallback:
     """Progress callback of a driver; this one does nothing. ``orchestrator.cli.live_display`` has the terminal's."""
 
+    def on_connect(self, address: str) -> None:
+        """Take note that the driver connects to Ray next; for ``local`` it starts one, which takes seconds."""
+
     def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
         """The driver is about to start trials; ``copies`` says which copies of the log are behind."""
 

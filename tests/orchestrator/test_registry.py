@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
-from orchestrator.cli.registry import best_at_full_budget
+from orchestrator.cli.serve import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
@@ -177,12 +177,10 @@ def test_the_registry_is_in_the_store_of_the_sweep_wherever_mlflow_looks_by_defa
 @pytest.mark.usefixtures("sweep")
 def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_named():
     said = ravel("register", "digits-1")
-    assert said.startswith(
-        "models:/digits@champion: version 1 (made), digits-1/t001, val/accuracy 0.9000 after epoch 2"
-    )
+    assert said.startswith("models:/digits@champion: version 1 (new), digits-1/t001, val/accuracy 0.9000 after epoch 2")
     told = json.loads(ravel("register", "digits-1", "--trial", "t000", "--name", "mine", "--alias", "old", "--json"))
     assert (told["uri"], told["version"], told["trial"]) == ("models:/mine@old", 1, "digits-1/t000")
-    assert "(there already)" in ravel("register", "digits-1")
+    assert "(registered before)" in ravel("register", "digits-1")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +206,7 @@ def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monk
     folder.path.mkdir(parents=True)
     planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
     trained.write(folder, trained.begun("t000"), trained.epoch_of("t000", 1, 0.95), trained.ended("t000", "stopped"))
-    with pytest.raises(OrchestratorError, match=r"full budget yet, the best of the others is t000; .*--trial"):
+    with pytest.raises(OrchestratorError, match=r"full budget yet, the best so far is t000; .*--trial"):
         best_at_full_budget(SweepResult.read(folder))
 
 

@@ -54,7 +54,7 @@ def test_plan_tells_trials_epochs_time_rows_and_storage():
     lines = told.splitlines()
     assert lines[0] == "planned: 20 trials of at most 9 epochs, 2 at a time; asha, promotion"
     assert [line.split()[0] for line in lines[1:]] == ["rung", "rung", "end", "epochs", "time", "MLflow", "storage"]
-    assert lines[1] == "  rung    1: 20 trials come so far"
+    assert lines[1] == "  rung    1: reached by 20 trials"
     assert "MLflow   21 runs" in told
 
 
@@ -116,8 +116,8 @@ def test_a_plan_that_was_changed_by_hand_is_found_by_its_replay(here):
 
 def test_what_if_tells_who_would_have_ended_otherwise(swept):
     told = ravel("replay", "virtual", "--what-if", "scheduler.grace_period=3")
-    assert told.startswith("virtual by other settings: rungs 3, ")
-    assert "unknown beyond their record: " in told
+    assert told.startswith("virtual with other settings: rungs 3, ")
+    assert "unknown after their last recorded epoch: " in told
     plain = json.loads(ravel("replay", "virtual", "--what-if", "scheduler.grace_period=3", "--json"))
     assert plain["rungs"] == [3]
     assert plain["epochs"] < swept.state.epochs_run + 20

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import compare as compare_commands
+from orchestrator.cli import look
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.planning import plan as planning
@@ -255,7 +255,7 @@ def test_compare_prints_every_view_and_the_plain_pages(tracked, serve):
 def test_compare_falls_back_to_the_plain_pages_and_says_why(tracked, serve):
     _, address = serve(b"3.18.0")
     told = tracked("--server", address)
-    assert "MLflow there is 3.18.0, so no prepared views" in told
+    assert "MLflow is 3.18.0, so no prepared views" in told
     assert "viewStateShareKey" not in told
     assert f"{address}/#/compare-runs?" in told
 
@@ -316,7 +316,7 @@ def test_a_lost_answer_is_asked_for_once(serve):
 def opened(monkeypatch):
     """The addresses a browser was asked to open."""
     links = []
-    monkeypatch.setattr(compare_commands.webbrowser, "open", lambda link: links.append(link) or True)
+    monkeypatch.setattr(look.webbrowser, "open", lambda link: links.append(link) or True)
     return links
 
 

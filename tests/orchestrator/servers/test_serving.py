@@ -266,7 +266,7 @@ def test_another_folder_cannot_pose_as_this_databases_server(postgres, tmp_path,
     ("arguments", "message"),
     [
         ([], "--store: no database is named; set MLFLOW_BACKEND_STORE_URI=postgresql://"),
-        (["--store", "postgresql://ada:hunter2@host/db"], "--store: a password is no argument"),
+        (["--store", "postgresql://ada:hunter2@host/db"], "--store: must not hold a password"),
         (["--store", "postgresql://host/db?user=ada&password=hunter2"], "--store: a password stands before the @"),
         (["--store", "mysql://ada@host/db"], "--store: must be postgresql://... (for one machine, sqlite:///... "),
         (["--store", "postgresql://host/db", "--host", ANYWHERE], "--allowed-hosts: needed where others can connect"),

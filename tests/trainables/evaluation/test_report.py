@@ -149,7 +149,7 @@ def test_suite_and_budget_change_the_digest_and_nothing_else_does(subject):
 
 
 def test_the_code_is_part_of_the_digest_and_is_the_same_in_another_process():
-    script = "from trainables.evaluation import report; print(report._code())"
+    script = "from trainables.evaluation.core import report; print(report._code())"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == report._code()
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from word_files import WordFileError, WordVectors, read_word_vectors, write_word_vectors
 
-from trainables.evaluation.word_files import WordFileError, WordVectors, read_word_vectors, write_word_vectors
 from trainables.seeding import generator
 
 

@@ -5,7 +5,7 @@ Python: about 60,000 words, so the vectors are small and plain. Prints the neare
 coordinates and of random directions, and the comparison; `--out` keeps the vectors in word2vec's text format, which
 `read_word_vectors` and other tools read.
 
-    python examples/skip_gram.py --epochs 25 --dimension 50 --out vectors.txt
+    python examples/word_vectors/skip_gram.py --epochs 25 --dimension 50 --out vectors.txt
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pydoc_data.topics import topics
 import torch
 from torch import Tensor
 from torch.nn import functional
+from word_files import WordVectors, write_word_vectors
+from word_vectors import direction_words
 
-from trainables.evaluation.word_files import WordVectors, write_word_vectors
-from trainables.evaluation.word_vectors import direction_words
 from trainables.seeding import generator
 
 PROBES = ("list", "class", "import", "exception", "integer", "string", "async", "true")

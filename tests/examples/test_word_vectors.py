@@ -1,15 +1,15 @@
 """Coherence finds what was planted and nothing else, and the example learns vectors."""
 
-import importlib.util
 from itertools import combinations
 
 import pytest
+import skip_gram
 import torch
 from torch.nn.functional import cosine_similarity
+from word_files import WordVectors
+from word_vectors import coherence, direction_words
 
 from trainables.evaluation.representation.directions import gaussian
-from trainables.evaluation.word_files import WordVectors
-from trainables.evaluation.word_vectors import coherence, direction_words
 from trainables.seeding import generator
 
 
@@ -81,15 +81,7 @@ def test_one_word_has_no_coherence():
         direction_words(WordVectors(("a", "b"), torch.eye(2)), top=1)
 
 
-@pytest.fixture
-def skip_gram(repository):
-    spec = importlib.util.spec_from_file_location("skip_gram", repository / "examples" / "skip_gram.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_example_learns_which_words_go_together(skip_gram):
+def test_the_example_learns_which_words_go_together():
     stream = generator(0, "text")
     # Long stretches of the words of one group, then of the other.
     text = [f"{'ab'[i // 500 % 2]}{number}" for i, number in enumerate(torch.randint(4, (10_000,), generator=stream))]
@@ -100,7 +92,7 @@ def test_the_example_learns_which_words_go_together(skip_gram):
     assert within.min() > between.max()
 
 
-def test_the_example_writes_the_same_vectors_each_time(skip_gram, tmp_path, monkeypatch, capsys):
+def test_the_example_writes_the_same_vectors_each_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         skip_gram,
         "corpus",

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from plotly.graph_objects import Figure
-
-    from trainables.evaluation.word_files import WordVectors
+    from word_files import WordVectors
 
 __all__ = ["DirectionWords", "TopWords", "WordComparison", "coherence", "direction_words"]
 

@@ -16,14 +16,12 @@ from torch import Tensor
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.results import Cell, Table
 from trainables.evaluation.representation.directions import (
-    Comparison,
-    compare,
     gaussian,
-    holm,
     natural_basis,
     rotated,
     top_k,
 )
+from trainables.evaluation.representation.group_comparison import Comparison, compare, holm
 from trainables.seeding import generator
 
 if TYPE_CHECKING:

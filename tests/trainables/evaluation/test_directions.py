@@ -10,9 +10,7 @@ from torch import tensor
 from trainables.evaluation.representation.directions import (
     chance_tail,
     class_counts,
-    compare,
     gaussian,
-    holm,
     label_entropy,
     live_units,
     natural_basis,
@@ -23,6 +21,7 @@ from trainables.evaluation.representation.directions import (
     top_k,
     treated,
 )
+from trainables.evaluation.representation.group_comparison import compare, holm
 from trainables.seeding import generator
 
 
@@ -189,6 +188,23 @@ def test_the_bootstrap_interval_is_where_the_normal_one_is():
     found = compare(first, second, seed=0, draws=10)
     # The standard error of Cliff's delta of two normal groups of 200 is near sqrt(4 / (3 * 200)) * 0.97 = 0.056.
     assert (found.high - found.low) / 3.92 == pytest.approx(0.055, abs=0.008)
+
+
+def test_the_bootstrap_interval_is_that_of_scipy():
+    from scipy.stats import bootstrap
+
+    def delta(first, second, **_axis):
+        difference = first[..., :, None] - second[..., None, :]
+        return ((difference > 0) * 1.0 - (difference < 0)).mean((-2, -1))
+
+    first = torch.randint(6, (40,), generator=stream(1)).double()
+    second = torch.randint(5, (30,), generator=stream(2)).double()
+    ours = compare(first, second, seed=0, draws=10, resamples=20_000)
+    groups = (first.numpy(), second.numpy())
+    theirs = bootstrap(
+        groups, delta, vectorized=True, n_resamples=20_000, method="percentile", rng=0
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
 def test_an_empty_group_is_an_error():

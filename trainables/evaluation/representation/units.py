@@ -18,13 +18,10 @@ from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.prediction import within
 from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject, Table, untold
 from trainables.evaluation.representation.directions import (
-    Comparison,
     Treatment,
     chance_tail,
     class_counts,
-    compare,
     gaussian,
-    holm,
     label_entropy,
     non_negative,
     purity,
@@ -33,6 +30,7 @@ from trainables.evaluation.representation.directions import (
     top_k,
     treated,
 )
+from trainables.evaluation.representation.group_comparison import Comparison, compare, holm
 from trainables.evaluation.representation.layers import read_layers
 from trainables.evaluation.representation.top_images import top_images
 from trainables.seeding import generator

@@ -20,13 +20,13 @@ import page
 import released
 import torch
 
-from trainables.attacks import evaluating, pgd
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
 from trainables.engine.precision import resolve_precision
 from trainables.evaluation.core import report
-from trainables.evaluation.core.prediction import balanced_subset, batches
+from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.robust_accuracy import pgd_attack, withstands
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier
@@ -146,13 +146,9 @@ def under_attack(subject: Subject, options: argparse.Namespace) -> dict[str, flo
 
 def pgd_accuracy(model: StagedClassifier, images: Split, epsilon: float) -> float:
     """Steps of epsilon / 30, as 0.01 at 0.3; the same noise for every network."""
-    noise, right = generator(0, "evidence"), 0
-    for x, y in batches(images, size=500):
-        options = {"epsilon": epsilon, "steps": STEPS, "step_size": epsilon / 30, "random_start": True}
-        attacked = pgd(model, x, y, generator=noise, **options)
-        with evaluating(model), torch.no_grad():
-            right += int(((model(x).argmax(1) == y) & (model(attacked).argmax(1) == y)).sum())
-    return right / len(images)
+    noise = generator(0, "evidence")
+    attack = pgd_attack(model, epsilon=epsilon, steps=STEPS, step_size=epsilon / 30, noise=noise)
+    return int(withstands(images, attack, batch_size=500).sum()) / len(images)
 
 
 def transferred(networks: list[Network], options: argparse.Namespace) -> Any:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import torch
 
-from trainables.attacks import evaluating
 from trainables.data.deformation import (
     Interpolation,
     rotation_matrices,
@@ -25,8 +24,9 @@ from trainables.data.deformation import (
 )
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.intervals import Proportion
-from trainables.evaluation.core.prediction import batches, logits, within
+from trainables.evaluation.core.prediction import logits, within
 from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.robust_accuracy import still_right, withstands
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -320,17 +320,15 @@ def deform(
     return warp(x_BCHW, family.matrices(unit_B, amount), fill=fill, interpolation=interpolation)
 
 
-@torch.no_grad()
 def _right(
     model: nn.Module, split: Split, unit_N: Tensor, *, deformed: Callable[[Tensor, Tensor], Tensor]
 ) -> Proportion:
-    device = split.labels_N.device
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    drawn = torch.split(unit_N.to(device), BATCH_SIZE)
-    with evaluating(model), torch.autocast(device.type, enabled=False):
-        for (x, y), unit_B in zip(batches(split, size=BATCH_SIZE), drawn, strict=True):
-            right += (model(deformed(x, unit_B)).argmax(1) == y).sum()
-    return Proportion(int(right), len(split))
+    unit_N = unit_N.to(split.labels_N.device)
+
+    def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+        return still_right(model, deformed(x, unit_N[index_B]), y_B)
+
+    return Proportion(int(withstands(split, attack, batch_size=BATCH_SIZE).sum()), len(split))
 
 
 def _cells(right: Proportion) -> tuple[Cell, ...]:

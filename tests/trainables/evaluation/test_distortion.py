@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from trainables.data import Split
+from trainables.evaluation.core.robust_accuracy import withstands
 from trainables.evaluation.robustness.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, withstands
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
 
 
 def threshold(middle=0.5):

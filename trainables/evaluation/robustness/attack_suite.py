@@ -18,8 +18,9 @@ from trainables.evaluation.core import figures
 from trainables.evaluation.core.intervals import RARE, one_way, rarely, wilson
 from trainables.evaluation.core.prediction import as_pixels, logits, within
 from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject, Table, untold
+from trainables.evaluation.core.robust_accuracy import unattacked, withstands
 from trainables.evaluation.robustness.distortion import REFUSED, accuracy_curve, minimum_distortion, titled
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, unattacked, withstands
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
 from trainables.evaluation.robustness.gradient_masking import MASKING_IMAGES, Check, masking, raised
 from trainables.seeding import generator
 

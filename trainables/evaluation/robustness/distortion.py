@@ -19,7 +19,8 @@ from trainables.evaluation.core import figures
 from trainables.evaluation.core.intervals import wilson
 from trainables.evaluation.core.prediction import as_pixels, logits
 from trainables.evaluation.core.results import Cell, Progress, Table, untold
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, unattacked, withstands
+from trainables.evaluation.core.robust_accuracy import replacement, unattacked, withstands
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _amplified(model: nn.Module, chosen: Split, found: attacks.MinimumDistortion
 
 
 def _measure(model: nn.Module, split: Split, moved: Tensor) -> Amplified:
-    right_N = withstands(split, lambda _, y_B, index_B: unattacked(model)(moved[index_B], y_B, index_B))
+    right_N = withstands(split, replacement(model, moved))
     rms_N = (moved - as_pixels(split.images_NCHW)).flatten(1).square().mean(1).sqrt()
     return Amplified(float(rms_N.mean()), int(right_N.sum()))
 

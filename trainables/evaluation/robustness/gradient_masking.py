@@ -23,15 +23,14 @@ from trainables.evaluation.core import figures
 from trainables.evaluation.core.intervals import RARE, one_way, rarely
 from trainables.evaluation.core.prediction import as_pixels
 from trainables.evaluation.core.results import Table, untold
-from trainables.evaluation.robustness.evaluation_attack import (
+from trainables.evaluation.core.robust_accuracy import (
     BATCH_SIZE,
-    ascent,
-    logits_met,
-    start_noise,
+    logits_under_attack,
     still_right,
     unattacked,
     withstands,
 )
+from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from trainables.data import Split
     from trainables.evaluation.core.results import Cell, Progress
-    from trainables.evaluation.robustness.evaluation_attack import Assault
+    from trainables.evaluation.core.robust_accuracy import EvaluationAttack
 
 __all__ = ["Check", "Masking", "masking", "raised"]
 
@@ -157,11 +156,13 @@ def masking(
     return Masking(epsilon, norm, len(split), fooled, checks)
 
 
-def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> dict[str, Assault]:
+def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> dict[str, EvaluationAttack]:
     def drawn(purpose: str) -> Tensor:
         return start_noise(split, norm=norm, seed=seed, purpose=purpose)
 
-    def steps(number: int, noise_NCHW: Tensor, objective: Callable[[Tensor, Tensor], Tensor] | None = None) -> Assault:
+    def steps(
+        number: int, noise_NCHW: Tensor, objective: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> EvaluationAttack:
         return ascent(model, epsilon=epsilon, norm=norm, steps=number, noise_NCHW=noise_NCHW, objective=objective)
 
     # At this radius every ball holds the grey image, of which no model can be right more often than by chance.
@@ -178,7 +179,7 @@ def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed:
     }
 
 
-def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> Assault:
+def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> EvaluationAttack:
     """Noise as long as FGSM's step: random signs in the Linf ball, a Gaussian direction in the L2 ball."""
     like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
     noise_NCHW = surface_noise(like, epsilon=1, norm=norm, generator=generator(seed, "noise", device=like.device))
@@ -186,15 +187,15 @@ def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: 
     return lambda x, y_B, index_B: still_right(model, (x + noise_NCHW[index_B]).clamp(0, 1), y_B)
 
 
-def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> Assault:
+def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> EvaluationAttack:
     """Square; for L2 in the largest Linf ball inside, so that what it finds lies in the L2 ball."""
 
-    def assault(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+    def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         radius = epsilon if norm == "linf" else epsilon / math.sqrt(x[0].numel())
         noise = generator(seed, f"red flags, square {int(index_B[0])}", device=x.device)
         return still_right(model, square(model, x, y_B, epsilon=radius, queries=_QUERIES, generator=noise), y_B)
 
-    return assault
+    return attack
 
 
 def _margin_loss(logits_BK: Tensor, y_B: Tensor) -> Tensor:
@@ -234,7 +235,7 @@ def _judge(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterat
 def _looks(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
     """The flags that a look at outputs and gradients raises."""
     x, y_B = as_pixels(split.images_NCHW[:BATCH_SIZE]), split.labels_N[:BATCH_SIZE]
-    answers = torch.stack([logits_met(model, x) for _ in range(5)])
+    answers = torch.stack([logits_under_attack(model, x) for _ in range(5)])
     spread = float((answers - answers[0]).abs().max())
     scale = float(answers.abs().max())
     yield Check(

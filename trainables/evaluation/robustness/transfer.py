@@ -22,6 +22,7 @@ import torch
 
 from trainables.attacks import ATTACKS, evaluating
 from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.robust_accuracy import replacement, withstands
 from trainables.evaluation.robustness.transfer_result import KINDS, SIZES, Condition, Rate, Transfer, mean
 from trainables.seeding import generator
 
@@ -37,7 +38,7 @@ __all__ = ["resized", "transfer"]
 
 LBFGS = "lbfgs"
 
-_ATTACK_BATCH, _JUDGE_BATCH = 256, 1024
+_ATTACK_BATCH, _TARGET_BATCH = 256, 1024
 _DOUBLINGS, _HALVINGS = 10, 24
 
 
@@ -77,10 +78,10 @@ def transfer(
     """
     groups = groups or {}
     _check(models, attack=attack, epsilon=epsilon, groups=groups, common_rms=common_rms)
-    x, y = as_pixels(images.images_NCHW), images.labels_N
-    clean = {name: _wrong(model, x, y) for name, model in models.items()}
+    x = as_pixels(images.images_NCHW)
+    clean = {name: _wrong(model, x, images) for name, model in models.items()}
     right_N = ~torch.stack(list(clean.values())).any(0)
-    made = {name: _make(model, x, y, attack=attack, epsilon=epsilon, seed=seed) for name, model in models.items()}
+    made = {name: _make(model, x, images, attack=attack, epsilon=epsilon, seed=seed) for name, model in models.items()}
     largest = max((float(one.rms_N[one.moved_N].mean()) for one in made.values() if one.moved_N.any()), default=0.0)
     common = largest if common_rms is None else common_rms
 
@@ -91,7 +92,7 @@ def transfer(
             perturbed = _perturbed(x, one, kind=kind, rms_N=one.rms_N if size == "own" else common, seed=seed)
             usable_N = one.found_N if size == "own" else one.moved_N
             sizes.setdefault((kind, size), {})[source] = mean(_rms(perturbed - x)[usable_N].tolist())
-            wrong = {target: _wrong(model, perturbed, y) for target, model in models.items()}
+            wrong = {target: _wrong(model, perturbed, images) for target, model in models.items()}
             among: dict[Among, Tensor] = {"all": usable_N, "right": usable_N & right_N}
             among["fooling"] = among["right"] & one.fooling_N
             for name, mask_N in among.items():
@@ -136,9 +137,8 @@ def resized(x: Tensor, direction: Tensor, rms_N: Tensor | float) -> Tensor:
     return at(high_N)
 
 
-def _make(
-    model: nn.Module, x_NCHW: Tensor, labels_N: Tensor, *, attack: str, epsilon: float | None, seed: int
-) -> _Made:
+def _make(model: nn.Module, x_NCHW: Tensor, images: Split, *, attack: str, epsilon: float | None, seed: int) -> _Made:
+    labels_N = images.labels_N
     if epsilon is None:
         adversarial, found_N = _least(model, x_NCHW, labels_N, seed=seed)
     else:
@@ -146,7 +146,7 @@ def _make(
         parts = zip(torch.split(x_NCHW, _ATTACK_BATCH), torch.split(labels_N, _ATTACK_BATCH), strict=True)
         adversarial = torch.cat([ATTACKS[attack](model, x, y, epsilon=epsilon, generator=noise) for x, y in parts])
         found_N = torch.ones_like(labels_N, dtype=torch.bool)
-    return _Made(adversarial, found_N, _wrong(model, adversarial, labels_N), _rms(adversarial - x_NCHW))
+    return _Made(adversarial, found_N, _wrong(model, adversarial, images), _rms(adversarial - x_NCHW))
 
 
 def _least(model: nn.Module, x_NCHW: Tensor, labels_N: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -167,10 +167,8 @@ def _perturbed(x_NCHW: Tensor, made: _Made, *, kind: Kind, rms_N: Tensor | float
     return resized(x_NCHW, noise.sign() if kind == "sign" else noise, rms_N)
 
 
-@torch.no_grad()
-def _wrong(model: nn.Module, x_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-    with evaluating(model), torch.autocast(labels_N.device.type, enabled=False):
-        return torch.cat([model(x).argmax(1) for x in torch.split(x_NCHW, _JUDGE_BATCH)]) != labels_N
+def _wrong(model: nn.Module, x_NCHW: Tensor, images: Split) -> Tensor:
+    return ~withstands(images, replacement(model, x_NCHW), batch_size=_TARGET_BATCH)
 
 
 def _rms(perturbation: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 
 PACKAGES = ("orchestrator", "search_spaces", "trainables")
 BIN = Path(sys.executable).parent
+EVALUATION = "trainables.evaluation"
 
 
 def run(*command, cwd):
@@ -68,6 +69,13 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("ConfigSpace has one door", "search_spaces/space.py", "import ConfigSpace"),
         ("spaces are pure", "search_spaces/sampling/draws.py", "import numpy"),
         ("a bare GPU machine runs the trainables", "trainables/tasks/classifier/training.py", "import rich"),
+        ("the evaluation has rooms", "trainables/evaluation/core/clean.py", f"import {EVALUATION}.stability.lipschitz"),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/robustness/transfer.py",
+            f"import {EVALUATION}.deformations",
+        ),
+        ("the evaluation has rooms", "trainables/evaluation/deformations.py", f"import {EVALUATION}.uncertainty.dknn"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):

@@ -24,9 +24,9 @@ from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
 from trainables.engine.precision import resolve_precision
 from trainables.evaluation.core import report
+from trainables.evaluation.core.evaluation_attack import pgd_attack, withstands
 from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.core.results import Budget, Subject
-from trainables.evaluation.core.robust_accuracy import pgd_attack, withstands
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier

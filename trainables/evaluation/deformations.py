@@ -22,11 +22,11 @@ from trainables.data.deformation import (
     warp,
     zoom_matrices,
 )
+from trainables.evaluation.core.evaluation_attack import still_right, withstands
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
 from trainables.evaluation.core.results import Table, untold
-from trainables.evaluation.core.robust_accuracy import still_right, withstands
 from trainables.seeding import generator
 
 if TYPE_CHECKING:

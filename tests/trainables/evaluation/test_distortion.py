@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from trainables.data import Split
-from trainables.evaluation.core.robust_accuracy import withstands
+from trainables.evaluation.core.evaluation_attack import withstands
 from trainables.evaluation.robustness.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 
 
 def threshold(middle=0.5):

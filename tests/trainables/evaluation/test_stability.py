@@ -12,7 +12,7 @@ from trainables.evaluation.core.prediction import as_pixels, balanced_subset
 from trainables.evaluation.core.results import Budget, Subject
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.stability.lipschitz import Constant
-from trainables.evaluation.stability.stability import Stability, certified_radii, local_constants, stability
+from trainables.evaluation.stability.stability_suite import Stability, certified_radii, local_constants, stability
 from trainables.models import MODELS, build
 from trainables.models.staged import StagedClassifier
 

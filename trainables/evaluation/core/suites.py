@@ -22,7 +22,7 @@ SUITES: Final[Mapping[str, str]] = MappingProxyType(
         "dknn": "uncertainty.dknn_suite",
         "ood": "uncertainty.detection",
         "units": "representation.units",
-        "stability": "stability.stability",
+        "stability": "stability.stability_suite",
         "flattening": "representation.flattening",
     }
 )

@@ -4,8 +4,8 @@ from trainables.config.trial import EvaluationConfig, SnnlConfig
 from trainables.data import Split
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.evaluation_attack import robust_accuracy
 from trainables.evaluation.core.prediction import balanced_subset, logits
-from trainables.evaluation.core.robust_accuracy import robust_accuracy
 from trainables.models import StagedClassifier
 
 __all__ = ["probe", "validate"]

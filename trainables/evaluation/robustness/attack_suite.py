@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from trainables.attacks import Norm, aa_lite
 from trainables.evaluation.core import figures
+from trainables.evaluation.core.evaluation_attack import unattacked, withstands
 from trainables.evaluation.core.intervals import RARE, one_way, rarely, wilson
 from trainables.evaluation.core.prediction import as_pixels, logits, within
 from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject, Table, untold
-from trainables.evaluation.core.robust_accuracy import unattacked, withstands
 from trainables.evaluation.robustness.distortion import REFUSED, accuracy_curve, minimum_distortion, titled
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.evaluation.robustness.gradient_masking import MASKING_IMAGES, Check, masking, raised
 from trainables.seeding import generator
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from trainables import attacks
 from trainables.evaluation.core import figures
+from trainables.evaluation.core.evaluation_attack import replacement, unattacked, withstands
 from trainables.evaluation.core.intervals import wilson
 from trainables.evaluation.core.prediction import as_pixels, logits
 from trainables.evaluation.core.results import Cell, Progress, Table, untold
-from trainables.evaluation.core.robust_accuracy import replacement, unattacked, withstands
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.seeding import generator
 
 if TYPE_CHECKING:

@@ -20,17 +20,17 @@ from trainables.attacks.balls import surface_noise
 from trainables.attacks.margins import margin
 from trainables.attacks.modes import attacking
 from trainables.evaluation.core import figures
-from trainables.evaluation.core.intervals import RARE, one_way, rarely
-from trainables.evaluation.core.prediction import as_pixels
-from trainables.evaluation.core.results import Table, untold
-from trainables.evaluation.core.robust_accuracy import (
+from trainables.evaluation.core.evaluation_attack import (
     BATCH_SIZE,
     logits_under_attack,
     still_right,
     unattacked,
     withstands,
 )
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.core.intervals import RARE, one_way, rarely
+from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
+    from trainables.evaluation.core.evaluation_attack import EvaluationAttack
     from trainables.evaluation.core.results import Cell, Progress
-    from trainables.evaluation.core.robust_accuracy import EvaluationAttack
 
 __all__ = ["Check", "Masking", "masking", "raised"]
 

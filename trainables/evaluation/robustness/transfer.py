@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from trainables.attacks import ATTACKS, evaluating
+from trainables.evaluation.core.evaluation_attack import replacement, withstands
 from trainables.evaluation.core.prediction import as_pixels
-from trainables.evaluation.core.robust_accuracy import replacement, withstands
 from trainables.evaluation.robustness.transfer_result import KINDS, SIZES, Condition, Rate, Transfer, mean
 from trainables.seeding import generator
 

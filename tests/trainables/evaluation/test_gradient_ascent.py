@@ -6,9 +6,9 @@ import torch
 from trainables.attacks import fgsm, pgd
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import load_splits
+from trainables.evaluation.core.evaluation_attack import unattacked, withstands
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.robust_accuracy import unattacked, withstands
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.tasks.classifier.training import train
 
 

@@ -16,14 +16,14 @@ from trainables.attacks.balls import ball_around
 from trainables.attacks.checks import check_finite
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.evaluation.core.robust_accuracy import still_right
+from trainables.evaluation.core.evaluation_attack import still_right
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trainables.data import Split
-    from trainables.evaluation.core.robust_accuracy import EvaluationAttack
+    from trainables.evaluation.core.evaluation_attack import EvaluationAttack
 
 __all__ = ["ascent", "start_noise"]
 

@@ -7,14 +7,14 @@ from torch import nn
 from trainables.attacks import evaluating
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import Split, load_splits, load_test
+from trainables.evaluation.core.evaluation_attack import withstands
 from trainables.evaluation.core.intervals import wilson
 from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.core.results import Budget, Subject
-from trainables.evaluation.core.robust_accuracy import withstands
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.robustness import attack_suite as ladder
 from trainables.evaluation.robustness.attack_suite import Ladder, Rung, climb, suite
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.tasks.classifier.training import train
 
 

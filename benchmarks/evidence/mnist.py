@@ -26,7 +26,7 @@ from trainables.engine.precision import resolve_precision
 from trainables.evaluation.core import report
 from trainables.evaluation.core.evaluation_attack import pgd_attack, withstands
 from trainables.evaluation.core.prediction import balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier
@@ -121,7 +121,7 @@ def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
     kept = options.kept / "reports"
     found: dict[str, float] = {}
     for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
-        for each in report.evaluate(subject, suites, Budget(images=images), kept=kept, progress=silent):
+        for each in report.evaluate(subject, suites, EvaluationBudget(images=images), kept=kept, progress=silent):
             found |= each.metrics
     found |= remembered(subject, f"pgd-40-{options.images}", kept, lambda: under_attack(subject, options))
     if network.recipe == released.NAME:
@@ -132,7 +132,7 @@ def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
 
 def remembered(subject: Subject, name: str, kept: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What was measured of this subject under this name before, or is now."""
-    path = kept / f"{report.fingerprint(subject, Budget(), suite=name)}.json"
+    path = kept / f"{report.fingerprint(subject, EvaluationBudget(), suite=name)}.json"
     if not path.exists():
         path.write_text(json.dumps(measure()))
     return dict(json.loads(path.read_text()))

@@ -18,15 +18,15 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 TAPS = ("conv1", "conv2", "penultimate", "logits")
 
 
-class Table(NamedTuple):
+class ResultTable(NamedTuple):
     """Which numbers a table shows, by the heads of its columns, and the rows that are published of them."""
 
     columns: Mapping[str, str]
     beside: Mapping[str, published.Row] = {}
 
 
-TABLES: Mapping[str, Table] = {
-    "Accuracy, likelihood and calibration, all 10,000 test images": Table(
+TABLES: Mapping[str, ResultTable] = {
+    "Accuracy, likelihood and calibration, all 10,000 test images": ResultTable(
         {
             "accuracy": "test/accuracy",
             "NLL, nats": "test/nll",
@@ -35,14 +35,14 @@ TABLES: Mapping[str, Table] = {
         },
         published.ACCURACY,
     ),
-    "Accuracy under PGD-40 (Linf)": Table(
+    "Accuracy under PGD-40 (Linf)": ResultTable(
         {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
         published.UNDER_AUTOATTACK,
     ),
-    "Entanglement: SNNL at its minimising temperature, nats": Table(
+    "Entanglement: SNNL at its minimising temperature, nats": ResultTable(
         {**{tap: f"entanglement/{tap}_test" for tap in TAPS}, "chance": "test/entanglement_chance"}
     ),
-    "MNIST against notMNIST: AUROC by score": Table(
+    "MNIST against notMNIST: AUROC by score": ResultTable(
         {
             name: f"ood/notmnist_{score}_auroc"
             for name, score in {
@@ -55,7 +55,7 @@ TABLES: Mapping[str, Table] = {
             }.items()
         }
     ),
-    "Deep nearest neighbours: accuracy and mean credibility": Table(
+    "Deep nearest neighbours: accuracy and mean credibility": ResultTable(
         {
             "accuracy": "dknn/accuracy",
             "credibility, test": "dknn/credibility",
@@ -64,14 +64,14 @@ TABLES: Mapping[str, Table] = {
             "permuted pixels": "dknn/credibility_permuted",
         }
     ),
-    "Accuracy on deformed images": Table(
+    "Accuracy on deformed images": ResultTable(
         {
             name.replace("@", " "): f"deformation/{name}"
             for name in ("rotation@20", "rotation@40", "rotation@60", "shear@0.5", "zoom_in@0.6", "zoom_out@1.4")
         },
         published.DEFORMED,
     ),
-    "Flattening: sum of the singular values but the first, class means kept": Table(
+    "Flattening: sum of the singular values but the first, class means kept": ResultTable(
         {tap: f"flattening/{tap}_sum_rest" for tap in TAPS}, published.FLATTENED
     ),
 }

@@ -16,7 +16,7 @@ from trainables.attacks import evaluating, fgsm
 from trainables.data import Split
 from trainables.evaluation.core.prediction import batches
 from trainables.evaluation.core.results import Subject
-from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, Judgement, fit
+from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, ConformalPrediction, fit
 from trainables.models import StagedClassifier
 
 EPSILON, CALIBRATION, BINS, BATCH_SIZE = 0.25, 1000, 10, 256
@@ -46,8 +46,8 @@ def measured(subject: Subject) -> dict[str, float]:
     detector = fit(
         subject.model, bank=subject.train, calibration=calibration, mode="cleverhans", sketch_above=SKETCH_ABOVE
     )
-    clean = detector.judge(scored)
-    attacked = Judgement.joined([detector.judge_pixels(x) for x in _attacked(subject.model, scored)])
+    clean = detector.predict(scored)
+    attacked = ConformalPrediction.joined([detector.predict_pixels(x) for x in _attacked(subject.model, scored)])
     return {
         "released/accuracy": _mean(clean.prediction_N == scored.labels_N),
         "released/credibility": _mean(clean.credibility_N),

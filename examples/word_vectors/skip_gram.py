@@ -40,8 +40,8 @@ def main() -> None:
     print(f"{len(text):,} words of text, {len(vectors.words):,} different ones\n\nnearest words")
     for word in PROBES:
         print(f"  {word:10} {' '.join(nearest(vectors, word))}")
-    found = direction_words(vectors, seed=arguments.seed)
-    for title, table in (("top words", found.table()), ("coherence", found.summary())):
+    comparison = direction_words(vectors, seed=arguments.seed)
+    for title, table in (("top words", comparison.table()), ("coherence", comparison.summary())):
         print(f"\n{title}\n  {' | '.join(table.columns)}")
         for row in table.rows:
             print("  " + " | ".join(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))

@@ -107,7 +107,7 @@ class DirectionWords:
 
     def figure(self) -> Figure:
         """How the coherence of directions is distributed, by kind, and that of words drawn at random."""
-        drawn = panels("Coherence of the top words", tuple(f"{scaling} vectors" for scaling in SCALINGS))
+        plot = panels("Coherence of the top words", tuple(f"{scaling} vectors" for scaling in SCALINGS))
         go = graph_objects()
         for column, scaling in enumerate(SCALINGS, start=1):
             rows = [row for row in self.comparisons if row.scaling == scaling]
@@ -115,20 +115,20 @@ class DirectionWords:
             groups |= {row.kind: row.others.coherence_R for row in rows}
             for name, values in {**groups, "chance": rows[0].chance_B}.items():
                 box = go.Box(y=values.numpy(), name=name, marker_color=_COLOURS[name], showlegend=False)
-                drawn.add_trace(box, row=1, col=column)
-        drawn.update_xaxes(title="kind of direction")
-        drawn.update_yaxes(title="mean cosine of pairs of top words")
-        return drawn
+                plot.add_trace(box, row=1, col=column)
+        plot.update_xaxes(title="kind of direction")
+        plot.update_yaxes(title="mean cosine of pairs of top words")
+        return plot
 
 
 def _cells(row: WordComparison) -> tuple[Cell, ...]:
-    line = float(row.chance_B.quantile(1 - _LEVEL))
+    limit = float(row.chance_B.quantile(1 - _LEVEL))
     groups, test = (row.coordinates.coherence_R, row.others.coherence_R), row.test
     return (
         row.scaling,
         row.kind,
         *(float(group.mean()) for group in (*groups, row.chance_B)),
-        *(float((group > line).double().mean()) for group in groups),
+        *(float((group > limit).double().mean()) for group in groups),
         *(test.difference, test.p, row.p_holm, test.cliffs_delta, test.low, test.high),
     )
 
@@ -189,5 +189,5 @@ def _top_words(vectors_ND: Tensor, directions_RD: Tensor, top: int) -> TopWords:
 def _chance(vectors_ND: Tensor, directions_RD: Tensor, *, top: int, seed: int) -> Tensor:
     """Of words drawn without replacement, for as many directions."""
     stream = generator(seed, "words by chance")
-    drawn = [torch.randperm(len(vectors_ND), generator=stream)[:top] for _ in directions_RD]
-    return coherence(vectors_ND[torch.stack(drawn)], directions_RD)
+    plot = [torch.randperm(len(vectors_ND), generator=stream)[:top] for _ in directions_RD]
+    return coherence(vectors_ND[torch.stack(plot)], directions_RD)

@@ -69,7 +69,7 @@ def evaluate(
     """
     from trainables.data import cache_folder  # noqa: PLC0415  imports torch
     from trainables.evaluation.core import report  # noqa: PLC0415
-    from trainables.evaluation.core.results import Budget  # noqa: PLC0415
+    from trainables.evaluation.core.results import EvaluationBudget  # noqa: PLC0415
 
     names = _suites(suite)
     target = find_target(run, results=folder)
@@ -82,7 +82,7 @@ def evaluate(
         seed=seed,
         attacked=bool(ATTACKING & set(names)),
     )
-    budget = Budget(images=subset, aa_lite=aa_lite)
+    budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
     kept, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     found, failed = [], []
     with _bar(quiet=as_json) as progress:

@@ -26,7 +26,7 @@ from trainables.evaluation.core.evaluation_attack import still_right, withstands
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
-from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.results import Table, no_progress
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject
+    from trainables.evaluation.core.results import Cell, EvaluationBudget, Progress, Result, Subject
 
 __all__ = [
     "FAMILIES",
     "PAPER",
     "PRIMARY",
+    "DeformationFamily",
     "Deformations",
-    "Family",
-    "Measured",
+    "DeformedAccuracy",
     "Variant",
     "deform",
     "deformations",
@@ -70,7 +70,7 @@ VARIANTS: Final = (PRIMARY, Variant("bilinear", "mean"), Variant("nearest", "mea
 """The last is like the reference code, but for its centre, which is a pixel off."""
 
 
-class Family(NamedTuple):
+class DeformationFamily(NamedTuple):
     """One kind of deformation: what its amounts are, and the matrices of the draws u under an amount."""
 
     draws: str
@@ -98,13 +98,13 @@ def _zoomed(u_B: Tensor, factor: float) -> Tensor:
 
 _SIDE = "side of the box shown / side of the image"
 
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+FAMILIES: Final[Mapping[str, DeformationFamily]] = MappingProxyType(
     {
-        "rotation": Family("rotation", "largest angle, degrees", (20, 40, 60, 80), _turned),
-        "shear": Family("shear", "largest angle, radians", (0.5, 1, 2, 2.5, 3), _sheared),
-        "tangent_shear": Family("shear", "largest angle, radians", (0.5, 1), _tangent_sheared, (PRIMARY,)),
-        "zoom_in": Family("zoom", _SIDE, (0.2, 0.4, 0.6, 0.8), _zoomed),
-        "zoom_out": Family("zoom", _SIDE, (1.2, 1.4, 1.6, 1.8), _zoomed),
+        "rotation": DeformationFamily("rotation", "largest angle, degrees", (20, 40, 60, 80), _turned),
+        "shear": DeformationFamily("shear", "largest angle, radians", (0.5, 1, 2, 2.5, 3), _sheared),
+        "tangent_shear": DeformationFamily("shear", "largest angle, radians", (0.5, 1), _tangent_sheared, (PRIMARY,)),
+        "zoom_in": DeformationFamily("zoom", _SIDE, (0.2, 0.4, 0.6, 0.8), _zoomed),
+        "zoom_out": DeformationFamily("zoom", _SIDE, (1.2, 1.4, 1.6, 1.8), _zoomed),
     }
 )
 """The paper's grids. Its shear mirrors an image beyond a right angle; torchvision's shear, by the tangent, is a check
@@ -142,7 +142,7 @@ PAPER: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class DeformedAccuracy:
     """How many images are classified rightly under one deformation."""
 
     family: str
@@ -154,7 +154,7 @@ class Measured:
     def name(self) -> str:
         """As in `PAPER`.
 
-        >>> Measured("shear", 0.5, PRIMARY, Proportion(1, 2)).name
+        >>> DeformedAccuracy("shear", 0.5, PRIMARY, Proportion(1, 2)).name
         'shear@0.5'
         """
         return f"{self.family}@{self.amount:g}"
@@ -165,7 +165,7 @@ class Deformations:
     """Accuracy as the images are, and under each deformation with the draws of `seed`."""
 
     undeformed: Proportion
-    measured: tuple[Measured, ...]
+    measured: tuple[DeformedAccuracy, ...]
     seed: int
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -173,9 +173,9 @@ class Deformations:
     def metrics(self) -> Mapping[str, float]:
         """Accuracy of the primary variant, under names such as `deformation/rotation@20`."""
         return {
-            f"deformation/{one.name}": one.right.value
-            for one in self.measured
-            if one.variant == PRIMARY and one.family in PANELS
+            f"deformation/{row.name}": row.right.value
+            for row in self.measured
+            if row.variant == PRIMARY and row.family in PANELS
         }
 
     def table(self) -> Table:
@@ -187,24 +187,24 @@ class Deformations:
             (
                 ("none", None, None, None, None, *_cells(self.undeformed)),
                 *(
-                    (one.family, one.amount, FAMILIES[one.family].unit, *one.variant, *_cells(one.right))
-                    for one in self.measured
+                    (row.family, row.amount, FAMILIES[row.family].unit, *row.variant, *_cells(row.right))
+                    for row in self.measured
                 ),
             ),
         )
 
     def figure(self) -> Figure:
         """One panel for each kind: accuracy over its amount, with 95 % intervals of the primary variant."""
-        drawn = panels("Accuracy on deformed images", tuple(family.replace("_", " ") for family in PANELS))
+        plot = panels("Accuracy on deformed images", tuple(family.replace("_", " ") for family in PANELS))
         go = graph_objects()
         for place, family in enumerate(PANELS):
             at = {"row": place // 2 + 1, "col": place % 2 + 1}
             for curve in self._curves(family, go, legend=family == "shear"):
-                drawn.add_trace(curve, **at)
-            drawn.update_xaxes(title=FAMILIES[family].unit, tickvals=FAMILIES[family].amounts, **at)
-            drawn.update_yaxes(title="accuracy", range=[0, 1.05], **at)
-        drawn.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"b": 110})
-        return drawn
+                plot.add_trace(curve, **at)
+            plot.update_xaxes(title=FAMILIES[family].unit, tickvals=FAMILIES[family].amounts, **at)
+            plot.update_yaxes(title="accuracy", range=[0, 1.05], **at)
+        plot.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"b": 110})
+        return plot
 
     def _curves(self, family: str, go: Any, *, legend: bool) -> Iterator[Any]:
         amounts, value = FAMILIES[family].amounts, self.undeformed.value
@@ -225,13 +225,13 @@ class Deformations:
             yield self._curve("tangent_shear", PRIMARY, go, name=name, colour="#1b9e77", legend=legend)
 
     def _curve(self, family: str, variant: Variant, go: Any, *, name: str, colour: str, legend: bool) -> Any:
-        points = [one for one in self.measured if one.family == family and one.variant == variant]
+        points = [row for row in self.measured if row.family == family and row.variant == variant]
         return go.Scatter(
-            x=[one.amount for one in points],
-            y=[one.right.value for one in points],
+            x=[row.amount for row in points],
+            y=[row.right.value for row in points],
             error_y={
-                "array": [one.right.high - one.right.value for one in points],
-                "arrayminus": [one.right.value - one.right.low for one in points],
+                "array": [row.right.high - row.right.value for row in points],
+                "arrayminus": [row.right.value - row.right.low for row in points],
                 "visible": variant == PRIMARY,
             },
             mode="lines+markers",
@@ -242,13 +242,13 @@ class Deformations:
         )
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Accuracy on deformed test images; the fill 'mean' is that of the training images."""
     mean_C = torch.tensor(subject.train.pixel_statistics()[0])
-    found = deformations(
+    result = deformations(
         subject.model, subject.test, mean_C=mean_C, images=budget.images, seed=subject.seed, progress=progress
     )
-    return {"deformations": found}
+    return {"deformations": result}
 
 
 def deformations(
@@ -258,7 +258,7 @@ def deformations(
     mean_C: Tensor,
     images: int | None = None,
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Deformations:
     """Classify `test`, or `images` of them, under each family, amount and variant; `mean_C` is in [0, 1].
 
@@ -282,17 +282,17 @@ def deformations(
             interpolation=variant.interpolation,
         )
         unit_N = unit_draws(len(test), family=FAMILIES[name], seed=seed)
-        measured.append(Measured(name, amount, variant, _right(model, test, unit_N, deformed=deformed)))
+        measured.append(DeformedAccuracy(name, amount, variant, _right(model, test, unit_N, deformed=deformed)))
     progress("deformations", 1.0)
     as_they_are = int((logits(model, test).argmax(1) == test.labels_N).sum())
     return Deformations(Proportion(as_they_are, len(test)), tuple(measured), seed=seed, limits=limits)
 
 
-def unit_draws(num_images: int, *, family: Family, seed: int) -> Tensor:
+def unit_draws(num_images: int, *, family: DeformationFamily, seed: int) -> Tensor:
     """U(-1, 1) for each image, float64, on the host: the same whatever the device, the model and the amount.
 
-    >>> drawn_N = unit_draws(1000, family=FAMILIES["rotation"], seed=0)
-    >>> bool((drawn_N.abs() < 1).all()), torch.equal(drawn_N, unit_draws(1000, family=FAMILIES["shear"], seed=0))
+    >>> unit_N = unit_draws(1000, family=FAMILIES["rotation"], seed=0)
+    >>> bool((unit_N.abs() < 1).all()), torch.equal(unit_N, unit_draws(1000, family=FAMILIES["shear"], seed=0))
     (True, False)
     """
     stream = generator(seed, f"deformation/{family.draws}")
@@ -303,7 +303,7 @@ def deform(
     x_BCHW: Tensor,
     unit_B: Tensor,
     *,
-    family: Family,
+    family: DeformationFamily,
     amount: float,
     fill: float | Tensor = 0.0,
     interpolation: Interpolation = "bilinear",

@@ -1,4 +1,4 @@
-"""The ladder: each rung against its attack, the honesty of partly measured rungs, and the suite."""
+"""Attacks of growing strength: each stage against its attack, partly measured stages, and the suite."""
 
 import pytest
 import torch
@@ -10,10 +10,11 @@ from trainables.data import Split, load_splits, load_test
 from trainables.evaluation.core.evaluation_attack import withstands
 from trainables.evaluation.core.intervals import wilson
 from trainables.evaluation.core.prediction import balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
-from trainables.evaluation.robustness import attack_suite as ladder
-from trainables.evaluation.robustness.attack_suite import Ladder, Rung, climb, suite
+from trainables.evaluation.robustness import attack_suite
+from trainables.evaluation.robustness.attack_stages import AccuracyUnderAttack, AttackStage
+from trainables.evaluation.robustness.attack_suite import accuracy_under_attack, suite
 from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.tasks.classifier.training import train
 
@@ -44,22 +45,22 @@ def subject(model, split, **changes):
     return Subject(model, splits.train, splits.val, split, **{"epsilon": 0.1, **changes})
 
 
-SMALL = Budget(images=40, restart_images=10, distortion_images=1)
+SMALL = EvaluationBudget(images=40, restart_images=10, distortion_images=1)
 
 
-def test_a_fully_measured_ladder_is_counted_and_falls(honest, few):
-    found = climb(honest, few, epsilon=0.05, budget=Budget())
-    assert [rung.attack for rung in found.rungs] == ["clean", "fgsm", "pgd-20", "pgd-50x10"]
-    assert not any(rung.estimated for rung in found.rungs)
-    worst = [rung.worst for rung in found.rungs]
+def test_a_fully_measured_sequence_is_counted_and_falls(honest, few):
+    found = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget())
+    assert [stage.attack for stage in found.stages] == ["clean", "fgsm", "pgd-20", "pgd-50x10"]
+    assert not any(stage.estimated for stage in found.stages)
+    worst = [stage.worst for stage in found.stages]
     assert worst == sorted(worst, reverse=True)
-    assert all(rung.worst == rung.at_most for rung in found.rungs)
-    assert all((rung.low, rung.high) == wilson(round(rung.worst * 80), 80) for rung in found.rungs)
+    assert all(stage.worst == stage.at_most for stage in found.stages)
+    assert all((stage.low, stage.high) == wilson(round(stage.worst * 80), 80) for stage in found.stages)
     assert found.limits == ("AA-lite did not run: the worst case is over FGSM and PGD alone",)
 
 
 def test_metrics_are_named_by_attack_and_radius(honest, few):
-    found = climb(honest, few, epsilon=0.05, budget=Budget()).metrics()
+    found = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget()).metrics()
     names = ["fgsm", "pgd-20", "pgd-50x10", "worst", "worst-at-most"]
     assert list(found) == [f"robust/{name}@0.05" for name in names]
     assert found["robust/worst@0.05"] == found["robust/pgd-50x10@0.05"]
@@ -71,7 +72,7 @@ def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few
         noise = start_noise(few, norm="linf", seed=0, purpose=f"pgd-50, restart {restart}")
         attack = ascent(honest, epsilon=0.1, norm="linf", steps=50, step_size=0.025, noise_NCHW=noise)
         broken_by_any |= ~withstands(few, attack)
-    found = climb(honest, few, epsilon=0.1, budget=Budget())
+    found = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget())
     pgd_20 = ascent(
         honest,
         epsilon=0.1,
@@ -82,17 +83,17 @@ def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few
     )
     fgsm = ascent(honest, epsilon=0.1, norm="linf", steps=1, step_size=0.1)
     left = withstands(few, pgd_20) & withstands(few, fgsm) & ~broken_by_any
-    assert found.rungs[-1].worst == int(left.sum()) / 80
+    assert found.stages[-1].worst == int(left.sum()) / 80
 
 
 def test_partly_measured_restarts_give_an_estimate_and_an_upper_bound(honest, few):
-    whole = climb(honest, few, epsilon=0.1, budget=Budget())
-    part = climb(honest, few, epsilon=0.1, budget=Budget(restart_images=10))
-    rung = part.rungs[-1]
-    assert (rung.attacked, rung.estimated) == (10, True)
-    assert whole.rungs[-1].worst <= rung.at_most <= part.rungs[-2].worst
-    assert rung.low <= rung.worst <= min(rung.at_most, rung.high)
-    assert part.limits[0].startswith("restarts met 10 images, drawn at random from the ")
+    whole = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget())
+    part = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget(restart_images=10))
+    stage = part.stages[-1]
+    assert (stage.attacked, stage.estimated) == (10, True)
+    assert whole.stages[-1].worst <= stage.at_most <= part.stages[-2].worst
+    assert stage.low <= stage.worst <= min(stage.at_most, stage.high)
+    assert part.limits[0].startswith("restarts met 10 images, sampled from the ")
     assert part.table().rows[-1][-1] == "estimated"
 
 
@@ -106,10 +107,10 @@ def test_the_estimate_is_unbiased_and_the_bound_is_not():
     truth = 30 / total
     estimates, bounds = [], []
     for seed in range(400):
-        sample = ladder._sample(survivors, size=10, seed=seed)
-        rung = ladder._restarted("x", 10, survivors & ~(breakable & sample), sample, before=50)
-        estimates.append(rung.worst)
-        bounds.append(rung.at_most)
+        sample = attack_suite._sample(survivors, size=10, seed=seed)
+        stage = attack_suite._restarted("x", 10, survivors & ~(breakable & sample), sample, before=50)
+        estimates.append(stage.worst)
+        bounds.append(stage.at_most)
     # One estimate deviates by 50 / 80 sqrt(0.4 0.6 / 10 40 / 49) = 0.087, so the mean of 400 by 0.0044.
     assert sum(estimates) / 400 == pytest.approx(truth, abs=0.015)
     assert sum(bounds) / 400 > truth + 0.15
@@ -121,33 +122,33 @@ def test_the_interval_of_an_estimate_covers_the_truth():
     for seed in range(200):
         survivors = torch.rand(200, generator=generator) < 0.6
         robust = survivors & (torch.rand(200, generator=generator) < 0.7)
-        sample = ladder._sample(survivors, size=30, seed=seed)
-        rung = ladder._restarted("x", 30, survivors & (robust | ~sample), sample, before=int(survivors.sum()))
-        covered += rung.low <= 0.42 <= rung.high
+        sample = attack_suite._sample(survivors, size=30, seed=seed)
+        stage = attack_suite._restarted("x", 30, survivors & (robust | ~sample), sample, before=int(survivors.sum()))
+        covered += stage.low <= 0.42 <= stage.high
     assert covered >= 190
 
 
-def test_without_restarts_the_ladder_ends_before_them_and_says_so(honest, few):
-    found = climb(honest, few, epsilon=0.1, budget=Budget(restart_images=0))
-    assert found.rungs[-1].attack == "pgd-20"
+def test_without_restarts_the_stages_end_before_them_and_says_so(honest, few):
+    found = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget(restart_images=0))
+    assert found.stages[-1].attack == "pgd-20"
     assert found.limits[0].startswith("restarts did not run")
     assert "robust/pgd-50x10@0.1" not in found.metrics()
 
 
 def test_images_that_are_wrong_before_are_not_robust(honest, few):
     wrong = Split(few.images_NCHW, (few.labels_N + 1) % 10)
-    found = climb(honest, wrong, epsilon=0.1, budget=Budget())
-    assert found.rungs[0].accuracy < 0.1
-    assert found.rungs[-1].worst <= found.rungs[0].worst
+    found = accuracy_under_attack(honest, wrong, epsilon=0.1, budget=EvaluationBudget())
+    assert found.stages[0].accuracy < 0.1
+    assert found.stages[-1].worst <= found.stages[0].worst
 
 
 def test_aa_lite_is_the_last_rung_where_the_budget_has_it(honest, few, monkeypatch):
-    strong = ladder.aa_lite
-    monkeypatch.setattr(ladder, "aa_lite", lambda *given, **named: strong(*given, steps=5, queries=20, **named))
+    strong = attack_suite.aa_lite
+    monkeypatch.setattr(attack_suite, "aa_lite", lambda *given, **named: strong(*given, steps=5, queries=20, **named))
     small = few.take(torch.arange(30))
-    found = climb(honest, small, epsilon=0.1, budget=Budget(aa_lite=True))
-    assert [rung.attack for rung in found.rungs][-2:] == ["pgd-50x10", "aa-lite"]
-    assert found.rungs[-1].worst <= found.rungs[-2].worst
+    found = accuracy_under_attack(honest, small, epsilon=0.1, budget=EvaluationBudget(aa_lite=True))
+    assert [stage.attack for stage in found.stages][-2:] == ["pgd-50x10", "aa-lite"]
+    assert found.stages[-1].worst <= found.stages[-2].worst
     assert found.metrics()["robust/aa-lite@0.1"] == found.metrics()["robust/worst@0.1"]
     assert found.limits == ()
 
@@ -155,12 +156,14 @@ def test_aa_lite_is_the_last_rung_where_the_budget_has_it(honest, few, monkeypat
 def test_aa_lite_needs_four_classes(few):
     two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     halves = Split(few.images_NCHW, few.labels_N % 2)
-    found = climb(two, halves, epsilon=0.1, budget=Budget(aa_lite=True, restart_images=0))
+    found = accuracy_under_attack(two, halves, epsilon=0.1, budget=EvaluationBudget(aa_lite=True, restart_images=0))
     assert "AA-lite did not run: it needs 4 classes, got 2" in found.limits
 
 
-def test_a_refused_ladder_shows_no_number_but_the_clean_one(honest, few):
-    found = climb(honest, few, epsilon=0.1, budget=Budget(), refusals=("black box: beats it",))
+def test_a_refused_claim_shows_no_number_but_the_clean_one(honest, few):
+    found = accuracy_under_attack(
+        honest, few, epsilon=0.1, budget=EvaluationBudget(), refusals=("black box: beats it",)
+    )
     assert found.metrics() == {}
     rows = {row[0]: row for row in found.table().rows}
     assert isinstance(rows["clean"][2], float)
@@ -171,7 +174,7 @@ def test_a_refused_ladder_shows_no_number_but_the_clean_one(honest, few):
     assert [note.text for note in drawn.layout.annotations] == ["refused"] * 3
 
 
-def test_a_weaker_attack_that_breaks_more_refuses_the_ladder(honest, few):
+def test_a_weaker_attack_that_breaks_more_refuses_the_claim(honest, few):
     class Turned(torch.autograd.Function):
         """Gradients that point the right way at images and the wrong way elsewhere."""
 
@@ -193,17 +196,17 @@ def test_a_weaker_attack_that_breaks_more_refuses_the_ladder(honest, few):
         def forward(self, x):
             return self.model(Turned.apply(x))
 
-    found = climb(Overfitted(), few, epsilon=0.15, budget=Budget(restart_images=0))
+    found = accuracy_under_attack(Overfitted(), few, epsilon=0.15, budget=EvaluationBudget(restart_images=0))
     assert [line.split(":")[0] for line in found.refusals] == ["fgsm and pgd-20, all images"]
     assert found.metrics() == {}
 
 
-def test_the_ladder_figure_has_a_bar_and_an_interval_for_each_rung():
-    rungs = (
-        Rung("clean", 9, 0.9, 0.9, 0.8, 1.0, 0.9, estimated=False),
-        Rung("fgsm", 9, 0.5, 0.5, 0.3, 0.7, 0.5, estimated=False),
+def test_the_figure_has_a_bar_and_an_interval_for_each_rung():
+    stages = (
+        AttackStage("clean", 9, 0.9, 0.9, 0.8, 1.0, 0.9, estimated=False),
+        AttackStage("fgsm", 9, 0.5, 0.5, 0.3, 0.7, 0.5, estimated=False),
     )
-    drawn = Ladder(0.1, "linf", 9, rungs).figure()
+    drawn = AccuracyUnderAttack(0.1, "linf", 9, stages).figure()
     assert list(drawn.data[0].y) == [0.9, 0.5]
     assert drawn.data[0].error_y.array[1] == pytest.approx(0.2)
     assert drawn.layout.title.text == "Accuracy under attack, linf ball of radius 0.1, 9 images"
@@ -233,7 +236,7 @@ def test_the_suite_measures_an_honest_model(honest, test_split, norm):
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
-def test_curve_and_ladder_meet_the_same_noise(honest, test_split):
+def test_curve_and_stages_meet_the_same_noise(honest, test_split):
     found = suite(subject(honest, test_split), SMALL, told()[1])
     metrics = found["ladder"].metrics() | found["curve"].metrics()
     assert metrics["robust/curve@0.1"] <= metrics["robust/pgd-20@0.1"]

@@ -14,7 +14,7 @@ from trainables.data import Split, load_splits
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.uncertainty.calibration import NUM_BINS, calibration, fit_temperature, reliability, suite
 from trainables.models import build
 
@@ -191,7 +191,7 @@ def test_logits_that_are_not_finite_are_refused(part):
 
 def test_the_suite_agrees_with_the_functions_it_is_made_of(subject):
     heard = []
-    found = suite(subject, Budget(), lambda what, fraction: heard.append((what, fraction)))["calibration"]
+    found = suite(subject, EvaluationBudget(), lambda what, fraction: heard.append((what, fraction)))["calibration"]
     assert heard[0][1] == 0
     assert heard[-1][1] == 1
     metrics, scores_NK, labels_N = found.metrics(), logits(subject.model, subject.test), subject.test.labels_N
@@ -212,14 +212,14 @@ def test_scaling_lowers_the_likelihood_loss_of_the_images_it_was_fitted_on(subje
 
 
 def test_a_budget_of_images_is_kept_and_told(subject):
-    found = suite(subject, Budget(images=50), lambda *_: None)["calibration"]
+    found = suite(subject, EvaluationBudget(images=50), lambda *_: None)["calibration"]
     assert found.limits == (f"test: 50 of {len(subject.test)} images, class-balanced",)
     assert found.right.trials == 50
     assert within(subject.test, len(subject.test)) == (subject.test, ())
 
 
 def test_table_and_figure_show_both_reliabilities(subject):
-    found = suite(subject, Budget(), lambda *_: None)["calibration"]
+    found = suite(subject, EvaluationBudget(), lambda *_: None)["calibration"]
     table, figure = found.table(), found.figure()
     assert len(table.rows) == 2 + len(found.plain.bins) + len(found.scaled.bins)
     images = table.columns.index("images")

@@ -11,7 +11,7 @@ from trainables.data import Split, load_splits
 from trainables.data.deformation import rotate, shear, zoom
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.deformations import (
     FAMILIES,
     PANELS,
@@ -19,7 +19,7 @@ from trainables.evaluation.deformations import (
     PRIMARY,
     VARIANTS,
     Deformations,
-    Measured,
+    DeformedAccuracy,
     Variant,
     deform,
     deformations,
@@ -92,7 +92,7 @@ def subject():
 
 @pytest.fixture(scope="module")
 def found(subject):
-    return suite(subject, Budget(images=60), lambda *_: None)["deformations"]
+    return suite(subject, EvaluationBudget(images=60), lambda *_: None)["deformations"]
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -212,7 +212,7 @@ def test_the_suite_measures_what_the_function_does(subject, found):
 
 def test_progress_grows_to_one(subject):
     heard = []
-    suite(subject, Budget(images=10), lambda _, fraction: heard.append(fraction))
+    suite(subject, EvaluationBudget(images=10), lambda _, fraction: heard.append(fraction))
     assert heard[0] == 0
     assert heard[-1] == 1
     assert heard == sorted(heard)
@@ -229,7 +229,7 @@ def test_the_table_shows_all_variants_after_the_images_as_they_are(found):
 def test_the_figure_has_a_panel_for_each_kind_with_the_undeformed_accuracy_dashed():
     right = Proportion(3, 4)
     measured = tuple(
-        Measured(name, amount, variant, right)
+        DeformedAccuracy(name, amount, variant, right)
         for name, family in FAMILIES.items()
         for variant in family.variants
         for amount in family.amounts

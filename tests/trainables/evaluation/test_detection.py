@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.data import Split
-from trainables.evaluation.core.results import Budget
+from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import detection as module
 from trainables.evaluation.uncertainty.detection import SCORES, separation, some_of, suite
 from trainables.evaluation.uncertainty.outliers import noise
@@ -75,7 +75,7 @@ def test_of_many_outliers_some_are_drawn_the_same_each_time():
 
 @pytest.fixture(scope="module")
 def found(digits_subject):
-    return suite(digits_subject, Budget(images=150), lambda _, __: None)["detection"]
+    return suite(digits_subject, EvaluationBudget(images=150), lambda _, __: None)["detection"]
 
 
 def test_without_outliers_the_suite_turns_and_shuffles_the_test_images(found):
@@ -107,7 +107,7 @@ def test_neighbours_tell_noise_from_digits(digits_subject):
     from dataclasses import replace
 
     with_noise = replace(digits_subject, outliers={"noise": noise(digits_subject.test)})
-    metrics = suite(with_noise, Budget(images=150), lambda _, __: None)["detection"].metrics()
+    metrics = suite(with_noise, EvaluationBudget(images=150), lambda _, __: None)["detection"].metrics()
     assert metrics["ood/noise_credibility_auroc"] > 0.7
     assert metrics["ood/noise_knn_auroc"] > 0.8
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from trainables.data import Split
 from trainables.evaluation.core.evaluation_attack import withstands
-from trainables.evaluation.robustness.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
+from trainables.evaluation.robustness.accuracy_over_radius import AccuracyCurve, accuracy_curve
+from trainables.evaluation.robustness.distortion import Amplified, Distortion, minimum_distortion
 from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 
 
@@ -79,7 +80,7 @@ def test_noise_is_the_same_at_every_radius_and_for_every_model():
 
 
 def test_a_refused_curve_gives_no_number_but_the_clean_one():
-    found = Curve("linf", 10, (0.0, 0.1), (9, 4), refusals=("zero gradients: none",))
+    found = AccuracyCurve("linf", 10, (0.0, 0.1), (9, 4), refusals=("zero gradients: none",))
     assert found.metrics() == {}
     assert found.table().rows[0][1] == 0.9
     assert found.table().rows[1][1:4] == ("refused",) * 3
@@ -90,7 +91,7 @@ def test_a_refused_curve_gives_no_number_but_the_clean_one():
 @pytest.mark.parametrize(("epsilons", "robust"), [((0.0, 0.1), (3, 4)), ((0.1, 0.1), (4, 3)), ((0.0,), (4, 3))])
 def test_a_curve_that_rises_cannot_be_made(epsilons, robust):
     with pytest.raises(ValueError, match="curve: radii must grow and counts must not"):
-        Curve("linf", 10, epsilons, robust)
+        AccuracyCurve("linf", 10, epsilons, robust)
 
 
 def test_distortions_are_the_distances_to_the_boundary():
@@ -135,18 +136,18 @@ def test_failures_are_counted_apart_and_refuse_the_average():
 
 def test_a_model_that_is_never_right_has_no_distortion():
     found = minimum_distortion(threshold(middle=-5.0), greys(0.1, 0.2), images=2)
-    assert found.refusals == ("lbfgs: no image is classified rightly, so there is none to perturb",)
+    assert found.refusals == ("lbfgs: no image is classified correctly, so there is none to perturb",)
     assert found.metrics() == {}
     assert found.table().rows[0] == ("images tried", 0)
     found.figure()
 
 
-def test_only_rightly_classified_images_are_tried_and_no_more_than_asked_for():
+def test_only_correctly_classified_images_are_tried_and_no_more_than_asked_for():
     split = Split(greys(0.1, 0.2, 0.8, 0.9).images_NCHW, torch.tensor([1, 0, 1, 1]))
     found = minimum_distortion(threshold(), split, images=2)
     assert found.attempted == 2
     assert found.rms == pytest.approx([0.3, 0.3], rel=0.15)
-    assert "L-BFGS was tried on 2 rightly classified images of 4" in found.limits
+    assert "L-BFGS was tried on 2 correctly classified images of 4" in found.limits
 
 
 def test_a_refusal_from_outside_takes_all_numbers_with_it():

@@ -13,9 +13,9 @@ import torch
 
 from trainables.config.trial import ModelConfig
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.results import Budget
+from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import dknn_suite
-from trainables.evaluation.uncertainty.dknn import fit, nonconformity, p_values, trimmed, verdict, vote_counts
+from trainables.evaluation.uncertainty.dknn import fit, nonconformity, p_values, predict, trimmed, vote_counts
 from trainables.evaluation.uncertainty.dknn_suite import reliability_bins, under_attack
 from trainables.evaluation.uncertainty.outliers import noise
 from trainables.models import build
@@ -43,7 +43,7 @@ def test_toy_vectors(key, mode):
     alpha = alphas(TOY["test_neighbor_labels"])
     scores = trimmed(calibration()) if mode == "cleverhans" else calibration()
     p = p_values(alpha, scores)
-    found = verdict(alpha, p, logits_NK=torch.zeros(len(alpha), 3), mode=mode)
+    found = predict(alpha, p, logits_NK=torch.zeros(len(alpha), 3), mode=mode)
     expected = [test[key] for test in TOY["tests"]]
     assert alpha.tolist() == [test["alpha"] for test in TOY["tests"]]
     # The vectors are written with ten digits.
@@ -59,14 +59,14 @@ def test_far_outliers_are_not_all_class_zero_but_in_cleverhans():
     p = p_values(alpha, scores)
     assert p.tolist() == [[0.0, 0.0, 0.0]]
     logits = torch.zeros(1, 3)
-    assert verdict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [2]
-    assert verdict(alpha, p, logits_NK=logits, mode="cleverhans").prediction_N.tolist() == [0]
+    assert predict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [2]
+    assert predict(alpha, p, logits_NK=logits, mode="cleverhans").prediction_N.tolist() == [0]
 
 
 def test_equal_alpha_is_decided_by_the_network():
     alpha, p = torch.tensor([[4, 4, 8]]), torch.tensor([[0.5, 0.5, 0.0]])
     logits = torch.tensor([[0.0, 1.0, 5.0]])
-    assert verdict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [1]
+    assert predict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [1]
 
 
 def test_smoothed_p_values_count_the_image_itself():
@@ -95,7 +95,7 @@ def subject(digits_subject):
 
 @pytest.fixture(scope="module")
 def results(subject):
-    return dknn_suite.suite(subject, Budget(images=100, attack_images=10), lambda _, __: None)
+    return dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
 
 
 def by_hand(model, bank, images, *, k, taps):
@@ -119,7 +119,7 @@ def test_votes_and_calibration_equal_those_of_loops(subject):
     taps = ("fc2", "logits")
     found = fit(subject.model, bank=bank, calibration=subject.val, taps=taps, k=15, calibration_images=40)
     votes = by_hand(subject.model, bank, few, k=15, taps=taps)
-    assert found.judge(few).votes_NLK.tolist() == votes.tolist()
+    assert found.predict(few).votes_NLK.tolist() == votes.tolist()
     own = by_hand(subject.model, bank, calibration_split, k=15, taps=taps).sum(1)
     scores = 15 * 2 - own[np.arange(40), calibration_split.labels_N.numpy()]
     assert found.calibration_A.tolist() == sorted(scores)
@@ -131,7 +131,7 @@ def test_all_taps_vote_by_default(subject):
 
 
 def test_own_votes_are_those_of_the_network_prediction(subject):
-    found = fit(subject.model, bank=subject.train, calibration=subject.val, k=5).judge(subject.test)
+    found = fit(subject.model, bank=subject.train, calibration=subject.val, k=5).predict(subject.test)
     network = found.logits_NK.argmax(1)
     expected = [[int(found.votes_NLK[i, tap, network[i]]) for tap in range(4)] for i in range(len(subject.test))]
     assert found.own_votes().tolist() == expected
@@ -139,7 +139,7 @@ def test_own_votes_are_those_of_the_network_prediction(subject):
 
 def test_the_model_keeps_its_mode(subject):
     subject.model.train()
-    fit(subject.model, bank=subject.val, calibration=subject.val, k=3).judge(subject.val)
+    fit(subject.model, bank=subject.val, calibration=subject.val, k=3).predict(subject.val)
     assert subject.model.training
 
 
@@ -150,7 +150,9 @@ def test_a_sketch_is_used_only_where_asked_for(subject):
     assert [bank.rows_MD.shape[1] for bank in plain.banks.values()] == [1024, 512]
     assert [bank.rows_MD.shape[1] for bank in sketched.banks.values()] == [512, 512]
     assert "neighbours at fc1 are those in 512 random projections of its 1,024 numbers" in sketched.limits
-    agreement = (plain.judge(subject.test).prediction_N == sketched.judge(subject.test).prediction_N).double().mean()
+    agreement = (
+        (plain.predict(subject.test).prediction_N == sketched.predict(subject.test).prediction_N).double().mean()
+    )
     assert agreement > 0.95
 
 
@@ -159,7 +161,7 @@ def test_cleverhans_mode_trims_zeros(subject):
     paper, cleverhans = fit(subject.model, **given), fit(subject.model, **given, mode="cleverhans")
     assert 0 in paper.calibration_A.tolist()
     assert cleverhans.calibration_A.tolist() == [a for a in paper.calibration_A.tolist() if a]
-    assert (cleverhans.judge(subject.test).credibility_N >= paper.judge(subject.test).credibility_N).all()
+    assert (cleverhans.predict(subject.test).credibility_N >= paper.predict(subject.test).credibility_N).all()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,9 @@ def test_a_model_that_hides_its_gradients_is_given_no_accuracy_under_attack(subj
     with torch.no_grad():
         loud.head.weight *= 1e4
         loud.head.bias *= 1e4
-    found = dknn_suite.suite(replace(subject, model=loud), Budget(images=40, attack_images=4), lambda _, __: None)
+    found = dknn_suite.suite(
+        replace(subject, model=loud), EvaluationBudget(images=40, attack_images=4), lambda _, __: None
+    )
     assert found["under_attack"].refusals
     assert not found["under_attack"].metrics()
     assert "dknn/accuracy" in found["credibility"].metrics()
@@ -252,7 +256,7 @@ def test_radii_stay_in_the_box(subject):
 
 
 def test_the_suite_gives_the_same_numbers_each_time(subject, results):
-    again = dknn_suite.suite(subject, Budget(images=100, attack_images=10), lambda _, __: None)
+    again = dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
     assert {name: result.metrics() for name, result in again.items()} == {
         name: result.metrics() for name, result in results.items()
     }

@@ -43,10 +43,10 @@ def test_it_fools_neighbours_where_attacks_on_the_network_cannot(distance):
     x, y = images()
     found = detector(Blind(), distance=distance)
     blind = attack_network(found.model, x, y, epsilon=0.25, norm="linf", steps=10)
-    assert (found.judge_pixels(blind).prediction_N == y).all()
+    assert (found.predict_pixels(blind).prediction_N == y).all()
     attacked = attack_neighbors(found, x, y, epsilon=0.25)
     assert attacked.fooled_N.all()
-    assert (attacked.judgement.credibility_N > 0.1).all(), "and is credible at that"
+    assert (attacked.prediction.credibility_N > 0.1).all(), "and is credible at that"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -69,8 +69,8 @@ def test_the_judgement_is_that_of_the_images_returned():
     x, y = images()
     found = detector(nn.Linear(2, 2))
     attacked = attack_neighbors(found, x, y, epsilon=0.15)
-    again = found.judge_pixels(attacked.x_NCHW)
-    assert torch.equal(again.alpha_NK, attacked.judgement.alpha_NK)
+    again = found.predict_pixels(attacked.x_NCHW)
+    assert torch.equal(again.alpha_NK, attacked.prediction.alpha_NK)
     assert torch.equal(again.prediction_N != y, attacked.fooled_N)
 
 

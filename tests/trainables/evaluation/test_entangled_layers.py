@@ -13,7 +13,7 @@ from trainables.config.trial import DataConfig, ModelConfig, TrialConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.prediction import balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.representation.entangled_layers import entangled_layers, entanglement_by_epoch, suite
 from trainables.models import build
@@ -126,7 +126,7 @@ def subject(model, val, **given):
 
 @pytest.mark.parametrize("images", [50, None, 340])
 def test_images_that_were_left_out_are_told(mlp, val, images):
-    found = suite(subject(mlp, val), Budget(images=images), lambda *_: None)
+    found = suite(subject(mlp, val), EvaluationBudget(images=images), lambda *_: None)
     layers = found["entanglement_by_layer"]
     assert layers.layers[0].minimum.num_anchors == (images or 10 * int(val.labels_N.bincount().min()))
     (limit,) = layers.limits
@@ -135,7 +135,7 @@ def test_images_that_were_left_out_are_told(mlp, val, images):
 
 def test_all_images_are_no_limit(mlp, val):
     whole = balanced_subset(val, size=100)
-    assert suite(subject(mlp, whole), Budget(), lambda *_: None)["entanglement_by_layer"].limits == ()
+    assert suite(subject(mlp, whole), EvaluationBudget(), lambda *_: None)["entanglement_by_layer"].limits == ()
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,9 @@ def checkpoints(tmp_path_factory):
 def test_the_last_epoch_of_the_curve_is_the_finished_model(checkpoints, val):
     model, folders = checkpoints
     told = []
-    found = suite(subject(model, val, checkpoints=folders), Budget(images=100), lambda *said: told.append(said))
+    found = suite(
+        subject(model, val, checkpoints=folders), EvaluationBudget(images=100), lambda *said: told.append(said)
+    )
     by_epoch, by_layer = found["entanglement_by_epoch"], found["entanglement_by_layer"]
     assert list(by_epoch.epochs) == [1, 2]
     assert by_epoch.epochs[2] == {layer.tap: layer.minimum for layer in by_layer.layers}
@@ -166,7 +168,7 @@ def test_the_last_epoch_of_the_curve_is_the_finished_model(checkpoints, val):
 
 def test_the_figures_have_a_bar_and_a_curve_for_each_tap_and_the_chance_level(checkpoints, val):
     model, folders = checkpoints
-    found = suite(subject(model, val, checkpoints=folders), Budget(images=50), lambda *_: None)
+    found = suite(subject(model, val, checkpoints=folders), EvaluationBudget(images=50), lambda *_: None)
     bars, curves = found["entanglement_by_layer"].figure(), found["entanglement_by_epoch"].figure()
     assert list(bars.data[0].x) == list(model.taps)
     assert [trace.name for trace in curves.data] == [*model.taps, "chance"]

@@ -8,7 +8,7 @@ from torch import nn
 
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.representation.flattening import Spectrum, flatness, flattening, singular_values
 from trainables.models import build
@@ -152,7 +152,7 @@ def test_activations_that_are_not_finite_are_refused_by_tap(digits):
 def test_the_suite_tells_its_limits_and_draws(digits, model):
     subject = Subject(model=model, train=digits.train, val=digits.val, test=digits.val, epsilon=0.1)
     told = []
-    found = suite_of("flattening")(subject, Budget(images=50), lambda *step: told.append(step))["flattening"]
+    found = suite_of("flattening")(subject, EvaluationBudget(images=50), lambda *step: told.append(step))["flattening"]
     assert found.limits == (f"test: 50 of {len(digits.val)} images, class-balanced",)
     assert found.refusals == ()
     assert told[-1][1] == 1.0

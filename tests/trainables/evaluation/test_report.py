@@ -13,10 +13,10 @@ from trainables.config.trial import ModelConfig
 from trainables.data import Split
 from trainables.evaluation.core import report
 from trainables.evaluation.core.figures import figure
-from trainables.evaluation.core.results import Budget, Subject, Table
+from trainables.evaluation.core.results import EvaluationBudget, Subject, Table
 from trainables.models import build
 
-SMALL = Budget(images=20)
+SMALL = EvaluationBudget(images=20)
 
 
 def quiet(_what, _done):
@@ -141,7 +141,7 @@ def test_whatever_decides_a_report_changes_its_digest(subject, what):
 def test_suite_and_budget_change_the_digest_and_nothing_else_does(subject):
     digests = {
         report.fingerprint(subject, budget, suite=suite)
-        for budget in (SMALL, Budget(images=21), Budget(images=20, aa_lite=True))
+        for budget in (SMALL, EvaluationBudget(images=21), EvaluationBudget(images=20, aa_lite=True))
         for suite in ("clean", "robust")
     }
     assert len(digests) == 6

@@ -9,7 +9,7 @@ from torch import nn
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.stability.lipschitz import Constant
 from trainables.evaluation.stability.stability_suite import Stability, certified_radii, local_constants, stability
@@ -129,7 +129,8 @@ def test_the_suite_tells_its_limits_and_says_the_same_each_time(digits):
     subject = Subject(model=model_named("cnn"), train=digits.train, val=digits.val, test=digits.val, epsilon=0.1)
     told = []
     first, second = (
-        suite_of("stability")(subject, Budget(images=150), lambda *step: told.append(step))["stability"] for _ in "ab"
+        suite_of("stability")(subject, EvaluationBudget(images=150), lambda *step: told.append(step))["stability"]
+        for _ in "ab"
     )
     assert first == second
     assert first.limits == (

@@ -12,10 +12,10 @@ from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.robustness.transfer import _refused, resized, transfer
-from trainables.evaluation.robustness.transfer_result import Condition, Rate, mean
+from trainables.evaluation.robustness.transfer_result import Rate, TransferCondition, mean
 from trainables.models import build
 
-RIGHT = Condition(among="right")
+RIGHT = TransferCondition(among="right")
 
 
 def brightness_model(threshold):
@@ -78,7 +78,7 @@ def test_a_matrix_by_hand():
     assert result.clean == {"low": Rate(0, 6), "high": Rate(1, 6)}
     # 0.56 is wrong for 'high' as it is.
     assert result.errors[RIGHT]["low"] == {"low": Rate(3, 5), "high": Rate(2, 5)}
-    assert result.errors[Condition(among="fooling")]["high"] == {"low": Rate(2, 2), "high": Rate(2, 2)}
+    assert result.errors[TransferCondition(among="fooling")]["high"] == {"low": Rate(2, 2), "high": Rate(2, 2)}
     assert result.sizes["attack", "own"] == pytest.approx({"low": 0.2, "high": 0.2}, rel=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_at_the_common_size_all_perturbations_are_as_large_as_the_largest_source
 
 
 def test_images_that_fool_their_source_fool_it(found):
-    fooling = found.errors[Condition(among="fooling")]
+    fooling = found.errors[TransferCondition(among="fooling")]
     assert all(fooling[name][name].error == 1 for name in fooling)
     right = found.errors[RIGHT]
     assert all(fooling[name][name].images == right[name][name].wrong for name in right)
@@ -181,7 +181,11 @@ def test_a_source_that_another_models_images_fool_more_is_refused():
     own, other, noise = Rate(20, 100), Rate(60, 100), Rate(1, 100)
     attack = {"A": {"A": own, "B": own}, "B": {"A": other, "B": other}}
     noises = {source: dict.fromkeys("AB", noise) for source in "AB"}
-    errors = {RIGHT: attack, Condition("gaussian", "own", "right"): noises, Condition("sign", "own", "right"): noises}
+    errors = {
+        RIGHT: attack,
+        TransferCondition("gaussian", "own", "right"): noises,
+        TransferCondition("sign", "own", "right"): noises,
+    }
     assert list(_refused(errors, "pgd")) == ["A"]
     assert "fools it on 20.0% of its own images and on 60.0% of another model's" in _refused(errors, "pgd")["A"]
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.core.results import Budget, Subject
-from trainables.evaluation.representation.layers import Layer, read_layers
+from trainables.evaluation.core.results import EvaluationBudget, Subject
+from trainables.evaluation.representation.layers import LayerUnits, read_layers
 from trainables.evaluation.representation.top_images import top_images
 from trainables.evaluation.representation.units import suite, unit_purity
 from trainables.models import StagedClassifier, build
@@ -21,7 +21,7 @@ LABELS = torch.arange(200) % 10
 
 def layer_of(features_ND, shape=None, tap="fc1"):
     units = features_ND.shape[1]
-    return Layer(tap, features_ND, torch.arange(units), shape or (units,), units)
+    return LayerUnits(tap, features_ND, torch.arange(units), shape or (units,), units)
 
 
 def planted(classes_of_units, noise=0.1):
@@ -98,7 +98,7 @@ def test_ties_at_the_cut_are_told():
 
 
 def test_a_layer_without_a_live_unit_is_refused_and_in_no_metric():
-    dead = Layer("fc1", torch.zeros(200, 0), torch.arange(0), (4,), 4)
+    dead = LayerUnits("fc1", torch.zeros(200, 0), torch.arange(0), (4,), 4)
     found = unit_purity([dead, layer_of(planted(list(range(10))), tap="fc2")], LABELS, directions=5, draws=9)
     assert found.refusals == ("fc1: none of 4 units varies over the images",)
     assert set(found.metrics()) == {"units/fc2_purity_basis", "units/fc2_purity_random", "units/fc2_p"}
@@ -166,7 +166,7 @@ def test_a_picture_of_the_sheet_has_each_image_at_its_place(channels):
 
 def test_the_suite_gives_finite_metrics_tables_figures_and_says_its_limits(subject):
     told = []
-    results = suite(subject, Budget(images=100), lambda task, fraction: told.append((task, fraction)))
+    results = suite(subject, EvaluationBudget(images=100), lambda task, fraction: told.append((task, fraction)))
     assert set(results) == {"units", "top_images_conv1", "top_images_conv2", "top_images_penultimate"}
     assert all(math.isfinite(value) for result in results.values() for value in result.metrics().values())
     assert set(results["units"].metrics()) >= {"units/conv1_purity_basis", "units/conv2_purity_random"}
@@ -184,7 +184,8 @@ def test_a_suite_depends_on_its_seed_alone(subject):
     model = build(ModelConfig(name="mlp", width=0.05), image_shape=(1, 8, 8), num_classes=10, seed=1)
     small = replace(subject, model=model)
     first, again, other = (
-        suite(replace(small, seed=seed), Budget(images=40), lambda *_: None)["units"].metrics() for seed in (0, 0, 1)
+        suite(replace(small, seed=seed), EvaluationBudget(images=40), lambda *_: None)["units"].metrics()
+        for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RARE", "Z_95", "Pair", "Proportion", "binomial_tail", "one_way", "rarely", "wilson"]
+__all__ = ["RARE", "Z_95", "DiscordantPairs", "Proportion", "binomial_tail", "mcnemar_test", "plausible", "wilson"]
 
 Z_95: Final = 1.959963984540054
 
@@ -74,14 +74,14 @@ class Proportion:
         return wilson(self.hits, self.trials)[1]
 
 
-class Pair(NamedTuple):
+class DiscordantPairs(NamedTuple):
     """Images that only one of two attacks fooled."""
 
     weaker: int
     stronger: int
 
 
-def one_way(weaker_N: Tensor, stronger_N: Tensor) -> tuple[Pair, bool]:
+def mcnemar_test(weaker_N: Tensor, stronger_N: Tensor) -> tuple[DiscordantPairs, bool]:
     """How many images each of two attacks fools alone, and whether the weaker one fools more beyond chance.
 
     By flags of the images that withstand each. McNemar's exact test: were they equally strong, each image that one
@@ -89,17 +89,17 @@ def one_way(weaker_N: Tensor, stronger_N: Tensor) -> tuple[Pair, bool]:
 
     >>> import torch
     >>> holds = torch.ones(10, dtype=torch.bool)
-    >>> one_way(~holds, holds), one_way(torch.arange(10) > 0, holds)
-    ((Pair(weaker=10, stronger=0), True), (Pair(weaker=1, stronger=0), False))
+    >>> mcnemar_test(~holds, holds), mcnemar_test(torch.arange(10) > 0, holds)
+    ((DiscordantPairs(weaker=10, stronger=0), True), (DiscordantPairs(weaker=1, stronger=0), False))
     """
-    pair = Pair(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
+    pair = DiscordantPairs(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
     return pair, binomial_tail(pair.weaker, sum(pair), rate=0.5) < _SIGNIFICANCE
 
 
-def rarely(hits: int, trials: int, *, rate: float) -> bool:
+def plausible(hits: int, trials: int, *, rate: float) -> bool:
     """Could this many hits be chance, if they came at this rate?
 
-    >>> rarely(1, 100, rate=0.002), rarely(3, 100, rate=0.002)
+    >>> plausible(1, 100, rate=0.002), plausible(3, 100, rate=0.002)
     (True, False)
     """
     return binomial_tail(hits, trials, rate=rate) >= _SIGNIFICANCE

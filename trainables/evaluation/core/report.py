@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
 
 __all__ = ["Analysis", "Report", "document", "evaluate", "fingerprint"]
 
@@ -67,7 +67,13 @@ _DOCUMENT = TypeAdapter(Report)
 
 
 def evaluate(
-    subject: Subject, suites: Iterable[str], budget: Budget, *, kept: Path, progress: Progress, anew: bool = False
+    subject: Subject,
+    suites: Iterable[str],
+    budget: EvaluationBudget,
+    *,
+    kept: Path,
+    progress: Progress,
+    anew: bool = False,
 ) -> Iterator[Report]:
     """Each suite's report as soon as it is there, from the folder `kept` where it was measured before.
 
@@ -79,13 +85,13 @@ def evaluate(
     chosen = {name: suite_of(name) for name in suites}
     for name, suite in chosen.items():
         key = fingerprint(subject, budget, suite=name)
-        found = None if anew else _read(kept / f"{key}.json")
-        if found is None:
+        result = None if anew else _read(kept / f"{key}.json")
+        if result is None:
             began = time.perf_counter()
             results = suite(subject, budget, progress)
-            found = document(name, results, key=key, seconds=time.perf_counter() - began)
-            _write(kept / f"{key}.json", found)
-        yield found
+            result = document(name, results, key=key, seconds=time.perf_counter() - began)
+            _write(kept / f"{key}.json", result)
+        yield result
 
 
 def document(suite: str, results: Mapping[str, Result], *, key: str, seconds: float) -> Report:
@@ -98,7 +104,7 @@ def document(suite: str, results: Mapping[str, Result], *, key: str, seconds: fl
     return Report(suite, key, measured_at=time.time(), seconds=round(seconds, 3), analyses=analyses)
 
 
-def fingerprint(subject: Subject, budget: Budget, *, suite: str) -> str:
+def fingerprint(subject: Subject, budget: EvaluationBudget, *, suite: str) -> str:
     """The digest of all that decides what a suite finds, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     choice = {"suite": suite, "budget": asdict(budget), "epsilon": subject.epsilon, "norm": subject.norm}

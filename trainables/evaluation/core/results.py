@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from trainables.models import StagedClassifier
     from trainables.snnl import Distance
 
-__all__ = ["Budget", "Cell", "Progress", "Result", "Subject", "Suite", "Table", "untold"]
+__all__ = ["REFUSED", "Cell", "EvaluationBudget", "Progress", "Result", "Subject", "Suite", "Table", "no_progress"]
 
 Cell: TypeAlias = str | int | float | None
+
+REFUSED: Final = "refused"
+"""Cell of a table in the place of a number whose claim is refused."""
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Told what is being done, and the fraction of it that is done, in [0, 1]."""
 
 
-def untold(what: str, fraction: float, /) -> None:
+def no_progress(what: str, fraction: float, /) -> None:
     """Progress that nobody wants to hear of."""
 
 
@@ -75,7 +78,7 @@ class Result(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class EvaluationBudget:
     """How much effort a suite may spend; every limit that bites is told in `Result.limits`.
 
     images: how many test images, class-balanced; None for all.
@@ -119,5 +122,5 @@ class Subject:
 class Suite(Protocol):
     """The analyses of one kind, by name."""
 
-    def __call__(self, subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+    def __call__(self, subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
         """Run them all."""

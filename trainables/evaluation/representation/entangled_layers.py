@@ -16,7 +16,7 @@ import torch
 from trainables.attacks import evaluating
 from trainables.evaluation.core import figures
 from trainables.evaluation.core.prediction import balanced_subset, batches, left_out
-from trainables.evaluation.core.results import Budget, Progress, Result, Subject, Table
+from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject, Table
 from trainables.seeding import generator
 from trainables.snnl import Distance, TemperatureMinimum, chance_level, minimise_temperature, streaming_losses
 from trainables.snnl.distances import block_distances, offsets, place
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from trainables.data import Split
     from trainables.models import StagedClassifier
 
-__all__ = ["EntangledLayers", "EntanglementByEpoch", "Layer", "entangled_layers", "entanglement_by_epoch", "suite"]
+__all__ = [
+    "EntangledLayers",
+    "EntanglementByEpoch",
+    "LayerEntanglement",
+    "entangled_layers",
+    "entanglement_by_epoch",
+    "suite",
+]
 
 # Each epoch costs as much as the finished model, and all of them are measured on the same images.
 EPOCH_IMAGES = 512
@@ -39,7 +46,7 @@ _MEDIAN_ANCHORS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerEntanglement:
     """What was found at one tap.
 
     minimum: the loss at its minimising temperature, with its edge, chance level and number of anchors.
@@ -62,7 +69,7 @@ class Layer:
 class EntangledLayers:
     """The taps of one model, from the input on."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerEntanglement, ...]
     distance: Distance
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -73,7 +80,11 @@ class EntangledLayers:
         return {
             **{f"entanglement/{tap}_test": minimum.value for tap, minimum in minima.items()},
             **{f"entanglement/{layer.tap}_of_chance": layer.of_chance for layer in self.layers},
-            **{f"temperature/{tap}_test": found.temperature for tap, found in minima.items() if found.edge != "T->inf"},
+            **{
+                f"temperature/{tap}_test": minimum.temperature
+                for tap, minimum in minima.items()
+                if minimum.edge != "T->inf"
+            },
             "test/entanglement_chance": self.layers[0].minimum.chance,
         }
 
@@ -85,7 +96,7 @@ class EntangledLayers:
     def figure(self) -> Figure:
         """Two bars a tap, and the chance level."""
         taps = [layer.tap for layer in self.layers]
-        drawn = figures.figure(
+        plot = figures.figure(
             f"Entanglement by layer, {self.layers[0].minimum.num_anchors:,} images",
             x="layer, from the input on",
             y="soft nearest neighbour loss, nats",
@@ -93,24 +104,27 @@ class EntangledLayers:
         )
         go = figures.graph_objects()
         minima = [layer.minimum for layer in self.layers]
-        drawn.add_trace(
+        plot.add_trace(
             go.Bar(
                 x=taps,
-                y=[found.value for found in minima],
-                text=[f"{found.value:.2f}{'' if found.edge == 'interior' else f' ({found.edge})'}" for found in minima],
+                y=[minimum.value for minimum in minima],
+                text=[
+                    f"{minimum.value:.2f}{'' if minimum.edge == 'interior' else f' ({minimum.edge})'}"
+                    for minimum in minima
+                ],
                 textposition="outside",
                 name="minimum over T",
             )
         )
-        drawn.add_trace(go.Bar(x=taps, y=[layer.at_median for layer in self.layers], name="at T = median distance"))
-        chance = [found.chance for found in minima]
-        drawn.add_trace(go.Scatter(x=taps, y=chance, mode="lines", name="chance", line={"dash": "dash"}))
-        return drawn.update_yaxes(range=[0, 1.12 * max(*chance, *(layer.at_median for layer in self.layers))])
+        plot.add_trace(go.Bar(x=taps, y=[layer.at_median for layer in self.layers], name="at T = median distance"))
+        chance = [minimum.chance for minimum in minima]
+        plot.add_trace(go.Scatter(x=taps, y=chance, mode="lines", name="chance", line={"dash": "dash"}))
+        return plot.update_yaxes(range=[0, 1.12 * max(*chance, *(layer.at_median for layer in self.layers))])
 
-    def _row(self, layer: Layer) -> tuple[str | int | float | None, ...]:
-        found, median = layer.minimum, layer.median_distance
-        relative = found.temperature / median if found.edge != "T->inf" and median > 0 else None
-        return (layer.tap, *_cells(found), relative, median, layer.at_median)
+    def _row(self, layer: LayerEntanglement) -> tuple[str | int | float | None, ...]:
+        minimum, median = layer.minimum, layer.median_distance
+        relative = minimum.temperature / median if minimum.edge != "T->inf" and median > 0 else None
+        return (layer.tap, *_cells(minimum), relative, median, layer.at_median)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +141,9 @@ class EntanglementByEpoch:
 
     def table(self) -> Table:
         """A row for each epoch and tap."""
-        rows = ((epoch, tap, *_cells(found)) for epoch, minima in self.epochs.items() for tap, found in minima.items())
+        rows = (
+            (epoch, tap, *_cells(minimum)) for epoch, minima in self.epochs.items() for tap, minimum in minima.items()
+        )
         return Table(("epoch", "tap", *_MINIMUM), tuple(rows))
 
     def figure(self) -> Figure:
@@ -136,15 +152,15 @@ class EntanglementByEpoch:
         last = self.epochs[epochs[-1]]
         images = next(iter(last.values())).num_anchors
         title = f"Entanglement during training, {images:,} images"
-        drawn = figures.figure(title, x="epoch", y="loss at its minimising temperature, nats")
+        plot = figures.figure(title, x="epoch", y="loss at its minimising temperature, nats")
         go = figures.graph_objects()
         for tap in last:
             values = [minima[tap].value for minima in self.epochs.values()]
-            drawn.add_trace(go.Scatter(x=epochs, y=values, mode="lines+markers", name=tap))
+            plot.add_trace(go.Scatter(x=epochs, y=values, mode="lines+markers", name=tap))
         chance = [next(iter(minima.values())).chance for minima in self.epochs.values()]
-        drawn.add_trace(go.Scatter(x=epochs, y=chance, mode="lines", name="chance", line={"dash": "dash"}))
-        positive = all(found.value > 0 for minima in self.epochs.values() for found in minima.values())
-        return drawn.update_yaxes(type="log" if positive else "linear").update_xaxes(tickformat="d")
+        plot.add_trace(go.Scatter(x=epochs, y=chance, mode="lines", name="chance", line={"dash": "dash"}))
+        positive = all(minimum.value > 0 for minima in self.epochs.values() for minimum in minima.values())
+        return plot.update_yaxes(type="log" if positive else "linear").update_xaxes(tickformat="d")
 
 
 def entangled_layers(
@@ -168,7 +184,7 @@ def entangled_layers(
         median = _median_distance(features_ND, distance, seed=seed)
         minimum = minimise_temperature(features_ND, images.labels_N, distance)
         at_median = _loss_at(features_ND, images.labels_N, median, distance) if median > 0 else minimum.chance
-        layers.append(Layer(tap, minimum, median_distance=median, at_median=at_median))
+        layers.append(LayerEntanglement(tap, minimum, median_distance=median, at_median=at_median))
     return EntangledLayers(tuple(layers), distance, limits)
 
 
@@ -197,7 +213,7 @@ def entanglement_by_epoch(
     return EntanglementByEpoch(dict(sorted(epochs.items())), limits)
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """The layers of the model, and with checkpoints how they came to be."""
     steps = 1 + len(subject.checkpoints)
     progress("entanglement by layer", 0.0)
@@ -225,9 +241,16 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
 _MINIMUM = ("loss, nats", "of chance", "chance, nats", "images", "temperature", "edge")
 
 
-def _cells(found: TemperatureMinimum) -> tuple[str | int | float | None, ...]:
-    temperature = None if found.edge == "T->inf" else found.temperature
-    return (found.value, found.value / found.chance, found.chance, found.num_anchors, temperature, found.edge)
+def _cells(minimum: TemperatureMinimum) -> tuple[str | int | float | None, ...]:
+    temperature = None if minimum.edge == "T->inf" else minimum.temperature
+    return (
+        minimum.value,
+        minimum.value / minimum.chance,
+        minimum.chance,
+        minimum.num_anchors,
+        temperature,
+        minimum.edge,
+    )
 
 
 def _subset(test: Split, size: int) -> tuple[Split, tuple[str, ...]]:

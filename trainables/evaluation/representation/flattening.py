@@ -19,7 +19,7 @@ import torch
 from trainables.attacks import evaluating
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.prediction import balanced_subset, batches, left_out
-from trainables.evaluation.core.results import Cell, Table, untold
+from trainables.evaluation.core.results import Cell, Table, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
     from trainables.models import StagedClassifier
 
 __all__ = ["Flatness", "Flattening", "Spectrum", "flatness", "flattening", "singular_values", "suite"]
@@ -151,7 +151,7 @@ class Flattening:
 
     def figure(self) -> Figure:
         """A panel for each tap: the uncentred spectrum of each class, and of all together."""
-        drawn = panels(f"Singular values of the activations, uncentred, {self.number} images each", tuple(self.classes))
+        plot = panels(f"Singular values of the activations, uncentred, {self.number} images each", tuple(self.classes))
         go = graph_objects()
         for i, (tap, by_class) in enumerate(self.classes.items()):
             named = {f"class {label}": flat for label, flat in by_class.items()} | {"all": self.together[tap]}
@@ -159,7 +159,7 @@ class Flattening:
                 values = [v for v in flat.uncentred.values_R if v > _DRAWN * flat.uncentred.sigma_1]
                 colour = "black" if name == "all" else f"hsl({rank * 360 // len(by_class)}, 65%, 50%)"
                 line = {"color": colour, "dash": "dash" if name == "all" else "solid"}
-                drawn.add_trace(
+                plot.add_trace(
                     go.Scatter(
                         x=list(range(1, len(values) + 1)),
                         y=values,
@@ -172,13 +172,13 @@ class Flattening:
                     row=i // 2 + 1,
                     col=i % 2 + 1,
                 )
-        drawn.update_xaxes(title="index of the singular value (log)", type="log", dtick=1)
-        drawn.update_yaxes(type="log", exponentformat="power", dtick=1)
-        drawn.update_yaxes(title="value / sqrt(images) (log)", col=1)
-        return drawn
+        plot.update_xaxes(title="index of the singular value (log)", type="log", dtick=1)
+        plot.update_yaxes(type="log", exponentformat="power", dtick=1)
+        plot.update_yaxes(title="value / sqrt(images) (log)", col=1)
+        return plot
 
     def _numbers(self) -> dict[str, float]:
-        found: dict[str, float] = {}
+        result: dict[str, float] = {}
         for tap, by_class in self.classes.items():
             flats = list(by_class.values())
             named = {
@@ -195,8 +195,8 @@ class Flattening:
                 "together_sum_rest": [self.together[tap].uncentred.sum_rest],
                 "together_effective_rank": [self.together[tap].uncentred.effective_rank],
             }
-            found |= {f"flattening/{tap}_{name}": sum(values) / len(values) for name, values in named.items()}
-        return found
+            result |= {f"flattening/{tap}_{name}": sum(values) / len(values) for name, values in named.items()}
+        return result
 
     def _rows(self) -> Iterator[tuple[Cell, ...]]:
         for tap, by_class in self.classes.items():
@@ -220,14 +220,14 @@ class Flattening:
                     yield (tap, str(label), variant, self.number, *cells)
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Spectra of the test images at every tap."""
-    found = flattening(subject.model, subject.test, images=budget.images, progress=progress)
-    return {"flattening": found}
+    result = flattening(subject.model, subject.test, images=budget.images, progress=progress)
+    return {"flattening": result}
 
 
 def flattening(
-    model: StagedClassifier, test: Split, *, images: int | None = None, progress: Progress = untold
+    model: StagedClassifier, test: Split, *, images: int | None = None, progress: Progress = no_progress
 ) -> Flattening:
     """Spectra at every tap, of equally many images of each class; one class at a time is in memory.
 
@@ -242,14 +242,14 @@ def flattening(
         raise ValueError(f"test: each of the {len(labels)} classes needs at least 2 images, got {number}; take more")
     subset = balanced_subset(test, size=number * len(labels))
     groups = {label: subset.take((subset.labels_N == label).nonzero()[:, 0]) for label in labels}
-    found: dict[str, dict[int, Flatness]] = {tap: {} for tap in model.taps}
+    result: dict[str, dict[int, Flatness]] = {tap: {} for tap in model.taps}
     for done, (label, group) in enumerate(groups.items()):
         progress("flattening", done / (len(labels) + 1))
         for tap, flat in _at_taps(model, group).items():
-            found[tap][label] = flat
+            result[tap][label] = flat
     together = _at_taps(model, balanced_subset(test, size=number))
     progress("flattening", 1.0)
-    return Flattening(number, found, together, left_out(subset, test))
+    return Flattening(number, result, together, left_out(subset, test))
 
 
 def flatness(rows_ND: Tensor) -> Flatness:
@@ -298,13 +298,13 @@ def _roots(gram_NN: Tensor) -> Tensor:
 def _at_taps(model: StagedClassifier, split: Split) -> dict[str, Flatness]:
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
         passes = [dict(model.features(x, taps=model.taps).taps) for x, _ in batches(split, size=_BATCH)]
-    found = {}
+    result = {}
     for tap in model.taps:
         rows_ND = torch.cat([taps.pop(tap).flatten(1) for taps in passes])
         if not rows_ND.isfinite().all():
             raise ValueError(f"{tap}: activations must be finite to have a spectrum, got NaN or infinity")
-        found[tap] = flatness(rows_ND)
-    return found
+        result[tap] = flatness(rows_ND)
+    return result
 
 
 def _ratio(value: float, norm: float) -> float:

@@ -52,16 +52,16 @@ def compare(first: Tensor, second: Tensor, *, seed: int, draws: int = 10_000, re
     Raises:
         ValueError: an empty group, or a value that is not finite.
 
-    >>> found = compare(torch.arange(8) + 10.0, torch.arange(8.0), seed=0)
-    >>> found.difference, found.p < 0.001, found.cliffs_delta, found.high
+    >>> result = compare(torch.arange(8) + 10.0, torch.arange(8.0), seed=0)
+    >>> result.difference, result.p < 0.001, result.cliffs_delta, result.high
     (10.0, True, 1.0, 1.0)
     """
     for name, group in (("first", first), ("second", second)):
         if group.dim() != 1 or not len(group) or not group.isfinite().all():
             raise ValueError(f"{name}: must be a row of finite values, at least one, got {tuple(group.shape)}")
-    values_V, place = np.unique(torch.cat([first, second]).double().numpy(), return_inverse=True)
-    first_V = np.bincount(place[: len(first)], minlength=len(values_V))
-    second_V = np.bincount(place[len(first) :], minlength=len(values_V))
+    values_V, index = np.unique(torch.cat([first, second]).double().numpy(), return_inverse=True)
+    first_V = np.bincount(index[: len(first)], minlength=len(values_V))
+    second_V = np.bincount(index[len(first) :], minlength=len(values_V))
     rng = np.random.default_rng(derive(seed, "compare"))
     deltas_B = _bootstrap(first_V, second_V, resamples=resamples, rng=rng)
     low, high = np.quantile(deltas_B, (0.025, 0.975))
@@ -96,8 +96,8 @@ def _permutation_p(
     threshold = observed - _ROUNDING * np.abs(values_V).max()
     # A group's mean is as far from the other's as it is from the grand mean, up to a factor.
     as_far = sum(
-        int((np.abs(drawn_BV @ values_V / size - grand_mean) >= threshold).sum())
-        for drawn_BV in (
+        int((np.abs(sampled_BV @ values_V / size - grand_mean) >= threshold).sum())
+        for sampled_BV in (
             rng.multivariate_hypergeometric(pooled_V, size, size=block, method="count")
             for block in _blocks(draws, len(values_V))
         )

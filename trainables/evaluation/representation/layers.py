@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from trainables.data import Split
     from trainables.models import StagedClassifier
 
-__all__ = ["Layer", "read_layers"]
+__all__ = ["LayerUnits", "read_layers"]
 
 MAX_UNITS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class LayerUnits:
     """Activations (N, D) of the live units of a tap.
 
     units_D: which units these are, in the flattened `shape` of the tap. drawn: how many units were looked at.
@@ -51,8 +51,8 @@ class Layer:
     def limits(self) -> tuple[str, ...]:
         """A line that says how many units were left out, if any were."""
         total = prod(self.shape)
-        told = f"{self.tap}: {self.drawn:,} of {total:,} units, drawn by seed; all directions combine these"
-        return (told,) if self.drawn < total else ()
+        note = f"{self.tap}: {self.drawn:,} of {total:,} units, drawn by seed; all directions combine these"
+        return (note,) if self.drawn < total else ()
 
     def name(self, column: int) -> str:
         """What the unit of a column of the features is called."""
@@ -62,7 +62,7 @@ class Layer:
 @torch.no_grad()
 def read_layers(
     model: StagedClassifier, split: Split, *, max_units: int = MAX_UNITS, seed: int = 0
-) -> tuple[Layer, ...]:
+) -> tuple[LayerUnits, ...]:
     """The hidden layers in eval mode; of a larger one, `max_units` units drawn by the seed."""
     taps = tuple(tap for tap in model.taps if tap != LOGITS)
     with evaluating(model):
@@ -82,6 +82,6 @@ def _drawn(tap: str, units: int, *, max_units: int, seed: int) -> Tensor:
     return torch.randperm(units, generator=generator(seed, f"units of {tap}"))[:max_units].sort().values
 
 
-def _layer(tap: str, features_ND: Tensor, units_D: Tensor, shape: tuple[int, ...]) -> Layer:
+def _layer(tap: str, features_ND: Tensor, units_D: Tensor, shape: tuple[int, ...]) -> LayerUnits:
     live_D = live_units(features_ND)
-    return Layer(tap, features_ND[:, live_D], units_D[live_D], shape, len(units_D))
+    return LayerUnits(tap, features_ND[:, live_D], units_D[live_D], shape, len(units_D))

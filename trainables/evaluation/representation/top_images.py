@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
-    from trainables.evaluation.representation.layers import Layer
+    from trainables.evaluation.representation.layers import LayerUnits
 
 __all__ = ["TopImages", "top_images"]
 
@@ -71,7 +71,7 @@ class TopImages:
     def figure(self) -> Figure:
         """The sheet: a row of images for each direction, units above, random directions below."""
         rows, top, _, height, width = self.images_RKCHW.shape
-        drawn = figure(
+        plot = figure(
             f"Top images of {self.tap}: units above, random directions below",
             x="rank of the image by its score",
             y="",
@@ -79,14 +79,14 @@ class TopImages:
             height=170 + 70 * rows,
             margin={"l": 210, "r": 30, "t": 70, "b": 70},
         )
-        drawn.add_trace(graph_objects().Image(z=_sheet(self.images_RKCHW).numpy(), hoverinfo="skip"))
+        plot.add_trace(graph_objects().Image(z=_sheet(self.images_RKCHW).numpy(), hoverinfo="skip"))
         titles = [f"{name}, purity {share:.2f}" for name, share in zip(self.names, self.purity_R.tolist(), strict=True)]
-        drawn.update_yaxes(tickvals=_centres(rows, height), ticktext=titles)
-        drawn.update_xaxes(tickvals=_centres(top, width), ticktext=[str(rank) for rank in range(1, top + 1)])
-        return drawn
+        plot.update_yaxes(tickvals=_centres(rows, height), ticktext=titles)
+        plot.update_xaxes(tickvals=_centres(top, width), ticktext=[str(rank) for rank in range(1, top + 1)])
+        return plot
 
 
-def top_images(layer: Layer, split: Split, *, rows: int = ROWS, top: int = 8, seed: int = 0) -> TopImages:
+def top_images(layer: LayerUnits, split: Split, *, rows: int = ROWS, top: int = 8, seed: int = 0) -> TopImages:
     """The top images of some units and as many Gaussian directions, by raw features; which ones, the seed decides.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.prediction import within
-from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject, Table, untold
+from trainables.evaluation.core.results import Cell, EvaluationBudget, Progress, Result, Subject, Table, no_progress
 from trainables.evaluation.representation.directions import (
     Treatment,
     chance_tail,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from plotly.graph_objects import Figure
 
-    from trainables.evaluation.representation.layers import Layer
+    from trainables.evaluation.representation.layers import LayerUnits
 
 __all__ = ["TopPurity", "UnitComparison", "UnitPurity", "suite", "unit_purity"]
 
@@ -118,13 +118,13 @@ class UnitPurity:
         groups = ("purity", "label entropy, nats", "share above chance", "share tied at the cut")
         columns = ("layer", "features", "top images", "compared with", "live units", "dead units", "purity by chance")
         test = ("difference of purity", "p", "p, Holm over layers", "Cliff's delta", "delta, 2.5%", "delta, 97.5%")
-        names = tuple(f"{name} of {whose}" for whose in ("units", "others") for name in groups)
+        names = tuple(f"{name} of {group}" for group in ("units", "others") for name in groups)
         return Table((*columns, *names, *test), tuple(_cells(row) for row in self.comparisons))
 
     def figure(self) -> Figure:
         """Mean purity of the top 8 by layer: units, the other directions, and chance."""
         names = tuple(f"{name} features" for name in TREATMENTS)
-        drawn = panels(f"Purity of the top {TOPS[0]} images", names, height=520)
+        plot = panels(f"Purity of the top {TOPS[0]} images", names, height=520)
         go = graph_objects()
         for column, treatment in enumerate(TREATMENTS, start=1):
             for name, heights in self._heights(treatment).items():
@@ -135,14 +135,14 @@ class UnitPurity:
                     if name == "chance"
                     else go.Bar(**shared, marker_color=_COLOURS[name])
                 )
-                drawn.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
-        drawn.update_xaxes(title_text="layer")
-        drawn.update_yaxes(title_text="mean share of the most frequent class", range=[0, 1])
-        return drawn
+                plot.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+        plot.update_xaxes(title_text="layer")
+        plot.update_yaxes(title_text="mean share of the most frequent class", range=[0, 1])
+        return plot
 
     def _of(self, treatment: str, top: int, control: str) -> list[UnitComparison]:
-        wanted = (treatment, top, control)
-        return [row for row in self.comparisons if (row.treatment, row.top, row.control) == wanted]
+        key = (treatment, top, control)
+        return [row for row in self.comparisons if (row.treatment, row.top, row.control) == key]
 
     def _heights(self, treatment: Treatment) -> dict[str, dict[str, float]]:
         """By name of the group, then by layer."""
@@ -168,13 +168,13 @@ def _cells(row: UnitComparison) -> tuple[Cell, ...]:
 
 
 def unit_purity(
-    layers: Sequence[Layer],
+    layers: Sequence[LayerUnits],
     labels_N: Tensor,
     *,
     directions: int = RANDOM_DIRECTIONS,
     draws: int = 10_000,
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> UnitPurity:
     """Compare the units of each layer with random, rotated and non-negative directions, at K = 8 and 16.
 
@@ -200,7 +200,7 @@ def unit_purity(
 
 
 def _compared(
-    layer: Layer, labels_N: Tensor, treatment: Treatment, *, directions: int, draws: int, seed: int
+    layer: LayerUnits, labels_N: Tensor, treatment: Treatment, *, directions: int, draws: int, seed: int
 ) -> list[UnitComparison]:
     features_DN = treated(layer.features_ND, treatment).T.contiguous()
     tails = {top: chance_tail(labels_N.bincount().tolist(), top) for top in TOPS}
@@ -218,7 +218,7 @@ def _compared(
     return rows
 
 
-def _directions(control: str, layer: Layer, *, count: int, seed: int) -> Tensor:
+def _directions(control: str, layer: LayerUnits, *, count: int, seed: int) -> Tensor:
     stream, size = generator(seed, f"{control} directions of {layer.tap}"), len(layer.units_D)
     if control == "rotated":
         return rotated(size, size, generator=stream)
@@ -250,12 +250,12 @@ def _corrected(rows: Sequence[UnitComparison]) -> tuple[UnitComparison, ...]:
     return tuple(replace(row, p_holm=corrected[place]) for place, row in enumerate(rows))
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """The comparison of all hidden layers, and a sheet of top images for each."""
     split, limits = within(subject.test, budget.images)
     progress("activations", 0.0)
     layers = read_layers(subject.model, split, seed=subject.seed)
-    found = unit_purity(
+    result = unit_purity(
         layers,
         split.labels_N,
         seed=subject.seed,
@@ -265,6 +265,6 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
     sheets = {f"top_images_{layer.tap}": top_images(layer, split, top=TOPS[0], seed=subject.seed) for layer in alive}
     progress("top images", 1.0)
     return {
-        "units": replace(found, limits=(*limits, *found.limits)),
+        "units": replace(result, limits=(*limits, *result.limits)),
         **{name: replace(sheet, limits=(*limits, *sheet.limits)) for name, sheet in sheets.items()},
     }

@@ -1,6 +1,6 @@
-"""Attacks on the images of a split that are still classified rightly, each left alone once it is fooled.
+"""Projected gradient ascent on the images of a split; an image that is fooled takes no further step.
 
-Shapes: N images in all, M that are attacked, B of a batch, C channels, H by W pixels, K classes.
+Shapes: N images in all, B of a batch, C channels, H by W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["ascent", "start_noise"]
 
 _RELATIVE_STEP: Final = 0.25
-_STEPS_BETWEEN_LOOKS: Final = 10
+_STEPS_BETWEEN_CHECKS: Final = 10
 
 
 def start_noise(split: Split, *, norm: Norm, seed: int, purpose: str) -> Tensor:
-    """Noise uniform in the unit ball for every image: the same for every model, radius and choice of images."""
+    """Draw noise uniform in the unit ball for every image: the same for every model, radius and choice of images."""
     like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
     return random_start_noise(like, epsilon=1, norm=norm, generator=generator(seed, purpose, device=like.device))
 
@@ -47,11 +47,11 @@ def ascent(
     noise_NCHW: Tensor | None = None,
     objective: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> EvaluationAttack:
-    """PGD on an objective of logits and labels, by default the cross-entropy, from x or from x + epsilon noise.
+    """Return PGD on an objective of logits and labels, by default the cross-entropy, from x or from x + epsilon noise.
 
     step_size: by default a quarter of the radius, as 2/255 is of 8/255.
     One step of size epsilon from x is FGSM in the Linf ball and the fast gradient method in the L2 ball.
-    An image is fooled if it is at any look, after every ten steps and after the last, and is then left alone.
+    The images are checked after every ten steps and after the last one. A fooled image takes no further step.
     """
     loss = objective or (lambda logits_BK, y_B: functional.cross_entropy(logits_BK, y_B, reduction="none"))
     size = _RELATIVE_STEP * epsilon if step_size is None else step_size
@@ -80,5 +80,5 @@ def ascent(
 
 
 def _stretches(steps: int) -> Iterator[int]:
-    for first in range(0, steps, _STEPS_BETWEEN_LOOKS):
-        yield min(_STEPS_BETWEEN_LOOKS, steps - first)
+    for first in range(0, steps, _STEPS_BETWEEN_CHECKS):
+        yield min(_STEPS_BETWEEN_CHECKS, steps - first)

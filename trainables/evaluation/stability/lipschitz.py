@@ -93,11 +93,11 @@ def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, see
     """
     with evaluating(model), torch.autocast(model.mean.device.type, enabled=False):
         h = torch.zeros(1, *image_shape, dtype=model.mean.dtype, device=model.mean.device)
-        found = [Constant(INPUT, "normalisation", image_shape, 1 / float(model.std.min()))]
+        result = [Constant(INPUT, "normalisation", image_shape, 1 / float(model.std.min()))]
         for name, stage in (*model.stages.items(), (LOGITS, model.head)):
-            found.append(module_constant(stage, h, name=name, seed=seed))
+            result.append(module_constant(stage, h, name=name, seed=seed))
             h = stage(h)
-    return tuple(found)
+    return tuple(result)
 
 
 @torch.no_grad()
@@ -181,8 +181,8 @@ def _folds(layer: nn.Module, following: nn.Module) -> bool:
 def _folded(layer: Any, norm: nn.Module, x: Tensor, *, name: str, seed: int) -> Constant:
     scale_D = _scale(norm, name)
     rule = _convolution if isinstance(layer, nn.Conv2d) else _linear
-    found: Constant = rule(layer, x, name, seed, scale_D=scale_D)
-    return replace(found, kind=f"{found.kind} + batch norm")
+    result: Constant = rule(layer, x, name, seed, scale_D=scale_D)
+    return replace(result, kind=f"{result.kind} + batch norm")
 
 
 def _scale(norm: Any, name: str) -> Tensor:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from trainables.attacks import Norm
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
     from trainables.models import StagedClassifier
 
 __all__ = ["Stability", "certified_radii", "euclidean_radius", "local_constants", "stability", "suite"]
@@ -92,30 +92,30 @@ class Stability:
 
     def figure(self) -> Figure:
         """Left: the layers, with estimates from below. Right: the product stage by stage, and the local constants."""
-        drawn = panels("How much a change of the image can grow", ("layer by layer", "from the image on"), width=1180)
-        drawn.update_layout(
+        plot = panels("How much a change of the image can grow", ("layer by layer", "from the image on"), width=1180)
+        plot.update_layout(
             height=660, margin_t=150, margin_b=190, legend={"orientation": "h", "y": 1.1, "yanchor": "bottom"}
         )
         go = graph_objects()
         layers = [leaf for stage in self.stages for leaf in stage if leaf.kind not in _NEVER_STRETCHING]
         names = [leaf.name for leaf in layers]
-        drawn.add_bar(x=names, y=[leaf.bound for leaf in layers], name="upper bound of the layer", row=1, col=1)
+        plot.add_bar(x=names, y=[leaf.bound for leaf in layers], name="upper bound of the layer", row=1, col=1)
         lower = {"mode": "markers", "marker": {"symbol": "diamond", "color": "black"}}
-        drawn.add_trace(
+        plot.add_trace(
             go.Scatter(x=names, y=[leaf.lower for leaf in layers], name="estimate from below", **lower), row=1, col=1
         )
         taps = [stage.name for stage in self.stages]
         so_far = [_power_of_ten(log) for log in accumulate(stage.log10_bound for stage in self.stages)]
-        drawn.add_trace(go.Scatter(x=taps, y=so_far, name="product of the bounds", mode="lines+markers"), row=1, col=2)
-        drawn.add_trace(
+        plot.add_trace(go.Scatter(x=taps, y=so_far, name="product of the bounds", mode="lines+markers"), row=1, col=2)
+        plot.add_trace(
             go.Box(x=[taps[-1]] * len(self.local_N), y=self.local_N, name="norm of the Jacobian, by image"),
             row=1,
             col=2,
         )
-        drawn.update_xaxes(title="layer", tickangle=-60, tickfont_size=10, dtick=1, row=1, col=1)
-        drawn.update_xaxes(title="up to the end of", row=1, col=2)
-        drawn.update_yaxes(title="change out / change in (L2, log)", type="log", exponentformat="power")
-        return drawn
+        plot.update_xaxes(title="layer", tickangle=-60, tickfont_size=10, dtick=1, row=1, col=1)
+        plot.update_xaxes(title="up to the end of", row=1, col=2)
+        plot.update_yaxes(title="change out / change in (L2, log)", type="log", exponentformat="power")
+        return plot
 
     def _numbers(self) -> dict[str, float]:
         local_N = torch.tensor(self.local_N, dtype=torch.float64)
@@ -139,10 +139,10 @@ class Stability:
             yield (stage.name, "all of the stage", *_cells(stage)[1:], so_far)
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Bounds of the model, and local constants at test images."""
     progress("stability", 0.0)
-    found = stability(
+    result = stability(
         subject.model,
         subject.test,
         epsilon=subject.epsilon,
@@ -151,7 +151,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         seed=subject.seed,
     )
     progress("stability", 1.0)
-    return {"stability": found}
+    return {"stability": result}
 
 
 def stability(
@@ -194,7 +194,7 @@ def local_constants(model: nn.Module, split: Split) -> Tensor:
     >>> [f"{value:.6f}" for value in local_constants(layers, images).tolist()]
     ['5.000000']
     """
-    found = []
+    result = []
     with evaluating(model), torch.enable_grad(), torch.autocast(split.labels_N.device.type, enabled=False):
         for x, _ in batches(split, size=_BATCH):
             x.requires_grad_()
@@ -202,8 +202,8 @@ def local_constants(model: nn.Module, split: Split) -> Tensor:
             rows = [torch.autograd.grad(one, x, retain_graph=True)[0].flatten(1).double() for one in sums_K]
             jacobian_BKD = torch.stack(rows, 1)
             squares_BK = torch.linalg.eigvalsh(jacobian_BKD @ jacobian_BKD.mT)
-            found.append(squares_BK[:, -1].clamp_min(0).sqrt().cpu())
-    return torch.cat(found)
+            result.append(squares_BK[:, -1].clamp_min(0).sqrt().cpu())
+    return torch.cat(result)
 
 
 def certified_radii(logits_NK: Tensor, labels_N: Tensor, *, bound: float) -> Tensor:

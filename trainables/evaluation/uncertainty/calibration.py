@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
 
 __all__ = [
-    "Bin",
     "Calibration",
     "Reliability",
+    "ReliabilityBin",
     "calibration",
     "fit_temperature",
     "reliability",
@@ -49,7 +49,7 @@ _LARGEST_CONFIDENCE = 1 - 2**-24
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class ReliabilityBin:
     """The images whose confidence is in (low, high], their mean confidence, and how many of them are right."""
 
     low: float
@@ -66,7 +66,7 @@ class Reliability:
     nll: float
     ece: float
     confidence: float
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class Calibration:
 
     def metrics(self) -> Mapping[str, float]:
         """Of the test images; the scaled ones only where there is a temperature."""
-        found = {"test/accuracy": self.right.value, "test/nll": self.plain.nll, "test/ece": self.plain.ece}
+        result = {"test/accuracy": self.right.value, "test/nll": self.plain.nll, "test/ece": self.plain.ece}
         if self.scaled is not None:
-            found["test/temperature"] = self.scaled.temperature
-            found["test/nll_scaled"] = self.scaled.nll
-            found["test/ece_scaled"] = self.scaled.ece
-        return found
+            result["test/temperature"] = self.scaled.temperature
+            result["test/nll_scaled"] = self.scaled.nll
+            result["test/ece_scaled"] = self.scaled.ece
+        return result
 
     def table(self) -> Table:
         """All images, then each bin that holds one: first at T = 1, then at the fitted temperature."""
@@ -96,34 +96,34 @@ class Calibration:
 
     def figure(self) -> Figure:
         """Accuracy over confidence with the diagonal it should lie on, and how many images each bin holds."""
-        drawn = panels("Reliability on the test images", ("accuracy in each bin", "images in each bin"))
+        plot = panels("Reliability on the test images", ("accuracy in each bin", "images in each bin"))
         go = graph_objects()
-        drawn.add_trace(
+        plot.add_trace(
             go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": "grey"}, name="calibrated")
         )
         for reliability, colour in zip(self._measured, ("#1f77b4", "#d95f02"), strict=False):
             name = f"T = {reliability.temperature:.3g}, ECE {reliability.ece:.4f}"
-            drawn.add_trace(_curve(reliability, go, name=name, colour=colour), row=1, col=1)
-            drawn.add_trace(_counts(reliability, go, name=name, colour=colour), row=1, col=2)
-        drawn.update_xaxes(title="confidence (largest softmax output)", range=[0, 1.01])
-        drawn.update_yaxes(title="accuracy (bars: 95 % interval)", range=[0, 1.03], row=1, col=1)
-        drawn.update_yaxes(
+            plot.add_trace(_curve(reliability, go, name=name, colour=colour), row=1, col=1)
+            plot.add_trace(_counts(reliability, go, name=name, colour=colour), row=1, col=2)
+        plot.update_xaxes(title="confidence (largest softmax output)", range=[0, 1.01])
+        plot.update_yaxes(title="accuracy (bars: 95 % interval)", range=[0, 1.03], row=1, col=1)
+        plot.update_yaxes(
             title="images, logarithmic", type="log", dtick=1, range=[-0.2, _decades(self.right)], row=1, col=2
         )
-        drawn.update_layout(legend={"orientation": "h", "y": -0.22}, margin={"b": 110})
-        return drawn
+        plot.update_layout(legend={"orientation": "h", "y": -0.22}, margin={"b": 110})
+        return plot
 
     @property
     def _measured(self) -> tuple[Reliability, ...]:
         return (self.plain,) if self.scaled is None else (self.plain, self.scaled)
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Accuracy and calibration on the test images; the temperature comes from the validation images."""
     progress("calibration", 0.0)
-    found = calibration(subject.model, subject.test, val=subject.val, images=budget.images)
+    result = calibration(subject.model, subject.test, val=subject.val, images=budget.images)
     progress("calibration", 1.0)
-    return {"calibration": found}
+    return {"calibration": result}
 
 
 def calibration(model: nn.Module, test: Split, *, val: Split, images: int | None = None) -> Calibration:
@@ -179,8 +179,8 @@ def fit_temperature(logits_NK: Tensor, labels_N: Tensor) -> float:
 def reliability(logits_NK: Tensor, labels_N: Tensor, *, temperature: float = 1.0) -> Reliability:
     """Likelihood, calibration error and bins of logits / T: 15 bins of equal width, (m / 15, (m + 1) / 15].
 
-    >>> found = reliability(torch.log(torch.tensor([[0.8, 0.2], [0.8, 0.2]])), torch.tensor([0, 1]))
-    >>> f"{found.ece:.2f}", [(bin.right.trials, bin.right.value) for bin in found.bins]
+    >>> result = reliability(torch.log(torch.tensor([[0.8, 0.2], [0.8, 0.2]])), torch.tensor([0, 1]))
+    >>> f"{result.ece:.2f}", [(bin.right.trials, bin.right.value) for bin in result.bins]
     ('0.30', [(2, 0.5)])
     """
     scaled_NK = logits_NK.double() / temperature
@@ -211,8 +211,8 @@ def _right(right_N: Tensor) -> Proportion:
     return Proportion(int(right_N.sum()), len(right_N))
 
 
-def _bin(index: int, confidence_N: Tensor, right_N: Tensor, inside_N: Tensor) -> Bin:
-    return Bin(
+def _bin(index: int, confidence_N: Tensor, right_N: Tensor, inside_N: Tensor) -> ReliabilityBin:
+    return ReliabilityBin(
         low=index / NUM_BINS,
         high=(index + 1) / NUM_BINS,
         confidence=float(confidence_N[inside_N].mean()),
@@ -265,7 +265,7 @@ def _decades(right: Proportion) -> float:
     return math.log10(right.trials) + 0.7
 
 
-def _gap(bin_: Bin) -> float:
+def _gap(bin_: ReliabilityBin) -> float:
     return abs(bin_.right.value - bin_.confidence)
 
 

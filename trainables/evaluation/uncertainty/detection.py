@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trainables.evaluation.core.figures import figure, graph_objects
 from trainables.evaluation.core.prediction import within
-from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.outliers import permuted, rotated
 from trainables.models.staged import PENULTIMATE
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
-    from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
+    from trainables.evaluation.uncertainty.dknn import ConformalPrediction, DeepNearestNeighbors
 
 __all__ = ["SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
 
@@ -71,8 +71,8 @@ class Detection:
     def metrics(self) -> Mapping[str, float]:
         """`ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
         return {
-            f"ood/{name}_{score}_{measure}": getattr(found, measure)
-            for (name, score), found in self.separations.items()
+            f"ood/{name}_{score}_{measure}": getattr(result, measure)
+            for (name, score), result in self.separations.items()
             for measure in ("auroc", "aupr", "aupr_out", "fpr95")
         }
 
@@ -89,25 +89,25 @@ class Detection:
             "FPR at 95 % TPR",
         )
         rows = (
-            (name, self.outside[name], self.inside, score, found.auroc, found.aupr, found.aupr_out, found.fpr95)
-            for (name, score), found in self.separations.items()
+            (name, self.outside[name], self.inside, score, result.auroc, result.aupr, result.aupr_out, result.fpr95)
+            for (name, score), result in self.separations.items()
         )
         return Table(columns, tuple(rows))
 
     def figure(self) -> Figure:
         """AUROC of every score, in groups of one set each; 0.5 is a guess."""
         names = list(self.outside)
-        drawn = figure("Telling outliers from test images", x="outliers", y="AUROC (0.5: a guess)")
+        plot = figure("Telling outliers from test images", x="outliers", y="AUROC (0.5: a guess)")
         for score in SCORES:
             values = [self.separations[name, score].auroc for name in names]
-            drawn.add_trace(graph_objects().Bar(x=names, y=values, name=score))
-        drawn.add_hline(y=0.5, line_dash="dash", line_color="grey")
-        drawn.update_layout(barmode="group", legend_title="score")
-        drawn.update_yaxes(range=[0, 1.02])
-        return drawn
+            plot.add_trace(graph_objects().Bar(x=names, y=values, name=score))
+        plot.add_hline(y=0.5, line_dash="dash", line_color="grey")
+        plot.update_layout(barmode="group", legend_title="score")
+        plot.update_yaxes(range=[0, 1.02])
+        return plot
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Every set of `subject.outliers`, or rotated and permuted test images where there is none.
 
     Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
@@ -116,10 +116,10 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
     detector = fit_subject(subject)
     test, limits = within(subject.test, budget.images)
     named = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
-    found = detection(detector, test, named, seed=subject.seed, progress=progress)
+    result = detection(detector, test, named, seed=subject.seed, progress=progress)
     return {
         "detection": Detection(
-            found.inside, found.outside, found.separations, (*limits, *detector.limits, *found.limits)
+            result.inside, result.outside, result.separations, (*limits, *detector.limits, *result.limits)
         )
     }
 
@@ -130,7 +130,7 @@ def detection(
     outliers: Mapping[str, Split],
     *,
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Detection:
     """All scores on all sets; of a set that is larger than `test`, as many images, drawn from `seed`."""
     progress("scores of the test images", 0.3)
@@ -140,11 +140,11 @@ def detection(
     limits: list[str] = []
     for done, (name, whole) in enumerate(outliers.items()):
         progress(f"scores of {name}", 0.4 + 0.6 * done / len(outliers))
-        split, told = some_of(whole, name=name, at_most=len(test), seed=seed)
+        split, notes = some_of(whole, name=name, at_most=len(test), seed=seed)
         scores = _scores(detector, split)
         separations |= {(name, score): separation(inside[score], scores[score]) for score in scores}
         outside[name] = len(split)
-        limits += told
+        limits += notes
     progress("outliers", 1.0)
     return Detection(len(test), outside, separations, tuple(limits))
 
@@ -153,8 +153,8 @@ def some_of(split: Split, *, name: str, at_most: int, seed: int) -> tuple[Split,
     """The images, or so many of them drawn without replacement and a line that says so."""
     if len(split) <= at_most:
         return split, ()
-    drawn_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
-    chosen_N = drawn_N.sort().values.to(split.labels_N.device)
+    sampled_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
+    chosen_N = sampled_N.sort().values.to(split.labels_N.device)
     return split.take(chosen_N), (f"{name}: {at_most:,} of {len(split):,} images, as many as test images",)
 
 
@@ -201,31 +201,31 @@ def _average_precision(hits: Tensor, false_alarms: Tensor) -> float:
     return float((added * hits / (hits + false_alarms)).sum() / hits[-1])
 
 
-def _largest_softmax(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+def _largest_softmax(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
     return judgement.logits_NK.double().softmax(1).amax(1)
 
 
-def _energy(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+def _energy(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
     return judgement.logits_NK.double().logsumexp(1)
 
 
-def _credibility(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+def _credibility(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
     return judgement.credibility_N
 
 
-def _conformity(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+def _conformity(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
     return -judgement.alpha_NK.gather(1, judgement.prediction_N[:, None])[:, 0]
 
 
-def _own_votes(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
+def _own_votes(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
     return judgement.own_votes().sum(1)
 
 
-def _nearness(judgement: Judgement, detector: DeepNearestNeighbors) -> Tensor:
+def _nearness(judgement: ConformalPrediction, detector: DeepNearestNeighbors) -> Tensor:
     return -judgement.reach_NL[:, detector.taps.index(PENULTIMATE)]
 
 
-SCORES: Final[Mapping[str, Callable[[Judgement, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
+SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
     {
         "msp": _largest_softmax,
         "energy": _energy,
@@ -239,5 +239,5 @@ SCORES: Final[Mapping[str, Callable[[Judgement, DeepNearestNeighbors], Tensor]]]
 
 
 def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
-    judgement = detector.judge(split)
+    judgement = detector.predict(split)
     return {name: score(judgement, detector) for name, score in SCORES.items()}

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from trainables.attacks import evaluating
 from trainables.evaluation.core.prediction import balanced_subset, batches
-from trainables.evaluation.uncertainty.neighbours import Bank, Sketch, nearest
+from trainables.evaluation.uncertainty.neighbours import NeighbourBank, Sketch, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ __all__ = [
     "NEIGHBOURS",
     "SKETCH_ABOVE",
     "SKETCH_WIDTH",
+    "ConformalPrediction",
     "DeepNearestNeighbors",
-    "Judgement",
     "Mode",
     "fit",
     "fit_subject",
     "nonconformity",
     "p_values",
+    "predict",
     "trimmed",
-    "verdict",
     "vote_counts",
 ]
 
@@ -58,7 +58,7 @@ SKETCH_ABOVE: Final = 2048
 _BATCH_SIZE: Final = 256
 
 
-class Verdict(NamedTuple):
+class Prediction(NamedTuple):
     """Predicted classes (N,), their p-values, and 1 - the second largest p-value."""
 
     prediction_N: Tensor
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgement:
+class ConformalPrediction:
     """What the neighbours say of N images.
 
     votes_NLK: neighbours of each class at each tap. reach_NL: the distance to the k-th neighbour.
@@ -87,13 +87,13 @@ class Judgement:
         """The classes that the network itself predicts."""
         return self.logits_NK.argmax(1)
 
-    def where(self, keep_N: Tensor, other: Judgement) -> Judgement:
+    def where(self, keep_N: Tensor, other: ConformalPrediction) -> ConformalPrediction:
         """This judgement of the images to keep, the other one of the rest."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(Judgement))
-        return Judgement(*(one.where(keep_N.reshape(-1, *[1] * (one.dim() - 1)), two) for one, two in pairs))
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(ConformalPrediction))
+        return ConformalPrediction(*(one.where(keep_N.reshape(-1, *[1] * (one.dim() - 1)), two) for one, two in pairs))
 
     @classmethod
-    def joined(cls, parts: Sequence[Judgement]) -> Judgement:
+    def joined(cls, parts: Sequence[ConformalPrediction]) -> ConformalPrediction:
         """The judgements of consecutive batches as one."""
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
@@ -112,7 +112,7 @@ class DeepNearestNeighbors:
     """
 
     model: StagedClassifier
-    banks: Mapping[str, Bank]
+    banks: Mapping[str, NeighbourBank]
     labels_M: Tensor
     calibration_A: Tensor
     k: int
@@ -125,25 +125,25 @@ class DeepNearestNeighbors:
         """The taps whose neighbours vote."""
         return tuple(self.banks)
 
-    def judge(self, split: Split) -> Judgement:
+    def predict(self, split: Split) -> ConformalPrediction:
         """The judgement of a whole split, in eval mode."""
-        return Judgement.joined([self.judge_pixels(x) for x, _ in batches(split, size=_BATCH_SIZE)])
+        return ConformalPrediction.joined([self.predict_pixels(x) for x, _ in batches(split, size=_BATCH_SIZE)])
 
     @torch.no_grad()
-    def judge_pixels(self, x_NCHW: Tensor) -> Judgement:
+    def predict_pixels(self, x_NCHW: Tensor) -> ConformalPrediction:
         """The judgement of one batch of images in [0, 1]."""
         logits_NK, votes_NLK, reach_NL = _consult(
             self.model, x_NCHW, banks=self.banks, labels_M=self.labels_M, k=self.k
         )
         alpha_NK = nonconformity(votes_NLK, k=self.k)
         p_NK = p_values(alpha_NK, self.calibration_A, smoothed=self.smoothed)
-        return Judgement(
+        return ConformalPrediction(
             logits_NK,
             votes_NLK,
             reach_NL,
             alpha_NK,
             p_NK,
-            *verdict(alpha_NK, p_NK, logits_NK=logits_NK, mode=self.mode),
+            *predict(alpha_NK, p_NK, logits_NK=logits_NK, mode=self.mode),
         )
 
 
@@ -178,10 +178,10 @@ def fit(
         raise ValueError(f"taps: must name at least one of {model.taps}, got none")
     if not 1 <= k <= len(bank):
         raise ValueError(f"k: must be between 1 and the {len(bank)} images of the bank, got {k}")
-    judged = balanced_subset(calibration, size=calibration_images)
+    balanced = balanced_subset(calibration, size=calibration_images)
     banks, sketched = _banks(model, bank, taps=chosen, distance=distance, sketch_above=sketch_above, seed=seed)
-    scores_A = _true_class_nonconformity(model, judged, banks=banks, labels_M=bank.labels_N, k=k)
-    limits = (*_few(len(judged), calibration_images), *sketched)
+    scores_A = _true_class_nonconformity(model, balanced, banks=banks, labels_M=bank.labels_N, k=k)
+    limits = (*_few(len(balanced), calibration_images), *sketched)
     calibration_A = trimmed(scores_A) if mode == "cleverhans" else scores_A
     return DeepNearestNeighbors(model, banks, bank.labels_N, calibration_A, k, smoothed, mode, limits)
 
@@ -189,12 +189,12 @@ def fit(
 def fit_subject(subject: Subject) -> DeepNearestNeighbors:
     """What the suites use: all taps, cosine, 75 neighbours, 750 calibration images, large taps sketched."""
     k = min(NEIGHBOURS, len(subject.train))
-    found = fit(
+    result = fit(
         subject.model, bank=subject.train, calibration=subject.val, k=k, sketch_above=SKETCH_ABOVE, seed=subject.seed
     )
     if k == NEIGHBOURS:
-        return found
-    return replace(found, limits=(f"{k} neighbours, not {NEIGHBOURS}: there are no more images", *found.limits))
+        return result
+    return replace(result, limits=(f"{k} neighbours, not {NEIGHBOURS}: there are no more images", *result.limits))
 
 
 def vote_counts(labels_NLk: Tensor, *, num_classes: int) -> Tensor:
@@ -243,12 +243,12 @@ def trimmed(calibration_A: Tensor) -> Tensor:
     return calibration_A[calibration_A > 0]
 
 
-def verdict(alpha_NK: Tensor, p_NK: Tensor, *, logits_NK: Tensor, mode: Mode) -> Verdict:
+def predict(alpha_NK: Tensor, p_NK: Tensor, *, logits_NK: Tensor, mode: Mode) -> Prediction:
     """Prediction, credibility, confidence; of classes of equal alpha, the one of largest logit.
 
     >>> alpha, p = torch.tensor([[4, 4, 8]]), torch.tensor([[0.25, 0.25, 0.0]])
-    >>> verdict(alpha, p, logits_NK=torch.tensor([[0.0, 1.0, 9.0]]), mode="paper")
-    Verdict(prediction_N=tensor([1]), credibility_N=tensor([0.2500]), confidence_N=tensor([0.7500]))
+    >>> predict(alpha, p, logits_NK=torch.tensor([[0.0, 1.0, 9.0]]), mode="paper")
+    Prediction(prediction_N=tensor([1]), credibility_N=tensor([0.2500]), confidence_N=tensor([0.7500]))
     """
     if mode == "cleverhans":
         prediction_N = p_NK.eq(p_NK.amax(1, keepdim=True)).int().argmax(1)
@@ -256,12 +256,14 @@ def verdict(alpha_NK: Tensor, p_NK: Tensor, *, logits_NK: Tensor, mode: Mode) ->
         least_NK = alpha_NK == alpha_NK.amin(1, keepdim=True)
         prediction_N = logits_NK.masked_fill(~least_NK, -torch.inf).argmax(1)
     credibility_N = p_NK.gather(1, prediction_N[:, None])[:, 0]
-    return Verdict(prediction_N, credibility_N, 1 - p_NK.sort(1).values[:, -2])
+    return Prediction(prediction_N, credibility_N, 1 - p_NK.sort(1).values[:, -2])
 
 
-def _few(found: int, wanted: int) -> tuple[str, ...]:
+def _few(result: int, requested: int) -> tuple[str, ...]:
     return (
-        () if found >= wanted else (f"calibrated on {found:,} validation images, not on {wanted:,}: there are no more",)
+        ()
+        if result >= requested
+        else (f"calibrated on {result:,} validation images, not on {requested:,}: there are no more",)
     )
 
 
@@ -274,10 +276,10 @@ def _banks(
     distance: Distance,
     sketch_above: int | None,
     seed: int,
-) -> tuple[dict[str, Bank], tuple[str, ...]]:
+) -> tuple[dict[str, NeighbourBank], tuple[str, ...]]:
     """A bank for each tap, filled batch by batch, and what was projected, told."""
-    banks: dict[str, Bank] = {}
-    told: list[str] = []
+    banks: dict[str, NeighbourBank] = {}
+    notes: list[str] = []
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
         for start, (x, _) in zip(range(0, len(split), _BATCH_SIZE), batches(split, size=_BATCH_SIZE), strict=True):
             for tap, features_BX in model.features(x, taps=taps).taps.items():
@@ -285,37 +287,37 @@ def _banks(
                     banks[tap], line = _empty_bank(
                         tap, features_BX, rows=len(split), distance=distance, sketch_above=sketch_above, seed=seed
                     )
-                    told += line
+                    notes += line
                 banks[tap].rows_MD[start : start + len(x)] = banks[tap].place(features_BX)
-    return {tap: banks[tap] for tap in taps}, tuple(told)
+    return {tap: banks[tap] for tap in taps}, tuple(notes)
 
 
 def _empty_bank(
     tap: str, features_BX: Tensor, *, rows: int, distance: Distance, sketch_above: int | None, seed: int
-) -> tuple[Bank, list[str]]:
+) -> tuple[NeighbourBank, list[str]]:
     columns, device = features_BX[0].numel(), features_BX.device
     if sketch_above is None or columns <= max(sketch_above, SKETCH_WIDTH):
-        return Bank(torch.empty(rows, columns, device=device), distance, None), []
+        return NeighbourBank(torch.empty(rows, columns, device=device), distance, None), []
     sketch = Sketch.draw(columns, width=SKETCH_WIDTH, seed=seed, device=device)
-    told = f"neighbours at {tap} are those in {SKETCH_WIDTH} random projections of its {columns:,} numbers"
-    return Bank(torch.empty(rows, SKETCH_WIDTH, device=device), distance, sketch), [told]
+    notes = f"neighbours at {tap} are those in {SKETCH_WIDTH} random projections of its {columns:,} numbers"
+    return NeighbourBank(torch.empty(rows, SKETCH_WIDTH, device=device), distance, sketch), [notes]
 
 
 def _consult(
-    model: StagedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, Bank], labels_M: Tensor, k: int
+    model: StagedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, votes and reach of one batch."""
     with evaluating(model), torch.autocast(x_NCHW.device.type, enabled=False):
         read = model.features(x_NCHW, taps=tuple(banks))
-    found = [nearest(bank, read.taps[tap], k=k) for tap, bank in banks.items()]
-    labels_NLk = torch.stack([labels_M[neighbours.indices_Qk] for neighbours in found], dim=1)
-    reach_NL = torch.stack([neighbours.distances_Qk[:, -1] for neighbours in found], dim=1)
+    result = [nearest(bank, read.taps[tap], k=k) for tap, bank in banks.items()]
+    labels_NLk = torch.stack([labels_M[neighbours.indices_Qk] for neighbours in result], dim=1)
+    reach_NL = torch.stack([neighbours.distances_Qk[:, -1] for neighbours in result], dim=1)
     return read.logits, vote_counts(labels_NLk, num_classes=read.logits.shape[1]), reach_NL
 
 
 @torch.no_grad()
 def _true_class_nonconformity(
-    model: StagedClassifier, split: Split, *, banks: Mapping[str, Bank], labels_M: Tensor, k: int
+    model: StagedClassifier, split: Split, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> Tensor:
     """Sorted scores (A,) of images in their own class."""
     scores = []

@@ -25,10 +25,10 @@ from trainables.attacks import Norm, pgd
 from trainables.attacks.balls import ball_around
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
-from trainables.evaluation.uncertainty.neighbours import Bank, nearest
+from trainables.evaluation.uncertainty.dknn import ConformalPrediction, DeepNearestNeighbors
+from trainables.evaluation.uncertainty.neighbours import NeighbourBank, nearest
 
-__all__ = ["NETWORK_ATTACKS", "AttackEffort", "Misjudged", "attack_neighbors", "attack_network"]
+__all__ = ["NETWORK_ATTACKS", "AttackEffort", "Candidate", "attack_neighbors", "attack_network"]
 
 
 NETWORK_ATTACKS: Final[Mapping[str, int]] = MappingProxyType({"fgsm": 1, "bim": 10})
@@ -59,18 +59,18 @@ class AttackEffort:
                 raise ValueError(f"{name}: must be > 0, got {getattr(self, name)}")
 
 
-class Misjudged(NamedTuple):
+class Candidate(NamedTuple):
     """Attacked images, what the neighbours say of them, and which are no longer predicted rightly (N,)."""
 
     x_NCHW: Tensor
-    judgement: Judgement
+    prediction: ConformalPrediction
     fooled_N: Tensor
 
 
 class _Guides(NamedTuple):
     """Placed rows (N, m, D) of one tap: of the class to go to, and of the image's own."""
 
-    bank: Bank
+    bank: NeighbourBank
     other_NmD: Tensor
     own_NmD: Tensor
 
@@ -95,7 +95,7 @@ def attack_neighbors(
     epsilon: float,
     norm: Norm = "linf",
     effort: AttackEffort | None = None,
-) -> Misjudged:
+) -> Candidate:
     """The worst images found in the ball around each, from two starts: the image, and where BIM takes it.
 
     Deterministic. FGSM's and BIM's images are candidates themselves, so this attack is never weaker.
@@ -106,30 +106,30 @@ def attack_neighbors(
     settings = AttackEffort() if effort is None else effort
     if bool((detector.labels_M == detector.labels_M[0]).all()):
         raise ValueError(f"bank: must hold at least two classes to be attacked, got {int(detector.labels_M[0])} only")
-    best = _judged(detector, x_NCHW, y_N)
+    best = _candidate(detector, x_NCHW, y_N)
     if epsilon == 0:
         return best
     climbed = {
         name: attack_network(detector.model, x_NCHW, y_N, epsilon=epsilon, norm=norm, steps=steps)
         for name, steps in NETWORK_ATTACKS.items()
     }
-    best = _worse(best, _judged(detector, climbed["fgsm"], y_N), y_N)
+    best = _more_fooling(best, _candidate(detector, climbed["fgsm"], y_N), y_N)
     for start_NCHW in (x_NCHW, climbed["bim"]):
-        current = _judged(detector, start_NCHW, y_N)
-        best = _worse(best, current, y_N)
+        current = _candidate(detector, start_NCHW, y_N)
+        best = _more_fooling(best, current, y_N)
         for round_ in range(settings.rounds):
             step_size = settings.relative_step * epsilon / 2 ** (3 * round_ // settings.rounds)
             moved = _round(
                 detector, current, x_NCHW, y_N, epsilon=epsilon, norm=norm, step_size=step_size, effort=settings
             )
-            current = _judged(detector, moved, y_N)
-            best = _worse(best, current, y_N)
+            current = _candidate(detector, moved, y_N)
+            best = _more_fooling(best, current, y_N)
     return best
 
 
 def _round(
     detector: DeepNearestNeighbors,
-    current: Misjudged,
+    current: Candidate,
     x_NCHW: Tensor,
     y_N: Tensor,
     *,
@@ -139,7 +139,7 @@ def _round(
     effort: AttackEffort,
 ) -> Tensor:
     """Steps towards the guides of where the images are now."""
-    target_N = _conforming_other(current.judgement.alpha_NK, current.judgement.logits_NK, detector, y_N)
+    target_N = _conforming_other(current.prediction.alpha_NK, current.prediction.logits_NK, detector, y_N)
     guides = _all_guides(detector, current.x_NCHW, y_N, target_N, number=effort.guides)
 
     def log_odds(images_NCHW: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def _tap_log_odds(features_NX: Tensor, guides: _Guides, *, temperature: float) -
     return ((-other_Nm / scale_N1).logsumexp(1) - (-own_Nm / scale_N1).logsumexp(1)).sum()
 
 
-def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: Bank) -> Tensor:
+def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: NeighbourBank) -> Tensor:
     if bank.distance == "cosine":
         return 1 - torch.einsum("nd,nmd->nm", row_ND, rows_NmD)
     return (row_ND[:, None] - rows_NmD).square().sum(2)
@@ -192,7 +192,7 @@ def _all_guides(
     }
 
 
-def _of_class(bank: Bank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
+def _of_class(bank: NeighbourBank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
     """The rows of each image's class that are nearest to it, (N, m, D); as many of each class."""
     sizes = [int((labels_M == label).sum()) for label in torch.unique(class_N).tolist()]
     if 0 in sizes:
@@ -205,22 +205,22 @@ def _of_class(bank: Bank, features_NX: Tensor, class_N: Tensor, *, labels_M: Ten
     return rows_NmD
 
 
-def _judged(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> Misjudged:
-    judgement = detector.judge_pixels(x_NCHW)
-    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+def _candidate(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> Candidate:
+    prediction = detector.predict_pixels(x_NCHW)
+    return Candidate(x_NCHW, prediction, prediction.prediction_N != y_N)
 
 
-def _worse(one: Misjudged, other: Misjudged, y_N: Tensor) -> Misjudged:
+def _more_fooling(first: Candidate, second: Candidate, y_N: Tensor) -> Candidate:
     """By image the attempt of the higher score; `one` where they are equal."""
-    take_N = _score(other, y_N) > _score(one, y_N)
-    x_NCHW = torch.where(take_N.reshape(-1, *[1] * (one.x_NCHW.dim() - 1)), other.x_NCHW, one.x_NCHW)
-    judgement = one.judgement.where(~take_N, other.judgement)
-    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+    take_N = _score(second, y_N) > _score(first, y_N)
+    x_NCHW = torch.where(take_N.reshape(-1, *[1] * (first.x_NCHW.dim() - 1)), second.x_NCHW, first.x_NCHW)
+    prediction = first.prediction.where(~take_N, second.prediction)
+    return Candidate(x_NCHW, prediction, prediction.prediction_N != y_N)
 
 
-def _score(attempt: Misjudged, y_N: Tensor) -> Tensor:
-    """Misjudged images have 1 + their credibility; others less than 0, the more the more the true class leads."""
-    alpha_NK = attempt.judgement.alpha_NK.double()
+def _score(attempt: Candidate, y_N: Tensor) -> Tensor:
+    """Candidate images have 1 + their credibility; others less than 0, the more the more the true class leads."""
+    alpha_NK = attempt.prediction.alpha_NK.double()
     own_N = alpha_NK.gather(1, y_N[:, None])[:, 0]
     other_N = alpha_NK.scatter(1, y_N[:, None], torch.inf).amin(1)
-    return torch.where(attempt.fooled_N, 1 + attempt.judgement.credibility_N, own_N - other_N - 1)
+    return torch.where(attempt.fooled_N, 1 + attempt.prediction.credibility_N, own_N - other_N - 1)

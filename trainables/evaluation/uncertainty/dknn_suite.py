@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainables.evaluation.core.figures import figure, graph_objects, panels
 from trainables.evaluation.core.prediction import batches, within
-from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.robustness.gradient_masking import MASKING_IMAGES, masking
 from trainables.evaluation.uncertainty.detection import some_of
-from trainables.evaluation.uncertainty.dknn import Judgement, fit_subject
+from trainables.evaluation.uncertainty.dknn import ConformalPrediction, fit_subject
 from trainables.evaluation.uncertainty.dknn_attack import NETWORK_ATTACKS, attack_neighbors, attack_network
 
 if TYPE_CHECKING:
@@ -28,10 +28,19 @@ if TYPE_CHECKING:
 
     from trainables.attacks import Norm
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject
+    from trainables.evaluation.core.results import Cell, EvaluationBudget, Progress, Result, Subject
     from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 
-__all__ = ["Attacked", "Bin", "Credibility", "UnderAttack", "credibility", "reliability_bins", "suite", "under_attack"]
+__all__ = [
+    "Attacked",
+    "Credibility",
+    "CredibilityBin",
+    "UnderAttack",
+    "credibility",
+    "reliability_bins",
+    "suite",
+    "under_attack",
+]
 
 NUM_BINS: Final = 10
 RELATIVE_RADII: Final = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -39,7 +48,7 @@ _BATCH_SIZE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
+class CredibilityBin:
     """Test images whose credibility is in [low, low + 0.1), 1 being in the last bin; accuracy None of no image."""
 
     low: float
@@ -55,7 +64,7 @@ class Credibility:
     network_accuracy: float
     mean: float
     confidence: float
-    bins: tuple[Bin, ...]
+    bins: tuple[CredibilityBin, ...]
     outliers: Mapping[str, float]
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
@@ -82,23 +91,21 @@ class Credibility:
     def figure(self) -> Figure:
         """Accuracy over credibility, with the number of images in each bin; mean credibility of each set."""
         names = ("reliability on the test images", "mean credibility")
-        drawn, go = panels("Credibility of deep nearest neighbours", names), graph_objects()
+        plot, go = panels("Credibility of deep nearest neighbours", names), graph_objects()
         full = [bin_ for bin_ in self.bins if bin_.accuracy is not None]
         middles = [bin_.low + 0.5 / NUM_BINS for bin_ in full]
         heights, counts = [bin_.accuracy for bin_ in full], [f"{bin_.images:,}" for bin_ in full]
         bars = go.Bar(x=middles, y=heights, width=0.9 / NUM_BINS, text=counts, textposition="outside")
-        drawn.add_trace(bars.update(cliponaxis=False, textangle=0), row=1, col=1)
-        drawn.update_xaxes(title="credibility (10 bins)", range=[0, 1], row=1, col=1)
-        drawn.update_yaxes(title="accuracy (above: images)", range=[0, 1.12], row=1, col=1)
+        plot.add_trace(bars.update(cliponaxis=False, textangle=0), row=1, col=1)
+        plot.update_xaxes(title="credibility (10 bins)", range=[0, 1], row=1, col=1)
+        plot.update_yaxes(title="accuracy (above: images)", range=[0, 1.12], row=1, col=1)
         means = {"test": self.mean, **self.outliers}
         labels = [f"{mean:.3f}" for mean in means.values()]
-        drawn.add_trace(
-            go.Bar(x=list(means), y=list(means.values()), text=labels, textposition="outside"), row=1, col=2
-        )
-        drawn.update_xaxes(title="images of", row=1, col=2)
-        drawn.update_yaxes(title="mean credibility", range=[0, 1.12], row=1, col=2)
-        drawn.update_layout(showlegend=False)
-        return drawn
+        plot.add_trace(go.Bar(x=list(means), y=list(means.values()), text=labels, textposition="outside"), row=1, col=2)
+        plot.update_xaxes(title="images of", row=1, col=2)
+        plot.update_yaxes(title="mean credibility", range=[0, 1.12], row=1, col=2)
+        plot.update_layout(showlegend=False)
+        return plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +151,19 @@ class UnderAttack:
 
     def figure(self) -> Figure:
         """Credibility, solid, and accuracy, dotted, over the radius; stars for the adaptive attack."""
-        drawn = figure(
+        plot = figure(
             f"Neighbours under attack, {self.images} test images",
             x=f"epsilon ({self.norm}), in pixels of [0, 1]",
             y="mean credibility, accuracy",
         )
         attacks = dict.fromkeys(row.attack for row in self.rows if row.attack != "none")
         for attack, colour in zip(attacks, ("#1f77b4", "#d95f02", "#333333"), strict=False):
-            drawn.add_trace(self._trace(attack, "credibility", line={"color": colour}, marker={"symbol": "circle"}))
-            drawn.add_trace(
+            plot.add_trace(self._trace(attack, "credibility", line={"color": colour}, marker={"symbol": "circle"}))
+            plot.add_trace(
                 self._trace(attack, "accuracy", line={"color": colour, "dash": "dot"}, marker={"symbol": "square-open"})
             )
-        drawn.update_yaxes(range=[0, 1.02])
-        return drawn
+        plot.update_yaxes(range=[0, 1.02])
+        return plot
 
     def _trace(self, attack: str, measure: str, *, line: dict[str, str], marker: dict[str, str]) -> Any:
         # One radius makes no line: what lies between it and the clean images was not measured.
@@ -177,7 +184,7 @@ class UnderAttack:
         )
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
     """Credibility on test images and outliers, then under FGSM, BIM and the adaptive attack.
 
     Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
@@ -200,8 +207,8 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         few, _ = within(subject.test, MASKING_IMAGES)
         flags = masking(subject.model, few, epsilon=subject.epsilon, norm=subject.norm, seed=subject.seed)
         attacked = replace(attacked, refusals=flags.refusals)
-    told = (*limits, *detector.limits, *attacked.limits)
-    return {"credibility": clean, "under_attack": replace(attacked, limits=told)}
+    notes = (*limits, *detector.limits, *attacked.limits)
+    return {"credibility": clean, "under_attack": replace(attacked, limits=notes)}
 
 
 def credibility(
@@ -213,25 +220,25 @@ def credibility(
     limits: tuple[str, ...] = (),
 ) -> Credibility:
     """Judge test images, and as many of each set of outliers; `limits` are those that `test` already has."""
-    found = detector.judge(test)
+    result = detector.predict(test)
     means: dict[str, float] = {}
     for name, whole in outliers.items():
-        split, told = some_of(whole, name=name, at_most=len(test), seed=seed)
-        means[name] = float(detector.judge(split).credibility_N.mean())
-        limits += told
-    right_N = found.prediction_N == test.labels_N
+        split, notes = some_of(whole, name=name, at_most=len(test), seed=seed)
+        means[name] = float(detector.predict(split).credibility_N.mean())
+        limits += notes
+    right_N = result.prediction_N == test.labels_N
     return Credibility(
         accuracy=_share(right_N),
-        network_accuracy=_share(found.predicted_by_network == test.labels_N),
-        mean=float(found.credibility_N.mean()),
-        confidence=float(found.confidence_N.mean()),
-        bins=reliability_bins(found.credibility_N, right_N),
+        network_accuracy=_share(result.predicted_by_network == test.labels_N),
+        mean=float(result.credibility_N.mean()),
+        confidence=float(result.confidence_N.mean()),
+        bins=reliability_bins(result.credibility_N, right_N),
         outliers=means,
         limits=(*detector.limits, *limits),
     )
 
 
-def reliability_bins(credibility_N: Tensor, right_N: Tensor) -> tuple[Bin, ...]:
+def reliability_bins(credibility_N: Tensor, right_N: Tensor) -> tuple[CredibilityBin, ...]:
     """Ten bins of equal width, each closed below, the last one closed above too.
 
     >>> import torch
@@ -242,7 +249,7 @@ def reliability_bins(credibility_N: Tensor, right_N: Tensor) -> tuple[Bin, ...]:
     # Rounded first: a credibility of 3/10 may lie a bit below 0.3 after the product.
     place_N = (credibility_N.double() * NUM_BINS + 1e-6).floor().long().clamp_max(NUM_BINS - 1)
     return tuple(
-        Bin(place / NUM_BINS, int(inside.sum()), _share(right_N[inside]) if bool(inside.any()) else None)
+        CredibilityBin(place / NUM_BINS, int(inside.sum()), _share(right_N[inside]) if bool(inside.any()) else None)
         for place, inside in ((place, place_N == place) for place in range(NUM_BINS))
     )
 
@@ -254,7 +261,7 @@ def under_attack(
     epsilon: float,
     norm: Norm = "linf",
     images: int = 100,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> UnderAttack:
     """FGSM and BIM at a quarter to twice epsilon, the adaptive attack at epsilon, on `images` balanced test images.
 
@@ -267,13 +274,13 @@ def under_attack(
         return UnderAttack(epsilon, norm, 0, (), refusals=(reason,))
     split, limits = within(test, images, name="attacks")
     radii = [epsilon * relative for relative in RELATIVE_RADII if norm != "linf" or epsilon * relative <= 1]
-    rows = [_judged("none", 0.0, detector, split, lambda x, _: x)]
+    rows = [_evaluated("none", 0.0, detector, split, lambda x, _: x)]
     for done, radius in enumerate(radii):
         progress(f"fgsm and bim at {radius:g}", 0.4 * done / len(radii))
         rows += _network_attacks(detector, split, radius=radius, norm=norm)
     progress(f"adaptive attack at {epsilon:g}", 0.4)
     rows.append(
-        _judged(
+        _evaluated(
             "adaptive",
             epsilon,
             detector,
@@ -289,22 +296,22 @@ def under_attack(
 def _network_attacks(detector: DeepNearestNeighbors, split: Split, *, radius: float, norm: Norm) -> Iterator[Attacked]:
     for name, steps in NETWORK_ATTACKS.items():
         attack = partial(attack_network, detector.model, epsilon=radius, norm=norm, steps=steps)
-        yield _judged(name, radius, detector, split, attack)
+        yield _evaluated(name, radius, detector, split, attack)
 
 
-def _judged(
+def _evaluated(
     name: str, epsilon: float, detector: DeepNearestNeighbors, split: Split, attack: Callable[[Tensor, Tensor], Tensor]
 ) -> Attacked:
     chunks = batches(split, size=_BATCH_SIZE)
-    found = Judgement.joined([detector.judge_pixels(attack(x, labels)) for x, labels in chunks])
-    right_N = found.prediction_N == split.labels_N
-    wrong = found.credibility_N[~right_N]
+    result = ConformalPrediction.joined([detector.predict_pixels(attack(x, labels)) for x, labels in chunks])
+    right_N = result.prediction_N == split.labels_N
+    wrong = result.credibility_N[~right_N]
     return Attacked(
         name,
         epsilon,
         accuracy=_share(right_N),
-        network_accuracy=_share(found.predicted_by_network == split.labels_N),
-        credibility=float(found.credibility_N.mean()),
+        network_accuracy=_share(result.predicted_by_network == split.labels_N),
+        credibility=float(result.credibility_N.mean()),
         changed=float(wrong.mean()) if len(wrong) else None,
     )
 
@@ -313,5 +320,5 @@ def _share(true_N: Tensor) -> float:
     return float(true_N.double().mean())
 
 
-def _span(bin_: Bin) -> str:
+def _span(bin_: CredibilityBin) -> str:
     return f"credibility {bin_.low:.1f} to {bin_.low + 1 / NUM_BINS:.1f}"

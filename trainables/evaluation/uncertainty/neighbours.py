@@ -21,7 +21,7 @@ from trainables.seeding import generator
 from trainables.snnl import Distance
 from trainables.snnl.distances import full_precision
 
-__all__ = ["Bank", "Neighbours", "Sketch", "nearest"]
+__all__ = ["NeighbourBank", "Neighbours", "Sketch", "nearest"]
 
 _SQUARED_LENGTH_OF_A_DEAD_ROW = 1e-12
 _SLACK = 32
@@ -33,7 +33,7 @@ _COLUMNS_IN_FLOAT64 = 256
 
 
 class Neighbours(NamedTuple):
-    """Bank indices (Q, k), nearest first, and their distances (Q, k) in float64: squared, or 1 - cosine."""
+    """NeighbourBank indices (Q, k), nearest first, and their distances (Q, k) in float64: squared, or 1 - cosine."""
 
     indices_Qk: Tensor
     distances_Qk: Tensor
@@ -79,10 +79,10 @@ class Sketch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bank:
+class NeighbourBank:
     """Rows that neighbours are looked for among, as `placed` makes them; float32 (float64 if they came so).
 
-    >>> bank = Bank.of(torch.tensor([[0.0], [2.0], [5.0], [2.0]]), distance="sqeuclidean")
+    >>> bank = NeighbourBank.of(torch.tensor([[0.0], [2.0], [5.0], [2.0]]), distance="sqeuclidean")
     >>> nearest(bank, torch.tensor([[1.0]]), k=3).indices_Qk.tolist()
     [[0, 1, 3]]
     """
@@ -103,9 +103,9 @@ class Bank:
         """Representations as rows that are comparable with the bank's; differentiable."""
         return placed(features_QX, distance=self.distance, sketch=self.sketch)
 
-    def take(self, indices: Tensor) -> "Bank":
+    def take(self, indices: Tensor) -> "NeighbourBank":
         """The rows at these indices, in this order."""
-        return Bank(self.rows_MD[indices], self.distance, self.sketch)
+        return NeighbourBank(self.rows_MD[indices], self.distance, self.sketch)
 
 
 def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = None) -> Tensor:
@@ -127,7 +127,7 @@ def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = N
 
 
 @torch.no_grad()
-def nearest(bank: Bank, features_QX: Tensor, *, k: int) -> Neighbours:
+def nearest(bank: NeighbourBank, features_QX: Tensor, *, k: int) -> Neighbours:
     """The k nearest rows of each query, in chunks of queries and of the bank.
 
     Raises:
@@ -139,20 +139,22 @@ def nearest(bank: Bank, features_QX: Tensor, *, k: int) -> Neighbours:
     if queries_QD.shape[1] != bank.rows_MD.shape[1]:
         raise ValueError(f"features: must have {bank.rows_MD.shape[1]} numbers a row, got {queries_QD.shape[1]}")
     with full_precision(queries_QD.device):
-        search = _Search.in_bank(bank)
-        found = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
-    return Neighbours(torch.cat([part.indices_Qk for part in found]), torch.cat([part.distances_Qk for part in found]))
+        search = _NeighbourSearch.in_bank(bank)
+        result = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
+    return Neighbours(
+        torch.cat([part.indices_Qk for part in result]), torch.cat([part.distances_Qk for part in result])
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    bank: Bank
+class _NeighbourSearch:
+    bank: NeighbourBank
     centre_D: Tensor
     squares_M: Tensor
     dtype: torch.dtype
 
     @classmethod
-    def in_bank(cls, bank: Bank) -> Self:
+    def in_bank(cls, bank: NeighbourBank) -> Self:
         rows_MD = bank.rows_MD
         dtype = torch.float64 if rows_MD.shape[1] <= _COLUMNS_IN_FLOAT64 else rows_MD.dtype
         # Cosine needs no centre; without one, differences of close rows drown in the size of their squares.
@@ -165,14 +167,14 @@ class _Search:
         count = min(k + _SLACK, len(self.bank))
         keys_QC = self._candidates(queries_QD, count=count)
         indices_QC = (keys_QC & 0xFFFFFFFF).sort(1).values
-        found = _ordered(indices_QC, self._measured(queries_QD, indices_QC), k=k)
+        result = _ordered(indices_QC, self._measured(queries_QD, indices_QC), k=k)
         if count == len(self.bank):
-            return found
+            return result
         furthest_Q = _distances_in(keys_QC[:, -1])
-        settled_Q = found.distances_Qk[:, -1] + self._tolerance(queries_QD, furthest_Q) < furthest_Q
+        settled_Q = result.distances_Qk[:, -1] + self._tolerance(queries_QD, furthest_Q) < furthest_Q
         for query in (~settled_Q).nonzero()[:, 0].tolist():
-            found.indices_Qk[query], found.distances_Qk[query] = self._among_all(queries_QD[query], k=k)
-        return found
+            result.indices_Qk[query], result.distances_Qk[query] = self._among_all(queries_QD[query], k=k)
+        return result
 
     def _candidates(self, queries_QD: Tensor, *, count: int) -> Tensor:
         """Approximate distance (high bits) and bank index (low bits) of the nearest rows, sorted, (Q, C)."""

@@ -83,7 +83,7 @@ def outliers(texts: Iterable[str], *, like: Split, seed: int = 0) -> dict[str, S
     >>> {name: len(split) for name, split in outliers(["noise", "rotated"], like=like).items()}
     {'noise': 3, 'rotated': 3}
     """
-    found: dict[str, Split] = {}
+    actual: dict[str, Split] = {}
     problems: list[Problem] = []
     for text in texts:
         try:
@@ -91,12 +91,12 @@ def outliers(texts: Iterable[str], *, like: Split, seed: int = 0) -> dict[str, S
         except ConfigError as error:
             problems += error.problems
             continue
-        if name in found:
+        if name in actual:
             problems.append(Problem(f"outliers.{name}", "must be given once, got it twice; rename one: NAME=FOLDER"))
-        found[name] = split
+        actual[name] = split
     if problems:
         raise ConfigError(problems)
-    return found
+    return actual
 
 
 def parse(text: str, *, like: Split, seed: int = 0) -> tuple[str, Split]:
@@ -112,7 +112,7 @@ place: shuffled=FOLDER
     """
     name, has_place, place = text.partition("=")
     try:
-        split = _found(name, place if has_place else None, like=like, seed=seed)
+        split = _read_set(name, place if has_place else None, like=like, seed=seed)
     except ConfigError:
         raise
     except (TrainableError, ValueError, OSError) as error:
@@ -134,7 +134,7 @@ def fitted(split: Split, *, like: Split) -> Split:
     return Split(_sized(_coloured(split.images_NCHW, channels), (height, width)), split.labels_N)
 
 
-def _found(name: str, place: str | None, *, like: Split, seed: int) -> Split:
+def _read_set(name: str, place: str | None, *, like: Split, seed: int) -> Split:
     if not _NAME.fullmatch(name):
         raise ValueError("must be a name of small letters, digits, _ and -, such as notmnist=FOLDER")
     if name in MADE:
@@ -198,23 +198,23 @@ def _image(path: Path, *, like: Split) -> Tensor:
 
 
 def _coloured(images_NCHW: Tensor, channels: int) -> Tensor:
-    found = images_NCHW.shape[1]
-    if found == channels:
+    actual = images_NCHW.shape[1]
+    if actual == channels:
         return images_NCHW
-    if found == 1:
+    if actual == 1:
         return images_NCHW.repeat(1, channels, 1, 1)
-    if (found, channels) == (3, 1):
+    if (actual, channels) == (3, 1):
         grey_N1HW: Tensor = _functional().rgb_to_grayscale(images_NCHW)
         return grey_N1HW
-    raise ValueError(f"has images of {found} channels, the test images have {channels}: only 1 and 3 can be converted")
+    raise ValueError(f"has images of {actual} channels, the test images have {channels}: only 1 and 3 can be converted")
 
 
 def _sized(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    found = tuple(images_NCHW.shape[2:])
-    if found == size:
+    actual = tuple(images_NCHW.shape[2:])
+    if actual == size:
         return images_NCHW
-    scale = max(size[0] / found[0], size[1] / found[1])
-    covering = [max(side, round(scale * length)) for side, length in zip(size, found, strict=True)]
+    scale = max(size[0] / actual[0], size[1] / actual[1])
+    covering = [max(side, round(scale * length)) for side, length in zip(size, actual, strict=True)]
     functional = _functional()
     resized = functional.resize(images_NCHW, covering, antialias=True)
     cut: Tensor = functional.center_crop(resized, list(size)).contiguous()

@@ -121,7 +121,7 @@ def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
     kept = options.kept / "reports"
     found: dict[str, float] = {}
     for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
-        for each in report.evaluate(subject, suites, EvaluationBudget(images=images), kept=kept, progress=silent):
+        for each in report.evaluate(subject, suites, EvaluationBudget(images=images), cache=kept, progress=silent):
             found |= each.metrics
     found |= remembered(subject, f"pgd-40-{options.images}", kept, lambda: under_attack(subject, options))
     if network.recipe == released.NAME:

@@ -88,7 +88,7 @@ def evaluate(
     with _bar(quiet=as_json) as progress:
         for name in names:
             try:
-                (each,) = report.evaluate(subject, [name], budget, kept=kept, progress=progress, anew=anew)
+                (each,) = report.evaluate(subject, [name], budget, cache=kept, progress=progress, recompute=anew)
             except ValueError as error:  # too few images, no radius: the other suites can be run all the same
                 failed.append(f"{name}: {error}")
                 continue

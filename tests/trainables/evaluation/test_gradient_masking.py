@@ -102,7 +102,7 @@ def test_gradients_that_point_the_wrong_way_make_noise_hurt_more_than_fgsm(hones
 def test_a_flag_refuses_by_name_with_what_was_found_and_the_figure_says_so(honest, few):
     found = masking(Wrapped(honest, after=nn.Softmax(1)), few, epsilon=0.1)
     (line,) = [line for line in found.refusals if line.startswith("logits")]
-    assert line.startswith("logits: outputs must be logits, not probabilities; found: outputs from ")
+    assert line.startswith("logits: outputs must be logits, not probabilities; got: outputs from ")
     assert "raised" in found.figure().layout.title.text
     assert ("logits", "RAISED") in {(row[0], row[3]) for row in found.table().rows}
     assert found.metrics()["robust/red_flags"] == len(found.refusals)

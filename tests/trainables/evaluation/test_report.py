@@ -78,7 +78,7 @@ def suites(monkeypatch):
 
 
 def run(subject, names, kept, **options):
-    return list(report.evaluate(subject, names, SMALL, kept=kept, progress=quiet, **options))
+    return list(report.evaluate(subject, names, SMALL, cache=kept, progress=quiet, **options))
 
 
 def test_a_report_is_measured_once_and_read_back_as_it_was(subject, suites, tmp_path):
@@ -89,7 +89,7 @@ def test_a_report_is_measured_once_and_read_back_as_it_was(subject, suites, tmp_
     assert again.analyses[0].table.columns == ("class", "mean")
     assert again.analyses[0].figure["layout"]["xaxis"]["title"]["text"] == "class"
     assert set(again.metrics) == {"test/brightness"}
-    run(subject, ["first"], tmp_path, anew=True)
+    run(subject, ["first"], tmp_path, recompute=True)
     assert suites["first"].runs == 2
 
 

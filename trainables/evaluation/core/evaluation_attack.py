@@ -53,7 +53,7 @@ def robust_accuracy(
 def withstands(
     split: Split, attack: EvaluationAttack, *, among_N: Tensor | None = None, batch_size: int = BATCH_SIZE
 ) -> Tensor:
-    """Attack the images among `among_N`, by default all; return those that withstand the attack, (N,) bool."""
+    """Attack the images flagged by `among_N`, by default all; return those that withstand the attack, (N,) bool."""
     among_N = torch.ones_like(split.labels_N, dtype=torch.bool) if among_N is None else among_N
     holds_N = torch.zeros_like(among_N)
     indices_M = among_N.nonzero()[:, 0]

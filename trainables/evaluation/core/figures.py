@@ -1,4 +1,4 @@
-"""The one look of all figures, and the one door to plotly."""
+"""Common layout of all figures; the only module that imports plotly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAYOUT: dict[str, Any] = {
 
 
 def graph_objects() -> Any:
-    """The module `plotly.graph_objects`.
+    """Return the module `plotly.graph_objects`.
 
     Raises:
         ImportError: plotly is not installed; names the extra that has it.
@@ -30,7 +30,7 @@ def graph_objects() -> Any:
 
 
 def figure(title: str, *, x: str, y: str, **layout: Any) -> Figure:
-    """An empty figure with titled axes; `x` and `y` name what is on the axis and its unit.
+    """Return an empty figure with titled axes; `x` and `y` name the quantity on the axis and its unit.
 
     >>> figure("Accuracy under attack", x="epsilon, in pixels of [0, 1]", y="accuracy").layout.xaxis.title.text
     'epsilon, in pixels of [0, 1]'
@@ -41,7 +41,7 @@ def figure(title: str, *, x: str, y: str, **layout: Any) -> Figure:
 
 
 def panels(title: str, names: tuple[str, ...], *, columns: int = 2, **layout: Any) -> Figure:
-    """Several empty panels under one title, filled row by row; title their axes with `update_xaxes(row=, col=)`."""
+    """Return empty panels under one title, filled row by row; title their axes with `update_xaxes(row=, col=)`."""
     rows = -(-len(names) // columns)
     plot: Figure = _plotly("subplots").make_subplots(rows=rows, cols=columns, subplot_titles=names)
     plot.update_layout({**_LAYOUT, "title": title, "width": 460 * columns, "height": 120 + 340 * rows, **layout})

@@ -1,6 +1,6 @@
-"""What counts of images allow to be said: the interval of a share, and whether a count can be chance.
+"""Statistics of counts: the interval of a share, and tests that a count is chance.
 
-Imports no array library. Shapes: N images.
+This module imports no array library. Shapes: N images.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["RARE", "Z_95", "DiscordantPairs", "Proportion", "binomial_tail", "mc
 Z_95: Final = 1.959963984540054
 
 RARE: Final = 0.002
-"""The share of images that may be odd, as in AutoAttack's bound for what Square finds alone."""
+"""Share of images that may be exceptions, as in AutoAttack's bound for images that Square alone fools."""
 
 _SIGNIFICANCE: Final = 0.01
 
 
 def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
-    """The score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
+    """Return the score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
 
     >>> [round(end, 4) for end in wilson(1, 10)]
     [0.0179, 0.4042]
@@ -41,7 +41,7 @@ def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A share of images, with its 95 % score interval.
+    """Share of images, with its 95 % score interval.
 
     Raises:
         ValueError: not 0 <= hits <= trials, or no trial.
@@ -60,32 +60,32 @@ class Proportion:
 
     @property
     def value(self) -> float:
-        """The share itself."""
+        """Value of the share."""
         return self.hits / self.trials
 
     @property
     def low(self) -> float:
-        """Where the interval begins."""
+        """Lower end of the interval."""
         return wilson(self.hits, self.trials)[0]
 
     @property
     def high(self) -> float:
-        """Where it ends."""
+        """Upper end of the interval."""
         return wilson(self.hits, self.trials)[1]
 
 
 class DiscordantPairs(NamedTuple):
-    """Images that only one of two attacks fooled."""
+    """Numbers of images that only one of two attacks fooled."""
 
     weaker: int
     stronger: int
 
 
 def mcnemar_test(weaker_N: Tensor, stronger_N: Tensor) -> tuple[DiscordantPairs, bool]:
-    """How many images each of two attacks fools alone, and whether the weaker one fools more beyond chance.
+    """Count the images that each of two attacks fools alone, and test if the weaker one fools more beyond chance.
 
-    By flags of the images that withstand each. McNemar's exact test: were they equally strong, each image that one
-    alone fools would be a fair coin.
+    The arguments flag the images that withstand each attack. McNemar's exact test: if both were equally strong, each
+    image that one alone fools would be a fair coin.
 
     >>> import torch
     >>> holds = torch.ones(10, dtype=torch.bool)
@@ -97,7 +97,7 @@ def mcnemar_test(weaker_N: Tensor, stronger_N: Tensor) -> tuple[DiscordantPairs,
 
 
 def plausible(hits: int, trials: int, *, rate: float) -> bool:
-    """Could this many hits be chance, if they came at this rate?
+    """Return True if this many hits can be chance at this rate.
 
     >>> plausible(1, 100, rate=0.002), plausible(3, 100, rate=0.002)
     (True, False)
@@ -106,7 +106,7 @@ def plausible(hits: int, trials: int, *, rate: float) -> bool:
 
 
 def binomial_tail(hits: int, trials: int, *, rate: float) -> float:
-    """Probability of at least this many hits in independent trials, for a rate between 0 and 1.
+    """Return the probability of at least this many hits in independent trials, for a rate between 0 and 1.
 
     >>> binomial_tail(2, 2, rate=0.5), binomial_tail(0, 7, rate=0.1)
     (0.25, 1.0)

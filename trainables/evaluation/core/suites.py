@@ -1,4 +1,4 @@
-"""The suites by name. Each module is imported when its suite is asked for."""
+"""Registry of the suites, by name. A suite's module is imported on its first use."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SUITES: Final[Mapping[str, str]] = MappingProxyType(
         "flattening": "representation.flattening",
     }
 )
-"""Name to the module of this package that has its `suite`."""
+"""Suite name to the module of this package that defines its `suite`."""
 
 
 def suite_of(name: str) -> Suite:
-    """The suite of a name.
+    """Return the suite of a name.
 
     Raises:
-        ValueError: there is none; names those that there are.
+        ValueError: an unknown name; lists the known ones.
 
     >>> suite_of("colour")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

@@ -16,7 +16,8 @@ from trainables.attacks import evaluating, fgsm
 from trainables.data import Split
 from trainables.evaluation.core.prediction import batches
 from trainables.evaluation.core.results import Subject
-from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, ConformalPrediction, fit
+from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, fit
 from trainables.models import StagedClassifier
 
 EPSILON, CALIBRATION, BINS, BATCH_SIZE = 0.25, 1000, 10, 256

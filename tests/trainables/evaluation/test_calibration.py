@@ -15,7 +15,8 @@ from trainables.evaluation.core.clean import accuracy, expected_calibration_erro
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
 from trainables.evaluation.core.results import EvaluationBudget, Subject
-from trainables.evaluation.uncertainty.calibration import NUM_BINS, calibration, fit_temperature, reliability, suite
+from trainables.evaluation.uncertainty.calibration import calibration, suite
+from trainables.evaluation.uncertainty.reliability import NUM_BINS, fit_temperature, reliability
 from trainables.models import build
 
 METRICS = {"test/accuracy", "test/nll", "test/ece"}
@@ -168,7 +169,7 @@ def test_the_temperature_never_sees_the_test_images():
 
 @pytest.mark.parametrize(
     ("val_labels", "message"),
-    [([0, 1], "every validation image has the logit of its label on top"), ([1, 0], "no higher than the others")],
+    [([0, 1], "every validation image has the logit of its label on top"), ([1, 0], "no higher than the other logits")],
 )
 def test_a_temperature_that_does_not_exist_is_refused(val_labels, message):
     model = Table(torch.tensor([[2.0, 1.0], [0.0, 1.0]]))

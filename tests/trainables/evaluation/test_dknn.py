@@ -15,8 +15,10 @@ from trainables.config.trial import ModelConfig
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
 from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import dknn_suite
-from trainables.evaluation.uncertainty.dknn import fit, nonconformity, p_values, predict, trimmed, vote_counts
-from trainables.evaluation.uncertainty.dknn_suite import reliability_bins, under_attack
+from trainables.evaluation.uncertainty.conformal import nonconformity, p_values, predict, trimmed, vote_counts
+from trainables.evaluation.uncertainty.credibility import reliability_bins
+from trainables.evaluation.uncertainty.dknn import fit
+from trainables.evaluation.uncertainty.dknn_suite import under_attack
 from trainables.evaluation.uncertainty.outliers import noise
 from trainables.models import build
 

@@ -36,7 +36,7 @@ def logits(model: nn.Module, split: Split) -> Tensor:
 
 
 def balanced_subset(split: Split, *, size: int) -> Split:
-    """Return the first images of each class in round-robin order: at most `size`, equally many of each class within one.
+    """Return the first images of each class in round-robin order: at most `size`, equally many per class within one.
 
     The images are the same for every trial, so results can be compared pairwise. They are fewer than `size` if the
     rarest class has no more.

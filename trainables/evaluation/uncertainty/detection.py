@@ -1,4 +1,4 @@
-"""How well outliers are told from test images, by six scores that are high for images of the known kind.
+"""Out-of-distribution detection by six scores that are high for images of the known kind.
 
     msp            the largest softmax output (Hendrycks and Gimpel, ICLR 2017)
     energy         logsumexp of the logits (Liu et al., NeurIPS 2020)
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from trainables.data import Split
     from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
-    from trainables.evaluation.uncertainty.dknn import ConformalPrediction, DeepNearestNeighbors
+    from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 
 __all__ = ["SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
 
@@ -46,9 +47,9 @@ TRUE_POSITIVE_RATE: Final = 0.95
 class Separation:
     """One score's numbers on one set of outliers, each in [0, 1].
 
-    auroc: the chance that a test image scores higher than an outlier; equal scores count half.
-    aupr, aupr_out: average precision in finding test images (high scores) and outliers (low ones). Of no
-    use to guess is the share of the positive ones, so compare these at equal numbers of images only.
+    auroc: the probability that a test image scores higher than an outlier; equal scores count half.
+    aupr, aupr_out: average precision in finding test images (high scores) and outliers (low ones). A guess reaches the
+    share of the positive images, so compare these at equal numbers of images only.
     fpr95: the share of outliers accepted by the highest threshold that accepts at least 95 % of test images.
     """
 
@@ -60,7 +61,7 @@ class Separation:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A separation for each set of outliers and each score."""
+    """Separations by set of outliers and score."""
 
     inside: int
     outside: Mapping[str, int]
@@ -69,7 +70,7 @@ class Detection:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
+        """Return `ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
         return {
             f"ood/{name}_{score}_{measure}": getattr(result, measure)
             for (name, score), result in self.separations.items()
@@ -77,7 +78,7 @@ class Detection:
         }
 
     def table(self) -> Table:
-        """A row for each set and score."""
+        """Return a row for each set and score."""
         columns = (
             "outliers",
             "images",
@@ -95,9 +96,9 @@ class Detection:
         return Table(columns, tuple(rows))
 
     def figure(self) -> Figure:
-        """AUROC of every score, in groups of one set each; 0.5 is a guess."""
+        """Plot the AUROC of every score, grouped by set; 0.5 is a guess."""
         names = list(self.outside)
-        plot = figure("Telling outliers from test images", x="outliers", y="AUROC (0.5: a guess)")
+        plot = figure("Detection of outliers among test images", x="outliers", y="AUROC (0.5: a guess)")
         for score in SCORES:
             values = [self.separations[name, score].auroc for name in names]
             plot.add_trace(graph_objects().Bar(x=names, y=values, name=score))
@@ -108,15 +109,15 @@ class Detection:
 
 
 def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
-    """Every set of `subject.outliers`, or rotated and permuted test images where there is none.
+    """Measure every set of `subject.outliers`, or rotated and permuted test images if it is empty.
 
-    Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
+    Neighbours are searched by cosine among all training images, at all taps, with 75 votes each.
     """
     progress("neighbours of the training images", 0.0)
     detector = fit_subject(subject)
     test, limits = within(subject.test, budget.images)
-    named = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
-    result = detection(detector, test, named, seed=subject.seed, progress=progress)
+    outliers = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
+    result = detection(detector, test, outliers, seed=subject.seed, progress=progress)
     return {
         "detection": Detection(
             result.inside, result.outside, result.separations, (*limits, *detector.limits, *result.limits)
@@ -132,7 +133,7 @@ def detection(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Detection:
-    """All scores on all sets; of a set that is larger than `test`, as many images, drawn from `seed`."""
+    """Measure all scores on all sets; a set larger than `test` is sampled by `seed` down to the same size."""
     progress("scores of the test images", 0.3)
     inside = _scores(detector, test)
     separations: dict[tuple[str, str], Separation] = {}
@@ -150,7 +151,7 @@ def detection(
 
 
 def some_of(split: Split, *, name: str, at_most: int, seed: int) -> tuple[Split, tuple[str, ...]]:
-    """The images, or so many of them drawn without replacement and a line that says so."""
+    """Return the images, or a sample of `at_most` of them without replacement and a line that says so."""
     if len(split) <= at_most:
         return split, ()
     sampled_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
@@ -159,7 +160,7 @@ def some_of(split: Split, *, name: str, at_most: int, seed: int) -> tuple[Split,
 
 
 def separation(inside_N: Tensor, outside_M: Tensor) -> Separation:
-    """How far scores of test images are above those of outliers.
+    """Measure the separation of the scores of test images from those of outliers.
 
     Raises:
         ValueError: no score of one kind, or one that is NaN.
@@ -186,7 +187,7 @@ def separation(inside_N: Tensor, outside_M: Tensor) -> Separation:
 
 
 def _cumulated(positive_N: Tensor, negative_M: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of each are at or above each distinct score, from the highest score down."""
+    """Count the scores of both kinds at or above each distinct score, from the highest score down."""
     thresholds = torch.unique(torch.cat([positive_N, negative_M])).flip(0)
     return _at_least(positive_N, thresholds), _at_least(negative_M, thresholds)
 
@@ -196,33 +197,33 @@ def _at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _average_precision(hits: Tensor, false_alarms: Tensor) -> float:
-    """Precision at each threshold, weighted by the recall that it adds."""
+    """Sum the precision at each threshold, weighted by the recall that it adds."""
     added = torch.diff(hits, prepend=hits.new_zeros(1))
     return float((added * hits / (hits + false_alarms)).sum() / hits[-1])
 
 
-def _largest_softmax(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.logits_NK.double().softmax(1).amax(1)
+def _largest_softmax(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.logits_NK.double().softmax(1).amax(1)
 
 
-def _energy(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.logits_NK.double().logsumexp(1)
+def _energy(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.logits_NK.double().logsumexp(1)
 
 
-def _credibility(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.credibility_N
+def _credibility(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.credibility_N
 
 
-def _conformity(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
-    return -judgement.alpha_NK.gather(1, judgement.prediction_N[:, None])[:, 0]
+def _conformity(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return -prediction.alpha_NK.gather(1, prediction.prediction_N[:, None])[:, 0]
 
 
-def _own_votes(judgement: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.own_votes().sum(1)
+def _own_votes(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.own_votes().sum(1)
 
 
-def _nearness(judgement: ConformalPrediction, detector: DeepNearestNeighbors) -> Tensor:
-    return -judgement.reach_NL[:, detector.taps.index(PENULTIMATE)]
+def _nearness(prediction: ConformalPrediction, detector: DeepNearestNeighbors) -> Tensor:
+    return -prediction.reach_NL[:, detector.taps.index(PENULTIMATE)]
 
 
 SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
@@ -235,9 +236,9 @@ SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors],
         "knn": _nearness,
     }
 )
-"""Every score, by name."""
+"""Scores by name."""
 
 
 def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
-    judgement = detector.predict(split)
-    return {name: score(judgement, detector) for name, score in SCORES.items()}
+    prediction = detector.predict(split)
+    return {name: score(prediction, detector) for name, score in SCORES.items()}

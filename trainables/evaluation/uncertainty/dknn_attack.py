@@ -1,14 +1,14 @@
-"""An attack that knows the detector: representations are pulled towards neighbours of another class.
+"""Adaptive attack on deep nearest neighbours: pull representations towards neighbours of another class.
 
-FGSM and BIM climb the network's own loss, which the vote of the neighbours is not made of. Here, as in
+FGSM and BIM climb the network's own loss, which does not enter the vote of the neighbours. Here, as in
 Sitawarin and Wagner (DLS 2019; arXiv 2003.06559), the guides of an image are its m nearest training
 images of its own class and of another one, at each tap, and the steps climb
 
     sum over taps of  LSE_{i of the other class}(-d_i / T) - LSE_{j of its own}(-d_j / T),
 
-the log-odds of the soft nearest neighbour loss, projected into the ball. The guides are looked up anew
-each round, from where the image has come to. Of all rounds and starts the image that the neighbours
-misjudge is kept, and among these the most credible one.
+the log-odds of the soft nearest neighbour loss, projected into the ball. Each round finds new guides for the current
+image. Of all rounds and starts the attack keeps an image that the neighbours misclassify, and among these the most
+credible one.
 
 Shapes: N images, L taps, m guides, K classes, D features.
 """
@@ -25,23 +25,24 @@ from trainables.attacks import Norm, pgd
 from trainables.attacks.balls import ball_around
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.evaluation.uncertainty.dknn import ConformalPrediction, DeepNearestNeighbors
+from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 from trainables.evaluation.uncertainty.neighbours import NeighbourBank, nearest
 
 __all__ = ["NETWORK_ATTACKS", "AttackEffort", "Candidate", "attack_neighbors", "attack_network"]
 
 
 NETWORK_ATTACKS: Final[Mapping[str, int]] = MappingProxyType({"fgsm": 1, "bim": 10})
-"""The steps of the attacks on the network's own loss, by name."""
+"""Number of steps of the attacks on the network's own loss, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttackEffort:
-    """How hard the attack tries.
+    """Effort of the attack.
 
-    rounds: how often guides are looked up; steps: gradient steps of a round, each of
-    `relative_step` * epsilon, halved from one third of the rounds to the next. guides: of each class at
-    each tap. temperature: of the soft neighbours, in units of the mean distance to an image's guides.
+    rounds: number of times that guides are searched; steps: gradient steps of a round, each of `relative_step` *
+    epsilon, halved after each third of the rounds. guides: number of guides of each class at each tap. temperature:
+    that of the soft neighbours, in units of the mean distance to an image's guides.
 
     Raises:
         ValueError: a number that is not positive.
@@ -60,7 +61,7 @@ class AttackEffort:
 
 
 class Candidate(NamedTuple):
-    """Attacked images, what the neighbours say of them, and which are no longer predicted rightly (N,)."""
+    """Attacked images, the predictions of the neighbours, and flags (N,) of images no longer predicted correctly."""
 
     x_NCHW: Tensor
     prediction: ConformalPrediction
@@ -76,7 +77,7 @@ class _Guides(NamedTuple):
 
 
 def attack_network(model: nn.Module, x_NCHW: Tensor, y_N: Tensor, *, epsilon: float, norm: Norm, steps: int) -> Tensor:
-    """FGSM (one step of epsilon) or BIM (PGD from the image, steps of 2.5 epsilon / steps): the network's loss alone.
+    """Attack the network's loss alone by FGSM (one step of epsilon) or BIM (PGD, steps of 2.5 epsilon / steps).
 
     >>> x, y = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
     >>> attacked = attack_network(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), x, y, epsilon=0.1, norm="linf", steps=1)
@@ -96,9 +97,9 @@ def attack_neighbors(
     norm: Norm = "linf",
     effort: AttackEffort | None = None,
 ) -> Candidate:
-    """The worst images found in the ball around each, from two starts: the image, and where BIM takes it.
+    """Search the worst image in the ball around each image, from two starts: the image itself, and BIM's result.
 
-    Deterministic. FGSM's and BIM's images are candidates themselves, so this attack is never weaker.
+    The attack is deterministic. The images of FGSM and BIM are candidates too, so it is never weaker than they are.
 
     Raises:
         ValueError: as `pgd`, or a bank of one class only.
@@ -138,7 +139,7 @@ def _round(
     step_size: float,
     effort: AttackEffort,
 ) -> Tensor:
-    """Steps towards the guides of where the images are now."""
+    """Step towards the guides of the current images."""
     target_N = _conforming_other(current.prediction.alpha_NK, current.prediction.logits_NK, detector, y_N)
     guides = _all_guides(detector, current.x_NCHW, y_N, target_N, number=effort.guides)
 
@@ -167,7 +168,7 @@ def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: NeighbourBank) -> Tens
 
 
 def _conforming_other(alpha_NK: Tensor, logits_NK: Tensor, detector: DeepNearestNeighbors, y_N: Tensor) -> Tensor:
-    """The wrong class of most votes, of several the one of largest logit; only classes that the bank has."""
+    """Return the wrong class of most votes, of several the one of largest logit; only classes that the bank has."""
     present_K = torch.zeros(alpha_NK.shape[1], dtype=torch.bool, device=y_N.device)
     present_K[detector.labels_M] = True
     wrong_NK = present_K.expand_as(alpha_NK).scatter(1, y_N[:, None], value=False)
@@ -193,7 +194,7 @@ def _all_guides(
 
 
 def _of_class(bank: NeighbourBank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
-    """The rows of each image's class that are nearest to it, (N, m, D); as many of each class."""
+    """Return the rows of each image's class that are nearest to it, (N, m, D); equally many of each class."""
     sizes = [int((labels_M == label).sum()) for label in torch.unique(class_N).tolist()]
     if 0 in sizes:
         raise ValueError("bank: must hold images of each attacked image's own class, and one class has none")
@@ -211,7 +212,7 @@ def _candidate(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> C
 
 
 def _more_fooling(first: Candidate, second: Candidate, y_N: Tensor) -> Candidate:
-    """By image the attempt of the higher score; `one` where they are equal."""
+    """Select the candidate of the higher score for each image; `first` if both are equal."""
     take_N = _score(second, y_N) > _score(first, y_N)
     x_NCHW = torch.where(take_N.reshape(-1, *[1] * (first.x_NCHW.dim() - 1)), second.x_NCHW, first.x_NCHW)
     prediction = first.prediction.where(~take_N, second.prediction)
@@ -219,7 +220,7 @@ def _more_fooling(first: Candidate, second: Candidate, y_N: Tensor) -> Candidate
 
 
 def _score(attempt: Candidate, y_N: Tensor) -> Tensor:
-    """Candidate images have 1 + their credibility; others less than 0, the more the more the true class leads."""
+    """Score misclassified images by 1 + credibility, and the rest below 0: the lower, the more the true class leads."""
     alpha_NK = attempt.prediction.alpha_NK.double()
     own_N = alpha_NK.gather(1, y_N[:, None])[:, 0]
     other_N = alpha_NK.scatter(1, y_N[:, None], torch.inf).amin(1)

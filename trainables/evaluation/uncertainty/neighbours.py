@@ -1,7 +1,7 @@
 """Exact nearest neighbours in a bank of representations, cosine or squared Euclidean, in bounded memory.
 
-A matrix product finds candidates; distances in float64 order them, and prove that no other row can be
-nearer: where they cannot, every row is measured. Equal distances: the smaller bank index comes first.
+A matrix product finds candidates. Distances in float64 order them, and prove that no other row can be nearer; without
+that proof, every row is measured. Of equal distances, the smaller bank index comes first.
 
 A row of zeros (every unit dead) has no direction: its cosine with any row is 0, so its distance to all
 is 1 and its neighbours are the first rows of the bank.
@@ -54,7 +54,7 @@ class Sketch:
 
     @classmethod
     def draw(cls, columns: int, *, width: int, seed: int, device: torch.device | str = "cpu") -> Self:
-        """Buckets and signs for this many columns.
+        """Sample buckets and signs for this many columns.
 
         Raises:
             ValueError: width not between 1 and columns.
@@ -67,7 +67,7 @@ class Sketch:
         return cls(order_D.to(device), signs_D.to(device), width)
 
     def __call__(self, x_BD: Tensor) -> Tensor:
-        """Rows of `width` numbers; differentiable.
+        """Project to rows of `width` numbers; differentiable.
 
         >>> sketch = Sketch.draw(8, width=4, seed=0)
         >>> sketch(torch.eye(8)).abs().sum(0).tolist()
@@ -80,7 +80,7 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighbourBank:
-    """Rows that neighbours are looked for among, as `placed` makes them; float32 (float64 if they came so).
+    """Rows of a nearest-neighbour search, as `placed` makes them; float32, or float64 if the features are.
 
     >>> bank = NeighbourBank.of(torch.tensor([[0.0], [2.0], [5.0], [2.0]]), distance="sqeuclidean")
     >>> nearest(bank, torch.tensor([[1.0]]), k=3).indices_Qk.tolist()
@@ -93,23 +93,23 @@ class NeighbourBank:
 
     @classmethod
     def of(cls, features_MX: Tensor, *, distance: Distance, sketch: Sketch | None = None) -> Self:
-        """The bank of these representations, whatever their axes after the first."""
+        """Return the bank of these representations; they may have any axes after the first."""
         return cls(placed(features_MX, distance=distance, sketch=sketch), distance, sketch)
 
     def __len__(self) -> int:
         return len(self.rows_MD)
 
     def place(self, features_QX: Tensor) -> Tensor:
-        """Representations as rows that are comparable with the bank's; differentiable."""
+        """Convert representations to rows that are comparable with the bank's; differentiable."""
         return placed(features_QX, distance=self.distance, sketch=self.sketch)
 
     def take(self, indices: Tensor) -> "NeighbourBank":
-        """The rows at these indices, in this order."""
+        """Return a bank of the rows at these indices, in this order."""
         return NeighbourBank(self.rows_MD[indices], self.distance, self.sketch)
 
 
 def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = None) -> Tensor:
-    """Flat, in at least float32, projected, of unit length for cosine; differentiable.
+    """Flatten the features to rows of at least float32, projected, of unit length for cosine; differentiable.
 
     Raises:
         ValueError: an unknown distance, or a number that is not finite.
@@ -119,16 +119,14 @@ def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = N
     x_BD = features_BX.flatten(1)
     x_BD = x_BD if x_BD.dtype == torch.float64 else x_BD.float()
     if not bool(x_BD.isfinite().all()):
-        raise ValueError(
-            "features: must be finite to have neighbours, got NaN or infinity; look at the model's weights"
-        )
+        raise ValueError("features: must be finite to have neighbours, got NaN or infinity; check the model's weights")
     x_BD = x_BD if sketch is None else sketch(x_BD)
     return _unit_rows(x_BD) if distance == "cosine" else x_BD
 
 
 @torch.no_grad()
 def nearest(bank: NeighbourBank, features_QX: Tensor, *, k: int) -> Neighbours:
-    """The k nearest rows of each query, in chunks of queries and of the bank.
+    """Find the k nearest rows of each query, in chunks of queries and of the bank.
 
     Raises:
         ValueError: k not between 1 and the size of the bank; other numbers of features; a value not finite.
@@ -140,10 +138,8 @@ def nearest(bank: NeighbourBank, features_QX: Tensor, *, k: int) -> Neighbours:
         raise ValueError(f"features: must have {bank.rows_MD.shape[1]} numbers a row, got {queries_QD.shape[1]}")
     with full_precision(queries_QD.device):
         search = _NeighbourSearch.in_bank(bank)
-        result = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
-    return Neighbours(
-        torch.cat([part.indices_Qk for part in result]), torch.cat([part.distances_Qk for part in result])
-    )
+        parts = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
+    return Neighbours(torch.cat([part.indices_Qk for part in parts]), torch.cat([part.distances_Qk for part in parts]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +173,7 @@ class _NeighbourSearch:
         return result
 
     def _candidates(self, queries_QD: Tensor, *, count: int) -> Tensor:
-        """Approximate distance (high bits) and bank index (low bits) of the nearest rows, sorted, (Q, C)."""
+        """Return approximate distance (high bits) and bank index (low bits) of the nearest rows, sorted, (Q, C)."""
         centred_QD = queries_QD.to(self.dtype) - self.centre_D
         squares_Q = centred_QD.square().sum(1, keepdim=True)
         best_QC = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=queries_QD.device)
@@ -195,7 +191,7 @@ class _NeighbourSearch:
         return best_QC
 
     def _measured(self, queries_QD: Tensor, indices_QC: Tensor) -> Tensor:
-        """Distances (Q, C) in float64, the same for equal rows."""
+        """Return distances (Q, C) in float64, the same for equal rows."""
         step = max(1, _NUMBERS_AT_ONCE // (indices_QC.shape[1] * queries_QD.shape[1]))
         chunks = zip(torch.split(queries_QD, step), torch.split(indices_QC, step), strict=True)
         return torch.cat([self._between(x_QD[:, None], self.bank.rows_MD[i_QC]) for x_QD, i_QC in chunks])
@@ -214,14 +210,14 @@ class _NeighbourSearch:
         return (query_D.double() - rows_CD).square_().sum(-1)
 
     def _tolerance(self, queries_QD: Tensor, furthest_Q: Tensor) -> Tensor:
-        """How far a candidate's distance may be off: rounding errors of a product grow as the root of its length."""
+        """Bound the error of a candidate's distance: rounding errors of a product grow as the root of its length."""
         squares_Q = (queries_QD.to(self.dtype) - self.centre_D).square().sum(1).double()
         product = 4 * torch.finfo(self.dtype).eps * math.sqrt(queries_QD.shape[1])
         return product * (squares_Q + self.squares_M.max()) + torch.finfo(torch.float32).eps * furthest_Q
 
 
 def _ordered(indices_QC: Tensor, distances_QC: Tensor, *, k: int) -> Neighbours:
-    """By distance; indices must come in ascending order, which breaks ties."""
+    """Sort by distance; the indices must be in ascending order, which breaks ties."""
     ordered = distances_QC.sort(dim=1, stable=True)
     return Neighbours(indices_QC.gather(1, ordered.indices[:, :k]), ordered.values[:, :k].clone())
 
@@ -231,7 +227,7 @@ def _smallest(keys_QC: Tensor, count: int) -> Tensor:
 
 
 def _bits(distances: Tensor) -> Tensor:
-    """Integers in the order of the distances; `abs` because the bits of -0 would come before those of 0."""
+    """Return integers in the order of the distances; `abs` because the bits of -0 would come before those of 0."""
     return distances.clamp_min(0).abs().float().view(torch.int32).to(torch.int64)
 
 

@@ -75,7 +75,11 @@ def test_every_type_holds_under_mypy_strict(repository):
             "trainables/evaluation/robustness/transfer.py",
             f"import {EVALUATION}.deformations",
         ),
-        ("the evaluation has rooms", "trainables/evaluation/deformations.py", f"import {EVALUATION}.uncertainty.dknn"),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/deformations/families.py",
+            f"import {EVALUATION}.uncertainty.dknn",
+        ),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):

@@ -7,7 +7,7 @@ paper's tables are missing: no copy of either was at hand. Those of Szegedy et a
 
 from collections.abc import Mapping
 
-from trainables.evaluation.deformations import PAPER
+from trainables.evaluation.deformations.families import PAPER
 
 Row = Mapping[str, float]
 

@@ -12,18 +12,20 @@ from trainables.data.deformation import rotate, shear, zoom
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
 from trainables.evaluation.core.results import EvaluationBudget, Subject
-from trainables.evaluation.deformations import (
-    FAMILIES,
+from trainables.evaluation.deformations.deformed_accuracy import (
     PANELS,
+    Deformations,
+    DeformedAccuracy,
+    deformations,
+    suite,
+)
+from trainables.evaluation.deformations.families import (
+    FAMILIES,
     PAPER,
     PRIMARY,
     VARIANTS,
-    Deformations,
-    DeformedAccuracy,
     Variant,
     deform,
-    deformations,
-    suite,
     unit_draws,
 )
 from trainables.models import build

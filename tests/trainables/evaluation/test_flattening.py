@@ -10,7 +10,8 @@ from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
-from trainables.evaluation.representation.flattening import Spectrum, flatness, flattening, singular_values
+from trainables.evaluation.representation.flattening import flattening
+from trainables.evaluation.representation.spectra import Spectrum, flatness, singular_values
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
 

@@ -112,7 +112,7 @@ def test_layers_are_what_the_taps_hold_without_dead_units(digits):
     model = StagedClassifier({"fc1": stage, "penultimate": nn.ReLU()}, nn.Linear(3, 10), channels=1)
     first, last = read_layers(model, digits.val)
     expected = digits.val.images_NCHW.flatten(1).float().sum(1) / 255
-    assert (first.tap, last.tap, first.drawn, first.dead, first.units_D.tolist()) == (
+    assert (first.tap, last.tap, first.sampled, first.dead, first.units_D.tolist()) == (
         "fc1",
         "penultimate",
         3,
@@ -125,7 +125,7 @@ def test_layers_are_what_the_taps_hold_without_dead_units(digits):
 
 def test_drawn_units_are_columns_of_the_whole_layer_with_their_place(subject):
     (whole, *_), (part, *_) = (read_layers(subject.model, subject.test, max_units=n) for n in (10**6, 50))
-    assert part.drawn == 50
+    assert part.sampled == 50
     columns = [whole.units_D.tolist().index(unit) for unit in part.units_D.tolist()]
     assert torch.equal(part.features_ND, whole.features_ND[:, columns])
     channel, y, x = (int(number) for number in part.name(0).removeprefix("conv1[").removesuffix("]").split(", "))

@@ -17,7 +17,7 @@ SUITES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "clean": "uncertainty.calibration",
         "robust": "robustness.attack_suite",
-        "deformations": "deformations",
+        "deformations": "deformations.deformed_accuracy",
         "entanglement": "representation.entangled_layers",
         "dknn": "uncertainty.dknn_suite",
         "ood": "uncertainty.detection",

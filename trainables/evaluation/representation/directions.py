@@ -1,7 +1,7 @@
 """Directions in a feature space, and the inputs that they rank first.
 
-Szegedy et al. (ICLR 2014, section 3) look at the inputs x with the largest <phi(x), v>, for v a unit of a layer and
-for v at random, and find both alike. Here what belongs together is counted, and the two groups are compared.
+Szegedy et al. (ICLR 2014, section 3) inspect the inputs x with the largest <phi(x), v>, for v a unit of a layer and
+for v at random, and find both alike. Here the classes of these inputs are counted, so that groups can be compared.
 Shapes: N inputs, D units, R directions, K inputs ranked first, C classes.
 """
 
@@ -32,7 +32,7 @@ Treatment = Literal["raw", "centred", "standardised"]
 
 
 def natural_basis(size: int) -> Tensor:
-    """The units themselves, one per row (D, D).
+    """Return the units themselves, one per row (D, D).
 
     >>> natural_basis(2).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -41,17 +41,17 @@ def natural_basis(size: int) -> Tensor:
 
 
 def gaussian(count: int, size: int, *, generator: torch.Generator) -> Tensor:
-    """Directions (R, D) drawn evenly from the sphere: normalised Gaussian vectors."""
+    """Sample directions (R, D) evenly from the sphere: normalised Gaussian vectors."""
     return _normalised(torch.randn(count, size, dtype=torch.float64, generator=generator))
 
 
 def non_negative(count: int, size: int, *, generator: torch.Generator) -> Tensor:
-    """Directions (R, D) drawn evenly from the sphere's part without a negative coordinate, where the units are."""
+    """Sample directions (R, D) evenly from the part of the sphere without negative coordinates, as the units are."""
     return gaussian(count, size, generator=generator).abs()
 
 
 def rotated(count: int, size: int, *, generator: torch.Generator) -> Tensor:
-    """The first rows (R, D) of a rotation or reflection with Haar's distribution: random, and orthonormal as the units.
+    """Sample the first rows (R, D) of a Haar-distributed rotation or reflection: random, orthonormal as the units.
 
     Raises:
         ValueError: more directions than dimensions.
@@ -59,13 +59,13 @@ def rotated(count: int, size: int, *, generator: torch.Generator) -> Tensor:
     if count > size:
         raise ValueError(f"count: must be <= {size}, the number of units, for orthonormal directions, got {count}")
     q_DR, r_RR = torch.linalg.qr(torch.randn(size, count, dtype=torch.float64, generator=generator))
-    # Without these signs the distribution is that of the routine's convention (Mezzadri, 2007).
+    # Without these signs the distribution depends on the routine's convention (Mezzadri, 2007).
     signed_DR: Tensor = q_DR * r_RR.diagonal().sign()
     return signed_DR.T
 
 
 def live_units(features_ND: Tensor) -> Tensor:
-    """Which units (D,) take more than one value.
+    """Return the units (D,) that take more than one value.
 
     >>> live_units(torch.tensor([[0.0, 1.0], [0.0, 2.0]])).tolist()
     [False, True]
@@ -74,7 +74,7 @@ def live_units(features_ND: Tensor) -> Tensor:
 
 
 def treated(features_ND: Tensor, treatment: Treatment) -> Tensor:
-    """The features in float64: as they are, less each unit's mean, or that in units of its standard deviation.
+    """Return the features in float64: raw, minus each unit's mean, or also divided by its standard deviation.
 
     Centring moves all scores of a direction alike, so it changes no ranking: 'raw' and 'centred' features have the
     same top inputs. Standardising does change them, for directions other than the units.
@@ -101,7 +101,7 @@ def treated(features_ND: Tensor, treatment: Treatment) -> Tensor:
 
 
 def top_k(scores_RN: Tensor, k: int) -> Tensor:
-    """The inputs (R, K) of the largest scores, best first; of equal ones the input of the smaller index.
+    """Return the inputs (R, K) of the largest scores, best first; of equal ones the input of the smaller index.
 
     Raises:
         ValueError: k is not in [1, N].
@@ -121,7 +121,7 @@ def top_k(scores_RN: Tensor, k: int) -> Tensor:
 
 
 def tied(scores_RN: Tensor, k: int) -> Tensor:
-    """For which directions (R,) the index, not the score, decides about the last of the top K.
+    """Return the directions (R,) for which the index, not the score, decides the last of the top K.
 
     >>> tied(torch.tensor([[0.0, 0.0, 2.0], [0.0, 1.0, 2.0]]), 2).tolist()
     [True, False]
@@ -130,12 +130,12 @@ def tied(scores_RN: Tensor, k: int) -> Tensor:
 
 
 def class_counts(top_RK: Tensor, labels_N: Tensor, *, num_classes: int) -> Tensor:
-    """How many of a direction's top inputs are of each class (R, C)."""
+    """Count the top inputs of each direction by class (R, C)."""
     return torch.nn.functional.one_hot(labels_N[top_RK], num_classes).sum(1)
 
 
 def purity(counts_RC: Tensor) -> Tensor:
-    """The share (R,) of the most frequent class.
+    """Return the share (R,) of the most frequent class.
 
     >>> purity(torch.tensor([[3, 1, 0]])).tolist()
     [0.75]
@@ -144,7 +144,7 @@ def purity(counts_RC: Tensor) -> Tensor:
 
 
 def label_entropy(counts_RC: Tensor) -> Tensor:
-    """The entropy (R,) of the classes' shares, in nats.
+    """Return the entropy (R,) of the classes' shares, in nats.
 
     >>> label_entropy(torch.tensor([[4, 0], [2, 2]])).tolist()
     [0.0, 0.6931471805599453]
@@ -155,7 +155,7 @@ def label_entropy(counts_RC: Tensor) -> Tensor:
 
 
 def chance_tail(class_sizes: Sequence[int], k: int) -> tuple[float, ...]:
-    """For j = 0 ... k, the probability that k inputs drawn without replacement hold j or more of one class.
+    """Return, for j = 0 ... k, the probability that k inputs sampled without replacement hold j or more of one class.
 
     Exact, from the multivariate hypergeometric distribution: the one-sided p value of a direction whose most
     frequent class has j of the top k. The expected purity is the sum of entries 1 to k, over k.
@@ -174,7 +174,7 @@ def chance_tail(class_sizes: Sequence[int], k: int) -> tuple[float, ...]:
 
 
 def _ways_with_at_most(most: int, class_sizes: Sequence[int], k: int) -> int:
-    """How many sets of k hold no more than `most` of any class; entry t of `ways` counts those of t."""
+    """Count the sets of k with no more than `most` of any class; entry t of `ways` counts the sets of t."""
     ways = [1] + [0] * k
     for size in class_sizes:
         ways = [

@@ -1,9 +1,9 @@
-"""How entangled the classes are at each layer of a trained model, and how they came to be so.
+"""Suite `entanglement`: entanglement of the classes at each layer of a trained model, and by epoch of its training.
 
-The soft nearest neighbour loss of a layer's activations is taken at its exact minimising temperature, where
-it does not depend on the layer's scale: 0 where every nearest neighbour is of the image's own class, chance
-where distances say nothing. It does depend on the number of images and on their classes: compare values of
-one set of images only. Shapes: N images, D features of a layer.
+The soft nearest neighbour loss of a layer's activations is taken at its exact minimising temperature, so it does not
+depend on the layer's scale. It is 0 if every nearest neighbour is of the image's own class, and chance if distances
+say nothing. It does depend on the number of images and on their classes: compare values of one set of images only.
+Shapes: N images, D features of a layer.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _MEDIAN_ANCHORS = 512
 
 @dataclass(frozen=True, slots=True)
 class LayerEntanglement:
-    """What was found at one tap.
+    """Entanglement at one tap.
 
     minimum: the loss at its minimising temperature, with its edge, chance level and number of anchors.
     median_distance: between two of the images, from 512 of them to all.
-    at_median: the loss at the temperature of that distance, which also sees clusters that lie far apart.
+    at_median: the loss at the temperature of that distance, which also sees clusters that are far apart.
     """
 
     tap: str
@@ -61,13 +61,13 @@ class LayerEntanglement:
 
     @property
     def of_chance(self) -> float:
-        """The minimum as a fraction of the chance level, in [0, 1]."""
+        """Minimum as a fraction of the chance level, in [0, 1]."""
         return self.minimum.value / self.minimum.chance
 
 
 @dataclass(frozen=True, slots=True)
 class EntangledLayers:
-    """The taps of one model, from the input on."""
+    """Entanglement at the taps of one model, from the input on."""
 
     layers: tuple[LayerEntanglement, ...]
     distance: Distance
@@ -75,7 +75,7 @@ class EntangledLayers:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """The minimum of each tap, its share of chance, and its temperature where it is finite."""
+        """Return the minimum of each tap, its share of chance, and its temperature if it is finite."""
         minima = {layer.tap: layer.minimum for layer in self.layers}
         return {
             **{f"entanglement/{tap}_test": minimum.value for tap, minimum in minima.items()},
@@ -89,12 +89,12 @@ class EntangledLayers:
         }
 
     def table(self) -> Table:
-        """A tap a row; an infinite temperature is left empty, and the edge says so."""
+        """Return a row for each tap; an infinite temperature is left empty, and the edge says so."""
         columns = ("tap", *_MINIMUM, "temperature / median distance", "median distance", "loss at median, nats")
         return Table(columns, tuple(self._row(layer) for layer in self.layers))
 
     def figure(self) -> Figure:
-        """Two bars a tap, and the chance level."""
+        """Plot two bars for each tap, and the chance level."""
         taps = [layer.tap for layer in self.layers]
         plot = figures.figure(
             f"Entanglement by layer, {self.layers[0].minimum.num_anchors:,} images",
@@ -129,25 +129,25 @@ class EntangledLayers:
 
 @dataclass(frozen=True, slots=True)
 class EntanglementByEpoch:
-    """The minima of each tap after some epochs, on the same images throughout."""
+    """Minima of each tap after some epochs, on the same images throughout."""
 
     epochs: Mapping[int, Mapping[str, TemperatureMinimum]]
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """None: a curve is no number, and its end is that of the finished model."""
+        """Return no metric: the end of the curve is a metric of the finished model."""
         return {}
 
     def table(self) -> Table:
-        """A row for each epoch and tap."""
+        """Return a row for each epoch and tap."""
         rows = (
             (epoch, tap, *_cells(minimum)) for epoch, minima in self.epochs.items() for tap, minimum in minima.items()
         )
         return Table(("epoch", "tap", *_MINIMUM), tuple(rows))
 
     def figure(self) -> Figure:
-        """A curve for each tap, and the chance level; on a logarithmic axis, unless a value is 0."""
+        """Plot a curve for each tap, and the chance level; on a logarithmic axis, unless a value is 0."""
         epochs = list(self.epochs)
         last = self.epochs[epochs[-1]]
         images = next(iter(last.values())).num_anchors
@@ -171,12 +171,12 @@ def entangled_layers(
     seed: int = 0,
     limits: tuple[str, ...] = (),
 ) -> EntangledLayers:
-    """The loss at every tap, in eval mode; the activations of one tap at a time are held.
+    """Measure the loss at every tap, in eval mode; memory holds the activations of one tap at a time.
 
-    `seed` draws the 512 images that the median distance is measured from, where there are more.
+    `seed` samples the 512 images that the median distance is measured from, if there are more.
 
     Raises:
-        ValueError: images among which no class stands beside another with two images of its own.
+        ValueError: images of fewer than two classes, or without a class of two images.
     """
     _require_company(images)
     layers = []
@@ -195,7 +195,7 @@ def entanglement_by_epoch(
     distance: Distance = "sqeuclidean",
     limits: tuple[str, ...] = (),
 ) -> EntanglementByEpoch:
-    """The minima at every tap of a model's earlier states, which are taken one at a time.
+    """Measure the minima at every tap of a model's previous states, loaded one at a time.
 
     Raises:
         ValueError: as `entangled_layers`; no state.
@@ -214,7 +214,7 @@ def entanglement_by_epoch(
 
 
 def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
-    """The layers of the model, and with checkpoints how they came to be."""
+    """Measure the layers of the model and, if the subject has checkpoints, their course by epoch."""
     steps = 1 + len(subject.checkpoints)
     progress("entanglement by layer", 0.0)
     images, limits = _subset(subject.test, len(subject.test) if budget.images is None else budget.images)
@@ -254,14 +254,14 @@ def _cells(minimum: TemperatureMinimum) -> tuple[str | int | float | None, ...]:
 
 
 def _subset(test: Split, size: int) -> tuple[Split, tuple[str, ...]]:
-    """Balanced in any case, as the loss depends on how many images there are of each class."""
+    """Return a subset that is always balanced, as the loss depends on the number of images of each class."""
     subset = balanced_subset(test, size=size)
     return subset, left_out(subset, test)
 
 
 @torch.no_grad()
 def _activations(model: StagedClassifier, images: Split) -> Iterator[tuple[str, Tensor]]:
-    """Each tap's activations, (N, D), by a pass of its own."""
+    """Yield each tap's activations, (N, D), from a separate pass."""
     for tap in model.taps:
         with evaluating(model), torch.autocast(images.labels_N.device.type, enabled=False):
             passes = [model.features(x, taps=(tap,)).taps[tap].flatten(1) for x, _ in batches(images, size=256)]
@@ -269,13 +269,13 @@ def _activations(model: StagedClassifier, images: Split) -> Iterator[tuple[str, 
 
 
 def _median_distance(features_ND: Tensor, distance: Distance, *, seed: int) -> float:
-    """From images drawn at random: equal strides would meet the same classes again and again."""
+    """Return the median distance from randomly sampled images: equal strides would meet the same classes repeatedly."""
     points, size = place(features_ND, distance), len(features_ND)
-    drawn_A = torch.randperm(size, generator=generator(seed, "median distance"))[:_MEDIAN_ANCHORS]
-    anchors_A = drawn_A.to(features_ND.device)
+    sampled_A = torch.randperm(size, generator=generator(seed, "median distance"))[:_MEDIAN_ANCHORS]
+    anchors_A = sampled_A.to(features_ND.device)
     distances_AN = block_distances(points, offsets(points), rows=anchors_A, columns=slice(0, size))
-    others_AN = distances_AN.scatter(1, anchors_A[:, None], torch.nan)
-    return float(others_AN.nanmedian())
+    without_self_AN = distances_AN.scatter(1, anchors_A[:, None], torch.nan)
+    return float(without_self_AN.nanmedian())
 
 
 def _loss_at(features_ND: Tensor, labels_N: Tensor, temperature: float, distance: Distance) -> float:

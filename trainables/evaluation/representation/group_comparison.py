@@ -22,7 +22,7 @@ __all__ = ["Comparison", "compare", "holm"]
 Array: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
-# Draws are made in blocks of about so many numbers.
+# Samples are drawn in blocks of about this many numbers.
 _BLOCK = 2**21
 # Sums of the same numbers in another order differ by rounding, and are ties.
 _ROUNDING = 1e-12
@@ -30,9 +30,9 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far one group's values lie above another's.
+    """Comparison of one group's values with another's.
 
-    difference: of the means. p: two-sided, by permuting who belongs to which group.
+    difference: of the means. p: two-sided, by permuting the membership in the groups.
     cliffs_delta: P(first > second) - P(first < second), in [-1, 1]; low, high: its 95% bootstrap interval.
     """
 
@@ -75,7 +75,7 @@ def compare(first: Tensor, second: Tensor, *, seed: int, draws: int = 10_000, re
 
 
 def holm(ps: Sequence[float]) -> tuple[float, ...]:
-    """P values corrected for their number (Holm, 1979), in the order given.
+    """Correct p values for their number (Holm, 1979), in the same order.
 
     >>> holm([0.01, 0.04, 0.03])
     (0.03, 0.06, 0.06)
@@ -89,7 +89,7 @@ def holm(ps: Sequence[float]) -> tuple[float, ...]:
 def _permutation_p(
     values_V: Array, first_V: Counts, second_V: Counts, *, draws: int, rng: np.random.Generator
 ) -> float:
-    """Who is in the first group is drawn as how many there are of each value: the same distribution, and faster."""
+    """Sample the first group as a count of each value: the same distribution as permuting members, and faster."""
     pooled_V, size = first_V + second_V, int(first_V.sum())
     grand_mean = pooled_V @ values_V / pooled_V.sum()
     observed = abs(first_V @ values_V / size - grand_mean)
@@ -106,7 +106,7 @@ def _permutation_p(
 
 
 def _bootstrap(first_V: Counts, second_V: Counts, *, resamples: int, rng: np.random.Generator) -> Array:
-    """Cliff's delta (B,) of both groups drawn anew, with replacement."""
+    """Return Cliff's delta (B,) of both groups resampled with replacement."""
 
     def resampled(counts_V: Counts, block: int) -> Counts:
         size = int(counts_V.sum())
@@ -117,7 +117,7 @@ def _bootstrap(first_V: Counts, second_V: Counts, *, resamples: int, rng: np.ran
 
 
 def _cliffs_delta(first_V: Counts, second_V: Counts) -> Array:
-    """Of counts (..., V) of ascending values."""
+    """Return Cliff's delta of counts (..., V) of ascending values."""
     until = second_V.cumsum(-1)
     smaller, larger = until - second_V, until[..., -1:] - until
     return np.asarray((first_V * (smaller - larger)).sum(-1) / (first_V.sum(-1) * second_V.sum(-1)), dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Do the units of a layer mean more than random directions of its space do?
+"""Suite `units`: comparison of the units of a layer with random directions of its space.
 
-After Szegedy et al. (ICLR 2014, section 3): the images that a unit ranks first, beside those that a random
-direction ranks first. They looked at the pictures; here the share of the most frequent class among the top K,
-the purity, is compared as well.
+After Szegedy et al. (ICLR 2014, section 3): the images that a unit ranks first, next to those that a random direction
+ranks first. They inspected the pictures; here the share of the most frequent class among the top K, the purity, is
+compared too.
 Shapes: N images, D units, R directions, K top images.
 """
 
@@ -63,11 +63,11 @@ _EXPLORATORY = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopPurity:
-    """How alike the top images of a group of directions are.
+    """Purity of the top images of a group of directions.
 
-    entropy: mean label entropy, in nats. above_chance: the share of directions that are purer than 95% of draws of as
-    many images without looking. tied: the share for which the order of the images, not the score, decides who
-    is last of the top (as where a unit is active for fewer images than that).
+    entropy: mean label entropy, in nats. above_chance: the share of directions that are purer than 95% of random
+    samples of equally many images. tied: the share for which the order of the images, not the score, decides the last
+    of the top images (for example if a unit is active for fewer images than that).
     """
 
     purity_R: Tensor
@@ -78,9 +78,9 @@ class TopPurity:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitComparison:
-    """The units of a layer against one kind of other directions.
+    """Comparison of the units of a layer with one kind of other directions.
 
-    chance: the expected purity of images drawn without looking. test: on the purities; p_holm: its p value,
+    chance: the expected purity of randomly sampled images. test: on the purities; p_holm: its p value,
     corrected for the number of layers.
     """
 
@@ -98,14 +98,14 @@ class UnitComparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitPurity:
-    """All comparisons; the metrics are those of raw features, the top 8 and Gaussian directions, as in the paper."""
+    """Comparisons of all layers; metrics are of raw features, the top 8 and Gaussian directions, as in the paper."""
 
     comparisons: tuple[UnitComparison, ...]
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`units/<tap>_purity_basis`, `units/<tap>_purity_random` and `units/<tap>_p`, the last corrected by Holm."""
+        """Return `units/<tap>_purity_basis`, `units/<tap>_purity_random` and, corrected by Holm, `units/<tap>_p`."""
         named: dict[str, float] = {}
         for row in self._of("raw", TOPS[0], CONTROLS[0]):
             named[f"units/{row.tap}_purity_basis"] = float(row.units.purity_R.mean())
@@ -114,7 +114,7 @@ class UnitPurity:
         return named
 
     def table(self) -> Table:
-        """A row for each layer, treatment of the features, K, and kind of other directions."""
+        """Return a row for each layer, treatment of the features, K, and kind of other directions."""
         groups = ("purity", "label entropy, nats", "share above chance", "share tied at the cut")
         columns = ("layer", "features", "top images", "compared with", "live units", "dead units", "purity by chance")
         test = ("difference of purity", "p", "p, Holm over layers", "Cliff's delta", "delta, 2.5%", "delta, 97.5%")
@@ -122,7 +122,7 @@ class UnitPurity:
         return Table((*columns, *names, *test), tuple(_cells(row) for row in self.comparisons))
 
     def figure(self) -> Figure:
-        """Mean purity of the top 8 by layer: units, the other directions, and chance."""
+        """Plot the mean purity of the top 8 by layer: units, the other directions, and chance."""
         names = tuple(f"{name} features" for name in TREATMENTS)
         plot = panels(f"Purity of the top {TOPS[0]} images", names, height=520)
         go = graph_objects()
@@ -145,7 +145,7 @@ class UnitPurity:
         return [row for row in self.comparisons if (row.treatment, row.top, row.control) == key]
 
     def _heights(self, treatment: Treatment) -> dict[str, dict[str, float]]:
-        """By name of the group, then by layer."""
+        """Return mean purities by name of the group, then by layer."""
         first = self._of(treatment, TOPS[0], CONTROLS[0])
         heights = {"units": {row.tap: float(row.units.purity_R.mean()) for row in first}}
         for control in CONTROLS:
@@ -195,7 +195,7 @@ def unit_purity(
     return UnitPurity(
         comparisons=_corrected(rows),
         limits=(*(line for layer in layers for line in layer.limits), _EXPLORATORY),
-        refusals=tuple(f"{layer.tap}: none of {layer.drawn} units varies over the images" for layer in dead),
+        refusals=tuple(f"{layer.tap}: none of {layer.sampled} units varies over the images" for layer in dead),
     )
 
 
@@ -226,7 +226,7 @@ def _directions(control: str, layer: LayerUnits, *, count: int, seed: int) -> Te
 
 
 def _top_purity(scores_RN: Tensor, labels_N: Tensor, tail: Sequence[float]) -> TopPurity:
-    """`tail` is that of `chance_tail` for the K to look at."""
+    """Measure the purity of the top K images; `tail` is that of `chance_tail` for K."""
     top = len(tail) - 1
     counts_RC = class_counts(top_k(scores_RN, top), labels_N, num_classes=int(labels_N.max()) + 1)
     return TopPurity(
@@ -238,20 +238,20 @@ def _top_purity(scores_RN: Tensor, labels_N: Tensor, tail: Sequence[float]) -> T
 
 
 def _corrected(rows: Sequence[UnitComparison]) -> tuple[UnitComparison, ...]:
-    """P values of the same comparison are corrected over the layers."""
+    """Correct the p values of the same comparison over the layers."""
     families: dict[tuple[str, int, str], list[int]] = {}
-    for place, row in enumerate(rows):
-        families.setdefault((row.treatment, row.top, row.control), []).append(place)
+    for index, row in enumerate(rows):
+        families.setdefault((row.treatment, row.top, row.control), []).append(index)
     corrected = {
-        place: p
-        for places in families.values()
-        for place, p in zip(places, holm([rows[i].test.p for i in places]), strict=True)
+        index: p
+        for indices in families.values()
+        for index, p in zip(indices, holm([rows[i].test.p for i in indices]), strict=True)
     }
-    return tuple(replace(row, p_holm=corrected[place]) for place, row in enumerate(rows))
+    return tuple(replace(row, p_holm=corrected[index]) for index, row in enumerate(rows))
 
 
 def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
-    """The comparison of all hidden layers, and a sheet of top images for each."""
+    """Compare all hidden layers, and make a sheet of top images for each."""
     split, limits = within(subject.test, budget.images)
     progress("activations", 0.0)
     layers = read_layers(subject.model, split, seed=subject.seed)
@@ -259,7 +259,7 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
         layers,
         split.labels_N,
         seed=subject.seed,
-        progress=lambda task, fraction: progress(task, 0.1 + 0.8 * fraction),
+        progress=lambda step, fraction: progress(step, 0.1 + 0.8 * fraction),
     )
     alive = [layer for layer in layers if len(layer.units_D)]
     sheets = {f"top_images_{layer.tap}": top_images(layer, split, top=TOPS[0], seed=subject.seed) for layer in alive}

@@ -1,4 +1,4 @@
-"""Deep k-nearest neighbours in the conventions of the first released code, beside the run that was published of it.
+"""Deep k-nearest neighbours in the conventions of the first released code, for comparison with its published run.
 
 The published run (cleverhans, pull request 1073) trained this network with Adam at 0.001 in batches of 500 for six
 epochs on all 60,000 images; it calibrated on the first 750 test images and was scored on the others. Here 50,000 are
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 def measured(subject: Subject) -> dict[str, float]:
-    """Accuracy and credibility on test images, as they are and attacked."""
+    """Measure accuracy and credibility on clean and attacked test images."""
     numbers = torch.arange(len(subject.test))
     calibration, scored = subject.test.take(numbers[:CALIBRATION]), subject.test.take(numbers[CALIBRATION:])
     detector = fit(

@@ -179,7 +179,7 @@ def unit_purity(
     """Compare the units of each layer with random, rotated and non-negative directions, at K = 8 and 16.
 
     'random' directions are even on the sphere, 'rotated' ones are orthonormal like the units, and 'non-negative' ones
-    point where rectified features lie. Centred features rank as raw ones do, so they have no rows of their own.
+    have no negative coordinate, as rectified features. Centred features rank as raw ones, so they have no rows.
     A layer without a live unit is refused.
 
     Raises:

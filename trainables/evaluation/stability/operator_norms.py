@@ -130,7 +130,7 @@ def reshaped_norm(kernel_DCkk: Tensor) -> float:
 
 
 def max_pool_bound(kernel: Pair, stride: Pair) -> float:
-    """The root of how many windows a pixel can be the largest of: ceil(k/s) where both sides are alike.
+    """Return the root of the number of windows in which a pixel can be the largest: ceil(k/s) if both sides are equal.
 
     Reached where images are large enough. Windows that overlap are not contractive.
 
@@ -141,7 +141,7 @@ def max_pool_bound(kernel: Pair, stride: Pair) -> float:
 
 
 def average_pool_bound(kernel: Pair, stride: Pair, side: Pair) -> float:
-    """Exactly 1/sqrt(k1 k2) where windows do not overlap, else that of the convolution it is.
+    """Return the exact norm 1/sqrt(k1 k2) if windows do not overlap, else the bound of the equivalent convolution.
 
     >>> average_pool_bound((2, 2), (2, 2), (8, 8))
     0.5

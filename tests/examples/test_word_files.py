@@ -22,9 +22,9 @@ def read(tmp_path):
 @pytest.mark.parametrize("header", ["", "2 3\n"])
 @pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
 def test_files_with_and_without_header_are_read(header, end, read):
-    found = read(f"{header}king 1 -0.5 2e-3{end}queen 0 1 2{end}")
-    assert found.words == ("king", "queen")
-    assert torch.equal(found.vectors_ND, torch.tensor([[1, -0.5, 2e-3], [0, 1, 2]]))
+    result = read(f"{header}king 1 -0.5 2e-3{end}queen 0 1 2{end}")
+    assert result.words == ("king", "queen")
+    assert torch.equal(result.vectors_ND, torch.tensor([[1, -0.5, 2e-3], [0, 1, 2]]))
 
 
 def test_a_word_that_is_a_number_is_no_header(read):

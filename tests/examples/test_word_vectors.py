@@ -25,8 +25,8 @@ def test_coherence_is_the_mean_cosine_of_all_pairs_without_the_direction():
 
 def test_being_alike_along_the_direction_alone_is_no_coherence():
     words = torch.randn(500, 40, generator=generator(1, "noise"))
-    found = direction_words(WordVectors(tuple(map(str, range(500))), words), directions=300, draws=999)
-    row = found.comparisons[0]
+    result = direction_words(WordVectors(tuple(map(str, range(500))), words), directions=300, draws=999)
+    row = result.comparisons[0]
     for group in (row.coordinates.coherence_R, row.others.coherence_R, row.chance_B):
         assert group.mean().abs() < 0.02
     assert row.test.p > 0.05
@@ -71,7 +71,7 @@ def test_a_rescaled_word_changes_raw_rankings_alone():
     (raw, normalised) = (
         [row.scaling == name for row in before.comparisons].index(True) for name in ("raw", "normalised")
     )
-    chosen = [(found.comparisons[raw], found.comparisons[normalised]) for found in (before, after)]
+    chosen = [(result.comparisons[raw], result.comparisons[normalised]) for result in (before, after)]
     assert not torch.equal(chosen[0][0].others.indices_RK, chosen[1][0].others.indices_RK)
     assert torch.equal(chosen[0][1].others.indices_RK, chosen[1][1].others.indices_RK)
 

@@ -35,9 +35,9 @@ def few(test_split):
     return balanced_subset(test_split, size=80)
 
 
-def told():
-    heard = []
-    return heard, lambda what, fraction: heard.append((what, fraction))
+def recorder():
+    steps = []
+    return steps, lambda what, fraction: steps.append((what, fraction))
 
 
 def subject(model, split, **changes):
@@ -49,21 +49,21 @@ SMALL = EvaluationBudget(images=40, restart_images=10, distortion_images=1)
 
 
 def test_a_fully_measured_sequence_is_counted_and_falls(honest, few):
-    found = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget())
-    assert [stage.attack for stage in found.stages] == ["clean", "fgsm", "pgd-20", "pgd-50x10"]
-    assert not any(stage.estimated for stage in found.stages)
-    worst = [stage.worst for stage in found.stages]
+    outcome = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget())
+    assert [stage.attack for stage in outcome.stages] == ["clean", "fgsm", "pgd-20", "pgd-50x10"]
+    assert not any(stage.estimated for stage in outcome.stages)
+    worst = [stage.worst for stage in outcome.stages]
     assert worst == sorted(worst, reverse=True)
-    assert all(stage.worst == stage.at_most for stage in found.stages)
-    assert all((stage.low, stage.high) == wilson(round(stage.worst * 80), 80) for stage in found.stages)
-    assert found.limits == ("AA-lite did not run: the worst case is over FGSM and PGD alone",)
+    assert all(stage.worst == stage.at_most for stage in outcome.stages)
+    assert all((stage.low, stage.high) == wilson(round(stage.worst * 80), 80) for stage in outcome.stages)
+    assert outcome.limits == ("AA-lite did not run: the worst case is over FGSM and PGD alone",)
 
 
 def test_metrics_are_named_by_attack_and_radius(honest, few):
-    found = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget()).metrics()
+    outcome = accuracy_under_attack(honest, few, epsilon=0.05, budget=EvaluationBudget()).metrics()
     names = ["fgsm", "pgd-20", "pgd-50x10", "worst", "worst-at-most"]
-    assert list(found) == [f"robust/{name}@0.05" for name in names]
-    assert found["robust/worst@0.05"] == found["robust/pgd-50x10@0.05"]
+    assert list(outcome) == [f"robust/{name}@0.05" for name in names]
+    assert outcome["robust/worst@0.05"] == outcome["robust/pgd-50x10@0.05"]
 
 
 def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few):
@@ -72,7 +72,7 @@ def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few
         noise = start_noise(few, norm="linf", seed=0, purpose=f"pgd-50, restart {restart}")
         attack = ascent(honest, epsilon=0.1, norm="linf", steps=50, step_size=0.025, noise_NCHW=noise)
         broken_by_any |= ~withstands(few, attack)
-    found = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget())
+    outcome = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget())
     pgd_20 = ascent(
         honest,
         epsilon=0.1,
@@ -83,7 +83,7 @@ def test_the_restarts_break_what_ten_separate_attacks_break_together(honest, few
     )
     fgsm = ascent(honest, epsilon=0.1, norm="linf", steps=1, step_size=0.1)
     left = withstands(few, pgd_20) & withstands(few, fgsm) & ~broken_by_any
-    assert found.stages[-1].worst == int(left.sum()) / 80
+    assert outcome.stages[-1].worst == int(left.sum()) / 80
 
 
 def test_partly_measured_restarts_give_an_estimate_and_an_upper_bound(honest, few):
@@ -129,49 +129,49 @@ def test_the_interval_of_an_estimate_covers_the_truth():
 
 
 def test_without_restarts_the_stages_end_before_them_and_says_so(honest, few):
-    found = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget(restart_images=0))
-    assert found.stages[-1].attack == "pgd-20"
-    assert found.limits[0].startswith("restarts did not run")
-    assert "robust/pgd-50x10@0.1" not in found.metrics()
+    outcome = accuracy_under_attack(honest, few, epsilon=0.1, budget=EvaluationBudget(restart_images=0))
+    assert outcome.stages[-1].attack == "pgd-20"
+    assert outcome.limits[0].startswith("restarts did not run")
+    assert "robust/pgd-50x10@0.1" not in outcome.metrics()
 
 
 def test_images_that_are_wrong_before_are_not_robust(honest, few):
     wrong = Split(few.images_NCHW, (few.labels_N + 1) % 10)
-    found = accuracy_under_attack(honest, wrong, epsilon=0.1, budget=EvaluationBudget())
-    assert found.stages[0].accuracy < 0.1
-    assert found.stages[-1].worst <= found.stages[0].worst
+    outcome = accuracy_under_attack(honest, wrong, epsilon=0.1, budget=EvaluationBudget())
+    assert outcome.stages[0].accuracy < 0.1
+    assert outcome.stages[-1].worst <= outcome.stages[0].worst
 
 
 def test_aa_lite_is_the_last_rung_where_the_budget_has_it(honest, few, monkeypatch):
     strong = attack_suite.aa_lite
-    monkeypatch.setattr(attack_suite, "aa_lite", lambda *given, **named: strong(*given, steps=5, queries=20, **named))
+    monkeypatch.setattr(attack_suite, "aa_lite", lambda *images, **named: strong(*images, steps=5, queries=20, **named))
     small = few.take(torch.arange(30))
-    found = accuracy_under_attack(honest, small, epsilon=0.1, budget=EvaluationBudget(aa_lite=True))
-    assert [stage.attack for stage in found.stages][-2:] == ["pgd-50x10", "aa-lite"]
-    assert found.stages[-1].worst <= found.stages[-2].worst
-    assert found.metrics()["robust/aa-lite@0.1"] == found.metrics()["robust/worst@0.1"]
-    assert found.limits == ()
+    outcome = accuracy_under_attack(honest, small, epsilon=0.1, budget=EvaluationBudget(aa_lite=True))
+    assert [stage.attack for stage in outcome.stages][-2:] == ["pgd-50x10", "aa-lite"]
+    assert outcome.stages[-1].worst <= outcome.stages[-2].worst
+    assert outcome.metrics()["robust/aa-lite@0.1"] == outcome.metrics()["robust/worst@0.1"]
+    assert outcome.limits == ()
 
 
 def test_aa_lite_needs_four_classes(few):
     two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     halves = Split(few.images_NCHW, few.labels_N % 2)
-    found = accuracy_under_attack(two, halves, epsilon=0.1, budget=EvaluationBudget(aa_lite=True, restart_images=0))
-    assert "AA-lite did not run: it needs 4 classes, got 2" in found.limits
+    outcome = accuracy_under_attack(two, halves, epsilon=0.1, budget=EvaluationBudget(aa_lite=True, restart_images=0))
+    assert "AA-lite did not run: it needs 4 classes, got 2" in outcome.limits
 
 
 def test_a_refused_claim_shows_no_number_but_the_clean_one(honest, few):
-    found = accuracy_under_attack(
+    outcome = accuracy_under_attack(
         honest, few, epsilon=0.1, budget=EvaluationBudget(), refusals=("black box: beats it",)
     )
-    assert found.metrics() == {}
-    rows = {row[0]: row for row in found.table().rows}
+    assert outcome.metrics() == {}
+    rows = {row[0]: row for row in outcome.table().rows}
     assert isinstance(rows["clean"][2], float)
     assert all(set(rows[name][2:7]) == {"refused"} for name in ("fgsm", "pgd-20", "pgd-50x10"))
-    drawn = found.figure()
-    assert "REFUSED" in drawn.layout.title.text
-    assert list(drawn.data[0].x) == ["clean"]
-    assert [note.text for note in drawn.layout.annotations] == ["refused"] * 3
+    plot = outcome.figure()
+    assert "REFUSED" in plot.layout.title.text
+    assert list(plot.data[0].x) == ["clean"]
+    assert [note.text for note in plot.layout.annotations] == ["refused"] * 3
 
 
 def test_a_weaker_attack_that_breaks_more_refuses_the_claim(honest, few):
@@ -196,9 +196,9 @@ def test_a_weaker_attack_that_breaks_more_refuses_the_claim(honest, few):
         def forward(self, x):
             return self.model(Turned.apply(x))
 
-    found = accuracy_under_attack(Overfitted(), few, epsilon=0.15, budget=EvaluationBudget(restart_images=0))
-    assert [line.split(":")[0] for line in found.refusals] == ["fgsm and pgd-20, all images"]
-    assert found.metrics() == {}
+    outcome = accuracy_under_attack(Overfitted(), few, epsilon=0.15, budget=EvaluationBudget(restart_images=0))
+    assert [line.split(":")[0] for line in outcome.refusals] == ["fgsm and pgd-20, all images"]
+    assert outcome.metrics() == {}
 
 
 def test_the_figure_has_a_bar_and_an_interval_for_each_rung():
@@ -206,10 +206,10 @@ def test_the_figure_has_a_bar_and_an_interval_for_each_rung():
         AttackStage("clean", 9, 0.9, 0.9, 0.8, 1.0, 0.9, estimated=False),
         AttackStage("fgsm", 9, 0.5, 0.5, 0.3, 0.7, 0.5, estimated=False),
     )
-    drawn = AccuracyUnderAttack(0.1, "linf", 9, stages).figure()
-    assert list(drawn.data[0].y) == [0.9, 0.5]
-    assert drawn.data[0].error_y.array[1] == pytest.approx(0.2)
-    assert drawn.layout.title.text == "Accuracy under attack, linf ball of radius 0.1, 9 images"
+    plot = AccuracyUnderAttack(0.1, "linf", 9, stages).figure()
+    assert list(plot.data[0].y) == [0.9, 0.5]
+    assert plot.data[0].error_y.array[1] == pytest.approx(0.2)
+    assert plot.layout.title.text == "Accuracy under attack, linf ball of radius 0.1, 9 images"
 
 
 def test_the_suite_is_found_by_name():
@@ -218,27 +218,27 @@ def test_the_suite_is_found_by_name():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_suite_measures_an_honest_model(honest, test_split, norm):
-    heard, tell = told()
+    steps, record = recorder()
     epsilon = 0.1 if norm == "linf" else 0.8
-    found = suite(subject(honest, test_split, epsilon=epsilon, norm=norm), SMALL, tell)
-    assert list(found) == ["masking", "ladder", "curve", "distortion"]
-    assert all(result.refusals == () for result in found.values())
-    metrics = {name: value for result in found.values() for name, value in result.metrics().items()}
+    outcome = suite(subject(honest, test_split, epsilon=epsilon, norm=norm), SMALL, record)
+    assert list(outcome) == ["masking", "ladder", "curve", "distortion"]
+    assert all(result.refusals == () for result in outcome.values())
+    metrics = {name: value for result in outcome.values() for name, value in result.metrics().items()}
     assert {f"robust/worst@{epsilon:g}", "robust/lbfgs_rms", f"robust/curve@{epsilon:g}"} <= metrics.keys()
     assert torch.tensor(list(metrics.values())).isfinite().all()
     cut = "test: 40 of 359 images, class-balanced"
-    assert [result.limits[0] for result in found.values()] == [
+    assert [result.limits[0] for result in outcome.values()] == [
         "red flags: 100 of 359 images, class-balanced",
         *[cut] * 3,
     ]
-    fractions = [fraction for _, fraction in heard]
+    fractions = [fraction for _, fraction in steps]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
 def test_curve_and_stages_meet_the_same_noise(honest, test_split):
-    found = suite(subject(honest, test_split), SMALL, told()[1])
-    metrics = found["ladder"].metrics() | found["curve"].metrics()
+    outcome = suite(subject(honest, test_split), SMALL, recorder()[1])
+    metrics = outcome["ladder"].metrics() | outcome["curve"].metrics()
     assert metrics["robust/curve@0.1"] <= metrics["robust/pgd-20@0.1"]
     assert metrics["robust/curve@0.1"] >= metrics["robust/pgd-20@0.1"] - 2 / 40
 
@@ -252,11 +252,11 @@ def test_one_red_flag_takes_every_number_of_the_suite_with_it(honest, test_split
         def forward(self, x):
             return 1e4 * self.model(x)
 
-    found = suite(subject(Scaled(), test_split), SMALL, told()[1])
-    assert found["masking"].metrics()["robust/red_flags"] >= 1
+    outcome = suite(subject(Scaled(), test_split), SMALL, recorder()[1])
+    assert outcome["masking"].metrics()["robust/red_flags"] >= 1
     for name in ("ladder", "curve", "distortion"):
-        assert found[name].refusals[: len(found["masking"].refusals)] == found["masking"].refusals
-        assert found[name].metrics() == {}
+        assert outcome[name].refusals[: len(outcome["masking"].refusals)] == outcome["masking"].refusals
+        assert outcome[name].metrics() == {}
 
 
 def test_the_suite_gives_equal_results_for_equal_seeds_and_leaves_the_model_alone(honest, test_split):
@@ -264,7 +264,7 @@ def test_the_suite_gives_equal_results_for_equal_seeds_and_leaves_the_model_alon
     honest.zero_grad()
     with evaluating(honest):
         honest.train()
-        one, other = (suite(subject(honest, test_split, seed=7), SMALL, told()[1]) for _ in range(2))
+        one, other = (suite(subject(honest, test_split, seed=7), SMALL, recorder()[1]) for _ in range(2))
         assert honest.training
     assert one == other
     assert all(torch.equal(value, before[name]) for name, value in honest.state_dict().items())
@@ -273,4 +273,4 @@ def test_the_suite_gives_equal_results_for_equal_seeds_and_leaves_the_model_alon
 
 def test_a_subject_without_a_radius_is_refused(honest, test_split):
     with pytest.raises(ValueError, match=r"subject\.epsilon: must be finite and > 0 for the suite 'robust', got 0"):
-        suite(subject(honest, test_split, epsilon=0.0), SMALL, told()[1])
+        suite(subject(honest, test_split, epsilon=0.0), SMALL, recorder()[1])

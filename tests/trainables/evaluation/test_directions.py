@@ -155,12 +155,12 @@ def brute_p(first, second):
     [([1.0, 2.0, 2.0], [2.0, 3.0, 4.0, 4.0]), ([0.5], [0.1, 0.2, 0.3, 0.4]), ([0.1, 0.7], [0.3, 0.2, 0.9])],
 )
 def test_p_is_that_of_all_permutations(first, second):
-    found = compare(tensor(first), tensor(second), seed=3, draws=20_000)
-    assert found.p == pytest.approx(brute_p(first, second), abs=0.02)
+    result = compare(tensor(first), tensor(second), seed=3, draws=20_000)
+    assert result.p == pytest.approx(brute_p(first, second), abs=0.02)
     pairs = [(a > b) - (a < b) for a in first for b in second]
-    assert found.cliffs_delta == pytest.approx(sum(pairs) / len(pairs))
-    assert found.difference == pytest.approx(sum(first) / len(first) - sum(second) / len(second))
-    assert -1 <= found.low <= found.cliffs_delta <= found.high <= 1
+    assert result.cliffs_delta == pytest.approx(sum(pairs) / len(pairs))
+    assert result.difference == pytest.approx(sum(first) / len(first) - sum(second) / len(second))
+    assert -1 <= result.low <= result.cliffs_delta <= result.high <= 1
 
 
 def test_p_is_never_zero_and_is_one_for_equal_groups():
@@ -172,8 +172,8 @@ def test_p_is_never_zero_and_is_one_for_equal_groups():
 
 def test_rounding_makes_no_difference_of_a_tie():
     # 0.1 + 0.2 + 0.3 depends on the order in the last bit; each split here is as far as the observed one.
-    found = compare(tensor([0.1, 0.2, 0.3]).double(), tensor([0.3, 0.2, 0.1]).double(), seed=0, draws=500)
-    assert found.p == 1.0
+    result = compare(tensor([0.1, 0.2, 0.3]).double(), tensor([0.3, 0.2, 0.1]).double(), seed=0, draws=500)
+    assert result.p == 1.0
 
 
 def test_p_of_exchangeable_groups_is_uniform():
@@ -185,9 +185,9 @@ def test_p_of_exchangeable_groups_is_uniform():
 
 def test_the_bootstrap_interval_is_where_the_normal_one_is():
     first, second = torch.randn(200, generator=stream(1)) + 0.5, torch.randn(200, generator=stream(2))
-    found = compare(first, second, seed=0, draws=10)
+    result = compare(first, second, seed=0, draws=10)
     # The standard error of Cliff's delta of two normal groups of 200 is near sqrt(4 / (3 * 200)) * 0.97 = 0.056.
-    assert (found.high - found.low) / 3.92 == pytest.approx(0.055, abs=0.008)
+    assert (result.high - result.low) / 3.92 == pytest.approx(0.055, abs=0.008)
 
 
 def test_the_bootstrap_interval_is_that_of_scipy():

@@ -31,10 +31,10 @@ def test_neighbours_equal_those_of_the_plain_reference(distance, offset):
     rows = torch.randn(301, 12, generator=source) + offset
     queries = torch.randn(23, 12, generator=source) + offset
     bank = NeighbourBank.of(rows, distance=distance)
-    found = nearest(bank, queries, k=9)
+    result = nearest(bank, queries, k=9)
     order, distances = reference(bank.rows_MD, bank.place(queries), k=9, distance=distance)
-    assert found.indices_Qk.tolist() == order.tolist()
-    np.testing.assert_allclose(found.distances_Qk.numpy(), distances, atol=1e-7, rtol=1e-9)
+    assert result.indices_Qk.tolist() == order.tolist()
+    np.testing.assert_allclose(result.distances_Qk.numpy(), distances, atol=1e-7, rtol=1e-9)
 
 
 @pytest.mark.parametrize("columns", [10, 300])
@@ -61,9 +61,9 @@ def test_few_columns_need_no_look_at_all_rows(monkeypatch):
 
 def test_the_distance_of_cosine_is_one_minus_the_cosine():
     x, y = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [-6.0, -8.0], [0.6, 0.8]])
-    found = nearest(NeighbourBank.of(y, distance="cosine"), x, k=3)
-    assert found.indices_Qk.tolist() == [[2, 0, 1]]
-    np.testing.assert_allclose(found.distances_Qk.numpy(), [[0.0, 0.4, 2.0]], atol=1e-6)
+    result = nearest(NeighbourBank.of(y, distance="cosine"), x, k=3)
+    assert result.indices_Qk.tolist() == [[2, 0, 1]]
+    np.testing.assert_allclose(result.distances_Qk.numpy(), [[0.0, 0.4, 2.0]], atol=1e-6)
 
 
 def test_chunk_sizes_change_nothing(monkeypatch):
@@ -91,9 +91,9 @@ def test_of_equal_rows_the_smaller_indices_come_first(distance, copies):
 
 def test_a_tie_of_different_rows_goes_to_the_smaller_index():
     bank = NeighbourBank.of(torch.tensor([[3.0], [1.0], [-1.0], [1.0]]), distance="sqeuclidean")
-    found = nearest(bank, torch.tensor([[0.0]]), k=3)
-    assert found.indices_Qk.tolist() == [[1, 2, 3]]
-    assert found.distances_Qk.tolist() == [[1.0, 1.0, 1.0]]
+    result = nearest(bank, torch.tensor([[0.0]]), k=3)
+    assert result.indices_Qk.tolist() == [[1, 2, 3]]
+    assert result.distances_Qk.tolist() == [[1.0, 1.0, 1.0]]
 
 
 def test_the_cosine_of_a_dead_row_is_zero_with_every_row():

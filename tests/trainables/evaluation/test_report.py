@@ -24,8 +24,8 @@ def quiet(_what, _done):
 
 
 def split(size, seed):
-    drawn = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (size, 1, 8, 8), generator=drawn, dtype=torch.uint8)
+    stream = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (size, 1, 8, 8), generator=stream, dtype=torch.uint8)
     return Split(images, torch.arange(size) % 3)
 
 
@@ -104,11 +104,11 @@ def test_an_evaluation_that_broke_off_goes_on_with_the_suite_that_is_missing(sub
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not json", b'{"suite": 3}'])
 def test_a_kept_report_that_cannot_be_read_is_measured_again(subject, suites, tmp_path, damage):
-    (found,) = run(subject, ["first"], tmp_path)
+    (result,) = run(subject, ["first"], tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage)
     (again,) = run(subject, ["first"], tmp_path)
-    assert again.metrics == found.metrics
+    assert again.metrics == result.metrics
     assert suites["first"].runs == 2
 
 
@@ -162,9 +162,9 @@ def test_a_metric_that_is_no_finite_number_is_refused_by_name():
 
 
 def test_a_cell_that_json_cannot_hold_is_told_in_words():
-    found = report.document("clean", {"classes": Unbounded((0.5,))}, key="", seconds=0)
-    assert found.analyses[0].table.rows == (("T*", "inf"),)
-    json.loads(report._DOCUMENT.dump_json(found))
+    result = report.document("clean", {"classes": Unbounded((0.5,))}, key="", seconds=0)
+    assert result.analyses[0].table.rows == (("T*", "inf"),)
+    json.loads(report._DOCUMENT.dump_json(result))
 
 
 class Unbounded(Brightness):

@@ -64,7 +64,7 @@ def test_another_encoding_is_read_when_it_is_named(read):
         pytest.param("\ufeffa 1 2\n", ":1: must not begin with a byte order mark; read it as 'utf-8-sig'", id="bom"),
     ],
 )
-def test_a_broken_file_is_refused_with_its_line_and_law(content, message, read):
+def test_a_broken_file_is_refused_with_its_line_and_requirement(content, message, read):
     with pytest.raises(WordFileError) as caught:
         read(content)
     assert message in str(caught.value)
@@ -74,9 +74,9 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     words = ("the", "caf\u00e9", "a\u2028b", "7")
     vectors = WordVectors(words, torch.randn(4, 5, generator=generator(0, "words")) * 1e-7)
     write_word_vectors(tmp_path / "v.txt", vectors)
-    again = read_word_vectors(tmp_path / "v.txt")
-    assert again.words == words
-    assert torch.equal(again.vectors_ND, vectors.vectors_ND)
+    repeated = read_word_vectors(tmp_path / "v.txt")
+    assert repeated.words == words
+    assert torch.equal(repeated.vectors_ND, vectors.vectors_ND)
 
 
 def test_a_word_with_a_space_is_not_written(tmp_path):

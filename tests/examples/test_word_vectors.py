@@ -98,9 +98,9 @@ def test_the_example_writes_the_same_vectors_each_time(tmp_path, monkeypatch, ca
         "corpus",
         lambda *, min_count: (["list", "class", "import"] * 40 + [*skip_gram.PROBES, "more", "words"]) * min_count,
     )
-    for name in ("first", "again"):
+    for name in ("first", "repeated"):
         out = tmp_path / name
         monkeypatch.setattr("sys.argv", ["skip_gram.py", "--epochs", "1", "--dimension", "4", "--out", str(out)])
         skip_gram.main()
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "repeated").read_bytes()
     assert "raw | random" in capsys.readouterr().out

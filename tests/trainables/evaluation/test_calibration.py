@@ -1,4 +1,4 @@
-"""Accuracy, calibration error and the fitted temperature: by hand, by torchmetrics, by brute force, by law."""
+"""Accuracy, calibration error and the fitted temperature: by hand, by torchmetrics, by brute force, by properties."""
 
 import math
 
@@ -24,7 +24,7 @@ SCALED = {"test/temperature", "test/nll_scaled", "test/ece_scaled"}
 
 
 def scores(num_images=400, num_classes=5, *, scale=3.0, noise=1.0, seed=0):
-    """Logits of a classifier that is sometimes wrong, and labels drawn from what it should have said."""
+    """Logits of a classifier that is sometimes wrong, and labels sampled from the honest probabilities."""
     stream = torch.Generator().manual_seed(seed)
     honest = torch.randn(num_images, num_classes, generator=stream, dtype=torch.float64) * noise
     labels = torch.multinomial(honest.softmax(1), 1, generator=stream)[:, 0]
@@ -212,7 +212,7 @@ def test_scaling_lowers_the_likelihood_loss_of_the_images_it_was_fitted_on(subje
     assert result.scaled.nll < result.plain.nll
 
 
-def test_a_budget_of_images_is_kept_and_told(subject):
+def test_a_budget_of_images_is_kept_and_a_limit_says_so(subject):
     result = suite(subject, EvaluationBudget(images=50), lambda *_: None)["calibration"]
     assert result.limits == (f"test: 50 of {len(subject.test)} images, class-balanced",)
     assert result.right.trials == 50

@@ -74,7 +74,7 @@ def pictures(num_images=6, *, channels=1, size=8, seed=0):
 
 
 def shown(split, *, mean_C, seed=0):
-    """What the model sees in each case, in the order of `measured`, and at last the images as they are."""
+    """Record the images of each case, in the order of `measured`, and last the undeformed ones."""
     model = Seen()
     outcome = deformations(model, split, mean_C=mean_C, seed=seed)
     return outcome, model.seen

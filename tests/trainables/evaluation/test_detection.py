@@ -52,7 +52,7 @@ def test_scores_far_apart_tell_all():
 
 
 def test_the_threshold_accepts_at_least_95_percent_and_no_more_than_needed():
-    # 19 of 20 are 95 %: the one low test image is given up, and the outlier beside it with it.
+    # 19 of 20 are 95 %: the one low test image is given up, and with it the outlier of the same score.
     inside = torch.tensor([5.0] * 19 + [0.0])
     assert separation(inside, torch.tensor([0.0, 5.0])).fpr95 == 0.5
     assert separation(inside[1:], torch.tensor([0.0, 5.0])).fpr95 == 1.0
@@ -64,7 +64,7 @@ def test_no_score_and_nan_are_refused(inside, outside):
         separation(torch.tensor(inside), torch.tensor(outside))
 
 
-def test_of_many_outliers_some_are_drawn_the_same_each_time():
+def test_of_many_outliers_the_same_sample_is_taken_each_time():
     split = Split(torch.zeros(50, 1, 1, 1, dtype=torch.uint8), torch.arange(50))
     some, notes = some_of(split, name="letters", at_most=10, seed=0)
     assert len(some.labels_N.unique()) == 10
@@ -98,7 +98,7 @@ def test_the_figure_has_a_bar_for_each_score(result):
     assert [bar.name for bar in result.figure().data] == list(SCORES)
 
 
-def test_what_was_cut_is_told(result):
+def test_limits_name_what_was_cut(result):
     assert result.limits[0] == "test: 150 of 359 images, class-balanced"
     assert "calibrated on 350 validation images, not on 750: there are no more" in result.limits
 

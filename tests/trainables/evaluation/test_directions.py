@@ -51,7 +51,7 @@ def test_top_k_is_a_stable_sort(values, k):
     assert top_k(scores_RN, k).tolist() == expected
 
 
-def test_a_tie_at_the_cut_is_told():
+def test_a_tie_at_the_cut_is_flagged():
     scores = tensor([[3.0, 2.0, 2.0, 1.0]])
     assert [tied(scores, k).item() for k in (1, 2, 3, 4)] == [False, True, False, False]
 

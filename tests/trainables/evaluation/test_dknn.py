@@ -236,7 +236,7 @@ def test_a_model_that_hides_its_gradients_is_given_no_accuracy_under_attack(subj
     assert "dknn/accuracy" in measured["credibility"].metrics()
 
 
-def test_tables_hold_every_radius_and_figures_can_be_drawn(results):
+def test_tables_hold_every_radius_and_figures_can_be_plotted(results):
     pytest.importorskip("plotly")
     rows = results["under_attack"].table().rows
     assert [row[:2] for row in rows if row[0] == "bim"] == [("bim", r * 0.1) for r in (0.25, 0.5, 1.0, 1.5, 2.0)]
@@ -262,7 +262,7 @@ def test_radii_stay_in_the_box(subject):
 
 
 def test_the_suite_gives_the_same_numbers_each_time(subject, results):
-    again = dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
-    assert {name: result.metrics() for name, result in again.items()} == {
+    repeated = dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
+    assert {name: result.metrics() for name, result in repeated.items()} == {
         name: result.metrics() for name, result in results.items()
     }

@@ -65,20 +65,20 @@ def test_a_ball_too_small_to_cross_fools_nothing():
     assert not attack_neighbors(detector(Blind()), x, y, epsilon=0.01).fooled_N.any()
 
 
-def test_the_judgement_is_that_of_the_images_returned():
+def test_the_prediction_is_that_of_the_images_returned():
     x, y = images()
     result = detector(nn.Linear(2, 2))
     attacked = attack_neighbors(result, x, y, epsilon=0.15)
-    again = result.predict_pixels(attacked.x_NCHW)
-    assert torch.equal(again.alpha_NK, attacked.prediction.alpha_NK)
-    assert torch.equal(again.prediction_N != y, attacked.fooled_N)
+    repeated = result.predict_pixels(attacked.x_NCHW)
+    assert torch.equal(repeated.alpha_NK, attacked.prediction.alpha_NK)
+    assert torch.equal(repeated.prediction_N != y, attacked.fooled_N)
 
 
 def test_it_is_the_same_each_time():
     x, y = images()
     result = detector(Blind())
-    first, again = (attack_neighbors(result, x, y, epsilon=0.15).x_NCHW for _ in range(2))
-    assert torch.equal(first, again)
+    first, repeated = (attack_neighbors(result, x, y, epsilon=0.15).x_NCHW for _ in range(2))
+    assert torch.equal(first, repeated)
 
 
 def test_no_radius_is_no_attack():

@@ -1,4 +1,4 @@
-"""Entanglement by layer and by epoch: what is measured, on which images, and what is said of it."""
+"""Entanglement by layer and by epoch: the values, their images, and their limits."""
 
 import json
 import math
@@ -125,7 +125,7 @@ def subject(model, val, **settings):
 
 
 @pytest.mark.parametrize("images", [50, None, 340])
-def test_images_that_were_left_out_are_told(mlp, val, images):
+def test_limits_name_images_that_were_left_out(mlp, val, images):
     result = suite(subject(mlp, val), EvaluationBudget(images=images), lambda *_: None)
     layers = result["entanglement_by_layer"]
     assert layers.layers[0].minimum.num_anchors == (images or 10 * int(val.labels_N.bincount().min()))
@@ -178,7 +178,7 @@ def test_the_figures_have_a_bar_and_a_curve_for_each_tap_and_the_chance_level(ch
     assert all(axis.title.text for plot in (bars, curves) for axis in (plot.layout.xaxis, plot.layout.yaxis))
 
 
-def test_a_value_of_zero_is_drawn_on_a_linear_axis():
+def test_a_value_of_zero_is_plotted_on_a_linear_axis():
     _, model, images = case("A")
     result = entanglement_by_epoch(iter([(1, model)]), images)
     assert result.figure().layout.yaxis.type == "linear"

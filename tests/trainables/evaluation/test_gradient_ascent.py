@@ -1,4 +1,4 @@
-"""The assault on a split against the attacks it is made of, and which images it leaves alone."""
+"""Gradient ascent on a split against the attacks it is made of, and the images that it skips."""
 
 import pytest
 import torch

@@ -27,7 +27,7 @@ def few():
 
 
 class Wrapped(nn.Module):
-    """A model behind something that hides it."""
+    """A model inside a layer that hides it."""
 
     def __init__(self, model, *, before=None, after=None):
         super().__init__()

@@ -251,7 +251,7 @@ def test_an_unknown_module_is_refused_by_name(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "law"),
+    ("module", "requirement"),
     [
         (nn.Conv2d(2, 2, 3, groups=2), "groups must be 1"),
         (nn.Conv2d(2, 2, 3, dilation=2), "dilation must be"),
@@ -263,8 +263,8 @@ def test_an_unknown_module_is_refused_by_name(module):
     ],
     ids=["groups", "dilation", "padding", "pool-dilation", "ceil", "adaptive", "statistics"],
 )
-def test_a_setting_that_is_not_handled_is_refused_by_name(module, law):
-    with pytest.raises(ValueError, match=rf"^stage\.2: .*{law}"):
+def test_a_setting_that_is_not_handled_is_refused_by_name(module, requirement):
+    with pytest.raises(ValueError, match=rf"^stage\.2: .*{requirement}"):
         module_constant(module, torch.zeros(1, 2, 8, 8), name="stage.2")
 
 

@@ -38,7 +38,7 @@ def test_neighbours_equal_those_of_the_plain_reference(distance, offset):
 
 
 @pytest.mark.parametrize("columns", [10, 300])
-def test_nearly_parallel_rows_are_told_apart(columns):
+def test_nearly_parallel_rows_are_distinguished(columns):
     # As logits of one class are: their cosines differ by less than float32 can say of numbers near 1.
     source = torch.Generator().manual_seed(5)
     row = torch.randn(1, columns, generator=source)
@@ -80,7 +80,7 @@ def test_chunk_sizes_change_nothing(monkeypatch):
 @pytest.mark.parametrize("copies", [5, 120])
 @pytest.mark.usefixtures("small_chunks")
 def test_of_equal_rows_the_smaller_indices_come_first(distance, copies):
-    # More copies than candidates: only a look at all rows can tell which come first.
+    # More copies than candidates: only a search of all rows shows which come first.
     source = torch.Generator().manual_seed(2)
     row = torch.rand(1, 33, generator=source) + 0.1
     far = -torch.rand(60, 33, generator=source)
@@ -145,8 +145,8 @@ def test_ranks_of_a_sketch_agree_with_those_of_all_columns():
 
 def test_a_sketch_depends_on_its_seed_alone():
     x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
-    first, again, other = (Sketch.draw(50, width=7, seed=seed)(x) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
+    first, repeated, other = (Sketch.draw(50, width=7, seed=seed)(x) for seed in (1, 1, 2))
+    assert torch.equal(first, repeated)
     assert not torch.equal(first, other)
 
 

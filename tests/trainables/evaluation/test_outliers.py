@@ -182,7 +182,7 @@ def test_an_empty_folder_is_refused(tmp_path):
         parse(f"letters={tmp_path}", like=images())
 
 
-def test_all_wrong_texts_are_told_at_once():
+def test_all_wrong_texts_are_reported_at_once():
     with pytest.raises(ConfigError) as raised:
         outliers(["letters", "noise", "rotated=x", "noise"], like=images())
     assert [problem.path for problem in raised.value.problems] == [

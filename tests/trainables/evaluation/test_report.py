@@ -1,4 +1,4 @@
-"""Reports: kept under the digest of all that decides them, and honest about what is no number."""
+"""Reports: cached under the digest of all that decides them, and honest about what is no number."""
 
 import json
 import math
@@ -20,7 +20,7 @@ SMALL = EvaluationBudget(images=20)
 
 
 def quiet(_what, _done):
-    """Nobody looks."""
+    """Ignore the progress."""
 
 
 def split(size, seed):
@@ -83,12 +83,12 @@ def run(subject, names, kept, **options):
 
 def test_a_report_is_measured_once_and_read_back_as_it_was(subject, suites, tmp_path):
     (first,) = run(subject, ["first"], tmp_path)
-    (again,) = run(subject, ["first"], tmp_path)
-    assert again == first
+    (second,) = run(subject, ["first"], tmp_path)
+    assert second == first
     assert suites["first"].runs == 1
-    assert again.analyses[0].table.columns == ("class", "mean")
-    assert again.analyses[0].figure["layout"]["xaxis"]["title"]["text"] == "class"
-    assert set(again.metrics) == {"test/brightness"}
+    assert second.analyses[0].table.columns == ("class", "mean")
+    assert second.analyses[0].figure["layout"]["xaxis"]["title"]["text"] == "class"
+    assert set(second.metrics) == {"test/brightness"}
     run(subject, ["first"], tmp_path, recompute=True)
     assert suites["first"].runs == 2
 
@@ -103,12 +103,12 @@ def test_an_evaluation_that_broke_off_goes_on_with_the_suite_that_is_missing(sub
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not json", b'{"suite": 3}'])
-def test_a_kept_report_that_cannot_be_read_is_measured_again(subject, suites, tmp_path, damage):
+def test_a_cached_report_that_cannot_be_read_is_measured_again(subject, suites, tmp_path, damage):
     (result,) = run(subject, ["first"], tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage)
-    (again,) = run(subject, ["first"], tmp_path)
-    assert again.metrics == result.metrics
+    (second,) = run(subject, ["first"], tmp_path)
+    assert second.metrics == result.metrics
     assert suites["first"].runs == 2
 
 
@@ -161,7 +161,7 @@ def test_a_metric_that_is_no_finite_number_is_refused_by_name():
         report.document("clean", {"classes": Brightness((math.nan,))}, key="", seconds=0)
 
 
-def test_a_cell_that_json_cannot_hold_is_told_in_words():
+def test_a_cell_that_json_cannot_hold_becomes_text():
     result = report.document("clean", {"classes": Unbounded((0.5,))}, key="", seconds=0)
     assert result.analyses[0].table.rows == (("T*", "inf"),)
     json.loads(report._DOCUMENT.dump_json(result))

@@ -98,7 +98,7 @@ def test_examples_transfer_more_than_noises_of_their_size(measured):
     assert all(map(math.isfinite, metrics.values()))
 
 
-def test_noises_are_as_large_as_the_perturbations_they_stand_beside(measured):
+def test_noises_are_as_large_as_the_perturbations_they_control(measured):
     for kind in ("gaussian", "sign"):
         assert measured.sizes[kind, "own"] == pytest.approx(measured.sizes["attack", "own"], rel=1e-4)
 
@@ -158,7 +158,7 @@ def test_lbfgs_finds_its_own_sizes_and_what_it_does_not_find_is_left_out():
     assert result.sizes["attack", "own"]["low"] == pytest.approx((0.4 + 0.2 + 0.05 + 0.2 + 0.4) / 5, abs=0.01)
     # Brightening to just above 0.5 does not reach 0.6; darkening to below 0.5 passes it.
     assert result.err["low"]["high"] == Rate(2, 5)
-    # To the model that says 0, the two images of class 1 are class 0 as they are; the others it never changes.
+    # To the model that says 0, the two images of class 1 are class 0 before the attack; it never changes the rest.
     assert result.err["never"]["low"] == Rate(0, 2)
     assert "lbfgs found nothing for 3 of 5 images of never; they are left out" in result.limits[0]
     assert "2 of 5 images of never are unperturbed" in result.limits[1]
@@ -224,7 +224,7 @@ def test_resized_is_amplify_where_nothing_is_clipped():
     torch.testing.assert_close(resized(x, noise, 0.1), amplify(x, x + noise, rms=0.1), rtol=1e-5, atol=1e-6)
 
 
-def test_a_box_without_room_is_filled_and_told():
+def test_a_box_without_room_is_filled_and_a_limit_says_so():
     models = {"low": brightness_model(0.5), "high": brightness_model(0.55)}
     result = transfer(models, pixels(0.4, 0.9), attack="fgsm", epsilon=0.2, common_rms=0.8)
     # Pixel 0.4 rises by 0.6, pixel 0.9 falls by 0.8.

@@ -1,4 +1,4 @@
-"""Units against random directions: planted structure is found, none is made up, and the suite keeps its contract."""
+"""Units against random directions: the test detects planted structure and no other, and the suite its contract."""
 
 import math
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_p_values_are_corrected_over_the_layers():
         assert all(row.p_holm >= row.test.p for row in rows)
 
 
-def test_ties_at_the_cut_are_told():
+def test_ties_at_the_cut_are_counted():
     features = torch.zeros(200, 2)
     features[3, 0] = 1.0
     features[:, 1] = torch.arange(200)
@@ -123,7 +123,7 @@ def test_layers_are_what_the_taps_hold_without_dead_units(digits):
     assert first.name(1) == "fc1[2]"
 
 
-def test_drawn_units_are_columns_of_the_whole_layer_with_their_place(subject):
+def test_sampled_units_are_columns_of_the_whole_layer_with_their_index(subject):
     (whole, *_), (part, *_) = (read_layers(subject.model, subject.test, max_units=n) for n in (10**6, 50))
     assert part.sampled == 50
     columns = [whole.units_D.tolist().index(unit) for unit in part.units_D.tolist()]
@@ -183,11 +183,11 @@ def test_the_suite_gives_finite_metrics_tables_figures_and_says_its_limits(subje
 def test_a_suite_depends_on_its_seed_alone(subject):
     model = build(ModelConfig(name="mlp", width=0.05), image_shape=(1, 8, 8), num_classes=10, seed=1)
     small = replace(subject, model=model)
-    first, again, other = (
+    first, repeated, other = (
         suite(replace(small, seed=seed), EvaluationBudget(images=40), lambda *_: None)["units"].metrics()
         for seed in (0, 0, 1)
     )
-    assert first == again
+    assert first == repeated
     assert first != other
 
 

@@ -22,7 +22,7 @@ __all__ = ["Comparison", "compare", "holm"]
 Array: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
-# Samples are drawn in blocks of about this many numbers.
+# Samples come in blocks of about this many numbers.
 _BLOCK = 2**21
 # Sums of the same numbers in another order differ by rounding, and are ties.
 _ROUNDING = 1e-12

@@ -227,4 +227,4 @@ def _sampling_limits(before: int, sample_N: Tensor, total: int) -> tuple[str, ..
 
 
 def _part(progress: Progress, low: float, high: float) -> Progress:
-    return lambda what, fraction: progress(what, low + (high - low) * fraction)
+    return lambda step, fraction: progress(step, low + (high - low) * fraction)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Masking", "masking", "raised"]
 
 MASKING_IMAGES: Final = 100
-"""Number of test images that are tested for red flags, whatever the budget is."""
+"""Number of test images that are tested for red flags, independent of the budget."""
 _QUERIES: Final = 500
 _NEAR_ZERO: Final = 0.01
 _MUCH: Final = 0.05

@@ -1,6 +1,6 @@
 """Deep k-nearest neighbours (Papernot and McDaniel, 2018): a detector fitted on training and calibration images.
 
-At each tap the k nearest training images of an image vote with their labels; `conformal` turns the votes into
+At each tap the k nearest training images of an image vote with their labels; `conformal` converts the votes into
 predictions with p-values.
 
 Shapes: N images, L taps, k neighbours, K classes, M bank images, A calibration images.

@@ -129,7 +129,7 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
         epsilon=subject.epsilon,
         norm=subject.norm,
         images=budget.attack_images,
-        progress=lambda what, part: progress(what, 0.5 + 0.4 * part),
+        progress=lambda step, part: progress(step, 0.5 + 0.4 * part),
     )
     if not attacked.refusals:
         progress("red flags", 0.9)

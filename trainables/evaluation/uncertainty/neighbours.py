@@ -239,6 +239,6 @@ def _distances_in(keys: Tensor) -> Tensor:
 def _unit_rows(x_BD: Tensor) -> Tensor:
     squares_B1 = x_BD.square().sum(1, keepdim=True)
     alive_B1 = squares_B1 > _SQUARED_LENGTH_OF_A_DEAD_ROW
-    # One stands in for a dead row's length, because the infinite slope of rsqrt at 0 would poison its gradient.
+    # The length of a dead row is replaced by one, because the infinite slope of rsqrt at 0 would poison its gradient.
     unit_BD: Tensor = x_BD * squares_B1.where(alive_B1, 1).rsqrt().where(alive_B1, 0)
     return unit_BD

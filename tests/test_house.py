@@ -11,6 +11,7 @@ import pytest
 
 PACKAGES = ("orchestrator", "search_spaces", "trainables")
 BIN = Path(sys.executable).parent
+EVALUATION = "trainables.evaluation"
 
 
 def run(*command, cwd):
@@ -83,6 +84,17 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("the rooms of the trainables are layers", "trainables/data/cache.py", "import trainables.models"),
         ("the tasks are layers", "trainables/tasks/classifier/objective.py", "import trainables.tasks.gan.step"),
         ("no circle within a room of the trainables", "trainables/snnl/distances.py", "import trainables.snnl.loss"),
+        ("the evaluation has rooms", "trainables/evaluation/core/clean.py", f"import {EVALUATION}.stability.lipschitz"),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/robustness/transfer.py",
+            f"import {EVALUATION}.deformations",
+        ),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/deformations/families.py",
+            f"import {EVALUATION}.uncertainty.dknn",
+        ),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):

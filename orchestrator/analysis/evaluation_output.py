@@ -46,9 +46,9 @@ def show(report: Report, console: Console) -> None:
 
 def show_matrix(found: Transfer, console: Console) -> None:
     """Print who is fooled by what was made for whom, in percent of the images that all classify rightly."""
-    from trainables.evaluation.robustness.transfer_result import Condition  # noqa: PLC0415  imports torch
+    from trainables.evaluation.robustness.transfer_result import TransferCondition  # noqa: PLC0415  imports torch
 
-    rows = found.errors[Condition(among="right")]
+    rows = found.errors[TransferCondition(among="right")]
     images = next(iter(next(iter(rows.values())).values())).images
     title = f"errors in %, of the {images} images that all classify rightly"
     table = Table("made for", *rows, title=title, title_justify="left", box=None, pad_edge=False)

@@ -120,7 +120,7 @@ def evaluate(
     """
     from trainables.data import cache_folder  # noqa: PLC0415  imports torch
     from trainables.evaluation.core import report  # noqa: PLC0415
-    from trainables.evaluation.core.results import Budget  # noqa: PLC0415
+    from trainables.evaluation.core.results import EvaluationBudget  # noqa: PLC0415
 
     names = suites_of(suite)
     target = find_target(run, results=folder)
@@ -133,13 +133,15 @@ def evaluate(
         seed=seed,
         attacked=bool(ATTACKING & set(names)),
     )
-    budget = Budget(images=subset, aa_lite=aa_lite)
+    budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
     cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     reports, failed = [], []
     with _bar(quiet=as_json) as progress:
         for name in names:
             try:
-                (measured,) = report.evaluate(subject, [name], budget, kept=cache, progress=progress, anew=no_cache)
+                (measured,) = report.evaluate(
+                    subject, [name], budget, cache=cache, progress=progress, recompute=no_cache
+                )
             except ValueError as error:  # too few images, no radius: the remaining suites can run
                 failed.append(f"{name}: {error}")
                 continue

@@ -1,6 +1,6 @@
-"""Attacks on the images of a split that are still classified rightly, each left alone once it is fooled.
+"""Projected gradient ascent on the images of a split; an image that is fooled takes no further step.
 
-Shapes: N images in all, M that are attacked, B of a batch, C channels, H by W pixels, K classes.
+Shapes: N images in all, B of a batch, C channels, H by W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -16,44 +16,23 @@ from trainables.attacks.balls import ball_around
 from trainables.attacks.checks import check_finite
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.evaluation_attack import still_right
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from trainables.data import Split
+    from trainables.evaluation.core.evaluation_attack import EvaluationAttack
 
-    Assault = Callable[[Tensor, Tensor, Tensor], Tensor]
-    """Pixels, labels and places in the split of a batch, to which of its images are still classified rightly."""
-
-__all__ = ["BATCH_SIZE", "ascent", "logits_met", "start_noise", "still_right", "unattacked", "withstands"]
-
-BATCH_SIZE: Final = 256
+__all__ = ["ascent", "start_noise"]
 
 _RELATIVE_STEP: Final = 0.25
-_STEPS_BETWEEN_LOOKS: Final = 10
-
-
-def withstands(split: Split, assault: Assault, *, among_N: Tensor | None = None) -> Tensor:
-    """Which images are among these and still classified rightly after the assault, (N,) bool."""
-    among_N = torch.ones_like(split.labels_N, dtype=torch.bool) if among_N is None else among_N
-    holds_N = torch.zeros_like(among_N)
-    places_M = among_N.nonzero()[:, 0]
-    for first in range(0, len(places_M), BATCH_SIZE):
-        index_B = places_M[first : first + BATCH_SIZE]
-        x = as_pixels(split.images_NCHW[index_B])
-        holds_N[index_B] = assault(x, split.labels_N[index_B], index_B)
-    return holds_N
-
-
-def unattacked(model: nn.Module) -> Assault:
-    """No attack at all: which images are classified rightly."""
-    return lambda x, y_B, _: still_right(model, x, y_B)
+_STEPS_BETWEEN_CHECKS: Final = 10
 
 
 def start_noise(split: Split, *, norm: Norm, seed: int, purpose: str) -> Tensor:
-    """Noise uniform in the unit ball for every image: the same for every model, radius and choice of images."""
+    """Draw noise uniform in the unit ball for every image: the same for every model, radius and choice of images."""
     like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
     return random_start_noise(like, epsilon=1, norm=norm, generator=generator(seed, purpose, device=like.device))
 
@@ -67,17 +46,17 @@ def ascent(
     step_size: float | None = None,
     noise_NCHW: Tensor | None = None,
     objective: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Assault:
-    """PGD on an objective of logits and labels, by default the cross-entropy, from x or from x + epsilon noise.
+) -> EvaluationAttack:
+    """Return PGD on an objective of logits and labels, by default the cross-entropy, from x or from x + epsilon noise.
 
     step_size: by default a quarter of the radius, as 2/255 is of 8/255.
     One step of size epsilon from x is FGSM in the Linf ball and the fast gradient method in the L2 ball.
-    An image is fooled if it is at any look, after every ten steps and after the last, and is then left alone.
+    The images are checked after every ten steps and after the last one. A fooled image takes no further step.
     """
     loss = objective or (lambda logits_BK, y_B: functional.cross_entropy(logits_BK, y_B, reduction="none"))
     size = _RELATIVE_STEP * epsilon if step_size is None else step_size
 
-    def assault(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+    def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         ball = ball_around(x, epsilon=epsilon, norm=norm)
         iterate = x if noise_NCHW is None else ball.project(x + epsilon * noise_NCHW[index_B])
         left_B = torch.arange(len(x), device=x.device)
@@ -97,21 +76,9 @@ def ascent(
                 break
         return torch.zeros_like(y_B, dtype=torch.bool).index_fill_(0, left_B, value=True)
 
-    return assault
-
-
-def still_right(model: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:
-    """Which images are classified rightly, (B,) bool."""
-    return logits_met(model, x).argmax(1) == y_B
-
-
-def logits_met(model: nn.Module, x: Tensor) -> Tensor:
-    """The logits (B, K) that an attack meets."""
-    with attacking(model, device=x.device), torch.no_grad():
-        logits_BK: Tensor = model(x)
-    return logits_BK
+    return attack
 
 
 def _stretches(steps: int) -> Iterator[int]:
-    for first in range(0, steps, _STEPS_BETWEEN_LOOKS):
-        yield min(_STEPS_BETWEEN_LOOKS, steps - first)
+    for first in range(0, steps, _STEPS_BETWEEN_CHECKS):
+        yield min(_STEPS_BETWEEN_CHECKS, steps - first)

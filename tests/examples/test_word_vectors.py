@@ -1,15 +1,15 @@
 """Coherence finds what was planted and nothing else, and the example learns vectors."""
 
-import importlib.util
 from itertools import combinations
 
 import pytest
+import skip_gram
 import torch
 from torch.nn.functional import cosine_similarity
+from word_files import WordVectors
+from word_vectors import coherence, direction_words
 
 from trainables.evaluation.representation.directions import gaussian
-from trainables.evaluation.word_files import WordVectors
-from trainables.evaluation.word_vectors import coherence, direction_words
 from trainables.seeding import generator
 
 
@@ -25,8 +25,8 @@ def test_coherence_is_the_mean_cosine_of_all_pairs_without_the_direction():
 
 def test_being_alike_along_the_direction_alone_is_no_coherence():
     words = torch.randn(500, 40, generator=generator(1, "noise"))
-    found = direction_words(WordVectors(tuple(map(str, range(500))), words), directions=300, draws=999)
-    row = found.comparisons[0]
+    result = direction_words(WordVectors(tuple(map(str, range(500))), words), directions=300, draws=999)
+    row = result.comparisons[0]
     for group in (row.coordinates.coherence_R, row.others.coherence_R, row.chance_B):
         assert group.mean().abs() < 0.02
     assert row.test.p > 0.05
@@ -71,7 +71,7 @@ def test_a_rescaled_word_changes_raw_rankings_alone():
     (raw, normalised) = (
         [row.scaling == name for row in before.comparisons].index(True) for name in ("raw", "normalised")
     )
-    chosen = [(found.comparisons[raw], found.comparisons[normalised]) for found in (before, after)]
+    chosen = [(result.comparisons[raw], result.comparisons[normalised]) for result in (before, after)]
     assert not torch.equal(chosen[0][0].others.indices_RK, chosen[1][0].others.indices_RK)
     assert torch.equal(chosen[0][1].others.indices_RK, chosen[1][1].others.indices_RK)
 
@@ -81,15 +81,7 @@ def test_one_word_has_no_coherence():
         direction_words(WordVectors(("a", "b"), torch.eye(2)), top=1)
 
 
-@pytest.fixture
-def skip_gram(repository):
-    spec = importlib.util.spec_from_file_location("skip_gram", repository / "examples" / "skip_gram.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_example_learns_which_words_go_together(skip_gram):
+def test_the_example_learns_which_words_go_together():
     stream = generator(0, "text")
     # Long stretches of the words of one group, then of the other.
     text = [f"{'ab'[i // 500 % 2]}{number}" for i, number in enumerate(torch.randint(4, (10_000,), generator=stream))]
@@ -100,15 +92,15 @@ def test_the_example_learns_which_words_go_together(skip_gram):
     assert within.min() > between.max()
 
 
-def test_the_example_writes_the_same_vectors_each_time(skip_gram, tmp_path, monkeypatch, capsys):
+def test_the_example_writes_the_same_vectors_each_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         skip_gram,
         "corpus",
         lambda *, min_count: (["list", "class", "import"] * 40 + [*skip_gram.PROBES, "more", "words"]) * min_count,
     )
-    for name in ("first", "again"):
+    for name in ("first", "repeated"):
         out = tmp_path / name
         monkeypatch.setattr("sys.argv", ["skip_gram.py", "--epochs", "1", "--dimension", "4", "--out", str(out)])
         skip_gram.main()
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "repeated").read_bytes()
     assert "raw | random" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def few():
 
 
 class Wrapped(nn.Module):
-    """A model behind something that hides it."""
+    """A model inside a layer that hides it."""
 
     def __init__(self, model, *, before=None, after=None):
         super().__init__()
@@ -47,16 +47,16 @@ class Apply(nn.Module):
 
 
 def raised(model, split, **arguments):
-    found = masking(model, split, epsilon=0.1, **arguments)
-    return {check.name for check in found.checks if check.failed}
+    result = masking(model, split, epsilon=0.1, **arguments)
+    return {check.name for check in result.checks if check.failed}
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_an_honest_model_raises_no_flag(honest, few, norm):
-    found = masking(honest, few, epsilon=0.1 if norm == "linf" else 0.8, norm=norm)
-    assert found.refusals == ()
-    assert found.metrics() == {"robust/red_flags": 0.0}
-    assert found.fooled["clean"] < found.fooled["fgsm"] <= found.fooled["pgd-20"] < 60
+    result = masking(honest, few, epsilon=0.1 if norm == "linf" else 0.8, norm=norm)
+    assert result.refusals == ()
+    assert result.metrics() == {"robust/red_flags": 0.0}
+    assert result.fooled["clean"] < result.fooled["fgsm"] <= result.fooled["pgd-20"] < 60
 
 
 def test_an_honest_model_with_batch_normalisation_raises_no_flag(few):
@@ -94,18 +94,18 @@ def test_gradients_that_point_the_wrong_way_make_noise_hurt_more_than_fgsm(hones
         def backward(_, gradient):
             return -gradient
 
-    found = masking(Wrapped(honest, before=Apply(Turned.apply)), few, epsilon=0.4)
-    names = {check.name for check in found.checks if check.failed}
+    result = masking(Wrapped(honest, before=Apply(Turned.apply)), few, epsilon=0.4)
+    names = {check.name for check in result.checks if check.failed}
     assert {"noise and fgsm", "black box", "pgd-200, unbounded"} <= names
 
 
 def test_a_flag_refuses_by_name_with_what_was_found_and_the_figure_says_so(honest, few):
-    found = masking(Wrapped(honest, after=nn.Softmax(1)), few, epsilon=0.1)
-    (line,) = [line for line in found.refusals if line.startswith("logits")]
-    assert line.startswith("logits: outputs must be logits, not probabilities; found: outputs from ")
-    assert "raised" in found.figure().layout.title.text
-    assert ("logits", "RAISED") in {(row[0], row[3]) for row in found.table().rows}
-    assert found.metrics()["robust/red_flags"] == len(found.refusals)
+    result = masking(Wrapped(honest, after=nn.Softmax(1)), few, epsilon=0.1)
+    (line,) = [line for line in result.refusals if line.startswith("logits")]
+    assert line.startswith("logits: outputs must be logits, not probabilities; got: outputs from ")
+    assert "raised" in result.figure().layout.title.text
+    assert ("logits", "RAISED") in {(row[0], row[3]) for row in result.table().rows}
+    assert result.metrics()["robust/red_flags"] == len(result.refusals)
 
 
 def test_the_same_seed_gives_the_same_findings(honest, few):
@@ -122,9 +122,9 @@ def test_a_model_keeps_its_flags(honest, few):
 
 
 def test_a_radius_that_no_image_withstands_leaves_none_for_the_black_box(honest, few):
-    found = masking(honest, few, epsilon=0.9)
-    assert found.fooled["pgd-50"] == found.fooled["square, after these"] == 60
-    assert found.refusals == ()
+    result = masking(honest, few, epsilon=0.9)
+    assert result.fooled["pgd-50"] == result.fooled["square, after these"] == 60
+    assert result.refusals == ()
 
 
 def test_a_radius_of_zero_is_refused(honest, few):

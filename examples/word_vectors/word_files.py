@@ -1,4 +1,4 @@
-"""Word vectors as a value, and their files in word2vec's text format. Shapes: N words, D coordinates."""
+"""Word vectors, and their files in word2vec's text format. Shapes: N words, D coordinates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WordFileError", "WordVectors", "read_word_vectors", "write_word_vect
 
 
 class WordFileError(ValueError):
-    """A file that is not in word2vec's text format; the message names the line and the law."""
+    """File that is not in word2vec's text format; the message names the line and the requirement."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ class WordVectors:
             raise ValueError("vectors: must be finite")
 
     def normalised(self) -> WordVectors:
-        """The same directions, each of length one.
+        """Return the same directions, each of length one.
 
         Raises:
             ValueError: a vector of length zero; names its word.
@@ -57,11 +57,11 @@ class WordVectors:
 def read_word_vectors(path: Path, *, encoding: str = "utf-8", first: int | None = None) -> WordVectors:
     r"""Read word2vec's text format: a line for each word, then its numbers, all separated by single spaces.
 
-    A first line of two whole numbers is the header, how many words and coordinates there are. `first` reads only the
+    A first line of two whole numbers is the header: the numbers of words and coordinates. `first` reads only the
     words at the top, in most files the frequent ones; the header's count is then not checked.
 
     Raises:
-        WordFileError: what is not so; the message names the line, the law and the value.
+        WordFileError: a file in another format; the message names the line, the requirement and the value.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,13 +96,13 @@ def read_word_vectors(path: Path, *, encoding: str = "utf-8", first: int | None 
     return WordVectors(tuple(lines_of), torch.from_numpy(np.stack(rows)))
 
 
-def _require(holds: object, where: str, law: str, got: object) -> None:
+def _require(holds: object, where: str, requirement: str, got: object) -> None:
     if not holds:
-        raise WordFileError(f"{where}: {law}, got {got!r}")
+        raise WordFileError(f"{where}: {requirement}, got {got!r}")
 
 
 def _decoded(path: Path, encoding: str) -> Iterator[str]:
-    """Lines without their end; only a line feed ends one, as a word may hold any other of Unicode's separators."""
+    """Yield lines without their end; only a line feed ends one, as a word may hold any other Unicode separator."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -139,7 +139,7 @@ def _parsed(line: str, size: int, where: str) -> tuple[str, np.ndarray]:
 
 
 def write_word_vectors(path: Path, vectors: WordVectors) -> None:
-    """Write word2vec's text format in UTF-8, with the header; what is read back is the same bit for bit.
+    """Write word2vec's text format in UTF-8, with the header; reading it back returns the same bits.
 
     Raises:
         ValueError: a word that is empty or has a space or an end of line in it.

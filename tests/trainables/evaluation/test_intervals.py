@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from scipy.stats import binomtest
 
-from trainables.evaluation.core.intervals import Proportion, binomial_tail, one_way, rarely, wilson
+from trainables.evaluation.core.intervals import Proportion, binomial_tail, mcnemar_test, plausible, wilson
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_the_weaker_attack_must_win_beyond_chance(weaker, stronger, failed):
     holds_weaker, holds_stronger = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
     holds_weaker[:weaker] = False
     holds_stronger[weaker : weaker + stronger] = False
-    assert one_way(holds_weaker, holds_stronger) == ((weaker, stronger), failed)
+    assert mcnemar_test(holds_weaker, holds_stronger) == ((weaker, stronger), failed)
 
 
 def test_one_odd_image_refuses_nothing_and_many_do():
-    assert rarely(1, 60, rate=0.002)
-    assert rarely(1, 1000, rate=0.002)
-    assert not rarely(3, 100, rate=0.002)
-    assert not rarely(20, 1000, rate=0.002)
+    assert plausible(1, 60, rate=0.002)
+    assert plausible(1, 1000, rate=0.002)
+    assert not plausible(3, 100, rate=0.002)
+    assert not plausible(20, 1000, rate=0.002)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""How far a classifier's answer can move with its image: the product bound of its layers, beside what images show.
+"""Suite `stability`: the product bound of a classifier's layers, next to the slope that images meet.
 
-The bound holds for every image and is usually larger than anything seen by orders of magnitude; the local
-constant of an image, the norm of the Jacobian there, is a lower bound of the global one.
+The bound holds for every image, and is usually orders of magnitude larger than any measured slope. The local constant
+of an image, the norm of the Jacobian at it, is a lower bound of the global one.
 Shapes: N images, B of a batch, K classes, D pixels.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from trainables.attacks import Norm
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
     from trainables.models import StagedClassifier
 
 __all__ = ["Stability", "certified_radii", "euclidean_radius", "local_constants", "stability", "suite"]
@@ -41,10 +41,10 @@ _NEVER_STRETCHING = frozenset({"ReLU", "tanh", "flatten", "identity", "dropout"}
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """Bounds by stage, local constants by image, and what the bound certifies.
+    """Bounds by stage, local constants by image, and the radii that the bound certifies.
 
     local_N: norm of the Jacobian from pixels to logits at each of some images.
-    radii_N: by how much, in the Euclidean norm, no change of each image alters its label; 0 where it is wrong.
+    radii_N: Euclidean radius in which no change of each image alters its label; 0 if the label is wrong.
     epsilon: the Euclidean radius that holds the ball of the sweep's attacks.
     """
 
@@ -56,26 +56,26 @@ class Stability:
 
     @property
     def bound(self) -> float:
-        """The product over all stages; infinite where it exceeds float64."""
+        """Product over all stages; infinite if it exceeds float64."""
         return math.prod(stage.bound for stage in self.stages)
 
     @property
     def log10_bound(self) -> float:
-        """Its order of magnitude, also where the product itself exceeds float64; -inf for 0."""
+        """Order of magnitude of the bound, also if the product exceeds float64; -inf for 0."""
         return sum(stage.log10_bound for stage in self.stages)
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """Which numbers are not finite."""
+        """Numbers that are not finite, a line each."""
         unusable = [name for name, value in self._numbers().items() if not math.isfinite(value)]
         return tuple(f"{name}: must be finite to be tracked, got {self._numbers()[name]}" for name in unusable)
 
     def metrics(self) -> Mapping[str, float]:
-        """The bound, each stage's share of it, the local constants, and the fraction of images certified."""
+        """Return the bound, each stage's share of it, the local constants, and the fraction of images certified."""
         return {name: value for name, value in self._numbers().items() if math.isfinite(value)}
 
     def table(self) -> Table:
-        """A row for each layer, and for each stage the product up to its end."""
+        """Return a row for each layer, and for each stage the product up to its end."""
         columns = (
             "stage",
             "layer",
@@ -91,31 +91,31 @@ class Stability:
         return Table(columns, tuple(self._rows()))
 
     def figure(self) -> Figure:
-        """Left: the layers, with estimates from below. Right: the product stage by stage, and the local constants."""
-        drawn = panels("How much a change of the image can grow", ("layer by layer", "from the image on"), width=1180)
-        drawn.update_layout(
+        """Plot the layers with estimates from below (left), and the product by stage with local constants (right)."""
+        plot = panels("How much a change of the image can grow", ("layer by layer", "from the image on"), width=1180)
+        plot.update_layout(
             height=660, margin_t=150, margin_b=190, legend={"orientation": "h", "y": 1.1, "yanchor": "bottom"}
         )
         go = graph_objects()
         layers = [leaf for stage in self.stages for leaf in stage if leaf.kind not in _NEVER_STRETCHING]
         names = [leaf.name for leaf in layers]
-        drawn.add_bar(x=names, y=[leaf.bound for leaf in layers], name="upper bound of the layer", row=1, col=1)
+        plot.add_bar(x=names, y=[leaf.bound for leaf in layers], name="upper bound of the layer", row=1, col=1)
         lower = {"mode": "markers", "marker": {"symbol": "diamond", "color": "black"}}
-        drawn.add_trace(
+        plot.add_trace(
             go.Scatter(x=names, y=[leaf.lower for leaf in layers], name="estimate from below", **lower), row=1, col=1
         )
         taps = [stage.name for stage in self.stages]
         so_far = [_power_of_ten(log) for log in accumulate(stage.log10_bound for stage in self.stages)]
-        drawn.add_trace(go.Scatter(x=taps, y=so_far, name="product of the bounds", mode="lines+markers"), row=1, col=2)
-        drawn.add_trace(
+        plot.add_trace(go.Scatter(x=taps, y=so_far, name="product of the bounds", mode="lines+markers"), row=1, col=2)
+        plot.add_trace(
             go.Box(x=[taps[-1]] * len(self.local_N), y=self.local_N, name="norm of the Jacobian, by image"),
             row=1,
             col=2,
         )
-        drawn.update_xaxes(title="layer", tickangle=-60, tickfont_size=10, dtick=1, row=1, col=1)
-        drawn.update_xaxes(title="up to the end of", row=1, col=2)
-        drawn.update_yaxes(title="change out / change in (L2, log)", type="log", exponentformat="power")
-        return drawn
+        plot.update_xaxes(title="layer", tickangle=-60, tickfont_size=10, dtick=1, row=1, col=1)
+        plot.update_xaxes(title="up to the end of", row=1, col=2)
+        plot.update_yaxes(title="change out / change in (L2, log)", type="log", exponentformat="power")
+        return plot
 
     def _numbers(self) -> dict[str, float]:
         local_N = torch.tensor(self.local_N, dtype=torch.float64)
@@ -139,10 +139,10 @@ class Stability:
             yield (stage.name, "all of the stage", *_cells(stage)[1:], so_far)
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
-    """Bounds of the model, and local constants at test images."""
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
+    """Measure bounds of the model, and local constants at test images."""
     progress("stability", 0.0)
-    found = stability(
+    result = stability(
         subject.model,
         subject.test,
         epsilon=subject.epsilon,
@@ -151,7 +151,7 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         seed=subject.seed,
     )
     progress("stability", 1.0)
-    return {"stability": found}
+    return {"stability": result}
 
 
 def stability(
@@ -183,9 +183,9 @@ def stability(
 
 
 def local_constants(model: nn.Module, split: Split) -> Tensor:
-    """The largest singular value of the Jacobian from pixels to logits at each image, shape (N,) float64.
+    """Return the largest singular value of the Jacobian from pixels to logits at each image, shape (N,) float64.
 
-    Exact, from all K rows: that takes K backward passes, no more than power iteration would.
+    It is exact, from all K rows: that takes K backward passes, no more than power iteration.
 
     >>> from trainables.data import Split
     >>> layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
@@ -194,23 +194,23 @@ def local_constants(model: nn.Module, split: Split) -> Tensor:
     >>> [f"{value:.6f}" for value in local_constants(layers, images).tolist()]
     ['5.000000']
     """
-    found = []
+    norms = []
     with evaluating(model), torch.enable_grad(), torch.autocast(split.labels_N.device.type, enabled=False):
         for x, _ in batches(split, size=_BATCH):
             x.requires_grad_()
             sums_K = model(x).sum(0)
-            rows = [torch.autograd.grad(one, x, retain_graph=True)[0].flatten(1).double() for one in sums_K]
+            rows = [torch.autograd.grad(logit, x, retain_graph=True)[0].flatten(1).double() for logit in sums_K]
             jacobian_BKD = torch.stack(rows, 1)
             squares_BK = torch.linalg.eigvalsh(jacobian_BKD @ jacobian_BKD.mT)
-            found.append(squares_BK[:, -1].clamp_min(0).sqrt().cpu())
-    return torch.cat(found)
+            norms.append(squares_BK[:, -1].clamp_min(0).sqrt().cpu())
+    return torch.cat(norms)
 
 
 def certified_radii(logits_NK: Tensor, labels_N: Tensor, *, bound: float) -> Tensor:
-    """Margin / (sqrt(2) bound), shape (N,) float64, and 0 where the margin is negative.
+    """Return margin / (sqrt(2) bound), shape (N,) float64, and 0 if the margin is negative.
 
-    No change of the image that is shorter than this alters the label, since a difference of two logits
-    changes by at most sqrt(2) times what the logits do (Tsuzuku et al., NeurIPS 2018).
+    No shorter change of the image alters the label: a difference of two logits changes by at most sqrt(2) times the
+    change of the logits (Tsuzuku et al., NeurIPS 2018).
 
     >>> radii = certified_radii(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]), bound=2**0.5)
     >>> [f"{radius:.3f}" for radius in radii.tolist()]
@@ -221,7 +221,7 @@ def certified_radii(logits_NK: Tensor, labels_N: Tensor, *, bound: float) -> Ten
 
 
 def euclidean_radius(epsilon: float, norm: Norm, *, pixels: int) -> float:
-    """The radius of the smallest Euclidean ball around the ball of `norm`.
+    """Return the radius of the smallest Euclidean ball around the ball of `norm`.
 
     >>> euclidean_radius(0.1, "linf", pixels=100), euclidean_radius(0.1, "l2", pixels=100)
     (1.0, 0.1)
@@ -230,7 +230,7 @@ def euclidean_radius(epsilon: float, norm: Norm, *, pixels: int) -> float:
 
 
 def _with_blocks(constant: Constant) -> Iterator[Constant]:
-    """The layers, and each residual block after its own."""
+    """Yield the layers, and each residual block after its layers."""
     for part in constant.parts:
         yield from _with_blocks(part)
         if part.parts:
@@ -246,5 +246,5 @@ def _cells(layer: Constant) -> tuple[Cell, ...]:
 
 
 def _power_of_ten(exponent: float) -> float | None:
-    """None where float64 has no such number."""
+    """Return the power, or None if it exceeds float64."""
     return 10**exponent if abs(exponent) < 300 else None

@@ -1,4 +1,4 @@
-"""The assault on a split against the attacks it is made of, and which images it leaves alone."""
+"""Gradient ascent on a split against the attacks it is made of, and the images that it skips."""
 
 import pytest
 import torch
@@ -6,8 +6,9 @@ import torch
 from trainables.attacks import fgsm, pgd
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import load_splits
+from trainables.evaluation.core.evaluation_attack import unattacked, withstands
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, unattacked, withstands
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.tasks.classifier.training import train
 
 
@@ -25,8 +26,8 @@ def few():
 def test_one_step_of_the_radius_is_fgsm(honest, few):
     x, y = as_pixels(few.images_NCHW), few.labels_N
     expected = honest(fgsm(honest, x, y, epsilon=0.1)).argmax(1) == y
-    found = withstands(few, ascent(honest, epsilon=0.1, norm="linf", steps=1, step_size=0.1))
-    assert torch.equal(found, expected)
+    result = withstands(few, ascent(honest, epsilon=0.1, norm="linf", steps=1, step_size=0.1))
+    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -37,9 +38,9 @@ def test_the_ascent_finds_all_that_pgd_finds_from_the_same_noise(honest, few, no
     settings = {"epsilon": epsilon, "norm": norm, "steps": 13, "step_size": epsilon / 4}
     attacked = pgd(honest, x, y, start=x + epsilon * noise, random_start=False, **settings)
     by_pgd = honest(attacked).argmax(1) != y
-    found = ~withstands(few, ascent(honest, noise_NCHW=noise, **settings))
+    result = ~withstands(few, ascent(honest, noise_NCHW=noise, **settings))
     assert by_pgd.any()
-    assert (found & by_pgd).sum() == by_pgd.sum()
+    assert (result & by_pgd).sum() == by_pgd.sum()
 
 
 def test_images_outside_the_candidates_count_as_broken_and_keep_their_noise(honest, few):
@@ -56,8 +57,8 @@ def test_no_image_and_no_attack_are_fine(honest, few):
 
 def test_a_step_is_a_quarter_of_the_radius_unless_it_is_given(honest, few):
     settings = {"epsilon": 0.06, "norm": "linf", "steps": 3}
-    by_default, given, other = (
+    by_default, same, smaller = (
         withstands(few, ascent(honest, **settings, **step)) for step in ({}, {"step_size": 0.015}, {"step_size": 0.001})
     )
-    assert torch.equal(by_default, given)
-    assert not torch.equal(by_default, other)
+    assert torch.equal(by_default, same)
+    assert not torch.equal(by_default, smaller)

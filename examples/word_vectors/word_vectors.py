@@ -1,7 +1,7 @@
-"""Are the coordinates of word vectors more meaningful than random directions, by the words that they rank first?
+"""Comparison of the coordinates of word vectors with random directions, by the words that they rank first.
 
-The analysis of `units`, without labels: how alike a direction's top words are is the mean cosine of their pairs, after
-the direction itself is taken out of the vectors, since along it they are alike by choice.
+This is the analysis of `units` without labels. The coherence of a direction's top words is the mean cosine of their
+pairs, after the direction itself is removed from the vectors, since along it they are alike by selection.
 Shapes: N words, D coordinates, R directions, K words ranked first.
 """
 
@@ -16,22 +16,19 @@ from torch import Tensor
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.results import Cell, Table
 from trainables.evaluation.representation.directions import (
-    Comparison,
-    compare,
     gaussian,
-    holm,
     natural_basis,
     rotated,
     top_k,
 )
+from trainables.evaluation.representation.group_comparison import Comparison, compare, holm
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from plotly.graph_objects import Figure
-
-    from trainables.evaluation.word_files import WordVectors
+    from word_files import WordVectors
 
 __all__ = ["DirectionWords", "TopWords", "WordComparison", "coherence", "direction_words"]
 
@@ -47,7 +44,7 @@ _COLOURS: Final = {"coordinates": "#1f77b4", "random": "#d95f02", "rotated": "#e
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopWords:
-    """What a group of directions ranks first: indices_RK of words, and how coherent each row is."""
+    """Words that a group of directions ranks first: indices_RK of words, and the coherence of each row."""
 
     indices_RK: Tensor
     coherence_R: Tensor
@@ -55,10 +52,10 @@ class TopWords:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordComparison:
-    """The coordinates against one kind of other directions, by the coherence of their top words.
+    """Comparison of the coordinates with one kind of other directions, by the coherence of their top words.
 
-    chance: the coherence (B,) of as many words drawn at random. p_holm: the test's p value, corrected for the scalings
-    of the vectors.
+    chance: the coherence (B,) of equally many random words. p_holm: the test's p value, corrected for the scalings of
+    the vectors.
     """
 
     scaling: Scaling
@@ -72,7 +69,7 @@ class WordComparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DirectionWords:
-    """All comparisons; the metrics are those of raw vectors and Gaussian directions."""
+    """Comparisons of all scalings and kinds; the metrics are of raw vectors and Gaussian directions."""
 
     words: tuple[str, ...]
     comparisons: tuple[WordComparison, ...]
@@ -80,7 +77,7 @@ class DirectionWords:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`units/words_coherence_basis`, `units/words_coherence_random` and `units/words_p`, the last by Holm."""
+        """Return `units/words_coherence_basis`, `units/words_coherence_random` and, by Holm, `units/words_p`."""
         row = self.comparisons[0]
         return {
             "units/words_coherence_basis": float(row.coordinates.coherence_R.mean()),
@@ -89,14 +86,14 @@ class DirectionWords:
         }
 
     def summary(self) -> Table:
-        """A row for each scaling of the vectors and kind of direction that the coordinates are compared with."""
+        """Return a row for each scaling of the vectors and kind of direction that the coordinates are compared with."""
         columns = ("vectors", "compared with", "coherence of coordinates", "of others", "by chance")
         above = ("share of coordinates above chance", "share of others above chance")
         test = ("difference", "p", "p, Holm", "Cliff's delta", "delta, 2.5%", "delta, 97.5%")
         return Table((*columns, *above, *test), tuple(_cells(row) for row in self.comparisons))
 
     def table(self) -> Table:
-        """The top words of some directions of each kind, for each scaling of the vectors."""
+        """Return the top words of some directions of each kind, for each scaling of the vectors."""
         rows: list[tuple[Cell, ...]] = []
         for row in self.comparisons:
             groups = {row.kind: row.others}
@@ -109,8 +106,8 @@ class DirectionWords:
         return Table(("vectors", "direction", "coherence", "words"), tuple(rows))
 
     def figure(self) -> Figure:
-        """How the coherence of directions is distributed, by kind, and that of words drawn at random."""
-        drawn = panels("Coherence of the top words", tuple(f"{scaling} vectors" for scaling in SCALINGS))
+        """Plot the distribution of the coherence of directions, by kind, and that of random words."""
+        plot = panels("Coherence of the top words", tuple(f"{scaling} vectors" for scaling in SCALINGS))
         go = graph_objects()
         for column, scaling in enumerate(SCALINGS, start=1):
             rows = [row for row in self.comparisons if row.scaling == scaling]
@@ -118,20 +115,20 @@ class DirectionWords:
             groups |= {row.kind: row.others.coherence_R for row in rows}
             for name, values in {**groups, "chance": rows[0].chance_B}.items():
                 box = go.Box(y=values.numpy(), name=name, marker_color=_COLOURS[name], showlegend=False)
-                drawn.add_trace(box, row=1, col=column)
-        drawn.update_xaxes(title="kind of direction")
-        drawn.update_yaxes(title="mean cosine of pairs of top words")
-        return drawn
+                plot.add_trace(box, row=1, col=column)
+        plot.update_xaxes(title="kind of direction")
+        plot.update_yaxes(title="mean cosine of pairs of top words")
+        return plot
 
 
 def _cells(row: WordComparison) -> tuple[Cell, ...]:
-    line = float(row.chance_B.quantile(1 - _LEVEL))
+    limit = float(row.chance_B.quantile(1 - _LEVEL))
     groups, test = (row.coordinates.coherence_R, row.others.coherence_R), row.test
     return (
         row.scaling,
         row.kind,
         *(float(group.mean()) for group in (*groups, row.chance_B)),
-        *(float((group > line).double().mean()) for group in groups),
+        *(float((group > limit).double().mean()) for group in groups),
         *(test.difference, test.p, row.p_holm, test.cliffs_delta, test.low, test.high),
     )
 
@@ -167,9 +164,9 @@ def direction_words(
 
 
 def coherence(vectors_RKD: Tensor, directions_RD: Tensor) -> Tensor:
-    """The mean cosine (R,) of the K (K - 1) / 2 pairs, each vector less its part along the direction.
+    """Return the mean cosine (R,) of the K (K - 1) / 2 pairs, each vector minus its part along the direction.
 
-    A vector that has nothing left has cosine 0 with the others.
+    A vector without any rest has cosine 0 with all vectors.
 
     >>> pair = torch.tensor([[[5.0, 1.0, 0.0], [5.0, 0.0, 1.0]]])
     >>> coherence(pair, torch.tensor([[1.0, 0.0, 0.0]])).tolist()
@@ -183,14 +180,14 @@ def coherence(vectors_RKD: Tensor, directions_RD: Tensor) -> Tensor:
 
 
 def _top_words(vectors_ND: Tensor, directions_RD: Tensor, top: int) -> TopWords:
-    """In blocks, for a vocabulary can be large."""
+    """Rank the words in blocks, as a vocabulary can be large."""
     blocks = torch.split(directions_RD.float(), max(1, _SCORES // len(vectors_ND)))
     indices_RK = torch.cat([top_k(block_RD @ vectors_ND.T, top) for block_RD in blocks])
     return TopWords(indices_RK, coherence(vectors_ND[indices_RK], directions_RD))
 
 
 def _chance(vectors_ND: Tensor, directions_RD: Tensor, *, top: int, seed: int) -> Tensor:
-    """Of words drawn without replacement, for as many directions."""
+    """Return the coherence of words sampled without replacement, for equally many directions."""
     stream = generator(seed, "words by chance")
-    drawn = [torch.randperm(len(vectors_ND), generator=stream)[:top] for _ in directions_RD]
-    return coherence(vectors_ND[torch.stack(drawn)], directions_RD)
+    sampled = [torch.randperm(len(vectors_ND), generator=stream)[:top] for _ in directions_RD]
+    return coherence(vectors_ND[torch.stack(sampled)], directions_RD)

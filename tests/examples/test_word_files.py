@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from word_files import WordFileError, WordVectors, read_word_vectors, write_word_vectors
 
-from trainables.evaluation.word_files import WordFileError, WordVectors, read_word_vectors, write_word_vectors
 from trainables.seeding import generator
 
 
@@ -22,9 +22,9 @@ def read(tmp_path):
 @pytest.mark.parametrize("header", ["", "2 3\n"])
 @pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
 def test_files_with_and_without_header_are_read(header, end, read):
-    found = read(f"{header}king 1 -0.5 2e-3{end}queen 0 1 2{end}")
-    assert found.words == ("king", "queen")
-    assert torch.equal(found.vectors_ND, torch.tensor([[1, -0.5, 2e-3], [0, 1, 2]]))
+    result = read(f"{header}king 1 -0.5 2e-3{end}queen 0 1 2{end}")
+    assert result.words == ("king", "queen")
+    assert torch.equal(result.vectors_ND, torch.tensor([[1, -0.5, 2e-3], [0, 1, 2]]))
 
 
 def test_a_word_that_is_a_number_is_no_header(read):
@@ -64,7 +64,7 @@ def test_another_encoding_is_read_when_it_is_named(read):
         pytest.param("\ufeffa 1 2\n", ":1: must not begin with a byte order mark; read it as 'utf-8-sig'", id="bom"),
     ],
 )
-def test_a_broken_file_is_refused_with_its_line_and_law(content, message, read):
+def test_a_broken_file_is_refused_with_its_line_and_requirement(content, message, read):
     with pytest.raises(WordFileError) as caught:
         read(content)
     assert message in str(caught.value)
@@ -74,9 +74,9 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     words = ("the", "caf\u00e9", "a\u2028b", "7")
     vectors = WordVectors(words, torch.randn(4, 5, generator=generator(0, "words")) * 1e-7)
     write_word_vectors(tmp_path / "v.txt", vectors)
-    again = read_word_vectors(tmp_path / "v.txt")
-    assert again.words == words
-    assert torch.equal(again.vectors_ND, vectors.vectors_ND)
+    repeated = read_word_vectors(tmp_path / "v.txt")
+    assert repeated.words == words
+    assert torch.equal(repeated.vectors_ND, vectors.vectors_ND)
 
 
 def test_a_word_with_a_space_is_not_written(tmp_path):

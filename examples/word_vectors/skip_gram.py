@@ -1,11 +1,11 @@
-"""Word vectors from Python's own documentation, and whether their coordinates mean more than random directions do.
+"""Word vectors from Python's own documentation, and a comparison of their coordinates with random directions.
 
 Skip-gram with negative sampling (Mikolov et al., NIPS 2013) on the text of `pydoc_data.topics`, which comes with
 Python: about 60,000 words, so the vectors are small and plain. Prints the nearest words of a few, the top words of
 coordinates and of random directions, and the comparison; `--out` keeps the vectors in word2vec's text format, which
 `read_word_vectors` and other tools read.
 
-    python examples/skip_gram.py --epochs 25 --dimension 50 --out vectors.txt
+    python examples/word_vectors/skip_gram.py --epochs 25 --dimension 50 --out vectors.txt
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pydoc_data.topics import topics
 import torch
 from torch import Tensor
 from torch.nn import functional
+from word_files import WordVectors, write_word_vectors
+from word_vectors import direction_words
 
-from trainables.evaluation.word_files import WordVectors, write_word_vectors
-from trainables.evaluation.word_vectors import direction_words
 from trainables.seeding import generator
 
 PROBES = ("list", "class", "import", "exception", "integer", "string", "async", "true")
@@ -40,15 +40,15 @@ def main() -> None:
     print(f"{len(text):,} words of text, {len(vectors.words):,} different ones\n\nnearest words")
     for word in PROBES:
         print(f"  {word:10} {' '.join(nearest(vectors, word))}")
-    found = direction_words(vectors, seed=arguments.seed)
-    for title, table in (("top words", found.table()), ("coherence", found.summary())):
+    comparison = direction_words(vectors, seed=arguments.seed)
+    for title, table in (("top words", comparison.table()), ("coherence", comparison.summary())):
         print(f"\n{title}\n  {' | '.join(table.columns)}")
         for row in table.rows:
             print("  " + " | ".join(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--dimension", type=int, default=50)
@@ -60,14 +60,14 @@ def parse() -> argparse.Namespace:
 
 
 def corpus(*, min_count: int) -> list[str]:
-    """The words of all topics in lower case, without the rare ones."""
+    """Return the words of all topics in lower case, without the rare ones."""
     words = [word for topic in sorted(topics) for word in re.findall(r"[a-z]+", topics[topic].lower())]
     counts = Counter(words)
     return [word for word in words if counts[word] >= min_count]
 
 
 def train(text: list[str], *, dimension: int, epochs: int, window: int, seed: int) -> WordVectors:
-    """Vectors of the words, the most frequent first."""
+    """Train vectors of the words, the most frequent first."""
     counts = Counter(text)
     words = sorted(counts, key=lambda word: (-counts[word], word))
     place = {word: i for i, word in enumerate(words)}
@@ -89,7 +89,7 @@ def train(text: list[str], *, dimension: int, epochs: int, window: int, seed: in
 
 
 def skip_grams(tokens_N: Tensor, frequency_V: Tensor, *, window: int, stream: torch.Generator) -> Tensor:
-    """Pairs (P, 2) of a word and one of its context; frequent words are dropped, and near words count more.
+    """Return pairs (P, 2) of a word and a word of its context; frequent words are dropped, and near words count more.
 
     A word of relative frequency f stays with probability sqrt(1e-3 / f); each word's reach is even on 1 ... window.
     """
@@ -105,7 +105,7 @@ def skip_grams(tokens_N: Tensor, frequency_V: Tensor, *, window: int, stream: to
 
 
 def negative_sampling(inner_VD: Tensor, outer_VD: Tensor, pairs_B2: Tensor, negatives_BM: Tensor) -> Tensor:
-    """-log sigmoid(<u, v>) of the pair and -log sigmoid(-<u, v>) of each negative, the mean over pairs."""
+    """Return -log sigmoid(<u, v>) of the pair and -log sigmoid(-<u, v>) of each negative, the mean over pairs."""
     centre_B1D = functional.embedding(pairs_B2[:, :1], inner_VD)
     others_BM = torch.cat([pairs_B2[:, 1:], negatives_BM], 1)
     scores_BM = (functional.embedding(others_BM, outer_VD) * centre_B1D).sum(2)
@@ -113,7 +113,7 @@ def negative_sampling(inner_VD: Tensor, outer_VD: Tensor, pairs_B2: Tensor, nega
 
 
 def nearest(vectors: WordVectors, word: str, *, count: int = 6) -> list[str]:
-    """The words of the largest cosine with this one."""
+    """Return the words of the largest cosine with this one."""
     unit_VD = vectors.normalised().vectors_ND
     cosine_V = unit_VD @ unit_VD[vectors.words.index(word)]
     return [vectors.words[i] for i in cosine_V.topk(count + 1).indices.tolist() if vectors.words[i] != word][:count]

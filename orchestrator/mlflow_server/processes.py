@@ -27,12 +27,12 @@ LIGHT = {
 
 
 def serve(uri: str, *, port: int) -> NoReturn:
-    """Become MLflow's server on loopback over a store: its signals, its exit code, no process of ours in between."""
+    """Become MLflow's server, as it is, on loopback: its signals, its exit code, no process of ours in between."""
     use_wal(uri)  # pages are read while a sweep writes
     count_rows(uri)
     allowed = ",".join(allowed_names(()))
     _become(
-        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--app-name", "ravel"],
+        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
         {"MLFLOW_SERVER_ALLOWED_HOSTS": allowed, **os.environ, **LIGHT, STORE: uri},
     )
 

@@ -5,7 +5,6 @@ import configparser
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import sqlite3
@@ -21,7 +20,7 @@ import pytest
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
 from orchestrator.execution.exporters import Exporter
-from orchestrator.mlflow_server import served_pages, team
+from orchestrator.mlflow_server import team
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog
@@ -355,37 +354,6 @@ def test_a_database_that_cannot_be_used_is_a_problem_without_its_password(postgr
     assert "hunter2" not in wrong + closed + driver
 
 
-def assert_hands_out_page_files(address):
-    script = re.search(r'src="[^"]*(static-files/static/js/main\.\w+\.js)"', fetch(address, "/")[2].decode())[1]
-    there = Path(mlflow.server.app.static_folder, script.removeprefix("static-files/")).read_bytes()
-    status, headers, content = fetch(address, f"/{script}")
-    assert (status, content) == (200, there)
-    assert "Content-Disposition" not in headers  # which MLflow's own, slower way sets
-    assert "max-age" in headers["Cache-Control"]
-    assert fetch(address, f"/{script}", **{"If-None-Match": headers["ETag"]})[0] == 304
-    assert fetch(address, f"/{script}", Host="10.evil.example")[0] == 403
-    assert fetch(address, "/static-files/%2e%2e/%2e%2e/auth/basic_auth.ini")[0] == 404
-    assert fetch(address, "/static-files/absent.js")[0] == 404
-
-
-def assert_changes_no_more_than_it_says(address):
-    page = Path(mlflow.server.app.static_folder, "index.html").read_bytes()
-    status, headers, content = fetch(address, "/")
-    assert (status, headers["Cache-Control"], headers["X-Frame-Options"]) == (200, "no-cache", "SAMEORIGIN")
-    assert served_pages.OPENED_ONCE in content
-    assert content.replace(served_pages.OPENED_ONCE, b"") == page
-    (table,) = (
-        file
-        for file in Path(mlflow.server.app.static_folder).glob("static/js/*.js")
-        if b"rowBuffer:101," in file.read_bytes()
-    )
-    status, headers, content = fetch(address, f"/static-files/static/js/{table.name}")
-    assert (status, headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
-    assert "max-age" in headers["Cache-Control"]
-    assert content.count(b"rowBuffer:10,") == 1
-    assert content.replace(b"rowBuffer:10,", b"rowBuffer:101,") == table.read_bytes()
-
-
 @pytest.mark.timeout(120)
 def test_the_pages_of_one_person_need_no_login_and_are_light(tmp_path, free_port, ravel_started, until_healthy):
     (tmp_path / "mlflow.db").touch()
@@ -401,25 +369,8 @@ def test_the_pages_of_one_person_need_no_login_and_are_light(tmp_path, free_port
         assert len(group.stdout.splitlines()) == 2, group.stdout
         assert "mlflow.db" not in group.stdout
         assert json.loads(ask(address)[1])["experiments"]
-        assert_hands_out_page_files(address)
-        assert_changes_no_more_than_it_says(address)
+        assert fetch(address, "/")[2] == Path(mlflow.server.app.static_folder, "index.html").read_bytes()
+        assert fetch(address, "/", Host="10.evil.example")[0] == 403
         with sqlite3.connect(tmp_path / "mlflow.db") as store:
             assert store.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         store.close()
-
-
-def test_the_garbage_collector_leaves_alone_what_the_server_imported(tmp_path):
-    """Each full collection looked through all of it, amid a search."""
-    looked_through = """
-import gc
-from orchestrator.mlflow_server.served_pages import create_app
-create_app()
-print(len(gc.get_objects()), gc.get_freeze_count())
-"""
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    done = subprocess.run(
-        [sys.executable, "-c", looked_through], env=environment, capture_output=True, text=True, check=True
-    )
-    left, spared = map(int, done.stdout.split())
-    assert spared > 100_000
-    assert left < spared / 10

@@ -8,12 +8,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.backoff import JITTER, pause_s
 from orchestrator.redaction import one_line
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from random import Random
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.sweep_folder import SweepFolder
@@ -51,8 +53,8 @@ class Exporter:
     Args of note: ``name`` is that of the copy, for messages; ``poll_s`` how long to wait after a success.
     """
 
-    def __init__(self, copy: Copy, *, name: str = "MLflow", poll_s: float = POLL_S) -> None:
-        self._copy, self._name, self._poll_s = copy, name, poll_s
+    def __init__(self, copy: Copy, *, name: str = "MLflow", poll_s: float = POLL_S, rng: Random = JITTER) -> None:
+        self._copy, self._name, self._poll_s, self._rng = copy, name, poll_s, rng
         self._stopping, self._deadline, self._caught_up = threading.Event(), math.inf, False
         self._thread = threading.Thread(target=self._run, name=f"ravel-{name}", daemon=True)
         self.error: str | None = None
@@ -90,15 +92,16 @@ class Exporter:
         self._stopping.set()
 
     def _run(self) -> None:
-        wait_s, is_first, level_at = self._poll_s, True, time.monotonic()
+        wait_s, failures, is_first, level_at = self._poll_s, 0, True, time.monotonic()
         while not self._stopping.wait(wait_s):
             began = time.monotonic()
             is_late = began - level_at > MAX_LAG_S
             found_any = self._attempt(self._copy.catch_up if is_late else self._copy.advance)
             if found_any is None:
-                wait_s = min(MAX_BACKOFF_S, 2 * wait_s)
+                failures += 1
+                wait_s = pause_s(failures, shortest_s=2 * self._poll_s, longest_s=MAX_BACKOFF_S, rng=self._rng)
                 continue
-            now = time.monotonic()
+            failures, now = 0, time.monotonic()
             if is_late or not found_any:
                 level_at = now
             busy_s = 0.0 if is_first else (now - began) * (1 / MAX_SHARE - 1)

@@ -1,4 +1,8 @@
-"""What the etag of an object says about its content, which depends on how it was written."""
+"""Verification of a file by the etag of its object, whose form depends on how the object was written.
+
+S3's own checksums cannot replace it yet: Swift 2.38 checks a CRC32 on PUT, but its HEAD, GET and listings return no
+``x-amz-checksum-*``, and GetObjectAttributes fails with a 500 (``docs/decisions/021-etags-are-still-read.md``).
+"""
 
 from __future__ import annotations
 

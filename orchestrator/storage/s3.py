@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast, final
 
+from orchestrator.backoff import pause_s
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.storage.connections import (
     Connection,
@@ -112,7 +113,7 @@ class Bucket:
                     failures += 1
                     if failures >= self.settings.attempts:
                         raise
-                    _pause(failures)
+                    _pause_after(failures)
                 else:
                     return
 
@@ -131,7 +132,7 @@ class Bucket:
                 if code_of(error) == THERE:
                     lost = attempt + error.response["ResponseMetadata"].get("RetryAttempts", 0)
                     return bool(lost) and self._holds(key, data)
-                _pause(attempt)  # another writer at this very moment: AWS wants to be asked again
+                _pause_after(attempt + 1)  # another writer at this very moment: AWS asks for a retry
             else:
                 return True
         raise StorageError(f"{self.uri(key)}: cannot write: other writers kept getting in the way; try again")
@@ -263,7 +264,7 @@ class Bucket:
             keys = [key for key, error in failed.items() if error.get("Code") in PASSING]
             if not keys:
                 break
-            _pause(attempt)
+            _pause_after(attempt + 1)
         if failed:
             key, error = next(iter(failed.items()))
             said = f"{error.get('Code')}: {error.get('Message') or 'no message'}"
@@ -288,5 +289,5 @@ def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     return (keys[start : start + DELETE_BATCH] for start in range(0, len(keys), DELETE_BATCH))
 
 
-def _pause(failures: int) -> None:
-    time.sleep(min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**failures))
+def _pause_after(failures: int) -> None:
+    time.sleep(pause_s(failures, shortest_s=SHORTEST_PAUSE_S, longest_s=LONGEST_PAUSE_S))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -32,6 +33,13 @@ AWAY_S = 2.0
 SPEC = "name: digits\ntrial: {epochs: 1}\nspace: {use: [mixup]}\n"
 
 
+class Longest(random.Random):
+    """Jitter that never shortens a pause."""
+
+    def random(self):
+        return 1.0
+
+
 class Clock:
     """Seconds that pass only in ``sleep``; ``pauses`` is how long each was."""
 
@@ -60,9 +68,19 @@ def failing(times, error=StorageError):
 
 def test_an_outage_is_waited_out_with_growing_pauses_and_told_once(caplog):
     clock = Clock()
-    assert patiently(failing(5), clock=clock, sleep=clock.sleep) == "here"
+    assert patiently(failing(5), clock=clock, sleep=clock.sleep, rng=Longest()) == "here"
     assert clock.pauses == [5, 10, 20, 30, 30]
     assert caplog.text.count("s3://team/a: away; waiting, for up to 600 s") == 1
+
+
+def test_pauses_are_spread_so_that_workers_do_not_return_at_once():
+    pauses = []
+    for seed in range(20):
+        clock = Clock()
+        patiently(failing(5), clock=clock, sleep=clock.sleep, rng=random.Random(seed))
+        assert all(0 <= pause <= limit for pause, limit in zip(clock.pauses, (5, 10, 20, 30, 30), strict=True))
+        pauses += clock.pauses
+    assert len(set(pauses)) == 100
 
 
 def test_an_outage_that_does_not_end_is_raised():

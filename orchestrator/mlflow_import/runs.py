@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.redaction import without_password
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import explained
 from orchestrator.tracking.store import open_store, refuse_deleted
 from search_spaces import Fixed, Problem, adopt
 from search_spaces.errors import suggestion

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import explained
 from orchestrator.tracking.store import DEFAULT_URI, open_store, refuse_deleted, tracking_uri
 
 if TYPE_CHECKING:

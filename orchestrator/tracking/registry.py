@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.formatting import shown
 from orchestrator.state.sweep_folder import reference
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import explained
 from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 

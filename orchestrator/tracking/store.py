@@ -11,7 +11,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.redaction import without_password
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import explained
 from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:

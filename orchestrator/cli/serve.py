@@ -24,8 +24,7 @@ def ui(
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.mlflow_server import host_check as hosts  # noqa: PLC0415
-    from orchestrator.mlflow_server import processes as serving  # noqa: PLC0415
+    from orchestrator.mlflow_server import host_check, processes  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import DEFAULT_URI, tracking_uri  # noqa: PLC0415
 
@@ -38,9 +37,9 @@ def ui(
     if uri.startswith("http"):
         typer.echo(f"MLflow is served at {without_password(uri)}")
         return
-    hosts.check_port("127.0.0.1", port)
+    host_check.check_port("127.0.0.1", port)
     typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
-    serving.serve(uri, port=port)
+    processes.serve(uri, port=port)
 
 
 def serve(
@@ -58,8 +57,7 @@ def serve(
     folder: Annotated[Path, typer.Option(help="Where the generated password is kept.")] = SERVER_FOLDER,
 ) -> None:
     """Serve MLflow to a team: with a login, until Ctrl-C."""
-    from orchestrator.mlflow_server import processes as serving  # noqa: PLC0415
-    from orchestrator.mlflow_server import team  # noqa: PLC0415
+    from orchestrator.mlflow_server import processes, team  # noqa: PLC0415
 
     _refuse_password(store)
     server = team.TeamServer(
@@ -78,7 +76,7 @@ def serve(
     typer.echo("\n".join(f"  {line}" for line in team.client_environment(server)))
     typer.echo("\nElsewhere, set the same, and the password to what its file holds: it is shown nowhere else.")
     typer.echo(f"Accounts for others: {server.address}/signup, as {team.ADMIN}.")
-    serving.serve_team(server)
+    processes.serve_team(server)
 
 
 def _refuse_password(store: str | None) -> None:

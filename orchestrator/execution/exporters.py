@@ -33,7 +33,7 @@ MAX_LAG_S = 60.0
 """For so long a copy may lack something; then it takes everything at once, whatever share of the time that is."""
 
 
-class Copy(Protocol):
+class ExportTarget(Protocol):
     """What follows the event log: MLflow, by a ``Tracker``, or S3, by a ``Mirror``."""
 
     @property
@@ -53,8 +53,10 @@ class Exporter:
     Args of note: ``name`` is that of the copy, for messages; ``poll_s`` how long to wait after a success.
     """
 
-    def __init__(self, copy: Copy, *, name: str = "MLflow", poll_s: float = POLL_S, rng: Random = JITTER) -> None:
-        self._copy, self._name, self._poll_s, self._rng = copy, name, poll_s, rng
+    def __init__(
+        self, target: ExportTarget, *, name: str = "MLflow", poll_s: float = POLL_S, rng: Random = JITTER
+    ) -> None:
+        self._target, self._name, self._poll_s, self._rng = target, name, poll_s, rng
         self._stopping, self._deadline, self._caught_up = threading.Event(), math.inf, False
         self._thread = threading.Thread(target=self._run, name=f"ravel-{name}", daemon=True)
         self.error: str | None = None
@@ -62,7 +64,7 @@ class Exporter:
     @property
     def num_sent(self) -> int:
         """How many events the copy holds."""
-        return self._copy.num_sent
+        return self._target.num_sent
 
     def start(self) -> None:
         """Begin to follow."""
@@ -78,8 +80,8 @@ class Exporter:
         self._deadline = time.monotonic() + timeout_s
         self._stopping.set()
         sent = None
-        while self._thread.is_alive() and (sent is None or (progressing and sent != self._copy.num_sent)):
-            sent = self._copy.num_sent
+        while self._thread.is_alive() and (sent is None or (progressing and sent != self._target.num_sent)):
+            sent = self._target.num_sent
             self._deadline = time.monotonic() + timeout_s
             self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -96,7 +98,7 @@ class Exporter:
         while not self._stopping.wait(wait_s):
             began = time.monotonic()
             is_late = began - level_at > MAX_LAG_S
-            found_any = self._attempt(self._copy.catch_up if is_late else self._copy.advance)
+            found_any = self._attempt(self._target.catch_up if is_late else self._target.advance)
             if found_any is None:
                 failures += 1
                 wait_s = pause_s(failures, shortest_s=2 * self._poll_s, longest_s=MAX_BACKOFF_S, rng=self._rng)
@@ -108,7 +110,7 @@ class Exporter:
             wait_s = max(self._poll_s, min(MAX_WAIT_S, busy_s))
             is_first = False  # which imports MLflow
         while time.monotonic() < self._deadline:
-            self._caught_up = self._attempt(self._copy.catch_up) is not None
+            self._caught_up = self._attempt(self._target.catch_up) is not None
             if self._caught_up:
                 return
             time.sleep(POLL_S)
@@ -152,7 +154,7 @@ def flush(
             yield name, exporter.error
 
 
-def behind(exporters: dict[str, Exporter], num_events: int) -> list[str]:
+def lagging(exporters: dict[str, Exporter], num_events: int) -> list[str]:
     """What to tell of the copies of the log: how many events each has yet to take, and why where it fails."""
     told = []
     for name, exporter in exporters.items():

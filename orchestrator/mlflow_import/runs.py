@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.redaction import without_password
-from orchestrator.tracking.mlflow_errors import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted
 from search_spaces import Fixed, Problem, adopt
 from search_spaces.errors import suggestion
@@ -37,7 +37,7 @@ WORDS = {"True": True, "False": False, "None": None}
 
 
 @dataclass(frozen=True)
-class Run:
+class ImportedRun:
     """One run as MLflow tells it: parameters are texts, ``metrics`` the last values, times in seconds."""
 
     id: str
@@ -59,25 +59,25 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceExperiment:
     """An experiment in a store: its runs are read once, their curves when they are asked for."""
 
     client: MlflowClient
     uri: str
     experiment: str
-    runs: tuple[Run, ...]
+    runs: tuple[ImportedRun, ...]
 
-    def curve(self, run: Run) -> dict[str, Values]:
+    def curve(self, run: ImportedRun) -> dict[str, Values]:
         """Every metric of a run: by step its last value, null where it is not finite, and when it was measured.
 
         Raises:
             OrchestratorError: MLflow did not answer.
         """
-        with explained(self.uri, "is it up? nothing was imported"):
+        with store_errors(self.uri, "is it up? nothing was imported"):
             return {name: _values(self.client.get_metric_history(run.id, name)) for name in run.metrics}
 
 
-def read_experiment(uri: str, experiment: str, *, wanted: str = "") -> Source:
+def read_experiment(uri: str, experiment: str, *, wanted: str = "") -> SourceExperiment:
     """The runs of an experiment, oldest first, without those that were deleted and those that sum up a sweep of ours.
 
     Args:
@@ -90,7 +90,7 @@ def read_experiment(uri: str, experiment: str, *, wanted: str = "") -> Source:
     """
     if uri.startswith(LOCAL) and not Path(uri.removeprefix(LOCAL)).is_file():
         raise OrchestratorError(f"{uri}: no such file, so no runs; give --tracking URI")
-    with explained(uri, "see --tracking and --filter"):
+    with store_errors(uri, "see --tracking and --filter"):
         client = open_store(uri)
         found = client.get_experiment_by_name(experiment) or _by_id(client, experiment)
         if found is None:
@@ -100,17 +100,19 @@ def read_experiment(uri: str, experiment: str, *, wanted: str = "") -> Source:
         refuse_deleted(found)
         runs = [_run(each) for each in _pages(client, found.experiment_id, wanted)]
     ours = (run for run in runs if run.tags.get("ravel.kind") != "sweep")
-    return Source(client, uri, found.name, tuple(sorted(ours, key=lambda run: (run.started, run.name, run.id))))
+    return SourceExperiment(
+        client, uri, found.name, tuple(sorted(ours, key=lambda run: (run.started, run.name, run.id)))
+    )
 
 
-def renamed(runs: Iterable[Run], names: Mapping[str, str]) -> list[Run]:
+def renamed(runs: Iterable[ImportedRun], names: Mapping[str, str]) -> list[ImportedRun]:
     """The runs, with parameters under our names instead of theirs.
 
     Raises:
         SpecError: a name that no trial has, that no run has, or that a run would have twice.
 
     Example:
-        >>> run = Run("ab", "bold-cat", "FINISHED", 0.0, None, {"lr": "0.1"}, {}, {})
+        >>> run = ImportedRun("ab", "bold-cat", "FINISHED", 0.0, None, {"lr": "0.1"}, {}, {})
         >>> renamed([run], {"lr": "optimizer.lr"})[0].parameters
         {'optimizer.lr': '0.1'}
     """
@@ -133,7 +135,9 @@ def renamed(runs: Iterable[Run], names: Mapping[str, str]) -> list[Run]:
     ]
 
 
-def offer(runs: Sequence[Run], space: SearchSpace, *, metric: str, mode: Literal["max", "min"], top: int) -> Offer:
+def offer(
+    runs: Sequence[ImportedRun], space: SearchSpace, *, metric: str, mode: Literal["max", "min"], top: int
+) -> Offer:
     """The best runs as points of a space, as ``adopt`` maps them; what a run does not say takes a trial's default."""
     able = [run for run in runs if run.status != "FAILED"]
     measured = [run for run in able if _is_finite(run.metrics.get(metric))]
@@ -151,7 +155,7 @@ def offer(runs: Sequence[Run], space: SearchSpace, *, metric: str, mode: Literal
     return Offer(points, (header, *strangers(runs, space), f"the best {len(reports)}: {tally}", *told))
 
 
-def strangers(runs: Sequence[Run], space: SearchSpace) -> Iterator[str]:
+def strangers(runs: Sequence[ImportedRun], space: SearchSpace) -> Iterator[str]:
     """The parameters that only the runs have, and those that only the space has."""
     theirs = dict.fromkeys(name for run in runs for name in run.parameters)
     only_theirs = [name for name in theirs if name not in space.names]
@@ -211,7 +215,7 @@ def _no_number(text: str) -> float:
     raise ValueError(f"must be finite, got {text}")
 
 
-def _counterparts(run: Run, space: SearchSpace) -> dict[str, Any]:
+def _counterparts(run: ImportedRun, space: SearchSpace) -> dict[str, Any]:
     return {
         name: value_of(text, space.parameters[name]) for name, text in run.parameters.items() if name in space.names
     }
@@ -232,7 +236,7 @@ def _until(reports: Sequence[Report], top: int) -> list[Report]:
     return list(reports)
 
 
-def _line(report: Report, run: Run, metric: str) -> str:
+def _line(report: Report, run: ImportedRun, metric: str) -> str:
     return f"run {run.name} ({metric} {run.metrics[metric]:.4g}) {report.outcome}: {'; '.join(report.notes)}"
 
 
@@ -270,9 +274,9 @@ def _pages(client: MlflowClient, experiment: str, wanted: str) -> Iterator[Any]:
             return
 
 
-def _run(run: Any) -> Run:
+def _run(run: Any) -> ImportedRun:
     info, data = run.info, run.data
-    return Run(
+    return ImportedRun(
         id=info.run_id,
         name=info.run_name or info.run_id,
         status=info.status,

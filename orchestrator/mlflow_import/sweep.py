@@ -16,7 +16,7 @@ from orchestrator.mlflow_import.runs import value_of
 from orchestrator.planning import plan as planning
 from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Budget, Failures, SchedulerSpec
-from orchestrator.state import sweep_lock as lease
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import Mirror
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from orchestrator.mlflow_import.runs import Run, Values
+    from orchestrator.mlflow_import.runs import ImportedRun, Values
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Event, TrialStatus
     from orchestrator.state.sweep_folder import SweepFolder
@@ -39,7 +39,7 @@ ORIGINS = ("baseline", "point", "search")
 MOST_CHARACTERS = 63
 
 
-class Epoch(NamedTuple):
+class ImportedEpoch(NamedTuple):
     """What a run measured at one step; ``number`` counts from 1."""
 
     number: int
@@ -47,16 +47,16 @@ class Epoch(NamedTuple):
     metrics: dict[str, float | None]
 
 
-class Imported(NamedTuple):
+class ImportedTrial(NamedTuple):
     """A run, its epochs in order, and the trial it becomes."""
 
-    run: Run
-    epochs: list[Epoch]
+    run: ImportedRun
+    epochs: list[ImportedEpoch]
     trial: str
 
 
 def import_sweep(
-    trials: Sequence[Imported], spec: SweepSpec, *, storage: str, now: datetime, working_directory: Path
+    trials: Sequence[ImportedTrial], spec: SweepSpec, *, storage: str, now: datetime, working_directory: Path
 ) -> SweepFolder:
     """Write the runs down as a sweep that is over; the plan last, without which a folder is no sweep.
 
@@ -72,7 +72,7 @@ def import_sweep(
     over = _over(spec, name=name, experiment=folder.sweep, num_trials=len(trials))
     plan = planning.make(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
     most = max(_budget(each) for each in trials)
-    held = lease.acquire(folder)
+    held = sweep_lock.acquire(folder)
     try:
         with EventLog(folder.events) as log:
             for event in events_of(trials, spec):
@@ -86,8 +86,8 @@ def import_sweep(
 
 
 def as_trials(
-    runs: Sequence[Run], curves: Sequence[dict[str, Values]], *, metric: str, objective: str
-) -> list[Imported]:
+    runs: Sequence[ImportedRun], curves: Sequence[dict[str, Values]], *, metric: str, objective: str
+) -> list[ImportedTrial]:
     """The runs as trials: their steps as epochs from 1 on, and their ``metric`` as the objective too.
 
     A sweep of ours keeps the ids of its trials; other runs are numbered in the order they began.
@@ -104,12 +104,12 @@ def as_trials(
     first = min((step for curve in curves for values in curve.values() for step in values), default=1)
     named = [{**curve, objective: curve[metric]} if metric in curve else curve for curve in curves]
     return [
-        Imported(run, _epochs(curve, shift=max(0, 1 - first)), trial)
+        ImportedTrial(run, _epochs(curve, shift=max(0, 1 - first)), trial)
         for run, curve, trial in zip(runs, named, _ids(runs), strict=True)
     ]
 
 
-def events_of(trials: Sequence[Imported], spec: SweepSpec) -> Iterator[Event]:
+def events_of(trials: Sequence[ImportedTrial], spec: SweepSpec) -> Iterator[Event]:
     """The log of a sweep that these runs were, in the order things happened.
 
     What a run tells out of order, such as a metric timed after its end, is put at the time of what came before it.
@@ -121,7 +121,7 @@ def events_of(trials: Sequence[Imported], spec: SweepSpec) -> Iterator[Event]:
     yield SweepEnded(time=events[-1].time, status="completed", reason="imported from MLflow")
 
 
-def _events(imported: Imported, spec: SweepSpec) -> Iterator[Event]:
+def _events(imported: ImportedTrial, spec: SweepSpec) -> Iterator[Event]:
     run, trial = imported.run, imported.trial
     domains = spec.space.parameters
     config = {name: value_of(text, domains.get(name)) for name, text in run.parameters.items()}
@@ -141,7 +141,7 @@ def _events(imported: Imported, spec: SweepSpec) -> Iterator[Event]:
     yield _end(imported, objective=spec.objective.metric)
 
 
-def _end(imported: Imported, *, objective: str) -> TrialEnded:
+def _end(imported: ImportedTrial, *, objective: str) -> TrialEnded:
     """How a trial ended: always for good."""
     run, last = imported.run, imported.epochs[-1] if imported.epochs else None
     own, rung = run.tags.get("ravel.status"), run.tags.get("ravel.rung", "")
@@ -157,7 +157,7 @@ def _end(imported: Imported, *, objective: str) -> TrialEnded:
     )
 
 
-def _status(run: Run, epochs: Sequence[Epoch], objective: str) -> TrialStatus:
+def _status(run: ImportedRun, epochs: Sequence[ImportedEpoch], objective: str) -> TrialStatus:
     """How a run of others ended: one that was killed, or goes on, stopped where it is."""
     if run.status != "FINISHED":
         return "failed" if run.status == "FAILED" else "stopped"
@@ -165,23 +165,23 @@ def _status(run: Run, epochs: Sequence[Epoch], objective: str) -> TrialStatus:
     return "diverged" if measured and measured[-1] is None else "completed"
 
 
-def _budget(imported: Imported) -> int:
+def _budget(imported: ImportedTrial) -> int:
     """The epochs of a full run: what the run says, if that can be, else those it has."""
     reached = max((epoch.number for epoch in imported.epochs), default=1)
     told = value_of(imported.run.parameters.get("epochs", ""))
     return told if type(told) is int and told >= reached else reached
 
 
-def _epochs(curve: dict[str, Values], *, shift: int) -> list[Epoch]:
+def _epochs(curve: dict[str, Values], *, shift: int) -> list[ImportedEpoch]:
     steps = sorted({step for values in curve.values() for step in values})
     return [
         _epoch({name: values[step] for name, values in curve.items() if step in values}, step + shift) for step in steps
     ]
 
 
-def _epoch(measured: dict[str, tuple[float | None, float]], number: int) -> Epoch:
+def _epoch(measured: dict[str, tuple[float | None, float]], number: int) -> ImportedEpoch:
     at = max(time for _, time in measured.values())
-    return Epoch(number, at, {name: value for name, (value, _) in measured.items()})
+    return ImportedEpoch(number, at, {name: value for name, (value, _) in measured.items()})
 
 
 def _in_order(events: Iterator[Event]) -> Iterator[Event]:
@@ -191,7 +191,7 @@ def _in_order(events: Iterator[Event]) -> Iterator[Event]:
         yield event.model_copy(update={"time": now})
 
 
-def _ids(runs: Sequence[Run]) -> list[str]:
+def _ids(runs: Sequence[ImportedRun]) -> list[str]:
     own = [run.tags.get("ravel.trial", "").rpartition("/") for run in runs]
     is_one_sweep = len({sweep for sweep, _, _ in own}) == 1 and len({trial for _, _, trial in own} - {""}) == len(runs)
     return [trial for _, _, trial in own] if is_one_sweep else [trial_id(index) for index in range(len(runs))]

@@ -43,7 +43,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LockRecord:
     """A lease as others see it; ``age_s`` is how long ago it was renewed."""
 
     generation: int
@@ -61,7 +61,7 @@ class LockRecords(Protocol):
     def last(self) -> int:
         """The newest generation; 0 where there is none."""
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> LockRecord | None:
         """The newest lease."""
 
     def create(self, generation: int, holder: Holder) -> bool:
@@ -93,13 +93,13 @@ class FolderLockRecords:
         """The newest generation; 0 where there is none."""
         return max((int(path.stem) for path in self.folder.glob("*.json")), default=0)
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> LockRecord | None:
         """The newest lease."""
         generation = self.last()
         if not generation:
             return None
         path = self.folder / _name(generation)
-        return Entry(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
+        return LockRecord(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Write a new lease down; False if somebody else did."""
@@ -153,13 +153,13 @@ class BucketLockRecords:
         """The newest generation; 0 where there is none."""
         return max((int(found.key.partition(".")[0]) for found in self.bucket.list()), default=0)
 
-    def newest(self) -> Entry | None:
+    def newest(self) -> LockRecord | None:
         """The newest lease."""
         found = max(self.bucket.list(), key=lambda each: each.key, default=None)
         if found is None:
             return None
         age_s = (self.bucket.server_time() - found.modified).total_seconds()
-        return Entry(int(found.key.partition(".")[0]), Holder.from_json(self.bucket.read(found.key)), age_s)
+        return LockRecord(int(found.key.partition(".")[0]), Holder.from_json(self.bucket.read(found.key)), age_s)
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Write a new lease down; False if somebody else did."""

@@ -71,7 +71,7 @@ class SweepFolder:
         return self.path / "sync.lock"
 
     @property
-    def leases(self) -> Path:
+    def locks(self) -> Path:
         """The folder of leases."""
         return self.path / "leases"
 

@@ -1,4 +1,4 @@
-"""One driver for a sweep: a lease is one more entry in the sweep's book of leases, which only one process can make.
+"""One driver for a sweep: a lease is one more record in the sweep's book of leases, which only one process can make.
 
 A lease ends when it is released, when its process is gone (seen from the same host and its process numbers), or, seen
 from elsewhere, when it was not renewed for ``STALE_S``.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.redaction import one_line
-from orchestrator.state.lock_records import BucketLockRecords, Entry, FolderLockRecords, Holder
+from orchestrator.state.lock_records import BucketLockRecords, FolderLockRecords, Holder, LockRecord
 from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ RELEASE_S = 5.0  # nor must S3; but a lease that is not released keeps the next 
 class SweepLock:
     """The right of this process to run a sweep, until ``release``."""
 
-    book: LockRecords
+    records: LockRecords
     generation: int
     holder: Holder
 
     def renew(self) -> None:
         """Show other hosts that this driver lives."""
-        self.book.renew(self.generation, self.holder)
+        self.records.renew(self.generation, self.holder)
 
     def is_lost(self) -> bool:
         """Whether another driver has taken the sweep since: this one was silent for too long."""
-        return self.book.last() > self.generation
+        return self.records.last() > self.generation
 
     @contextmanager
     def renewing(self, *, on_lost: Callable[[], None]) -> Iterator[None]:
@@ -58,7 +58,7 @@ class SweepLock:
             on_lost: called once, from that thread, when another driver has taken the sweep.
         """
         ended = threading.Event()
-        thread = threading.Thread(target=self._keep_renewing, args=(ended, on_lost), name="ravel-lease", daemon=True)
+        thread = threading.Thread(target=self._keep_renewing, args=(ended, on_lost), name="ravel-lock", daemon=True)
         thread.start()
         try:
             yield
@@ -76,7 +76,7 @@ class SweepLock:
             except (OSError, StorageError) as error:
                 if not failed:
                     told = getattr(error, "strerror", None) or error
-                    logger.warning("%s: the lease was not renewed (%s); trying again", self.book.place, told)
+                    logger.warning("%s: the lease was not renewed (%s); trying again", self.records.place, told)
                 failed = True
                 continue
             failed = False
@@ -97,11 +97,11 @@ class SweepLock:
         if thread.is_alive() or failures:
             told = one_line(failures[0]) if failures else f"no answer within {RELEASE_S:.0f} s"
             later = f"it runs out: a driver on another machine must wait up to {STALE_S:.0f} s"
-            logger.warning("%s: the lease was not released (%s); %s", self.book.place, told, later)
+            logger.warning("%s: the lease was not released (%s); %s", self.records.place, told, later)
 
     def _write_released(self, failures: list[Exception]) -> None:
         try:
-            self.book.write(self.generation, replace(self.holder, released=True))
+            self.records.write(self.generation, replace(self.holder, released=True))
         except Exception as error:  # noqa: BLE001  whatever it is, it must not mask how the sweep ended
             failures.append(error)
 
@@ -113,8 +113,8 @@ def acquire(folder: SweepFolder) -> SweepLock:
         SweepLocked: another driver runs this sweep; says which process on which host.
         StorageError: S3, where the sweep lies there, does not answer.
     """
-    book = _book(folder)
-    newest = book.newest()
+    records = _records_of(folder)
+    newest = records.newest()
     if newest is not None and _is_alive(newest):
         gone = "" if _is_near(newest.holder) else f"; if it is gone, its lease runs out within {STALE_S:.0f} s"
         raise SweepLocked(
@@ -123,9 +123,9 @@ def acquire(folder: SweepFolder) -> SweepLock:
         )
     generation = newest.generation + 1 if newest is not None else 1
     holder = _this_process()
-    if not book.create(generation, holder):
+    if not records.create(generation, holder):
         raise SweepLocked(f"{folder.sweep}: another driver took this sweep a moment ago")
-    return SweepLock(book, generation, holder)
+    return SweepLock(records, generation, holder)
 
 
 def is_held(folder: SweepFolder) -> bool:
@@ -134,15 +134,15 @@ def is_held(folder: SweepFolder) -> bool:
     Raises:
         StorageError: S3, where the sweep lies there, does not answer.
     """
-    newest = _book(folder).newest()
+    newest = _records_of(folder).newest()
     return newest is not None and _is_alive(newest)
 
 
-def _book(folder: SweepFolder) -> LockRecords:
+def _records_of(folder: SweepFolder) -> LockRecords:
     return (
-        FolderLockRecords(folder.leases)
+        FolderLockRecords(folder.locks)
         if folder.remote is None
-        else BucketLockRecords(folder.remote.child(folder.leases.name))
+        else BucketLockRecords(folder.remote.child(folder.locks.name))
     )
 
 
@@ -157,12 +157,12 @@ def _this_process() -> Holder:
     )
 
 
-def _is_alive(entry: Entry) -> bool:
-    holder = entry.holder
+def _is_alive(record: LockRecord) -> bool:
+    holder = record.holder
     if holder.released:
         return False
     if not _is_near(holder):
-        return entry.age_s < STALE_S
+        return record.age_s < STALE_S
     started = _start_of(holder.pid)
     return started is not None and started == holder.started
 

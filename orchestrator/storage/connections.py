@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from urllib.parse import urlsplit
 
 from orchestrator.errors import WrongLocation
-from orchestrator.storage.refusals import code_of, told
+from orchestrator.storage.refusals import code_of, storage_error
 from search_spaces.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.storage.locations import Location
 
-__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "telling", "transfer"]
+__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "storage_errors", "transfer"]
 
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ATTEMPTS = 8
@@ -85,7 +85,7 @@ class Settings:
         from botocore.session import get_session  # noqa: PLC0415
 
         session = get_session()
-        with telling("read the AWS configuration", "s3", None):
+        with storage_errors("read the AWS configuration", "s3", None):
             profile = {"full_config": session.full_config, "scoped_config": session.get_scoped_config()}
             ignored = session.get_config_variable("ignore_configured_endpoint_urls")
             configured = None if ignored else ConfiguredEndpointProvider(**profile, client_name="s3").provide()
@@ -132,14 +132,14 @@ def filesystem(location: Location, settings: Settings | None = None) -> tuple[An
 
 
 @contextmanager
-def telling(doing: str, uri: str, endpoint: str | None, *, unless: Collection[str] = ()) -> Iterator[None]:
+def storage_errors(doing: str, uri: str, endpoint: str | None, *, unless: Collection[str] = ()) -> Iterator[None]:
     """Raise an error of the S3 client as a StorageError, unless its code is one that the caller deals with."""
     try:
         yield
     except _errors() as error:
         if code_of(error) in unless:
             raise
-        raise told(error, doing=doing, uri=uri, endpoint=endpoint) from error
+        raise storage_error(error, doing=doing, uri=uri, endpoint=endpoint) from error
 
 
 def client_error() -> Any:
@@ -190,7 +190,7 @@ def _make_client(settings: Settings) -> Any:
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": style},
     )
-    with telling("connect", "s3", settings.endpoint):
+    with storage_errors("connect", "s3", settings.endpoint):
         session = get_session()
         session.register_component("data_loader", _descriptions())
         return session.create_client("s3", settings.region, endpoint_url=settings.endpoint, config=config)

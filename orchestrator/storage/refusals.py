@@ -1,4 +1,4 @@
-"""What S3 says when it refuses, told to a person: where, the server's words, and what to do.
+"""What S3 says when it refuses, storage_error to a person: where, the server's words, and what to do.
 
 Nothing here imports the S3 client: its errors are known by their names, and by the response that some of them carry.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
 
-__all__ = ["code_of", "status_of", "told"]
+__all__ = ["code_of", "status_of", "storage_error"]
 
 CREDENTIALS = (
     "give credentials in a standard way: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of every node, "
@@ -51,7 +51,7 @@ MISSING = frozenset({"NoSuchKey", "404"})
 CHANGED = frozenset({"PreconditionFailed", "412", "S3DownloadFailedError"})
 
 
-def told(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> StorageError:
+def storage_error(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> StorageError:
     """The error of the S3 client as one of ours.
 
     Args:
@@ -61,7 +61,7 @@ def told(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> Sto
         endpoint: The server; None for AWS.
 
     Example:
-        >>> print(told(TimeoutError("no answer"), doing="read", uri="s3://bucket/key", endpoint="http://host:9000"))
+        >>> print(storage_error(TimeoutError("no answer"), doing="read", uri="s3://bucket/key", endpoint="http://host:9000"))
         ... # doctest: +ELLIPSIS
         s3://bucket/key: cannot read at http://host:9000: TimeoutError: no answer; check AWS_ENDPOINT_URL_S3 or ...
     """

@@ -16,7 +16,7 @@ from orchestrator.storage.connections import (
     client_error,
     cut_errors,
     filesystem,
-    telling,
+    storage_errors,
     transfer,
 )
 from orchestrator.storage.locations import SCHEME, Location
@@ -102,7 +102,7 @@ class Bucket:
             ObjectChanged: the object is not, or no longer, the version of that etag.
         """
         failures = 0
-        with self._telling("read", key):
+        with self._storage_errors("read", key):
             while (answer := self._get(key, start, etag)) is not None:
                 etag = answer["ETag"]
                 try:
@@ -126,7 +126,7 @@ class Bucket:
         condition = {"IfNoneMatch": "*"} if if_absent else {}
         for attempt in range(self.settings.attempts):
             try:
-                with self._telling("write", key, unless={BUSY, THERE}):
+                with self._storage_errors("write", key, unless={BUSY, THERE}):
                     self._client.put_object(**self._at(key), Body=data, **condition)
             except client_error() as error:
                 if code_of(error) == THERE:
@@ -153,7 +153,7 @@ class Bucket:
     def head(self, key: str) -> Object | None:
         """An object without its content; None if there is none."""
         try:
-            with self._telling("look at", key):
+            with self._storage_errors("look at", key):
                 found = self._client.head_object(**self._at(key))
         except ObjectMissing:
             return None
@@ -161,7 +161,7 @@ class Bucket:
 
     def part_size(self, key: str) -> int | None:
         """The size of the parts that an object was written in; None if they are unequal, or the server does not say."""
-        with self._telling("look at", key):
+        with self._storage_errors("look at", key):
             first = self._client.head_object(**self._at(key), PartNumber=1)
             count = first.get("PartsCount", 0)
             if count < 2:
@@ -173,7 +173,7 @@ class Bucket:
 
     def is_opaque(self, key: str) -> bool:
         """Whether the server keeps an object under a key of KMS or of a customer, so that its etag is no hash of it."""
-        with self._telling("look at", key):
+        with self._storage_errors("look at", key):
             found = self._client.head_object(**self._at(key))
         return found.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in found
 
@@ -199,18 +199,18 @@ class Bucket:
 
     def upload(self, path: Path, key: str) -> None:
         """Put a file; from 8 MiB on in parts of 8 MiB, four at a time, of which each is tried again alone."""
-        with self._telling("write", key), transfer(self._client) as carrier:
+        with self._storage_errors("write", key), transfer(self._client) as carrier:
             carrier.upload_file(str(path), self.location.bucket, self._full(key))
 
     def download(self, key: str, path: Path) -> None:
         """Get a file, written beside its place and renamed when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._telling("read", key), transfer(self._client) as carrier:
+        with self._storage_errors("read", key), transfer(self._client) as carrier:
             carrier.download_file(self.location.bucket, self._full(key), str(path))
 
     def server_time(self) -> datetime:
         """The server's clock, to the second; asks for the right to list."""
-        with self._telling("list", ""):
+        with self._storage_errors("list", ""):
             answer = self._client.list_objects_v2(Bucket=self.location.bucket, Prefix=self._folder(""), MaxKeys=1)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
 
@@ -218,8 +218,8 @@ class Bucket:
     def _client(self) -> Any:
         return self._connection.client()
 
-    def _telling(self, doing: str, key: str, *, unless: Collection[str] = ()) -> AbstractContextManager[None]:
-        return telling(doing, self.uri(key), self.settings.endpoint, unless=unless)
+    def _storage_errors(self, doing: str, key: str, *, unless: Collection[str] = ()) -> AbstractContextManager[None]:
+        return storage_errors(doing, self.uri(key), self.settings.endpoint, unless=unless)
 
     def _full(self, key: str) -> str:
         return "/".join(part for part in (self.location.prefix, key) if part)
@@ -249,7 +249,7 @@ class Bucket:
             raise
 
     def _pages(self, what: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
-        with self._telling("list", prefix):
+        with self._storage_errors("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.location.bucket, Prefix=self._folder(prefix), **more
             )
@@ -272,7 +272,7 @@ class Bucket:
 
     def _delete_batch(self, keys: Sequence[str]) -> Sequence[dict[str, str]]:
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        with self._telling("delete", ""):
+        with self._storage_errors("delete", ""):
             answer = self._client.delete_objects(Bucket=self.location.bucket, Delete=wanted)
         return cast("Sequence[dict[str, str]]", answer.get("Errors", ()))
 

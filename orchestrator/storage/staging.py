@@ -50,7 +50,7 @@ LOG_INTERVAL_S = 10.0
 UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
-class File(BaseModel):
+class StagedFile(BaseModel):
     """One object as it was staged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,19 +64,19 @@ class File(BaseModel):
         """The size and time that its file has."""
         return self.size, self.mtime_ns
 
-    def holds_as(self, other: File) -> bool:
+    def holds_as(self, other: StagedFile) -> bool:
         """Whether both have one content; an object that is uploaded again as it was has another time alone."""
         return (self.size, self.etag) == (other.size, other.etag)
 
 
-class Manifest(BaseModel):
+class StagingManifest(BaseModel):
     """What ``data`` holds; `files` by key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = FORMAT
     uri: str
-    files: dict[str, File]
+    files: dict[str, StagedFile]
 
 
 def stage(uri: str, cache: Path, settings: Settings | None = None) -> Path:
@@ -109,7 +109,7 @@ def stage(uri: str, cache: Path, settings: Settings | None = None) -> Path:
     raise StorageError(f"{uri}: keeps changing while it is staged; wait until it is complete, then try again")
 
 
-def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, File]) -> Path:
+def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, StagedFile]) -> Path:
     data, fetched = place / "data", place / "fetched"
     staged, here = _manifest(place), _regular_files(data)
     kept = {
@@ -126,12 +126,14 @@ def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, File]) -> Pa
         (fetched / _name(key, file)).replace(_path(data, key))
     files = {key: kept.get(key, file) for key, file in listed.items()}
     if files != staged:
-        write_atomically(place / "manifest.json", Manifest(uri=bucket.location.uri, files=files).model_dump_json())
+        write_atomically(
+            place / "manifest.json", StagingManifest(uri=bucket.location.uri, files=files).model_dump_json()
+        )
     shutil.rmtree(fetched, ignore_errors=True)
     return data
 
 
-def _listed(bucket: Bucket) -> dict[str, File]:
+def _listed(bucket: Bucket) -> dict[str, StagedFile]:
     """The objects by key; each can be a file, and there is at least one."""
     found = {one.key: _file(one) for one in bucket.list()}
     if not found:
@@ -149,11 +151,11 @@ def _listed(bucket: Bucket) -> dict[str, File]:
     return found
 
 
-def _file(found: Object) -> File:
-    return File(size=found.size, etag=found.etag, mtime_ns=int(found.modified.timestamp()) * 10**9)
+def _file(found: Object) -> StagedFile:
+    return StagedFile(size=found.size, etag=found.etag, mtime_ns=int(found.modified.timestamp()) * 10**9)
 
 
-def _fetch_all(bucket: Bucket, missing: Mapping[str, File], folder: Path) -> None:
+def _fetch_all(bucket: Bucket, missing: Mapping[str, StagedFile], folder: Path) -> None:
     """Every missing file, complete and verified, in a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     _drop_stale(folder, {_name(key, file) for key, file in missing.items()})
@@ -186,7 +188,7 @@ def _follow(bucket: Bucket, sizes: Iterable[int], count: int) -> None:
             logger.info("%s: staged %d of %d files, %s", bucket.location.uri, done, count, _gib(size))
 
 
-def _fetch(bucket: Bucket, key: str, file: File, folder: Path, stopped: threading.Event) -> int:
+def _fetch(bucket: Bucket, key: str, file: StagedFile, folder: Path, stopped: threading.Event) -> int:
     """One file, from where an earlier attempt was cut; a file that is not what its etag says is fetched once more."""
     done = folder / _name(key, file)
     part = done.with_name(f"{done.name}.part")
@@ -200,7 +202,7 @@ def _fetch(bucket: Bucket, key: str, file: File, folder: Path, stopped: threadin
     raise StorageError(f"{bucket.uri(key)}: what came twice is not what its etag {file.etag} says; upload it again")
 
 
-def _append(bucket: Bucket, key: str, file: File, part: Path, stopped: threading.Event) -> bool:
+def _append(bucket: Bucket, key: str, file: StagedFile, part: Path, stopped: threading.Event) -> bool:
     """Fetch what a file lacks; whether it then is what its etag says."""
     start = part.stat().st_size if part.exists() else 0
     with part.open("ab") as output:
@@ -220,10 +222,10 @@ def _regular_files(data: Path) -> dict[Path, tuple[int, int]]:
     return {path: (one.st_size, one.st_mtime_ns) for path, one in stats.items() if stat.S_ISREG(one.st_mode)}
 
 
-def _manifest(place: Path) -> dict[str, File]:
+def _manifest(place: Path) -> dict[str, StagedFile]:
     path = place / "manifest.json"
     try:
-        return Manifest.model_validate_json(path.read_bytes()).files
+        return StagingManifest.model_validate_json(path.read_bytes()).files
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -256,7 +258,7 @@ def _path(data: Path, key: str) -> Path:
     return data.joinpath(*key.split("/"))
 
 
-def _name(key: str, file: File) -> str:
+def _name(key: str, file: StagedFile) -> str:
     """Of a file on its way: another version of the object has another."""
     return hashlib.blake2b(f"{file.etag} {file.size} {file.mtime_ns} {key}".encode(), digest_size=16).hexdigest()
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.tracking.mlflow_errors import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import DEFAULT_URI, open_store, refuse_deleted, tracking_uri
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def trial_of_run(run_id: str) -> str:
         OrchestratorError: there is no such run, or it is no trial of ours.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    with explained(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
+    with store_errors(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
         tags = open_store(uri).get_run(run_id).data.tags
     if "ravel.trial" not in tags:
         raise OrchestratorError(
@@ -48,7 +48,7 @@ def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, tri
         OrchestratorError: MLflow has no such run, or refused.
     """
     uri = tracking_uri(plan)
-    with explained(uri, "nothing is lost: the report is kept, and the same command sends it later"):
+    with store_errors(uri, "nothing is lost: the report is kept, and the same command sends it later"):
         client = open_store(uri)
         run = _run(client, plan, trial)
         _log_metrics(client, run, report, epoch=epoch or 0)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def explained(uri: str, remedy: str) -> Iterator[None]:
+def store_errors(uri: str, remedy: str) -> Iterator[None]:
     """Promotion whatever MLflow raises inside into an error that names the store and the remedy.
 
     Raises:
         OrchestratorError: MLflow refused, or did not answer.
 
     Example:
-        >>> with explained("http://ada:secret@host:5000", "is the server up?"):
+        >>> with store_errors("http://ada:secret@host:5000", "is the server up?"):
         ...     raise ConnectionError("refused")
         Traceback (most recent call last):
         orchestrator.errors.OrchestratorError: http://***@host:5000: ConnectionError: refused; is the server up?

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.tracking.cursor import Cursor
-    from orchestrator.tracking.views import View
+    from orchestrator.tracking.views import PreparedView
 
 MAX_RUNS_IN_ADDRESS = 100  # a longer list makes an address that browsers cut
 ANSWER_S = 5
@@ -30,13 +30,13 @@ def runs_page(base: str, cursor: Cursor, sweep: str) -> str:
     return f"{_experiment_page(base, cursor, mode='CHART')}&searchFilter={search}"
 
 
-def view_page(base: str, cursor: Cursor, view: View) -> str:
+def view_page(base: str, cursor: Cursor, view: PreparedView) -> str:
     """A prepared view; the address holds nothing beside its key, else the pages would not open it.
 
     Example:
         >>> from orchestrator.tracking.cursor import Cursor
-        >>> from orchestrator.tracking.views import View
-        >>> table = View("table", "ravel-digits-1-table", "all trials", "TABLE", {})
+        >>> from orchestrator.tracking.views import PreparedView
+        >>> table = PreparedView("table", "ravel-digits-1-table", "all trials", "TABLE", {})
         >>> view_page("http://host", Cursor(experiment="1"), table).partition("&")[2]
         'compareRunsMode=TABLE&viewStateShareKey=ravel-digits-1-table'
     """

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.formatting import shown
 from orchestrator.state.sweep_folder import reference
-from orchestrator.tracking.mlflow_errors import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 
@@ -76,7 +76,7 @@ class TrainedTrial(Protocol):
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """A version of a registered model, and the alias that points at it; ``is_new`` if it was made just now."""
 
     model: str
@@ -90,13 +90,15 @@ class Registered:
     def uri(self) -> str:
         """What ``mlflow.pyfunc.load_model`` takes.
 
-        >>> Registered("digits", 1, "champion", "digits-1/t003", "ab", is_new=True).uri
+        >>> RegisteredVersion("digits", 1, "champion", "digits-1/t003", "ab", is_new=True).uri
         'models:/digits@champion'
         """
         return f"models:/{self.model}@{self.alias}"
 
 
-def register(plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, alias: str = "champion") -> Registered:
+def register(
+    plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, alias: str = "champion"
+) -> RegisteredVersion:
     """Register a trial's model in the store its sweep is tracked in, and point the alias at it.
 
     Args:
@@ -118,13 +120,13 @@ def register(plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, 
     result.require_classifier()
     checkpoint = result.checkpoint()
     uri, sweep = tracking_uri(plan), reference(result.folder)
-    with explained(uri, f"nothing is lost; try again later: ravel register {sweep}"):
+    with store_errors(uri, f"nothing is lost; try again later: ravel register {sweep}"):
         client = _open(uri)
         run = _run_of(client, plan, result)
         found = _version_of(client, name, run.info.run_id, result)
         number = found or _add_version(client, name, run, plan=plan, result=result, checkpoint=checkpoint)
         client.set_registered_model_alias(name, alias, str(number))
-    return Registered(name, number, alias, result.name, run.info.run_id, is_new=found is None)
+    return RegisteredVersion(name, number, alias, result.name, run.info.run_id, is_new=found is None)
 
 
 def version_tags(plan: SweepPlan, result: TrainedTrial) -> dict[str, str]:

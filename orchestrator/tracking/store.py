@@ -11,7 +11,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.redaction import without_password
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
-from orchestrator.tracking.mlflow_errors import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def look_up(plan: SweepPlan) -> Cursor:
     file = store_file(uri)
     if file is not None and not file.exists():  # MLflow's client would make it
         return found
-    with explained(uri, "mend that, or name its store in MLFLOW_TRACKING_URI if it is tracked in another"):
+    with store_errors(uri, "mend that, or name its store in MLFLOW_TRACKING_URI if it is tracked in another"):
         client = open_store(uri)
         experiment = client.get_experiment_by_name(plan.experiment)
         if experiment is None:

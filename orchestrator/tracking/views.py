@@ -27,11 +27,11 @@ State: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class View:
+class PreparedView:
     """One prepared view: ``name`` is unique in its sweep, ``key`` in MLflow; ``state`` is what the pages show.
 
     Example:
-        >>> View("table", "ravel-digits-1-table", "all trials", "TABLE", {"orderByAsc": False}).tag
+        >>> PreparedView("table", "ravel-digits-1-table", "all trials", "TABLE", {"orderByAsc": False}).tag
         ('mlflow.sharedViewState.ravel-digits-1-table', '{"orderByAsc":false}')
     """
 
@@ -70,13 +70,13 @@ def publish(client: TagsExperiments, experiment: str, plan: SweepPlan) -> None:
         client.set_experiment_tag(experiment, *view.tag)
 
 
-def views(plan: SweepPlan) -> tuple[View, ...]:
+def views(plan: SweepPlan) -> tuple[PreparedView, ...]:
     """The views that a sweep's space allows, the one to open first at their head."""
     made = (_parallel(plan), _temperature(plan), _layers(plan), _curves(plan), _table(plan))
     return tuple(view for view in made if view is not None)
 
 
-def _parallel(plan: SweepPlan) -> View | None:
+def _parallel(plan: SweepPlan) -> PreparedView | None:
     """Only axes that every trial has, as numbers: a run that lacks one would be left out."""
     space, strengths = plan.spec.space, task_of(plan.spec.trial).strengths
     everywhere = [name for name in _searched(plan) if name in strengths or name not in space.when]
@@ -86,14 +86,14 @@ def _parallel(plan: SweepPlan) -> View | None:
     return _charts(plan, "parallel", "parallel coordinates over all trials", [_parallel_card("all", axes, plan)])
 
 
-def _temperature(plan: SweepPlan) -> View | None:
+def _temperature(plan: SweepPlan) -> PreparedView | None:
     x, y = "snnl.temperature", "snnl.weight"
     if not {x, y} <= set(_searched(plan)):
         return None
     return _charts(plan, "temperature", "SNNL: temperature x weight", [_contour_card(x, y, plan)])
 
 
-def _layers(plan: SweepPlan) -> View | None:
+def _layers(plan: SweepPlan) -> PreparedView | None:
     """Between layers there is nothing, so that the contour has parallel coordinates below it."""
     x, y = "mixup.alpha", "mixup.layers"
     if not {x, y} <= set(_searched(plan)):
@@ -102,7 +102,7 @@ def _layers(plan: SweepPlan) -> View | None:
     return _charts(plan, "layers", "mixup: alpha x layers", cards)
 
 
-def _curves(plan: SweepPlan) -> View:
+def _curves(plan: SweepPlan) -> PreparedView:
     """One curve, the mean between the least and the most, for each way and rung at which trials ended."""
     keys = [{"mode": "tag", "groupByData": tag} for tag in ("ravel.status", "ravel.rung")]
     cards = [_line_card(metric) for metric in plan.spec.objective.metrics]
@@ -110,7 +110,7 @@ def _curves(plan: SweepPlan) -> View:
     return _charts(plan, "curves", "learning curves by rung", cards, groupBy=groups)
 
 
-def _table(plan: SweepPlan) -> View:
+def _table(plan: SweepPlan) -> PreparedView:
     columns = [
         *(f"metrics.`{metric}`" for metric in plan.spec.objective.metrics),
         *("tags.`ravel.status`", "tags.`ravel.rung`"),
@@ -120,7 +120,7 @@ def _table(plan: SweepPlan) -> View:
     return _view(plan, "table", "table, the best trial first", mode="TABLE", state=order)
 
 
-def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state: Any) -> View:
+def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state: Any) -> PreparedView:
     """Our charts on top; below, folded, a section for each group of metrics, which the pages fill by themselves."""
     ours = {"uuid": OURS, "name": title, "display": True, "columns": 1, "cardHeight": 560 if len(cards) == 1 else 400}
     groups = dict.fromkeys(metric.name.partition("/")[0] for metric in task_of(plan.spec.trial).metrics)
@@ -134,14 +134,14 @@ def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state:
     return _view(plan, name, title, mode="CHART", state={**shown, **state})
 
 
-def _view(plan: SweepPlan, name: str, title: str, *, mode: Mode, state: State) -> View:
+def _view(plan: SweepPlan, name: str, title: str, *, mode: Mode, state: State) -> PreparedView:
     objective = plan.spec.objective
     rows = {
         "searchFilter": f"tags.`ravel.sweep` = '{plan.sweep}' and tags.`ravel.kind` = 'trial'",
         "orderByKey": f"metrics.`{objective.metric}`",
         "orderByAsc": objective.mode == "min",
     }
-    return View(name, f"{OURS}-{plan.sweep}-{name}", title, mode, {**rows, **state})
+    return PreparedView(name, f"{OURS}-{plan.sweep}-{name}", title, mode, {**rows, **state})
 
 
 def _parallel_card(name: str, parameters: list[str], plan: SweepPlan) -> State:

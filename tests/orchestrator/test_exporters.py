@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from orchestrator.execution import exporters as following
+from orchestrator.execution import exporters
 from orchestrator.execution.exporters import Exporter
 
 
@@ -48,7 +48,7 @@ def test_beside_a_sweep_a_copy_takes_little_and_rests():
 
 
 def test_a_copy_that_lacks_something_for_too_long_takes_everything(monkeypatch):
-    monkeypatch.setattr(following, "MAX_LAG_S", 0.2)
+    monkeypatch.setattr(exporters, "MAX_LAG_S", 0.2)
     copy = Pages(events=100_000)
     exporter = Exporter(copy, poll_s=0.01)
     exporter.start()
@@ -59,7 +59,7 @@ def test_a_copy_that_lacks_something_for_too_long_takes_everything(monkeypatch):
 
 
 def test_a_copy_that_has_everything_is_not_late(monkeypatch):
-    monkeypatch.setattr(following, "MAX_LAG_S", 0.2)
+    monkeypatch.setattr(exporters, "MAX_LAG_S", 0.2)
     copy = Pages(events=1)
     exporter = Exporter(copy, poll_s=0.01)
     exporter.start()
@@ -71,7 +71,7 @@ def test_a_copy_that_has_everything_is_not_late(monkeypatch):
 @pytest.mark.parametrize("name", ["advance", "catch_up"])
 def test_what_fails_is_said_once_and_sent_later(name, monkeypatch, caplog):
     """An outage ends with everything sent, whatever way it was tried."""
-    monkeypatch.setattr(following, "MAX_LAG_S", 60.0 if name == "advance" else -1.0)
+    monkeypatch.setattr(exporters, "MAX_LAG_S", 60.0 if name == "advance" else -1.0)
     copy = Pages(events=10)
     working = getattr(copy, name)
 

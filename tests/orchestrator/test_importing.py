@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.launching import resume
-from orchestrator.mlflow_import import runs as importing
 from orchestrator.mlflow_import.runs import read_experiment, value_of
 from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
@@ -196,7 +195,7 @@ def test_a_filter_is_mlflows_own(foreign):
 
 
 def test_every_page_of_a_large_experiment_is_read(store, monkeypatch):
-    monkeypatch.setattr(importing, "PAGE", 3)
+    monkeypatch.setattr("orchestrator.mlflow_import.runs.PAGE", 3)
     experiment = store.experiment("large")
     for index in range(11):
         store.run(experiment, f"run{index}", {"optimizer.lr": str(0.01 * (index + 1))}, start=T0 + index)

@@ -27,7 +27,6 @@ from orchestrator.state.events import (
     TrialEnded,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.tracking import tracker as tracking
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.tracker import Tracker
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS
@@ -247,7 +246,7 @@ def test_a_tracker_knows_how_many_events_it_has_sent(sweep):
 
 def test_beside_a_sweep_few_events_are_sent_at_a_time(sweep, monkeypatch):
     plan, folder = sweep
-    monkeypatch.setattr(tracking, "FEW_EVENTS", 4)
+    monkeypatch.setattr("orchestrator.tracking.tracker.FEW_EVENTS", 4)
     log = list(events())
     write(folder, log)
     tracker, sent = Tracker(plan, folder), []

@@ -179,7 +179,7 @@ def _refusal(error: urllib.error.HTTPError, known: Login | None, host: str) -> s
         case 403 if "Invalid Host header" in text:
             return f"does not accept the host name {host}; start it with --allowed-hosts {host}, or use a name it has"
         case 401 | 403:
-            what = "wants a login" if known is None else f"refuses the login of {known.source}"
+            what = "requires a login" if known is None else f"refuses the login of {known.source}"
             return f"{what} ({error.code} {error.reason}); {SET_THEM}"
         case 404:
             return "answers, but has no MLflow here (404); is its path missing?"

@@ -442,7 +442,7 @@ def test_a_deleted_run_stays_deleted_and_holds_back_no_other(sweep, caplog, know
     tracker = tracker if known else Tracker(plan, folder)
     assert tracker.catch_up()
     assert tracker.skipped == (deleted if deleted == "t001" else plan.sweep,)
-    assert caplog.text.count("MLflow goes on without the run of") == 1
+    assert caplog.text.count("MLflow continues without the run of") == 1
     assert Cursor.load(folder.cursor).offset == folder.events.stat().st_size
     assert client.get_run(gone).info.lifecycle_stage == "deleted"
     left = runs_of(plan, "trial")[1]
@@ -458,7 +458,7 @@ def test_an_artifact_store_that_takes_nothing_costs_only_the_artifacts(sweep, tm
     (tmp_path / "mlartifacts").write_text("a file where a folder should be")
     write(folder, events())
     assert Tracker(plan, folder).catch_up()
-    assert caplog.text.count("MLflow goes on without artifacts") == 1
+    assert caplog.text.count("MLflow continues without artifacts") == 1
     _, runs = runs_of(plan, "trial")
     assert runs["t002"].data.tags["ravel.status"] == "diverged"
     assert runs["t002"].info.status == "FAILED"

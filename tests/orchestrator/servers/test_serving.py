@@ -128,7 +128,7 @@ def test_a_launch_without_a_login_is_refused_with_what_to_set(team_server, tmp_p
     with pytest.raises(PreflightError) as caught:
         preflight.check(parse_spec("name: a"), tmp_path, tracking_uri=team_server.address)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"tracking.uri: {team_server.address}: wants a login")
+    assert problem.startswith(f"tracking.uri: {team_server.address}: requires a login")
     assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (they stay in the environment" in problem
 
 
@@ -266,9 +266,12 @@ def test_another_folder_cannot_pose_as_this_databases_server(postgres, tmp_path,
     [
         ([], "--store: no database is named; set MLFLOW_BACKEND_STORE_URI=postgresql://"),
         (["--store", "postgresql://ada:hunter2@host/db"], "--store: a password is no argument"),
-        (["--store", "postgresql://host/db?user=ada&password=hunter2"], "--store: a password stands before the @"),
+        (["--store", "postgresql://host/db?user=ada&password=hunter2"], "--store: a password must be before the @"),
         (["--store", "mysql://ada@host/db"], "--store: must be postgresql://... (for one machine, sqlite:///... "),
-        (["--store", "postgresql://host/db", "--host", ANYWHERE], "--allowed-hosts: needed where others can connect"),
+        (
+            ["--store", "postgresql://host/db", "--host", ANYWHERE],
+            "--allowed-hosts: required because other machines can connect",
+        ),
         (["--store", "postgresql://host/db", "--allowed-hosts", "*"], "--allowed-hosts: * would let every web page"),
     ],
 )
@@ -319,7 +322,7 @@ def test_a_secret_is_made_once_by_whoever_comes_first(tmp_path):
 def test_a_secret_that_others_can_read_or_that_is_empty_is_refused(tmp_path):
     (tmp_path / "open").write_text("secret")
     (tmp_path / "open").chmod(0o640)
-    with pytest.raises(PreflightError, match=r"others may read it \(640\); chmod 600"):
+    with pytest.raises(PreflightError, match=r"other users may read it \(640\); chmod 600"):
         team.kept_secret(tmp_path / "open")
     (tmp_path / "empty").touch(mode=0o600)
     with pytest.raises(PreflightError, match="is empty"):

@@ -44,11 +44,11 @@ def test_an_address_is_a_bucket_and_a_prefix():
 @pytest.mark.parametrize(
     ("uri", "law"),
     [
-        ("results", "starts with s3://"),
-        ("S3://team", "starts with s3://"),
-        ("s3://", "a bucket's name is"),
-        ("s3:///a", "a bucket's name is"),
-        ("s3://a b/c", "a bucket's name is"),
+        ("results", "must start with s3://"),
+        ("S3://team", "must start with s3://"),
+        ("s3://", "a bucket's name must be"),
+        ("s3:///a", "a bucket's name must be"),
+        ("s3://a b/c", "a bucket's name must be"),
         ("s3://team//a", "no empty part"),
         ("s3://team/a//b", "no empty part"),
         ("s3://team/../other", "'..'"),
@@ -65,10 +65,10 @@ def test_an_address_that_breaks_the_grammar_is_refused_with_the_law_and_the_reme
 
 
 def test_an_address_or_endpoint_with_credentials_is_refused_and_not_repeated():
-    with pytest.raises(WrongLocation, match="credentials do not belong") as caught:
+    with pytest.raises(WrongLocation, match="must not hold credentials") as caught:
         Location.parse("s3://key:hidden@team/a")
     assert "hidden" not in str(caught.value)
-    with pytest.raises(WrongLocation, match="credentials do not belong") as caught:
+    with pytest.raises(WrongLocation, match="must not hold credentials") as caught:
         Settings(endpoint="http://key:hidden@host:9000")
     assert "hidden" not in str(caught.value)
 

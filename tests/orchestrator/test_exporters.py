@@ -1,4 +1,4 @@
-"""What follows the log beside a sweep: little at a time, everything when it is late and at the end."""
+"""Exporters send a few events at a time during a sweep, and everything after a long lag and at the end."""
 
 import time
 
@@ -9,7 +9,7 @@ from orchestrator.execution.exporters import Exporter
 
 
 class Pages:
-    """A copy of a log that nothing else reads: it takes one event at a time, or all of them."""
+    """Target that takes one event at a time, or all of them."""
 
     def __init__(self, *, events, seconds=0.0):
         self.events, self.seconds, self.num_sent, self.calls = events, seconds, 0, []
@@ -35,57 +35,57 @@ def seen(condition, *, within_s=30.0):
     return condition()
 
 
-def test_beside_a_sweep_a_copy_takes_little_and_rests():
-    copy = Pages(events=1000, seconds=0.2)
-    exporter = Exporter(copy, poll_s=0.01)
+def test_during_a_sweep_an_exporter_sends_little_and_rests():
+    target = Pages(events=1000, seconds=0.2)
+    exporter = Exporter(target, poll_s=0.01)
     exporter.start()
-    assert seen(lambda: copy.num_sent == 2)  # the first is not followed by a rest: it imports what sends
+    assert seen(lambda: target.num_sent == 2)  # no rest after the first call, which imports MLflow
     time.sleep(0.5)  # of the 6.5 s that 0.2 s are a thirtieth of
-    assert copy.calls == ["advance", "advance"]
+    assert target.calls == ["advance", "advance"]
     assert exporter.stop(timeout_s=30)
-    assert copy.calls == ["advance", "advance", "catch_up"]
-    assert copy.num_sent == 1000
+    assert target.calls == ["advance", "advance", "catch_up"]
+    assert target.num_sent == 1000
 
 
-def test_a_copy_that_lacks_something_for_too_long_takes_everything(monkeypatch):
+def test_an_exporter_that_lags_for_too_long_sends_everything(monkeypatch):
     monkeypatch.setattr(exporters, "MAX_LAG_S", 0.2)
-    copy = Pages(events=100_000)
-    exporter = Exporter(copy, poll_s=0.01)
+    target = Pages(events=100_000)
+    exporter = Exporter(target, poll_s=0.01)
     exporter.start()
-    assert seen(lambda: copy.num_sent == 100_000)
-    assert copy.calls[0] == "advance"
-    assert copy.calls.count("catch_up") == 1
+    assert seen(lambda: target.num_sent == 100_000)
+    assert target.calls[0] == "advance"
+    assert target.calls.count("catch_up") == 1
     assert exporter.stop(timeout_s=30)
 
 
-def test_a_copy_that_has_everything_is_not_late(monkeypatch):
+def test_an_exporter_with_nothing_to_send_does_not_lag(monkeypatch):
     monkeypatch.setattr(exporters, "MAX_LAG_S", 0.2)
-    copy = Pages(events=1)
-    exporter = Exporter(copy, poll_s=0.01)
+    target = Pages(events=1)
+    exporter = Exporter(target, poll_s=0.01)
     exporter.start()
-    assert seen(lambda: len(copy.calls) > 50)
-    assert set(copy.calls) == {"advance"}
+    assert seen(lambda: len(target.calls) > 50)
+    assert set(target.calls) == {"advance"}
     assert exporter.stop(timeout_s=30)
 
 
 @pytest.mark.parametrize("name", ["advance", "catch_up"])
-def test_what_fails_is_said_once_and_sent_later(name, monkeypatch, caplog):
-    """An outage ends with everything sent, whatever way it was tried."""
+def test_a_failure_warns_once_and_is_sent_later(name, monkeypatch, caplog):
+    """An outage ends with everything sent, by either method."""
     monkeypatch.setattr(exporters, "MAX_LAG_S", 60.0 if name == "advance" else -1.0)
-    copy = Pages(events=10)
-    working = getattr(copy, name)
+    target = Pages(events=10)
+    working = getattr(target, name)
 
     def failing():
-        copy.calls.append(name)
-        raise ConnectionError("nobody there")
+        target.calls.append(name)
+        raise ConnectionError("no route")
 
-    setattr(copy, name, failing)
-    exporter = Exporter(copy, poll_s=0.01)
+    setattr(target, name, failing)
+    exporter = Exporter(target, poll_s=0.01)
     exporter.start()
-    assert seen(lambda: len(copy.calls) >= 2)
-    assert exporter.error == "ConnectionError: nobody there"
-    assert caplog.text.count("MLflow is behind") == 1
-    setattr(copy, name, working)
+    assert seen(lambda: len(target.calls) >= 2)
+    assert exporter.error == "ConnectionError: no route"
+    assert caplog.text.count("MLflow lags") == 1
+    setattr(target, name, working)
     assert seen(lambda: exporter.error is None)
     assert exporter.stop(timeout_s=30)
-    assert copy.num_sent == 10
+    assert target.num_sent == 10

@@ -99,7 +99,7 @@ def test_what_is_registered_holds_no_pickle_and_pins_what_it_needs(sweep, tmp_pa
     folder = Path(client_of(sweep).download_artifacts(found.run, "model/epoch-2", str(tmp_path)))
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
-    assert files["served_model.py"].read_text().startswith('"""The code of every registered model')
+    assert files["served_model.py"].read_text().startswith('"""Code of every registered model')
     torch.load(files["artifacts/2/state.pt"], weights_only=True)
     needed = files["requirements.txt"].read_text().split()
     assert set(requirements()) < set(needed)

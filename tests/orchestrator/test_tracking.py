@@ -343,7 +343,7 @@ def test_an_outage_is_waited_out_and_filled_in_afterwards(sweep, monkeypatch, ca
     exporter.start()
     assert not exporter.stop(timeout_s=2)
     assert "no route to MLflow" in exporter.error
-    assert caplog.text.count("MLflow is behind") == 1
+    assert caplog.text.count("MLflow lags") == 1
     monkeypatch.setattr(Tracker, "_connect", up)
     again = Exporter(Tracker(plan, folder))
     again.start()

@@ -316,7 +316,7 @@ else: print("held", flush=True); time.sleep(4)
 """
 
 
-def test_of_drivers_at_once_one_gets_the_lease(s3):
+def test_of_drivers_at_once_one_gets_the_lock(s3):
     start = str(time.time() + 3)
     uri = (s3.location / "raced").uri
     racers = [
@@ -326,7 +326,7 @@ def test_of_drivers_at_once_one_gets_the_lease(s3):
     assert said == ["held", "refused", "refused", "refused"]
 
 
-def test_a_lease_in_s3_is_renewed_released_and_runs_out(s3, tmp_path, monkeypatch):
+def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):
     from orchestrator.state import sweep_lock as lease
 
     folder = folder_of(s3, tmp_path, "here")

@@ -342,10 +342,10 @@ def test_an_answer_cut_in_the_middle_is_taken_up_where_it_was_cut(s3, proxy):
 
 def test_a_creation_whose_answer_was_lost_still_counts_as_ours(s3, proxy):
     proxy.lost_answers = 1
-    assert Bucket(s3.location).write("lease", b"mine", if_absent=True)
-    assert not Bucket(s3.location).write("lease", b"mine", if_absent=True)
+    assert Bucket(s3.location).write("lock", b"mine", if_absent=True)
+    assert not Bucket(s3.location).write("lock", b"mine", if_absent=True)
     proxy.lost_answers = 1
-    assert not Bucket(s3.location).write("lease", b"theirs", if_absent=True)
+    assert not Bucket(s3.location).write("lock", b"theirs", if_absent=True)
 
 
 # TLS

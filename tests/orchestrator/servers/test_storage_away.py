@@ -144,11 +144,11 @@ def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     trainable.stop()
 
 
-def test_a_lease_that_s3_does_not_take_back_is_told_and_masks_nothing(proxy, s3, tmp_path, caplog):
+def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_path, caplog):
     held = acquire(SweepFolder(tmp_path / "a-1", Bucket(s3.location / "a-1", Settings(proxy.endpoint, attempts=1))))
     proxy.refusals = 10**9
     held.release()
-    assert "the lease was not released (" in caplog.text
+    assert "the lock was not released (" in caplog.text
 
 
 def sweep_of(root, storage, tracking):

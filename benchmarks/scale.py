@@ -1,6 +1,6 @@
 """Measure what a sweep of 2,000 trials costs the commands that read its log, and the tracker.
 
-The sweep is made up, as ASHA would leave it: a quarter of the trials with all 60 epochs, the others stopped after 3 to
+The sweep is made up, as ASHA would leave it: a quarter of the trials with all 60 epochs, the rest stopped after 3 to
 14, twelve metrics each. ``EventLog`` writes its log, and ``Tracker`` sends it to a sqlite file. A command is a whole
 process, from start to exit, the median of three. A sweep a sixteenth as large is sent twice.
 

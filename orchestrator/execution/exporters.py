@@ -41,10 +41,10 @@ class ExportTarget(Protocol):
         """Number of events that it has."""
 
     def advance(self) -> bool:
-        """Send some of the new events; return True if there were any. A failed call is repeated by the next one."""
+        """Send some of the new events; return True if it sent any. A failed call is repeated by the next one."""
 
     def catch_up(self) -> bool:
-        """Send all new events; return True if there were any. A failed call is repeated by the next one."""
+        """Send all new events; return True if it sent any. A failed call is repeated by the next one."""
 
 
 class Exporter:
@@ -120,7 +120,7 @@ class Exporter:
             time.sleep(POLL_S)
 
     def _attempt(self, send: Callable[[], bool]) -> bool | None:
-        """Send once; return True if there were new events, and None after a failure."""
+        """Send once; return True if events were sent, and None after a failure."""
         try:
             has_sent = send()
         except Exception as error:  # noqa: BLE001  an outage of any kind

@@ -65,10 +65,10 @@ class LockRecords(Protocol):
         """Place of the records, for messages."""
 
     def last(self) -> int:
-        """Return the newest generation; 0 if there is none."""
+        """Return the newest generation, or 0."""
 
     def newest(self) -> LockRecord | None:
-        """Return the newest record; None if there is none."""
+        """Return the newest record, or None."""
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Create a record; return False if another process did."""
@@ -96,11 +96,11 @@ class FolderLockRecords:
         return str(self.folder)
 
     def last(self) -> int:
-        """Return the newest generation; 0 if there is none."""
+        """Return the newest generation, or 0."""
         return max((int(path.stem) for path in self.folder.glob("*.json")), default=0)
 
     def newest(self) -> LockRecord | None:
-        """Return the newest record; None if there is none."""
+        """Return the newest record, or None."""
         generation = self.last()
         if not generation:
             return None
@@ -156,11 +156,11 @@ class BucketLockRecords:
         return self.bucket.uri()
 
     def last(self) -> int:
-        """Return the newest generation; 0 if there is none."""
+        """Return the newest generation, or 0."""
         return max((int(record.key.partition(".")[0]) for record in self.bucket.list()), default=0)
 
     def newest(self) -> LockRecord | None:
-        """Return the newest record; None if there is none."""
+        """Return the newest record, or None."""
         newest = max(self.bucket.list(), key=lambda record: record.key, default=None)
         if newest is None:
             return None

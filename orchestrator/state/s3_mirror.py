@@ -1,6 +1,6 @@
 """Mirror of a sweep: its objects in S3, and a folder of this machine.
 
-The driver writes its log to the folder and flushes it there. During the sweep, ``Mirror.catch_up`` sends new events to
+The driver writes its log to the folder and flushes it. During the sweep, ``Mirror.catch_up`` sends new events to
 S3, segment by segment. Another machine pulls the plan and the log from S3, and can report or resume. Segments only
 grow, so of two copies the longer one is the newer.
 """
@@ -45,7 +45,7 @@ class Mirror:
         return self._num_sent
 
     def catch_up(self) -> bool:
-        """Send all new events; return True if there were any.
+        """Send all new events; return True if it sent any.
 
         Raises:
             StorageError: S3 refused or could not be reached; the next call sends the same events.

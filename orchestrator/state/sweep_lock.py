@@ -89,7 +89,7 @@ class SweepLock:
                 return
 
     def release(self) -> None:
-        """Release the lock for the next driver. Its generation is never used again.
+        """Release the lock for the next driver. Its generation is never reused.
 
         Never raises, and takes at most ``RELEASE_S``: if the record cannot be written, the lock expires by itself.
         """

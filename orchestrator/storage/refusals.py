@@ -82,7 +82,7 @@ def code_of(error: Exception) -> str:
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status of the server's answer; None if there was none."""
+    """Return the HTTP status of the server's answer, or None without an answer."""
     status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
     return None if status is None else int(status)
 

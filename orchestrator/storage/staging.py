@@ -93,7 +93,7 @@ def stage(uri: str, cache: Path, settings: Settings | None = None) -> Path:
 
     Raises:
         WrongLocation: the address breaks the grammar.
-        StorageError: there is no object, a key cannot be a file here, the disk is full or cannot be written, S3
+        StorageError: no object, a key cannot be a file here, the disk is full or cannot be written, S3
             refused, or the content disagrees with the etag.
     """
     bucket = Bucket(Location.parse(uri), settings)
@@ -134,7 +134,7 @@ def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, StagedFile])
 
 
 def _listed(bucket: Bucket) -> dict[str, StagedFile]:
-    """Return the objects by key; each can be a file, and there is at least one."""
+    """Return the objects by key; each can be a file, and at least one exists."""
     files = {listed.key: _file(listed) for listed in bucket.list()}
     if not files:
         remedy = "upload the data set there (aws s3 sync FOLDER URI), or correct the address"
@@ -174,7 +174,7 @@ def _fetch_all(bucket: Bucket, missing: Mapping[str, StagedFile], folder: Path) 
         try:
             _log_progress(bucket, (future.result() for future in as_completed(futures)), len(missing))
         except BaseException:
-            stopped.set()  # running transfers end at their next piece, and the next call continues there
+            stopped.set()  # running transfers end at their next piece, where the next call continues
             pool.shutdown(cancel_futures=True)
             raise
 

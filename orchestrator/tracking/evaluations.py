@@ -29,7 +29,7 @@ def trial_of_run(run_id: str) -> str:
     """Return the trial, as SWEEP/TRIAL, of a run in the store that the environment names, or in the default one.
 
     Raises:
-        OrchestratorError: there is no such run, or it is no trial of ours.
+        OrchestratorError: the run does not exist, or is no trial of ours.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     with store_errors(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):

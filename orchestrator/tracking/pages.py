@@ -59,8 +59,8 @@ def compare_page(base: str, cursor: Cursor) -> str:
 def served_version(base: str, uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
     """Return the version of MLflow whose pages are at ``base``; None if it is unknown.
 
-    The server there is asked first. If none answers, and the store at ``uri`` is not a server, then ``ravel ui`` will
-    serve it: the version is the one installed here.
+    The server at ``base`` is asked first. If none answers, and the store at ``uri`` is not a server, then ``ravel ui``
+    will serve it: the version is the one installed here.
     """
     answered = _answered_version(base, uri, environ)
     return answered if answered is not None or uri.startswith("http") else _installed_version()

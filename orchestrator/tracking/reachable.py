@@ -41,7 +41,7 @@ class Login(NamedTuple):
 
 
 def problem_of(uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the problem that prevents tracking at an address, with its remedy; None if there is none.
+    """Return the problem that prevents tracking at an address, with its remedy, or None.
 
     Args:
         uri: Address of a server (http, https), a PostgreSQL database or a sqlite file; any other is not checked.
@@ -86,7 +86,7 @@ def database_problem(uri: str) -> str | None:
 
 
 def login(uri: str, environ: Mapping[str, str]) -> Login | None:
-    """Return the login that MLflow's client would send to a server; None if there is none.
+    """Return the login that MLflow's client would send to a server, or None.
 
     Example:
         >>> login("http://ada:secret@host", {}).source

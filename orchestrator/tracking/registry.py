@@ -109,7 +109,7 @@ def register(
 
     Raises:
         SpecError: MLflow does not take the name or the alias.
-        OrchestratorError: there is no checkpoint or no run in MLflow, or MLflow refused; names the remedy.
+        OrchestratorError: no checkpoint, no run in MLflow, or MLflow refused; names the remedy.
 
     Example:
         >>> register(result.plan, result.best()).uri  # doctest: +SKIP
@@ -226,7 +226,7 @@ def _make_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, run: str, result: TrainedTrial) -> int | None:
-    """Return the version that holds this trial's model; None if there is none."""
+    """Return the version that holds this trial's model, or None."""
     versions = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
     epoch = str(result.trial.epoch)
     return next((int(version.version) for version in versions if version.tags.get("ravel.epoch") == epoch), None)
@@ -255,7 +255,7 @@ def _open(uri: str) -> MlflowClient:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Turn off MLflow's progress bars, and its advice on models that are not ours."""
+    """Silence MLflow's progress bars, and its advice on models that are not ours."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

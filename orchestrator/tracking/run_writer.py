@@ -39,7 +39,7 @@ class RunWriter:
         folder: Files of the sweep.
         state: State of the sweep, up to and including the event that is written.
         shown: Metrics of each trial that MLflow shows.
-        known_parameters: Names of the parameters that MLflow has, by run. They never change there.
+        known_parameters: Names of the parameters that MLflow has, by run. MLflow never changes them.
         warn: Called with a name and a reason when MLflow refuses something that a sweep can spare.
     """
 

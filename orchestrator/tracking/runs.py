@@ -87,7 +87,7 @@ def trial_state_tags(status: str, *, rung: int | None = None, reason: str | None
 def parameters(config: dict[str, Any], *, first: Iterable[str] = ()) -> dict[str, str]:
     """Return a flat configuration as MLflow keeps it: text as it is, and JSON for any other value.
 
-    There are at most ``MAX_PARAMETERS``, those named ``first`` before the rest. A value that MLflow would cut off is
+    At most ``MAX_PARAMETERS`` are kept, those named ``first`` before the rest. A value that MLflow would cut off is
     replaced by its length and digest; ``whole_configuration`` then returns the content of an artifact.
 
     >>> parameters({"epochs": 27, "model.name": "cnn"})
@@ -142,7 +142,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     """Return the metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
 
     These are every metric of the whole model, the entanglement of six taps (``tracking.taps``, or else spread over the
-    model), and the temperatures of these taps as long as there is room.
+    model), and the temperatures of these taps up to the limit.
 
     Args:
         plan: Plan of the sweep.

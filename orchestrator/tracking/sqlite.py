@@ -43,7 +43,7 @@ def count_rows(uri: str) -> None:
 
 
 def _ask(uri: str, *statements: str) -> object:
-    """Return the first value of the last statement; None if there is none, or if the store is left as it is."""
+    """Return the first value of the last statement; None if it has none, or if the store is left as it is."""
     path = store_file(uri)
     if path is None or not path.is_file() or not _is_local(path):
         return None

@@ -83,7 +83,7 @@ class Tracker:
         return self._num_sent
 
     def catch_up(self) -> bool:
-        """Send all new events; return True if there were any.
+        """Send all new events; return True if it sent any.
 
         Raises:
             OrchestratorError: the experiment is deleted.
@@ -95,7 +95,7 @@ class Tracker:
         return has_sent
 
     def advance(self) -> bool:
-        """Send some of the new events; return True if there were any. It raises the errors of ``catch_up``."""
+        """Send some of the new events; return True if it sent any. It raises the errors of ``catch_up``."""
         return self._send_next(FEW_EVENTS, self._end())
 
     def _end(self) -> float:
@@ -103,7 +103,7 @@ class Tracker:
         return min(self._until(), end_of(self._folder.events))
 
     def _send_next(self, at_most: int, end: float) -> bool:
-        """Send at most so many of the events before an offset; return False if there are none."""
+        """Send at most so many of the events before an offset; return False if none is new."""
         if not self._unsent(1, end):
             return False
         with self._reconnecting():
@@ -161,7 +161,7 @@ class Tracker:
 
     @contextmanager
     def _reconnecting(self) -> Iterator[None]:
-        """Forget the connection after a failure: a run may or may not exist now, so the next call looks it up."""
+        """Forget the connection after a failure: a run may or may not exist now, so the next call searches for it."""
         try:
             yield
         except BaseException:

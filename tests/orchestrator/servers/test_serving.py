@@ -56,7 +56,7 @@ def fetch(address, path, *, method="GET", body=None, **headers):
 
 @pytest.fixture
 def as_client(team_server, monkeypatch):
-    """This process's environment, as the server told its clients to set it."""
+    """This process's environment, with the variables for its clients."""
     for name, value in team_server.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -91,7 +91,7 @@ def runs_of(uri, experiment):
 
 
 def points_of(uri, experiment):
-    """Every (key, step, value, timestamp) the one trial has, those that are there twice too."""
+    """Every (key, step, value, timestamp) the one trial has, including duplicates."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -113,7 +113,7 @@ def expected_points():
     )
 
 
-def test_health_is_open_and_everything_else_wants_a_login(team_server):
+def test_health_is_open_and_everything_else_requires_a_login(team_server):
     assert ask(team_server.address, "/health")[0] == 200
     assert ask(team_server.address)[0] == 401
     assert ask(team_server.address, "/")[0] == 401
@@ -179,7 +179,7 @@ def test_what_clients_set_is_printed_and_written_without_the_password(team_serve
 
 
 @pytest.mark.usefixtures("as_client")
-def test_a_sweep_goes_through_with_its_files(team_server, tmp_path):
+def test_a_sweep_reaches_the_server_with_its_files(team_server, tmp_path):
     plan, folder = planned(tmp_path, "through")
     with EventLog(folder.events) as log:
         for event in events():
@@ -203,7 +203,7 @@ def store(request, team_server, postgres, monkeypatch):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
-def test_postgres_restarted_while_a_sweep_is_followed_loses_nothing(store, postgres, tmp_path, monkeypatch, how):
+def test_postgres_restarted_during_an_export_loses_nothing(store, postgres, tmp_path, monkeypatch, how):
     name = f"restart-{how.name.lower()}-{store.partition(':')[0]}"
     monkeypatch.chdir(tmp_path)  # where a client of the database itself keeps files
     plan, folder = planned(tmp_path, name)
@@ -233,7 +233,7 @@ def resident_mb(process):
     return int(line.split()[1]) / 1024
 
 
-def test_secrets_are_in_no_argument_no_output_and_no_file_others_can_read(team_server, postgres):
+def test_secrets_are_in_no_argument_no_output_and_no_readable_file(team_server, postgres):
     known = [postgres.password, team_server.password, (team_server.folder / "session-key").read_text()]
     assert min(map(len, known)) > 20
     output = team_server.output.read_text()
@@ -301,13 +301,13 @@ def test_a_port_that_is_taken_is_refused(tmp_path, command):
     assert not (tmp_path / "ravel-server").exists()
 
 
-def test_every_wrong_argument_is_said_at_once():
+def test_every_wrong_argument_is_named_at_once():
     with pytest.raises(SpecError) as caught:
         team.TeamServer("mysql://host/db", "/data", Path("/nowhere"), host=ANYWHERE)
     assert [problem.path for problem in caught.value.problems] == ["--store", "--allowed-hosts"]
 
 
-def test_a_secret_is_made_once_by_whoever_comes_first(tmp_path):
+def test_a_secret_is_generated_once_by_the_first_caller(tmp_path):
     found = []
     threads = [threading.Thread(target=lambda: found.append(team.kept_secret(tmp_path / "secret"))) for _ in range(8)]
     for thread in threads:
@@ -319,7 +319,7 @@ def test_a_secret_is_made_once_by_whoever_comes_first(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def test_a_secret_that_others_can_read_or_that_is_empty_is_refused(tmp_path):
+def test_a_secret_that_is_readable_or_empty_is_refused(tmp_path):
     (tmp_path / "open").write_text("secret")
     (tmp_path / "open").chmod(0o640)
     with pytest.raises(PreflightError, match=r"other users may read it \(640\); chmod 600"):

@@ -66,7 +66,7 @@ def failing(times, error=StorageError):
     return fetch
 
 
-def test_an_outage_is_waited_out_with_growing_pauses_and_told_once(caplog):
+def test_an_outage_is_waited_out_with_growing_pauses_and_one_warning(caplog):
     clock = Clock()
     assert patiently(failing(5), clock=clock, sleep=clock.sleep, rng=Longest()) == "here"
     assert clock.pauses == [5, 10, 20, 30, 30]
@@ -183,7 +183,7 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
     plan, folder = sweep_of(tmp_path, storage.uri, store)
     _, kept = sweep_of(tmp_path, storage.uri, store)
     files, path = filesystem(folder.remote.location / "tune" / "t000-1")
-    files.create_dir(path, recursive=True)  # as Tune does: empty objects that stand for folders
+    files.create_dir(path, recursive=True)  # as Tune does: empty objects that represent folders
     with files.open_output_stream(f"{path}/state.pt") as file:
         file.write(b"x" * 1000)
     found = purging.find(plan, folder)
@@ -199,7 +199,7 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
 
 
 @ONLY_MOTO
-def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
+def test_a_purge_that_s3_cuts_off_can_be_repeated(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     plan, folder = sweep_of(tmp_path, (s3.location / "sweeps").uri, f"sqlite:///{tmp_path / 'mlflow.db'}")
     folder.remote.write("tune/t000-1/state.pt", b"x")
@@ -217,7 +217,7 @@ def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
 
 
 @ONLY_MOTO
-def test_sweeps_are_pulled_beside_each_other_and_told_in_order(s3, tmp_path, monkeypatch):
+def test_sweeps_are_pulled_in_parallel_and_listed_in_order(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     names = [f"a-20260101-12000{second}-aaaa" for second in range(8)]
     storage = Bucket(s3.location / "sweeps")

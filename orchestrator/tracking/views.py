@@ -22,8 +22,8 @@ TAG_PREFIX = "mlflow.sharedViewState."
 SEEN = re.compile(r"3\.17(\.|$)")
 OURS = "ravel"
 
-Mode: TypeAlias = Literal["CHART", "TABLE"]
-State: TypeAlias = dict[str, Any]
+PageMode: TypeAlias = Literal["CHART", "TABLE"]
+PageState: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class PreparedView:
     name: str
     key: str
     title: str
-    mode: Mode
-    state: State
+    mode: PageMode
+    state: PageState
 
     @property
     def tag(self) -> tuple[str, str]:
@@ -120,7 +120,7 @@ def _table(plan: SweepPlan) -> PreparedView:
     return _view(plan, "table", "table, the best trial first", mode="TABLE", state=order)
 
 
-def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state: Any) -> PreparedView:
+def _charts(plan: SweepPlan, name: str, title: str, cards: list[PageState], **state: Any) -> PreparedView:
     """Return a view with our charts on top, and a folded section below for each group of metrics."""
     ours = {"uuid": OURS, "name": title, "display": True, "columns": 1, "cardHeight": 560 if len(cards) == 1 else 400}
     groups = dict.fromkeys(metric.name.partition("/")[0] for metric in task_of(plan.spec.trial).metrics)
@@ -134,7 +134,7 @@ def _charts(plan: SweepPlan, name: str, title: str, cards: list[State], **state:
     return _view(plan, name, title, mode="CHART", state={**shown, **state})
 
 
-def _view(plan: SweepPlan, name: str, title: str, *, mode: Mode, state: State) -> PreparedView:
+def _view(plan: SweepPlan, name: str, title: str, *, mode: PageMode, state: PageState) -> PreparedView:
     objective = plan.spec.objective
     rows = {
         "searchFilter": f"tags.`ravel.sweep` = '{plan.sweep}' and tags.`ravel.kind` = 'trial'",
@@ -144,23 +144,23 @@ def _view(plan: SweepPlan, name: str, title: str, *, mode: Mode, state: State) -
     return PreparedView(name, f"{OURS}-{plan.sweep}-{name}", title, mode, {**rows, **state})
 
 
-def _parallel_card(name: str, parameters: list[str], plan: SweepPlan) -> State:
+def _parallel_card(name: str, parameters: list[str], plan: SweepPlan) -> PageState:
     """Return a chart whose last axis is the first objective: that axis colours the lines."""
     metrics = list(reversed(plan.spec.objective.metrics))
     return _card("PARALLEL", name, selectedParams=parameters, selectedMetrics=metrics, showAllRuns=True)
 
 
-def _contour_card(x: str, y: str, plan: SweepPlan) -> State:
+def _contour_card(x: str, y: str, plan: SweepPlan) -> PageState:
     axes = {"xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "PARAM"}}
     return _card("CONTOUR", f"{x}-{y}", **axes, zaxis={"key": plan.spec.objective.metric, "type": "METRIC"})
 
 
-def _line_card(metric: str) -> State:
+def _line_card(metric: str) -> PageState:
     axis = {"xAxisKey": "step", "lineSmoothness": 0}  # the default of the pages smooths the curves
     return _card("LINE", metric, metricKey=metric, selectedMetricKeys=[metric], **axis)
 
 
-def _card(kind: str, name: str, **settings: Any) -> State:
+def _card(kind: str, name: str, **settings: Any) -> PageState:
     common = {"uuid": f"{OURS}-{name}", "metricSectionId": OURS, "deleted": False, "isGenerated": False}
     return {"type": kind, **common, **settings}
 

@@ -114,7 +114,7 @@ def _refuse_lost(held: SweepLock, folder: SweepFolder) -> None:
 
 def _remove_folders(folder: SweepFolder, remote: Bucket) -> None:
     """All that has a folder, but for the leases, and with the empty objects that stand for folders."""
-    for name in [name for name in remote.list_folders() if name != folder.leases.name]:
+    for name in [name for name in remote.list_folders() if name != folder.locks.name]:
         remote.delete_prefix(name)
 
 

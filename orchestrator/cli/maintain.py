@@ -25,7 +25,7 @@ from search_spaces.errors import MissingExtraError
 from trainables.metrics import lookup
 
 if TYPE_CHECKING:
-    from orchestrator.mlflow_import.runs import Run, Source
+    from orchestrator.mlflow_import.runs import ImportedRun, SourceExperiment
     from orchestrator.spec.model import Objective, SweepSpec
 
 Mode = Literal["max", "min"]
@@ -174,7 +174,9 @@ def _names(renames: list[str]) -> dict[str, str]:
     return {theirs: ours for _, theirs, _, ours in pairs}
 
 
-def _write_sweep(source: Source, runs: list[Run], spec: SweepSpec, *, metric: str, into: str) -> dict[str, Any]:
+def _write_sweep(
+    source: SourceExperiment, runs: list[ImportedRun], spec: SweepSpec, *, metric: str, into: str
+) -> dict[str, Any]:
     from orchestrator.mlflow_import import sweep as imported_sweep  # noqa: PLC0415
 
     curves = [source.curve(run) for run in runs]

@@ -33,8 +33,7 @@ def ui(
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Serve MLflow's pages on this machine, until Ctrl-C."""
-    from orchestrator.mlflow_server import host_check as hosts  # noqa: PLC0415
-    from orchestrator.mlflow_server import processes as serving  # noqa: PLC0415
+    from orchestrator.mlflow_server import host_check, processes  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import DEFAULT_URI, tracking_uri  # noqa: PLC0415
 
@@ -46,9 +45,9 @@ def ui(
     if uri.startswith("http"):
         typer.echo(f"MLflow is served at {without_password(uri)}")
         return
-    hosts.check_port("127.0.0.1", port)
+    host_check.check_port("127.0.0.1", port)
     typer.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
-    serving.serve(uri, port=port)
+    processes.serve(uri, port=port)
 
 
 @app.command(
@@ -72,8 +71,7 @@ def serve(
     folder: Annotated[Path, typer.Option(help="Folder of the generated password.")] = SERVER_FOLDER,
 ) -> None:
     """Serve MLflow to a team, with a login, until Ctrl-C."""
-    from orchestrator.mlflow_server import processes as serving  # noqa: PLC0415
-    from orchestrator.mlflow_server import team  # noqa: PLC0415
+    from orchestrator.mlflow_server import processes, team  # noqa: PLC0415
 
     _refuse_password(store)
     server = team.TeamServer(
@@ -92,7 +90,7 @@ def serve(
     typer.echo("\n".join(f"  {line}" for line in team.client_environment(server)))
     typer.echo("\nOn another machine set the same, with the password from its file: it is printed nowhere.")
     typer.echo(f"Add an account for each member: {server.address}/signup, as {team.ADMIN}.")
-    serving.serve_team(server)
+    processes.serve_team(server)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel register digits --alias candidate")

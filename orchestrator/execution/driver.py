@@ -16,7 +16,7 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.errors import Interrupted, SweepLocked
 from orchestrator.execution import preflight
 from orchestrator.execution import ray_cluster as cluster
-from orchestrator.execution.exporters import behind, exporters_of, flush
+from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.signals import StopSignals
 from orchestrator.planning import plan as planning
@@ -116,7 +116,7 @@ def _drive(
         exporters = exporters_of(plan, folder)
         for exporter in exporters.values():
             exporter.start()
-        watch.begin(plan, store, lambda: behind(exporters, store.state.num_events))
+        watch.begin(plan, store, lambda: lagging(exporters, store.state.num_events))
         crash = None
         try:
             if capacity is not None and not stop.asked:

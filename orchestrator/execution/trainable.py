@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from orchestrator.backoff import JITTER, pause_s
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.locations import is_remote
@@ -33,6 +34,7 @@ from trainables.tune import ClassifierTrainable, GanTrainable, TrialTrainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from random import Random
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -131,7 +133,11 @@ TRAINABLES: Mapping[str, type[OnWorker]] = MappingProxyType(
 
 
 def patiently(
-    fetch: Callable[[], T], *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    fetch: Callable[[], T],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    rng: Random = JITTER,
 ) -> T:
     """What ``fetch`` returns, tried again with growing pauses while S3 is away.
 
@@ -139,12 +145,13 @@ def patiently(
         fetch: may be called again after it failed.
         clock: seconds that never go back.
         sleep: waits so many of them.
+        rng: source of the jitter of the pauses.
 
     Raises:
         ObjectMissing: at once, since waiting brings nothing back.
         StorageError: S3 was away for longer than ``PATIENCE_S``.
     """
-    deadline, pause, told = clock() + PATIENCE_S, SHORTEST_PAUSE_S, False
+    deadline, failures = clock() + PATIENCE_S, 0
     while True:
         try:
             return fetch()
@@ -154,11 +161,10 @@ def patiently(
             left_s = deadline - clock()
             if left_s <= 0:
                 raise
-            if not told:
+            failures += 1
+            if failures == 1:
                 logger.warning("%s; waiting, for up to %.0f s", error, PATIENCE_S)
-                told = True
-        sleep(min(pause, left_s))
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        sleep(min(left_s, pause_s(failures, shortest_s=SHORTEST_PAUSE_S, longest_s=LONGEST_PAUSE_S, rng=rng)))
 
 
 @lru_cache

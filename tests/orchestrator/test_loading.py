@@ -128,7 +128,7 @@ WRONG = [
     ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
     ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation"),
     ("name: a\nstorage: {uri: 'gs://bucket/x'}", "storage.uri: must be a folder or s3://BUCKET/PREFIX"),
-    ("name: a\nstorage: {uri: 's3://b'}", "storage.uri: s3://b/: a bucket's name is 3 to 255"),
+    ("name: a\nstorage: {uri: 's3://b'}", "storage.uri: s3://b/: a bucket's name must be 3 to 255"),
     ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'http://token@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://me:a/b@host/db'}", "tracking.uri: must not carry a password"),

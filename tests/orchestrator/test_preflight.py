@@ -108,8 +108,8 @@ def nobody(tmp_path):
     [
         (200, '{"experiments": []}', None),
         (200, "<html>a login page</html>", "answers, but not as MLflow does"),
-        (401, "", "wants a login (401 Unauthorized); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, "no", "wants a login (403 Forbidden)"),
+        (401, "", "requires a login (401 Unauthorized); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "no", "requires a login (403 Forbidden)"),
         (403, "Invalid Host header - possible DNS rebinding", "does not accept the host name 127.0.0.1:"),
         (404, "", "answers, but has no MLflow here (404)"),
         (500, "", "answers 500 Internal Server Error"),
@@ -172,7 +172,7 @@ def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, 
         with pytest.raises(Exception, match="401"):
             MlflowClient(uri.replace("://", f"://{user}")).get_experiment("0")
     assert [headers.get("Authorization") for _, headers in asked] == [login and login.header] * 2
-    assert problem.startswith(f"refuses the login of {login.source} (401" if login else "wants a login")
+    assert problem.startswith(f"refuses the login of {login.source} (401" if login else "requires a login")
     assert not [word for word in ("hunter2", "swordfish", "p%40ss", "p@ss") if word in problem]
 
 

@@ -1,4 +1,4 @@
-"""Everything a sweep wrote goes, and nothing else."""
+"""A purge removes everything that a sweep wrote, and nothing else."""
 
 import shutil
 import sqlite3
@@ -81,7 +81,7 @@ def two_sweeps(tmp_path, monkeypatch, store_at):
     return tmp_path, plan, gone, kept
 
 
-def test_a_purge_is_told_first_and_then_leaves_nothing_of_the_sweep_and_all_of_the_others(two_sweeps):
+def test_a_purge_is_announced_and_then_leaves_nothing_of_the_sweep_and_everything_else(two_sweeps):
     root, _, gone, kept = two_sweeps
     before = files(root)
     told = ravel(root, "purge", gone.sweep)
@@ -214,7 +214,7 @@ def test_a_sweep_that_another_driver_took_while_it_was_purged_is_kept(two_sweeps
     assert kept.events.exists()
 
 
-def test_a_purge_that_mlflow_refuses_lets_the_sweep_go(two_sweeps, monkeypatch):
+def test_a_purge_that_mlflow_refuses_releases_the_sweep(two_sweeps, monkeypatch):
     _, plan, _, kept = two_sweeps
     found = purging.find(plan, kept)
 

@@ -99,7 +99,7 @@ def test_what_is_registered_holds_no_pickle_and_pins_what_it_needs(sweep, tmp_pa
     folder = Path(client_of(sweep).download_artifacts(found.run, "model/epoch-2", str(tmp_path)))
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
-    assert files["served_model.py"].read_text().startswith('"""The code of every registered model')
+    assert files["served_model.py"].read_text().startswith('"""Code of every registered model')
     torch.load(files["artifacts/2/state.pt"], weights_only=True)
     needed = files["requirements.txt"].read_text().split()
     assert set(requirements()) < set(needed)
@@ -124,7 +124,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_measured(sweep):
     assert "- `snnl.weight`: 0.5" in version.description
 
 
-def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
+def test_registering_twice_moves_the_alias_and_makes_no_second_version(sweep):
     best, other = sweep.best(), sweep.named("t000")
     versions = [register(sweep.plan, each) for each in (best, other, best)]
     assert [(each.version, each.is_new) for each in versions] == [(1, True), (2, True), (1, False)]
@@ -158,7 +158,7 @@ def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_w
     assert np.array_equal(loaded(sweep, "models:/digits/1").predict(images()), answers[0])
 
 
-def test_a_run_that_was_purged_and_synced_again_is_given_a_version_of_its_own(sweep):
+def test_a_run_that_was_purged_and_synced_gets_a_version_of_its_own(sweep):
     first = register(sweep.plan, sweep.best())
     client_of(sweep)._tracking_client.store._hard_delete_run(first.run)
     Tracker(sweep.plan, sweep.folder, replay=True).catch_up()
@@ -200,7 +200,7 @@ def test_an_unknown_trial_is_refused(unregistered):
         unregistered.named("t9")
 
 
-def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monkeypatch):
+def test_without_a_full_run_no_best_trial_can_be_registered(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "results" / "digits-1")
     folder.path.mkdir(parents=True)
@@ -210,7 +210,7 @@ def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monk
         best_at_full_budget(SweepResult.read(folder))
 
 
-def test_a_trial_that_mlflow_has_not_seen_or_was_deleted_there_says_what_to_do(sweep):
+def test_a_trial_without_a_run_or_with_a_deleted_one_names_the_remedy(sweep):
     best, client = sweep.best(), client_of(sweep)
     moved = sweep.plan.model_copy(update={"tracking_uri": sweep.plan.tracking_uri.replace("mlflow", "empty")})
     with pytest.raises(OrchestratorError, match=r"t001: MLflow has no run of it yet.*ravel sync digits-1"):
@@ -243,7 +243,7 @@ def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(unr
     assert client_of(unregistered).search_registered_models() == []
 
 
-def test_other_aliases_are_mlflows_own_law(sweep):
+def test_mlflow_takes_our_other_aliases(sweep):
     aliases = ["v", "v1x", "latest-2", "2026_01"]
     for alias in aliases:
         register(sweep.plan, sweep.best(), alias=alias)

@@ -1,4 +1,4 @@
-"""Prepared views: what MLflow is told to show, and `ravel compare`. What its pages make of it: test_interface.py."""
+"""Prepared views: their content, and `ravel compare`. What its pages make of it: test_interface.py."""
 
 import json
 import subprocess
@@ -79,7 +79,7 @@ def test_every_view_is_of_the_trials_of_its_own_sweep_and_shows_all_of_them(tmp_
         assert all(card["showAllRuns"] for card in view.state.get("compareRunCharts", []) if card["type"] == "PARALLEL")
 
 
-def test_views_of_two_sweeps_stand_side_by_side(tmp_path):
+def test_views_of_two_sweeps_exist_together(tmp_path):
     client, plan = Experiments(), make_plan(tmp_path)
     views.publish(client, "1", plan)
     views.publish(client, "1", plan.model_copy(update={"sweep": "digits-20260102-120000"}))
@@ -145,7 +145,7 @@ def test_several_objectives_are_axes_curves_and_columns_and_the_first_sorts(tmp_
     assert (table["orderByKey"], table["orderByAsc"]) == ("metrics.`val/nll`", True)
 
 
-def test_the_cards_of_a_view_differ_and_lie_in_its_open_section(tmp_path):
+def test_the_cards_of_a_view_differ_and_are_in_its_open_section(tmp_path):
     for view in views_of(tmp_path).values():
         if view.mode == "CHART":
             first, *others = view.state["compareRunSections"]
@@ -155,7 +155,7 @@ def test_the_cards_of_a_view_differ_and_lie_in_its_open_section(tmp_path):
             assert len({card["uuid"] for card in cards(view)}) == len(cards(view))
 
 
-def test_telling_mlflows_views_apart_imports_no_mlflow():
+def test_comparing_views_imports_no_mlflow():
     asked = "import sys; from orchestrator.tracking import pages, views; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", asked], check=True)
 
@@ -200,7 +200,7 @@ def test_the_version_is_the_servers_and_not_the_one_installed(serve):
     assert pages.served_version(address, address, environ=NOBODY) == "3.18.0"
 
 
-def test_a_store_that_nobody_serves_yet_has_the_installed_version(serve):
+def test_a_store_without_a_server_has_the_installed_version(serve):
     from importlib.metadata import version
 
     _, other = serve(b"<html>not MLflow</html>")
@@ -209,7 +209,7 @@ def test_a_store_that_nobody_serves_yet_has_the_installed_version(serve):
 
 
 @pytest.mark.parametrize(("says", "status"), [(b"<html></html>", 200), (b"3.17.2", 401), (b"\xff\xfe", 200)])
-def test_a_server_that_does_not_tell_has_no_version(serve, says, status):
+def test_a_server_that_does_not_answer_has_no_version(serve, says, status):
     _, address = serve(says, status=status)
     assert pages.served_version(address, address, environ=NOBODY) is None
 
@@ -331,7 +331,7 @@ def test_compare_opens_the_first_view_when_asked_and_else_nothing(tracked, serve
 
 
 def test_the_pages_still_read_the_words_we_write():
-    """The installed pages name every key and value of a view: a rename there is seen here, before a browser is."""
+    """The installed pages name every key and value of a view: a rename fails here, before a browser is."""
     import mlflow
 
     scripts = Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js"

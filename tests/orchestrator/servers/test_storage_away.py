@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -32,6 +33,13 @@ AWAY_S = 2.0
 SPEC = "name: digits\ntrial: {epochs: 1}\nspace: {use: [mixup]}\n"
 
 
+class Longest(random.Random):
+    """Jitter that never shortens a pause."""
+
+    def random(self):
+        return 1.0
+
+
 class Clock:
     """Seconds that pass only in ``sleep``; ``pauses`` is how long each was."""
 
@@ -58,11 +66,21 @@ def failing(times, error=StorageError):
     return fetch
 
 
-def test_an_outage_is_waited_out_with_growing_pauses_and_told_once(caplog):
+def test_an_outage_is_waited_out_with_growing_pauses_and_one_warning(caplog):
     clock = Clock()
-    assert patiently(failing(5), clock=clock, sleep=clock.sleep) == "here"
+    assert patiently(failing(5), clock=clock, sleep=clock.sleep, rng=Longest()) == "here"
     assert clock.pauses == [5, 10, 20, 30, 30]
     assert caplog.text.count("s3://team/a: away; waiting, for up to 600 s") == 1
+
+
+def test_pauses_are_spread_so_that_workers_do_not_return_at_once():
+    pauses = []
+    for seed in range(20):
+        clock = Clock()
+        patiently(failing(5), clock=clock, sleep=clock.sleep, rng=random.Random(seed))
+        assert all(0 <= pause <= limit for pause, limit in zip(clock.pauses, (5, 10, 20, 30, 30), strict=True))
+        pauses += clock.pauses
+    assert len(set(pauses)) == 100
 
 
 def test_an_outage_that_does_not_end_is_raised():
@@ -126,11 +144,11 @@ def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     trainable.stop()
 
 
-def test_a_lease_that_s3_does_not_take_back_is_told_and_masks_nothing(proxy, s3, tmp_path, caplog):
+def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_path, caplog):
     held = acquire(SweepFolder(tmp_path / "a-1", Bucket(s3.location / "a-1", Settings(proxy.endpoint, attempts=1))))
     proxy.refusals = 10**9
     held.release()
-    assert "the lease was not released (" in caplog.text
+    assert "the lock was not released (" in caplog.text
 
 
 def sweep_of(root, storage, tracking):
@@ -165,7 +183,7 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
     plan, folder = sweep_of(tmp_path, storage.uri, store)
     _, kept = sweep_of(tmp_path, storage.uri, store)
     files, path = filesystem(folder.remote.location / "tune" / "t000-1")
-    files.create_dir(path, recursive=True)  # as Tune does: empty objects that stand for folders
+    files.create_dir(path, recursive=True)  # as Tune does: empty objects that represent folders
     with files.open_output_stream(f"{path}/state.pt") as file:
         file.write(b"x" * 1000)
     found = purging.find(plan, folder)
@@ -181,7 +199,7 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
 
 
 @ONLY_MOTO
-def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
+def test_a_purge_that_s3_cuts_off_can_be_repeated(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     plan, folder = sweep_of(tmp_path, (s3.location / "sweeps").uri, f"sqlite:///{tmp_path / 'mlflow.db'}")
     folder.remote.write("tune/t000-1/state.pt", b"x")
@@ -199,7 +217,7 @@ def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
 
 
 @ONLY_MOTO
-def test_sweeps_are_pulled_beside_each_other_and_told_in_order(s3, tmp_path, monkeypatch):
+def test_sweeps_are_pulled_in_parallel_and_listed_in_order(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     names = [f"a-20260101-12000{second}-aaaa" for second in range(8)]
     storage = Bucket(s3.location / "sweeps")

@@ -1,4 +1,4 @@
-"""What MLflow answers, in our words: the place, what it said, what to do."""
+"""Errors of MLflow as our own: the store, MLflow's message, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def explained(uri: str, remedy: str) -> Iterator[None]:
-    """Promotion whatever MLflow raises inside into an error that names the store and the remedy.
+def store_errors(uri: str, remedy: str) -> Iterator[None]:
+    """Raise any error of MLflow inside as one of ours, which names the store and the remedy.
+
+    Args:
+        uri: Address of the store; its password is removed.
+        remedy: Advice for the user.
 
     Raises:
         OrchestratorError: MLflow refused, or did not answer.
 
     Example:
-        >>> with explained("http://ada:secret@host:5000", "is the server up?"):
+        >>> with store_errors("http://ada:secret@host:5000", "is the server up?"):
         ...     raise ConnectionError("refused")
         Traceback (most recent call last):
         orchestrator.errors.OrchestratorError: http://***@host:5000: ConnectionError: refused; is the server up?
@@ -30,5 +34,5 @@ def explained(uri: str, remedy: str) -> Iterator[None]:
     except OrchestratorError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise OrchestratorError(f"{without_password(uri)}: {said}; {remedy}") from error
+        message = f"{type(error).__name__}: {one_line(error)}"
+        raise OrchestratorError(f"{without_password(uri)}: {message}; {remedy}") from error

@@ -6,7 +6,7 @@ import statistics
 import optuna
 import pytest
 
-from orchestrator.decisions.optuna_study import study_of
+from orchestrator.decisions.optuna_study import SweepStudy
 from orchestrator.decisions.propose import propose
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import derive_seed, trial_id
@@ -90,7 +90,7 @@ def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reporte
     }
     for status in ends:
         told(state, "search", propose(state, spec)[1], status=status, values={1: 0.5, 3: 0.7})
-    trials = study_of(state, spec, seed=0).get_trials()
+    trials = SweepStudy(spec, state).study(0).get_trials()
     assert [trial.state for trial in trials] == list(ends.values())
     assert all(trial.intermediate_values == {1: 0.5, 3: 0.7} for trial in trials)
     assert [trial.value for trial in trials] == [0.7, None, None, None, None, None]
@@ -99,7 +99,7 @@ def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reporte
 def test_a_full_run_that_never_measured_the_objective_is_a_failure_to_the_sampler():
     spec, state = spec_of(), SweepState()
     told(state, "search", propose(state, spec)[1], status="completed", values={})
-    assert study_of(state, spec, seed=0).trials[0].state == optuna.trial.TrialState.FAIL
+    assert SweepStudy(spec, state).study(0).trials[0].state == optuna.trial.TrialState.FAIL
 
 
 def test_a_baseline_outside_the_space_is_run_but_not_told():
@@ -107,7 +107,7 @@ def test_a_baseline_outside_the_space_is_run_but_not_told():
     state = SweepState()
     told(state, *propose(state, spec), status="completed", values={9: 0.5})
     told(state, *propose(state, spec), status="completed", values={9: 0.6})
-    assert [trial.user_attrs["trial"] for trial in study_of(state, spec, seed=0).trials] == ["t001"]
+    assert [trial.user_attrs["trial"] for trial in SweepStudy(spec, state).study(0).trials] == ["t001"]
 
 
 def test_tpe_finds_the_good_region_that_random_search_does_not():
@@ -157,7 +157,7 @@ def test_what_tpe_cannot_find_is_drawn_from_the_space():
 def test_tpe_learns_what_breaks_a_constraint():
     spec = lawful("mixup.alpha + optimizer.momentum <= 0.5")
     state = swept(spec, 30, score=balance)
-    study, asks = study_of(state, spec, seed=0), []
+    study, asks = SweepStudy(spec, state).study(0), []
     for _ in range(40):
         trial = study.ask()
         try:

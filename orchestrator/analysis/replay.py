@@ -169,4 +169,6 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
     rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
     ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})
+    return SweepPlan(
+        **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "rung_schedule": ladder}
+    )

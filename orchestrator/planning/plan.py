@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     PrivateAttr,
     ValidationError,
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 class SweepPlan(BaseModel):
     """A sweep that is decided: everything a driver needs beside the event log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
     format: Literal[2] = 2
     sweep: str
@@ -58,7 +60,7 @@ class SweepPlan(BaseModel):
     max_epochs: int
     rungs: tuple[int, ...]
     """Where trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
-    ladder: RungSchedule | None = None
+    rung_schedule: RungSchedule | None = Field(default=None, alias="ladder")
     """The rungs, places and budget of ``grace_period: auto``, so that a later version goes on by the same."""
     pauses: bool = False
     """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
@@ -68,7 +70,7 @@ class SweepPlan(BaseModel):
 
     def model_post_init(self, _: object) -> None:
         """Build the rule once: it is asked at every decision."""
-        self._rule = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.ladder)
+        self._rule = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.rung_schedule)
 
     @property
     def rule(self) -> Scheduler:
@@ -124,7 +126,7 @@ def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, workin
         working_directory=str(working_directory),
         max_epochs=max_epochs,
         rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
-        ladder=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
+        rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory),
     )
@@ -132,8 +134,7 @@ def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, workin
 
 def fingerprint(spec: SweepSpec) -> str:
     """SHA-256 of the spec's canonical JSON: equal specs, equal fingerprints, on every machine."""
-    canonical = json.dumps(spec.document(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(spec.canonical().encode()).hexdigest()
 
 
 def tracking_store(spec: SweepSpec, working_directory: Path) -> str | None:

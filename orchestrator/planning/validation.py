@@ -7,7 +7,7 @@ what ``trial`` fixes may be wrong beside a default that the space replaces, and 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError
 from orchestrator.planning.points import complete, first_points, grid_points, max_epochs_of
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
     from search_spaces import Domain
+    from trainables.tasks.registry import AnyConfig
+
+Configured: TypeAlias = "tuple[Point, AnyConfig]"
+"""A point and the trial configuration that it makes."""
 
 NUM_SAMPLES = 256
 VALUES = re.compile(r" \([^)]*\)|, got .*", re.DOTALL)
@@ -34,20 +38,37 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     Raises:
         SpecError: a name no trial knows, a value no trial takes, a point outside the space.
     """
+    if spec.checked is not None:
+        return spec
     problems = name_problems(spec.space.names, spec.trial)
     if problems or _task_problems(spec.trial):
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
     trial = _without_usual_task(spec.trial)
     spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
-    problems = _law_problems(spec)
+    problems, trials = _law_problems(spec), list[Configured]()
     try:
         given = _given_point_problems(spec)
-        problems += [*given, *_space_problems(spec, [] if given else first_points(spec))]
+        points = _space_points(spec, [] if given else first_points(spec))
+        problems += [*given, *_point_problems(points, spec.trial, trials)]
     except SpaceError as error:  # constraints that leave next to nothing, or have no value somewhere
         problems += _in_space(error)
     if problems:
         raise SpecError(problems)
-    return spec
+    return spec.as_checked(trials)
+
+
+def configured(spec: SweepSpec) -> tuple[Configured, ...]:
+    """Return the first points, the corners and samples of a spec's space, each with its trial configuration.
+
+    Those of the spec's validation, if it was validated in this process.
+
+    Raises:
+        ConfigError: one of the points makes no valid trial.
+    """
+    if (checked := spec.checked) is not None:
+        return checked.trials
+    points = (point for _, point in _space_points(spec, first_points(spec)))
+    return tuple((point, task_of(spec.trial).from_point({**spec.trial, **point})) for point in points)
 
 
 def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
@@ -58,7 +79,7 @@ def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem
         whole = [("space.parameters", complete(_fix(space, trial), {}, task=task_of(trial)))]
     except SpecError as error:
         return list(error.problems)
-    return [problem for problem in _point_problems(whole, trial) if problem.path.startswith("trial.")]
+    return [problem for problem in _point_problems(whole, trial, []) if problem.path.startswith("trial.")]
 
 
 def name_problems(names: Iterable[str], trial: Mapping[str, Any]) -> list[Problem]:
@@ -227,22 +248,24 @@ def _given_point_problems(spec: SweepSpec) -> list[Problem]:
     return problems
 
 
-def _space_problems(spec: SweepSpec, first: Sequence[tuple[Origin, Point]]) -> list[Problem]:
-    """The first points, the corners and seeded samples of the space that make no valid trial."""
-    drawn = [*spec.space.corners(), *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed)]
+def _space_points(spec: SweepSpec, first: Sequence[tuple[Origin, Point]]) -> list[tuple[str, Point]]:
+    """Return the first points, the corners of the space and samples of it, each with its place in the document."""
+    points = [*spec.space.corners(), *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed)]
     places = ["space.parameters", *(f"search.points.{index}" for index in range(len(first) - 1))]
-    points = [*zip(places, (point for _, point in first), strict=False), *(("space.parameters", p) for p in drawn)]
-    return _point_problems(points, spec.trial)
+    starts = zip(places, (point for _, point in first), strict=False)
+    return [*starts, *(("space.parameters", point) for point in points)]
 
 
-def _point_problems(points: Iterable[tuple[str, Point]], trial: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with whole points, each with the place it stands at: one problem for each parameter and law."""
-    found: dict[tuple[str, str], Problem] = {}
+def _point_problems(
+    points: Iterable[tuple[str, Point]], trial: Mapping[str, Any], valid: list[Configured]
+) -> list[Problem]:
+    """Return the problems of whole points, one for each parameter and requirement; collect the valid ones."""
+    problems: dict[tuple[str, str], Problem] = {}
     for place, point in points:
         try:
-            task_of(trial).from_point({**point, **trial})
+            valid.append((point, task_of(trial).from_point({**point, **trial})))
         except ConfigError as error:
             for name, message in error.problems:
                 where = "trial" if name in trial else place if name in point else "space.parameters"
-                found.setdefault((name, VALUES.sub("", message)), Problem(f"{where}.{name}", message))
-    return list(found.values())
+                problems.setdefault((name, VALUES.sub("", message)), Problem(f"{where}.{name}", message))
+    return list(problems.values())

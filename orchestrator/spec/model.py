@@ -6,8 +6,10 @@ Paths in error messages are dotted, as a person would write them after ``--set``
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -16,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StrictInt,
     StrictStr,
     ValidationInfo,
@@ -32,7 +35,7 @@ from trainables.metrics import lookup
 from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Scalar: TypeAlias = bool | int | float | str | None
 Point: TypeAlias = dict[str, Any]
@@ -266,6 +269,19 @@ def default_space(trial: Mapping[str, Any]) -> SearchSpace:
     return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments))
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Result of a spec's validation. All are equal, so that specs compare by their fields; pickling drops it."""
+
+    canonical: str = field(default="", compare=False)
+    """The spec that was validated, as `SweepSpec.canonical`."""
+    trials: tuple[tuple[Point, Any], ...] = field(default=(), compare=False)
+    """Points of the space (the first ones, corners, samples), and the trial configuration that each of them makes."""
+
+    def __reduce__(self) -> tuple[type[Checked], tuple[()]]:
+        return Checked, ()
+
+
 class SweepSpec(_Section):
     """One validated sweep.
 
@@ -292,6 +308,8 @@ class SweepSpec(_Section):
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
+    _checked: Checked = PrivateAttr(default=Checked())
+
     @field_validator("name")
     @classmethod
     def _fit_for_a_folder(cls, name: str) -> str:
@@ -311,3 +329,18 @@ class SweepSpec(_Section):
         objectives = [{"metric": each.metric, "mode": each.mode} for each in self.objective.all]
         objective = objectives if self.objective.others else objectives[0]
         return {**plain, "objective": objective, "space": self.space.to_dict()}
+
+    def canonical(self) -> str:
+        """Return the spec as JSON text that is the same for equal specs."""
+        return json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+
+    def as_checked(self, trials: Iterable[tuple[Point, Any]]) -> SweepSpec:
+        """Return the spec with the trials that its validation made of its points."""
+        spec = self.model_copy()
+        spec._checked = Checked(self.canonical(), tuple(trials))  # noqa: SLF001  of this class
+        return spec
+
+    @property
+    def checked(self) -> Checked | None:
+        """Result of the spec's validation, or None if it was not validated or was changed since."""
+        return self._checked if self._checked.canonical == self.canonical() else None

@@ -145,7 +145,7 @@ WRONG = [
     ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6 entries, got 7"),
     (
         "name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}",
-        "trial.epochs: stands under space.parameters too",
+        "trial.epochs: is both fixed in `trial` and searched in `space.parameters`; remove one",
     ),
     ("name: a\nspace: {parameters: {batch_size: {float: [1.5, 3.5]}}}", "space.parameters.batch_size: "),
     (

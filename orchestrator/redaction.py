@@ -18,7 +18,7 @@ SECRET = re.compile(
     r"(?:[^=&#\s]*(?:token|key|secret|signature|password|passwd)[^=&#\s]*|sig)=)[^&#\s]*",
     re.IGNORECASE,
 )
-BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq looks a user's password up
+BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq reads the password elsewhere
 
 
 def without_password(text: str) -> str:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
 
 STATEFUL = frozenset({"cmaes", "nsga2", "nsga3"})
-"""Samplers that keep notes on trials (a generation, a distribution). A note depends on the seed of the ask and on every
-trial before it, so these samplers are asked for every trial once more at each ask: their cost grows with the sweep."""
+"""Samplers that write notes on trials (a generation, a distribution). Notes depend on the seed of the ask and on all
+trials before, whose values may still change. So each ask starts with one for every trial: the cost of an ask grows with
+the sweep, for these samplers alone."""
 
 ENOUGH = 10
 """Trials that must have reached a level before samplers learn from it alone: as many as TPE samples at random."""
@@ -69,7 +70,7 @@ class SweepStudy:
         self._rows: dict[str, _Row] = {}
         self._levels = None if _learns_from_pruned(spec) else Levels(spec.objective.metrics)
         self.level: int | None = None
-        """The epoch that samplers learn from which learn from complete trials alone."""
+        """Epoch at which trials are complete to a sampler that learns from complete trials alone."""
 
     def ask(self, seed: int) -> Point | None:
         """Return the sampler's next proposal under this seed, or None where all its proposals break a constraint."""
@@ -120,7 +121,7 @@ class SweepStudy:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What never changes of a trial in the study."""
+    """Constant part of a trial in the study."""
 
     number: int
     params: dict[str, Any]
@@ -145,7 +146,7 @@ class Levels:
 
     @property
     def common(self) -> int | None:
-        """The highest epoch that enough trials measured; the lowest one measured, if there is none; or None."""
+        """The highest epoch that enough trials measured, else the lowest that any did; None before the first."""
         enough = (epoch for epoch, count in self._counts.items() if count >= ENOUGH)
         return max(enough, default=min(self._counts, default=None))
 
@@ -235,7 +236,7 @@ def _ask_for_all(study: optuna.Study, space: SearchSpace, trials: Iterable[optun
     for recorded in trials:
         study.enqueue_trial(recorded.params)
         trial = study.ask()
-        _ = trial.relative_params  # read, not used: this is when samplers write their notes
+        _ = trial.relative_params  # read, not used: samplers write their notes now
         with contextlib.suppress(optuna.TrialPruned):  # a given point may break a constraint
             suggest(trial, space)
         if recorded.state != optuna.trial.TrialState.RUNNING:

@@ -1,6 +1,6 @@
 """Plan of a sweep, fixed before anything runs: ids, seeds, paths, code version, fingerprints.
 
-``resume`` reads this and the event log, never the YAML again.
+``resume`` reads the plan and the event log, not the YAML.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SweepPlan(BaseModel):
         """Read a plan back.
 
         Raises:
-            SweepNotFound: there is none, or this version cannot read it.
+            SweepNotFound: the folder holds no plan, or one that this version cannot read.
         """
         try:
             return cls.model_validate_json(folder.plan.read_text(encoding="utf-8"))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
-    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # what every trial shares stays
+    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # a value that all trials share stays
     baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
-    given: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
-    return [("baseline", baseline), *given]
+    points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
+    return [("baseline", baseline), *points]
 
 
 def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:

@@ -31,7 +31,7 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
         **point,
     }
     config.setdefault("epochs", plan.max_epochs)
-    if "evaluation.epochs" in task.parameter_names:  # else everything is measured after each
+    if "evaluation.epochs" in task.parameter_names:  # a task without it measures everything after each epoch
         measured = compared_epochs(plan, config["epochs"])
         config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
     return located(config, Path(plan.working_directory))

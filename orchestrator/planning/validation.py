@@ -52,10 +52,10 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
     problems, trials = _field_problems(spec), list[Configured]()
     try:
-        given = _given_point_problems(spec)
-        points = _space_points(spec, [] if given else first_points(spec))
-        problems += [*given, *_point_problems(points, spec.trial, trials)]
-    except SpaceError as error:  # constraints that leave next to nothing, or have no value somewhere
+        wrong_points = _given_point_problems(spec)
+        points = _space_points(spec, [] if wrong_points else first_points(spec))
+        problems += [*wrong_points, *_point_problems(points, spec.trial, trials)]
+    except SpaceError as error:  # constraints that few points satisfy, or that have no value at one
         problems += _in_space(error)
     if problems:
         raise SpecError(problems)
@@ -130,7 +130,7 @@ def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
     fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
     try:
         return SearchSpace({**space.parameters, **fixed}, when=space.when, constraints=space.constraints)
-    except SpaceError as error:  # a constraint that what is fixed breaks
+    except SpaceError as error:  # a constraint that the fixed values break
         raise SpecError(_in_space(error)) from None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import trial_views_of, values_at
 from orchestrator.errors import SpecError
@@ -66,8 +66,9 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     same, bit for bit.
     """
     state, counts, differences = SweepState(), dict[str, int](), list[Difference]()
+    proposer = Proposer(plan.spec, state)
     for number, event in enumerate(events, start=1):
-        decision = _again(plan, state, event)
+        decision = _again(plan, state, event, proposer)
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
@@ -77,13 +78,13 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     return Replay(counts, tuple(differences))
 
 
-def _again(plan: SweepPlan, state: SweepState, event: Event) -> tuple[object, object] | None:
+def _again(plan: SweepPlan, state: SweepState, event: Event, proposer: Proposer) -> tuple[object, object] | None:
     """What an event says was decided, and what is decided now from the state before it."""
     match event:
         case TrialCreated():
             left = unstarted(plan, state, now=event.time)
             promotion = next_promotion(state, plan, unstarted=left, now=event.time)
-            proposed = propose(state, plan.spec) if promotion is None and left else promotion
+            proposed = proposer.propose() if promotion is None and left else promotion
             return (event.origin, event.point), proposed
         case TrialPromoted():
             left = unstarted(plan, state, now=event.time)
@@ -168,4 +169,6 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
     rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
     ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})
+    return SweepPlan(
+        **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "rung_schedule": ladder}
+    )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
-from orchestrator.planning.points import first_points
 from orchestrator.planning.trial_configs import located
+from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import is_remote
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
     from trainables.tasks.gan import GanConfig
     from trainables.tasks.registry import AnyConfig
-
-NUM_SAMPLES = 256
 
 
 def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
@@ -96,12 +94,10 @@ def _tracking_problems(uri: str) -> Iterator[str]:
 
 def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     """The data sets, models, taps and boundaries of the baseline, the corners and seeded samples; each message once."""
-    points: Iterable[dict[str, Any]] = [
-        *(point for _, point in first_points(spec)),
-        *spec.space.corners(),
-        *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed),
-    ]
-    whole = [located({**spec.trial, **point}, launched_from) for point in points]
+    different: dict[Hashable, dict[str, Any]] = {}
+    for point, config in configured(spec):
+        different.setdefault((_data_key(config), _model_key(config)), point)
+    whole = [located({**spec.trial, **point}, launched_from) for point in different.values()]
     try:
         whole = _staged(whole)
     except OrchestratorError as error:  # of S3: names the place and the remedy

@@ -1,8 +1,7 @@
-"""Points that run before the search proposes any: the baseline, the given points, the grid."""
+"""Points that run before the sampler proposes any: the baseline and the given points."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from trainables.tasks.registry import task_of
@@ -17,17 +16,12 @@ if TYPE_CHECKING:
 
 
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
-    """The points that run before the search proposes any: the baseline, then those the spec gives."""
+    """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
-    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # what every trial shares stays
+    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # a value that all trials share stays
     baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
-    given: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
-    return [("baseline", baseline), *given]
-
-
-def grid_points(spec: SweepSpec) -> list[Point]:
-    """The first ``num_trials`` points of ``sampler: grid``: ``search.resolution`` values of each range, each choice."""
-    return list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
+    points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
+    return [("baseline", baseline), *points]
 
 
 def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
@@ -36,7 +30,7 @@ def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Poi
 
 
 def max_epochs_of(spec: SweepSpec) -> int:
-    """The epochs of a full run: the most that any trial may have."""
+    """Return the epochs of a full run: the most that any trial may have."""
     if "epochs" in spec.space.names:
         domain = spec.space.parameters["epochs"]
         return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))

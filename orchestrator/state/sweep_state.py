@@ -132,6 +132,8 @@ class SweepState:
         self.ended: SweepEnded | None = None
         self.last_time: float | None = None
         self.num_events = 0
+        self.changes: list[str] = []
+        """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
         for event in events:
             self.apply(event)
 
@@ -144,6 +146,8 @@ class SweepState:
         """Take one event in; of a (trial, epoch) or a (trial, rung) seen twice, the first stands."""
         self.last_time = event.time
         self.num_events += 1
+        if not isinstance(event, SweepStarted | SweepEnded):
+            self.changes.append(event.trial)
         match event:
             case EpochReported():
                 self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.promotion import next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import levels_after
 from orchestrator.planning import plan as planning
@@ -52,6 +52,7 @@ class VirtualSweep:
 
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
         self.plan, self.events, self.state = plan, [], SweepState()
+        self._proposer = Proposer(plan.spec, self.state)
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
@@ -85,7 +86,7 @@ class VirtualSweep:
             return promotion.trial
         if not left:
             return None
-        origin, point = propose(self.state, self.plan.spec)
+        origin, point = self._proposer.propose()
         name = trial_id(len(self.state.trials))
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))

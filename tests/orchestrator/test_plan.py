@@ -40,6 +40,15 @@ def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
         SweepPlan.load(SweepFolder(tmp_path))
 
 
+def test_the_rung_schedule_is_called_ladder_on_disk_as_ever(tmp_path):
+    plan, folder = make(tmp_path)
+    plan.save(folder)
+    document = json.loads(folder.plan.read_text())
+    assert document["ladder"]["rungs"] == list(plan.rung_schedule.rungs)
+    assert "rung_schedule" not in document
+    assert SweepPlan(**dict(plan)) == plan
+
+
 def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():
     plan = SweepPlan.load(SweepFolder(ASSETS / "plan_v1"))
     assert (plan.spec.trial["model.name"], plan.spec.trial["precision"]) == ("cnn_bn", "float32")

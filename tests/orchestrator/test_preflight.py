@@ -1,6 +1,7 @@
 """What a machine is asked before it costs money."""
 
 import base64
+import copy
 import subprocess
 import sys
 import threading
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import launch
 from orchestrator.errors import PreflightError
-from orchestrator.execution import preflight
+from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.validation import NUM_SAMPLES
 from orchestrator.redaction import without_password
-from orchestrator.spec.model import Resources
+from orchestrator.spec.model import Resources, SweepSpec
 from orchestrator.tracking import reachable
 from orchestrator.tracking.reachable import VARIABLES, Login
+from search_spaces import SearchSpace, catalog
 from trainables.config.trial import TrialConfig
 from trainables.tasks.registry import task_of
 
@@ -32,6 +36,70 @@ def refused(text, storage):
 
 def test_a_sweep_this_machine_can_run_passes(tmp_path):
     preflight.check(parse_spec("name: a\ntrial: {data.name: digits}"), tmp_path / "new" / "results")
+
+
+class NotStarted(Exception):
+    """What a launch got to before it would have started Ray."""
+
+
+@pytest.fixture
+def validated(monkeypatch, tmp_path):
+    """``validated(spec)`` launches up to where Ray would start; (samples, trials made) that this took."""
+    sampled, made = [], []
+    sample_many, from_point = SearchSpace.sample_many, TrialConfig.from_point
+
+    def refuse(_):
+        raise NotStarted
+
+    def sampling(space, *given, **more):
+        sampled.append(space)
+        return sample_many(space, *given, **more)
+
+    def making(point):
+        made.append(point)
+        return from_point(point)
+
+    def launched(spec):
+        with pytest.raises(NotStarted):
+            launch(spec())
+        return len(sampled), len(made)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(SearchSpace, "sample_many", sampling)
+    monkeypatch.setattr(TrialConfig, "from_point", making)
+    monkeypatch.setattr(ray_cluster, "connect", refuse)
+    return launched
+
+
+SMALL = "name: a\ntrial: {data.name: digits}\nspace: {use: [mixup]}\n"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [lambda: parse_spec(SMALL), lambda: SweepSpec(name="a", trial={"data.name": "digits"}, space=catalog.mixup())],
+    ids=["loaded", "python"],
+)
+def test_a_launch_validates_its_spec_once(validated, spec):
+    points = 1 + len(catalog.mixup().corners()) + NUM_SAMPLES
+    different_models = 3
+    samples, trials = validated(spec)
+    assert samples == 1
+    assert points <= trials <= points + different_models
+
+
+def test_a_spec_that_was_changed_after_it_was_loaded_is_validated_again(validated):
+    def changed():
+        spec = parse_spec(SMALL)
+        spec.trial["epochs"] = 3
+        return spec
+
+    assert validated(changed)[0] == 2
+    spec = parse_spec(SMALL)
+    assert spec.checked is not None
+    assert spec.model_copy(update={"name": "b"}).checked is None
+    assert copy.deepcopy(spec) == spec
+    assert copy.deepcopy(spec).checked is None
 
 
 def test_a_missing_data_set_is_named_with_its_remedy(tmp_path):

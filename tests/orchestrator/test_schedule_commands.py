@@ -137,7 +137,7 @@ def test_audit_is_told_to_people_and_programs():
         ("name: pasha, kind: stopping", "scheduler.kind: must be 'promotion' for pasha, got 'stopping'"),
         ("brackets: 2", "scheduler.brackets: must be 1 for asha with grace_period: auto; give grace_period a number"),
         ("grace_period: 1, brackets: 9", "scheduler.brackets: must be 1 to 3 (rungs (1, 3), and one bracket without)"),
-        ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: mixup.alfa; did you mean"),
+        ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: 'mixup.alfa'; did you mean"),
         ("resource: gpu_seconds", "scheduler.resource: must be 'epochs' for asha with grace_period: auto"),
         ("name: none, audit: 0.1", "scheduler.audit: must be 0 for none, got 0.1"),
         ("grace_period: never", "scheduler.grace_period: must be 'auto' or a whole number >= 1, got 'never'"),

@@ -118,7 +118,7 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """The event log, and MLflow behind it."""
     from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
-    from orchestrator.execution.tune_run import TrialRecorder  # noqa: PLC0415
+    from orchestrator.execution.tune_callback import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning import plan as planning  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415

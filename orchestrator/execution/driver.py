@@ -19,9 +19,8 @@ from orchestrator.execution import ray_cluster as cluster
 from orchestrator.execution.exporters import behind, exporters_of, flush
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.signals import StopSignals
-from orchestrator.planning import plan as planning
 from orchestrator.planning.budget import is_spent, unstarted
-from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock as lease
 from orchestrator.state.event_log import EventLog
@@ -54,7 +53,7 @@ def run_new(spec: SweepSpec, *, address: str, watch: ProgressCallback | None) ->
         slots = capacity.slots(spec.resources, gpus)
         preflight.check_gpu_seconds(spec, gpus=gpus)
         folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
-        plan = planning.make(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
+        plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
         with _holding(folder) as held:
             return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or ProgressCallback())

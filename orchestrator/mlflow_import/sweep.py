@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
-from orchestrator.planning import plan as planning
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Budget, Failures, SchedulerSpec
-from orchestrator.state import sweep_lock as lease
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import Mirror
@@ -70,9 +70,9 @@ def import_sweep(
     name = f"imported-{spec.name}"[:MOST_CHARACTERS]
     folder = create_folder(storage, name, now=now)
     over = _over(spec, name=name, experiment=folder.sweep, num_trials=len(trials))
-    plan = planning.make(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
+    plan = make_plan(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
     most = max(_budget(each) for each in trials)
-    held = lease.acquire(folder)
+    held = sweep_lock.acquire(folder)
     try:
         with EventLog(folder.events) as log:
             for event in events_of(trials, spec):

@@ -112,7 +112,7 @@ class SweepPlan(BaseModel):
             raise SweepNotFound(f"{folder.plan}: not a plan of this version ({law})") from None
 
 
-def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
+def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
     """The plan of a new sweep on so many slots; pure but for reading the git commit and the environment."""
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(

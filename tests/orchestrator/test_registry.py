@@ -16,8 +16,8 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.cli.registry import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.events import SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking.registry import register, requirements
@@ -139,7 +139,7 @@ def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
 def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, trained, tmp_path):
     folder = SweepFolder(tmp_path / "results" / "digits-2")
     shutil.copytree(sweep.folder.tune, folder.tune)
-    plan = planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
+    plan = make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
     plan.save(folder)
     trained.write(
         folder,
@@ -206,7 +206,7 @@ def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "results" / "digits-1")
     folder.path.mkdir(parents=True)
-    planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
     trained.write(folder, trained.begun("t000"), trained.epoch_of("t000", 1, 0.95), trained.ended("t000", "stopped"))
     with pytest.raises(OrchestratorError, match=r"full budget yet, the best of the others is t000; .*--trial"):
         best_at_full_budget(SweepResult.read(folder))

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
@@ -40,7 +40,7 @@ OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "opti
 @pytest.fixture
 def plan(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
-    return planning.make(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
+    return make_plan(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
 
 
 def events(plan):
@@ -96,7 +96,7 @@ def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expe
 def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
     spec = parse_spec(SPEC.replace("stopping", "promotion"))
-    plan = planning.make(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    plan = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
     told = [
         event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
     ]

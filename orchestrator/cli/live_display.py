@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from orchestrator.execution.progress import Copies
+    from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
@@ -43,7 +43,7 @@ class PlainDisplay(ProgressCallback):
         self._plan: SweepPlan | None = None
         self._store: EventStore | None = None
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
         """Say what starts."""
         self._plan, self._store = plan, store
         self._console.out(
@@ -51,7 +51,7 @@ class PlainDisplay(ProgressCallback):
             highlight=False,
         )
 
-    def see(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Say what ended."""
         if self._plan is not None and self._store is not None:
             line = event_line(self._plan, self._store.state, event)
@@ -66,24 +66,24 @@ class LiveDisplay(ProgressCallback):
         self._console = console
         self._live: Live | None = None
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
         """Start drawing."""
 
         def draw() -> RenderableType:
             with store.lock:
-                return live_view(plan, store.state, notes=copies())
+                return live_view(plan, store.state, notes=lag_report())
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         """Leave the terminal as it was; the summary is printed by whoever launched."""
         if self._live is not None:
             self._live.stop()
 
 
 def display_for(console: Console) -> ProgressCallback:
-    """The watch that fits where the output goes."""
+    """Return the progress callback that fits the console: live in a terminal, else plain lines."""
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 

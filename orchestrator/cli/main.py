@@ -67,7 +67,7 @@ def launch(
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    _finish(launching.launch(loaded, address=address, watch=display_for(Console())))
+    _finish(launching.launch(loaded, address=address, callback=display_for(Console())))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RES
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
     found = find_sweep(folder, sweep)
-    _finish(launching.resume(found, address=address, watch=display_for(Console())))
+    _finish(launching.resume(found, address=address, callback=display_for(Console())))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Tune's callback: write down what trials do."""
+"""Tune callback: record in the event log what Tune's trials do."""
 
 from __future__ import annotations
 
@@ -35,27 +35,30 @@ logger = logging.getLogger(__name__)
 
 
 def tune_storage(folder: SweepFolder) -> tuple[Any, str]:
-    """The file system that Tune keeps checkpoints on, None for this machine's, and the sweep's place there."""
+    """Return the file system for Tune's checkpoints (None: this machine's) and the path of the sweep on it."""
     if folder.remote is None:
         return None, str(folder.path.resolve())
     return s3.filesystem(folder.remote.location, folder.remote.settings)
 
 
 def guarded(hook: Callable[P, None]) -> Callable[P, None]:
-    """A Tune callback that cannot kill a sweep: what goes wrong inside is logged, with its traceback."""
+    """Wrap a hook of a Tune callback so that its errors are logged, with traceback, and cannot kill the sweep."""
 
     @functools.wraps(hook)
     def guard(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             hook(*args, **kwargs)
         except Exception:
-            logger.exception("%s failed; the sweep goes on", hook.__qualname__)
+            logger.exception("%s failed; the sweep continues", hook.__qualname__)
 
     return guard
 
 
 class TrialRecorder(Callback):
-    """Writes down what Tune's trials do."""
+    """Trial recorder: append an event for whatever happens to a trial of Tune.
+
+    Retries are decided here: a trial that may be retried returns to the head of the searcher's queue.
+    """
 
     def __init__(
         self,
@@ -66,41 +69,35 @@ class TrialRecorder(Callback):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plan, self._store, self._folder, self._searcher, self._clock = (
-            plan,
-            store,
-            folder,
-            searcher,
-            clock,
-        )
-        self._root = f"{tune_storage(folder)[1]}/"
+        self._plan, self._store, self._searcher, self._clock = plan, store, searcher, clock
+        self._storage_root = f"{tune_storage(folder)[1]}/"
         self._ended: dict[str, dict[str, Any]] = {}
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
-        """Write down one result, once, and return the trial as our state has it."""
-        ours = self._store.state.trials[trial_name(trial)]
+        """Log one result, unless its epoch is logged already, and return the trial as the sweep state has it."""
+        recorded = self._store.state.trials[trial_name(trial)]
         if "ended" in result:
-            self._ended[ours.id] = json.loads(result["ended"])
-        if "event" in result and result["epoch"] not in ours.epochs:
+            self._ended[recorded.id] = json.loads(result["ended"])
+        if "event" in result and result["epoch"] not in recorded.epochs:
             event, line = reported(
                 result["event"],
                 time=self._clock(),
-                trial=ours.id,
-                attempt=ours.attempts,
+                trial=recorded.id,
+                attempt=recorded.attempts,
                 since_restore=result["iterations_since_restore"],
                 host=result.get("hostname"),
                 pid=result.get("pid"),
             )
             self._store.append(event, line)
-        return ours
+        return recorded
 
     def diverge(self, trial: str, reason: str) -> None:
-        """Have the trial end as diverged when it leaves its worker."""
+        """Mark a trial: it ends as diverged when it leaves its worker."""
         self._ended[trial] = {"status": "diverged", "reason": reason, "traceback": None}
 
     @guarded
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """An actor was given the trial."""
+        """Log the start of an attempt: an actor runs the trial."""
         name = trial_name(trial)
         attempt = self._store.state.trials[name].attempts + 1
         self._store.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt))
@@ -114,7 +111,7 @@ class TrialRecorder(Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ARG002
     ) -> None:
-        """The last result of a trial comes here alone: Tune does not show it to its scheduler."""
+        """Log a result; the last one of a trial arrives here only, since Tune does not pass it to its scheduler."""
         if self.record(trial, result).rejected_at is not None:
             result[SHOULD_CHECKPOINT] = True  # Tune saves it before it stops the trial
 
@@ -127,44 +124,43 @@ class TrialRecorder(Callback):
         checkpoint: Checkpoint,
         **info: Any,  # noqa: ARG002
     ) -> None:
-        """A checkpoint folder is complete."""
-        path, epoch = checkpoint.path.removeprefix(self._root), int(trial.last_result["epoch"])
+        """Log a completed checkpoint folder."""
+        path, epoch = checkpoint.path.removeprefix(self._storage_root), int(trial.last_result["epoch"])
         self._store.append(CheckpointSaved(time=self._clock(), trial=trial_name(trial), epoch=epoch, path=path))
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """The trial left its actor: finished, stopped at a rung, diverged, or broken by an error of its own."""
+        """Log the end or retry of a trial that left its actor: finished, rejected at a rung, diverged, or failed."""
         name = trial_name(trial)
         ended = self._ended.pop(name, None)
         if ended is None or ended["status"] != "failed":
             self._leave(name, self._end(name, ended))
         elif self._store.state.trials[name].failures_of("user") < self._plan.spec.failures.user:
-            self._try_again(name, "user", ended["reason"], ended["traceback"])
+            self._retry(name, "user", ended["reason"], ended["traceback"])
         else:
             self._leave(name, TrialEnded(time=self._clock(), trial=name, **ended))
 
     @guarded
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """The node was taken away with notice; Tune, which counts no failure then, starts the trial again by itself."""
-        reason, traceback = _loss(trial)
+        """Log the loss of a node that was announced; Tune counts no failure then and restarts the trial itself."""
+        reason, traceback = _worker_error(trial)
         self._fail_attempt(trial_name(trial), "preemption", reason, traceback)
 
     @guarded
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """The worker was lost: the trial is tried again from its last checkpoint, unless that was once too often."""
-        name, (reason, traceback) = trial_name(trial), _loss(trial)
-        if self._store.state.trials[name].rejected_at is not None:  # lost on its way out: what was decided stands
+        """Log a lost worker; retry the trial from its last checkpoint up to ``failures.infrastructure`` times."""
+        name, (reason, traceback) = trial_name(trial), _worker_error(trial)
+        if self._store.state.trials[name].rejected_at is not None:  # lost on its way out: the rung's decision is kept
             self._leave(name, self._end(name, None))
             return
-        lost, limit = (
-            self._store.state.trials[name].failures_of("infrastructure"),
-            self._plan.spec.failures.infrastructure,
-        )
+        lost = self._store.state.trials[name].failures_of("infrastructure")
+        limit = self._plan.spec.failures.infrastructure
         if lost < limit:
-            self._try_again(name, "infrastructure", reason, traceback)
+            self._retry(name, "infrastructure", reason, traceback)
             return
-        told = f"lost its worker {lost + 1} times (failures.infrastructure: {limit}), last: {reason}"
-        self._leave(name, TrialEnded(time=self._clock(), trial=name, status="failed", reason=told, traceback=traceback))
+        reason = f"lost its worker {lost + 1} times (failures.infrastructure: {limit}), last: {reason}"
+        end = TrialEnded(time=self._clock(), trial=name, status="failed", reason=reason, traceback=traceback)
+        self._leave(name, end)
 
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
         now, trial = self._clock(), self._store.state.trials[name]
@@ -187,7 +183,7 @@ class TrialRecorder(Callback):
         finally:
             self._searcher.over(name)
 
-    def _try_again(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
+    def _retry(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
         try:
             self._fail_attempt(name, cause, reason, traceback)
         finally:
@@ -207,19 +203,19 @@ class TrialRecorder(Callback):
 
 
 def trial_name(trial: TuneTrial) -> str:
-    """Return the id that the sweep gave a trial, which is in its configuration."""
+    """Return the id of a trial in the sweep, which its configuration carries."""
     return str(trial.config["ravel.trial"])
 
 
-def _loss(trial: TuneTrial) -> tuple[str, str | None]:
-    """What Tune wrote down about the loss of a worker: a line, and the whole.
+def _worker_error(trial: TuneTrial) -> tuple[str, str | None]:
+    """Read Tune's error file of a lost worker: return its first line and the whole text.
 
-    Tune keeps it in the driver's own staging folder: ``trial.get_error`` looks in the storage, where it is not yet.
+    Tune keeps the file in the driver's staging folder; ``trial.get_error`` reads the storage, which lacks it yet.
     """
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     except (OSError, TypeError):
         return "its worker died", None
-    told = text.rpartition("Failure #")[2].splitlines()[1:]
-    lines = [line.strip() for line in told if line.strip()]
-    return (lines[0][:300] if lines else "its worker died"), "\n".join(told)
+    report = text.rpartition("Failure #")[2].splitlines()[1:]
+    lines = [line.strip() for line in report if line.strip()]
+    return (lines[0][:300] if lines else "its worker died"), "\n".join(report)

@@ -1,4 +1,4 @@
-"""Builds and fits ``tune.Tuner``: Tune moves actors about; our searcher proposes, our scheduler stops."""
+"""Run a sweep on Ray Tune: Tune places actors, our searcher proposes trials, our scheduler stops them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.execution.trainable import TRAINABLES
 from orchestrator.execution.tune_callback import TrialRecorder, trial_name, tune_storage
 from orchestrator.execution.tune_scheduler import LogScheduler
 from orchestrator.execution.tune_searcher import LogSearcher
-from trainables.engine import checkpoint as state
+from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
 from trainables.tasks.registry import task_of
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capacity) -> None:
-    """Run every trial that is not over yet; returns when all are, or when a SIGUSR1 asked Tune to leave."""
+    """Run every trial that is not over; return when all are over, or when a SIGUSR1 made Tune leave its loop."""
     resources = plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
     slots = capacity.slots(resources, gpus)
@@ -69,16 +69,16 @@ def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capac
 
 
 def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | None:
-    """The newest checkpoint of a trial that can be read, as an absolute path; None where there is none.
+    """Return the absolute path of a trial's newest readable checkpoint; None if it has none.
 
-    Of a sweep in S3 the addresses of all, newest first: its worker tries them.
+    For a sweep in S3, return the addresses of all checkpoints, newest first: the worker tries them in that order.
     """
     if folder.remote is not None:
         return [folder.remote.uri(saved.path) for saved in reversed(trial.checkpoints)] or None
-    for checkpoint in reversed(trial.checkpoints):
-        path = (folder.path / checkpoint.path).resolve()
+    for saved in reversed(trial.checkpoints):
+        path = (folder.path / saved.path).resolve()
         try:
-            state.load(path)
+            checkpoint.load(path)
         except CheckpointError as error:
             if path.exists():
                 logger.warning("%s: %s; an older one is used", trial.id, error)
@@ -88,5 +88,5 @@ def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | No
 
 
 def _folder_name(trial: TuneTrial) -> str:
-    """One folder for each attempt of each driver: a resumed trial never writes over an older checkpoint."""
+    """Name one folder for each attempt of each driver, so that a resumed trial overwrites no older checkpoint."""
     return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}-g{trial.config['ravel.generation']}"

@@ -228,7 +228,7 @@ class SweepState:
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
 
 
-def settle(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
+def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
     """The ends that a killed driver had decided but not written: a stop or a pause at a rung, a full budget.
 
     A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.

@@ -11,7 +11,7 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.state.sweep_state import SweepState, settle
+from orchestrator.state.sweep_state import SweepState, missing_ends
 
 OBJECTIVE = Objective()
 
@@ -100,7 +100,7 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
             created("d"),
         ]
     )  # fmt: skip
-    ends = settle(state, pauses=False, now=5.0)
+    ends = missing_ends(state, pauses=False, now=5.0)
     assert [(end.trial, end.status, end.rung) for end in ends] == [
         ("a", "stopped", 3),
         ("b", "completed", None),
@@ -109,12 +109,12 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
 
 def test_a_full_budget_without_its_last_checkpoint_is_no_end_yet():
     state = SweepState([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
-    assert settle(state, pauses=False, now=5.0) == []
+    assert missing_ends(state, pauses=False, now=5.0) == []
     assert [trial.id for trial in state.with_status("running")] == ["b"]
 
 
 def test_settling_a_settled_history_changes_nothing():
     state = SweepState([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
-    for end in settle(state, pauses=False, now=1.0):
+    for end in missing_ends(state, pauses=False, now=1.0):
         state.apply(end)
-    assert settle(state, pauses=False, now=2.0) == []
+    assert missing_ends(state, pauses=False, now=2.0) == []

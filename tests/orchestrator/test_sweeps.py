@@ -25,7 +25,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.sweep_lookup import find_sweep
-from orchestrator.state.sweep_state import SweepState, settle
+from orchestrator.state.sweep_state import SweepState, missing_ends
 from search_spaces import adopt
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -328,7 +328,7 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     for trial in state.trials.values():
         assert sorted(trial.epochs) == list(range(1, trial.epoch + 1))
     again = {event.trial for event in of_kind(events[len(before) :], AttemptStarted) if event.attempt > 1}
-    decided = {end.trial for end in settle(SweepState(before), pauses=True, now=0.0)}
+    decided = {end.trial for end in missing_ends(SweepState(before), pauses=True, now=0.0)}
     interrupted = {trial.id for trial in SweepState(before).with_status("running")} - decided
     promoted = {event.trial for event in of_kind(events[len(before) :], TrialPromoted)}
     assert again == interrupted | promoted
@@ -475,13 +475,13 @@ def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cle
 
 def test_a_wish_to_stop_is_noted_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
     stop = StopSignals()
-    with stop.listening():
-        with stop.waited_for():
+    with stop.installed():
+        with stop.deferred():
             signal.raise_signal(signal.SIGTERM)
-            assert stop.asked
+            assert stop.requested
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is patience, the third gives up
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
     fresh = StopSignals()
-    with fresh.listening(), pytest.raises(KeyboardInterrupt):
+    with fresh.installed(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

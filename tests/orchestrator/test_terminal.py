@@ -120,14 +120,14 @@ def test_nothing_is_estimated_before_a_trial_is_over(plan):
 
 def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
     console = Console(file=io.StringIO(), width=80)
-    watch = display_for(console)
-    assert isinstance(watch, PlainDisplay)
+    callback = display_for(console)
+    assert isinstance(callback, PlainDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
-        store = EventStore(log, SweepState(), listeners=(watch.see,))
-        watch.begin(plan, store, list)
+        store = EventStore(log, SweepState(), listeners=(callback.on_event,))
+        callback.on_start(plan, store, list)
         for event in events(plan):
             store.append(event)
-        watch.end()
+        callback.on_end()
     lines = [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
     assert lines[0] == "4 trials of at most 9 epochs"
     assert [line.split("  [")[0] for line in lines[1:]] == [
@@ -141,14 +141,14 @@ def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
 
 def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
     console = terminal()
-    watch = display_for(console)
-    assert isinstance(watch, LiveDisplay)
+    callback = display_for(console)
+    assert isinstance(callback, LiveDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
         store = EventStore(log, SweepState(events(plan)))
-        watch.begin(plan, store, list)
-        watch.end()
+        callback.on_start(plan, store, list)
+        callback.on_end()
     assert "t000*" in console.file.getvalue()
-    watch.end()
+    callback.on_end()
 
 
 def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):

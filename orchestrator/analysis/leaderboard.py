@@ -1,4 +1,4 @@
-"""A sweep in words and tables: functions of its plan and its state alone."""
+"""Leaderboard, progress and status lines of a sweep: pure functions of its plan and state."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 NAMES = {
     "completed": "full budget",
     "stopped": "stopped",
-    "paused": "waits",
+    "paused": "paused",
     "diverged": "diverged",
     "failed": "failed",
 }
 
 MAX_WORD = 10
-"""Characters of a name that stand in one line of a column's header."""
+"""Characters of a name that fit one line of a column's header."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sweep is; ``left_s`` is null before the first trial is over."""
+    """Progress of a sweep; ``left_s`` is null before the first trial is over."""
 
     sweep: str
     status: str
@@ -46,16 +46,16 @@ class Progress:
 
     @property
     def over(self) -> int:
-        """Trials that are over."""
+        """Number of trials that are over."""
         return sum(count for status, count in self.by_status.items() if status in OVER)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
+        """Return plain data for ``--json``."""
         return asdict(self)
 
 
 def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
-    """Counts and times of a sweep; the time left assumes the pace so far, and epochs as the scheduler expects them."""
+    """Count trials and times; the time left assumes the pace so far, and the epochs that the scheduler expects."""
     statuses = [trial.status for trial in state.trials.values()]
     end = state.last_time if state.ended is not None and state.last_time is not None else now
     elapsed_s = 0.0 if state.started_at is None else max(0.0, end - state.started_at)
@@ -75,20 +75,20 @@ def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
 
 
 def headline(summary: Progress) -> str:
-    """One line: trials, epochs, time gone and time left."""
+    """Format one line: trials, epochs, elapsed time and time left."""
     running = summary.by_status.get("running", 0)
     parts = [f"{summary.over}/{summary.num_trials} trials"]
     parts += [f"{running} running"] if running else []
-    waiting = summary.by_status.get("paused", 0)
-    parts += [f"{waiting} waiting"] if waiting else []
+    paused = summary.by_status.get("paused", 0)
+    parts += [f"{paused} paused"] if paused else []
     parts += [f"{summary.epochs_run}/{summary.epochs_full} epochs ({summary.epochs_run / summary.epochs_full:.0%})"]
     parts += [_duration(summary.elapsed_s)]
     parts += [f"about {_duration(summary.left_s)} left"] if summary.left_s else []
     return " · ".join(parts)
 
 
-def where_trials_ended(summary: Progress) -> str:
-    """One line: how many trials stopped at which rung, and how the others ended."""
+def outcomes_line(summary: Progress) -> str:
+    """Format one line: trials stopped at each rung, paused, and ended otherwise."""
     parts = [f"{count} stopped at rung {rung}" for rung, count in summary.stopped_by_rung.items()]
     kinds = (
         ("completed", "at full budget"),
@@ -96,26 +96,26 @@ def where_trials_ended(summary: Progress) -> str:
         ("failed", "failed"),
         ("interrupted", "interrupted"),
     )
-    waiting = summary.by_status.get("paused", 0)
-    parts += [f"{waiting} waiting at a rung"] if waiting else []
+    paused = summary.by_status.get("paused", 0)
+    parts += [f"{paused} paused at a rung"] if paused else []
     parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
     return ", ".join(parts) or "no trial is over yet"
 
 
 def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
-    """The leaderboard, best first; fits 80 columns. A star marks the baseline."""
+    """Build the leaderboard, best first; it fits 80 columns. A star marks the baseline."""
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
-    views = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    views.add_column("#", justify="right")
-    views.add_column("trial")
-    views.add_column(_header(objective.metric, "/"), justify="right")
-    views.add_column("epoch", justify="right")
-    views.add_column("status")
+    leaderboard = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    leaderboard.add_column("#", justify="right")
+    leaderboard.add_column("trial")
+    leaderboard.add_column(_header(objective.metric, "/"), justify="right")
+    leaderboard.add_column("epoch", justify="right")
+    leaderboard.add_column("status")
     for name in parameters:
-        views.add_column(_header(name, "."), justify="right")
+        leaderboard.add_column(_header(name, "."), justify="right")
     for rank, trial in enumerate(state.ranked(objective)[:top], start=1):
-        views.add_row(
+        leaderboard.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
@@ -124,18 +124,18 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
-    return views
+    return leaderboard
 
 
 def _header(name: str, separator: str) -> str:
-    r"""A name in lines: its group, then the rest, whose words stand below each other where they are long.
+    r"""Split a name into lines: its group, then the rest, one word a line if it is long.
 
     >>> _header("optimizer.lr", "."), _header("gan.discriminator_snnl", ".")
     ('optimizer.\nlr', 'gan.\ndiscriminator_\nsnnl')
     """
-    group, found, rest = name.partition(separator)
+    group, divider, rest = name.partition(separator)
     lines = rest if len(rest) <= MAX_WORD else rest.replace("_", "_\n")
-    return f"{group}{found}\n{lines}" if found else name
+    return f"{group}{divider}\n{lines}" if divider else name
 
 
 def _short_status(trial: Trial) -> str:
@@ -147,7 +147,7 @@ def _short_status(trial: Trial) -> str:
 
 
 def shown_parameters(plan: SweepPlan) -> list[str]:
-    """The columns worth their width: the strengths of the methods, then the first searched parameters."""
+    """Choose the parameters to show: the strengths of the methods, then the first searched ones."""
     searched = list(plan.spec.space.names)
     first = [name for name in task_of(plan.spec.trial).strengths if name in searched]
     return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
@@ -156,7 +156,7 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
 
 
 def describe_status(trial: Trial) -> str:
-    """The status in words: where it stopped, and whether it is the baseline."""
+    """Describe the status of a trial: its rung, its audit, and if it is the baseline."""
     words = NAMES.get(trial.status, trial.status)
     if trial.status in {"stopped", "paused"}:
         words = f"{words} at rung {trial.stopping_rung}"
@@ -166,13 +166,13 @@ def describe_status(trial: Trial) -> str:
 
 
 def failures(state: SweepState) -> list[str]:
-    """One line for each trial that diverged or failed, with its reason."""
+    """Format one line for each trial that diverged or failed, with its reason."""
     lost = state.with_status("diverged", "failed")
     return [f"{trial.id} {trial.status}: {trial.end.reason}" for trial in lost if trial.end is not None]
 
 
 def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
-    """The best trial, how it compares with the baseline, and its searched parameters."""
+    """Format the best trial, the score of the baseline, and the best trial's searched parameters."""
     objective = plan.spec.objective
     best = state.best(objective)
     if best is None:
@@ -185,28 +185,25 @@ def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
 
 
 def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
-    """One plain line for what a person wants to know of an event; None for the others.
-
-    An epoch is told in the log of its trial, not here.
-    """
+    """Format an event as a line of plain progress; None for kinds that are not shown, such as epochs."""
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    told = _in_words(plan, state, event)
-    return f"{clock} {told}" if told else None
+    message = _message(plan, state, event)
+    return f"{clock} {message}" if message else None
 
 
-def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":
-            again = f" (driver {event.generation})" if event.generation > 1 else ""
-            return f"{plan.sweep}: {plan.spec.search.num_trials} trials{again}"
+            driver = f" (driver {event.generation})" if event.generation > 1 else ""
+            return f"{plan.sweep}: {plan.spec.search.num_trials} trials{driver}"
         case "attempt_failed":
-            return f"{event.trial} attempt {event.attempt} broke off ({event.cause}): {event.reason}; trying again"
+            return f"{event.trial} attempt {event.attempt} failed ({event.cause}): {event.reason}; retrying"
         case "trial_promoted":
-            return f"{event.trial} goes on from rung {event.rung}{' for the audit' if event.audited else ''}"
+            return f"{event.trial} resumes from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
             trial = state.trials[event.trial]
-            if plan.pauses and trial.status == "stopped":  # told when it began to wait
+            if plan.pauses and trial.status == "stopped":  # reported when it was paused
                 return None
             score = trial.score(objective)
             measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
@@ -219,7 +216,7 @@ def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
 
 
 def log_line(event: Event) -> str:
-    """An event of any kind in one line, for ``ravel logs``."""
+    """Format an event of any kind as one line, for ``ravel logs``."""
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     fields = event.model_dump(exclude={"v", "time", "kind", "config", "traceback"}, exclude_none=True)
     words = " ".join(f"{name}={_compact(value)}" for name, value in fields.items())

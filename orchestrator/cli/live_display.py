@@ -14,9 +14,9 @@ from orchestrator.analysis.leaderboard import (
     event_line,
     failures,
     headline,
+    outcomes_line,
     progress,
     table,
-    where_trials_ended,
 )
 from orchestrator.execution.progress import ProgressCallback
 
@@ -92,7 +92,7 @@ def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) 
     summary = progress(plan, state, now=time.time())
     return Group(
         Text(f"{plan.sweep}  {headline(summary)}", style="bold"),
-        Text(where_trials_ended(summary)),
+        Text(outcomes_line(summary)),
         table(plan, state, top=LIVE_ROWS),
         *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
@@ -105,7 +105,7 @@ def print_summary(console: Console, plan: SweepPlan, state: SweepState, *, comma
     console.print()
     console.print(table(plan, state, top=FINAL_ROWS))
     console.print()
-    for line in (headline(summary), where_trials_ended(summary), *failures(state)):
+    for line in (headline(summary), outcomes_line(summary), *failures(state)):
         console.out(line, highlight=False)
     console.print()
     for line in best_lines(plan, state):

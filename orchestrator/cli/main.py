@@ -96,7 +96,7 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
     _say(leaderboard.headline(summary))
-    _say(leaderboard.where_trials_ended(summary))
+    _say(leaderboard.outcomes_line(summary))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
     Console().print(leaderboard.table(result.plan, result.state, top=20))

@@ -137,7 +137,7 @@ def patiently(
     """Return the result of ``fetch``, retried with growing pauses while S3 is away.
 
     Args:
-        fetch: may be called again after it failed.
+        fetch: must allow another call after a failure.
         clock: seconds that never go back.
         sleep: waits so many of them.
 

@@ -246,7 +246,9 @@ def test_a_missing_segment_is_named(tmp_path, lost):
     in_segments(path, EVENTS)
     lost_segment, following = segments(path)[lost : lost + 2]
     lost_segment.path.unlink()
-    with pytest.raises(LogDamaged, match=f"bytes {lost_segment.start} to {following.start} of the event log are missing"):
+    with pytest.raises(
+        LogDamaged, match=f"bytes {lost_segment.start} to {following.start} of the event log are missing"
+    ):
         list(read_events(path))
 
 

@@ -188,7 +188,7 @@ def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_name
 @pytest.mark.parametrize(
     ("trial", "law"),
     [
-        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*another trial"),
+        ("t002", r"digits-1/t002: the checkpoint of epoch 1 is missing.*another trial"),
         ("t003", r"digits-1/t003: it has not measured val/accuracy"),
     ],
 )

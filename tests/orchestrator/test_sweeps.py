@@ -425,7 +425,8 @@ def test_trials_wait_go_on_from_their_checkpoints_and_are_audited(tmp_path):
         for event in promoted
     }
     assert {epoch.since_restore for epoch in first_after.values()} == {1}  # nothing was trained twice
-    assert all("waits at rung" in done.stdout and f"{event.trial} goes on" in done.stdout for event in promoted)
+    assert all(f"{event.trial} paused at rung" in done.stdout for event in promoted)
+    assert all(f"{event.trial} resumes from rung" in done.stdout for event in promoted)
     spent = sum(
         trial.epoch for trial in state.trials.values() if trial.origin != "baseline" and trial.blind_from is None
     )

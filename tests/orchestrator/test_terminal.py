@@ -1,4 +1,4 @@
-"""What a person sees: the live leaderboard, the summary, the plain lines."""
+"""Output in the terminal: the live leaderboard, the summary, the plain lines."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
+from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, outcomes_line, progress
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
 from orchestrator.planning.loading import parse_spec
@@ -72,7 +72,7 @@ def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(pla
     console.print(live_view(plan, SweepState(events(plan))))
     text = console.file.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
-    for told in (
+    for part in (
         "3/4 trials",
         "1 running",
         "left",
@@ -82,7 +82,7 @@ def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(pla
         "-0.1235",
         "not finite",
     ):
-        assert told in text
+        assert part in text
     assert "…" not in text
 
 
@@ -93,29 +93,29 @@ def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expe
     assert headline(summary) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:02:50 left"
 
 
-def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
+def test_paused_and_resumed_trials_are_reported_and_counted(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
     spec = parse_spec(SPEC.replace("stopping", "promotion"))
     plan = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
-    told = [
+    paused = [
         event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
     ]
     state, lines = SweepState(), []
-    for event in [*told, TrialPromoted(time=16.0, trial="t001", rung=3)]:
+    for event in [*paused, TrialPromoted(time=16.0, trial="t001", rung=3)]:
         state.apply(event)
         lines.append(event_line(plan, state, event))
         if event.kind == "trial_ended" and event.status == "paused":
-            assert "3 running · 1 waiting" in headline(progress(plan, state, now=20.0))
-            assert where_trials_ended(progress(plan, state, now=20.0)) == "1 waiting at a rung"
+            assert "3 running · 1 paused" in headline(progress(plan, state, now=20.0))
+            assert outcomes_line(progress(plan, state, now=20.0)) == "1 paused at a rung"
     shown = [line.split(" ", 1)[1].split("  [")[0] for line in lines if line]
-    assert shown[1] == "t001 waits at rung 3 after epoch 3: val/accuracy 0.5000"
-    assert shown[-1] == "t001 goes on from rung 3"
+    assert shown[1] == "t001 paused at rung 3 after epoch 3: val/accuracy 0.5000"
+    assert shown[-1] == "t001 resumes from rung 3"
 
 
 def test_nothing_is_estimated_before_a_trial_is_over(plan):
     summary = progress(plan, SweepState(list(events(plan))[:5]), now=30.0)
     assert summary.left_s is None
-    assert where_trials_ended(summary) == "no trial is over yet"
+    assert outcomes_line(summary) == "no trial is over yet"
 
 
 def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
@@ -134,7 +134,7 @@ def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
         "digits-20260101-120000: 4 trials",
         "t001 stopped at rung 3 after epoch 3: val/accuracy 0.5000",
         "t002 diverged after epoch 0: nothing measured (epoch 1, step 2: ce is not finite)",
-        "t003 attempt 1 broke off (infrastructure): its worker died; trying again",
+        "t003 attempt 1 failed (infrastructure): its worker died; retrying",
         "t000 full budget (baseline) after epoch 9: val/accuracy 0.9700",
     ]
 
@@ -159,7 +159,7 @@ def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
     assert lines[-2:] == ["  .venv/bin/ravel ui", "  .venv/bin/ravel compare digits-20260101-120000"]
 
 
-def test_a_failure_is_told_with_its_reason(plan):
+def test_a_failure_is_reported_with_its_reason(plan):
     assert failures(SweepState(events(plan))) == ["t002 diverged: epoch 1, step 2: ce is not finite"]
 
 
@@ -170,9 +170,9 @@ def test_every_event_has_a_line_in_the_log(plan):
 
 
 def status_of(plan, tmp_path, *arguments):
-    told = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
-    assert told.exit_code == 0, told.output
-    return told.stdout
+    result = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
@@ -181,9 +181,9 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
     with EventLog(folder.events) as log:
         for event in events(plan):
             log.append(event)
-    behind = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
-    assert behind == len(list(events(plan)))
-    assert f"MLflow has {behind} events yet to take" in status_of(plan, tmp_path)
+    lag = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
+    assert lag == len(list(events(plan)))
+    assert f"MLflow has {lag} events yet to take" in status_of(plan, tmp_path)
     cursor = Cursor()
     cursor.move_to(folder.events.stat().st_size, folder)
     cursor.save(folder.cursor)
@@ -193,5 +193,5 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
 def test_a_reason_too_long_for_a_tag_is_shortened_in_words():
     whole, long = "x" * 6000, "y" * 9000
     assert runs.state_tags("failed", reason=whole)["ravel.reason"] == whole
-    told = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
-    assert told == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"
+    reason = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
+    assert reason == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"

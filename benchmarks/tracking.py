@@ -146,7 +146,8 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
         store.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
     exporter = Exporter(Tracker(plan, folder))
     exporter.start()
-    meter = fit(TrialRecorder(plan, store, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
+    recorder = TrialRecorder(plan, store, Proposed(), storage_path=str(folder.path))  # type: ignore[arg-type]
+    meter = fit(recorder, options, as_event=True)
     store.append(SweepEnded(time=time.time(), status="completed"))
     began = time.perf_counter()
     assert exporter.stop(timeout_s=600), exporter.error  # noqa: S101

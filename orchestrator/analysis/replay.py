@@ -168,5 +168,5 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
     rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
-    ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": ladder})
+    rungs = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
+    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "ladder": rungs})

@@ -15,7 +15,6 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from orchestrator.decisions.trial_views import values_at
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.state.ranking import is_finite
-from orchestrator.storage import s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,18 +26,10 @@ if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Cause, TrialStatus
-    from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
 
 P = ParamSpec("P")
 logger = logging.getLogger(__name__)
-
-
-def tune_storage(folder: SweepFolder) -> tuple[Any, str]:
-    """Return the file system for Tune's checkpoints (None: this machine's) and the path of the sweep on it."""
-    if folder.remote is None:
-        return None, str(folder.path.resolve())
-    return s3.filesystem(folder.remote.location, folder.remote.settings)
 
 
 def guarded(hook: Callable[P, None]) -> Callable[P, None]:
@@ -64,13 +55,13 @@ class TrialRecorder(Callback):
         self,
         plan: SweepPlan,
         store: EventStore,
-        folder: SweepFolder,
         searcher: LogSearcher,
         *,
+        storage_path: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._plan, self._store, self._searcher, self._clock = plan, store, searcher, clock
-        self._storage_root = f"{tune_storage(folder)[1]}/"
+        self._storage_root = f"{storage_path}/"
         self._ended: dict[str, dict[str, Any]] = {}
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from orchestrator.execution.trainable import TRAINABLES
-from orchestrator.execution.tune_callback import TrialRecorder, trial_name, tune_storage
+from orchestrator.execution.tune_callback import TrialRecorder, trial_name
 from orchestrator.execution.tune_scheduler import LogScheduler
 from orchestrator.execution.tune_searcher import LogSearcher
+from orchestrator.storage import s3
 from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
 from trainables.tasks.registry import task_of
@@ -44,8 +45,8 @@ def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capac
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
     )
-    recorder = TrialRecorder(plan, store, folder, searcher)
-    filesystem, storage_path = tune_storage(folder)
+    filesystem, storage_path = _storage(folder)
+    recorder = TrialRecorder(plan, store, searcher, storage_path=storage_path)
     tune.Tuner(
         tune.with_resources(TRAINABLES[task_of(plan.spec.trial).name], {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
@@ -66,6 +67,13 @@ def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capac
             verbose=0,
         ),
     ).fit()
+
+
+def _storage(folder: SweepFolder) -> tuple[Any, str]:
+    """Return the file system for Tune's checkpoints (None: this machine's) and the path of the sweep on it."""
+    if folder.remote is None:
+        return None, str(folder.path.resolve())
+    return s3.filesystem(folder.remote.location, folder.remote.settings)
 
 
 def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | None:

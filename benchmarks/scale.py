@@ -46,14 +46,14 @@ RAVEL = str(Path(sys.executable).with_name("ravel"))
 
 def make_sweep(root: Path, trials: int) -> tuple[Any, Any]:
     """Write a plan and its whole log to a folder of results below ``root``."""
-    from orchestrator.planning import plan as planning  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning.plan import make_plan  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
     from orchestrator.state.sweep_folder import SweepFolder  # noqa: PLC0415
 
     folder = SweepFolder(root / "results" / "scale-20260101-000000")
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC % trials), folder, slots=4, now=0.0, working_directory=root)
+    plan = make_plan(parse_spec(SPEC % trials), folder, slots=4, now=0.0, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
         for event in events(plan, trials):
@@ -80,20 +80,24 @@ def events_of_trial(
     """Yield the events of a trial, which was stopped if it lacks epochs."""
     from orchestrator.planning.seeds import trial_id  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
-    from orchestrator.state import events as logged  # noqa: PLC0415
+    from orchestrator.state.events import (  # noqa: PLC0415
+        AttemptStarted,
+        CheckpointSaved,
+        EpochReported,
+        TrialCreated,
+        TrialEnded,
+    )
 
     trial, best = trial_id(index), rng.random()
     config, origin = trial_config(plan, trial, point), "search" if index else "baseline"
-    yield logged.TrialCreated(time=now, trial=trial, origin=origin, point=point, config=config)
-    yield logged.AttemptStarted(time=now, trial=trial, attempt=1)
+    yield TrialCreated(time=now, trial=trial, origin=origin, point=point, config=config)
+    yield AttemptStarted(time=now, trial=trial, attempt=1)
     for epoch in range(1, epochs + 1):
         metrics = {name: best - rng.random() / epoch for name in METRICS}
-        yield logged.EpochReported(
-            time=now + epoch, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
-        )
-    yield logged.CheckpointSaved(time=now + epochs, trial=trial, epoch=epochs, path=f"checkpoints/{trial}/{epochs}")
+        yield EpochReported(time=now + epoch, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
+    yield CheckpointSaved(time=now + epochs, trial=trial, epoch=epochs, path=f"checkpoints/{trial}/{epochs}")
     ended = {"status": "completed"} if epochs == EPOCHS else {"status": "stopped", "rung": epochs}
-    yield logged.TrialEnded(time=now + epochs, trial=trial, **ended)
+    yield TrialEnded(time=now + epochs, trial=trial, **ended)
 
 
 def points_in(store: Path) -> int:

@@ -69,9 +69,9 @@ class Meter:
 
 def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_event: bool = False) -> Meter:
     """Drive the trials through Tune with one callback."""
-    from orchestrator.execution import ray_cluster as cluster  # noqa: PLC0415
+    from orchestrator.execution import ray_cluster  # noqa: PLC0415
 
-    os.environ.update(cluster.QUIET)
+    os.environ.update(ray_cluster.QUIET)
     import ray  # noqa: PLC0415
     from ray import tune  # noqa: PLC0415
 
@@ -119,9 +119,9 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """Measure the event log with its exporter to MLflow."""
     from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
-    from orchestrator.execution.tune_run import TrialRecorder  # noqa: PLC0415
-    from orchestrator.planning import plan as planning  # noqa: PLC0415
+    from orchestrator.execution.tune_callback import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning.plan import make_plan  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
     from orchestrator.state.event_store import EventStore  # noqa: PLC0415
@@ -137,7 +137,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     folder = SweepFolder(Path.cwd() / "results" / f"benchmark-{os.getpid()}")
     folder.path.mkdir(parents=True)
     spec = parse_spec(SPEC.format(epochs=options.epochs))
-    plan = planning.make(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
+    plan = make_plan(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
     plan = plan.model_copy(update={"tracking_uri": options.uri or plan.tracking_uri})
     store = EventStore(EventLog(folder.events), SweepState())
     store.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
@@ -147,7 +147,8 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
         store.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
     exporter = Exporter(Tracker(plan, folder))
     exporter.start()
-    meter = fit(TrialRecorder(plan, store, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
+    recorder = TrialRecorder(plan, store, Proposed(), storage_path=str(folder.path))  # type: ignore[arg-type]
+    meter = fit(recorder, options, as_event=True)
     store.append(SweepEnded(time=time.time(), status="completed"))
     began = time.perf_counter()
     assert exporter.stop(timeout_s=600), exporter.error  # noqa: S101

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def shown(value: Any) -> str:
-    """A value as a person reads it: floats to four significant digits, an absent one as a dash.
+    """Format a value for people: floats with four significant digits, None as a dash.
 
     >>> shown(0.0312345), shown(None), shown("sgd")
     ('0.03123', '-', 'sgd')

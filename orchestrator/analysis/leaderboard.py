@@ -131,11 +131,11 @@ def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     ``ravel logs`` prints every event, the epochs of a trial included.
     """
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    words = _in_words(plan, state, event)
+    words = _message(plan, state, event)
     return f"{clock} {words}" if words else None
 
 
-def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":

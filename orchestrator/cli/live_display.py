@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from orchestrator.execution.progress import Copies
+    from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
@@ -40,7 +40,7 @@ class PlainDisplay(ProgressCallback):
         """Say that Ray starts, which takes seconds."""
         self._console.out(connecting(address), highlight=False)
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
         """Print the size of the sweep."""
         self._plan, self._store = plan, store
         self._console.out(
@@ -48,7 +48,7 @@ class PlainDisplay(ProgressCallback):
             highlight=False,
         )
 
-    def see(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Print a line for a trial that paused, resumed or ended."""
         if self._plan is not None and self._store is not None:
             line = event_line(self._plan, self._store.state, event)
@@ -67,17 +67,17 @@ class LiveDisplay(ProgressCallback):
         """Say that Ray starts, which takes seconds."""
         self._console.out(connecting(address), highlight=False)
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
         """Start to draw."""
 
         def draw() -> RenderableType:
             with store.lock:
-                return live_view(plan, store.state, notes=copies())
+                return live_view(plan, store.state, notes=lag_report())
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         """Clear the live view; the command prints a summary."""
         if self._live is not None:
             self._live.stop()

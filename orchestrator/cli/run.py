@@ -95,7 +95,7 @@ def launch(
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
     _say(f"{spec}: {_describe(loaded)}\nchecking data, models and storage ...")
-    _finish(launching.launch(loaded, address=address, watch=display_for(Console())))
+    _finish(launching.launch(loaded, address=address, callback=display_for(Console())))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
@@ -104,7 +104,7 @@ def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RES
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    _finish(launching.resume(find_sweep(folder, sweep), address=address, watch=display_for(Console())))
+    _finish(launching.resume(find_sweep(folder, sweep), address=address, callback=display_for(Console())))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel trial examples/digits.yaml --set trial.snnl.weight=-0.1")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
-from orchestrator.planning import plan as planning
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Budget, Failures, SchedulerSpec
 from orchestrator.state import sweep_lock
@@ -70,7 +70,7 @@ def import_sweep(
     name = f"imported-{spec.name}"[:MOST_CHARACTERS]
     folder = create_folder(storage, name, now=now)
     over = _over(spec, name=name, experiment=folder.sweep, num_trials=len(trials))
-    plan = planning.make(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
+    plan = make_plan(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
     max_epochs = max(_budget(trial) for trial in trials)
     lock = sweep_lock.acquire(folder)
     try:

@@ -114,7 +114,7 @@ class SweepPlan(BaseModel):
             raise SweepNotFound(f"{folder.plan}: not a plan of this version ({reason})") from None
 
 
-def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
+def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
     """Make the plan of a new sweep on this number of slots; reads the git commit and the environment."""
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(

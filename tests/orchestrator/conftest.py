@@ -13,9 +13,9 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import judge
 from orchestrator.decisions.trial_views import levels_after
-from orchestrator.planning import plan as planning
 from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -143,7 +143,7 @@ def virtual_sweep(tmp_path):
 
     def run(text, *, workers=2, **keywords):
         folder = SweepFolder(tmp_path / "results" / "virtual")
-        plan = planning.make(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
+        plan = make_plan(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
         return VirtualSweep(plan, workers=workers, **keywords)
 
     return run
@@ -165,7 +165,7 @@ class TrainedSweeps:
         self._store_at(root / "mlflow.db")
         folder = SweepFolder(root / "results" / "digits-1")
         shutil.copytree(self._checkpoints, folder.tune)
-        planning.make(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
+        make_plan(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
         self.write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
         for trial, score in (("t000", 0.8), ("t001", 0.9)):
             epochs = (self.epoch_of(trial, 1, 0.5), self.epoch_of(trial, 2, score))

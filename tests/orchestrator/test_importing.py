@@ -11,8 +11,8 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.launching import resume
 from orchestrator.mlflow_import.runs import read_experiment, value_of
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import (
@@ -389,7 +389,7 @@ def ours(root, name, scores):
     """A sweep of ours, tracked: t000 the baseline, t001 stopped at a rung though better, t002 diverged, and so on."""
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
+    plan = make_plan(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     events = [SweepStarted(time=1000.0, generation=1, host="here", pid=1)]
     for index, score in enumerate(scores):

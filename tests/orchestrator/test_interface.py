@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -62,7 +62,7 @@ def sweep(tmp_path_factory):
     folder = SweepFolder(root / "results" / "digits-20260101-120000")
     folder.path.mkdir(parents=True)
     spec = parse_spec(SPEC)
-    plan = planning.make(spec, folder, slots=2, now=START, working_directory=root)
+    plan = make_plan(spec, folder, slots=2, now=START, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=START, generation=1, host="here", pid=1))

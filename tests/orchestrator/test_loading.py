@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import SpecError
-from orchestrator.execution import local_trial as single
+from orchestrator.execution import local_trial
 from orchestrator.planning.loading import load_spec, load_trial, parse_spec
 from orchestrator.planning.plan import fingerprint
 from orchestrator.planning.points import first_points
@@ -236,7 +236,7 @@ def test_an_editor_knows_the_names_of_every_task():
 def test_one_trial_of_a_gan_alone_is_trained_and_reported_epoch_by_epoch():
     spec = parse_spec(GAN, ["trial.epochs=2", "trial.gan.generator_width=0.25", "trial.evaluation.images=64"])
     lines = []
-    single.run(spec, say=lines.append)
+    local_trial.run(spec, say=lines.append)
     assert [line.partition(": gan/")[0] for line in lines] == ["epoch 1", "epoch 2"]
     assert all("val/mode_kl=" in line for line in lines)
 
@@ -336,7 +336,7 @@ def test_trial_may_hold_a_list():
 def test_one_trial_alone_takes_what_is_set_over_what_would_be_searched():
     path = EXAMPLES[0].parent / "digits.yaml"
     spec = load_trial(path, ["trial.snnl.weight=-0.1", "trial.optimizer.lr=0.01"])
-    config = single.config_of(spec)
+    config = local_trial.config_of(spec)
     assert (config.snnl.weight, config.optimizer.lr, config.mixup.alpha) == (-0.1, 0.01, 0.0)
 
 

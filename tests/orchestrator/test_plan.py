@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepNotFound
-from orchestrator.planning import plan as planning
 from orchestrator.planning import provenance
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.planning.trial_configs import trial_config
@@ -26,7 +25,7 @@ SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimiz
 
 def make(tmp_path, text=SPEC):
     folder = SweepFolder(tmp_path / "digits-1")
-    return planning.make(parse_spec(text), folder, slots=2, now=5.0, working_directory=tmp_path), folder
+    return make_plan(parse_spec(text), folder, slots=2, now=5.0, working_directory=tmp_path), folder
 
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path):

@@ -1,4 +1,4 @@
-"""What a machine is asked before it costs money."""
+"""Preflight checks: every problem of the machine is named before the sweep costs money."""
 
 import base64
 import copy
@@ -108,10 +108,10 @@ def test_a_missing_data_set_is_named_with_its_remedy(tmp_path):
     assert str(tmp_path) in problem
 
 
-@pytest.mark.parametrize("given", ["data", "~/data"])
-def test_a_data_set_is_looked_for_where_its_trials_will(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize("root", ["data", "~/data"])
+def test_a_data_set_is_located_as_its_trials_locate_it(tmp_path, monkeypatch, root):
     monkeypatch.setenv("HOME", str(tmp_path / "ada"))
-    spec = parse_spec(f"name: a\ntrial: {{data.name: mnist, data.root: {given}}}")
+    spec = parse_spec(f"name: a\ntrial: {{data.name: mnist, data.root: {root}}}")
     with pytest.raises(PreflightError) as caught:
         preflight.check(spec, tmp_path, launched_from=tmp_path / "ada")
     assert str(tmp_path / "ada" / "data") in str(caught.value)
@@ -138,7 +138,7 @@ def test_a_tracking_server_that_does_not_answer_is_named_without_its_password(tm
 
 @contextmanager
 def answering(status, body, headers=()):
-    """A server that gives one answer to everything; the headers it was asked with."""
+    """Serve one answer to every request; yield the address and the requests so far."""
     asked = []
 
     class Server(BaseHTTPRequestHandler):
@@ -151,7 +151,7 @@ def answering(status, body, headers=()):
             self.wfile.write(body.encode())
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -166,8 +166,8 @@ def basic(login, source):
 
 
 @pytest.fixture
-def nobody(tmp_path):
-    """The environment of somebody who set nothing."""
+def empty_environment(tmp_path):
+    """An environment without any setting of MLflow."""
     return {"HOME": str(tmp_path)}
 
 
@@ -199,13 +199,13 @@ def test_what_a_tracking_server_answers_is_understood(tmp_path, monkeypatch, sta
     if problem is None:
         assert not problems
     else:
-        (told,) = problems
-        assert told.startswith(f"tracking.uri: {uri}/mlflow/: {problem}")
+        (message,) = problems
+        assert message.startswith(f"tracking.uri: {uri}/mlflow/: {problem}")
 
 
-def test_a_redirect_is_named_and_takes_no_login_along(nobody):
+def test_a_redirect_is_named_and_takes_no_login_along(empty_environment):
     with answering(200, "{}") as (other, asked), answering(302, "", [("Location", f"{other}/?s=secret")]) as (uri, _):
-        problem = reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_TOKEN": "hunter2"})
+        problem = reachable.problem_of(uri, environ=empty_environment | {"MLFLOW_TRACKING_TOKEN": "hunter2"})
     assert problem == f"redirects to {other}/; give the address it ends at"
     assert not asked
 
@@ -226,7 +226,7 @@ def test_a_redirect_is_named_and_takes_no_login_along(nobody):
     ],
 )
 def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, environ, login):
-    """Asked of MLflow's own client too: where they differ, a launch is refused that would work, or the reverse."""
+    """MLflow's client must agree: where they differ, a launch is refused that would work, or the reverse."""
     from mlflow.tracking import MlflowClient
 
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login eve password swordfish\n")
@@ -244,9 +244,9 @@ def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, 
     assert not [word for word in ("hunter2", "swordfish", "p%40ss", "p@ss") if word in problem]
 
 
-def test_a_request_that_a_plugin_signs_is_not_judged(nobody):
+def test_a_request_that_a_plugin_signs_is_accepted_unchecked(empty_environment):
     with answering(200, "OK") as (uri, asked):
-        assert reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_AUTH": "ours"}) is None
+        assert reachable.problem_of(uri, environ=empty_environment | {"MLFLOW_TRACKING_AUTH": "ours"}) is None
     assert [path for path, _ in asked] == ["/health"]
 
 
@@ -310,7 +310,7 @@ def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
 @pytest.mark.parametrize("metric", ["val/accuracy", "entanglement/penultimate"])
 def test_what_a_model_cannot_be_is_a_problem_whatever_the_objective(tmp_path, trial, problem, metric):
     problems = refused(f"name: a\ntrial: {{{trial}}}\nobjective: {{metric: {metric}}}", tmp_path)
-    assert [found[: len(problem)] for found in problems] == [problem]
+    assert [message[: len(problem)] for message in problems] == [problem]
 
 
 def test_varied_images_are_one_data_set():
@@ -339,7 +339,7 @@ def test_images_that_the_networks_of_a_gan_cannot_make_are_named(tmp_path):
     assert "must have images whose sides are multiples of 4 and at least 8, got 10x10" in problem
 
 
-def test_a_classifier_that_a_gan_is_to_be_judged_by_and_that_is_not_there_is_named(tmp_path):
+def test_a_missing_classifier_for_the_measures_of_a_gan_is_named(tmp_path):
     (problem,) = refused(f"{GAN}trial: {{task: gan, gan.classifier: {tmp_path / 'nowhere'}}}", tmp_path)
     assert str(tmp_path / "nowhere") in problem
     assert "does not exist" in problem
@@ -378,5 +378,5 @@ def test_no_secret_of_an_address_is_shown(text, shown):
 @pytest.mark.parametrize(
     "uri", ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "mlruns"]
 )
-def test_an_address_without_a_secret_may_stand_in_a_spec(uri):
+def test_an_address_without_a_secret_is_allowed_in_a_spec(uri):
     assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri

@@ -16,8 +16,8 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.cli.serve import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.events import SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking.registry import register, requirements
@@ -139,7 +139,7 @@ def test_registering_twice_moves_the_alias_and_makes_no_second_version(sweep):
 def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, trained, tmp_path):
     folder = SweepFolder(tmp_path / "results" / "digits-2")
     shutil.copytree(sweep.folder.tune, folder.tune)
-    plan = planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
+    plan = make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
     plan.save(folder)
     trained.write(
         folder,
@@ -186,7 +186,7 @@ def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_name
 @pytest.mark.parametrize(
     ("trial", "law"),
     [
-        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*another trial"),
+        ("t002", r"digits-1/t002: the checkpoint of epoch 1 is missing.*another trial"),
         ("t003", r"digits-1/t003: it has not measured val/accuracy"),
     ],
 )
@@ -204,7 +204,7 @@ def test_without_a_full_run_no_best_trial_can_be_registered(trained, tmp_path, m
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "results" / "digits-1")
     folder.path.mkdir(parents=True)
-    planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
     trained.write(folder, trained.begun("t000"), trained.epoch_of("t000", 1, 0.95), trained.ended("t000", "stopped"))
     with pytest.raises(OrchestratorError, match=r"full budget yet, the best so far is t000; .*--trial"):
         best_at_full_budget(SweepResult.read(folder))

@@ -11,8 +11,8 @@ from orchestrator.analysis.leaderboard import event_line, failures, log_line
 from orchestrator.analysis.sweep_progress import headline, progress, trials_over, work_left
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
@@ -42,7 +42,7 @@ OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "opti
 @pytest.fixture
 def plan(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
-    return planning.make(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
+    return make_plan(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
 
 
 def events(plan):
@@ -98,7 +98,7 @@ def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expe
 def test_paused_and_promoted_trials_are_printed_and_counted(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
     spec = parse_spec(SPEC.replace("stopping", "promotion"))
-    plan = planning.make(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    plan = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
     paused = [
         event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
     ]
@@ -166,7 +166,7 @@ def test_an_interrupted_sweep_is_not_finished_and_names_what_is_left(plan):
 def test_a_time_limit_is_the_planned_budget_where_it_is_used_up_first(tmp_path):
     spec = parse_spec(SPEC + "budget: {wall_clock_s: 40}\n")
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
-    limited = planning.make(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    limited = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
     summary = progress(limited, SweepState(events(limited)), now=30.0)
     assert (summary.share, summary.left_s) == (0.75, 10.0)
 
@@ -179,15 +179,15 @@ def test_nothing_is_estimated_before_a_trial_is_over(plan):
 
 def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
     console = Console(file=io.StringIO(), width=80)
-    watch = display_for(console)
-    assert isinstance(watch, PlainDisplay)
-    watch.on_connect("local")
+    callback = display_for(console)
+    assert isinstance(callback, PlainDisplay)
+    callback.on_connect("local")
     with EventLog(tmp_path / "events.jsonl") as log:
-        store = EventStore(log, SweepState(), listeners=(watch.see,))
-        watch.begin(plan, store, list)
+        store = EventStore(log, SweepState(), listeners=(callback.on_event,))
+        callback.on_start(plan, store, list)
         for event in events(plan):
             store.append(event)
-        watch.end()
+        callback.on_end()
     first, *rest = console.file.getvalue().splitlines()
     lines = [line.split(" ", 1)[1] for line in rest]
     assert first == "starting Ray ..."
@@ -203,14 +203,14 @@ def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
 
 def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
     console = terminal()
-    watch = display_for(console)
-    assert isinstance(watch, LiveDisplay)
+    callback = display_for(console)
+    assert isinstance(callback, LiveDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
         store = EventStore(log, SweepState(events(plan)))
-        watch.begin(plan, store, list)
-        watch.end()
+        callback.on_start(plan, store, list)
+        callback.on_end()
     assert "t000*" in console.file.getvalue()
-    watch.end()
+    callback.on_end()
 
 
 def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
@@ -232,9 +232,9 @@ def test_every_event_has_a_line_in_the_log(plan):
 
 
 def status_of(plan, tmp_path, *arguments):
-    told = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
-    assert told.exit_code == 0, told.output
-    return told.stdout
+    result = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_status_as_json_has_the_planned_share_what_waits_and_the_best_trial(plan, tmp_path):
@@ -256,9 +256,9 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
     with EventLog(folder.events) as log:
         for event in events(plan):
             log.append(event)
-    behind = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
-    assert behind == len(list(events(plan)))
-    assert f"MLflow has {behind} events yet to take" in status_of(plan, tmp_path)
+    lag = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
+    assert lag == len(list(events(plan)))
+    assert f"MLflow has {lag} events yet to take" in status_of(plan, tmp_path)
     cursor = Cursor()
     cursor.move_to(folder.events.stat().st_size, folder)
     cursor.save(folder.cursor)
@@ -268,5 +268,5 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
 def test_a_reason_too_long_for_a_tag_is_shortened_in_words():
     whole, long = "x" * 6000, "y" * 9000
     assert runs.state_tags("failed", reason=whole)["ravel.reason"] == whole
-    told = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
-    assert told == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"
+    reason = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
+    assert reason == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"

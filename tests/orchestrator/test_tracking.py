@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution.exporters import Exporter
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.redaction import without_password
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
@@ -80,7 +80,7 @@ def sweep(tmp_path, monkeypatch, store_at):
 def planned(root, name, spec=SPEC):
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(spec), folder, slots=2, now=5.0, working_directory=root)
+    plan = make_plan(parse_spec(spec), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 

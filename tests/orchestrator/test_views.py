@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from orchestrator.cli import look
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -30,13 +30,13 @@ METHODS = "name: digits\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
 STRENGTHS = ["snnl.weight", "mixup.alpha", "adversarial.epsilon"]
 
 
-def make_plan(tmp_path, spec=METHODS):
+def plan_of(tmp_path, spec=METHODS):
     folder = SweepFolder(tmp_path / "results" / SWEEP)
-    return planning.make(parse_spec(spec), folder, slots=2, now=1.0, working_directory=tmp_path)
+    return make_plan(parse_spec(spec), folder, slots=2, now=1.0, working_directory=tmp_path)
 
 
 def views_of(tmp_path, spec=METHODS):
-    return {view.name: view for view in views.views(make_plan(tmp_path, spec))}
+    return {view.name: view for view in views.views(plan_of(tmp_path, spec))}
 
 
 def cards(view):
@@ -58,14 +58,14 @@ def test_the_methods_have_all_five_views(tmp_path):
 
 
 def test_equal_plans_have_equal_views(tmp_path):
-    assert views.views(make_plan(tmp_path)) == views.views(make_plan(tmp_path))
+    assert views.views(plan_of(tmp_path)) == views.views(plan_of(tmp_path))
 
 
 def test_mlflow_takes_every_tag_of_the_longest_name_and_the_widest_space(tmp_path):
     from mlflow.utils.validation import _validate_experiment_tag
 
     wide = ", ".join(f"optimizer.{'x' * 30}{index}: {{float: [0.0, 1.0]}}" for index in range(100))
-    plan = make_plan(tmp_path).model_copy(update={"sweep": "a" * 63 + "-20260101-120000"})
+    plan = plan_of(tmp_path).model_copy(update={"sweep": "a" * 63 + "-20260101-120000"})
     space = plan.spec.space | type(plan.spec.space).from_yaml(f"parameters: {{{wide}}}")
     plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"space": space})})
     for view in views.views(plan):
@@ -89,7 +89,7 @@ def test_views_of_two_sweeps_exist_together(tmp_path):
 
 def test_no_axis_over_all_trials_is_absent_constant_or_text_in_any_of_them(tmp_path):
     spec = METHODS + "trial: {epochs: 9, batch_size: 64}\n"
-    plan = make_plan(tmp_path, spec)
+    plan = plan_of(tmp_path, spec)
     axes = cards(views_of(tmp_path, spec)["parallel"])[0]["selectedParams"]
     assert axes == [*STRENGTHS, "optimizer.lr", "optimizer.weight_decay"]
     for index, point in enumerate(plan.spec.space.sample_many(200, seed=0)):
@@ -227,7 +227,7 @@ def test_a_login_is_sent_to_its_own_server_alone(serve):
 @pytest.fixture
 def tracked(tmp_path):
     """A sweep of which MLflow has some runs, and how to compare it."""
-    plan = make_plan(tmp_path)
+    plan = plan_of(tmp_path)
     folder = SweepFolder(tmp_path / "results" / SWEEP)
     folder.path.mkdir(parents=True)
     plan.save(folder)
@@ -277,7 +277,7 @@ def test_compare_as_json_names_the_views(tracked, serve):
 
 def test_what_another_machine_sent_is_looked_up_by_its_tags_and_compared(tmp_path, monkeypatch, tracked, serve):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/team.db")
-    plan = make_plan(tmp_path)
+    plan = plan_of(tmp_path)
     assert (look_up(plan).runs, (tmp_path / "team.db").exists()) == ({}, False)
     elsewhere = SweepFolder(tmp_path / "elsewhere" / SWEEP)
     elsewhere.path.mkdir(parents=True)
@@ -298,7 +298,7 @@ def test_what_another_machine_sent_is_looked_up_by_its_tags_and_compared(tmp_pat
 def test_a_store_that_cannot_be_looked_up_in_is_named_without_its_password(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter2@127.0.0.1:9")
     with pytest.raises(OrchestratorError, match=r"^http://\*\*\*@127\.0\.0\.1:9: .*; mend that, or ") as caught:
-        look_up(make_plan(tmp_path))
+        look_up(plan_of(tmp_path))
     assert "hunter2" not in str(caught.value)
 
 

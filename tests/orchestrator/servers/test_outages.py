@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.execution.exporters import Exporter
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog, num_events, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
@@ -105,7 +105,7 @@ def planned(root, uri):
     folder = SweepFolder(root / "results" / "outage-20260101-000000")
     folder.path.mkdir(parents=True)
     spec = parse_spec(f"name: outage\ntrial: {{epochs: {EPOCHS}}}\ntracking: {{uri: '{uri}'}}")
-    plan = planning.make(spec, folder, slots=TRIALS_AT_ONCE, now=5.0, working_directory=root)
+    plan = make_plan(spec, folder, slots=TRIALS_AT_ONCE, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 

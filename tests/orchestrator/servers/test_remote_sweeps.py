@@ -18,8 +18,8 @@ from orchestrator.errors import PreflightError, SweepLocked
 from orchestrator.execution import preflight
 from orchestrator.execution.exporters import exporters_of
 from orchestrator.execution.trainable import SweepTrainable
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
 from orchestrator.state.s3_mirror import Mirror
@@ -284,7 +284,7 @@ def test_what_a_driver_wrote_after_it_lost_the_sweep_never_becomes_part_of_it(s3
 def test_mlflow_gets_only_events_that_s3_has(s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "here" / "cloud-1", Bucket(s3.location / "sweeps" / "cloud-1"))
-    plan = planning.make(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
+    plan = make_plan(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
     plan.save(folder)
     exporters = exporters_of(plan, folder)
     mirror, tracker = (exporters[name]._copy for name in ("S3", "MLflow"))
@@ -327,7 +327,6 @@ def test_of_drivers_at_once_one_gets_the_lock(s3):
 
 
 def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):
-    from orchestrator.state import sweep_lock as lease
 
     folder = folder_of(s3, tmp_path, "here")
     held = acquire(folder)
@@ -337,7 +336,7 @@ def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch)
     holder = json.loads(folder.remote.read(name))
     folder.remote.write(name, json.dumps({**holder, "host": "elsewhere"}).encode())
     assert is_held(folder)  # renewed a moment ago
-    monkeypatch.setattr(lease, "STALE_S", -5.0)
+    monkeypatch.setattr(sweep_lock, "STALE_S", -5.0)
     assert not is_held(folder)
     monkeypatch.undo()
     held.release()

@@ -21,8 +21,8 @@ from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
 from orchestrator.execution.exporters import Exporter
 from orchestrator.mlflow_server import team
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
@@ -65,7 +65,7 @@ def planned(root, name):
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
     spec = parse_spec(f"name: {name}\ntrial: {{epochs: {NUM_EPOCHS}}}")
-    plan = planning.make(spec, folder, slots=1, now=5.0, working_directory=root)
+    plan = make_plan(spec, folder, slots=1, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 

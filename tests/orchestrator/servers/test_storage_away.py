@@ -11,13 +11,13 @@ from dataclasses import asdict
 
 import pytest
 
-from orchestrator.analysis import purge as purging
+from orchestrator.analysis import purge
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.execution import trainable as worker
+from orchestrator.execution import trainable
 from orchestrator.execution.trainable import SweepTrainable, patiently
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
-from orchestrator.state import sweep_lookup as finding
+from orchestrator.planning.plan import make_plan
+from orchestrator.state import sweep_lookup
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import publish
@@ -87,7 +87,7 @@ def test_an_outage_that_does_not_end_is_raised():
     clock = Clock()
     with pytest.raises(StorageError, match="away"):
         patiently(failing(1000), clock=clock, sleep=clock.sleep)
-    assert clock.now == worker.PATIENCE_S
+    assert clock.now == trainable.PATIENCE_S
 
 
 def test_what_is_missing_is_not_waited_for():
@@ -99,8 +99,8 @@ def test_what_is_missing_is_not_waited_for():
 
 @pytest.fixture
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(worker, "SHORTEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(worker, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(trainable, "SHORTEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(trainable, "LONGEST_PAUSE_S", 0.5)
 
 
 @ONLY_MOTO
@@ -110,11 +110,11 @@ def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path,
         "ravel.objectives": ["val/accuracy"],
         "ravel.storage": asdict(Settings(endpoint=proxy.endpoint, attempts=1)),
     }
-    trainable = SweepTrainable({**POINT, **orders})
-    trainable.train()
+    actor = SweepTrainable({**POINT, **orders})
+    actor.train()
     saved = tmp_path / "saved"
     saved.mkdir()
-    trainable.save_checkpoint(str(saved))
+    actor.save_checkpoint(str(saved))
     checkpoint = Bucket(s3.location / "checkpoint", Settings(endpoint=s3.endpoint))
     for path in saved.iterdir():
         checkpoint.upload(path, path.name)
@@ -122,26 +122,26 @@ def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path,
     back = threading.Timer(AWAY_S, setattr, (proxy, "refusals", 0))
     back.start()
     began = time.monotonic()
-    trainable.reset_config({**POINT, **orders, "ravel.checkpoint": [checkpoint.location.uri]})
+    actor.reset_config({**POINT, **orders, "ravel.checkpoint": [checkpoint.location.uri]})
     assert time.monotonic() - began > AWAY_S / 2
-    assert trainable.train()["epoch"] == 2
+    assert actor.train()["epoch"] == 2
     assert caplog.text.count("waiting, for up to") == 1
-    trainable.stop()
+    actor.stop()
 
 
 def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     def refuse():
         raise RuntimeError("no driver")
 
-    monkeypatch.setattr(worker, "system_metrics", refuse)
+    monkeypatch.setattr(trainable, "system_metrics", refuse)
     orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings()), "ravel.system_metrics": True}
-    trainable = SweepTrainable({**POINT, **orders})
+    actor = SweepTrainable({**POINT, **orders})
     for epoch in (1, 2):
-        metrics = json.loads(trainable.train()["event"])["metrics"]
+        metrics = json.loads(actor.train()["event"])["metrics"]
         assert metrics["val/accuracy"] > 0, epoch
         assert not [name for name in metrics if name.startswith("system/")]
-    assert caplog.text.count("the machine is not measured (RuntimeError: no driver)") == 1
-    trainable.stop()
+    assert caplog.text.count("system metrics unavailable (RuntimeError: no driver)") == 1
+    actor.stop()
 
 
 def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_path, caplog):
@@ -154,7 +154,7 @@ def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_
 def sweep_of(root, storage, tracking):
     """A sweep of one trial, in S3 or in a folder, and tracked."""
     folder = create_folder(storage, "digits", now=time_of_test())
-    plan = planning.make(
+    plan = make_plan(
         parse_spec(f"{SPEC}tracking: {{uri: '{tracking}'}}"), folder, slots=1, now=1.0, working_directory=root
     )
     plan.save(folder)
@@ -186,8 +186,8 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
     files.create_dir(path, recursive=True)  # as Tune does: empty objects that represent folders
     with files.open_output_stream(f"{path}/state.pt") as file:
         file.write(b"x" * 1000)
-    found = purging.find(plan, folder)
-    purging.carry_out(plan, found)
+    found = purge.find(plan, folder)
+    purge.carry_out(plan, found)
     client = s3.client()
     keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket).get("Contents", ())]
     client.close()
@@ -210,9 +210,9 @@ def test_a_purge_that_s3_cuts_off_can_be_repeated(s3, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "delete_prefix", refuse)
         with pytest.raises(StorageError, match="away"):
-            purging.carry_out(plan, purging.find(plan, folder))
+            purge.carry_out(plan, purge.find(plan, folder))
     assert not is_held(folder)
-    purging.carry_out(plan, purging.find(plan, folder))
+    purge.carry_out(plan, purge.find(plan, folder))
     assert not list(Bucket(s3.location).list())
 
 
@@ -223,13 +223,13 @@ def test_sweeps_are_pulled_in_parallel_and_listed_in_order(s3, tmp_path, monkeyp
     storage = Bucket(s3.location / "sweeps")
     for name in names:
         storage.write(f"{name}/plan.json", b"{}")
-    pull, together = finding.pull, threading.Barrier(4)
+    pull, together = sweep_lookup.pull, threading.Barrier(4)
 
     def meeting(folder):
         together.wait(timeout=20)
         return pull(folder) and not folder.sweep.startswith("a-20260101-120003")
 
-    monkeypatch.setattr(finding, "pull", meeting)
+    monkeypatch.setattr(sweep_lookup, "pull", meeting)
     assert [folder.sweep for folder in list_sweeps(storage.location.uri)] == names[:3] + names[4:]
 
     def refuse(folder):
@@ -237,7 +237,7 @@ def test_sweeps_are_pulled_in_parallel_and_listed_in_order(s3, tmp_path, monkeyp
             raise StorageError("s3://team/a: away")
         return True
 
-    monkeypatch.setattr(finding, "pull", refuse)
+    monkeypatch.setattr(sweep_lookup, "pull", refuse)
     with pytest.raises(StorageError, match="away"):
         list_sweeps(storage.location.uri)
 
@@ -271,6 +271,6 @@ def test_a_purge_takes_the_artifacts_from_the_server_that_the_spec_names(mlflow_
     monkeypatch.chdir(tmp_path)
     plan, folder = sweep_of(tmp_path, tmp_path / "results", address)
     assert [path for path in (home / "kept").rglob("*") if path.is_file()]
-    purging.carry_out(plan, purging.find(plan, folder))
+    purge.carry_out(plan, purge.find(plan, folder))
     assert not [path for path in (home / "kept").rglob("*") if path.is_file()]
     assert not folder.path.exists()

@@ -327,6 +327,7 @@ def test_of_drivers_at_once_one_gets_the_lock(s3):
 
 
 def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):
+    from orchestrator.state import sweep_lock
 
     folder = folder_of(s3, tmp_path, "here")
     held = acquire(folder)

@@ -1,11 +1,11 @@
-"""Any scheduler on recorded or synthetic learning curves, in virtual time: what it spends and what it finds.
+"""Any scheduler on recorded or synthetic learning curves, in virtual time: its cost and the best trial it keeps.
 
     python benchmarks/simulate.py                                   every scheduler on the digits table
     python benchmarks/simulate.py --table crossing --workers 64 --objective accuracy
 
 Prints, for each scheduler, the share of all epochs it spent, its regret (by how many points its best trial falls short
 of the best of the table), and how much faster than the recorded training the simulation ran. The tables were recorded
-by ``benchmarks/scheduling/record.py``; ``crossing`` is drawn at random: a stronger regulariser learns more slowly and
+by ``benchmarks/scheduling/record.py``; ``crossing`` is sampled at random: a stronger regulariser learns more slowly and
 ends better.
 
 Prediction, written before the first run: > 1,000 times faster than training, as a decision costs some microseconds and
@@ -32,13 +32,16 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import RungDecision, Scheduler, TrialViews
+from orchestrator.scheduling.protocol import Scheduler
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
 from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from orchestrator.scheduling.trial_views import TrialViews
 
 TABLES = Path(__file__).parent / "scheduling" / "tables"
 OBJECTIVES = ("accuracy", "robust accuracy", "their mean")
@@ -49,7 +52,7 @@ DEFAULT_TRIALS = 64
 
 @dataclass(frozen=True)
 class Recorded:
-    """One trial of a table: its point, its seed, and what each epoch measured."""
+    """One trial of a table: its point, and the metrics of each epoch."""
 
     point: Mapping[str, Any]
     accuracy: tuple[float, ...]
@@ -57,7 +60,7 @@ class Recorded:
 
     @cached_property
     def curves(self) -> dict[str, list[tuple[float]]]:
-        """The curve of each objective; a trial that diverged ends with -inf."""
+        """Curve of each objective; a trial that diverged ends with -inf."""
         pairs = list(zip(self.accuracy, self.robust_accuracy, strict=True))
         lost = [(-math.inf,)] if len(pairs) < EPOCHS else []
         accuracy, robust = [(a,) for a, _ in pairs], [(r,) for _, r in pairs]
@@ -66,7 +69,7 @@ class Recorded:
 
     @cached_property
     def passes(self) -> int:
-        """What an epoch costs, in epochs without attacks."""
+        """Cost of an epoch, in epochs without attacks."""
         return passes_per_epoch(dict(self.point))
 
 
@@ -79,22 +82,22 @@ class Table:
     epoch_s: float
 
     def draw(self, seed: int) -> list[Recorded]:
-        """Three quarters of the points in a random order, each under a random one of its training seeds."""
+        """Draw three quarters of the points in a random order, each under a random one of its training seeds."""
         chance = random.Random(seed)
         chosen = chance.sample(sorted(self.by_point), round(SHARE_OF_POINTS * len(self.by_point)))
         return [chance.choice(self.by_point[point]) for point in chosen]
 
     @cached_property
     def by_point(self) -> dict[str, list[Recorded]]:
-        """The trials of each point."""
-        found: dict[str, list[Recorded]] = {}
+        """Trials of each point."""
+        points: dict[str, list[Recorded]] = {}
         for trial in self.trials:
-            found.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
-        return found
+            points.setdefault(json.dumps(trial.point, sort_keys=True), []).append(trial)
+        return points
 
 
 def load(name: str) -> Table:
-    """A recorded table, or the synthetic one."""
+    """Load a recorded table, or make the synthetic one."""
     if name == "crossing":
         return crossing()
     document = json.loads(gzip.decompress((TABLES / f"{name}.json.gz").read_bytes()))
@@ -103,12 +106,12 @@ def load(name: str) -> Table:
         curves = trial["curves"]
         robust = tuple(curves["val/robust_accuracy"])
         trials.append(Recorded(trial["point"], tuple(curves["val/accuracy"]), robust))
-        seconds += [each / trials[-1].passes for each in curves["time/epoch_s"]]
+        seconds += [epoch_s / trials[-1].passes for epoch_s in curves["time/epoch_s"]]
     return Table(name, tuple(trials), statistics.median(seconds))
 
 
 def crossing(trials: int = DEFAULT_TRIALS) -> Table:
-    """Curves that cross: the stronger a trial's regulariser, the slower it learns, and up to 0.6 the better it ends."""
+    """Make curves that cross: a stronger regulariser makes a trial learn slower, and up to 0.6 end better."""
     chance = random.Random(0)
     made = []
     for _ in range(trials):
@@ -121,12 +124,12 @@ def crossing(trials: int = DEFAULT_TRIALS) -> Table:
 
 
 class TuneAsha:
-    """Ray Tune's own ``AsyncHyperBandScheduler``, asked as Tune asks it."""
+    """Ray Tune's own ``AsyncHyperBandScheduler``, called as Tune calls it."""
 
     pauses = False
 
     def __init__(self, grace_period: int, reduction_factor: int) -> None:
-        self.rungs = rungs(grace_period, reduction_factor, EPOCHS)  # at other epochs it lets every trial go on
+        self.rungs = rungs(grace_period, reduction_factor, EPOCHS)  # at other epochs it lets every trial continue
         from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: PLC0415  only this rival needs Ray
 
         self._tune = AsyncHyperBandScheduler(
@@ -135,26 +138,26 @@ class TuneAsha:
         )  # fmt: skip
         self._trials: dict[str, SimpleNamespace] = {}
 
-    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
-        """Tune's decision."""
+    def decide(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
+        """Decide as Tune does."""
         if trial not in self._trials:
             self._trials[trial] = SimpleNamespace(trial_id=trial, stopped=False)
             self._tune.on_trial_add(None, self._trials[trial])
-        result = {"epoch": level, "value": views.views[trial].values[level][0]}
+        result = {"epoch": level, "value": views[trial].values[level][0]}
         kept = self._tune.on_trial_result(None, self._trials[trial], result) == self._tune.CONTINUE
         return None if kept else RungDecision(level, kept=False)
 
-    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
-        """Tune's ASHA pauses nobody."""
+    def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
+        """Promote none: Tune's ASHA pauses no trial."""
 
 
 def family(trial: Recorded) -> tuple[bool, ...]:
-    """Which methods are on."""
+    """Return the methods that are on."""
     return tuple(bool(trial.point.get(name)) for name in ("snnl.weight", "mixup.alpha", "adversarial.epsilon"))
 
 
 def by_epsilon(trial: Recorded) -> tuple[str, ...]:
-    """No attack, a weak one, or a strong one."""
+    """Return the group of a trial: no attack, a weak one, or a strong one."""
     epsilon = trial.point.get("adversarial.epsilon", 0.0)
     return ("off" if not epsilon else "low" if epsilon < math.sqrt(0.01 * 0.3) else "high",)
 
@@ -163,7 +166,7 @@ def by_epsilon(trial: Recorded) -> tuple[str, ...]:
 class Contender:
     """A scheduler by name; ``make`` takes the number of trials, ``stratum`` puts a trial into its group.
 
-    With ``smoothed`` it is shown the mean of so many epochs, but for the last.
+    With ``smoothed`` it sees the mean of so many epochs, but for the last.
     """
 
     name: str
@@ -183,17 +186,17 @@ class Score:
 
 
 def asha(grace: int, factor: int, *, pauses: bool) -> Callable[[int], Scheduler]:
-    """Ours, of either kind."""
+    """Return our ASHA, of either kind."""
     return lambda _: Asha((rungs(grace, factor, EPOCHS),), factor, pauses)
 
 
-def patient(budget: float) -> Callable[[int], Scheduler]:
-    """The ladder that follows from a budget."""
+def budgeted(budget: float) -> Callable[[int], Scheduler]:
+    """Return budgeted ASHA, whose schedule follows from a budget."""
     return lambda trials: BudgetedAsha(RungSchedule.within(budget, num_trials=trials, maximum=EPOCHS))
 
 
 def contenders() -> Iterator[Contender]:
-    """Some of each kind, for a first look; ``frontier.py`` has the grids."""
+    """Yield some of each kind; ``frontier.py`` has the grids."""
     yield Contender("none", lambda _: NoStopping())
     yield Contender("Tune's ASHA, its defaults (1, 4)", lambda _: TuneAsha(1, 4))
     for grace in (1, 3):
@@ -204,11 +207,11 @@ def contenders() -> Iterator[Contender]:
     yield Contender("Hyperband (1, 3)", lambda _: Asha(brackets(1, 3, EPOCHS, 4), 3))
     yield Contender("median", lambda _: Median(3))
     for budget in (0.2, 0.3, 0.4):
-        yield Contender(f"auto, budget {budget}", patient(budget))
+        yield Contender(f"auto, budget {budget}", budgeted(budget))
 
 
 def run(trials: list[Recorded], contender: Contender, *, objective: str, workers: int, epoch_s: float) -> Score:
-    """One sweep over these trials in their order."""
+    """Run one sweep over these trials in their order."""
     curves = {
         f"{index:04d}": LearningCurve(
             values=smooth(trial.curves[objective], contender.smoothed),
@@ -222,7 +225,7 @@ def run(trials: list[Recorded], contender: Contender, *, objective: str, workers
 
 
 def smooth(curve: Sequence[tuple[float]], epochs: int) -> Sequence[tuple[float]]:
-    """Each value but the last as the mean of the last so many."""
+    """Return each value but the last as the mean of the last so many."""
     if epochs == 1:
         return curve
     means = [(statistics.fmean(value for (value,) in curve[max(0, at - epochs) : at]),) for at in range(1, len(curve))]
@@ -230,18 +233,18 @@ def smooth(curve: Sequence[tuple[float]], epochs: int) -> Sequence[tuple[float]]
 
 
 def score(curves: Mapping[str, LearningCurve], outcome: Outcome) -> Score:
-    """Regret is told of the values at full budget, by which the best trial is chosen too."""
+    """Return the score of a sweep; regret is about the values at full budget, by which the best trial is chosen too."""
     finals = {trial: curve.values[-1] for trial, curve in curves.items() if len(curve.values) == EPOCHS}
     best = finals[order(finals)[0]][0]
-    found = {trial: finals[trial] for trial in outcome.completed_at}
-    winner = order(found)[0] if found else None
-    regret = 100 * (best - (found[winner][0] if winner else 0.0))
+    completed = {trial: finals[trial] for trial in outcome.completed_at}
+    winner = order(completed)[0] if completed else None
+    regret = 100 * (best - (completed[winner][0] if winner else 0.0))
     spent = outcome.spent / (len(curves) * EPOCHS)
     return Score(spent, regret, outcome.ended_at, outcome.completed_at[winner] if winner else math.inf)
 
 
 def main() -> None:
-    """Run every contender and print what came of it."""
+    """Run every contender and print its mean scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", default="digits")
     parser.add_argument("--objective", choices=OBJECTIVES, default=OBJECTIVES[2])
@@ -260,7 +263,7 @@ def main() -> None:
         ]  # fmt: skip
         elapsed = time.perf_counter() - started
         spent, regret, virtual = (
-            statistics.fmean(getattr(each, name) for each in scores) for name in ("spent", "regret", "seconds")
+            statistics.fmean(getattr(sweep, name) for sweep in scores) for name in ("spent", "regret", "seconds")
         )
         print(f"{contender.name:34} {spent:6.3f} {regret:7.3f} {virtual * len(scores) / elapsed:16,.0f}x")
 

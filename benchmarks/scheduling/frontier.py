@@ -1,10 +1,10 @@
-"""The frontier of budget spent against regret, on recorded curves: docs/scheduling.md is written from what this prints.
+"""Frontier of budget spent against regret, on recorded curves: the tables of docs/scheduling.md.
 
     python benchmarks/scheduling/frontier.py --orders 200 --processes 2
 
 Every scheduler sees the same 200 sweeps of each table and objective: three quarters of its points in a random order,
 each under a random one of its training seeds. Intervals are 95 %, over the sweeps; comparisons are paired. Simulated
-scores are kept in FRONTIER, one line each, so that a run that was stopped goes on.
+scores are kept in FRONTIER, one line each, so that a run that was stopped continues.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from simulate import (
     Table,
     TuneAsha,
     asha,
+    budgeted,
     by_epsilon,
     family,
     load,
-    patient,
     run,
     rungs,
 )
@@ -48,13 +48,13 @@ FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
 BUDGETS = (0.2, 0.3, 0.4)
 FIRST_RUNGS = (1, 2, 3, 4, 5, 6, 8)
-LADDER_WORKERS = 8
+SCHEDULE_WORKERS = 8
 WORKERS = (1, 2, 8, 64)
 Key = tuple[str, str, int, str]
 
 
 def contenders() -> Iterator[Contender]:
-    """Everything that is compared."""
+    """Yield every scheduler that is compared."""
     yield Contender("none", lambda _: NoStopping())
     for grace, factor in itertools.product(GRACES, FACTORS):
         yield Contender(f"tune {grace} {factor}", lambda _, g=grace, f=factor: TuneAsha(g, f))
@@ -65,50 +65,50 @@ def contenders() -> Iterator[Contender]:
         for name, stratum in (("family", family), ("epsilon", by_epsilon)):
             yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
     for budget in BUDGETS:
-        yield Contender(f"auto {budget}", patient(budget))
-        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((patient(b)(n).rungs,), CUT, pauses=True))
+        yield Contender(f"auto {budget}", budgeted(budget))
+        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((budgeted(b)(n).rungs,), CUT, pauses=True))
         for epochs in (2, 3):
-            yield Contender(f"smoothed-{epochs} {budget}", patient(budget), smoothed=epochs)
+            yield Contender(f"smoothed-{epochs} {budget}", budgeted(budget), smoothed=epochs)
         for first in FIRST_RUNGS:
             if places(rungs(first, 2, EPOCHS), 36, EPOCHS, budget * 36 * EPOCHS) is not None:
-                yield Contender(f"ladder {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
+                yield Contender(f"schedule {budget} {first}", lambda n, b=budget, f=first: from_rung(n, b, f))
 
 
 def from_rung(trials: int, budget: float, first: int) -> BudgetedAsha:
-    """The ladder of a budget with another first rung than the one that makes it halve."""
+    """Return budgeted ASHA with another first rung than the one that follows from the budget."""
     solved = places(rungs(first, 2, EPOCHS), trials, EPOCHS, budget * trials * EPOCHS)
-    assert solved is not None  # noqa: S101  the smallest table was asked above
+    assert solved is not None  # noqa: S101  the smallest table was solved above
     return BudgetedAsha(RungSchedule(rungs(first, 2, EPOCHS), solved[0], trials, EPOCHS, budget * trials * EPOCHS))
 
 
 @cache
 def table_of(name: str) -> Table:
-    """A table, once for each process."""
+    """Load a table, once for each process."""
     return load(name)
 
 
 def evaluate(job: tuple[str, str, int, str, int]) -> dict[str, object]:
-    """One scheduler on one table, objective and number of workers: scores of every sweep."""
+    """Return the scores of every sweep of one scheduler on one table, objective and number of workers."""
     name, objective, workers, contender_name, orders = job
     table = table_of(name)
-    contender = next(each for each in _all(table, objective, workers) if each.name == contender_name)
+    contender = next(rival for rival in _all(table, objective, workers) if rival.name == contender_name)
     scores = [
         run(table.draw(seed), contender, objective=objective, workers=workers, epoch_s=1.0) for seed in range(orders)
     ]
     return {
         "key": job[:4],
-        **{field: [round(getattr(each, field), 5) for each in scores] for field in Score.__match_args__},
+        **{field: [round(getattr(score, field), 5) for score in scores] for field in Score.__match_args__},
     }
 
 
 def _all(table: Table, objective: str, workers: int) -> Iterator[Contender]:
-    """All contenders; the last has the budget that Tune's defaults spend here, to be compared at equal cost."""
+    """Yield all contenders; the last has the budget that Tune's defaults spend, to be compared at equal cost."""
     yield from contenders()
     kept = _kept()
     spent = kept.get((table.name, objective, workers, "tune 1 4"))
     if spent:
         equal = statistics.fmean(spent["spent"])
-        yield Contender("auto as-tune", patient(equal))
+        yield Contender("auto as-tune", budgeted(equal))
 
 
 def _kept() -> dict[Key, dict[str, list[float]]]:
@@ -119,13 +119,13 @@ def _kept() -> dict[Key, dict[str, list[float]]]:
 
 
 def simulate_all(tables: Sequence[str], orders: int, processes: int) -> None:
-    """Every job that has not been done."""
-    for names in ([each.name for each in contenders()], ["auto as-tune"]):
+    """Run every job that has not been done."""
+    for names in ([contender.name for contender in contenders()], ["auto as-tune"]):
         kept = _kept()
         jobs = [
             (table, objective, workers, name, orders)
             for table, objective, workers, name in itertools.product(tables, OBJECTIVES, WORKERS, names)
-            if (table, objective, workers, name) not in kept and (workers == LADDER_WORKERS or "ladder" not in name)
+            if (table, objective, workers, name) not in kept and (workers == SCHEDULE_WORKERS or "schedule" not in name)
         ]
         with FRONTIER.open("a") as file, multiprocessing.get_context("fork").Pool(processes) as pool:
             for done, result in enumerate(pool.imap_unordered(evaluate, jobs, chunksize=1), start=1):
@@ -136,29 +136,29 @@ def simulate_all(tables: Sequence[str], orders: int, processes: int) -> None:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """A mean and half its 95 % interval."""
+    """Return a mean and half its 95 % interval."""
     return statistics.fmean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def shown(values: Sequence[float]) -> str:
-    """As the document has it."""
+    """Return the text of an interval as the document has it."""
     mean, half = interval(values)
     return f"{mean:.2f} ± {half:.2f}"
 
 
 def slowness(table: str, objective: str) -> str:
-    """Rank correlation of epochs 1, 3 and 9 with the last, and c of exp(-c (1/s - 1/t)) fitted to them."""
+    """Return the rank correlation of epochs 1, 3 and 9 with the last, and c of exp(-c (1/s - 1/t)) fitted to them."""
     curves = [trial.curves[objective] for trial in table_of(table).trials]
     whole = [curve for curve in curves if len(curve) == EPOCHS]
     pairs = {at: [(curve[at - 1][0], curve[-1][0]) for curve in whole] for at in (1, 3, 9)}
-    found = {at: spearman(values) for at, values in pairs.items()}
-    gaps = {at: 1 / at - 1 / EPOCHS for at in found}
-    fitted = -sum(gaps[at] * math.log(max(r, 0.01)) for at, r in found.items()) / sum(gap**2 for gap in gaps.values())
-    return f"| {table} | {objective} | " + " | ".join(f"{r:.2f}" for r in found.values()) + f" | {fitted:.1f} |"
+    ranks = {at: spearman(values) for at, values in pairs.items()}
+    gaps = {at: 1 / at - 1 / EPOCHS for at in ranks}
+    fitted = -sum(gaps[at] * math.log(max(r, 0.01)) for at, r in ranks.items()) / sum(gap**2 for gap in gaps.values())
+    return f"| {table} | {objective} | " + " | ".join(f"{r:.2f}" for r in ranks.values()) + f" | {fitted:.1f} |"
 
 
 def report(tables: Sequence[str]) -> None:
-    """The tables of the document, in Markdown."""
+    """Print the tables of the document, in Markdown."""
     kept = _kept()
     print("| table | objective | epoch 1 | epoch 3 | epoch 9 | c |\n|---|---|---|---|---|---|")
     for table, objective in itertools.product(tables, OBJECTIVES):
@@ -202,12 +202,12 @@ def report(tables: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|---|")
     for table, objective, budget in itertools.product(tables, OBJECTIVES, BUDGETS):
         ours = kept[table, objective, 8, f"auto {budget}"]["regret"]
-        ladders = [
+        schedules = [
             (name, e["regret"])
             for (t, o, w, name), e in kept.items()
-            if (t, o, w) == (table, objective, 8) and name.startswith(f"ladder {budget} ")
+            if (t, o, w) == (table, objective, 8) and name.startswith(f"schedule {budget} ")
         ]
-        name, best = min(ladders, key=lambda each: statistics.fmean(each[1]))
+        name, best = min(schedules, key=lambda named: statistics.fmean(named[1]))
         paired = [a - b for a, b in zip(ours, best, strict=True)]
         cells = (table, objective, 8, budget, shown(ours), f"{shown(best)} ({name.split()[-1]})", shown(paired))
         print("| " + " | ".join(map(str, cells)) + " |")
@@ -226,7 +226,7 @@ def report(tables: Sequence[str]) -> None:
 def tuned(
     kept: dict[Key, dict[str, list[float]]], table: str, objective: str, workers: int, budget: float
 ) -> tuple[str, dict[str, list[float]]]:
-    """Of Tune's ASHA and our stopping, the settings that were best in hindsight among those within the budget."""
+    """Return, of Tune's ASHA and our stopping, the settings within the budget that were best in hindsight."""
     within = [
         (statistics.fmean(entry["regret"]), name.partition(" ")[2], entry)
         for (t, o, w, name), entry in kept.items()
@@ -234,7 +234,7 @@ def tuned(
         and name.partition(" ")[0] in {"tune", "stopping"}
         and statistics.fmean(entry["spent"]) <= budget + 0.005
     ]
-    _, name, entry = min(within, key=lambda each: each[:2])
+    _, name, entry = min(within, key=lambda scored: scored[:2])
     return name, entry
 
 

@@ -1,13 +1,13 @@
-"""Record whole learning curves: every point of ``regularizers()`` trained to its last epoch, nobody stopped.
+"""Record whole learning curves: every point of ``regularizers()`` trained to its last epoch, none stopped.
 
-What early stopping would have done to a sweep can only be told from trials that it did not stop. Each table holds the
+The effect of early stopping can only be measured on trials that it did not stop. Each table holds the
 same points under several training seeds; ``simulate.py`` runs schedulers over it.
 
     python benchmarks/scheduling/record.py digits --points 64 --seeds 0 1 2
     python benchmarks/scheduling/record.py mnist --points 48 --data-root data
 
-A trial that is done is kept in TABLE.jsonl beside the table, so that a recording that was stopped goes on; ``nice`` is
-the caller's. Two cores: about 20 minutes for digits, 40 for mnist (1,750 training images).
+A trial that is done is kept in TABLE.jsonl next to the table, so that a recording that was stopped continues; run it
+under ``nice``. Two cores: about 20 minutes for digits, 40 for mnist (1,750 training images).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COMMON = {"optimizer.name": "sgd", "batch_size": 64, "epochs": EPOCHS, "evaluati
 
 
 def space() -> SearchSpace:
-    """The three families as the catalog has them, and the learning rate."""
+    """Return the three families as the catalog has them, and the learning rate."""
     return SearchSpace({"optimizer.lr": Float(0.01, 0.3, log=True)}) | catalog.regularizers()
 
 
@@ -67,7 +67,7 @@ def record(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def subset(source: Path, folder: Path, *, images: int) -> None:
-    """A torchvision root with the first so many training images of MNIST; its test set is not used."""
+    """Make a torchvision root with the first so many training images of MNIST; its test set is not used."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for path in sorted((source / "MNIST" / "raw").glob("*-ubyte")):
@@ -78,8 +78,8 @@ def subset(source: Path, folder: Path, *, images: int) -> None:
         header = IDX_HEADERS["images" if "images" in path.name else "labels"]
         magic, _, *shape = struct.unpack_from(header, content)
         size = struct.calcsize(header)
-        each = (len(content) - size) // struct.unpack_from(header, content)[1]
-        packed = struct.pack(header, magic, images, *shape) + content[size : size + images * each]
+        item_bytes = (len(content) - size) // struct.unpack_from(header, content)[1]
+        packed = struct.pack(header, magic, images, *shape) + content[size : size + images * item_bytes]
         (raw / path.name).write_bytes(packed)
 
 
@@ -102,8 +102,8 @@ def main() -> None:
             fixed |= {"data.root": folder, "data.cache": str(Path(folder, "cache"))}
         table = _record_all(arguments, fixed)
     path = HERE / f"{arguments.name}.json.gz"
-    told = {name: value for name, value in fixed.items() if name not in {"data.root", "data.cache"}}
-    document = {"name": arguments.name, "fixed": told, "space": space().to_dict(), "trials": table}
+    shown = {name: value for name, value in fixed.items() if name not in {"data.root", "data.cache"}}
+    document = {"name": arguments.name, "fixed": shown, "space": space().to_dict(), "trials": table}
     with gzip.GzipFile(path, "wb", mtime=0) as file:  # the same table, the same bytes
         file.write(json.dumps(document, separators=(",", ":")).encode())
     print(f"{path}: {len(table)} trials, {path.stat().st_size / 1e3:.0f} kB")

@@ -112,9 +112,9 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
 
 def expected_epochs(plan: SweepPlan) -> float:
     """Estimate the epochs of a whole sweep quickly, as the total of its progress."""
-    scheduler, num_trials, maximum = plan.rule, plan.spec.search.num_trials, plan.max_epochs
+    scheduler, num_trials, maximum = plan.scheduler, plan.spec.search.num_trials, plan.max_epochs
     if isinstance(scheduler, BudgetedAsha):
-        return scheduler.ladder.budget + maximum
+        return scheduler.schedule.budget + maximum
     if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":
         costs = [expected_cost(bracket, scheduler.reduction_factor, maximum) for bracket in scheduler.brackets]
         return len(costs) * num_trials / sum(1 / cost for cost in costs)
@@ -139,9 +139,8 @@ def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -
     sampled = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
     points = [*first, *sampled][: spec.search.num_trials]
     curves = {}
-    for index, (point, bracket) in enumerate(
-        zip(points, brackets_for(scheduler, len(points), max_epochs), strict=True)
-    ):
+    trials = zip(points, brackets_for(scheduler, len(points), max_epochs), strict=True)
+    for index, (point, bracket) in enumerate(trials):
         config = {**spec.trial, **point}
         epochs = int(config.get("epochs", max_epochs))
         curves[f"{index:06d}"] = LearningCurve(
@@ -155,8 +154,7 @@ def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -
 
 
 def _reached(outcome: Outcome, levels: Sequence[int]) -> Counter[int]:
-    views = outcome.views.views.values()
-    return Counter(level for view in views for level in levels if view.level >= level)
+    return Counter(level for view in outcome.views.values() for level in levels if view.level >= level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import Proposer
-from orchestrator.decisions.rung import judge
-from orchestrator.decisions.trial_views import trial_views_of, values_at
+from orchestrator.decisions.rung import decide
+from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
-from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.registry import pauses as promotes
@@ -66,34 +65,31 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     for bit.
     """
     state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
-    proposer = Proposer(plan.spec, state)
+    decisions, proposer = DecisionState(plan, state), Proposer(plan.spec, state)
     for number, event in enumerate(events, start=1):
-        decision = _repeated(plan, state, event, proposer)
+        decision = _repeated(decisions, proposer, event)
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
             if recorded != replayed:
                 differences.append(Mismatch(number, event.kind, recorded, replayed))
         state.apply(event)
+        decisions.apply(event)
     return Replay(counts, tuple(differences))
 
 
-def _repeated(plan: SweepPlan, state: SweepState, event: Event, proposer: Proposer) -> tuple[object, object] | None:
+def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tuple[object, object] | None:
     """Return the recorded decision of an event, and the one that the state before it gives now."""
     match event:
         case TrialCreated():
-            left = unstarted(plan, state, now=event.time)
-            promotion = next_promotion(state, plan, unstarted=left, now=event.time)
+            promotion, left = next_promotion(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
             proposed = proposer.propose() if promotion is None and left else promotion
             return (event.origin, event.point), proposed
         case TrialPromoted():
-            left = unstarted(plan, state, now=event.time)
-            return Promotion(event.trial, event.rung, event.audited), next_promotion(
-                state, plan, unstarted=left, now=event.time
-            )
+            return Promotion(event.trial, event.rung, event.audited), next_promotion(decisions, now=event.time)
         case RungDecided():
             recorded = event.model_dump(exclude={"v", "time", "kind"})
-            return recorded, judge(state, plan, event.trial, event.rung)
+            return recorded, decide(decisions, event.trial, event.rung)
         case _:
             return None
 
@@ -115,19 +111,19 @@ def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, work
             end="diverged" if trial.status in {"diverged", "failed"} else "unknown",
             seconds=[trial.epochs[epoch].get("time/epoch_s") or 0.0 for epoch in sorted(trial.epochs)],
             maximum=trial.budget,
-            bracket=views.views[trial.id].bracket,
-            stratum=views.views[trial.id].stratum,
-            exempt=views.views[trial.id].exempt,
+            bracket=views[trial.id].bracket,
+            stratum=views[trial.id].stratum,
+            exempt=views[trial.id].exempt,
         )
         for trial in state.trials.values()
         if trial.epochs
     }
-    return other, simulate(curves, other.rule, workers=workers)
+    return other, simulate(curves, other.scheduler, workers=workers)
 
 
 def winner(outcome: Outcome) -> str | None:
     """Return the best trial that a simulated sweep trained to its end."""
-    views = outcome.views.views
+    views = outcome.views
     ended = {trial: views[trial].values[views[trial].maximum] for trial in outcome.completed_at}
     return order(ended)[0] if ended else None
 
@@ -168,8 +164,8 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to simulate other settings")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
-    rule = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
+    scheduler = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
     rungs = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
     return SweepPlan(
-        **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": rule.rungs or (), "rung_schedule": rungs}
+        **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": scheduler.rungs or (), "rung_schedule": rungs}
     )

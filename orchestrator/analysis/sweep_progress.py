@@ -100,8 +100,8 @@ def _is_finished(plan: SweepPlan, state: SweepState) -> bool:
 def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> float:
     """Return the epochs that the whole sweep is expected to run, at least one more for each unfinished trial."""
     unfinished = to_start + len(state.with_status("running", "waiting", "interrupted"))
-    known = isinstance(plan.rule, BudgetedAsha | NoStopping) or (
-        isinstance(plan.rule, Asha) and plan.spec.scheduler.resource == "epochs"
+    known = isinstance(plan.scheduler, BudgetedAsha | NoStopping) or (
+        isinstance(plan.scheduler, Asha) and plan.spec.scheduler.resource == "epochs"
     )
     expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)
     return max(expected, float(state.epochs_run + unfinished))

@@ -231,7 +231,7 @@ def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as
 
     best = winner(outcome)
     unknown = [trial for _, trial, decision, _ in outcome.decisions if decision == "unknown"]
-    ends = {trial: view.level for trial, view in outcome.views.views.items()}
+    ends = {trial: view.level for trial, view in outcome.views.items()}
     recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
     if as_json:
         plain = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}

@@ -1,57 +1,75 @@
-"""Whose promotion it is: which waiting trial a free worker goes on with."""
+"""Promotion: the paused trial that a free worker resumes."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.decisions.trial_views import trial_views_of
-from orchestrator.planning.budget import is_spent
 from orchestrator.planning.seeds import derive_seed
-from orchestrator.state.sweep_state import OVER
 
 if TYPE_CHECKING:
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.sweep_state import SweepState
+    from orchestrator.scheduling.trial_views import TrialView
 
 SEEDS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A trial goes on from the rung it waits at; ``audited`` if only to show whether it was right to leave it there."""
+    """A trial resumes from the rung it is paused at; ``audited`` if only to test the decision that paused it."""
 
     trial: str
     rung: int
     audited: bool = False
 
 
-def next_promotion(state: SweepState, plan: SweepPlan, *, unstarted: int, now: float) -> Promotion | None:
-    """The waiting trial that goes on before any new one is started; None where there is none.
+def next_promotion(decisions: DecisionState, *, now: float) -> Promotion | None:
+    """Choose the paused trial to promote before any new one is started; None if none may be.
 
-    The audited ones come last, when no other trial runs or will: nothing that is decided rests on them.
+    The audited ones come last, when no other trial runs or will: no decision rests on them.
     """
-    if not plan.pauses or not (waiting := _waiting(state)) or is_spent(plan, state, now=now):
+    plan, views, budget = decisions.plan, decisions.views, decisions.budget
+    if not plan.pauses or budget.is_spent(now=now):
         return None
-    views = trial_views_of(state, plan)
-    trial = plan.rule.resume(views, unstarted=unstarted)
+    unstarted = budget.unstarted(now=now)
+    trial = plan.scheduler.promote(views, unstarted=unstarted)
     if trial is not None:
-        return Promotion(trial, waiting[trial])
-    if unstarted or not views.is_quiet():
+        return Promotion(trial, views[trial].level)
+    if unstarted or not views.is_quiet:
         return None
-    drawn = next((name for name in waiting if is_audited(plan, name)), None)
-    return None if drawn is None else Promotion(drawn, waiting[drawn], audited=True)
+    trial = views.index(AuditIndex, plan.spec.search.seed, plan.spec.scheduler.audit).first
+    return None if trial is None else Promotion(trial, views[trial].level, audited=True)
 
 
 def is_audited(plan: SweepPlan, trial: str) -> bool:
-    """Whether a trial runs on though it was rejected: drawn by its name alone, blind to what it measured."""
-    return derive_seed(plan.spec.search.seed, "audit", trial) < plan.spec.scheduler.audit * SEEDS
+    """Return True if a trial runs on though it was rejected: sampled by its name alone, blind to what it measured."""
+    return _is_sampled(trial, plan.spec.search.seed, plan.spec.scheduler.audit)
 
 
-def _waiting(state: SweepState) -> dict[str, int]:
-    """The trials that wait, or will once they have left their workers, and where."""
-    return {
-        trial.id: trial.rejected_at
-        for trial in state.trials.values()
-        if trial.rejected_at is not None and trial.status not in OVER
-    }
+def _is_sampled(trial: str, seed: int, share: float) -> bool:
+    return derive_seed(seed, "audit", trial) < share * SEEDS
+
+
+class AuditIndex:
+    """Paused trials that are sampled for the audit, in the order they were started."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._seed, self._share = seed, share
+        self._paused: list[tuple[int, str]] = []
+
+    @property
+    def first(self) -> str | None:
+        """First of them."""
+        return self._paused[0][1] if self._paused else None
+
+    def replace(self, number: int, old: TrialView | None, new: TrialView) -> None:
+        """Replace what a view contributed."""
+        was_paused, is_paused = old is not None and old.state == "paused", new.state == "paused"
+        if was_paused == is_paused or not _is_sampled(new.trial, self._seed, self._share):
+            return
+        if was_paused:
+            del self._paused[bisect_left(self._paused, (number, new.trial))]
+        else:
+            insort(self._paused, (number, new.trial))

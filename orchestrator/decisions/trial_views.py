@@ -1,65 +1,103 @@
-"""The views of a sweep: what the rules see of its state."""
+"""State that decisions rest on: trial views and the used budget, a fold over events next to the sweep state."""
 
 from __future__ import annotations
 
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.budget import BudgetUse
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.protocol import RungDecision, TrialView, TrialViews
-from orchestrator.scheduling.rungs import brackets_of, expected_cost
+from orchestrator.scheduling.rung_decision import RungDecision
+from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
+from orchestrator.scheduling.trial_views import TrialView, TrialViews
+from orchestrator.state.events import CheckpointSaved, SweepEnded, SweepStarted
 from orchestrator.state.ranking import measured
 from orchestrator.state.sweep_state import OVER
 from search_spaces import Choice, Fixed, ZeroOr
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.protocol import Scheduler, State
+    from orchestrator.scheduling.protocol import Scheduler
+    from orchestrator.scheduling.trial_views import State
     from orchestrator.spec.model import SweepSpec
-    from orchestrator.state.events import RungDecided
+    from orchestrator.state.events import Event, RungDecided
     from orchestrator.state.ranking import Measured
     from orchestrator.state.sweep_state import SweepState, Trial
     from search_spaces import SearchSpace
 
 UNBOUNDED = 2**53
-"""The maximum of a resource that nobody knows beforehand."""
+"""Maximum of a resource that is not known beforehand."""
+
+
+class DecisionState:
+    """Fold of events that decisions rest on; apply each event after the sweep state has.
+
+    An event changes the view of one trial, so it costs as much as that trial has rungs, however large the sweep is.
+    """
+
+    def __init__(self, plan: SweepPlan, state: SweepState) -> None:
+        self.plan, self.state = plan, state
+        self.views = TrialViews()
+        self.budget = BudgetUse(plan, state)
+        self._bracket_costs = bracket_costs(plan.scheduler, plan.max_epochs)
+        self._bracket_counts = [0] * len(self._bracket_costs)
+        for trial in state.trials.values():
+            self._update(trial)
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+        self.budget.apply(event)
+        if not isinstance(event, SweepStarted | SweepEnded | CheckpointSaved):
+            self._update(self.state.trials[event.trial])
+
+    def _update(self, trial: Trial) -> None:
+        if trial.id in self.views:
+            bracket = self.views[trial.id].bracket
+        else:
+            bracket = fill_bracket(self._bracket_counts, self._bracket_costs)
+        self.views.put(_view(trial, self.plan, bracket=bracket))
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Tune pickles whatever holds this into a file that is never read; the log is the state."""
+        return {}
 
 
 def trial_views_of(state: SweepState, plan: SweepPlan) -> TrialViews:
-    """Every trial as the plan's rule sees it; a function of the state alone."""
-    brackets = brackets_for(plan.rule, len(state.trials), plan.max_epochs)
-    trials = zip(state.trials.values(), brackets, strict=True)
-    return TrialViews({trial.id: _view(trial, plan, bracket=bracket) for trial, bracket in trials})
+    """Return every trial as the plan's scheduler sees it; a function of the state alone."""
+    return DecisionState(plan, state).views
 
 
-def brackets_for(rule: Scheduler, count: int, maximum: int) -> list[int]:
-    """The bracket of each of the first ``count`` trials under a rule."""
-    if not isinstance(rule, Asha) or len(rule.brackets) == 1:
-        return [0] * count
-    return brackets_of(count, [expected_cost(each, rule.reduction_factor, maximum) for each in rule.brackets])
+def brackets_for(scheduler: Scheduler, count: int, maximum: int) -> list[int]:
+    """Return the bracket of each of the first ``count`` trials under a scheduler."""
+    return brackets_of(count, bracket_costs(scheduler, maximum))
+
+
+def bracket_costs(scheduler: Scheduler, maximum: int) -> list[float]:
+    """Return the expected cost of a trial in each bracket of a scheduler."""
+    if not isinstance(scheduler, Asha):
+        return [0.0]
+    return [expected_cost(bracket, scheduler.reduction_factor, maximum) for bracket in scheduler.brackets]
 
 
 def levels_after(trial: Trial, epoch: int, plan: SweepPlan) -> list[int]:
-    """The levels a trial is to be judged at after an epoch, lowest first: the epoch itself, or rungs its cost crossed.
+    """Return the levels to decide at after an epoch, lowest first: the epoch itself, or rungs its cost crossed.
 
-    An epoch may cross several. Whoever waited at the first of them is judged at the others after the next epoch.
+    An epoch may cross several. After a pause at the first of them, the rest follow with the next epoch.
     """
     if plan.spec.scheduler.resource == "epochs":
         return [epoch]
-    return [rung for rung, at in _crossings(trial, plan) if at <= epoch and rung not in trial.rungs]
+    return [rung for rung, at in _crossings(trial, plan).items() if at <= epoch and rung not in trial.rungs]
 
 
 def values_at(trial: Trial, epoch: int, spec: SweepSpec) -> Measured:
-    """The objectives as an epoch measured them, ready to be ranked."""
+    """Return the objectives as an epoch measured them, ready to be ranked."""
     objective = spec.objective
     return measured([trial.epochs[epoch].get(metric) for metric in objective.metrics], objective.modes)
 
 
 def passes_per_epoch(config: dict[str, Any]) -> int:
-    """What an epoch of a trial costs in epochs of plain training.
+    """Return the cost of an epoch of a trial in epochs of plain training.
 
     >>> passes_per_epoch({"epochs": 3}), passes_per_epoch({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm_rs"})
     (1, 2)
@@ -68,9 +106,9 @@ def passes_per_epoch(config: dict[str, Any]) -> int:
 
 
 def stratum(config: dict[str, Any], spec: SweepSpec) -> tuple[object, ...]:
-    """The group a trial is compared in: of each parameter of ``scheduler.strata`` its value, or its half of the range.
+    """Return the group a trial is compared in: of each parameter in ``scheduler.strata`` its value, or half of range.
 
-    What is zero or absent is a group of its own: a method that is off.
+    A value that is zero or absent is a group of its own: a method that is off.
     """
     return tuple(_part(config.get(name), name, spec.space) for name in spec.scheduler.strata)
 
@@ -88,18 +126,18 @@ def _view(trial: Trial, plan: SweepPlan, *, bracket: int) -> TrialView:
     spec = plan.spec
     by_epochs = spec.scheduler.resource == "epochs"
     values = _values(trial, plan)
-    waits_at = trial.rejected_at if plan.pauses else None
+    paused_at = trial.rejected_at if plan.pauses else None
     return TrialView(
         trial.id,
         maximum=trial.budget if by_epochs else UNBOUNDED,
         bracket=bracket,
         stratum=stratum(trial.config, spec) if spec.scheduler.strata else (),
         exempt=trial.origin == "baseline",
-        level=waits_at or (trial.epoch if by_epochs else max(values, default=0)),
+        level=paused_at or (trial.epoch if by_epochs else max(values, default=0)),
         values=values,
-        decisions={each.rung: _decision(each) for each in trial.rungs.values()},
+        decisions={decided.rung: _decision(decided) for decided in trial.rungs.values()},
         promoted=frozenset(trial.promoted_from),
-        state=_state(trial.status) if waits_at is None or trial.status in OVER else "paused",
+        state=_state(trial.status) if paused_at is None or trial.status in OVER else "paused",
         blind_from=trial.blind_from,
     )
 
@@ -111,29 +149,34 @@ def _state(status: str) -> State:
 
 
 def _decision(decided: RungDecided) -> RungDecision:
-    """What a rule reads of an earlier decision: its cutoff was for people."""
+    """Return the part of a recorded decision that schedulers read: its cutoff is for people."""
     return RungDecision(decided.rung, decided.kept, competitors=decided.competitors, rungs=decided.rungs)
 
 
 def _values(trial: Trial, plan: SweepPlan) -> dict[int, Measured]:
-    """What the trial measured at each level that a rule may look at."""
-    rungs = plan.rule.rungs
-    if plan.spec.scheduler.resource == "epochs":
-        at = {epoch: epoch for epoch in trial.epochs if rungs is None or epoch in rungs}
+    """Return the value of the trial at each level that a scheduler may read."""
+    if plan.spec.scheduler.resource != "epochs":
+        at = _crossings(trial, plan)
     else:
-        at = dict(_crossings(trial, plan))
+        levels = trial.epochs if plan.scheduler.rungs is None else plan.scheduler.rungs
+        at = {level: level for level in levels if level in trial.epochs}
     return {level: values_at(trial, epoch, plan.spec) for level, epoch in at.items()}
 
 
-def _crossings(trial: Trial, plan: SweepPlan) -> Iterator[tuple[int, int]]:
-    """(rung, epoch) for each rung that the cost of the trial has crossed, lowest first."""
+def _crossings(trial: Trial, plan: SweepPlan) -> dict[int, int]:
+    """Return the epoch at which the cost of the trial crossed each rung, lowest first."""
     epochs = sorted(trial.epochs)
     if plan.spec.scheduler.resource == "gpu_seconds":
-        each = [trial.epochs[epoch].get("cost/gpu_s") or 0.0 for epoch in epochs]
+        costs = [trial.epochs[epoch].get("cost/gpu_s") or 0.0 for epoch in epochs]
     else:
-        each = [float(passes_per_epoch(trial.config))] * len(epochs)
-    spent = list(accumulate(each))
-    for rung in plan.rule.rungs or ():
-        crossing = next((epoch for epoch, used in zip(epochs, spent, strict=True) if used >= rung), None)
-        if crossing is not None:
-            yield rung, crossing
+        costs = [float(passes_per_epoch(trial.config))] * len(epochs)
+    used = iter(zip(epochs, accumulate(costs), strict=True))
+    crossings: dict[int, int] = {}
+    epoch, cost = 0, 0.0
+    for rung in plan.scheduler.rungs or ():
+        while cost < rung:
+            epoch, cost = next(used, (0, float("inf")))
+        if not epoch:
+            break
+        crossings[rung] = epoch
+    return crossings

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, SweepLocked
 from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.signals import StopSignals
-from orchestrator.planning.budget import is_spent, unstarted
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
@@ -68,7 +68,7 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
     with stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
         capacity = None
-        if _has_work(plan, SweepState.read(folder.events), now=time.time()):
+        if _has_work(DecisionState(plan, SweepState.read(folder.events)), now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             if callback is not None:
@@ -106,7 +106,8 @@ def _drive(
 
         stack.enter_context(lock.renewing(on_lost=on_lost))
         log = EventLog(folder.events, generation=lock.generation)
-        store = EventStore(log, SweepState.read(folder.events), listeners=(callback.on_event,))
+        decisions = DecisionState(plan, SweepState.read(folder.events))
+        store = EventStore(log, decisions.state, folds=(decisions,), listeners=(callback.on_event,))
         stack.callback(store.close)
         host, pid = socket.gethostname(), os.getpid()
         store.append(SweepStarted(time=time.time(), generation=lock.generation, host=host, pid=pid))
@@ -119,7 +120,7 @@ def _drive(
         crash = None
         try:
             if capacity is not None and not stop.requested:
-                _fit(plan, store, folder, capacity=capacity, stop=stop)
+                _fit(decisions, store, folder, capacity=capacity, stop=stop)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
@@ -129,7 +130,7 @@ def _drive(
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(plan, store, interrupted=stop.requested, crash=crash)
+                _close(decisions, store, interrupted=stop.requested, crash=crash)
                 timeout_s = FLUSH_INTERRUPTED_S if stop.requested else FLUSH_S
                 for name, reason in flush(exporters, timeout_s=timeout_s, progressing=not stop.requested):
                     logger.warning("%s lags (%s); later: ravel sync %s", name, reason, reference(folder))
@@ -145,44 +146,49 @@ def _drive(
 
 
 def _fit(
-    plan: SweepPlan, store: EventStore, folder: SweepFolder, *, capacity: ray_cluster.Capacity, stop: StopSignals
+    decisions: DecisionState,
+    store: EventStore,
+    folder: SweepFolder,
+    *,
+    capacity: ray_cluster.Capacity,
+    stop: StopSignals,
 ) -> None:
     try:
         from orchestrator.execution import tune_run  # noqa: PLC0415  imports Ray and torch, for drivers with work only
 
         with stop.forwarded_to_tune():
             if not stop.requested:
-                tune_run.fit(plan, store, folder, capacity)
+                tune_run.fit(decisions, store, folder, capacity)
     except KeyboardInterrupt:
         if not stop.requested:
             raise
 
 
-def _has_work(plan: SweepPlan, state: SweepState, *, now: float) -> bool:
-    if state.with_status("waiting", "running", "interrupted"):
+def _has_work(decisions: DecisionState, *, now: float) -> bool:
+    if decisions.state.with_status("waiting", "running", "interrupted"):
         return True
-    left = unstarted(plan, state, now=now)
-    return left > 0 or next_promotion(state, plan, unstarted=left, now=now) is not None
+    return decisions.budget.unstarted(now=now) > 0 or next_promotion(decisions, now=now) is not None
 
 
-def _close(plan: SweepPlan, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
+def _close(decisions: DecisionState, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
     """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished."""
     now, state = time.time(), store.state
     for trial in state.with_status("running"):
         store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
-    if crash is None and not _has_work(plan, state, now=now):
+    if crash is None and not _has_work(decisions, now=now):
         for trial in state.with_status("paused"):
             store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
-    store.append(_end_of(plan, state, now=now, interrupted=interrupted, crash=crash))
+    store.append(_end_of(decisions, now=now, interrupted=interrupted, crash=crash))
 
 
-def _end_of(plan: SweepPlan, state: SweepState, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+def _end_of(decisions: DecisionState, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+    plan, state = decisions.plan, decisions.state
     failed, allowed = len(state.with_status("failed")), plan.spec.failures.allowed
     if crash is not None:
         return SweepEnded(time=now, status="failed", reason=crash)
-    if interrupted or _has_work(plan, state, now=now):
+    if interrupted or _has_work(decisions, now=now):
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")
-    short = len(state.trials) < plan.spec.search.num_trials or (plan.pauses and is_spent(plan, state, now=now))
+    short = len(state.trials) < plan.spec.search.num_trials or (plan.pauses and decisions.budget.is_spent(now=now))
     return SweepEnded(time=now, status="completed", reason="its budget is spent" if short else None)

@@ -178,7 +178,7 @@ class TrialRecorder(Callback):
         try:
             self._fail_attempt(name, cause, reason, traceback)
         finally:
-            self._searcher.over(name, again=True)
+            self._searcher.over(name, retry=True)
 
     def _fail_attempt(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
         self._store.append(

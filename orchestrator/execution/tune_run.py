@@ -21,8 +21,8 @@ from trainables.tasks.registry import task_of
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.ray_cluster import Capacity
-    from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capacity) -> None:
+def fit(decisions: DecisionState, store: EventStore, folder: SweepFolder, capacity: Capacity) -> None:
     """Run every trial that is not over; return when all are over, or when a SIGUSR1 made Tune leave its loop."""
+    plan = decisions.plan
     resources = plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
     slots = capacity.slots(resources, gpus)
     # One ahead of the free slots: Tune keeps an idle actor for reuse only while a trial waits for it.
     ahead = 0 if slots == resources.max_concurrent else 1
     searcher = LogSearcher(
-        plan,
+        decisions,
         store,
         limit=slots + ahead,
         device=None if gpus else "cpu",
@@ -51,7 +52,7 @@ def fit(plan: SweepPlan, store: EventStore, folder: SweepFolder, capacity: Capac
         tune.with_resources(TRAINABLES[task_of(plan.spec.trial).name], {"cpu": resources.cpus, "gpu": gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LogScheduler(plan, store, recorder),
+            scheduler=LogScheduler(decisions, store, recorder),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=trial_name,

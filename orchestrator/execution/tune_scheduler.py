@@ -1,4 +1,4 @@
-"""Tune's door to the rules: records what a trial reported, then decides from the state alone."""
+"""Adapter of Tune's scheduler: record the result of a trial, then decide from the state alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.decisions.rung import judge
+from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import levels_after, values_at
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.events import RungDecided
@@ -18,47 +18,54 @@ if TYPE_CHECKING:
 
     from ray.tune.experiment import Trial as TuneTrial
 
-    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
 
-class Clerk(Protocol):
-    """Who writes down what trials do, and how they end."""
+class Recorder(Protocol):
+    """Trial recorder: append the results of trials to the event log, and their ends."""
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
-        """Write down one result, once, and return the trial as the state has it."""
+        """Append one result, once, and return the trial as the state has it."""
 
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
 
 
 class LogScheduler(FIFOScheduler):
-    """Starts trials in order, and stops those that a rung rejects; whether they wait there is the plan's to say.
+    """Scheduler for Tune: start trials in order, and stop those that a rung rejects; the plan says if they are paused.
 
-    One decision for each (trial, rung), taken from the value measured exactly there. Tune asks its scheduler before it
-    tells its callbacks, and no decision may rest on something the log does not hold: hence the ``clerk``.
+    One decision for each (trial, rung), taken from the value measured at exactly that rung. Tune asks its scheduler
+    before it notifies its callbacks, and no decision may rest on something the log does not hold, so the ``recorder``
+    appends the result first.
     """
 
     def __init__(
-        self, plan: SweepPlan, store: EventStore, clerk: Clerk, *, clock: Callable[[], float] = time.time
+        self,
+        decisions: DecisionState,
+        store: EventStore,
+        recorder: Recorder,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self._plan, self._store, self._clerk, self._clock = plan, store, clerk, clock
+        self._decisions, self._store, self._recorder, self._clock = decisions, store, recorder, clock
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
-        """CONTINUE, or STOP where a rung rejects the trial.
+        """Return CONTINUE, or STOP if a rung rejects the trial.
 
         Raises:
             OrchestratorError: the epoch did not measure what the decision rests on.
         """
-        goes_on = self._goes_on(self._clerk.record(trial, result), int(result["epoch"]))
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        continues = self._continues(self._recorder.record(trial, result), int(result["epoch"]))
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
-    def _goes_on(self, trial: Trial, epoch: int) -> bool:
-        plan, name = self._plan, trial.id
+    def _continues(self, trial: Trial, epoch: int) -> bool:
+        plan, name = self._decisions.plan, trial.id
+        rungs = plan.scheduler.rungs
         for level in levels_after(trial, epoch, plan):
-            if trial.blind_from is not None or (plan.rule.rungs is not None and level not in plan.rule.rungs):
+            if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
             missing = [metric for metric in plan.spec.objective.metrics if metric not in trial.epochs[epoch]]
             if missing:
@@ -67,9 +74,9 @@ class LogScheduler(FIFOScheduler):
                     f"{level}; it measured {', '.join(trial.epochs[epoch])}"
                 )
             if not is_finite(values_at(trial, epoch, plan.spec)):
-                self._clerk.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
+                self._recorder.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
                 return False
-            if level not in trial.rungs and (decision := judge(self._store.state, plan, name, level)) is not None:
+            if level not in trial.rungs and (decision := decide(self._decisions, name, level)) is not None:
                 self._store.append(RungDecided(time=self._clock(), **decision))
             if trial.rejected_at is not None:
                 return False

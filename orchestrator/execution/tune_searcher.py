@@ -1,4 +1,4 @@
-"""Who proposes points, and hands trials out: stateless, from the plan and the event log alone."""
+"""Adapter of Tune's searcher: propose points and hand trials out, from the plan and the event log alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ray.tune.search import Searcher
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
-from orchestrator.planning.budget import unstarted
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.decisions.promotion import Promotion
-    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
 
 class LogSearcher(Searcher):
-    """Tune's door to ``propose``: hands out at most ``limit`` trials at a time.
+    """Searcher for Tune: hand out at most ``limit`` trials at a time.
 
-    First those that broke off, then those whose promotion it is to go on from a rung, then new ones.
+    Trials whose attempt broke off come first, then promoted ones, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``storage`` is how workers reach S3 where the sweep is kept there.
+    ``storage`` tells workers how to reach S3 if the sweep is kept in it.
     """
 
     def __init__(
         self,
-        plan: SweepPlan,
+        decisions: DecisionState,
         store: EventStore,
         *,
         limit: int,
@@ -45,8 +44,8 @@ class LogSearcher(Searcher):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._plan, self._store, self._clock = plan, store, clock
-        self._proposer = Proposer(plan.spec, store.state)
+        self._plan, self._decisions, self._store, self._clock = decisions.plan, decisions, store, clock
+        self._proposer = Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
         self._checkpoint_of, self._storage = checkpoint_of, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
@@ -54,14 +53,14 @@ class LogSearcher(Searcher):
         self._nothing_at: int | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
-        """The whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
+        """Return the whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
         if len(self._live) >= self._limit:
             return None
         if self._live and self._nothing_at == self._store.state.num_events:  # Tune asks ten times a second
             return None
         trial = self._next()
         self._nothing_at = self._store.state.num_events if trial is None else None
-        if trial is None:  # a live trial may still break off, or make room for one that waits
+        if trial is None:  # a live trial may still break off, or make room for a paused one
             return None if self._live else str(Searcher.FINISHED)
         self._live.add(trial.id)
         return {
@@ -77,33 +76,32 @@ class LogSearcher(Searcher):
             "ravel.objectives": list(self._plan.spec.objective.metrics),
         }
 
-    def over(self, trial: str, *, again: bool = False) -> None:
-        """A trial has left its slot; ``again`` puts it back at the head of the queue."""
+    def over(self, trial: str, *, retry: bool = False) -> None:
+        """Free the slot of a trial; ``retry`` puts it back at the head of the queue."""
         self._live.discard(trial)
-        if again:
+        if retry:
             self._unfinished.appendleft(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
-        """Nothing to learn here: the state is told by the recorder."""
+        """Do nothing: the recorder appends the result to the event log."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the event log is the state."""
+        """Save nothing: the event log is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore: the event log is the state."""
+        """Restore nothing: the event log is the state."""
 
     def _next(self) -> Trial | None:
         state = self._store.state
-        if self._store.pending:  # what is measured now could not be kept
+        if self._store.pending:  # results could not be kept
             return None
         if self._unfinished:
             return state.trials[self._unfinished.popleft()]
         now = self._clock()
-        left = unstarted(self._plan, state, now=now)
-        promotion = next_promotion(state, self._plan, unstarted=left, now=now)
+        promotion = next_promotion(self._decisions, now=now)
         if promotion is not None:
             return self._promote(promotion, now=now)
-        if not left:
+        if not self._decisions.budget.unstarted(now=now):
             return None
         origin, point = self._proposer.propose()
         name = trial_id(len(state.trials))
@@ -112,7 +110,7 @@ class LogSearcher(Searcher):
         return state.trials[name]
 
     def _promote(self, promotion: Promotion, *, now: float) -> Trial | None:
-        """The trial whose promotion it is, once it has left its worker: until then nobody else takes its place."""
+        """Promote a trial once it has left its worker: until then no other takes its place."""
         trial = self._store.state.trials[promotion.trial]
         if trial.status != "paused":
             return None

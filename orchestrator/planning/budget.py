@@ -1,37 +1,61 @@
-"""The budget of a sweep: when no further trial is started."""
+"""Budget of a sweep: the part of it that is used, a fold over events."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from orchestrator.state.events import EpochReported
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.sweep_state import SweepState
+    from orchestrator.state.events import Event
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 
-def is_spent(plan: SweepPlan, state: SweepState, *, now: float) -> bool:
-    """Whether the budget is used up, so that no further trial is started (those that run go on to their end)."""
-    budget = plan.spec.budget
-    return (
-        _is_reached(budget.wall_clock_s, lambda: 0.0 if state.started_at is None else now - state.started_at)
-        or _is_reached(budget.gpu_s, lambda: state.total("cost/gpu_s"))
-        or (budget.target is not None and _is_on_target(plan, state, budget.target))
-    )
+class BudgetUse:
+    """Used part of a sweep's budget; apply each event after the sweep state has.
 
+    GPU seconds are summed exactly, so that the sum does not depend on the order in which epochs were reported.
+    """
 
-def _is_reached(limit: float | None, used: Callable[[], float]) -> bool:
-    return limit is not None and used() >= limit
+    def __init__(self, plan: SweepPlan, state: SweepState) -> None:
+        self._plan, self._state = plan, state
+        self._gpu_s = Fraction(0)
+        self._counted: dict[str, int] = {}
+        self._on_target: set[str] = set()
+        for trial in state.trials.values():
+            for epoch in trial.epochs:
+                self._add(trial, epoch)
 
+    def apply(self, event: Event) -> None:
+        """Take one event in; an epoch that was reported before is not counted."""
+        if not isinstance(event, EpochReported):
+            return
+        trial = self._state.trials[event.trial]
+        if len(trial.epochs) > self._counted.get(trial.id, 0):
+            self._add(trial, event.epoch)
 
-def _is_on_target(plan: SweepPlan, state: SweepState, target: float) -> bool:
-    """Whether any trial's last value of the objective is as good as the target."""
-    objective = plan.spec.objective
-    scores = (trial.score(objective) for trial in state.trials.values())
-    return any(score is not None and not objective.is_better(target, score) for score in scores)
+    def is_spent(self, *, now: float) -> bool:
+        """Return True if the budget is used up: no trial is started or promoted, those that run continue."""
+        budget, started_at = self._plan.spec.budget, self._state.started_at
+        wall_clock_s = 0.0 if started_at is None else now - started_at
+        return (
+            (budget.wall_clock_s is not None and wall_clock_s >= budget.wall_clock_s)
+            or (budget.gpu_s is not None and self._gpu_s >= budget.gpu_s)
+            or bool(self._on_target)
+        )
 
+    def unstarted(self, *, now: float) -> int:
+        """Return the number of new trials that may yet be started."""
+        return 0 if self.is_spent(now=now) else max(0, self._plan.spec.search.num_trials - len(self._state.trials))
 
-def unstarted(plan: SweepPlan, state: SweepState, *, now: float) -> int:
-    """How many new trials may yet be started."""
-    return 0 if is_spent(plan, state, now=now) else max(0, plan.spec.search.num_trials - len(state.trials))
+    def _add(self, trial: Trial, epoch: int) -> None:
+        self._counted[trial.id] = len(trial.epochs)
+        budget, objective = self._plan.spec.budget, self._plan.spec.objective
+        if budget.gpu_s is not None:
+            self._gpu_s += Fraction(trial.epochs[epoch].get("cost/gpu_s") or 0.0)
+        if budget.target is not None:
+            score = trial.score(objective)
+            is_reached = score is not None and not objective.is_better(budget.target, score)
+            (self._on_target.add if is_reached else self._on_target.discard)(trial.id)

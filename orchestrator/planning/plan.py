@@ -66,16 +66,18 @@ class SweepPlan(BaseModel):
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
-    _rule: Scheduler = PrivateAttr()
+    _scheduler: Scheduler = PrivateAttr()
 
     def model_post_init(self, _: object) -> None:
         """Build the scheduler once: every decision needs it."""
-        self._rule = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, ladder=self.rung_schedule)
+        self._scheduler = scheduler_of(
+            self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule
+        )
 
     @property
-    def rule(self) -> Scheduler:
-        """The scheduler, which decides the trials to stop."""
-        return self._rule
+    def scheduler(self) -> Scheduler:
+        """Scheduler that stops, pauses and promotes trials."""
+        return self._scheduler
 
     @model_validator(mode="before")
     @classmethod

@@ -1,1 +1,1 @@
-"""Early stopping: rules over a views, which one a spec asks for, Tune's door to them, and a simulator."""
+"""Early stopping: schedulers over trial views, the one a spec asks for, and a simulator."""

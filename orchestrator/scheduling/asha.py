@@ -1,77 +1,81 @@
 """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934): stopping and promotion as pure functions.
 
-Both ask who is among the best 1/eta of the trials that reached a rung so far. Stopping asks once, when a trial arrives:
-those who came first face few competitors and go on. Promotion (algorithm 2 of the paper) pauses every trial at the rung
-and asks again whenever a worker is free, so that nobody profits from having come first.
+Both ask which are the best 1/eta of the trials that reached a rung so far. Stopping asks once, when a trial arrives:
+the first arrivals face few competitors and continue. Promotion (algorithm 2 of the paper) pauses every trial at the
+rung and asks each time a worker is free, so that no trial profits from having come first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import RungDecision
-from orchestrator.state.ranking import is_finite, order
+from orchestrator.scheduling.rung_decision import RungDecision
+from orchestrator.scheduling.trial_views import RungIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from orchestrator.scheduling.protocol import TrialViews
-    from orchestrator.state.ranking import Measured
+    from orchestrator.scheduling.trial_views import TrialViews
+    from orchestrator.state.ranking import Ranking
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a rung said: ``rival`` is the trial in the last place that goes on, ``competitors`` counts the trials."""
+    """Place of a trial at a rung: ``rival`` is the trial in the last place kept, ``competitors`` counts all trials."""
 
     kept: bool
     rival: str | None
     competitors: int
 
 
-def decide(values: Mapping[str, Measured], trial: str, *, reduction_factor: float, at_least: int = 1) -> Placement:
-    """Whether ``trial`` goes on at once, given what every trial measured at this rung, itself included.
+def placement(ranking: Ranking, trial: str, *, reduction_factor: float, at_least: int = 1) -> Placement:
+    """Return the place of ``trial`` among all trials that measured this rung, itself included.
 
-    The best ``n // reduction_factor`` of ``n`` go on, and ``at_least`` so many: with 1, as ASHA that stops wants it,
-    the first at a rung goes on; with 0 nobody is promoted before ``reduction_factor`` trials are there. A trial whose
-    value is not finite never goes on.
+    The best ``n // reduction_factor`` of ``n`` are kept, and ``at_least`` so many: with 1, as ASHA that stops requires,
+    the first at a rung is kept; with 0 none is before ``reduction_factor`` trials have come. A trial whose value is not
+    finite is never kept.
 
-    >>> decide({"a": (0.9,), "b": (0.5,), "c": (0.7,)}, "c", reduction_factor=3)
+    >>> from orchestrator.state.ranking import Ranking
+    >>> placement(Ranking({"a": (0.9,), "b": (0.5,), "c": (0.7,)}), "c", reduction_factor=3)
     Placement(kept=False, rival='a', competitors=3)
     """
-    ranked = order(values)
-    places = max(at_least, int(len(ranked) // reduction_factor))
-    rival = next((each for each in reversed(ranked[:places]) if is_finite(values[each])), None)
-    kept = trial in ranked[:places] and is_finite(values[trial])
-    return Placement(kept=kept, rival=rival, competitors=len(ranked))
+    places = _places(ranking, reduction_factor, at_least)
+    rival = ranking[places - 1] if places else None
+    return Placement(kept=ranking.place(trial) < places, rival=rival, competitors=len(ranking))
 
 
-def promotable(
-    values: Mapping[str, Measured], paused: Collection[str], *, reduction_factor: float, at_least: int = 0
-) -> str | None:
-    """The best paused trial among the best 1/eta of a rung; None where those have all been promoted.
+def promotable(ranking: Ranking, paused: Ranking, *, reduction_factor: float, at_least: int = 0) -> str | None:
+    """Return the best paused trial among the best 1/eta of a rung; None where those have all been promoted.
 
-    >>> promotable({"a": (0.9,), "b": (0.5,), "c": (0.7,)}, {"b", "a"}, reduction_factor=3)
+    >>> from orchestrator.state.ranking import Ranking
+    >>> values = {"a": (0.9,), "b": (0.5,), "c": (0.7,)}
+    >>> promotable(Ranking(values), Ranking({"a": (0.9,), "b": (0.5,)}), reduction_factor=3)
     'a'
     """
-    ranked = order(values)
-    best = ranked[: max(at_least, int(len(ranked) // reduction_factor))]
-    return next((trial for trial in best if trial in paused and is_finite(values[trial])), None)
+    best = ranking.best_of(paused)
+    return best if best is not None and ranking.place(best) < _places(ranking, reduction_factor, at_least) else None
+
+
+def _places(ranking: Ranking, reduction_factor: float, at_least: int) -> int:
+    """Return how many of the best are kept; values that are not finite come last and take no place."""
+    return min(max(at_least, int(len(ranking) // reduction_factor)), ranking.num_finite)
 
 
 @dataclass(frozen=True)
 class NoStopping:
-    """Nobody is stopped."""
+    """Scheduler that stops no trial."""
 
     pauses: bool = False
     rungs: tuple[int, ...] | None = ()
 
-    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:  # noqa: ARG002  the protocol's
-        """Nothing to decide."""
+    def decide(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:  # noqa: ARG002  the protocol's
+        """Decide nothing."""
         return None
 
-    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:  # noqa: ARG002
-        """Nobody waits."""
+    def promote(self, views: TrialViews, *, unstarted: int) -> str | None:  # noqa: ARG002
+        """Promote none: no trial is ever paused."""
         return None
 
 
@@ -79,64 +83,53 @@ class NoStopping:
 class Asha:
     """Asynchronous successive halving: ``brackets`` holds the rungs of each, ``pauses`` chooses promotion.
 
-    An exempt trial is compared like any other, and goes on whatever its place.
+    An exempt trial is compared like any other, and is kept whatever its place.
     """
 
     brackets: tuple[tuple[int, ...], ...]
     reduction_factor: float
     pauses: bool = False
 
-    @property
+    @cached_property
     def rungs(self) -> tuple[int, ...]:
-        """Those of all brackets."""
+        """Rungs of all brackets."""
         return tuple(sorted({rung for bracket in self.brackets for rung in bracket}))
 
-    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
-        """At a rung of its bracket: among the best 1/eta of those who came so far, or not."""
-        view = views.views[trial]
+    def decide(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
+        """Keep a trial at a rung of its bracket if it is among the best 1/eta of those that came so far."""
+        view = views[trial]
         if level not in self.brackets[view.bracket]:
             return None
-        values = views.at(level, view.group)
-        decision = decide(values, trial, reduction_factor=self.reduction_factor, at_least=0 if self.pauses else 1)
-        cutoff = None if decision.rival is None else values[decision.rival]
-        return RungDecision(level, decision.kept or view.exempt, cutoff, decision.competitors)
+        ranking = views.index(RungIndex, self.rungs).at(level, view.group).ranked
+        place = placement(ranking, trial, reduction_factor=self.reduction_factor, at_least=0 if self.pauses else 1)
+        cutoff = None if place.rival is None else ranking.values[place.rival]
+        return RungDecision(level, place.kept or view.exempt, cutoff, place.competitors)
 
-    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
-        """Of the highest rung, the best that waits among the best 1/eta.
+    def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
+        """Promote, from the highest rung that has one, the best paused trial among the best 1/eta.
 
-        When nothing else is left to do, the first at a rung with fewer than eta trials goes on as well, and if all who
-        went on were lost before their end, the best that still waits.
+        When nothing else is left to do, the first at a rung with fewer than eta trials is promoted as well, and if all
+        promoted trials were lost before their end, the best that is still paused.
         """
-        found = best_waiting(views, self.rungs, self.reduction_factor)
-        if found is not None or unstarted or not views.is_quiet():
-            return found
-        found = best_waiting(views, self.rungs, self.reduction_factor, at_least=1)
-        return found if found is not None or views.somebody_completed() else first_waiting(views, self.rungs)
+        index = views.index(RungIndex, self.rungs)
+        trial = best_paused(index, self.rungs, self.reduction_factor)
+        if trial is not None or unstarted or not views.is_quiet:
+            return trial
+        trial = best_paused(index, self.rungs, self.reduction_factor, at_least=1)
+        return trial if trial is not None or views.any_completed else first_paused(index, self.rungs)
 
 
-def best_waiting(views: TrialViews, rungs: Sequence[int], reduction_factor: float, *, at_least: int = 0) -> str | None:
-    """The best promotable trial of the highest of these rungs that has one."""
+def best_paused(index: RungIndex, rungs: Sequence[int], reduction_factor: float, *, at_least: int = 0) -> str | None:
+    """Return the best promotable trial of the highest of these rungs that has one."""
     for rung in reversed(rungs):
-        for group, waiting in waiting_at(views, rung).items():
-            values = views.at(rung, group)
-            found = promotable(values, waiting, reduction_factor=reduction_factor, at_least=at_least)
-            if found is not None:
-                return found
+        for group in index.paused_at(rung):
+            trial = promotable(group.ranked, group.paused, reduction_factor=reduction_factor, at_least=at_least)
+            if trial is not None:
+                return trial
     return None
 
 
-def first_waiting(views: TrialViews, rungs: Sequence[int]) -> str | None:
-    """The best trial that waits at the highest of these rungs where one does, promotable or not."""
-    for rung in reversed(rungs):
-        for group, waiting in waiting_at(views, rung).items():
-            return next(trial for trial in order(views.at(rung, group)) if trial in waiting)
-    return None
-
-
-def waiting_at(views: TrialViews, rung: int) -> dict[Hashable, set[str]]:
-    """Who waits at a rung, by group, in the order the groups came up."""
-    groups: dict[Hashable, set[str]] = {}
-    for each in views.paused():
-        if each.level == rung:
-            groups.setdefault(each.group, set()).add(each.trial)
-    return groups
+def first_paused(index: RungIndex, rungs: Sequence[int]) -> str | None:
+    """Return the best paused trial of the highest of these rungs that has one, promotable or not."""
+    groups = (group for rung in reversed(rungs) for group in index.paused_at(rung))
+    return next((group.ranked.best_of(group.paused) for group in groups), None)

@@ -1,12 +1,12 @@
 """Successive halving that needs no setting but its budget (Jamieson and Talwalkar 2016, made asynchronous).
 
-Rungs double; at each, about two trials in five go on; and the first rung is the one that makes the whole sweep cost a
-given fraction of training every trial to its end. A trial waits at a rung until nobody who is still to come there can
-take its place: so, unless trials diverge, the trials that go on are the same whatever the order in which trials were
-started, the number of workers and their speed, and no slow learner is thrown out by whoever happened to be there first.
-What is left of the budget at the end (what trials that diverged did not use) goes to the best of those that still wait.
+Rungs double; at each, about two trials in five are kept; and the first rung is the one that makes the whole sweep cost
+a given fraction of training every trial to its end. A trial is paused at a rung until no trial that is still to come
+to it can take its place: so, unless trials diverge, the promoted trials are the same whatever the order in which trials
+were started, the number of workers and their speed, and no slow learner is dropped for having met the wrong first
+arrivals. The budget that is left at the end (what diverged trials did not use) goes to the best paused trials.
 
-Why that first rung: with a budget given, a later first rung is paid for with a harsher cut. Where the
+Reason for that first rung: with a budget given, a later first rung is paid for with a harsher cut. Where the
 ranking at epoch s predicts that at epoch t with correlation exp(-c (1/s - 1/t)), which fits recorded curves, the best
 choice hardly depends on how slowly trials learn (c): docs/scheduling.md.
 """
@@ -14,27 +14,27 @@ choice hardly depends on how slowly trials learn (c): docs/scheduling.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import rungs
-from orchestrator.state.ranking import Measured, is_finite, order
+from orchestrator.state.ranking import Ranking, is_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from orchestrator.scheduling.trial_views import TrialView, TrialViews
+    from orchestrator.state.ranking import Measured
 
-    from orchestrator.scheduling.protocol import TrialViews
-
-# How often the interval that holds the reduction factor is halved: to the last bit of a float.
+# The interval that holds the reduction factor is halved so many times: to the last bit of a float.
 BISECTIONS = 60
 SPACING = 2
 CUT = 2.5
-"""Each rung is twice the one before it, and two in five go on: chosen on one recorded table, docs/scheduling.md."""
+"""Each rung is twice the one before it, and two in five are kept: chosen on one recorded table, docs/scheduling.md."""
 
 
 def cost(levels: tuple[int, ...], places: tuple[int, ...], num_trials: int, maximum: int) -> int:
-    """The resource of a whole sweep in which ``places[k]`` trials go on behind ``levels[k]``.
+    """Return the resource of a whole sweep in which ``places[k]`` trials advance from ``levels[k]``.
 
     >>> cost((3, 9), (3, 1), 9, 27)
     63
@@ -46,10 +46,10 @@ def cost(levels: tuple[int, ...], places: tuple[int, ...], num_trials: int, maxi
 def places(
     levels: tuple[int, ...], num_trials: int, maximum: int, budget: float
 ) -> tuple[tuple[int, ...], float] | None:
-    """How many trials go on behind each rung, and the factor by which they become fewer; None where no factor will do.
+    """Return the number of trials that advance from each rung, and the factor between them; None where none will do.
 
-    The factor is the smallest that the budget allows; what rounding leaves of the budget buys single places, at the
-    first rungs first: a mistake there is the likeliest.
+    The factor is the smallest that the budget allows; the budget that rounding leaves buys single places, at the
+    first rungs first: a mistake at these is the likeliest.
 
     >>> places((2, 4, 8, 16), 64, 27, 346)[0]
     (32, 16, 7, 3)
@@ -73,19 +73,19 @@ def places(
 def _one_more(
     levels: tuple[int, ...], bought: tuple[int, ...], num_trials: int, maximum: int, budget: float
 ) -> tuple[int, ...]:
-    """One place more at each rung where the budget and the places before it allow that."""
-    found = list(bought)
+    """Return one place more at each rung where the budget and the places before it allow that."""
+    counts = list(bought)
     for rung in range(len(levels)):
-        found[rung] += 1
-        before = num_trials if rung == 0 else found[rung - 1]
-        if found[rung] > before or cost(levels, tuple(found), num_trials, maximum) > budget:
-            found[rung] -= 1
-    return tuple(found)
+        counts[rung] += 1
+        before = num_trials if rung == 0 else counts[rung - 1]
+        if counts[rung] > before or cost(levels, tuple(counts), num_trials, maximum) > budget:
+            counts[rung] -= 1
+    return tuple(counts)
 
 
 @dataclass(frozen=True)
 class RungSchedule:
-    """The rungs of a sweep, how many of ``num_trials`` trials go on behind each, and the resource all that may cost."""
+    """Rungs of a sweep, the number of ``num_trials`` trials that advance from each, and the resource that may cost."""
 
     rungs: tuple[int, ...]
     places: tuple[int, ...]
@@ -97,12 +97,12 @@ class RungSchedule:
     def within(
         cls, fraction: float, *, num_trials: int, maximum: int, spacing: int = SPACING, cut: float = CUT
     ) -> RungSchedule:
-        """Of all ladders that cost ``fraction`` of training every trial, that on which about one in ``cut`` goes on.
+        """Return, of all schedules that cost ``fraction`` of training every trial, that which keeps about 1 in ``cut``.
 
         Each rung is ``spacing`` times the one before it.
 
         At least one trial is trained to its end: where the fraction is too small for that (few trials), the budget is
-        what the cheapest ladder costs.
+        the cost of the cheapest schedule.
 
         >>> RungSchedule.within(0.3, num_trials=64, maximum=27).rungs
         (4, 8, 16)
@@ -112,116 +112,153 @@ class RungSchedule:
         cheapest = rungs(1, spacing, maximum)
         least = cost(cheapest, (1,) * len(cheapest), num_trials, maximum)
         budget = max(fraction * num_trials * maximum, least)
-        found = []
+        schedules = []
         for first in range(1, maximum + 1):
             levels = rungs(first, spacing, maximum)
             solved = places(levels, num_trials, maximum, budget)
             if solved is not None:
-                ladder = cls(levels, solved[0], num_trials, maximum, budget)
-                found.append((abs(math.log(solved[1] / cut)), first, ladder))
-        return min(found, key=lambda each: each[:2])[2]
+                schedule = cls(levels, solved[0], num_trials, maximum, budget)
+                schedules.append((abs(math.log(solved[1] / cut)), first, schedule))
+        return min(schedules, key=lambda scored: scored[:2])[2]
 
     def step(self, rung: int) -> int:
-        """What going on from a rung to the next one, or to the end, costs."""
+        """Return the cost of training from a rung to the next one, or to the end."""
         return (*self.rungs, self.maximum)[self.rungs.index(rung) + 1] - rung
 
 
 @dataclass(frozen=True)
 class BudgetedAsha:
-    """The rule. Exempt trials run to their end outside its places and its budget."""
+    """Budgeted ASHA. Exempt trials run to their end outside its places and its budget."""
 
-    ladder: RungSchedule
+    schedule: RungSchedule
     pauses: bool = True
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Those of the ladder."""
-        return self.ladder.rungs
+        """Rungs of the schedule."""
+        return self.schedule.rungs
 
-    def judge(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
-        """At a rung: on at once if the trial's place is certain, else it waits."""
-        if level not in self.ladder.rungs:
+    def decide(self, views: TrialViews, trial: str, level: int) -> RungDecision | None:
+        """Keep a trial at a rung if its place is certain; else it is paused."""
+        if level not in self.rungs:
             return None
-        unstarted = self.ladder.num_trials - sum(not each.exempt for each in views.views.values())
-        field = self._fields(views, max(0, unstarted))[self.ladder.rungs.index(level)]
-        kept = views.views[trial].exempt or trial in field.certain
-        cutoff = views.views[field.last].values[level] if field.last is not None else None
-        return RungDecision(level, kept, cutoff, len(field.ranked))
+        index, at = views.index(PlaceIndex, self.schedule), self.rungs.index(level)
+        to_come = index.to_come(max(0, self.schedule.num_trials - index.num_trials))
+        rung = index.rungs[at]
+        kept = views[trial].exempt or rung.is_certain(trial, to_come[at])
+        return RungDecision(level, kept, rung.cutoff, len(rung.ranked))
 
-    def resume(self, views: TrialViews, *, unstarted: int) -> str | None:
-        """The waiting trial of the highest rung whose place is certain by now; in the end, a second chance."""
-        fields = self._fields(views, unstarted)
-        for field in reversed(fields):
-            if (found := next((trial for trial in field.certain if trial in field.waiting), None)) is not None:
-                return found
-        if unstarted or any(field.to_come for field in fields):
-            return None
-        return self._second_chance(views, fields)
+    def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
+        """Promote the paused trial of the highest rung whose place is certain by now; in the end, a second chance."""
+        index = views.index(PlaceIndex, self.schedule)
+        to_come = index.to_come(unstarted)
+        for rung, coming in zip(reversed(index.rungs), reversed(to_come), strict=True):
+            trial = rung.best_paused
+            if trial is not None and rung.is_certain(trial, coming):
+                return trial
+        return None if unstarted or any(to_come) else self._second_chance(index)
 
-    def _fields(self, views: TrialViews, unstarted: int) -> list[_Field]:
-        """The state of each rung, lowest first: who may still come to one depends on the one below."""
-        competitors = [each for each in views.views.values() if not each.exempt]
-        fields: list[_Field] = []
-        below, from_below = 0, unstarted
-        for rung, places in zip(self.ladder.rungs, self.ladder.places, strict=True):
-            values, waiting, running, gone_on = dict[str, Measured](), set[str](), 0, 0
-            for each in competitors:
-                if each.competes_at(rung) and is_finite(each.values[rung]) and not each.was_lost_at(rung):
-                    values[each.trial] = each.values[rung]
-                    gone_on += each.went_on(rung)
-                    if each.state == "paused" and each.level == rung:
-                        waiting.add(each.trial)
-                elif each.is_running_between(below, rung):
-                    running += 1
-            to_come = running + from_below
-            fields.append(_Field(rung, places, order(values), waiting, to_come, gone_on, is_linear=_is_linear(values)))
-            below, from_below = rung, max(0, min(places - gone_on, len(waiting) + to_come))
-        return fields
-
-    def _second_chance(self, views: TrialViews, fields: list[_Field]) -> str | None:
-        """The best of the highest rung that what is left of the budget takes a step further."""
-        trials = [each for each in views.views.values() if not each.exempt]
-        used = sum(each.level if each.blind_from is None else each.blind_from for each in trials)
-        used += sum(
-            self.ladder.maximum - each.level for each in trials if each.is_running_between(0, self.ladder.maximum)
-        )
-        nobody_ends = not any(each.state in {"running", "completed"} and each.blind_from is None for each in trials)
-        for field in reversed(fields):
-            affordable = self.ladder.step(field.rung) <= self.ladder.budget - used
-            if field.waiting and (affordable or nobody_ends):
-                return next(trial for trial in field.ranked if trial in field.waiting)
+    def _second_chance(self, index: PlaceIndex) -> str | None:
+        """Return the best of the highest rung that the rest of the budget takes a step further."""
+        left = self.schedule.budget - index.used
+        for rung in reversed(index.rungs):
+            trial = rung.best_paused
+            if trial is not None and (self.schedule.step(rung.level) <= left or not index.num_alive):
+                return trial
         return None
 
 
-def _is_linear(values: Mapping[str, Measured]) -> bool:
-    """Whether two trials keep their order whoever else comes: with one objective they do."""
-    return len(next(iter(values.values()), (0.0,))) == 1
+@dataclass(slots=True)
+class RungPlaces:
+    """Competitors at one rung of a schedule: those that measured a finite value and were not lost at it."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One rung: who came, best first, who of them waits, and how many may still come."""
-
-    rung: int
+    level: int
     places: int
-    ranked: list[str]
-    waiting: set[str]
-    to_come: int
-    gone_on: int
-    is_linear: bool
+    ranked: Ranking = field(default_factory=Ranking)
+    paused: Ranking = field(default_factory=Ranking)
+    num_advanced: int = 0
 
-    @property
-    def certain(self) -> list[str]:
-        """Who goes on whatever those measure that are still to come, best first.
+    def is_certain(self, trial: str, to_come: int) -> bool:
+        """Return True if a trial advances whatever the ``to_come`` trials measure that are still to come.
 
-        Behind a rung whose places are taken, only a second chance leads. Among several objectives one newcomer may
-        change the order of all others: nobody is certain before the last has come.
+        At a rung whose places are taken, only a second chance leads further. Among several objectives one new trial may
+        change the order of all: no place is certain before the last trial has come.
         """
-        if self.gone_on >= self.places or (self.to_come and not self.is_linear):
-            return []
-        return self.ranked[: max(0, self.places - self.to_come)]
+        if self.num_advanced >= self.places or (to_come and not self.ranked.is_linear):
+            return False
+        return trial in self.ranked and self.ranked.place(trial) < self.places - to_come
 
     @property
-    def last(self) -> str | None:
-        """The trial in the last place, once all places are taken."""
-        return self.ranked[self.places - 1] if len(self.ranked) >= self.places else None
+    def best_paused(self) -> str | None:
+        """Best of the paused trials."""
+        return self.ranked.best_of(self.paused)
+
+    @property
+    def cutoff(self) -> Measured | None:
+        """Value of the trial in the last place, once all places are taken."""
+        full = len(self.ranked) >= self.places
+        return self.ranked.values[self.ranked[self.places - 1]] if full else None
+
+    def replace(self, old: TrialView | None, new: TrialView) -> None:
+        """Replace what a view contributed."""
+        before, after = None if old is None else self._value(old), self._value(new)
+        if old is not None and before is not None:
+            self.num_advanced -= old.advanced_from(self.level)
+            if self._is_paused(old):
+                self.paused.discard(new.trial)
+        if before != after:
+            if before is not None:
+                self.ranked.discard(new.trial)
+            if after is not None:
+                self.ranked.add(new.trial, after)
+        if after is not None:
+            self.num_advanced += new.advanced_from(self.level)
+            if self._is_paused(new):
+                self.paused.add(new.trial, after)
+
+    def _value(self, view: TrialView) -> Measured | None:
+        competes = view.competes_at(self.level) and not view.was_lost_at(self.level)
+        return view.values[self.level] if competes and is_finite(view.values[self.level]) else None
+
+    def _is_paused(self, view: TrialView) -> bool:
+        return view.state == "paused" and view.level == self.level
+
+
+class PlaceIndex:
+    """Competitors at each rung of a schedule, and the budget that all trials but the exempt ones use."""
+
+    def __init__(self, schedule: RungSchedule) -> None:
+        self.rungs = [RungPlaces(*rung) for rung in zip(schedule.rungs, schedule.places, strict=True)]
+        self.num_trials = 0
+        self.num_alive = 0
+        """Trials that run or were trained to their end, but for the audit."""
+        self.used = 0
+        """Resource that was used, and that running trials will use if they are trained to their end."""
+        self._schedule = schedule
+        self._running = [0] * (len(schedule.rungs) + 1)
+
+    def to_come(self, unstarted: int) -> list[int]:
+        """Return the number of trials that may still come to each rung, lowest first."""
+        counts, from_below = [], unstarted
+        for rung, running in zip(self.rungs, self._running, strict=False):
+            counts.append(running + from_below)
+            from_below = max(0, min(rung.places - rung.num_advanced, len(rung.paused) + counts[-1]))
+        return counts
+
+    def replace(self, number: int, old: TrialView | None, new: TrialView) -> None:  # noqa: ARG002  the protocol's
+        """Replace what a view contributed."""
+        if new.exempt:
+            return
+        for rung in self.rungs:
+            rung.replace(old, new)
+        for view, sign in ((old, -1), (new, 1)):
+            if view is not None:
+                self._count(view, sign)
+
+    def _count(self, view: TrialView, sign: int) -> None:
+        self.num_trials += sign
+        self.num_alive += sign * (view.state in {"running", "completed"} and view.blind_from is None)
+        self.used += sign * (view.level if view.blind_from is None else view.blind_from)
+        if view.is_running_below(self._schedule.maximum):
+            self.used += sign * (self._schedule.maximum - view.level)
+            self._running[bisect_right(self._schedule.rungs, view.level)] += sign

@@ -1,4 +1,4 @@
-"""Which rule a spec asks for."""
+"""Registry of schedulers: the one that a spec asks for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FEW_SLOTS = 8
 
 FACTOR = 3
 MEDIAN_GRACE = 9
-"""The median rule looks at nobody in the first ninth of the epochs, unless the spec says otherwise."""
+"""The median rule stops no trial in the first ninth of the epochs, unless the spec says otherwise."""
 
 MOST_RUNGS = 10
 """Of a resource whose maximum differs from trial to trial."""
 
 
 def pauses(spec: SweepSpec, *, slots: int) -> bool:
-    """Whether rejected trials wait (``promotion``) or are over (``stopping``), with so many slots.
+    """Return True if rejected trials are paused (``promotion``), not over (``stopping``), with so many slots.
 
     >>> from orchestrator.spec.model import SweepSpec
     >>> pauses(SweepSpec(name="a"), slots=64), pauses(SweepSpec(name="a", scheduler={"grace_period": 3}), slots=64)
@@ -40,10 +40,10 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
     return scheduler.kind == "auto" and (scheduler.is_budgeted or slots <= FEW_SLOTS)
 
 
-def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: RungSchedule | None = None) -> Scheduler:
-    """The rule of a sweep; a function of its spec, of ``pauses`` and of the epochs of a full run alone.
+def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, schedule: RungSchedule | None = None) -> Scheduler:
+    """Return the scheduler of a sweep; a function of its spec, of ``pauses`` and of the epochs of a full run alone.
 
-    ``ladder`` is that of a sweep which has begun; by default the one that this version makes.
+    ``schedule`` is that of a sweep which has begun; by default the one that this version makes.
 
     >>> from orchestrator.spec.model import SweepSpec
     >>> scheduler_of(SweepSpec(name="a", scheduler={"name": "none"}), pauses=False, max_epochs=9)
@@ -56,7 +56,7 @@ def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: Rung
     if scheduler.name == "none":
         return NoStopping()
     if scheduler.is_budgeted:
-        return _patient(spec, ladder or rung_schedule_of(spec, max_epochs=max_epochs), pauses=pauses)
+        return _budgeted(spec, schedule or rung_schedule_of(spec, max_epochs=max_epochs), pauses=pauses)
     factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor
     grace = 1 if scheduler.grace_period == "auto" else scheduler.grace_period
     if scheduler.name == "median":
@@ -69,16 +69,16 @@ def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, ladder: Rung
 
 
 def rung_schedule_of(spec: SweepSpec, *, max_epochs: int) -> RungSchedule:
-    """The ladder of a budget. The baseline is trained to its end whatever happens, and costs the budget nothing."""
+    """Return the rung schedule of a budget. The baseline is always trained to its end, and costs the budget nothing."""
     factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
     spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
     num_trials = max(1, spec.search.num_trials - 1)
     return RungSchedule.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
 
 
-def _patient(spec: SweepSpec, ladder: RungSchedule, *, pauses: bool) -> Scheduler:
+def _budgeted(spec: SweepSpec, schedule: RungSchedule, *, pauses: bool) -> Scheduler:
     may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
-    if not pauses or may_end_at_any_time:  # who waits for all others may wait in vain
+    if not pauses or may_end_at_any_time:  # with a time budget a rung may never fill: promote asynchronously
         factor = spec.scheduler.reduction_factor
-        return Asha((ladder.rungs,), CUT if factor == "auto" else factor, pauses)
-    return BudgetedAsha(ladder)
+        return Asha((schedule.rungs,), CUT if factor == "auto" else factor, pauses)
+    return BudgetedAsha(schedule)

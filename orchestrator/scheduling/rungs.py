@@ -1,4 +1,4 @@
-"""Where trials are compared: rungs in integers, and brackets of them that spend equal budgets."""
+"""Rungs, the levels at which trials are compared, in integers; and brackets of them that spend equal budgets."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
 
 def rungs(grace_period: int, reduction_factor: int, maximum: int) -> tuple[int, ...]:
-    """The resource levels at which trials are compared: integers below ``maximum``, exact where logarithms round.
+    """Return the resource levels at which trials are compared: integers below ``maximum``, without logarithms.
 
     >>> rungs(3, 3, 27), rungs(1, 3, 243)
     ((3, 9), (1, 3, 9, 27, 81))
     """
-    found = []
+    levels = []
     rung = grace_period
     while rung < maximum:
-        found.append(rung)
+        levels.append(rung)
         rung *= reduction_factor
-    return tuple(found)
+    return tuple(levels)
 
 
 def brackets(grace_period: int, reduction_factor: int, maximum: int, count: int) -> tuple[tuple[int, ...], ...]:
-    """The rungs of each bracket (Li et al. 2018): bracket s leaves out the first s rungs, the last may have none.
+    """Return the rungs of each bracket (Li et al. 2018): bracket s leaves out the first s, the last may have none.
 
     >>> brackets(1, 3, 27, 3)
     ((1, 3, 9), (3, 9), (9,))
@@ -38,7 +38,7 @@ def brackets(grace_period: int, reduction_factor: int, maximum: int, count: int)
 
 
 def expected_cost(bracket: tuple[int, ...], reduction_factor: float, maximum: int) -> float:
-    """The resource one trial of a bracket is expected to use, when exactly 1/eta goes on at each rung.
+    """Return the resource one trial of a bracket is expected to use, when exactly 1/eta advances from each rung.
 
     >>> expected_cost((3, 9), 3, 27)
     7.0
@@ -48,16 +48,19 @@ def expected_cost(bracket: tuple[int, ...], reduction_factor: float, maximum: in
 
 
 def brackets_of(count: int, costs: Sequence[float]) -> list[int]:
-    """The bracket of each of the first ``count`` trials: after any number of them, each has spent about the same.
+    """Return the bracket of each of the first ``count`` trials: after any number, each has spent about the same.
 
     Brackets are filled by deficit, never by chance: the same index always lands in the same bracket.
 
     >>> brackets_of(6, (1.0, 2.0))
     [0, 1, 0, 0, 1, 0]
     """
-    counts, chosen = [0] * len(costs), []
-    for _ in range(count):
-        bracket = min(range(len(costs)), key=lambda each: ((counts[each] + 0.5) * costs[each], each))
-        counts[bracket] += 1
-        chosen.append(bracket)
-    return chosen
+    counts = [0] * len(costs)
+    return [fill_bracket(counts, costs) for _ in range(count)]
+
+
+def fill_bracket(counts: list[int], costs: Sequence[float]) -> int:
+    """Count one more trial in the bracket that has spent least, and return that bracket."""
+    bracket = min(range(len(costs)), key=lambda index: ((counts[index] + 0.5) * costs[index], index))
+    counts[bracket] += 1
+    return bracket

@@ -1,11 +1,11 @@
-"""The one writer of a running sweep: an event goes to the log first, then into the state decisions rest on."""
+"""Event store: append to the write-ahead log, then apply to the in-memory folds that decisions rest on."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import LogIncomplete
 
@@ -19,31 +19,45 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Fold(Protocol):
+    """State that is computed from events, one after the other."""
+
+    def apply(self, event: Event) -> None:
+        """Take one event in."""
+
+
 class EventStore:
-    """Appends events and keeps the state in step.
+    """Append events to the log, and keep the sweep state and further folds in step.
 
-    A full disk must not kill a sweep that still trains: events that could not be written wait in memory, in order, and
-    are written before the next one. ``pending`` says how many wait.
+    A full disk must not kill a sweep that still trains: events that could not be written are queued in memory, in
+    order, and written before the next one. ``pending`` is the length of that queue.
 
-    Args of note: ``listeners`` are told of each event after it was applied; one that raises is told no more.
+    Args of note: ``folds`` take in each event after the sweep state has, under the same lock; ``listeners`` are called
+    with each event after that; one that raises is removed.
     """
 
     def __init__(
-        self, log: EventLog, state: SweepState, *, listeners: tuple[Callable[[Event], None], ...] = ()
+        self,
+        log: EventLog,
+        state: SweepState,
+        *,
+        folds: tuple[Fold, ...] = (),
+        listeners: tuple[Callable[[Event], None], ...] = (),
     ) -> None:
         self.state = state
         self.lock = threading.RLock()
         self._log = log
+        self._folds = (state, *folds)
         self._listeners = list(listeners)
         self._pending: deque[tuple[Event, bytes | None]] = deque()
 
     @property
     def pending(self) -> int:
-        """Events that are not on disk yet."""
+        """Number of events that are not on disk yet."""
         return len(self._pending)
 
     def append(self, event: Event, line: bytes | None = None) -> None:
-        """Write one event, then apply it; ``line`` is the event as a line of the log, if there is one already."""
+        """Write one event, then apply it; ``line`` is the event as a line of the log, if it was encoded already."""
         with self.lock:
             try:
                 if self._pending:
@@ -52,15 +66,16 @@ class EventStore:
             except OSError as error:
                 self._pending.append((event, line))
                 self._warn(error)
-            self.state.apply(event)
+            for fold in self._folds:
+                fold.apply(event)
         if self._listeners:
-            self._tell(event)
+            self._notify(event)
 
     def close(self) -> None:
-        """Write what waits and release the log.
+        """Write the queued events and release the log.
 
         Raises:
-            LogIncomplete: events could not be written; what they held is lost with this process.
+            LogIncomplete: events could not be written; they are lost with this process.
         """
         with self.lock:
             try:
@@ -73,16 +88,16 @@ class EventStore:
                 f"{self._log.path}: the last {self.pending} events could not be written; free some space"
             )
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         for listener in tuple(self._listeners):
             try:
                 listener(event)
-            except (Exception, SystemExit):  # a closed pipe is a SystemExit of rich: whoever looks on may go
-                logger.warning("stopped telling %r what happens", listener, exc_info=True)
+            except (Exception, SystemExit):  # a closed pipe is a SystemExit of rich: a display may close
+                logger.warning("stopped notifying %r of events", listener, exc_info=True)
                 self._listeners.remove(listener)
 
     def __getstate__(self) -> dict[str, object]:
-        """Empty: Tune pickles whatever holds a store into a file that nobody reads; the store itself is the log."""
+        """Return nothing: Tune pickles whatever holds a store into a file that is never read; the log is the store."""
         return {}
 
     def _flush(self) -> None:
@@ -91,4 +106,4 @@ class EventStore:
             self._pending.popleft()
 
     def _warn(self, error: OSError) -> None:
-        logger.warning("event log: %s; %d events wait in memory, free some space", error, len(self._pending))
+        logger.warning("event log: %s; %d events are queued in memory, free some space", error, len(self._pending))

@@ -11,9 +11,8 @@ import pytest
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
-from orchestrator.decisions.rung import judge
-from orchestrator.decisions.trial_views import levels_after
-from orchestrator.planning.budget import unstarted
+from orchestrator.decisions.rung import decide
+from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
@@ -53,6 +52,7 @@ class VirtualSweep:
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
         self.plan, self.events, self.state = plan, [], SweepState()
         self._proposer = Proposer(plan.spec, self.state)
+        self.decisions = DecisionState(plan, self.state)
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
@@ -70,6 +70,7 @@ class VirtualSweep:
     def _log(self, event):
         self.events.append(event)
         self.state.apply(event)
+        self.decisions.apply(event)
 
     def _fill(self, now):
         while self._idle and (trial := self._next(now)) is not None:
@@ -79,12 +80,11 @@ class VirtualSweep:
             self._push(trial, now)
 
     def _next(self, now):
-        left = unstarted(self.plan, self.state, now=now)
-        promotion = next_promotion(self.state, self.plan, unstarted=left, now=now)
+        promotion = next_promotion(self.decisions, now=now)
         if promotion is not None:
             self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
             return promotion.trial
-        if not left:
+        if not self.decisions.budget.unstarted(now=now):
             return None
         origin, point = self._proposer.propose()
         name = trial_id(len(self.state.trials))
@@ -122,11 +122,11 @@ class VirtualSweep:
         return self._goes_on(trial, epoch, now)
 
     def _goes_on(self, trial, epoch, now):
-        rungs = self.plan.rule.rungs
+        rungs = self.plan.scheduler.rungs
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
-            fields = judge(self.state, self.plan, trial.id, level)
+            fields = decide(self.decisions, trial.id, level)
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:

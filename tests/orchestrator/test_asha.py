@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.asha import Asha, Placement, decide, promotable
+from orchestrator.scheduling import asha
+from orchestrator.scheduling.asha import Asha, Placement
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
+from orchestrator.state.ranking import Ranking
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=3)
 VALUES = st.dictionaries(
@@ -18,16 +20,24 @@ VALUES = st.dictionaries(
 DIVERGED = -math.inf
 
 
+def placement(values, trial, **keywords):
+    return asha.placement(Ranking(values), trial, **keywords)
+
+
+def promotable(values, paused, **keywords):
+    return asha.promotable(Ranking(values), Ranking({trial: values[trial] for trial in paused}), **keywords)
+
+
 def test_the_first_at_a_rung_goes_on_where_asha_stops_and_waits_where_it_promotes():
-    assert decide({"a": (0.1,)}, "a", reduction_factor=3).kept
-    assert decide({"a": (0.1,)}, "a", reduction_factor=3, at_least=0) == Placement(False, None, 1)
+    assert placement({"a": (0.1,)}, "a", reduction_factor=3).kept
+    assert placement({"a": (0.1,)}, "a", reduction_factor=3, at_least=0) == Placement(False, None, 1)
     assert promotable({"a": (0.1,)}, {"a"}, reduction_factor=3) is None
     assert promotable({"a": (0.1,)}, {"a"}, reduction_factor=3, at_least=1) == "a"
 
 
 def test_of_equals_the_first_by_name_goes_on():
     values = {"b": (0.9,), "a": (0.9,), "c": (0.1,)}
-    assert [decide(values, trial, reduction_factor=3).kept for trial in "abc"] == [True, False, False]
+    assert [placement(values, trial, reduction_factor=3).kept for trial in "abc"] == [True, False, False]
     assert promotable(values, {"a", "b"}, reduction_factor=3) == "a"
     assert promotable(values, {"b"}, reduction_factor=3) is None
 
@@ -35,27 +45,27 @@ def test_of_equals_the_first_by_name_goes_on():
 @pytest.mark.parametrize("at_least", [0, 1])
 def test_a_diverged_trial_never_goes_on_nor_raises_the_bar(at_least):
     values = {"a": (DIVERGED,), "b": (0.5,)}
-    assert not decide({"a": (DIVERGED,)}, "a", reduction_factor=2, at_least=at_least).kept
-    assert not decide(values, "a", reduction_factor=2, at_least=at_least).kept
-    assert decide(values, "b", reduction_factor=2, at_least=at_least) == Placement(True, "b", 2)
+    assert not placement({"a": (DIVERGED,)}, "a", reduction_factor=2, at_least=at_least).kept
+    assert not placement(values, "a", reduction_factor=2, at_least=at_least).kept
+    assert placement(values, "b", reduction_factor=2, at_least=at_least) == Placement(True, "b", 2)
     assert promotable({"a": (DIVERGED,)}, {"a"}, reduction_factor=2, at_least=at_least) is None
 
 
 def test_the_decision_names_the_trial_in_the_last_place_and_counts_the_competitors():
     values = {"a": (0.2,), "b": (0.4,), "c": (0.3,), "d": (0.5,)}
-    assert decide(values, "c", reduction_factor=2) == Placement(kept=False, rival="b", competitors=4)
+    assert placement(values, "c", reduction_factor=2) == Placement(kept=False, rival="b", competitors=4)
 
 
 def test_where_places_outnumber_the_finite_the_last_of_these_is_the_rival():
     values = {"a": (0.2,), "b": (DIVERGED,), "c": (0.3,), "d": (DIVERGED,), "e": (DIVERGED,), "f": (DIVERGED,)}
-    assert decide(values, "c", reduction_factor=2) == Placement(kept=True, rival="a", competitors=6)
+    assert placement(values, "c", reduction_factor=2) == Placement(kept=True, rival="a", competitors=6)
 
 
 @given(VALUES, st.integers(2, 5), st.integers(0, 1))
 def test_exactly_the_best_share_goes_on(values, factor, at_least):
     share = max(at_least, len(values) // factor)
     finite = sorted((-value, trial) for trial, (value,) in values.items() if math.isfinite(value))
-    kept = {trial for trial in values if decide(values, trial, reduction_factor=factor, at_least=at_least).kept}
+    kept = {trial for trial in values if placement(values, trial, reduction_factor=factor, at_least=at_least).kept}
     assert kept == {trial for _, trial in finite[:share]}
     assert len(kept) == min(share, len(finite))
 
@@ -63,7 +73,7 @@ def test_exactly_the_best_share_goes_on(values, factor, at_least):
 @given(VALUES, st.integers(2, 5), st.data())
 def test_the_best_that_waits_among_the_best_share_is_promoted(values, factor, data):
     paused = data.draw(st.sets(st.sampled_from(sorted(values))))
-    kept = [trial for trial in paused if decide(values, trial, reduction_factor=factor, at_least=0).kept]
+    kept = [trial for trial in paused if placement(values, trial, reduction_factor=factor, at_least=0).kept]
     best = min(kept, key=lambda trial: (-values[trial][0], trial), default=None)
     assert promotable(values, paused, reduction_factor=factor) == best
 
@@ -87,7 +97,7 @@ def test_in_random_order_about_one_in_eta_goes_on():
         kept = 0
         for index in range(64):
             seen[str(index)] = (generator.random(),)
-            kept += decide(seen, str(index), reduction_factor=3).kept
+            kept += placement(seen, str(index), reduction_factor=3).kept
         shares.append(kept / 64)
     assert 0.33 < sum(shares) / len(shares) < 0.40
 

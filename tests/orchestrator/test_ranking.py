@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.state.ranking import fronts, is_finite, measured, order
+from orchestrator.state.ranking import Ranking, fronts, is_finite, measured, order
 
 NAMES = st.text("abcdef", min_size=1, max_size=3)
 VALUE = st.none() | st.floats(allow_nan=True, allow_infinity=True)
@@ -119,3 +119,24 @@ def test_what_is_not_finite_is_the_worst_of_all_in_either_mode(value, mode):
 def test_a_value_for_each_mode_is_required():
     with pytest.raises(ValueError, match="longer"):
         measured([0.5], ["max", "min"])
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@given(data=st.data())
+def test_a_ranking_kept_by_additions_and_removals_is_the_order_of_its_values(objectives, data):
+    numbers = st.sampled_from([0.0, 0.5, 1.0, -math.inf]) | st.floats(-9, 9)
+    changes = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.tuples(*[numbers] * objectives)), max_size=30)
+    ranking, values = Ranking(), {}
+    for trial, value in data.draw(changes):
+        if trial in values:
+            ranking.discard(trial)
+            del values[trial]
+        else:
+            ranking.add(trial, value)
+            values[trial] = value
+        ranked = order(values)
+        assert list(ranking) == ranked == [ranking[place] for place in range(len(ranking))]
+        assert [ranking.place(name) for name in ranked] == list(range(len(ranked)))
+        assert ranking.num_finite == sum(map(is_finite, values.values()))
+        some = {name: values[name] for name in ranked[1::2]}
+        assert ranking.best_of(Ranking(some)) == next(iter(ranked[1::2]), None)

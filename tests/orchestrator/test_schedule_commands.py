@@ -80,7 +80,7 @@ def test_plan_refuses_a_sweep_that_cannot_end_a_trial():
 def test_a_forecast_of_the_ladder_is_its_budget(scheduler):
     spec = parse_spec(SPEC.replace("{grace_period: 1, reduction_factor: 3, audit: 0.5}", scheduler))
     found = forecast(spec, slots=4, pauses=pauses(spec, slots=4))
-    places = scheduler_of(spec, pauses=True, max_epochs=9).ladder.places
+    places = scheduler_of(spec, pauses=True, max_epochs=9).schedule.places
     *_, ended = found.reached.values()
     assert ended.mean - 1 >= places[-1]
     assert found.epochs.high - 9 <= spec.scheduler.budget_fraction * 19 * 9

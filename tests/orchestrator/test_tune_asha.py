@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.scheduling.asha import Asha, decide
-from orchestrator.scheduling.protocol import TrialView, TrialViews
-from orchestrator.state.ranking import measured
+from orchestrator.scheduling.asha import Asha, placement
+from orchestrator.scheduling.trial_views import TrialView, TrialViews
+from orchestrator.state.ranking import Ranking, measured
 
 RUNGS, FACTOR, MAXIMUM = (1, 3), 3, 9
-RULE = Asha((RUNGS,), FACTOR)
+SCHEDULER = Asha((RUNGS,), FACTOR)
 TRIALS = {name: SimpleNamespace(trial_id=name) for name in "abcdef"}
 
 
@@ -38,12 +38,11 @@ def recorded(tune):
 
 def views(record):
     """Our views, from the plain record of a sweep: (trial, epoch, score)."""
-    found = TrialViews()
+    trials = TrialViews()
     for name, epoch, score in record:
-        view = found.views.setdefault(name, TrialView(name, MAXIMUM))
-        view.level = epoch
-        view.values[epoch] = measured([score], ["max"])
-    return found
+        values = {**trials[name].values} if name in trials else {}
+        trials.put(TrialView(name, MAXIMUM, level=epoch, values={**values, epoch: measured([score], ["max"])}))
+    return trials
 
 
 FIRST = [("a", 1, 0.9), ("b", 1, 0.8), ("c", 1, 0.7), ("d", 1, 0.6)]
@@ -54,7 +53,7 @@ def test_both_stop_a_poor_trial_in_a_sweep_that_was_never_interrupted():
     for name, epoch, score in FIRST:
         report(tune, name, epoch, score)
     assert report(tune, "e", 1, 0.1) == "STOP"
-    assert not RULE.judge(views([*FIRST, ("e", 1, 0.1)]), "e", 1).kept
+    assert not SCHEDULER.decide(views([*FIRST, ("e", 1, 0.1)]), "e", 1).kept
 
 
 def test_after_a_restart_tune_keeps_a_trial_that_it_would_have_stopped():
@@ -70,8 +69,8 @@ def test_after_a_restart_tune_keeps_a_trial_that_it_would_have_stopped():
 def test_after_a_restart_ours_decides_from_the_record_as_before():
     record = [*FIRST, ("e", 1, 0.1)]
     uninterrupted, rebuilt = views(record), views(list(record))
-    decision = RULE.judge(rebuilt, "e", 1)
-    assert decision == RULE.judge(uninterrupted, "e", 1)
+    decision = SCHEDULER.decide(rebuilt, "e", 1)
+    assert decision == SCHEDULER.decide(uninterrupted, "e", 1)
     assert (decision.kept, decision.cutoff, decision.competitors) == (False, (0.9,), 5)
 
 
@@ -99,13 +98,13 @@ def test_so_tune_stops_a_new_trial_that_learns_faster_than_the_restored_one_did(
     report(restored, "a", 6, 0.9)
     assert report(restored, "b", 1, 0.4) == "STOP"
     record = [("a", 1, 0.2), ("a", 3, 0.6), ("a", 5, 0.85), ("a", 6, 0.9), ("b", 1, 0.4)]
-    assert RULE.judge(views(record), "b", 1).kept
+    assert SCHEDULER.decide(views(record), "b", 1).kept
 
 
 @pytest.mark.parametrize("score", [math.nan, -math.inf])
 def test_ours_never_keeps_what_is_not_finite(score):
-    assert not RULE.judge(views([*FIRST, ("e", 1, score)]), "e", 1).kept
-    assert not decide({"e": measured([score], ["max"])}, "e", reduction_factor=FACTOR).kept
+    assert not SCHEDULER.decide(views([*FIRST, ("e", 1, score)]), "e", 1).kept
+    assert not placement(Ranking({"e": measured([score], ["max"])}), "e", reduction_factor=FACTOR).kept
 
 
 def test_tune_never_stops_a_trial_that_measures_nan():
@@ -121,4 +120,4 @@ def test_tune_keeps_a_trial_that_measures_positive_infinity():
     for name, epoch, score in FIRST:
         report(tune, name, epoch, score)
     assert report(tune, "e", 1, math.inf) == "CONTINUE"
-    assert not RULE.judge(views([*FIRST, ("e", 1, math.inf)]), "e", 1).kept
+    assert not SCHEDULER.decide(views([*FIRST, ("e", 1, math.inf)]), "e", 1).kept

@@ -8,12 +8,11 @@ import pytest
 from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
 from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import propose
-from orchestrator.decisions.rung import judge
+from orchestrator.decisions.rung import decide
 from orchestrator.decisions.sequences import SobolPoints
-from orchestrator.decisions.trial_views import stratum
+from orchestrator.decisions.trial_views import DecisionState, stratum
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution.preflight import check_gpu_seconds
-from orchestrator.planning.budget import unstarted
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode
@@ -79,12 +78,12 @@ def test_a_driver_that_starts_again_at_any_point_decides_as_one_that_never_stopp
         if not isinstance(event, RungDecided | TrialPromoted | TrialCreated):
             continue
         state = restarted(sweep.events[:index], now=event.time)
+        decisions = DecisionState(plan, state)
         if isinstance(event, RungDecided):
             expected = event.model_dump(exclude={"v", "time", "kind"})
-            assert judge(state, plan, event.trial, event.rung) == expected
+            assert decide(decisions, event.trial, event.rung) == expected
             continue
-        left = unstarted(plan, state, now=event.time)
-        promotion = next_promotion(state, plan, unstarted=left, now=event.time)
+        promotion = next_promotion(decisions, now=event.time)
         if isinstance(event, TrialPromoted):
             assert promotion == Promotion(event.trial, event.rung, event.audited)
         else:
@@ -157,7 +156,7 @@ def test_what_if_shows_who_would_have_stopped_earlier_and_who_is_unknown(virtual
 def test_what_if_with_the_same_settings_decides_the_same(virtual_sweep):
     sweep = virtual_sweep(spec_of("grace_period: 1, reduction_factor: 3, kind: stopping"), workers=1)
     _, outcome = what_if(sweep.plan, sweep.state, ["scheduler.reduction_factor=3"], workers=1)
-    ended = {trial: each.level for trial, each in outcome.views.views.items()}
+    ended = {trial: each.level for trial, each in outcome.views.items()}
     assert ended == {trial.id: trial.epoch for trial in sweep.state.trials.values()}
     assert most_at_once(sweep.events) == 1
 
@@ -258,8 +257,8 @@ def test_a_plan_goes_on_by_the_ladder_it_was_made_with(virtual_sweep):
     document["ladder"] = {"rungs": [3], "places": [2], "num_trials": 13, "maximum": 9, "budget": 60.0}
     document["rungs"] = [3]
     again = SweepPlan.model_validate_json(json.dumps(document))
-    assert again.rule.rungs == (3,)
-    assert again.rule.ladder.places == (2,)
+    assert again.scheduler.rungs == (3,)
+    assert again.scheduler.schedule.places == (2,)
 
 
 def test_the_best_of_several_objectives_leads_in_the_first(virtual_sweep):
@@ -280,7 +279,7 @@ def test_what_if_knows_nothing_of_epochs_that_did_not_measure_the_objective(virt
     text = spec_of("grace_period: 3, kind: stopping").replace("[1.0e-3, 1.0]", "[1.0e-3, 0.5]")
     sweep = virtual_sweep(text, workers=1, metrics=metrics)
     _, same = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=3"], workers=1)
-    assert {trial: each.level for trial, each in same.views.views.items()} == {
+    assert {trial: each.level for trial, each in same.views.items()} == {
         trial.id: trial.epoch for trial in sweep.state.trials.values()
     }
     _, other = what_if(sweep.plan, sweep.state, ["scheduler.grace_period=2"], workers=1)

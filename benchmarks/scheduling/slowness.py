@@ -1,13 +1,13 @@
-"""How the best first rung depends on how slowly trials learn, where curves follow a law.
+"""Dependence of the best first rung on how slowly trials learn, where curves follow a formula.
 
 The ranking at epoch s predicts that at epoch t with correlation exp(-c (1/s - 1/t)), as it nearly does on recorded
-curves: values are drawn from normal distributions so correlated, and halved synchronously by every ladder of a budget.
-Regret is in standard deviations of the final value.
+curves: values are drawn from normal distributions so correlated, and halved synchronously by every rung
+schedule of a budget. Regret is in standard deviations of the final value.
 
-Prediction, written before the first run: a slow objective (large c) wants a later first rung. Result: it does not. A
+Prediction, written before the first run: a slow objective (large c) is best with a later first rung. Result: no. A
 later rung is paid for with a harsher cut, and the best cut lies between 1.6 and 2.8 for every c, and is flat there.
 
-    python benchmarks/scheduling/law.py
+    python benchmarks/scheduling/slowness.py
 """
 
 import math
@@ -22,7 +22,7 @@ BUDGETS, SLOWNESS = (0.2, 0.3, 0.4), (0.5, 1.6, 3.2, 6.0, 12.0)
 
 
 def regret(levels: tuple[int, ...], kept: tuple[int, ...], c: float) -> float:
-    """The mean shortfall of the best that is kept to the end."""
+    """Return the mean shortfall of the best that is kept to the end."""
     chance = np.random.default_rng(0)
     value_DN = chance.standard_normal((DRAWS, TRIALS))
     alive_DN = np.ones_like(value_DN, dtype=bool)
@@ -36,14 +36,16 @@ def regret(levels: tuple[int, ...], kept: tuple[int, ...], c: float) -> float:
 
 
 def main() -> None:
-    """Print the regret of every ladder of every budget."""
+    """Print the regret of every schedule of every budget."""
     for budget in BUDGETS:
-        ladders = {first: rungs(first, 2, EPOCHS) for first in range(1, EPOCHS)}
-        solved = {first: places(levels, TRIALS, EPOCHS, budget * TRIALS * EPOCHS) for first, levels in ladders.items()}
-        found = {first: kept for first, kept in solved.items() if kept is not None and kept[1] < TRIALS / 4}
-        print(f"budget {budget}  first rung (cut):", *(f"{first:4} ({kept[1]:.2f})" for first, kept in found.items()))
+        schedules = {first: rungs(first, 2, EPOCHS) for first in range(1, EPOCHS)}
+        solved = {
+            first: places(levels, TRIALS, EPOCHS, budget * TRIALS * EPOCHS) for first, levels in schedules.items()
+        }
+        within = {first: kept for first, kept in solved.items() if kept is not None and kept[1] < TRIALS / 4}
+        print(f"budget {budget}  first rung (cut):", *(f"{first:4} ({kept[1]:.2f})" for first, kept in within.items()))
         for c in SLOWNESS:
-            row = (f"{regret(ladders[first], kept[0], c):11.3f}" for first, kept in found.items())
+            row = (f"{regret(schedules[first], kept[0], c):11.3f}" for first, kept in within.items())
             print(f"  c {c:4}                    ", *row)
 
 

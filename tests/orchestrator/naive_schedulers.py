@@ -1,0 +1,256 @@
+"""Reference for the schedulers: the same decisions from all views at each question, with no index and no shortcut."""
+
+import math
+from itertools import combinations, pairwise
+from statistics import fmean, median
+
+from orchestrator.scheduling.asha import Asha, NoStopping
+from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.pasha import FIRST_CEILING, NOISE_PERCENTILE, Pasha
+from orchestrator.scheduling.rung_decision import RungDecision
+from orchestrator.state.ranking import is_finite, order
+
+
+def decide(scheduler, views, trial, level):
+    """``scheduler.decide``, from a plain mapping of views."""
+    match scheduler:
+        case NoStopping():
+            return None
+        case Asha():
+            return _decide_asha(scheduler, views, trial, level)
+        case BudgetedAsha():
+            return _decide_budgeted(scheduler, views, trial, level)
+        case Median():
+            return _decide_median(scheduler, views, trial, level)
+        case Pasha():
+            return _decide_pasha(scheduler, views, trial, level)
+
+
+def promote(scheduler, views, *, unstarted):
+    """``scheduler.promote``, from a plain mapping of views."""
+    match scheduler:
+        case NoStopping() | Median():
+            return None
+        case Asha():
+            return _promote(views, scheduler.rungs, scheduler.rungs, scheduler.reduction_factor, unstarted)
+        case Pasha():
+            rungs = _in_force(scheduler, views)
+            below = rungs if len(rungs) == len(scheduler.rungs) else rungs[:-1]
+            return _promote(views, below, rungs, scheduler.reduction_factor, unstarted)
+        case BudgetedAsha():
+            return _promote_budgeted(scheduler, views, unstarted)
+
+
+def at(views, level, group):
+    """Values of the trials of a group at a level."""
+    return {
+        view.trial: view.values[level] for view in views.values() if view.group == group and view.competes_at(level)
+    }
+
+
+def is_quiet(views):
+    """Return True if no trial runs, but for the audit."""
+    return not any(_is_running_between(view, 0, view.maximum) for view in views.values())
+
+
+def any_completed(views):
+    """Return True if a trial that may be stopped was trained to its end, and not for the audit alone."""
+    return any(view.state == "completed" and not view.exempt and view.blind_from is None for view in views.values())
+
+
+def _is_running_between(view, below, level):
+    return view.state == "running" and below <= view.level < level and view.blind_from is None
+
+
+def _placement(values, trial, *, reduction_factor, at_least):
+    ranked = order(values)
+    places = max(at_least, int(len(ranked) // reduction_factor))
+    rival = next((name for name in reversed(ranked[:places]) if is_finite(values[name])), None)
+    return trial in ranked[:places] and is_finite(values[trial]), rival
+
+
+def _promotable(values, paused, *, reduction_factor, at_least=0):
+    ranked = order(values)
+    best = ranked[: max(at_least, int(len(ranked) // reduction_factor))]
+    return next((trial for trial in best if trial in paused and is_finite(values[trial])), None)
+
+
+def _decide_asha(scheduler, views, trial, level):
+    view = views[trial]
+    if level not in scheduler.brackets[view.bracket]:
+        return None
+    values = at(views, level, view.group)
+    at_least = 0 if scheduler.pauses else 1
+    kept, rival = _placement(values, trial, reduction_factor=scheduler.reduction_factor, at_least=at_least)
+    return RungDecision(level, kept or view.exempt, None if rival is None else values[rival], len(values))
+
+
+def _promote(views, rungs, all_rungs, reduction_factor, unstarted):
+    trial = _best_paused(views, rungs, reduction_factor)
+    if trial is not None or unstarted or not is_quiet(views):
+        return trial
+    trial = _best_paused(views, rungs, reduction_factor, at_least=1)
+    return trial if trial is not None or any_completed(views) else _first_paused(views, all_rungs)
+
+
+def _best_paused(views, rungs, reduction_factor, *, at_least=0):
+    for rung in reversed(rungs):
+        for group, paused in _paused_at(views, rung).items():
+            values = at(views, rung, group)
+            trial = _promotable(values, paused, reduction_factor=reduction_factor, at_least=at_least)
+            if trial is not None:
+                return trial
+    return None
+
+
+def _first_paused(views, rungs):
+    for rung in reversed(rungs):
+        for group, paused in _paused_at(views, rung).items():
+            return next(trial for trial in order(at(views, rung, group)) if trial in paused)
+    return None
+
+
+def _paused_at(views, rung):
+    groups = {}
+    for view in views.values():
+        if view.state == "paused" and view.level == rung:
+            groups.setdefault(view.group, set()).add(view.trial)
+    return groups
+
+
+def _decide_median(scheduler, views, trial, level):
+    if level < scheduler.grace_period:
+        return None
+    view = views[trial]
+    others = [
+        _average(other, level)
+        for other in views.values()
+        if other.trial != trial and other.group == view.group and other.competes_at(level)
+    ]
+    if len(others) < scheduler.min_competitors:
+        return None
+    cutoff = median(others)
+    best = max(value[0] for at, value in view.values.items() if at <= level)
+    shown = (cutoff,) if math.isfinite(cutoff) else None
+    return RungDecision(level, best >= cutoff or view.exempt, shown, len(others) + 1)
+
+
+def _average(view, level):
+    values = [value[0] for at, value in view.values.items() if at <= level]
+    return fmean(values) if all(map(math.isfinite, values)) else -math.inf
+
+
+def _decide_pasha(scheduler, views, trial, level):
+    view, rungs = views[trial], _in_force(scheduler, views)
+    if level not in rungs:
+        return None
+    values = at(views, level, view.group)
+    if level == rungs[-1] and not _is_stable(views, rungs):
+        rungs = scheduler.rungs[: len(rungs) + 1]
+    below = level < rungs[-1] or len(rungs) == len(scheduler.rungs)
+    kept = below and _promotable(values, {trial}, reduction_factor=scheduler.reduction_factor) == trial
+    return RungDecision(level, kept or view.exempt, competitors=len(values), rungs=rungs)
+
+
+def _in_force(scheduler, views):
+    seen = (len(decision.rungs) for view in views.values() for decision in view.decisions.values())
+    return scheduler.rungs[: max(FIRST_CEILING, max(seen, default=0))]
+
+
+def _is_stable(views, rungs):
+    if len(rungs) < FIRST_CEILING:
+        return True
+    below, top = rungs[-2:]
+    trials = [view for view in views.values() if view.competes_at(top) and view.competes_at(below)]
+    now = {view.trial: view.values[top] for view in trials if is_finite(view.values[top])}
+    before = {trial: views[trial].values[below] for trial in now}
+    noise = _noise([view for view in trials if view.trial in now], rungs)
+    pairs = zip(order(now), order(before), strict=True)
+    return all(abs(before[one][0] - before[other][0]) <= noise for one, other in pairs)
+
+
+def _noise(trials, rungs):
+    top = rungs[-1]
+    apart = sorted(
+        abs(one.values[top][0] - other.values[top][0])
+        for one, other in combinations(trials, 2)
+        if _crossings(one.values, other.values, rungs) > 1
+    )
+    return apart[math.ceil(NOISE_PERCENTILE * len(apart)) - 1] if apart else 0.0
+
+
+def _crossings(one, other, rungs):
+    leads = [one[rung] > other[rung] for rung in rungs if rung in one and rung in other and one[rung] != other[rung]]
+    return sum(before != after for before, after in pairwise(leads))
+
+
+class _Rung:
+    """One rung of a schedule: its competitors, best first, those that are paused, and the number still to come."""
+
+    def __init__(self, views, schedule, index, from_below):
+        self.level, self.places = schedule.rungs[index], schedule.places[index]
+        below = (0, *schedule.rungs)[index]
+        values, self.paused, running, self.num_advanced = {}, set(), 0, 0
+        for view in views:
+            competes = view.competes_at(self.level) and is_finite(view.values[self.level])
+            if competes and not view.was_lost_at(self.level):
+                values[view.trial] = view.values[self.level]
+                self.num_advanced += view.advanced_from(self.level)
+                if view.state == "paused" and view.level == self.level:
+                    self.paused.add(view.trial)
+            elif _is_running_between(view, below, self.level):
+                running += 1
+        self.to_come, self.ranked = running + from_below, order(values)
+        self._is_linear = len(next(iter(values.values()), (0.0,))) == 1
+
+    @property
+    def certain(self):
+        if self.num_advanced >= self.places or (self.to_come and not self._is_linear):
+            return []
+        return self.ranked[: max(0, self.places - self.to_come)]
+
+    @property
+    def last(self):
+        return self.ranked[self.places - 1] if len(self.ranked) >= self.places else None
+
+
+def _rungs(scheduler, views, unstarted):
+    competitors, rungs, from_below = [view for view in views.values() if not view.exempt], [], unstarted
+    for index in range(len(scheduler.rungs)):
+        rung = _Rung(competitors, scheduler.schedule, index, from_below)
+        from_below = max(0, min(rung.places - rung.num_advanced, len(rung.paused) + rung.to_come))
+        rungs.append(rung)
+    return rungs
+
+
+def _decide_budgeted(scheduler, views, trial, level):
+    if level not in scheduler.rungs:
+        return None
+    unstarted = scheduler.schedule.num_trials - sum(not view.exempt for view in views.values())
+    rung = _rungs(scheduler, views, max(0, unstarted))[scheduler.rungs.index(level)]
+    kept = views[trial].exempt or trial in rung.certain
+    cutoff = views[rung.last].values[level] if rung.last is not None else None
+    return RungDecision(level, kept, cutoff, len(rung.ranked))
+
+
+def _promote_budgeted(scheduler, views, unstarted):
+    rungs = _rungs(scheduler, views, unstarted)
+    for rung in reversed(rungs):
+        trial = next((trial for trial in rung.certain if trial in rung.paused), None)
+        if trial is not None:
+            return trial
+    if unstarted or any(rung.to_come for rung in rungs):
+        return None
+    return _second_chance(scheduler.schedule, views, rungs)
+
+
+def _second_chance(schedule, views, rungs):
+    trials = [view for view in views.values() if not view.exempt]
+    used = sum(view.level if view.blind_from is None else view.blind_from for view in trials)
+    used += sum(schedule.maximum - view.level for view in trials if _is_running_between(view, 0, schedule.maximum))
+    none_ends = not any(view.state in {"running", "completed"} and view.blind_from is None for view in trials)
+    for rung in reversed(rungs):
+        if rung.paused and (schedule.step(rung.level) <= schedule.budget - used or none_ends):
+            return next(trial for trial in rung.ranked if trial in rung.paused)
+    return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from orchestrator.analysis.sweep_progress import headline, progress
-from orchestrator.formatting import shown
+from orchestrator.state.formatting import shown
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:

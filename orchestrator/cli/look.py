@@ -16,8 +16,8 @@ from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.errors import OrchestratorError, SweepNotFound
-from orchestrator.formatting import shown
 from orchestrator.state.event_log import num_events, read_events
+from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 

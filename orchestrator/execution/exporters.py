@@ -8,9 +8,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.backoff import JITTER, pause_s
 from orchestrator.redaction import one_line
 from orchestrator.state.s3_mirror import Mirror
+from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

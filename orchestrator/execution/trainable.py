@@ -19,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrator.backoff import JITTER, pause_s
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.state.s3_mirror import download_folder
+from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables.config.trial import DataConfig

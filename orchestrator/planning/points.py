@@ -24,9 +24,9 @@ def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     return [("baseline", baseline), *points]
 
 
-def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
-    """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
-    return space.complete(given, task.defaults)
+def complete(space: SearchSpace, values: Mapping[str, Any], *, task: Task) -> Point:
+    """Return a whole point: a missing value is the default of the trial, or the middle of its domain."""
+    return space.complete(values, task.defaults)
 
 
 def max_epochs_of(spec: SweepSpec) -> int:

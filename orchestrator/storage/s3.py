@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast, final
 
-from orchestrator.backoff import pause_s
 from orchestrator.errors import ObjectMissing, StorageError
+from orchestrator.storage.backoff import pause_s
 from orchestrator.storage.connections import (
     Connection,
     Settings,

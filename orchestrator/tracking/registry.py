@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.formatting import shown
+from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri

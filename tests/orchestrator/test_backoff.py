@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from orchestrator.backoff import JITTER, pause_s
+from orchestrator.storage.backoff import JITTER, pause_s
 
 
 @pytest.mark.parametrize(("failures", "limit_s"), [(1, 0.5), (2, 1.0), (5, 8.0), (7, 30.0), (100_000, 30.0)])

@@ -12,7 +12,7 @@ import torch
 from orchestrator.analysis.evaluation_target import find_target, subject_of
 from orchestrator.cli.main import main
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from trainables.engine import checkpoint as state
+from trainables.engine import checkpoint
 
 SUBSET = ("--subset", "60")
 
@@ -199,9 +199,9 @@ def test_transfer_reports_for_each_pair_how_many_images_fool_the_other(sweep, ra
 
 
 def test_the_claim_of_a_model_that_hides_its_gradients_is_printed_as_refused(sweep, ravel, tmp_path):
-    saved = state.load(sweep.folder.tune / "t001" / "2")
+    saved = checkpoint.load(sweep.folder.tune / "t001" / "2")
     loud = {name: tensor * 1e4 if name.startswith("head.") else tensor for name, tensor in saved.model.items()}
-    state.save(tmp_path / "masked", replace(saved, model=loud))
+    checkpoint.save(tmp_path / "masked", replace(saved, model=loud))
     out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET, "--out", "reports")
     assert "refused: " in out
     document = json.loads((tmp_path / "reports/robust/report.json").read_text())

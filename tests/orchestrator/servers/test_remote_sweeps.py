@@ -287,7 +287,7 @@ def test_mlflow_gets_only_events_that_s3_has(s3, tmp_path, monkeypatch):
     plan = make_plan(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
     plan.save(folder)
     exporters = exporters_of(plan, folder)
-    mirror, tracker = (exporters[name]._copy for name in ("S3", "MLflow"))
+    mirror, tracker = (exporters[name]._target for name in ("S3", "MLflow"))
     with EventLog(folder.events, generation=1) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
         assert not tracker.catch_up()

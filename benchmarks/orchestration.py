@@ -1,12 +1,12 @@
-"""What a sweep costs beside its training: Ravel against the plain way, in one run.
+"""Overhead of a sweep in addition to its training: Ravel against plain Ray Tune, in one run.
 
-The plain way is what Ray's guides show: ``tune.Tuner`` with ``OptunaSearch``, ``ASHAScheduler`` and
+The plain way is that of Ray's guides: ``tune.Tuner`` with ``OptunaSearch``, ``ASHAScheduler`` and
 ``MLflowLoggerCallback``, everything else at its default. Both train the same number of trials of the same tiny network
 for the same number of epochs on the same machine (early stopping is off in both, so that the work is equal), and end
 with one MLflow run for each trial in a fresh sqlite store.
 
 Prediction, written before the first run: >= 3x, because the plain way starts a process for each trial and writes each
-metric to MLflow by itself, on the thread that decides. Result on two cores: 20.9 s against 82.0 s, 3.9x.
+metric to MLflow by itself, on the thread that takes the decisions. Result on two cores: 20.9 s against 82.0 s, 3.9x.
 
     python benchmarks/orchestration.py --trials 24 --epochs 9
 """
@@ -30,7 +30,7 @@ scheduler: {{name: none}}
 
 
 def ravel(trials: int, epochs: int) -> None:
-    """The sweep by Ravel, in the working directory."""
+    """Run the sweep by Ravel, in the working directory."""
     from orchestrator import launch  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
 
@@ -39,7 +39,7 @@ def ravel(trials: int, epochs: int) -> None:
 
 
 def plain(trials: int, epochs: int) -> None:
-    """The sweep by hand, in the working directory."""
+    """Run the sweep by plain Ray Tune, in the working directory."""
     import ray  # noqa: PLC0415
     from ray import tune  # noqa: PLC0415
     from ray.air.integrations.mlflow import MLflowLoggerCallback  # noqa: PLC0415
@@ -69,7 +69,7 @@ def plain(trials: int, epochs: int) -> None:
 
 
 def timed(way: str, trials: int, epochs: int) -> float:
-    """Seconds from a fresh process to its end, in a folder of its own."""
+    """Measure the seconds of a fresh process, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--way", way, "--trials", str(trials)]
         began = time.perf_counter()

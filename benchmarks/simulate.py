@@ -32,7 +32,7 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import RungDecision, Scheduler
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
 from orchestrator.state.ranking import order
@@ -40,6 +40,7 @@ from orchestrator.state.ranking import order
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.scheduling.trial_views import TrialViews
 
 TABLES = Path(__file__).parent / "scheduling" / "tables"

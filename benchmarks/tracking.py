@@ -1,18 +1,19 @@
-"""What tracking costs the loop that decides: event log and MLflow writer against Ray's own callback, in one run.
+"""Measure what tracking costs the control loop: event log and MLflow exporter against Ray's own callback, in one run.
 
-Every arm drives the same trials through a real Tune control loop; a trial's step does nothing but hand over twelve
-metrics, so that the loop is all there is to measure. ``none`` has no logger at all; ``ravel`` writes the event log and
-follows it to MLflow from a thread beside the loop; ``callback`` is ``MLflowLoggerCallback``, stopped after 300 results.
-Each is measured on a sqlite file and on an MLflow server of one worker.
+Every arm drives the same trials through a real Tune control loop. A trial's step returns twelve metrics and does
+nothing else, so that only the loop is measured. ``none`` has no logger; ``ravel`` writes the event log, which a
+background thread exports to MLflow; ``callback`` is ``MLflowLoggerCallback``, stopped after 300 results. Each is
+measured on a sqlite file and on an MLflow server of one worker.
 
 Prediction, written before the first run: results per second at least 0.9x of ``none`` and about 50x of ``callback``;
-under 2 % of the loop in tracking. Result on two cores, median of six turns: 0.93x (sqlite) and 0.98x (server on the
-same cores), 21x and 55x of the callback, 1.9 % of the loop's processor time, the meter's 0.2 % included. Before the
-copy was brought forward in small portions, the server's arm had 0.79x: it took whole backlogs while the loop ran.
-Since an epoch is written down in fewer steps (an eighth less time in the hooks, four turns against the version before):
-1.6 to 2.2 % of the loop by the clock (one of ten times over 2 %), 1.4 to 1.8 % by processor time, of which the meter
-0.1 %; 0.91x and 1.00x of ``none`` in a run of two turns, 1.00x and 1.03x in one of three, 29x and 79x of the callback
-in both, on cores half as fast.
+under 2 % of the loop in tracking. Result on two cores, median of six rounds: 0.93x (sqlite) and 0.98x (server on the
+same cores), 21x and 55x of the callback, 1.9 % of the loop's processor time, the meter's 0.2 % included. Without small
+batches, the server's arm had 0.79x: the exporter sent whole backlogs while the loop ran.
+
+A later version writes an epoch in fewer steps (an eighth less time in the hooks, four rounds against the version
+before). On cores half as fast: 1.6 to 2.2 % of the loop by the clock (one of ten times over 2 %), 1.4 to 1.8 % by
+processor time, of which the meter 0.1 %; 0.91x and 1.00x of ``none`` in a run of two rounds, 1.00x and 1.03x in one of
+three, 29x and 79x of the callback in both.
 
     python benchmarks/tracking.py --trials 100 --epochs 60
 """
@@ -42,11 +43,11 @@ SPEC = "name: benchmark\ntrial: {{epochs: {epochs}}}\nspace: {{use: [snnl, mixup
 
 
 class Meter:
-    """Seconds inside the hooks of a callback, of the clock and of the processor, and when results came."""
+    """Time inside the hooks of a callback, by the clock and by the processor, and the times of its results."""
 
     def __init__(self, callback: Any) -> None:
         self.seconds, self.cpu_s, self.results, self.first, self.last = 0.0, 0.0, 0, 0.0, 0.0
-        own = {name for name in vars(type(callback)) if name.startswith("on_")}  # the others do nothing
+        own = {name for name in vars(type(callback)) if name.startswith("on_")}  # inherited hooks do nothing
         for name in own | {"on_trial_result"}:
             setattr(callback, name, self._timed(getattr(callback, name), counts=name == "on_trial_result"))
 
@@ -68,9 +69,9 @@ class Meter:
 
 def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_event: bool = False) -> Meter:
     """Drive the trials through Tune with one callback."""
-    from orchestrator.execution import ray_cluster as cluster  # noqa: PLC0415
+    from orchestrator.execution import ray_cluster  # noqa: PLC0415
 
-    os.environ.update(cluster.QUIET)
+    os.environ.update(ray_cluster.QUIET)
     import ray  # noqa: PLC0415
     from ray import tune  # noqa: PLC0415
 
@@ -109,18 +110,18 @@ def fit(callback: Any, options: argparse.Namespace, *, stop: Any = None, as_even
 
 
 def none(options: argparse.Namespace) -> dict[str, float]:
-    """No logger at all."""
+    """Measure the loop without a logger."""
     from ray.tune import Callback  # noqa: PLC0415
 
-    return told(fit(Callback(), options))
+    return measures(fit(Callback(), options))
 
 
 def ravel(options: argparse.Namespace) -> dict[str, float]:
-    """The event log, and MLflow behind it."""
+    """Measure the event log with its exporter to MLflow."""
     from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
-    from orchestrator.execution.tune_run import TrialRecorder  # noqa: PLC0415
-    from orchestrator.planning import plan as planning  # noqa: PLC0415
+    from orchestrator.execution.tune_callback import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
+    from orchestrator.planning.plan import make_plan  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415
     from orchestrator.state.event_log import EventLog  # noqa: PLC0415
     from orchestrator.state.event_store import EventStore  # noqa: PLC0415
@@ -136,7 +137,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     folder = SweepFolder(Path.cwd() / "results" / f"benchmark-{os.getpid()}")
     folder.path.mkdir(parents=True)
     spec = parse_spec(SPEC.format(epochs=options.epochs))
-    plan = planning.make(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
+    plan = make_plan(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
     plan = plan.model_copy(update={"tracking_uri": options.uri or plan.tracking_uri})
     store = EventStore(EventLog(folder.events), SweepState())
     store.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
@@ -146,19 +147,26 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
         store.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
     exporter = Exporter(Tracker(plan, folder))
     exporter.start()
-    meter = fit(TrialRecorder(plan, store, folder, Proposed()), options, as_event=True)  # type: ignore[arg-type]
+    recorder = TrialRecorder(plan, store, Proposed(), storage_path=str(folder.path))  # type: ignore[arg-type]
+    meter = fit(recorder, options, as_event=True)
     store.append(SweepEnded(time=time.time(), status="completed"))
     began = time.perf_counter()
     assert exporter.stop(timeout_s=600), exporter.error  # noqa: S101
-    behind = time.perf_counter() - began
+    flush_s = time.perf_counter() - began
     store.close()
     points, twice = points_of(plan.tracking_uri, folder.sweep)
     expected = options.trials * options.epochs * len(METRICS)
-    return {**told(meter), "flush_s": round(behind, 1), "points": points, "points_twice": twice, "expected": expected}
+    return {
+        **measures(meter),
+        "flush_s": round(flush_s, 1),
+        "points": points,
+        "points_twice": twice,
+        "expected": expected,
+    }
 
 
 def callback(options: argparse.Namespace) -> dict[str, float]:
-    """Ray's own callback."""
+    """Measure Ray's own callback."""
     from ray.air.integrations.mlflow import MLflowLoggerCallback  # noqa: PLC0415
 
     uri = options.uri or f"sqlite:///{Path.cwd()}/mlflow.db"
@@ -170,13 +178,14 @@ def callback(options: argparse.Namespace) -> dict[str, float]:
         results += 1
         return results >= CALLBACK_RESULTS
 
-    return told(fit(logger, options, stop=stop))
+    return measures(fit(logger, options, stop=stop))
 
 
-def told(meter: Meter) -> dict[str, float]:
-    """Results per second between the first and the last, and the share of that time inside the hooks.
+def measures(meter: Meter) -> dict[str, float]:
+    """Return the results per second between the first and the last, and the share of that time inside the hooks.
 
-    ``cpu_share`` is what the hooks take from the loop; ``share_of_loop`` also counts that other processes had the core.
+    ``cpu_share`` is the processor time of the hooks; ``share_of_loop`` also includes time when other processes had the
+    core.
     """
     seconds = meter.last - meter.first
     return {
@@ -188,25 +197,25 @@ def told(meter: Meter) -> dict[str, float]:
 
 
 def points_of(uri: str | None, sweep: str) -> tuple[int, int]:
-    """How many metric points of a sweep's trials a store holds, and how many of them twice."""
+    """Count the metric points of a sweep's trials in a store, and those that it holds twice."""
     from mlflow import MlflowClient  # noqa: PLC0415
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("benchmark").experiment_id
     ours = f"tags.`ravel.kind` = 'trial' AND tags.`ravel.trial` LIKE '{sweep}/%'"
     runs = client.search_runs([experiment], ours, max_results=5000)
-    found = [
+    points = [
         (run.info.run_id, key, point.step)
         for run in runs
         for key in run.data.metrics
         for point in client.get_metric_history(run.info.run_id, key)
     ]
-    return len(found), len(found) - len(set(found))
+    return len(points), len(points) - len(set(points))
 
 
 @contextlib.contextmanager
 def served() -> Iterator[str]:
-    """An MLflow server of one worker over a fresh sqlite file."""
+    """Serve MLflow with one worker over a new sqlite file, and yield the address."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -229,7 +238,7 @@ def served() -> Iterator[str]:
 
 
 def run(arm: str, options: argparse.Namespace, uri: str = "") -> dict[str, Any]:
-    """One arm in a fresh process, in a folder of its own."""
+    """Run one arm in a new process, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--arm", arm, "--uri", uri]
         sizes = ["--trials", str(options.trials), "--epochs", str(options.epochs)]
@@ -240,11 +249,11 @@ def run(arm: str, options: argparse.Namespace, uri: str = "") -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all arms in turns, and print the median of the ratios to the loggerless one of the same turn."""
+    """Run all arms round by round, and print the median of the ratios to the arm without a logger of the same round."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--arm", choices=["none", "ravel", "callback"], help=argparse.SUPPRESS)
     parser.add_argument("--uri", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -255,12 +264,12 @@ def main() -> None:
     with served() as uri:
         arms = {"ravel sqlite": ("ravel", ""), "ravel server": ("ravel", uri)}
         arms |= {"callback sqlite": ("callback", ""), "callback server": ("callback", uri)}
-        for turn in range(options.turns):
+        for number in range(options.rounds):
             bare = run("none", options)
             print(json.dumps({"arm": "none", **bare}), flush=True)
             for arm, (kind, store) in arms.items():
-                if kind == "callback" and turn:
-                    continue  # it takes minutes, and twenty to sixty times less is no matter of noise
+                if kind == "callback" and number:
+                    continue  # it takes minutes, and a ratio of twenty to sixty is far above the noise
                 measured = run(kind, options, store)
                 ratio = measured["results_per_s"] / bare["results_per_s"]
                 ratios.setdefault(arm, []).append(ratio)

@@ -6,7 +6,7 @@ threads. Both train for two epochs (six of the smaller set on a GPU), alternatin
 validation images.
 
 Predicted before measuring: on CPUs with AMX >= 3x, with AVX512-BF16 alone >= 1.5x; tensors that are
-already there spare the per-image work (some 60 us each), channels-last and bfloat16 the rest.
+prepared in advance save the per-image work (some 60 us each), channels-last and bfloat16 the rest.
 Result on two cores with AVX512-BF16, MNIST: 5,688 against 3,052 images/s, 1.86x.
 
     python benchmarks/training.py [--data-root FOLDER]     MNIST below FOLDER/MNIST/raw, else scikit-learn's digits
@@ -32,10 +32,11 @@ from torch.nn import functional
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
+from trainables.engine.device import resolve_device
 from trainables.engine.optimization import learning_rate
 from trainables.evaluation.core.validation import validate
 from trainables.models import StagedClassifier, build
-from trainables.tasks.classifier.run import Run, resolve_device
+from trainables.tasks.classifier.run import start
 
 EPOCHS = 2
 MAX_ACCURACY_GAP = 0.003
@@ -43,14 +44,14 @@ MAX_ACCURACY_GAP = 0.003
 
 @dataclass(frozen=True)
 class Measured:
-    """One way to train: seconds of each epoch's training, and the accuracy after the last."""
+    """Result of one way to train: the highest images per second of an epoch, and the accuracy after the last."""
 
     images_per_s: float
     accuracy: float
 
 
 def plain(config: TrialConfig) -> Callable[[], Measured]:
-    """The loop of the MNIST example on the images of `config`."""
+    """Prepare the loop of the MNIST example on the images of `config`; each call trains an epoch."""
     splits = load_splits(config.data)
     device = resolve_device(config.device)
     model = _model(config, splits.train).to(device, memory_format=torch.contiguous_format)
@@ -87,10 +88,10 @@ def plain(config: TrialConfig) -> Callable[[], Measured]:
 
 def ours(config: TrialConfig) -> Callable[[], Measured]:
     """The same trial as ravel trains it."""
-    run, speeds = Run(config), []
+    loop, speeds = start(config), []
 
     def advance() -> Measured:
-        metrics = run.run_epoch().metrics
+        metrics = loop.run_epoch().metrics
         speeds.append(metrics["time/images_per_s"])
         return Measured(max(speeds), metrics["val/accuracy"])
 
@@ -111,7 +112,7 @@ def _hidden(model: StagedClassifier, x_BCHW: Tensor) -> Tensor:
 
 
 def _loader(train: Split, batch_size: int) -> "torch.utils.data.DataLoader[tuple[Tensor, Tensor]]":
-    """As torchvision's data sets do it: an image is turned into a PIL image, and transformed, when it is asked for."""
+    """Load as torchvision's data sets do: convert an image to PIL, and transform it, on access."""
     transforms = import_torchvision("torchvision.transforms")
     mean, std = train.pixel_statistics()
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
@@ -129,7 +130,7 @@ def _loader(train: Split, batch_size: int) -> "torch.utils.data.DataLoader[tuple
 
 
 def lay_out_digits(root: Path) -> None:
-    """Scikit-learn's digits at 28x28, each in eight places, as the four files of MNIST."""
+    """Write scikit-learn's digits at 28x28, each in eight places, as the four files of MNIST."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - two seconds, not always needed
 
     bunch = load_digits()
@@ -141,15 +142,15 @@ def lay_out_digits(root: Path) -> None:
     order = np.random.default_rng(0).permutation(len(labels))
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for part, chosen in (("train", order[:12000]), ("t10k", order[12000:])):
-        header = struct.pack(">IIII", 0x803, len(chosen), 28, 28)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images[chosen].tobytes())
-        header = struct.pack(">II", 0x801, len(chosen))
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels[chosen].tobytes())
+    for part, indices in (("train", order[:12000]), ("t10k", order[12000:])):
+        header = struct.pack(">IIII", 0x803, len(indices), 28, 28)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images[indices].tobytes())
+        header = struct.pack(">II", 0x801, len(indices))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels[indices].tobytes())
 
 
 def lay_out_colour(root: Path) -> None:
-    """Ten classes of 32x32 colour images, each a blurred pattern of its own with noise, as an image folder."""
+    """Write ten classes of 32x32 colour images, each a coarse pattern with noise, as an image folder."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 600), ("test", 20)):
         for label in range(10):
@@ -162,7 +163,7 @@ def lay_out_colour(root: Path) -> None:
 
 
 def on_cpu(folder: Path, data_root: str | None) -> TrialConfig:
-    """The SNNL paper's small network on MNIST."""
+    """Configure the SNNL paper's small network on MNIST."""
     if data_root is None:
         lay_out_digits(folder)
     return TrialConfig.from_point(
@@ -179,7 +180,7 @@ def on_cpu(folder: Path, data_root: str | None) -> TrialConfig:
 
 
 def on_cuda(folder: Path, device: str) -> TrialConfig:
-    """PreActResNet-18 on 32x32 colour images."""
+    """Configure PreActResNet-18 on 32x32 colour images."""
     lay_out_colour(folder)
     return TrialConfig.from_point(
         {

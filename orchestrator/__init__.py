@@ -1,4 +1,4 @@
-"""The orchestrator: sweep files, Ray, MLflow. Importing it imports none of them.
+"""Sweep orchestrator: sweep files, Ray Tune, Optuna and MLflow, of which importing it imports none.
 
 Example:
     >>> from orchestrator import SweepSpec
@@ -27,7 +27,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong outside a trial, and the exit code it has.
+"""Exceptions of everything that fails outside a trial, with the exit code of each.
 
 ::
 
@@ -6,7 +6,7 @@
     |-- SpecError            2    the spec or the arguments are wrong: every problem at once
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
     |-- SweepNotFound        2    no sweep of that name in this storage
-    |-- SweepLocked            3    another driver runs this sweep
+    |-- SweepLocked          3    another driver runs this sweep
     |-- LogDamaged           3    an event log that cannot be read
     |-- LogIncomplete        3    events that could not be written before the driver left
     |-- WrongLocation        2    an s3:// address that breaks the grammar
@@ -25,25 +25,48 @@ if TYPE_CHECKING:
 
     from search_spaces.errors import Problem
 
+MAX_VALUE_LENGTH = 80
+MAX_PATH_LENGTH = 100
+MAX_LINE_LENGTH = 400
+"""Of a message, its path included."""
+
+
+def quoted(value: object) -> str:
+    """Return a value as a message quotes it: its ``repr``, cut to 80 characters.
+
+    >>> quoted("digitz"), len(quoted("x" * 5000))
+    ("'digitz'", 80)
+    """
+    return cut(repr(value), MAX_VALUE_LENGTH)
+
+
+def cut(text: str, length: int) -> str:
+    """Return the text, or its beginning and ``...`` where it is longer.
+
+    >>> cut("a" * 9, 8)
+    'aaaaa...'
+    """
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
 
 class OrchestratorError(Exception):
-    """Base of the tree; ``exit_code`` is what the command line exits with."""
+    """Base of the tree; ``exit_code`` is the exit status of the command line."""
 
     exit_code: ClassVar[int] = 3
 
 
 class SpecError(OrchestratorError):
-    """A spec that cannot run: ``problems`` lists every mistake, each with its path."""
+    """A spec that cannot run: ``problems`` lists every mistake with its path, each in 400 characters."""
 
     exit_code = 2
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(_fitted(problem) for problem in problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class PreflightError(OrchestratorError):
-    """What a machine was asked and could not do: ``problems`` lists every one."""
+    """A machine that cannot run the spec: ``problems`` lists every reason."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -61,21 +84,21 @@ class SweepLocked(OrchestratorError):
 
 
 class LogDamaged(OrchestratorError):
-    """An event log with a line that is no event."""
+    """An event log with a line that is not an event."""
 
 
 class LogIncomplete(OrchestratorError):
-    """Events that never reached the disk."""
+    """Events that could not be written to the disk."""
 
 
 class WrongLocation(OrchestratorError):
-    """An address of S3 that breaks the grammar."""
+    """An ``s3://`` address that breaks the grammar."""
 
     exit_code = 2
 
 
 class StorageError(OrchestratorError):
-    """S3 refused, or could not be reached; says where, what the server said and what to do, and never a secret."""
+    """S3 refused, or could not be reached; the message has the address, the answer and a remedy, and no secret."""
 
 
 class ObjectMissing(StorageError):
@@ -83,10 +106,20 @@ class ObjectMissing(StorageError):
 
 
 class ObjectChanged(StorageError):
-    """An object is no longer the version that was asked for."""
+    """An object that is no longer the version that was asked for."""
 
 
 class Interrupted(OrchestratorError):
-    """The user stopped the sweep; what was measured is in its event log."""
+    """The user stopped the sweep; the event log has everything that was measured."""
 
     exit_code = 130
+
+
+def _fitted(problem: Problem) -> Problem:
+    """Return the problem within a line: a longer message loses its middle and keeps its remedy."""
+    path, message = cut(problem.path, MAX_PATH_LENGTH), problem.message
+    room = MAX_LINE_LENGTH - len(f"{path}: ")
+    if len(message) > room:
+        end = message[-room // 3 :]
+        message = f"{message[: room - len(end) - 5]} ... {end}"
+    return problem._replace(path=path, message=message)

@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
 
 
-def launch(spec: SweepSpec, *, address: str = "local", watch: ProgressCallback | None = None) -> SweepResult:
+def launch(spec: SweepSpec, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
     """Run a new sweep to its end.
 
     Args:
         spec: from ``load_spec``, or made in Python.
-        address: ``local`` (a Ray of our own), ``auto`` or ``host:port`` (a running cluster).
-        watch: sees the sweep while it runs; none by default.
+        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster).
+        callback: notified of each event while the sweep runs.
 
     Raises:
         SpecError: the spec cannot run; nothing was started.
-        PreflightError: the machine cannot do what the spec asks; nothing was started.
-        Interrupted: Ctrl-C or SIGTERM; ``resume`` goes on.
+        PreflightError: this machine lacks something that the spec requires; nothing was started.
+        Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
 
     Example:
         >>> from orchestrator import load_spec
         >>> launch(load_spec("examples/digits.yaml")).best().score  # doctest: +SKIP
         0.9916
     """
-    return SweepResult(*driver.run_new(spec, address=address, watch=watch))
+    return SweepResult(*driver.run_new(spec, address=address, callback=callback))
 
 
-def resume(folder: SweepFolder, *, address: str = "local", watch: ProgressCallback | None = None) -> SweepResult:
-    """Go on with an interrupted or killed sweep: no trial is lost, none is run twice.
+def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
+    """Continue an interrupted or killed sweep: no trial is lost, none runs twice.
 
     Raises:
         SweepLocked: its driver still runs.
-        PreflightError: the machine cannot do what the spec asks.
-        Interrupted: Ctrl-C or SIGTERM, again.
+        PreflightError: this machine lacks something that the spec requires.
+        Interrupted: Ctrl-C or SIGTERM, once more.
     """
-    return SweepResult(*driver.run_remaining(folder, address=address, watch=watch))
+    return SweepResult(*driver.run_remaining(folder, address=address, callback=callback))

@@ -1,4 +1,4 @@
-"""Where a sweep is tracked, and how an address is shown: never with its password."""
+"""Redaction: addresses without passwords, for messages, files and links."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SECRET = re.compile(
     r"(?:[^=&#\s]*(?:token|key|secret|signature|password|passwd)[^=&#\s]*|sig)=)[^&#\s]*",
     re.IGNORECASE,
 )
-BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq finds a user's password by itself
+BARE_USER = re.compile(r"^(postgresql[^:]*://)[^:/?#@\s]+@")  # libpq reads the password elsewhere
 
 
 def without_password(text: str) -> str:
-    """Text fit to be shown: user and password of every address in it are hidden, and so are keys and tokens of queries.
+    """Return the text with the user and password of every address hidden, and the keys and tokens of queries.
 
     >>> without_password("http://ada:secret@host:5000 refused")
     'http://***@host:5000 refused'
@@ -37,9 +37,9 @@ def without_password(text: str) -> str:
 
 
 def secret_problem(uri: str) -> str | None:
-    """Why an address must stand in no file, with the remedy; None for one that holds no secret.
+    """Return the problem of an address that may hold a secret, with its remedy, or None for one that holds none.
 
-    What cannot be told from a secret counts as one: any ``@`` but that of a PostgreSQL user, any query of a server's.
+    What may be a secret counts as one: any ``@`` except that of a PostgreSQL user, and any query of a server.
 
     >>> secret_problem("postgresql://ada@host/db")
     >>> secret_problem("http://host/?token=secret")
@@ -56,12 +56,12 @@ def secret_problem(uri: str) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as a message may hold it: its first line, not too long, without a password."""
+    """Return an error for a message: its first line without passwords, at most 300 characters."""
     return without_password(str(error).partition("\n")[0])[:300]
 
 
 def server_address(uri: str) -> str:
-    """A server's address as a browser is given it: without user and password, which belong into no printed link.
+    """Return a server's address for a browser, without user and password, which belong in no printed link.
 
     >>> server_address("https://ada:p@ss@host:5000/mlflow/")
     'https://host:5000/mlflow'

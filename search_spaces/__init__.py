@@ -1,6 +1,6 @@
-"""Search spaces as plain values: typed domains, conditional parameters, and a catalog of reviewed fragments.
+"""Search spaces as immutable values: typed domains, conditional parameters, and a catalog of reviewed fragments.
 
-Importing this package is cheap and imports no numerical, search or cluster library.
+The import is cheap and loads no numerical, search or cluster library.
 
 >>> from search_spaces import Float, SearchSpace, catalog
 >>> space = catalog.optimizer() | catalog.mixup() | SearchSpace({"dropout": Float(0.0, 0.5)})
@@ -25,7 +25,6 @@ from search_spaces.conditions.condition import (
     one_of,
 )
 from search_spaces.conditions.constraints import Constraint
-from search_spaces.documents.reader import parse_space
 from search_spaces.documents.serialization import dump_yaml, load_yaml
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.errors import (
@@ -39,12 +38,12 @@ from search_spaces.errors import (
     nearest,
 )
 from search_spaces.operations.difference import Change, Difference
-from search_spaces.operations.refinement import Refinement, refine
-from search_spaces.operations.warm_start import Adoption, Report, adopt
 from search_spaces.paths import nest, unnest
 from search_spaces.sampling.feasibility import Feasibility
 from search_spaces.sampling.points import Point
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, parse_space
+from search_spaces.warm_start.adoption import Adoption, Report, adopt
+from search_spaces.warm_start.refinement import Refinement, refine
 
 __all__ = [
     "Adoption",

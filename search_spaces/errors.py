@@ -1,14 +1,14 @@
-"""What can be wrong with a space, and how it is said.
+"""Exception tree of the package, and helpers for its messages.
 
 ```
 ValueError
 └── SpaceError            one or more `Problem`s, all of them at once
-    ├── DomainError       a domain, or a value for it, breaks a law
-    ├── InfeasibleError   the constraints of a space leave next to no point
-    ├── PathError         a dotted parameter name breaks the grammar, or two names clash
+    ├── DomainError       a domain, or a value for it, is not valid
+    ├── InfeasibleError   the constraints of a space reject almost every point
+    ├── PathError         a dotted parameter name is not valid, or two names clash
     └── YamlError         the text is not the strict YAML of this project (line, column)
 ImportError
-└── MissingExtraError     an optional library is not installed; names the extra that brings it
+└── MissingExtraError     an optional library is not installed; names the extra that installs it
 ```
 """
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 # Below this similarity a suggestion reads as noise: 'lr' is no misspelling of 'norm'.
 _SIMILARITY = 0.6
+# Lengths in a message, which is at most 400 characters a line.
+_LONGEST_PATH = 120
+_LONGEST_VALUE = 80
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and where.
+    """One error: its place and its message.
 
     >>> str(Problem("space.parameters.optimizer.lr", "low < high must hold, got low=1.0, high=0.0"))
     'space.parameters.optimizer.lr: low < high must hold, got low=1.0, high=0.0'
@@ -35,11 +38,14 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        path = self.path
+        if len(path) > _LONGEST_PATH:  # of a file path the end is needed most
+            path = f"{path[: _LONGEST_PATH // 2 - 3]}...{path[-_LONGEST_PATH // 2 :]}"
+        return f"{path}: {self.message}"
 
 
 class SpaceError(ValueError):
-    """Everything that is wrong with a space, one line per problem.
+    """All errors of a space, one line for each.
 
     >>> print(SpaceError(Problem("a", "first"), Problem("b.c", "second")))
     a: first
@@ -51,7 +57,7 @@ class SpaceError(ValueError):
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems, in the order in which they were found."""
+        """Problems, in the order of their detection."""
         return tuple(self.args)
 
     def __str__(self) -> str:
@@ -59,7 +65,7 @@ class SpaceError(ValueError):
 
 
 class DomainError(SpaceError):
-    """A domain, or a value for it, breaks a law.
+    """A domain, or a value for it, is not valid.
 
     >>> print(DomainError(Problem("Int.low", "must be an int, got True")))
     Int.low: must be an int, got True
@@ -67,7 +73,7 @@ class DomainError(SpaceError):
 
 
 class InfeasibleError(SpaceError):
-    """The constraints of a space leave next to no point.
+    """The constraints of a space reject almost every point.
 
     >>> issubclass(InfeasibleError, SpaceError)
     True
@@ -75,7 +81,7 @@ class InfeasibleError(SpaceError):
 
 
 class PathError(SpaceError):
-    """A dotted parameter name breaks the grammar, or two names clash.
+    """A dotted parameter name is not valid, or two names clash.
 
     >>> isinstance(PathError(Problem("a..b", "not a parameter name")), SpaceError)
     True
@@ -111,8 +117,17 @@ class MissingExtraError(ImportError):
         return functools.partial(MissingExtraError, extra=self.extra), (self.library,)
 
 
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one `SpaceError` with every problem; do nothing without one.
+
+    >>> raise_all([])
+    """
+    if every := list(problems):
+        raise SpaceError(*every)
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate most like `name`, or None where none is alike.
+    """Return the candidate most similar to `name`, or None if none is similar.
 
     >>> nearest("num_trails", ["name", "num_trials", "seed"])
     'num_trials'
@@ -121,12 +136,12 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """
     import difflib  # noqa: PLC0415 - costs more than the rest of this package, and only errors need it
 
-    found = difflib.get_close_matches(name, list(candidates), n=1, cutoff=_SIMILARITY)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=_SIMILARITY)
+    return matches[0] if matches else None
 
 
 def suggestion(name: str, candidates: Iterable[str]) -> str:
-    """Return '; did you mean ...?' for the end of a message, or nothing.
+    """Return '; did you mean ...?' for the end of a message, or an empty string if no candidate is similar.
 
     >>> suggestion("flaot", ["float", "int"])
     "; did you mean 'float'?"
@@ -134,4 +149,22 @@ def suggestion(name: str, candidates: Iterable[str]) -> str:
     ''
     """
     match = nearest(name, candidates)
-    return "" if match is None else f"; did you mean {match!r}?"
+    return "" if match is None else f"; did you mean {quoted(match)}?"
+
+
+def quoted(value: object) -> str:
+    """Return the repr of a value for a message, cut to 80 characters.
+
+    >>> quoted("sgd"), len(quoted("x" * 1000))
+    ("'sgd'", 80)
+    """
+    return cut(repr(value))
+
+
+def cut(text: str, length: int = _LONGEST_VALUE) -> str:
+    """Return the text, its end replaced by '...' if it is longer than `length`.
+
+    >>> cut("a float in [0, 1]", 12)
+    'a float i...'
+    """
+    return text if len(text) <= length else f"{text[: length - 3]}..."

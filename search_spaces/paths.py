@@ -1,6 +1,6 @@
 """Dotted parameter names and nested mappings: 'optimizer.lr' <-> {'optimizer': {'lr': ...}}.
 
-The only place that knows what a dot means. A name is one or more identifiers joined by dots.
+Only this module gives a dot a meaning. A name is one or more identifiers joined by dots.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.errors import PathError, Problem
+from search_spaces.errors import PathError, Problem, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,10 +19,10 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 def check_name(name: object) -> str:
-    """Return `name` if it is a dotted parameter name.
+    """Return `name` if it is a dotted parameter name, else raise.
 
     Raises:
-        PathError: it is not one.
+        PathError: it is not a dotted parameter name.
 
     >>> check_name("optimizer.lr")
     'optimizer.lr'
@@ -31,12 +31,12 @@ def check_name(name: object) -> str:
     search_spaces.errors.PathError: 'optimizer..lr': a parameter name is identifiers joined by dots
     """
     if type(name) is not str or not _NAME.fullmatch(name):
-        raise PathError(Problem(repr(name), "a parameter name is identifiers joined by dots"))
+        raise PathError(Problem(quoted(name), "a parameter name is identifiers joined by dots"))
     return name
 
 
 def check_clashes(names: Iterable[str]) -> None:
-    """Refuse a name that is both a value and a group of other names.
+    """Raise if a name is both a value and a group of other names.
 
     Raises:
         PathError: with every clash.
@@ -51,17 +51,17 @@ def check_clashes(names: Iterable[str]) -> None:
     if clashes:
         raise PathError(
             *(
-                Problem(name, f"clashes with {group!r}, which holds a value; rename one of them")
+                Problem(name, f"clashes with {quoted(group)}, which holds a value; rename one of them")
                 for name, group in clashes
             )
         )
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted names into nested mappings.
+    """Convert dotted names to nested mappings.
 
     Raises:
-        PathError: a name breaks the grammar, or two names clash.
+        PathError: a name is not valid, or two names clash.
 
     >>> nest({"optimizer.lr": 0.1, "optimizer.name": "sgd", "epochs": 3})
     {'optimizer': {'lr': 0.1, 'name': 'sgd'}, 'epochs': 3}
@@ -78,10 +78,10 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unnest(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn nested mappings into dotted names; keys that are dotted already may be mixed in.
+    """Convert nested mappings to dotted names; keys may be dotted already.
 
     Raises:
-        PathError: a key breaks the grammar, a name is given twice, two names clash, or a group is empty.
+        PathError: a key is not valid, a name is given twice, two names clash, or a group is empty.
 
     >>> unnest({"optimizer": {"lr": 0.1}, "data.name": "digits"})
     {'optimizer.lr': 0.1, 'data.name': 'digits'}
@@ -107,6 +107,6 @@ def _leaves(nested: Mapping[str, Any], *, prefix: str) -> Iterator[tuple[str, An
 
 
 def _groups(name: str) -> Iterator[str]:
-    """Yield the groups a name lies in: 'a.b.c' lies in 'a' and 'a.b'."""
+    """Yield the groups that contain a name: 'a' and 'a.b' contain 'a.b.c'."""
     parts = name.split(".")
     return (".".join(parts[:depth]) for depth in range(1, len(parts)))

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, final
 
 from search_spaces.adapters import optuna as optuna_adapter
-from search_spaces.conditions.condition import Condition, active_names, all_of
-from search_spaces.conditions.constraints import Constraint, as_constraints
-from search_spaces.conditions.structure import condition_problems, constraint_problems, name_problems, parents_first
+from search_spaces.conditions.definition import active_names
+from search_spaces.conditions.structure import definition
 from search_spaces.documents import json_schema as schemas
-from search_spaces.documents import serialization
+from search_spaces.documents import reader, serialization
+from search_spaces.errors import quoted
 from search_spaces.operations import algebra, difference
-from search_spaces.operations.algebra import raise_all
-from search_spaces.sampling import counting, enumeration
-from search_spaces.sampling import draws as sampling
-from search_spaces.sampling.points import point_problems
+from search_spaces.sampling import counting, enumeration, random_sampling
+from search_spaces.sampling.points import completed, point_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from search_spaces.conditions.condition import Condition
+    from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.structure import Conditions
     from search_spaces.domains.types import Domain, Scalar
     from search_spaces.operations.narrowing import Narrowing
     from search_spaces.sampling.feasibility import Feasibility
     from search_spaces.sampling.points import Point
 
-_Conditions: TypeAlias = Mapping[str, Condition | Sequence[Condition]]
-
 
 @final
 class SearchSpace:
-    """Parameters with their domains, some of which exist only for some values of others.
+    """Parameters with their domains, the conditions of some of them, and constraints between them.
 
-    Immutable. Parents come before children, otherwise the order is the one given; it shows in tables
-    and in what a sampler is asked first, but two spaces that differ in it alone are equal.
+    Immutable. Parents come before children; otherwise the order of the arguments is kept. The order affects tables and
+    the sequence of questions to a sampler. Two spaces that differ only in order are equal.
 
     Args:
         parameters: the domain of each dotted name.
         when: for each conditional parameter its condition, or several that must all hold.
-        constraints: what must hold between the values of a point, as `Constraint` or as its text.
+        constraints: requirements on the values of a point, each a `Constraint` or its text.
 
     Raises:
-        SpaceError: with every problem: a name that is none or clashes, a parent that is missing or
-            depends on its own child, a constraint on what is no parameter.
+        SpaceError: with every problem: a name that is not valid or clashes, a parent that is missing or depends on
+            its own child, a constraint on a name that is not a parameter.
 
     >>> from search_spaces import Choice, Float, When
     >>> space = SearchSpace(
@@ -64,47 +62,41 @@ class SearchSpace:
     def __init__(
         self,
         parameters: Mapping[str, Domain],
-        when: _Conditions = MappingProxyType({}),
+        when: Conditions = MappingProxyType({}),
         constraints: Iterable[Constraint | str] = (),
     ) -> None:
-        given = {name: tuple(laws) if isinstance(laws, list | tuple) else (laws,) for name, laws in when.items()}
-        laws = as_constraints(constraints)
-        raise_all([*name_problems(parameters), *condition_problems(parameters, given)])
-        raise_all(constraint_problems(parameters, laws))
-        conditions = {name: all_of(*parts) for name, parts in given.items() if parts}
-        order = parents_first(list(parameters), conditions)
-        object.__setattr__(self, "_parameters", MappingProxyType({name: parameters[name] for name in order}))
-        in_order = {name: conditions[name] for name in order if name in conditions}
-        object.__setattr__(self, "_when", MappingProxyType(in_order))
-        object.__setattr__(self, "_constraints", laws)
+        checked = definition(parameters, when, constraints)
+        object.__setattr__(self, "_parameters", checked.parameters)
+        object.__setattr__(self, "_when", checked.when)
+        object.__setattr__(self, "_constraints", checked.constraints)
 
     @property
     def parameters(self) -> Mapping[str, Domain]:
-        """The domain of each parameter, parents before children (read-only)."""
+        """Domain of each parameter, parents before children (read-only)."""
         return self._parameters
 
     @property
     def when(self) -> Mapping[str, Condition]:
-        """The condition of each conditional parameter (read-only)."""
+        """Condition of each conditional parameter (read-only)."""
         return self._when
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
-        """What must hold between the values of a point, in the order given."""
+        """Constraints between the values of a point, in the order of the arguments."""
         return self._constraints
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all parameters, parents before children."""
+        """Names of all parameters, parents before children."""
         return tuple(self._parameters)
 
     # -- value object
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a SearchSpace is immutable, cannot set {name!r}; use fix, narrow, drop or |")
+        raise AttributeError(f"a SearchSpace is immutable, cannot set {quoted(name)}; use fix, narrow, drop or |")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a SearchSpace is immutable, cannot delete {name!r}; use drop")
+        raise AttributeError(f"a SearchSpace is immutable, cannot delete {quoted(name)}; use drop")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchSpace) and self._key() == other._key()
@@ -120,12 +112,12 @@ class SearchSpace:
         return "\n".join(["SearchSpace(", *(f"  {line}" for line in lines), ")"])
 
     def __rich__(self) -> object:
-        from search_spaces.documents.rendering import terminal  # noqa: PLC0415 - only a terminal asks
+        from search_spaces.documents.rendering import terminal  # noqa: PLC0415 - only a terminal needs it
 
         return terminal(self)
 
     def _repr_html_(self) -> str:
-        from search_spaces.documents.rendering import html  # noqa: PLC0415 - only a notebook asks
+        from search_spaces.documents.rendering import html  # noqa: PLC0415 - only a notebook needs it
 
         return html(self)
 
@@ -134,7 +126,7 @@ class SearchSpace:
         return difference.describe(self, name)
 
     def diff(self, other: SearchSpace) -> difference.Difference:
-        """Return what changed from this space to the other.
+        """Return the changes from this space to the other.
 
         >>> from search_spaces import catalog
         >>> print(catalog.mixup().diff(catalog.mixup().fix({"mixup.alpha": 0.0})))
@@ -145,13 +137,13 @@ class SearchSpace:
     # -- algebra
 
     def __or__(self, other: SearchSpace) -> SearchSpace:
-        """Return both spaces together; what both define, they must define alike."""
+        """Return both spaces together; a parameter of both must have the same definition in both."""
         if not isinstance(other, SearchSpace):
             return NotImplemented
         return SearchSpace(*algebra.merged(self, other))
 
     def fix(self, values: Mapping[str, Scalar]) -> SearchSpace:
-        """Return the space with these parameters held at one value each.
+        """Return the space with each of these parameters fixed to one value.
 
         Raises:
             SpaceError: a name is unknown, or a value is not in the parameter's domain.
@@ -178,7 +170,7 @@ class SearchSpace:
         """Return the space without these parameters.
 
         Raises:
-            SpaceError: a name is unknown, or a parameter or constraint that stays depends on it.
+            SpaceError: a name is unknown, or a remaining parameter or constraint depends on it.
 
         >>> from search_spaces import catalog
         >>> catalog.optimizer().drop("optimizer.name")
@@ -188,7 +180,7 @@ class SearchSpace:
         return SearchSpace(*algebra.without(self, names))
 
     def prefix(self, group: str) -> SearchSpace:
-        """Return the space with every name, in conditions and constraints too, inside a group.
+        """Return the space with a group before every name, in conditions and constraints too.
 
         Raises:
             PathError: the group is not a dotted name.
@@ -202,11 +194,11 @@ class SearchSpace:
     # -- points
 
     def contains(self, point: Mapping[str, object]) -> bool:
-        """Whether the point gives every active parameter, and no other, a value of its domain."""
+        """Return True if the point has a valid value for every active parameter, and for no other."""
         return not self.problems(point)
 
     def problems(self, point: Mapping[str, object]) -> list[str]:
-        """Return what keeps the point out of the space, one message each.
+        """Return a message for each problem of the point; an empty list if the space contains it.
 
         >>> from search_spaces import catalog
         >>> catalog.mixup().problems({"mixup.alpha": 0.0, "mixup.layer": "input"})
@@ -223,32 +215,44 @@ class SearchSpace:
         """
         return active_names(self, values)
 
+    def complete(self, values: Mapping[str, Scalar], defaults: Mapping[str, object] = MappingProxyType({})) -> Point:
+        """Return a whole point from some of its values; an active parameter without one takes its default.
+
+        A parameter whose domain does not contain its default takes the middle of the domain. Values of inactive
+        parameters are left out.
+
+        >>> from search_spaces import catalog
+        >>> catalog.optimizer().complete({"optimizer.name": "adamw"}, {"optimizer.lr": 1e-3})["optimizer.lr"]
+        0.001
+        """
+        return completed(self, values, defaults)
+
     def sample(self, seed: int = 0) -> Point:
         """Draw one point; see `sample_many`."""
         return self.sample_many(1, seed)[0]
 
     def sample_many(self, n: int, seed: int = 0) -> list[Point]:
-        """Draw n points. Each parameter has its own stream: adding one leaves the others' draws alone.
+        """Draw n points. Each parameter has its own random stream: adding one changes no draw of another.
 
         >>> from search_spaces import Float
         >>> space = SearchSpace({"lr": Float(1e-4, 1.0, log=True)})
         >>> space.sample_many(2, seed=0)[0] == space.sample(seed=0)
         True
         """
-        return sampling.sample_many(self, n, seed=seed)
+        return random_sampling.sample_many(self, n, seed=seed)
 
     def feasibility(self, n: int = 10_000, seed: int = 0) -> Feasibility:
-        """Return how many of n draws satisfy the constraints, and how many each constraint refuses.
+        """Return the rejection statistics of n draws: the number accepted, and refused by each constraint.
 
         >>> from search_spaces import Float
         >>> space = SearchSpace({"a": Float(0.0, 1.0), "b": Float(0.0, 1.0)}, constraints=["a <= b"])
         >>> print(space.feasibility(1000))
         500 of 1,000 draws (50 %) satisfy the constraints; refused by 'a <= b': 500
         """
-        return sampling.feasibility(self, n, seed=seed)
+        return random_sampling.feasibility(self, n, seed=seed)
 
     def grid(self, resolution: int = 3) -> enumeration.Grid:
-        """Return every combination of `resolution` quantiles per range and of all options, lazily.
+        """Return every combination of `resolution` quantiles for each range and of all options, lazily.
 
         >>> from search_spaces import Choice, Float
         >>> list(SearchSpace({"lr": Float(0.0, 1.0), "n": Choice([1])}).grid(resolution=2))
@@ -259,8 +263,8 @@ class SearchSpace:
     def corners(self) -> list[Point]:
         """Return the extreme points of every combination of active parameters.
 
-        For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
-        constraint forbids are left out, and each parameter is then moved alone from all high as well.
+        For each: all low, all high, and from all low each parameter alone at its other extremes. With constraints,
+        each parameter is also moved alone from all high. Points that break a constraint are left out.
 
         >>> from search_spaces import Float
         >>> SearchSpace({"a": Float(0.0, 1.0), "b": Float(2.0, 3.0)}).corners()[:2]
@@ -271,10 +275,10 @@ class SearchSpace:
     def size(self) -> float:
         """Return the number of points, `math.inf` where a continuous parameter can be active.
 
-        A constraint counts where all its parameters have finitely many values.
+        Only constraints on parameters with finitely many values are counted.
 
         Raises:
-            SpaceError: a constraint joins more combinations than can be tried one by one.
+            SpaceError: the parameters of a constraint have too many combinations to try one by one.
 
         >>> from search_spaces import Choice, Int
         >>> SearchSpace({"a": Int(1, 3), "b": Choice([True, False])}).size()
@@ -295,10 +299,7 @@ class SearchSpace:
         Raises:
             SpaceError: with every problem.
         """
-        # Reading a document needs the catalog, which is made of spaces: the one import that runs upwards.
-        from search_spaces.documents import reader as documents  # noqa: PLC0415
-
-        return documents.parse_space(document)
+        return parse_space(document)
 
     def to_yaml(self) -> str:
         r"""Return the space as a YAML document.
@@ -335,7 +336,7 @@ class SearchSpace:
         return cls.from_dict(serialization.load_json(text))
 
     def json_schema(self) -> dict[str, object]:
-        """Return a JSON Schema (2020-12) of the space's flat points; constraints stand in a comment."""
+        """Return a JSON Schema (2020-12) of the space's flat points, with the constraints in a comment."""
         return schemas.json_schema(self)
 
     def fingerprint(self) -> str:
@@ -349,7 +350,7 @@ class SearchSpace:
         return optuna_adapter.suggest(trial, self)
 
     def distributions(self) -> dict[str, object]:
-        """Return the Optuna distribution of everything a trial may be asked, in Optuna's coordinates."""
+        """Return the Optuna distribution of every param that a trial may be asked for."""
         return dict(optuna_adapter.distributions(self))
 
     def to_tune(self) -> dict[str, object]:
@@ -362,3 +363,17 @@ class SearchSpace:
 
     def _key(self) -> tuple[frozenset[object], ...]:
         return frozenset(self._parameters.items()), frozenset(self._when.items()), frozenset(self._constraints)
+
+
+def parse_space(document: object, *, path: str = "space") -> SearchSpace:
+    """Read a space document, as `load_yaml` returns it; `path` is its place in the file, for messages.
+
+    Raises:
+        SpaceError: with every problem.
+
+    >>> parse_space({"use": ["snnl", "mixpu"], "parameters": {"lr": {"flaot": [0.1, 4.0]}}})
+    Traceback (most recent call last):
+    search_spaces.errors.SpaceError: space.use: unknown fragment 'mixpu'; did you mean 'mixup'?
+    space.parameters.lr: unknown domain 'flaot'; did you mean 'float'?
+    """
+    return SearchSpace(*reader.read_definition(document, path=path))

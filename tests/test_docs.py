@@ -143,3 +143,22 @@ def test_the_ladder_of_the_page_is_the_one_a_spec_gets(scheduling):
 
     assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
     assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)
+
+
+def test_every_path_that_the_architecture_names_is_in_the_repository(repository):
+    text = (repository / "docs" / "architecture.md").read_text()
+    paths = re.findall(r"`((?:orchestrator|search_spaces|trainables|tests|docs|benchmarks)/[\w/.]*)`", text)
+    assert len(paths) > 30
+    assert [path for path in paths if not (repository / path).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "package"),
+    [("`orchestrator/`", "orchestrator"), ("`search_spaces/`", "search_spaces"), ("`trainables/`", "trainables")],
+)
+def test_the_architecture_names_every_room(heading, package, repository):
+    text = (repository / "docs" / "architecture.md").read_text()
+    section = text.partition(f"## Rooms of {heading}")[2].partition("\n## ")[0]
+    entries = (repository / package).iterdir()
+    rooms = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry.name[0] not in "_."}
+    assert {room for room in rooms - {"py.typed"} if f"`{room}`" not in section} == set()

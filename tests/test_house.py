@@ -11,6 +11,7 @@ import pytest
 
 PACKAGES = ("orchestrator", "search_spaces", "trainables")
 BIN = Path(sys.executable).parent
+EVALUATION = "trainables.evaluation"
 
 
 def run(*command, cwd):
@@ -60,14 +61,40 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import search_spaces"),
         ("the orchestrator knows spaces and trainables", "search_spaces/paths.py", "import trainables.config.trial"),
         ("the orchestrator knows spaces and trainables", "trainables/metrics.py", "import orchestrator.spec.model"),
+        (
+            "each room of the orchestrator knows those below it",
+            "orchestrator/state/events.py",
+            "import orchestrator.cli.main",
+        ),
+        ("no circle", "orchestrator/state/migrations.py", "import orchestrator.state.events"),
+        ("search_spaces has rooms", "search_spaces/domains/numeric.py", "import search_spaces.space"),
         ("Ray has four doors", "orchestrator/state/sweep_state.py", "import ray"),
         ("Ray has four doors", "trainables/tasks/classifier/training.py", "import ray.tune"),
         ("MLflow has one door", "orchestrator/analysis/leaderboard.py", "import mlflow"),
         ("S3 has one door", "orchestrator/tracking/tracker.py", "import boto3"),
-        ("Optuna has two doors", "orchestrator/planning/plan.py", "import optuna"),
-        ("ConfigSpace has one door", "search_spaces/space.py", "import ConfigSpace"),
-        ("spaces are pure", "search_spaces/sampling/draws.py", "import numpy"),
+        ("Optuna has three doors", "orchestrator/planning/plan.py", "import optuna"),
+        ("spaces are pure", "search_spaces/space.py", "import ConfigSpace"),
+        ("spaces are pure", "search_spaces/sampling/random_sampling.py", "import numpy"),
         ("a bare GPU machine runs the trainables", "trainables/tasks/classifier/training.py", "import rich"),
+        (
+            "the rooms of the trainables are layers",
+            "trainables/engine/checkpoint.py",
+            "import trainables.tasks.registry",
+        ),
+        ("the rooms of the trainables are layers", "trainables/data/cache.py", "import trainables.models"),
+        ("the tasks are layers", "trainables/tasks/classifier/objective.py", "import trainables.tasks.gan.step"),
+        ("no circle within a room of the trainables", "trainables/snnl/distances.py", "import trainables.snnl.loss"),
+        ("the evaluation has rooms", "trainables/evaluation/core/clean.py", f"import {EVALUATION}.stability.lipschitz"),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/robustness/transfer.py",
+            f"import {EVALUATION}.deformations",
+        ),
+        (
+            "the evaluation has rooms",
+            "trainables/evaluation/deformations/families.py",
+            f"import {EVALUATION}.uncertainty.dknn",
+        ),
     ],
 )
 def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
@@ -75,6 +102,14 @@ def test_a_planted_import_breaks_its_contract(contract, module, offence, copy):
     code, output = run("lint-imports", "--no-cache", cwd=copy)
     assert code == 1
     assert re.search(rf"^{re.escape(contract)}.* BROKEN", output, re.MULTILINE), output
+
+
+@pytest.mark.parametrize("package", ["orchestrator", "search_spaces", "trainables", "trainables/evaluation"])
+def test_a_module_without_a_layer_breaks_the_contract(package, copy):
+    (copy / package / "newcomer.py").write_text("NAME = 1\n")
+    code, output = run("lint-imports", "--no-cache", cwd=copy)
+    assert code == 1
+    assert "newcomer" in output
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Classifiers under three representation regularisers: soft nearest neighbour loss, mixup, adversarial training.
+"""Image classifiers with three representation regularisers: soft nearest neighbour loss, mixup, adversarial training.
 
 Plain PyTorch: `train(TrialConfig(epochs=1))` works in a notebook, with no cluster and no tracking server.
 Importing this package imports no torch; `TrialConfig` and `train` are fetched on first use (PEP 562).

@@ -1,9 +1,9 @@
-"""The one door to torchvision.
+"""Import of torchvision, for all modules of this package.
 
-torchvision wheels are linked against one build of torch. Beside another (CUDA wheel, CPU torch) its
-compiled operators do not load, and importing it fails while it registers shape rules for them. We use
-none of those operators, so declaring their schemas first is enough for data sets, transforms and
-models. Only that very error is treated; any other one is raised as it is.
+A torchvision wheel is linked against one build of torch. With another build (CUDA wheel, CPU torch) its
+compiled operators do not load, and the import fails while it registers shape rules for them. This package
+uses none of those operators. Declaring their schemas first is therefore enough for data sets, transforms
+and models. Only this error is handled; any other error is raised unchanged.
 """
 
 import importlib

@@ -1,16 +1,17 @@
-"""Every error this package raises on purpose.
+"""Errors that this package raises on purpose.
 
     TrainableError
-    |-- ConfigError        a trial's description is wrong; carries every problem at once
-    |-- DatasetMissing     a data set is not where the configuration says
-    |-- DatasetDamaged     a data set is there, and not what it should be
-    |-- Diverged           a loss stopped being finite
+    |-- ConfigError        a trial's configuration is wrong; carries every problem at once
+    |-- DatasetMissing     a data set is not in the folder of the configuration
+    |-- DatasetDamaged     a data set has wrong files
+    |-- Diverged           a loss is not finite
     |-- OutOfMemory        a step did not fit into the device's memory
     |-- AttackOverfitted   the model learned to stop its training attack, and no other
     `-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
 
-They survive pickling, because Ray ships them between processes: the constructor's arguments are `args`.
+They can be pickled, because Ray sends them between processes: the constructor's arguments are `args`.
 Wrong arguments to a pure function (a negative epsilon, labels of another length) are plain `ValueError`s.
+A message quotes an offending value by `short_repr`, so that each of its lines stays readable.
 """
 
 from collections.abc import Iterable
@@ -28,15 +29,19 @@ __all__ = [
     "Phase",
     "Problem",
     "TrainableError",
+    "short_repr",
+    "shortened",
     "suggestion",
 ]
 
 
 Phase = Literal["training", "evaluation"]
+_LONGEST_QUOTE = 80
+_LONGEST_LIST = 200
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and where.
+    """Problem of a configuration, with its path.
 
     >>> print(Problem("optimizer.lr", "must be > 0, got -1.0"))
     optimizer.lr: must be > 0, got -1.0
@@ -46,17 +51,17 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return f"{shortened(self.path)}: {self.message}"
 
 
 class TrainableError(Exception):
-    """The root of this package's errors."""
+    """Root of this package's errors."""
 
 
 class ConfigError(TrainableError):
-    """A trial's description is wrong.
+    """The configuration of a trial is wrong.
 
-    `problems` holds all of them, in the order of the input.
+    `problems` holds all problems, in the order of the input.
 
     >>> error = ConfigError([Problem("epochs", "must be >= 1, got 0"), Problem("seed", "must be >= 0, got -1")])
     >>> print(error)
@@ -73,7 +78,7 @@ class ConfigError(TrainableError):
 
 
 class DatasetMissing(TrainableError):
-    """A data set is not where the configuration says; `remedy` tells how to get it."""
+    """A data set is not in the folder of the configuration; `remedy` says how to get it."""
 
     def __init__(self, name: str, remedy: str) -> None:
         self.name, self.remedy = name, remedy
@@ -84,10 +89,10 @@ class DatasetMissing(TrainableError):
 
 
 class DatasetDamaged(TrainableError):
-    """A data set's files are there but wrong; `reason` names the file, `remedy` tells what to do.
+    """Files of a data set are damaged; `reason` names the file, `remedy` says what to do.
 
-    >>> print(DatasetDamaged("mnist", "t10k-labels-idx1-ubyte is 3 bytes short", "fetch it again"))
-    data.name: the data set 'mnist' is damaged: t10k-labels-idx1-ubyte is 3 bytes short; fetch it again
+    >>> print(DatasetDamaged("mnist", "t10k-labels-idx1-ubyte is 3 bytes short", "fetch the set once more"))
+    data.name: the data set 'mnist' is damaged: t10k-labels-idx1-ubyte is 3 bytes short; fetch the set once more
     """
 
     def __init__(self, name: str, reason: str, remedy: str) -> None:
@@ -99,7 +104,7 @@ class DatasetDamaged(TrainableError):
 
 
 class Diverged(TrainableError):
-    """A term of the loss stopped being finite, at this epoch and step (both counted from 1).
+    """A term of the loss is not finite, at this epoch and step (both counted from 1).
 
     >>> print(Diverged(3, 7, "ce"))
     epoch 3, step 7: ce is not finite; lower optimizer.lr or the weight of this term
@@ -158,7 +163,7 @@ or adversarial.epsilon, or take more adversarial.steps
 
 
 class CheckpointError(TrainableError):
-    """A checkpoint cannot be used; `remedy` tells what to do instead."""
+    """A checkpoint cannot be used; `remedy` says what to do instead."""
 
     def __init__(self, path: str, reason: str, remedy: str) -> None:
         self.path, self.reason, self.remedy = path, reason, remedy
@@ -169,7 +174,9 @@ class CheckpointError(TrainableError):
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:
-    """The nearest valid name as the end of a sentence, or all of them when none is near.
+    """Return the nearest valid name as the end of a sentence, or the valid names if none is near.
+
+    A long list is cut to about 200 characters.
 
     >>> suggestion("num_trails", ["num_trials", "seed"])
     "did you mean 'num_trials'?"
@@ -178,4 +185,30 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
     """
     known = sorted(valid)
     near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else f"valid: {_listed(known)}"
+
+
+def short_repr(value: object) -> str:
+    """Return the repr of a value, cut to 80 characters, to quote it in a message.
+
+    >>> short_repr("sgd"), len(short_repr("x" * 5000))
+    ("'sgd'", 80)
+    """
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Return a text, cut to 80 characters with an ellipsis.
+
+    >>> shortened("optimizer.lr"), len(shortened("x" * 5000))
+    ('optimizer.lr', 80)
+    """
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
+
+
+def _listed(names: list[str]) -> str:
+    count = len(names)
+    while count > 1 and len(", ".join(names[:count])) > _LONGEST_LIST:
+        count -= 1
+    rest = f" and {len(names) - count} more" if count < len(names) else ""
+    return f"{', '.join(names[:count])}{rest}"

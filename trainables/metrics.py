@@ -1,6 +1,6 @@
-"""The one list of metric names, with unit and direction.
+"""List of all metric names, with unit and direction.
 
-A name ending in `<tap>` is a family: one metric for each tap of the model.
+A name that ends in `<tap>` is a family: one metric for each tap of the model.
 
 >>> lookup("val/accuracy").direction
 'max'
@@ -11,7 +11,7 @@ A name ending in `<tap>` is a family: one metric for each tap of the model.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trainables.errors import suggestion
+from trainables.errors import shortened, suggestion
 
 __all__ = ["CLASSIFIER_METRICS", "GAN_METRICS", "METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
 
@@ -21,7 +21,7 @@ _FAMILY = "<tap>"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measured quantity; `direction` is None where neither more nor less is better."""
+    """Metric; `direction` is None where neither a higher nor a lower value is better."""
 
     name: str
     unit: str
@@ -88,7 +88,7 @@ GAN_METRICS: tuple[Metric, ...] = (
     Metric(
         "val/mode_kl", "nats", "min", "divergence of the classes that synthetic images show to equally many of each"
     ),
-    Metric("val/modes_covered", "classes", "max", "classes of which there are enough synthetic images"),
+    Metric("val/modes_covered", "classes", "max", "classes with enough synthetic images"),
     *_COSTS,
 )
 
@@ -99,14 +99,14 @@ SYSTEM_METRICS = (
     "system/system_memory_usage_megabytes",
     "system/gpu_0_memory_usage_megabytes",
 )
-"""What a worker can say of its machine, in MLflow's words; no objective, and not in the list."""
+"""System metrics of a worker's machine, under MLflow's names; they are no objectives, and not in the list."""
 
 _EXACT = {metric.name: metric for metric in METRICS if not metric.name.endswith(_FAMILY)}
 _FAMILIES = {metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)}
 
 
 def lookup(name: str) -> Metric:
-    """The metric of this name; a family member is returned under its own name.
+    """Return the metric of this name; a member of a family has its own name.
 
     Raises:
         KeyError: no such metric; the message names the nearest one.
@@ -119,4 +119,4 @@ def lookup(name: str) -> Metric:
     group, slash, tap = name.partition("/")
     if tap and tap != _FAMILY and group + slash in _FAMILIES:
         return replace(_FAMILIES[group + slash], name=name)
-    raise KeyError(f"{name}: unknown metric; {suggestion(name, (metric.name for metric in METRICS))}")
+    raise KeyError(f"{shortened(name)}: unknown metric; {suggestion(name, (metric.name for metric in METRICS))}")

@@ -1,9 +1,9 @@
 """Mixup (Zhang et al., ICLR 2018) and Manifold Mixup (Verma et al., ICML 2019).
 
-At one boundary of the network, drawn per batch, the hidden state h becomes
+At one boundary of the network, sampled per batch, the hidden state h becomes
 lambda h + (1 - lambda) h[permutation], and the targets are mixed with the same lambda and the same
 permutation. Gradients flow through both h and h[permutation]. Mixing at the boundary 'input' is
-input mixup; CutMix (Yun et al., ICCV 2019) pastes a box of the partner there instead.
+input mixup; CutMix (Yun et al., ICCV 2019) pastes a box of the partner instead.
 Shapes: B examples, K classes.
 """
 
@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """One box per image, or one for all: rows [top, bottom) and columns [left, right), each (B,) or (1,) int64."""
+    """Boxes, one per image or one for all: rows [top, bottom) and columns [left, right), each (B,) or (1,) int64."""
 
     top: Tensor
     bottom: Tensor
@@ -40,11 +40,11 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """One drawn mixture: where, how much of the original is kept, and with whom each example is mixed.
+    """Sampled mixture: its boundary, the share of the original, and the partner of each example.
 
     `lam` is a float for the whole batch or a tensor (B,); `permutation` is (B,) int64. With `boxes`
     (CutMix), the partner's pixels replace those inside the box instead of being blended in, and `lam`
-    is the share of pixels that stay. `detached` stops the gradient at the mixture.
+    is the share of pixels that do not change. `detached` stops the gradient at the mixture.
     """
 
     boundary: str
@@ -55,7 +55,7 @@ class Mix:
 
 
 def apply(h: Tensor, mixture: Mix) -> Tensor:
-    """The mixture of hidden states or images (B, ...)."""
+    """Return the mixture of hidden states or images (B, ...)."""
     if mixture.boxes is None:
         mixed = interpolate(h, lam=mixture.lam, permutation=mixture.permutation)
     else:
@@ -78,18 +78,18 @@ def mix(x: Tensor, targets_BK: Tensor, lam: float | Tensor, permutation: Tensor)
 
 
 def interpolate(h: Tensor, *, lam: float | Tensor, permutation: Tensor) -> Tensor:
-    """Lambda h + (1 - lambda) h[permutation], for h of shape (B, ...).
+    """Return lambda h + (1 - lambda) h[permutation], for h of shape (B, ...).
 
     Raises:
         ValueError: as `mix`.
     """
     weight = _weight(h, lam)
-    # A lambda per example stays as precise as the targets' where h is in half precision.
+    # A lambda per example keeps the precision of the targets where h is in half precision.
     return (weight * h + (1 - weight) * h[permutation]).to(h.dtype)
 
 
 def paste(x_BCHW: Tensor, boxes: Boxes, *, permutation: Tensor) -> Tensor:
-    """The images, with the pixels inside the boxes taken from x[permutation] (CutMix).
+    """Replace the pixels inside the boxes by those of x[permutation] (CutMix).
 
     >>> x = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1).expand(2, 1, 2, 2)
     >>> one, two = torch.tensor([1]), torch.tensor([2])
@@ -115,7 +115,7 @@ def _weight(h: Tensor, lam: float | Tensor) -> float | Tensor:
 
 
 def mixed_targets(targets_BK: Tensor, mixture: Mix | None) -> Tensor:
-    """The targets of a mixture; those of no mixture are as they were."""
+    """Return the targets of a mixture; without a mixture, return them unchanged."""
     if mixture is None:
         return targets_BK
     return interpolate(targets_BK, lam=mixture.lam, permutation=mixture.permutation)
@@ -131,16 +131,16 @@ def sample_mix(
     detached: bool = False,
     device: torch.device | str = "cpu",
 ) -> Mix:
-    """Draw lambda ~ Beta(alpha, alpha), a permutation, and a boundary, uniformly from `boundaries`.
+    """Sample lambda ~ Beta(alpha, alpha), a permutation, and a boundary, uniformly from `boundaries`.
 
-    Drawn on the host, where the boundary must be known anyway; only the permutation (and lambda per
-    sample) travels to `device`.
+    All are sampled on the host, which must know the boundary anyway; only the permutation (and lambda per
+    sample) is copied to `device`.
 
     Raises:
-        ValueError: alpha <= 0 (mixup is off there: draw nothing), or no boundary.
+        ValueError: alpha <= 0 (mixup is then off: sample nothing), or no boundary.
 
-    >>> drawn = sample_mix(np.random.default_rng(0), 4, alpha=1.0, boundaries=["input"])
-    >>> drawn.boundary, sorted(drawn.permutation.tolist()), 0 <= drawn.lam <= 1
+    >>> mixture = sample_mix(np.random.default_rng(0), 4, alpha=1.0, boundaries=["input"])
+    >>> mixture.boundary, sorted(mixture.permutation.tolist()), 0 <= mixture.lam <= 1
     ('input', [0, 1, 2, 3], True)
     """
     if not alpha > 0 or not boundaries:
@@ -162,16 +162,16 @@ def sample_cutmix(
     per_sample: bool = False,
     device: torch.device | str = "cpu",
 ) -> Mix:
-    """Draw lambda ~ Beta(alpha, alpha), a box of that area around a uniform centre, and a permutation.
+    """Sample lambda ~ Beta(alpha, alpha), a box of that area around a uniform centre, and a permutation.
 
-    The box is cut off at the image's edge, so the mixture's lambda is the share of pixels that stay
-    (Yun et al., 2019). `image_size` is (H, W).
+    The box is cut off at the image's edge, so the mixture's lambda is the share of pixels that do not
+    change (Yun et al., 2019). `image_size` is (H, W).
 
     Raises:
         ValueError: alpha <= 0.
 
-    >>> drawn = sample_cutmix(np.random.default_rng(0), 4, alpha=1.0, image_size=(8, 8))
-    >>> drawn.boundary, 0 <= float(drawn.lam) <= 1
+    >>> mixture = sample_cutmix(np.random.default_rng(0), 4, alpha=1.0, image_size=(8, 8))
+    >>> mixture.boundary, 0 <= float(mixture.lam) <= 1
     ('input', True)
     """
     if not alpha > 0:
@@ -189,7 +189,7 @@ def sample_cutmix(
 def cut_edges(
     lam: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, image_size: tuple[int, int]
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """(top, bottom, left, right) of boxes around (rows, columns), and the share of pixels outside each.
+    """Return (top, bottom, left, right) of boxes around (rows, columns), and the share of pixels outside each.
 
     A box measures floor(side * sqrt(1 - lambda)) before the image's edge cuts it.
 

@@ -1,7 +1,7 @@
 """Independent random streams, all derived from one seed.
 
-Each purpose has its own stream, so switching mixup on does not change the order of the data, and
-one trial's seed fixes everything. Streams are explicit objects: no global generator is ever read.
+Each purpose has its own stream, so switching mixup on does not change the order of the data. The seed of a
+trial determines all streams. Streams are explicit objects: no global generator is ever used.
 
 >>> derive(0, "order") == derive(0, "order"), derive(0, "order") == derive(0, "mixup")
 (True, False)
@@ -19,23 +19,23 @@ __all__ = ["Streams", "derive", "generator"]
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A 63-bit seed for this purpose, the same on every machine and Python version."""
+    """Derive a 63-bit seed for this purpose, the same on every machine and Python version."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on `device` for this purpose."""
+    """Return a torch generator on `device` for this purpose."""
     return torch.Generator(device=device).manual_seed(derive(seed, purpose))
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """The streams that training consumes; their state is part of a checkpoint.
+    """Random streams of a classifier's training; their state is part of a checkpoint.
 
-    `order`, `augmentation` and `mixup` live on the host, so that a trial sees the same batches,
-    variations and mixtures on any device; `attack` lives on the device, because it fills tensors as
-    large as the batch. `mixup` is a numpy generator: torch has no public Beta sampler that takes a generator.
+    `order`, `augmentation` and `mixup` are on the host, so that a trial has the same batches, variations
+    and mixtures on any device; `attack` is on the device, because it fills tensors as large as the batch.
+    `mixup` is a numpy generator: torch has no public Beta sampler that takes a generator.
     """
 
     order: torch.Generator
@@ -45,7 +45,7 @@ class Streams:
 
     @classmethod
     def from_seed(cls, seed: int, *, device: torch.device | str = "cpu") -> Self:
-        """Fresh streams at their beginning."""
+        """Return new streams for a seed."""
         return cls(
             order=generator(seed, "order"),
             augmentation=generator(seed, "augmentation"),
@@ -54,7 +54,7 @@ class Streams:
         )
 
     def state(self) -> dict[str, torch.Tensor | str]:
-        """Where each stream stands, in types that a restricted unpickler accepts."""
+        """Return the state of each stream, in types that a restricted unpickler accepts."""
         return {
             "order": self.order.get_state(),
             "augmentation": self.augmentation.get_state(),
@@ -64,13 +64,13 @@ class Streams:
         }
 
     def restore(self, state: dict[str, torch.Tensor | str]) -> None:
-        """Continue where `state` was taken.
+        """Continue from a state that `state` returned.
 
-        The attack stream continues only on the kind of device it was taken on, as CPU and CUDA
-        generators share no state; elsewhere it starts afresh from this trial's seed.
+        The attack stream continues only on the same kind of device, as CPU and CUDA generators share no
+        state; on another kind it starts from this trial's seed.
         """
         self.order.set_state(_tensor(state["order"]))
-        if "augmentation" in state:  # checkpoints of format 1 knew none
+        if "augmentation" in state:  # checkpoints of format 1 have none
             self.augmentation.set_state(_tensor(state["augmentation"]))
         self.mixup.bit_generator.state = json.loads(str(state["mixup"]))
         if state["attack_device"] == self.attack.device.type:

@@ -1,18 +1,18 @@
-"""The Ray Tune trainables: one epoch per step, and the one door to Ray in this package.
+"""Trainables of Ray Tune, with one epoch per step; the only module of this package that imports Ray.
 
     tune.Tuner(ClassifierTrainable, param_space=space.to_tune())
     tune.Tuner(GanTrainable, param_space=gan().to_tune())
 
-The configuration Tune hands over is a flat point (`TrialConfig.from_point`, or `GanConfig.from_point`); None means
-absent. Keys that start with `ravel.` are the orchestrator's:
+The configuration from Tune is a flat point (`TrialConfig.from_point`, or `GanConfig.from_point`); None means
+absent. Keys that start with `ravel.` belong to the orchestrator:
 
-    ravel.objectives         names of metrics: present, a result is these, `epoch` and one JSON `event`
+    ravel.objectives         names of metrics; if present, a result has these, `epoch` and one JSON `event`
     ravel.checkpoint         directory of a checkpoint to start from, or None
-    ravel.checkpoint_epochs  epochs after which a checkpoint is asked for
+    ravel.checkpoint_epochs  epochs after which a result requests a checkpoint
 
-What the trial's own code does wrong (a diverged loss, any exception) never raises: it ends the trial
-with a result that says so. What raises is infrastructure (a lost process, an unreadable checkpoint),
-and so Tune's retries mean infrastructure alone.
+An error of the trial's own code (a diverged loss, any exception) is not raised: it ends the trial with a result
+that names the error. Only errors of the infrastructure (a lost process, an unreadable checkpoint) are raised, so
+that Tune retries these alone.
 """
 
 import json
@@ -20,24 +20,20 @@ import logging
 import math
 import time
 import traceback
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
-from trainables.config.trial import TrialConfig
 from trainables.data import digest_of
-from trainables.engine.resuming import TrialRun
+from trainables.engine.epoch_loop import EpochLoop, TrialRun
+from trainables.engine.epoch_report import EpochReport
 from trainables.errors import CheckpointError, Diverged
-from trainables.tasks.classifier.training import EpochReport, Run
-
-if TYPE_CHECKING:
-    from trainables.tasks.gan import GanRun
+from trainables.tasks.registry import CLASSIFIER, GAN, AnyConfig, Task
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
 
@@ -49,7 +45,7 @@ _PREFIX = "ravel."
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """Why a trial ended before its last epoch; `reason` is one line."""
+    """End of a trial before its last epoch; `reason` is one line."""
 
     status: Literal["diverged", "failed"]
     reason: str
@@ -66,8 +62,8 @@ class _Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Orders:
-    """The orchestrator's part of the configuration; `objectives` is None in plain use of Tune."""
+class _SweepSettings:
+    """Orchestrator's part of the configuration; `objectives` is None in plain use of Tune."""
 
     objectives: tuple[str, ...] | None
     checkpoint: str | None
@@ -83,44 +79,27 @@ class _Orders:
         )
 
 
-class TrialTrainable(Trainable, ABC):
-    """Trains one trial; an actor can be reused for the next one (`reuse_actors=True`).
+class TrialTrainable(Trainable):
+    """Trainable of one trial; an actor can be reused for the next trial (`reuse_actors=True`)."""
 
-    What it trains is decided by two functions: how a run starts from a point, and how it continues from a checkpoint.
-    """
-
-    @abstractmethod
-    def start_run(self, point: Mapping[str, object]) -> TrialRun:
-        """Return the trial that a flat point describes, before its first epoch.
-
-        Raises:
-            ConfigError: it describes none.
-        """
-
-    @abstractmethod
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> TrialRun:
-        """Return the same, after the epochs that a checkpoint directory holds.
-
-        Raises:
-            CheckpointError: it cannot be read, or belongs to another trial.
-        """
+    task: ClassVar[Task]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Note the configuration; the first step reads it, so that its mistakes end the trial cleanly."""
+        """Store the configuration; the first step validates it, so that its errors end the trial with a result."""
         _use_threads_of(self.trial_resources)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Let go of the finished trial's tensors and note the next trial's configuration."""
+        """Release the finished trial's tensors and store the next trial's configuration."""
         self._begin(new_config)
         return True
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        self._orders = _Orders.read(config)
+        self._settings = _SweepSettings.read(config)
         self._point = {name: value for name, value in config.items() if not name.startswith(_PREFIX)}
-        self._run: TrialRun | None = None
+        self._loop: EpochLoop[TrialRun] | None = None
         self._ended: _Ended | None = None
-        self._told_data = False
+        self._data_reported = False
         self._saved_at_s = time.monotonic()
 
     def step(self) -> dict[str, Any]:
@@ -132,18 +111,18 @@ class TrialTrainable(Trainable, ABC):
         if self._ended is not None:
             return self._result(None)
         try:
-            run = self._current_run()
-            return self._result(None if run.finished else run.run_epoch())
+            loop = self._current_loop()
+            return self._result(None if loop.finished else loop.run_epoch())
         except CheckpointError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the trial's own
+        except Exception as error:  # noqa: BLE001 - any error is the trial's own
             self._ended = _Ended.by(error)
             return self._result(None)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the complete epochs; of a trial that ended early only how, as its weights are of no epoch."""
+        """Write the complete epochs, or only the end of a trial that ended early: its weights belong to no epoch."""
         if self._ended is None:
-            self._current_run().save(checkpoint_dir)
+            self._current_loop().save(checkpoint_dir)
         else:
             Path(checkpoint_dir, ENDED_FILE_NAME).write_text(json.dumps(asdict(self._ended)))
         self._saved_at_s = time.monotonic()
@@ -161,97 +140,89 @@ class TrialTrainable(Trainable, ABC):
         self._guard_restore(checkpoint)
 
     def cleanup(self) -> None:
-        """Let go of the trial's tensors."""
-        self._run = None
+        """Release the trial's tensors."""
+        self._loop = None
 
     def _guard_restore(self, checkpoint: str) -> None:
         try:
-            self._run = self.restore_run(checkpoint, self._point)
+            self._loop = self._restore(checkpoint)
         except CheckpointError:
             raise
         except Exception as error:  # noqa: BLE001 - as in step
             self._ended = _Ended.by(error)
 
-    def _current_run(self) -> TrialRun:
-        if self._run is None:
-            start = self._orders.checkpoint
-            self._run = self.start_run(self._point) if start is None else self.restore_run(start, self._point)
-        return self._run
+    def _current_loop(self) -> EpochLoop[TrialRun]:
+        if self._loop is None:
+            start = self._settings.checkpoint
+            self._loop = self.task.start(self._config()) if start is None else self._restore(start)
+        return self._loop
+
+    def _restore(self, checkpoint: str) -> EpochLoop[TrialRun]:
+        return self.task.restore(checkpoint, config=self._config())
+
+    def _config(self) -> AnyConfig:
+        return self.task.config.from_point(self._point)
 
     def _result(self, report: EpochReport | None) -> dict[str, Any]:
-        """The result of a step: of the epoch in `report`, or of none."""
+        """Return the result of a step, of the epoch in `report` if any."""
         epoch = self._epoch() if report is None else report.epoch
         metrics = {} if report is None else dict(report.metrics)
-        done = self._ended is not None or self._run is None or self._run.finished
+        done = self._ended is not None or self._loop is None or self._loop.finished
         ended = {} if self._ended is None else {"ended": json.dumps(asdict(self._ended))}
-        if self._orders.objectives is None:
+        if self._settings.objectives is None:
             return {**metrics, **ended, "epoch": epoch, DONE: done}
-        event = {} if report is None else {"event": _event(epoch, metrics, data=self._data_once())}
+        event = {} if report is None else {"event": _event(epoch, metrics, data=self._data_digest())}
         return {
-            **{name: metrics.get(name, math.nan) for name in self._orders.objectives},
+            **{name: metrics.get(name, math.nan) for name in self._settings.objectives},
             **event,
             **ended,
             "epoch": epoch,
             DONE: done,
-            SHOULD_CHECKPOINT: report is not None and self._wants_checkpoint(epoch, done=done),
+            SHOULD_CHECKPOINT: report is not None and self._checkpoint_due(epoch, done=done),
         }
 
-    def _data_once(self) -> str | None:
-        """The digest of the data set, with the first epoch of an attempt; none, if it fails, for it costs no epoch."""
-        if self._told_data or self._run is None:
+    def _data_digest(self) -> str | None:
+        """Return the digest of the data set once in an attempt; a failure is logged, and does not cost the epoch."""
+        if self._data_reported or self._loop is None:
             return None
-        self._told_data = True
+        self._data_reported = True
         try:
-            return digest_of(self._run.config.data)
-        except Exception as error:  # noqa: BLE001 - its files may be gone by now: the epoch is measured all the same
-            logger.warning("the data set's digest is not known (%s: %s)", type(error).__name__, error)
+            return digest_of(self._loop.config.data)
+        except Exception as error:  # noqa: BLE001 - the files may be gone, but the epoch is complete
+            logger.warning(
+                "digest of the data set unavailable (%s: %s); continuing without it", type(error).__name__, error
+            )
             return None
 
     def _epoch(self) -> int:
-        """Of a result without a report: the epoch that was being trained when the trial ended, or the last."""
-        complete = 0 if self._run is None else self._run.epoch
-        return complete if self._run is None or self._ended is None else complete + 1
+        """Return the epoch for a result without a report: the epoch in which the trial ended, or the last one."""
+        complete = 0 if self._loop is None else self._loop.epoch
+        return complete if self._loop is None or self._ended is None else complete + 1
 
-    def _wants_checkpoint(self, epoch: int, *, done: bool) -> bool:
+    def _checkpoint_due(self, epoch: int, *, done: bool) -> bool:
         overdue = time.monotonic() - self._saved_at_s >= CHECKPOINT_INTERVAL_S
-        return done or overdue or epoch in self._orders.checkpoint_epochs
+        return done or overdue or epoch in self._settings.checkpoint_epochs
 
 
 class ClassifierTrainable(TrialTrainable):
-    """Trains one classifier."""
+    """Trainable of one classifier."""
 
-    def start_run(self, point: Mapping[str, object]) -> Run:
-        """Return the classifier that a point describes."""
-        return Run(TrialConfig.from_point(point))
-
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> Run:
-        """Return it after the epochs of a checkpoint."""
-        return Run.restore(checkpoint, config=TrialConfig.from_point(point))
+    task = CLASSIFIER
 
 
 class GanTrainable(TrialTrainable):
-    """Trains one generative adversarial network."""
+    """Trainable of one generative adversarial network."""
 
-    def start_run(self, point: Mapping[str, object]) -> "GanRun":
-        """Return the networks that a point describes."""
-        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415  only who trains one needs it
-
-        return GanRun(GanConfig.from_point(point))
-
-    def restore_run(self, checkpoint: str, point: Mapping[str, object]) -> "GanRun":
-        """Return them after the epochs of a checkpoint."""
-        from trainables.tasks.gan import GanConfig, GanRun  # noqa: PLC0415
-
-        return GanRun.restore(checkpoint, config=GanConfig.from_point(point))
+    task = GAN
 
 
 def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str:
-    """The full record of an epoch, as strict JSON: a metric that is not finite is null."""
+    """Return the full record of an epoch, as strict JSON: a metric that is not finite is null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return json.dumps({"epoch": epoch, "metrics": finite, "data": data}, allow_nan=False)
 
 
 def _use_threads_of(resources: Any) -> None:
-    """As many torch threads as the trial has CPUs, at least one; outside Tune, leave them alone."""
+    """Use as many torch threads as the trial has CPUs, at least one; change nothing outside Tune."""
     if resources is not None:
         torch.set_num_threads(max(1, int(resources.required_resources.get("CPU", 1))))

@@ -1,10 +1,10 @@
-"""What docs/results.md says about MNIST, measured again: the paper's small network under each method.
+"""Reproduce the MNIST numbers of docs/results.md: the paper's small network under each method.
 
     make evidence DATA=FOLDER          FOLDER holds MNIST/raw and notMNIST/raw, as torchvision lays MNIST out
 
 Nothing was chosen on the test images: learning rates, weights and epochs come from the validation split, and each
-trained network is scored on the test images once, here. Networks and scores are kept under results/evidence: a run
-that was cut off goes on, and one whose code has not changed measures the transfer alone again.
+trained network is scored on the test images once, here. Networks and scores are cached under results/evidence. An
+interrupted run resumes; a run with unchanged code recomputes the transfer alone.
 """
 
 import argparse
@@ -20,19 +20,21 @@ import page
 import released
 import torch
 
-from trainables.attacks import evaluating, pgd
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
+from trainables.engine.epoch_report import EpochReport
 from trainables.engine.precision import resolve_precision
 from trainables.evaluation.core import report
-from trainables.evaluation.core.prediction import balanced_subset, batches
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.evaluation_attack import pgd_attack, withstands
+from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import StagedClassifier
+from trainables.models.loading import load_model
 from trainables.regularizers.presets import PRESETS
 from trainables.seeding import generator
-from trainables.tasks.classifier.training import EpochReport, load_model, train
+from trainables.tasks.classifier.training import train
 
 EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)
@@ -46,8 +48,8 @@ COMMON = {
     "device": "cpu",
     "epochs": 5,
 }
-# Chosen on validation images: a share of clean images is what lets this network leave chance at so large an
-# epsilon, and training against one step makes it robust to one step.
+# Chosen on validation images: without a share of clean images this network stays at chance at so large an epsilon,
+# and training against one step makes it robust to one step only.
 ROBUST = {
     "adversarial.epsilon": 0.3,
     "adversarial.attack": "pgd",
@@ -82,12 +84,12 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Recipe and seed."""
+        """Name of recipe and seed."""
         return f"{self.recipe} {self.seed}"
 
 
 def main() -> int:
-    """Train and measure whatever is missing, and write the page."""
+    """Train and measure everything that is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, type=Path)
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
@@ -97,13 +99,13 @@ def main() -> int:
     options = parser.parse_args()
     networks = [trained(recipe, seed, options) for recipe in options.recipes for seed in SEEDS]
     scores = {network.name: measured(network, options) for network in networks}
-    moved = transferred(networks, options)
-    page.write(options.page, networks, scores, transfer=moved, images=options.images, machine=machine())
+    transfers = transferred(networks, options)
+    page.write(options.page, networks, scores, transfer=transfers, images=options.images, machine=machine())
     return 0
 
 
 def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:
-    """The network of a recipe and a seed, trained unless it is kept and its description has not changed."""
+    """Return the network of a recipe and a seed; train it unless it is cached with the same description."""
     config = TrialConfig.from_point({**COMMON, **RECIPES[recipe], "data.root": str(options.data_root), "seed": seed})
     folder = options.kept / f"{recipe.replace(' ', '-')}-{seed}"
     description = {"trial": identity(config), "machine": machine()}
@@ -116,47 +118,43 @@ def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:
 
 
 def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
-    """All numbers of a network on test images, under the names of metrics."""
+    """Return all numbers of a network on test images, under the names of metrics."""
     subject = subject_of(network, options)
-    kept = options.kept / "reports"
-    found: dict[str, float] = {}
+    cache = options.kept / "reports"
+    scores: dict[str, float] = {}
     for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
-        for each in report.evaluate(subject, suites, Budget(images=images), kept=kept, progress=silent):
-            found |= each.metrics
-    found |= remembered(subject, f"pgd-40-{options.images}", kept, lambda: under_attack(subject, options))
+        for result in report.evaluate(subject, suites, EvaluationBudget(images=images), cache=cache, progress=silent):
+            scores |= result.metrics
+    scores |= cached(subject, f"pgd-40-{options.images}", cache, lambda: under_attack(subject, options))
     if network.recipe == released.NAME:
-        found |= remembered(subject, "released", kept, lambda: released.measured(subject))
-    print(network.name, f"accuracy {found['test/accuracy']:.4f}", flush=True)
-    return found
+        scores |= cached(subject, "released", cache, lambda: released.measured(subject))
+    print(network.name, f"accuracy {scores['test/accuracy']:.4f}", flush=True)
+    return scores
 
 
-def remembered(subject: Subject, name: str, kept: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What was measured of this subject under this name before, or is now."""
-    path = kept / f"{report.fingerprint(subject, Budget(), suite=name)}.json"
+def cached(subject: Subject, name: str, cache: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return the cached measurement of this subject under this name, or measure it."""
+    path = cache / f"{report.fingerprint(subject, EvaluationBudget(), suite=name)}.json"
     if not path.exists():
         path.write_text(json.dumps(measure()))
     return dict(json.loads(path.read_text()))
 
 
 def under_attack(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
-    """Accuracy after PGD-40 from one random start; an image that was wrong before does not count as right."""
+    """Measure accuracy after PGD-40 from one random start; an image that was wrong before does not count as robust."""
     images = balanced_subset(subject.test, size=options.images)
     return {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
 
 
 def pgd_accuracy(model: StagedClassifier, images: Split, epsilon: float) -> float:
-    """Steps of epsilon / 30, as 0.01 at 0.3; the same noise for every network."""
-    noise, right = generator(0, "evidence"), 0
-    for x, y in batches(images, size=500):
-        options = {"epsilon": epsilon, "steps": STEPS, "step_size": epsilon / 30, "random_start": True}
-        attacked = pgd(model, x, y, generator=noise, **options)
-        with evaluating(model), torch.no_grad():
-            right += int(((model(x).argmax(1) == y) & (model(attacked).argmax(1) == y)).sum())
-    return right / len(images)
+    """Attack in steps of epsilon / 30, as 0.01 at 0.3, with the same noise for every network."""
+    noise = generator(0, "evidence")
+    attack = pgd_attack(model, epsilon=epsilon, steps=STEPS, step_size=epsilon / 30, noise=noise)
+    return int(withstands(images, attack, batch_size=500).sum()) / len(images)
 
 
 def transferred(networks: list[Network], options: argparse.Namespace) -> Any:
-    """How often an image made for one network fools another, by recipe: PGD at 0.1, 500 images."""
+    """Measure how often an image made for one network fools another, by recipe: PGD at 0.1, 500 images."""
     models = {network.name: load_model(network.checkpoint) for network in networks}
     test = load_test(TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data)
     groups = {network.name: network.recipe for network in networks}
@@ -164,32 +162,32 @@ def transferred(networks: list[Network], options: argparse.Namespace) -> Any:
 
 
 def subject_of(network: Network, options: argparse.Namespace) -> Subject:
-    """A network beside MNIST, with notMNIST and made outliers."""
+    """Return a network with the images of MNIST, notMNIST and made outliers."""
     data = TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data
     splits, test = load_splits(data), load_test(data)
-    others = outliers([f"notmnist={options.data_root / 'notMNIST'}", "rotated", "permuted"], like=test)
+    sets = outliers([f"notmnist={options.data_root / 'notMNIST'}", "rotated", "permuted"], like=test)
     model = load_model(network.checkpoint)
-    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers=others)
+    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers=sets)
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
-    """What a kept network must agree with to be that of this trial."""
+    """Return the description that a cached network must share with this trial."""
     point = {name: value for name, value in config.to_point().items() if name not in PLACE}
     return dict(json.loads(json.dumps(point)))
 
 
 def progress(epoch: EpochReport) -> None:
-    """One line for each epoch."""
-    told = {name: f"{epoch.metrics[name]:.4f}" for name in PROGRESS if name in epoch.metrics}
-    print(f"  epoch {epoch.epoch}", *(f"{name} {value}" for name, value in told.items()), flush=True)
+    """Print one line for each epoch."""
+    values = {name: f"{epoch.metrics[name]:.4f}" for name in PROGRESS if name in epoch.metrics}
+    print(f"  epoch {epoch.epoch}", *(f"{name} {value}" for name, value in values.items()), flush=True)
 
 
-def silent(_what: str, _done: float) -> None:
-    """Suites are quick beside the training."""
+def silent(_step: str, _fraction: float) -> None:
+    """Ignore the progress: suites are quick compared with the training."""
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     cpu = torch.cpu.get_capabilities()
     precision = resolve_precision("auto", torch.device("cpu"))
     return (

@@ -1,4 +1,4 @@
-"""The tables of docs/results.md: means over seeds with a 95 % interval of Student's t, beside what is published."""
+"""Tables of docs/results.md: means over seeds with a 95 % interval of Student's t, next to published numbers."""
 
 import math
 import statistics
@@ -13,20 +13,20 @@ from trainables.evaluation.robustness.transfer_result import Transfer
 
 BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""The 0.975 quantile of Student's t, by degrees of freedom."""
+"""0.975 quantile of Student's t, by degrees of freedom."""
 
 TAPS = ("conv1", "conv2", "penultimate", "logits")
 
 
-class Table(NamedTuple):
-    """Which numbers a table shows, by the heads of its columns, and the rows that are published of them."""
+class ResultTable(NamedTuple):
+    """Metrics of a table by the heads of its columns, and its published rows."""
 
     columns: Mapping[str, str]
-    beside: Mapping[str, published.Row] = {}
+    published_rows: Mapping[str, published.Row] = {}
 
 
-TABLES: Mapping[str, Table] = {
-    "Accuracy, likelihood and calibration, all 10,000 test images": Table(
+TABLES: Mapping[str, ResultTable] = {
+    "Accuracy, likelihood and calibration, all 10,000 test images": ResultTable(
         {
             "accuracy": "test/accuracy",
             "NLL, nats": "test/nll",
@@ -35,14 +35,14 @@ TABLES: Mapping[str, Table] = {
         },
         published.ACCURACY,
     ),
-    "Accuracy under PGD-40 (Linf)": Table(
+    "Accuracy under PGD-40 (Linf)": ResultTable(
         {f"epsilon {epsilon}": f"pgd-40@{epsilon}" for epsilon in ("0.1", "0.2", "0.3")},
         published.UNDER_AUTOATTACK,
     ),
-    "Entanglement: SNNL at its minimising temperature, nats": Table(
+    "Entanglement: SNNL at its minimising temperature, nats": ResultTable(
         {**{tap: f"entanglement/{tap}_test" for tap in TAPS}, "chance": "test/entanglement_chance"}
     ),
-    "MNIST against notMNIST: AUROC by score": Table(
+    "MNIST against notMNIST: AUROC by score": ResultTable(
         {
             name: f"ood/notmnist_{score}_auroc"
             for name, score in {
@@ -55,7 +55,7 @@ TABLES: Mapping[str, Table] = {
             }.items()
         }
     ),
-    "Deep nearest neighbours: accuracy and mean credibility": Table(
+    "Deep nearest neighbours: accuracy and mean credibility": ResultTable(
         {
             "accuracy": "dknn/accuracy",
             "credibility, test": "dknn/credibility",
@@ -64,14 +64,14 @@ TABLES: Mapping[str, Table] = {
             "permuted pixels": "dknn/credibility_permuted",
         }
     ),
-    "Accuracy on deformed images": Table(
+    "Accuracy on deformed images": ResultTable(
         {
             name.replace("@", " "): f"deformation/{name}"
             for name in ("rotation@20", "rotation@40", "rotation@60", "shear@0.5", "zoom_in@0.6", "zoom_out@1.4")
         },
         published.DEFORMED,
     ),
-    "Flattening: sum of the singular values but the first, class means kept": Table(
+    "Flattening: sum of the singular values but the first, class means kept": ResultTable(
         {tap: f"flattening/{tap}_sum_rest" for tap in TAPS}, published.FLATTENED
     ),
 }
@@ -86,16 +86,16 @@ def write(
     images: int,
     machine: str,
 ) -> None:
-    """Put the tables between the page's markers, and leave its prose alone."""
+    """Write the tables between the page's markers, and keep its prose."""
     recipes: dict[str, list[Mapping[str, float]]] = {}
     for network in networks:
         recipes.setdefault(network.recipe, []).append(scores[network.name])
     seeds = len({network.seed for network in networks})
     head = f"{machine}. {seeds} seeds; {images:,} class-balanced test images unless said otherwise."
     parts = [head]
-    for title, shown in TABLES.items():
-        beside = {label: [row] for label, row in shown.beside.items()}
-        parts.append(f"### {title}\n\n{table({**recipes, **beside}, shown.columns)}")
+    for title, contents in TABLES.items():
+        rows = {label: [row] for label, row in contents.published_rows.items()}
+        parts.append(f"### {title}\n\n{table({**recipes, **rows}, contents.columns)}")
     if released.NAME in recipes:
         conventions = {"here": recipes[released.NAME], "published": [published.RELEASED]}
         parts.append(f"### Deep nearest neighbours as first released\n\n{table(conventions, released.COLUMNS)}")
@@ -107,22 +107,22 @@ def write(
 
 
 def table(recipes: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, str]) -> str:
-    """One row a recipe; a column that no network has is left out, a number that some lack is a dash."""
-    there = {
+    """Return one row for each recipe, without columns that no network has; a number that some lack is a dash."""
+    present = {
         title: name for title, name in columns.items() if any(name in run for runs in recipes.values() for run in runs)
     }
-    rows = [f"| method | {' | '.join(there)} |", "|---" * (len(there) + 1) + "|"]
+    rows = [f"| method | {' | '.join(present)} |", "|---" * (len(present) + 1) + "|"]
     for recipe, runs in recipes.items():
         cells = [
             interval([run[name] for run in runs]) if all(name in run for run in runs) else "-"
-            for name in there.values()
+            for name in present.values()
         ]
         rows.append(f"| {recipe} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def interval(values: Sequence[float]) -> str:
-    """The mean and the half width of its 95 % interval.
+    """Return the mean and the half width of its 95 % interval.
 
     >>> interval([1.0, 2.0, 3.0]), interval([0.97])
     ('2.0 ± 2.5', '0.97')
@@ -130,15 +130,15 @@ def interval(values: Sequence[float]) -> str:
     mean = statistics.mean(values)
     if len(values) == 1:
         return f"{mean:.4g}"
-    return told(mean, T_975[len(values) - 1] * standard_error(values))
+    return rounded(mean, T_975[len(values) - 1] * standard_error(values))
 
 
 def interval_of_pairs(values: Mapping[tuple[str, str], float]) -> str:
-    """The mean over pairs of networks and its interval, though pairs share networks.
+    """Return the mean over pairs of networks and its interval, although pairs share networks.
 
-    What the sources' means vary by and what the targets' means vary by are added, with the degrees of freedom of the
-    fewer of the two: both kinds of network are a sample of those that other seeds would give. Rather too wide than too
-    narrow, as the noise of a single pair counts in both.
+    The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of the
+    fewer of the two: both kinds of network are a sample of those that other seeds give. The interval is too wide rather
+    than too narrow, as the noise of a single pair counts in both.
 
     >>> interval_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0, ("b", "x"): 1.0, ("b", "y"): 3.0})
     '2 ± 13'
@@ -152,22 +152,22 @@ def interval_of_pairs(values: Mapping[tuple[str, str], float]) -> str:
     mean, fewer = statistics.mean(values.values()), min(len(sources), len(targets))
     if fewer == 1:
         return f"{mean:.4g}"
-    return told(mean, T_975[fewer - 1] * math.hypot(standard_error(sources), standard_error(targets)))
+    return rounded(mean, T_975[fewer - 1] * math.hypot(standard_error(sources), standard_error(targets)))
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of a mean."""
+    """Return the standard error of the mean."""
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
-def told(mean: float, half: float) -> str:
-    """To two digits of the half width, and four places at most."""
+def rounded(mean: float, half: float) -> str:
+    """Format mean and half width to two digits of the half width, and at most four decimal places."""
     digits = min(4, max(0, 1 - _magnitude(half))) if half else 4
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 def matrix(transfer: Transfer) -> str:
-    """Over pairs of different networks, by the recipe that images were made for and the one that judges."""
+    """Return mean errors over pairs of different networks, by the recipes of source and target."""
     names = list(dict.fromkeys(transfer.groups.values()))
     cells = {
         recipes: interval_of_pairs({pair: 100 * error for pair, error in pairs.items()}) if pairs else "-"

@@ -1,13 +1,13 @@
-"""The papers' own numbers that stand beside ours.
+"""Published numbers of the papers, for comparison with ours.
 
-Few of these are of this network, or of MNIST at all: each row says of what it is, and is to be read for its order of
-size and for what it says of the methods against each other, not for a match. Accuracies of the SNNL paper and the DkNN
-paper's tables are missing: no copy of either was at hand. Those of Szegedy et al. are quoted at second hand.
+Few of them are of this network, or of MNIST at all; each row names its network and data. Read them for their order of
+magnitude and for the comparison of methods, not for a match. Accuracies of the SNNL paper and the tables of the DkNN
+paper are missing: no copy of either was available. Those of Szegedy et al. are quoted at second hand.
 """
 
 from collections.abc import Mapping
 
-from trainables.evaluation.deformations import PAPER
+from trainables.evaluation.deformations.families import PAPER
 
 Row = Mapping[str, float]
 

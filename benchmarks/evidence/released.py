@@ -1,4 +1,4 @@
-"""Deep k-nearest neighbours in the conventions of the first released code, beside the run that was published of it.
+"""Deep k-nearest neighbours in the conventions of the first released code, for comparison with its published run.
 
 The published run (cleverhans, pull request 1073) trained this network with Adam at 0.001 in batches of 500 for six
 epochs on all 60,000 images; it calibrated on the first 750 test images and was scored on the others. Here 50,000 are
@@ -16,7 +16,8 @@ from trainables.attacks import evaluating, fgsm
 from trainables.data import Split
 from trainables.evaluation.core.prediction import batches
 from trainables.evaluation.core.results import Subject
-from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, Judgement, fit
+from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, fit
 from trainables.models import StagedClassifier
 
 EPSILON, CALIBRATION, BINS, BATCH_SIZE = 0.25, 1000, 10, 256
@@ -40,14 +41,14 @@ COLUMNS = {
 
 
 def measured(subject: Subject) -> dict[str, float]:
-    """Accuracy and credibility on test images, as they are and attacked."""
+    """Measure accuracy and credibility on clean and attacked test images."""
     numbers = torch.arange(len(subject.test))
     calibration, scored = subject.test.take(numbers[:CALIBRATION]), subject.test.take(numbers[CALIBRATION:])
     detector = fit(
         subject.model, bank=subject.train, calibration=calibration, mode="cleverhans", sketch_above=SKETCH_ABOVE
     )
-    clean = detector.judge(scored)
-    attacked = Judgement.joined([detector.judge_pixels(x) for x in _attacked(subject.model, scored)])
+    clean = detector.predict(scored)
+    attacked = ConformalPrediction.joined([detector.predict_pixels(x) for x in _attacked(subject.model, scored)])
     return {
         "released/accuracy": _mean(clean.prediction_N == scored.labels_N),
         "released/credibility": _mean(clean.credibility_N),

@@ -1,4 +1,4 @@
-"""What early stopping cost: measured on the rejected trials that ran on all the same, drawn blind."""
+"""Audit: estimate the cost of early stopping from rejected trials, sampled blind, that ran to their end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.decisions.trial_views import values_at
-from trainables.evaluation.core import intervals as counting
+from trainables.evaluation.core import intervals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +25,14 @@ Pair: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95 % interval; NaN where too little was measured."""
+    """A value with its 95 % interval; NaN if too little was measured."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """The value and its interval.
+        """Format the value and its interval.
 
         >>> str(Estimate(0.1, 0.02, 0.35))
         '0.1 (95 %: 0.02 to 0.35)'
@@ -42,11 +42,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How often and by how much early stopping was wrong, by the first objective.
+    """Errors of early stopping, measured by the first objective.
 
-    ``false_stop_rate``: the share of the rejected trials that would have beaten the best trial that was not rejected.
-    ``regret``: by how much the best of all rejected trials would have beaten it, in the objective's unit.
-    ``rank_correlation``: for each rung, Spearman's, of the values there with the final ones, over all trials.
+    ``false_stop_rate``: share of the rejected trials that would have beaten the best trial that was not rejected.
+    ``regret``: margin by which the best of all rejected trials would have beaten it, in the objective's unit.
+    ``rank_correlation``: for each rung, Spearman's, of the values at the rung with the final ones, over all trials.
     """
 
     rejected: int
@@ -57,7 +57,7 @@ class Audit:
     rank_correlation: dict[int, Estimate]
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """Format the audit for people, as lines."""
         if not self.audited:
             return [f"audit: none of {self.rejected} rejected trials has run to its end"]
         return [
@@ -69,11 +69,11 @@ class Audit:
 
 
 def audit(plan: SweepPlan, state: SweepState) -> Audit:
-    """The audit of a sweep; a function of its log.
+    """Audit a sweep; a function of its log.
 
-    Intervals: Wilson's for the rate. For the regret, the rejected trials that did not run on are drawn from those that
-    did; for the correlations both the kept and the audited are drawn again, the latter as often as there were rejected
-    ones.
+    Intervals: Wilson's for the rate. For the regret, gains of the rejected trials that did not run on are sampled from
+    those that did. For the correlations both the kept and the audited trials are resampled, the audited ones as often
+    as there were rejected ones.
     """
     finals = {trial.id: _final(trial, plan) for trial in state.trials.values() if trial.status == "completed"}
     rejected = [trial for trial in state.trials.values() if trial.blind_from is not None or trial.status == "stopped"]
@@ -82,16 +82,16 @@ def audit(plan: SweepPlan, state: SweepState) -> Audit:
     best = max((finals[trial.id] for trial in kept), default=-math.inf)
     gains = [max(0.0, finals[trial.id] - best) for trial in audited] if kept else []
     false_stops = sum(gain > 0 for gain in gains)
-    chance = random.Random(plan.spec.search.seed)  # noqa: S311  an estimate, not a secret
+    rng = random.Random(plan.spec.search.seed)  # noqa: S311  an estimate, not a secret
     return Audit(
         rejected=len(rejected),
         audited=len(audited),
         false_stops=false_stops,
         false_stop_rate=wilson(false_stops, len(audited)),
-        regret=_regret(gains, unknown=len(rejected) - len(audited), chance=chance),
+        regret=_regret(gains, unknown=len(rejected) - len(audited), rng=rng),
         rank_correlation={
             rung: _rank_correlation(
-                _pairs(kept, rung, plan), _pairs(audited, rung, plan), rejected=len(rejected), chance=chance
+                _pairs(kept, rung, plan), _pairs(audited, rung, plan), rejected=len(rejected), rng=rng
             )
             for rung in (plan.rungs if plan.spec.scheduler.resource == "epochs" else ())
         },
@@ -99,52 +99,50 @@ def audit(plan: SweepPlan, state: SweepState) -> Audit:
 
 
 def wilson(hits: int, trials: int) -> Estimate:
-    """A rate with its 95 % score interval (Wilson 1927).
+    """Return a rate with its 95 % score interval (Wilson 1927).
 
     >>> wilson(1, 10)
     Estimate(value=0.1, low=0.017..., high=0.404...)
     """
-    return Estimate(hits / trials if trials else math.nan, *counting.wilson(hits, trials))
+    return Estimate(hits / trials if trials else math.nan, *intervals.wilson(hits, trials))
 
 
 def _final(trial: Trial, plan: SweepPlan) -> float:
     return values_at(trial, trial.epoch, plan.spec)[0]
 
 
-def _regret(gains: Sequence[float], *, unknown: int, chance: random.Random) -> Estimate:
-    """The largest gain of all rejected trials: of those that ran on as it is, of the unknown ones drawn from these."""
+def _regret(gains: Sequence[float], *, unknown: int, rng: random.Random) -> Estimate:
+    """Estimate the largest gain of all rejected trials; unknown gains are sampled from the known ones."""
     if not gains:
         return Estimate(math.nan, math.nan, math.nan)
-    return _spread([max(0.0, *gains, *chance.choices(gains, k=unknown)) for _ in range(RESAMPLES)])
+    return _estimate([max(0.0, *gains, *rng.choices(gains, k=unknown)) for _ in range(RESAMPLES)])
 
 
 def _pairs(trials: Sequence[Trial], rung: int, plan: SweepPlan) -> list[Pair]:
-    """What each trial measured at a rung and in the end."""
+    """Return each trial's value at a rung with its final value."""
     return [(values_at(trial, rung, plan.spec)[0], _final(trial, plan)) for trial in trials if rung in trial.epochs]
 
 
-def _rank_correlation(
-    kept: Sequence[Pair], audited: Sequence[Pair], *, rejected: int, chance: random.Random
-) -> Estimate:
+def _rank_correlation(kept: Sequence[Pair], audited: Sequence[Pair], *, rejected: int, rng: random.Random) -> Estimate:
     if len(kept) + len(audited) < LEAST_PAIRS or (rejected and not audited):
         return Estimate(math.nan, -1.0, 1.0)
-    drawn = [
-        spearman([*chance.choices(kept, k=len(kept)), *(chance.choices(audited, k=rejected) if audited else [])])
+    resampled = [
+        spearman([*rng.choices(kept, k=len(kept)), *(rng.choices(audited, k=rejected) if audited else [])])
         for _ in range(RESAMPLES)
     ]
-    return _spread([value for value in drawn if math.isfinite(value)])
+    return _estimate([value for value in resampled if math.isfinite(value)])
 
 
 def spearman(pairs: Sequence[Pair]) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; NaN where one side is constant.
+    """Return Spearman's rank correlation, ties sharing their mean rank; NaN if one side is constant.
 
     >>> spearman([(1.0, 3.0), (2.0, 5.0), (3.0, 4.0)])
     0.5
     """
-    one, other = (_ranks([pair[side] for pair in pairs]) for side in (0, 1))
-    mean = fmean(one)
-    products = sum((a - mean) * (b - mean) for a, b in zip(one, other, strict=True))
-    spread = math.sqrt(sum((a - mean) ** 2 for a in one) * sum((b - mean) ** 2 for b in other))
+    first, second = (_ranks([pair[side] for pair in pairs]) for side in (0, 1))
+    mean = fmean(first)
+    products = sum((a - mean) * (b - mean) for a, b in zip(first, second, strict=True))
+    spread = math.sqrt(sum((a - mean) ** 2 for a in first) * sum((b - mean) ** 2 for b in second))
     return products / spread if spread else math.nan
 
 
@@ -153,8 +151,8 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [(bisect_left(ordered, value) + bisect_right(ordered, value) - 1) / 2 for value in values]
 
 
-def _spread(values: Sequence[float]) -> Estimate:
-    """The mean and the middle 95 % of resampled values."""
+def _estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean and the middle 95 % of resampled values."""
     if not values:
         return Estimate(math.nan, math.nan, math.nan)
     ordered = sorted(values)

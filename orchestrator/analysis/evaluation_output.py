@@ -1,4 +1,4 @@
-"""How what an evaluation found is printed, and written as files."""
+"""Print an evaluation's report, and write it as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.formatting import shown
+from orchestrator.state.formatting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ ROWS_SHOWN = 24
 
 
 def show(report: Report, console: Console) -> None:
-    """Print a report: of every table what fits, what limits it, and what is refused."""
+    """Print a report: as much of each table as fits, then its refusals and limits."""
     for analysis in report.analyses:
         columns, rows = analysis.table.columns, [[_cell(cell) for cell in row] for row in analysis.table.rows]
         fitting = _fitting(columns, rows, console.width)
@@ -35,29 +35,29 @@ def show(report: Report, console: Console) -> None:
             table.add_row(*(Text(cell) for cell in row[:fitting]))
         console.print()
         console.print(table)
-        for left, what in ((len(rows) - ROWS_SHOWN, "rows"), (len(columns) - fitting, "columns")):
-            if left > 0:
-                console.print(Text(f"{left} more {what} in {analysis.name}.csv", style="dim"))
+        for hidden, kind in ((len(rows) - ROWS_SHOWN, "rows"), (len(columns) - fitting, "columns")):
+            if hidden > 0:
+                console.print(Text(f"{hidden} more {kind} in {analysis.name}.csv", style="dim"))
         for line in analysis.refusals:
             console.print(Text(f"refused: {line}", style="bold red"))
         for line in analysis.limits:
             console.print(Text(line, style="dim"))
 
 
-def show_matrix(found: Transfer, console: Console) -> None:
-    """Print who is fooled by what was made for whom, in percent of the images that all classify rightly."""
-    from trainables.evaluation.robustness.transfer_result import Condition  # noqa: PLC0415  imports torch
+def show_matrix(transfer: Transfer, console: Console) -> None:
+    """Print each model's error on the images made for each other one, in % of those that all classify rightly."""
+    from trainables.evaluation.robustness.transfer_result import TransferCondition  # noqa: PLC0415  imports torch
 
-    rows = found.errors[Condition(among="right")]
+    rows = transfer.errors[TransferCondition(among="right")]
     images = next(iter(next(iter(rows.values())).values())).images
     title = f"errors in %, of the {images} images that all classify rightly"
     table = Table("made for", *rows, title=title, title_justify="left", box=None, pad_edge=False)
     for source, row in rows.items():
         table.add_row(source, *(f"{100 * rate.error:.1f}" for rate in row.values()))
     console.print(table)
-    for line in found.refusals:
+    for line in transfer.refusals:
         console.print(Text(f"refused: {line}", style="bold red"))
-    for line in found.limits:
+    for line in transfer.limits:
         console.print(Text(line, style="dim"))
 
 
@@ -66,21 +66,21 @@ def _cell(cell: Any) -> str:
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int:
-    """How many columns fit, the first always: titles wrap between words, and so do cells of several words."""
-    taken = 0
+    """Count the columns that fit, at least one: titles and cells wrap between words."""
+    used = 0
     for index, column in enumerate(columns):
         words = [word for text in (column, *(row[index] for row in rows[:ROWS_SHOWN])) for word in text.split()]
-        taken += max(map(len, words), default=0) + 2
-        if taken > width and index:
+        used += max(map(len, words), default=0) + 2
+        if used > width and index:
             return index
     return len(columns)
 
 
-def write(report: Report, place: Path) -> None:
-    """Write a report as files: one JSON, and for each analysis a table (CSV) and a figure (HTML)."""
-    import plotly.io  # noqa: PLC0415  only who draws pays it
+def write(report: Report, out: Path) -> None:
+    """Write a report below ``out``: one JSON, and for each analysis a table (CSV) and a figure (HTML)."""
+    import plotly.io  # noqa: PLC0415  slow to import
 
-    folder = place / report.suite
+    folder = out / report.suite
     folder.mkdir(parents=True, exist_ok=True)
     for analysis in report.analyses:
         plotly.io.write_html(analysis.figure, folder / f"{analysis.name}.html", include_plotlyjs="directory")
@@ -90,7 +90,7 @@ def write(report: Report, place: Path) -> None:
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """A report without its figures, for JSON."""
+    """Return a report without its figures, for JSON."""
     return {
         "suite": report.suite,
         "seconds": report.seconds,

@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it starts: its scheduler run on curves drawn at random, and one trial tried out."""
+"""Forecast of a sweep's cost before it starts: simulate its scheduler on random curves, and probe one trial."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.simulator import Outcome
     from orchestrator.spec.model import SweepSpec
 
-FEWEST_DRAWS, MOST_DRAWS = 5, 40
-MOST_TRIALS = 400
-"""Larger sweeps are drawn with so many, and what comes of them is scaled: a simulation grows with the square."""
+MIN_SIMULATIONS, MAX_SIMULATIONS = 5, 40
+MAX_TRIALS = 400
+"""Larger sweeps are simulated with this many trials and scaled: the cost of a simulation grows quadratically."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A mean, and what nine in ten draws lie between."""
+    """A mean, and the bounds of the middle 90 % of the samples."""
 
     mean: float
     low: float
@@ -43,7 +43,7 @@ class Range:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Range:
-        """The range of some draws.
+        """Return the range of samples.
 
         >>> Range.of([1.0, 2.0, 3.0])
         Range(mean=2.0, low=1.0, high=3.0)
@@ -52,16 +52,16 @@ class Range:
         last = len(ordered) - 1
         return cls(fmean(values), ordered[round(0.05 * last)], ordered[round(0.95 * last)])
 
-    def scaled(self, by: float) -> Range:
-        """In another unit."""
-        return Range(self.mean * by, self.low * by, self.high * by)
+    def scaled(self, factor: float) -> Range:
+        """Multiply by a factor."""
+        return Range(self.mean * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A sweep on ``slots`` slots. ``seconds`` are those of a worker in which a plain epoch takes one second.
+    """Forecast of a sweep on ``slots`` slots; ``seconds`` assume a worker that needs one second for a plain epoch.
 
-    ``reached`` counts the trials that reach each rung, and with the last entry, ``max_epochs``, their end.
+    ``reached`` counts the trials that reach each rung; its last entry, ``max_epochs``, those that reach their end.
     """
 
     slots: int
@@ -74,28 +74,28 @@ class Forecast:
 
     @property
     def share(self) -> float:
-        """Of the epochs of a sweep that stops nobody."""
+        """Share of the epochs of a sweep without early stopping."""
         return self.epochs.mean / (self.num_trials * self.max_epochs)
 
 
 def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
-    """The expectation over random rankings that stay the same from epoch to epoch, and random points of the space.
+    """Forecast a sweep by the mean over random points and random rankings that stay the same at every epoch.
 
     Raises:
-        PreflightError: the scheduler counts in another unit than epochs, which nobody knows beforehand.
+        PreflightError: the scheduler counts in another unit than epochs, whose cost is unknown before the sweep.
     """
     if spec.scheduler.resource != "epochs":
-        told = f"scheduler.resource: {spec.scheduler.resource} are known only when they are used; plan with epochs"
-        raise PreflightError([told])
+        problem = f"scheduler.resource: must be epochs to forecast a sweep, got {spec.scheduler.resource}"
+        raise PreflightError([problem])
     max_epochs, num_trials = max_epochs_of(spec), spec.search.num_trials
-    if num_trials > MOST_TRIALS:
-        fewer = spec.search.model_copy(update={"num_trials": MOST_TRIALS})
+    if num_trials > MAX_TRIALS:
+        fewer = spec.search.model_copy(update={"num_trials": MAX_TRIALS})
         return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
     scheduler = scheduler_of(spec, pauses=pauses, max_epochs=max_epochs)
-    draws = max(FEWEST_DRAWS, min(MOST_DRAWS, MOST_DRAWS * MOST_DRAWS // num_trials))
+    simulations = max(MIN_SIMULATIONS, min(MAX_SIMULATIONS, MAX_SIMULATIONS * MAX_SIMULATIONS // num_trials))
     outcomes = [
         simulate(_curves(spec, scheduler, max_epochs, seed), scheduler, workers=slots, leaps=True)
-        for seed in range(draws)
+        for seed in range(simulations)
     ]
     levels = (*(scheduler.rungs or ()), max_epochs)
     reached = [_reached(outcome, levels) for outcome in outcomes]
@@ -111,7 +111,7 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
 
 
 def expected_epochs(plan: SweepPlan) -> float:
-    """The epochs of a whole sweep, roughly and at once: what its progress is measured against."""
+    """Estimate the epochs of a whole sweep quickly, as the total of its progress."""
     scheduler, num_trials, maximum = plan.scheduler, plan.spec.search.num_trials, plan.max_epochs
     if isinstance(scheduler, BudgetedAsha):
         return scheduler.schedule.budget + maximum
@@ -121,30 +121,30 @@ def expected_epochs(plan: SweepPlan) -> float:
     return float(num_trials * maximum)
 
 
-def _scaled(found: Forecast, num_trials: int) -> Forecast:
-    """The same for more trials."""
-    by = num_trials / found.num_trials
+def _scaled(simulated: Forecast, num_trials: int) -> Forecast:
+    """Scale a forecast to more trials."""
+    factor = num_trials / simulated.num_trials
     return replace(
-        found,
+        simulated,
         num_trials=num_trials,
-        reached={level: trials.scaled(by) for level, trials in found.reached.items()},
-        epochs=found.epochs.scaled(by),
-        seconds=found.seconds.scaled(by),
+        reached={level: trials.scaled(factor) for level, trials in simulated.reached.items()},
+        epochs=simulated.epochs.scaled(factor),
+        seconds=simulated.seconds.scaled(factor),
     )
 
 
 def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -> dict[str, LearningCurve]:
-    chance = random.Random(seed)  # noqa: S311  a forecast, not a secret
+    rng = random.Random(seed)  # noqa: S311  a forecast, not a secret
     first = [point for _, point in first_points(spec)]
-    drawn = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
-    points = [*first, *drawn][: spec.search.num_trials]
+    sampled = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
+    points = [*first, *sampled][: spec.search.num_trials]
     curves = {}
     trials = zip(points, brackets_for(scheduler, len(points), max_epochs), strict=True)
     for index, (point, bracket) in enumerate(trials):
         config = {**spec.trial, **point}
         epochs = int(config.get("epochs", max_epochs))
         curves[f"{index:06d}"] = LearningCurve(
-            values=[(chance.random(),)] * epochs,
+            values=[(rng.random(),)] * epochs,
             seconds=[float(passes_per_epoch(config))] * epochs,
             bracket=bracket,
             stratum=stratum(config, spec),
@@ -154,14 +154,14 @@ def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -
 
 
 def _reached(outcome: Outcome, levels: Sequence[int]) -> Counter[int]:
-    return Counter(level for each in outcome.views.values() for level in levels if each.level >= level)
+    return Counter(level for view in outcome.views.values() for level in levels if view.level >= level)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one trial of a spec was seen to take: the baseline, for two epochs, in this process.
+    """Measured cost of one trial of a spec: the baseline, for two epochs, in this process.
 
-    ``seconds`` of an ordinary epoch; the metrics of one at a rung, which measures more, and of an ordinary one.
+    ``seconds`` and ``metrics`` are of an ordinary epoch, ``metrics_at_rung`` of one at a rung, which measures more.
     """
 
     seconds: float
@@ -171,12 +171,12 @@ class Probe:
 
 
 def probe(spec: SweepSpec) -> Probe:
-    """Train the baseline for two epochs, or as long as it is, and save it.
+    """Train the baseline for two epochs, or one if it has only one, and save it.
 
     Raises:
         TrainableError: it cannot be trained.
     """
-    import torch  # noqa: PLC0415  only who asks for hours pays it
+    import torch  # noqa: PLC0415  slow to import
 
     from orchestrator.execution.local_trial import config_of  # noqa: PLC0415
 

@@ -1,16 +1,14 @@
-"""A sweep in words and tables: functions of its plan and its state alone."""
+"""Leaderboard of a sweep, its best trial, and its events in words: functions of the plan and the state alone."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from orchestrator.analysis.forecast import expected_epochs
-from orchestrator.formatting import shown
-from orchestrator.state.sweep_state import OVER
+from orchestrator.analysis.sweep_progress import headline, progress
+from orchestrator.state.formatting import shown
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -21,101 +19,32 @@ if TYPE_CHECKING:
 NAMES = {
     "completed": "full budget",
     "stopped": "stopped",
-    "paused": "waits",
+    "paused": "paused",
     "diverged": "diverged",
     "failed": "failed",
 }
 
 MAX_WORD = 10
-"""Characters of a name that stand in one line of a column's header."""
+"""Characters of a name in one line of a column's header."""
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is; ``left_s`` is null before the first trial is over."""
-
-    sweep: str
-    status: str
-    num_trials: int
-    by_status: dict[str, int]
-    stopped_by_rung: dict[int, int]
-    epochs_run: int
-    epochs_full: int
-    elapsed_s: float
-    left_s: float | None
-
-    @property
-    def over(self) -> int:
-        """Trials that are over."""
-        return sum(count for status, count in self.by_status.items() if status in OVER)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
-        return asdict(self)
-
-
-def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
-    """Counts and times of a sweep; the time left assumes the pace so far, and epochs as the scheduler expects them."""
-    statuses = [trial.status for trial in state.trials.values()]
-    end = state.last_time if state.ended is not None and state.last_time is not None else now
-    elapsed_s = 0.0 if state.started_at is None else max(0.0, end - state.started_at)
-    over = sum(status in OVER or status == "paused" for status in statuses)
-    done, expected = state.epochs_run, expected_epochs(plan)
-    return Progress(
-        sweep=plan.sweep,
-        status=state.ended.status if state.ended is not None else "running",
-        num_trials=plan.spec.search.num_trials,
-        by_status={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        stopped_by_rung=state.stopped_by_rung(),
-        epochs_run=state.epochs_run,
-        epochs_full=plan.spec.search.num_trials * plan.max_epochs,
-        elapsed_s=elapsed_s,
-        left_s=elapsed_s * max(0.0, expected / done - 1) if over and done and state.ended is None else None,
-    )
-
-
-def headline(summary: Progress) -> str:
-    """One line: trials, epochs, time gone and time left."""
-    running = summary.by_status.get("running", 0)
-    parts = [f"{summary.over}/{summary.num_trials} trials"]
-    parts += [f"{running} running"] if running else []
-    waiting = summary.by_status.get("paused", 0)
-    parts += [f"{waiting} waiting"] if waiting else []
-    parts += [f"{summary.epochs_run}/{summary.epochs_full} epochs ({summary.epochs_run / summary.epochs_full:.0%})"]
-    parts += [_duration(summary.elapsed_s)]
-    parts += [f"about {_duration(summary.left_s)} left"] if summary.left_s else []
-    return " · ".join(parts)
-
-
-def where_trials_ended(summary: Progress) -> str:
-    """One line: how many trials stopped at which rung, and how the others ended."""
-    parts = [f"{count} stopped at rung {rung}" for rung, count in summary.stopped_by_rung.items()]
-    kinds = (
-        ("completed", "at full budget"),
-        ("diverged", "diverged"),
-        ("failed", "failed"),
-        ("interrupted", "interrupted"),
-    )
-    waiting = summary.by_status.get("paused", 0)
-    parts += [f"{waiting} waiting at a rung"] if waiting else []
-    parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
-    return ", ".join(parts) or "no trial is over yet"
+LEGEND = "* baseline: every searched method off · rung N: stopped · paused N: may resume"
+"""Meaning of the marks in the columns of trials and statuses."""
 
 
 def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
-    """The leaderboard, best first; fits 80 columns. A star marks the baseline."""
+    """Return the leaderboard, best first; it fits 80 columns. A star marks the baseline, see ``LEGEND``."""
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
-    views = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    views.add_column("#", justify="right")
-    views.add_column("trial")
-    views.add_column(_header(objective.metric, "/"), justify="right")
-    views.add_column("epoch", justify="right")
-    views.add_column("status")
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid.add_column("#", justify="right")
+    grid.add_column("trial")
+    grid.add_column(_header(objective.metric, "/"), justify="right")
+    grid.add_column("epoch", justify="right")
+    grid.add_column("status")
     for name in parameters:
-        views.add_column(_header(name, "."), justify="right")
+        grid.add_column(_header(name, "."), justify="right")
     for rank, trial in enumerate(state.ranked(objective)[:top], start=1):
-        views.add_row(
+        grid.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
@@ -124,30 +53,30 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
-    return views
+    return grid
 
 
 def _header(name: str, separator: str) -> str:
-    r"""A name in lines: its group, then the rest, whose words stand below each other where they are long.
+    r"""Return a name in lines: its group, then the rest, a word a line if it is long.
 
     >>> _header("optimizer.lr", "."), _header("gan.discriminator_snnl", ".")
     ('optimizer.\nlr', 'gan.\ndiscriminator_\nsnnl')
     """
-    group, found, rest = name.partition(separator)
+    group, separator, rest = name.partition(separator)
     lines = rest if len(rest) <= MAX_WORD else rest.replace("_", "_\n")
-    return f"{group}{found}\n{lines}" if found else name
+    return f"{group}{separator}\n{lines}" if separator else name
 
 
 def _short_status(trial: Trial) -> str:
     if trial.status == "completed" and trial.blind_from is not None:
         return f"audit of {trial.blind_from}"
     if trial.status in {"stopped", "paused"}:
-        return f"rung {trial.stopping_rung}"
+        return f"{'rung' if trial.status == 'stopped' else 'paused'} {trial.stopping_rung}"
     return NAMES.get(trial.status, trial.status)
 
 
 def shown_parameters(plan: SweepPlan) -> list[str]:
-    """The columns worth their width: the strengths of the methods, then the first searched parameters."""
+    """Return the parameters worth a column: the strengths of the methods, then the first searched parameters."""
     searched = list(plan.spec.space.names)
     first = [name for name in task_of(plan.spec.trial).strengths if name in searched]
     return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
@@ -156,7 +85,7 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
 
 
 def describe_status(trial: Trial) -> str:
-    """The status in words: where it stopped, and whether it is the baseline."""
+    """Return the status in words, with the rung of a stopped trial and a mark of the baseline."""
     words = NAMES.get(trial.status, trial.status)
     if trial.status in {"stopped", "paused"}:
         words = f"{words} at rung {trial.stopping_rung}"
@@ -166,13 +95,13 @@ def describe_status(trial: Trial) -> str:
 
 
 def failures(state: SweepState) -> list[str]:
-    """One line for each trial that diverged or failed, with its reason."""
+    """Return one line for each trial that diverged or failed, with its reason."""
     lost = state.with_status("diverged", "failed")
     return [f"{trial.id} {trial.status}: {trial.end.reason}" for trial in lost if trial.end is not None]
 
 
 def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
-    """The best trial, how it compares with the baseline, and its searched parameters."""
+    """Return the best trial, its score next to the baseline's, and its searched parameters, a line each."""
     objective = plan.spec.objective
     best = state.best(objective)
     if best is None:
@@ -184,29 +113,41 @@ def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     return lines + [f"  {name}: {shown(value)}" for name, value in best.point.items()]
 
 
-def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
-    """One plain line for what a person wants to know of an event; None for the others.
+def best_so_far(plan: SweepPlan, state: SweepState) -> str:
+    """Return the best trial in one line: its score, its epoch, and the parameters that the leaderboard shows."""
+    objective = plan.spec.objective
+    best = state.best(objective)
+    if best is None:
+        return f"no trial has measured {objective.metric} yet"
+    mark = "*" if best.origin == "baseline" else ""
+    values = ", ".join(f"{name} {shown(best.config[name])}" for name in shown_parameters(plan) if name in best.config)
+    score = f"{objective.metric} {best.score(objective):.4f} after epoch {best.epoch}"
+    return f"best {best.id}{mark}: {score}{'; ' if values else ''}{values}"
 
-    An epoch is told in the log of its trial, not here.
+
+def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+    """Return one plain line for an event that starts, pauses, resumes or ends a trial; None for the rest.
+
+    ``ravel logs`` prints every event, the epochs of a trial included.
     """
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    told = _in_words(plan, state, event)
-    return f"{clock} {told}" if told else None
+    words = _message(plan, state, event)
+    return f"{clock} {words}" if words else None
 
 
-def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":
-            again = f" (driver {event.generation})" if event.generation > 1 else ""
-            return f"{plan.sweep}: {plan.spec.search.num_trials} trials{again}"
+            resumed = f" (resumed, driver {event.generation})" if event.generation > 1 else ""
+            return f"{plan.sweep}: {plan.spec.search.num_trials} trials{resumed}"
         case "attempt_failed":
-            return f"{event.trial} attempt {event.attempt} broke off ({event.cause}): {event.reason}; trying again"
+            return f"{event.trial} attempt {event.attempt} failed ({event.cause}): {event.reason}; retrying"
         case "trial_promoted":
-            return f"{event.trial} goes on from rung {event.rung}{' for the audit' if event.audited else ''}"
+            return f"{event.trial} promoted from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
             trial = state.trials[event.trial]
-            if plan.pauses and trial.status == "stopped":  # told when it began to wait
+            if plan.pauses and trial.status == "stopped":  # its line was printed when it paused
                 return None
             score = trial.score(objective)
             measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
@@ -219,7 +160,7 @@ def _in_words(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
 
 
 def log_line(event: Event) -> str:
-    """An event of any kind in one line, for ``ravel logs``."""
+    """Return an event of any kind in one line, for ``ravel logs``."""
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     fields = event.model_dump(exclude={"v", "time", "kind", "config", "traceback"}, exclude_none=True)
     words = " ".join(f"{name}={_compact(value)}" for name, value in fields.items())
@@ -230,7 +171,3 @@ def _compact(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + " ".join(f"{name}={shown(item)}" for name, item in value.items()) + "}"
     return shown(value)
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""Everything a sweep wrote, and taking away all of it and nothing else."""
+"""Purge: remove everything that a sweep wrote, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Purge:
-    """What would go: the sweep's folder and objects, and what MLflow holds of it."""
+    """Everything to remove: the sweep's folder and objects, and its runs and views in MLflow."""
 
     folder: SweepFolder
     num_files: int
@@ -34,17 +34,17 @@ class Purge:
     traces: Traces
 
     def lines(self) -> list[str]:
-        """In words, for who is about to agree."""
+        """Format the removal for confirmation, one line for each place."""
         mlflow = f"{self.traces.store}: {len(self.traces.runs)} runs with their artifacts"
         views = f", {len(self.traces.views)} prepared views" if self.traces.views else ""
-        told = [f"{self.folder.path}: {self.num_files} files, {self.num_bytes / 1e6:.1f} MB", mlflow + views]
+        lines = [f"{self.folder.path}: {self.num_files} files, {self.num_bytes / 1e6:.1f} MB", mlflow + views]
         if self.folder.remote is not None:
-            told.insert(0, f"{self.folder.uri}: {self.num_objects} objects")
-        return told
+            lines.insert(0, f"{self.folder.uri}: {self.num_objects} objects")
+        return lines
 
 
 def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
-    """Look, and change nothing.
+    """Find what to remove; change nothing.
 
     Raises:
         SweepLocked: its driver runs.
@@ -56,11 +56,11 @@ def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
     try:
         traces = removal.traces(plan)
     except Exception as error:
-        told = without_password(str(error).partition("\n")[0])
-        raise OrchestratorError(f"{folder.sweep}: MLflow does not answer ({told}); nothing was removed") from error
+        reason = without_password(str(error).partition("\n")[0])
+        raise OrchestratorError(f"{folder.sweep}: MLflow does not answer ({reason}); nothing was removed") from error
     if traces.models:
-        told = f"{', '.join(traces.models)} was registered from it"
-        raise OrchestratorError(f"{folder.sweep}: {told}; delete the version in MLflow first, or keep the sweep")
+        reason = f"{', '.join(traces.models)} was registered from it"
+        raise OrchestratorError(f"{folder.sweep}: {reason}; delete the version in MLflow first, or keep the sweep")
     files = [path for path in folder.path.rglob("*") if path.is_file()]
     return Purge(
         folder=folder,
@@ -72,27 +72,27 @@ def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
 
 
 def carry_out(plan: SweepPlan, purge: Purge) -> None:
-    """Remove it: MLflow's part first, the plan last, so that what is cut off in the middle can be begun again.
+    """Remove everything: MLflow's part first, the plan last, so that an interrupted purge can be repeated.
 
     Raises:
         SweepLocked: a driver runs it, or took it meanwhile.
-        OrchestratorError: MLflow or S3 refused; what is left is removed by a second call.
+        OrchestratorError: MLflow or S3 refused; a second call removes the rest.
     """
     folder = purge.folder
-    held = acquire(folder)
+    lock = acquire(folder)
     try:
-        with held.renewing(on_lost=lambda: None):  # asked below, where it matters
+        with lock.renewing(on_lost=lambda: None):  # checked below, before each removal
             _remove_traces(plan, purge)
-            _refuse_lost(held, folder)
+            _check_lock(lock, folder)
             if folder.remote is not None:
                 _remove_folders(folder, folder.remote)
-        _refuse_lost(held, folder)
+        _check_lock(lock, folder)
         if folder.remote is not None:
             _remove_files(folder, folder.remote)
     except BaseException:
-        held.release()
+        lock.release()
         raise
-    if folder.remote is not None:  # the lease went too, and is therefore not released: that would write it again
+    if folder.remote is not None:  # the lock is removed too; releasing it would write it
         folder.remote.delete_prefix()
     _remove_local(folder.path)
 
@@ -101,30 +101,30 @@ def _remove_traces(plan: SweepPlan, purge: Purge) -> None:
     try:
         removal.remove(plan, purge.traces)
     except Exception as error:
-        told = without_password(str(error).partition("\n")[0])
-        again = f"ravel purge {reference(purge.folder)}"
-        raise OrchestratorError(f"{purge.folder.sweep}: MLflow refused ({told}); again: {again}") from error
+        reason = without_password(str(error).partition("\n")[0])
+        retry = f"ravel purge {reference(purge.folder)}"
+        raise OrchestratorError(f"{purge.folder.sweep}: MLflow refused ({reason}); retry: {retry}") from error
 
 
-def _refuse_lost(held: SweepLock, folder: SweepFolder) -> None:
-    if held.is_lost():
-        see = f"ravel status {reference(folder)}"
-        raise SweepLocked(f"{folder.sweep}: another driver took it meanwhile; what is left stays; see {see}")
+def _check_lock(lock: SweepLock, folder: SweepFolder) -> None:
+    if lock.is_lost():
+        command = f"ravel status {reference(folder)}"
+        raise SweepLocked(f"{folder.sweep}: another driver took it meanwhile; the rest was kept; see {command}")
 
 
 def _remove_folders(folder: SweepFolder, remote: Bucket) -> None:
-    """All that has a folder, but for the leases, and with the empty objects that stand for folders."""
-    for name in [name for name in remote.list_folders() if name != folder.leases.name]:
+    """Remove all objects in folders, except the lock records, and the empty objects that represent folders."""
+    for name in [name for name in remote.list_folders() if name != folder.locks.name]:
         remote.delete_prefix(name)
 
 
 def _remove_files(folder: SweepFolder, remote: Bucket) -> None:
-    """What is left but for empty objects: the leases and the plan go in one request, the plan last."""
-    remote.delete(sorted((found.key for found in remote.list()), key=lambda key: key == folder.plan.name))
+    """Remove the remaining objects, except empty ones: lock records and plan in one request, the plan last."""
+    remote.delete(sorted((entry.key for entry in remote.list()), key=lambda key: key == folder.plan.name))
 
 
 def _remove_local(path: Path) -> None:
-    """Out of sight first: what is cut off in the middle is no half sweep."""
+    """Rename the folder, then remove it: an interrupted removal leaves no partial sweep."""
     aside = path.with_name(f".purged-{path.name}-{secrets.token_hex(4)}")
     path.rename(aside)
     shutil.rmtree(aside)

@@ -1,4 +1,4 @@
-"""Replay: every decision of a sweep made again from the log before it, and what other settings would have decided."""
+"""Replay: repeat every decision of a sweep from the log before it, and simulate other scheduler settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 WHAT_IF = "scheduler."
 DECIDE_KIND = frozenset({"name", "kind"})
-"""Settings that may promotion promotion into stopping; under others a sweep keeps the kind it had."""
+"""Settings that may change promotion into stopping; under all others a sweep keeps its kind."""
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A decision that came out otherwise: ``event`` counts the lines of the log from 1."""
+class Mismatch:
+    """A decision with another result than recorded; ``event`` counts the lines of the log from 1."""
 
     event: int
     kind: str
@@ -52,38 +52,38 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How many decisions of each kind were made again, and which came out otherwise."""
+    """Number of repeated decisions by kind, and those with another result."""
 
     counts: dict[str, int]
-    differences: tuple[Difference, ...]
+    differences: tuple[Mismatch, ...]
 
 
 def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
-    """Make every decision of a log again: points proposed, rungs decided, trials promoted.
+    """Repeat every decision of a log: points proposed, rungs decided, trials promoted.
 
-    Each is a function of the plan and of the events before it, so that the same version on the same machine decides the
-    same, bit for bit.
+    Each is a function of the plan and of the events before it, so the same version on the same machine repeats it bit
+    for bit.
     """
-    state, counts, differences = SweepState(), dict[str, int](), list[Difference]()
-    decisions = DecisionState(plan, state)
+    state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
+    decisions, proposer = DecisionState(plan, state), Proposer(plan.spec, state)
     for number, event in enumerate(events, start=1):
-        decision = _again(decisions, event)
+        decision = _repeated(decisions, proposer, event)
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
             if recorded != replayed:
-                differences.append(Difference(number, event.kind, recorded, replayed))
+                differences.append(Mismatch(number, event.kind, recorded, replayed))
         state.apply(event)
         decisions.apply(event)
     return Replay(counts, tuple(differences))
 
 
-def _again(decisions: DecisionState, event: Event) -> tuple[object, object] | None:
-    """What an event says was decided, and what is decided now from the state before it."""
+def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tuple[object, object] | None:
+    """Return the recorded decision of an event, and the one that the state before it gives now."""
     match event:
         case TrialCreated():
             promotion, left = next_promotion(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
-            proposed = propose(decisions.state, decisions.plan.spec) if promotion is None and left else promotion
+            proposed = proposer.propose() if promotion is None and left else promotion
             return (event.origin, event.point), proposed
         case TrialPromoted():
             return Promotion(event.trial, event.rung, event.audited), next_promotion(decisions, now=event.time)
@@ -95,9 +95,9 @@ def _again(decisions: DecisionState, event: Event) -> tuple[object, object] | No
 
 
 def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, workers: int) -> tuple[SweepPlan, Outcome]:
-    """The recorded curves under other scheduler settings (``scheduler.grace_period=4``), in virtual time.
+    """Simulate the recorded curves under other scheduler settings (``scheduler.grace_period=4``), in virtual time.
 
-    Trials start in the order they had; one that would have gone on where its record ends is marked ``unknown``.
+    Trials start in their recorded order. One that would have continued after the end of its record ends ``unknown``.
 
     Raises:
         SpecError: no such setting, or one that this sweep cannot have.
@@ -122,37 +122,38 @@ def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, work
 
 
 def winner(outcome: Outcome) -> str | None:
-    """The best trial that a simulated sweep trained to its end."""
+    """Return the best trial that a simulated sweep trained to its end."""
     views = outcome.views
     ended = {trial: views[trial].values[views[trial].maximum] for trial in outcome.completed_at}
     return order(ended)[0] if ended else None
 
 
 def most_at_once(events: Iterable[Event]) -> int:
-    """The most trials that ever ran at the same time."""
-    at_work, most = set[str](), 1
+    """Return the largest number of trials that ran at the same time."""
+    running, most = set[str](), 1
     for event in events:
         match event:
             case AttemptStarted():
-                at_work.add(event.trial)
+                running.add(event.trial)
             case AttemptFailed() | TrialEnded():
-                at_work.discard(event.trial)
+                running.discard(event.trial)
             case _:
                 pass
-        most = max(most, len(at_work))
+        most = max(most, len(running))
     return most
 
 
 def _unmeasured(trial: Trial, spec: SweepSpec) -> frozenset[int]:
-    """The epochs that did not measure every objective: nobody knows what a rung there would have said."""
+    """Return the epochs that did not measure every objective, at which no rung can be decided."""
     metrics = spec.objective.metrics
-    return frozenset(epoch for epoch, told in trial.epochs.items() if any(metric not in told for metric in metrics))
+    epochs = trial.epochs.items()
+    return frozenset(epoch for epoch, measured in epochs if any(metric not in measured for metric in metrics))
 
 
 def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
-    """The plan under other scheduler settings."""
+    """Return the plan with other scheduler settings."""
     problems = [
-        Problem(f"--what-if {setting}", f"must be {WHAT_IF}FIELD=VALUE: the recorded curves stay as they are")
+        Problem(f"--what-if {setting}", f"must be {WHAT_IF}FIELD=VALUE, since the recorded curves are fixed")
         for setting in settings
         if not setting.startswith(WHAT_IF)
     ]
@@ -160,9 +161,11 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
         raise SpecError(problems)
     spec = override(plan.spec, settings)
     if spec.scheduler.resource != "epochs":
-        raise SpecError([Problem("scheduler.resource", "must be 'epochs' to ask what other settings would have done")])
+        raise SpecError([Problem("scheduler.resource", "must be 'epochs' to simulate other settings")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
     scheduler = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
-    ladder = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
-    return SweepPlan(**{**dict(plan), "spec": spec, "pauses": pauses, "rungs": scheduler.rungs or (), "ladder": ladder})
+    rungs = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
+    return SweepPlan(
+        **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": scheduler.rungs or (), "rung_schedule": rungs}
+    )

@@ -1,4 +1,4 @@
-"""What a sweep found: a function of its plan and its event log."""
+"""Result of a sweep: a function of its plan and its event log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One trial of a sweep: its configuration, its last score, its model."""
+    """Result of a trial: its configuration, its last score, its model."""
 
     trial: Trial
     score: float
@@ -35,37 +35,39 @@ class TrialResult:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The whole flat configuration: ``task_of(config).from_point(config)`` is the trial again."""
+        """Whole flat configuration; ``task_of(config).from_point(config)`` restores the trial."""
         return dict(self.trial.config)
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """What the last epoch measured."""
+        """Metrics of the last epoch."""
         return dict(self.trial.epochs[self.trial.epoch])
 
     @property
     def name(self) -> str:
-        """The trial as MLflow's tags name it: its sweep and its id."""
+        """Name as in MLflow's tags: sweep and trial id."""
         return f"{self.folder.sweep}/{self.trial.id}"
 
     def require_classifier(self) -> None:
-        """Return if the trial trained a classifier: only that is loaded, evaluated, registered and served.
+        """Refuse a trial of another task: only classifiers are loaded, evaluated, registered and served.
 
         Raises:
-            OrchestratorError: it trained something else; says what reads it.
+            OrchestratorError: the trial is of another task; names the function that reads its checkpoint.
         """
         task = task_of(self.trial.config)
         if task is not CLASSIFIER:
-            told = f"it trained a {task.name}, and only a {CLASSIFIER.name} is loaded, evaluated, registered or served"
+            reason = (
+                f"it trained a {task.name}, and only a {CLASSIFIER.name} is loaded, evaluated, registered or served"
+            )
             raise OrchestratorError(
-                f"{self.name}: {told}; its generator: trainables.tasks.gan.load_generator(CHECKPOINT)"
+                f"{self.name}: {reason}; its generator: trainables.tasks.gan.load_generator(CHECKPOINT)"
             )
 
     def checkpoint(self) -> Path:
-        """The folder of the checkpoint of the trial's last epoch, fetched if the sweep is kept in S3.
+        """Return the folder of the last epoch's checkpoint, downloaded if the sweep is in S3.
 
         Raises:
-            OrchestratorError: it is gone, or was never completed.
+            OrchestratorError: it was removed, or never completed.
             StorageError: S3 refused or could not be reached.
         """
         final = (saved.path for saved in reversed(self.trial.checkpoints) if saved.epoch == self.trial.epoch)
@@ -73,18 +75,18 @@ class TrialResult:
         checkpoint = None if path is None else fetch(self.folder, path)
         if checkpoint is None or not checkpoint.is_dir():
             raise OrchestratorError(
-                f"{self.name}: no checkpoint of epoch {self.trial.epoch} is there, so no model; "
-                "choose another trial, or run this one again (an imported sweep has no models)"
+                f"{self.name}: the checkpoint of epoch {self.trial.epoch} is missing, so it has no model; "
+                "choose another trial, or retrain this one (an imported sweep has no models)"
             )
         return checkpoint.resolve()
 
     def load_model(self) -> torch.nn.Module:
-        """The trained model, in eval mode, from the trial's last checkpoint.
+        """Load the trained model, in eval mode, from the trial's last checkpoint.
 
         Raises:
             OrchestratorError, StorageError: as ``checkpoint``.
         """
-        from trainables.tasks.classifier.training import load_model  # noqa: PLC0415  imports torch
+        from trainables.models.loading import load_model  # noqa: PLC0415  imports torch
 
         self.require_classifier()
         return load_model(self.checkpoint())
@@ -92,7 +94,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep as its log tells it."""
+    """Result of a sweep, read from its log."""
 
     plan: SweepPlan
     state: SweepState
@@ -100,16 +102,16 @@ class SweepResult:
 
     @classmethod
     def read(cls, folder: SweepFolder) -> SweepResult:
-        """The result of a sweep that ran, runs, or was interrupted."""
+        """Read the result of a sweep that ended, runs, or was interrupted."""
         return cls(SweepPlan.load(folder), SweepState.read(folder.events), folder)
 
     @property
     def sweep(self) -> str:
-        """The sweep's id."""
+        """Id of the sweep."""
         return self.folder.sweep
 
     def best(self) -> TrialResult:
-        """The best trial that ran its full budget, judged by its last epoch on the validation split.
+        """Return the best trial with a full budget, by its last epoch on the validation split.
 
         Raises:
             OrchestratorError: no trial has measured the objective yet.
@@ -122,26 +124,26 @@ class SweepResult:
         return TrialResult(trial, score, self.folder)
 
     def named(self, trial: str) -> TrialResult:
-        """One trial.
+        """Return the result of one trial.
 
         Raises:
-            SweepNotFound: there is none of that name.
+            SweepNotFound: the sweep has no trial of that name.
             OrchestratorError: it has not measured the objective.
         """
-        found, objective = self.state.trials.get(trial), self.plan.spec.objective
-        if found is None:
+        named, objective = self.state.trials.get(trial), self.plan.spec.objective
+        if named is None:
             raise SweepNotFound(f"{self.sweep}: no trial {trial!r}; see `ravel status {reference(self.folder)}`")
-        score = found.score(objective)
+        score = named.score(objective)
         if score is None:
             raise OrchestratorError(
                 f"{self.sweep}/{trial}: it has not measured {objective.metric}; choose another trial"
             )
-        return TrialResult(found, score, self.folder)
+        return TrialResult(named, score, self.folder)
 
     def scored_points(self) -> tuple[list[Point], list[float]]:
-        """The points of the ended trials that lie in the space, and their scores: what ``refine`` and ``adopt`` take.
+        """Return points and scores of the ended trials inside the space, for ``refine`` and ``adopt``.
 
-        A trial stopped early counts with the last value it reported, one that diverged or failed with nan.
+        The score of a trial stopped early is its last reported value, that of a diverged or failed one is nan.
         """
         ended = [
             trial
@@ -149,22 +151,22 @@ class SweepResult:
             if self.plan.spec.space.contains(trial.point)
         ]
         objective = self.plan.spec.objective
-        good = ("completed", "stopped")
-        scores = [trial.score(objective) if trial.status in good else None for trial in ended]
+        scored = ("completed", "stopped")
+        scores = [trial.score(objective) if trial.status in scored else None for trial in ended]
         return [dict(trial.point) for trial in ended], [math.nan if score is None else score for score in scores]
 
     def front(self) -> list[TrialResult]:
-        """The completed trials that no other beats in every objective, the best in the first one first."""
+        """Return the Pareto front of the completed trials, the best in the first objective first."""
         objective = self.plan.spec.objective
-        found = ((trial, trial.score(objective)) for trial in self.state.front(objective))
-        return [TrialResult(trial, score, self.folder) for trial, score in found if score is not None]
+        scored = ((trial, trial.score(objective)) for trial in self.state.front(objective))
+        return [TrialResult(trial, score, self.folder) for trial, score in scored if score is not None]
 
     def audit(self) -> Audit:
-        """What early stopping cost, by the trials of ``scheduler.audit``."""
+        """Estimate the cost of early stopping from the trials of ``scheduler.audit``."""
         return audit(self.plan, self.state)
 
     def dataframe(self) -> pd.DataFrame:
-        """One row for each trial: id, origin, status, epoch, rung, its point, and what its last epoch measured."""
+        """Return one row for each trial: id, origin, status, epoch, rung, configuration, metrics of its last epoch."""
         import pandas as pd  # noqa: PLC0415
 
         rows = [

@@ -1,4 +1,4 @@
-"""The terminal while a sweep runs: a live leaderboard, or plain lines where the output is no terminal."""
+"""Progress callbacks of the terminal: a live view of a running sweep, or plain lines if the output is no terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.analysis.leaderboard import (
-    best_lines,
-    event_line,
-    failures,
-    headline,
-    progress,
-    table,
-    where_trials_ended,
-)
+from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, event_line, failures, table
+from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.execution.progress import ProgressCallback
 
 if TYPE_CHECKING:
@@ -25,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from orchestrator.execution.progress import Copies
+    from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
@@ -36,23 +29,27 @@ FINAL_ROWS = 10
 
 
 class PlainDisplay(ProgressCallback):
-    """A line for each trial that ends."""
+    """Progress callback that prints a line for each trial that ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._plan: SweepPlan | None = None
         self._store: EventStore | None = None
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:  # noqa: ARG002  the log warns instead
-        """Say what starts."""
+    def on_connect(self, address: str) -> None:
+        """Say that Ray starts, which takes seconds."""
+        self._console.out(connecting(address), highlight=False)
+
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
+        """Print the size of the sweep."""
         self._plan, self._store = plan, store
         self._console.out(
             f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs",
             highlight=False,
         )
 
-    def see(self, event: Event) -> None:
-        """Say what ended."""
+    def on_event(self, event: Event) -> None:
+        """Print a line for a trial that paused, resumed or ended."""
         if self._plan is not None and self._store is not None:
             line = event_line(self._plan, self._store.state, event)
             if line:
@@ -60,52 +57,82 @@ class PlainDisplay(ProgressCallback):
 
 
 class LiveDisplay(ProgressCallback):
-    """The leaderboard, redrawn twice a second."""
+    """Progress callback that draws a live view, twice a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
-        """Start drawing."""
+    def on_connect(self, address: str) -> None:
+        """Say that Ray starts, which takes seconds."""
+        self._console.out(connecting(address), highlight=False)
+
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
+        """Start to draw."""
 
         def draw() -> RenderableType:
             with store.lock:
-                return live_view(plan, store.state, notes=copies())
+                return live_view(plan, store.state, notes=lag_report())
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
 
-    def end(self) -> None:
-        """Leave the terminal as it was; the summary is printed by whoever launched."""
+    def on_end(self) -> None:
+        """Clear the live view; the command prints a summary."""
         if self._live is not None:
             self._live.stop()
 
 
 def display_for(console: Console) -> ProgressCallback:
-    """The watch that fits where the output goes."""
+    """Return the progress callback for an output: a live view on a terminal, else plain lines."""
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 
+def connecting(address: str) -> str:
+    """Return the line to print before Ray is up.
+
+    >>> connecting("local"), connecting("10.0.0.1:6379")
+    ('starting Ray ...', 'connecting to Ray at 10.0.0.1:6379 ...')
+    """
+    return "starting Ray ..." if address == "local" else f"connecting to Ray at {address} ..."
+
+
 def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) -> RenderableType:
-    """What stands in the terminal at one moment."""
-    summary = progress(plan, state, now=time.time())
+    """Return the view of a running sweep at this moment."""
     return Group(
-        Text(f"{plan.sweep}  {headline(summary)}", style="bold"),
-        Text(where_trials_ended(summary)),
-        table(plan, state, top=LIVE_ROWS),
+        Text(plan.sweep, style="bold"),
+        overview(plan, state, top=LIVE_ROWS),
         *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
     )
 
 
+def overview(plan: SweepPlan, state: SweepState, *, top: int) -> RenderableType:
+    """Return the progress of a sweep, its best trial and its leaderboard, for the live view and ``ravel status``."""
+    summary = progress(plan, state, now=time.time())
+    return Group(
+        progress_bar(summary),
+        Text(trials_over(summary)),
+        Text(work_left(summary)),
+        Text(best_so_far(plan, state)),
+        Text(),
+        leaderboard(plan, state, top=top),
+    )
+
+
+def leaderboard(plan: SweepPlan, state: SweepState, *, top: int) -> RenderableType:
+    """Return the table of the best trials with its legend; nothing before a trial has a score."""
+    trials = table(plan, state, top=top)
+    return Group(trials, Text(LEGEND, style="dim")) if trials.row_count else Group()
+
+
 def print_summary(console: Console, plan: SweepPlan, state: SweepState, *, command: str, sweep: str) -> None:
-    """The end of a sweep: leaderboard, where trials stopped, the best configuration, and how to compare in MLflow."""
+    """Print the end of a sweep: leaderboard, trials, the best configuration, and the commands that compare trials."""
     summary = progress(plan, state, now=time.time())
     console.print()
-    console.print(table(plan, state, top=FINAL_ROWS))
+    console.print(leaderboard(plan, state, top=FINAL_ROWS))
     console.print()
-    for line in (headline(summary), where_trials_ended(summary), *failures(state)):
+    for line in (headline(summary), trials_over(summary), work_left(summary), *failures(state)):
         console.out(line, highlight=False)
     console.print()
     for line in best_lines(plan, state):

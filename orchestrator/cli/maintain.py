@@ -1,24 +1,43 @@
-"""The commands that look after what a sweep wrote: ``ravel sync`` and ``ravel purge``."""
+"""Commands of the panel Maintain: sync, import-mlflow, purge."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orchestrator.analysis import purge as purging
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError, SweepLocked
+from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
+from orchestrator.errors import OrchestratorError, SpecError, SweepLocked
+from orchestrator.planning.loading import load_spec
+from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lock import is_held
 from orchestrator.state.sweep_lookup import find_sweep
+from search_spaces import Problem, dump_yaml
 from search_spaces.errors import MissingExtraError
+from trainables.metrics import lookup
+
+if TYPE_CHECKING:
+    from orchestrator.mlflow_import.runs import ImportedRun, SourceExperiment
+    from orchestrator.spec.model import Objective, SweepSpec
+
+Mode = Literal["max", "min"]
+PANEL = "Maintain"
+TOP = 10
+
+app = typer.Typer()
 
 
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel sync digits")
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
-    """Bring MLflow, and S3 where the sweep is kept there, up to date with its event log."""
+    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep."""
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415  needs MLflow
@@ -28,37 +47,151 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     except ImportError as error:
         raise MissingExtraError("filelock", extra="track") from error
     result = SweepResult.read(find_sweep(folder, sweep))
-    found = result.folder
-    if is_held(found):
-        see = f"ravel status {reference(found)}"
-        raise SweepLocked(f"{found.sweep}: its driver runs and sends everything itself; see how far it is: {see}")
-    if found.remote is not None:
-        Mirror(found, found.remote).catch_up()
-        typer.echo(f"{found.sweep}: {found.uri} has the whole log of this machine")
-    tracker = Tracker(result.plan, found, replay=True)
-    with FileLock(found.sync_lock):  # of two at once, each would make the runs it does not find
+    store = result.folder
+    if is_held(store):
+        remedy = f"ravel status {reference(store)}"
+        raise SweepLocked(f"{store.sweep}: its driver runs and sends everything itself; see its progress: {remedy}")
+    if store.remote is not None:
+        Mirror(store, store.remote).catch_up()
+        typer.echo(f"{store.sweep}: {store.uri} has the whole log of this machine")
+    tracker = Tracker(result.plan, store, replay=True)
+    with FileLock(store.sync_lock):  # two at once would each create the missing runs
         try:
             tracker.catch_up()
         except Exception as error:
-            told = without_password(f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); try again later")
-            raise OrchestratorError(told) from error
-    left_out = f", but for {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
-    typer.echo(f"{found.sweep}: MLflow has everything the log has{left_out}")
+            reason = f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); retry later"
+            raise OrchestratorError(without_password(reason)) from error
+    refused = f", except {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
+    typer.echo(f"{store.sweep}: MLflow has everything the log has{refused}")
 
 
+@app.command(
+    "import-mlflow",
+    rich_help_panel=PANEL,
+    epilog="Example: ravel import-mlflow 'resnet tuning' --spec sweep.yaml --metric val_acc --rename lr=optimizer.lr",
+)
+def import_mlflow(
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Name or id of the experiment.")],
+    spec: Annotated[Path, typer.Option("--spec", metavar="SPEC", help="Sweep spec with the space of the points.")],
+    *,
+    tracking: Annotated[str | None, typer.Option(metavar="URI", help="MLflow store; default: the spec's.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Name of the objective in the runs.")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="Direction of that metric; default: the known one.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help=f"Points, at most; default: {TOP}.")] = None,
+    wanted: Annotated[
+        str, typer.Option("--filter", help="MLflow search string; import only the runs it matches.")
+    ] = "",
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="THEIRS=OURS", help="Rename a parameter; repeatable.")
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option(metavar="STORAGE", help="Write a sweep with all runs into this storage.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import the runs of any MLflow experiment.
+
+    Print the best runs as points for a spec. With --into, write all runs as a finished sweep, for ravel status, best
+    and compare.
+    """
+    from orchestrator.mlflow_import import runs as importing  # noqa: PLC0415
+
+    loaded = load_spec(spec)
+    objective = loaded.objective
+    metric = metric or objective.metric
+    mode = mode or direction(metric, objective)
+    _refuse_settings(objective, mode, top=top, into=into)
+    uri = tracking or tracking_store(loaded, Path.cwd()) or os.environ["MLFLOW_TRACKING_URI"]
+    source = importing.read_experiment(uri, experiment, wanted=wanted)
+    if not source.runs:
+        raise OrchestratorError(f"{source.experiment}: no runs to import{'; see --filter' if wanted else ''}")
+    runs = importing.renamed(source.runs, _names(rename or []))
+    if into is not None:
+        imported = _write_sweep(source, runs, loaded, metric=metric, into=into)
+        typer.echo(json.dumps(imported, indent=1) if as_json else _sweep_text(imported))
+        return
+    offer = importing.offer(runs, loaded.space, metric=metric, mode=mode, top=top or TOP)
+    for line in offer.lines:
+        typer.echo(line, err=True)
+    if not offer.points:
+        raise OrchestratorError(f"{source.experiment}: no run became a point of the space of {spec}; see above")
+    points = [dict(point) for point in offer.points]
+    typer.echo(json.dumps(points, indent=1) if as_json else dump_yaml(points), nl=as_json)
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel purge digits-20260101-120000-1a2b --yes")
 def purge(
     sweep: Sweep,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this, only say what would go.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Remove everything listed; by default only list it.")] = False,  # noqa: FBT002
     folder: StorageFolder = RESULTS,
 ) -> None:
-    """Remove everything a sweep wrote: its folder or prefix, its MLflow runs, artifacts and views; nothing else."""
+    """Remove everything a sweep wrote.
+
+    List its folder or S3 prefix, its MLflow runs, artifacts and views; with --yes, remove these and nothing else.
+    """
     result = SweepResult.read(find_sweep(folder, sweep))
-    found = purging.find(result.plan, result.folder)
-    for line in found.lines():
+    purged = purging.find(result.plan, result.folder)
+    for line in purged.lines():
         typer.echo(line)
     if not yes:
         typer.echo(f"nothing was removed; to remove all of this: ravel purge {reference(result.folder)} --yes")
         return
-    purging.carry_out(result.plan, found)
-    later = "" if found.traces.for_good else "; its server keeps deleted runs until `mlflow gc` runs there"
+    purging.carry_out(result.plan, purged)
+    later = "" if purged.traces.for_good else "; its server keeps deleted runs until `mlflow gc` runs there"
     typer.echo(f"{result.sweep}: removed{later}")
+
+
+def direction(metric: str, objective: Objective) -> Mode:
+    """Return the known direction of a metric, else that of the objective it is imported as.
+
+    >>> from orchestrator.spec.model import Objective
+    >>> direction("val/nll", Objective()), direction("their_accuracy", Objective())
+    ('min', 'max')
+    """
+    try:
+        return lookup(metric).direction or objective.mode
+    except KeyError:
+        return objective.mode
+
+
+def _refuse_settings(objective: Objective, mode: Mode, *, top: int | None, into: str | None) -> None:
+    problems = []
+    if into is not None and top is not None:
+        problems.append(Problem("--top", "counts points; leave it out with --into, which takes all runs"))
+    if into is not None and mode != objective.mode:
+        requirement = f"must be {objective.mode!r} with --into, as for the objective {objective.metric} of the spec"
+        problems.append(Problem("--mode", f"{requirement}, got {mode!r}; change the objective of the spec"))
+    if problems:
+        raise SpecError(problems)
+
+
+def _names(renames: list[str]) -> dict[str, str]:
+    pairs = [(text, *text.partition("=")) for text in renames]
+    wrong = [text for text, theirs, _, ours in pairs if not theirs or not ours]
+    if wrong:
+        requirement = "must be THEIRS=OURS, for example lr=optimizer.lr"
+        raise SpecError(Problem(f"--rename {text}", requirement) for text in wrong)
+    return {theirs: ours for _, theirs, _, ours in pairs}
+
+
+def _write_sweep(
+    source: SourceExperiment, runs: list[ImportedRun], spec: SweepSpec, *, metric: str, into: str
+) -> dict[str, Any]:
+    from orchestrator.mlflow_import import sweep as imported_sweep  # noqa: PLC0415
+
+    curves = [source.curve(run) for run in runs]
+    trials = imported_sweep.as_trials(runs, curves, metric=metric, objective=spec.objective.metric)
+    now = datetime.now(UTC)
+    folder = imported_sweep.import_sweep(trials, spec, storage=into, now=now, working_directory=Path.cwd())
+    return {
+        "sweep": folder.sweep,
+        "experiment": source.experiment,
+        "trials": len(trials),
+        "uri": folder.uri,
+        "next": f"ravel status {reference(folder)}",
+    }
+
+
+def _sweep_text(imported: dict[str, Any]) -> str:
+    source = f"{imported['trials']} trials from MLflow's experiment {imported['experiment']!r}"
+    return f"{imported['sweep']}: {source}; {imported['next']}"

@@ -1,4 +1,4 @@
-"""`ravel space`: look at a search space before it costs anything. Nothing is started; no array library is loaded."""
+"""Commands of the panel Spaces: space show, sample, corners, diff, schema. They import no array library."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from orchestrator.cli.arguments import HELP_NAMES, AsJson
 from orchestrator.errors import SpecError
 from orchestrator.planning.loading import load_spec
 from orchestrator.spec.model import SweepSpec
@@ -24,27 +25,29 @@ if TYPE_CHECKING:
 
     from search_spaces import Point, Scalar
 
-app = typer.Typer(
-    name="space",
-    help="Show, sample and compare search spaces.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
-
+PANEL = "Spaces"
 CATALOG = "catalog:"
 SPACE_FIELDS = frozenset({"use", "parameters", "constraints"})
 SPEC_FIELDS = frozenset(SweepSpec.model_fields) - {"version"}
-NUM_DRAWS = 10_000
+NUM_SAMPLES = 10_000
+MAX_VALUE = 80
+"""Characters of an offending value in a message."""
 Source = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A sweep spec, a space document (YAML or JSON), or catalog:NAME.")
+    str, typer.Argument(metavar="SPACE", help="Sweep spec, space document (YAML or JSON), or catalog:NAME.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+app = typer.Typer(
+    name="space",
+    help="Show, sample and compare search spaces.",
+    epilog="Example: ravel space show examples/digits.yaml",
+    no_args_is_help=True,
+    context_settings=HELP_NAMES,
+)
 
 
-@app.command()
-def show(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
-    """Show the parameters of a space, their values, and when each exists."""
+@app.command(epilog="Example: ravel space show catalog:mixup")
+def show(source: Source, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show the parameters of a space, their domains and their conditions."""
     space = load_space(source)
     if as_json:
         _print_json(space.to_dict())
@@ -54,58 +57,67 @@ def show(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
         typer.echo(_summary(space))
 
 
-@app.command()
+@app.command(epilog="Example: ravel space sample examples/digits.yaml -n 20 --seed 3")
 def sample(
     source: Source,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many points.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    as_json: Json = False,  # noqa: FBT002
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of points.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Draw points at random, as a YAML list; what does not exist in a point is not there."""
+    """Draw random points, as a YAML list.
+
+    A point leaves out the parameters that are inactive in it.
+    """
     with _naming(source):
         points = load_space(source).sample_many(n, seed=seed)
     _print_points(points, as_json=as_json)
 
 
-@app.command()
-def corners(source: Source, as_json: Json = False) -> None:  # noqa: FBT002
+@app.command(epilog="Example: ravel space corners catalog:snnl")
+def corners(source: Source, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the extreme points of every combination of active parameters."""
     with _naming(source):
         points = load_space(source).corners()
     _print_points(points, as_json=as_json)
 
 
-@app.command()
-def diff(before: Source, after: Source, as_json: Json = False) -> None:  # noqa: FBT002
-    """Say what changed from one space to another."""
-    found = load_space(before).diff(load_space(after))
+@app.command(epilog="Example: ravel space diff catalog:mixup catalog:manifold_mixup")
+def diff(before: Source, after: Source, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show the changes from one space to another."""
+    changes = load_space(before).diff(load_space(after))
     if as_json:
-        changed = {change.name: {"before": change.before, "after": change.after} for change in found.changed}
-        _print_json({"added": dict(found.added), "removed": dict(found.removed), "changed": changed})
+        changed = {change.name: {"before": change.before, "after": change.after} for change in changes.changed}
+        _print_json({"added": dict(changes.added), "removed": dict(changes.removed), "changed": changed})
     else:
-        typer.echo(str(found))
+        typer.echo(str(changes))
 
 
-@app.command()
+@app.command(epilog="Example: ravel space schema > sweep.schema.json")
 def schema(
     source: Annotated[
-        str, typer.Argument(metavar="[SPACE]", help="Of the points of this space; default: of a whole sweep file.")
+        str,
+        typer.Argument(
+            metavar="SPACE", help="Space whose points the schema describes; default: the schema of a sweep spec."
+        ),
     ] = "",
 ) -> None:
-    """Print a JSON Schema (2020-12): of the points of a space, or of a sweep file, for editors."""
+    """Print the JSON Schema (2020-12) of a sweep spec, for editors.
+
+    With SPACE, print the schema of its points.
+    """
     if source:
         _print_json(load_space(source).json_schema())
         return
-    from orchestrator.spec.json_schema import sweep_schema  # noqa: PLC0415  only this needs it
+    from orchestrator.spec.json_schema import sweep_schema  # noqa: PLC0415  no other command needs it
 
     _print_json(sweep_schema())
 
 
 def load_space(source: str) -> SearchSpace:
-    """The space that ``source`` names; of a sweep spec the one its trials are drawn from, ``trial`` fixed in it.
+    """Return the space of a document, a fragment of the catalog, or a sweep spec with its ``trial`` fixed.
 
     Raises:
-        SpecError: the file cannot be read, or with every mistake in it.
+        SpecError: the file cannot be read; or lists every mistake in it.
 
     Example:
         >>> load_space("catalog:mixpu")
@@ -118,7 +130,7 @@ def load_space(source: str) -> SearchSpace:
 
 @contextlib.contextmanager
 def _naming(source: str) -> Iterator[None]:
-    """Have every problem name the space it is in: ``diff`` reads two, and specs have their paths in common."""
+    """Put the source in front of every problem: ``diff`` reads two spaces, which may share their paths."""
     try:
         yield
     except (SpaceError, SpecError) as error:
@@ -141,20 +153,21 @@ def _of_file(path: Path) -> SearchSpace:
 
 
 def _is_space(document: object, path: Path) -> bool:
-    """Whether it is a space document; if not, it is for the loader of specs to judge."""
+    """Return True if it is a space document, and False if the loader of specs should read it."""
     if not isinstance(document, dict) or document.keys() & SPEC_FIELDS:
         return False
     if not document.keys() & SPACE_FIELDS:
-        law = "must be a sweep spec, which has a 'name', or a space document, which has 'use' or 'parameters'"
+        requirement = "must be a sweep spec, which has a 'name', or a space document, which has 'use' or 'parameters'"
         hint = suggestion(next(iter(document), ""), SPACE_FIELDS | SPEC_FIELDS)
-        raise SpecError([Problem(str(path), f"{law}, got {', '.join(map(repr, document)) or 'an empty one'}{hint}")])
+        fields = ", ".join(map(repr, document)) or "an empty one"
+        raise SpecError([Problem(str(path), f"{requirement}, got {fields[:MAX_VALUE]}{hint}")])
     return True
 
 
 def _near(path: Path) -> str:
-    """The file beside it, or the fragment, that may have been meant."""
+    """Return a suggestion: the most similar file in the same folder, or the most similar fragment."""
     with contextlib.suppress(OSError):
-        files = [str(beside) for beside in path.parent.iterdir() if beside.suffix in {".yaml", ".yml", ".json"}]
+        files = [str(file) for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml", ".json"}]
         return suggestion(str(path), files) or suggestion(f"{CATALOG}{path}", map(CATALOG.__add__, catalog.FRAGMENTS))
     return ""
 
@@ -169,14 +182,14 @@ def _fragment(source: str) -> SearchSpace:
 
 
 def _summary(space: SearchSpace) -> str:
-    told = f"{len(space.names)} parameters, {_size(space)}, fingerprint {space.fingerprint()[:12]}"
-    return f"{told}\n{space.feasibility(NUM_DRAWS)}" if space.constraints else told
+    line = f"{len(space.names)} parameters, {_size(space)}, fingerprint {space.fingerprint()[:12]}"
+    return f"{line}\n{space.feasibility(NUM_SAMPLES)}" if space.constraints else line
 
 
 def _size(space: SearchSpace) -> str:
     try:
         size = space.size()
-    except SpaceError:  # too many combinations to try one by one
+    except SpaceError:  # too many combinations to enumerate
         return "too many points to count"
     return "infinitely many points" if size == math.inf else f"{size:,.0f} points"
 
@@ -190,7 +203,7 @@ def _print_points(points: Sequence[Point], *, as_json: bool) -> None:
 
 
 def _entry(name: str, value: Scalar) -> str:
-    """A name and its value as in a YAML mapping; one at a time, as ``dump_yaml`` breaks what is longer than a page."""
+    """Return a name and its value as in a YAML mapping; one pair, because ``dump_yaml`` wraps long mappings."""
     return dump_yaml(Inline({name: value})).strip().removeprefix("{").removesuffix("}")
 
 

@@ -1,1 +1,1 @@
-"""What a sweep does next, as pure functions of its state: judge at a rung, promote, propose."""
+"""Next steps of a sweep as pure functions of its state: decide at a rung, promote a paused trial, propose a point."""

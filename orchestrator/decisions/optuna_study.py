@@ -1,26 +1,35 @@
-"""The Optuna study that a state amounts to, built anew for each ask: nothing but the event log is the state.
+"""Optuna study of a running sweep: what a sampler learns from the sweep state.
 
-TPE with one objective learns from every trial: one stopped early or waiting at a rung is PRUNED with every value it
-reported, a diverged or failed one FAIL, one still running RUNNING, so that its constant liar keeps it from being
-proposed twice. The other samplers, and TPE with several objectives, learn from complete trials alone. To them a trial
-is complete with what it measured at one level, the same for all: the highest that enough trials reached (the rule of
-BOHB, Falkner et al. 2018, arXiv 1807.01774); one that was stopped below it is PRUNED without a value, which ranks last.
+TPE with one objective learns from every trial: one that was stopped early or is paused at a rung is PRUNED with every
+value it reported, a diverged or failed one FAIL, one that still runs RUNNING, so that the constant liar keeps TPE from
+proposing it twice. The other samplers, and TPE with several objectives, learn from complete trials alone. To them a
+trial is complete with what it measured at one level, the same for all trials: the highest that enough trials reached
+(the rule of BOHB, Falkner et al. 2018, arXiv 1807.01774). A trial that was stopped below it is PRUNED without a value,
+which ranks last.
+
+The study holds nothing that the event log does not. It is brought up to date before each ask with the trials that
+changed since the last one; after a restart, with all of them. The sampler is made for each ask, with a seed of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, final
 
+from search_spaces import SpaceError
 from search_spaces.adapters.optuna import suggest, to_optuna
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import optuna
 
+    from orchestrator.decisions.trial_storage import TrialStorage
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.sweep_state import SweepState, Trial
     from search_spaces import SearchSpace
@@ -28,53 +37,122 @@ if TYPE_CHECKING:
 DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = MappingProxyType({"max": "maximize", "min": "minimize"})
 
 STATEFUL = frozenset({"cmaes", "nsga2", "nsga3"})
-"""Samplers that keep notes in the study (a generation): for these each trial is asked again."""
+"""Samplers that write notes on trials (a generation, a distribution). Notes depend on the seed of the ask and on all
+trials before, whose values may still change. So each ask starts with one for every trial: the cost of an ask grows with
+the sweep, for these samplers alone."""
 
 ENOUGH = 10
-"""Trials that must have reached a level before samplers learn from it alone: as many as TPE draws at random."""
+"""Trials that must have reached a level before samplers learn from it alone: as many as TPE samples at random."""
 
-# How often the sampler is asked before a point is drawn without it. TPE that is told what breaks a constraint keeps
-# most constraints at the first few asks; this many cost it a tenth of a second.
 MOST_ASKS = 20
+"""Asks before a point is sampled without the sampler. TPE, which learns what breaks a constraint, satisfies most
+constraints at the first few asks; this many cost it a tenth of a second."""
 
 
-def ask(state: SweepState, spec: SweepSpec, *, seed: int) -> Point | None:
-    """What the sampler proposes next, with this ask's seed; None where all that it proposes breaks a constraint."""
-    return _asked(study_of(state, spec, seed=seed), spec.space)
-
-
-def study_of(state: SweepState, spec: SweepSpec, *, seed: int) -> optuna.Study:
-    """The study; trials outside the space (a baseline may be, where a method cannot be off) are left out."""
+def random_point(space: SearchSpace, seed: int) -> Point | None:
+    """Return a point of Optuna's random sampler, which learns from no trial; see `SweepStudy.ask`."""
     import optuna  # noqa: PLC0415  costs a second: only a driver pays it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        sampler=_sampler(spec, seed), directions=[DIRECTIONS[mode] for mode in spec.objective.modes]
-    )
-    level = None if _learns_from_pruned(spec) else common_level(state, spec)
-    trials = [
-        _told(trial, point, spec, level)
-        for trial, point in ((trial, _searched(trial, spec)) for trial in state.trials.values())
-        if spec.space.contains(point)
-    ]
-    if spec.search.sampler in STATEFUL:
-        _ask_again(study, spec, trials)
-    else:
-        study.add_trials(trials)
-    return study
+    return _asked(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)), space)
 
 
-def common_level(state: SweepState, spec: SweepSpec) -> int | None:
-    """The highest epoch at which enough trials measured every objective; the lowest, while there is none.
+@final
+class SweepStudy:
+    """Optuna's view of a sweep, kept from ask to ask.
 
-    None before anything was measured.
+    Trials outside the space (a baseline may be one, where a method is never off) are left out.
     """
-    counts: dict[int, int] = {}
-    for trial in state.trials.values():
-        for epoch, metrics in trial.epochs.items():
-            if all(metrics.get(metric) is not None for metric in spec.objective.metrics):
-                counts[epoch] = counts.get(epoch, 0) + 1
-    return max((epoch for epoch, count in counts.items() if count >= ENOUGH), default=min(counts, default=None))
+
+    def __init__(self, spec: SweepSpec, state: SweepState) -> None:
+        self._spec, self._state = spec, state
+        self._num_read = 0
+        self._rows: dict[str, _Row] = {}
+        self._levels = None if _learns_from_pruned(spec) else Levels(spec.objective.metrics)
+        self.level: int | None = None
+        """Epoch at which trials are complete to a sampler that learns from complete trials alone."""
+
+    def ask(self, seed: int) -> Point | None:
+        """Return the sampler's next proposal under this seed, or None where all its proposals break a constraint."""
+        return _asked(self.study(seed), self._spec.space)
+
+    def study(self, seed: int) -> optuna.Study:
+        """Return the study of the sweep as it is now, with a sampler of this seed; valid until the next call."""
+        import optuna  # noqa: PLC0415  costs a second: only a driver pays it
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._update()
+        spec, sampler = self._spec, _sampler(self._spec, seed)
+        if spec.search.sampler not in STATEFUL:
+            return optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
+        study = optuna.create_study(sampler=sampler, directions=_directions(spec))
+        _ask_for_all(study, spec.space, self._storage.trials)
+        return study
+
+    @cached_property
+    def _storage(self) -> TrialStorage:
+        from orchestrator.decisions.trial_storage import TrialStorage  # noqa: PLC0415  imports Optuna
+
+        return TrialStorage(_directions(self._spec))
+
+    def _update(self) -> None:
+        """Drop what the last ask added, and rebuild the trials that changed since, or all if the level did."""
+        self._storage.keep(len(self._rows))
+        changed = list(dict.fromkeys(self._state.changes[self._num_read :]))
+        self._num_read = len(self._state.changes)
+        for name in changed:
+            self._add(self._state.trials[name])
+        level = self._levels.common if self._levels is not None else None
+        if level != self.level:
+            self.level, changed = level, list(self._rows)
+        for name in changed:
+            if (row := self._rows.get(name)) is not None:
+                self._storage.put(row.number, _frozen(self._state.trials[name], row, self._spec, level))
+
+    def _add(self, trial: Trial) -> None:
+        """Give a new trial its number, if the space contains it, and count the levels it measured."""
+        if self._levels is not None:
+            self._levels.add(trial)
+        if trial.id not in self._rows:
+            with contextlib.suppress(SpaceError):
+                params, distributions = to_optuna(self._spec.space, _searched(trial, self._spec))
+                self._rows[trial.id] = _Row(len(self._rows), params, distributions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Constant part of a trial in the study."""
+
+    number: int
+    params: dict[str, Any]
+    distributions: dict[str, optuna.distributions.BaseDistribution]
+
+
+@final
+class Levels:
+    """Number of trials that measured every objective at each epoch."""
+
+    def __init__(self, metrics: tuple[str, ...]) -> None:
+        self._metrics = metrics
+        self._counts: dict[int, int] = {}
+        self._num_read: dict[str, int] = {}
+
+    def add(self, trial: Trial) -> None:
+        """Count the epochs that the trial reported since it was added last."""
+        for epoch, metrics in islice(trial.epochs.items(), self._num_read.get(trial.id, 0), None):
+            if all(metrics.get(metric) is not None for metric in self._metrics):
+                self._counts[epoch] = self._counts.get(epoch, 0) + 1
+        self._num_read[trial.id] = len(trial.epochs)
+
+    @property
+    def common(self) -> int | None:
+        """The highest epoch that enough trials measured, else the lowest that any did; None before the first."""
+        enough = (epoch for epoch, count in self._counts.items() if count >= ENOUGH)
+        return max(enough, default=min(self._counts, default=None))
+
+
+def _directions(spec: SweepSpec) -> list[Literal["maximize", "minimize"]]:
+    return [DIRECTIONS[mode] for mode in spec.objective.modes]
 
 
 def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
@@ -99,7 +177,10 @@ def _sampler(spec: SweepSpec, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _population(spec: SweepSpec) -> int:
-    """Five generations or more, of 4 to 50 trials: Optuna's 50 would be random search to a sweep of 32."""
+    """Return a population of 4 to 50 trials, so that a sweep has five generations or more.
+
+    With Optuna's own 50, a sweep of 32 trials would be random search.
+    """
     return max(4, min(50, spec.search.num_trials // 5))
 
 
@@ -108,15 +189,15 @@ def _learns_from_pruned(spec: SweepSpec) -> bool:
 
 
 def _searched(trial: Trial, spec: SweepSpec) -> Point:
-    """The searched part of its point: a baseline also says that methods are off which the sweep never turns on."""
+    """Return the searched part of a trial's point: a baseline also has the methods that the sweep never turns on."""
     return {name: value for name, value in trial.point.items() if name in spec.space.parameters}
 
 
-def _told(trial: Trial, point: Point, spec: SweepSpec, level: int | None) -> optuna.trial.FrozenTrial:
-    """The trial as the study has it; ``level`` where trials are complete with what they measured there."""
+def _frozen(trial: Trial, row: _Row, spec: SweepSpec, level: int | None) -> optuna.trial.FrozenTrial:
+    """Return the trial as the study has it; with a ``level``, trials are complete with what they measured there."""
     import optuna  # noqa: PLC0415
 
-    states, params_and_distributions = optuna.trial.TrialState, to_optuna(spec.space, point)
+    states = optuna.trial.TrialState
     ended = {
         "completed": states.COMPLETE,
         "stopped": states.PRUNED,
@@ -133,33 +214,33 @@ def _told(trial: Trial, point: Point, spec: SweepSpec, level: int | None) -> opt
     return optuna.trial.create_trial(
         state=state,
         values=values if state == states.COMPLETE else None,
-        params=params_and_distributions[0],
-        distributions=params_and_distributions[1],
+        params=row.params,
+        distributions=row.distributions,
         intermediate_values=trial.values(spec.objective.metric) if _learns_from_pruned(spec) else None,
         user_attrs={"trial": trial.id},
     )
 
 
 def _scores(trial: Trial, spec: SweepSpec, level: int | None) -> list[float] | None:
-    """Every objective, at a level or at the last epoch that measured it; None where one is missing."""
+    """Return every objective, at a level or at the last epoch that measured it; None where one is missing."""
     metrics = spec.objective.metrics
-    found = [trial.last(metric) if level is None else trial.values(metric).get(level) for metric in metrics]
-    scores = [score for score in found if score is not None]
+    values = [trial.last(metric) if level is None else trial.values(metric).get(level) for metric in metrics]
+    scores = [value for value in values if value is not None]
     return scores if len(scores) == len(metrics) else None
 
 
-def _ask_again(study: optuna.Study, spec: SweepSpec, trials: list[optuna.trial.FrozenTrial]) -> None:
-    """Have the sampler propose every trial once more, in order, and be given the params that it had then."""
+def _ask_for_all(study: optuna.Study, space: SearchSpace, trials: Iterable[optuna.trial.FrozenTrial]) -> None:
+    """Have the sampler propose every trial once more, in order, and give the trial the params that it has."""
     import optuna  # noqa: PLC0415
 
-    for told in trials:
-        study.enqueue_trial(told.params)
+    for recorded in trials:
+        study.enqueue_trial(recorded.params)
         trial = study.ask()
-        _ = trial.relative_params  # asked for, not used: it is then that samplers write their notes
+        _ = trial.relative_params  # read, not used: samplers write their notes now
         with contextlib.suppress(optuna.TrialPruned):  # a given point may break a constraint
-            suggest(trial, spec.space)
-        if told.state != optuna.trial.TrialState.RUNNING:
-            study.tell(trial, told.values, state=told.state)
+            suggest(trial, space)
+        if recorded.state != optuna.trial.TrialState.RUNNING:
+            study.tell(trial, recorded.values, state=recorded.state)
 
 
 def _asked(study: optuna.Study, space: SearchSpace) -> Point | None:
@@ -170,6 +251,6 @@ def _asked(study: optuna.Study, space: SearchSpace) -> Point | None:
         try:
             return suggest(trial, space)
         except optuna.TrialPruned:
-            # PRUNED without a value ranks last, so that TPE models what to keep away from; it takes no note of FAIL.
+            # PRUNED without a value ranks last, so that TPE models what to avoid; it takes no note of FAIL.
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     return None

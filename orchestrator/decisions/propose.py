@@ -1,63 +1,78 @@
-"""Propose the next point: a function of the spec and the sweep state alone."""
+"""Propose the next point of a sweep: a function of its spec and its state alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, final
 
-from orchestrator.decisions.optuna_study import ask
-from orchestrator.planning.points import first_points, grid_points
+from orchestrator.decisions.optuna_study import SweepStudy, random_point
+from orchestrator.decisions.sequences import GridPoints, SobolPoints
+from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, trial_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
     from orchestrator.state.sweep_state import SweepState
-    from search_spaces import SearchSpace
-
-
-MOST_DRAWS = 100
-"""Points of a sequence that are tried for each that keeps the constraints."""
 
 
 def propose(state: SweepState, spec: SweepSpec) -> tuple[Origin, Point]:
-    """The next point: the baseline and the given points first, then what the sampler asks for.
-
-    A function of the spec and the state alone. Where the sampler finds no point that keeps the constraints, one is
-    drawn from the space.
+    """Return the next point of a sweep, computed from zero; a driver keeps a `Proposer`, which returns the same.
 
     Raises:
-        InfeasibleError: drawing found none either.
+        InfeasibleError: no point was found that satisfies the constraints.
         MissingExtraError: the sampler needs a library that is not installed.
     """
-    index = len(state.trials)
-    first = first_points(spec)
-    if index < len(first):
-        return first[index]
-    if spec.search.sampler == "grid":
-        return "search", grid_points(spec)[index - len(first)]
-    if spec.search.sampler == "qmc":
-        return "search", low_discrepancy_point(spec.space, index - len(first), seed=spec.search.seed)
-    seed = derive_seed(spec.search.seed, "ask", trial_id(index))
-    return "search", ask(state, spec, seed=seed) or spec.space.sample(seed)
+    return Proposer(spec, state).propose()
 
 
-def low_discrepancy_point(space: SearchSpace, index: int, *, seed: int) -> Point:
-    """The ``index``-th point of a scrambled Sobol sequence (Owen 1998) over the space, a coordinate for each parameter.
+@final
+class Proposer:
+    """Next points of one running sweep: the baseline and the given points first, then those of the sampler.
 
-    Points that break a constraint are passed over, so that the sequence is the same whoever asks, and when.
-
-    Raises:
-        InfeasibleError: none of the points that were tried keeps the constraints, and drawing found none either.
+    A point is a function of the spec and the state alone. What this object keeps from one proposal to the next (the
+    first points, a place in the grid or the sequence, Optuna's view of the trials) saves time and decides nothing.
+    Where the sampler proposes no point that satisfies the constraints, one is sampled from the space.
     """
-    from scipy.stats import qmc  # type: ignore[import-untyped]  # noqa: PLC0415  with this sampler alone
 
-    sequence, found = qmc.Sobol(len(space.names), scramble=True, rng=seed), -1
-    for _ in range((index + 1) * MOST_DRAWS):
-        point: Point = {}
-        for name, unit in zip(space.names, sequence.random(1)[0], strict=True):
-            if name in space.active(point):
-                point[name] = space.parameters[name].from_unit(float(unit))
-        found += all(law.holds(point) for law in space.constraints)
-        if found == index:
-            return point
-    return space.sample(seed)
+    def __init__(self, spec: SweepSpec, state: SweepState) -> None:
+        self._state, self._first = state, first_points(spec)
+        self._point_of = _sampler(spec, state, first=len(self._first))
+
+    def propose(self) -> tuple[Origin, Point]:
+        """Return the origin and the point of the trial to be created next; see `propose` for the errors."""
+        index = len(self._state.trials)
+        origin, point = self._first[index] if index < len(self._first) else ("search", self._point_of(index))
+        return origin, dict(point)  # the caller's own: a point may be returned twice
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Tune pickles its searcher into a file that is never read; the event log has it all."""
+        return {}
+
+
+def _sampler(spec: SweepSpec, state: SweepState, *, first: int) -> Callable[[int], Point]:
+    """Return the function from the index of a trial to its point; ``first`` points come before the sampler's."""
+    search, space = spec.search, spec.space
+    match search.sampler:
+        case "grid":
+            grid = GridPoints(space, search.resolution)
+            return lru_cache(maxsize=1)(lambda index: grid.point(index - first))
+        case "qmc":
+            sequence = SobolPoints(space, seed=search.seed)
+            return lru_cache(maxsize=1)(lambda index: sequence.point(index - first))
+        case "random":
+            return _seeded(spec, partial(random_point, space))
+        case _:
+            return _seeded(spec, SweepStudy(spec, state).ask)
+
+
+def _seeded(spec: SweepSpec, ask: Callable[[int], Point | None]) -> Callable[[int], Point]:
+    """Return the same for a sampler that is asked with a seed, each trial with its own."""
+
+    def point(index: int) -> Point:
+        seed = derive_seed(spec.search.seed, "ask", trial_id(index))
+        return ask(seed) or spec.space.sample(seed)
+
+    return point

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.budget import BudgetUse
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.events import CheckpointSaved, SweepEnded, SweepStarted

@@ -1,4 +1,4 @@
-"""Driver: run the trials of a sweep, new or resumed, and record how it ended."""
+"""Driver: run the trials of a sweep, new or resumed, and record its end."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ from typing import TYPE_CHECKING, TypeAlias
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, SweepLocked
-from orchestrator.execution import preflight
-from orchestrator.execution import ray_cluster as cluster
-from orchestrator.execution.exporters import behind, exporters_of, flush
+from orchestrator.execution import preflight, ray_cluster
+from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.signals import StopSignals
-from orchestrator.planning import plan as planning
-from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
-from orchestrator.state import sweep_lock as lease
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import SweepEnded, SweepStarted, TrialEnded
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder, reference
 from orchestrator.state.sweep_lookup import create_folder
-from orchestrator.state.sweep_state import SweepState, settle
+from orchestrator.state.sweep_state import SweepState, missing_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,119 +38,129 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
-Driven: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
+DriverResult: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
 
 
-def run_new(spec: SweepSpec, *, address: str, watch: ProgressCallback | None) -> Driven:
+def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     spec = check_spec(spec)
     preflight.check_here(spec, address=address)
+    if callback is not None:
+        callback.on_connect(address)
     stop = StopSignals()
-    with stop.listening(), cluster.connect(address) as capacity:
-        stop.listen_again()
+    with stop.installed(), ray_cluster.connect(address) as capacity:
+        stop.install()
         gpus = capacity.gpus_per_trial(spec.resources)
         slots = capacity.slots(spec.resources, gpus)
         preflight.check_gpu_seconds(spec, gpus=gpus)
         folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
-        plan = planning.make(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
+        plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
-        with _holding(folder) as held:
-            return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or ProgressCallback())
+        with _locked(folder) as lock:
+            return _drive(
+                plan, folder, lock=lock, capacity=capacity, stop=stop, callback=callback or ProgressCallback()
+            )
 
 
-def run_remaining(folder: SweepFolder, *, address: str, watch: ProgressCallback | None) -> Driven:
-    """Run what is left of an interrupted or killed sweep; see ``orchestrator.resume``."""
+def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
+    """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop = SweepPlan.load(folder), StopSignals()
-    with stop.listening(), _holding(folder) as held, ExitStack() as stack:
-        pull(folder)  # what the last driver sent until it let go
+    with stop.installed(), _locked(folder) as lock, ExitStack() as stack:
+        pull(folder)  # events that the last driver sent before it released its lock
         capacity = None
         if _has_work(DecisionState(plan, SweepState.read(folder.events)), now=time.time()):
-            launched_from = Path(plan.working_directory)
-            kept_in = folder.uri.rpartition("/")[0]
-            preflight.check(plan.spec, kept_in, launched_from=launched_from)  # MLflow may be away: it is sent later
-            capacity = stack.enter_context(cluster.connect(address))
-            stop.listen_again()
-        return _drive(plan, folder, held=held, capacity=capacity, stop=stop, watch=watch or ProgressCallback())
+            # MLflow is not checked: if it is away, the exporter sends its events later.
+            preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
+            if callback is not None:
+                callback.on_connect(address)
+            capacity = stack.enter_context(ray_cluster.connect(address))
+            stop.install()
+        return _drive(plan, folder, lock=lock, capacity=capacity, stop=stop, callback=callback or ProgressCallback())
 
 
 @contextmanager
-def _holding(folder: SweepFolder) -> Iterator[lease.SweepLock]:
-    held = lease.acquire(folder)
+def _locked(folder: SweepFolder) -> Iterator[sweep_lock.SweepLock]:
+    lock = sweep_lock.acquire(folder)
     try:
-        yield held
+        yield lock
     finally:
-        held.release()
+        lock.release()
 
 
 def _drive(
     plan: SweepPlan,
     folder: SweepFolder,
     *,
-    held: lease.SweepLock,
-    capacity: cluster.Capacity | None,
+    lock: sweep_lock.SweepLock,
+    capacity: ray_cluster.Capacity | None,
     stop: StopSignals,
-    watch: ProgressCallback,
-) -> Driven:
-    """Run what is left of a sweep, and leave it so that the next driver can go on."""
-    with stop.waited_for(), ExitStack() as stack:
+    callback: ProgressCallback,
+) -> DriverResult:
+    """Run the rest of a sweep, and leave it so that the next driver can continue."""
+    with stop.deferred(), ExitStack() as stack:
         lost = threading.Event()
 
-        def leave() -> None:
+        def on_lost() -> None:
             lost.set()
-            stop.ask()
+            stop.request()
 
-        stack.enter_context(held.renewing(on_lost=leave))
-        log = EventLog(folder.events, generation=held.generation)
+        stack.enter_context(lock.renewing(on_lost=on_lost))
+        log = EventLog(folder.events, generation=lock.generation)
         decisions = DecisionState(plan, SweepState.read(folder.events))
-        store = EventStore(log, decisions.state, folds=(decisions,), listeners=(watch.see,))
+        store = EventStore(log, decisions.state, folds=(decisions,), listeners=(callback.on_event,))
         stack.callback(store.close)
         host, pid = socket.gethostname(), os.getpid()
-        store.append(SweepStarted(time=time.time(), generation=held.generation, host=host, pid=pid))
-        for end in settle(store.state, pauses=plan.pauses, now=time.time()):
+        store.append(SweepStarted(time=time.time(), generation=lock.generation, host=host, pid=pid))
+        for end in missing_ends(store.state, pauses=plan.pauses, now=time.time()):
             store.append(end)
         exporters = exporters_of(plan, folder)
         for exporter in exporters.values():
             exporter.start()
-        watch.begin(plan, store, lambda: behind(exporters, store.state.num_events))
+        callback.on_start(plan, store, lambda: lagging(exporters, store.state.num_events))
         crash = None
         try:
-            if capacity is not None and not stop.asked:
+            if capacity is not None and not stop.requested:
                 _fit(decisions, store, folder, capacity=capacity, stop=stop)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
         finally:
-            watch.end()
+            callback.on_end()
             if lost.is_set():
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(decisions, store, interrupted=stop.asked, crash=crash)
-                patience = FLUSH_INTERRUPTED_S if stop.asked else FLUSH_S
-                for name, why in flush(exporters, timeout_s=patience, progressing=not stop.asked):
-                    logger.warning("%s is behind (%s); later: ravel sync %s", name, why, reference(folder))
+                _close(decisions, store, interrupted=stop.requested, crash=crash)
+                timeout_s = FLUSH_INTERRUPTED_S if stop.requested else FLUSH_S
+                for name, reason in flush(exporters, timeout_s=timeout_s, progressing=not stop.requested):
+                    logger.warning("%s lags (%s); later: ravel sync %s", name, reason, reference(folder))
     if lost.is_set():
         raise SweepLocked(
-            f"{folder.sweep}: this driver was silent for too long, and another took the sweep; it goes on there, "
-            "without what this one measured since"
+            f"{folder.sweep}: this driver sent no heartbeat for too long, and another driver took the sweep over; what "
+            f"this driver measured since then is discarded; see `ravel status {reference(folder)}`"
         )
     if store.state.ended is not None and store.state.ended.status == "interrupted":
-        go_on = f"ravel resume {reference(folder)}"
-        raise Interrupted(f"interrupted; nothing measured is lost. Go on with: {go_on}")
+        command = f"ravel resume {reference(folder)}"
+        raise Interrupted(f"interrupted; nothing measured is lost. Continue with: {command}")
     return plan, store.state, folder
 
 
 def _fit(
-    decisions: DecisionState, store: EventStore, folder: SweepFolder, *, capacity: cluster.Capacity, stop: StopSignals
+    decisions: DecisionState,
+    store: EventStore,
+    folder: SweepFolder,
+    *,
+    capacity: ray_cluster.Capacity,
+    stop: StopSignals,
 ) -> None:
     try:
-        from orchestrator.execution import tune_run as tuner  # noqa: PLC0415  imports Ray and torch: only a driver with work pays it
+        from orchestrator.execution import tune_run  # noqa: PLC0415  imports Ray and torch, for drivers with work only
 
-        with stop.passed_to_tune():
-            if not stop.asked:
-                tuner.fit(decisions, store, folder, capacity)
+        with stop.forwarded_to_tune():
+            if not stop.requested:
+                tune_run.fit(decisions, store, folder, capacity)
     except KeyboardInterrupt:
-        if not stop.asked:
+        if not stop.requested:
             raise
 
 
@@ -163,7 +171,7 @@ def _has_work(decisions: DecisionState, *, now: float) -> bool:
 
 
 def _close(decisions: DecisionState, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
-    """Write down how the driver left: trials still running are interrupted, and go on when the sweep is resumed."""
+    """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished."""
     now, state = time.time(), store.state
     for trial in state.with_status("running"):
         store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))

@@ -1,4 +1,4 @@
-"""One trial of a spec in this process, without Ray: to try a configuration, or to debug one."""
+"""Local trial: train one trial of a spec in this process, without Ray, to try or debug a configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def config_of(spec: SweepSpec) -> AnyConfig:
-    """The spec's baseline with its ``trial`` parameters: methods are off unless ``trial`` says otherwise."""
+    """Return the spec's baseline with its ``trial`` parameters: methods are off unless ``trial`` sets them."""
     _, baseline = first_points(spec)[0]
     seed = derive_seed(spec.search.seed, "trial", "single")
     config = {"seed": seed, **attack_of(spec), **baseline, **spec.trial}
@@ -26,7 +26,12 @@ def config_of(spec: SweepSpec) -> AnyConfig:
 
 
 def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
-    """Train it, a line for each epoch."""
+    """Train the baseline and print a line for each epoch.
+
+    Args:
+        spec: the checked spec.
+        say: prints one line.
+    """
     trial = task_of(spec.trial).start(config_of(spec))
     while not trial.finished:
         report = trial.run_epoch()

@@ -1,7 +1,7 @@
-"""What needs a machine to be known, asked before any of it costs money: every problem at once.
+"""Preflight checks: find every problem that depends on the machine before the sweep costs money.
 
-The text of the spec was checked when it was loaded; here the model is built (on torch's ``meta`` device: shapes, no
-memory), the data set is looked for, and the storage is written to.
+The text of the spec was checked when it was loaded. Here the models are built (on torch's ``meta`` device: shapes, no
+memory), the data sets are located, the tracking server is queried, and the storage is written to.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
-from orchestrator.planning.points import first_points
 from orchestrator.planning.trial_configs import located
+from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import is_remote
@@ -31,17 +31,15 @@ if TYPE_CHECKING:
     from trainables.tasks.gan import GanConfig
     from trainables.tasks.registry import AnyConfig
 
-NUM_SAMPLES = 256
-
 
 def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
-    """Ask the machine for everything the sweep will need.
+    """Check everything that the sweep will need.
 
     Args:
         spec: the checked spec.
-        storage: where sweeps are kept: a folder, or ``s3://bucket/prefix``.
-        tracking_uri: where MLflow will be written to; asked whether it takes what is sent to it.
-        launched_from: the folder that relative ones are meant from; by default the working directory.
+        storage: a folder, or ``s3://bucket/prefix``, for sweeps.
+        tracking_uri: the MLflow store that runs are sent to; not checked if None.
+        launched_from: the folder that relative paths start from; by default the working directory.
 
     Raises:
         PreflightError: lists every problem, each with its remedy.
@@ -56,32 +54,32 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
 
 
 def check_here(spec: SweepSpec, *, address: str) -> None:
-    """``check`` for a sweep launched from the working directory."""
+    """Run ``check`` for a sweep that is launched from the working directory."""
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
-    if address == "local":  # a cluster is asked when it is connected to
+    if address == "local":  # the driver checks a cluster when it connects
         Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
     check(spec, spec.storage.uri, tracking_uri=uri)
 
 
 def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
-    """Refuse a sweep that counts GPU seconds where trials have no GPU.
+    """Refuse a sweep that counts GPU seconds if trials have no GPU.
 
     Raises:
-        PreflightError: they would never use any.
+        PreflightError: names the fields that count them.
     """
     counted = {
         "scheduler.resource": spec.scheduler.resource == "gpu_seconds",
         "budget.gpu_s": spec.budget.gpu_s is not None,
     }
-    law = "counts GPU seconds, and trials here have no GPU; use another unit, or ask for GPUs in resources.gpus"
+    problem = "counts GPU seconds, and trials here have no GPU; use another unit, or request GPUs in resources.gpus"
     if not gpus and any(counted.values()):
-        raise PreflightError([f"{place}: {law}" for place, counts in counted.items() if counts])
+        raise PreflightError([f"{place}: {problem}" for place, counts in counted.items() if counts])
 
 
 def _storage_problems(storage: str) -> Iterator[str]:
     try:
         try_out(storage)
-    except OrchestratorError as error:  # of S3: names the place and the remedy
+    except OrchestratorError as error:  # errors of S3 name the place and the remedy
         yield f"storage.uri: {error}"
     except OSError as error:
         yield f"storage.uri: {storage} cannot be written ({os.strerror(error.errno or 0)}); choose another folder"
@@ -90,23 +88,21 @@ def _storage_problems(storage: str) -> Iterator[str]:
 def _tracking_problems(uri: str) -> Iterator[str]:
     problem = reachable.problem_of(uri)
     if problem is not None:
-        remedy = "mend that, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a file of the working directory"
+        remedy = "fix it, or unset tracking.uri and MLFLOW_TRACKING_URI to track in a file of the working directory"
         yield f"tracking.uri: {without_password(uri)}: {problem}; {remedy}"
 
 
 def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
-    """The data sets, models, taps and boundaries of the baseline, the corners and seeded samples; each message once."""
-    points: Iterable[dict[str, Any]] = [
-        *(point for _, point in first_points(spec)),
-        *spec.space.corners(),
-        *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed),
-    ]
-    whole = [located({**spec.trial, **point}, launched_from) for point in points]
+    """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once."""
+    different: dict[Hashable, dict[str, Any]] = {}
+    for point, config in configured(spec):
+        different.setdefault((_data_key(config), _model_key(config)), point)
+    located_points = [located({**spec.trial, **point}, launched_from) for point in different.values()]
     try:
-        whole = _staged(whole)
-    except OrchestratorError as error:  # of S3: names the place and the remedy
+        staged = _staged(located_points)
+    except OrchestratorError as error:  # errors of S3 name the place and the remedy
         return [f"data.root: {error}"]
-    configs = [task_of(spec.trial).from_point(point) for point in whole]
+    configs = [task_of(spec.trial).from_point(point) for point in staged]
     problems: dict[str, None] = {}
     for config in {_data_key(config): config for config in configs}.values():
         problems.update(dict.fromkeys(_data_problems(config.data)))
@@ -117,29 +113,29 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
 
 
 def _staged(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Trials whose data sets are on this machine: brought here, once, if they lie in S3, as each worker will."""
-    remote = {_place(point) for point in points if is_remote(point.get("data.root") or "")}
+    """Replace data sets in S3 by copies on this machine, downloaded once, as each worker does."""
+    remote = {_source(point) for point in points if is_remote(point.get("data.root") or "")}
     if not remote:
         return points
-    from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+    from orchestrator.storage.staging import stage  # noqa: PLC0415  not every sweep stages data
     from trainables.data import cache_folder  # noqa: PLC0415  imports torch
 
-    here = {(root, cache): str(stage(root, cache_folder(DataConfig(cache=cache)))) for root, cache in remote}
-    return [{**point, "data.root": here.get(_place(point), point.get("data.root"))} for point in points]
+    staged = {(root, cache): str(stage(root, cache_folder(DataConfig(cache=cache)))) for root, cache in remote}
+    return [{**point, "data.root": staged.get(_source(point), point.get("data.root"))} for point in points]
 
 
-def _place(point: dict[str, Any]) -> tuple[Any, Any]:
+def _source(point: dict[str, Any]) -> tuple[Any, Any]:
     return point.get("data.root"), point.get("data.cache")
 
 
 def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
-    """What decides whether a data set can be read: how its images are varied does not."""
+    """Return the settings on which reading a data set depends: not those that vary its images."""
     data = config.data
     return data.name, data.root, data.download, data.cache, data.image_size
 
 
 def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
-    """What decides whether a model can be built and has what a trial asks of it."""
+    """Return the settings that decide if a model can be built and has the layers and classes that a trial uses."""
     data = config.data
     shape = data.name, data.root, data.image_size
     if not isinstance(config, TrialConfig):

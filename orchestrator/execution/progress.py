@@ -10,17 +10,21 @@ if TYPE_CHECKING:
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
 
-Copies: TypeAlias = Callable[[], list[str]]
+LagReport: TypeAlias = Callable[[], list[str]]
+"""Return a line for each exporter that lags."""
 
 
 class ProgressCallback:
-    """Progress callback of a driver; this one does nothing. ``orchestrator.cli.live_display`` has the terminal's."""
+    """Progress callback that does nothing; ``orchestrator.cli.live_display`` has those of the terminal."""
 
-    def begin(self, plan: SweepPlan, store: EventStore, copies: Copies) -> None:
-        """The driver is about to start trials; ``copies`` says which copies of the log are behind."""
+    def on_connect(self, address: str) -> None:
+        """Run before the driver connects to Ray; for ``local`` it starts one, which takes seconds."""
 
-    def see(self, event: Event) -> None:
-        """An event was logged."""
+    def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
+        """Run before the driver starts trials."""
 
-    def end(self) -> None:
-        """The driver has left the sweep."""
+    def on_event(self, event: Event) -> None:
+        """Run after an event was logged and applied."""
+
+    def on_end(self) -> None:
+        """Run when the driver has left the sweep."""

@@ -1,4 +1,4 @@
-"""Where trials run: a Ray of our own on this machine, or a cluster somebody started."""
+"""Ray: a private one on this machine, or a running cluster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same everywhere
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our event log holds what they would write, at a third of the cost
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log holds the same at a third of the cost
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver owns its signals
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # an interrupt does not wait for an epoch to end
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's state files are never read
@@ -40,7 +40,7 @@ OBJECT_STORE_BYTES = 200_000_000  # trials exchange a few numbers; the default w
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of a cluster has."""
+    """CPUs and GPUs of one machine of a cluster."""
 
     cpus: float
     gpus: float
@@ -48,27 +48,27 @@ class Node:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has, node by node: a trial runs on one node, so two halves make no slot."""
+    """CPUs and GPUs of a cluster by node: a trial runs on one node, so two half-free nodes make no slot."""
 
     nodes: tuple[Node, ...]
 
     def slots(self, resources: Resources, gpus_per_trial: float) -> int:
-        """How many trials run at once.
+        """Return the number of trials that run at once.
 
         Raises:
-            PreflightError: not even one does; says what is missing.
+            PreflightError: no node is large enough for one trial.
         """
         fits = sum(_fitting(node, resources.cpus, gpus_per_trial) for node in self.nodes)
         if fits == 0:
-            asked = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
-            there = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes)
+            required = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
+            present = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes)
             raise PreflightError(
-                [f"resources: one trial takes {asked}, the nodes have {there}; ask for less, or add a larger node"]
+                [f"resources: one trial takes {required}, the nodes have {present}; ask for less, or add a larger node"]
             )
         return min(fits, resources.max_concurrent or fits)
 
     def gpus_per_trial(self, resources: Resources) -> float:
-        """``auto``: one GPU for each trial where there are any, else none."""
+        """Return the GPUs of one trial; ``auto`` is one if the cluster has GPUs, else none."""
         if resources.gpus == "auto":
             return 1.0 if any(node.gpus for node in self.nodes) else 0.0
         return resources.gpus
@@ -83,8 +83,8 @@ def _fitting(node: Node, cpus: float, gpus: float) -> int:
 def connect(address: str) -> Iterator[Capacity]:
     """Connect to Ray for the length of a sweep.
 
-    ``local`` starts a Ray of our own, with its own folder, gone at the end. Ray listens on every interface whatever it
-    is told, so its processes share a fresh token that nobody else knows.
+    ``local`` starts a private Ray with a temporary folder of its own. Ray listens on every interface whatever its
+    settings, so its processes authenticate with a fresh secret token.
     ``auto`` or ``host:port`` joins a running cluster.
 
     Raises:
@@ -101,34 +101,34 @@ def connect(address: str) -> Iterator[Capacity]:
             else:
                 _join(address)
         except (RuntimeError, OSError, ValueError) as error:
-            told = str(error).strip().splitlines()[0]
-            raise PreflightError([f"--address {address}: no Ray there ({type(error).__name__}: {told})"]) from error
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Capacity(tuple(Node(cpus=there.get("CPU", 0.0), gpus=there.get("GPU", 0.0)) for there in alive))
+        yield Capacity(tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive))
 
 
 def _start(stack: ExitStack) -> None:
     import ray  # noqa: PLC0415
 
-    # Ray's sockets lie in there, and the path of a socket may have 107 characters.
+    # The folder holds Ray's sockets, and the path of a socket may have 107 characters.
     parent = "/tmp" if len(tempfile.gettempdir()) > MAX_TEMPORARY_PATH else None  # noqa: S108
     folder = tempfile.mkdtemp(prefix="ravel-ray-", dir=parent)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    # With a token and no RAY_AUTH_MODE, ray.init turns token authentication on for itself and all it starts; set here,
-    # the mode would come too late for a process that has imported Ray already.
+    # With a token and no RAY_AUTH_MODE, ray.init enables token authentication for itself and all its processes. The
+    # mode itself would come too late here for a process that has imported Ray already.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     ray.init(address="local", _temp_dir=folder, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    stack.push(lambda *_: ray.shutdown())  # before its folder goes
+    stack.push(lambda *_: ray.shutdown())  # before its folder is removed
 
 
 def _join(address: str) -> None:
     import ray  # noqa: PLC0415
 
     if "://" in address:
-        raise ValueError("give HOST:PORT of the cluster's head; Ray Jobs addresses are not supported in this version")
+        raise ValueError("must be HOST:PORT of the cluster's head; Ray Jobs addresses are not supported")
     host, colon, port = address.rpartition(":")
-    if colon:  # Ray would try for a minute
+    if colon:  # fail at once: Ray would retry for a minute
         with socket.create_connection((host, int(port)), timeout=PROBE_S):
             pass
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")

@@ -11,70 +11,71 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ASKING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """The user's wish to stop: SIGINT (Ctrl-C) and SIGTERM, which Kubernetes and Slurm send, mean the same.
+    """Handlers of SIGINT (Ctrl-C) and SIGTERM (Kubernetes, Slurm), which both ask the driver to stop.
 
-    The first leaves Tune's loop and writes everything down, within seconds; the second is patience, the third gives up.
-    Where a driver opens or closes its sweep, the first is only noted: it looks at ``asked`` when it is done.
+    The first signal leaves Tune's loop and records the end, within seconds; the second is ignored; the third raises
+    ``KeyboardInterrupt``. Inside ``deferred``, where a driver opens or closes its sweep, the first only sets
+    ``requested``, which the driver checks at the end.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._times = 0
+        self.requested = False
+        self._count = 0
         self._tune_listens = False
-        self._waits = False
+        self._is_deferred = False
 
-    def ask(self) -> None:
-        """StopSignals as if the user had asked; from any thread."""
+    def request(self) -> None:
+        """Stop as if the user had sent a signal; from any thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals over; only a main thread can, elsewhere they stay as they are."""
+    def installed(self) -> Iterator[None]:
+        """Handle the signals inside; outside the main thread, which alone can, nothing changes."""
         if not _in_main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (*ASKING, signal.SIGUSR1)}
-        self.listen_again()
+        previous = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGUSR1)}
+        self.install()
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def listen_again(self) -> None:
-        """Take them back: connecting to Ray puts a handler of its own on SIGTERM."""
+    def install(self) -> None:
+        """Install the handlers; needed once more after Ray was connected, which replaces that of SIGTERM."""
         if _in_main_thread():
-            for number in ASKING:
+            for number in STOP_SIGNALS:
                 signal.signal(number, self._handle)
 
     @contextmanager
-    def waited_for(self) -> Iterator[None]:
-        """What is begun inside is finished, but for what ``passed_to_tune`` surrounds."""
-        self._waits = True
+    def deferred(self) -> Iterator[None]:
+        """Finish the work inside before stopping, except inside ``forwarded_to_tune``."""
+        self._is_deferred = True
         try:
             yield
         finally:
-            self._waits = False
+            self._is_deferred = False
 
     @contextmanager
-    def passed_to_tune(self) -> Iterator[None]:
-        """While Tune runs, it is told by the signal it always listens to, and leaves its loop between two events."""
-        self._tune_listens, self._waits = _in_main_thread(), False
+    def forwarded_to_tune(self) -> Iterator[None]:
+        """Notify Tune by SIGUSR1, which it always handles: it leaves its loop between two events."""
+        self._tune_listens, self._is_deferred = _in_main_thread(), False
         try:
             yield
         finally:
-            self._tune_listens, self._waits = False, True
+            self._tune_listens, self._is_deferred = False, True
 
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
-        self.asked = True
-        self._times += 1
-        if self._times == 2 or (self._times == 1 and self._waits):
+        self.requested = True
+        self._count += 1
+        if self._count == 2 or (self._count == 1 and self._is_deferred):
             return
-        if self._times == 1 and self._tune_listens and callable(signal.getsignal(signal.SIGUSR1)):
+        if self._count == 1 and self._tune_listens and callable(signal.getsignal(signal.SIGUSR1)):
             signal.raise_signal(signal.SIGUSR1)
         else:
             raise KeyboardInterrupt

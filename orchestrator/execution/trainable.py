@@ -1,10 +1,10 @@
-"""The trainables of a sweep's trials: what lies in S3 is brought to the worker's machine first.
+"""Trainables of a sweep's trials: download data and checkpoints from S3 to the worker's machine, then train.
 
-More keys of the orchestrator's stand in its configuration:
+The configuration has these keys in addition to those of ``trainables.tune``:
 
-    ravel.checkpoint         may be a list of addresses in S3, newest first: the first that can be read is used
-    ravel.storage            how the driver reached S3, without any secret
-    ravel.system_metrics     true where each epoch also measures the machine
+    ravel.checkpoint         may be a list of addresses in S3, newest first: the first readable one is used
+    ravel.storage            the driver's S3 settings, without any secret
+    ravel.system_metrics     true to measure the machine with each epoch
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.state.s3_mirror import download_folder
+from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables.config.trial import DataConfig
 from trainables.data import cache_folder
-from trainables.engine import checkpoint as state
+from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import CLASSIFIER, GAN, TASK
@@ -33,6 +34,7 @@ from trainables.tune import ClassifierTrainable, GanTrainable, TrialTrainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from random import Random
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -40,27 +42,27 @@ PATIENCE_S = 600.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
 
-class OnWorker(TrialTrainable):
-    """Trains one trial of a sweep, whatever it is.
+class WorkerTrainable(TrialTrainable):
+    """Trains one trial of a sweep, of any task.
 
-    While S3 is away, it waits. What it cannot get even so ends the attempt, and Tune tries again.
+    It waits while S3 is away. A download that fails all the same ends the attempt, which the driver retries.
     """
 
-    _fetched: Path | None = None
+    _downloaded: Path | None = None
     _measures_system = False
-    _told_no_system = False
+    _has_warned_system = False
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Bring what is needed, and note the configuration."""
+        """Download data and checkpoint, then set up the trial."""
         super().setup(self._with_local_files(config))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Let go of the finished trial, and bring what the next one needs."""
-        self._forget()
+        """Release the finished trial, then set up the next one."""
+        self._remove_download()
         return super().reset_config(self._with_local_files(new_config))
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; where the sweep asks for it, its event also says how the machine is used."""
+        """Train one epoch; add system metrics to its event if the sweep asks for them."""
         result = super().step()
         if self._measures_system and "event" in result:
             event = json.loads(result["event"])
@@ -69,16 +71,16 @@ class OnWorker(TrialTrainable):
         return result
 
     def cleanup(self) -> None:
-        """Let go of the trial."""
+        """Release the trial."""
         super().cleanup()
-        self._forget()
+        self._remove_download()
 
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
-        driver = config.get("ravel.storage")
-        settings = Settings.from_environment() if driver is None else Settings(**driver)
+        storage = config.get("ravel.storage")
+        settings = Settings.from_environment() if storage is None else Settings(**storage)
         start, root = config.get("ravel.checkpoint"), config.get("data.root")
         self._measures_system = bool(config.get("ravel.system_metrics"))
-        local = {name: value for name, value in config.items() if name != TASK}  # said by the class
+        local = {name: value for name, value in config.items() if name != TASK}  # the class decides it
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
         if root is not None and is_remote(root):
@@ -88,63 +90,69 @@ class OnWorker(TrialTrainable):
 
     def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
         for uri in checkpoints:
-            self._forget()
-            self._fetched = fetched = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
+            self._remove_download()
+            self._downloaded = folder = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
             source = Bucket(Location.parse(uri), settings)
-            patiently(partial(download_folder, source, fetched))
+            patiently(partial(download_folder, source, folder))
             try:
-                state.load(fetched)
+                checkpoint.load(folder)
             except CheckpointError as error:
                 logger.warning("%s: %s; an older one is used", uri, error)
             else:
-                return str(fetched)
+                return str(folder)
         return None
 
     def _system_metrics(self) -> dict[str, float]:
-        """How the machine is used; nothing where it cannot be measured, which must not cost the epoch."""
+        """Return the system metrics; none if they cannot be measured, which must not cost the epoch."""
         try:
             return system_metrics()
-        except Exception as error:  # noqa: BLE001  whatever a driver of the machine raises
-            if not self._told_no_system:
-                logger.warning("the machine is not measured (%s: %s); epochs go without", type(error).__name__, error)
-            self._told_no_system = True
+        except Exception as error:  # noqa: BLE001  drivers of machines raise anything
+            if not self._has_warned_system:
+                reason = f"{type(error).__name__}: {error}"
+                logger.warning("system metrics unavailable (%s); continuing without them", reason)
+            self._has_warned_system = True
             return {}
 
-    def _forget(self) -> None:
-        if self._fetched is not None:
-            shutil.rmtree(self._fetched, ignore_errors=True)
-            self._fetched = None
+    def _remove_download(self) -> None:
+        if self._downloaded is not None:
+            shutil.rmtree(self._downloaded, ignore_errors=True)
+            self._downloaded = None
 
 
-class SweepTrainable(OnWorker, ClassifierTrainable):
+class SweepTrainable(WorkerTrainable, ClassifierTrainable):
     """Trains one classifier of a sweep."""
 
 
-class SweepGanTrainable(OnWorker, GanTrainable):
+class SweepGanTrainable(WorkerTrainable, GanTrainable):
     """Trains one generative adversarial network of a sweep."""
 
 
-TRAINABLES: Mapping[str, type[OnWorker]] = MappingProxyType(
+TRAINABLES: Mapping[str, type[WorkerTrainable]] = MappingProxyType(
     {CLASSIFIER.name: SweepTrainable, GAN.name: SweepGanTrainable}
 )
-"""By task."""
+"""The trainables by task."""
 
 
 def patiently(
-    fetch: Callable[[], T], *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    fetch: Callable[[], T],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    rng: Random = JITTER,
 ) -> T:
-    """What ``fetch`` returns, tried again with growing pauses while S3 is away.
+    """Return the result of ``fetch``, retried with growing pauses while S3 is away.
 
     Args:
-        fetch: may be called again after it failed.
+        fetch: must allow another call after a failure.
         clock: seconds that never go back.
         sleep: waits so many of them.
+        rng: source of the jitter of the pauses.
 
     Raises:
         ObjectMissing: at once, since waiting brings nothing back.
         StorageError: S3 was away for longer than ``PATIENCE_S``.
     """
-    deadline, pause, told = clock() + PATIENCE_S, SHORTEST_PAUSE_S, False
+    deadline, failures = clock() + PATIENCE_S, 0
     while True:
         try:
             return fetch()
@@ -154,24 +162,23 @@ def patiently(
             left_s = deadline - clock()
             if left_s <= 0:
                 raise
-            if not told:
+            failures += 1
+            if failures == 1:
                 logger.warning("%s; waiting, for up to %.0f s", error, PATIENCE_S)
-                told = True
-        sleep(min(pause, left_s))
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+        sleep(min(left_s, pause_s(failures, shortest_s=SHORTEST_PAUSE_S, longest_s=LONGEST_PAUSE_S, rng=rng)))
 
 
 @lru_cache
 def _staged(root: str, cache: Path, settings: Settings) -> Path:
-    """Where a data set of S3 is on this machine; looked after once in the life of a worker."""
-    from orchestrator.storage.staging import stage  # noqa: PLC0415  only who stages data needs it
+    """Stage a data set from S3, once in the life of a worker, and return its folder on this machine."""
+    from orchestrator.storage.staging import stage  # noqa: PLC0415  not every worker stages data
 
     return stage(root, cache, settings)
 
 
 def system_metrics() -> dict[str, float]:
-    """Use of this machine: processors since the last call, memory now, and the memory of the process's GPU."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  Ray brings it along
+    """Measure this machine: CPU use since the last call, memory in use (MB), and memory in use on the GPU (MB)."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  a dependency of Ray
     import torch  # noqa: PLC0415
 
     cpu, memory, gpu = SYSTEM_METRICS

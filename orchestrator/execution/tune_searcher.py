@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from orchestrator.decisions.promotion import next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
@@ -45,6 +45,7 @@ class LogSearcher(Searcher):
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._plan, self._decisions, self._store, self._clock = decisions.plan, decisions, store, clock
+        self._proposer = Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
         self._checkpoint_of, self._storage = checkpoint_of, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
@@ -102,7 +103,7 @@ class LogSearcher(Searcher):
             return self._promote(promotion, now=now)
         if not self._decisions.budget.unstarted(now=now):
             return None
-        origin, point = propose(state, self._plan.spec)
+        origin, point = self._proposer.propose()
         name = trial_id(len(state.trials))
         config = trial_config(self._plan, name, point)
         self._store.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))

@@ -1,7 +1,7 @@
-"""Runs of any MLflow experiment as a sweep of ours: a plan and an event log, to report on.
+"""Runs of any MLflow experiment as a sweep of ours: a plan and an event log, for reports.
 
-Every trial of it is over, so that a driver finds no work in it; its own experiment in MLflow is one that is not there
-yet, so that what is synced are copies, and never the runs it came from.
+Every trial of the sweep has ended, so that a driver finds no work in it. It gets an MLflow experiment of its own, so
+that a sync writes copies, and never the runs that it came from.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
-from orchestrator.planning import plan as planning
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Budget, Failures, SchedulerSpec
-from orchestrator.state import sweep_lock as lease
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import Mirror
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from orchestrator.mlflow_import.runs import Run, Values
+    from orchestrator.mlflow_import.runs import ImportedRun, Values
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Event, TrialStatus
     from orchestrator.state.sweep_folder import SweepFolder
@@ -39,89 +39,89 @@ ORIGINS = ("baseline", "point", "search")
 MOST_CHARACTERS = 63
 
 
-class Epoch(NamedTuple):
-    """What a run measured at one step; ``number`` counts from 1."""
+class ImportedEpoch(NamedTuple):
+    """Metrics of a run at one step; ``number`` counts from 1."""
 
     number: int
     time: float
     metrics: dict[str, float | None]
 
 
-class Imported(NamedTuple):
-    """A run, its epochs in order, and the trial it becomes."""
+class ImportedTrial(NamedTuple):
+    """A run, its epochs in order, and the id of its trial."""
 
-    run: Run
-    epochs: list[Epoch]
+    run: ImportedRun
+    epochs: list[ImportedEpoch]
     trial: str
 
 
 def import_sweep(
-    trials: Sequence[Imported], spec: SweepSpec, *, storage: str, now: datetime, working_directory: Path
+    trials: Sequence[ImportedTrial], spec: SweepSpec, *, storage: str, now: datetime, working_directory: Path
 ) -> SweepFolder:
-    """Write the runs down as a sweep that is over; the plan last, without which a folder is no sweep.
+    """Write the runs as a sweep that has ended. The plan is written last: without a plan, a folder is no sweep.
 
     Args:
-        trials: from ``as_trials``.
-        spec: says the objective and the space; how it searches, stops and spends does not matter any more.
-        storage: where sweeps are kept: a folder, or a prefix in S3.
-        now: names the folder.
-        working_directory: where a relative store of the spec lies.
+        trials: Trials from ``as_trials``.
+        spec: Spec with the objective and the space; its search, scheduler and budget are ignored.
+        storage: Storage of sweeps: a folder, or a prefix in S3.
+        now: Time for the folder's name.
+        working_directory: Folder that a relative store of the spec is relative to.
     """
     name = f"imported-{spec.name}"[:MOST_CHARACTERS]
     folder = create_folder(storage, name, now=now)
     over = _over(spec, name=name, experiment=folder.sweep, num_trials=len(trials))
-    plan = planning.make(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
-    most = max(_budget(each) for each in trials)
-    held = lease.acquire(folder)
+    plan = make_plan(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
+    max_epochs = max(_budget(trial) for trial in trials)
+    lock = sweep_lock.acquire(folder)
     try:
         with EventLog(folder.events) as log:
             for event in events_of(trials, spec):
                 log.append(event)
         if folder.remote is not None:
             Mirror(folder, folder.remote).catch_up()
-        plan.model_copy(update={"max_epochs": most}).save(folder)
+        plan.model_copy(update={"max_epochs": max_epochs}).save(folder)
     finally:
-        held.release()
+        lock.release()
     return folder
 
 
 def as_trials(
-    runs: Sequence[Run], curves: Sequence[dict[str, Values]], *, metric: str, objective: str
-) -> list[Imported]:
-    """The runs as trials: their steps as epochs from 1 on, and their ``metric`` as the objective too.
+    runs: Sequence[ImportedRun], curves: Sequence[dict[str, Values]], *, metric: str, objective: str
+) -> list[ImportedTrial]:
+    """Return the runs as trials: steps become epochs from 1 on, and ``metric`` becomes the objective too.
 
-    A sweep of ours keeps the ids of its trials; other runs are numbered in the order they began.
+    Trials of a sweep of ours keep their ids; other runs are numbered in the order of their start.
 
     Raises:
-        SpecError: no run measured the metric, or the runs have an objective of their own beside it.
+        SpecError: no run measured the metric, or the runs measured the objective too.
     """
     if not any(metric in run.metrics for run in runs):
-        there = ", ".join(sorted({name for run in runs for name in run.metrics})) or "none"
-        raise SpecError([Problem("--metric", f"no run measured {metric!r}; there are {there}")])
+        names = ", ".join(sorted({name for run in runs for name in run.metrics})) or "none"
+        raise SpecError([Problem("--metric", f"no run measured {metric!r}; there are {names}")])
     if metric != objective and any(objective in run.metrics for run in runs):
-        law = f"the runs measured {objective!r} too, which is the objective of the spec; leave --metric out"
-        raise SpecError([Problem("--metric", law)])
+        problem = f"the runs measured {objective!r} too, which is the objective of the spec; leave --metric out"
+        raise SpecError([Problem("--metric", problem)])
     first = min((step for curve in curves for values in curve.values() for step in values), default=1)
     named = [{**curve, objective: curve[metric]} if metric in curve else curve for curve in curves]
     return [
-        Imported(run, _epochs(curve, shift=max(0, 1 - first)), trial)
+        ImportedTrial(run, _epochs(curve, shift=max(0, 1 - first)), trial)
         for run, curve, trial in zip(runs, named, _ids(runs), strict=True)
     ]
 
 
-def events_of(trials: Sequence[Imported], spec: SweepSpec) -> Iterator[Event]:
-    """The log of a sweep that these runs were, in the order things happened.
+def events_of(trials: Sequence[ImportedTrial], spec: SweepSpec) -> Iterator[Event]:
+    """Yield the events of the runs as the log of a sweep, in the order of their times.
 
-    What a run tells out of order, such as a metric timed after its end, is put at the time of what came before it.
+    If an event of a run is out of order, as a metric with a time after the run's end, it gets the time of the event
+    before it.
     """
-    told = heapq.merge(*(_in_order(_events(each, spec)) for each in trials), key=lambda event: event.time)
-    events = list(told)
+    events = list(heapq.merge(*(_in_order(_events(trial, spec)) for trial in trials), key=lambda event: event.time))
     yield SweepStarted(time=events[0].time, generation=1, host=socket.gethostname(), pid=os.getpid())
     yield from events
     yield SweepEnded(time=events[-1].time, status="completed", reason="imported from MLflow")
 
 
-def _events(imported: Imported, spec: SweepSpec) -> Iterator[Event]:
+def _events(imported: ImportedTrial, spec: SweepSpec) -> Iterator[Event]:
     run, trial = imported.run, imported.trial
     domains = spec.space.parameters
     config = {name: value_of(text, domains.get(name)) for name, text in run.parameters.items()}
@@ -141,8 +141,8 @@ def _events(imported: Imported, spec: SweepSpec) -> Iterator[Event]:
     yield _end(imported, objective=spec.objective.metric)
 
 
-def _end(imported: Imported, *, objective: str) -> TrialEnded:
-    """How a trial ended: always for good."""
+def _end(imported: ImportedTrial, *, objective: str) -> TrialEnded:
+    """Return the end of a trial, which is always final."""
     run, last = imported.run, imported.epochs[-1] if imported.epochs else None
     own, rung = run.tags.get("ravel.status"), run.tags.get("ravel.rung", "")
     status: TrialStatus = own if own in OVER else _status(run, imported.epochs, objective)  # type: ignore[assignment]
@@ -157,31 +157,31 @@ def _end(imported: Imported, *, objective: str) -> TrialEnded:
     )
 
 
-def _status(run: Run, epochs: Sequence[Epoch], objective: str) -> TrialStatus:
-    """How a run of others ended: one that was killed, or goes on, stopped where it is."""
+def _status(run: ImportedRun, epochs: Sequence[ImportedEpoch], objective: str) -> TrialStatus:
+    """Return the status of a run that is not ours: one that was killed or is still running counts as stopped."""
     if run.status != "FINISHED":
         return "failed" if run.status == "FAILED" else "stopped"
     measured = [epoch.metrics[objective] for epoch in epochs if objective in epoch.metrics]
     return "diverged" if measured and measured[-1] is None else "completed"
 
 
-def _budget(imported: Imported) -> int:
-    """The epochs of a full run: what the run says, if that can be, else those it has."""
+def _budget(imported: ImportedTrial) -> int:
+    """Return the epochs of a full run: the run's own parameter if it is possible, or else the epochs it has."""
     reached = max((epoch.number for epoch in imported.epochs), default=1)
-    told = value_of(imported.run.parameters.get("epochs", ""))
-    return told if type(told) is int and told >= reached else reached
+    epochs = value_of(imported.run.parameters.get("epochs", ""))
+    return epochs if type(epochs) is int and epochs >= reached else reached
 
 
-def _epochs(curve: dict[str, Values], *, shift: int) -> list[Epoch]:
+def _epochs(curve: dict[str, Values], *, shift: int) -> list[ImportedEpoch]:
     steps = sorted({step for values in curve.values() for step in values})
     return [
         _epoch({name: values[step] for name, values in curve.items() if step in values}, step + shift) for step in steps
     ]
 
 
-def _epoch(measured: dict[str, tuple[float | None, float]], number: int) -> Epoch:
+def _epoch(measured: dict[str, tuple[float | None, float]], number: int) -> ImportedEpoch:
     at = max(time for _, time in measured.values())
-    return Epoch(number, at, {name: value for name, (value, _) in measured.items()})
+    return ImportedEpoch(number, at, {name: value for name, (value, _) in measured.items()})
 
 
 def _in_order(events: Iterator[Event]) -> Iterator[Event]:
@@ -191,21 +191,21 @@ def _in_order(events: Iterator[Event]) -> Iterator[Event]:
         yield event.model_copy(update={"time": now})
 
 
-def _ids(runs: Sequence[Run]) -> list[str]:
+def _ids(runs: Sequence[ImportedRun]) -> list[str]:
     own = [run.tags.get("ravel.trial", "").rpartition("/") for run in runs]
     is_one_sweep = len({sweep for sweep, _, _ in own}) == 1 and len({trial for _, _, trial in own} - {""}) == len(runs)
     return [trial for _, _, trial in own] if is_one_sweep else [trial_id(index) for index in range(len(runs))]
 
 
 def _point(config: dict[str, Any], space: SearchSpace) -> Point:
-    """The searched part of a configuration: as the space has it where it lies inside, else as it is."""
-    given = {name: value for name, value in config.items() if name in space.names}
-    adoption = adopt(space, [given])
-    return adoption.points[0] if adoption.reports[0].outcome == "kept" else given
+    """Return the searched part of a configuration: as the space writes it if it is inside, or else as it is."""
+    point = {name: value for name, value in config.items() if name in space.names}
+    adoption = adopt(space, [point])
+    return adoption.points[0] if adoption.reports[0].outcome == "kept" else point
 
 
 def _over(spec: SweepSpec, *, name: str, experiment: str, num_trials: int) -> SweepSpec:
-    """A spec under which a sweep of so many trials has nothing left to do."""
+    """Return a spec that leaves a sweep of so many trials no work."""
     return spec.model_copy(
         update={
             "name": name,

@@ -1,4 +1,4 @@
-"""Where a server listens, and the names it answers to: Host headers, and the pages that may write."""
+"""Host check of a server: its address, the Host headers it accepts, and the pages that may write."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from orchestrator.errors import PreflightError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# MLflow's default also lets 10.* and 192.168.* in: patterns of names, so that a page of 10.evil.example passes too.
+# MLflow's default also accepts 10.* and 192.168.*, which are patterns of names: a page of 10.evil.example would pass.
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def allowed_names(hosts: Iterable[str]) -> list[str]:
-    """The Host headers a server answers to: its own machine's, and these with and without a port.
+    """Return the Host headers that a server accepts: those of its own machine, and these, with and without a port.
 
     >>> allowed_names(["ml.example"])[-2:], "[[]::1]:*" in allowed_names([])
     (['ml.example', 'ml.example:*'], True)
     """
     names = [name for host in (*LOOPBACK, *hosts) for name in _with_ports(host)]
-    return [name.replace("[", "[[]") if "*" in name else name for name in names]  # beside a star, [ opens a pattern
+    return [name.replace("[", "[[]") if "*" in name else name for name in names]  # with a star, [ opens a pattern
 
 
 def allowed_origins(hosts: Iterable[str]) -> list[str]:
-    """The pages that may write: the server's own, which MLflow knows by itself on loopback alone.
+    """Return the pages that may write: the server's own, which MLflow knows by itself on loopback only.
 
     >>> allowed_origins(["ml.example:8443"])
     ['http://ml.example:8443', 'https://ml.example:8443']
@@ -35,7 +35,7 @@ def allowed_origins(hosts: Iterable[str]) -> list[str]:
 
 
 def http_address(name: str, *, port: int) -> str:
-    """Where clients find a server, unless its name says a port already.
+    """Return the address of a server for its clients; a port in its name replaces ``port``.
 
     >>> http_address("::1", port=5000), http_address("ml.example:80", port=5000)
     ('http://[::1]:5000', 'http://ml.example:80')
@@ -44,7 +44,7 @@ def http_address(name: str, *, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect.
+    """Return True if only this machine can connect.
 
     >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "ml.example")]
     [True, True, True, False, False]
@@ -56,10 +56,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that cannot be listened on: MLflow finds out seconds later, and then exits as if all were well.
+    """Return if a port can be listened on. MLflow would fail seconds later, with the exit code of success.
 
     Raises:
-        PreflightError: it is taken, or not ours to take.
+        PreflightError: the port is in use, or this user may not listen on it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

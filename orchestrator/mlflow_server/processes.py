@@ -1,7 +1,7 @@
 """MLflow's own server over a store: for one person on one machine, or for a team, with a login.
 
-No store's address, password or key is ever an argument: anybody can read the arguments of a process. They go by
-environment, or lie in files that their owner alone can read.
+The address of a store, a password or a key is never an argument, because every user can read the arguments of a
+process. They are in the environment, or in files that only their owner can read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 LIGHT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes, 1.8 GB, that no sweep needs
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and 1.8 GB that no sweep needs
 }
 
 
 def serve(uri: str, *, port: int) -> NoReturn:
-    """Become MLflow's server on loopback over a store: its signals, its exit code, no process of ours in between."""
-    use_wal(uri)  # pages are read while a sweep writes
+    """Become MLflow's server, as it is, on loopback: its signals, its exit code, no process of ours in between."""
+    use_wal(uri)  # so that pages can be read while a sweep writes
     count_rows(uri)
     allowed = ",".join(allowed_names(()))
     _become(
-        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--app-name", "ravel"],
+        ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
         {"MLFLOW_SERVER_ALLOWED_HOSTS": allowed, **os.environ, **LIGHT, STORE: uri},
     )
 
@@ -46,17 +46,17 @@ def serve_team(server: TeamServer) -> NoReturn:
 
 
 def team_arguments(server: TeamServer) -> list[str]:
-    """MLflow's arguments: nothing secret among them."""
+    """Return MLflow's arguments, which hold no secret."""
     return [
         *("--host", server.host, "--port", str(server.port), "--workers", str(server.workers)),
         *("--app-name", "basic-auth", "--artifacts-destination", server.artifacts),
-        # asyncio leaves Nagle's algorithm on where several workers share a socket: 44 ms for every request
+        # if several workers share a socket, asyncio leaves Nagle's algorithm on: 44 ms for every request
         *("--uvicorn-opts", "--loop uvloop"),
     ]
 
 
 def team_environment(server: TeamServer, environ: Mapping[str, str]) -> dict[str, str]:
-    """MLflow's environment, which its owner alone can read."""
+    """Return MLflow's environment, which only its owner can read."""
     import sqlalchemy  # noqa: PLC0415  comes with MLflow
 
     password = sqlalchemy.make_url(server.store).password
@@ -64,7 +64,9 @@ def team_environment(server: TeamServer, environ: Mapping[str, str]) -> dict[str
         **environ,
         **LIGHT,
         STORE: server.store,
-        **({"PGPASSWORD": str(password)} if password else {}),  # for the users' tables, whose address is in a file
+        **(
+            {"PGPASSWORD": str(password)} if password else {}
+        ),  # for the users' tables: the file with their address has no password
         "MLFLOW_AUTH_CONFIG_PATH": str(server.auth_config),
         "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN,
         "MLFLOW_AUTH_ADMIN_PASSWORD": kept_secret(server.password_file),
@@ -76,7 +78,7 @@ def team_environment(server: TeamServer, environ: Mapping[str, str]) -> dict[str
 
 
 def _become(arguments: list[str], environment: Mapping[str, str]) -> NoReturn:
-    sys.stdout.flush()  # what is still in our buffers ends with us
+    sys.stdout.flush()  # execve discards what is still in the buffers
     sys.stderr.flush()
     command = [sys.executable, "-m", "mlflow", "server", *arguments]
     os.execve(sys.executable, command, environment)  # noqa: S606  our own words, no shell

@@ -1,4 +1,4 @@
-"""A team's server: what it is started with, the secrets it keeps, and what its clients set."""
+"""Server for a team: its settings, its secrets, and the environment of its clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADMIN = "admin"
 STORE = "MLFLOW_BACKEND_STORE_URI"
 AUTH_CONFIG = """\
 [mlflow]
-; users and permissions stand beside the runs they are about: one backup, one truth for all workers and hosts
+; users and permissions are in the database of the runs: one backup, one truth for all workers and hosts
 database_uri = {database}
 ; a sweep family is one experiment that several people add to; only who made it, and admins, delete from it
 default_permission = EDIT
@@ -39,20 +39,20 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 
 @dataclass(frozen=True)
 class TeamServer:
-    """What a team's server is started with.
+    """Settings of a server for a team.
 
     Args:
-        store: address of a PostgreSQL (or sqlite) database; runs, users and permissions are kept in it.
-        artifacts: where files are kept, a folder or ``s3://bucket/prefix``: the server reads and writes them itself, so
-            that clients need no key of the bucket.
-        folder: of the generated password and key, readable by its owner alone.
-        host: the address to listen on.
-        port: the port to listen on.
-        allowed_hosts: the names that clients call it by; needed beyond loopback.
-        workers: processes that answer.
+        store: Address of a PostgreSQL (or sqlite) database, for runs, users and permissions.
+        artifacts: Place of files, a folder or ``s3://bucket/prefix``. The server itself reads and writes them, so that
+            clients need no key of the bucket.
+        folder: Folder of the generated password and key, readable by its owner only.
+        host: Address to listen on.
+        port: Port to listen on.
+        allowed_hosts: Names that clients use for the server; required beyond loopback.
+        workers: Number of processes that answer.
 
     Raises:
-        SpecError: lists every argument that is wrong.
+        SpecError: lists every wrong argument.
     """
 
     store: str
@@ -70,7 +70,7 @@ class TeamServer:
 
     @property
     def address(self) -> str:
-        """Where clients find it.
+        """Address of the server for its clients.
 
         >>> from pathlib import Path
         >>> TeamServer("sqlite:////data/a.db", "/data", Path("/x"), "0.0.0.0", allowed_hosts=("ml.example",)).address
@@ -85,32 +85,32 @@ class TeamServer:
 
     @property
     def client_file(self) -> Path:
-        """What a client's shell reads, written at each start."""
+        """Settings for a client's shell, written at each start."""
         return self.folder / "client.env"
 
     @property
     def session_key_file(self) -> Path:
-        """The key of MLflow's forms, generated once."""
+        """Key of MLflow's forms, generated once."""
         return self.folder / "session-key"
 
     @property
     def password_file(self) -> Path:
-        """The admin's password, generated once."""
+        """Password of the admin, generated once."""
         return self.folder / "admin-password"
 
 
 def prepare(server: TeamServer) -> None:
-    """Everything that has to be there before a team's server starts: its libraries, its store, its secrets.
+    """Check libraries, port and store, and write the secrets and settings, before a team's server starts.
 
     Raises:
-        PreflightError: what is missing, with its remedy.
+        PreflightError: something is missing; names the remedy.
     """
     _raise_if(_missing_libraries(server))
     check_port(server.host, server.port)
     problem = database_problem(server.store)
     _raise_if([f"store: {without_password(server.store)}: {problem}"] if problem else [])
     server.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _raise_if(_open_to_others(server.folder))
+    _raise_if(_open_permissions(server.folder))
     password = kept_secret(server.password_file)
     kept_secret(server.session_key_file)
     write_atomically(server.auth_config, auth_config(server.store))
@@ -120,9 +120,9 @@ def prepare(server: TeamServer) -> None:
 
 
 def client_environment(server: TeamServer) -> list[str]:
-    r"""The lines a client's shell needs.
+    r"""Return the lines for a client's shell.
 
-    The password is read from its file when they run: printed, it would stay in terminals, logs and recordings.
+    They read the password from its file: printed, it would stay in terminals, logs and recordings.
 
     Example:
         >>> from pathlib import Path
@@ -140,26 +140,26 @@ def client_environment(server: TeamServer) -> list[str]:
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in a file, generated on the first call: readable by its owner alone, never replaced.
+    """Return the secret in a file, which the first call generates: readable by its owner only, never replaced.
 
     Raises:
-        PreflightError: the file is empty, or others can read it.
+        PreflightError: the file is empty, or other users can read it.
     """
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".new-", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(32))
             file.flush()
             os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):  # of two servers that start at once, one wins
-                path.hardlink_to(file.name)  # whole or not at all
-    _raise_if(_open_to_others(path))
+            with contextlib.suppress(FileExistsError):  # two servers may start at the same time
+                path.hardlink_to(file.name)  # atomic
+    _raise_if(_open_permissions(path))
     kept = path.read_text(encoding="utf-8").strip()
-    _raise_if([] if kept else [f"{path}: is empty; write the secret into it again, or remove it for a new one"])
+    _raise_if([] if kept else [f"{path}: is empty; write the secret into it, or remove it for a new one"])
     return kept
 
 
 def auth_config(store: str) -> str:
-    """MLflow's settings for logins: the users' database is the store, named without its password."""
+    """Return MLflow's settings for logins. The users' database is the store, named without its password."""
     import sqlalchemy  # noqa: PLC0415  comes with MLflow
 
     url = sqlalchemy.make_url(store)
@@ -172,17 +172,19 @@ def auth_config(store: str) -> str:
 def _argument_problems(server: TeamServer) -> Iterator[Problem]:
     scheme = server.store.partition("://")[0].partition("+")[0]
     if not server.store:
-        yield Problem("--store", f"no database is named; set {STORE}=postgresql://USER@HOST/DATABASE, or give it here")
+        yield Problem("--store", f"no database is named; set {STORE}=postgresql://USER@HOST/DATABASE, or name it here")
     elif scheme != "postgresql" and store_file(server.store) is None:
-        law = "must be postgresql://... (for one machine, sqlite:///... will do)"
-        yield Problem("--store", f"{law}, got {without_password(server.store)}")
+        rule = "must be postgresql://... (for one machine, sqlite:///... will do)"
+        yield Problem("--store", f"{rule}, got {without_password(server.store)}")
     elif "password=" in server.store.partition("?")[2]:
-        yield Problem("--store", f"a password stands before the @, as in USER:PASSWORD@HOST; {PERCENT}")
+        yield Problem("--store", f"a password must be before the @, as in USER:PASSWORD@HOST; {PERCENT}")
     if "*" in server.allowed_hosts:
-        yield Problem("--allowed-hosts", "* would let every web page act as whoever is logged in; name the hosts")
+        yield Problem("--allowed-hosts", "* would let every web page act as the user who is logged in; name the hosts")
     if not (server.allowed_hosts or is_loopback(server.host)):
-        law = f"needed where others can connect (--host {server.host}), against pages that pose as this server"
-        yield Problem("--allowed-hosts", f"{law}; name what clients call it, as in --allowed-hosts ml.example.org")
+        reason = f"required because other machines can connect (--host {server.host}), against pages that pose as it"
+        yield Problem(
+            "--allowed-hosts", f"{reason}; name the server as clients do, as in --allowed-hosts ml.example.org"
+        )
 
 
 def _missing_libraries(server: TeamServer) -> list[str]:
@@ -190,21 +192,21 @@ def _missing_libraries(server: TeamServer) -> list[str]:
     if server.artifacts.startswith("s3:"):
         needed["boto3"] = "boto3"
     missing = [name for module, name in needed.items() if find_spec(module) is None]
-    told = f"a team's server needs {', '.join(missing)}: pip install 'ravel-sweeps[server]'"
-    return [told] if missing else []
+    problem = f"a team's server needs {', '.join(missing)}: pip install 'ravel-sweeps[server]'"
+    return [problem] if missing else []
 
 
-def _open_to_others(path: Path) -> list[str]:
+def _open_permissions(path: Path) -> list[str]:
     mode = path.stat().st_mode & 0o777
     right = "700" if path.is_dir() else "600"
-    told = f"{path}: holds secrets, and others may read it ({mode:o}); chmod {right} {shlex.quote(str(path))}"
-    return [told] if mode & 0o077 else []
+    problem = f"{path}: holds secrets, but other users may read it ({mode:o}); chmod {right} {shlex.quote(str(path))}"
+    return [problem] if mode & 0o077 else []
 
 
 def _other_password(server: TeamServer, password: str) -> list[str]:
-    """A database outlives a folder: its admin may have been made with another password, or been given one since."""
+    """Return a problem if the database has another password of the admin than the folder."""
     import sqlalchemy  # noqa: PLC0415  comes with MLflow
-    from werkzeug.security import check_password_hash  # noqa: PLC0415  as does this
+    from werkzeug.security import check_password_hash  # noqa: PLC0415  comes with MLflow
 
     question = sqlalchemy.text("SELECT password_hash FROM users WHERE username = :name")
     with sqlalchemy.create_engine(server.store, poolclass=sqlalchemy.NullPool).connect() as connection:

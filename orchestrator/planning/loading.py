@@ -1,6 +1,6 @@
-"""YAML to ``SweepSpec``, or every mistake in it at once, each with its path, the law and the nearest valid name.
+"""Load a ``SweepSpec`` from YAML, or report every mistake at once: path, requirement, value and nearest valid name.
 
-Static: everything the text alone decides is decided here, without torch, Ray or MLflow.
+Static: everything that the text alone decides is decided here, without torch, Ray or MLflow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.validation import check_spec, did_you_mean, name_problems, trial_problems
 from orchestrator.spec.model import SweepSpec, default_space
 from search_spaces import Problem, SearchSpace, SpaceError, YamlError, load_yaml, parse_space
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-OTHERS = len(("objective", "others"))
+OBJECTIVES = ("objective", "others")  # the second and later ones of a list
 FLAT_SECTIONS = ("trial", "space.parameters")  # below these a dotted name is one key
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
-    """The sweep spec in a YAML file, with ``path=value`` overrides applied first.
+    """Return the sweep spec in a YAML file, with ``path=value`` overrides applied first.
 
     Raises:
         SpecError: the file cannot be read, or its ``problems`` list every mistake.
@@ -39,7 +39,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
 
 
 def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
-    """The spec as one trial alone takes it: what ``trial`` fixes is not searched, and ``search.points`` are not run.
+    """Return the spec for a single trial: what ``trial`` fixes is not searched, and ``search.points`` are not run.
 
     Raises:
         SpecError: as ``load_spec``.
@@ -52,7 +52,7 @@ def load_trial(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
 
 
 def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<string>") -> SweepSpec:
-    r"""The sweep spec in YAML text; see ``load_spec``.
+    r"""Return the sweep spec in YAML text; see ``load_spec``.
 
     Example:
         >>> parse_spec("name: digits", ["search.num_trials=4"]).search.num_trials
@@ -67,10 +67,10 @@ def parse_spec(text: str, overrides: Sequence[str] = (), *, source: str = "<stri
 
 
 def override(spec: SweepSpec, settings: Sequence[str]) -> SweepSpec:
-    """A checked spec with other values of some fields, ``path=value``.
+    """Return a validated spec with other values of some fields, ``path=value``.
 
     Raises:
-        SpecError: what that makes of it is no valid spec.
+        SpecError: the result is not a valid spec.
 
     Example:
         >>> override(parse_spec("name: digits"), ["scheduler.grace_period=4"]).scheduler.grace_period
@@ -99,9 +99,8 @@ def _document(text: str, overrides: Sequence[str], problems: list[Problem], *, s
         raise SpecError([Problem(source, str(error).removeprefix(f"{source}: "))]) from None
     if not isinstance(document, dict):
         raise SpecError([Problem(source, "must be a mapping of fields such as 'name: my-sweep'")])
-    document = {
-        field: value for field, value in document.items() if value is not None
-    }  # 'trial:' alone is an empty one
+    # 'trial:' alone is an empty section.
+    document = {field: value for field, value in document.items() if value is not None}
     for override in overrides:
         _apply(document, override, problems)
     return document
@@ -143,16 +142,17 @@ def _space(document: object, problems: list[Problem]) -> SearchSpace:
 
 
 def _searched(document: Mapping[str, Any]) -> list[str]:
-    """The parameters that the space spells out itself."""
+    """Return the parameters that the space document defines itself, not by a fragment."""
     space = document.get("space")
     parameters = space.get("parameters") if isinstance(space, dict) else None
     return list(parameters) if isinstance(parameters, dict) else []
 
 
 def _clashes(document: Mapping[str, Any]) -> list[Problem]:
-    law = "stands under space.parameters too: fix it in one place, search it in the other"
+    message = "is both fixed in `trial` and searched in `space.parameters`; remove one"
     trial = document.get("trial")
-    return [Problem(f"trial.{name}", law) for name in _searched(document) if isinstance(trial, dict) and name in trial]
+    fixed = trial if isinstance(trial, dict) else {}
+    return [Problem(f"trial.{name}", message) for name in _searched(document) if name in fixed]
 
 
 def _apply(document: dict[str, Any], override: str, problems: list[Problem]) -> None:
@@ -170,7 +170,7 @@ def _apply(document: dict[str, Any], override: str, problems: list[Problem]) -> 
     for key in keys[:-1]:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
-            problems.append(Problem(f"--set {path}", f"{key!r} is no section of the spec"))
+            problems.append(Problem(f"--set {path}", f"{quoted(key)} is not a section of the spec"))
             return
     target[keys[-1]] = value
 
@@ -183,18 +183,17 @@ def _keys(path: str) -> list[str]:
 
 
 def _problem(detail: ErrorDetails) -> Problem:
-    if (
-        detail["loc"][:2] == ("objective", "others") and len(detail["loc"]) > OTHERS
-    ):  # the others of a list are told by their place in it
+    if detail["loc"][:2] == OBJECTIVES and len(detail["loc"]) > len(OBJECTIVES):  # named by its place in the list
         _, _, index, *field = detail["loc"]
         place = ".".join(["objective", str(int(index) + 1), *map(str, field)])
-        return Problem(place, _law(detail, ["objective", *map(str, field)]))
+        return Problem(place, _message(detail, ["objective", *map(str, field)]))
     location = [str(part) for part in detail["loc"][: 3 if detail["loc"][:2] == ("search", "points") else 2]]
-    return Problem(".".join(location), _law(detail, location))
+    return Problem(".".join(location), _message(detail, location))
 
 
-def _law(detail: ErrorDetails, location: Sequence[str]) -> str:
-    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
+def _message(detail: ErrorDetails, location: Sequence[str]) -> str:
+    """Return the requirement that an input breaks, in the words of this project, and the input."""
+    kind, context, got = detail["type"], detail.get("ctx", {}), quoted(detail["input"])
     match kind:
         case "extra_forbidden":
             return f"unknown field{did_you_mean(location[-1], _fields(location[:-1]))}"
@@ -204,23 +203,23 @@ def _law(detail: ErrorDetails, location: Sequence[str]) -> str:
             return str(context["error"])
         case "literal_error":
             choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
-            hint = did_you_mean(got, choices) if isinstance(got, str) else ""
-            return f"must be {context['expected']}, got {got!r}{hint}"
+            hint = did_you_mean(detail["input"], choices) if isinstance(detail["input"], str) else ""
+            return f"must be {context['expected']}, got {got}{hint}"
         case "greater_than_equal":
-            return f"must be >= {context['ge']:g}, got {got!r}"
+            return f"must be >= {context['ge']:g}, got {got}"
         case "greater_than":
-            return f"must be > {context['gt']:g}, got {got!r}"
+            return f"must be > {context['gt']:g}, got {got}"
         case "less_than_equal":
-            return f"must be <= {context['le']:g}, got {got!r}"
+            return f"must be <= {context['le']:g}, got {got}"
         case "tuple_type" | "list_type":
-            return f"must be a list, got {got!r}"
+            return f"must be a list, got {got}"
         case "too_long":
             return f"must have at most {context['max_length']} entries, got {context['actual_length']}"
         case "model_type" | "dict_type":
-            return f"must be a mapping, got {got!r}"
+            return f"must be a mapping, got {got}"
         case _:
             message = detail["msg"].replace("Input should be", "must be")
-            return f"{message[:1].lower()}{message[1:]}, got {got!r}"
+            return f"{message[:1].lower()}{message[1:]}, got {got}"
 
 
 def _fields(location: Sequence[str]) -> Iterable[str]:

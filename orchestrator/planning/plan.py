@@ -1,12 +1,11 @@
-"""What will run, fixed before anything does: ids, seeds, paths, code version, fingerprints.
+"""Plan of a sweep, fixed before anything runs: ids, seeds, paths, code version, fingerprints.
 
-``resume`` reads this and the event log, never the YAML again.
+``resume`` reads the plan and the event log, not the YAML.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     PrivateAttr,
     ValidationError,
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 
 
 class SweepPlan(BaseModel):
-    """A sweep that is decided: everything a driver needs beside the event log."""
+    """A planned sweep: everything that a driver needs besides the event log."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
     format: Literal[2] = 2
     sweep: str
@@ -53,22 +55,24 @@ class SweepPlan(BaseModel):
     ]
     fingerprint: str
     tracking_uri: str | None
-    """Null: ``MLFLOW_TRACKING_URI`` decides anew at each start, so that its password never reaches this file."""
+    """Null: ``MLFLOW_TRACKING_URI`` decides at each start, so that its password never reaches this file."""
     working_directory: str
     max_epochs: int
     rungs: tuple[int, ...]
-    """Where trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
-    ladder: RungSchedule | None = None
-    """The rungs, places and budget of ``grace_period: auto``, so that a later version goes on by the same."""
+    """Levels at which trials are compared, in units of ``scheduler.resource``; empty: after every epoch, or never."""
+    rung_schedule: RungSchedule | None = Field(default=None, alias="ladder")
+    """Rungs, places and budget of ``grace_period: auto``, so that a later version continues with the same."""
     pauses: bool = False
-    """Whether a rejected trial waits at its rung: ``kind: auto`` was decided by the slots of the first launch."""
+    """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
     _scheduler: Scheduler = PrivateAttr()
 
     def model_post_init(self, _: object) -> None:
-        """Build the scheduler once: it is asked at every decision."""
-        self._scheduler = scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.ladder)
+        """Build the scheduler once: every decision needs it."""
+        self._scheduler = scheduler_of(
+            self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule
+        )
 
     @property
     def scheduler(self) -> Scheduler:
@@ -77,7 +81,7 @@ class SweepPlan(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_todays_words(cls, document: Any) -> Any:
+    def _migrated(cls, document: Any) -> Any:
         is_old = isinstance(document, dict) and document.get("format") == 1
         return plan_of_format_1(document) if is_old else document
 
@@ -87,7 +91,7 @@ class SweepPlan(BaseModel):
         return self.spec.tracking.experiment or self.spec.name
 
     def save(self, folder: SweepFolder) -> None:
-        """Write the plan, atomically, and the installed packages beside it.
+        """Write the plan, atomically, and the installed packages next to it.
 
         Raises:
             StorageError: the sweep is kept in S3, which refused or could not be reached.
@@ -101,19 +105,19 @@ class SweepPlan(BaseModel):
         """Read a plan back.
 
         Raises:
-            SweepNotFound: there is none, or this version cannot read it.
+            SweepNotFound: the folder holds no plan, or one that this version cannot read.
         """
         try:
             return cls.model_validate_json(folder.plan.read_text(encoding="utf-8"))
         except OSError:
             raise SweepNotFound(f"{folder.path}: no plan.json here, so no sweep") from None
         except ValidationError as error:
-            law = error.errors()[0]["msg"]
-            raise SweepNotFound(f"{folder.plan}: not a plan of this version ({law})") from None
+            reason = error.errors()[0]["msg"]
+            raise SweepNotFound(f"{folder.plan}: not a plan of this version ({reason})") from None
 
 
-def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
-    """The plan of a new sweep on so many slots; pure but for reading the git commit and the environment."""
+def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
+    """Make the plan of a new sweep on this number of slots; reads the git commit and the environment."""
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
         sweep=folder.sweep,
@@ -124,20 +128,19 @@ def make(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, workin
         working_directory=str(working_directory),
         max_epochs=max_epochs,
         rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
-        ladder=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
+        rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory),
     )
 
 
 def fingerprint(spec: SweepSpec) -> str:
-    """SHA-256 of the spec's canonical JSON: equal specs, equal fingerprints, on every machine."""
-    canonical = json.dumps(spec.document(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    """Return the SHA-256 of the spec's canonical JSON: equal for equal specs, on every machine."""
+    return hashlib.sha256(spec.canonical().encode()).hexdigest()
 
 
 def tracking_store(spec: SweepSpec, working_directory: Path) -> str | None:
-    """Where a sweep launched from this folder is tracked; null where ``MLFLOW_TRACKING_URI`` decides."""
+    """Return the tracking store of a sweep launched from this folder, or None if ``MLFLOW_TRACKING_URI`` decides."""
     uri = spec.tracking.uri
     if uri is not None:
         relative = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")

@@ -1,8 +1,7 @@
-"""Points that run before the search proposes any: the baseline, the given points, the grid."""
+"""Points that run before the sampler proposes any: the baseline and the given points."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from trainables.tasks.registry import task_of
@@ -17,34 +16,21 @@ if TYPE_CHECKING:
 
 
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
-    """The points that run before the search proposes any: the baseline, then those the spec gives."""
+    """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
-    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # what every trial shares stays
+    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # a value that all trials share stays
     baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
-    given: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
-    return [("baseline", baseline), *given]
+    points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
+    return [("baseline", baseline), *points]
 
 
-def grid_points(spec: SweepSpec) -> list[Point]:
-    """The first ``num_trials`` points of ``sampler: grid``: ``search.resolution`` values of each range, each choice."""
-    return list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
-
-
-def complete(space: SearchSpace, given: Mapping[str, Any], *, task: Task) -> Point:
-    """A whole point from a partial one: what is not given takes the trial's default, or the middle of its domain."""
-    defaults = task.defaults
-    point = dict(given)
-    while missing := [name for name in space.names if name in space.active(point) and name not in point]:
-        name = missing[0]
-        domain = space.parameters[name]
-        default = defaults.get(name)
-        point[name] = default if domain.contains(default) else domain.from_unit(0.5)
-    active = space.active(point)
-    return {name: point[name] for name in space.names if name in active}
+def complete(space: SearchSpace, values: Mapping[str, Any], *, task: Task) -> Point:
+    """Return a whole point: a missing value is the default of the trial, or the middle of its domain."""
+    return space.complete(values, task.defaults)
 
 
 def max_epochs_of(spec: SweepSpec) -> int:
-    """The epochs of a full run: the most that any trial may have."""
+    """Return the epochs of a full run: the most that any trial may have."""
     if "epochs" in spec.space.names:
         domain = spec.space.parameters["epochs"]
         return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))

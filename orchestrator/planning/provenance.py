@@ -1,4 +1,4 @@
-"""Which code a sweep runs: git commit, what was changed since, and the installed packages."""
+"""Provenance of a sweep's code: git commit, changes since, and installed packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
 DIFF = ("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "--full-index")
-"""Says what was changed, whatever the person's settings make of it."""
+"""The diff without the user's own settings for it."""
 
 
 class Provenance(BaseModel):
@@ -28,14 +28,13 @@ class Provenance(BaseModel):
     git_dirty: bool
     git_diff: str | None = None
     """SHA-256 of the changes to tracked files, binary ones too: two sweeps of one commit and one digest ran the same
-    tracked files. Files git does not track are not in it. Null where nothing was changed, and in plans of before it was
-    noted."""
+    tracked files. Untracked files are not in it. Null where nothing was changed, and in plans older than this field."""
     python: str
     libraries: dict[str, str]
 
 
 def collect(folder: Path) -> Provenance:
-    """The provenance of code run from ``folder``.
+    """Return the provenance of code that runs from ``folder``.
 
     Example:
         >>> import tempfile; from pathlib import Path
@@ -48,15 +47,15 @@ def collect(folder: Path) -> Provenance:
         git_dirty=bool(_git(folder, "status", "--porcelain", "--untracked-files=no")),
         git_diff=hashlib.sha256(changes.encode()).hexdigest() if changes else None,
         python=platform.python_version(),
-        libraries={name: found for name in LIBRARIES if (found := _version(name))},
+        libraries={name: number for name in LIBRARIES if (number := _version(name))},
     )
 
 
 @functools.cache
 def installed() -> str:
-    """Every installed package at its version, as pip's requirements say it."""
-    there = {(each.name or "", each.version) for each in distributions()}
-    return "".join(f"{name}=={number}\n" for name, number in sorted(there, key=lambda pair: pair[0].lower()) if name)
+    """Return every installed package and its version as lines of a requirements file."""
+    packages = {(package.name or "", package.version) for package in distributions()}
+    return "".join(f"{name}=={number}\n" for name, number in sorted(packages, key=lambda pair: pair[0].lower()) if name)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 
 
 def trial_id(index: int) -> str:
-    """The id of the ``index``-th trial of a sweep, 0 being the baseline.
+    """Return the id of the ``index``-th trial of a sweep; 0 is the baseline.
 
     >>> trial_id(7)
     't007'
@@ -15,7 +15,7 @@ def trial_id(index: int) -> str:
 
 
 def derive_seed(seed: int, *path: str) -> int:
-    """A 31-bit seed for one purpose, independent of all others and of the order of asking.
+    """Return a 31-bit seed for one purpose, independent of every other one and of the order of calls.
 
     >>> derive_seed(0, "trial", "t001") == derive_seed(0, "trial", "t001") != derive_seed(0, "trial", "t002")
     True

@@ -1,4 +1,4 @@
-"""The flat configuration of one trial: fixed parameters, its point, its seed, and the epochs to measure."""
+"""Flat configuration of one trial: fixed parameters, its point, its seed, and the epochs to measure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDERS = ("data.root", "data.cache", "gan.classifier")
 
 
 def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
-    """The whole flat configuration of a trial: fixed parameters, its point, its seed, and when it is measured."""
+    """Return the whole flat configuration of a trial: fixed parameters, point, seed, and epochs to measure."""
     spec, task = plan.spec, task_of(plan.spec.trial)
     config: Point = {
         "seed": derive_seed(spec.search.seed, "trial", trial),
@@ -31,27 +31,27 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
         **point,
     }
     config.setdefault("epochs", plan.max_epochs)
-    if "evaluation.epochs" in task.parameter_names:  # else everything is measured after each
-        measured = judged_epochs(plan, config["epochs"])
+    if "evaluation.epochs" in task.parameter_names:  # a task without it measures everything after each epoch
+        measured = compared_epochs(plan, config["epochs"])
         config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})
     return located(config, Path(plan.working_directory))
 
 
 def attack_of(spec: SweepSpec) -> Point:
-    """The strength of the attack that every trial is measured under, where its task knows of attacks."""
+    """Return the strength of the attack that every trial is measured under, if its task has attacks."""
     name = "evaluation.robust_epsilon"
     return {name: spec.evaluation.robust_epsilon} if name in task_of(spec.trial).parameter_names else {}
 
 
-def judged_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
-    """The epochs after which a trial may be judged, and so must have measured its objectives."""
+def compared_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
+    """Return the epochs after which a trial may be compared, and so must have measured its objectives."""
     if plan.spec.scheduler.resource == "epochs" and plan.scheduler.rungs is not None:
         return plan.rungs
     return tuple(range(1, epochs + 1))
 
 
 def located(config: Mapping[str, Any], working_directory: Path) -> Point:
-    """The configuration with every folder of it absolute, as seen from where the sweep was launched.
+    """Return the configuration with absolute folders, resolved from the folder of the launch.
 
     >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
     {'data.root': '/home/ada/data', 'epochs': 9}

@@ -1,16 +1,17 @@
-"""Whether every trial of a sweep can be: what the spec fixes, searches and gives, judged as the trials that run.
+"""Validate a spec: all that it fixes, searches and gives is checked in the trials that it makes.
 
-A law between parameters is judged on whole points alone (the first ones, the corners of the space, seeded samples):
-what ``trial`` fixes may be wrong beside a default that the space replaces, and right in every trial.
+A requirement between parameters is checked on whole points alone (the first ones, the corners of the space, seeded
+samples): a value that ``trial`` fixes may clash with a default that the space replaces, and be right in every trial.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.errors import SpecError
-from orchestrator.planning.points import complete, first_points, grid_points, max_epochs_of
+from orchestrator.errors import SpecError, cut, quoted
+from orchestrator.planning.points import complete, first_points, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from trainables.errors import ConfigError
@@ -22,47 +23,72 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
     from search_spaces import Domain
+    from trainables.tasks.registry import AnyConfig
+
+Configured: TypeAlias = "tuple[Point, AnyConfig]"
+"""A point and the trial configuration that it makes."""
 
 NUM_SAMPLES = 256
+MAX_LIST_LENGTH = 200
+"""Of the valid names in a message."""
 VALUES = re.compile(r" \([^)]*\)|, got .*", re.DOTALL)
-"""The values in a message; what is left is the law."""
+"""The values in a message; the rest of it is the requirement."""
 
 
 def check_spec(spec: SweepSpec) -> SweepSpec:
-    """The spec with its ``trial`` parameters fixed in its space, when every point of it makes a valid trial.
+    """Return the spec with its ``trial`` parameters fixed in its space, once every point makes a valid trial.
+
+    A spec that was validated before, and not changed since, is returned as it is.
 
     Raises:
-        SpecError: a name no trial knows, a value no trial takes, a point outside the space.
+        SpecError: a name that no trial has, a value that no trial takes, a point outside the space.
     """
+    if spec.checked is not None:
+        return spec
     problems = name_problems(spec.space.names, spec.trial)
     if problems or _task_problems(spec.trial):
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
     trial = _without_usual_task(spec.trial)
     spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
-    problems = _law_problems(spec)
+    problems, trials = _field_problems(spec), list[Configured]()
     try:
-        given = _given_point_problems(spec)
-        problems += [*given, *_space_problems(spec, [] if given else first_points(spec))]
-    except SpaceError as error:  # constraints that leave next to nothing, or have no value somewhere
+        wrong_points = _given_point_problems(spec)
+        points = _space_points(spec, [] if wrong_points else first_points(spec))
+        problems += [*wrong_points, *_point_problems(points, spec.trial, trials)]
+    except SpaceError as error:  # constraints that few points satisfy, or that have no value at one
         problems += _in_space(error)
     if problems:
         raise SpecError(problems)
-    return spec
+    return spec.as_checked(trials)
+
+
+def configured(spec: SweepSpec) -> tuple[Configured, ...]:
+    """Return the first points, the corners and samples of a spec's space, each with its trial configuration.
+
+    Those of the spec's validation, if it was validated in this process.
+
+    Raises:
+        ConfigError: one of the points makes no valid trial.
+    """
+    if (checked := spec.checked) is not None:
+        return checked.trials
+    points = (point for _, point in _space_points(spec, first_points(spec)))
+    return tuple((point, task_of(spec.trial).from_point({**spec.trial, **point})) for point in points)
 
 
 def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
-    """What is wrong with ``trial`` alone: it is completed, so that no law is judged by a default that never runs."""
+    """Return the problems of ``trial`` alone, completed so that no default which never runs breaks a requirement."""
     if problems := _task_problems(trial):
         return problems
     try:
         whole = [("space.parameters", complete(_fix(space, trial), {}, task=task_of(trial)))]
     except SpecError as error:
         return list(error.problems)
-    return [problem for problem in _point_problems(whole, trial) if problem.path.startswith("trial.")]
+    return [problem for problem in _point_problems(whole, trial, []) if problem.path.startswith("trial.")]
 
 
 def name_problems(names: Iterable[str], trial: Mapping[str, Any]) -> list[Problem]:
-    """The searched parameters that no trial has, or none of what ``trial`` says is trained."""
+    """Return the searched parameters that no trial has, or none of the task that ``trial`` names."""
     tasks = list(TASKS.values()) if _task_problems(trial) else [task_of(trial)]
     known = frozenset(name for task in tasks for name in task.parameter_names)
     return [Problem(f"space.parameters.{name}", _no_parameter(name, known)) for name in names if name not in known]
@@ -85,12 +111,12 @@ def _task_problems(trial: Mapping[str, Any]) -> list[Problem]:
 
 
 def _without_usual_task(trial: Mapping[str, Any]) -> Point:
-    """A sweep of classifiers is written down in the same words whether or not it says that it is one."""
+    """Drop the name of the usual task, so that a sweep of classifiers is the same spec with it and without."""
     return {name: value for name, value in trial.items() if name != TASK or value not in {None, CLASSIFIER.name}}
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest valid one, if any is near.
+    """Return the end of a message about an unknown name: the nearest valid one, if any is near.
 
     >>> did_you_mean("mixup.alfa", ["mixup.alpha"])
     "; did you mean 'mixup.alpha'?"
@@ -100,11 +126,11 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 
 
 def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
-    """``trial`` wins over what a catalog fragment would search, inside the fragment's range or not."""
+    """Fix what ``trial`` has over what a catalog fragment would search, inside the fragment's range or not."""
     fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
     try:
         return SearchSpace({**space.parameters, **fixed}, when=space.when, constraints=space.constraints)
-    except SpaceError as error:  # a constraint that what is fixed breaks
+    except SpaceError as error:  # a constraint that the fixed values break
         raise SpecError(_in_space(error)) from None
 
 
@@ -115,58 +141,58 @@ def _in_space(error: SpaceError) -> list[Problem]:
 def _fixed(domain: Domain, value: Any) -> Domain:
     try:
         return Fixed(value)
-    except DomainError:  # no scalar: told by the trials that it is part of
+    except DomainError:  # not a scalar: the trials that have it report it
         return domain
 
 
-def _law_problems(spec: SweepSpec) -> list[Problem]:
-    """Laws between fields."""
-    problems = _task_law_problems(spec)
+def _field_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the problems of fields that do not fit together."""
+    problems = _unmeasured_problems(spec)
     first = 1 + len(spec.search.points)
     if spec.search.num_trials < first:
-        law = f"must be >= {first}: the baseline and each of search.points run first"
-        problems.append(Problem("search.num_trials", f"{law}, got {spec.search.num_trials}"))
+        requirement = f"must be >= {first}: the baseline and each of search.points run first"
+        problems.append(Problem("search.num_trials", f"{requirement}, got {spec.search.num_trials}"))
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
-        law = "must be > 0 to measure the objective val/robust_accuracy"
-        problems += [Problem(place, law) for place in _unmeasured(spec)]
+        requirement = "must be > 0 to measure the objective val/robust_accuracy"
+        problems += [Problem(place, requirement) for place in _without_attack(spec)]
     return problems
 
 
-def _task_law_problems(spec: SweepSpec) -> list[Problem]:
-    """What a sweep asks of its trials that nothing of their task has or measures."""
+def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the objectives and the attack that trials of this task neither measure nor know."""
     task = task_of(spec.trial)
-    measured = ", ".join(each.name for each in task.metrics if each.name.startswith(("val/", "entanglement/")))
-    law = f"must be measured by a {task.name}: {measured}"
+    names = [metric.name for metric in task.metrics if metric.name.startswith(("val/", "entanglement/"))]
+    requirement = f"must be measured by a {task.name}: {cut(', '.join(names), MAX_LIST_LENGTH)}"
     problems = [
-        Problem(f"objective.{index}.metric" if index else "objective.metric", f"{law}; got {metric!r}")
+        Problem(f"objective.{index}.metric" if index else "objective.metric", f"{requirement}; got {quoted(metric)}")
         for index, metric in enumerate(spec.objective.metrics)
         if not task.measures(metric)
     ]
     usual = type(spec.evaluation)().robust_epsilon
     if "evaluation.robust_epsilon" not in task.parameter_names and spec.evaluation.robust_epsilon != usual:
-        law = f"a {task.name} is not attacked; leave it out"
-        problems.append(Problem("evaluation.robust_epsilon", f"{law}, got {spec.evaluation.robust_epsilon}"))
+        message = f"a {task.name} is not attacked; leave it out"
+        problems.append(Problem("evaluation.robust_epsilon", f"{message}, got {spec.evaluation.robust_epsilon}"))
     return problems
 
 
 def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
-    """What a sampler cannot do."""
+    """Return the problems of a sampler: objectives that it cannot have, a grid with too few points."""
     sampler, num_trials = spec.search.sampler, spec.search.num_trials
     if sampler == "cmaes" and spec.objective.others:
         return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
     if sampler != "grid" or num_trials <= first:
         return []
-    size = len(grid_points(spec))
-    law = f"must be <= {first + size}: the grid has {size} points, {first} run first"
-    return [Problem("search.num_trials", f"{law}, got {num_trials}")] if num_trials > first + size else []
+    size = sum(1 for _ in islice(spec.space.grid(spec.search.resolution), num_trials))
+    requirement = f"must be <= {first + size}: the grid has {size} points, {first} run first"
+    return [Problem("search.num_trials", f"{requirement}, got {num_trials}")] if num_trials > first + size else []
 
 
 def scheduler_problems(spec: SweepSpec) -> list[Problem]:
-    """What a scheduler cannot do, by the fields that ask for it."""
+    """Return the problems of a scheduler: fields that it cannot have."""
     scheduler, name = spec.scheduler, spec.scheduler.name
     kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
-    laws = [
+    requirements = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
         ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_budgeted), "must be 1"),
         ("resource", scheduler.resource != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
@@ -176,16 +202,16 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     ]
     of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_budgeted else "")
     problems = [
-        Problem(f"scheduler.{field}", f"{law} {of}, got {getattr(scheduler, field)!r}")
-        for field, broken, law in laws
-        if broken
+        Problem(f"scheduler.{field}", f"{requirement} {of}, got {quoted(getattr(scheduler, field))}")
+        for field, is_broken, requirement in requirements
+        if is_broken
     ]
     if spec.objective.others and name in {"pasha", "median"}:
         problems.append(Problem("objective", f"must be one metric for scheduler {name}, got {len(spec.objective.all)}"))
-    unknown = [each for each in scheduler.strata if each not in spec.space.names]
     problems += [
-        Problem("scheduler.strata", f"not in the space: {each}{did_you_mean(each, spec.space.names)}")
-        for each in unknown
+        Problem("scheduler.strata", f"not in the space: {quoted(name)}{did_you_mean(name, spec.space.names)}")
+        for name in scheduler.strata
+        if name not in spec.space.names
     ]
     return problems or _bracket_problems(spec)
 
@@ -198,8 +224,8 @@ def _bracket_problems(spec: SweepSpec) -> list[Problem]:
     return []
 
 
-def _unmeasured(spec: SweepSpec) -> list[str]:
-    """Where robust accuracy is switched off, for all trials or for some."""
+def _without_attack(spec: SweepSpec) -> list[str]:
+    """Return the places that switch robust accuracy off, for all trials or for some."""
     name = "evaluation.robust_epsilon"
     if name in spec.trial:
         return [f"trial.{name}"] if spec.trial[name] == 0 else []
@@ -218,31 +244,38 @@ def _given_point_problems(spec: SweepSpec) -> list[Problem]:
             if name not in known:
                 problems.append(Problem(path, f"not in the space{did_you_mean(name, known)}"))
             elif not spec.space.parameters[name].contains(value):
-                problems.append(Problem(path, f"must be {spec.space.parameters[name].describe()}, got {value!r}"))
-        broken = [] if problems else [law for law in spec.space.constraints if not law.holds({**spec.trial, **point})]
+                problems.append(Problem(path, f"must be {spec.space.parameters[name].describe()}, got {quoted(value)}"))
+        whole = {**spec.trial, **point}
+        broken = (
+            [] if problems else [constraint for constraint in spec.space.constraints if not constraint.holds(whole)]
+        )
         problems += [
-            Problem(f"search.points.{index}", f"must satisfy the constraint {law.text!r}, got {point!r}")
-            for law in broken
+            Problem(
+                f"search.points.{index}", f"must satisfy the constraint {quoted(constraint.text)}, got {quoted(point)}"
+            )
+            for constraint in broken
         ]
     return problems
 
 
-def _space_problems(spec: SweepSpec, first: Sequence[tuple[Origin, Point]]) -> list[Problem]:
-    """The first points, the corners and seeded samples of the space that make no valid trial."""
-    drawn = [*spec.space.corners(), *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed)]
+def _space_points(spec: SweepSpec, first: Sequence[tuple[Origin, Point]]) -> list[tuple[str, Point]]:
+    """Return the first points, the corners of the space and samples of it, each with its place in the document."""
+    points = [*spec.space.corners(), *spec.space.sample_many(NUM_SAMPLES, seed=spec.search.seed)]
     places = ["space.parameters", *(f"search.points.{index}" for index in range(len(first) - 1))]
-    points = [*zip(places, (point for _, point in first), strict=False), *(("space.parameters", p) for p in drawn)]
-    return _point_problems(points, spec.trial)
+    starts = zip(places, (point for _, point in first), strict=False)
+    return [*starts, *(("space.parameters", point) for point in points)]
 
 
-def _point_problems(points: Iterable[tuple[str, Point]], trial: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with whole points, each with the place it stands at: one problem for each parameter and law."""
-    found: dict[tuple[str, str], Problem] = {}
+def _point_problems(
+    points: Iterable[tuple[str, Point]], trial: Mapping[str, Any], valid: list[Configured]
+) -> list[Problem]:
+    """Return the problems of whole points, one for each parameter and requirement; collect the valid ones."""
+    problems: dict[tuple[str, str], Problem] = {}
     for place, point in points:
         try:
-            task_of(trial).from_point({**point, **trial})
+            valid.append((point, task_of(trial).from_point({**point, **trial})))
         except ConfigError as error:
             for name, message in error.problems:
                 where = "trial" if name in trial else place if name in point else "space.parameters"
-                found.setdefault((name, VALUES.sub("", message)), Problem(f"{where}.{name}", message))
-    return list(found.values())
+                problems.setdefault((name, VALUES.sub("", message)), Problem(f"{where}.{name}", message))
+    return list(problems.values())

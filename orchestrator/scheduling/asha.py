@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.trial_views import RungIndex
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.state.ranking import Ranking, is_finite
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import best_paused, first_paused, placement
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.trial_views import RungIndex
 from orchestrator.state.ranking import is_finite, order
 

@@ -16,7 +16,7 @@ from orchestrator.state.ranking import Ranking
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from orchestrator.scheduling.protocol import RungDecision
+    from orchestrator.scheduling.rung_decision import RungDecision
     from orchestrator.state.ranking import Measured
 
 State: TypeAlias = Literal["running", "paused", "completed", "over"]

@@ -1,6 +1,6 @@
-"""The JSON Schema of a sweep file, for editors: names are completed and explained, and mistakes marked, as one types.
+"""JSON Schema of a sweep file, with which an editor completes and explains names and marks mistakes.
 
-What an editor cannot know (bounds in the wrong order, laws between parameters) `ravel check` does.
+`ravel check` finds what an editor cannot: bounds in the wrong order, requirements between parameters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's, which knows no `SearchSpace`."""
+    """Pydantic's generator, which does not know `SearchSpace`."""
 
     def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:  # noqa: ARG002  one such class
         return {}
 
 
 def sweep_schema() -> dict[str, Any]:
-    """The schema of a whole sweep file (2020-12).
+    """Return the schema of a whole sweep file (2020-12).
 
     Example:
         >>> sorted(sweep_schema()["properties"])[:4]

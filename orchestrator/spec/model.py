@@ -1,13 +1,14 @@
-"""The shape of a sweep spec: frozen, strict, every field with a default but ``name``.
+"""Sweep spec: frozen, strict, every field except ``name`` with a default.
 
-A spec says *what* to search; where it came from (a YAML file, Python) no longer matters here.
-Paths in error messages are dotted, as a person would write them after ``--set``.
+A spec made in Python is the same as one from a YAML file. Paths in error messages are dotted, as after ``--set``.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -16,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StrictInt,
     StrictStr,
     ValidationInfo,
@@ -23,22 +25,22 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.errors import WrongLocation
+from orchestrator.errors import MAX_VALUE_LENGTH, WrongLocation, cut, quoted
 from orchestrator.redaction import secret_problem, without_password
 from orchestrator.storage.locations import Location, is_remote
-from search_spaces import SearchSpace, catalog
+from search_spaces import SearchSpace, catalog, nearest
 from trainables.errors import ConfigError
-from trainables.metrics import lookup
+from trainables.metrics import METRICS, lookup
 from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Scalar: TypeAlias = bool | int | float | str | None
 Point: TypeAlias = dict[str, Any]
 """One assignment: flat dotted names to plain values."""
 
-# Of a sweep's name, which names its folder.
+# A sweep's name is the name of its folder.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1)]
@@ -50,7 +52,7 @@ class _Section(BaseModel):
 
 
 class Objective(_Section):
-    """What a sweep optimises: a metric of the validation split and its direction.
+    """Objective of a sweep: a metric of the validation split and its direction.
 
     Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
     leaderboard sorts by, and ``others`` holds the rest.
@@ -69,7 +71,7 @@ class Objective(_Section):
 
     @property
     def all(self) -> tuple[Objective, ...]:
-        """This one and the others."""
+        """This objective and the further ones."""
         return (self, *self.others)
 
     @property
@@ -79,36 +81,39 @@ class Objective(_Section):
         >>> Objective.model_validate(["val/accuracy max", "val/nll min"]).metrics
         ('val/accuracy', 'val/nll')
         """
-        return tuple(each.metric for each in self.all)
+        return tuple(objective.metric for objective in self.all)
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Their directions."""
-        return tuple(each.mode for each in self.all)
+        return tuple(objective.mode for objective in self.all)
 
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
         try:
             lookup(metric)
-        except KeyError as error:
-            hint = str(error.args[0]).partition("; ")[2]
-            raise ValueError(f"unknown metric {metric!r}; {hint}") from None
+        except KeyError:
+            closest = nearest(metric, (known.name for known in METRICS))
+            hint = (
+                f"did you mean {closest!r}?" if closest else "take one of the validation split, such as 'val/accuracy'"
+            )
+            raise ValueError(f"unknown metric {quoted(metric)}; {hint}") from None
         if not metric.startswith(("val/", "entanglement/")):
-            raise ValueError(f"must be measured on the validation split (val/...), got {metric!r}")
+            raise ValueError(f"must be measured on the validation split (val/...), got {quoted(metric)}")
         return metric
 
     @model_validator(mode="after")
     def _well_directed(self) -> Objective:
-        if len(set(self.metrics)) < len(self.metrics) or any(each.others for each in self.others):
-            raise ValueError(f"must be different metrics, got {', '.join(self.metrics)}")
+        if len(set(self.metrics)) < len(self.metrics) or any(objective.others for objective in self.others):
+            raise ValueError(f"must be different metrics, got {cut(', '.join(self.metrics), MAX_VALUE_LENGTH)}")
         direction = lookup(self.metric).direction
         if direction is not None and direction != self.mode:
             raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
         return self
 
     def is_better(self, value: float, other: float) -> bool:
-        """Whether ``value`` beats ``other`` in this direction.
+        """Return True if ``value`` beats ``other`` in this direction.
 
         >>> Objective(metric="val/nll", mode="min").is_better(0.1, 0.2)
         True
@@ -117,7 +122,7 @@ class Objective(_Section):
 
 
 class Search(_Section):
-    """How points are proposed: ``num_trials`` counts the baseline and the given ``points`` too.
+    """Search: the sampler that proposes points; ``num_trials`` counts the baseline and the given ``points`` too.
 
     ``resolution`` is the number of values that ``sampler: grid`` tries of every range.
     """
@@ -130,7 +135,7 @@ class Search(_Section):
 
 
 class SchedulerSpec(_Section):
-    """Who is stopped early.
+    """Early stopping.
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
     """
@@ -152,14 +157,14 @@ class SchedulerSpec(_Section):
         if value == "auto":
             return value
         if type(value) is not int:
-            raise ValueError(f"must be 'auto' or a whole number >= {least}, got {value!r}")
+            raise ValueError(f"must be 'auto' or a whole number >= {least}, got {quoted(value)}")
         if value < least:
-            raise ValueError(f"must be >= {least}, got {value!r}")
+            raise ValueError(f"must be >= {least}, got {quoted(value)}")
         return value
 
     @property
     def is_budgeted(self) -> bool:
-        """Whether the rungs follow from the budget."""
+        """Return True if the rungs follow from the budget."""
         return self.name == "asha" and self.grace_period == "auto"
 
 
@@ -170,7 +175,7 @@ class Evaluation(_Section):
 
 
 class Resources(_Section):
-    """What one trial takes, and how many run at once (null: as many as fit)."""
+    """Processors and GPUs of one trial, and the number of trials that run at once (null: as many as fit)."""
 
     cpus: Positive = 1
     gpus: Literal["auto"] | float = "auto"
@@ -181,7 +186,7 @@ class Resources(_Section):
     def _auto_or_a_number(cls, gpus: object) -> object:
         number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
         if gpus != "auto" and not (number and 0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):  # type: ignore[operator, call-overload]
-            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {gpus!r}")
+            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {quoted(gpus)}")
         return gpus
 
 
@@ -194,9 +199,9 @@ class Failures(_Section):
 
 
 class Budget(_Section):
-    """When no further trial is started: seconds since the launch, of GPU time, or the objective that a trial reached.
+    """Limits after which no further trial is started: seconds since the launch, GPU seconds, a reached objective.
 
-    Trials that run go on to their end or their next rung.
+    Running trials continue to their end or their next rung.
     """
 
     wall_clock_s: Positive | None = None
@@ -226,7 +231,7 @@ class Tracking(_Section):
 
 
 class Storage(_Section):
-    """Where sweeps are kept: a local folder (one folder for each sweep inside it), or ``s3://bucket/prefix``."""
+    """Storage of sweeps: a local folder with one folder for each sweep, or ``s3://bucket/prefix``."""
 
     uri: StrictStr = "results"
 
@@ -239,12 +244,12 @@ class Storage(_Section):
             except WrongLocation as error:
                 raise ValueError(str(error)) from None
         elif "://" in uri:
-            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {without_password(uri)!r}")
+            raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {quoted(without_password(uri))}")
         return uri
 
 
 def _fields_of(value: object) -> dict[str, Any]:
-    """One objective, given as ``metric mode``, as a mapping or as itself; anything else is for the metric's judge."""
+    """Return the fields of an objective in any of its forms; anything else is left to the check of the metric."""
     if isinstance(value, str):
         metric, _, mode = value.partition(" ")
         return {"metric": metric, **({"mode": mode.strip()} if mode else {})}
@@ -254,23 +259,36 @@ def _fields_of(value: object) -> dict[str, Any]:
 
 
 def default_space(trial: Mapping[str, Any]) -> SearchSpace:
-    """The space of a spec that names none: every fragment of the catalog for what its trials train.
+    """Return the space of a spec without one: every fragment of the catalog for the task of its trials.
 
     >>> sorted(default_space({"task": "gan"}).names)[:2]
     ['gan.beta_1', 'gan.discriminator_lr']
     """
     try:
         task = task_of(trial)
-    except ConfigError:  # told when the spec is checked
+    except ConfigError:  # reported when the spec is validated
         task = CLASSIFIER
     return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Result of a spec's validation. All are equal, so that specs compare by their fields; pickling drops it."""
+
+    canonical: str = field(default="", compare=False)
+    """The spec that was validated, as `SweepSpec.canonical`."""
+    trials: tuple[tuple[Point, Any], ...] = field(default=(), compare=False)
+    """Points of the space (the first ones, corners, samples), and the trial configuration that each of them makes."""
+
+    def __reduce__(self) -> tuple[type[Checked], tuple[()]]:
+        return Checked, ()
 
 
 class SweepSpec(_Section):
     """One validated sweep.
 
-    Args of note: ``trial`` holds the dotted parameters fixed for every trial, and what these train (``task``, a
-    classifier where it is not said); ``space`` those searched.
+    Args of note: ``trial`` holds the dotted parameters that every trial has, and the ``task`` that trials train, by
+    default a classifier; ``space`` holds the searched parameters.
 
     Example:
         >>> spec = SweepSpec(name="digits", trial={"epochs": 9}, search=Search(num_trials=4))
@@ -292,12 +310,14 @@ class SweepSpec(_Section):
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
+    _checked: Checked = PrivateAttr(default=Checked())
+
     @field_validator("name")
     @classmethod
     def _fit_for_a_folder(cls, name: str) -> str:
         if not re.fullmatch(NAME_PATTERN, name):
-            law = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
-            raise ValueError(f"must be {law}, got {name!r}")
+            requirement = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
+            raise ValueError(f"must be {requirement}, got {quoted(name)}")
         return name
 
     @field_validator("space", mode="before")
@@ -306,8 +326,23 @@ class SweepSpec(_Section):
         return SearchSpace.from_dict(value) if isinstance(value, dict) else value
 
     def document(self) -> dict[str, Any]:
-        """The spec as plain data, the space written out: JSON and YAML ready, and read back by ``SweepSpec(**...)``."""
+        """Return the spec as plain data for JSON and YAML, its space written out; ``SweepSpec(**...)`` reads it."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space", "objective"})
-        objectives = [{"metric": each.metric, "mode": each.mode} for each in self.objective.all]
+        objectives = [{"metric": item.metric, "mode": item.mode} for item in self.objective.all]
         objective = objectives if self.objective.others else objectives[0]
         return {**plain, "objective": objective, "space": self.space.to_dict()}
+
+    def canonical(self) -> str:
+        """Return the spec as JSON text that is the same for equal specs."""
+        return json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+
+    def as_checked(self, trials: Iterable[tuple[Point, Any]]) -> SweepSpec:
+        """Return the spec with the trials that its validation made of its points."""
+        spec = self.model_copy()
+        spec._checked = Checked(self.canonical(), tuple(trials))  # noqa: SLF001  of this class
+        return spec
+
+    @property
+    def checked(self) -> Checked | None:
+        """Result of the spec's validation, or None if it was not validated or was changed since."""
+        return self._checked if self._checked.canonical == self.canonical() else None

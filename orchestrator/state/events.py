@@ -1,4 +1,4 @@
-"""What can happen in a sweep, and each event as one line of its log: JSON that ends in its own checksum."""
+"""Events of a sweep, each one line of its log: JSON that ends in its own checksum."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class _Event(BaseModel):
 
     v: Literal[3] = 3
     time: float
-    """Seconds since the epoch, UTC: what MLflow shows, so that sending a point again changes nothing."""
+    """Seconds since the Unix epoch, UTC. MLflow gets this time, so that sending a point twice changes nothing."""
 
 
 class SweepStarted(_Event):
-    """A driver took the sweep; ``generation`` counts them from 1."""
+    """A driver locked the sweep; ``generation``, its fencing token, counts drivers from 1."""
 
     kind: Literal["sweep_started"] = "sweep_started"
     generation: int
@@ -44,7 +44,7 @@ class TrialCreated(_Event):
 
 
 class AttemptStarted(_Event):
-    """An actor was given the trial; attempts count from 1, a retried or resumed trial has several."""
+    """An actor runs the trial; attempts count from 1, and a retried or resumed trial has several."""
 
     kind: Literal["attempt_started"] = "attempt_started"
     trial: str
@@ -52,7 +52,7 @@ class AttemptStarted(_Event):
 
 
 class AttemptFailed(_Event):
-    """An attempt broke off and the trial will be tried again, from its last checkpoint."""
+    """An attempt failed, and the trial will be retried from its last checkpoint."""
 
     kind: Literal["attempt_failed"] = "attempt_failed"
     trial: str
@@ -65,8 +65,8 @@ class AttemptFailed(_Event):
 class EpochReported(_Event):
     """One epoch was trained and measured; a non-finite metric is null.
 
-    ``since_restore`` counts the epochs this attempt has trained, itself included: what a retry cost. ``data`` is the
-    digest of the data set, told with the first epoch of an attempt.
+    ``since_restore`` counts the epochs that this attempt has trained, this one included: the cost of a retry. ``data``
+    is the digest of the data set, reported with the first epoch of an attempt.
     """
 
     kind: Literal["epoch_reported"] = "epoch_reported"
@@ -81,11 +81,11 @@ class EpochReported(_Event):
 
 
 class RungDecided(_Event):
-    """The scheduler looked at a trial at a rung: it goes on (``kept``), or it stops or waits.
+    """The scheduler evaluated a trial at a rung: it continues (``kept``), or it stops or is paused.
 
-    ``cutoff`` is the value it had to reach among ``competitors`` trials (itself included); both values are those of the
-    first objective. ``rungs`` are those in force, where the scheduler moves them. A trial that was rejected and is
-    ``audited`` runs on all the same, to show whether that was right.
+    ``cutoff`` is the value to reach among ``competitors`` trials (this one included); both values are of the first
+    objective. ``rungs`` are the current ones, if the scheduler moves them. A rejected trial that is ``audited`` runs
+    to its end all the same, to measure if the rejection was right.
     """
 
     kind: Literal["rung_decided"] = "rung_decided"
@@ -100,7 +100,7 @@ class RungDecided(_Event):
 
 
 class TrialPromoted(_Event):
-    """A trial that waited at a rung goes on; ``audited`` if only to show whether it was right to leave it there."""
+    """A paused trial resumes from its rung; ``audited`` if it runs only to measure if its rejection was right."""
 
     kind: Literal["trial_promoted"] = "trial_promoted"
     trial: str
@@ -109,7 +109,7 @@ class TrialPromoted(_Event):
 
 
 class CheckpointSaved(_Event):
-    """A checkpoint folder is complete; ``path`` is relative to the sweep's folder where it lies inside."""
+    """A checkpoint folder is complete; ``path`` is relative to the sweep's folder if it is inside."""
 
     kind: Literal["checkpoint_saved"] = "checkpoint_saved"
     trial: str
@@ -157,7 +157,7 @@ SEAL_BYTES = len(SEAL % 0)
 
 
 def encode(event: Event) -> bytes:
-    """One line of the log; its last field, ``crc``, is the CRC-32 of the JSON object without that field.
+    """Encode an event as a line of the log; the last field, ``crc``, is the CRC-32 of the object without that field.
 
     Example:
         >>> line = encode(SweepEnded(time=1.0, status="completed"))
@@ -170,12 +170,12 @@ def encode(event: Event) -> bytes:
 
 
 def reported(measured: str, **head: Any) -> tuple[EpochReported, bytes]:
-    """An epoch and its line of the log; the fields in ``measured`` are a JSON object as their worker wrote it.
+    """Return an epoch's event and its line of the log; ``measured`` is the JSON object that the worker wrote.
 
-    That text becomes part of the line: the loop that decides reads it once and never writes it again.
+    The worker's text becomes part of the line: the driver parses it once and never encodes it.
 
     Raises:
-        ValueError: together they are no such event.
+        ValueError: the fields do not form an ``EpochReported``.
 
     Example:
         >>> head = {"time": 1.0, "trial": "t000", "attempt": 1, "since_restore": 3}
@@ -192,23 +192,22 @@ def _sealed(body: bytes) -> bytes:
 
 
 def decode(line: bytes) -> Event:
-    """The event of one line; formats 1 and 2, which had no checksum, are read for ever.
+    """Decode one line of the log, of this format or of formats 1 and 2, which had no checksum.
 
     Raises:
-        ValueError: the line does not fit its checksum, has none where its format wants one, or is no event this
-            version knows.
+        ValueError: the checksum is wrong or missing, or this version knows no such event.
     """
     body = line[:-SEAL_BYTES] + b"}"
     if line == _sealed(body):
         return _ADAPTER.validate_json(body)
-    return _ADAPTER.validate_python(_in_todays_words(json.loads(line)))
+    return _ADAPTER.validate_python(_migrated(json.loads(line)))
 
 
-def _in_todays_words(document: Any) -> Any:
-    """An event of format 1 or 2 as one of today's.
+def _migrated(document: Any) -> Any:
+    """Migrate an event of format 1 or 2 to format 3.
 
     Raises:
-        ValueError: it is of a format whose lines end in their checksum.
+        ValueError: it is of format 3, whose lines end in their checksum.
     """
     match document:
         case {"v": 1}:

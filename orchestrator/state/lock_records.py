@@ -1,4 +1,4 @@
-"""Where leases are written down: a file each in the sweep's folder, or an object each in S3."""
+"""Lock records of a sweep: files in its folder, or objects in S3."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from orchestrator.storage.s3 import Bucket
 
 SETTLE_S = 1.5
-"""How long a server of S3 may need until all who created an object at once see the same one."""
+"""Time that a server of S3 may take until all writers of the same moment see the same object."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that a lease was given to; ``token`` tells it from every other, ``started`` from its namesakes.
+    """Process that holds a lock.
 
-    ``machine`` says where its number means it; empty in a lease of before it was written, and where it is not known.
+    Args:
+        host: Name of its host.
+        pid: Its process number.
+        started: Its start in clock ticks since boot, which differs for a later process of the same number.
+        token: Random text that no other holder has.
+        released: True once the lock is released.
+        machine: Boot and namespace of its process number; empty in old records, and if unknown.
     """
 
     host: str
@@ -33,18 +39,18 @@ class Holder:
     machine: str = ""
 
     def as_json(self) -> bytes:
-        """As it is written down."""
+        """Return the holder as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Holder:
-        """As it was written down."""
+        """Read a holder from JSON."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A lease as others see it; ``age_s`` is how long ago it was renewed."""
+class LockRecord:
+    """A lock as other processes see it; ``age_s`` is the time since its last heartbeat."""
 
     generation: int
     holder: Holder
@@ -52,26 +58,26 @@ class Entry:
 
 
 class LockRecords(Protocol):
-    """The leases of one sweep."""
+    """Lock records of one sweep."""
 
     @property
     def place(self) -> str:
-        """Where it lies, for messages."""
+        """Place of the records, for messages."""
 
     def last(self) -> int:
-        """The newest generation; 0 where there is none."""
+        """Return the newest generation, or 0."""
 
-    def newest(self) -> Entry | None:
-        """The newest lease."""
+    def newest(self) -> LockRecord | None:
+        """Return the newest record, or None."""
 
     def create(self, generation: int, holder: Holder) -> bool:
-        """Write a new lease down; False if somebody else did."""
+        """Create a record; return False if another process did."""
 
     def renew(self, generation: int, holder: Holder) -> None:
-        """Note that its holder lives."""
+        """Write a heartbeat of the holder."""
 
     def write(self, generation: int, holder: Holder) -> None:
-        """Replace what is written of a lease."""
+        """Replace a record."""
 
 
 def _name(generation: int) -> str:
@@ -80,53 +86,53 @@ def _name(generation: int) -> str:
 
 @dataclass(frozen=True)
 class FolderLockRecords:
-    """Leases in a folder that all drivers see: a link is made by one of them alone."""
+    """Lock records in a folder that all drivers see. Only one of them can create a link."""
 
     folder: Path
 
     @property
     def place(self) -> str:
-        """The folder."""
+        """Path of the folder."""
         return str(self.folder)
 
     def last(self) -> int:
-        """The newest generation; 0 where there is none."""
+        """Return the newest generation, or 0."""
         return max((int(path.stem) for path in self.folder.glob("*.json")), default=0)
 
-    def newest(self) -> Entry | None:
-        """The newest lease."""
+    def newest(self) -> LockRecord | None:
+        """Return the newest record, or None."""
         generation = self.last()
         if not generation:
             return None
         path = self.folder / _name(generation)
-        return Entry(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
+        return LockRecord(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
 
     def create(self, generation: int, holder: Holder) -> bool:
-        """Write a new lease down; False if somebody else did."""
+        """Create a record; return False if another process did."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{holder.token}.draft"  # machines that share the folder may share process numbers
+        draft = self.folder / f".{holder.token}.draft"  # processes of two machines may have the same number
         draft.write_bytes(holder.as_json())
         try:
-            os.link(draft, self.folder / _name(generation))  # creates with its content, or fails: never half a lease
+            os.link(draft, self.folder / _name(generation))  # atomic: creates the record with its content, or fails
         except FileExistsError:
             return False
         finally:
             draft.unlink()
         return True
 
-    def renew(self, generation: int, holder: Holder) -> None:  # noqa: ARG002  the file says it already
-        """Note that its holder lives."""
+    def renew(self, generation: int, holder: Holder) -> None:  # noqa: ARG002  the file has it already
+        """Write a heartbeat of the holder."""
         os.utime(self.folder / _name(generation))
 
     def write(self, generation: int, holder: Holder) -> None:
-        """Replace what is written of a lease."""
+        """Replace a record."""
         path = self.folder / _name(generation)
         draft = path.with_suffix(".tmp")
         draft.write_bytes(holder.as_json())
         draft.replace(path)
 
     def _now(self) -> float:
-        """The clock that dates the files here, which may be a server's; this machine's where nothing can be written."""
+        """Return the time of the folder's clock, which may be a server's; in a read-only folder, this machine's."""
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".now-") as file:
                 return os.fstat(file.fileno()).st_mtime
@@ -136,42 +142,42 @@ class FolderLockRecords:
 
 @dataclass(frozen=True)
 class BucketLockRecords:
-    """Leases in S3: objects that are only made where there is none.
+    """Lock records in S3: objects that are created only if they do not exist.
 
-    Not every server keeps that promise to writers of the same moment, so a lease counts when it is still there after
-    they have settled.
+    Some servers let several writers of the same moment succeed. So a record counts only if it is still the same after
+    ``SETTLE_S``.
     """
 
     bucket: Bucket
 
     @property
     def place(self) -> str:
-        """The prefix."""
+        """Address of the prefix."""
         return self.bucket.uri()
 
     def last(self) -> int:
-        """The newest generation; 0 where there is none."""
-        return max((int(found.key.partition(".")[0]) for found in self.bucket.list()), default=0)
+        """Return the newest generation, or 0."""
+        return max((int(record.key.partition(".")[0]) for record in self.bucket.list()), default=0)
 
-    def newest(self) -> Entry | None:
-        """The newest lease."""
-        found = max(self.bucket.list(), key=lambda each: each.key, default=None)
-        if found is None:
+    def newest(self) -> LockRecord | None:
+        """Return the newest record, or None."""
+        newest = max(self.bucket.list(), key=lambda record: record.key, default=None)
+        if newest is None:
             return None
-        age_s = (self.bucket.server_time() - found.modified).total_seconds()
-        return Entry(int(found.key.partition(".")[0]), Holder.from_json(self.bucket.read(found.key)), age_s)
+        age_s = (self.bucket.server_time() - newest.modified).total_seconds()
+        return LockRecord(int(newest.key.partition(".")[0]), Holder.from_json(self.bucket.read(newest.key)), age_s)
 
     def create(self, generation: int, holder: Holder) -> bool:
-        """Write a new lease down; False if somebody else did."""
+        """Create a record; return False if another process did."""
         if not self.bucket.write(_name(generation), holder.as_json(), if_absent=True):
             return False
         time.sleep(SETTLE_S)
         return self.bucket.read(_name(generation)) == holder.as_json()
 
     def renew(self, generation: int, holder: Holder) -> None:
-        """Note that its holder lives."""
+        """Write a heartbeat of the holder."""
         self.write(generation, holder)
 
     def write(self, generation: int, holder: Holder) -> None:
-        """Replace what is written of a lease."""
+        """Replace a record."""
         self.bucket.write(_name(generation), holder.as_json())

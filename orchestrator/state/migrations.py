@@ -1,8 +1,8 @@
-"""What earlier formats of plans and event logs said, in today's words.
+"""Migrations of plans and event logs from older formats.
 
-Format 1, of plans and of events alike, had one convolutional network, which it called ``cnn``, and one attack of a
-single step, from a random start, which it called ``fgsm``. Today these are ``cnn_bn`` and ``fgsm_rs``, and the old
-names mean something else. Format 1 trained in float32, today's default is what the device does best.
+Format 1, of plans and of events alike, had one convolutional network, named ``cnn``, and one attack of a single step
+from a random start, named ``fgsm``. Today these are ``cnn_bn`` and ``fgsm_rs``, and the old names have other meanings.
+Format 1 trained in float32; today's default is the best precision of the device.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"model.name": {"cnn": "cnn_bn"}, "adversarial.attack": {"fgsm": "fgsm_rs"}}
 )
-"""The values that have another name since format 1, by parameter."""
+"""New names of values since format 1, by parameter."""
 
 PRECISION = {"precision": "float32"}
 
 
 def plan_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan's document; its fingerprint stays that of the spec as it was launched.
+    """Migrate a plan's document; its fingerprint stays that of the spec as launched.
 
     Raises:
-        ValueError: it is no such document.
+        ValueError: it is not the document of a plan of format 1.
     """
     try:
         spec = document["spec"]
@@ -38,7 +38,7 @@ def plan_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An event's document; what is wrong with it is told as of any other."""
+    """Migrate an event's document; a malformed one is returned unchanged, for validation to refuse."""
     point, config = document.get("point"), document.get("config")
     if not (isinstance(point, dict) and isinstance(config, dict)):
         return dict(document)
@@ -46,7 +46,7 @@ def event_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole flat configuration of a trial.
+    """Migrate the whole flat configuration of a trial.
 
     >>> config_of_format_1({"model.name": "cnn", "epochs": 9})
     {'precision': 'float32', 'model.name': 'cnn_bn', 'epochs': 9}
@@ -55,7 +55,7 @@ def config_of_format_1(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def point_of_format_1(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point, or a part of one.
+    """Migrate a point, or a part of one.
 
     >>> point_of_format_1({"adversarial.attack": "fgsm", "adversarial.epsilon": 0.1})
     {'adversarial.attack': 'fgsm_rs', 'adversarial.epsilon': 0.1}
@@ -64,18 +64,18 @@ def point_of_format_1(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a space document: domains, and conditions on what other parameters are."""
+    """Migrate the parameters of a space document: domains, and conditions on other parameters."""
     return {
         name: {
-            part: point_of_format_1(body) if part == "when" else _renamed(body, RENAMED.get(name, {}))
-            for part, body in entry.items()
+            field: point_of_format_1(value) if field == "when" else _renamed(value, RENAMED.get(name, {}))
+            for field, value in entry.items()
         }
         for name, entry in parameters.items()
     }
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A value, the options of a domain, or a condition, however it is written."""
+    """Rename a value, the options of a domain, or the values in a condition."""
     match value:
         case str():
             return names.get(value, value)

@@ -1,8 +1,8 @@
-"""A sweep in S3 and the folder of this machine that mirrors it.
+"""Mirror of a sweep: its objects in S3, and a folder of this machine.
 
-The driver writes its log to the folder, flushed as everywhere; ``Mirror.push`` brings what is new to S3, segment by
-segment, while the sweep runs. Another machine pulls the plan and the log from there, and can report or go on. Segments
-only ever grow, so of two copies the longer is the newer.
+The driver writes its log to the folder and flushes it. During the sweep, ``Mirror.catch_up`` sends new events to
+S3, segment by segment. Another machine pulls the plan and the log from S3, and can report or resume. Segments only
+grow, so of two copies the longer one is the newer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOG = "log"
 
 
 class Mirror:
-    """Brings a sweep's log to S3 as it grows; anything of it may be done twice, and changes nothing then."""
+    """Sends a sweep's log to S3 as it grows. A second sending of the same events changes nothing."""
 
     def __init__(self, folder: SweepFolder, remote: Bucket) -> None:
         self._folder, self._remote = folder, remote
@@ -36,24 +36,24 @@ class Mirror:
 
     @property
     def sent_to(self) -> int:
-        """The offset of the log up to which S3 has it."""
+        """Offset of the log up to which S3 has it."""
         return self._sent_to
 
     @property
     def num_sent(self) -> int:
-        """How many events S3 has; 0 until it was first reached."""
+        """Number of events that S3 has; 0 before the first connection."""
         return self._num_sent
 
     def catch_up(self) -> bool:
-        """Send what is new; True when there was something.
+        """Send all new events; return True if it sent any.
 
         Raises:
-            StorageError: S3 refused or could not be reached; the next call sends it again.
+            StorageError: S3 refused or could not be reached; the next call sends the same events.
         """
         if self._sent is None:
-            self._sent = {found.key.rpartition("/")[2]: found.size for found in self._remote.list(LOG)}
-        there = segments(self._folder.events)
-        new = [segment for segment in there if segment.size > self._sent.get(segment.path.name, 0)]
+            self._sent = {sent.key.rpartition("/")[2]: sent.size for sent in self._remote.list(LOG)}
+        existing = segments(self._folder.events)
+        new = [segment for segment in existing if segment.size > self._sent.get(segment.path.name, 0)]
         if new:
             flush(self._folder.events)
         for segment in new:
@@ -62,31 +62,31 @@ class Mirror:
             whole = content[: content.rfind(b"\n") + 1]
             self._remote.write(f"{LOG}/{segment.path.name}", whole)
             self._sent[segment.path.name] = len(whole)
-        if there and (new or not self._sent_to):
-            last = there[-1]
+        if existing and (new or not self._sent_to):
+            last = existing[-1]
             before, self._sent_to = self._sent_to, last.start + self._sent.get(last.path.name, 0)
             self._num_sent += num_events(self._folder.events, before, self._sent_to)
         return bool(new)
 
     def advance(self) -> bool:
-        """Send what is new, all of it: a segment is sent whole. It raises what ``catch_up`` raises."""
+        """Send all new events, as a segment is sent whole. It raises the errors of ``catch_up``."""
         return self.catch_up()
 
 
 def publish(folder: SweepFolder) -> None:
-    """Put the files that never change into S3, before anything runs.
+    """Upload the files that never change, before anything runs.
 
     Raises:
         StorageError: S3 refused or could not be reached.
     """
     if folder.remote is not None:
-        for path in (folder.environment, folder.plan):  # the plan last: with it, there is a sweep
+        for path in (folder.environment, folder.plan):  # the plan last: a sweep exists once it has one
             if path.exists():
                 folder.remote.write(path.name, path.read_bytes())
 
 
 def pull(folder: SweepFolder) -> bool:
-    """Bring this machine's copy of a sweep's plan and log up to date; False where S3 has no such sweep.
+    """Bring this machine's copy of a sweep's plan and log up to date; return False if S3 has no such sweep.
 
     Raises:
         StorageError: S3 refused or could not be reached.
@@ -99,22 +99,22 @@ def pull(folder: SweepFolder) -> bool:
             plan = remote.read(folder.plan.name)
         except ObjectMissing:
             return False
-        with suppress(ObjectMissing):  # of a sweep of before it was written
+        with suppress(ObjectMissing):  # older sweeps have none
             write_atomically(folder.environment, remote.read(folder.environment.name))
         write_atomically(folder.plan, plan)
-    for found in remote.list(LOG):
-        path = folder.path / found.key.rpartition("/")[2]
-        if not path.exists() or path.stat().st_size < found.size:
-            write_atomically(path, remote.read(found.key))
+    for segment in remote.list(LOG):
+        path = folder.path / segment.key.rpartition("/")[2]
+        if not path.exists() or path.stat().st_size < segment.size:
+            write_atomically(path, remote.read(segment.key))
     return True
 
 
 def fetch(folder: SweepFolder, path: str) -> Path:
-    """A folder of a sweep (a checkpoint) on this machine, brought from S3 where it is not there yet.
+    """Return a folder of a sweep (a checkpoint) on this machine, fetched from S3 if it is missing here.
 
     Args:
-        folder: of the sweep.
-        path: relative to it, as the event log says.
+        folder: Folder of the sweep.
+        path: Path in that folder, from the event log.
 
     Raises:
         StorageError: S3 refused or could not be reached.
@@ -133,10 +133,10 @@ def fetch(folder: SweepFolder, path: str) -> Path:
 
 
 def download_folder(source: Bucket, target: Path) -> None:
-    """Every object below a place, as files.
+    """Download every object below a location, as files.
 
     Raises:
         StorageError: S3 refused or could not be reached.
     """
-    for found in source.list():
-        source.download(found.key, target / found.key)
+    for item in source.list():
+        source.download(item.key, target / item.key)

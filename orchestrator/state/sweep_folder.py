@@ -1,18 +1,18 @@
-"""One sweep's files.
+"""Files of one sweep.
 
 ::
 
     <storage>/<sweep>/plan.json        written once, before anything runs
                       environment.txt  the installed packages, as pip would pin them
                       events*.jsonl    the event log: the source of truth
-                      tracking.json    how far MLflow has followed the log
-                      sync.lock        held by the ``ravel sync`` that sends, while others wait
-                      leases/          one file for each driver that ever ran the sweep
+                      tracking.json    position of MLflow in the log
+                      sync.lock        lock of the ``ravel sync`` that is sending
+                      leases/          lock records: one file for each driver that ever ran the sweep
                       tune/            checkpoints, one folder for each trial and attempt
 
 A sweep in S3 has the same objects under its prefix (the log under ``log/``), and a folder of this machine that mirrors
-them: the driver writes there, and what it wrote follows to S3 (``orchestrator.state.s3_mirror``). Only checkpoints go
-to S3 straight from the workers. The folder can be lost: it is made again from S3.
+them. The driver writes to the folder, and the mirror sends its files to S3 (``orchestrator.state.s3_mirror``); workers
+upload checkpoints to S3 themselves. The folder can be lost: it is recreated from S3.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_STORAGE = "results"
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """The files of one sweep; ``remote`` is where they are kept, null where they are kept in this folder.
+    """Files of one sweep; ``remote`` is their place in S3, None if they are in this folder only.
 
     Example:
         >>> from pathlib import Path
@@ -42,52 +42,52 @@ class SweepFolder:
 
     @property
     def sweep(self) -> str:
-        """The sweep's id, which is its folder's name."""
+        """Id of the sweep, which is its folder's name."""
         return self.path.name
 
     @property
     def plan(self) -> Path:
-        """The plan, as JSON."""
+        """File of the plan, in JSON."""
         return self.path / "plan.json"
 
     @property
     def environment(self) -> Path:
-        """The packages that were installed where the sweep was launched."""
+        """File of the packages that were installed at the launch."""
         return self.path / "environment.txt"
 
     @property
     def events(self) -> Path:
-        """The event log's first segment, which names the log; one JSON object a line."""
+        """First segment of the event log, which names the log; one JSON object a line."""
         return self.path / "events.jsonl"
 
     @property
     def cursor(self) -> Path:
-        """How far MLflow has followed the log."""
+        """File of MLflow's position in the log."""
         return self.path / "tracking.json"
 
     @property
     def sync_lock(self) -> Path:
-        """Held while ``ravel sync`` sends."""
+        """Lock file of a ``ravel sync`` that is sending."""
         return self.path / "sync.lock"
 
     @property
-    def leases(self) -> Path:
-        """The folder of leases."""
+    def locks(self) -> Path:
+        """Folder of the lock records."""
         return self.path / "leases"
 
     @property
     def tune(self) -> Path:
-        """The folder Tune writes checkpoints under."""
+        """Folder of Tune's checkpoints."""
         return self.path / "tune"
 
     @property
     def uri(self) -> str:
-        """Where the sweep is kept: a folder's path, or ``s3://bucket/prefix/<sweep>``."""
+        """Address of the sweep: a folder's path, or ``s3://bucket/prefix/<sweep>``."""
         return str(self.path) if self.remote is None else self.remote.location.uri
 
 
 def reference(folder: SweepFolder) -> str:
-    """A sweep as a command of a person in the working directory names it: with its storage where that is elsewhere."""
+    """Return the arguments that name a sweep in a command; with its storage, unless that is the default."""
     if folder.remote is not None:
         return folder.uri
     storage = folder.path.parent

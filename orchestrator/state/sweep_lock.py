@@ -1,7 +1,10 @@
-"""One driver for a sweep: a lease is one more entry in the sweep's book of leases, which only one process can make.
+"""Lock of a sweep, so that only one driver runs it.
 
-A lease ends when it is released, when its process is gone (seen from the same host and its process numbers), or, seen
-from elsewhere, when it was not renewed for ``STALE_S``.
+A lock is the newest of the sweep's lock records, which only one process can create. Its generation, one higher than
+that of the lock before, is the fencing token: events of an older generation never become part of the sweep.
+
+A lock ends when it is released, or when its process ends. Another machine cannot see that process: for it, the lock
+ends ``STALE_S`` after the last heartbeat.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.redaction import one_line
-from orchestrator.state.lock_records import BucketLockRecords, Entry, FolderLockRecords, Holder
+from orchestrator.state.lock_records import BucketLockRecords, FolderLockRecords, Holder, LockRecord
 from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
@@ -28,37 +31,37 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
-RENEW_S = 10.0
+HEARTBEAT_S = 10.0
 STALE_S = 60.0
-LEAVE_S = 1.0  # a disk that hangs must not hold back a driver that wants to leave
-RELEASE_S = 5.0  # nor must S3; but a lease that is not released keeps the next driver waiting for longer than this
+LEAVE_S = 1.0  # a disk that hangs must not delay the end of a driver
+RELEASE_S = 5.0  # nor must S3, but a lock that is not released delays the next driver for longer than this
 
 
 @dataclass(frozen=True)
 class SweepLock:
-    """The right of this process to run a sweep, until ``release``."""
+    """Right of this process to run a sweep, until ``release``."""
 
-    book: LockRecords
+    records: LockRecords
     generation: int
     holder: Holder
 
     def renew(self) -> None:
-        """Show other hosts that this driver lives."""
-        self.book.renew(self.generation, self.holder)
+        """Write a heartbeat, which shows other machines that this driver is alive."""
+        self.records.renew(self.generation, self.holder)
 
     def is_lost(self) -> bool:
-        """Whether another driver has taken the sweep since: this one was silent for too long."""
-        return self.book.last() > self.generation
+        """Return True if another driver has taken the sweep, because this one sent no heartbeat for too long."""
+        return self.records.last() > self.generation
 
     @contextmanager
     def renewing(self, *, on_lost: Callable[[], None]) -> Iterator[None]:
-        """Renew beside the work, in a thread that waits for nothing else.
+        """Write heartbeats during the work, in a thread that does nothing else.
 
         Args:
-            on_lost: called once, from that thread, when another driver has taken the sweep.
+            on_lost: Called once, from that thread, when another driver has taken the sweep.
         """
         ended = threading.Event()
-        thread = threading.Thread(target=self._keep_renewing, args=(ended, on_lost), name="ravel-lease", daemon=True)
+        thread = threading.Thread(target=self._keep_renewing, args=(ended, on_lost), name="ravel-lock", daemon=True)
         thread.start()
         try:
             yield
@@ -68,15 +71,15 @@ class SweepLock:
 
     def _keep_renewing(self, ended: threading.Event, on_lost: Callable[[], None]) -> None:
         failed = False
-        while not ended.wait(RENEW_S):
+        while not ended.wait(HEARTBEAT_S):
             try:
                 lost = self.is_lost()
                 if not lost and not ended.is_set():
                     self.renew()
             except (OSError, StorageError) as error:
                 if not failed:
-                    told = getattr(error, "strerror", None) or error
-                    logger.warning("%s: the lease was not renewed (%s); trying again", self.book.place, told)
+                    reason = getattr(error, "strerror", None) or error
+                    logger.warning("%s: the heartbeat was not written (%s); retrying", self.records.place, reason)
                 failed = True
                 continue
             failed = False
@@ -86,63 +89,63 @@ class SweepLock:
                 return
 
     def release(self) -> None:
-        """Let the next driver in; the generation stays used.
+        """Release the lock for the next driver. Its generation is never reused.
 
-        Never raises, and takes at most ``RELEASE_S``: where the book cannot be written, the lease runs out by itself.
+        Never raises, and takes at most ``RELEASE_S``: if the record cannot be written, the lock expires by itself.
         """
         failures: list[Exception] = []
         thread = threading.Thread(target=self._write_released, args=(failures,), name="ravel-release", daemon=True)
         thread.start()
         thread.join(RELEASE_S)
         if thread.is_alive() or failures:
-            told = one_line(failures[0]) if failures else f"no answer within {RELEASE_S:.0f} s"
-            later = f"it runs out: a driver on another machine must wait up to {STALE_S:.0f} s"
-            logger.warning("%s: the lease was not released (%s); %s", self.book.place, told, later)
+            reason = one_line(failures[0]) if failures else f"no answer within {RELEASE_S:.0f} s"
+            later = f"it expires: a driver on another machine must wait up to {STALE_S:.0f} s"
+            logger.warning("%s: the lock was not released (%s); %s", self.records.place, reason, later)
 
     def _write_released(self, failures: list[Exception]) -> None:
         try:
-            self.book.write(self.generation, replace(self.holder, released=True))
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not mask how the sweep ended
+            self.records.write(self.generation, replace(self.holder, released=True))
+        except Exception as error:  # noqa: BLE001  no error may hide the end of the sweep
             failures.append(error)
 
 
 def acquire(folder: SweepFolder) -> SweepLock:
-    """The lease of the next generation.
+    """Acquire the lock of a sweep, in its next generation.
 
     Raises:
-        SweepLocked: another driver runs this sweep; says which process on which host.
-        StorageError: S3, where the sweep lies there, does not answer.
+        SweepLocked: another driver runs this sweep; names its process and host.
+        StorageError: the sweep is in S3, which does not answer.
     """
-    book = _book(folder)
-    newest = book.newest()
+    records = _records_of(folder)
+    newest = records.newest()
     if newest is not None and _is_alive(newest):
-        gone = "" if _is_near(newest.holder) else f"; if it is gone, its lease runs out within {STALE_S:.0f} s"
+        gone = "" if _is_local(newest.holder) else f"; if it is gone, its lock expires within {STALE_S:.0f} s"
         raise SweepLocked(
             f"{folder.sweep}: process {newest.holder.pid} on {newest.holder.host} runs this sweep; "
             f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`{gone}"
         )
     generation = newest.generation + 1 if newest is not None else 1
     holder = _this_process()
-    if not book.create(generation, holder):
+    if not records.create(generation, holder):
         raise SweepLocked(f"{folder.sweep}: another driver took this sweep a moment ago")
-    return SweepLock(book, generation, holder)
+    return SweepLock(records, generation, holder)
 
 
 def is_held(folder: SweepFolder) -> bool:
-    """Whether a living driver runs the sweep.
+    """Return True if a living driver runs the sweep.
 
     Raises:
-        StorageError: S3, where the sweep lies there, does not answer.
+        StorageError: the sweep is in S3, which does not answer.
     """
-    newest = _book(folder).newest()
+    newest = _records_of(folder).newest()
     return newest is not None and _is_alive(newest)
 
 
-def _book(folder: SweepFolder) -> LockRecords:
+def _records_of(folder: SweepFolder) -> LockRecords:
     return (
-        FolderLockRecords(folder.leases)
+        FolderLockRecords(folder.locks)
         if folder.remote is None
-        else BucketLockRecords(folder.remote.child(folder.leases.name))
+        else BucketLockRecords(folder.remote.child(folder.locks.name))
     )
 
 
@@ -157,23 +160,23 @@ def _this_process() -> Holder:
     )
 
 
-def _is_alive(entry: Entry) -> bool:
-    holder = entry.holder
+def _is_alive(record: LockRecord) -> bool:
+    holder = record.holder
     if holder.released:
         return False
-    if not _is_near(holder):
-        return entry.age_s < STALE_S
+    if not _is_local(holder):
+        return record.age_s < STALE_S
     started = _start_of(holder.pid)
     return started is not None and started == holder.started
 
 
-def _is_near(holder: Holder) -> bool:
-    """Whether its process number means something here; a lease of before machines were noted goes by the host."""
+def _is_local(holder: Holder) -> bool:
+    """Return True if the holder's process number is one of this machine. Old records name only the host."""
     return holder.host == socket.gethostname() and holder.machine in {"", _machine()}
 
 
 def _machine() -> str:
-    """The boot and the namespace that process numbers are of: hosts, and containers, may share a name."""
+    """Return the boot and the namespace of process numbers, as hosts and containers may share a name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -182,7 +185,7 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot: tells a process from a later one of the same number."""
+    """Return a process's start in clock ticks since boot, which differs for a later process of the same number."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Where sweeps are kept, by one address: a folder of this machine, or ``s3://bucket/prefix``."""
+"""Lookup of sweeps in a storage: a folder of this machine, or ``s3://bucket/prefix``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAMP_SUFFIX = re.compile(r"-\d{8}-\d{6}(-[0-9a-f]{4})?$")
 
 
 def try_out(storage: str | Path) -> None:
-    """Write something to a storage, and take it away again.
+    """Write a small file to a storage, and delete it.
 
     Raises:
         StorageError: S3 refused, or could not be reached.
@@ -46,9 +46,9 @@ def try_out(storage: str | Path) -> None:
 
 
 def create_folder(storage: str | Path, name: str, *, now: datetime) -> SweepFolder:
-    """A new, empty place for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
+    """Create an empty folder for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
 
-    The random part keeps sweeps apart that start in the same second on different machines and share an MLflow.
+    The random part separates sweeps that start in the same second on different machines and share an MLflow.
     """
     folder = _folder(storage, f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}")
     folder.path.mkdir(parents=True)
@@ -56,29 +56,29 @@ def create_folder(storage: str | Path, name: str, *, now: datetime) -> SweepFold
 
 
 def list_sweeps(storage: str | Path) -> list[SweepFolder]:
-    """Every sweep of a storage, oldest first; those of S3 are mirrored to this machine first.
+    """Return every sweep of a storage, oldest first. Sweeps in S3 are mirrored to this machine.
 
     Raises:
         StorageError: S3 does not answer.
     """
     if not is_remote(storage):
-        plans = _absolute(storage).glob("[!.]*/plan.json")  # a hidden folder is one that is being removed
+        plans = _absolute(storage).glob("[!.]*/plan.json")  # a purge hides the folder that it removes
         return _in_order(SweepFolder(plan.parent) for plan in plans)
-    there = _remote_folders(storage)
+    folders = _remote_folders(storage)
     with ThreadPoolExecutor(PULLS_AT_ONCE, thread_name_prefix="ravel-pull") as pool:
-        is_sweep = list(pool.map(pull, there))
-    return [folder for folder, found in zip(there, is_sweep, strict=True) if found]
+        is_sweep = list(pool.map(pull, folders))
+    return [folder for folder, is_one in zip(folders, is_sweep, strict=True) if is_one]
 
 
 def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
-    """The sweep of that id; given a bare name, its latest sweep; given nothing, the latest of all.
+    """Find a sweep by its id; by a name, the latest sweep of that name; by default, the latest of all.
 
     Args:
-        storage: a folder, or ``s3://bucket/prefix``.
-        sweep: may be a whole address, ``s3://bucket/prefix/SWEEP``, which then says where.
+        storage: Folder, or ``s3://bucket/prefix``.
+        sweep: Id or name; or a whole address, ``s3://bucket/prefix/SWEEP``, which replaces ``storage``.
 
     Raises:
-        SweepNotFound: names the storage and what is there.
+        SweepNotFound: no such sweep; names the storage and its latest sweeps.
         StorageError: S3 does not answer.
     """
     if sweep is not None and is_remote(sweep):
@@ -93,9 +93,9 @@ def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
     for folder in reversed(exact or named):
         if folder.remote is None or pull(folder):
             return folder
-    there = ", ".join(folder.sweep for folder in folders[-5:]) or "none"
-    wanted = f"no sweep {sweep!r}" if sweep else "no sweep"
-    raise SweepNotFound(f"{storage}: {wanted} here (latest: {there}); give --storage DIR, or see `ravel list`")
+    latest = ", ".join(folder.sweep for folder in folders[-5:]) or "none"
+    missing = f"no sweep {sweep!r}" if sweep else "no sweep"
+    raise SweepNotFound(f"{storage}: {missing} here (latest: {latest}); give --storage DIR, or see `ravel list`")
 
 
 def _folder(storage: str | Path, sweep: str) -> SweepFolder:
@@ -106,20 +106,20 @@ def _folder(storage: str | Path, sweep: str) -> SweepFolder:
 
 
 def _remote_folders(storage: str | Path) -> list[SweepFolder]:
-    """What may be sweeps in S3, oldest first; they share one client."""
+    """Return the folders in S3 that may be sweeps, oldest first; they share one client."""
     bucket = _bucket(storage)
     mirrors = _mirrors(bucket.location)
     return _in_order(SweepFolder(mirrors / sweep, bucket.child(sweep)) for sweep in bucket.list_folders())
 
 
 def _bucket(storage: str | Path) -> Bucket:
-    from orchestrator.storage.s3 import Bucket  # noqa: PLC0415  only who uses S3 reads its settings
+    from orchestrator.storage.s3 import Bucket  # noqa: PLC0415  reads the settings of S3
 
     return Bucket(Location.parse(str(storage)))
 
 
 def _mirrors(location: Location) -> Path:
-    """The folder of this machine that mirrors a storage in S3."""
+    """Return the folder of this machine that mirrors a storage in S3."""
     cache = Path(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel")
     return cache.absolute() / "sweeps" / hashlib.sha256(location.uri.encode()).hexdigest()[:16]
 
@@ -137,5 +137,5 @@ def _name_of(folder: SweepFolder) -> str:
 
 
 def _stamp_of(folder: SweepFolder) -> str:
-    found = STAMP_SUFFIX.search(folder.sweep)
-    return found.group() if found else ""
+    stamp = STAMP_SUFFIX.search(folder.sweep)
+    return stamp.group() if stamp else ""

@@ -1,4 +1,4 @@
-"""What a sweep looks like after a list of events: a pure fold, never anything the log does not hold."""
+"""Sweep state: a pure fold over the events of a log; it holds nothing that the log does not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
 
 @dataclass
 class Trial:
-    """One trial so far."""
+    """State of one trial."""
 
     id: str
     origin: Origin
@@ -50,73 +50,73 @@ class Trial:
 
     @property
     def status(self) -> Status:
-        """Where the trial stands."""
+        """Status after the last event."""
         if self.end is not None:
             return self.end.status
-        broke_off = bool(self.failures) and self.failures[-1].attempt == self.attempts
-        return "running" if self.attempts and not broke_off else "waiting"
+        has_failed = bool(self.failures) and self.failures[-1].attempt == self.attempts
+        return "running" if self.attempts and not has_failed else "waiting"
 
     @property
     def epoch(self) -> int:
-        """The last epoch reported, 0 before the first."""
+        """Number of the last reported epoch, 0 before the first."""
         return max(self.epochs, default=0)
 
     @property
     def budget(self) -> int:
-        """The epochs of a full run."""
+        """Number of epochs of a full run."""
         return int(self.config["epochs"])
 
     @property
     def promoted_from(self) -> tuple[int, ...]:
-        """The rungs it waited at and then went on from."""
+        """Rungs at which the trial was paused and then promoted."""
         return tuple(promotion.rung for promotion in self.promotions)
 
     @property
     def rejected_at(self) -> int | None:
-        """The rung that stops the trial or lets it wait, whether it has left its worker yet or not."""
+        """Rung that stops or pauses the trial, even before the trial has left its worker."""
         rejections = (rung.rung for rung in self.rungs.values() if not rung.kept and not rung.audited)
         return next((rung for rung in rejections if rung not in self.promoted_from), None)
 
     @property
     def blind_from(self) -> int | None:
-        """The rung that rejected the trial, if it runs on for the audit: above it, nobody is compared with it."""
-        at_once = (rung.rung for rung in self.rungs.values() if rung.audited)
-        later = (promotion.rung for promotion in self.promotions if promotion.audited)
-        return next(iter((*at_once, *later)), None)
+        """Rung that rejected the trial, if it is audited; above it, no trial is compared with this one."""
+        from_decisions = (rung.rung for rung in self.rungs.values() if rung.audited)
+        from_promotions = (promotion.rung for promotion in self.promotions if promotion.audited)
+        return next(iter((*from_decisions, *from_promotions)), None)
 
     @property
     def has_final_checkpoint(self) -> bool:
-        """Whether a checkpoint of the last epoch reported was completed."""
+        """True if a checkpoint of the last reported epoch is complete."""
         return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
 
     def failures_of(self, cause: Cause) -> int:
-        """How many attempts broke off for this cause."""
+        """Count the attempts that failed for a cause."""
         return sum(failure.cause == cause for failure in self.failures)
 
     @property
     def stopping_rung(self) -> int | None:
-        """The rung at which the trial was stopped, or waits."""
+        """Rung at which the trial was stopped or is paused."""
         return self.end.rung if self.end is not None else None
 
     def values(self, metric: str) -> dict[int, float]:
-        """The finite values of a metric by epoch, in order."""
-        measured = {epoch: metrics.get(metric) for epoch, metrics in sorted(self.epochs.items())}
-        return {epoch: value for epoch, value in measured.items() if value is not None and math.isfinite(value)}
+        """Return the finite values of a metric by epoch, in order."""
+        values = {epoch: metrics.get(metric) for epoch, metrics in sorted(self.epochs.items())}
+        return {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
 
     def score(self, objective: Objective) -> float | None:
-        """The objective at the last epoch that measured it: the model that the last checkpoint holds.
+        """Return the objective at the last epoch that measured it, which is that of the last checkpoint's model.
 
-        Never the best epoch: the maximum of a noisy curve on validation data flatters noisy trials.
+        The best epoch is not used: the maximum of a noisy validation curve favours noisy trials.
         """
         return self.last(objective.metric)
 
     def last(self, metric: str) -> float | None:
-        """A metric at the last epoch that measured it as a finite number."""
+        """Return the last finite value of a metric, None if there is none."""
         return next(reversed(self.values(metric).values()), None)
 
 
 class SweepState:
-    """The state of a sweep: apply events in order, ask at any time.
+    """State of a sweep, updated by one event at a time.
 
     Example:
         >>> state = SweepState()
@@ -132,18 +132,22 @@ class SweepState:
         self.ended: SweepEnded | None = None
         self.last_time: float | None = None
         self.num_events = 0
+        self.changes: list[str] = []
+        """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
         for event in events:
             self.apply(event)
 
     @classmethod
     def read(cls, log: Path) -> SweepState:
-        """The state in an event log."""
+        """Fold the events of a log."""
         return cls(event for event, _ in read_events(log))
 
     def apply(self, event: Event) -> None:
-        """Take one event in; of a (trial, epoch) or a (trial, rung) seen twice, the first stands."""
+        """Apply one event; of a (trial, epoch) or a (trial, rung) that occurs twice, the first counts."""
         self.last_time = event.time
         self.num_events += 1
+        if not isinstance(event, SweepStarted | SweepEnded):
+            self.changes.append(event.trial)
         match event:
             case EpochReported():
                 self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)
@@ -185,53 +189,54 @@ class SweepState:
                 trial.end = event
 
     def with_status(self, *statuses: Status) -> list[Trial]:
-        """The trials in any of these states, in the order they were created."""
+        """Return the trials with any of these statuses, in the order of their creation."""
         return [trial for trial in self.trials.values() if trial.status in statuses]
 
     def ranked(self, objective: Objective) -> list[Trial]:
-        """Trials that measured the objective, best first; ties go to the smaller id.
+        """Rank the trials that measured the objective, best first; of equal trials the smaller id is first.
 
-        With several objectives front by front, and within a front by the first objective.
+        With several objectives the order is by Pareto front, and within a front by the first objective.
         """
         scores = {
-            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes)
+            trial.id: measured([trial.last(target.metric) for target in objective.all], objective.modes)
             for trial in self.trials.values()
         }
         return [self.trials[name] for name in for_people(scores) if is_finite(scores[name])]
 
     def front(self, objective: Objective) -> list[Trial]:
-        """The completed trials that no other completed trial beats in every objective, best in the first one first."""
-        ended = [trial for trial in self.ranked(objective) if trial.status == "completed"]
-        turned = {
-            trial.id: measured([trial.last(each.metric) for each in objective.all], objective.modes) for trial in ended
+        """Return the Pareto front of the completed trials, the best in the first objective first."""
+        scores = {
+            trial.id: measured([trial.last(target.metric) for target in objective.all], objective.modes)
+            for trial in self.ranked(objective)
+            if trial.status == "completed"
         }
-        best = fronts(turned)[0] if turned else []
-        return [self.trials[name] for name in sorted(best, key=lambda name: turned[name], reverse=True)]
+        best = fronts(scores)[0] if scores else []
+        return [self.trials[name] for name in sorted(best, key=lambda name: scores[name], reverse=True)]
 
     def best(self, objective: Objective) -> Trial | None:
-        """The best trial that ran its full budget; before there is one, the best of all."""
+        """Return the best trial that ran its full budget; before there is one, the best trial."""
         ranked = self.ranked(objective)
         return next((trial for trial in ranked if trial.status == "completed"), ranked[0] if ranked else None)
 
     @property
     def epochs_run(self) -> int:
-        """Distinct epochs reported by all trials."""
+        """Number of distinct epochs that all trials reported."""
         return sum(len(trial.epochs) for trial in self.trials.values())
 
     def total(self, metric: str) -> float:
-        """The sum of a metric over all epochs of all trials."""
+        """Sum a metric over all epochs of all trials."""
         return sum(metrics.get(metric) or 0.0 for trial in self.trials.values() for metrics in trial.epochs.values())
 
     def stopped_by_rung(self) -> dict[int, int]:
-        """How many trials were stopped at each rung."""
+        """Count the stopped trials by rung."""
         rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
 
 
-def settle(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
-    """The ends that a killed driver had decided but not written: a stop or a pause at a rung, a full budget.
+def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
+    """Return the ends that a killed driver had decided but not logged: a stop or pause at a rung, a full budget.
 
-    A full budget whose last checkpoint was not completed is no end yet: the trial goes on from the checkpoint before.
+    A trial with its full budget but without its last checkpoint has not ended: it resumes from the checkpoint before.
     """
     ends = []
     for trial in state.with_status("running", "waiting", "interrupted"):

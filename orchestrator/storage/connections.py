@@ -1,7 +1,7 @@
-"""How S3 is reached: settings that all nodes share, boto3's client for our objects, pyarrow's file system for Tune's.
+"""Connections to S3: settings that all nodes share, boto3's client for our objects, pyarrow's file system for Tune's.
 
-Credentials are found by each process for itself in the standard chain (environment, profile, role of the machine or
-pod). They are no field of anything here, so no pickle and no file of a sweep holds them.
+Each process finds its credentials in the standard chain (environment, profile, role of the machine or pod). They are no
+field of any class here, so no pickle and no file of a sweep holds them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from urllib.parse import urlsplit
 
 from orchestrator.errors import WrongLocation
-from orchestrator.storage.refusals import code_of, told
+from orchestrator.storage.refusals import code_of, storage_error
 from search_spaces.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from orchestrator.storage.locations import Location
 
-__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "telling", "transfer"]
+__all__ = ["Connection", "Settings", "client_error", "cut_errors", "filesystem", "storage_errors", "transfer"]
 
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ATTEMPTS = 8
@@ -33,20 +33,21 @@ CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is spoken to; `endpoint` None is AWS. It travels with what is pickled, so all nodes speak alike.
+    """Settings of the connection to a server. They are pickled with a bucket, so all nodes use the same.
 
     Args:
-        endpoint: URL of the server.
-        region: What requests are signed for.
-        attempts: At a request, the first among them. Tried again is what may pass: 5xx, throttling (SlowDown, 429), a
-            lost connection, a time-out; with growing random pauses of up to 20 s (botocore's standard mode).
-        connect_timeout_s: To open a connection.
-        read_timeout_s: Without a byte of the answer.
-        virtual_hosts: Whether a bucket is a host name at a server of one's own (``http://bucket.host``) and not the
-            first part of the path; `addressing_style = virtual` in the ``s3`` section of the AWS profile.
+        endpoint: URL of the server; None for AWS.
+        region: Region that requests are signed for.
+        attempts: Number of attempts at a request, including the first. Temporary errors are retried: 5xx, throttling
+            (SlowDown, 429), a lost connection, a time-out; with growing random pauses of up to 20 s (botocore's
+            standard mode).
+        connect_timeout_s: Time to open a connection.
+        read_timeout_s: Time without a byte of the answer.
+        virtual_hosts: True if a bucket is a host name at your own server (``http://bucket.host``), and not the first
+            part of the path; `addressing_style = virtual` in the ``s3`` section of the AWS profile.
 
     Raises:
-        WrongLocation: an endpoint that is no http URL, or that holds credentials.
+        WrongLocation: the endpoint is no http URL, or holds credentials.
     """
 
     endpoint: str | None = None
@@ -61,19 +62,17 @@ class Settings:
             return
         url = urlsplit(self.endpoint)
         if url.username or url.password:
-            raise WrongLocation(
-                "AWS_ENDPOINT_URL: credentials do not belong in an endpoint; write http[s]://HOST[:PORT]"
-            )
+            raise WrongLocation("AWS_ENDPOINT_URL: an endpoint must not hold credentials; write http[s]://HOST[:PORT]")
         if url.scheme not in {"http", "https"} or not url.hostname:
-            raise WrongLocation(f"{self.endpoint}: an endpoint is a URL; write http[s]://HOST[:PORT]")
+            raise WrongLocation(f"{self.endpoint}: an endpoint must be a URL; write http[s]://HOST[:PORT]")
 
     @classmethod
     def from_environment(cls) -> Self:
-        """What this process's environment and AWS profile say, as boto3 reads them.
+        """Read the settings from this process's environment and AWS profile, as boto3 does.
 
         The endpoint is AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL, else `endpoint_url` of the profile, else
         MLFLOW_S3_ENDPOINT_URL, so that one variable can serve MLflow's artifacts and us; else AWS. The region is
-        AWS_DEFAULT_REGION, else that of the profile, else us-east-1. AWS_MAX_ATTEMPTS, if set, is the attempts.
+        AWS_DEFAULT_REGION, else that of the profile, else us-east-1. AWS_MAX_ATTEMPTS, if set, limits the attempts.
 
         Raises:
             MissingExtraError: boto3 is not installed.
@@ -85,7 +84,7 @@ class Settings:
         from botocore.session import get_session  # noqa: PLC0415
 
         session = get_session()
-        with telling("read the AWS configuration", "s3", None):
+        with storage_errors("read the AWS configuration", "s3", None):
             profile = {"full_config": session.full_config, "scoped_config": session.get_scoped_config()}
             ignored = session.get_config_variable("ignore_configured_endpoint_urls")
             configured = None if ignored else ConfiguredEndpointProvider(**profile, client_name="s3").provide()
@@ -99,7 +98,7 @@ class Settings:
 
 @final
 class Connection:
-    """A client of boto3 for each process that asks for one; pickled, it is its settings."""
+    """Client of boto3, one for each process. Only the settings are pickled."""
 
     def __init__(self, settings: Settings) -> None:
         require_boto3()
@@ -110,20 +109,20 @@ class Connection:
         return Connection, (self.settings,)
 
     def client(self) -> Any:
-        """This process's client, which its threads share."""
-        process = os.getpid()  # sockets of before a fork belong to the parent
+        """Return this process's client, which its threads share."""
+        process = os.getpid()  # after a fork, the sockets belong to the parent
         if process not in self._clients:
             self._clients.setdefault(process, _make_client(self.settings))
         return self._clients[process]
 
 
 def filesystem(location: Location, settings: Settings | None = None) -> tuple[Any, str]:
-    """Pyarrow's file system and the path in it, for ``RunConfig(storage_filesystem=..., storage_path=...)``.
+    """Return pyarrow's file system and the path in it, for ``RunConfig(storage_filesystem=..., storage_path=...)``.
 
-    It has the endpoint, region, attempts and time-outs of `Bucket`. What differs is pyarrow's own: of the standard
-    chain it knows the environment, the profile files, web identity, and the container's and the machine's role, but no
-    single sign-on and no `credential_process`; AWS_CA_BUNDLE is handed to it here, and must be at that path on every
-    node. Pickled, it is its settings, and each process makes its own.
+    It has the endpoint, region, attempts and time-outs of `Bucket`. Its chain of credentials is pyarrow's own: the
+    environment, the profile files, web identity, and the role of the container or machine, but no single sign-on and
+    no `credential_process`. It also gets AWS_CA_BUNDLE, which must be at the same path on every node. Only the settings
+    are pickled; each process creates its own file system.
 
     Raises:
         MissingExtraError: boto3 or pyarrow is not installed.
@@ -132,18 +131,18 @@ def filesystem(location: Location, settings: Settings | None = None) -> tuple[An
 
 
 @contextmanager
-def telling(doing: str, uri: str, endpoint: str | None, *, unless: Collection[str] = ()) -> Iterator[None]:
-    """Raise an error of the S3 client as a StorageError, unless its code is one that the caller deals with."""
+def storage_errors(doing: str, uri: str, endpoint: str | None, *, unless: Collection[str] = ()) -> Iterator[None]:
+    """Raise an error of the S3 client as a StorageError, unless the caller handles its code (``unless``)."""
     try:
         yield
     except _errors() as error:
         if code_of(error) in unless:
             raise
-        raise told(error, doing=doing, uri=uri, endpoint=endpoint) from error
+        raise storage_error(error, doing=doing, uri=uri, endpoint=endpoint) from error
 
 
 def client_error() -> Any:
-    """The class of errors that are a server's answer."""
+    """Return the class of errors that are an answer of the server."""
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     return ClientError
@@ -151,14 +150,14 @@ def client_error() -> Any:
 
 @cache
 def cut_errors() -> tuple[type[Exception], ...]:
-    """The classes of errors of an answer that ended before its end."""
+    """Return the classes of errors for an answer that was cut short."""
     from botocore.exceptions import HTTPClientError, IncompleteReadError  # noqa: PLC0415
 
     return HTTPClientError, IncompleteReadError
 
 
 def transfer(client: Any) -> Any:
-    """What carries files up and down in parts, to be used in a ``with``."""
+    """Return the context manager that uploads and downloads files in parts."""
     from boto3.s3.transfer import S3Transfer, TransferConfig  # noqa: PLC0415
 
     size = {"multipart_threshold": PART_BYTES, "multipart_chunksize": PART_BYTES}
@@ -169,7 +168,7 @@ def require_boto3() -> None:
     """Return if boto3 can be imported.
 
     Raises:
-        MissingExtraError: it cannot; names the extra.
+        MissingExtraError: boto3 is not installed; names the extra.
     """
     try:
         import boto3  # noqa: F401, PLC0415
@@ -190,7 +189,7 @@ def _make_client(settings: Settings) -> Any:
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": style},
     )
-    with telling("connect", "s3", settings.endpoint):
+    with storage_errors("connect", "s3", settings.endpoint):
         session = get_session()
         session.register_component("data_loader", _descriptions())
         return session.create_client("s3", settings.region, endpoint_url=settings.endpoint, config=config)
@@ -198,7 +197,7 @@ def _make_client(settings: Settings) -> Any:
 
 @cache
 def _descriptions() -> Any:
-    """What botocore knows of services; reading it takes nine tenths of the time in which a client is made."""
+    """Load botocore's descriptions of services, which takes nine tenths of the time to create a client."""
     from botocore.session import get_session  # noqa: PLC0415
 
     return get_session().get_component("data_loader")
@@ -224,7 +223,7 @@ def _filesystem(settings: Settings) -> Any:
         raise MissingExtraError("pyarrow", extra="tune") from error
 
     class RavelS3FileSystem(S3FileSystem):  # type: ignore[misc]
-        """Pyarrow forgets the attempts when it pickles a file system; this one remembers all its settings."""
+        """Pyarrow's file system, pickled with all its settings: pyarrow itself loses the attempts."""
 
         def __reduce__(self) -> tuple[Any, tuple[Settings]]:
             return _filesystem, (settings,)

@@ -1,4 +1,8 @@
-"""What the etag of an object says about its content, which depends on how it was written."""
+"""Verification of a file by the etag of its object, whose form depends on how the object was written.
+
+S3's own checksums cannot replace it yet: Swift 2.38 checks a CRC32 on PUT, but its HEAD, GET and listings return no
+``x-amz-checksum-*``, and GetObjectAttributes fails with a 500 (``docs/decisions/021-etags-are-still-read.md``).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,10 @@ MD5 = re.compile(r"([0-9a-f]{32})(-\d+)?")
 
 
 def agrees(path: Path, etag: str, bucket: Bucket, key: str) -> bool:
-    """Whether a file is what the etag of its object says, as far as that says anything.
+    """Return True if a file agrees with the etag of its object, or if that etag is no hash.
 
-    It is the MD5 of an object written in one piece, and made of the MD5s of the parts of one written in parts. It says
-    nothing where the parts are unequal, or the server does not tell their size, or encrypts with a key of KMS.
+    The etag of an object written in one piece is its MD5; that of an object written in parts is made of their MD5s. It
+    is no use as a hash if the parts are unequal, if the server does not report their size, or with a key of KMS.
     """
     form = MD5.fullmatch(etag)
     if form is None:
@@ -34,7 +38,7 @@ def agrees(path: Path, etag: str, bucket: Bucket, key: str) -> bool:
 
 
 def etag_of(path: Path, *, part_size: int | None = None) -> str:
-    """The etag of a file written in parts of that size; without one, in one piece."""
+    """Return the etag of a file written in parts of a size, or in one piece if no size is given."""
     if part_size is None:
         with path.open("rb") as file:
             return hashlib.file_digest(file, _md5).hexdigest()

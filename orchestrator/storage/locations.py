@@ -1,4 +1,4 @@
-"""Places in S3, as people write them: ``s3://bucket/prefix``."""
+"""Locations in S3: ``s3://bucket/prefix``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ GRAMMAR = f"write {SCHEME}BUCKET/PREFIX"
 
 @dataclass(frozen=True)
 class Location:
-    """A place in S3: a bucket and a prefix without slashes at its ends, which may be empty.
+    """A location in S3: a bucket and a prefix without slashes at its ends, which may be empty.
 
     Raises:
-        WrongLocation: a bucket's name or a prefix that breaks the grammar.
+        WrongLocation: the bucket's name or the prefix breaks the grammar.
 
     Example:
         >>> storage = Location.parse("s3://team/ravel/")
@@ -37,25 +37,25 @@ class Location:
 
     def __post_init__(self) -> None:
         if not BUCKET_NAME.fullmatch(self.bucket):
-            law = "a bucket's name is 3 to 255 letters, digits, dots, dashes and underscores"
-            raise WrongLocation(f"{SCHEME}{self.bucket}/{self.prefix}: {law}, got {self.bucket!r}; {GRAMMAR}")
+            rule = "a bucket's name must be 3 to 255 letters, digits, dots, dashes and underscores"
+            raise WrongLocation(f"{SCHEME}{self.bucket}/{self.prefix}: {rule}, got {self.bucket!r}; {GRAMMAR}")
         if self.prefix and not all(_is_plain(part) for part in self.prefix.split("/")):
-            law = "a prefix has no empty part, no '.', '..', '?', '#', backslash or control character"
-            raise WrongLocation(f"{self.uri}: {law}, got {self.prefix!r}; {GRAMMAR}")
+            rule = "a prefix must have no empty part, no '.', '..', '?', '#', backslash or control character"
+            raise WrongLocation(f"{self.uri}: {rule}, got {self.prefix!r}; {GRAMMAR}")
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """The location that ``s3://bucket/prefix`` names; slashes at the end do not count.
+        """Return the location of ``s3://bucket/prefix``; slashes at the end are ignored.
 
         Raises:
-            WrongLocation: names the address, the law and the remedy; an address with credentials is not repeated.
+            WrongLocation: names the address, the requirement and the remedy; credentials are not repeated.
         """
         if not uri.startswith(SCHEME):
-            raise WrongLocation(f"{uri}: an address of S3 starts with {SCHEME}; {GRAMMAR}")
+            raise WrongLocation(f"{uri}: an address of S3 must start with {SCHEME}; {GRAMMAR}")
         bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
         if "@" in bucket:
-            law = "credentials do not belong in an address, which is logged and stored"
-            raise WrongLocation(f"s3://...@...: {law}; put them in the environment or a profile, and {GRAMMAR}")
+            rule = "an address must not hold credentials, because it is logged and stored"
+            raise WrongLocation(f"s3://...@...: {rule}; put them in the environment or a profile, and {GRAMMAR}")
         return cls(bucket, prefix.rstrip("/"))
 
     @property
@@ -64,7 +64,7 @@ class Location:
         return f"{SCHEME}{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
     def child(self, path: str) -> Location:
-        """The place at a relative path below; an empty path is the place itself."""
+        """Return the location at a relative path below; an empty path is the location itself."""
         return Location(self.bucket, "/".join(part for part in (self.prefix, path) if part))
 
     def __truediv__(self, path: str) -> Location:
@@ -76,5 +76,5 @@ def _is_plain(part: str) -> bool:
 
 
 def is_remote(storage: str | Path) -> bool:
-    """Whether an address is one of S3."""
+    """Return True if an address is in S3."""
     return str(storage).startswith(SCHEME)

@@ -1,6 +1,6 @@
-"""What S3 says when it refuses, told to a person: where, the server's words, and what to do.
+"""Errors of the S3 client as our own: the object, the server's message, and the remedy.
 
-Nothing here imports the S3 client: its errors are known by their names, and by the response that some of them carry.
+Nothing here imports the S3 client: its errors are recognized by their names, and by the response that some have.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
 
-__all__ = ["code_of", "status_of", "told"]
+__all__ = ["code_of", "status_of", "storage_error"]
 
 CREDENTIALS = (
     "give credentials in a standard way: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of every node, "
@@ -27,7 +27,7 @@ REMEDIES = {
     "NoSuchBucket": BUCKET,
     "InvalidBucketName": "correct the bucket's name",
     "AccessDenied": RIGHTS,
-    "403": f"{RIGHTS}; if they have, {KEYS}",
+    "403": f"{RIGHTS}; if they have them, {KEYS}",
     "SignatureDoesNotMatch": f"{KEYS}; the secret does not belong to the key, or a proxy changes requests",
     "InvalidAccessKeyId": KEYS,
     "ExpiredToken": "renew the temporary credentials",
@@ -35,33 +35,33 @@ REMEDIES = {
     "RequestTimeTooSkewed": "set this machine's clock (NTP)",
     "PermanentRedirect": "set AWS_DEFAULT_REGION to the bucket's region",
     "AuthorizationHeaderMalformed": "set AWS_DEFAULT_REGION to the bucket's region",
-    "NotImplemented": "this server does not do what is asked; use one that does (see the page on S3)",
+    "NotImplemented": "this server lacks that function; use another server (see docs/storage.md)",
     "SlowDown": "the server throttles: run fewer trials at a time, or set AWS_MAX_ATTEMPTS higher",
     "NoCredentialsError": CREDENTIALS,
     "PartialCredentialsError": CREDENTIALS,
     "CredentialRetrievalError": CREDENTIALS,
     "ProfileNotFound": "correct AWS_PROFILE, or add the profile to ~/.aws/config",
     "SSLError": "check that the endpoint speaks TLS, and AWS_CA_BUNDLE",
-    "SSOTokenLoadError": "log in again: aws sso login",
-    "UnauthorizedSSOTokenError": "log in again: aws sso login",
-    "TokenRetrievalError": "log in again: aws sso login",
+    "SSOTokenLoadError": "log in: aws sso login",
+    "UnauthorizedSSOTokenError": "log in: aws sso login",
+    "TokenRetrievalError": "log in: aws sso login",
     "InvalidEndpointError": ENDPOINT,
 }
 MISSING = frozenset({"NoSuchKey", "404"})
 CHANGED = frozenset({"PreconditionFailed", "412", "S3DownloadFailedError"})
 
 
-def told(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> StorageError:
-    """The error of the S3 client as one of ours.
+def storage_error(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> StorageError:
+    """Return an error of the S3 client as one of ours.
 
     Args:
-        error: What the client raised.
-        doing: What was asked, as a verb: ``read``.
-        uri: Of the object or prefix.
-        endpoint: The server; None for AWS.
+        error: Error of the client.
+        doing: The request, as a verb: ``read``.
+        uri: Address of the object or prefix.
+        endpoint: URL of the server; None for AWS.
 
     Example:
-        >>> print(told(TimeoutError("no answer"), doing="read", uri="s3://bucket/key", endpoint="http://host:9000"))
+        >>> print(storage_error(TimeoutError("no answer"), doing="read", uri="s3://bucket/key", endpoint="http://host:9000"))
         ... # doctest: +ELLIPSIS
         s3://bucket/key: cannot read at http://host:9000: TimeoutError: no answer; check AWS_ENDPOINT_URL_S3 or ...
     """
@@ -77,23 +77,23 @@ def told(error: Exception, *, doing: str, uri: str, endpoint: str | None) -> Sto
 
 
 def code_of(error: Exception) -> str:
-    """The server's code for what it refused (``NoSuchKey``); else the name of the error's class."""
+    """Return the server's error code (``NoSuchKey``); without one, the name of the error's class."""
     return str(_response(error).get("Error", {}).get("Code") or type(error).__name__)
 
 
 def status_of(error: Exception) -> int | None:
-    """The HTTP status of the server's answer; None if there was none."""
+    """Return the HTTP status of the server's answer, or None without an answer."""
     status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
     return None if status is None else int(status)
 
 
 def _response(error: Exception) -> dict[str, Any]:
-    found = getattr(error, "response", None)
-    return found if isinstance(found, dict) else {}
+    response = getattr(error, "response", None)
+    return response if isinstance(response, dict) else {}
 
 
 def _innermost(error: Exception) -> Exception:
-    """A transfer wraps the error that ended it."""
+    """Return the error inside that of a transfer, which wraps it."""
     wrapped = getattr(error, "last_exception", None) or error.__context__
     return wrapped if isinstance(wrapped, Exception) and type(error).__name__ in _WRAPPERS else error
 
@@ -104,5 +104,5 @@ _WRAPPERS = frozenset({"S3UploadFailedError", "RetriesExceededError"})
 def _words(error: Exception, code: str) -> str:
     answer = _response(error).get("Error", {})
     status = status_of(error)
-    said = answer.get("Message") if answer else str(error)
-    return f"{code}{'' if status is None else f' (HTTP {status})'}: {said or 'no message'}"
+    message = answer.get("Message") if answer else str(error)
+    return f"{code}{'' if status is None else f' (HTTP {status})'}: {message or 'no message'}"

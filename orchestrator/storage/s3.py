@@ -1,4 +1,4 @@
-"""Objects in S3: the one door to it, for AWS and every server that speaks its protocol."""
+"""Objects in S3, on AWS and on any server with the same protocol. All access to S3 is here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast, final
 
 from orchestrator.errors import ObjectMissing, StorageError
+from orchestrator.storage.backoff import pause_s
 from orchestrator.storage.connections import (
     Connection,
     Settings,
     client_error,
     cut_errors,
     filesystem,
-    telling,
+    storage_errors,
     transfer,
 )
 from orchestrator.storage.locations import SCHEME, Location
@@ -30,9 +31,9 @@ __all__ = ["Bucket", "Location", "Object", "Settings", "filesystem"]
 
 DELETE_BATCH = 1000
 READ_BYTES = 1 << 20
-PASSING = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
+TEMPORARY = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
 BUSY = "ConditionalRequestConflict"
-THERE = "PreconditionFailed"
+EXISTS = "PreconditionFailed"
 RANGE_NOT_SATISFIABLE = 416
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
 
@@ -54,8 +55,8 @@ class Bucket:
     A prefix names a folder: ``a/b`` is ``a/b/...`` and never ``a/bc``. A bucket can be pickled, and used by several
     threads; each process makes its client at its first request.
 
-    Every method raises StorageError, which names the object, the server's words and the remedy; of them, ObjectMissing
-    where an object that is read is not there.
+    Every method raises StorageError, which names the object, the server's message and the remedy; ObjectMissing, a
+    StorageError, if an object to read does not exist.
 
     Example:
         >>> storage = Bucket(Location("team", "ravel"), Settings(endpoint="http://127.0.0.1:9000"))
@@ -72,36 +73,36 @@ class Bucket:
         return f"Bucket({self.location.uri!r})"
 
     def child(self, path: str) -> Bucket:
-        """The bucket at a path below, with the same client."""
+        """Return the bucket at a path below, with the same client."""
         child = Bucket(self.location / path, self.settings)
         child._connection = self._connection
         return child
 
     def uri(self, key: str = "") -> str:
-        """The address of an object, for messages."""
+        """Return the address of an object, for messages."""
         return f"{SCHEME}{self.location.bucket}/{self._full(key)}".rstrip("/")
 
     def read(self, key: str) -> bytes:
-        """A whole object."""
+        """Read a whole object."""
         return b"".join(self.stream(key))
 
     def read_from(self, key: str, start: int) -> bytes:
-        """An object from byte `start` on; empty where it has no more."""
+        """Read an object from byte `start` on; empty if it has no such byte."""
         return b"".join(self.stream(key, start=start))
 
     def stream(self, key: str, *, start: int = 0, etag: str | None = None) -> Iterator[bytes]:
-        """An object from byte `start` on, in pieces; after a lost connection, from where it was cut.
+        """Yield an object from byte `start` on, in pieces; after a lost connection, continue at the last byte.
 
         Args:
-            key: Of the object.
-            start: The first byte.
-            etag: Of the version to read; without it, of the version that is found.
+            key: Key of the object.
+            start: First byte to read.
+            etag: Etag of the version to read; by default, the current version.
 
         Raises:
             ObjectChanged: the object is not, or no longer, the version of that etag.
         """
         failures = 0
-        with self._telling("read", key):
+        with self._storage_errors("read", key):
             while (answer := self._get(key, start, etag)) is not None:
                 etag = answer["ETag"]
                 try:
@@ -112,55 +113,56 @@ class Bucket:
                     failures += 1
                     if failures >= self.settings.attempts:
                         raise
-                    _pause(failures)
+                    _pause_after(failures)
                 else:
                     return
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Put an object; False if `if_absent` and there is one, which is then left as it is.
+        """Put an object; return False if `if_absent` and it exists, which leaves it as it is.
 
-        A server whose answer to a first attempt was lost refuses the second because of the first: after such a loss, an
-        object of this very content counts as ours. So what must be ours alone (a lease) says whose it is.
+        If the answer to a first attempt is lost, the server refuses the second attempt because of the first. After such
+        a loss, an object with the same content counts as ours. So an object that only one process may create, such as
+        a lock record, must name its process.
         """
         condition = {"IfNoneMatch": "*"} if if_absent else {}
         for attempt in range(self.settings.attempts):
             try:
-                with self._telling("write", key, unless={BUSY, THERE}):
+                with self._storage_errors("write", key, unless={BUSY, EXISTS}):
                     self._client.put_object(**self._at(key), Body=data, **condition)
             except client_error() as error:
-                if code_of(error) == THERE:
+                if code_of(error) == EXISTS:
                     lost = attempt + error.response["ResponseMetadata"].get("RetryAttempts", 0)
                     return bool(lost) and self._holds(key, data)
-                _pause(attempt)  # another writer at this very moment: AWS wants to be asked again
+                _pause_after(attempt + 1)  # another writer at the same moment: AWS asks for a retry
             else:
                 return True
-        raise StorageError(f"{self.uri(key)}: cannot write: other writers kept getting in the way; try again")
+        raise StorageError(f"{self.uri(key)}: cannot write: other writers kept writing it too; try later")
 
     def list(self, prefix: str = "") -> Iterator[Object]:
-        """The objects below a prefix, in the order of their keys, without the empty ones that stand for folders."""
+        """Yield the objects below a prefix, in the order of their keys, without empty ones that represent folders."""
         skipped = len(self._folder(""))
-        for found in self._pages("Contents", prefix):
-            if found["Size"] or not found["Key"].endswith("/"):
-                yield _object(found["Key"][skipped:], found["Size"], found)
+        for entry in self._pages("Contents", prefix):
+            if entry["Size"] or not entry["Key"].endswith("/"):
+                yield _object(entry["Key"][skipped:], entry["Size"], entry)
 
     def list_folders(self, prefix: str = "") -> Iterator[str]:
-        """The names of the folders directly below a prefix, sorted."""
+        """Yield the names of the folders directly below a prefix, sorted."""
         skipped = len(self._folder(prefix))
-        for found in self._pages("CommonPrefixes", prefix, Delimiter="/"):
-            yield found["Prefix"][skipped:].rstrip("/")
+        for entry in self._pages("CommonPrefixes", prefix, Delimiter="/"):
+            yield entry["Prefix"][skipped:].rstrip("/")
 
     def head(self, key: str) -> Object | None:
-        """An object without its content; None if there is none."""
+        """Return an object without its content; None if it does not exist."""
         try:
-            with self._telling("look at", key):
-                found = self._client.head_object(**self._at(key))
+            with self._storage_errors("inspect", key):
+                answer = self._client.head_object(**self._at(key))
         except ObjectMissing:
             return None
-        return _object(key, found["ContentLength"], found)
+        return _object(key, answer["ContentLength"], answer)
 
     def part_size(self, key: str) -> int | None:
-        """The size of the parts that an object was written in; None if they are unequal, or the server does not say."""
-        with self._telling("look at", key):
+        """Return the size of the parts of an object; None if they are unequal, or if the server does not report it."""
+        with self._storage_errors("inspect", key):
             first = self._client.head_object(**self._at(key), PartNumber=1)
             count = first.get("PartsCount", 0)
             if count < 2:
@@ -171,45 +173,45 @@ class Bucket:
         return size if is_even else None
 
     def is_opaque(self, key: str) -> bool:
-        """Whether the server keeps an object under a key of KMS or of a customer, so that its etag is no hash of it."""
-        with self._telling("look at", key):
-            found = self._client.head_object(**self._at(key))
-        return found.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in found
+        """Return True if an object is encrypted by a key of KMS or of a customer, so that its etag is no hash of it."""
+        with self._storage_errors("inspect", key):
+            answer = self._client.head_object(**self._at(key))
+        return answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error.
+        """Delete objects; an object that does not exist is no error.
 
         Raises:
-            StorageError: also where some could not be deleted: it names them, and the others are gone.
+            StorageError: also if some could not be deleted: it names the first, and the rest are gone.
         """
         self._delete([self._full(key) for key in keys])
 
     def delete_prefix(self, prefix: str = "") -> int:
-        """Delete all below a prefix, and return how many objects that was.
+        """Delete all objects below a prefix, and return their number.
 
         Raises:
-            StorageError: also where that would be the whole bucket, which is never deleted.
+            StorageError: also if that would be the whole bucket, which is never deleted.
         """
         if not self._folder(prefix):
             raise StorageError(f"{self.location.uri}: a whole bucket is never deleted; name a prefix")
-        keys = [found["Key"] for found in self._pages("Contents", prefix)]
+        keys = [entry["Key"] for entry in self._pages("Contents", prefix)]
         self._delete(keys)
         return len(keys)
 
     def upload(self, path: Path, key: str) -> None:
-        """Put a file; from 8 MiB on in parts of 8 MiB, four at a time, of which each is tried again alone."""
-        with self._telling("write", key), transfer(self._client) as carrier:
+        """Upload a file; from 8 MiB on in parts of 8 MiB, four at a time, each with its own retries."""
+        with self._storage_errors("write", key), transfer(self._client) as carrier:
             carrier.upload_file(str(path), self.location.bucket, self._full(key))
 
     def download(self, key: str, path: Path) -> None:
-        """Get a file, written beside its place and renamed when it is complete."""
+        """Download a file under a temporary name, and rename it when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._telling("read", key), transfer(self._client) as carrier:
+        with self._storage_errors("read", key), transfer(self._client) as carrier:
             carrier.download_file(self.location.bucket, self._full(key), str(path))
 
     def server_time(self) -> datetime:
-        """The server's clock, to the second; asks for the right to list."""
-        with self._telling("list", ""):
+        """Return the server's clock, to the second. It needs the right to list."""
+        with self._storage_errors("list", ""):
             answer = self._client.list_objects_v2(Bucket=self.location.bucket, Prefix=self._folder(""), MaxKeys=1)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
 
@@ -217,8 +219,8 @@ class Bucket:
     def _client(self) -> Any:
         return self._connection.client()
 
-    def _telling(self, doing: str, key: str, *, unless: Collection[str] = ()) -> AbstractContextManager[None]:
-        return telling(doing, self.uri(key), self.settings.endpoint, unless=unless)
+    def _storage_errors(self, doing: str, key: str, *, unless: Collection[str] = ()) -> AbstractContextManager[None]:
+        return storage_errors(doing, self.uri(key), self.settings.endpoint, unless=unless)
 
     def _full(self, key: str) -> str:
         return "/".join(part for part in (self.location.prefix, key) if part)
@@ -237,7 +239,7 @@ class Bucket:
             return False
 
     def _get(self, key: str, start: int, etag: str | None) -> dict[str, Any] | None:
-        """The server's answer; None where the object has no byte `start`."""
+        """Return the server's answer; None if the object has no byte `start`."""
         version = {"IfMatch": f'"{_bare(etag)}"'} if etag else {}
         part = {"Range": f"bytes={start}-"} if start else {}
         try:
@@ -247,37 +249,39 @@ class Bucket:
                 return None
             raise
 
-    def _pages(self, what: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
-        with self._telling("list", prefix):
+    def _pages(self, section: str, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
+        with self._storage_errors("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.location.bucket, Prefix=self._folder(prefix), **more
             )
             for page in pages:
-                yield from page.get(what, ())
+                yield from page.get(section, ())
 
     def _delete(self, keys: Sequence[str]) -> None:
-        """Delete by full keys; what fails in passing is tried again."""
+        """Delete objects by their full keys; temporary failures are retried."""
         failed: dict[str, dict[str, str]] = {}
         for attempt in range(self.settings.attempts):
             failed = {error["Key"]: error for batch in _batches(keys) for error in self._delete_batch(batch)}
-            keys = [key for key, error in failed.items() if error.get("Code") in PASSING]
+            keys = [key for key, error in failed.items() if error.get("Code") in TEMPORARY]
             if not keys:
                 break
-            _pause(attempt)
+            _pause_after(attempt + 1)
         if failed:
             key, error = next(iter(failed.items()))
-            said = f"{error.get('Code')}: {error.get('Message') or 'no message'}"
-            raise StorageError(f"{self.location.uri}: cannot delete {len(failed)} objects; the first is {key}: {said}")
+            message = f"{error.get('Code')}: {error.get('Message') or 'no message'}"
+            raise StorageError(
+                f"{self.location.uri}: cannot delete {len(failed)} objects; the first is {key}: {message}"
+            )
 
     def _delete_batch(self, keys: Sequence[str]) -> Sequence[dict[str, str]]:
-        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        with self._telling("delete", ""):
-            answer = self._client.delete_objects(Bucket=self.location.bucket, Delete=wanted)
+        request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        with self._storage_errors("delete", ""):
+            answer = self._client.delete_objects(Bucket=self.location.bucket, Delete=request)
         return cast("Sequence[dict[str, str]]", answer.get("Errors", ()))
 
 
-def _object(key: str, size: int, found: Mapping[str, Any]) -> Object:
-    return Object(key, size, _bare(found["ETag"]), found["LastModified"].astimezone(UTC))
+def _object(key: str, size: int, answer: Mapping[str, Any]) -> Object:
+    return Object(key, size, _bare(answer["ETag"]), answer["LastModified"].astimezone(UTC))
 
 
 def _bare(etag: str) -> str:
@@ -288,5 +292,5 @@ def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     return (keys[start : start + DELETE_BATCH] for start in range(0, len(keys), DELETE_BATCH))
 
 
-def _pause(failures: int) -> None:
-    time.sleep(min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**failures))
+def _pause_after(failures: int) -> None:
+    time.sleep(pause_s(failures, shortest_s=SHORTEST_PAUSE_S, longest_s=LONGEST_PAUSE_S))

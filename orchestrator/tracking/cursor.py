@@ -1,4 +1,4 @@
-"""How far MLflow has followed a sweep's log: a small file beside the log, which may be lost without loss."""
+"""Cursor of the tracker in a sweep's log: a small file next to the log. Nothing is lost if the file is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Cursor:
-    """How far MLflow has followed: a byte offset of the log, and the run ids MLflow assigned.
+    """Position of MLflow in the log: a byte offset, and the run ids that MLflow assigned.
 
-    ``store`` is where that is true, without its password: in another store nothing was sent yet. ``segment`` names the
-    file of the log that held the offset: another one there is another driver's, which went on from before it.
+    Args:
+        offset: Byte offset of the log; MLflow has all events before it.
+        experiment: Id of the sweep's experiment.
+        sweep_run: Id of the summary run.
+        runs: Ids of the trials' runs.
+        store: Address of the store, without its password. In another store, nothing was sent yet.
+        segment: File of the log that holds the offset. If another file holds it now, another driver continued from an
+            offset before this one.
     """
 
     offset: int = 0
@@ -32,15 +38,15 @@ class Cursor:
 
     @classmethod
     def load(cls, path: Path) -> Cursor:
-        """The saved cursor, or a fresh one."""
+        """Return the saved cursor, or a new one."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # lost or unreadable: all is sent again, which changes nothing
+        except (OSError, ValueError, TypeError):  # lost or unreadable: a second sending changes nothing
             return cls()
 
     @classmethod
     def resume(cls, folder: SweepFolder, store: str) -> Cursor:
-        """The saved cursor where it fits this store and this log, else a fresh one."""
+        """Return the saved cursor if it fits this store and this log, or else a new one."""
         cursor = cls.load(folder.cursor)
         fits = (
             cursor.store == store
@@ -51,7 +57,7 @@ class Cursor:
         return cursor if fits else cls(store=store)
 
     def move_to(self, offset: int, folder: SweepFolder) -> None:
-        """Note that everything before an offset was sent."""
+        """Record that everything before an offset was sent."""
         self.offset, self.segment = offset, segment_at(folder.events, offset)
 
     def save(self, path: Path) -> None:

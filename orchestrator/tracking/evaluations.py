@@ -1,6 +1,6 @@
 """Evaluations in MLflow: numbers as metrics of the trial's own run, tables and figures as its artifacts.
 
-The report that was sent last is what the run shows; sent again, it changes nothing.
+A run shows the last report that was sent. Sending the same report twice changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import DEFAULT_URI, open_store, refuse_deleted, tracking_uri
 
 if TYPE_CHECKING:
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 FOLDER = "evaluation"
 TABLES_TAG = "mlflow.loggedArtifacts"
-"""By this tag MLflow's pages know which artifacts are tables to compare over runs."""
+"""Tag that lists, for MLflow's pages, the artifacts that are tables to compare over runs."""
 
 
 def trial_of_run(run_id: str) -> str:
-    """The trial, as SWEEP/TRIAL, of a run in the store that the environment names, or in the default one.
+    """Return the trial, as SWEEP/TRIAL, of a run in the store that the environment names, or in the default one.
 
     Raises:
-        OrchestratorError: there is no such run, or it is no trial of ours.
+        OrchestratorError: the run does not exist, or is no trial of ours.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    with explained(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
+    with store_errors(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
         tags = open_store(uri).get_run(run_id).data.tags
     if "ravel.trial" not in tags:
         raise OrchestratorError(
-            f"run {run_id}: no trial of a sweep (it has no tag ravel.trial); name a checkpoint folder"
+            f"run {run_id}: must be a trial of a sweep, but has no tag ravel.trial; name a checkpoint folder"
         )
     return str(tags["ravel.trial"])
 
 
 def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> str:
-    """Send a report to the run of a trial, or without one to that of the sweep; return the run's id.
+    """Send a report to the run of a trial, or to the summary run if no trial is named; return the run's id.
 
     Raises:
         OrchestratorError: MLflow has no such run, or refused.
     """
     uri = tracking_uri(plan)
-    with explained(uri, "nothing is lost: the report is kept, and the same command sends it later"):
+    with store_errors(uri, "nothing is lost: the report is kept, and the same command sends it later"):
         client = open_store(uri)
         run = _run(client, plan, trial)
         _log_metrics(client, run, report, epoch=epoch or 0)
@@ -59,7 +59,7 @@ def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, tri
 
 
 def tracked_name(metric: str) -> str:
-    """A metric's name as MLflow takes it, which knows no ``@``.
+    """Return a metric's name without ``@``, which MLflow does not take.
 
     >>> tracked_name("robust/pgd-20@0.1")
     'robust/pgd-20:0.1'
@@ -68,8 +68,8 @@ def tracked_name(metric: str) -> str:
 
 
 def page(analysis: Analysis) -> str:
-    """A figure as a page of HTML, its script from plotly's own server, as MLflow's figures are."""
-    import plotly.io  # noqa: PLC0415  only who draws pays it
+    """Render a figure as a page of HTML. Its script comes from plotly's own server, as for MLflow's figures."""
+    import plotly.io  # noqa: PLC0415  slow, and few commands draw
 
     return str(plotly.io.to_html(analysis.figure, include_plotlyjs="cdn"))
 
@@ -87,14 +87,14 @@ def _log_artifacts(client: MlflowClient, run: str, suite: str, *, analysis: Anal
     table = {"columns": list(analysis.table.columns), "data": [list(row) for row in analysis.table.rows]}
     client.log_text(run, json.dumps(table), _table(suite, analysis))
     client.log_text(run, page(analysis), f"{FOLDER}/{suite}/{analysis.name}.html")
-    told = [*(f"refused: {line}" for line in analysis.refusals), *analysis.limits]
-    client.log_text(run, "\n".join([*told, ""]), f"{FOLDER}/{suite}/{analysis.name}.txt")
+    lines = [*(f"refused: {line}" for line in analysis.refusals), *analysis.limits]
+    client.log_text(run, "\n".join([*lines, ""]), f"{FOLDER}/{suite}/{analysis.name}.txt")
 
 
 def _name_tables(client: MlflowClient, run: str, report: Report) -> None:
     known: list[dict[str, Any]] = json.loads(client.get_run(run).data.tags.get(TABLES_TAG, "[]"))
     ours = [{"path": _table(report.suite, analysis), "type": "table"} for analysis in report.analyses]
-    client.set_tag(run, TABLES_TAG, json.dumps([*known, *(each for each in ours if each not in known)]))
+    client.set_tag(run, TABLES_TAG, json.dumps([*known, *(table for table in ours if table not in known)]))
 
 
 def _table(suite: str, analysis: Analysis) -> str:
@@ -107,9 +107,9 @@ def _run(client: MlflowClient, plan: SweepPlan, trial: str | None) -> str:
         refuse_deleted(experiment)
         named = f"tags.`ravel.trial` = '{plan.sweep}/{trial}'"
         summary = f"tags.`ravel.sweep` = '{plan.sweep}' and tags.`ravel.kind` = 'sweep'"
-        found = client.search_runs([experiment.experiment_id], summary if trial is None else named)
-        if found:
-            return str(found[0].info.run_id)
+        matches = client.search_runs([experiment.experiment_id], summary if trial is None else named)
+        if matches:
+            return str(matches[0].info.run_id)
     raise OrchestratorError(
         f"{plan.sweep}{f'/{trial}' if trial else ''}: MLflow has no run of it yet; first: ravel sync {plan.sweep}"
     )

@@ -1,4 +1,4 @@
-"""The way into MLflow's own pages: the addresses that compare a sweep, and the version that serves them."""
+"""Addresses of MLflow's own pages that compare a sweep's trials, and the version that serves them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.tracking.cursor import Cursor
-    from orchestrator.tracking.views import View
+    from orchestrator.tracking.views import PreparedView
 
 MAX_RUNS_IN_ADDRESS = 100  # a longer list makes an address that browsers cut
 ANSWER_S = 5
 
 
 def runs_page(base: str, cursor: Cursor, sweep: str) -> str:
-    """MLflow's table and charts of one sweep's trials."""
+    """Return the address of MLflow's table and charts of one sweep's trials."""
     search = urllib.parse.quote(f"tags.`ravel.sweep` = '{sweep}' and tags.`ravel.kind` = 'trial'")
     return f"{_experiment_page(base, cursor, mode='CHART')}&searchFilter={search}"
 
 
-def view_page(base: str, cursor: Cursor, view: View) -> str:
-    """A prepared view; the address holds nothing beside its key, else the pages would not open it.
+def view_page(base: str, cursor: Cursor, view: PreparedView) -> str:
+    """Return the address of a prepared view. It holds the view's key alone, or else the pages would not open it.
 
     Example:
         >>> from orchestrator.tracking.cursor import Cursor
-        >>> from orchestrator.tracking.views import View
-        >>> table = View("table", "ravel-digits-1-table", "all trials", "TABLE", {})
+        >>> from orchestrator.tracking.views import PreparedView
+        >>> table = PreparedView("table", "ravel-digits-1-table", "all trials", "TABLE", {})
         >>> view_page("http://host", Cursor(experiment="1"), table).partition("&")[2]
         'compareRunsMode=TABLE&viewStateShareKey=ravel-digits-1-table'
     """
@@ -44,7 +44,7 @@ def view_page(base: str, cursor: Cursor, view: View) -> str:
 
 
 def compare_page(base: str, cursor: Cursor) -> str:
-    """MLflow's compare page (parallel coordinates, scatter, box, contour) over a sweep's trials.
+    """Return the address of MLflow's compare page (parallel coordinates, scatter, box, contour) of a sweep's trials.
 
     Example:
         >>> from orchestrator.tracking.cursor import Cursor
@@ -57,10 +57,10 @@ def compare_page(base: str, cursor: Cursor) -> str:
 
 
 def served_version(base: str, uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The version of MLflow whose pages are at ``base``; null where nobody knows.
+    """Return the version of MLflow whose pages are at ``base``; None if it is unknown.
 
-    It is what the server there answers. Where none answers, and the store at ``uri`` is no server itself, ``ravel ui``
-    will serve it: then it is the version installed here.
+    The server at ``base`` is asked first. If none answers, and the store at ``uri`` is not a server, then ``ravel ui``
+    will serve it: the version is the one installed here.
     """
     answered = _answered_version(base, uri, environ)
     return answered if answered is not None or uri.startswith("http") else _installed_version()

@@ -1,7 +1,7 @@
-"""Whether a sweep can be tracked at an address, with the login the environment holds: asked without importing MLflow.
+"""Check that a store can be reached, with the login that the environment holds, without importing MLflow.
 
-A server is asked what only a login may read, because its health is open to everybody. The login is the one MLflow's own
-client would send: of the address, of ``.netrc``, of the environment or ``~/.mlflow/credentials``, or a token.
+The request needs a login, because a server's health is open to everybody. The login is the one that MLflow's own client
+would send: from the address, ``.netrc``, the environment or ``~/.mlflow/credentials``, or a token.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ PERCENT = "a password's @ : / ? # and % must be percent-encoded, as in p%40ss"
 
 
 class Login(NamedTuple):
-    """What is sent to prove who asks, and where it was found."""
+    """Login of a client: the header that is sent, and its source, for messages."""
 
     header: str
     source: str
 
 
 def problem_of(uri: str, *, environ: Mapping[str, str] = os.environ) -> str | None:
-    """What stands in the way of tracking at an address, with its remedy; None where nothing does.
+    """Return the problem that prevents tracking at an address, with its remedy, or None.
 
     Args:
-        uri: of a server (http, https), a PostgreSQL database or a sqlite file; others are taken as they are.
-        environ: where logins and certificates are looked up.
+        uri: Address of a server (http, https), a PostgreSQL database or a sqlite file; any other is not checked.
+        environ: Environment that holds logins and certificates.
 
     Example:
         >>> problem_of("postgres://ada@host/mlflow")
@@ -63,14 +63,14 @@ def problem_of(uri: str, *, environ: Mapping[str, str] = os.environ) -> str | No
 
 
 def database_problem(uri: str) -> str | None:
-    """Why a database is out of reach; None where it answers, or where SQLAlchemy is missing to ask it."""
+    """Return the problem of a database; None if it answers, or if SQLAlchemy is missing."""
     if importlib.util.find_spec("sqlalchemy") is None:
         return None
     import sqlalchemy  # noqa: PLC0415  comes with MLflow
 
     try:
         address = sqlalchemy.make_url(uri)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # its words quote what may be half a password
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the message quotes a part that may be half a password
         return f"is no address of a database; {PERCENT}"
     if "@" in (address.host or ""):
         return f"is no address of a database; {PERCENT}"
@@ -86,7 +86,7 @@ def database_problem(uri: str) -> str | None:
 
 
 def login(uri: str, environ: Mapping[str, str]) -> Login | None:
-    """The login MLflow's client would send to a server; None where there is none.
+    """Return the login that MLflow's client would send to a server, or None.
 
     Example:
         >>> login("http://ada:secret@host", {}).source
@@ -95,12 +95,12 @@ def login(uri: str, environ: Mapping[str, str]) -> Login | None:
         Login(header='Bearer secret', source='MLFLOW_TRACKING_TOKEN')
     """
     home = Path(environ.get("HOME") or Path.home())
-    found = {
+    sources = {
         "the address": _of_address(uri),
         ".netrc": _of_netrc(urllib.parse.urlsplit(uri).hostname or "", environ.get("NETRC") or str(home / ".netrc")),
         VARIABLES: _of_environment(environ, home / ".mlflow" / "credentials"),
     }
-    for source, (name, password) in found.items():
+    for source, (name, password) in sources.items():
         if name and password:
             return Login("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode(), source)
     token = environ.get("MLFLOW_TRACKING_TOKEN")
@@ -121,7 +121,7 @@ def _of_netrc(host: str, path: str) -> tuple[str, str]:
 
 
 def _of_environment(environ: Mapping[str, str], file: Path) -> tuple[str, str]:
-    """Each half from the environment, else from MLflow's own file."""
+    """Return name and password, each from the environment, or else from MLflow's own file."""
     saved = configparser.ConfigParser(interpolation=None)
     try:
         saved.read(file)
@@ -135,17 +135,17 @@ def _of_environment(environ: Mapping[str, str], file: Path) -> tuple[str, str]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer: following it would take the login to another server."""
+    """Handler that takes a redirect as the answer: to follow it would send the login to another server."""
 
     def redirect_request(self, *_: object) -> None:
-        """Follow nowhere."""
+        """Do not follow the redirect."""
 
 
 def _server_problem(uri: str, environ: Mapping[str, str]) -> str | None:
     signed = any(environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
     try:
         request = urllib.request.Request(server_address(uri) + ("/health" if signed else QUESTION))  # noqa: S310  http(s) alone
-        known = None if signed else login(uri, environ)  # a plugin of MLflow's signs: what it sends is not ours to know
+        known = None if signed else login(uri, environ)  # a plugin of MLflow signs the request
         if known is not None:
             request.add_unredirected_header("Authorization", known.header)
         handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=_certificates(environ))]
@@ -160,7 +160,7 @@ def _server_problem(uri: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Whom to trust, by the variables that MLflow's client goes by."""
+    """Return the trusted certificates, from the variables that MLflow's client reads."""
     named = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     bundle = next((environ[name] for name in named if environ.get(name)), None)
     is_folder = bundle is not None and Path(bundle).is_dir()
@@ -174,12 +174,12 @@ def _certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def _refusal(error: urllib.error.HTTPError, known: Login | None, host: str) -> str | None:
-    told = error.read(1000).decode(errors="replace")
+    text = error.read(1000).decode(errors="replace")
     match error.code:
-        case 403 if "Invalid Host header" in told:
+        case 403 if "Invalid Host header" in text:
             return f"does not accept the host name {host}; start it with --allowed-hosts {host}, or use a name it has"
         case 401 | 403:
-            what = "wants a login" if known is None else f"refuses the login of {known.source}"
+            what = "requires a login" if known is None else f"refuses the login of {known.source}"
             return f"{what} ({error.code} {error.reason}); {SET_THEM}"
         case 404:
             return "answers, but has no MLflow here (404); is its path missing?"

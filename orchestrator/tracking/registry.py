@@ -1,7 +1,7 @@
-"""The registry: a trial's model under a name and an alias, with its signature, its metrics and its lineage.
+"""Model registry: a trial's model under a name and an alias, with its signature, its metrics and its lineage.
 
-A model is a checkpoint and a file of code that reads it, never a pickle; it is kept with its trial's own run. A trial
-registered again is the same version; a trial that went on since is another one, beside it.
+A model is a checkpoint and a file of code that reads it, never a pickle. It is an artifact of its trial's own run. To
+register a trial twice adds no version; a trial that trained on since then becomes a new version.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.formatting import shown
+from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
-from orchestrator.tracking.explaining import explained
+from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 CODE = Path(__file__).with_name("served_model.py")
 NEEDS = ("ravel-sweeps", "torch", "numpy")
-"""What a served model imports, MLflow beside it, which adds itself."""
+"""Packages that a served model imports, apart from MLflow, which adds itself."""
 
 QUIET_LOGGERS = ("mlflow.pyfunc", "mlflow.store.model_registry.abstract_store")
 
 NAME = re.compile(r"[^/:'\"]+")
 ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[A-Za-z0-9_-]+")
-"""What MLflow takes, ``latest`` and ``v1`` being its own words; no quotes, which its filters cannot hold."""
+"""Form of an alias: MLflow reserves ``latest`` and ``v1``, and its filters cannot hold quotes."""
 
 
 class TrainedTrial(Protocol):
@@ -76,8 +76,8 @@ class TrainedTrial(Protocol):
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A version of a registered model, and the alias that points at it; ``is_new`` if it was made just now."""
+class RegisteredVersion:
+    """A version of a registered model, and its alias; ``is_new`` if this call created it."""
 
     model: str
     version: int
@@ -88,26 +88,28 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What ``mlflow.pyfunc.load_model`` takes.
+        """Address for ``mlflow.pyfunc.load_model``.
 
-        >>> Registered("digits", 1, "champion", "digits-1/t003", "ab", is_new=True).uri
+        >>> RegisteredVersion("digits", 1, "champion", "digits-1/t003", "ab", is_new=True).uri
         'models:/digits@champion'
         """
         return f"models:/{self.model}@{self.alias}"
 
 
-def register(plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, alias: str = "champion") -> Registered:
-    """Register a trial's model in the store its sweep is tracked in, and point the alias at it.
+def register(
+    plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, alias: str = "champion"
+) -> RegisteredVersion:
+    """Register a trial's model in the store of its sweep, and point the alias at it.
 
     Args:
-        plan: of the trial's sweep.
-        result: the trial; its last checkpoint is the model.
-        name: of the registered model; by default the spec's name, which all sweeps of that spec share.
-        alias: moved here from the version that has it.
+        plan: Plan of the trial's sweep.
+        result: The trial; its last checkpoint is the model.
+        name: Name of the registered model; by default the spec's name, which all sweeps of that spec share.
+        alias: Alias, which moves here from the version that has it.
 
     Raises:
-        SpecError: a name or an alias that MLflow does not take.
-        OrchestratorError: no checkpoint, no run in MLflow, or MLflow refused; says what to do.
+        SpecError: MLflow does not take the name or the alias.
+        OrchestratorError: no checkpoint, no run in MLflow, or MLflow refused; names the remedy.
 
     Example:
         >>> register(result.plan, result.best()).uri  # doctest: +SKIP
@@ -118,17 +120,17 @@ def register(plan: SweepPlan, result: TrainedTrial, *, name: str | None = None, 
     result.require_classifier()
     checkpoint = result.checkpoint()
     uri, sweep = tracking_uri(plan), reference(result.folder)
-    with explained(uri, f"nothing is lost; try again later: ravel register {sweep}"):
+    with store_errors(uri, f"nothing is lost; try again later: ravel register {sweep}"):
         client = _open(uri)
         run = _run_of(client, plan, result)
-        found = _version_of(client, name, run.info.run_id, result)
-        number = found or _add_version(client, name, run, plan=plan, result=result, checkpoint=checkpoint)
+        existing = _version_of(client, name, run.info.run_id, result)
+        number = existing or _add_version(client, name, run, plan=plan, result=result, checkpoint=checkpoint)
         client.set_registered_model_alias(name, alias, str(number))
-    return Registered(name, number, alias, result.name, run.info.run_id, is_new=found is None)
+    return RegisteredVersion(name, number, alias, result.name, run.info.run_id, is_new=existing is None)
 
 
 def version_tags(plan: SweepPlan, result: TrainedTrial) -> dict[str, str]:
-    """Where a version comes from, and what its last epoch measured, each metric under its own name."""
+    """Return the tags of a version: its origin, and each metric of its last epoch under the metric's own name."""
     objective, source = plan.spec.objective, plan.provenance
     tags = {
         "ravel.sweep": plan.sweep,
@@ -145,24 +147,24 @@ def version_tags(plan: SweepPlan, result: TrainedTrial) -> dict[str, str]:
 
 
 def description(plan: SweepPlan, result: TrainedTrial) -> str:
-    """A version in words, for MLflow's page: Markdown."""
+    """Describe a version in Markdown, for MLflow's page."""
     trial, metric = result.trial, plan.spec.objective.metric
-    told = f"Trial {trial.id} ({trial.status}) of sweep {plan.sweep}, after epoch {trial.epoch} of {trial.budget}: "
+    title = f"Trial {trial.id} ({trial.status}) of sweep {plan.sweep}, after epoch {trial.epoch} of {trial.budget}: "
     measured = f"{metric} {shown(result.score)} on the validation split."
     lines = [f"- `{name}`: {shown(value)}" for name, value in trial.point.items()]
-    return "\n".join([told + measured, "", *lines])
+    return "\n".join([title + measured, "", *lines])
 
 
 def requirements() -> list[str]:
-    """What a served model needs, pinned to what is installed here."""
+    """Return the packages that a served model needs, pinned to the installed versions."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in NEEDS]
 
 
 def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
-    """The shape (C, H, W) of the images that a checkpoint's model takes, and the number of its classes."""
+    """Return the shape (C, H, W) of the images that a checkpoint's model takes, and its number of classes."""
     from trainables.data import shape_of  # noqa: PLC0415
     from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
-    from trainables.tasks.classifier.run import saved_config  # noqa: PLC0415
+    from trainables.models.loading import saved_config  # noqa: PLC0415
 
     saved = state.load(checkpoint)
     if saved.image_shape is None or saved.num_classes is None:  # format 1
@@ -172,7 +174,7 @@ def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
 
 
 def save_model(checkpoint: Path, folder: Path) -> None:
-    """Write a checkpoint as an MLflow model into a folder that does not exist yet, and try it on one image."""
+    """Write a checkpoint as an MLflow model to a new folder, and run it on one image."""
     shape_CHW, num_classes = image_shape(checkpoint)
     with _quietly():
         import numpy as np  # noqa: PLC0415
@@ -203,14 +205,14 @@ def _add_version(
         save_model(checkpoint, Path(folder) / "model")
         client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
     _make_registered_model(client, name)
-    made = client.create_model_version(
+    created = client.create_model_version(
         name,
         f"{run.info.artifact_uri}/{place}",
         run.info.run_id,
         tags=version_tags(plan, result),
         description=description(plan, result),
     )
-    return int(made.version)
+    return int(created.version)
 
 
 def _make_registered_model(client: MlflowClient, name: str) -> None:
@@ -224,19 +226,19 @@ def _make_registered_model(client: MlflowClient, name: str) -> None:
 
 
 def _version_of(client: MlflowClient, name: str, run: str, result: TrainedTrial) -> int | None:
-    """The version that holds this trial's model already."""
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+    """Return the version that holds this trial's model, or None."""
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
     epoch = str(result.trial.epoch)
-    return next((int(each.version) for each in found if each.tags.get("ravel.epoch") == epoch), None)
+    return next((int(version.version) for version in versions if version.tags.get("ravel.epoch") == epoch), None)
 
 
 def _run_of(client: MlflowClient, plan: SweepPlan, result: TrainedTrial) -> Any:
     experiment = client.get_experiment_by_name(plan.experiment)
     if experiment is not None:
         refuse_deleted(experiment)
-        found = client.search_runs([experiment.experiment_id], f"tags.`ravel.trial` = '{result.name}'")
-        if found:
-            return found[0]
+        matches = client.search_runs([experiment.experiment_id], f"tags.`ravel.trial` = '{result.name}'")
+        if matches:
+            return matches[0]
     raise OrchestratorError(
         f"{result.name}: MLflow has no run of it yet, which the model belongs to; "
         f"first: ravel sync {reference(result.folder)}"
@@ -244,7 +246,7 @@ def _run_of(client: MlflowClient, plan: SweepPlan, result: TrainedTrial) -> Any:
 
 
 def _open(uri: str) -> MlflowClient:
-    """The registry that is in the tracking store, wherever MLflow would look by default."""
+    """Open the registry in the tracking store, which may not be MLflow's default registry."""
     open_store(uri)
     from mlflow import MlflowClient  # noqa: PLC0415
 
@@ -253,7 +255,7 @@ def _open(uri: str) -> MlflowClient:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without MLflow's progress bars, and its advice on models that are not ours."""
+    """Silence MLflow's progress bars, and its advice on models that are not ours."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -267,7 +269,7 @@ def _refuse_names(name: str, alias: str) -> None:
     if not NAME.fullmatch(name):
         problems.append(Problem("--name", f"must be a text without '/', ':' and quotes, got {name!r}"))
     if not ALIAS.fullmatch(alias):
-        law = "must be of letters, digits, '_' and '-', and neither 'latest' nor 'v1'"
-        problems.append(Problem("--alias", f"{law}, got {alias!r}"))
+        rule = "must be of letters, digits, '_' and '-', and neither 'latest' nor 'v1'"
+        problems.append(Problem("--alias", f"{rule}, got {alias!r}"))
     if problems:
         raise SpecError(problems)

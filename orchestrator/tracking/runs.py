@@ -1,4 +1,4 @@
-"""What the runs of a sweep say in MLflow, as plain values: tags, parameters, counts. Knows nothing of MLflow itself."""
+"""Content of a sweep's runs in MLflow, as plain values: tags, parameters, metrics, counts. Imports no MLflow."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.spec.model import Objective
+    from orchestrator.state.events import EpochReported
     from orchestrator.state.sweep_state import SweepState, Trial
 
 MAX_PARAMETERS = 40
 MAX_METRICS = 25
 MAX_TAPS = 6
 MAX_VALUE = 6000
-"""Longer values are cut off by MLflow, silently."""
+"""Characters of a value; MLflow cuts longer ones off silently."""
 MAX_REASON = 1000
-"""Characters of a reason that is too long for a tag."""
+"""Characters that are kept of a reason that is too long for a tag."""
 MAX_DIGEST = 36
-"""Of a data set, by MLflow's law."""
+"""Characters of a data set's digest that MLflow takes."""
 
 STATUS = {
     "completed": "FINISHED",
@@ -38,7 +39,7 @@ STATUS = {
 
 
 def summary_tags(plan: SweepPlan) -> dict[str, str]:
-    """What names the one run that stands for the whole sweep."""
+    """Return the tags of the summary run, which represents the whole sweep."""
     return {
         **_common_tags(plan),
         "ravel.kind": "sweep",
@@ -48,7 +49,7 @@ def summary_tags(plan: SweepPlan) -> dict[str, str]:
 
 
 def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
-    """What names the run of a trial."""
+    """Return the tags that identify the run of a trial."""
     return {
         **_common_tags(plan),
         "ravel.kind": "trial",
@@ -59,7 +60,7 @@ def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
 
 
 def run_name(sweep: str, tags: dict[str, str]) -> str | None:
-    """The trial a run stands for, or the sweep for its summary; null for a run that is not ours.
+    """Return the trial of a run, or the sweep if it is the summary run; None if the run is not ours.
 
     >>> run_name("digits-1", {"ravel.kind": "trial", "ravel.trial": "digits-1/t003"})
     't003'
@@ -70,7 +71,7 @@ def run_name(sweep: str, tags: dict[str, str]) -> str | None:
 
 
 def state_tags(status: str, *, reason: str | None = None) -> dict[str, str]:
-    """How a run stands; always all of it, so that nothing is left from before a resume.
+    """Return the tags of a run's state. They are always complete, so that nothing is left from before a resume.
 
     >>> state_tags("running")
     {'ravel.status': 'running', 'ravel.reason': ''}
@@ -79,15 +80,15 @@ def state_tags(status: str, *, reason: str | None = None) -> dict[str, str]:
 
 
 def trial_state_tags(status: str, *, rung: int | None = None, reason: str | None = None) -> dict[str, str]:
-    """How a trial's run stands, and the rung that stopped it."""
+    """Return the tags of a trial's state, with the rung that stopped it."""
     return {**state_tags(status, reason=reason), "ravel.rung": "" if rung is None else str(rung)}
 
 
 def parameters(config: dict[str, Any], *, first: Iterable[str] = ()) -> dict[str, str]:
-    """A flat configuration as MLflow keeps it: text, JSON where a value is no text already.
+    """Return a flat configuration as MLflow keeps it: text as it is, and JSON for any other value.
 
-    At most ``MAX_PARAMETERS`` of them, those named ``first`` before the others. A value that MLflow would cut off is
-    replaced by its length and digest; ``whole_configuration`` says what an artifact must then hold.
+    At most ``MAX_PARAMETERS`` are kept, those named ``first`` before the rest. A value that MLflow would cut off is
+    replaced by its length and digest; ``whole_configuration`` then returns the content of an artifact.
 
     >>> parameters({"epochs": 27, "model.name": "cnn"})
     {'epochs': '27', 'model.name': 'cnn'}
@@ -97,7 +98,7 @@ def parameters(config: dict[str, Any], *, first: Iterable[str] = ()) -> dict[str
 
 
 def whole_configuration(config: dict[str, Any]) -> str | None:
-    """What ``config.json`` says beside the parameters; null where these say it all."""
+    """Return the content of ``config.json``; None if the parameters are complete."""
     complete = len(config) <= MAX_PARAMETERS and all(len(_text(value)) <= MAX_VALUE for value in config.values())
     return None if complete else json.dumps(config, indent=1)
 
@@ -113,7 +114,7 @@ def _short(text: str) -> str:
 
 
 def _short_reason(text: str) -> str:
-    """A reason as a tag can hold it: the beginning of one that is too long, and where all of it is.
+    """Shorten a reason to the length of a tag: keep its beginning, and name the command that prints it all.
 
     >>> _short_reason("x" * 7000)[-50:]
     'xxx ... (7000 characters in all: ravel logs SWEEP)'
@@ -124,7 +125,7 @@ def _short_reason(text: str) -> str:
 
 
 def data_source(config: dict[str, Any]) -> tuple[str, str]:
-    """Where a trial's data set comes from: MLflow's type of source, and the source as JSON.
+    """Return the source of a trial's data set: MLflow's type of source, and the source as JSON.
 
     >>> data_source({"data.name": "mnist", "data.root": "s3://bucket/data"})
     ('s3', '{"root": "s3://bucket/data"}')
@@ -138,14 +139,14 @@ def data_source(config: dict[str, Any]) -> tuple[str, str]:
 
 
 def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
-    """The metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
+    """Return the metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
 
-    Every metric of the whole model, the entanglement of six taps (``tracking.taps``, else spread over it), and the
-    temperatures of as many of these as there is room for.
+    These are every metric of the whole model, the entanglement of six taps (``tracking.taps``, or else spread over the
+    model), and the temperatures of these taps up to the limit.
 
     Args:
-        plan: of the sweep.
-        taps: of the trial's model, in its order.
+        plan: Plan of the sweep.
+        taps: Taps of the trial's model, in its order.
     """
     tracking = plan.spec.tracking
     chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
@@ -159,8 +160,31 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     return frozenset(list(dict.fromkeys(names))[:MAX_METRICS])
 
 
+class ShownMetrics:
+    """Metrics of each trial that MLflow shows, decided by the first epoch that measured any tap.
+
+    Args:
+        plan: Plan of the sweep.
+    """
+
+    def __init__(self, plan: SweepPlan) -> None:
+        self._plan = plan
+        self._of_trial: dict[str, frozenset[str]] = {}
+
+    def of(self, event: EpochReported) -> frozenset[str]:
+        """Return the metrics that MLflow shows of the trial of an epoch."""
+        if event.trial not in self._of_trial:
+            names = (metric.partition("/") for metric in event.metrics)
+            taps = [tap for family, _, tap in names if family == "entanglement"]
+            shown = shown_metrics(self._plan, taps)
+            if not taps:
+                return shown
+            self._of_trial[event.trial] = shown
+        return self._of_trial[event.trial]
+
+
 def _spread(items: Sequence[str], count: int) -> list[str]:
-    """So many of the items at even distances, the first and the last among them.
+    """Return so many of the items at even distances, including the first and the last.
 
     >>> _spread(["a", "b", "c", "d", "e"], 3)
     ['a', 'c', 'e']
@@ -171,7 +195,7 @@ def _spread(items: Sequence[str], count: int) -> list[str]:
 
 
 def settings(plan: SweepPlan) -> dict[str, Any]:
-    """How the sweep searches: the parameters of its summary run."""
+    """Return the settings of the search: the parameters of the summary run."""
     spec = plan.spec
     sections = {"objective": spec.objective, "search": spec.search, "scheduler": spec.scheduler}
     flat = {
@@ -179,7 +203,7 @@ def settings(plan: SweepPlan) -> dict[str, Any]:
         for name, section in sections.items()
         for key, value in section.model_dump(mode="json", exclude={"points", "others"}).items()
     }
-    others = {"objective.others": [f"{each.metric} {each.mode}" for each in spec.objective.others]}
+    others = {"objective.others": [f"{objective.metric} {objective.mode}" for objective in spec.objective.others]}
     return {
         **flat,
         **(others if spec.objective.others else {}),
@@ -190,14 +214,14 @@ def settings(plan: SweepPlan) -> dict[str, Any]:
 
 
 def spec_yaml(plan: SweepPlan) -> str:
-    """The spec as a file that launches the same sweep again."""
+    """Return the spec as a file that launches the same sweep."""
     import yaml  # noqa: PLC0415
 
     return str(yaml.safe_dump(plan.spec.document(), sort_keys=False))
 
 
 def counts(state: SweepState, objective: Objective) -> dict[str, float]:
-    """The metrics of the summary run when a driver leaves the sweep."""
+    """Return the metrics of the summary run at the end of a driver."""
     measured = {f"trials/{status}": float(len(state.with_status(status))) for status in STATUS}  # type: ignore[arg-type]
     best = state.best(objective)
     score = None if best is None else best.score(objective)

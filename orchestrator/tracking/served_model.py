@@ -1,4 +1,4 @@
-"""The code of every registered model: MLflow copies this file beside the checkpoint and runs it to load the model.
+"""Code of every registered model: MLflow copies this file next to the checkpoint, and runs it to load the model.
 
 It holds no weights and is no pickle. Import nothing from here: importing declares a model to MLflow.
 """
@@ -17,20 +17,20 @@ with warnings.catch_warnings():
 
 @final
 class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """Images to logits, by the model of the checkpoint beside this file.
+    """Model of the checkpoint next to this file: images to logits.
 
-    ``model_config={"device": "cuda"}`` at loading puts it elsewhere than on the CPU.
+    It runs on the CPU. Load it with ``model_config={"device": "cuda"}`` to run it on a GPU.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the checkpoint; no code of it is run."""
-        from trainables.tasks.classifier.training import load_model  # noqa: PLC0415
+        """Read the checkpoint, without running any code in it."""
+        from trainables.models.loading import load_model  # noqa: PLC0415
 
         self.device = torch.device(context.model_config.get("device", "cpu"))
         self.model = load_model(context.artifacts["checkpoint"], device=self.device)
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:  # noqa: ARG002  MLflow's signature
-        """Logits (B, K), float32, of images (B, C, H, W), float32 in [0, 1].
+        """Return the logits (B, K), float32, of images (B, C, H, W), float32 in [0, 1].
 
         Raises:
             ValueError: pixels outside [0, 1].

@@ -1,4 +1,4 @@
-"""A local sqlite store that can be read while it is written, and is searched fast."""
+"""Settings of a local sqlite store: reads during a write, and fast searches."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OVER_A_NETWORK = re.compile(r"nfs|cifs|smb|fuse\.|lustre|gpfs|beegfs|ceph|afs|9p
 def use_wal(uri: str) -> bool:
     """Switch a local sqlite store to write-ahead logging, so that pages are read while a sweep writes.
 
-    The file remembers it: once is enough for every later connection, MLflow's too. Nothing is created, nothing is
-    raised, and nothing is done on a network file system.
+    The file keeps the setting, so once is enough for every later connection, including MLflow's. Nothing is created or
+    raised, and a store on a network file system is left as it is.
 
     Args:
-        uri: the store's address; anything but a local sqlite file is left alone.
+        uri: Address of the store; any other than a local sqlite file is left as it is.
 
     Returns:
-        Whether the store is in write-ahead logging now.
+        True if the store is in write-ahead logging now.
 
     Example:
         >>> use_wal("sqlite:///nowhere.db"), use_wal("http://127.0.0.1:5000")
@@ -36,14 +36,14 @@ def use_wal(uri: str) -> bool:
 def count_rows(uri: str) -> None:
     """Have a local sqlite store count its rows (``ANALYZE``), as it plans searches by these counts.
 
-    Without them MLflow's search of 2,000 runs takes four times as long. At most so many rows of each index are looked
-    at, which takes some hundredths of a second. As in ``use_wal``, nothing is created and nothing is raised.
+    Without them MLflow's search of 2,000 runs takes four times as long. At most ``COUNTED_ROWS`` rows of each index are
+    read, which takes some hundredths of a second. As in ``use_wal``, nothing is created or raised.
     """
     _ask(uri, f"PRAGMA analysis_limit = {COUNTED_ROWS}", "ANALYZE")
 
 
 def _ask(uri: str, *statements: str) -> object:
-    """The last statement's first value; None where it gives none, or the store is none to be touched."""
+    """Return the first value of the last statement; None if it has none, or if the store is left as it is."""
     path = store_file(uri)
     if path is None or not path.is_file() or not _is_local(path):
         return None
@@ -56,7 +56,7 @@ def _ask(uri: str, *statements: str) -> object:
 
 
 def store_file(uri: str) -> Path | None:
-    """The file of a sqlite store; None where the address names none.
+    """Return the file of a sqlite store; None if the address names none.
 
     >>> str(store_file("sqlite:////data/mlflow.db?timeout=5"))
     '/data/mlflow.db'
@@ -71,7 +71,7 @@ def store_file(uri: str) -> Path | None:
 
 
 def file_system(path: Path, mounts: str) -> str:
-    r"""The kind of file system a file is on, of a table of mounts as the kernel writes it.
+    r"""Return the type of file system that holds a file, from the kernel's table of mounts.
 
     >>> mounts = "a / ext4 rw 0 0\nb /home nfs4 rw 0 0\nc /home/my\\040disk xfs rw 0 0\n"
     >>> [file_system(Path(name), mounts) for name in ("/tmp/a.db", "/home/a.db", "/home/my disk/a.db", "/homes/a.db")]
@@ -83,7 +83,7 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 def _is_local(path: Path) -> bool:
-    """Whether the kernel says so; where it keeps no such table, nobody knows."""
+    """Return True if the kernel lists a local file system; without its table of mounts, the answer is unknown."""
     try:
         kind = file_system(path.resolve(), MOUNTS.read_text(encoding="utf-8", errors="replace"))
     except OSError:

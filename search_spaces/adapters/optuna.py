@@ -1,14 +1,14 @@
-"""Spaces in Optuna: ask a trial for a point, and turn points into what a study stores and back.
+"""Adapter to Optuna: ask a trial for a point, and convert points to the params of a study and back.
 
-Optuna sees coordinates, which differ from values in four cases:
+Optuna receives coordinates, which differ from values in four cases:
 
 - `ZeroOr` is a float `<name>.gate` in [0, 1), off below the probability, and then, only when on, its domain;
 - `SymLog` is its signed-log coordinate;
-- an ordered `Choice` is the place of its option, an int, so that neighbours are alike to a sampler too;
-- a `Choice` that holds values equal in Python (1, 1.0, True) is the JSON text of its options.
+- an ordered `Choice` is the index of its option, an int, so that neighbours are similar for a sampler too;
+- a `Choice` of values that are equal in Python (1, 1.0, True) is the JSON text of its options.
 
-A `Fixed` parameter is never asked. A constraint cannot be asked for: a trial whose answers break one is told so
-and pruned.
+A `Fixed` parameter is never asked. A sampler cannot draw within constraints: a trial whose answers break one is given
+the violation and pruned.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar, SymLog, ZeroOr
 from search_spaces.domains.values import identity
-from search_spaces.errors import MissingExtraError, Problem, SpaceError
+from search_spaces.errors import MissingExtraError, Problem, SpaceError, cut, quoted
 from search_spaces.sampling.points import point_problems
 
 if TYPE_CHECKING:
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
     import optuna
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 Trial: TypeAlias = "optuna.trial.BaseTrial"
 Study: TypeAlias = "optuna.Study"
 _Distributions: TypeAlias = "dict[str, optuna.distributions.BaseDistribution]"
-# Answers a question: (name, distribution) -> the value in Optuna's coordinates.
+# (name, distribution) to the value in Optuna's coordinates.
 _Ask: TypeAlias = "Callable[[str, Any], Any]"
 
 
 def suggest(trial: Trial, space: SpaceLike) -> dict[str, Scalar]:
     """Ask the trial for each active parameter, parents first; an inactive one is never asked.
 
-    Where the space has constraints each becomes one of the trial's (`Trial.set_constraint`: 0 kept, 1 broken), which is
-    how Optuna's samplers learn to keep away from what is not feasible.
+    Each constraint of the space becomes a constraint of the trial (`Trial.set_constraint`: 0 satisfied, 1 broken), from
+    which Optuna's samplers learn to avoid points that are not feasible.
 
     Raises:
-        optuna.TrialPruned: the answers break a constraint; `Study.optimize` then goes on with the next trial.
+        optuna.TrialPruned: the answers break a constraint; `Study.optimize` then continues with the next trial.
 
     >>> import optuna
     >>> from search_spaces import catalog
@@ -53,18 +53,18 @@ def suggest(trial: Trial, space: SpaceLike) -> dict[str, Scalar]:
     {'mixup.alpha': 0.0}
     """
     point = _answered(space, functools.partial(_ask, trial))
-    broken = [law.text for law in space.constraints if not law.holds(point)]
-    told = trial.constraints  # a trial may be asked again, but told once
-    for law in space.constraints:
-        if law.text not in told:
-            trial.set_constraint(law.text, float(law.text in broken))
+    broken = [constraint.text for constraint in space.constraints if not constraint.holds(point)]
+    existing = trial.constraints  # a trial may be asked twice, but takes each constraint once
+    for constraint in space.constraints:
+        if constraint.text not in existing:
+            trial.set_constraint(constraint.text, float(constraint.text in broken))
     if broken:
-        raise _optuna().TrialPruned(f"breaks {' and '.join(map(repr, broken))}")
+        raise _optuna().TrialPruned(f"breaks {cut(' and '.join(map(quoted, broken)), 320)}")
     return point
 
 
 def from_optuna(space: SpaceLike, params: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return the point that these params of a trial stand for; constraints are not asked about.
+    """Return the point of these params of a trial; constraints are not checked.
 
     Raises:
         SpaceError: a param is missing, unknown, or outside its distribution.
@@ -75,16 +75,16 @@ def from_optuna(space: SpaceLike, params: Mapping[str, Any]) -> dict[str, Scalar
     """
     read: set[str] = set()
     point = _answered(space, functools.partial(_look_up, params, read))
-    strangers = [name for name in params if name not in read]
-    if strangers:
-        raise SpaceError(*(Problem(name, "is asked of no trial at this point of the space") for name in strangers))
+    unused = [name for name in params if name not in read]
+    if unused:
+        raise SpaceError(*(Problem(str(name), "is not a param at this point of the space") for name in unused))
     return point
 
 
 def to_optuna(space: SpaceLike, point: Mapping[str, Scalar]) -> tuple[dict[str, Any], _Distributions]:
-    """Return the params and distributions that `optuna.trial.create_trial` takes for this point.
+    """Return the params and distributions of this point for `optuna.trial.create_trial`.
 
-    A gate that is off becomes half its probability p, one that is on (1 + p) / 2.
+    A gate that is off becomes half its probability p, a gate that is on becomes (1 + p) / 2.
 
     Raises:
         SpaceError: the space does not contain the point.
@@ -107,7 +107,7 @@ def to_optuna(space: SpaceLike, point: Mapping[str, Scalar]) -> tuple[dict[str, 
 
 
 def distributions(space: SpaceLike) -> _Distributions:
-    """Return the distribution of everything a trial may be asked, in Optuna's coordinates.
+    """Return the distribution of every param that a trial may be asked for, in Optuna's coordinates.
 
     >>> from search_spaces import Float, SearchSpace, ZeroOr
     >>> for name, distribution in distributions(SearchSpace({"a": ZeroOr(Float(0.1, 4.0))})).items():
@@ -115,14 +115,14 @@ def distributions(space: SpaceLike) -> _Distributions:
     a.gate 0.0 1.0
     a 0.1 4.0
     """
-    found: _Distributions = {}
+    by_name: _Distributions = {}
     for name, domain in space.parameters.items():
         if isinstance(domain, ZeroOr):
-            found[_gate(name)] = _gate_distribution()
+            by_name[_gate(name)] = _gate_distribution()
         inner = domain.domain if isinstance(domain, ZeroOr) else domain
         if not isinstance(inner, Fixed):
-            found[name] = _distribution(inner)
-    return found
+            by_name[name] = _distribution(inner)
+    return by_name
 
 
 def _answered(space: SpaceLike, ask: _Ask) -> dict[str, Scalar]:
@@ -134,7 +134,7 @@ def _answered(space: SpaceLike, ask: _Ask) -> dict[str, Scalar]:
 
 
 def _value(name: str, domain: Domain, ask: _Ask) -> Scalar:
-    """Turn answers into the value of one parameter."""
+    """Return the value of one parameter from the answers."""
     match domain:
         case Fixed(value=value):
             return value
@@ -156,7 +156,7 @@ def _value(name: str, domain: Domain, ask: _Ask) -> Scalar:
 
 
 def _answers(name: str, domain: Domain, value: Scalar) -> Iterator[tuple[str, Any, Any]]:
-    """Turn the value of one parameter into the answers that give it: name, distribution, answer."""
+    """Yield the answers that give the value of one parameter: name, distribution, answer."""
     match domain:
         case Fixed():
             pass
@@ -178,7 +178,7 @@ def _gate(name: str) -> str:
 
 
 def _gate_distribution() -> Any:
-    # Optuna draws from [low, high) where low < high; a 1.0 from elsewhere is above every probability: on.
+    # Optuna draws from [low, high) if low < high; a 1.0 from another source is above every probability: on.
     return _optuna().distributions.FloatDistribution(0.0, 1.0)
 
 
@@ -199,7 +199,7 @@ def _distribution(domain: Domain) -> Any:
 
 
 def _labels(domain: Choice) -> tuple[Scalar, ...]:
-    """Return the options, or their JSON text where Optuna, which compares with ==, would confuse two."""
+    """Return the options, or their JSON texts if two are equal for Optuna, which compares with ==."""
     options = domain.options
     return options if len(set(options)) == len(options) else tuple(json.dumps(option) for option in options)
 
@@ -224,10 +224,10 @@ def _look_up(params: Mapping[str, Any], read: set[str], name: str, distribution:
     if isinstance(distribution, _optuna().distributions.CategoricalDistribution):
         fits = value in distribution.choices
     else:
-        # A sampler may leave the float of an array library, which is a float all the same.
+        # A sampler may return the float of an array library, which is also a float.
         fits = isinstance(value, int | float) and distribution.low <= value <= distribution.high
     if not fits:
-        raise SpaceError(Problem(name, f"must be within {distribution}, got {value!r}"))
+        raise SpaceError(Problem(name, f"must be within {cut(str(distribution), 160)}, got {quoted(value)}"))
     return value
 
 

@@ -1,8 +1,8 @@
-"""Spaces in Ray Tune's random search. Importing this module imports Ray.
+"""Adapter to Ray Tune's random search. Importing this module imports Ray.
 
-Tune has no absent parameters, and its `sample_from` neither sees the random state of the search nor waits
-for a parent whose name has a dot in it. `Dependent` is a `sample_from` that does both, so that a seeded
-search repeats itself.
+Tune has no absent parameters. Its `sample_from` does not receive the random state of the search and does not wait
+for a parent with a dot in its name. `Dependent` is a `sample_from` that does both, so that a seeded search is
+reproducible.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from search_spaces.conditions.condition import active_names
+from search_spaces.conditions.definition import active_names
 from search_spaces.documents.serialization import fingerprint
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, Scalar
 from search_spaces.errors import MissingExtraError, Problem, SpaceError
-from search_spaces.sampling.draws import accepted
+from search_spaces.sampling.random_sampling import accepted
 
 try:
     from ray import tune
@@ -29,17 +29,18 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
+    from search_spaces.conditions.condition import Condition
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.sampling.points import Point
 
 
 def to_tune(space: SpaceLike) -> dict[str, Any]:
     """Return a flat `param_space` with exactly the names of the space; an inactive parameter becomes None.
 
-    What Tune can say itself (unconditional ranges and choices) is said in its own domains; its searchers
-    other than random search refuse the rest, as they refuse any `sample_from`. Where inactive parameters should be
-    absent rather than None, and where there are constraints, use `SpaceSearcher`.
+    Unconditional ranges and choices become Tune's own domains. Tune's searchers, except random search, refuse the rest,
+    as they refuse any `sample_from`. If inactive parameters must be absent, or if the space has constraints, use
+    `SpaceSearcher`.
 
     Raises:
         SpaceError: the space has constraints: Tune draws each parameter alone.
@@ -49,23 +50,23 @@ def to_tune(space: SpaceLike) -> dict[str, Any]:
     ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
     """
     if space.constraints:
-        law = "Tune draws each parameter alone and cannot keep it"
+        limit = "Tune draws each parameter alone and cannot satisfy it"
         remedy = "give TuneConfig(search_alg=search_spaces.adapters.tune.SpaceSearcher(space, seed=0)) instead"
-        raise SpaceError(*(Problem(f"constraint {each.text!r}", f"{law}; {remedy}") for each in space.constraints))
+        raise SpaceError(*(Problem(constraint.place, f"{limit}; {remedy}") for constraint in space.constraints))
     return {name: _tuned(space, name) for name in space.parameters}
 
 
 class SpaceSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
-    """Random search over a space with all it has: inactive parameters are absent, constraints are kept.
+    """Random search over a space: inactive parameters are absent, constraints are satisfied.
 
-    The same seed proposes the same points in the same order, after a restored run too. It never ends by itself:
-    `TuneConfig.num_samples` is how many trials there are.
+    The same seed proposes the same points in the same order, also after a run is restored. The search has no end:
+    `TuneConfig.num_samples` sets the number of trials.
 
     Args:
-        space: what to draw from.
-        seed: of the draws.
-        metric: as Tune's; random search has no use for it.
-        mode: as `metric`.
+        space: the space to sample.
+        seed: the seed of the samples.
+        metric: as in Tune; random search does not use it.
+        mode: as in Tune; random search does not use it.
 
     >>> from search_spaces import Int, SearchSpace
     >>> space = SearchSpace({"a": Int(1, 9), "b": Int(1, 9)}, constraints=["a < b"])
@@ -75,36 +76,36 @@ class SpaceSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def __init__(self, space: SpaceLike, *, seed: int = 0, metric: str | None = None, mode: str | None = None) -> None:
         super().__init__(metric=metric, mode=mode)
-        self._space, self._seed, self._drawn = space, seed, 0
+        self._space, self._seed, self._num_sampled = space, seed, 0
         self._points: Iterator[Point] | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Scalar]:  # noqa: ARG002  Tune's name for the trial
         """Return the next point."""
         if self._points is None:
-            self._points = itertools.islice(accepted(self._space, seed=self._seed), self._drawn, None)
-        self._drawn += 1
+            self._points = itertools.islice(accepted(self._space, seed=self._seed), self._num_sampled, None)
+        self._num_sampled += 1
         return dict(next(self._points))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002  Tune's signature
-        """Learn nothing: the draws do not depend on results."""
+        """Do nothing: the samples do not depend on results."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Write how many points were drawn, as JSON."""
-        state = {"space": fingerprint(self._space), "seed": self._seed, "drawn": self._drawn}
+        """Write the number of sampled points, as JSON."""
+        state = {"space": fingerprint(self._space), "seed": self._seed, "drawn": self._num_sampled}
         Path(checkpoint_path).write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on behind the points that were drawn.
+        """Continue after the points that were sampled before.
 
         Raises:
-            SpaceError: they were drawn from another space or with another seed.
+            SpaceError: they were sampled from another space or with another seed.
         """
         state = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
         if (state["space"], state["seed"]) != (fingerprint(self._space), self._seed):
             raise SpaceError(
                 Problem(checkpoint_path, "is of another space or seed; restore with those of the first run")
             )
-        self._drawn, self._points = state["drawn"], None
+        self._num_sampled, self._points = state["drawn"], None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_points": None}  # a generator cannot be copied; the count is enough
@@ -112,7 +113,7 @@ class SpaceSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
 @final
 class Dependent(Function):  # type: ignore[misc]  # Ray has no types
-    """The domain of one parameter, drawn once its ancestors are; None where it does not exist.
+    """Domain of one parameter, sampled after its ancestors; None if the parameter does not exist.
 
     >>> from search_spaces import catalog
     >>> layers = to_tune(catalog.mixup())["mixup.layers"]
@@ -127,7 +128,7 @@ class Dependent(Function):  # type: ignore[misc]  # Ray has no types
 
     @property
     def domain(self) -> Domain:
-        """The parameter's domain while it exists."""
+        """Domain of the parameter."""
         return self.ancestry.parameters[self.name]
 
     def describe(self) -> str:
@@ -135,31 +136,31 @@ class Dependent(Function):  # type: ignore[misc]  # Ray has no types
         return self.domain.describe()
 
     def exists(self, config: Mapping[str, Any]) -> bool:
-        """Whether the parameter exists, given what Tune has drawn so far."""
+        """Return True if the parameter exists, given the values that Tune has sampled so far."""
         parents = [name for name in self.ancestry.parameters if name != self.name]
-        values = {name: _drawn(config, name) for name in parents}
+        values = {name: _parent_value(config, name) for name in parents}
         return self.name in active_names(self.ancestry, values)
 
     def is_valid(self, value: object) -> bool:
-        """Whether a preset value may stand: one of the domain, or None where it does not exist."""
+        """Return True if a preset value is valid: in the domain, or None for a parameter that does not exist."""
         return value is None or self.domain.contains(value)
 
     @property
     def domain_str(self) -> str:
-        """The domain in words, as Tune asks for it."""
+        """Domain in words, under the name that Tune uses."""
         return self.describe()
 
     class _Sampler(BaseSampler):  # type: ignore[misc]  # Ray has no types
         def sample(
             self, domain: Dependent, config: Any = None, size: int = 1, random_state: Any = None
         ) -> Scalar | list[Scalar]:
-            drawn = [domain.drawn(config, random_state) for _ in range(size)]
-            return drawn if size > 1 else drawn[0]
+            values = [domain.draw(config, random_state) for _ in range(size)]
+            return values if size > 1 else values[0]
 
     default_sampler_cls = _Sampler
 
-    def drawn(self, config: Mapping[str, Any], random_state: Any) -> Scalar:
-        """Draw one value; takes one uniform draw of the search's random state whether it exists or not."""
+    def draw(self, config: Mapping[str, Any], random_state: Any) -> Scalar:
+        """Draw one value; uses one uniform draw of the search's random state even if the parameter does not exist."""
         exists = self.exists(config or {})
         u = float(random_state.random())
         return self.domain.from_unit(u) if exists else None
@@ -168,7 +169,7 @@ class Dependent(Function):  # type: ignore[misc]  # Ray has no types
 @final
 @dataclass(frozen=True)
 class Ancestry:
-    """A parameter and everything its existence depends on; plain dicts, because Tune copies it deeply.
+    """Parameter with everything that its existence depends on; plain dicts, because Tune makes deep copies.
 
     >>> from search_spaces import catalog
     >>> space = catalog.adversarial()
@@ -182,7 +183,7 @@ class Ancestry:
 
 
 def ancestry(space: SpaceLike, name: str) -> Ancestry:
-    """Return the part of the space that decides whether the parameter exists, parents before children.
+    """Return the parameter and its ancestors, parents before children.
 
     >>> from search_spaces import catalog
     >>> list(ancestry(catalog.snnl(), "snnl.weight").parameters)
@@ -218,10 +219,10 @@ def _tuned(space: SpaceLike, name: str) -> Any:
             return Dependent(name, ancestry(space, name))
 
 
-def _drawn(config: Mapping[str, Any], name: str) -> Any:
+def _parent_value(config: Mapping[str, Any], name: str) -> Any:
     """Read a parent, from the whole spec while Tune resolves it, or from a plain config.
 
-    The spec is guarded: only attribute access tells Tune that a value is not drawn yet, and to come back.
+    The spec is guarded: only attribute access signals Tune that a value is not sampled yet, and to retry later.
     """
     values = getattr(config, "config", config)
     return values[name] if values is config else getattr(values, name)

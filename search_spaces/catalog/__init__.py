@@ -15,11 +15,10 @@ from search_spaces.catalog._gan import gan
 from search_spaces.catalog._mixup import input_mixup, manifold_mixup, mixup
 from search_spaces.catalog._optimizer import adamw, optimizer, sgd
 from search_spaces.catalog._snnl import disentangle, entangle, snnl
+from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from search_spaces.space import SearchSpace
 
 __all__ = [
     "FRAGMENTS",
@@ -42,15 +41,15 @@ __all__ = [
 
 
 def regularizers() -> SearchSpace:
-    """Return all three families, each with its own off-switch: `snnl`, `mixup` and `adversarial` together.
+    """Return all three families, each with its own switch: `snnl`, `mixup` and `adversarial` together.
 
     >>> sorted(regularizers().active({"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0}))
     ['adversarial.epsilon', 'mixup.alpha', 'snnl.weight']
     """
-    return snnl() | mixup() | adversarial()
+    return SearchSpace.from_dict({"use": ["regularizers"]})
 
 
-# What `use:` in a space document may name. Those of one line are alternatives: two of them do not merge.
+# The names that `use:` in a space document may hold.
 FRAGMENTS: Mapping[str, Callable[[], SearchSpace]] = MappingProxyType(
     {
         "optimizer": optimizer,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, not_equal
-from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, ZeroOr
 from search_spaces.space import SearchSpace
 
 
@@ -25,24 +23,7 @@ def adversarial() -> SearchSpace:
     >>> "adversarial.steps" in adversarial().active(point)
     False
     """
-    on = When("adversarial.epsilon", not_equal(0))
-    return SearchSpace(
-        {
-            "adversarial.epsilon": ZeroOr(Float(0.01, 0.3, log=True)),
-            "adversarial.norm": Fixed("linf"),
-            "adversarial.attack": Choice(["fgsm_rs", "pgd"]),
-            "adversarial.steps": Int(2, 10),
-            "adversarial.relative_step": Float(0.1, 1.5, log=True),
-            "adversarial.clean_fraction": Float(0.0, 1.0),
-        },
-        when={
-            "adversarial.norm": on,
-            "adversarial.attack": on,
-            "adversarial.steps": [on, When("adversarial.attack", "pgd")],
-            "adversarial.relative_step": on,
-            "adversarial.clean_fraction": on,
-        },
-    )
+    return SearchSpace.from_dict({"use": ["adversarial"]})
 
 
 def fgsm_rs() -> SearchSpace:
@@ -58,14 +39,7 @@ def fgsm_rs() -> SearchSpace:
     >>> fgsm_rs().parameters["adversarial.attack"].value
     'fgsm_rs'
     """
-    return _against(
-        {
-            "adversarial.attack": Fixed("fgsm_rs"),
-            "adversarial.relative_step": Float(0.5, 1.25),
-            "adversarial.clean_fraction": Float(0.0, 0.5),
-            "adversarial.max_robust_drop": Fixed(0.2),
-        }
-    )
+    return SearchSpace.from_dict({"use": ["fgsm_rs"]})
 
 
 def pgd() -> SearchSpace:
@@ -82,15 +56,7 @@ def pgd() -> SearchSpace:
     >>> [law.text for law in pgd().constraints]
     ['adversarial.relative_step * adversarial.steps >= 1']
     """
-    return _against(
-        {
-            "adversarial.attack": Fixed("pgd"),
-            "adversarial.steps": Int(2, 40, log=True),
-            "adversarial.relative_step": Float(0.03, 1.0, log=True),
-            "adversarial.clean_fraction": Float(0.0, 0.5),
-        },
-        _REACHES,
-    )
+    return SearchSpace.from_dict({"use": ["pgd"]})
 
 
 def trades() -> SearchSpace:
@@ -106,23 +72,4 @@ def trades() -> SearchSpace:
     >>> trades().parameters["adversarial.trades_beta"].contains(6.0)
     True
     """
-    return _against(
-        {
-            "adversarial.attack": Fixed("trades"),
-            "adversarial.trades_beta": Float(0.5, 12.0, log=True),
-            "adversarial.steps": Int(2, 40, log=True),
-            "adversarial.relative_step": Float(0.03, 1.0, log=True),
-        },
-        _REACHES,
-    )
-
-
-# An attack that cannot come from the centre to the edge of its ball is a smaller epsilon under another name.
-_REACHES = "adversarial.relative_step * adversarial.steps >= 1"
-
-
-def _against(parameters: dict[str, Domain], *constraints: str) -> SearchSpace:
-    """Return one kind of adversarial training, all of which exists where epsilon is not 0."""
-    on = When("adversarial.epsilon", not_equal(0))
-    ball = {"adversarial.epsilon": ZeroOr(Float(0.01, 0.3, log=True)), "adversarial.norm": Fixed("linf")}
-    return SearchSpace({**ball, **parameters}, dict.fromkeys(["adversarial.norm", *parameters], on), constraints)
+    return SearchSpace.from_dict({"use": ["trades"]})

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, any_of, not_equal
-from search_spaces.domains.types import Choice, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 
 def gan() -> SearchSpace:
     """Return the parameters of a generative adversarial network trained with the loss between two classes.
 
-    The classes are real and generated, equally many in each batch: high entanglement, up to log 2, is what a good
-    generator looks like. The paper's architectures and rates are not known; the ranges are those of the networks
-    that its setting is usually tried on.
+    The classes are real and generated, equally many in each batch: high entanglement, up to log 2, is the mark of
+    a good generator. The paper does not give its architectures and rates; the ranges are those of networks that are
+    common in this setting.
 
     - `gan.generator_lr`, `gan.discriminator_lr` [1e-5, 1e-3]: 2e-4 for both in Radford et al. (arXiv 1511.06434), a
       rate for each in Heusel et al. (arXiv 1706.08500).
@@ -27,17 +25,4 @@ def gan() -> SearchSpace:
     >>> sorted(gan().active({"gan.generator_snnl": 0.0, "gan.discriminator_snnl": 0.0}))[:2]
     ['gan.beta_1', 'gan.discriminator_lr']
     """
-    on = any_of(When("gan.generator_snnl", not_equal(0)), When("gan.discriminator_snnl", not_equal(0)))
-    return SearchSpace(
-        {
-            "gan.generator_lr": Float(1e-5, 1e-3, log=True),
-            "gan.discriminator_lr": Float(1e-5, 1e-3, log=True),
-            "gan.beta_1": Float(0.0, 0.9),
-            "gan.latent_dim": Choice([32, 64, 100, 128], ordered=True),
-            "gan.generator_snnl": ZeroOr(Float(0.01, 10.0, log=True)),
-            "gan.discriminator_snnl": ZeroOr(Float(0.01, 10.0, log=True)),
-            "gan.snnl_features": Choice(["pixels", "discriminator"]),
-            "gan.snnl_distance": Choice(["sqeuclidean", "cosine"]),
-        },
-        when={"gan.snnl_features": on, "gan.snnl_distance": on},
-    )
+    return SearchSpace.from_dict({"use": ["gan"]})

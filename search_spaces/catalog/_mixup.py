@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, not_equal
-from search_spaces.domains.types import Choice, Fixed, Float, ZeroOr
 from search_spaces.space import SearchSpace
 
 
 def mixup() -> SearchSpace:
-    """Return the parameters of mixing: lambda ~ Beta(alpha, alpha), at a boundary drawn from a set S.
+    """Return the parameters of mixing: lambda ~ Beta(alpha, alpha), at a boundary sampled from a set S.
 
     - `mixup.alpha`, 0 (off) or [0.1, 4]: the grid of Verma et al., {0.1, 0.2, 0.4, 0.8, 1, 2, 4} (appendix C.1).
     - `mixup.layers`, the set S: `input` is Mixup, `hidden` the boundaries inside the network, `input+hidden`
@@ -19,15 +17,7 @@ def mixup() -> SearchSpace:
     >>> sorted(mixup().active({"mixup.alpha": 2.0}))
     ['mixup.alpha', 'mixup.layers', 'mixup.per_sample']
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)),
-            "mixup.layers": Choice(["input", "hidden", "input+hidden"]),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["mixup"]})
 
 
 def input_mixup() -> SearchSpace:
@@ -41,20 +31,11 @@ def input_mixup() -> SearchSpace:
     >>> input_mixup().parameters["mixup.kind"].options
     ('mixup', 'cutmix')
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.1, 4.0, log=True)),
-            "mixup.layers": Fixed("input"),
-            "mixup.kind": Choice(["mixup", "cutmix"]),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.kind": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["input_mixup"]})
 
 
 def manifold_mixup() -> SearchSpace:
-    """Return the parameters of mixing at a boundary drawn anew for each batch, the input among them.
+    """Return the parameters of mixing at a boundary sampled for each batch, the input included.
 
     - `mixup.alpha`, 0 (off) or [0.2, 8]: 2 on CIFAR and SVHN, twice what input mixup takes, and 0.2 on Tiny ImageNet
       (Verma et al., appendix C.1, whose grid ends at 4); 8 leaves room above it.
@@ -66,13 +47,4 @@ def manifold_mixup() -> SearchSpace:
     >>> manifold_mixup().parameters["mixup.layers"].options
     ('input+hidden', 'hidden')
     """
-    on = When("mixup.alpha", not_equal(0))
-    return SearchSpace(
-        {
-            "mixup.alpha": ZeroOr(Float(0.2, 8.0, log=True)),
-            "mixup.layers": Choice(["input+hidden", "hidden"]),
-            "mixup.detached": Fixed(value=False),
-            "mixup.per_sample": Choice([False, True]),
-        },
-        when={"mixup.layers": on, "mixup.detached": on, "mixup.per_sample": on},
-    )
+    return SearchSpace.from_dict({"use": ["manifold_mixup"]})

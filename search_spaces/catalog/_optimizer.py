@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When
-from search_spaces.domains.types import Choice, Fixed, Float
 from search_spaces.space import SearchSpace
 
 
@@ -21,16 +19,7 @@ def optimizer() -> SearchSpace:
     >>> optimizer().parameters["optimizer.lr"].contains(1e-3)
     True
     """
-    return SearchSpace(
-        {
-            "optimizer.name": Choice(["sgd", "adamw"]),
-            "optimizer.lr": Float(1e-4, 1.0, log=True),
-            "optimizer.momentum": Float(0.5, 0.99),
-            "optimizer.weight_decay": Float(1e-5, 1e-2, log=True),
-            "optimizer.schedule": Choice(["cosine", "constant"]),
-        },
-        when={"optimizer.momentum": When("optimizer.name", "sgd")},
-    )
+    return SearchSpace.from_dict({"use": ["optimizer"]})
 
 
 def sgd() -> SearchSpace:
@@ -49,16 +38,7 @@ def sgd() -> SearchSpace:
     >>> sgd().parameters["optimizer.lr"].contains(0.1)
     True
     """
-    return SearchSpace(
-        {
-            "optimizer.name": Fixed("sgd"),
-            "optimizer.lr": Float(1e-3, 1.0, log=True),
-            "optimizer.momentum": Float(0.8, 0.99),
-            "optimizer.nesterov": Choice([False, True]),
-            "optimizer.weight_decay": Float(1e-5, 5e-3, log=True),
-            "optimizer.schedule": Choice(["cosine", "step", "one_cycle"]),
-        }
-    )
+    return SearchSpace.from_dict({"use": ["sgd"]})
 
 
 def adamw() -> SearchSpace:
@@ -74,11 +54,4 @@ def adamw() -> SearchSpace:
     >>> adamw().parameters["optimizer.name"].value
     'adamw'
     """
-    return SearchSpace(
-        {
-            "optimizer.name": Fixed("adamw"),
-            "optimizer.lr": Float(1e-5, 1e-2, log=True),
-            "optimizer.weight_decay": Float(1e-4, 0.3, log=True),
-            "optimizer.schedule": Choice(["cosine", "one_cycle", "constant"]),
-        }
-    )
+    return SearchSpace.from_dict({"use": ["adamw"]})

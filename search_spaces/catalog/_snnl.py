@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from search_spaces.conditions.condition import When, not_equal, one_of
-from search_spaces.domains.types import Choice, Domain, Float, SymLog, ZeroOr
 from search_spaces.space import SearchSpace
 
 
@@ -24,7 +22,7 @@ def snnl() -> SearchSpace:
     >>> sorted(snnl().active({"snnl.weight": -0.1, "snnl.temperature_mode": "minimised"}))
     ['snnl.distance', 'snnl.layers', 'snnl.temperature_mode', 'snnl.weight']
     """
-    return _term(SymLog(-1.0, 1.0, gap=1e-3))
+    return SearchSpace.from_dict({"use": ["snnl"]})
 
 
 def entangle() -> SearchSpace:
@@ -37,7 +35,7 @@ def entangle() -> SearchSpace:
     >>> entangle().parameters["snnl.weight"].contains(0.1)
     False
     """
-    return _term(SymLog(-0.3, -1e-3, gap=1e-3))
+    return SearchSpace.from_dict({"use": ["entangle"]})
 
 
 def disentangle() -> SearchSpace:
@@ -50,23 +48,4 @@ def disentangle() -> SearchSpace:
     >>> disentangle().parameters["snnl.weight"].contains(-0.1)
     False
     """
-    return _term(Float(1e-2, 10.0, log=True))
-
-
-def _term(weight: Domain) -> SearchSpace:
-    on = When("snnl.weight", not_equal(0))
-    return SearchSpace(
-        {
-            "snnl.weight": ZeroOr(weight),
-            "snnl.temperature_mode": Choice(["minimised", "relative"]),
-            "snnl.temperature": Float(0.05, 20.0, log=True),
-            "snnl.layers": Choice(["hidden"]),
-            "snnl.distance": Choice(["sqeuclidean", "cosine"]),
-        },
-        when={
-            "snnl.temperature_mode": on,
-            "snnl.temperature": [on, When("snnl.temperature_mode", one_of("relative", "absolute"))],
-            "snnl.layers": on,
-            "snnl.distance": on,
-        },
-    )
+    return SearchSpace.from_dict({"use": ["disentangle"]})

@@ -1,1 +1,1 @@
-"""Conditions under which parameters exist, and constraints between them."""
+"""Conditions of parameters, and constraints between them."""

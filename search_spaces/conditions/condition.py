@@ -1,7 +1,7 @@
-"""Conditional parameters: a parameter that exists only for some values of others.
+"""Conditional parameters: a parameter that exists only for some values of its parents.
 
-`When(parent, predicate)` is the leaf; `all_of` and `any_of` join conditions, as deeply as one likes. A parameter
-that is absent itself makes every leaf that reads it false, so that a child never outlives its parent.
+`When(parent, predicate)` is the leaf; `all_of` and `any_of` join conditions, to any depth. A leaf is false if its
+parent is absent, so that a child never exists without its parent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import TypeAlias, final
 
 from search_spaces.conditions.predicates import (
     Equals,
@@ -26,11 +26,9 @@ from search_spaces.conditions.predicates import (
     one_of,
     same,
 )
-from search_spaces.domains.values import Domain, Scalar, broken
+from search_spaces.domains.values import Scalar, broken
+from search_spaces.errors import cut, quoted
 from search_spaces.paths import check_name
-
-if TYPE_CHECKING:
-    from search_spaces.conditions.constraints import Constraint
 
 __all__ = [
     "AllOf",
@@ -42,14 +40,11 @@ __all__ = [
     "NotEqual",
     "OneOf",
     "Predicate",
-    "SpaceLike",
     "When",
-    "active_names",
     "all_of",
     "any_of",
     "equals",
     "greater_than",
-    "is_active",
     "less_than",
     "not_equal",
     "one_of",
@@ -60,7 +55,7 @@ _Rename: TypeAlias = Callable[[str], str]
 
 
 class Condition(ABC):
-    """A claim about the parameters of a point; `&` and `|` join two.
+    """Condition on the values of a point; `&` and `|` join two.
 
     >>> print(When("a", 1) & (When("b", 2) | When("c", 3)))
     a = 1 and (b = 2 or c = 3)
@@ -70,7 +65,7 @@ class Condition(ABC):
 
     @abstractmethod
     def holds(self, values: Mapping[str, Scalar]) -> bool:
-        """Whether the claim is true of these values; what reads a name that is not there is false."""
+        """Return True if these values satisfy the condition; a leaf whose parent is absent is false."""
 
     @abstractmethod
     def leaves(self) -> Iterator[When]:
@@ -78,7 +73,7 @@ class Condition(ABC):
 
     @abstractmethod
     def renamed(self, rename: _Rename) -> Condition:
-        """Return the claim about the parameters of other names."""
+        """Return the condition with other parameter names."""
 
     def __and__(self, other: Condition) -> Condition:
         return all_of(self, other)
@@ -90,7 +85,7 @@ class Condition(ABC):
 @final
 @dataclass(frozen=True, slots=True, init=False)
 class When(Condition):
-    """A parameter exists only where the predicate holds of its parent; a bare value means `equals`.
+    """Condition that the parent satisfies a predicate; a plain value means `equals`.
 
     Raises:
         PathError: the parent is not a parameter name.
@@ -113,7 +108,7 @@ class When(Condition):
         return f"{self.parent} {self.predicate.describe()}"
 
     def holds(self, values: Mapping[str, Scalar]) -> bool:
-        """Whether the parent is there and the predicate holds of it."""
+        """Return True if the parent is present and satisfies the predicate."""
         return self.parent in values and self.predicate.holds(values[self.parent])
 
     def leaves(self) -> Iterator[When]:
@@ -121,12 +116,12 @@ class When(Condition):
         yield self
 
     def renamed(self, rename: _Rename) -> When:
-        """Return the same claim about a parent of another name."""
+        """Return the same condition on a parent with another name."""
         return When(rename(self.parent), self.predicate)
 
 
 class _Joined(Condition):
-    """Several conditions in one; equal to the same ones in another order."""
+    """Several conditions in one; their order does not matter for equality."""
 
     __slots__ = ("parts",)
     parts: tuple[Condition, ...]
@@ -153,13 +148,13 @@ class _Joined(Condition):
         """Yield every `When` in it, from left to right."""
         return itertools.chain.from_iterable(part.leaves() for part in self.parts)
 
-    def _say(self, word: str) -> str:
+    def _text(self, word: str) -> str:
         return f" {word} ".join(f"({part})" if isinstance(part, _Joined) else str(part) for part in self.parts)
 
 
 @final
 class AllOf(_Joined):
-    """Every part holds; made by `all_of`.
+    """Condition that every part holds; `all_of` builds it.
 
     >>> all_of(When("a", 1), When("b", 2)).holds({"a": 1})
     False
@@ -168,20 +163,20 @@ class AllOf(_Joined):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return self._say("and")
+        return self._text("and")
 
     def holds(self, values: Mapping[str, Scalar]) -> bool:
-        """Whether every part holds."""
+        """Return True if every part holds."""
         return all(part.holds(values) for part in self.parts)
 
     def renamed(self, rename: _Rename) -> Condition:
-        """Return the same claim about the parameters of other names."""
+        """Return the same condition with other parameter names."""
         return all_of(*(part.renamed(rename) for part in self.parts))
 
 
 @final
 class AnyOf(_Joined):
-    """At least one part holds; made by `any_of`.
+    """Condition that at least one part holds; `any_of` builds it.
 
     >>> any_of(When("a", 1), When("b", 2)).holds({"a": 1})
     True
@@ -190,22 +185,22 @@ class AnyOf(_Joined):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return self._say("or")
+        return self._text("or")
 
     def holds(self, values: Mapping[str, Scalar]) -> bool:
-        """Whether a part holds."""
+        """Return True if at least one part holds."""
         return any(part.holds(values) for part in self.parts)
 
     def renamed(self, rename: _Rename) -> Condition:
-        """Return the same claim about the parameters of other names."""
+        """Return the same condition with other parameter names."""
         return any_of(*(part.renamed(rename) for part in self.parts))
 
 
 def all_of(*conditions: Condition) -> Condition:
-    """Join conditions that must all hold; nested ones become one, a single one stands for itself.
+    """Join conditions that must all hold; nested ones are flattened, a single one is returned as it is.
 
     Raises:
-        DomainError: no condition, or what is none.
+        DomainError: no argument, or one that is not a condition.
 
     >>> all_of(When("a", 1), all_of(When("b", 2), When("a", 1)))
     AllOf(When(parent='a', predicate=Equals(value=1)), When(parent='b', predicate=Equals(value=2)))
@@ -214,10 +209,10 @@ def all_of(*conditions: Condition) -> Condition:
 
 
 def any_of(*conditions: Condition) -> Condition:
-    """Join conditions of which one must hold; nested ones become one, a single one stands for itself.
+    """Join conditions of which one must hold; nested ones are flattened, a single one is returned as it is.
 
     Raises:
-        DomainError: no condition, or what is none.
+        DomainError: no argument, or one that is not a condition.
 
     >>> print(any_of(When("mixup.alpha", not_equal(0)), When("snnl.weight", not_equal(0))))
     mixup.alpha != 0 or snnl.weight != 0
@@ -225,70 +220,21 @@ def any_of(*conditions: Condition) -> Condition:
     return _joined(AnyOf, "any_of", conditions)
 
 
-class SpaceLike(Protocol):
-    """What reading a space needs: its parameters, parents before children, and what holds between them."""
-
-    @property
-    def parameters(self) -> Mapping[str, Domain]:
-        """The domain of each parameter, parents before children."""
-
-    @property
-    def when(self) -> Mapping[str, Condition]:
-        """The condition of each conditional parameter."""
-
-    @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """What must hold between the values of a point."""
-
-
-def is_active(space: SpaceLike, name: str, values: Mapping[str, Scalar]) -> bool:
-    """Whether the parameter exists, given the values of the active parameters before it.
-
-    Raises:
-        KeyError: the space has no such parameter.
-
-    >>> from search_spaces import catalog
-    >>> is_active(catalog.optimizer(), "optimizer.momentum", {"optimizer.name": "adamw"})
-    False
-    """
-    if name not in space.parameters:
-        raise KeyError(name)
-    return name not in space.when or space.when[name].holds(values)
-
-
-def active_names(space: SpaceLike, values: Mapping[str, Scalar]) -> frozenset[str]:
-    """Return the parameters that exist, given the values of their parents.
-
-    >>> from search_spaces import catalog
-    >>> sorted(active_names(catalog.mixup(), {"mixup.alpha": 0.0}))
-    ['mixup.alpha']
-    """
-    # Only the values of active parents count, so the walk keeps its own record of them.
-    known: dict[str, Scalar] = {}
-    active: list[str] = []
-    for name in space.parameters:
-        if is_active(space, name, known):
-            active.append(name)
-            if name in values:
-                known[name] = values[name]
-    return frozenset(active)
-
-
-def _as_predicate(given: object) -> Predicate:
-    match given:
+def _as_predicate(value: object) -> Predicate:
+    match value:
         case Predicate():
-            return given
+            return value
         case list() | tuple():
-            options = ", ".join(repr(value) for value in given)
+            options = cut(", ".join(map(repr, value)))
             raise broken("When.predicate", f"must be one value or a predicate; write one_of({options})")
         case _:
-            return Equals(given)  # type: ignore[arg-type]  # the constructor checks
+            return Equals(value)  # type: ignore[arg-type]  # the constructor checks
 
 
 def _joined(kind: type[AllOf | AnyOf], where: str, conditions: tuple[Condition, ...]) -> Condition:
     for condition in conditions:
         if not isinstance(condition, Condition):
-            raise broken(where, f"must join conditions such as When('optimizer.name', 'sgd'), got {condition!r}")
+            raise broken(where, f"must join conditions such as When('optimizer.name', 'sgd'), got {quoted(condition)}")
     if not conditions:
         raise broken(where, "must join at least one condition, got none")
     flat = itertools.chain.from_iterable(part.parts if isinstance(part, kind) else (part,) for part in conditions)

@@ -1,10 +1,10 @@
 """Constraints between parameters: `Constraint("adversarial.relative_step * adversarial.steps >= 1")`.
 
-The text is an expression of Python's grammar, read into a tree of our own and never given to Python to run. It may
-hold the dotted names of parameters (without keywords of Python), numbers, strings, `True`, `False` and `None`;
-`+ - * / // % **`; comparisons, chained ones too; `in` and `not in` a tuple of values; `and`, `or`, `not`; and the
-functions `abs`, `min`, `max`, `sqrt`, `exp`, `log`, `log2` and `log10`. A constraint judges the points that have all
-the parameters it names; of a point in which one of them is inactive it says nothing.
+The text is an expression in Python's grammar. It is parsed into a tree of functions and never executed by Python. It
+may contain the dotted names of parameters (without keywords of Python), numbers, strings, `True`, `False` and `None`;
+`+ - * / // % **`; comparisons, also chained; `in` and `not in` a tuple of values; `and`, `or`, `not`; and the
+functions `abs`, `min`, `max`, `sqrt`, `exp`, `log`, `log2` and `log10`. A constraint applies to the points in which
+all the parameters that it names are active; every other point satisfies it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, final
 
 from search_spaces.conditions import expressions
 from search_spaces.domains.values import Scalar, broken
-from search_spaces.errors import Problem, SpaceError
+from search_spaces.errors import Problem, SpaceError, cut, quoted
 
 _Rename: TypeAlias = Callable[[str], str]
 
@@ -24,15 +24,15 @@ _Rename: TypeAlias = Callable[[str], str]
 @final
 @dataclass(frozen=True, slots=True, init=False, eq=False)
 class Constraint:
-    """What must hold between the values of a point.
+    """Requirement on the values of a point, taken together.
 
-    Two constraints are equal when their canonical texts are; spaces and brackets do not matter.
+    Two constraints are equal if their canonical texts are; spaces and brackets do not matter.
 
     Args:
-        text: the expression; see the module.
+        text: the expression, in the language of this module.
 
     Raises:
-        DomainError: the text is not an expression of the language above, or names no parameter.
+        DomainError: the text is not an expression of this language, or names no parameter.
 
     >>> reach = Constraint("adversarial.relative_step*adversarial.steps >= 1")
     >>> reach.text
@@ -51,7 +51,7 @@ class Constraint:
         expression = expressions.parse(text)
         names = tuple(dict.fromkeys(expressions.names(expression)))
         if not names:
-            raise broken("Constraint", f"must name a parameter, got {text!r}")
+            raise broken("Constraint", f"must name a parameter, got {quoted(text)}")
         object.__setattr__(self, "text", ast.unparse(expression))
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "_truth", expressions.reader(expression))
@@ -71,11 +71,16 @@ class Constraint:
     def __reduce__(self) -> tuple[type[Constraint], tuple[str]]:
         return Constraint, (self.text,)
 
+    @property
+    def place(self) -> str:
+        """Place of the constraint, for messages."""
+        return f"constraint {quoted(self.text)}"
+
     def holds(self, values: Mapping[str, Scalar]) -> bool:
-        """Whether the values may stand together; true where one that it names is absent.
+        """Return True if the values satisfy the constraint, or if one that it names is absent.
 
         Raises:
-            SpaceError: the expression has no value there: it divides by zero, or compares a text with a number.
+            SpaceError: the expression has no value: it divides by zero, or compares a text with a number.
         """
         if any(name not in values for name in self.names):
             return True
@@ -86,11 +91,11 @@ class Constraint:
         except (ArithmeticError, ValueError) as error:
             raise self._no_value(values, f"{error}", "guard it, as in 'b != 0 and a / b > 1'") from error
         if type(truth) is not bool:
-            raise self._no_value(values, f"it is {truth!r}, neither true nor false", "end in a comparison")
+            raise self._no_value(values, f"it is {quoted(truth)}, neither true nor false", "end in a comparison")
         return truth
 
     def renamed(self, rename: _Rename) -> Constraint:
-        """Return the same law between the parameters of other names.
+        """Return the same constraint with other parameter names.
 
         >>> Constraint("a < b").renamed("x.{}".format)
         Constraint('x.a < x.b')
@@ -98,19 +103,19 @@ class Constraint:
         return Constraint(ast.unparse(expressions.renamed(expressions.parse(self.text), rename)))
 
     def _no_value(self, values: Mapping[str, Scalar], why: str, remedy: str) -> SpaceError:
-        given = ", ".join(f"{name} = {values[name]!r}" for name in self.names)
-        return SpaceError(Problem(f"constraint {self.text!r}", f"has no value where {given} ({why}); {remedy}"))
+        where = cut(", ".join(f"{name} = {values[name]!r}" for name in self.names))
+        return SpaceError(Problem(self.place, f"has no value where {where} ({cut(why)}); {remedy}"))
 
 
-def as_constraints(given: Iterable[Constraint | str]) -> tuple[Constraint, ...]:
-    """Return the constraints that these are or are the texts of, each once.
+def as_constraints(items: Iterable[Constraint | str]) -> tuple[Constraint, ...]:
+    """Return the constraints among the items, texts parsed, duplicates removed.
 
     Raises:
-        DomainError: one is no constraint, or the whole is a single text.
+        DomainError: a text is not a constraint, or `items` is a single text.
 
     >>> as_constraints(["a <= b", Constraint("a<=b")])
     (Constraint('a <= b'),)
     """
-    if isinstance(given, str | Constraint):
-        raise broken("constraints", f"must be a list, got {str(given)!r}; write [{str(given)!r}]")
-    return tuple(dict.fromkeys(each if isinstance(each, Constraint) else Constraint(each) for each in given))
+    if isinstance(items, str | Constraint):
+        raise broken("constraints", f"must be a list, got {quoted(str(items))}; write [{quoted(str(items))}]")
+    return tuple(dict.fromkeys(item if isinstance(item, Constraint) else Constraint(item) for item in items))

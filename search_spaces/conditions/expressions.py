@@ -1,8 +1,8 @@
-"""The language of constraints: a text is parsed by Python's own parser, and only what is listed here is let through.
+"""Language of constraints: Python's parser reads the text, and only the syntax listed here is accepted.
 
-What is let through becomes a tree of small functions from the values of a point; nothing is ever given to `eval`.
-Arithmetic is on finite numbers alone (a text times a number is an error, not a long text), a power is taken in
-floats, `==` follows conditions (0 is 0.0, True is not 1), and what `and`, `or` and `not` join must be true or false.
+An accepted text becomes a tree of small functions of the values of a point; nothing is passed to `eval`. Arithmetic
+takes finite numbers only (a text times a number is an error, not a long text). A power is computed in floats. `==`
+compares as conditions do (0 is 0.0, True is not 1). The operands of `and`, `or` and `not` must be true or false.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, TypeAlias
 
 from search_spaces.conditions.predicates import same
 from search_spaces.domains.values import broken, is_number
-from search_spaces.errors import suggestion
+from search_spaces.errors import cut, quoted, suggestion
 from search_spaces.paths import check_name
 
-# From the values of a point to that of an expression.
+# Map the values of a point to the value of an expression.
 Reader: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
-# Beyond what a person writes, within what Python's parser can nest, and short enough for the key of a database.
+# Longer than handwritten expressions, short enough for the nesting of Python's parser and for a database key.
 LONGEST = 400
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -54,10 +54,10 @@ _ALLOWED = "names of parameters, numbers, texts, + - * / // % **, comparisons, i
 
 
 def parse(text: object) -> ast.expr:
-    """Read an expression.
+    """Parse an expression.
 
     Raises:
-        DomainError: it is no expression of this language.
+        DomainError: the text is not an expression of this language.
 
     >>> ast.unparse(parse("(a.b*2) >=1"))
     'a.b * 2 >= 1'
@@ -67,21 +67,21 @@ def parse(text: object) -> ast.expr:
 min, max, sqrt, exp, log, log2, log10
     """
     if not isinstance(text, str) or not text.strip() or len(text) > LONGEST:
-        raise broken("Constraint", f"must be an expression of 1 to {LONGEST} characters, got {text!r}")
+        raise broken("Constraint", f"must be an expression of 1 to {LONGEST} characters, got {quoted(text)}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         reader(tree)
     except SyntaxError as error:
-        raise broken("Constraint", f"is no expression: {error.msg} in {text!r}") from None
+        raise broken("Constraint", f"is not an expression: {cut(error.msg)} in {quoted(text)}") from None
     except (RecursionError, MemoryError, ValueError) as error:
         if isinstance(error, ValueError) and hasattr(error, "problems"):
             raise
-        raise broken("Constraint", f"is no expression that can be read: {text!r}") from None
+        raise broken("Constraint", f"is not an expression that can be read: {quoted(text)}") from None
     return tree
 
 
 def names(tree: ast.expr) -> Iterator[str]:
-    """Yield the dotted names in an expression, from left to right, each as often as it stands there.
+    """Yield the dotted names in an expression from left to right, with repetitions.
 
     >>> list(names(parse("a.b < min(c, a.b)")))
     ['a.b', 'c', 'a.b']
@@ -99,19 +99,19 @@ def names(tree: ast.expr) -> Iterator[str]:
 
 
 def renamed(tree: ast.expr, rename: Callable[[str], str]) -> ast.expr:
-    """Return the expression with other names.
+    """Return the expression with other parameter names.
 
     >>> ast.unparse(renamed(parse("log(a.b) < 2"), "x.{}".format))
     'log(x.a.b) < 2'
     """
-    again: ast.expr = _Renaming(rename).visit(tree)
-    return again
+    result: ast.expr = _Renaming(rename).visit(tree)
+    return result
 
 
 def reader(tree: ast.expr) -> Reader:
-    """Return the function that an expression stands for.
+    """Return the function that evaluates an expression.
 
-    It raises ArithmeticError, TypeError or ValueError where the expression has no value.
+    The function raises ArithmeticError, TypeError or ValueError if the expression has no value.
 
     >>> reader(parse("a.b ** 2 + 1"))({"a.b": 3})
     10.0
@@ -128,17 +128,17 @@ def reader(tree: ast.expr) -> Reader:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _applied(operator.neg, [operand])
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _negated(_claim(operand))
+            return _negated(_truth(operand))
         case ast.BoolOp(op=ast.And(), values=parts):
-            return _every([_claim(part) for part in parts])
+            return _every([_truth(part) for part in parts])
         case ast.BoolOp(op=ast.Or(), values=parts):
-            return _some([_claim(part) for part in parts])
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            return _chain(left, ops, others)
+            return _some([_truth(part) for part in parts])
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            return _chain(left, ops, comparators)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             return _call(name, args, tree)
         case _:
-            raise broken("Constraint", f"cannot hold {ast.unparse(tree)!r}; it may hold {_ALLOWED}")
+            raise broken("Constraint", f"cannot contain {quoted(ast.unparse(tree))}; it may contain {_ALLOWED}")
 
 
 class _Renaming(ast.NodeTransformer):
@@ -157,14 +157,14 @@ class _Renaming(ast.NodeTransformer):
 
 def _dotted(tree: ast.expr) -> str:
     if not set(map(type, ast.walk(tree))) <= {ast.Name, ast.Attribute, ast.Load}:
-        raise broken("Constraint", f"cannot hold {ast.unparse(tree)!r}; it may hold {_ALLOWED}")
+        raise broken("Constraint", f"cannot contain {quoted(ast.unparse(tree))}; it may contain {_ALLOWED}")
     return check_name(ast.unparse(tree))
 
 
 def _numbers(values: list[Any]) -> list[Any]:
     for value in values:
         if not is_number(value):
-            raise TypeError(f"{value!r} is no finite number")
+            raise TypeError(f"{quoted(value)} is not a finite number")
     return values
 
 
@@ -176,11 +176,11 @@ def _applied(function: Callable[..., Any], arguments: list[ast.expr]) -> Reader:
 def _call(name: str, arguments: list[ast.expr], tree: ast.expr) -> Reader:
     if name not in _FUNCTIONS:
         known = suggestion(name, _FUNCTIONS) or f"; known: {', '.join(_FUNCTIONS)}"
-        raise broken("Constraint", f"unknown function {name!r} in {ast.unparse(tree)!r}{known}")
+        raise broken("Constraint", f"unknown function {quoted(name)} in {quoted(ast.unparse(tree))}{known}")
     least, function = _FUNCTIONS[name]
     if len(arguments) < least or (least == 1 and len(arguments) > 1):
         takes = "one argument" if least == 1 else f"at least {least} arguments"
-        raise broken("Constraint", f"{name} takes {takes}, got {ast.unparse(tree)!r}")
+        raise broken("Constraint", f"{name} takes {takes}, got {quoted(ast.unparse(tree))}")
     return _applied(function, arguments)
 
 
@@ -189,38 +189,37 @@ def _tuple(members: list[ast.expr]) -> Reader:
     return lambda values: tuple(read(values) for read in readers)
 
 
-def _claim(tree: ast.expr) -> Callable[[Mapping[str, Any]], bool]:
+def _truth(tree: ast.expr) -> Callable[[Mapping[str, Any]], bool]:
     read = reader(tree)
 
     def holds(values: Mapping[str, Any]) -> bool:
         truth = read(values)
         if type(truth) is not bool:
-            raise TypeError(f"{truth!r} is neither true nor false")
+            raise TypeError(f"{quoted(truth)} is neither true nor false")
         return truth
 
     return holds
 
 
-def _negated(claim: Callable[[Mapping[str, Any]], bool]) -> Reader:
-    return lambda values: not claim(values)
+def _negated(part: Callable[[Mapping[str, Any]], bool]) -> Reader:
+    return lambda values: not part(values)
 
 
-def _every(claims: list[Callable[[Mapping[str, Any]], bool]]) -> Reader:
-    return lambda values: all(claim(values) for claim in claims)
+def _every(parts: list[Callable[[Mapping[str, Any]], bool]]) -> Reader:
+    return lambda values: all(part(values) for part in parts)
 
 
-def _some(claims: list[Callable[[Mapping[str, Any]], bool]]) -> Reader:
-    return lambda values: any(claim(values) for claim in claims)
+def _some(parts: list[Callable[[Mapping[str, Any]], bool]]) -> Reader:
+    return lambda values: any(part(values) for part in parts)
 
 
-def _chain(first: ast.expr, ops: list[ast.cmpop], others: list[ast.expr]) -> Reader:
+def _chain(first: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr]) -> Reader:
     read_first, steps = reader(first), []
-    for op, other in zip(ops, others, strict=True):
-        if isinstance(op, ast.In | ast.NotIn) and not isinstance(other, ast.Tuple | ast.List):
-            raise broken("Constraint", f"'in' wants a tuple of values, got {ast.unparse(other)!r}")
-        steps.append(
-            (_comparison(op), reader(ast.Tuple(other.elts, ast.Load()) if isinstance(other, ast.List) else other))
-        )
+    for op, operand in zip(ops, comparators, strict=True):
+        if isinstance(op, ast.In | ast.NotIn) and not isinstance(operand, ast.Tuple | ast.List):
+            raise broken("Constraint", f"'in' requires a tuple of values, got {quoted(ast.unparse(operand))}")
+        right = ast.Tuple(operand.elts, ast.Load()) if isinstance(operand, ast.List) else operand
+        steps.append((_comparison(op), reader(right)))
 
     def holds(values: Mapping[str, Any]) -> bool:
         left = read_first(values)
@@ -247,7 +246,7 @@ def _comparison(op: ast.cmpop) -> Callable[[Any, Any], bool]:
         case _ if type(op) in _ORDER:
             return _ordered(_ORDER[type(op)])
         case _:
-            raise broken("Constraint", "cannot hold 'is'; write ==")
+            raise broken("Constraint", "cannot contain 'is'; write ==")
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:

@@ -1,4 +1,4 @@
-"""Claims about the value of a parent: what a condition says of it.
+"""Predicates: requirements on the value of a parent.
 
 Numbers are compared by value (0 is 0.0), but True is not 1.
 """
@@ -14,7 +14,7 @@ from search_spaces.domains.values import Scalar, broken, check_scalar, identity,
 
 
 class Predicate(ABC):
-    """A claim about the value of a parent.
+    """Requirement on the value of a parent.
 
     >>> isinstance(equals("sgd"), Predicate)
     True
@@ -24,22 +24,22 @@ class Predicate(ABC):
 
     @abstractmethod
     def holds(self, value: Scalar) -> bool:
-        """Whether the claim is true of `value`."""
+        """Return True if `value` satisfies the predicate."""
 
     @property
     @abstractmethod
     def marks(self) -> tuple[Scalar, ...]:
-        """The values the claim names: its truth changes only at these."""
+        """Values that the predicate names: its truth changes only at these."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Return the claim as it reads behind the parent's name."""
+        """Return the predicate in words, to follow the parent's name."""
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Equals(Predicate):
-    """The parent has this value.
+    """Predicate that the parent has this value.
 
     >>> Equals(0).holds(0.0), Equals(1).holds(True)
     (True, False)
@@ -57,12 +57,12 @@ class Equals(Predicate):
         return hash((Equals, identity(self.value)))
 
     def holds(self, value: Scalar) -> bool:
-        """Whether `value` is the value."""
+        """Return True if `value` is the same value."""
         return same(value, self.value)
 
     @property
     def marks(self) -> tuple[Scalar, ...]:
-        """The value."""
+        """Value, alone in a tuple."""
         return (self.value,)
 
     def describe(self) -> str:
@@ -73,7 +73,7 @@ class Equals(Predicate):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class NotEqual(Predicate):
-    """The parent has another value.
+    """Predicate that the parent has another value.
 
     >>> NotEqual(0).holds(0.0), NotEqual(0).holds(-0.5)
     (False, True)
@@ -91,12 +91,12 @@ class NotEqual(Predicate):
         return hash((NotEqual, identity(self.value)))
 
     def holds(self, value: Scalar) -> bool:
-        """Whether `value` is another value."""
+        """Return True if `value` is another value."""
         return not same(value, self.value)
 
     @property
     def marks(self) -> tuple[Scalar, ...]:
-        """The value."""
+        """Value, alone in a tuple."""
         return (self.value,)
 
     def describe(self) -> str:
@@ -107,7 +107,7 @@ class NotEqual(Predicate):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class OneOf(Predicate):
-    """The parent has one of these values.
+    """Predicate that the parent has one of these values.
 
     >>> OneOf(("relative", "absolute")).holds("minimised")
     False
@@ -128,12 +128,12 @@ class OneOf(Predicate):
         return hash(self._key())
 
     def holds(self, value: Scalar) -> bool:
-        """Whether `value` is one of the values."""
-        return any(same(value, mine) for mine in self.values)
+        """Return True if `value` is one of the values."""
+        return any(same(value, option) for option in self.values)
 
     @property
     def marks(self) -> tuple[Scalar, ...]:
-        """The values."""
+        """Values."""
         return self.values
 
     def describe(self) -> str:
@@ -147,7 +147,7 @@ class OneOf(Predicate):
 @final
 @dataclass(frozen=True, slots=True)
 class GreaterThan(Predicate):
-    """The parent is a number above the bound.
+    """Predicate that the parent is a number above the bound.
 
     >>> GreaterThan(2).holds(3), GreaterThan(2).holds(2), GreaterThan(2).holds("3")
     (True, False, False)
@@ -159,12 +159,12 @@ class GreaterThan(Predicate):
         object.__setattr__(self, "bound", finite_float("greater_than", self.bound))
 
     def holds(self, value: Scalar) -> bool:
-        """Whether `value` is a number above the bound."""
+        """Return True if `value` is a number above the bound."""
         return is_number(value) and value > self.bound
 
     @property
     def marks(self) -> tuple[Scalar, ...]:
-        """The bound."""
+        """Bound, alone in a tuple."""
         return (self.bound,)
 
     def describe(self) -> str:
@@ -175,7 +175,7 @@ class GreaterThan(Predicate):
 @final
 @dataclass(frozen=True, slots=True)
 class LessThan(Predicate):
-    """The parent is a number below the bound.
+    """Predicate that the parent is a number below the bound.
 
     >>> LessThan(2).holds(1), LessThan(2).holds(2), LessThan(2).holds("1")
     (True, False, False)
@@ -187,12 +187,12 @@ class LessThan(Predicate):
         object.__setattr__(self, "bound", finite_float("less_than", self.bound))
 
     def holds(self, value: Scalar) -> bool:
-        """Whether `value` is a number below the bound."""
+        """Return True if `value` is a number below the bound."""
         return is_number(value) and value < self.bound
 
     @property
     def marks(self) -> tuple[Scalar, ...]:
-        """The bound."""
+        """Bound, alone in a tuple."""
         return (self.bound,)
 
     def describe(self) -> str:
@@ -201,7 +201,7 @@ class LessThan(Predicate):
 
 
 def equals(value: Scalar) -> Equals:
-    """Claim that the parent has this value.
+    """Return the predicate that the parent has this value.
 
     >>> equals("sgd").holds("sgd")
     True
@@ -210,7 +210,7 @@ def equals(value: Scalar) -> Equals:
 
 
 def not_equal(value: Scalar) -> NotEqual:
-    """Claim that the parent has another value.
+    """Return the predicate that the parent has another value.
 
     >>> not_equal(0).holds(0.3)
     True
@@ -219,7 +219,7 @@ def not_equal(value: Scalar) -> NotEqual:
 
 
 def one_of(*values: Scalar) -> OneOf:
-    """Claim that the parent has one of these values.
+    """Return the predicate that the parent has one of these values.
 
     >>> one_of("relative", "absolute").holds("absolute")
     True
@@ -228,7 +228,7 @@ def one_of(*values: Scalar) -> OneOf:
 
 
 def greater_than(bound: float) -> GreaterThan:
-    """Claim that the parent is a number above the bound.
+    """Return the predicate that the parent is a number above the bound.
 
     >>> greater_than(1).holds(1)
     False
@@ -237,7 +237,7 @@ def greater_than(bound: float) -> GreaterThan:
 
 
 def less_than(bound: float) -> LessThan:
-    """Claim that the parent is a number below the bound.
+    """Return the predicate that the parent is a number below the bound.
 
     >>> less_than(1).holds(0.5)
     True
@@ -246,7 +246,7 @@ def less_than(bound: float) -> LessThan:
 
 
 def same(left: Scalar, right: Scalar) -> bool:
-    """Whether two values are the same to a condition: numbers by value, True is not 1.
+    """Return True if two values are the same to a condition: numbers by value, True is not 1.
 
     >>> same(0, 0.0), same(True, 1), same("a", "a")
     (True, False, True)

@@ -1,4 +1,4 @@
-"""Reading what stands under `when` in a space document.
+"""Reader of the `when` entries of a space document.
 
 ```yaml
 when: {optimizer.name: sgd}                                   # a value
@@ -6,8 +6,8 @@ when: {snnl.weight: {not: 0}, snnl.temperature_mode: [relative, absolute]}     #
 when: {any: [{mixup.alpha: {not: 0}}, {snnl.weight: {greater_than: 0.1}}]}      # one must
 ```
 
-`any` and `all` hold lists of such mappings and nest; a parameter that is itself called `any` or `all` is told from
-them by what it holds, since a condition never holds a list of mappings.
+`any` and `all` hold lists of such mappings and nest. A parameter may itself be called `any` or `all`: its condition is
+never a list of mappings.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from search_spaces.conditions.condition import (
     not_equal,
     one_of,
 )
-from search_spaces.documents.collecting import Problems, wrong
-from search_spaces.errors import suggestion
+from search_spaces.documents.problems import Problems, wrong
+from search_spaces.errors import quoted, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,25 +39,25 @@ _JOINTS = {"any": any_of, "all": all_of}
 
 
 def read_conditions(clauses: object, path: str, problems: Problems) -> list[Condition]:
-    """Read the conditions of one `when`, all of which must hold; what is wrong goes to `problems`.
+    """Read the conditions of one `when`, all of which must hold; add errors to `problems`.
 
     >>> problems = Problems()
     >>> print(*read_conditions({"a": {"greater_than": 1, "not": 3}}, "when", problems), sep=" and ")
     a > 1.0 and a != 3
-    >>> read_conditions({"a": {"grater_than": 1}}, "when", problems), str(problems.found[0])
+    >>> read_conditions({"a": {"grater_than": 1}}, "when", problems), str(problems.collected[0])
     ([], "when.a: unknown condition 'grater_than'; did you mean 'greater_than'?")
     """
     if not isinstance(clauses, Mapping):
-        problems.add(path, f"must be a mapping from parents to values, got {clauses!r}")
+        problems.add(path, f"must be a mapping from parents to values, got {quoted(clauses)}")
         return []
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     for key, clause in clauses.items():
         if key in _JOINTS and _is_list_of_mappings(clause):
-            found.extend(_joined(key, clause, f"{path}.{key}", problems))
+            conditions.extend(_joined(key, clause, f"{path}.{key}", problems))
         else:
             build = functools.partial(_leaves, key, clause)
-            found.extend(problems.attempt(f"{path}.{key}", build) or ())
-    return found
+            conditions.extend(problems.attempt(f"{path}.{key}", build) or ())
+    return conditions
 
 
 def _is_list_of_mappings(clause: object) -> bool:
@@ -67,9 +67,9 @@ def _is_list_of_mappings(clause: object) -> bool:
 def _joined(key: str, clauses: list[Any], path: str, problems: Problems) -> Iterator[Condition]:
     parts: list[Condition] = []
     for place, clause in enumerate(clauses):
-        given = read_conditions(clause, f"{path}.{place}", problems)
-        if given:
-            parts.append(all_of(*given))
+        conditions = read_conditions(clause, f"{path}.{place}", problems)
+        if conditions:
+            parts.append(all_of(*conditions))
         elif not clause:
             problems.add(f"{path}.{place}", "is empty; give it a condition, or leave it out")
     if parts:
@@ -99,12 +99,12 @@ def _named_predicates(key: str, value: Any) -> Iterator[Predicate]:
         case "one_of" if isinstance(value, list):
             yield one_of(*value)
         case "not":
-            yield from (not_equal(each) for each in (value if isinstance(value, list) else [value]))
+            yield from (not_equal(item) for item in (value if isinstance(value, list) else [value]))
         case "greater_than":
             yield greater_than(value)
         case "less_than":
             yield less_than(value)
         case "one_of":
-            raise wrong(f"one_of must be a list of values, got {value!r}")
+            raise wrong(f"one_of must be a list of values, got {quoted(value)}")
         case _:
-            raise wrong(f"unknown condition {key!r}{suggestion(key, _PREDICATES)}")
+            raise wrong(f"unknown condition {quoted(key)}{suggestion(key, _PREDICATES)}")

@@ -1,19 +1,19 @@
-"""Reading the domain of one parameter in a space document."""
+"""Reader of the domain of one parameter in a space document."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from search_spaces.documents.collecting import wrong
+from search_spaces.documents.problems import wrong
 from search_spaces.domains.types import Choice, Domain, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.errors import Problem, SpaceError, suggestion
+from search_spaces.errors import Problem, SpaceError, quoted, suggestion
 
 _Entry: TypeAlias = Mapping[str, Any]
 
 
 def read_domain(entry: object) -> Domain:
-    """Read what stands under the name of a parameter, `when` left aside; a plain value is a `Fixed`.
+    """Read the entry of a parameter without its `when`; a plain value is a `Fixed`.
 
     Raises:
         SpaceError: with every problem, each at its path within the entry.
@@ -24,7 +24,7 @@ def read_domain(entry: object) -> Domain:
     if isinstance(entry, Mapping):
         return _domain({key: value for key, value in entry.items() if key != "when"})
     if isinstance(entry, list):
-        raise wrong(f"a list is no domain; write {{choice: {entry!r}}}")
+        raise wrong(f"a list is not a domain; write {{choice: {quoted(entry)}}}")
     if entry is None:
         raise wrong("is empty; write a domain such as {float: [0.0, 1.0]}, or {fixed: null}")
     return Fixed(entry)  # type: ignore[arg-type]  # the constructor checks
@@ -49,16 +49,16 @@ def _kind_error(entry: _Entry, kinds: list[str]) -> SpaceError:
     if kinds:
         return wrong(f"must have one domain, got {' and '.join(kinds)}")
     options = {option for known in _OPTIONS.values() for option in known}
-    strangers = [str(key) for key in entry if key not in options]
-    if strangers:
-        return wrong(f"unknown domain {strangers[0]!r}{suggestion(strangers[0], _KINDS)}")
+    unknown = [str(key) for key in entry if key not in options]
+    if unknown:
+        return wrong(f"unknown domain {quoted(unknown[0])}{suggestion(unknown[0], _KINDS)}")
     return wrong(f"has no domain; give one of {', '.join(_KINDS)}")
 
 
 def _bounds(entry: _Entry, kind: str) -> tuple[Any, Any]:
     bounds = entry[kind]
     if not isinstance(bounds, list) or len(bounds) != 2:
-        raise wrong(f"{kind} must be [low, high], got {bounds!r}")
+        raise wrong(f"{kind} must be [low, high], got {quoted(bounds)}")
     return bounds[0], bounds[1]
 
 
@@ -78,7 +78,7 @@ def _symlog(entry: _Entry) -> Domain:
 
 def _choice(entry: _Entry) -> Domain:
     if not isinstance(entry["choice"], list):
-        raise wrong(f"choice must be a list of values, got {entry['choice']!r}")
+        raise wrong(f"choice must be a list of values, got {quoted(entry['choice'])}")
     return Choice(entry["choice"], ordered=entry.get("ordered", False))
 
 
@@ -88,7 +88,7 @@ def _fixed(entry: _Entry) -> Domain:
 
 def _zero_or(entry: _Entry) -> Domain:
     if not isinstance(entry["zero_or"], Mapping):
-        raise wrong(f"zero_or must hold a domain such as {{float: [0.1, 1.0]}}, got {entry['zero_or']!r}")
+        raise wrong(f"zero_or must hold a domain such as {{float: [0.1, 1.0]}}, got {quoted(entry['zero_or'])}")
     return ZeroOr(_domain(entry["zero_or"]), entry.get("probability", 0.5))
 
 
@@ -100,7 +100,7 @@ _KINDS: Mapping[str, Callable[[_Entry], Domain]] = {
     "fixed": _fixed,
     "zero_or": _zero_or,
 }
-# What a kind takes beside its own key.
+# Optional and required keys of a kind, besides its own.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "float": ("log", "step"),
     "int": ("log", "step"),

@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.conditions.condition import AllOf, AnyOf, Equals, GreaterThan, LessThan, NotEqual, OneOf, When
 from search_spaces.conditions.expressions import LONGEST
+from search_spaces.documents.fragments import FRAGMENTS
 from search_spaces.domains.types import Choice, Fixed, Float, Int, SymLog, ZeroOr, intervals
 from search_spaces.paths import NAME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from search_spaces.conditions.condition import Condition, Predicate, SpaceLike
+    from search_spaces.conditions.condition import Condition, Predicate
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.domains.types import Domain
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# A stepped float has no exact form but the list of its values; of more than this it is a plain range.
+# The exact schema of a stepped float is the list of its values; with more values it is a plain range.
 _MOST_VALUES = 1000
 
 
 def json_schema(space: SpaceLike) -> dict[str, object]:
     """Return a JSON Schema (2020-12) of the space's flat points.
 
-    JSON knows no difference between 3 and 3.0, so neither does the schema. Constraints cannot be said in it: they
-    stand in `$comment`.
+    JSON does not distinguish 3 from 3.0, so neither does the schema. A schema cannot express constraints: `$comment`
+    lists them.
 
     >>> from search_spaces import Int, SearchSpace
     >>> json_schema(SearchSpace({"steps": Int(2, 10)}))["properties"]
@@ -42,16 +44,14 @@ def json_schema(space: SpaceLike) -> dict[str, object]:
 
 
 def document_schema() -> dict[str, Any]:
-    """Return a JSON Schema (2020-12) of space documents, for editors: it completes names and says what they mean.
+    """Return a JSON Schema (2020-12) of space documents, with which editors complete and explain names.
 
-    What `parse_space` refuses beyond it: bounds in the wrong order, a step that does not fit, names that are no
-    parameter or clash, and whatever a constraint may not hold.
+    `parse_space` also refuses bounds in the wrong order, a step that does not fit, names that are not parameters or
+    clash, and constraints that are not valid.
 
     >>> document_schema()["properties"]["use"]["items"]["enum"][:2]
     ['optimizer', 'sgd']
     """
-    from search_spaces import catalog  # noqa: PLC0415 - the catalog is made of spaces, which know this module
-
     return {
         "$schema": _DIALECT,
         "description": "A search space: fragments of the catalog, and parameters of its own.",
@@ -61,10 +61,10 @@ def document_schema() -> dict[str, Any]:
             "use": {
                 "description": "Fragments of the catalog, merged.",
                 "type": "array",
-                "items": {"enum": list(catalog.FRAGMENTS)},
+                "items": {"enum": list(FRAGMENTS)},
             },
             "parameters": {
-                "description": "Dotted names and their domains; added to what the fragments say, or in its place.",
+                "description": "Dotted names and their domains; added to the fragments, or replacing their entries.",
                 "type": "object",
                 "propertyNames": {"pattern": rf"^{NAME_PATTERN}$"},
                 "additionalProperties": {
@@ -72,7 +72,7 @@ def document_schema() -> dict[str, Any]:
                 },
             },
             "constraints": {
-                "description": "What must hold between the values of a point, such as 'a * b >= 1'.",
+                "description": "Requirements on the values of a point, such as 'a * b >= 1'.",
                 "type": "array",
                 "items": {"type": "string", "minLength": 1, "maxLength": LONGEST},
             },
@@ -86,13 +86,13 @@ def _definitions() -> dict[str, Any]:
     when = {"when": {"$ref": "#/$defs/when"}}
     kinds: dict[str, dict[str, Any]] = {
         kind: {
-            "description": told,
+            "description": description,
             "type": "object",
             "properties": {**fields, **when},
             "required": required,
             "additionalProperties": False,
         }
-        for kind, (told, fields, required) in _KINDS.items()
+        for kind, (description, fields, required) in _KINDS.items()
     }
     inner = [{"$ref": f"#/$defs/{kind}"} for kind in ("float", "int", "symlog", "choice", "fixed")]
     kinds["zero_or"]["properties"]["zero_or"] = {"anyOf": inner, "not": {"required": ["when"]}}
@@ -110,7 +110,7 @@ _INTS = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems
 _SCALARS = {"type": "array", "items": {"$ref": "#/$defs/scalar"}, "minItems": 1}
 _LOG = {"type": "boolean", "description": "Uniform in the logarithm."}
 _STEP = {"type": "number", "exclusiveMinimum": 0, "description": "Only low, low + step, ... high."}
-# What each kind of domain is, takes and needs.
+# Description, fields and required fields of each kind of domain.
 _KINDS: Mapping[str, tuple[str, dict[str, Any], list[str]]] = {
     "float": ("Floats in [low, high].", {"float": _NUMBERS, "log": _LOG, "step": _STEP}, ["float"]),
     "int": ("Ints in [low, high].", {"int": _INTS, "log": _LOG, "step": {**_STEP, "type": "integer"}}, ["int"]),
@@ -123,7 +123,7 @@ _KINDS: Mapping[str, tuple[str, dict[str, Any], list[str]]] = {
         "One of several values.",
         {
             "choice": {**_SCALARS, "uniqueItems": True},
-            "ordered": {"type": "boolean", "description": "Neighbours are alike."},
+            "ordered": {"type": "boolean", "description": "Neighbours are similar."},
         },
         ["choice"],
     ),
@@ -135,7 +135,7 @@ _KINDS: Mapping[str, tuple[str, dict[str, Any], list[str]]] = {
     ),
 }
 _CLAUSE = {
-    "description": "What must hold of a parent: its value, one of several, or a mapping of claims.",
+    "description": "Requirement on a parent: its value, one of several, or a mapping of predicates.",
     "anyOf": [
         {"$ref": "#/$defs/scalar"},
         _SCALARS,

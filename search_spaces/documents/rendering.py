@@ -1,4 +1,4 @@
-"""A space as a table, in a terminal and in a notebook."""
+"""Tables of a space, for a terminal and for a notebook."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
     from rich.console import Group
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 _HEADINGS = ("parameter", "values", "exists when")
-# Shorter names are kept whole; longer ones are folded, lest they leave a narrow terminal no room for the values.
+# Shorter names are not folded; longer ones are, to leave room for the values in a narrow terminal.
 _LONGEST_WHOLE = 32
 
 
 def terminal(space: SpaceLike) -> Group:
-    """Return what a terminal shows: a row for each parameter, long texts wrapped, and the constraints below.
+    """Return the table for a terminal: a row for each parameter, long texts wrapped, and the constraints below.
 
     >>> from search_spaces import Int, SearchSpace
     >>> table, constraint = terminal(SearchSpace({"a": Int(1, 9)}, constraints=["a != 3"])).renderables
     >>> table.row_count, str(constraint)
     (1, 'constraint: a != 3')
     """
-    from rich import box  # noqa: PLC0415 - only a terminal asks
+    from rich import box  # noqa: PLC0415 - only a terminal needs it
     from rich.console import Group  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -36,11 +36,11 @@ def terminal(space: SpaceLike) -> Group:
         table.add_column(heading, overflow="fold", no_wrap=is_whole and heading == _HEADINGS[0])
     for cells in _rows(space):
         table.add_row(*(Text(cell, no_wrap=False) for cell in cells))
-    return Group(table, *(Text(f"constraint: {law.text}") for law in space.constraints))
+    return Group(table, *(Text(f"constraint: {constraint.text}") for constraint in space.constraints))
 
 
 def html(space: SpaceLike) -> str:
-    """Return an HTML table for a notebook; constraints stand in its foot.
+    """Return the HTML table for a notebook, with the constraints in its foot.
 
     >>> from search_spaces import Choice, SearchSpace
     >>> html(SearchSpace({"a": Choice(["<b>"])}))[-71:]
@@ -48,8 +48,8 @@ def html(space: SpaceLike) -> str:
     """
     head = "".join(f"<th>{heading}</th>" for heading in _HEADINGS)
     rows = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in cells)}</tr>" for cells in _rows(space))
-    laws = "<br>".join(_safe(law.text) for law in space.constraints)
-    foot = f'<tfoot><tr><td colspan="3">must hold:<br>{laws}</td></tr></tfoot>' if laws else ""
+    constraints = "<br>".join(_safe(constraint.text) for constraint in space.constraints)
+    foot = f'<tfoot><tr><td colspan="3">must hold:<br>{constraints}</td></tr></tfoot>' if constraints else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>{foot}</table>"
 
 

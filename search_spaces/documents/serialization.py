@@ -1,6 +1,6 @@
-"""A space as plain data: document, YAML, JSON and fingerprint. Reading one is `documents.parse_space`.
+"""Writer of a space as plain data: document, YAML, JSON and fingerprint. `documents.reader` reads it back.
 
-The strict YAML loader and its dumper, `load_yaml` and `dump_yaml`, are offered here as well.
+`load_yaml` and `dump_yaml`, the strict YAML loader and its dumper, are re-exported.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from search_spaces.conditions.condition import (
     When,
 )
 from search_spaces.documents.strict_yaml import Inline, dump_yaml, load_yaml
-from search_spaces.errors import Problem, SpaceError
+from search_spaces.errors import Problem, SpaceError, cut, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
+    from search_spaces.conditions.condition import Condition
+    from search_spaces.conditions.definition import SpaceLike
 
 __all__ = [
     "FORMAT_VERSION",
@@ -39,12 +40,12 @@ __all__ = [
     "to_yaml",
 ]
 
-# Of the space document and of what the fingerprint covers.
+# Format of the space document and of the input of the fingerprint.
 FORMAT_VERSION = 1
 
 
 def to_document(space: SpaceLike) -> dict[str, Any]:
-    """Return the space as a document of plain JSON values, which `parse_space` reads back.
+    """Return the space as a document of plain JSON values; `parse_space` reads it back.
 
     >>> from search_spaces import Choice, Float, SearchSpace, When
     >>> space = SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)})
@@ -52,10 +53,10 @@ def to_document(space: SpaceLike) -> dict[str, Any]:
     {'a': {'choice': [0, 1]}, 'b': {'float': [2.0, 3.0], 'when': {'a': 1}}}
     """
     entries = {
-        name: domain.to_dict() | ({"when": _written(space.when[name])} if name in space.when else {})
+        name: domain.to_dict() | ({"when": _condition_document(space.when[name])} if name in space.when else {})
         for name, domain in space.parameters.items()
     }
-    constraints = {"constraints": [law.text for law in space.constraints]} if space.constraints else {}
+    constraints = {"constraints": [constraint.text for constraint in space.constraints]} if space.constraints else {}
     return {"version": FORMAT_VERSION, "parameters": entries, **constraints}
 
 
@@ -84,23 +85,23 @@ def to_json(space: SpaceLike) -> str:
 
 
 def load_json(text: str) -> Any:
-    """Read JSON strictly: no NaN, no infinity, no key twice.
+    """Read JSON strictly: no NaN, no infinity, no duplicate key.
 
     Raises:
-        SpaceError: the text is not such JSON; says where.
+        SpaceError: the text is not such JSON; the message gives the line and column.
 
     >>> load_json('{"a": 1, "a": 2}')
     Traceback (most recent call last):
-    search_spaces.errors.SpaceError: JSON: the key 'a' stands twice in one object; keep one
+    search_spaces.errors.SpaceError: JSON: the key 'a' is duplicated in one object; keep one
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise SpaceError(Problem(f"JSON:{error.lineno}:{error.colno}", error.msg)) from error
+        raise SpaceError(Problem(f"JSON:{error.lineno}:{error.colno}", cut(error.msg, 160))) from error
 
 
 def fingerprint(space: SpaceLike) -> str:
-    """Return the SHA-256 (hex) of the definition, blind to the order of parameters and conditions.
+    """Return the SHA-256 (hex) of the definition; the order of parameters and conditions does not matter.
 
     >>> from search_spaces import catalog
     >>> fingerprint(catalog.snnl() | catalog.mixup()) == fingerprint(catalog.mixup() | catalog.snnl())
@@ -117,12 +118,12 @@ def fingerprint(space: SpaceLike) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise SpaceError(Problem("JSON", f"the key {twice!r} stands twice in one object; keep one"))
-    return read
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise SpaceError(Problem("JSON", f"the key {quoted(duplicate)} is duplicated in one object; keep one"))
+    return mapping
 
 
 def _no_constant(text: str) -> None:
@@ -155,20 +156,20 @@ def _tree(condition: Condition) -> dict[str, object]:
     raise AssertionError(condition)
 
 
-def _written(condition: Condition) -> dict[str, object]:
-    """Write a condition as what stands under `when`: parents with their clauses, `any` and `all`."""
+def _condition_document(condition: Condition) -> dict[str, object]:
+    """Return a condition as an entry of `when`: parents with their clauses, `any` and `all`."""
     match condition:
         case When(parent=parent, predicate=predicate):
             return {parent: _clauses([predicate])}
         case AnyOf(parts=parts):
-            return {"any": [_written(part) for part in parts]}
+            return {"any": [_condition_document(part) for part in parts]}
         case AllOf(parts=parts):
-            return _written_all(parts)
+            return _joint_document(parts)
     raise AssertionError(condition)
 
 
-def _written_all(parts: Sequence[Condition]) -> dict[str, object]:
-    """Write conditions that must all hold as one mapping, or as a list where one key would have to stand twice."""
+def _joint_document(parts: Sequence[Condition]) -> dict[str, object]:
+    """Return conditions that must all hold as one mapping, or as a list if a key would be duplicated."""
     predicates: dict[str, list[Predicate]] = {}
     joined: list[Condition] = []
     for part in parts:
@@ -177,28 +178,28 @@ def _written_all(parts: Sequence[Condition]) -> dict[str, object]:
         else:
             joined.append(part)
     kinds = [
-        [type(predicate) for predicate in given if not isinstance(predicate, NotEqual)] for given in predicates.values()
+        [type(predicate) for predicate in group if not isinstance(predicate, NotEqual)] for group in predicates.values()
     ]
     if len(joined) > 1 or "any" in predicates or "all" in predicates or any(len(set(k)) < len(k) for k in kinds):
-        return {"all": [_written(part) for part in parts]}
-    clauses: dict[str, object] = {parent: _clauses(given) for parent, given in predicates.items()}
-    return clauses | (_written(joined[0]) if joined else {})
+        return {"all": [_condition_document(part) for part in parts]}
+    clauses: dict[str, object] = {parent: _clauses(group) for parent, group in predicates.items()}
+    return clauses | (_condition_document(joined[0]) if joined else {})
 
 
 def _clauses(predicates: list[Predicate]) -> object:
-    """Write the predicates on one parent: the short form where there is one, else a mapping."""
+    """Return the predicates on one parent: in the short form if possible, else as a mapping."""
     match predicates:
         case [Equals(value=value)]:
             return value
         case [OneOf(values=values)]:
             return list(values)
     excluded = [predicate.value for predicate in predicates if isinstance(predicate, NotEqual)]
-    written: dict[str, object] = {}
+    clause: dict[str, object] = {}
     for predicate in predicates:
-        written.update(_clause_of(predicate))
+        clause.update(_clause_of(predicate))
     if len(excluded) > 1:
-        written["not"] = excluded
-    return written
+        clause["not"] = excluded
+    return clause
 
 
 def _clause_of(predicate: Predicate) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""The one strict YAML of the project: what a reader sees is what is loaded.
+"""Strict YAML: the loaded value is the value that a person reads.
 
 YAML 1.2 core scalars (`1e-3` is a float, `no` and `2024-01-01` are strings, `010` is ten), text keys,
-no key twice, no aliases, no tags, one document of bounded size and depth.
+no duplicate key, no aliases, no tags, one document of bounded size and depth.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from search_spaces.errors import MissingExtraError, Problem, YamlError
+from search_spaces.errors import MissingExtraError, Problem, YamlError, cut, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     import yaml
 
-# Far beyond any sweep file; a larger document is a mistake, or meant to exhaust memory.
+# Much larger than any sweep file; a larger document is a mistake, or an attempt to exhaust memory.
 _MAX_CHARACTERS = 1_000_000
 _MAX_DEPTH = 50
 
 _TAG = "tag:yaml.org,2002:"
-# Tag, pattern, and the characters a match may begin with (PyYAML indexes its patterns by them).
+# Tag, pattern, and the first characters of a match (PyYAML indexes its patterns by them).
 _CORE_SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -38,7 +38,7 @@ _CORE_SCALARS = (
 
 
 class Inline(dict[str, Any]):
-    r"""A mapping that `dump_yaml` writes on one line.
+    r"""Mapping that `dump_yaml` writes on one line.
 
     >>> dump_yaml({"lr": Inline({"fixed": 0.1})})
     'lr: {fixed: 0.1}\n'
@@ -65,13 +65,13 @@ def load_yaml(text: str, *, source: str = "<string>") -> Any:
     except yaml.MarkedYAMLError as error:
         raise _located(source, error) from error
     except yaml.reader.ReaderError as error:
-        before = text[: error.position].split("\n")
+        lines = text[: error.position].split("\n")
         message = f"the character {chr(error.character)!r} is not allowed; write it as an escape in double quotes"
-        raise _error(source, message, line=len(before), column=len(before[-1]) + 1) from error
+        raise _error(source, message, line=len(lines), column=len(lines[-1]) + 1) from error
 
 
 def dump_yaml(document: object) -> str:
-    """Write a document of plain values so that `load_yaml` reads the same back.
+    """Write a document of plain values as YAML; `load_yaml` reads the same document back.
 
     >>> print(dump_yaml({"name": "1e-3", "lr": Inline({"float": [0.001, 1.0], "log": True})}), end="")
     name: '1e-3'
@@ -130,9 +130,9 @@ def _loader_class() -> type[yaml.SafeLoader]:
         def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
             event = self.peek_event()
             if isinstance(event, alias):
-                raise _marked(event, "aliases are not supported; write the value again")
+                raise _marked(event, "aliases are not supported; repeat the value")
             if event.tag is not None:
-                raise _marked(event, f"tags are not supported, got {event.tag!r}; write the plain value")
+                raise _marked(event, f"tags are not supported, got {quoted(event.tag)}; write the plain value")
             if self.depth >= _MAX_DEPTH:
                 raise _marked(event, f"must be nested at most {_MAX_DEPTH} levels deep")
             self.depth += 1
@@ -150,9 +150,9 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.Node) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            raise _marked(key_node, f"a key must be text, got {key!r}; quote it")
+            raise _marked(key_node, f"a key must be text, got {quoted(key)}; quote it")
         if key in result:
-            raise _marked(key_node, f"duplicate key {key!r}; keep one")
+            raise _marked(key_node, f"duplicate key {quoted(key)}; keep one")
         result[key] = loader.construct_object(value_node, deep=True)
     return result
 
@@ -173,7 +173,7 @@ def _float(_loader: yaml.SafeLoader, node: yaml.Node) -> float:
     digits = node.value.lower()
     value = float(digits.replace(".inf", "inf").replace(".nan", "nan"))
     if math.isinf(value) and "inf" not in digits:
-        raise _marked(node, f"too large for a float: {digits}")
+        raise _marked(node, f"too large for a float: {cut(digits)}")
     return value
 
 
@@ -195,7 +195,7 @@ def _marked(at: yaml.Node | yaml.Event, problem: str) -> Exception:
 
 def _located(source: str, error: yaml.MarkedYAMLError) -> YamlError:
     mark = error.problem_mark or error.context_mark
-    message = error.problem or error.context or "not YAML"
+    message = cut(error.problem or error.context or "not YAML", 240)
     if mark is None:
         return _error(source, message)
     return _error(source, message, line=mark.line + 1, column=mark.column + 1)

@@ -1,4 +1,4 @@
-"""Equally spaced floats, each the float that its decimal form names."""
+"""Equally spaced floats, each exact in decimals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import final, overload
 
-# Of a step: what lies nearer to a value than this differs from it by float rounding alone.
+# Fraction of a step: a smaller distance from a value is float rounding.
 _ROUNDING = Fraction(1, 10**9)
 
 
@@ -20,7 +20,7 @@ class Lattice(Sequence[float]):
     Attributes:
         low: the first value, exactly.
         step: the distance between two values, exactly.
-        length: how many values there are.
+        length: the number of values.
 
     >>> list(Lattice.over(0.1, 0.4, 0.1))
     [0.1, 0.2, 0.3, 0.4]
@@ -49,7 +49,7 @@ class Lattice(Sequence[float]):
         return float(self.low + range(self.length)[index] * self.step)
 
     def holds(self, x: float) -> bool:
-        """Whether x is one of the values, but for float rounding.
+        """Return True if x is one of the values, up to float rounding.
 
         >>> Lattice.over(0.1, 0.4, 0.1).holds(0.1 + 0.2), Lattice.over(0.1, 0.4, 0.1).holds(0.25)
         (True, False)
@@ -59,7 +59,7 @@ class Lattice(Sequence[float]):
         return 0 <= place < self.length and abs(Fraction(x) - self.low - place * self.step) <= rounding
 
     def at(self, u: float) -> float:
-        """Return the value at quantile u: each has a bin of its own, all of one width."""
+        """Return the value at quantile u; every value has a bin of the same width."""
         return self[min(int(u * self.length), self.length - 1)]
 
     def quantile(self, x: float) -> float:

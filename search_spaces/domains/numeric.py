@@ -1,4 +1,4 @@
-"""Float and Int: domains of numbers, mapped from the unit interval by their quantiles."""
+"""Float and Int: domains of numbers, with their quantile functions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import final
 from search_spaces.domains.lattice import Lattice
 from search_spaces.domains.quantiles import check_unit, clip, position
 from search_spaces.domains.values import Domain, Scalar, broken, is_number
+from search_spaces.errors import quoted
 
-# Ints beyond this are not exact as a float, so neither in JSON nor in a sampler.
+# Larger ints are not exact as floats, so not in JSON and not in a sampler.
 _LARGEST_INT = 2**53
 
 
@@ -21,8 +22,8 @@ _LARGEST_INT = 2**53
 class Float(Domain):
     """Floats in [low, high], uniform in the value or, with `log`, in its logarithm, or on the lattice of a `step`.
 
-    With a step the values are low, low + step, ... high, as they are written in decimals: 0.3, never
-    0.30000000000000004. What differs from one by float rounding alone counts as that value.
+    With a step the values are low, low + step, ... high, exact in decimals: 0.3, never 0.30000000000000004. A number
+    that differs from one of them by float rounding alone counts as that value.
 
     Raises:
         DomainError: a bound is not a finite number, low >= high, `log` with low <= 0, `log` with a step,
@@ -58,7 +59,7 @@ class Float(Domain):
         return f"Float(low={self.low!r}, high={self.high!r}, log={self.log!r}{step})"
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number of the domain; an int counts as the float it equals."""
+        """Return True if `value` is a number in the domain; an int counts as the float it equals."""
         if not is_number(value) or not self.low <= value <= self.high:
             return False
         return self._lattice is None or self._lattice.holds(value)
@@ -76,7 +77,7 @@ class Float(Domain):
         return clip(math.exp(exponent), self.low, self.high)
 
     def to_unit(self, value: Scalar) -> float:
-        """Return the quantile of `value`: the middle of its bin where there is a step."""
+        """Return the quantile of `value`; with a step, the middle of its bin."""
         x = number_in(self, value)
         if self._lattice is not None:
             return self._lattice.quantile(x)
@@ -89,7 +90,7 @@ class Float(Domain):
         return self._lattice
 
     def read(self, text: str) -> float:
-        """Return the number that the text writes.
+        """Return the number that the text represents.
 
         >>> Float(0.0, 1.0).read("0.25")
         0.25
@@ -106,17 +107,17 @@ class Float(Domain):
         return f"a float in [{self.low:g}, {self.high:g}]{extra}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> Float(0.1, 4.0, log=True).to_dict()
         {'float': [0.1, 4.0], 'log': True}
         """
-        written: dict[str, object] = {"float": [self.low, self.high]}
+        entry: dict[str, object] = {"float": [self.low, self.high]}
         if self.log:
-            written["log"] = True
+            entry["log"] = True
         if self.step is not None:
-            written["step"] = self.step
-        return written
+            entry["step"] = self.step
+        return entry
 
 
 @final
@@ -157,7 +158,7 @@ class Int(Domain):
         return f"Int(low={self.low!r}, high={self.high!r}, log={self.log!r}{step})"
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is an int of the domain."""
+        """Return True if `value` is an int in the domain."""
         return type(value) is int and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
     def from_unit(self, u: float) -> int:
@@ -180,7 +181,7 @@ class Int(Domain):
         return range(self.low, self.high + 1, self.step)
 
     def read(self, text: str) -> int:
-        """Return the int that the text writes.
+        """Return the int that the text represents.
 
         >>> Int(2, 10).read("3")
         3
@@ -197,17 +198,17 @@ class Int(Domain):
         return f"an int in [{self.low}, {self.high}]{extra}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> Int(2, 10).to_dict()
         {'int': [2, 10]}
         """
-        written: dict[str, object] = {"int": [self.low, self.high]}
+        entry: dict[str, object] = {"int": [self.low, self.high]}
         if self.log:
-            written["log"] = True
+            entry["log"] = True
         if self.step != 1:
-            written["step"] = self.step
-        return written
+            entry["step"] = self.step
+        return entry
 
     def _log_edges(self) -> tuple[float, float]:
         return math.log(self.low - 0.5), math.log(self.high + 0.5)
@@ -217,7 +218,7 @@ def finite_float(where: str, value: object) -> float:
     """Return a bound as a float, with -0.0 as 0.0.
 
     Raises:
-        DomainError: it is not a finite number.
+        DomainError: the bound is not a finite number.
 
     >>> finite_float("Float.low", 1)
     1.0
@@ -226,12 +227,12 @@ def finite_float(where: str, value: object) -> float:
     search_spaces.errors.DomainError: Float.low: must be a finite number, got '1e-3'
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise broken(where, f"must be a finite number, got {value!r}")
+        raise broken(where, f"must be a finite number, got {quoted(value)}")
     return float(value) + 0.0
 
 
 def number_in(domain: Domain, value: Scalar) -> float:
-    """Return a value that the domain contains, as the number it is.
+    """Return a value of the domain, typed as a number.
 
     Raises:
         DomainError: the domain does not contain it.
@@ -246,10 +247,10 @@ def number_in(domain: Domain, value: Scalar) -> float:
 
 
 def read_number(domain: Domain, text: str) -> float:
-    """Return the number that a text writes, as an int where it writes one.
+    """Return the number that a text represents, as an int if possible.
 
     Raises:
-        DomainError: it writes none.
+        DomainError: the text represents no number.
 
     >>> read_number(Int(1, 3), "2"), read_number(Int(1, 3), "2.0")
     (2, 2.0)
@@ -259,7 +260,7 @@ def read_number(domain: Domain, text: str) -> float:
             return kind(text)
         except ValueError:
             pass
-    raise broken(type(domain).__name__, f"must be {domain.describe()}, got the text {text!r}")
+    raise broken(type(domain).__name__, domain.refusal(f"the text {quoted(text)}"))
 
 
 def _set_number(domain: Domain, name: str) -> None:
@@ -269,7 +270,7 @@ def _set_number(domain: Domain, name: str) -> None:
 
 def _check_int(where: str, value: object) -> None:
     if type(value) is not int or abs(value) > _LARGEST_INT:
-        raise broken(where, f"must be an int within 2**53, got {value!r}")
+        raise broken(where, f"must be an int within 2**53, got {quoted(value)}")
 
 
 def _check_order(where: str, low: float, high: float) -> None:
@@ -280,15 +281,15 @@ def _check_order(where: str, low: float, high: float) -> None:
 
 def _check_log(where: str, low: float, *, log: object, least: float) -> None:
     if type(log) is not bool:
-        raise broken(f"{where}.log", f"must be True or False, got {log!r}")
+        raise broken(f"{where}.log", f"must be True or False, got {quoted(log)}")
     if log and low < least:
-        law = "low >= 1" if least == 1 else "low > 0"
-        raise broken(where, f"{law} must hold with log=True, got low={low!r}")
+        requirement = "low >= 1" if least == 1 else "low > 0"
+        raise broken(where, f"{requirement} must hold with log=True, got low={low!r}")
 
 
 def _check_step(where: str, low: float, high: float, step: float, *, log: bool) -> None:
     if log:
-        raise broken(f"{where}.step", f"must not stand beside log=True, got {step!r}; use a Choice of the values")
+        raise broken(f"{where}.step", f"must not be combined with log=True, got {step!r}; use a Choice of the values")
     if step <= 0:
         raise broken(f"{where}.step", f"must be > 0, got {step!r}")
     exact_low, exact_high, exact_step = (Fraction(repr(number)) for number in (low, high, step))
@@ -297,7 +298,7 @@ def _check_step(where: str, low: float, high: float, step: float, *, log: bool) 
         raise broken(f"{where}.step", f"must leave fewer than 2**53 values, got {step!r} for [{low!r}, {high!r}]")
     if exact_low + below * exact_step != exact_high:
         kind = type(low)
-        legal = [kind(exact_low + count * exact_step) for count in (below, below + 1)]
-        nearest = " or ".join(f"high={bound!r}" for bound in legal if bound > low)
+        valid = [kind(exact_low + count * exact_step) for count in (below, below + 1)]
+        nearest = " or ".join(f"high={bound!r}" for bound in valid if bound > low)
         got = f"got low={low!r}, high={high!r}, step={step!r}"
         raise broken(where, f"high must be low and a whole number of steps, {got}; the nearest: {nearest}")

@@ -1,25 +1,26 @@
-"""The unit interval: what a quantile is, and where a number lies between two others."""
+"""Quantiles: numbers in the unit interval, and the position of a number in a range."""
 
 from __future__ import annotations
 
 import math
 
 from search_spaces.domains.values import broken
+from search_spaces.errors import quoted
 
 
 def check_unit(u: float) -> None:
-    """Refuse a quantile outside [0, 1].
+    """Raise if a quantile is outside [0, 1].
 
     >>> check_unit(1.5)
     Traceback (most recent call last):
     search_spaces.errors.DomainError: from_unit: a quantile must be in [0, 1], got 1.5
     """
     if not 0 <= u <= 1:
-        raise broken("from_unit", f"a quantile must be in [0, 1], got {u!r}")
+        raise broken("from_unit", f"a quantile must be in [0, 1], got {quoted(u)}")
 
 
 def position(x: float, low: float, high: float) -> float:
-    """Return where x lies between low and high, as a fraction in [0, 1].
+    """Return the position of x between low and high, as a fraction in [0, 1].
 
     >>> position(2.5, 2.0, 4.0), position(0.0, -1.7e308, 1.7e308), position(0.0, 0.0, 5e-324)
     (0.25, 0.5, 0.0)
@@ -32,7 +33,7 @@ def position(x: float, low: float, high: float) -> float:
 
 
 def clip(x: float, low: float, high: float) -> float:
-    """Return x within [low, high]: what float rounding carried past a bound comes back.
+    """Return x, or the nearest bound if float rounding moved it outside [low, high].
 
     >>> clip(1.0000000000000002, 0.0, 1.0)
     1.0

@@ -10,8 +10,8 @@ from search_spaces.domains.numeric import finite_float, number_in, read_number
 from search_spaces.domains.quantiles import check_unit, clip, position
 from search_spaces.domains.values import Domain, Scalar, broken, is_number
 
-# Where -gap lies in the coordinate: 0 itself belongs to +gap. The smallest normal float
-# rather than a denormal, which some hardware flushes to zero.
+# Coordinate of -gap: 0 itself is the coordinate of +gap. The smallest normal float,
+# because some hardware flushes denormals to zero.
 _BELOW_ZERO = -(2.0**-1022)
 
 
@@ -20,13 +20,13 @@ _BELOW_ZERO = -(2.0**-1022)
 class SymLog(Domain):
     """Signed floats in [low, high] whose magnitude is at least `gap`, log-uniform in magnitude on each side of 0.
 
-    The coordinate c = sign(v) * log(|v| / gap) is uniform and runs through 0 without a hole,
-    so that a sampler sees one continuous axis; c = 0 is +gap. Coordinates tell -gap from +gap;
-    quantiles, where the two are neighbours, do not survive rounding there. Both bounds may lie on one side of 0.
+    The coordinate c = sign(v) * log(|v| / gap) is uniform and continuous through 0, so that a sampler has one
+    continuous axis; c = 0 is +gap. Coordinates distinguish -gap from +gap. Quantiles of the two are neighbours and
+    may be equal after rounding. Both bounds may be on one side of 0.
 
     Raises:
-        DomainError: a bound is not a finite number or lies inside (-gap, gap), gap <= 0, low >= high, or no
-            side is longer than a point.
+        DomainError: a bound is not a finite number or is inside (-gap, gap), gap <= 0, low >= high, or each
+            side is a single point.
 
     >>> weight = SymLog(-1.0, 1.0, gap=1e-3)
     >>> [weight.from_unit(u) for u in (0.0, 0.5, 1.0)]
@@ -50,14 +50,14 @@ class SymLog(Domain):
         for name, bound in (("low", self.low), ("high", self.high)):
             if -self.gap < bound < self.gap:
                 remedy = f"write {name}={-self.gap!r} or {name}={self.gap!r}"
-                raise broken("SymLog", f"{name} must not lie between -gap and gap, {got}; {remedy}")
+                raise broken("SymLog", f"{name} must not be between -gap and gap, {got}; {remedy}")
         if self.low >= self.high:
             raise broken("SymLog", f"low < high must hold, {got}")
         if -self.low == self.gap == self.high:
             raise broken("SymLog", f"holds two values only, {got}; use Choice([low, high])")
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number in [low, high] of magnitude `gap` or more."""
+        """Return True if `value` is a number in [low, high] of magnitude `gap` or more."""
         return is_number(value) and self.low <= value <= self.high and abs(value) >= self.gap
 
     def from_unit(self, u: float) -> float:
@@ -74,7 +74,7 @@ class SymLog(Domain):
 
     @property
     def coordinate_bounds(self) -> tuple[float, float]:
-        """The coordinates of `low` and `high`."""
+        """Coordinates of `low` and `high`."""
         return self._coordinate(self.low), self._coordinate(self.high)
 
     def to_coordinate(self, value: Scalar) -> float:
@@ -94,15 +94,15 @@ class SymLog(Domain):
         """
         low, high = self.coordinate_bounds
         c = clip(c, low, high)
-        grown = self.gap if abs(c) <= -_BELOW_ZERO else math.exp(math.log(self.gap) + abs(c))
+        magnitude = self.gap if abs(c) <= -_BELOW_ZERO else math.exp(math.log(self.gap) + abs(c))
         near, far = (max(self.low, self.gap), self.high) if c >= 0 else (max(-self.high, self.gap), -self.low)
-        return math.copysign(clip(grown, near, far), 1.0 if c >= 0 else -1.0)
+        return math.copysign(clip(magnitude, near, far), 1.0 if c >= 0 else -1.0)
 
     def values(self) -> None:
-        """Return None: there is no list of them."""
+        """Return None: the domain is continuous."""
 
     def read(self, text: str) -> float:
-        """Return the number that the text writes."""
+        """Return the number that the text represents."""
         return float(number_in(self, read_number(self, text)))
 
     def describe(self) -> str:
@@ -115,7 +115,7 @@ class SymLog(Domain):
         return f"a float in {sides}, signed log"
 
     def intervals(self) -> tuple[tuple[float, float], ...]:
-        """Return the closed intervals that it covers, from low to high.
+        """Return the closed intervals of the domain, from low to high.
 
         >>> SymLog(-1.0, 1.0, gap=0.1).intervals(), SymLog(-1.0, -0.5, gap=0.1).intervals()
         (((-1.0, -0.1), (0.1, 1.0)), ((-1.0, -0.5),))
@@ -125,7 +125,7 @@ class SymLog(Domain):
         return ((self.low, -self.gap), (self.gap, self.high))
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> SymLog(-1.0, 1.0, gap=1e-3).to_dict()
         {'symlog': [-1.0, 1.0], 'gap': 0.001}

@@ -1,7 +1,7 @@
-"""Parameter domains: value objects that cannot be constructed wrong.
+"""Parameter domains: value objects that are valid by construction.
 
 Every domain maps the unit interval onto its values (the quantile mapping of its sampling distribution):
-`from_unit(u)` for u in [0, 1], and `to_unit(value)` back, exact for discrete domains and to float
+`from_unit(u)` for u in [0, 1] and its inverse `to_unit(value)`, exact for discrete domains and up to float
 rounding for continuous ones. Sampling is `from_unit` of one uniform draw.
 """
 
@@ -15,6 +15,7 @@ from search_spaces.domains.numeric import Float, Int, finite_float, read_number
 from search_spaces.domains.quantiles import check_unit, position
 from search_spaces.domains.symlog import SymLog
 from search_spaces.domains.values import Domain, Scalar, broken, check_scalar, identity, is_number
+from search_spaces.errors import cut, quoted
 
 __all__ = ["Choice", "Domain", "Fixed", "Float", "Int", "Scalar", "SymLog", "ZeroOr", "intervals"]
 
@@ -24,8 +25,8 @@ __all__ = ["Choice", "Domain", "Fixed", "Float", "Int", "Scalar", "SymLog", "Zer
 class Choice(Domain):
     """One of several values, each equally likely; the order is part of the definition.
 
-    The type is part of a value's identity: `Choice([1, True])` has two options. `ordered` says that neighbours
-    are alike, as 16, 32 and 64 are and 'sgd' and 'adamw' are not; it changes no draw.
+    The type is part of a value's identity: `Choice([1, True])` has two options. `ordered` means that neighbours
+    are similar, as 16, 32 and 64 are and 'sgd' and 'adamw' are not; it does not change sampling.
 
     Raises:
         DomainError: no option, an option twice, or one that is not a plain scalar.
@@ -41,7 +42,7 @@ class Choice(Domain):
 
     def __init__(self, options: Iterable[Scalar], *, ordered: bool = False) -> None:
         if isinstance(options, str) or not isinstance(options, Iterable):
-            raise broken("Choice.options", f"must be a list, got {options!r}; write Choice([{options!r}])")
+            raise broken("Choice.options", f"must be a list, got {quoted(options)}; write Choice([{quoted(options)}])")
         values = tuple(options)
         if not values:
             raise broken("Choice.options", "must have at least one value, got none")
@@ -49,9 +50,9 @@ class Choice(Domain):
             check_scalar("Choice.options", value)
         seen = [identity(value) for value in values]
         if len(set(seen)) < len(seen):
-            raise broken("Choice.options", f"must differ from each other, got {list(values)!r}")
+            raise broken("Choice.options", f"must differ from each other, got {quoted(list(values))}")
         if type(ordered) is not bool:
-            raise broken("Choice.ordered", f"must be True or False, got {ordered!r}")
+            raise broken("Choice.ordered", f"must be True or False, got {quoted(ordered)}")
         object.__setattr__(self, "options", values)
         object.__setattr__(self, "ordered", ordered)
 
@@ -65,7 +66,7 @@ class Choice(Domain):
         return hash((self._key(), self.ordered))
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of the options, type included."""
+        """Return True if `value` is one of the options, type included."""
         return identity(value) in self._key()
 
     def from_unit(self, u: float) -> Scalar:
@@ -83,20 +84,20 @@ class Choice(Domain):
         return self.options
 
     def read(self, text: str) -> Scalar:
-        """Return the option that is written so.
+        """Return the option of which this text is the `str`.
 
         Raises:
-            DomainError: none is, or several are.
+            DomainError: no option has this text, or several have.
 
         >>> Choice([None, False, 16]).read("False")
         False
         """
-        meant = [option for option in self.options if str(option) == text]
-        if len(meant) > 1:
-            raise broken("Choice", f"the text {text!r} may mean {' or '.join(map(repr, meant))}")
-        if not meant:
-            raise broken("Choice", f"must be {self.describe()}, got the text {text!r}")
-        return meant[0]
+        matches = [option for option in self.options if str(option) == text]
+        if len(matches) > 1:
+            raise broken("Choice", f"the text {quoted(text)} may mean {cut(' or '.join(map(repr, matches)))}")
+        if not matches:
+            raise broken("Choice", self.refusal(f"the text {quoted(text)}"))
+        return matches[0]
 
     def describe(self) -> str:
         """Return the domain in words.
@@ -107,7 +108,7 @@ class Choice(Domain):
         return "one of " + ", ".join(map(repr, self.options)) + (", in this order" if self.ordered else "")
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> Choice([32, 64]).to_dict()
         {'choice': [32, 64]}
@@ -144,7 +145,7 @@ class Fixed(Domain):
         return hash(identity(self.value))
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is the value, type included."""
+        """Return True if `value` equals the value, type included."""
         return identity(value) == identity(self.value)
 
     def from_unit(self, u: float) -> Scalar:
@@ -158,13 +159,13 @@ class Fixed(Domain):
         return 0.5
 
     def values(self) -> tuple[Scalar, ...]:
-        """Return the value alone."""
+        """Return the one value."""
         return (self.value,)
 
     def read(self, text: str) -> Scalar:
-        """Return the value, if it is written so."""
+        """Return the value, if this text is its `str`."""
         if text != str(self.value):
-            raise broken("Fixed", f"must be {self.describe()}, got the text {text!r}")
+            raise broken("Fixed", self.refusal(f"the text {quoted(text)}"))
         return self.value
 
     def describe(self) -> str:
@@ -176,7 +177,7 @@ class Fixed(Domain):
         return f"always {self.value!r}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> Fixed("linf").to_dict()
         {'fixed': 'linf'}
@@ -187,12 +188,12 @@ class Fixed(Domain):
 @final
 @dataclass(frozen=True, slots=True)
 class ZeroOr(Domain):
-    """Exactly 0 with the given probability, else a value of the domain: a method that may be off.
+    """Exactly 0 with a probability, else a value of the domain: a method that may be switched off.
 
-    The zero is an int where the least quantile of the domain is one, and a float otherwise.
+    The zero is an int if the lowest value of the domain is an int, else a float.
 
     Raises:
-        DomainError: the domain holds 0 or what is no number, or the probability is not in (0, 1).
+        DomainError: the domain contains 0 or values that are not numbers, or the probability is not in (0, 1).
 
     >>> strength = ZeroOr(Float(0.1, 4.0, log=True), probability=0.25)
     >>> strength.from_unit(0.2), strength.from_unit(0.25), strength.from_unit(1.0)
@@ -204,9 +205,9 @@ class ZeroOr(Domain):
 
     def __post_init__(self) -> None:
         if not (isinstance(self.domain, Domain) and _is_numeric(self.domain)):
-            raise broken("ZeroOr.domain", f"must be a domain of numbers, got {self.domain!r}")
+            raise broken("ZeroOr.domain", f"must be a domain of numbers, got {quoted(self.domain)}")
         if self.domain.contains(0) or self.domain.contains(0.0):
-            raise broken("ZeroOr.domain", f"must not contain 0 itself, got {self.domain!r}")
+            raise broken("ZeroOr.domain", f"must not contain 0 itself, got {quoted(self.domain)}")
         probability = finite_float("ZeroOr.probability", self.probability)
         object.__setattr__(self, "probability", probability)
         if not 0 < self.probability < 1:
@@ -215,22 +216,22 @@ class ZeroOr(Domain):
 
     @property
     def zero(self) -> int | float:
-        """The value of a method that is off."""
+        """Zero, of the type of the domain's numbers."""
         return 0 if type(self.domain.from_unit(0.0)) is int else 0.0
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is 0 or in the domain."""
+        """Return True if `value` is 0 or in the domain."""
         return (is_number(value) and value == 0) or self.domain.contains(value)
 
     def from_unit(self, u: float) -> Scalar:
-        """Return 0 below the probability, and above it the domain at the quantile that is left."""
+        """Return 0 for `u` below the probability, else the value of the domain at the rescaled quantile."""
         check_unit(u)
         if u < self.probability:
             return self.zero
         return self.domain.from_unit(position(u, self.probability, 1.0))
 
     def to_unit(self, value: Scalar) -> float:
-        """Return the quantile of `value`: half the probability for 0."""
+        """Return the quantile of `value`; for 0, half the probability."""
         self.check(value)
         if value == 0:
             return self.probability / 2
@@ -238,12 +239,12 @@ class ZeroOr(Domain):
         return min(self.probability + inner * (1 - self.probability), 1.0)
 
     def values(self) -> tuple[Scalar, ...] | None:
-        """Return 0 and the values of the domain; None where that has no list of them."""
+        """Return 0 and the values of the domain; None if the domain is continuous."""
         inner = self.domain.values()
         return None if inner is None else (self.zero, *inner)
 
     def read(self, text: str) -> Scalar:
-        """Return 0 or the value of the domain that is written so."""
+        """Return 0 or the value of the domain that this text represents."""
         return self.zero if read_number(self, text) == 0 else self.domain.read(text)
 
     def describe(self) -> str:
@@ -255,7 +256,7 @@ class ZeroOr(Domain):
         return f"0 (probability {self.probability:g}) or {self.domain.describe()}"
 
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document.
+        """Return the domain as an entry of a space document.
 
         >>> ZeroOr(Float(0.1, 4.0)).to_dict()
         {'zero_or': {'float': [0.1, 4.0]}, 'probability': 0.5}
@@ -264,7 +265,7 @@ class ZeroOr(Domain):
 
 
 def intervals(domain: Domain) -> tuple[tuple[float, float], ...]:
-    """Return the closed intervals that a domain of numbers lies in; none for any other domain.
+    """Return the closed intervals that a domain of numbers covers; an empty tuple for any other domain.
 
     >>> intervals(SymLog(-1.0, 1.0, gap=0.1)), intervals(Choice([1]))
     (((-1.0, -0.1), (0.1, 1.0)), ())

@@ -1,4 +1,4 @@
-"""What the value of a parameter may be, and what every domain of values can do.
+"""Scalar values of parameters, and the interface of every domain.
 
 A value is None, a bool, an int, a finite float or a str, of exactly that type: a bool is not an int,
 and the scalars of array libraries are refused, so that a point is the same in JSON, YAML and Python.
@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from search_spaces.errors import DomainError, Problem
+from search_spaces.errors import DomainError, Problem, cut, quoted
 
 if TYPE_CHECKING:
     import random
@@ -22,7 +22,7 @@ _SCALAR_TYPES = (type(None), bool, int, float, str)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether `value` is an int or a finite float of exactly that type.
+    """Return True if `value` is an int or a finite float, of exactly that type.
 
     >>> is_number(3), is_number(True), is_number(float("nan"))
     (True, False, False)
@@ -31,7 +31,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def identity(value: object) -> tuple[type, object]:
-    """Return what makes two values the same option: their type and the value.
+    """Return the key by which two values are the same option: the type and the value.
 
     >>> identity(True) == identity(1)
     False
@@ -40,7 +40,7 @@ def identity(value: object) -> tuple[type, object]:
 
 
 def check_scalar(where: str, value: object) -> None:
-    """Refuse what cannot be the value of a parameter.
+    """Raise if this cannot be the value of a parameter.
 
     Raises:
         DomainError: the value is not a plain scalar, or not finite.
@@ -51,13 +51,13 @@ def check_scalar(where: str, value: object) -> None:
     """
     if type(value) not in _SCALAR_TYPES:
         kinds = "None, a bool, an int, a float or a str"
-        raise broken(where, f"must be {kinds}, got {value!r} of type {type(value).__name__}")
+        raise broken(where, f"must be {kinds}, got {quoted(value)} of type {type(value).__name__}")
     if type(value) is float and not math.isfinite(value):
-        raise broken(where, f"must be finite, got {value!r}")
+        raise broken(where, f"must be finite, got {quoted(value)}")
 
 
 def broken(where: str, message: str) -> DomainError:
-    """Return the error that says which law is broken, and where.
+    """Return the error of a value that is not valid: its place and the requirement.
 
     >>> broken("Float.low", "must be a number, got 'a'")
     DomainError(Problem(path='Float.low', message="must be a number, got 'a'"))
@@ -66,7 +66,7 @@ def broken(where: str, message: str) -> DomainError:
 
 
 class Domain(ABC):
-    """The values one parameter may take, and how they are drawn.
+    """Domain of one parameter: its values and their sampling distribution.
 
     >>> from search_spaces.domains.types import Float
     >>> isinstance(Float(0.0, 1.0), Domain)
@@ -77,7 +77,7 @@ class Domain(ABC):
 
     @abstractmethod
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of the domain's values."""
+        """Return True if `value` is in the domain."""
 
     @abstractmethod
     def from_unit(self, u: float) -> Scalar:
@@ -93,10 +93,10 @@ class Domain(ABC):
 
     @abstractmethod
     def read(self, text: str) -> Scalar:
-        """Return the value that `str(value)` wrote, as a tracking server keeps it.
+        """Return the value of which this text is the `str`, as a tracking server stores it.
 
         Raises:
-            DomainError: no value of the domain is written so.
+            DomainError: it is the text of no value of the domain.
         """
 
     @abstractmethod
@@ -105,7 +105,7 @@ class Domain(ABC):
 
     @abstractmethod
     def to_dict(self) -> dict[str, object]:
-        """Return the domain as it is written in a space document."""
+        """Return the domain as an entry of a space document."""
 
     def sample(self, rng: random.Random) -> Scalar:
         """Draw one value; consumes exactly one `rng.random()`."""
@@ -114,4 +114,8 @@ class Domain(ABC):
     def check(self, value: object) -> None:
         """Raise `DomainError` unless the domain contains `value`."""
         if not self.contains(value):
-            raise broken(type(self).__name__, f"must be {self.describe()}, got {value!r}")
+            raise broken(type(self).__name__, self.refusal(quoted(value)))
+
+    def refusal(self, value: str) -> str:
+        """Return the message about a value, quoted, that the domain does not contain."""
+        return f"must be {cut(self.describe(), 160)}, got {value}"

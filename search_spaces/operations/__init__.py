@@ -1,1 +1,1 @@
-"""Operations that return a new space: merge, fix, narrow, refine, warm-start."""
+"""Operations on spaces: merge, fix, narrow, drop, prefix, compare."""

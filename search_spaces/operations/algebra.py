@@ -1,11 +1,12 @@
-"""Spaces made of spaces: merging, fixing, narrowing, dropping and prefixing, as functions of definitions."""
+"""Merge, fix, narrow, drop and prefix: functions from definitions to definitions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from search_spaces.conditions.definition import Definition
 from search_spaces.domains.types import Domain, Fixed, Scalar
-from search_spaces.errors import DomainError, Problem, SpaceError
+from search_spaces.errors import DomainError, Problem, cut, quoted, raise_all
 from search_spaces.operations.difference import describe
 from search_spaces.operations.narrowing import narrowed
 from search_spaces.paths import check_name
@@ -14,30 +15,17 @@ from search_spaces.sampling.points import unknown_parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from search_spaces.conditions.condition import Condition, SpaceLike
-    from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
     from search_spaces.operations.narrowing import Narrowing
 
 _T = TypeVar("_T")
 
 
-class Definition(NamedTuple):
-    """What a `SearchSpace` is made of.
-
-    >>> Definition({}, {}, ()).constraints
-    ()
-    """
-
-    parameters: Mapping[str, Domain]
-    when: Mapping[str, Condition]
-    constraints: tuple[Constraint, ...]
-
-
 def merged(left: SpaceLike, right: SpaceLike) -> Definition:
-    """Return both together.
+    """Return the definition of both spaces together.
 
     Raises:
-        SpaceError: with every parameter that they define differently.
+        SpaceError: with every parameter that the spaces define differently.
 
     >>> from search_spaces import Fixed, SearchSpace
     >>> merged(SearchSpace({"a": Fixed(1)}), SearchSpace({"a": Fixed(2)}))
@@ -45,9 +33,10 @@ def merged(left: SpaceLike, right: SpaceLike) -> Definition:
     search_spaces.errors.SpaceError: a: is defined differently on both sides of |: always 1; always 2; \
 fix or drop it on one side first
     """
-    law = "is defined differently on both sides of |"
+    conflict = "is defined differently on both sides of |"
+    remedy = "fix or drop it on one side first"
     raise_all(
-        Problem(name, f"{law}: {describe(left, name)}; {describe(right, name)}; fix or drop it on one side first")
+        Problem(name, f"{conflict}: {cut(describe(left, name), 100)}; {cut(describe(right, name), 100)}; {remedy}")
         for name in left.parameters
         if name in right.parameters
         and (left.parameters[name], left.when.get(name)) != (right.parameters[name], right.when.get(name))
@@ -60,7 +49,7 @@ fix or drop it on one side first
 
 
 def fixed(space: SpaceLike, values: Mapping[str, Scalar]) -> Definition:
-    """Hold parameters at one value each.
+    """Fix parameters to one value each.
 
     Raises:
         SpaceError: with every unknown name, and every value outside its domain.
@@ -70,11 +59,11 @@ def fixed(space: SpaceLike, values: Mapping[str, Scalar]) -> Definition:
     Traceback (most recent call last):
     search_spaces.errors.SpaceError: optimizer.name: must be one of 'sgd', 'adamw', got 'sdg'
     """
-    return _changed(space, values, _held)
+    return _changed(space, values, _fixed_to)
 
 
 def narrow(space: SpaceLike, ranges: Mapping[str, Narrowing]) -> Definition:
-    """Make domains smaller.
+    """Replace domains with smaller ones.
 
     Raises:
         SpaceError: with every unknown name, and every new domain that is not within the old one.
@@ -82,16 +71,16 @@ def narrow(space: SpaceLike, ranges: Mapping[str, Narrowing]) -> Definition:
     >>> from search_spaces import catalog
     >>> narrow(catalog.optimizer(), {"optimizer.momentum": (0.9, 1.0)})
     Traceback (most recent call last):
-    search_spaces.errors.SpaceError: optimizer.momentum: must lie within a float in [0.5, 0.99], got (0.9, 1.0)
+    search_spaces.errors.SpaceError: optimizer.momentum: must be within a float in [0.5, 0.99], got (0.9, 1.0)
     """
     return _changed(space, ranges, narrowed)
 
 
 def without(space: SpaceLike, names: Collection[str]) -> Definition:
-    """Leave parameters out.
+    """Remove parameters.
 
     Raises:
-        SpaceError: with every unknown name, and every one that something which stays depends on.
+        SpaceError: with every unknown name, and every parameter that a remaining parameter or constraint depends on.
 
     >>> from search_spaces import catalog
     >>> without(catalog.optimizer(), ["optimizer.name"])
@@ -107,7 +96,7 @@ def without(space: SpaceLike, names: Collection[str]) -> Definition:
 
 
 def prefixed(space: SpaceLike, group: str) -> Definition:
-    """Put every name, in conditions and constraints too, inside a group.
+    """Add a group before every name, in conditions and constraints too.
 
     Raises:
         PathError: the group is not a dotted name.
@@ -124,15 +113,6 @@ def prefixed(space: SpaceLike, group: str) -> Definition:
     )
 
 
-def raise_all(problems: Iterable[Problem]) -> None:
-    """Raise one `SpaceError` with every problem, if there is one.
-
-    >>> raise_all([])
-    """
-    if found := list(problems):
-        raise SpaceError(*found)
-
-
 def _changed(space: SpaceLike, changes: Mapping[str, _T], change: Callable[[Domain, _T], Domain]) -> Definition:
     problems = _unknown(space, changes)
     parameters = dict(space.parameters)
@@ -145,7 +125,7 @@ def _changed(space: SpaceLike, changes: Mapping[str, _T], change: Callable[[Doma
     return Definition(parameters, space.when, space.constraints)
 
 
-def _held(domain: Domain, value: Scalar) -> Fixed:
+def _fixed_to(domain: Domain, value: Scalar) -> Fixed:
     domain.check(value)
     return Fixed(value)
 
@@ -156,10 +136,15 @@ def _unknown(space: SpaceLike, names: Iterable[str]) -> list[Problem]:
 
 def _orphans(space: SpaceLike, dropped: Collection[str]) -> list[Problem]:
     children = [
-        Problem(parent, f"cannot be dropped: {child!r} depends on it")
+        Problem(parent, f"cannot be dropped: {quoted(child)} depends on it")
         for child, condition in space.when.items()
         for parent in dict.fromkeys(leaf.parent for leaf in condition.leaves())
         if parent in dropped and child not in dropped
     ]
-    laws = [(name, law) for law in space.constraints for name in law.names if name in dropped]
-    return [*children, *(Problem(name, f"cannot be dropped: constraint {law.text!r} names it") for name, law in laws)]
+    named = [
+        Problem(name, f"cannot be dropped: {constraint.place} names it")
+        for constraint in space.constraints
+        for name in constraint.names
+        if name in dropped
+    ]
+    return [*children, *named]

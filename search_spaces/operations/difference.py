@@ -1,4 +1,4 @@
-"""What changed between two spaces, for a person and for a program."""
+"""Difference between two spaces, as data and as text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from search_spaces.conditions.condition import SpaceLike
+    from search_spaces.conditions.definition import SpaceLike
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A parameter that both spaces have, in different words.
+    """Change of a parameter that both spaces have.
 
     >>> print(Change("lr", "a float in [0, 1]", "always 0.1"))
     lr: a float in [0, 1] -> always 0.1
@@ -31,12 +31,12 @@ class Change:
 @final
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What one space has and the other has not; false where they are equal.
+    """Difference between two spaces; false if they are equal.
 
     Attributes:
-        added: description of each parameter, and text of each constraint (under `constraint`), of the second alone.
-        removed: those of the first alone.
-        changed: the parameters that both have, defined differently.
+        added: description of each parameter and text of each constraint (under `constraint`) of the second space only.
+        removed: those of the first space only.
+        changed: the parameters of both spaces, defined differently.
 
     >>> bool(Difference({}, {}, ())), str(Difference({}, {}, ()))
     (False, 'no difference')
@@ -53,13 +53,13 @@ class Difference:
         return "\n".join(self._lines()) or "no difference"
 
     def _lines(self) -> Iterator[str]:
-        yield from (f"- {name}: {told}" for name, told in self.removed.items())
+        yield from (f"- {name}: {text}" for name, text in self.removed.items())
         yield from (f"~ {change}" for change in self.changed)
-        yield from (f"+ {name}: {told}" for name, told in self.added.items())
+        yield from (f"+ {name}: {text}" for name, text in self.added.items())
 
 
 def difference(before: SpaceLike, after: SpaceLike) -> Difference:
-    """Return what changed from one space to the other; the order of parameters is no part of it.
+    """Return the changes from one space to the other; the order of parameters does not matter.
 
     >>> from search_spaces import catalog
     >>> mine = catalog.optimizer().fix({"optimizer.lr": 0.1}).drop("optimizer.momentum")
@@ -67,15 +67,15 @@ def difference(before: SpaceLike, after: SpaceLike) -> Difference:
     - optimizer.momentum: a float in [0.5, 0.99] when optimizer.name = 'sgd'
     ~ optimizer.lr: a float in [0.0001, 1], log -> always 0.1
     """
-    old, new = _told(before), _told(after)
+    old, new = _texts(before), _texts(after)
     changed = [
         name
         for name in before.parameters
         if name in after.parameters and _definition(before, name) != _definition(after, name)
     ]
     return Difference(
-        added={name: told for name, told in new.items() if name not in old},
-        removed={name: told for name, told in old.items() if name not in new},
+        added={name: text for name, text in new.items() if name not in old},
+        removed={name: text for name, text in old.items() if name not in new},
         changed=tuple(Change(name, old[name], new[name]) for name in changed),
     )
 
@@ -91,9 +91,9 @@ def describe(space: SpaceLike, name: str) -> str:
     return f"{words} when {space.when[name]}" if name in space.when else words
 
 
-def _told(space: SpaceLike) -> dict[str, str]:
+def _texts(space: SpaceLike) -> dict[str, str]:
     parameters = {name: describe(space, name) for name in space.parameters}
-    return parameters | {f"constraint {law.text!r}": "must hold" for law in space.constraints}
+    return parameters | {f"constraint {item.text!r}": "must hold" for item in space.constraints}
 
 
 def _definition(space: SpaceLike, name: str) -> tuple[object, object]:

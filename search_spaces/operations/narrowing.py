@@ -1,4 +1,4 @@
-"""Making a domain smaller: what `SearchSpace.narrow` allows, and what it refuses."""
+"""Narrowing of a domain, for `SearchSpace.narrow`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import TypeAlias
 
 from search_spaces.domains.types import Choice, Domain, Float, Int, Scalar, SymLog, ZeroOr, intervals
 from search_spaces.domains.values import broken, identity
+from search_spaces.errors import cut, quoted
 
 # (low, high), a list of options, or a whole domain.
 Narrowing: TypeAlias = Domain | tuple[Scalar, Scalar] | Sequence[Scalar]
 
-# Of so many values at most each is tried; of more, the ends and the first step speak for the rest.
+# Up to this many values are compared one by one; of more, the ends and the first step are enough.
 _FEW = 10_000
 
 
 def narrowed(domain: Domain, to: Narrowing) -> Domain:
     """Return the smaller domain.
 
-    A tuple (low, high) moves the bounds, or keeps the options of an ordered `Choice` from one to the other; a list
-    keeps these options; a domain replaces. Of a `ZeroOr` a tuple or list narrows the domain inside, and its
-    probability stays.
+    A tuple (low, high) moves the bounds, or keeps the options of an ordered `Choice` between the two. A list keeps
+    these options. A domain replaces the old one. For a `ZeroOr`, a tuple or list narrows the inner domain; the
+    probability does not change.
 
     Raises:
-        DomainError: the result would hold a value that the domain does not.
+        DomainError: the result would contain a value that the domain does not.
 
     >>> narrowed(Float(1e-4, 1.0, log=True), (1e-3, 1.0))
     Float(low=0.001, high=1.0, log=True)
@@ -31,16 +32,16 @@ def narrowed(domain: Domain, to: Narrowing) -> Domain:
     'a float in [-1, -0.01], signed log'
     >>> narrowed(Float(1e-4, 1.0, log=True), (1e-3, 3.0))
     Traceback (most recent call last):
-    search_spaces.errors.DomainError: narrow: must lie within a float in [0.0001, 1], log, got (0.001, 3.0)
+    search_spaces.errors.DomainError: narrow: must be within a float in [0.0001, 1], log, got (0.001, 3.0)
     """
     smaller = _result(domain, to)
     if not is_within(smaller, domain):
-        raise broken("narrow", f"must lie within {domain.describe()}, got {to!r}")
+        raise broken("narrow", f"must be within {cut(domain.describe(), 160)}, got {quoted(to)}")
     return smaller
 
 
 def is_within(inner: Domain, outer: Domain) -> bool:
-    """Whether every value of `inner` is a value of `outer`.
+    """Return True if every value of `inner` is a value of `outer`.
 
     >>> is_within(SymLog(-0.5, 0.5, gap=0.01), SymLog(-1.0, 1.0, gap=0.001))
     True
@@ -52,7 +53,7 @@ def is_within(inner: Domain, outer: Domain) -> bool:
     values = inner.values()
     if values is None:
         return outer.values() is None and _intervals_within(inner, outer)
-    # Both are equally spaced: where the first two and the last fit, so do all between.
+    # Both are equally spaced: if the first two and the last are contained, so are all between.
     few = values if len(values) <= _FEW else (values[0], values[1], values[-1])
     return all(outer.contains(value) for value in few)
 
@@ -66,7 +67,7 @@ def _result(domain: Domain, to: Narrowing) -> Domain:
         case _, tuple():
             return _bounded(domain, to)
         case _, str():
-            raise broken("narrow", f"must be (low, high), a list or a domain, got {to!r}; write [{to!r}]")
+            raise broken("narrow", f"must be (low, high), a list or a domain, got {quoted(to)}; write [{quoted(to)}]")
         case Choice(ordered=True), _:
             return _in_order(domain, Choice(to, ordered=True))
         case _:
@@ -86,33 +87,36 @@ def _bounded(domain: Domain, to: tuple[object, ...]) -> Domain:
             case Choice(ordered=True):
                 return _between(domain, low, high)
     kinds = "a Float, an Int, a SymLog or an ordered Choice"
-    remedy = f"; write {list(to)!r} to keep these options" if isinstance(domain, Choice) else ""
-    raise broken("narrow", f"(low, high) fits {kinds}, got {to!r} for {domain!r}{remedy}")
+    remedy = f"; write {quoted(list(to))} to keep these options" if isinstance(domain, Choice) else ""
+    raise broken("narrow", f"(low, high) fits {kinds}, got {quoted(to)} for {quoted(domain)}{remedy}")
 
 
 def _between(domain: Choice, low: object, high: object) -> Choice:
     places = [[identity(option) for option in domain.options].index(identity(end)) for end in _known(domain, low, high)]
     if places[0] > places[1]:
-        raise broken("narrow", f"{low!r} must not come after {high!r} in {list(domain.options)!r}")
+        raise broken("narrow", f"{quoted(low)} must not come after {quoted(high)} in {quoted(list(domain.options))}")
     return Choice(domain.options[places[0] : places[1] + 1], ordered=True)
 
 
 def _known(domain: Choice, *ends: object) -> tuple[object, ...]:
     for end in ends:
         if not domain.contains(end):
-            raise broken("narrow", f"must lie within {domain.describe()}, got {end!r}")
+            raise broken("narrow", f"must be within {cut(domain.describe(), 160)}, got {quoted(end)}")
     return ends
 
 
 def _in_order(domain: Choice, kept: Choice) -> Choice:
     order = [option for option in domain.options if kept.contains(option)]
     if len(order) == len(kept.options) and order != list(kept.options):
-        raise broken("narrow", f"must keep the order of {list(domain.options)!r}, got {list(kept.options)!r}")
+        raise broken(
+            "narrow", f"must keep the order of {quoted(list(domain.options))}, got {quoted(list(kept.options))}"
+        )
     return kept
 
 
 def _intervals_within(inner: Domain, outer: Domain) -> bool:
     within = intervals(outer.domain if isinstance(outer, ZeroOr) else outer)
     return all(
-        any(low <= mine_low and mine_high <= high for low, high in within) for mine_low, mine_high in intervals(inner)
+        any(low <= inner_low and inner_high <= high for low, high in within)
+        for inner_low, inner_high in intervals(inner)
     )

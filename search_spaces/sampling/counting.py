@@ -1,7 +1,7 @@
-"""How many points a space holds, without enumerating them.
+"""Number of points of a space, without enumeration.
 
-The values of a parent fall into classes on which every condition that reads them is constant; what
-exists below depends on the class alone. Parameters joined by no condition or constraint multiply.
+The values of a parent fall into classes for which every condition gives the same result; only the class decides which
+children exist. The counts of parameters that no condition or constraint connects are multiplied.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr, intervals
 from search_spaces.domains.values import is_number
 from search_spaces.errors import Problem, SpaceError
@@ -20,23 +20,24 @@ from search_spaces.errors import Problem, SpaceError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
     from search_spaces.conditions.constraints import Constraint
+    from search_spaces.conditions.definition import SpaceLike
 
-# What a constraint joins is counted by trying every combination: a second or two for as many.
+# The combinations of the parameters of a constraint are tried one by one: so many take one or two seconds.
 MOST_COMBINATIONS = 1_000_000
-# A value, and how many values of its domain it stands for.
+# A value, and the number of values of the domain that it represents.
 Weighted: TypeAlias = tuple[Scalar, float]
 
 
 def size(space: SpaceLike) -> float:
     """Return the number of points, `math.inf` where a continuous parameter can be active.
 
-    A constraint between parameters that all have finitely many values is counted exactly, by trying every
-    combination of them; one that names a continuous parameter is not.
+    A constraint on parameters with finitely many values is counted exactly, by trying every combination of them. A
+    constraint that names a continuous parameter is not counted.
 
     Raises:
-        SpaceError: a constraint joins more than `MOST_COMBINATIONS` combinations.
+        SpaceError: the parameters of a constraint have more than `MOST_COMBINATIONS` combinations.
 
     >>> from search_spaces import Int, SearchSpace
     >>> size(SearchSpace({"a": Int(1, 3), "b": Int(1, 3)}, constraints=["a < b"]))
@@ -48,10 +49,8 @@ def size(space: SpaceLike) -> float:
     for constraint in finite:
         combinations = math.prod(len(space.parameters[name].values() or ()) for name in constraint.names)
         if combinations > MOST_COMBINATIONS:
-            law = f"joins {combinations:,} combinations, too many to count (at most {MOST_COMBINATIONS:,})"
-            raise SpaceError(
-                Problem(f"constraint {constraint.text!r}", f"{law}; use feasibility() for the share of points")
-            )
+            excess = f"joins {combinations:,} combinations, too many to count (at most {MOST_COMBINATIONS:,})"
+            raise SpaceError(Problem(constraint.place, f"{excess}; use feasibility() for the share of points"))
     alternatives = {
         name: [(value, 1) for value in domain.values() or ()] if name in named else pieces(domain, marks(readers[name]))
         for name, domain in space.parameters.items()
@@ -64,7 +63,7 @@ def count(
 ) -> float:
     """Return the number of points when each active parameter takes one of its alternatives.
 
-    What the constraints name must stand for itself, with a weight of 1.
+    Every value of a parameter that a constraint names must have its own entry, with a weight of 1.
 
     >>> from search_spaces import Choice, SearchSpace, When
     >>> space = SearchSpace({"a": Choice([1, 2]), "b": Choice([3, 4])}, when={"b": When("a", 1)})
@@ -77,7 +76,7 @@ def count(
         name: weighted if name in named else _merged(weighted, readers[name]) for name, weighted in alternatives.items()
     }
     return math.prod(
-        _total(space, group, merged, [law for law in constraints if law.names[0] in group], values={})
+        _total(space, group, merged, [item for item in constraints if item.names[0] in group], values={})
         for group in _components(space, constraints)
     )
 
@@ -95,7 +94,7 @@ def _finite_constraints(space: SpaceLike) -> list[Constraint]:
 
 
 def classes(weighted: Iterable[Weighted], readers: Sequence[Predicate]) -> list[list[Weighted]]:
-    """Group values that every reader judges alike.
+    """Group the values by the results of the predicates.
 
     >>> from search_spaces.conditions.condition import not_equal
     >>> classes([(0, 1), (1, 1), (2, 1)], [not_equal(0)])
@@ -108,7 +107,7 @@ def classes(weighted: Iterable[Weighted], readers: Sequence[Predicate]) -> list[
 
 
 def pieces(domain: Domain, cuts: Sequence[float]) -> list[Weighted]:
-    """Cut a domain at these numbers: one value of each piece, and how many values the piece has.
+    """Cut a domain at these numbers: one value of each piece, and the number of its values.
 
     >>> from search_spaces import Float, Int
     >>> pieces(Int(1, 9), [4])
@@ -130,7 +129,7 @@ def pieces(domain: Domain, cuts: Sequence[float]) -> list[Weighted]:
 
 
 def predicates_by_parent(space: SpaceLike) -> defaultdict[str, list[Predicate]]:
-    """Return, for each parent, the predicates that read it; an empty list for any other name.
+    """Return the predicates on each parent; an empty list for any other name.
 
     >>> from search_spaces import catalog
     >>> predicates_by_parent(catalog.optimizer())["optimizer.name"]
@@ -154,35 +153,35 @@ def marks(readers: Iterable[Predicate]) -> list[float]:
 
 
 def _lattice_pieces(values: Sequence[Any], cuts: Sequence[float]) -> list[Weighted]:
-    """Cut values that ascend: those next to a cut stand alone, the others in runs."""
+    """Cut ascending values: each value next to a cut is a piece, each run between them another."""
     near = {
         edge
         for cut in cuts
         for edge in (bisect_left(values, cut) - 1, bisect_left(values, cut), bisect_right(values, cut))
     }
-    alone = sorted({0, len(values) - 1} | {index for index in near if 0 <= index < len(values)})
-    found: list[Weighted] = []
-    for left, right in itertools.pairwise(alone):
-        found.append((values[left], 1))
+    single = sorted({0, len(values) - 1} | {index for index in near if 0 <= index < len(values)})
+    weighted: list[Weighted] = []
+    for left, right in itertools.pairwise(single):
+        weighted.append((values[left], 1))
         if right - left > 1:
-            found.append((values[left + 1], right - left - 1))
-    return [*found, (values[alone[-1]], 1)]
+            weighted.append((values[left + 1], right - left - 1))
+    return [*weighted, (values[single[-1]], 1)]
 
 
 def _float_pieces(low: float, high: float, cuts: Sequence[float]) -> list[Weighted]:
     edges = sorted({low, high} | {float(cut) for cut in cuts if low < cut < high})
     between = [(a, a / 2 + b / 2) for a, b in itertools.pairwise(edges)]
-    found: list[Weighted] = [piece for a, middle in between for piece in ((a, 1), (middle, math.inf))]
-    return [*found, (edges[-1], 1)]
+    weighted: list[Weighted] = [piece for a, middle in between for piece in ((a, 1), (middle, math.inf))]
+    return [*weighted, (edges[-1], 1)]
 
 
 def _components(space: SpaceLike, constraints: Sequence[Constraint]) -> list[list[str]]:
-    """Group the names that conditions and constraints connect; each group keeps parents before children."""
+    """Group the names that conditions and constraints connect; in each group parents come before children."""
     group_of = {name: {name} for name in space.parameters}
     ties = [[child, *(leaf.parent for leaf in condition.leaves())] for child, condition in space.when.items()]
-    for first, *others in [*ties, *(constraint.names for constraint in constraints)]:
-        for other in others:
-            joined = group_of[first] | group_of[other]
+    for first, *connected in [*ties, *(constraint.names for constraint in constraints)]:
+        for name in connected:
+            joined = group_of[first] | group_of[name]
             group_of.update(dict.fromkeys(joined, joined))
     unique = {id(group): group for group in group_of.values()}
     return [[name for name in space.parameters if name in group] for group in unique.values()]

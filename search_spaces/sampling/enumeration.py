@@ -1,4 +1,4 @@
-"""Points of a space chosen by rule: every combination on a grid, and the extreme ones at the corners."""
+"""Grid and corners of a space: every combination of levels, and the extreme points."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from search_spaces.conditions.condition import is_active
+from search_spaces.conditions.definition import is_active
 from search_spaces.domains.types import Choice, Domain, Fixed, Scalar, ZeroOr, intervals
 from search_spaces.domains.values import broken, identity
+from search_spaces.errors import quoted
 from search_spaces.sampling.counting import classes, count, marks, pieces, predicates_by_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from search_spaces.conditions.condition import Predicate, SpaceLike
+    from search_spaces.conditions.condition import Predicate
+    from search_spaces.conditions.definition import SpaceLike
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Every combination of the levels of the active parameters: counted at once, built one by one.
+    """Every combination of the levels of the active parameters; the length is computed without building them.
 
     Raises:
         DomainError: the resolution is not an int >= 1.
@@ -35,7 +37,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if type(self.resolution) is not int or self.resolution < 1:
-            raise broken("grid.resolution", f"must be an int >= 1, got {self.resolution!r}")
+            raise broken("grid.resolution", f"must be an int >= 1, got {quoted(self.resolution)}")
 
     def __len__(self) -> int:
         alternatives = {
@@ -47,14 +49,14 @@ class Grid:
     def __iter__(self) -> Iterator[dict[str, Scalar]]:
         values = {name: levels(domain, self.resolution) for name, domain in self.space.parameters.items()}
         for box in _boxes(self.space, values):
-            for chosen in itertools.product(*box.values()):
-                point = dict(zip(box, chosen, strict=True))
+            for values_of_point in itertools.product(*box.values()):
+                point = dict(zip(box, values_of_point, strict=True))
                 if _is_allowed(self.space, point):
                     yield point
 
 
 def levels(domain: Domain, resolution: int) -> list[Scalar]:
-    """Return the values a grid visits: all where there are few, else equally spaced quantiles, ends included.
+    """Return the values on a grid: all of a small set, else equally spaced quantiles, ends included.
 
     >>> from search_spaces import Float, Int
     >>> levels(Float(0.0, 1.0), 3)
@@ -77,8 +79,8 @@ def levels(domain: Domain, resolution: int) -> list[Scalar]:
 def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     """Return the extreme points of every combination of active parameters.
 
-    For each: all low, all high, and from all low each parameter alone at its other extremes. Those that a
-    constraint forbids are left out, and each parameter is then moved alone from all high as well.
+    For each: all low, all high, and from all low each parameter alone at its other extremes. With constraints, each
+    parameter is also moved alone from all high. Points that break a constraint are left out.
 
     >>> from search_spaces import Choice, Float, SearchSpace, When
     >>> corners(SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)}))
@@ -86,15 +88,20 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     """
     readers = predicates_by_parent(space)
     values = {
-        name: [*extremes(domain), *_unreached(domain, readers[name])] for name, domain in space.parameters.items()
+        name: _distinct([*extremes(domain), *_unreached(domain, readers[name])])
+        for name, domain in space.parameters.items()
     }
-    bases = (0, -1) if space.constraints else (0,)
-    found = (point for box in _boxes(space, values) for point in _box_corners(box, bases) if _is_allowed(space, point))
-    return list({tuple((name, identity(value)) for name, value in point.items()): point for point in found}.values())
+    is_high_a_base = bool(space.constraints)
+    return [
+        point
+        for box in _boxes(space, values)
+        for point in _box_corners(box, is_high_a_base=is_high_a_base)
+        if _is_allowed(space, point)
+    ]
 
 
 def extremes(domain: Domain) -> list[Scalar]:
-    """Return the ends of each range of a domain, and every option, from low to high.
+    """Return the ends of each range of a domain, or every option, from low to high.
 
     >>> from search_spaces import SymLog
     >>> extremes(ZeroOr(SymLog(-1.0, 1.0, gap=0.1)))
@@ -116,7 +123,7 @@ def _is_allowed(space: SpaceLike, point: Mapping[str, Scalar]) -> bool:
 
 
 def _unreached(domain: Domain, readers: Sequence[Predicate]) -> list[Scalar]:
-    """Return one value of each class that has no extreme in it."""
+    """Return one value of each class without an extreme."""
     reached = {tuple(reader.holds(end) for reader in readers) for end in extremes(domain)}
     all_classes = classes(pieces(domain, marks(readers)), readers)
     firsts = [members[0][0] for members in all_classes]
@@ -124,7 +131,7 @@ def _unreached(domain: Domain, readers: Sequence[Predicate]) -> list[Scalar]:
 
 
 def _boxes(space: SpaceLike, values: Mapping[str, list[Scalar]]) -> Iterator[dict[str, list[Scalar]]]:
-    """Yield, for each combination of parent classes, the values of every parameter that is then active."""
+    """Yield, for each combination of parent classes, the values of every active parameter."""
     readers = predicates_by_parent(space)
     menus = {
         name: [[value for value, _ in members] for members in classes([(v, 1) for v in options], readers[name])]
@@ -144,18 +151,26 @@ def _walk(
         yield box
         return
     name, *rest = names
-    # Any member speaks for its class: no condition tells two of them apart.
+    # Any member represents its class: all conditions give the same result for all members.
     active = is_active(space, name, {parent: members[0] for parent, members in box.items()})
     for members in menus[name] if active else [None]:
         yield from _walk(space, rest, menus, box=box if members is None else {**box, name: members})
 
 
-def _box_corners(box: Mapping[str, list[Scalar]], bases: Sequence[int]) -> Iterator[dict[str, Scalar]]:
-    """Yield all low, all high, and each parameter alone at its other extremes from each base: 0 is low, -1 is high."""
-    for place in (0, -1):
-        yield {name: members[place] for name, members in box.items()}
-    for place in bases:
-        base = {name: members[place] for name, members in box.items()}
-        for name, members in box.items():
-            for value in members:
-                yield {**base, name: value}
+def _box_corners(box: Mapping[str, list[Scalar]], *, is_high_a_base: bool) -> Iterator[dict[str, Scalar]]:
+    """Yield all low, all high, and each parameter alone at its other extremes from all low (and from all high)."""
+    counts = [len(members) for members in box.values()]
+    low, high = (0,) * len(counts), tuple(count - 1 for count in counts)
+    bases = (low, high) if is_high_a_base else (low,)
+    moved = (
+        (*base[:index], place, *base[index + 1 :])
+        for base in bases
+        for index, count in enumerate(counts)
+        for place in range(count)
+    )
+    for places in dict.fromkeys([low, high, *moved]):  # tuples of places compare faster than points
+        yield {name: members[place] for (name, members), place in zip(box.items(), places, strict=True)}
+
+
+def _distinct(values: Sequence[Scalar]) -> list[Scalar]:
+    return list({identity(value): value for value in values}.values())

@@ -10,11 +10,11 @@ import pytest
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.promotion import next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, levels_after
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -34,7 +34,7 @@ from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import start
 
 
 def learning(point, epoch):
@@ -51,6 +51,7 @@ class VirtualSweep:
 
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
         self.plan, self.events, self.state = plan, [], SweepState()
+        self._proposer = Proposer(plan.spec, self.state)
         self.decisions = DecisionState(plan, self.state)
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
@@ -85,7 +86,7 @@ class VirtualSweep:
             return promotion.trial
         if not self.decisions.budget.unstarted(now=now):
             return None
-        origin, point = propose(self.state, self.plan.spec)
+        origin, point = self._proposer.propose()
         name = trial_id(len(self.state.trials))
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
@@ -142,7 +143,7 @@ def virtual_sweep(tmp_path):
 
     def run(text, *, workers=2, **keywords):
         folder = SweepFolder(tmp_path / "results" / "virtual")
-        plan = planning.make(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
+        plan = make_plan(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
         return VirtualSweep(plan, workers=workers, **keywords)
 
     return run
@@ -164,7 +165,7 @@ class TrainedSweeps:
         self._store_at(root / "mlflow.db")
         folder = SweepFolder(root / "results" / "digits-1")
         shutil.copytree(self._checkpoints, folder.tune)
-        planning.make(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
+        make_plan(parse_spec(self.spec), folder, slots=2, now=5.0, working_directory=root).save(folder)
         self.write(folder, [SweepStarted(time=1.0, generation=1, host="here", pid=1)])
         for trial, score in (("t000", 0.8), ("t001", 0.9)):
             epochs = (self.epoch_of(trial, 1, 0.5), self.epoch_of(trial, 2, score))
@@ -222,8 +223,8 @@ def trained(tmp_path_factory, store_at):
     """Two trials of two epochs with a checkpoint of each, which take a while."""
     checkpoints = tmp_path_factory.mktemp("checkpoints")
     for index, trial in enumerate(("t000", "t001")):
-        run = Run(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
-        while not run.finished:
-            epoch = run.run_epoch().epoch
-            run.save(checkpoints / trial / str(epoch))
+        loop = start(TrialConfig.from_point({**POINT, "epochs": 2, "seed": index}))
+        while not loop.finished:
+            epoch = loop.run_epoch().epoch
+            loop.save(checkpoints / trial / str(epoch))
     return TrainedSweeps(checkpoints, store_at)

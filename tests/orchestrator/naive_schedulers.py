@@ -8,7 +8,7 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import FIRST_CEILING, NOISE_PERCENTILE, Pasha
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.state.ranking import is_finite, order
 
 

@@ -12,7 +12,7 @@ import torch
 from orchestrator.analysis.evaluation_target import find_target, subject_of
 from orchestrator.cli.main import main
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from trainables.engine import checkpoint as state
+from trainables.engine import checkpoint
 
 SUBSET = ("--subset", "60")
 
@@ -27,7 +27,7 @@ def sweep(tmp_path, monkeypatch, trained):
 
 @pytest.fixture
 def ravel(capsys, monkeypatch):
-    """``ravel(*arguments, code=0)``: what a command printed, on stdout and on stderr."""
+    """``ravel(*arguments, code=0)``: run a command and return its stdout and stderr."""
 
     def run(*arguments, code=0):
         monkeypatch.setattr("sys.argv", ["ravel", *arguments])
@@ -49,13 +49,13 @@ def client_of(sweep):
 def run_of(sweep, trial):
     client = client_of(sweep)
     experiment = client.get_experiment_by_name(sweep.plan.experiment).experiment_id
-    (found,) = client.search_runs([experiment], f"tags.`ravel.trial` = '{sweep.sweep}/{trial}'")
-    return found
+    (run,) = client.search_runs([experiment], f"tags.`ravel.trial` = '{sweep.sweep}/{trial}'")
+    return run
 
 
 def artifacts_of(sweep, trial, suite):
-    found = client_of(sweep).list_artifacts(run_of(sweep, trial).info.run_id, f"evaluation/{suite}")
-    return sorted(each.path.rpartition("/")[2] for each in found)
+    artifacts = client_of(sweep).list_artifacts(run_of(sweep, trial).info.run_id, f"evaluation/{suite}")
+    return sorted(artifact.path.rpartition("/")[2] for artifact in artifacts)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_trial_is_named_by_its_sweep_and_a_sweep_means_its_best(text, name):
     target = find_target(text, results="results")
     assert target.name == name
     assert (target.checkpoint / "state.pt").is_file()
-    assert sorted(target.earlier) == [1, 2]
+    assert sorted(target.epoch_checkpoints) == [1, 2]
 
 
 def test_a_trial_is_named_by_its_run_in_mlflow(sweep):
@@ -78,23 +78,23 @@ def test_a_trial_is_named_by_its_run_in_mlflow(sweep):
 def test_a_checkpoint_folder_belongs_to_no_sweep(sweep, tmp_path):
     shutil.copytree(sweep.folder.tune / "t000" / "2", tmp_path / "elsewhere")
     target = find_target("elsewhere", results="results")
-    assert (target.name, target.plan, target.earlier) == (f"{tmp_path.name}/elsewhere", None, {})
+    assert (target.name, target.plan, target.epoch_checkpoints) == (f"{tmp_path.name}/elsewhere", None, {})
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "law"),
+    ("text", "error", "message"),
     [
         ("digits-1/t009", SweepNotFound, "no trial 't009'"),
-        ("digits-1/t002", OrchestratorError, "no checkpoint of epoch 1 is there"),
+        ("digits-1/t002", OrchestratorError, "the checkpoint of epoch 1 is missing"),
         ("nothing", SweepNotFound, "nothing"),
-        (".", OrchestratorError, "a checkpoint folder holds state.pt, this one does not"),
+        (".", OrchestratorError, "a checkpoint folder must hold state.pt, this one does not"),
         ("0" * 32, OrchestratorError, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"),
     ],
     ids=["trial", "checkpoint", "sweep", "folder", "run"],
 )
 @pytest.mark.usefixtures("sweep")
-def test_what_is_not_there_is_refused_with_what_to_do(text, error, law):
-    with pytest.raises(error, match=law):
+def test_what_is_not_there_is_refused_with_what_to_do(text, error, message):
+    with pytest.raises(error, match=message):
         find_target(text, results="results")
 
 
@@ -116,36 +116,37 @@ def test_a_set_of_outliers_that_cannot_be_read_is_refused():
 def test_evaluating_prints_writes_and_tracks_the_same_numbers(sweep, ravel, tmp_path):
     out, _ = ravel("evaluate", "digits-1/t001", "--suite", "clean", *SUBSET)
     document = json.loads((tmp_path / "evaluations/digits-1-t001/clean/report.json").read_text())
-    (metrics,) = [each["metrics"] for each in document["analyses"].values() if "test/accuracy" in each["metrics"]]
+    analyses = document["analyses"].values()
+    (metrics,) = [analysis["metrics"] for analysis in analyses if "test/accuracy" in analysis["metrics"]]
     assert 0.5 < metrics["test/accuracy"] <= 1
     assert f"{metrics['test/accuracy']:.4g}" in out
-    assert "60" in out  # the limit is told
+    assert "60" in out  # the limit is printed
     run = run_of(sweep, "t001")
     assert run.data.metrics["test/accuracy"] == metrics["test/accuracy"]
     (point,) = client_of(sweep).get_metric_history(run.info.run_id, "test/accuracy")
     assert point.step == 2
-    for name, each in document["analyses"].items():
+    for name, analysis in document["analyses"].items():
         assert {f"{name}.html", f"{name}.json"} <= set(artifacts_of(sweep, "t001", "clean"))
         with (tmp_path / f"evaluations/digits-1-t001/clean/{name}.csv").open(newline="") as file:
             header, *rows = csv.reader(file)
-        assert header == each["columns"]
-        assert len(rows) == len(each["rows"]) > 0
+        assert header == analysis["columns"]
+        assert len(rows) == len(analysis["rows"]) > 0
 
 
-def test_the_same_evaluation_is_read_not_measured_again_and_tracked_once(sweep, ravel, monkeypatch):
+def test_a_repeated_evaluation_is_read_not_measured_and_tracked_once(sweep, ravel, monkeypatch):
     first, _ = ravel("evaluate", "digits-1/t001", "--suite", "clean,flattening", *SUBSET, "--json")
 
     def never(_name):
-        return lambda *_: pytest.fail("measured again")
+        return lambda *_: pytest.fail("measured twice")
 
     monkeypatch.setattr("trainables.evaluation.core.report.suite_of", never)
-    again, _ = ravel("evaluate", "digits-1/t001", "--suite", "clean,flattening", *SUBSET, "--json")
-    assert json.loads(again) == json.loads(first)
+    second, _ = ravel("evaluate", "digits-1/t001", "--suite", "clean,flattening", *SUBSET, "--json")
+    assert json.loads(second) == json.loads(first)
     client, run = client_of(sweep), run_of(sweep, "t001").info.run_id
     assert {len(client.get_metric_history(run, name)) for name in client.get_run(run).data.metrics} <= {1, 2}
     assert len(client.get_metric_history(run, "test/accuracy")) == 1
     tables = json.loads(client.get_run(run).data.tags["mlflow.loggedArtifacts"])
-    assert len(tables) == len({each["path"] for each in tables})
+    assert len(tables) == len({table["path"] for table in tables})
 
 
 def test_without_mlflow_the_numbers_are_there_all_the_same(sweep, ravel):
@@ -160,14 +161,14 @@ def test_without_mlflow_the_numbers_are_there_all_the_same(sweep, ravel):
 
 def test_a_checkpoint_folder_is_evaluated_without_a_run(sweep, ravel, tmp_path):
     shutil.copytree(sweep.folder.tune / "t000" / "2", tmp_path / "elsewhere")
-    out, err = ravel("evaluate", "elsewhere", *SUBSET, "--out", "there")
-    assert "tables and figures: there" in out
+    out, err = ravel("evaluate", "elsewhere", *SUBSET, "--out", "reports")
+    assert "tables and figures: reports" in out
     assert not err
-    assert (tmp_path / "there/clean/report.json").is_file()
+    assert (tmp_path / "reports/clean/report.json").is_file()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "law"),
+    ("arguments", "message"),
     [
         (["evaluate", "digits-1", "--suite", "clean,colour"], "--suite: must be of clean, .* or all, got colour"),
         (["evaluate", "digits-1", "--suite", "robust", "--epsilon", "0"], "--epsilon: must be > 0 pixels"),
@@ -178,12 +179,12 @@ def test_a_checkpoint_folder_is_evaluated_without_a_run(sweep, ravel, tmp_path):
     ids=["suite", "epsilon", "norm", "attack", "trials"],
 )
 @pytest.mark.usefixtures("sweep")
-def test_wrong_arguments_are_refused(ravel, arguments, law):
+def test_wrong_arguments_are_refused(ravel, arguments, message):
     _, err = ravel(*arguments, code=2)
-    assert re.search(law, err.replace("\n", " "))
+    assert re.search(message, err.replace("\n", " "))
 
 
-def test_transfer_tells_for_each_pair_how_many_images_fool_the_other(sweep, ravel, tmp_path):
+def test_transfer_reports_for_each_pair_how_many_images_fool_the_other(sweep, ravel, tmp_path):
     out, err = ravel("transfer", "digits-1", "--attack", "fgsm", "--epsilon", "0.3", "--subset", "50")
     assert not err
     assert "t000" in out
@@ -198,12 +199,12 @@ def test_transfer_tells_for_each_pair_how_many_images_fool_the_other(sweep, rave
 
 
 def test_the_claim_of_a_model_that_hides_its_gradients_is_printed_as_refused(sweep, ravel, tmp_path):
-    saved = state.load(sweep.folder.tune / "t001" / "2")
+    saved = checkpoint.load(sweep.folder.tune / "t001" / "2")
     loud = {name: tensor * 1e4 if name.startswith("head.") else tensor for name, tensor in saved.model.items()}
-    state.save(tmp_path / "masked", replace(saved, model=loud))
-    out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET, "--out", "there")
+    checkpoint.save(tmp_path / "masked", replace(saved, model=loud))
+    out, _ = ravel("evaluate", "masked", "--suite", "robust", *SUBSET, "--out", "reports")
     assert "refused: " in out
-    document = json.loads((tmp_path / "there/robust/report.json").read_text())
+    document = json.loads((tmp_path / "reports/robust/report.json").read_text())
     ladder = document["analyses"]["ladder"]
     assert ladder["refusals"]
     assert not [name for name in ladder["metrics"] if "@" in name]
@@ -213,7 +214,7 @@ def test_the_claim_of_a_model_that_hides_its_gradients_is_printed_as_refused(swe
 def test_what_the_run_shows_is_what_was_sent_last(sweep, ravel):
     for arguments in ([], ["--subset", "20"], []):
         out, _ = ravel("evaluate", "digits-1/t001", *arguments, "--json")
-        (measured,) = [each["metrics"] for each in json.loads(out)["clean"]["analyses"].values()]
+        (measured,) = [analysis["metrics"] for analysis in json.loads(out)["clean"]["analyses"].values()]
         assert run_of(sweep, "t001").data.metrics["test/nll"] == measured["test/nll"]
 
 

@@ -1,4 +1,4 @@
-"""The event log: durable, readable, honest about damage."""
+"""The event log: durable, readable, and explicit about damage."""
 
 import errno
 import json
@@ -50,17 +50,17 @@ def test_every_kind_of_event_survives_the_log(event):
     assert decode(line) == event
 
 
-def test_a_log_of_format_2_is_read_for_ever():
+def test_a_log_of_format_2_is_still_read():
     assert [event for event, _ in read_events(ASSETS / "events_v2.jsonl")] == EVENTS
 
 
-def test_a_log_of_format_1_is_read_for_ever_as_what_ran():
+def test_a_log_of_format_1_is_read_as_what_ran():
     created = EVENTS[1].model_copy(update={"config": {"precision": "float32", "epochs": 3}})
     expected = [EVENTS[0], created, *EVENTS[2:]]
     assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == expected
 
 
-def test_a_log_of_format_3_is_read_for_ever():
+def test_a_log_of_format_3_is_still_read():
     assert [event for event, _ in read_events(ASSETS / "events_v3.jsonl")] == EVENTS
 
 
@@ -81,7 +81,7 @@ def test_the_names_that_moved_since_format_1_are_read_as_what_they_meant():
     assert decode(json.dumps(today).encode() + b"\n").config == {"model.name": "cnn"}
 
 
-def test_offsets_let_a_reader_go_on_where_it_stopped(tmp_path):
+def test_offsets_let_a_reader_continue_where_it_stopped(tmp_path):
     with EventLog(tmp_path / "events.jsonl") as log:
         for event in EVENTS[:4]:
             log.append(event)
@@ -120,22 +120,22 @@ def test_every_flipped_bit_of_a_line_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "law"),
+    ("line", "reason"),
     [
         (encode(EVENTS[0]).replace(b'"pid":7', b'"pid":8'), "its checksum does not fit"),
         (encode(EVENTS[0])[:-19] + b"}\n", "it has no checksum"),
     ],
     ids=["changed", "without"],
 )
-def test_a_line_of_format_3_needs_its_checksum(tmp_path, line, law):
+def test_a_line_of_format_3_needs_its_checksum(tmp_path, line, reason):
     path = tmp_path / "events.jsonl"
     path.write_bytes(line)
-    with pytest.raises(LogDamaged, match=law):
+    with pytest.raises(LogDamaged, match=reason):
         list(read_events(path))
 
 
 def in_segments(path, events, *, segment_bytes=300):
-    """Each event written by a driver of its own."""
+    """Write each event by a driver of its own."""
     for event in events:
         with EventLog(path, segment_bytes=segment_bytes) as log:
             log.append(event)
@@ -197,7 +197,7 @@ def test_what_a_driver_writes_after_another_took_the_log_never_becomes_part_of_i
     assert hosts(path)[-2:] == [f"b{successors - 1}", "c"]
 
 
-def test_drivers_that_go_on_from_the_same_byte_write_to_files_of_their_own(tmp_path):
+def test_drivers_that_continue_from_the_same_byte_write_to_files_of_their_own(tmp_path):
     path = tmp_path / "events.jsonl"
     with EventLog(path, generation=1) as log:
         log.append(started(1, "a"))
@@ -228,7 +228,7 @@ def test_a_torn_tail_of_another_driver_is_left_to_it_and_not_read(tmp_path):
     assert hosts(path) == ["a", "b"]
 
 
-def test_a_disk_that_refuses_even_to_cut_off_a_part_gets_nothing_behind_it(tmp_path, monkeypatch):
+def test_a_disk_that_refuses_even_to_cut_off_a_part_gets_nothing_after_it(tmp_path, monkeypatch):
     with EventLog(tmp_path / "events.jsonl") as log:
         log.append(EVENTS[0])
         with monkeypatch.context() as broken:
@@ -244,13 +244,15 @@ def test_a_disk_that_refuses_even_to_cut_off_a_part_gets_nothing_behind_it(tmp_p
 def test_a_missing_segment_is_named(tmp_path, lost):
     path = tmp_path / "events.jsonl"
     in_segments(path, EVENTS)
-    gone, following = segments(path)[lost : lost + 2]
-    gone.path.unlink()
-    with pytest.raises(LogDamaged, match=f"bytes {gone.start} to {following.start} of the event log are missing"):
+    lost_segment, following = segments(path)[lost : lost + 2]
+    lost_segment.path.unlink()
+    with pytest.raises(
+        LogDamaged, match=f"bytes {lost_segment.start} to {following.start} of the event log are missing"
+    ):
         list(read_events(path))
 
 
-def test_an_old_log_goes_on_in_todays_format(tmp_path):
+def test_an_old_log_continues_in_todays_format(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_bytes((ASSETS / "events_v2.jsonl").read_bytes())
     with EventLog(path) as log:
@@ -282,7 +284,7 @@ def test_a_full_disk_keeps_events_in_memory_and_writes_them_in_order_later(tmp_p
 
 
 def test_a_disk_that_stays_full_leaves_no_part_of_any_event(tmp_path):
-    """A process of its own whose files may grow by 30 bytes: three events are refused after a part was written."""
+    """Run a process whose files may grow by 30 bytes: three events are refused after a part was written."""
     path = tmp_path / "events.jsonl"
     code = f"""
 import resource, signal
@@ -322,7 +324,7 @@ def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):
     assert log.path.read_bytes() == before + encode(EVENTS[2])
 
 
-def test_decisions_are_flushed_before_anything_acts_on_them_and_what_was_seen_within_a_second(tmp_path, monkeypatch):
+def test_decisions_are_flushed_at_once_and_observations_within_a_second(tmp_path, monkeypatch):
     flushed = []
     now = iter([0.0, *(0.1 * step for step in range(1, 100))])
     monkeypatch.setattr("orchestrator.state.event_log.time.monotonic", lambda: next(now))
@@ -337,4 +339,4 @@ def test_decisions_are_flushed_before_anything_acts_on_them_and_what_was_seen_wi
             flushed.clear()
             for event in [EVENTS[3], EVENTS[5]] * 6:
                 log.append(event)
-            assert len(flushed) == 1  # twelve looks at the clock, a tenth of a second apart
+            assert len(flushed) == 1  # the clock is read twelve times, a tenth of a second apart

@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.launching import resume
-from orchestrator.mlflow_import import runs as importing
 from orchestrator.mlflow_import.runs import read_experiment, value_of
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import (
@@ -46,7 +45,7 @@ T0 = 1_700_000_000_000
 
 
 class Store:
-    """A store that others filled, and the client that filled it."""
+    """A store of other programs, and the client that filled it."""
 
     def __init__(self, root):
         from mlflow import MlflowClient
@@ -69,7 +68,7 @@ class Store:
         return run
 
     def everything(self):
-        """All that there is, by run; as text, in which nan equals nan."""
+        """All content, by run; as text, in which nan equals nan."""
         return {
             run.info.run_id: repr((run.info, sorted(run.data.params.items()), run.data.tags, run.data.metrics))
             for experiment in self.client.search_experiments()
@@ -92,7 +91,7 @@ def store(here, store_at):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory, store_at):
-    """Runs that nobody here made: other names, texts, nan, inf, a failure, one that was killed, one that goes on."""
+    """Runs of other programs: other names, texts, nan, inf, a failure, one that was killed, one that is running."""
     root = tmp_path_factory.mktemp("template")
     store_at(root / "theirs.db")
     store = Store(root)
@@ -169,7 +168,7 @@ def test_what_is_left_out_is_counted_and_named(foreign):
     assert third == "the best 7: 3 kept, 1 clipped, 1 merged, 2 dropped"
 
 
-def test_at_most_so_many_points_are_offered_and_only_their_runs_are_told(foreign):
+def test_at_most_so_many_points_are_offered_and_only_their_runs_reported(foreign):
     points, told = points_of(foreign, *METRIC, "--top", "2")
     assert len(points) == 2
     assert "the best 4: 1 kept, 1 clipped, 0 merged, 2 dropped" in told
@@ -178,7 +177,7 @@ def test_at_most_so_many_points_are_offered_and_only_their_runs_are_told(foreign
     assert lowest[0]["batch_size"] == 128  # a trial's default: the run says nothing of it
 
 
-def test_the_points_as_yaml_may_stand_in_the_spec(foreign):
+def test_the_points_as_yaml_are_valid_in_the_spec(foreign):
     text = ravel("their experiment", "--spec", "spec.yaml", "--tracking", foreign.uri, *METRIC).stdout
     pasted = SPEC.replace(
         "search: {num_trials: 8}",
@@ -196,7 +195,7 @@ def test_a_filter_is_mlflows_own(foreign):
 
 
 def test_every_page_of_a_large_experiment_is_read(store, monkeypatch):
-    monkeypatch.setattr(importing, "PAGE", 3)
+    monkeypatch.setattr("orchestrator.mlflow_import.runs.PAGE", 3)
     experiment = store.experiment("large")
     for index in range(11):
         store.run(experiment, f"run{index}", {"optimizer.lr": str(0.01 * (index + 1))}, start=T0 + index)
@@ -268,7 +267,7 @@ def test_wrong_arguments_are_refused_with_what_is_right(foreign, here, arguments
     assert not (here / "results").exists()
 
 
-def test_an_experiment_or_a_store_that_is_not_there_is_refused_and_none_is_made(foreign, tmp_path):
+def test_a_missing_experiment_or_store_is_refused_and_not_created(foreign, tmp_path):
     told = refused(foreign, experiment="their experimnt")
     assert "no experiment 'their experimnt'; did you mean 'their experiment'?" in told
     assert "no experiment '99'" in refused(foreign, experiment="99")
@@ -315,7 +314,7 @@ def test_foreign_runs_become_a_sweep_that_every_report_can_read(foreign):
     assert len(points) == len(scores) < 11
 
 
-def test_an_imported_log_is_in_order_and_tells_the_times_of_mlflow(foreign):
+def test_an_imported_log_is_in_order_and_has_the_times_of_mlflow(foreign):
     result = swept(foreign, *METRIC)
     events = [event for event, _ in read_events(result.folder.events)]
     times = [event.time for event in events]
@@ -330,7 +329,7 @@ def test_an_imported_log_is_in_order_and_tells_the_times_of_mlflow(foreign):
     }
 
 
-def test_what_a_run_tells_out_of_order_is_put_behind_what_came_before_it(store):
+def test_an_event_out_of_order_gets_the_time_of_the_event_before_it(store):
     run = store.run(store.experiment("their experiment"), "a", {}, [("val_acc", 0.1, 1)])
     store.client.log_metric(run, "val_acc", 0.2, timestamp=T0 + 500_000, step=2)
     store.client.log_metric(run, "val_acc", 0.3, timestamp=0, step=3)
@@ -340,7 +339,7 @@ def test_what_a_run_tells_out_of_order_is_put_behind_what_came_before_it(store):
     assert result.state.trials["t000"].values("val_acc") == {1: 0.1, 2: 0.2, 3: 0.3}
 
 
-def test_steps_that_begin_at_zero_are_counted_from_one_and_the_last_value_of_a_step_stands(store):
+def test_steps_that_begin_at_zero_are_counted_from_one_and_the_last_value_of_a_step_counts(store):
     experiment = store.experiment("their experiment")
     store.run(experiment, "a", {}, [("val_acc", 0.1, 0), ("val_acc", 0.2, 0), ("loss", 9.0, 0), ("val_acc", 0.3, 1)])
     store.run(experiment, "b", {"epochs": "many"}, [("val_acc", 0.4, 4)])
@@ -351,7 +350,7 @@ def test_steps_that_begin_at_zero_are_counted_from_one_and_the_last_value_of_a_s
     assert (trials["t000"].budget, trials["t001"].budget) == (2, 5)
 
 
-def test_runs_that_measured_our_objective_too_cannot_stand_for_it_twice(store):
+def test_runs_that_measured_our_objective_too_are_refused(store):
     experiment = store.experiment("their experiment")
     store.run(experiment, "a", {}, [("val_acc", 0.1, 1), ("val/accuracy", 0.2, 1)])
     assert "the runs measured 'val/accuracy' too" in refused(store, "--metric", "val_acc", "--into", "results")
@@ -390,7 +389,7 @@ def ours(root, name, scores):
     """A sweep of ours, tracked: t000 the baseline, t001 stopped at a rung though better, t002 diverged, and so on."""
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
+    plan = make_plan(parse_spec(SPEC), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     events = [SweepStarted(time=1000.0, generation=1, host="here", pid=1)]
     for index, score in enumerate(scores):
@@ -472,7 +471,7 @@ def test_the_points_of_a_sweep_of_ours_are_those_it_tried(store, own):
     assert points == expected
 
 
-def test_trials_of_two_sweeps_of_ours_are_numbered_anew(store, own, tmp_path):
+def test_trials_of_two_sweeps_of_ours_get_new_numbers(store, own, tmp_path):
     second = ours(tmp_path, "digits-2", [0.4, 0.3, 0.2, 0.95])
     back = swept(store, experiment="digits")
     assert list(back.state.trials) == [f"t{index:03d}" for index in range(9)]

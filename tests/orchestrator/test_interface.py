@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -44,6 +44,10 @@ const context = CanvasRenderingContext2D.prototype, {stroke, clearRect} = contex
 context.stroke = function(...path) { this.canvas.lines = (this.canvas.lines ?? 0) + 1; stroke.apply(this, path); };
 context.clearRect = function(...box) { this.canvas.lines = 0; clearRect.apply(this, box); };
 """
+NO_ASSISTANT = """
+localStorage['mlflow.assistant.panelOpen_v1'] = 'false';
+localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';
+"""
 pytestmark = [
     pytest.mark.ui,
     pytest.mark.timeout(180),
@@ -58,7 +62,7 @@ def sweep(tmp_path_factory):
     folder = SweepFolder(root / "results" / "digits-20260101-120000")
     folder.path.mkdir(parents=True)
     spec = parse_spec(SPEC)
-    plan = planning.make(spec, folder, slots=2, now=START, working_directory=root)
+    plan = make_plan(spec, folder, slots=2, now=START, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=START, generation=1, host="here", pid=1))
@@ -148,7 +152,7 @@ def page(chromium):
     with chromium.new_context(viewport={"width": 1600, "height": 1000}) as context:
         context.set_default_timeout(60_000)
         page = context.new_page()
-        page.add_init_script(COUNT_LINES)
+        page.add_init_script(NO_ASSISTANT + COUNT_LINES)
         yield page
 
 
@@ -261,18 +265,8 @@ def test_the_runs_page_lists_the_sweep_flat(page, links):
     assert run_names(page, TRIALS) == {f"{trial_id(index)} digits-20260101-120000" for index in range(TRIALS)}
 
 
-def test_the_assistant_waits_to_be_called(page, links):
-    page.goto(links["views"]["table"])
-    page.locator(".ag-row[row-index='0']").first.wait_for()
-    panel = page.get_by_text("Ask questions about your experiments")
-    assert panel.count() == 0
-    page.locator("button[data-assistant-ui]").click()
-    panel.wait_for()
-
-
 def run_names(page, rows):
-    """Of all rows, by scrolling: only those near to what is in sight are there."""
-    assert 0 < page.locator(".ag-pinned-left-cols-container .ag-row").count() < rows
+    """Return the names of all rows, scrolled to one after the other."""
     names = set()
     for row in range(0, rows, 10):
         last = page.locator(f".ag-pinned-left-cols-container .ag-row[row-index='{min(row + 9, rows - 1)}']")

@@ -1,4 +1,4 @@
-"""Every mistake of a spec at once, each with its path, the law and the nearest valid name."""
+"""Every mistake of a spec at once, each with its path, the requirement and the nearest valid name."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import SpecError
-from orchestrator.execution import local_trial as single
+from orchestrator.execution import local_trial
 from orchestrator.planning.loading import load_spec, load_trial, parse_spec
 from orchestrator.planning.plan import fingerprint
 from orchestrator.planning.points import first_points
@@ -128,7 +128,7 @@ WRONG = [
     ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
     ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation"),
     ("name: a\nstorage: {uri: 'gs://bucket/x'}", "storage.uri: must be a folder or s3://BUCKET/PREFIX"),
-    ("name: a\nstorage: {uri: 's3://b'}", "storage.uri: s3://b/: a bucket's name is 3 to 255"),
+    ("name: a\nstorage: {uri: 's3://b'}", "storage.uri: s3://b/: a bucket's name must be 3 to 255"),
     ("name: a\ntracking: {uri: 'http://me:secret@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'http://token@host'}", "tracking.uri: must not carry a password"),
     ("name: a\ntracking: {uri: 'postgresql://me:a/b@host/db'}", "tracking.uri: must not carry a password"),
@@ -145,7 +145,7 @@ WRONG = [
     ("name: a\ntracking: {taps: [a, b, c, d, e, f, g]}", "tracking.taps: must have at most 6 entries, got 7"),
     (
         "name: a\ntrial: {epochs: 3}\nspace: {parameters: {epochs: {int: [1, 9]}}}",
-        "trial.epochs: stands under space.parameters too",
+        "trial.epochs: is both fixed in `trial` and searched in `space.parameters`; remove one",
     ),
     ("name: a\nspace: {parameters: {batch_size: {float: [1.5, 3.5]}}}", "space.parameters.batch_size: "),
     (
@@ -208,14 +208,14 @@ WRONG_GAN = [
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG_GAN)
-def test_a_wrong_spec_of_a_gan_names_the_place_the_law_and_the_value(text, message):
+def test_a_wrong_spec_of_a_gan_names_the_place_the_requirement_and_the_value(text, message):
     with pytest.raises(SpecError) as caught:
         parse_spec(text)
     assert message in str(caught.value)
     assert len(caught.value.problems) == 1
 
 
-def test_every_mistake_of_a_spec_of_a_gan_is_told_at_once():
+def test_every_mistake_of_a_spec_of_a_gan_is_reported_at_once():
     with pytest.raises(SpecError) as caught:
         parse_spec(f"{GAN}search: {{num_trails: 3}}\nspace: {{parameters: {{mixup.alpha: {{float: [0, 1]}}}}}}")
     assert [problem.path for problem in caught.value.problems] == ["search.num_trails", "space.parameters.mixup.alpha"]
@@ -233,22 +233,22 @@ def test_an_editor_knows_the_names_of_every_task():
     assert not validator.is_valid({"name": "a", "trial": {"gan.latent_dims": 32}})
 
 
-def test_one_trial_of_a_gan_alone_is_trained_and_told_epoch_by_epoch():
+def test_one_trial_of_a_gan_alone_is_trained_and_reported_epoch_by_epoch():
     spec = parse_spec(GAN, ["trial.epochs=2", "trial.gan.generator_width=0.25", "trial.evaluation.images=64"])
     lines = []
-    single.run(spec, say=lines.append)
+    local_trial.run(spec, say=lines.append)
     assert [line.partition(": gan/")[0] for line in lines] == ["epoch 1", "epoch 2"]
     assert all("val/mode_kl=" in line for line in lines)
 
 
-def test_a_law_between_parameters_is_kept_by_a_constraint():
+def test_a_requirement_between_parameters_is_kept_by_a_constraint():
     spec = parse_spec(CUT_ANYWHERE + "  constraints: [mixup.kind == 'mixup' or mixup.layers == 'input']\n")
     assert len(spec.space.constraints) == 1
     assert parse_spec(json.dumps(spec.document())) == spec
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG)
-def test_a_wrong_spec_names_the_place_the_law_and_the_value(text, message):
+def test_a_wrong_spec_names_the_place_the_requirement_and_the_value(text, message):
     with pytest.raises(SpecError) as caught:
         parse_spec(text)
     assert message in str(caught.value)
@@ -304,12 +304,12 @@ def test_a_spec_can_be_made_in_python():
         ("mixup.kind: cutmix", "mixup.alpha: {float: [0.1, 1.0]}"),
     ],
 )
-def test_a_law_between_parameters_is_judged_on_whole_trials(trial, parameters):
+def test_a_requirement_between_parameters_is_checked_on_whole_trials(trial, parameters):
     spec = parse_spec(f"name: a\ntrial: {{{trial}}}\nspace: {{parameters: {{{parameters}}}}}")
     assert list(spec.trial) == [trial.partition(":")[0]]
 
 
-def test_a_mistake_elsewhere_makes_no_law_between_parameters_out_of_a_default():
+def test_a_mistake_elsewhere_makes_no_problem_out_of_a_default():
     text = "name: a\nsearch: {num_trails: 4}\ntrial: {optimizer.warmup_epochs: 30}\n"
     with pytest.raises(SpecError) as caught:
         parse_spec(f"{text}space: {{parameters: {{epochs: {{choice: [50, 100]}}}}}}")
@@ -327,7 +327,7 @@ def test_the_fgsm_rs_of_the_demo_takes_the_step_of_its_paper():
     assert [point["adversarial.relative_step"] for point in points if point["adversarial.epsilon"]] == [1.25]
 
 
-def test_a_list_may_stand_under_trial():
+def test_trial_may_hold_a_list():
     spec = parse_spec("name: a\ntrial: {optimizer.schedule: step, optimizer.milestones: [0.25, 0.5]}")
     assert spec.trial["optimizer.milestones"] == [0.25, 0.5]
     assert SweepSpec(**json.loads(json.dumps(spec.document()))) == spec
@@ -336,7 +336,7 @@ def test_a_list_may_stand_under_trial():
 def test_one_trial_alone_takes_what_is_set_over_what_would_be_searched():
     path = EXAMPLES[0].parent / "digits.yaml"
     spec = load_trial(path, ["trial.snnl.weight=-0.1", "trial.optimizer.lr=0.01"])
-    config = single.config_of(spec)
+    config = local_trial.config_of(spec)
     assert (config.snnl.weight, config.optimizer.lr, config.mixup.alpha) == (-0.1, 0.01, 0.0)
 
 
@@ -367,7 +367,7 @@ def test_objectives_are_one_or_a_list_and_read_back_as_they_were(text, expected)
         ("{metric: val/accuracy, others: 3}", "objective.others: must be a list, got 3"),
     ],
 )
-def test_a_wrong_objective_of_a_list_is_told_by_its_place(text, says):
+def test_a_wrong_objective_of_a_list_is_named_by_its_place(text, says):
     with pytest.raises(SpecError) as error:
         parse_spec(f"name: a\nobjective: {text}")
     assert str(error.value).splitlines() == [says]

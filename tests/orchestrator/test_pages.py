@@ -14,7 +14,9 @@ from orchestrator.redaction import server_address
 from orchestrator.tracking import pages
 from orchestrator.tracking.cursor import Cursor
 
-SERVE = "from orchestrator.tracking import serving; print('first', end=''); serving.serve({uri!r}, port={port})"
+SERVE = (
+    "from orchestrator.mlflow_server import processes; print('first', end=''); processes.serve({uri!r}, port={port})"
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from orchestrator.scheduling.pasha import Pasha
-from orchestrator.scheduling.protocol import RungDecision
+from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 

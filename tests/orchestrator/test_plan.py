@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SweepNotFound
-from orchestrator.planning import plan as planning
 from orchestrator.planning import provenance
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.planning.trial_configs import trial_config
@@ -26,7 +25,7 @@ SPEC = "name: digits\ntrial: {epochs: 9, data.root: here}\nspace: {use: [optimiz
 
 def make(tmp_path, text=SPEC):
     folder = SweepFolder(tmp_path / "digits-1")
-    return planning.make(parse_spec(text), folder, slots=2, now=5.0, working_directory=tmp_path), folder
+    return make_plan(parse_spec(text), folder, slots=2, now=5.0, working_directory=tmp_path), folder
 
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path):
@@ -38,6 +37,15 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path):
 def test_a_folder_without_a_plan_is_no_sweep(tmp_path):
     with pytest.raises(SweepNotFound, match=r"no plan\.json here"):
         SweepPlan.load(SweepFolder(tmp_path))
+
+
+def test_the_rung_schedule_is_called_ladder_on_disk_as_ever(tmp_path):
+    plan, folder = make(tmp_path)
+    plan.save(folder)
+    document = json.loads(folder.plan.read_text())
+    assert document["ladder"]["rungs"] == list(plan.rung_schedule.rungs)
+    assert "rung_schedule" not in document
+    assert SweepPlan(**dict(plan)) == plan
 
 
 def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():

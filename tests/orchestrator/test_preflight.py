@@ -1,6 +1,7 @@
-"""What a machine is asked before it costs money."""
+"""Preflight checks: every problem of the machine is named before the sweep costs money."""
 
 import base64
+import copy
 import subprocess
 import sys
 import threading
@@ -10,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import launch
 from orchestrator.errors import PreflightError
-from orchestrator.execution import preflight
+from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.validation import NUM_SAMPLES
 from orchestrator.redaction import without_password
-from orchestrator.spec.model import Resources
+from orchestrator.spec.model import Resources, SweepSpec
 from orchestrator.tracking import reachable
 from orchestrator.tracking.reachable import VARIABLES, Login
+from search_spaces import SearchSpace, catalog
 from trainables.config.trial import TrialConfig
 from trainables.tasks.registry import task_of
 
@@ -34,16 +38,80 @@ def test_a_sweep_this_machine_can_run_passes(tmp_path):
     preflight.check(parse_spec("name: a\ntrial: {data.name: digits}"), tmp_path / "new" / "results")
 
 
+class NotStarted(Exception):
+    """What a launch got to before it would have started Ray."""
+
+
+@pytest.fixture
+def validated(monkeypatch, tmp_path):
+    """``validated(spec)`` launches up to where Ray would start; (samples, trials made) that this took."""
+    sampled, made = [], []
+    sample_many, from_point = SearchSpace.sample_many, TrialConfig.from_point
+
+    def refuse(_):
+        raise NotStarted
+
+    def sampling(space, *given, **more):
+        sampled.append(space)
+        return sample_many(space, *given, **more)
+
+    def making(point):
+        made.append(point)
+        return from_point(point)
+
+    def launched(spec):
+        with pytest.raises(NotStarted):
+            launch(spec())
+        return len(sampled), len(made)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(SearchSpace, "sample_many", sampling)
+    monkeypatch.setattr(TrialConfig, "from_point", making)
+    monkeypatch.setattr(ray_cluster, "connect", refuse)
+    return launched
+
+
+SMALL = "name: a\ntrial: {data.name: digits}\nspace: {use: [mixup]}\n"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [lambda: parse_spec(SMALL), lambda: SweepSpec(name="a", trial={"data.name": "digits"}, space=catalog.mixup())],
+    ids=["loaded", "python"],
+)
+def test_a_launch_validates_its_spec_once(validated, spec):
+    points = 1 + len(catalog.mixup().corners()) + NUM_SAMPLES
+    different_models = 3
+    samples, trials = validated(spec)
+    assert samples == 1
+    assert points <= trials <= points + different_models
+
+
+def test_a_spec_that_was_changed_after_it_was_loaded_is_validated_again(validated):
+    def changed():
+        spec = parse_spec(SMALL)
+        spec.trial["epochs"] = 3
+        return spec
+
+    assert validated(changed)[0] == 2
+    spec = parse_spec(SMALL)
+    assert spec.checked is not None
+    assert spec.model_copy(update={"name": "b"}).checked is None
+    assert copy.deepcopy(spec) == spec
+    assert copy.deepcopy(spec).checked is None
+
+
 def test_a_missing_data_set_is_named_with_its_remedy(tmp_path):
     (problem,) = refused(f"name: a\ntrial: {{data.name: mnist, data.root: {tmp_path}}}", tmp_path)
     assert "mnist" in problem
     assert str(tmp_path) in problem
 
 
-@pytest.mark.parametrize("given", ["data", "~/data"])
-def test_a_data_set_is_looked_for_where_its_trials_will(tmp_path, monkeypatch, given):
+@pytest.mark.parametrize("root", ["data", "~/data"])
+def test_a_data_set_is_located_as_its_trials_locate_it(tmp_path, monkeypatch, root):
     monkeypatch.setenv("HOME", str(tmp_path / "ada"))
-    spec = parse_spec(f"name: a\ntrial: {{data.name: mnist, data.root: {given}}}")
+    spec = parse_spec(f"name: a\ntrial: {{data.name: mnist, data.root: {root}}}")
     with pytest.raises(PreflightError) as caught:
         preflight.check(spec, tmp_path, launched_from=tmp_path / "ada")
     assert str(tmp_path / "ada" / "data") in str(caught.value)
@@ -70,7 +138,7 @@ def test_a_tracking_server_that_does_not_answer_is_named_without_its_password(tm
 
 @contextmanager
 def answering(status, body, headers=()):
-    """A server that gives one answer to everything; the headers it was asked with."""
+    """Serve one answer to every request; yield the address and the requests so far."""
     asked = []
 
     class Server(BaseHTTPRequestHandler):
@@ -83,7 +151,7 @@ def answering(status, body, headers=()):
             self.wfile.write(body.encode())
 
         def log_message(self, *_):
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Server) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -98,8 +166,8 @@ def basic(login, source):
 
 
 @pytest.fixture
-def nobody(tmp_path):
-    """The environment of somebody who set nothing."""
+def empty_environment(tmp_path):
+    """An environment without any setting of MLflow."""
     return {"HOME": str(tmp_path)}
 
 
@@ -108,8 +176,8 @@ def nobody(tmp_path):
     [
         (200, '{"experiments": []}', None),
         (200, "<html>a login page</html>", "answers, but not as MLflow does"),
-        (401, "", "wants a login (401 Unauthorized); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, "no", "wants a login (403 Forbidden)"),
+        (401, "", "requires a login (401 Unauthorized); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "no", "requires a login (403 Forbidden)"),
         (403, "Invalid Host header - possible DNS rebinding", "does not accept the host name 127.0.0.1:"),
         (404, "", "answers, but has no MLflow here (404)"),
         (500, "", "answers 500 Internal Server Error"),
@@ -131,13 +199,13 @@ def test_what_a_tracking_server_answers_is_understood(tmp_path, monkeypatch, sta
     if problem is None:
         assert not problems
     else:
-        (told,) = problems
-        assert told.startswith(f"tracking.uri: {uri}/mlflow/: {problem}")
+        (message,) = problems
+        assert message.startswith(f"tracking.uri: {uri}/mlflow/: {problem}")
 
 
-def test_a_redirect_is_named_and_takes_no_login_along(nobody):
+def test_a_redirect_is_named_and_takes_no_login_along(empty_environment):
     with answering(200, "{}") as (other, asked), answering(302, "", [("Location", f"{other}/?s=secret")]) as (uri, _):
-        problem = reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_TOKEN": "hunter2"})
+        problem = reachable.problem_of(uri, environ=empty_environment | {"MLFLOW_TRACKING_TOKEN": "hunter2"})
     assert problem == f"redirects to {other}/; give the address it ends at"
     assert not asked
 
@@ -158,7 +226,7 @@ def test_a_redirect_is_named_and_takes_no_login_along(nobody):
     ],
 )
 def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, environ, login):
-    """Asked of MLflow's own client too: where they differ, a launch is refused that would work, or the reverse."""
+    """MLflow's client must agree: where they differ, a launch is refused that would work, or the reverse."""
     from mlflow.tracking import MlflowClient
 
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login eve password swordfish\n")
@@ -172,13 +240,13 @@ def test_the_login_is_the_one_mlflows_client_sends(monkeypatch, tmp_path, user, 
         with pytest.raises(Exception, match="401"):
             MlflowClient(uri.replace("://", f"://{user}")).get_experiment("0")
     assert [headers.get("Authorization") for _, headers in asked] == [login and login.header] * 2
-    assert problem.startswith(f"refuses the login of {login.source} (401" if login else "wants a login")
+    assert problem.startswith(f"refuses the login of {login.source} (401" if login else "requires a login")
     assert not [word for word in ("hunter2", "swordfish", "p%40ss", "p@ss") if word in problem]
 
 
-def test_a_request_that_a_plugin_signs_is_not_judged(nobody):
+def test_a_request_that_a_plugin_signs_is_accepted_unchecked(empty_environment):
     with answering(200, "OK") as (uri, asked):
-        assert reachable.problem_of(uri, environ=nobody | {"MLFLOW_TRACKING_AUTH": "ours"}) is None
+        assert reachable.problem_of(uri, environ=empty_environment | {"MLFLOW_TRACKING_AUTH": "ours"}) is None
     assert [path for path, _ in asked] == ["/health"]
 
 
@@ -242,7 +310,7 @@ def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
 @pytest.mark.parametrize("metric", ["val/accuracy", "entanglement/penultimate"])
 def test_what_a_model_cannot_be_is_a_problem_whatever_the_objective(tmp_path, trial, problem, metric):
     problems = refused(f"name: a\ntrial: {{{trial}}}\nobjective: {{metric: {metric}}}", tmp_path)
-    assert [found[: len(problem)] for found in problems] == [problem]
+    assert [message[: len(problem)] for message in problems] == [problem]
 
 
 def test_varied_images_are_one_data_set():
@@ -271,7 +339,7 @@ def test_images_that_the_networks_of_a_gan_cannot_make_are_named(tmp_path):
     assert "must have images whose sides are multiples of 4 and at least 8, got 10x10" in problem
 
 
-def test_a_classifier_that_a_gan_is_to_be_judged_by_and_that_is_not_there_is_named(tmp_path):
+def test_a_missing_classifier_for_the_measures_of_a_gan_is_named(tmp_path):
     (problem,) = refused(f"{GAN}trial: {{task: gan, gan.classifier: {tmp_path / 'nowhere'}}}", tmp_path)
     assert str(tmp_path / "nowhere") in problem
     assert "does not exist" in problem
@@ -310,5 +378,5 @@ def test_no_secret_of_an_address_is_shown(text, shown):
 @pytest.mark.parametrize(
     "uri", ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "mlruns"]
 )
-def test_an_address_without_a_secret_may_stand_in_a_spec(uri):
+def test_an_address_without_a_secret_is_allowed_in_a_spec(uri):
     assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri

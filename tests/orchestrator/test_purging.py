@@ -1,4 +1,4 @@
-"""Everything a sweep wrote goes, and nothing else."""
+"""A purge removes everything that a sweep wrote, and nothing else."""
 
 import shutil
 import sqlite3
@@ -10,12 +10,12 @@ import pytest
 from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
-from orchestrator.analysis import purge as purging
+from orchestrator.analysis import purge
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError, SweepLocked
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
-from orchestrator.state import sweep_lock as lease
+from orchestrator.planning.plan import make_plan
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
     AttemptStarted,
@@ -40,7 +40,7 @@ def write_sweep(root, name):
     (folder.tune / "t000-1" / "checkpoint_000000").mkdir(parents=True)
     (folder.tune / "t000-1" / "checkpoint_000000" / "state.pt").write_bytes(b"x" * 1000)
     spec = parse_spec("name: digits\ntrial: {epochs: 1}\nspace: {use: [snnl, mixup]}")
-    plan = planning.make(spec, folder, slots=2, now=1.0, working_directory=root)
+    plan = make_plan(spec, folder, slots=2, now=1.0, working_directory=root)
     plan.save(folder)
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
@@ -81,7 +81,7 @@ def two_sweeps(tmp_path, monkeypatch, store_at):
     return tmp_path, plan, gone, kept
 
 
-def test_a_purge_is_told_first_and_then_leaves_nothing_of_the_sweep_and_all_of_the_others(two_sweeps):
+def test_a_purge_is_announced_and_then_leaves_nothing_of_the_sweep_and_everything_else(two_sweeps):
     root, _, gone, kept = two_sweeps
     before = files(root)
     told = ravel(root, "purge", gone.sweep)
@@ -122,7 +122,7 @@ def test_a_purge_that_was_cut_off_is_gone_on_with(two_sweeps):
 @pytest.mark.parametrize("command", ["purge", "sync"])
 def test_a_sweep_that_runs_is_left_to_its_driver(two_sweeps, command):
     root, _, gone, _ = two_sweeps
-    held = lease.acquire(gone)
+    held = sweep_lock.acquire(gone)
     told = ravel(root, command, gone.sweep)
     assert told.returncode == 3
     assert "its driver runs" in told.stderr
@@ -180,56 +180,56 @@ def test_a_sweep_whose_model_is_registered_is_kept(two_sweeps):
 
 def test_no_driver_can_begin_while_a_purge_is_under_way(two_sweeps, monkeypatch):
     _, plan, _, kept = two_sweeps
-    found = purging.find(plan, kept)
+    found = purge.find(plan, kept)
     remove, seen = removal.remove, []
 
     def removing(*arguments):
         with pytest.raises(SweepLocked, match="runs this sweep"):
-            lease.acquire(kept)
-        seen.append(lease.is_held(kept))
+            sweep_lock.acquire(kept)
+        seen.append(sweep_lock.is_held(kept))
         remove(*arguments)
 
     monkeypatch.setattr(removal, "remove", removing)
-    purging.carry_out(plan, found)
+    purge.carry_out(plan, found)
     assert seen == [True]
     assert not kept.path.exists()
 
 
 def test_a_sweep_that_was_gone_on_with_since_is_kept(two_sweeps):
     _, plan, _, kept = two_sweeps
-    found = purging.find(plan, kept)
-    lease.acquire(kept)
+    found = purge.find(plan, kept)
+    sweep_lock.acquire(kept)
     with pytest.raises(SweepLocked):
-        purging.carry_out(plan, found)
+        purge.carry_out(plan, found)
     assert kept.events.exists()
-    assert purging.removal.traces(plan).runs
+    assert purge.removal.traces(plan).runs
 
 
 def test_a_sweep_that_another_driver_took_while_it_was_purged_is_kept(two_sweeps, monkeypatch):
     _, plan, _, kept = two_sweeps
-    found = purging.find(plan, kept)
-    monkeypatch.setattr(lease.SweepLock, "is_lost", lambda _: True)
+    found = purge.find(plan, kept)
+    monkeypatch.setattr(sweep_lock.SweepLock, "is_lost", lambda _: True)
     with pytest.raises(SweepLocked, match="another driver took it meanwhile"):
-        purging.carry_out(plan, found)
+        purge.carry_out(plan, found)
     assert kept.events.exists()
 
 
-def test_a_purge_that_mlflow_refuses_lets_the_sweep_go(two_sweeps, monkeypatch):
+def test_a_purge_that_mlflow_refuses_releases_the_sweep(two_sweeps, monkeypatch):
     _, plan, _, kept = two_sweeps
-    found = purging.find(plan, kept)
+    found = purge.find(plan, kept)
 
     def refuse(*_):
         raise RuntimeError("no")
 
     monkeypatch.setattr(removal, "remove", refuse)
     with pytest.raises(OrchestratorError, match="MLflow refused"):
-        purging.carry_out(plan, found)
-    assert not lease.is_held(kept)
+        purge.carry_out(plan, found)
+    assert not sweep_lock.is_held(kept)
 
 
 def test_a_removal_that_is_cut_off_leaves_no_half_sweep(two_sweeps, monkeypatch):
     root, plan, gone, kept = two_sweeps
-    found = purging.find(plan, kept)
+    found = purge.find(plan, kept)
 
     rmtree = shutil.rmtree
 
@@ -240,5 +240,5 @@ def test_a_removal_that_is_cut_off_leaves_no_half_sweep(two_sweeps, monkeypatch)
 
     monkeypatch.setattr(shutil, "rmtree", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        purging.carry_out(plan, found)
+        purge.carry_out(plan, found)
     assert [folder.sweep for folder in list_sweeps(root / "results")] == [gone.sweep]

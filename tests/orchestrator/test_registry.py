@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
-from orchestrator.cli.registry import best_at_full_budget
+from orchestrator.cli.serve import best_at_full_budget
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.events import SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.tracking.registry import register, requirements
@@ -99,7 +99,7 @@ def test_what_is_registered_holds_no_pickle_and_pins_what_it_needs(sweep, tmp_pa
     folder = Path(client_of(sweep).download_artifacts(found.run, "model/epoch-2", str(tmp_path)))
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
-    assert files["served_model.py"].read_text().startswith('"""The code of every registered model')
+    assert files["served_model.py"].read_text().startswith('"""Code of every registered model')
     torch.load(files["artifacts/2/state.pt"], weights_only=True)
     needed = files["requirements.txt"].read_text().split()
     assert set(requirements()) < set(needed)
@@ -124,7 +124,7 @@ def test_a_version_says_where_it_comes_from_and_what_it_measured(sweep):
     assert "- `snnl.weight`: 0.5" in version.description
 
 
-def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
+def test_registering_twice_moves_the_alias_and_makes_no_second_version(sweep):
     best, other = sweep.best(), sweep.named("t000")
     versions = [register(sweep.plan, each) for each in (best, other, best)]
     assert [(each.version, each.is_new) for each in versions] == [(1, True), (2, True), (1, False)]
@@ -139,7 +139,7 @@ def test_registering_again_moves_the_alias_and_makes_no_second_version(sweep):
 def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_was(sweep, trained, tmp_path):
     folder = SweepFolder(tmp_path / "results" / "digits-2")
     shutil.copytree(sweep.folder.tune, folder.tune)
-    plan = planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
+    plan = make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path)
     plan.save(folder)
     trained.write(
         folder,
@@ -158,7 +158,7 @@ def test_a_trial_that_went_on_is_another_version_and_the_first_one_stays_as_it_w
     assert np.array_equal(loaded(sweep, "models:/digits/1").predict(images()), answers[0])
 
 
-def test_a_run_that_was_purged_and_synced_again_is_given_a_version_of_its_own(sweep):
+def test_a_run_that_was_purged_and_synced_gets_a_version_of_its_own(sweep):
     first = register(sweep.plan, sweep.best())
     client_of(sweep)._tracking_client.store._hard_delete_run(first.run)
     Tracker(sweep.plan, sweep.folder, replay=True).catch_up()
@@ -177,18 +177,16 @@ def test_the_registry_is_in_the_store_of_the_sweep_wherever_mlflow_looks_by_defa
 @pytest.mark.usefixtures("sweep")
 def test_the_command_registers_the_best_at_full_budget_or_the_trial_that_is_named():
     said = ravel("register", "digits-1")
-    assert said.startswith(
-        "models:/digits@champion: version 1 (made), digits-1/t001, val/accuracy 0.9000 after epoch 2"
-    )
+    assert said.startswith("models:/digits@champion: version 1 (new), digits-1/t001, val/accuracy 0.9000 after epoch 2")
     told = json.loads(ravel("register", "digits-1", "--trial", "t000", "--name", "mine", "--alias", "old", "--json"))
     assert (told["uri"], told["version"], told["trial"]) == ("models:/mine@old", 1, "digits-1/t000")
-    assert "(there already)" in ravel("register", "digits-1")
+    assert "(registered before)" in ravel("register", "digits-1")
 
 
 @pytest.mark.parametrize(
     ("trial", "law"),
     [
-        ("t002", r"digits-1/t002: no checkpoint of epoch 1 is there.*another trial"),
+        ("t002", r"digits-1/t002: the checkpoint of epoch 1 is missing.*another trial"),
         ("t003", r"digits-1/t003: it has not measured val/accuracy"),
     ],
 )
@@ -202,17 +200,17 @@ def test_an_unknown_trial_is_refused(unregistered):
         unregistered.named("t9")
 
 
-def test_without_a_full_run_there_is_no_best_to_register(trained, tmp_path, monkeypatch):
+def test_without_a_full_run_no_best_trial_can_be_registered(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "results" / "digits-1")
     folder.path.mkdir(parents=True)
-    planning.make(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
+    make_plan(parse_spec(trained.spec), folder, slots=2, now=5.0, working_directory=tmp_path).save(folder)
     trained.write(folder, trained.begun("t000"), trained.epoch_of("t000", 1, 0.95), trained.ended("t000", "stopped"))
-    with pytest.raises(OrchestratorError, match=r"full budget yet, the best of the others is t000; .*--trial"):
+    with pytest.raises(OrchestratorError, match=r"full budget yet, the best so far is t000; .*--trial"):
         best_at_full_budget(SweepResult.read(folder))
 
 
-def test_a_trial_that_mlflow_has_not_seen_or_was_deleted_there_says_what_to_do(sweep):
+def test_a_trial_without_a_run_or_with_a_deleted_one_names_the_remedy(sweep):
     best, client = sweep.best(), client_of(sweep)
     moved = sweep.plan.model_copy(update={"tracking_uri": sweep.plan.tracking_uri.replace("mlflow", "empty")})
     with pytest.raises(OrchestratorError, match=r"t001: MLflow has no run of it yet.*ravel sync digits-1"):
@@ -245,7 +243,7 @@ def test_a_name_that_mlflow_does_not_take_is_refused_before_anything_is_sent(unr
     assert client_of(unregistered).search_registered_models() == []
 
 
-def test_other_aliases_are_mlflows_own_law(sweep):
+def test_mlflow_takes_our_other_aliases(sweep):
     aliases = ["v", "v1x", "latest-2", "2026_01"]
     for alias in aliases:
         register(sweep.plan, sweep.best(), alias=alias)

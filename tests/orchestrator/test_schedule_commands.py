@@ -54,7 +54,7 @@ def test_plan_tells_trials_epochs_time_rows_and_storage():
     lines = told.splitlines()
     assert lines[0] == "planned: 20 trials of at most 9 epochs, 2 at a time; asha, promotion"
     assert [line.split()[0] for line in lines[1:]] == ["rung", "rung", "end", "epochs", "time", "MLflow", "storage"]
-    assert lines[1] == "  rung    1: 20 trials come so far"
+    assert lines[1] == "  rung    1: reached by 20 trials"
     assert "MLflow   21 runs" in told
 
 
@@ -116,8 +116,8 @@ def test_a_plan_that_was_changed_by_hand_is_found_by_its_replay(here):
 
 def test_what_if_tells_who_would_have_ended_otherwise(swept):
     told = ravel("replay", "virtual", "--what-if", "scheduler.grace_period=3")
-    assert told.startswith("virtual by other settings: rungs 3, ")
-    assert "unknown beyond their record: " in told
+    assert told.startswith("virtual with other settings: rungs 3, ")
+    assert "unknown after their last recorded epoch: " in told
     plain = json.loads(ravel("replay", "virtual", "--what-if", "scheduler.grace_period=3", "--json"))
     assert plain["rungs"] == [3]
     assert plain["epochs"] < swept.state.epochs_run + 20
@@ -137,7 +137,7 @@ def test_audit_is_told_to_people_and_programs():
         ("name: pasha, kind: stopping", "scheduler.kind: must be 'promotion' for pasha, got 'stopping'"),
         ("brackets: 2", "scheduler.brackets: must be 1 for asha with grace_period: auto; give grace_period a number"),
         ("grace_period: 1, brackets: 9", "scheduler.brackets: must be 1 to 3 (rungs (1, 3), and one bracket without)"),
-        ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: mixup.alfa; did you mean"),
+        ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: 'mixup.alfa'; did you mean"),
         ("resource: gpu_seconds", "scheduler.resource: must be 'epochs' for asha with grace_period: auto"),
         ("name: none, audit: 0.1", "scheduler.audit: must be 0 for none, got 0.1"),
         ("grace_period: never", "scheduler.grace_period: must be 'auto' or a whole number >= 1, got 'never'"),

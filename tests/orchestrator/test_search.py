@@ -6,7 +6,7 @@ import statistics
 import optuna
 import pytest
 
-from orchestrator.decisions.optuna_study import study_of
+from orchestrator.decisions.optuna_study import SweepStudy
 from orchestrator.decisions.propose import propose
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import derive_seed, trial_id
@@ -25,7 +25,7 @@ def spec_of(sampler="tpe"):
     return parse_spec(SPEC.replace("SAMPLER", sampler))
 
 
-def told(state, origin, point, *, status, values):
+def add(state, origin, point, *, status, values):
     """One more trial with these values by epoch and this end (None: still running)."""
     name = trial_id(len(state.trials))
     state.apply(TrialCreated(time=0.0, trial=name, origin=origin, point=point, config={**point, "epochs": 9}))
@@ -50,7 +50,7 @@ def swept(spec, trials, score=quality):
     state = SweepState()
     for _ in range(trials):
         origin, point = propose(state, spec)
-        told(state, origin, point, status="completed", values={9: score(point)})
+        add(state, origin, point, status="completed", values={9: score(point)})
     return state
 
 
@@ -66,7 +66,7 @@ def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_the_same_history_gets_the_same_proposal(sampler):
+def test_the_same_state_gets_the_same_proposal(sampler):
     state = swept(spec_of(sampler), 14)
     assert propose(state, spec_of(sampler)) == propose(state, spec_of(sampler))
 
@@ -89,8 +89,8 @@ def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reporte
         None: states.RUNNING,
     }
     for status in ends:
-        told(state, "search", propose(state, spec)[1], status=status, values={1: 0.5, 3: 0.7})
-    trials = study_of(state, spec, seed=0).get_trials()
+        add(state, "search", propose(state, spec)[1], status=status, values={1: 0.5, 3: 0.7})
+    trials = SweepStudy(spec, state).study(0).get_trials()
     assert [trial.state for trial in trials] == list(ends.values())
     assert all(trial.intermediate_values == {1: 0.5, 3: 0.7} for trial in trials)
     assert [trial.value for trial in trials] == [0.7, None, None, None, None, None]
@@ -98,16 +98,16 @@ def test_each_end_of_a_trial_becomes_its_optuna_state_with_the_values_it_reporte
 
 def test_a_full_run_that_never_measured_the_objective_is_a_failure_to_the_sampler():
     spec, state = spec_of(), SweepState()
-    told(state, "search", propose(state, spec)[1], status="completed", values={})
-    assert study_of(state, spec, seed=0).trials[0].state == optuna.trial.TrialState.FAIL
+    add(state, "search", propose(state, spec)[1], status="completed", values={})
+    assert SweepStudy(spec, state).study(0).trials[0].state == optuna.trial.TrialState.FAIL
 
 
-def test_a_baseline_outside_the_space_is_run_but_not_told():
+def test_a_baseline_outside_the_space_is_run_and_left_out_of_the_study():
     spec = parse_spec("name: a\nspace: {parameters: {mixup.alpha: {float: [0.5, 1.0]}}}")
     state = SweepState()
-    told(state, *propose(state, spec), status="completed", values={9: 0.5})
-    told(state, *propose(state, spec), status="completed", values={9: 0.6})
-    assert [trial.user_attrs["trial"] for trial in study_of(state, spec, seed=0).trials] == ["t001"]
+    add(state, *propose(state, spec), status="completed", values={9: 0.5})
+    add(state, *propose(state, spec), status="completed", values={9: 0.6})
+    assert [trial.user_attrs["trial"] for trial in SweepStudy(spec, state).study(0).trials] == ["t001"]
 
 
 def test_tpe_finds_the_good_region_that_random_search_does_not():
@@ -118,46 +118,50 @@ def test_tpe_finds_the_good_region_that_random_search_does_not():
     assert late("tpe") > late("random") + 0.1
 
 
-LAWS = """
+CONSTRAINED = """
 name: a
 space:
   parameters: {mixup.alpha: {float: [0.0, 1.0]}, optimizer.momentum: {float: [0.0, 0.99]}}
-  constraints: [LAW]
+  constraints: [CONSTRAINT]
 search: {sampler: SAMPLER, num_trials: 60, seed: 3}
 """
 
 
-def lawful(law, sampler="tpe"):
-    return parse_spec(LAWS.replace("LAW", law).replace("SAMPLER", sampler))
+def constrained(constraint, sampler="tpe"):
+    return parse_spec(CONSTRAINED.replace("CONSTRAINT", constraint).replace("SAMPLER", sampler))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("law", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"])
-def test_no_proposal_breaks_a_constraint(law, sampler):
-    spec = lawful(law, sampler)
+@pytest.mark.parametrize(
+    "constraint", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"]
+)
+def test_no_proposal_breaks_a_constraint(constraint, sampler):
+    spec = constrained(constraint, sampler)
     searched = [trial.point for trial in swept(spec, 20, score=balance).trials.values() if trial.origin == "search"]
     assert [spec.space.problems(point) for point in searched] == [[]] * 19
     assert len({point["mixup.alpha"] for point in searched}) == 19
 
 
-@pytest.mark.parametrize("law", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"])
-def test_the_same_history_gets_the_same_proposal_within_constraints(law):
-    state = swept(lawful(law), 14, score=balance)
-    assert propose(state, lawful(law)) == propose(state, lawful(law))
+@pytest.mark.parametrize(
+    "constraint", ["mixup.alpha + optimizer.momentum <= 0.5", "optimizer.momentum < mixup.alpha / 100"]
+)
+def test_the_same_state_gets_the_same_proposal_within_constraints(constraint):
+    state = swept(constrained(constraint), 14, score=balance)
+    assert propose(state, constrained(constraint)) == propose(state, constrained(constraint))
 
 
-def test_what_tpe_cannot_find_is_drawn_from_the_space():
-    spec = lawful("optimizer.momentum < mixup.alpha / 300")
+def test_what_tpe_cannot_find_is_sampled_from_the_space():
+    spec = constrained("optimizer.momentum < mixup.alpha / 300")
     state = SweepState()
-    told(state, *propose(state, spec), status="completed", values={9: 0.5})
+    add(state, *propose(state, spec), status="completed", values={9: 0.5})
     seed = derive_seed(3, "ask", "t001")
     assert propose(state, spec)[1] == spec.space.sample(seed)
 
 
 def test_tpe_learns_what_breaks_a_constraint():
-    spec = lawful("mixup.alpha + optimizer.momentum <= 0.5")
+    spec = constrained("mixup.alpha + optimizer.momentum <= 0.5")
     state = swept(spec, 30, score=balance)
-    study, asks = study_of(state, spec, seed=0), []
+    study, asks = SweepStudy(spec, state).study(0), []
     for _ in range(40):
         trial = study.ask()
         try:

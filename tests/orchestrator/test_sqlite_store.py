@@ -1,4 +1,4 @@
-"""What is done for a local sqlite store, and what is never done to it."""
+"""Settings of a local sqlite store, and stores that are left as they are."""
 
 import sqlite3
 from contextlib import closing
@@ -62,7 +62,7 @@ def test_a_store_that_is_being_written_is_not_waited_for_long(store, monkeypatch
         writer.commit()
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
+def test_a_missing_store_is_not_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for uri in (f"sqlite:///{tmp_path}/mlflow.db", "sqlite:///mlflow.db", "sqlite:///:memory:", "sqlite://"):
         assert not use_wal(uri)

@@ -1,4 +1,4 @@
-"""What each sampler learns from a state, and that its notes survive being built anew."""
+"""Studies of each sampler: what it learns from a state, and that its notes are rebuilt."""
 
 import math
 from collections import Counter
@@ -6,7 +6,7 @@ from collections import Counter
 import optuna
 import pytest
 
-from orchestrator.decisions.optuna_study import STATEFUL, common_level, study_of
+from orchestrator.decisions.optuna_study import STATEFUL, SweepStudy
 from orchestrator.decisions.propose import propose
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import trial_id
@@ -57,44 +57,46 @@ def states(study):
 def test_samplers_that_learn_from_complete_trials_see_all_at_the_level_that_ten_have_reached(sampler):
     spec = spec_of(sampler)
     state = swept(spec)
-    assert common_level(state, spec) == 3
-    study = study_of(state, spec, seed=0)
+    sweep = SweepStudy(spec, state)
+    study = sweep.study(0)
+    assert sweep.level == 3
     assert states(study) == [STATES.COMPLETE] * 13 + [STATES.RUNNING]
-    for told, trial in zip(study.trials, list(state.trials.values())[:13], strict=False):
-        assert told.value == trial.epochs[3]["val/accuracy"]
+    for frozen, trial in zip(study.trials, list(state.trials.values())[:13], strict=False):
+        assert frozen.value == trial.epochs[3]["val/accuracy"]
 
 
 def test_one_that_was_stopped_below_that_level_is_pruned_without_a_value():
     spec = spec_of("gp")
     state = swept(spec, completed=12, paused=3)
-    assert common_level(state, spec) == 9
-    study = study_of(state, spec, seed=0)
+    sweep = SweepStudy(spec, state)
+    study = sweep.study(0)
+    assert sweep.level == 9
     pruned = [trial for trial in study.trials if trial.state == STATES.PRUNED]
     assert len(pruned) == 3
     assert all(trial.value is None and not trial.intermediate_values for trial in pruned)
 
 
-def test_tpe_learns_from_waiting_trials_by_how_far_they_came():
+def test_tpe_learns_from_paused_trials_by_how_far_they_came():
     spec = spec_of("tpe")
-    study = study_of(swept(spec), spec, seed=0)
+    study = SweepStudy(spec, swept(spec)).study(0)
     assert states(study) == [STATES.COMPLETE] + [STATES.PRUNED] * 12 + [STATES.RUNNING]
     assert {max(trial.intermediate_values) for trial in study.trials[1:13]} == {3}
 
 
 def test_with_several_objectives_a_trial_is_complete_with_all_of_them():
     spec = spec_of("tpe", "objective: [val/accuracy max, val/nll min]\n")
-    study = study_of(swept(spec), spec, seed=0)
+    study = SweepStudy(spec, swept(spec)).study(0)
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert len(study.trials[3].values) == 2
 
 
 @pytest.mark.parametrize("sampler", sorted(STATEFUL))
-def test_a_trial_that_is_asked_again_keeps_its_params(sampler):
+def test_a_trial_that_is_asked_once_more_keeps_its_params(sampler):
     spec = spec_of(sampler)
     state = swept(spec, paused=20)
-    plain = study_of(state, spec_of("random"), seed=0)
-    again = study_of(state, spec, seed=0)
-    assert [trial.params for trial in again.trials] == [trial.params for trial in plain.trials]
+    plain = SweepStudy(spec_of("random"), state).study(0)
+    asked = SweepStudy(spec, state).study(0)
+    assert [trial.params for trial in asked.trials] == [trial.params for trial in plain.trials]
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga2", "nsga3"])
@@ -113,11 +115,11 @@ def test_nsga_breeds_a_generation_of_a_fifth_of_the_sweep_when_the_one_before_is
     for _ in range(60):
         add(state, spec, status="completed", epochs=9)
     generations = Counter(
-        trial.system_attrs.get("NSGAIISampler:generation") for trial in study_of(state, spec, seed=0).trials
+        trial.system_attrs.get("NSGAIISampler:generation") for trial in SweepStudy(spec, state).study(0).trials
     )
     fifth = spec.search.num_trials // 5
-    assert max(each for each in generations if each is not None) == 60 // fifth
-    assert all(generations[each] == fifth for each in range(60 // fifth))
+    assert max(generation for generation in generations if generation is not None) == 60 // fifth
+    assert all(generations[index] == fifth for index in range(60 // fifth))
 
 
 def test_cma_es_moves_towards_the_best_rate():

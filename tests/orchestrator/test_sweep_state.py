@@ -1,4 +1,4 @@
-"""The fold of the event log, and what a killed driver leaves to settle."""
+"""The fold of the event log, and the ends that a killed driver did not log."""
 
 from orchestrator.spec.model import Objective
 from orchestrator.state.events import (
@@ -11,7 +11,7 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
-from orchestrator.state.sweep_state import SweepState, settle
+from orchestrator.state.sweep_state import SweepState, missing_ends
 
 OBJECTIVE = Objective()
 
@@ -36,29 +36,29 @@ def saved(trial, epoch):
 
 def test_a_trial_goes_from_waiting_to_running_to_its_end():
     state = SweepState([created("a")])
-    seen = [state.trials["a"].status]
+    statuses = [state.trials["a"].status]
     for event in (started("a"), TrialEnded(time=1.0, trial="a", status="completed")):
         state.apply(event)
-        seen.append(state.trials["a"].status)
-    assert seen == ["waiting", "running", "completed"]
+        statuses.append(state.trials["a"].status)
+    assert statuses == ["waiting", "running", "completed"]
 
 
-def test_of_an_epoch_reported_twice_the_first_stands():
+def test_of_an_epoch_reported_twice_the_first_counts():
     state = SweepState([created("a"), started("a"), reported("a", 1, 0.5), reported("a", 1, 0.9)])
     assert state.trials["a"].values("val/accuracy") == {1: 0.5}
     assert state.epochs_run == 1
 
 
-def test_a_resumed_trial_runs_again():
+def test_a_resumed_trial_is_running():
     state = SweepState(
         [created("a"), started("a"), TrialEnded(time=1.0, trial="a", status="interrupted"), started("a", 2)]
     )
     assert state.trials["a"].status == "running"
 
 
-def test_a_trial_whose_attempt_broke_off_waits_for_the_next():
-    broke = AttemptFailed(time=1.0, trial="a", attempt=1, cause="infrastructure", reason="its worker died")
-    state = SweepState([created("a"), started("a"), broke])
+def test_a_trial_whose_attempt_failed_waits_for_the_next():
+    failed = AttemptFailed(time=1.0, trial="a", attempt=1, cause="infrastructure", reason="its worker died")
+    state = SweepState([created("a"), started("a"), failed])
     assert state.trials["a"].status == "waiting"
     state.apply(started("a", 2))
     assert state.trials["a"].status == "running"
@@ -90,7 +90,7 @@ def test_the_clock_of_a_sweep_starts_at_its_first_driver():
     assert (state.started_at, state.generation) == (1.0, 2)
 
 
-def test_settling_writes_the_ends_a_killed_driver_had_decided():
+def test_the_missing_ends_are_those_that_a_killed_driver_had_decided():
     rejected = RungDecided(time=0.0, trial="a", rung=3, value=0.1, cutoff=0.5, competitors=4, kept=False)
     state = SweepState(
         [
@@ -100,21 +100,21 @@ def test_settling_writes_the_ends_a_killed_driver_had_decided():
             created("d"),
         ]
     )  # fmt: skip
-    ends = settle(state, pauses=False, now=5.0)
+    ends = missing_ends(state, pauses=False, now=5.0)
     assert [(end.trial, end.status, end.rung) for end in ends] == [
         ("a", "stopped", 3),
         ("b", "completed", None),
     ]
 
 
-def test_a_full_budget_without_its_last_checkpoint_is_no_end_yet():
+def test_a_full_budget_without_its_last_checkpoint_is_no_end():
     state = SweepState([created("b", 2), started("b"), saved("b", 1), reported("b", 2, 0.8)])
-    assert settle(state, pauses=False, now=5.0) == []
+    assert missing_ends(state, pauses=False, now=5.0) == []
     assert [trial.id for trial in state.with_status("running")] == ["b"]
 
 
-def test_settling_a_settled_history_changes_nothing():
+def test_no_end_is_missing_twice():
     state = SweepState([created("b", 1), started("b"), reported("b", 1, 0.8), saved("b", 1)])
-    for end in settle(state, pauses=False, now=1.0):
+    for end in missing_ends(state, pauses=False, now=1.0):
         state.apply(end)
-    assert settle(state, pauses=False, now=2.0) == []
+    assert missing_ends(state, pauses=False, now=2.0) == []

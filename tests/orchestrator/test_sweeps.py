@@ -1,4 +1,4 @@
-"""Whole sweeps on a real local Ray, started and killed as a user would: through the command line."""
+"""Whole sweeps on a real local Ray, started and killed through the command line, as by a user."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from orchestrator.state.events import (
     TrialPromoted,
 )
 from orchestrator.state.sweep_lookup import find_sweep
-from orchestrator.state.sweep_state import SweepState, settle
+from orchestrator.state.sweep_state import SweepState, missing_ends
 from search_spaces import adopt
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -61,7 +61,7 @@ import importlib.abc, importlib.util, pathlib, sys
 
 class Planter(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "trainables.tasks.classifier.training":
+        if name != "trainables.engine.epoch_loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -70,14 +70,14 @@ class Planter(importlib.abc.MetaPathFinder):
         return spec
 
 def plant(module):
-    train = module.Run.run_epoch
+    train = module.EpochLoop.run_epoch
     def run_epoch(self):
         mark = pathlib.Path(__file__).with_name(f"broke-{self.config.seed}")
         if self.epoch == 2 and not mark.exists():
             mark.touch()
             raise ValueError("boom")
         return train(self)
-    module.Run.run_epoch = run_epoch
+    module.EpochLoop.run_epoch = run_epoch
 
 sys.meta_path.insert(0, Planter())
 """
@@ -85,12 +85,12 @@ sys.meta_path.insert(0, Planter())
 
 def ravel(*arguments, cwd, **environment):
     command = [str(RAVEL), *arguments]
-    there = {**os.environ, **environment}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200, env=there)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200, env=variables)
 
 
 def start(folder, spec):
-    """A sweep in its own process group, as a terminal starts it."""
+    """Start a sweep in its own process group, as a terminal does."""
     (folder / "spec.yaml").write_text(spec)
     with (folder / "output.txt").open("w") as output:
         return subprocess.Popen(
@@ -99,14 +99,14 @@ def start(folder, spec):
 
 
 def wait_for(folder, condition, *, driver, timeout_s=120):
-    """The first value of ``condition(events)`` that is true, while the driver lives."""
+    """Wait for a true value of ``condition(events)``, while the driver lives, and return it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         assert driver.poll() is None, (folder / "output.txt").read_text()
         logs = list(folder.glob("results/*/events.jsonl"))
-        found = condition([event for event, _ in read_events(logs[0])]) if logs else None
-        if found:
-            return found
+        value = condition([event for event, _ in read_events(logs[0])]) if logs else None
+        if value:
+            return value
         time.sleep(0.02)
     raise AssertionError((folder / "output.txt").read_text())
 
@@ -120,7 +120,7 @@ def of_kind(events, kind):
 
 
 def mlflow_of(folder):
-    """Every trial run, and how often each (run, key, step) stands in MLflow."""
+    """Return every trial run, and the number of points of each (run, key, step) in MLflow."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -136,7 +136,7 @@ def mlflow_of(folder):
 
 
 def assert_tracked_once(folder, state):
-    """One run for each trial, one point for each (trial, metric, epoch) of the log, no other."""
+    """Assert one run for each trial and one point for each (trial, metric, epoch) of the log, no other."""
     runs, points = mlflow_of(folder)
     assert sorted(runs) == sorted(state.trials)
     assert set(points.values()) == {1}
@@ -161,7 +161,8 @@ def test_a_sweep_ends_well_with_a_leaderboard_and_the_way_into_mlflow(swept):
     folder, done = swept
     assert done.returncode == 0, done.stderr
     sweep = find_sweep(folder / "results").sweep
-    assert "9/9 trials" in done.stdout
+    assert done.stdout.index("starting Ray ...") < done.stdout.index(sweep)
+    assert "100% · 9/9 trials" in done.stdout
     assert "stopped at rung 1" in done.stdout
     assert f"ravel compare {sweep}" in done.stdout
     assert "best t" in done.stdout
@@ -198,7 +199,7 @@ def test_every_decision_of_a_parallel_sweep_is_replayed_bit_for_bit(swept):
     assert "every decision came out as recorded" in done.stdout
 
 
-def test_a_trial_whose_loss_is_nan_ends_as_diverged_and_the_sweep_goes_on(swept):
+def test_a_trial_whose_loss_is_nan_ends_as_diverged_and_the_sweep_continues(swept):
     folder, done = swept
     state = SweepResult.read(find_sweep(folder / "results")).state
     diverged = state.trials["t001"]
@@ -251,30 +252,31 @@ def test_a_dataframe_has_a_row_for_each_trial(swept):
 def test_reading_commands_speak_json_too(swept, command):
     folder, _ = swept
     assert ravel(*command, cwd=folder).returncode == 0
-    told = ravel(*command, "--json", cwd=folder)
-    assert json.loads(told.stdout)
+    done = ravel(*command, "--json", cwd=folder)
+    assert json.loads(done.stdout)
 
 
-def test_the_log_of_one_trial_tells_why_it_diverged(swept):
-    told = ravel("logs", "tiny", "t001", cwd=swept[0])
-    assert "trial_ended" in told.stdout
-    assert "Traceback" in told.stdout
+def test_the_log_of_one_trial_says_why_it_diverged(swept):
+    done = ravel("logs", "tiny", "t001", cwd=swept[0])
+    assert "trial_ended" in done.stdout
+    assert "Traceback" in done.stdout
 
 
 @pytest.mark.parametrize(
     "command", [("best", "none"), ("logs", "tiny", "t999"), ("status", "none"), ("resume", "none")]
 )
-def test_a_name_that_is_not_there_is_exit_2_in_a_line(swept, command):
-    told = ravel(*command, cwd=swept[0])
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: ")
-    assert len(told.stderr.splitlines()) == 1
+def test_an_unknown_name_is_exit_2_in_a_line(swept, command):
+    done = ravel(*command, cwd=swept[0])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_resuming_a_finished_sweep_changes_no_trial(swept):
     folder, _ = swept
     before = SweepResult.read(find_sweep(folder / "results")).dataframe()
-    assert ravel("resume", "tiny", cwd=folder).returncode == 0
+    done = ravel("resume", "tiny", cwd=folder)
+    assert (done.returncode, "starting Ray" in done.stdout) == (0, False)
     assert SweepResult.read(find_sweep(folder / "results")).dataframe().equals(before)
 
 
@@ -327,11 +329,11 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     assert set(reports.values()) == {1}
     for trial in state.trials.values():
         assert sorted(trial.epochs) == list(range(1, trial.epoch + 1))
-    again = {event.trial for event in of_kind(events[len(before) :], AttemptStarted) if event.attempt > 1}
-    decided = {end.trial for end in settle(SweepState(before), pauses=True, now=0.0)}
+    restarted = {event.trial for event in of_kind(events[len(before) :], AttemptStarted) if event.attempt > 1}
+    decided = {end.trial for end in missing_ends(SweepState(before), pauses=True, now=0.0)}
     interrupted = {trial.id for trial in SweepState(before).with_status("running")} - decided
     promoted = {event.trial for event in of_kind(events[len(before) :], TrialPromoted)}
-    assert again == interrupted | promoted
+    assert restarted == interrupted | promoted
     assert_tracked_once(tmp_path, state)
 
 
@@ -352,8 +354,8 @@ def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec
     if retries:
         assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
         assert len(broken) == len(of_kind(events, AttemptFailed))  # one retry each
-        again = [event for event in of_kind(events, EpochReported) if event.attempt == 2]
-        assert {event.since_restore for event in again if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
+        retried = [event for event in of_kind(events, EpochReported) if event.attempt == 2]
+        assert {event.since_restore for event in retried if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
     else:
         assert not broken
         assert (state.trials["t000"].status, state.trials["t000"].attempts) == ("failed", 1)
@@ -371,7 +373,7 @@ def unread(tmp_path_factory):
     return log_of(folder)
 
 
-def test_a_sweep_goes_on_when_nobody_reads_what_it_prints(unread):
+def test_a_sweep_continues_when_its_output_is_not_read(unread):
     state = SweepState(unread)
     assert {trial.status for trial in state.trials.values()} <= {"completed", "stopped"}
     assert len(state.trials) == 3
@@ -388,17 +390,17 @@ def test_a_limit_on_concurrent_trials_holds(unread):
 def test_the_same_sequential_sweep_gives_the_same_trials_to_the_last_bit(unread, tmp_path):
     (tmp_path / "spec.yaml").write_text(TINY + "resources: {max_concurrent: 1}\n")
     assert ravel("launch", "spec.yaml", cwd=tmp_path).returncode == 0
-    first, again = SweepState(unread), SweepState(log_of(tmp_path))
+    first, second = SweepState(unread), SweepState(log_of(tmp_path))
     clocks = ("time/", "cost/")
-    for trial, other in zip(first.trials.values(), again.trials.values(), strict=True):
+    for trial, other in zip(first.trials.values(), second.trials.values(), strict=True):
         assert (trial.point, trial.status, trial.epoch) == (other.point, other.status, other.epoch)
         for epoch, metrics in trial.epochs.items():
             same = {name: value for name, value in metrics.items() if not name.startswith(clocks)}
             assert same == {name: other.epochs[epoch][name] for name in same}
 
 
-PATIENT = """
-name: patient
+BUDGETED = """
+name: budgeted
 trial: {data.name: digits, model.name: mlp, epochs: 8, optimizer.name: sgd}
 space: {use: [mixup], parameters: {optimizer.lr: {float: [1.0e-3, 0.5], log: true}}}
 objective: [val/accuracy max, val/nll min]
@@ -407,8 +409,8 @@ scheduler: {grace_period: auto, budget_fraction: 0.4, audit: 0.5}
 """
 
 
-def test_trials_wait_go_on_from_their_checkpoints_and_are_audited(tmp_path):
-    (tmp_path / "spec.yaml").write_text(PATIENT)
+def test_trials_pause_resume_from_their_checkpoints_and_are_audited(tmp_path):
+    (tmp_path / "spec.yaml").write_text(BUDGETED)
     done = ravel("launch", "spec.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
@@ -425,33 +427,33 @@ def test_trials_wait_go_on_from_their_checkpoints_and_are_audited(tmp_path):
         for event in promoted
     }
     assert {epoch.since_restore for epoch in first_after.values()} == {1}  # nothing was trained twice
-    assert all("waits at rung" in done.stdout and f"{event.trial} goes on" in done.stdout for event in promoted)
+    assert all("paused at rung" in done.stdout and f"{event.trial} promoted" in done.stdout for event in promoted)
     spent = sum(
         trial.epoch for trial in state.trials.values() if trial.origin != "baseline" and trial.blind_from is None
     )
     assert spent <= 0.4 * 9 * 8
-    assert "every decision came out as recorded" in ravel("replay", "patient", cwd=tmp_path).stdout
-    assert "rejected trials ran on" in ravel("audit", "patient", cwd=tmp_path).stdout
+    assert "every decision came out as recorded" in ravel("replay", "budgeted", cwd=tmp_path).stdout
+    assert "rejected trials ran on" in ravel("audit", "budgeted", cwd=tmp_path).stdout
     assert_tracked_once(tmp_path, state)
     assert {run.info.status for run in mlflow_of(tmp_path)[0].values()} == {"FINISHED"}
 
 
 @pytest.mark.parametrize(
-    ("wish", "when"),
+    ("number", "when"),
     [(signal.SIGINT, EpochReported), (signal.SIGTERM, SweepStarted)],
     ids=["ctrl-c", "sigterm-at-the-start"],
 )
-def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, wish, when):
+def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, number, when):
     with start(tmp_path, SLOW) as driver:
         wait_for(tmp_path, lambda events: of_kind(events, when), driver=driver)
-        if wish == signal.SIGINT:
-            os.killpg(driver.pid, wish)  # what Ctrl-C in a terminal does
+        if number == signal.SIGINT:
+            os.killpg(driver.pid, number)  # what Ctrl-C in a terminal does
         else:
-            driver.send_signal(wish)
+            driver.send_signal(number)
         assert driver.wait(60) == 130, (tmp_path / "output.txt").read_text()
-    said = (tmp_path / "output.txt").read_text()
-    assert f"ravel resume {find_sweep(tmp_path / 'results').sweep}" in said
-    assert "Traceback" not in said
+    printed = (tmp_path / "output.txt").read_text()
+    assert f"ravel resume {find_sweep(tmp_path / 'results').sweep}" in printed
+    assert "Traceback" not in printed
     state = SweepState(log_of(tmp_path))
     assert state.ended.status == "interrupted"
     assert not state.with_status("running")
@@ -473,15 +475,15 @@ def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cle
     assert f"process {driver.pid} on" in refused.stderr
 
 
-def test_a_wish_to_stop_is_noted_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
+def test_a_stop_signal_is_deferred_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
     stop = StopSignals()
-    with stop.listening():
-        with stop.waited_for():
+    with stop.installed():
+        with stop.deferred():
             signal.raise_signal(signal.SIGTERM)
-            assert stop.asked
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is patience, the third gives up
+            assert stop.requested
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is ignored, the third raises
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
     fresh = StopSignals()
-    with fresh.listening(), pytest.raises(KeyboardInterrupt):
+    with fresh.installed(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

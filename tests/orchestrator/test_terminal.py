@@ -1,4 +1,4 @@
-"""What a person sees: the live leaderboard, the summary, the plain lines."""
+"""The terminal: the live view, the summary, the plain lines, ``ravel status``."""
 
 import io
 import json
@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from orchestrator.analysis.leaderboard import event_line, failures, headline, log_line, progress, where_trials_ended
+from orchestrator.analysis.leaderboard import event_line, failures, log_line
+from orchestrator.analysis.sweep_progress import headline, progress, trials_over, work_left
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
@@ -20,6 +21,7 @@ from orchestrator.state.events import (
     AttemptStarted,
     EpochReported,
     RungDecided,
+    SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
@@ -40,7 +42,7 @@ OFF = {"snnl.weight": 0.0, "mixup.alpha": 0.0, "adversarial.epsilon": 0.0, "opti
 @pytest.fixture
 def plan(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
-    return planning.make(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
+    return make_plan(parse_spec(SPEC), folder, slots=2, now=0.0, working_directory=tmp_path)
 
 
 def events(plan):
@@ -67,22 +69,22 @@ def terminal(width=80):
     return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
 
 
-def test_the_live_view_fits_80_columns_and_shows_rungs_time_left_and_reasons(plan):
+def test_the_live_view_fits_80_columns_and_shows_progress_the_best_what_waits_and_reasons(plan):
     console = terminal()
     console.print(live_view(plan, SweepState(events(plan))))
     text = console.file.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
-    for told in (
-        "3/4 trials",
-        "1 running",
+    for words in (
+        "3/4 trials over: 1 stopped at rung 3, 1 at full budget, 1 diverged",
+        "1 running · 3/20 planned epochs",
+        "15%",
         "left",
-        "1 stopped at rung 3",
-        "1 diverged",
-        "t000*",
+        "best t000*: val/accuracy 0.9700 after epoch 9; snnl.weight 0",
+        "* baseline: every searched method off",
         "-0.1235",
         "not finite",
     ):
-        assert told in text
+        assert words in text
     assert "…" not in text
 
 
@@ -90,65 +92,125 @@ def test_the_time_left_assumes_the_pace_so_far_and_the_epochs_the_scheduler_expe
     summary = progress(plan, SweepState(events(plan)), now=30.0)
     # Each of 4 trials is expected to run 3 epochs, and one in three the other 6: 20 epochs, of which 3 took 30 s.
     assert (summary.over, summary.elapsed_s, summary.left_s) == (3, 30.0, pytest.approx(170.0))
-    assert headline(summary) == "3/4 trials · 1 running · 3/36 epochs (8%) · 0:00:30 · about 0:02:50 left"
+    assert headline(summary) == "15% · 3/4 trials · 1 running · 3/20 planned epochs · 0:00:30 · about 0:02:50 left"
 
 
-def test_trials_that_wait_and_go_on_are_told_and_counted(tmp_path):
+def test_paused_and_promoted_trials_are_printed_and_counted(tmp_path):
     folder = SweepFolder(tmp_path / "digits-20260101-120000")
     spec = parse_spec(SPEC.replace("stopping", "promotion"))
-    plan = planning.make(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
-    told = [
+    plan = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    paused = [
         event.model_copy(update={"status": "paused"}) if "stopped" in str(event) else event for event in events(plan)
     ]
     state, lines = SweepState(), []
-    for event in [*told, TrialPromoted(time=16.0, trial="t001", rung=3)]:
+    for event in [*paused, TrialPromoted(time=16.0, trial="t001", rung=3)]:
         state.apply(event)
         lines.append(event_line(plan, state, event))
         if event.kind == "trial_ended" and event.status == "paused":
-            assert "3 running · 1 waiting" in headline(progress(plan, state, now=20.0))
-            assert where_trials_ended(progress(plan, state, now=20.0)) == "1 waiting at a rung"
+            summary = progress(plan, state, now=20.0)
+            assert "3 running · 1 paused" in headline(summary)
+            assert work_left(summary).startswith("3 running, 1 paused at rung 3 · ")
+            assert trials_over(summary) == "0/4 trials over"
     shown = [line.split(" ", 1)[1].split("  [")[0] for line in lines if line]
-    assert shown[1] == "t001 waits at rung 3 after epoch 3: val/accuracy 0.5000"
-    assert shown[-1] == "t001 goes on from rung 3"
+    assert shown[1] == "t001 paused at rung 3 after epoch 3: val/accuracy 0.5000"
+    assert shown[-1] == "t001 promoted from rung 3"
+
+
+SWEPT = """
+name: planned
+trial: {data.name: digits, model.name: mlp, epochs: 9, optimizer.name: sgd}
+space: {use: [mixup], parameters: {optimizer.lr: {float: [1.0e-3, 1.0], log: true}}}
+search: {num_trials: 20, sampler: random, seed: 3}
+scheduler: {%s}
+"""
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "budget_fraction: 0.3",
+        "budget_fraction: 0.3, audit: 0.5",
+        "grace_period: 1, kind: stopping",
+        "grace_period: 1, kind: promotion",
+        "grace_period: 1, resource: gradient_evaluations",
+        "name: pasha",
+        "name: hyperband, kind: stopping",
+        "name: median",
+        "name: none",
+    ],
+)
+def test_the_planned_share_is_100_percent_when_a_sweep_is_finished_and_less_before(scheduler, virtual_sweep):
+    sweep = virtual_sweep(SWEPT % scheduler, workers=4)
+    state, shares = SweepState(), []
+    for event in sweep.events:
+        state.apply(event)
+        shares.append(progress(sweep.plan, state, now=event.time).share)
+    assert shares[0] == 0
+    assert max(shares) < 1
+    assert shares[-1] > 0.75
+    state.apply(SweepEnded(time=event.time, status="completed"))
+    summary = progress(sweep.plan, state, now=event.time)
+    assert (summary.share, summary.to_start, summary.left_s) == (1, 0, None)
+    assert headline(summary).startswith("100% · 20/20 trials · ")
+
+
+def test_an_interrupted_sweep_is_not_finished_and_names_what_is_left(plan):
+    state = SweepState(events(plan))
+    state.apply(TrialEnded(time=16.0, trial="t003", status="interrupted"))
+    state.apply(SweepEnded(time=16.0, status="interrupted"))
+    summary = progress(plan, state, now=20.0)
+    assert summary.share < 1
+    assert work_left(summary) == "1 interrupted · 3/20 planned epochs"
+
+
+def test_a_time_limit_is_the_planned_budget_where_it_is_used_up_first(tmp_path):
+    spec = parse_spec(SPEC + "budget: {wall_clock_s: 40}\n")
+    folder = SweepFolder(tmp_path / "digits-20260101-120000")
+    limited = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    summary = progress(limited, SweepState(events(limited)), now=30.0)
+    assert (summary.share, summary.left_s) == (0.75, 10.0)
 
 
 def test_nothing_is_estimated_before_a_trial_is_over(plan):
     summary = progress(plan, SweepState(list(events(plan))[:5]), now=30.0)
     assert summary.left_s is None
-    assert where_trials_ended(summary) == "no trial is over yet"
+    assert (summary.share, trials_over(summary)) == (0.0, "0/4 trials over")
 
 
 def test_plain_lines_say_what_ended_and_why(plan, tmp_path):
     console = Console(file=io.StringIO(), width=80)
-    watch = display_for(console)
-    assert isinstance(watch, PlainDisplay)
+    callback = display_for(console)
+    assert isinstance(callback, PlainDisplay)
+    callback.on_connect("local")
     with EventLog(tmp_path / "events.jsonl") as log:
-        store = EventStore(log, SweepState(), listeners=(watch.see,))
-        watch.begin(plan, store, list)
+        store = EventStore(log, SweepState(), listeners=(callback.on_event,))
+        callback.on_start(plan, store, list)
         for event in events(plan):
             store.append(event)
-        watch.end()
-    lines = [line.split(" ", 1)[1] for line in console.file.getvalue().splitlines()]
+        callback.on_end()
+    first, *rest = console.file.getvalue().splitlines()
+    lines = [line.split(" ", 1)[1] for line in rest]
+    assert first == "starting Ray ..."
     assert lines[0] == "4 trials of at most 9 epochs"
     assert [line.split("  [")[0] for line in lines[1:]] == [
         "digits-20260101-120000: 4 trials",
         "t001 stopped at rung 3 after epoch 3: val/accuracy 0.5000",
         "t002 diverged after epoch 0: nothing measured (epoch 1, step 2: ce is not finite)",
-        "t003 attempt 1 broke off (infrastructure): its worker died; trying again",
+        "t003 attempt 1 failed (infrastructure): its worker died; retrying",
         "t000 full budget (baseline) after epoch 9: val/accuracy 0.9700",
     ]
 
 
 def test_a_terminal_gets_the_live_leaderboard_and_is_left_clean(plan, tmp_path):
     console = terminal()
-    watch = display_for(console)
-    assert isinstance(watch, LiveDisplay)
+    callback = display_for(console)
+    assert isinstance(callback, LiveDisplay)
     with EventLog(tmp_path / "events.jsonl") as log:
         store = EventStore(log, SweepState(events(plan)))
-        watch.begin(plan, store, list)
-        watch.end()
+        callback.on_start(plan, store, list)
+        callback.on_end()
     assert "t000*" in console.file.getvalue()
-    watch.end()
+    callback.on_end()
 
 
 def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
@@ -159,7 +221,7 @@ def test_the_summary_names_the_best_the_baseline_and_the_two_commands(plan):
     assert lines[-2:] == ["  .venv/bin/ravel ui", "  .venv/bin/ravel compare digits-20260101-120000"]
 
 
-def test_a_failure_is_told_with_its_reason(plan):
+def test_a_failure_is_printed_with_its_reason(plan):
     assert failures(SweepState(events(plan))) == ["t002 diverged: epoch 1, step 2: ce is not finite"]
 
 
@@ -170,9 +232,22 @@ def test_every_event_has_a_line_in_the_log(plan):
 
 
 def status_of(plan, tmp_path, *arguments):
-    told = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
-    assert told.exit_code == 0, told.output
-    return told.stdout
+    result = CliRunner().invoke(app, ["status", plan.sweep, "--storage", str(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_status_as_json_has_the_planned_share_what_waits_and_the_best_trial(plan, tmp_path):
+    plan.save(SweepFolder(tmp_path / plan.sweep))
+    with EventLog(SweepFolder(tmp_path / plan.sweep).events) as log:
+        for event in events(plan):
+            log.append(event)
+    plain = json.loads(status_of(plan, tmp_path, "--json"))
+    assert (plain["epochs_run"], plain["epochs_planned"], plain["epochs_full"]) == (3, 20, 36)
+    assert (plain["share"], plain["to_start"], plain["paused_by_rung"]) == (0.15, 0, {})
+    best = {"trial": "t000", "score": 0.97, "epoch": 9, "parameters": OFF}
+    assert plain["best"] == best
+    assert "best t000*: val/accuracy 0.9700 after epoch 9" in status_of(plan, tmp_path)
 
 
 def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
@@ -181,9 +256,9 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
     with EventLog(folder.events) as log:
         for event in events(plan):
             log.append(event)
-    behind = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
-    assert behind == len(list(events(plan)))
-    assert f"MLflow has {behind} events yet to take" in status_of(plan, tmp_path)
+    lag = json.loads(status_of(plan, tmp_path, "--json"))["mlflow_behind"]
+    assert lag == len(list(events(plan)))
+    assert f"MLflow has {lag} events yet to take" in status_of(plan, tmp_path)
     cursor = Cursor()
     cursor.move_to(folder.events.stat().st_size, folder)
     cursor.save(folder.cursor)
@@ -193,5 +268,5 @@ def test_status_says_what_mlflow_has_yet_to_take(plan, tmp_path):
 def test_a_reason_too_long_for_a_tag_is_shortened_in_words():
     whole, long = "x" * 6000, "y" * 9000
     assert runs.state_tags("failed", reason=whole)["ravel.reason"] == whole
-    told = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
-    assert told == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"
+    reason = runs.trial_state_tags("failed", reason=long)["ravel.reason"]
+    assert reason == "y" * 1000 + " ... (9000 characters in all: ravel logs SWEEP)"

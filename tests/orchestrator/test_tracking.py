@@ -12,8 +12,8 @@ import pytest
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution.exporters import Exporter
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.redaction import without_password
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
@@ -27,7 +27,6 @@ from orchestrator.state.events import (
     TrialEnded,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.tracking import tracker as tracking
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.tracker import Tracker
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS
@@ -81,7 +80,7 @@ def sweep(tmp_path, monkeypatch, store_at):
 def planned(root, name, spec=SPEC):
     folder = SweepFolder(root / "results" / name)
     folder.path.mkdir(parents=True)
-    plan = planning.make(parse_spec(spec), folder, slots=2, now=5.0, working_directory=root)
+    plan = make_plan(parse_spec(spec), folder, slots=2, now=5.0, working_directory=root)
     plan.save(folder)
     return plan, folder
 
@@ -247,7 +246,7 @@ def test_a_tracker_knows_how_many_events_it_has_sent(sweep):
 
 def test_beside_a_sweep_few_events_are_sent_at_a_time(sweep, monkeypatch):
     plan, folder = sweep
-    monkeypatch.setattr(tracking, "FEW_EVENTS", 4)
+    monkeypatch.setattr("orchestrator.tracking.tracker.FEW_EVENTS", 4)
     log = list(events())
     write(folder, log)
     tracker, sent = Tracker(plan, folder), []
@@ -285,7 +284,7 @@ def test_at_the_end_of_a_sweep_its_store_counts_its_rows(sweep, tmp_path):
     assert [stat.split()[0] for stat in counted.values()] == ["4"]  # three trials and the sweep
 
 
-def test_sending_everything_again_changes_nothing(sweep):
+def test_sending_everything_twice_changes_nothing(sweep):
     plan, folder = sweep
     write(folder, events())
     Tracker(plan, folder).catch_up()
@@ -344,7 +343,7 @@ def test_an_outage_is_waited_out_and_filled_in_afterwards(sweep, monkeypatch, ca
     exporter.start()
     assert not exporter.stop(timeout_s=2)
     assert "no route to MLflow" in exporter.error
-    assert caplog.text.count("MLflow is behind") == 1
+    assert caplog.text.count("MLflow lags") == 1
     monkeypatch.setattr(Tracker, "_connect", up)
     again = Exporter(Tracker(plan, folder))
     again.start()
@@ -356,7 +355,7 @@ SENDING = ("create_run", "log_batch", "update_run", "set_terminated")
 
 
 def fail_once(patch, nth, *, before):
-    """Let the ``nth`` call that changes MLflow fail, before or after it was done; the others go through."""
+    """Let the ``nth`` call that changes MLflow fail, before or after it was done; the rest succeed."""
     from mlflow import MlflowClient
 
     calls = iter(range(1, 1000))
@@ -443,7 +442,7 @@ def test_a_deleted_run_stays_deleted_and_holds_back_no_other(sweep, caplog, know
     tracker = tracker if known else Tracker(plan, folder)
     assert tracker.catch_up()
     assert tracker.skipped == (deleted if deleted == "t001" else plan.sweep,)
-    assert caplog.text.count("MLflow goes on without the run of") == 1
+    assert caplog.text.count("MLflow continues without the run of") == 1
     assert Cursor.load(folder.cursor).offset == folder.events.stat().st_size
     assert client.get_run(gone).info.lifecycle_stage == "deleted"
     left = runs_of(plan, "trial")[1]
@@ -459,7 +458,7 @@ def test_an_artifact_store_that_takes_nothing_costs_only_the_artifacts(sweep, tm
     (tmp_path / "mlartifacts").write_text("a file where a folder should be")
     write(folder, events())
     assert Tracker(plan, folder).catch_up()
-    assert caplog.text.count("MLflow goes on without artifacts") == 1
+    assert caplog.text.count("MLflow continues without artifacts") == 1
     _, runs = runs_of(plan, "trial")
     assert runs["t002"].data.tags["ravel.status"] == "diverged"
     assert runs["t002"].info.status == "FAILED"
@@ -522,7 +521,7 @@ def test_a_failure_that_may_pass_skips_nothing(sweep, monkeypatch):
     assert tracker.catch_up()
 
 
-def test_a_replay_sends_the_whole_log_again_and_changes_nothing_that_was_right(sweep):
+def test_a_replay_sends_the_whole_log_and_changes_nothing_that_was_right(sweep):
     plan, folder = sweep
     told = list(resumed())
     tracker = Tracker(plan, folder)
@@ -540,7 +539,7 @@ def test_a_replay_sends_the_whole_log_again_and_changes_nothing_that_was_right(s
     assert everything_of(plan) == expected
 
 
-def test_a_run_begun_under_format_1_goes_on_in_the_words_it_was_begun_in(sweep):
+def test_a_run_begun_under_format_1_keeps_its_parameters(sweep):
     plan, folder = sweep
     told = [
         event.model_copy(update={"config": {**event.config, "model.name": "cnn"}})
@@ -573,7 +572,7 @@ def test_another_store_is_sent_everything(sweep, tmp_path):
 
 @pytest.mark.parametrize("purged", ["t000", "t001", "sweep", "all"])
 def test_runs_purged_from_the_store_hold_back_no_other(sweep, caplog, purged):
-    """`mlflow gc`, or a fresh database under the same address: in that one, everything is sent again."""
+    """`mlflow gc`, or a fresh database under the same address: in that one, nothing was sent."""
     plan, folder = sweep
     told = list(events())
     write(folder, told[:-6])
@@ -643,8 +642,8 @@ def test_nothing_of_an_interruption_is_left_on_a_completed_run(sweep):
     ]
 
 
-def test_an_outage_is_told_once_and_by_us_alone(tmp_path, monkeypatch, caplog):
-    """A port nobody listens on: urllib3 would warn at every retry."""
+def test_an_outage_logs_one_warning_and_it_is_ours(tmp_path, monkeypatch, caplog):
+    """A port without a listener: urllib3 would warn at every retry."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter2@127.0.0.1:9")
     logging.getLogger("urllib3").setLevel(logging.NOTSET)
     plan, folder = planned(tmp_path, "digits-1")

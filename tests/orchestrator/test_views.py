@@ -1,4 +1,4 @@
-"""Prepared views: what MLflow is told to show, and `ravel compare`. What its pages make of it: test_interface.py."""
+"""Prepared views: their content, and `ravel compare`. What its pages make of it: test_interface.py."""
 
 import json
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import compare as compare_commands
+from orchestrator.cli import look
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
@@ -30,13 +30,13 @@ METHODS = "name: digits\nspace: {use: [optimizer, snnl, mixup, adversarial]}\n"
 STRENGTHS = ["snnl.weight", "mixup.alpha", "adversarial.epsilon"]
 
 
-def make_plan(tmp_path, spec=METHODS):
+def plan_of(tmp_path, spec=METHODS):
     folder = SweepFolder(tmp_path / "results" / SWEEP)
-    return planning.make(parse_spec(spec), folder, slots=2, now=1.0, working_directory=tmp_path)
+    return make_plan(parse_spec(spec), folder, slots=2, now=1.0, working_directory=tmp_path)
 
 
 def views_of(tmp_path, spec=METHODS):
-    return {view.name: view for view in views.views(make_plan(tmp_path, spec))}
+    return {view.name: view for view in views.views(plan_of(tmp_path, spec))}
 
 
 def cards(view):
@@ -58,14 +58,14 @@ def test_the_methods_have_all_five_views(tmp_path):
 
 
 def test_equal_plans_have_equal_views(tmp_path):
-    assert views.views(make_plan(tmp_path)) == views.views(make_plan(tmp_path))
+    assert views.views(plan_of(tmp_path)) == views.views(plan_of(tmp_path))
 
 
 def test_mlflow_takes_every_tag_of_the_longest_name_and_the_widest_space(tmp_path):
     from mlflow.utils.validation import _validate_experiment_tag
 
     wide = ", ".join(f"optimizer.{'x' * 30}{index}: {{float: [0.0, 1.0]}}" for index in range(100))
-    plan = make_plan(tmp_path).model_copy(update={"sweep": "a" * 63 + "-20260101-120000"})
+    plan = plan_of(tmp_path).model_copy(update={"sweep": "a" * 63 + "-20260101-120000"})
     space = plan.spec.space | type(plan.spec.space).from_yaml(f"parameters: {{{wide}}}")
     plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"space": space})})
     for view in views.views(plan):
@@ -79,7 +79,7 @@ def test_every_view_is_of_the_trials_of_its_own_sweep_and_shows_all_of_them(tmp_
         assert all(card["showAllRuns"] for card in view.state.get("compareRunCharts", []) if card["type"] == "PARALLEL")
 
 
-def test_views_of_two_sweeps_stand_side_by_side(tmp_path):
+def test_views_of_two_sweeps_exist_together(tmp_path):
     client, plan = Experiments(), make_plan(tmp_path)
     views.publish(client, "1", plan)
     views.publish(client, "1", plan.model_copy(update={"sweep": "digits-20260102-120000"}))
@@ -89,7 +89,7 @@ def test_views_of_two_sweeps_stand_side_by_side(tmp_path):
 
 def test_no_axis_over_all_trials_is_absent_constant_or_text_in_any_of_them(tmp_path):
     spec = METHODS + "trial: {epochs: 9, batch_size: 64}\n"
-    plan = make_plan(tmp_path, spec)
+    plan = plan_of(tmp_path, spec)
     axes = cards(views_of(tmp_path, spec)["parallel"])[0]["selectedParams"]
     assert axes == [*STRENGTHS, "optimizer.lr", "optimizer.weight_decay"]
     for index, point in enumerate(plan.spec.space.sample_many(200, seed=0)):
@@ -145,7 +145,7 @@ def test_several_objectives_are_axes_curves_and_columns_and_the_first_sorts(tmp_
     assert (table["orderByKey"], table["orderByAsc"]) == ("metrics.`val/nll`", True)
 
 
-def test_the_cards_of_a_view_differ_and_lie_in_its_open_section(tmp_path):
+def test_the_cards_of_a_view_differ_and_are_in_its_open_section(tmp_path):
     for view in views_of(tmp_path).values():
         if view.mode == "CHART":
             first, *others = view.state["compareRunSections"]
@@ -155,7 +155,7 @@ def test_the_cards_of_a_view_differ_and_lie_in_its_open_section(tmp_path):
             assert len({card["uuid"] for card in cards(view)}) == len(cards(view))
 
 
-def test_telling_mlflows_views_apart_imports_no_mlflow():
+def test_comparing_views_imports_no_mlflow():
     asked = "import sys; from orchestrator.tracking import pages, views; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", asked], check=True)
 
@@ -200,7 +200,7 @@ def test_the_version_is_the_servers_and_not_the_one_installed(serve):
     assert pages.served_version(address, address, environ=NOBODY) == "3.18.0"
 
 
-def test_a_store_that_nobody_serves_yet_has_the_installed_version(serve):
+def test_a_store_without_a_server_has_the_installed_version(serve):
     from importlib.metadata import version
 
     _, other = serve(b"<html>not MLflow</html>")
@@ -209,7 +209,7 @@ def test_a_store_that_nobody_serves_yet_has_the_installed_version(serve):
 
 
 @pytest.mark.parametrize(("says", "status"), [(b"<html></html>", 200), (b"3.17.2", 401), (b"\xff\xfe", 200)])
-def test_a_server_that_does_not_tell_has_no_version(serve, says, status):
+def test_a_server_that_does_not_answer_has_no_version(serve, says, status):
     _, address = serve(says, status=status)
     assert pages.served_version(address, address, environ=NOBODY) is None
 
@@ -227,7 +227,7 @@ def test_a_login_is_sent_to_its_own_server_alone(serve):
 @pytest.fixture
 def tracked(tmp_path):
     """A sweep of which MLflow has some runs, and how to compare it."""
-    plan = make_plan(tmp_path)
+    plan = plan_of(tmp_path)
     folder = SweepFolder(tmp_path / "results" / SWEEP)
     folder.path.mkdir(parents=True)
     plan.save(folder)
@@ -255,7 +255,7 @@ def test_compare_prints_every_view_and_the_plain_pages(tracked, serve):
 def test_compare_falls_back_to_the_plain_pages_and_says_why(tracked, serve):
     _, address = serve(b"3.18.0")
     told = tracked("--server", address)
-    assert "MLflow there is 3.18.0, so no prepared views" in told
+    assert "MLflow is 3.18.0, so no prepared views" in told
     assert "viewStateShareKey" not in told
     assert f"{address}/#/compare-runs?" in told
 
@@ -277,7 +277,7 @@ def test_compare_as_json_names_the_views(tracked, serve):
 
 def test_what_another_machine_sent_is_looked_up_by_its_tags_and_compared(tmp_path, monkeypatch, tracked, serve):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/team.db")
-    plan = make_plan(tmp_path)
+    plan = plan_of(tmp_path)
     assert (look_up(plan).runs, (tmp_path / "team.db").exists()) == ({}, False)
     elsewhere = SweepFolder(tmp_path / "elsewhere" / SWEEP)
     elsewhere.path.mkdir(parents=True)
@@ -298,7 +298,7 @@ def test_what_another_machine_sent_is_looked_up_by_its_tags_and_compared(tmp_pat
 def test_a_store_that_cannot_be_looked_up_in_is_named_without_its_password(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hunter2@127.0.0.1:9")
     with pytest.raises(OrchestratorError, match=r"^http://\*\*\*@127\.0\.0\.1:9: .*; mend that, or ") as caught:
-        look_up(make_plan(tmp_path))
+        look_up(plan_of(tmp_path))
     assert "hunter2" not in str(caught.value)
 
 
@@ -316,7 +316,7 @@ def test_a_lost_answer_is_asked_for_once(serve):
 def opened(monkeypatch):
     """The addresses a browser was asked to open."""
     links = []
-    monkeypatch.setattr(compare_commands.webbrowser, "open", lambda link: links.append(link) or True)
+    monkeypatch.setattr(look.webbrowser, "open", lambda link: links.append(link) or True)
     return links
 
 
@@ -331,7 +331,7 @@ def test_compare_opens_the_first_view_when_asked_and_else_nothing(tracked, serve
 
 
 def test_the_pages_still_read_the_words_we_write():
-    """The installed pages name every key and value of a view: a rename there is seen here, before a browser is."""
+    """The installed pages name every key and value of a view: a rename fails here, before a browser is."""
     import mlflow
 
     scripts = Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js"

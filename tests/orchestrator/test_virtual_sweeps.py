@@ -7,8 +7,9 @@ import pytest
 
 from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
 from orchestrator.decisions.promotion import Promotion, next_promotion
-from orchestrator.decisions.propose import low_discrepancy_point, propose
+from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import decide
+from orchestrator.decisions.sequences import SobolPoints
 from orchestrator.decisions.trial_views import DecisionState, stratum
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution.preflight import check_gpu_seconds
@@ -315,8 +316,8 @@ def test_a_low_discrepancy_sequence_is_the_same_whoever_asks_and_keeps_constrain
     space = SearchSpace(
         {"a": Float(0.0, 1.0), "b": Float(0.0, 1.0), "c": ZeroOr(Float(0.1, 4.0, log=True))}, constraints=["a < b"]
     )
-    points = [low_discrepancy_point(space, index, seed=5) for index in range(16)]
-    assert points == [low_discrepancy_point(space, index, seed=5) for index in range(16)]
+    points = [SobolPoints(space, seed=5).point(index) for index in range(16)]
+    assert points == [SobolPoints(space, seed=5).point(index) for index in range(16)]
     assert all(space.contains(point) for point in points)
     assert len({point["a"] for point in points}) == 16
     assert {point["c"] == 0 for point in points} == {True, False}

@@ -109,7 +109,7 @@ def conditions(parameters):
 
 @st.composite
 def constraints(draw, parameters):
-    """A law that a fair share of the draws keep: a bound on one number, or on the smaller of two."""
+    """A constraint that a fair share of the draws satisfy: a bound on one number, or on the smaller of two."""
     numeric = sorted(name for name, domain in parameters.items() if is_only_numbers(domain))
     if not numeric:
         return []
@@ -137,8 +137,8 @@ def spaces(draw):
         if position and draw(st.booleans()):
             when[name] = draw(conditions({parent: parameters[parent] for parent in names[:position]}))
     order = draw(st.permutations(names))
-    laws = draw(constraints(parameters)) if draw(st.booleans()) else []
-    return SearchSpace({name: parameters[name] for name in order}, when, laws)
+    texts = draw(constraints(parameters)) if draw(st.booleans()) else []
+    return SearchSpace({name: parameters[name] for name in order}, when, texts)
 
 
 for kind, strategy in {

@@ -87,7 +87,7 @@ def test_rejected_draws_are_counted_by_constraint():
     space = SearchSpace({"a": Int(1, 10), "b": Int(1, 10)}, constraints=["a < b", "a + b <= 100"])
     found = space.feasibility(20_000, seed=1)
     assert found.refused["a + b <= 100"] == 0
-    assert found.accepted == found.drawn - found.refused["a < b"]
+    assert found.accepted == found.sampled - found.refused["a < b"]
     assert abs(found.share - 0.45) < 0.01
 
 

@@ -1,8 +1,11 @@
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from search_spaces import Choice, Constraint, Fixed, Float, Int, SpaceError, SymLog, ZeroOr, catalog
+from search_spaces import Choice, Constraint, Fixed, Float, Int, SearchSpace, SpaceError, SymLog, ZeroOr, catalog
+from search_spaces.documents.fragments import FRAGMENTS
 from trainables.config.trial import TrialConfig
 
 METHODS = {
@@ -19,6 +22,26 @@ ALTERNATIVES = [
     ("pgd", "trades"),
 ]
 TRIALS = [name for name in catalog.FRAGMENTS if name != "gan"]  # its networks are none that a trial trains
+GOLDEN = json.loads((Path(__file__).parent / "assets" / "catalog.json").read_text())
+
+
+def test_fragments_are_those_of_the_golden_file_in_its_order():
+    assert list(catalog.FRAGMENTS) == list(FRAGMENTS) == list(GOLDEN)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_fragment_equals_its_golden_form(name):
+    space = catalog.FRAGMENTS[name]()
+    assert repr(space) == GOLDEN[name]["repr"]
+    assert space.fingerprint() == GOLDEN[name]["fingerprint"]
+    assert json.dumps(space.to_dict()) == json.dumps(GOLDEN[name]["document"])
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_fragment_equals_what_use_reads(name):
+    space = SearchSpace.from_dict({"use": [name]})
+    assert space == catalog.FRAGMENTS[name]() == SearchSpace.from_dict(GOLDEN[name]["document"])
+    assert repr(space) == GOLDEN[name]["repr"]
 
 
 @pytest.mark.parametrize("name", catalog.FRAGMENTS)

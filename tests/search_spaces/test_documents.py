@@ -121,13 +121,13 @@ def test_mistakes_in_conditions_and_constraints_are_found_where_they_stand():
         "space.parameters.b.when.any.0.a: unknown condition 'lees_than'; did you mean 'less_than'?",
         "space.parameters.b.when.any.1: is empty; give it a condition, or leave it out",
         "space.parameters.b.when.any.2.all.1.c: must be None, a bool, an int, a float or a str, got [1] of type list",
-        "space.parameters.c: step must not stand beside log=True, got 0.1; use a Choice of the values",
+        "space.parameters.c: step must not be combined with log=True, got 0.1; use a Choice of the values",
         "space.parameters.d.orderd: unknown field of 'choice'; did you mean 'ordered'?",
-        "space.constraints.1: names 'f', which is no parameter",
-        "space.constraints.2: is no expression: invalid syntax in 'e >'",
+        "space.constraints.1: names 'f', which is not a parameter",
+        "space.constraints.2: is not an expression: invalid syntax in 'e >'",
         "space.constraints.4: must be an expression of 1 to 400 characters, got 7",
         "space.constraints.5: unknown function 'sqr' in 'sqr(e)'; did you mean 'sqrt'?",
-        "space.parameters.b: depends on 'aa', which is no parameter; did you mean 'a'?",
+        "space.parameters.b: depends on 'aa', which is not a parameter; did you mean 'a'?",
     ]
 
 
@@ -184,12 +184,12 @@ def test_all_problems_of_a_document_are_found_at_once():
           u: {log: true}
         """) == [
         "space.parmeters: unknown field; did you mean 'parameters'?",
-        "space.version: must be 1, got 2; a newer ravel reads it",
+        "space.version: must be 1, got 2; use a newer version of ravel",
         "space.use: unknown fragment 'optimzer'; did you mean 'optimizer'?",
         "space.parameters.a: low < high must hold, got low=1.0, high=0.0",
         "space.parameters.b.lgo: unknown field of 'float'; did you mean 'log'?",
         "space.parameters.c: unknown domain 'chioce'; did you mean 'choice'?",
-        "space.parameters.d: a list is no domain; write {choice: [1, 2]}",
+        "space.parameters.d: a list is not a domain; write {choice: [1, 2]}",
         "space.parameters.e: is empty; write a domain such as {float: [0.0, 1.0]}, or {fixed: null}",
         "space.parameters.f: high must be a finite number, got 'x'",
         (
@@ -225,7 +225,7 @@ def test_problems_of_the_whole_space_are_found_beside_those_of_its_parts():
         """) == [
         "space.parameters.a: low < high must hold, got low=3, high=1",
         "space.parameters.optimizer.lr.peak: clashes with 'optimizer.lr', which holds a value; rename one of them",
-        "space.parameters.b: depends on 'optimizer.nmae', which is no parameter; did you mean 'optimizer.name'?",
+        "space.parameters.b: depends on 'optimizer.nmae', which is not a parameter; did you mean 'optimizer.name'?",
     ]
 
 
@@ -250,4 +250,6 @@ def test_document_of_the_wrong_shape_is_refused(document):
 def test_path_of_the_document_leads_every_problem():
     with pytest.raises(SpaceError) as caught:
         parse_space({"parameters": {"a": [1]}}, path="sweep.space")
-    assert caught.value.problems == (Problem("sweep.space.parameters.a", "a list is no domain; write {choice: [1]}"),)
+    assert caught.value.problems == (
+        Problem("sweep.space.parameters.a", "a list is not a domain; write {choice: [1]}"),
+    )

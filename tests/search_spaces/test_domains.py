@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr
-from search_spaces.documents.reader import parse_space
+from search_spaces import Choice, Domain, DomainError, Fixed, Float, Int, SymLog, ZeroOr, parse_space
 from search_spaces.operations.narrowing import is_within
 
 UNIT = st.floats(0.0, 1.0)
@@ -78,12 +77,12 @@ def test_sampling_consumes_one_uniform_draw(domain, seed):
         (lambda: Int(0, 2.0), "Int.high: must be an int within 2**53, got 2.0"),
         (lambda: Int(False, 2), "Int.low: must be an int within 2**53, got False"),
         (lambda: Int(0, 2**53 + 1), "Int.high: must be an int within 2**53"),
-        (lambda: SymLog(0.05, 1, gap=0.1), "SymLog: low must not lie between -gap and gap, got low=0.05"),
-        (lambda: SymLog(-1, -0.05, gap=0.1), "SymLog: high must not lie between -gap and gap"),
+        (lambda: SymLog(0.05, 1, gap=0.1), "SymLog: low must not be between -gap and gap, got low=0.05"),
+        (lambda: SymLog(-1, -0.05, gap=0.1), "SymLog: high must not be between -gap and gap"),
         (lambda: SymLog(-0.1, -0.1, gap=0.1), "SymLog: low < high must hold"),
         (lambda: SymLog(-1, 1, gap=0), "SymLog: gap > 0 must hold"),
         (lambda: Float(0, 1, step=0.3), "Float: high must be low and a whole number of steps, got low=0.0, high=1.0"),
-        (lambda: Float(0.1, 1, step=0.1, log=True), "Float.step: must not stand beside log=True"),
+        (lambda: Float(0.1, 1, step=0.1, log=True), "Float.step: must not be combined with log=True"),
         (lambda: Float(0, 1, step=0), "Float.step: must be > 0"),
         (lambda: Float(0, 1, step=True), "Float.step: must be a finite number"),
         (

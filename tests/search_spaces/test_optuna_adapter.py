@@ -21,8 +21,8 @@ from search_spaces import (
     not_equal,
 )
 from search_spaces.adapters import optuna as optuna_adapter
-from search_spaces.adapters import optuna_studies
 from search_spaces.adapters.optuna import distributions, from_optuna, to_optuna
+from search_spaces.warm_start import optuna_studies
 
 ANY_SPACE = st.from_type(SearchSpace)
 FREE_SPACE = ANY_SPACE.map(lambda space: SearchSpace(space.parameters, space.when))
@@ -175,7 +175,7 @@ def test_options_that_python_confuses_are_told_apart():
         ({"x.gate": 0.9}, "x: is missing from the params of the trial"),
         ({"x.gate": 1.5, "x": 0.1}, "x.gate: must be within FloatDistribution"),
         ({"x.gate": 0.9, "x": 99.0}, "x: must be within FloatDistribution"),
-        ({"x.gate": 0.1, "x": 0.1}, "x: is asked of no trial at this point of the space"),
+        ({"x.gate": 0.1, "x": 0.1}, "x: is not a param at this point of the space"),
     ],
 )
 def test_params_that_fit_no_point_are_refused(params, message):
@@ -288,10 +288,10 @@ def test_the_space_of_a_study_is_the_one_it_searched():
 @pytest.mark.parametrize(
     ("asks", "says"),
     [
-        ([], "study: has no finished trial that was asked"),
+        ([], "study: has no finished trial with a parameter"),
         (
             [{"a": (0, 1)}, {"a": (0, 1), "b": (0, 1)}],
-            "b: stands in 1 of 2 trials: say when it exists, when={'b': ...}",
+            "b: is in 1 of 2 trials only: give its condition, when={'b': ...}",
         ),
         ([{"a": (0, 1)}, {"a": (0, 2)}], "a: was asked as FloatDistribution(high=1.0"),
         ([{"a b": (0, 1)}], "'a b': a parameter name is identifiers joined by dots"),

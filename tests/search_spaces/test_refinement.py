@@ -205,7 +205,7 @@ def test_a_smaller_score_is_better_where_the_mode_says_so():
     ("change", "error", "says"),
     [
         ({"scores": [1.0]}, SpaceError, "refine.scores: must be one for each of 20 points, got 1"),
-        ({"scores": [math.nan] * 20}, SpaceError, "refine.scores: must hold at least 10 finite scores"),
+        ({"scores": [math.nan] * 20}, SpaceError, "refine.scores: must have at least 10 finite scores"),
         (
             {"scores": [None] * 20},
             SpaceError,

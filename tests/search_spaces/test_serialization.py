@@ -67,7 +67,7 @@ def test_json_is_read_back_as_the_same_space(space):
     ("text", "says"),
     [
         ('{"parameters": {"a": {"fixed": NaN}}}', "JSON: must hold finite numbers, got NaN"),
-        ('{"parameters": {}, "parameters": {}}', "JSON: the key 'parameters' stands twice in one object; keep one"),
+        ('{"parameters": {}, "parameters": {}}', "JSON: the key 'parameters' is duplicated in one object; keep one"),
         ('{"parameters": }', "JSON:1:16: Expecting value"),
         ("[]", "space: must be a mapping"),
     ],

@@ -48,6 +48,29 @@ def test_any_change_of_names_leaves_the_space(space, seed):
     assert all(not space.contains({k: v for k, v in point.items() if k != name}) for name in point)
 
 
+def completed_name_by_name(space, values, defaults):
+    """Fill the first missing active parameter until none is missing."""
+    point = dict(values)
+    while missing := [name for name in space.names if name in space.active(point) and name not in point]:
+        domain, default = space.parameters[missing[0]], defaults.get(missing[0])
+        point[missing[0]] = default if domain.contains(default) else domain.from_unit(0.5)
+    active = space.active(point)
+    return {name: point[name] for name in space.names if name in active}
+
+
+@given(ANY_SPACE, SEEDS, st.data())
+def test_completion_in_one_pass_equals_completion_name_by_name(space, seed, data):
+    values = {name: domain.from_unit(0.25) for name, domain in space.parameters.items()} | space.sample(seed)
+    given_names = data.draw(st.sets(st.sampled_from([*space.names, "stranger"])))
+    values = {name: values.get(name, 1) for name in sorted(given_names)}
+    defaults = data.draw(st.dictionaries(st.sampled_from(space.names), st.none() | st.just("x"))) | {
+        name: space.parameters[name].from_unit(0.75) for name in data.draw(st.sets(st.sampled_from(space.names)))
+    }
+    point = space.complete(values, defaults)
+    assert list(point.items()) == list(completed_name_by_name(space, values, defaults).items())
+    assert set(point) == space.active(point)
+
+
 @given(ANY_SPACE)
 def test_parents_come_before_children(space):
     for child, condition in space.when.items():
@@ -136,8 +159,8 @@ def test_bool_and_number_are_different_to_a_condition():
         (
             lambda: SearchSpace({"lr": Fixed(1)}, {"lrr": When("lr", 1), "lr": When("lrs", 1)}),
             [
-                "lrr: has a condition but is no parameter; did you mean 'lr'?",
-                "lr: depends on 'lrs', which is no parameter; did you mean 'lr'?",
+                "lrr: has a condition but is not a parameter; did you mean 'lr'?",
+                "lr: depends on 'lrs', which is not a parameter; did you mean 'lr'?",
             ],
         ),
         (
@@ -175,7 +198,7 @@ def test_bool_and_number_are_different_to_a_condition():
         ),
         (
             lambda: full().narrow({"optimizer.lr": (1e-5, 0.1)}),
-            ["optimizer.lr: must lie within a float in [0.0001, 1], log, got (1e-05, 0.1)"],
+            ["optimizer.lr: must be within a float in [0.0001, 1], log, got (1e-05, 0.1)"],
         ),
         (
             lambda: full().drop("mixup.alpha", "mixup.layer"),

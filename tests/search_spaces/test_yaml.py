@@ -67,7 +67,7 @@ def test_scalar_is_read_as_yaml_1_2_says(text, value):
     [
         ("a: 1\nb: 2\na: 3", 3, 1, "duplicate key 'a'; keep one"),
         ("a: {b: 1, b: 2}", 1, 11, "duplicate key 'b'; keep one"),
-        ("a: &x [1]\nb: *x", 2, 4, "aliases are not supported; write the value again"),
+        ("a: &x [1]\nb: *x", 2, 4, "aliases are not supported; repeat the value"),
         ("1: a", 1, 1, "a key must be text, got 1; quote it"),
         ("true: a", 1, 1, "a key must be text, got True; quote it"),
         ("[a]: b", 1, 1, "a key must be text, got ['a']; quote it"),

@@ -181,7 +181,7 @@ def test_epsilon_that_is_no_radius_is_refused(name, epsilon):
 def test_images_outside_the_unit_interval_are_refused(name, value):
     x, y = images()
     x[0, 0, 0, 0] = value
-    with pytest.raises(ValueError, match=r"x: must lie in \[0, 1\].*normalise inside the model"):
+    with pytest.raises(ValueError, match=r"x: must be in \[0, 1\].*normalise inside the model"):
         run(name, network(), x, y)
 
 

@@ -188,5 +188,5 @@ def test_the_first_epoch_cannot_have_overfitted():
 
 @pytest.mark.parametrize(("name", "values"), [("before", (1.2, 0.5)), ("now", (0.5, math.nan))])
 def test_an_accuracy_outside_the_unit_interval_is_refused(name, values):
-    with pytest.raises(ValueError, match=rf"{name}: must lie in \[0, 1\], got"):
+    with pytest.raises(ValueError, match=rf"{name}: must be in \[0, 1\], got"):
         overfitted(*values)

@@ -135,7 +135,7 @@ def test_damage_is_named_and_mended(damage, tmp_path, caplog):
     message = record.getMessage()
     assert str(entry) in message
     assert ("manifest.json" if file == "manifest.json" else file) in message
-    assert "preparing it again" in message
+    assert "preparing it from the raw files once more" in message
     assert entry_of(tmp_path, never) == entry
 
 

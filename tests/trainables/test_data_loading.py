@@ -48,7 +48,7 @@ def test_a_warm_cache_needs_no_torchvision(config):
     expected = load_test(config).images_NCHW.sum()
     program = f"""
 import sys
-from trainables.config import DataConfig
+from trainables.config.trial import DataConfig
 from trainables.data import available, load_splits, load_test, shape_of
 config = DataConfig(**{config.model_dump()})
 available(config), shape_of(config), load_splits(config)

@@ -8,8 +8,8 @@ from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.clean import expected_calibration_error
 from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.evaluation_attack import robust_accuracy
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset, logits
-from trainables.evaluation.core.robust_accuracy import robust_accuracy
 from trainables.models import build
 from trainables.snnl import minimise_temperature
 

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from trainables.engine.guards import TermWatch, memory_guard
+from trainables.engine.guards import LossMonitor, memory_guard
 from trainables.errors import Diverged, OutOfMemory
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -27,34 +27,34 @@ def terms(device, **values):
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_term_that_is_not_finite_is_named_at_most_one_step_later(device, broken, at):
-    watch = TermWatch(epoch=7)
+    monitor = LossMonitor(epoch=7)
     with pytest.raises(Diverged) as caught:  # noqa: PT012 - the step at which it is raised is the claim
         for step in (1, 2, 3, 4):
             seen = step
-            watch.see(terms(device, ce=1.0, snnl=broken if step == at else 2.0))
+            monitor.record(terms(device, ce=1.0, snnl=broken if step == at else 2.0))
     assert (caught.value.epoch, caught.value.step, caught.value.term) == (7, at, "snnl")
     assert seen <= at + 1
 
 
 def test_the_last_step_of_an_epoch_is_checked_too(device):
-    watch = TermWatch(epoch=1)
+    monitor = LossMonitor(epoch=1)
     with pytest.raises(Diverged, match="epoch 1, step 1: ce is not finite"):  # noqa: PT012 - either call may raise
-        watch.see(terms(device, ce=float("nan")))
-        watch.means()
+        monitor.record(terms(device, ce=float("nan")))
+        monitor.means()
 
 
 def test_means_are_over_steps(device):
-    watch = TermWatch(epoch=1)
+    monitor = LossMonitor(epoch=1)
     for value in (1.0, 2.0, 6.0):
-        watch.see(terms(device, ce=value, loss=2 * value))
-    assert watch.means() == {"ce": 3.0, "loss": 6.0}
+        monitor.record(terms(device, ce=value, loss=2 * value))
+    assert monitor.means() == {"ce": 3.0, "loss": 6.0}
 
 
 def test_other_terms_within_one_epoch_are_refused(device):
-    watch = TermWatch(epoch=1)
-    watch.see(terms(device, ce=1.0))
+    monitor = LossMonitor(epoch=1)
+    monitor.record(terms(device, ce=1.0))
     with pytest.raises(ValueError, match=r"terms: must be \('ce',\) in every step of an epoch, got \('kl',\)"):
-        watch.see(terms(device, kl=1.0))
+        monitor.record(terms(device, kl=1.0))
 
 
 def test_an_evaluation_that_does_not_fit_is_not_blamed_on_the_batch_size():
@@ -74,12 +74,13 @@ def test_a_batch_that_exhausts_the_memory_is_named():
         import resource
         from trainables.config import TrialConfig
         from trainables.errors import OutOfMemory
-        from trainables.tasks.classifier.run import Run
-        run = Run(TrialConfig.from_point({"model.name": "mlp", "model.width": 100.0, "batch_size": 1000, "epochs": 1}))
+        from trainables.tasks.classifier.run import start
+        point = {"model.name": "mlp", "model.width": 100.0, "batch_size": 1000, "epochs": 1}
+        loop = start(TrialConfig.from_point(point))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
         try:
-            run.run_epoch()
+            loop.run_epoch()
         except OutOfMemory as error:
             print(error)
     """

@@ -14,7 +14,9 @@ from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, Da
 from trainables.evaluation.core.validation import validate
 from trainables.metrics import lookup
 from trainables.models import check_layers
-from trainables.tasks.classifier.training import Run, load_model, train
+from trainables.models.loading import load_model
+from trainables.tasks.classifier.run import ClassifierRun, restore, start
+from trainables.tasks.classifier.training import train
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
 COMBINATIONS = {
@@ -157,7 +159,7 @@ def test_report_is_called_after_each_epoch_with_its_checkpoint_already_there(tmp
     seen = []
 
     def report(epoch):
-        seen.append((epoch.epoch, Run.restore(tmp_path).epoch))
+        seen.append((epoch.epoch, restore(tmp_path).epoch))
 
     train(config(epochs=3), report=report, checkpoint=tmp_path)
     assert seen == [(1, 1), (2, 2), (3, 3)]
@@ -170,19 +172,19 @@ def test_a_complete_trial_is_not_trained_again(tmp_path):
     assert resumed.metrics == {}
     assert_equal_bits(weights(resumed.model), weights(done.model))
     with pytest.raises(ValueError, match="all 1 epochs are complete"):
-        Run.restore(tmp_path).run_epoch()
+        restore(tmp_path).run_epoch()
 
 
 def test_a_checkpoint_of_another_trial_is_refused_with_what_differs(tmp_path):
     train(config(epochs=1), checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match=r"another trial: optimizer\.lr \(0\.05 there, 0\.1 here\)"):
+    with pytest.raises(CheckpointError, match=r"another trial: optimizer\.lr \(saved 0\.05, now 0\.1\)"):
         train(config(epochs=1, **{"optimizer.lr": 0.1}), resume=tmp_path)
 
 
 def test_a_checkpoint_may_be_resumed_in_another_place(tmp_path):
     train(config(epochs=1), checkpoint=tmp_path)
     elsewhere = config(epochs=1, device="cpu", **{"data.root": "/elsewhere"})
-    assert Run.restore(tmp_path, config=elsewhere).epoch == 1
+    assert restore(tmp_path, config=elsewhere).epoch == 1
 
 
 def test_the_model_of_a_checkpoint_predicts_as_the_trained_one(tmp_path):
@@ -194,27 +196,27 @@ def test_the_model_of_a_checkpoint_predicts_as_the_trained_one(tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_one_step_of_all_images():
-    run = Run(config(batch_size=5000))
-    assert run.batches_per_epoch == 1
-    assert math.isfinite(run.run_epoch().metrics["train/loss"])
+    loop = start(config(batch_size=5000))
+    assert loop.run.batches_per_epoch == 1
+    assert math.isfinite(loop.run_epoch().metrics["train/loss"])
 
 
 def test_a_layer_the_model_lacks_is_refused_before_training():
     with pytest.raises(ConfigError, match=r"snnl\.layers: 'conv1' is no layer of this model"):
-        Run(config(**{"snnl.layers": "conv1"}))
+        start(config(**{"snnl.layers": "conv1"}))
 
 
 def test_averaged_weights_are_what_is_evaluated_returned_and_loaded(tmp_path):
-    run = Run(config(epochs=1, **{"optimizer.ema_decay": 0.9}))
-    report = run.run_epoch()
-    run.save(tmp_path)
+    loop = start(config(epochs=1, **{"optimizer.ema_decay": 0.9}))
+    report, run = loop.run_epoch(), loop.run
+    loop.save(tmp_path)
     assert validate(run.evaluated_model, run.val_split)["val/accuracy"] == report.metrics["val/accuracy"]
     assert validate(run.model, run.val_split)["val/nll"] != report.metrics["val/nll"]
     assert_equal_bits(weights(load_model(tmp_path)), weights(run.evaluated_model))
 
 
 def test_class_balanced_batches_hold_as_many_images_of_so_many_classes():
-    run = Run(config(batch_size=100, classes_per_batch=5))
+    run = ClassifierRun(config(batch_size=100, classes_per_batch=5))
     for indices in run._order():
         counts = run.labels_N[indices].bincount()
         assert counts[counts > 0].tolist() == [20] * 5
@@ -231,11 +233,12 @@ def test_more_classes_in_a_batch_than_there_are_is_a_problem_without_a_data_set(
 
 
 def test_an_evaluation_that_fails_leaves_the_epoch_incomplete():
-    run = Run(config(epochs=1))
+    loop = start(config(epochs=1))
+    run = loop.run
     run.val_split = Split(run.val_split.images_NCHW.new_zeros(4, 1, 9, 9), run.val_split.labels_N[:4])
     with pytest.raises(RuntimeError, match="shape"):
-        run.run_epoch()
-    assert (run.epoch, run.finished) == (0, False)
+        loop.run_epoch()
+    assert (loop.epoch, loop.finished) == (0, False)
 
 
 def test_images_that_are_all_of_one_value_are_refused(tmp_path):
@@ -246,14 +249,14 @@ def test_images_that_are_all_of_one_value_are_refused(tmp_path):
             Image.new("RGB", (8, 8), (0, 0, index)).save(folder / f"{index}.png")
     point = {"data.name": "image_folder", "data.root": str(tmp_path), "data.cache": str(tmp_path / "cache")}
     with pytest.raises(DatasetDamaged, match="all training images have one value in channel 0"):
-        Run(config(**point))
+        start(config(**point))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the GPU")
 @pytest.mark.parametrize("name", ["cuda", "cuda:7"])
 def test_a_device_that_is_not_here_is_a_problem_of_the_trial(name):
-    with pytest.raises(ConfigError, match=r"device: must be a GPU that torch sees here, of which there are 0"):
-        Run(config(device=name))
+    with pytest.raises(ConfigError, match=r"device: must be one of the 0 GPUs that torch finds on this machine"):
+        start(config(device=name))
 
 
 def test_the_trained_model_comes_back_in_eval_mode():
@@ -278,9 +281,9 @@ def test_precision_is_that_of_the_step_and_not_of_the_evaluation():
 
 
 def test_augmentation_varies_training_and_leaves_validation_alone():
-    varied, plain = (Run(config(**point)) for point in ({"data.rotation": 30.0}, {}))
-    assert torch.equal(varied.val_split.images_NCHW, plain.val_split.images_NCHW)
-    losses = [run.run_epoch().metrics["train/ce"] for run in (varied, plain)]
+    varied, plain = (start(config(**point)) for point in ({"data.rotation": 30.0}, {}))
+    assert torch.equal(varied.run.val_split.images_NCHW, plain.run.val_split.images_NCHW)
+    losses = [loop.run_epoch().metrics["train/ce"] for loop in (varied, plain)]
     assert losses[0] > losses[1]
 
 

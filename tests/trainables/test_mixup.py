@@ -11,7 +11,7 @@ from torch.nn import functional
 from trainables.config.sections import LossConfig
 from trainables.mixup import Boxes, Mix, apply, cut_edges, interpolate, mix, mixed_targets, sample_cutmix, sample_mix
 from trainables.models.staged import StagedClassifier
-from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.cross_entropy import classification_loss
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 

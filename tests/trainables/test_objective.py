@@ -13,10 +13,10 @@ from trainables.errors import ConfigError
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
-from trainables.regularizers.methods import Draws, Methods, draw
+from trainables.regularizers.resolved_methods import Draws, Methods, draw
 from trainables.seeding import Streams
 from trainables.snnl import chance_level, minimise_temperature, soft_composition, soft_label_loss, training_term
-from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.cross_entropy import classification_loss
 from trainables.tasks.classifier.objective import step_loss
 
 NO_DRAWS = Draws()
@@ -191,7 +191,7 @@ def test_trades_adds_its_divergence_between_unmixed_predictions(digits_batch):
 def test_trades_without_its_noise_is_refused(digits_batch):
     model, x, y = digits_batch
     methods = methods_for(model, **{**ATTACKED, "adversarial.attack": "trades"})
-    with pytest.raises(ValueError, match="noise: trades starts beside the image"):
+    with pytest.raises(ValueError, match="noise_BCHW: must be present for trades"):
         step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from trainables.config.trial import TrialConfig
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import restore, start
 
 EPOCHS = 3
 # Two steps an epoch: what differs after an interruption does so at the first.
@@ -86,9 +86,9 @@ points = st.tuples(MODELS, OPTIMIZERS, maybe(SNNL), maybe(MIXUP), maybe(ADVERSAR
 )
 
 
-def advance(run, epochs):
+def advance(loop, epochs):
     """Train so many epochs; everything measured but the clock."""
-    reports = [run.run_epoch().metrics for _ in range(epochs)]
+    reports = [loop.run_epoch().metrics for _ in range(epochs)]
     return [
         {name: value for name, value in metrics.items() if not name.startswith(("time/", "cost/"))}
         for metrics in reports
@@ -99,14 +99,14 @@ def advance(run, epochs):
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_trial_resumed_after_any_epoch_ends_in_the_same_bits(point, tmp_path):
     config = TrialConfig.from_point({**SMALL, **point})
-    whole, measured = Run(config), []
+    whole, measured = start(config), []
     for epoch in range(EPOCHS):
         whole.save(tmp_path / str(epoch))
         measured += advance(whole, 1)
     assert all(math.isfinite(value) for metrics in measured for value in metrics.values())
 
     for epoch in range(EPOCHS):
-        resumed = Run.restore(tmp_path / str(epoch), config=config)
+        resumed = restore(tmp_path / str(epoch), config=config)
         assert advance(resumed, EPOCHS - epoch) == measured[epoch:]
-        weights = resumed.evaluated_model.state_dict()
-        assert all(torch.equal(weights[name], value) for name, value in whole.evaluated_model.state_dict().items())
+        weights = resumed.run.evaluated_model.state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in whole.run.evaluated_model.state_dict().items())

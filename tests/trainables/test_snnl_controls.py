@@ -8,7 +8,7 @@ from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.errors import ConfigError
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import build
-from trainables.regularizers.methods import Draws, Methods
+from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.snnl import chance_level, minimise_temperature, soft_label_loss, soft_nearest_neighbor_loss
 from trainables.snnl.controls import activation_l2, class_mean, soft_class_mean
 from trainables.snnl.distances import differentiable_distances

@@ -13,8 +13,8 @@ from trainables.config.trial import TrialConfig
 from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import FILE_NAME, Checkpoint
 from trainables.errors import CheckpointError
-from trainables.tasks.classifier.run import Run
-from trainables.tasks.classifier.training import load_model
+from trainables.models.loading import load_model
+from trainables.tasks.classifier.run import restore
 
 # What the model of the asset answers to a ramp from black to white.
 GOLDEN_LOGITS = [
@@ -88,7 +88,7 @@ def test_a_truncated_file_is_named_with_a_remedy(tmp_path, keep):
     path = tmp_path / FILE_NAME
     whole = path.read_bytes()
     path.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
-    with pytest.raises(CheckpointError, match=r"state\.pt: is truncated or damaged .*start from an earlier checkpoint"):
+    with pytest.raises(CheckpointError, match=r"state\.pt: is truncated or damaged .*start from an older checkpoint"):
         state.load(tmp_path)
 
 
@@ -163,8 +163,9 @@ def test_a_damaged_description_of_format_1_is_a_checkpoint_error(tmp_path, confi
 
 
 def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures():
-    run = Run.restore(ASSETS / "checkpoint-v2")
-    assert run.epoch == 2
+    loop = restore(ASSETS / "checkpoint-v2")
+    run = loop.run
+    assert loop.epoch == 2
     assert {tap: round(float(value.log_beta), 4) for tap, value in run.learned.items()} == {
         "fc1": 0.1540,
         "fc2": -0.6611,

@@ -9,8 +9,10 @@ import torch
 pytest.importorskip("ray.tune")
 
 from trainables.config.trial import TrialConfig
+from trainables.engine.epoch_loop import EpochLoop
 from trainables.errors import CheckpointError, ConfigError
-from trainables.tasks.classifier.training import Run, train
+from trainables.tasks.classifier import run as classifier
+from trainables.tasks.classifier.training import train
 from trainables.tune import ClassifierTrainable
 
 POINT = {"model.name": "mlp", "model.width": 0.25, "epochs": 3, "evaluation.robust_images": 40}
@@ -99,16 +101,16 @@ def test_restored_trainable_continues_with_the_next_epoch_bit_for_bit(start, tmp
 
 
 def test_a_trial_starts_from_the_checkpoint_it_is_given(start, tmp_path):
-    run = Run(TrialConfig.from_point(POINT))
-    run.run_epoch()
-    run.save(tmp_path / "checkpoint")
+    loop = classifier.start(TrialConfig.from_point(POINT))
+    loop.run_epoch()
+    loop.save(tmp_path / "checkpoint")
     result = start(**POINT, **ORDERS, **{"ravel.checkpoint": str(tmp_path / "checkpoint")}).train()
     assert result["epoch"] == 2
 
 
 def test_a_checkpoint_before_the_first_step_is_that_of_epoch_zero(start, tmp_path):
     start(**POINT, **ORDERS).save(str(tmp_path / "checkpoint"))
-    assert Run.restore(tmp_path / "checkpoint").epoch == 0
+    assert classifier.restore(tmp_path / "checkpoint").epoch == 0
 
 
 def test_a_trial_that_was_complete_is_done_without_training_again(start, tmp_path):
@@ -140,7 +142,7 @@ def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
     results_of(trainable)
     other = {**POINT, "optimizer.lr": 0.2, "seed": 5}
     assert trainable.reset({**other, **ORDERS}) is True
-    assert trainable._run is None, "the finished trial's tensors are let go"
+    assert trainable._loop is None, "the finished trial's tensors are let go"
     results = results_of(trainable)
     expected = train(TrialConfig.from_point(other)).reports
     assert [steady(event_of(result)["metrics"]) for result in results] == [
@@ -191,10 +193,10 @@ def test_an_exception_in_training_ends_the_trial_with_a_result(start, monkeypatc
     trainable = start(**POINT, **ORDERS)
     trainable.train()
 
-    def broken(_run):
+    def broken(_loop):
         raise ZeroDivisionError("in the second epoch")
 
-    monkeypatch.setattr(Run, "run_epoch", broken)
+    monkeypatch.setattr(EpochLoop, "run_epoch", broken)
     result = trainable.train()
     assert result["epoch"] == 2
     assert ended_of(result)["reason"] == "ZeroDivisionError: in the second epoch"
@@ -228,13 +230,13 @@ def test_an_unreadable_checkpoint_raises_so_that_tune_retries(start, tmp_path, d
 
 def test_a_metric_that_is_not_finite_is_null_in_the_event(start, monkeypatch):
     trainable = start(**POINT, **ORDERS)
-    real = Run.run_epoch
+    real = EpochLoop.run_epoch
 
-    def run_epoch(run):
-        report = real(run)
+    def run_epoch(loop):
+        report = real(loop)
         return type(report)(report.epoch, {**report.metrics, "val/ece": math.inf})
 
-    monkeypatch.setattr(Run, "run_epoch", run_epoch)
+    monkeypatch.setattr(EpochLoop, "run_epoch", run_epoch)
     assert event_of(trainable.train())["metrics"]["val/ece"] is None
 
 

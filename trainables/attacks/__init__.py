@@ -2,20 +2,20 @@
 
     gradient         fgsm, fgsm_rs, pgd: one step, one step from a random start, many steps
     trades           the ascent and the loss of TRADES
-    overfitting      has training overfitted its attack?
+    overfitting      detection of a model that overfitted its training attack
     auto_pgd         apgd: steps that halve themselves
     margins          dlr, dlr_targeted: losses of logit differences
     random_search    square: no gradient at all
-    ensemble         aa_lite: the strongest of these one after the other
+    ensemble         aa_lite: the strongest of these in sequence
     box_constrained  lbfgs, amplify: the smallest perturbation, by SciPy
-    registry         ATTACKS: those of a given radius, under one signature
+    registry         ATTACKS: the attacks of a fixed radius, with one signature
 
-Distances are in pixel units; a model that normalises does so inside.
+Distances are in pixel units; a model must normalise inside.
 
-Every attack runs the model in eval mode and gives each submodule its own flag back, also when the
-model raises; asks for the gradient of the input alone, so no parameter's `.grad` is touched; works in
-the input's dtype, at least float32, outside autocast; and returns detached images inside the box and
-the ball. Losses are summed over images, so an image's attack does not depend on its batch.
+Every attack runs the model in eval mode and restores the flag of each submodule, also when the model
+raises. It computes the gradient of the input alone, so no parameter's `.grad` changes. It works in the
+input's dtype, at least float32, outside autocast, and returns detached images inside the box and the
+ball. Losses are summed over images, so an image's attack does not depend on its batch.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
 """APGD: projected gradient ascent with momentum that halves its own steps (Croce and Hein, ICML 2020).
 
-Steps begin at 2 epsilon. At a checkpoint an image whose loss rose in at most three quarters of the
-steps since the last one, or did not improve on its best at the last step size, halves its step and goes
-on from its best iterate. Any misclassified iterate is a success, and that image is then left alone.
+Steps begin at 2 epsilon. At a checkpoint, an image halves its step and continues from its best iterate
+if its loss rose in at most three quarters of the steps since the last checkpoint, or if its best loss did
+not improve at the last step size. A misclassified iterate is a success, and ends the attack on that image.
 Shapes: B images, K classes.
 """
 
@@ -19,6 +19,7 @@ from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, 
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
 from trainables.attacks.margins import dlr, dlr_targeted, likeliest_wrong, margin
 from trainables.attacks.modes import attacking
+from trainables.errors import short_repr
 
 __all__ = ["ApgdLoss", "apgd", "checkpoints"]
 
@@ -42,12 +43,13 @@ def apgd(
     restarts: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Attacked images: the first misclassified iterate, and where there is none the best one of a run.
+    """Return attacked images: for each image the first misclassified iterate, or else the best iterate.
 
-    An image that is misclassified as it is comes back as it is. With "dlr_targeted" (APGD-T) each restart
-    goes through the nine likeliest wrong classes in turn, or all of them if there are fewer. Restarts and
-    targets only run on the images that still hold; the best iterate of a run is that of highest loss,
-    and of runs that of smallest margin z_y - max_{i != y} z_i, the image itself among them.
+    An image that is already misclassified is returned unchanged. With "dlr_targeted" (APGD-T), each restart
+    tries the nine likeliest wrong classes one after another, or all of them if the model has fewer. Restarts
+    and targets only run on the images that are still classified correctly. The best iterate of a run has the
+    highest loss; the best of several runs, and of the image itself, has the smallest margin
+    z_y - max_{i != y} z_i.
 
     Raises:
         ValueError: epsilon negative or not finite; steps or restarts < 1; an unknown norm or loss; x
@@ -65,18 +67,20 @@ def apgd(
     check_labels(y_B, x=x)
     check_steps(steps=steps, restarts=restarts)
     if loss not in _OBJECTIVES:
-        raise ValueError(f"loss: must be one of {', '.join(map(repr, _OBJECTIVES))}, got {loss!r}")
+        raise ValueError(f"loss: must be one of {', '.join(map(repr, _OBJECTIVES))}, got {short_repr(loss)}")
     x = at_least_float32(x)
-    ball_around(x, epsilon=epsilon, norm=norm)  # refuses an unknown norm also where nothing is left to do
+    ball_around(x, epsilon=epsilon, norm=norm)  # reject an unknown norm also for epsilon 0
     if epsilon == 0:
         return x
     with attacking(model, device=x.device):
-        run = _Run(model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator)
-        return _attack(run, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
+        settings = _AttackSettings(
+            model, _OBJECTIVES[loss], epsilon=epsilon, norm=norm, steps=steps, generator=generator
+        )
+        return _attack(settings, x, y_B, num_targets=NUM_TARGETS if loss == "dlr_targeted" else 1, restarts=restarts)
 
 
 def checkpoints(steps: int) -> Iterator[int]:
-    """Lengths of the stretches between checkpoints: 22 % of the steps, then 3 % fewer each time, at least 6 %.
+    """Yield the numbers of steps between checkpoints: 22 % of the steps, then 3 % fewer each time, at least 6 %.
 
     >>> list(checkpoints(100))
     [22, 19, 16, 13, 10, 7, 6, 6, 1]
@@ -89,8 +93,8 @@ def checkpoints(steps: int) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What the runs of one attack share."""
+class _AttackSettings:
+    """Settings that all runs of one attack share."""
 
     model: nn.Module
     objective: Objective
@@ -106,7 +110,7 @@ class _Labels(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """The objective at some images, and whether they are misclassified."""
+    """Objective at some images, its gradient, and a flag for each misclassified image."""
 
     loss_B: Tensor
     gradient: Tensor
@@ -114,7 +118,7 @@ class _Value(NamedTuple):
 
 
 class _Ascent(NamedTuple):
-    """Where the ascent of each image stands; `best` is the misclassified iterate once there is one."""
+    """State of the ascent of each image; `best` is the misclassified iterate as soon as one exists."""
 
     centre: Tensor
     y_B: Tensor
@@ -133,35 +137,35 @@ class _Ascent(NamedTuple):
     halved_B: Tensor
 
 
-def _attack(run: _Run, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
-    clean_BK = _logits(run.model, x)
+def _attack(settings: _AttackSettings, x: Tensor, y_B: Tensor, *, num_targets: int, restarts: int) -> Tensor:
+    clean_BK = _logits(settings.model, x)
     targets_BT = likeliest_wrong(clean_BK, y_B, number=num_targets)
     result, margin_B, holds_B = x.clone(), margin(clean_BK, y_B), clean_BK.argmax(1) == y_B
     for target_B in list(targets_BT.unbind(1)) * restarts:
         (left_B,) = holds_B.nonzero(as_tuple=True)
         if not len(left_B):
             break
-        found = _climb(run, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
-        found_BK = _logits(run.model, found)
-        found_margin_B, fooled_B = margin(found_BK, y_B[left_B]), found_BK.argmax(1) != y_B[left_B]
-        better_B = fooled_B | (found_margin_B < margin_B[left_B])
+        attacked = _climb(settings, x[left_B], _Labels(y_B[left_B], target_B[left_B]))
+        attacked_BK = _logits(settings.model, attacked)
+        attacked_margin_B, fooled_B = margin(attacked_BK, y_B[left_B]), attacked_BK.argmax(1) != y_B[left_B]
+        better_B = fooled_B | (attacked_margin_B < margin_B[left_B])
         taken_B = left_B[better_B]
-        result[taken_B], margin_B[taken_B], holds_B[left_B] = found[better_B], found_margin_B[better_B], ~fooled_B
+        result[taken_B], margin_B[taken_B], holds_B[left_B] = attacked[better_B], attacked_margin_B[better_B], ~fooled_B
     return result
 
 
-def _climb(run: _Run, x: Tensor, labels: _Labels) -> Tensor:
-    """One run from one random start: the misclassified iterates, and the best ones of the other images."""
+def _climb(settings: _AttackSettings, x: Tensor, labels: _Labels) -> Tensor:
+    """Run from one random start; return the misclassified iterate of each image, or else its best one."""
     result = x.clone()
     left_B = torch.arange(len(x), device=x.device)
-    state = _begin(run, x, labels)
+    state = _begin(settings, x, labels)
     new_shares = chain([1.0], repeat(_MOMENTUM))
-    for length in checkpoints(run.steps):
+    for length in checkpoints(settings.steps):
         if not len(left_B):
             break
-        ball = ball_around(state.centre, epsilon=run.epsilon, norm=run.norm)
+        ball = ball_around(state.centre, epsilon=settings.epsilon, norm=settings.norm)
         for new_share in islice(new_shares, length):
-            state = _advance(run, state, ball=ball, new_share=new_share)
+            state = _advance(settings, state, ball=ball, new_share=new_share)
         check_finite(state.iterate)
         result[left_B] = state.best
         going_B = ~state.fooled_B
@@ -170,27 +174,29 @@ def _climb(run: _Run, x: Tensor, labels: _Labels) -> Tensor:
     return result
 
 
-def _begin(run: _Run, x: Tensor, labels: _Labels) -> _Ascent:
-    ball = ball_around(x, epsilon=run.epsilon, norm=run.norm)
-    start = ball.project(x + surface_noise(x, epsilon=run.epsilon, norm=run.norm, generator=run.generator))
-    value = _evaluate(run, start, labels)
+def _begin(settings: _AttackSettings, x: Tensor, labels: _Labels) -> _Ascent:
+    ball = ball_around(x, epsilon=settings.epsilon, norm=settings.norm)
+    start = ball.project(
+        x + surface_noise(x, epsilon=settings.epsilon, norm=settings.norm, generator=settings.generator)
+    )
+    value = _evaluate(settings, start, labels)
     return _Ascent(
         *(x, *labels, start, start),
         *(value.loss_B, value.gradient),
         *(start, value.loss_B, value.gradient, value.fooled_B),
-        step_size_B=torch.full_like(value.loss_B, 2 * run.epsilon),
+        step_size_B=torch.full_like(value.loss_B, 2 * settings.epsilon),
         rises_B=torch.zeros_like(labels.y_B),
         checked_loss_B=value.loss_B,
         halved_B=torch.ones_like(value.fooled_B),
     )
 
 
-def _advance(run: _Run, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
+def _advance(settings: _AttackSettings, state: _Ascent, *, ball: Ball, new_share: float) -> _Ascent:
     stepped = ball.project(state.iterate + _wide(state.step_size_B, state.iterate) * ball.direction(state.gradient))
     iterate = ball.project(
         state.iterate + new_share * (stepped - state.iterate) + (1 - new_share) * (state.iterate - state.previous)
     )
-    value = _evaluate(run, iterate, _Labels(state.y_B, state.target_B))
+    value = _evaluate(settings, iterate, _Labels(state.y_B, state.target_B))
     better_B = ~state.fooled_B & ((value.loss_B > state.best_loss_B) | value.fooled_B)
     better = _wide(better_B, iterate)
     return state._replace(
@@ -227,10 +233,10 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
     return logits_BK
 
 
-def _evaluate(run: _Run, images: Tensor, labels: _Labels) -> _Value:
+def _evaluate(settings: _AttackSettings, images: Tensor, labels: _Labels) -> _Value:
     leaf = images.detach().requires_grad_()
-    logits_BK = run.model(leaf)
-    loss_B = run.objective(logits_BK, *labels)
+    logits_BK = settings.model(leaf)
+    loss_B = settings.objective(logits_BK, *labels)
     (gradient,) = torch.autograd.grad(loss_B.sum(), leaf)
     return _Value(loss_B.detach(), gradient, logits_BK.argmax(1) != labels.y_B)
 

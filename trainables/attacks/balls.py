@@ -1,4 +1,4 @@
-"""The balls that perturbations are kept in, each cut with the box [0, 1], and noise to start from.
+"""Balls that bound perturbations, intersected with the box [0, 1], and noise to start from.
 
 Norms are taken over all axes but the first, so an image may have any rank.
 """
@@ -10,6 +10,8 @@ from typing import Final, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
+
+from trainables.errors import short_repr
 
 __all__ = [
     "Ball",
@@ -27,13 +29,13 @@ Norm = Literal["linf", "l2"]
 
 
 class Ball(Protocol):
-    """Perturbed images around some others."""
+    """Set of perturbed images around a batch of images."""
 
     def project(self, iterate: Tensor) -> Tensor:
-        """The nearest image of the ball, then the nearest of the box."""
+        """Project to the ball, then to the box."""
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """The unit step that a linear function with this gradient rises by most."""
+        """Return the unit step along which a linear function with this gradient rises most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,16 @@ class LinfBall:
 
     @classmethod
     def around(cls, x: Tensor, *, epsilon: float) -> Self:
-        """The ball of this radius around each image."""
+        """Return the ball of this radius around each image."""
         return cls((x - epsilon).clamp_min(0), (x + epsilon).clamp_max(1))
 
     def project(self, iterate: Tensor) -> Tensor:
-        """Ball and box are boxes both: one clamp."""
+        """Clamp once, as the ball and the box are both boxes."""
         return torch.clamp(iterate, self.low, self.high)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """The sign."""
-        # torch's sign of NaN is 0: an attack that never moved would look like a model that withstands it.
+        """Return the sign of the gradient."""
+        # torch's sign of NaN is 0: an attack that does not move would look like a robust model.
         return torch.where(gradient.isnan(), gradient, gradient.sign())
 
 
@@ -75,17 +77,17 @@ class L2Ball:
 
     @classmethod
     def around(cls, x: Tensor, *, epsilon: float) -> Self:
-        """The ball of this radius around each image."""
+        """Return the ball of this radius around each image."""
         return cls(x, epsilon)
 
     def project(self, iterate: Tensor) -> Tensor:
-        """Clamping to the box comes second: the centre is in it, so that never lengthens a perturbation."""
+        """Project to the ball, then clamp: the centre is in the box, so the clamp lengthens no perturbation."""
         delta = iterate - self.centre
         length = _length(delta).clamp_min(torch.finfo(delta.dtype).tiny)
         return torch.clamp(self.centre + delta * (self.epsilon / length).clamp_max(1), 0, 1)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """The gradient over its length; a gradient of zeros stays one.
+        """Return the gradient divided by its length; a zero gradient stays zero.
 
         The largest entry is divided out first: the square of a small gradient is zero in float32.
         """
@@ -99,7 +101,7 @@ _AROUND: Final[Mapping[str, Callable[..., Ball]]] = {"linf": LinfBall.around, "l
 
 
 def ball_around(x: Tensor, *, epsilon: float, norm: Norm) -> Ball:
-    """The ball of this norm and radius around each image.
+    """Return the ball of this norm and radius around each image.
 
     Raises:
         ValueError: an unknown norm.
@@ -112,17 +114,17 @@ def ball_around(x: Tensor, *, epsilon: float, norm: Norm) -> Ball:
 
 
 def uniform_noise(x: Tensor, *, epsilon: float, generator: torch.Generator | None = None) -> Tensor:
-    """Noise from U(-epsilon, epsilon) in the shape, dtype and device of x."""
+    """Sample noise from U(-epsilon, epsilon) in the shape, dtype and device of x."""
     return torch.empty_like(x).uniform_(-epsilon, epsilon, generator=generator)
 
 
 def random_start_noise(
     x: Tensor, *, epsilon: float, norm: Norm = "linf", generator: torch.Generator | None = None
 ) -> Tensor:
-    """Noise drawn uniformly from the volume of the ball around zero, in the shape, dtype and device of x.
+    """Sample noise uniformly from the volume of the ball around zero, in the shape, dtype and device of x.
 
     For L2, a Gaussian direction and the radius epsilon U(0, 1)^(1/n) for n pixels: with a radius of
-    epsilon U(0, 1), as some libraries have it, starts would crowd at the centre.
+    epsilon U(0, 1), as in some libraries, starts would concentrate at the centre.
 
     Raises:
         ValueError: an unknown norm.
@@ -143,7 +145,7 @@ def random_start_noise(
 def surface_noise(
     x: Tensor, *, epsilon: float, norm: Norm = "linf", generator: torch.Generator | None = None
 ) -> Tensor:
-    """Noise on the surface of the ball around zero, where the loss is furthest from the clean one (APGD's start).
+    """Sample noise on the surface of the ball around zero, as APGD's start does.
 
     For Linf, U(-1, 1) scaled until its largest entry is epsilon; for L2, a Gaussian scaled to length epsilon.
 
@@ -163,7 +165,7 @@ def surface_noise(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The images, detached, in their own dtype if it is float64 and else in float32.
+    """Return the images, detached, in float64 if they are float64, else in float32.
 
     >>> at_least_float32(torch.zeros(1, dtype=torch.float16)).dtype
     torch.float32
@@ -178,4 +180,4 @@ def _length(delta: Tensor) -> Tensor:
 
 def _check_norm(norm: str) -> None:
     if norm not in _AROUND:
-        raise ValueError(f"norm: must be one of {', '.join(map(repr, _AROUND))}, got {norm!r}")
+        raise ValueError(f"norm: must be one of {', '.join(map(repr, _AROUND))}, got {short_repr(norm)}")

@@ -1,12 +1,12 @@
-"""The smallest perturbation that makes a model say a given class: box-constrained L-BFGS.
+"""Smallest perturbation that makes a model predict a target class: box-constrained L-BFGS.
 
 Szegedy et al., ICLR 2014, section 4.1: minimise ||r|| subject to f(x + r) = l and x + r in [0, 1]^n,
 by way of
 
     minimise  c CE(f(x + r), l) + ||r||_2^2   subject to  x + r in [0, 1]^n
 
-for the smallest c whose minimiser is classified as l. (The paper has c in front of |r|, where the
-largest c is the one to look for.) The squared norm is used because |r| has no gradient at the start, r = 0.
+for the smallest c whose minimiser is classified as l. (The paper puts c in front of |r|, and
+searches the largest c.) The squared norm is used because |r| has no gradient at the start, r = 0.
 Shapes: B images of n pixels, K classes.
 """
 
@@ -35,13 +35,13 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class MinimumDistortion:
-    """The smallest perturbations found, by image.
+    """Smallest perturbations that the search reached, by image.
 
     x_adv: the perturbed images; a failure is x, which is not adversarial.
-    succeeded_B: whether the model classifies x_adv as the target; average over these images only.
+    succeeded_B: True if the model classifies x_adv as the target; average over these images only.
     distortion_B: root mean square of the perturbation over pixels, NaN where the search failed.
     constant_B: the smallest c that succeeded, NaN where the search failed; 0 where no perturbation is needed.
-    evaluations_B: how often the objective and its gradient were computed.
+    evaluations_B: number of evaluations of the objective and its gradient.
     """
 
     x_adv: Tensor
@@ -61,11 +61,11 @@ def lbfgs(
     bisections: int = 10,
     max_iterations: int = 200,
 ) -> MinimumDistortion:
-    """Search c for each image: times ten until the target is reached, then bisect between the powers of ten.
+    """Search c for each image: multiply by ten until the target is reached, then bisect between the powers of ten.
 
-    The model is evaluated in float64 whatever its dtype, and success is judged by the model itself on
-    the returned images, in the dtype of x or float32. An image that succeeds at `initial_constant`
-    is tried with tenths of it, as many times.
+    The search evaluates the model in float64 whatever its dtype. Success is checked with the model itself on
+    the returned images, in the dtype of x or float32. For an image that succeeds at `initial_constant`, the
+    constant is divided by ten instead, at most as many times.
 
     Raises:
         ValueError: x outside [0, 1], NaN or of an integer type; targets of another shape or type;
@@ -73,8 +73,8 @@ def lbfgs(
 
     >>> model = nn.Linear(2, 2)
     >>> model.weight.data, model.bias.data = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([-0.6, 0.6])
-    >>> found = lbfgs(model, torch.tensor([[0.5, 0.5]]), torch.tensor([0]))  # the boundary is at 0.6
-    >>> bool(found.succeeded_B), f"{float(found.distortion_B):.3f}"  # 0.1 / sqrt(2)
+    >>> result = lbfgs(model, torch.tensor([[0.5, 0.5]]), torch.tensor([0]))  # the boundary is at 0.6
+    >>> bool(result.succeeded_B), f"{float(result.distortion_B):.3f}"  # 0.1 / sqrt(2)
     (True, '0.071')
     """
     check_images(x)
@@ -98,7 +98,7 @@ def lbfgs(
 
 @dataclass(frozen=True, slots=True)
 class _Solution:
-    """The minimiser for one constant, as it is handed out."""
+    """Minimiser for one constant, in the dtype of the returned images."""
 
     x_adv: Tensor
     succeeded: bool
@@ -108,7 +108,7 @@ class _Solution:
 
 
 def objective(model: Classifier, x: Tensor, target_B: Tensor, *, adversarial: Tensor, constant: float) -> Tensor:
-    """What L-BFGS minimises: c CE(f(x'), target) + ||x' - x||_2^2, summed over images.
+    """Return the objective of L-BFGS: c CE(f(x'), target) + ||x' - x||_2^2, summed over images.
 
     >>> x = torch.zeros(1, 2)
     >>> objective(nn.Linear(2, 2), x, torch.tensor([0]), adversarial=x + 1, constant=0.0)
@@ -121,7 +121,7 @@ def objective(model: Classifier, x: Tensor, target_B: Tensor, *, adversarial: Te
 def box_minimum(
     value_and_gradient: Callable[[Vector], tuple[float, Vector]], start: Vector, *, max_iterations: int
 ) -> tuple[Vector, int]:
-    """The minimiser in [0, 1]^n from this start, and the number of evaluations.
+    """Return the minimiser in [0, 1]^n from this start, and the number of evaluations.
 
     L-BFGS-B may leave the box by a rounding error, so its answer is clipped.
 
@@ -131,12 +131,12 @@ def box_minimum(
     """
     options = {"maxiter": max_iterations, "maxcor": 15, "ftol": 1e-14, "gtol": 1e-9}
     bounds = Bounds(np.zeros_like(start), np.ones_like(start))
-    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.clip(found.x, 0, 1), int(found.nfev)
+    solution = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.clip(solution.x, 0, 1), int(solution.nfev)
 
 
 def amplify(x: Tensor, x_adv: Tensor, *, rms: float = 0.1) -> Tensor:
-    """Each perturbation scaled to this root mean square over pixels, then clipped to the box.
+    """Scale each perturbation to this root mean square over pixels, then clip to the box.
 
     Raises:
         ValueError: shapes that differ; rms not > 0; an image that is not perturbed.
@@ -151,21 +151,21 @@ def amplify(x: Tensor, x_adv: Tensor, *, rms: float = 0.1) -> Tensor:
     rms_B = _rms(perturbation)
     if not bool((rms_B > 0).all()):
         raise ValueError(
-            "x_adv: must differ from x in every image, for there is no direction to amplify; leave those out"
+            "x_adv: must differ from x in every image, as an unperturbed image has no direction; leave it out"
         )
     return (x + perturbation * (rms / rms_B).reshape(-1, *[1] * (x.dim() - 1))).clamp(0, 1)
 
 
 def _search(solve: Callable[[float], _Solution], *, initial: float, decades: int, bisections: int) -> list[_Solution]:
-    """All constants that were tried."""
+    """Return a solution for each constant that was tried."""
     unperturbed = solve(0.0)
     if unperturbed.succeeded:
         return [unperturbed]
     tried = _bracket(solve, initial=initial, decades=decades)
-    high = min((found.constant for found in tried if found.succeeded), default=math.inf)
+    high = min((solution.constant for solution in tried if solution.succeeded), default=math.inf)
     if math.isinf(high):
         return tried
-    low = max((found.constant for found in tried if found.constant < high), default=high / 10)
+    low = max((solution.constant for solution in tried if solution.constant < high), default=high / 10)
     for _ in range(bisections):
         tried.append(solve(math.sqrt(low * high)))
         low, high = (low, tried[-1].constant) if tried[-1].succeeded else (tried[-1].constant, high)
@@ -173,7 +173,7 @@ def _search(solve: Callable[[float], _Solution], *, initial: float, decades: int
 
 
 def _bracket(solve: Callable[[float], _Solution], *, initial: float, decades: int) -> list[_Solution]:
-    """Powers of ten, upwards after a failure and downwards after a success, until that changes."""
+    """Try powers of ten, upwards after a failure and downwards after a success, until the outcome changes."""
     tried = [solve(initial)]
     factor = 0.1 if tried[0].succeeded else 10.0
     for decade in range(1, decades + 1):
@@ -202,7 +202,7 @@ def _solve(
 
 
 def _in_float64(model: nn.Module) -> Classifier:
-    """The model's function in float64; the model itself stays as it is."""
+    """Return the model's function in float64; the model itself does not change."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     wide = {name: value.detach().double() if value.is_floating_point() else value for name, value in tensors.items()}
     return lambda images: functional_call(model, wide, (images,))
@@ -213,19 +213,21 @@ def _rms(perturbation: Tensor) -> Tensor:
 
 
 def _collect(x: Tensor, tried: list[list[_Solution]]) -> MinimumDistortion:
-    best = [min(every, key=lambda found: (not found.succeeded, found.distortion)) for every in tried]
+    best = [min(solutions, key=lambda solution: (not solution.succeeded, solution.distortion)) for solutions in tried]
 
-    images = [found.x_adv if found.succeeded else image for found, image in zip(best, x[:, None], strict=True)]
+    images = [solution.x_adv if solution.succeeded else image for solution, image in zip(best, x[:, None], strict=True)]
 
     def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=x.device)
 
     return MinimumDistortion(
         x_adv=torch.cat(images) if best else x,
-        succeeded_B=torch.tensor([found.succeeded for found in best], dtype=torch.bool, device=x.device),
-        distortion_B=column([found.distortion if found.succeeded else math.nan for found in best]),
-        constant_B=column([found.constant if found.succeeded else math.nan for found in best]),
+        succeeded_B=torch.tensor([solution.succeeded for solution in best], dtype=torch.bool, device=x.device),
+        distortion_B=column([solution.distortion if solution.succeeded else math.nan for solution in best]),
+        constant_B=column([solution.constant if solution.succeeded else math.nan for solution in best]),
         evaluations_B=torch.tensor(
-            [sum(found.evaluations for found in every) for every in tried], dtype=torch.int64, device=x.device
+            [sum(solution.evaluations for solution in solutions) for solutions in tried],
+            dtype=torch.int64,
+            device=x.device,
         ),
     )

@@ -1,4 +1,4 @@
-"""What an attack refuses. The checks wait for the device: training, which needs none, goes round them."""
+"""Argument checks of the attacks. They wait for the device, so training, which needs none, skips them."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def check_epsilon(epsilon: float) -> None:
 
 
 def check_steps(**counts: int) -> None:
-    """Raise ValueError unless each of these counts is at least 1.
+    """Raise ValueError unless all of these counts are at least 1.
 
     >>> check_steps(steps=3, restarts=0)
     Traceback (most recent call last):
@@ -53,13 +53,13 @@ def check_images(x: Tensor) -> None:
         raise ValueError(f"x: must be a batch (B, ...) of at least two axes, got shape {tuple(x.shape)}")
     if not bool(((x >= 0) & (x <= 1)).all()):
         raise ValueError(
-            f"x: must lie in [0, 1], got values from {float(x.min())} to {float(x.max())}; "
+            f"x: must be in [0, 1], got values from {float(x.min())} to {float(x.max())}; "
             "attack pixels, and normalise inside the model"
         )
 
 
 def check_labels(y_B: Tensor, *, x: Tensor) -> None:
-    """Raise ValueError unless there is one hard label per image.
+    """Raise ValueError unless y holds one hard label per image.
 
     >>> check_labels(torch.tensor([0, 1]), x=torch.zeros(3, 2))
     Traceback (most recent call last):
@@ -73,7 +73,7 @@ def check_labels(y_B: Tensor, *, x: Tensor) -> None:
 
 
 def check_finite(x_adversarial: Tensor) -> Tensor:
-    """The attacked images, or ValueError where a gradient that is not finite has spoiled them.
+    """Return the attacked images; raise ValueError if a gradient that is not finite has spoiled them.
 
     >>> check_finite(torch.tensor([float("nan")]))
     Traceback (most recent call last):

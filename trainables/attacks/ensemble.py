@@ -1,7 +1,7 @@
-"""AA-lite: APGD-CE, APGD-T and Square one after the other, each on the images that still hold.
+"""AA-lite: APGD-CE, APGD-T and Square in sequence, each on the images that are still classified correctly.
 
-The order, losses and budgets of AutoAttack's standard ensemble (Croce and Hein, ICML 2020) without FAB,
-so this is not AutoAttack, and its numbers must not be called that: they can only be higher.
+It has the order, losses and budgets of AutoAttack's standard ensemble (Croce and Hein, ICML 2020), without
+FAB. So it is not AutoAttack, and its accuracies must not be called that: they can only be higher.
 Shapes: B images, K classes.
 """
 
@@ -28,15 +28,15 @@ __all__ = ["AaLite", "aa_lite"]
 
 @dataclass(frozen=True, slots=True)
 class AaLite:
-    """What AA-lite found.
+    """Result of AA-lite.
 
-    x_adv: the attacked images; one that is misclassified as it is stays as it is.
-    robust_B: True where an image is classified rightly, as it is and after every attack.
-    accuracy: the fraction that still holds, 'clean' first, then after each attack in its order.
-    zero_gradient: the fraction of rightly classified images at which the gradient of the cross-entropy
-        is exactly zero; NaN if none is classified right. Above zero, gradient attacks prove nothing.
+    x_adv: the attacked images; one that is already misclassified is unchanged.
+    robust_B: True where an image is classified correctly, unattacked and after every attack.
+    accuracy: the fraction classified correctly, 'clean' first, then after each attack in its order.
+    zero_gradient: the fraction of correctly classified images at which the gradient of the cross-entropy
+        is exactly zero; NaN if none is classified correctly. Above zero, gradient attacks prove nothing.
     square_alone: the fraction that Square fooled after both gradient attacks had failed; None for L2,
-        where it does not run. More than 0.002 says that gradients are masked.
+        where it does not run. More than 0.002 indicates masked gradients.
     """
 
     x_adv: Tensor
@@ -66,13 +66,13 @@ def aa_lite(
 
     >>> x = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
-    >>> found = aa_lite(model, x, model(x).argmax(1), epsilon=0.5, seed=0, steps=5, queries=5)
-    >>> list(found.accuracy), found.accuracy["clean"], found.zero_gradient
+    >>> result = aa_lite(model, x, model(x).argmax(1), epsilon=0.5, seed=0, steps=5, queries=5)
+    >>> list(result.accuracy), result.accuracy["clean"], result.zero_gradient
     (['clean', 'apgd-ce', 'apgd-t', 'square'], 1.0, 0.0)
     """
     _check(x, y_B, epsilon=epsilon, steps=steps, queries=queries, batch_size=batch_size)
     x = at_least_float32(x)
-    robust_B, zero_gradient = _look(model, x, y_B, batch_size=batch_size)
+    robust_B, zero_gradient = _clean_predictions(model, x, y_B, batch_size=batch_size)
     accuracy, x_adv = {"clean": _fraction(robust_B)}, x.clone()
     for name, attack in _attacks(norm, steps=steps, queries=queries).items():
         noise = generator(seed, f"aa-lite {name}", device=x.device)
@@ -93,8 +93,8 @@ def _attacks(norm: Norm, *, steps: int, queries: int) -> Mapping[str, Attack]:
     return white_box if norm == "l2" else white_box | {"square": partial(square, queries=queries)}
 
 
-def _look(model: nn.Module, x: Tensor, y_B: Tensor, *, batch_size: int) -> tuple[Tensor, float]:
-    """Which images are classified rightly, and the fraction of those where the gradient is exactly zero."""
+def _clean_predictions(model: nn.Module, x: Tensor, y_B: Tensor, *, batch_size: int) -> tuple[Tensor, float]:
+    """Return the correctly classified images, and the fraction of those at which the gradient is exactly zero."""
     parts = [
         _clean(model, *part) for part in zip(torch.split(x, batch_size), torch.split(y_B, batch_size), strict=True)
     ]

@@ -28,7 +28,7 @@ __all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
 
 
 def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: bool = False) -> Tensor:
-    """One step of size epsilon along the sign of the gradient: clip(x + epsilon sign(grad CE), 0, 1).
+    """Take one step of size epsilon along the sign of the gradient: clip(x + epsilon sign(grad CE), 0, 1).
 
     With `targeted`, y_B are the classes to move towards.
 
@@ -56,7 +56,7 @@ def fgsm_rs(
     relative_step: float = 1.25,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One step of relative_step * epsilon from a start drawn from U(-epsilon, epsilon) (Wong et al., 2020).
+    """Take one step of relative_step * epsilon from a start sampled from U(-epsilon, epsilon) (Wong et al., 2020).
 
     The start is clipped to the box before the gradient is taken.
 
@@ -95,11 +95,11 @@ def pgd(
     targeted: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Projected gradient descent: x_{t+1} = project(x_t + step_size direction(grad CE)), its last iterate.
+    """Run projected gradient descent, x_{t+1} = project(x_t + step_size direction(grad CE)); return its last iterate.
 
     The first iterate is x, or with `random_start` x plus noise uniform in the ball, or `start`
-    (projected). Each further one of `restarts` starts at random; of an image's iterates the one that
-    fools the model is returned, and among equals the one of higher loss.
+    (projected). Each further restart begins at random. Of an image's results, the one that fools the
+    model is returned, or among equals the one of higher loss.
 
     Raises:
         ValueError: as `fgsm`; steps or restarts < 1; step_size not > 0; an unknown norm; both
@@ -124,15 +124,15 @@ def pgd(
         )
         return check_finite(attacked)
 
-    def drawn() -> Tensor:
+    def random_image() -> Tensor:
         return x + random_start_noise(x, epsilon=epsilon, norm=norm, generator=generator)
 
-    best = attempt(drawn() if random_start else start)
+    best = attempt(random_image() if random_start else start)
     if restarts == 1:
         return best
     score = partial(_score, model, y_B=y_B, targeted=targeted)
-    again = (score(attempt(drawn())) for _ in range(restarts - 1))
-    return reduce(_worse, again, score(best)).x_adversarial
+    further = (score(attempt(random_image())) for _ in range(restarts - 1))
+    return reduce(_worse, further, score(best)).x_adversarial
 
 
 def projected_ascent(
@@ -147,7 +147,7 @@ def projected_ascent(
     start: Tensor | None = None,
     targeted: bool = False,
 ) -> Tensor:
-    """The loop of `fgsm` and `pgd` without their checks, which would make the host wait for the device."""
+    """Run the loop of `fgsm` and `pgd` without their checks, which would make the host wait for the device."""
     x = at_least_float32(x)
     ball = ball_around(x, epsilon=epsilon, norm=norm)
     if epsilon == 0:
@@ -195,7 +195,7 @@ def _score(model: nn.Module, x_adversarial: Tensor, *, y_B: Tensor, targeted: bo
 
 
 def _worse(one: _Attempt, other: _Attempt) -> _Attempt:
-    """By image, the attempt that fools the model, else that of higher loss; `one` where they are equal."""
+    """Return for each image the attempt that fools the model, else that of higher loss; `one` where they are equal."""
     higher_B = (one.fooled_B == other.fooled_B) & (other.loss_B > one.loss_B)
     take_B = (other.fooled_B & ~one.fooled_B) | higher_B
     take = take_B.reshape(-1, *[1] * (one.x_adversarial.dim() - 1))

@@ -1,4 +1,4 @@
-"""The difference of logits ratio: a loss that a model cannot flatten by scaling its logits.
+"""Difference of logits ratio: a loss that a model cannot flatten by scaling its logits.
 
 Croce and Hein, ICML 2020. z_(1) >= z_(2) >= ... are an image's logits, sorted. Shapes: B images, K classes.
 """
@@ -11,7 +11,7 @@ _TINY = 1e-12
 
 
 def dlr(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """-(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12), shape (B,): positive where the image is misclassified.
+    """Return -(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12), (B,): positive where the image is misclassified.
 
     Raises:
         ValueError: fewer than three classes.
@@ -26,7 +26,7 @@ def dlr(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 
 
 def dlr_targeted(logits_BK: Tensor, y_B: Tensor, target_B: Tensor) -> Tensor:
-    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12), shape (B,): positive where t outdoes y.
+    """Return -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12), shape (B,): positive where t outdoes y.
 
     Raises:
         ValueError: fewer than four classes.
@@ -43,7 +43,7 @@ def dlr_targeted(logits_BK: Tensor, y_B: Tensor, target_B: Tensor) -> Tensor:
 
 
 def margin(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """z_y - max_{i != y} z_i, shape (B,): negative where the image is misclassified.
+    """Return z_y - max_{i != y} z_i, shape (B,): negative where the image is misclassified.
 
     >>> import torch
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
@@ -53,7 +53,7 @@ def margin(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 
 
 def likeliest_wrong(logits_BK: Tensor, y_B: Tensor, *, number: int) -> Tensor:
-    """The classes other than y of largest logits, likeliest first, shape (B, number); K - 1 if there are no more.
+    """Return the classes other than y of largest logits, likeliest first, (B, number), or (B, K - 1) if K is smaller.
 
     >>> import torch
     >>> likeliest_wrong(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]), number=9)

@@ -1,4 +1,4 @@
-"""The state a model and autograd are in while an attack runs."""
+"""State of the model and of autograd while an attack runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["attacking", "evaluating"]
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the block; afterwards every submodule has the flag it had.
+    """Set eval mode for the block, then restore the flag of every submodule.
 
     >>> model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
     >>> with evaluating(model):
@@ -31,7 +31,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def attacking(model: nn.Module, *, device: torch.device) -> Iterator[None]:
-    """Eval mode with gradients on and autocast off: in half precision small gradients become zeros.
+    """Set eval mode with gradients on and autocast off: in half precision small gradients become zeros.
 
     >>> with torch.no_grad(), attacking(nn.Linear(2, 2), device=torch.device("cpu")):
     ...     torch.is_grad_enabled()

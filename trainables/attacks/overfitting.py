@@ -1,4 +1,4 @@
-"""Catastrophic overfitting (Wong et al., 2020): a model learns to stop the attack it is trained with, and no other.
+"""Catastrophic overfitting (Wong et al., 2020): a model learns to stop its training attack, and no other.
 
 Accuracy under PGD on training images falls to zero within an epoch or two, while that under the
 training attack rises. Shapes: B images, K classes.
@@ -26,9 +26,9 @@ def pgd_accuracy(
     steps: int = 5,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Fraction of images classified rightly after PGD from one random start: a 0-d float32 tensor.
+    """Return the fraction of images classified correctly after PGD from one random start: a 0-d float32 tensor.
 
-    Steps of 2.5 epsilon / steps. The images are not checked, and the host does not wait for the
+    The step size is 2.5 epsilon / steps. The images are not checked, and the host does not wait for the
     device: read the result once an epoch.
 
     >>> x, y = torch.tensor([[0.2], [0.9]]), torch.tensor([0, 1])
@@ -53,7 +53,7 @@ def pgd_accuracy(
 
 
 def overfitted(before: float | None, now: float, *, drop: float = 0.2) -> bool:
-    """Did accuracy under PGD fall by more than `drop` since the epoch before? None: there was none.
+    """Return True if accuracy under PGD fell by more than `drop` since the epoch before (None in the first epoch).
 
     Raises:
         ValueError: an accuracy or a drop outside [0, 1].
@@ -63,5 +63,5 @@ def overfitted(before: float | None, now: float, *, drop: float = 0.2) -> bool:
     """
     for name, value in (("before", before), ("now", now), ("drop", drop)):
         if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"{name}: must lie in [0, 1], got {value}")
+            raise ValueError(f"{name}: must be in [0, 1], got {value}")
     return before is not None and before - now > drop

@@ -1,6 +1,6 @@
-"""The Square attack: random search that asks the model for logits alone (Andriushchenko et al., ECCV 2020).
+"""Square attack: random search that uses the logits of the model alone (Andriushchenko et al., ECCV 2020).
 
-It needs no gradient, so a model that only hides its gradients does not withstand it.
+It needs no gradient, so it also attacks a model that only masks its gradients.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
@@ -14,6 +14,7 @@ from trainables.attacks.balls import LinfBall, Norm, at_least_float32
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
 from trainables.attacks.margins import margin
 from trainables.attacks.modes import evaluating
+from trainables.errors import short_repr
 
 __all__ = ["square", "square_side"]
 
@@ -32,11 +33,11 @@ def square(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Attacked images after vertical stripes of +-epsilon and then `queries` squares of +-2 epsilon, projected.
+    """Attack with vertical stripes of +-epsilon and then `queries` squares of +-2 epsilon, projected.
 
     A square is kept where it lowers the margin z_y - max_{i != y} z_i, or fools the model. Its place is
-    drawn once for all images, its sign once for each channel. An image that is misclassified as it is
-    comes back as it is.
+    sampled once for all images, its sign once for each channel. An image that is already misclassified is
+    returned unchanged.
 
     Raises:
         ValueError: epsilon negative or not finite; queries < 1; norm "l2"; x not (B, C, H, W), outside
@@ -56,7 +57,7 @@ def square(
 
 
 def square_side(query: int, *, height: int, width: int) -> int:
-    """The side of the square at this query (from 0): of 80 % of the area at first, of half as much at each stage.
+    """Return the side of the square at this query (from 0): 80 % of the area at first, half as much at each stage.
 
     >>> [square_side(query, height=28, width=28) for query in (0, 10, 11, 4001)]
     [25, 25, 18, 2]
@@ -67,7 +68,7 @@ def square_side(query: int, *, height: int, width: int) -> int:
 
 
 class _Search(NamedTuple):
-    """Where the search for each image stands; every field is a tensor over images."""
+    """State of the search for each image; every field is a tensor over images."""
 
     index_B: Tensor
     low_BCHW: Tensor
@@ -101,7 +102,7 @@ def _unfooled(state: _Search) -> _Search:
 
 
 def _try(model: nn.Module, state: _Search, change_BCHW: Tensor) -> _Search:
-    """Keep the change where it lowers the margin or fools; a lower margin never frees a fooled model."""
+    """Keep the change where it lowers the margin or fools; a lower margin never undoes a success."""
     candidate_BCHW = torch.clamp(state.best_BCHW + change_BCHW, state.low_BCHW, state.high_BCHW)
     margin_B, fooled_B = _margins(model, candidate_BCHW, state.y_B)
     better_B = (margin_B < state.margin_B) | fooled_B
@@ -117,7 +118,7 @@ def _stripes(x_BCHW: Tensor, *, epsilon: float, generator: torch.Generator | Non
 
 
 def _square(x_BCHW: Tensor, query: int, *, epsilon: float, generator: torch.Generator | None) -> Tensor:
-    """One square for all images, (1, C, H, W); made of comparisons, so the device draws its place alone."""
+    """Sample one square for all images, (1, C, H, W), by comparisons, so that its place never leaves the device."""
     channels, height, width = x_BCHW.shape[1:]
     side = square_side(query, height=height, width=width)
     rows_H = _stretch(x_BCHW, height, side, generator)
@@ -137,7 +138,7 @@ def _signs(x_BCHW: Tensor, shape: tuple[int, ...], generator: torch.Generator | 
 
 
 def _margins(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
-    """z_y - max_{i != y} z_i, and whether the image is misclassified."""
+    """Return z_y - max_{i != y} z_i, and a flag for each misclassified image."""
     logits_BK = model(x_BCHW)
     return margin(logits_BK, y_B), logits_BK.argmax(1) != y_B
 
@@ -148,6 +149,6 @@ def _check(x_BCHW: Tensor, y_B: Tensor, *, epsilon: float, queries: int, norm: N
     check_labels(y_B, x=x_BCHW)
     check_steps(queries=queries)
     if norm != "linf":
-        raise ValueError(f"norm: must be 'linf', got {norm!r}; for L2 use apgd")
+        raise ValueError(f"norm: must be 'linf', got {short_repr(norm)}; for L2 use apgd")
     if x_BCHW.dim() != 4:
         raise ValueError(f"x: must be images (B, C, H, W), got shape {tuple(x_BCHW.shape)}; a square needs a plane")

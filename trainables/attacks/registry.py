@@ -1,6 +1,6 @@
-"""Every attack of a radius under its name, with one signature and a moderate budget.
+"""Attacks of a fixed radius by name, with one signature and a moderate budget.
 
-For a quick look and for comparisons; a claim of robustness wants `aa_lite`, or the budgets of a paper.
+Use them for a quick check and for comparisons. A claim of robustness requires `aa_lite`, or the budgets of a paper.
 """
 
 from collections.abc import Mapping
@@ -24,16 +24,16 @@ _QUERIES = 500
 
 
 class Attack(Protocol):
-    """An attack: images (B, ...) in [0, 1] and labels (B,) to attacked images in the ball and the box."""
+    """Attack: maps images (B, ...) in [0, 1] and labels (B,) to attacked images in the ball and the box."""
 
     def __call__(
         self, model: nn.Module, x: Tensor, y_B: Tensor, /, *, epsilon: float, generator: torch.Generator | None
     ) -> Tensor:
-        """Attack in the ball of radius epsilon, drawing from this generator alone."""
+        """Attack in the ball of radius epsilon; sample from this generator alone."""
 
 
 def _fgsm(model: nn.Module, x: Tensor, y_B: Tensor, /, *, epsilon: float, generator: torch.Generator | None) -> Tensor:
-    del generator  # it draws nothing
+    del generator  # it samples nothing
     return fgsm(model, x, y_B, epsilon=epsilon)
 
 

@@ -1,8 +1,8 @@
-"""TRADES (Zhang et al., ICML 2019): the trade-off between accuracy and the stability of predictions.
+"""TRADES (Zhang et al., ICML 2019): trade-off between accuracy and the stability of predictions.
 
     loss = CE(f(x), y) + beta KL(p(x) || p(x'))      x' maximises the KL in the ball around x
 
-The ascent starts beside x, where the KL is at its minimum and has no gradient. Shapes: B images, K classes.
+The ascent starts near x and not at x, where the KL is at its minimum and has no gradient. Shapes: B images, K classes.
 """
 
 import torch
@@ -19,7 +19,7 @@ NOISE_SCALE = 0.001
 
 
 def trades_noise(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """The start of the ascent relative to x: 0.001 N(0, 1), in the shape, dtype and device of x.
+    """Sample the start of the ascent relative to x: 0.001 N(0, 1), in the shape, dtype and device of x.
 
     >>> bool(trades_noise(torch.zeros(100, 100)).abs().max() < 0.01)
     True
@@ -30,9 +30,9 @@ def trades_noise(x: Tensor, *, generator: torch.Generator | None = None) -> Tens
 def trades_ascent(
     model: nn.Module, x: Tensor, *, epsilon: float, steps: int, step_size: float, noise: Tensor, norm: Norm = "linf"
 ) -> Tensor:
-    """The images x' that PGD from x + noise finds where KL(p(x) || p(x')) is large, its last iterate.
+    """Run PGD from x + noise towards a large KL(p(x) || p(x')); return its last iterate x'.
 
-    Unchecked, as `projected_ascent`, for the same reason; without labels, so none leak into the attack.
+    It checks nothing, for the reason of `projected_ascent`. It takes no labels, so none leak into the attack.
 
     Raises:
         ValueError: an unknown norm.
@@ -62,7 +62,7 @@ def trades_ascent(
 
 
 def trades_loss(clean_BK: Tensor, adversarial_BK: Tensor, y_B: Tensor, *, beta: float) -> Tensor:
-    """CE(clean, y) + beta KL(p(clean) || p(adversarial)) from logits, both means over the batch.
+    """Return CE(clean, y) + beta KL(p(clean) || p(adversarial)) from logits, both means over the batch.
 
     Both arguments of the KL carry gradient. beta is 1 / lambda of the paper.
 
@@ -79,7 +79,9 @@ def trades_loss(clean_BK: Tensor, adversarial_BK: Tensor, y_B: Tensor, *, beta: 
 
 
 def kl_divergence(clean_BK: Tensor, adversarial_BK: Tensor) -> Tensor:
-    """KL(p(clean) || p(adversarial)) of logits in nats, at least float32, mean over the batch; both differentiable.
+    """Return KL(p(clean) || p(adversarial)) of logits in nats, at least float32, as the mean over the batch.
+
+    Both arguments carry gradient.
 
     >>> clean = torch.log(torch.tensor([[0.5, 0.5]]))
     >>> f"{float(kl_divergence(clean, torch.log(torch.tensor([[0.25, 0.75]])))):.4f}"  # log(4 / 3) / 2
@@ -90,7 +92,7 @@ def kl_divergence(clean_BK: Tensor, adversarial_BK: Tensor) -> Tensor:
 
 
 def _log_probabilities(logits_BK: Tensor) -> Tensor:
-    # Autocast on a CPU leaves them in bfloat16, where a divergence of nearly equal distributions is mostly rounding.
+    # Autocast on a CPU keeps logits in bfloat16, where a divergence of nearly equal distributions is mostly rounding.
     return functional.log_softmax(logits_BK if logits_BK.dtype == torch.float64 else logits_BK.float(), 1)
 
 

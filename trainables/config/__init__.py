@@ -1,5 +1,25 @@
-"""The validated description of a trial."""
+"""Validated configuration of a trial."""
 
-from trainables.config.trial import TrialConfig
+from trainables.config.trial import (
+    AdversarialConfig,
+    DataConfig,
+    EvaluationConfig,
+    LossConfig,
+    MixupConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SnnlConfig,
+    TrialConfig,
+)
 
-__all__ = ["TrialConfig"]
+__all__ = [
+    "AdversarialConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LossConfig",
+    "MixupConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SnnlConfig",
+    "TrialConfig",
+]

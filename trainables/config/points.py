@@ -1,23 +1,28 @@
-"""Descriptions of trials as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
+"""Configurations as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from trainables.config.sections import Frozen
-from trainables.errors import ConfigError, Problem, suggestion
+from trainables.errors import ConfigError, Problem, short_repr, suggestion
 
-__all__ = ["Description"]
+__all__ = ["FlatConfig", "problems_of"]
 
 
-class Description(Frozen):
-    """A validated description of one trial, in groups of parameters; every field has a default."""
+class FlatConfig(Frozen):
+    """Validated configuration of one trial, in groups of parameters; every field has a default.
+
+    `trial_kind` names the kind of trial in messages.
+    """
+
+    trial_kind: ClassVar[str] = "trial"
 
     @classmethod
     def from_point(cls, point: Mapping[str, object]) -> Self:
-        """The trial that flat dotted names describe; a name whose value is None counts as absent.
+        """Return the configuration for flat dotted names; a name whose value is None counts as absent.
 
         Raises:
             ConfigError: unknown names or invalid values, all of them.
@@ -30,27 +35,27 @@ class Description(Frozen):
         optimizer.lrr: unknown parameter; did you mean 'optimizer.lr'?
         epochs: must be >= 1, got 0
         """
-        given = {name: value for name, value in point.items() if value is not None}
+        present = {name: value for name, value in point.items() if value is not None}
         names = cls.parameter_names()
-        known = {name: value for name, value in given.items() if name in names}
+        known = {name: value for name, value in present.items() if name in names}
         problems = [
-            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in given if name not in names
+            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in present if name not in names
         ]
         try:
             config = cls.model_validate(_nested(known))
         except ValidationError as error:
-            raise ConfigError([*problems, *map(_problem, error.errors())]) from None
+            raise ConfigError([*problems, *problems_of(error)]) from None
         if problems:
             raise ConfigError(problems)
         return config
 
     def to_point(self) -> dict[str, Any]:
-        """The flat dotted names of this trial, without those that are None: the inverse of `from_point`."""
+        """Return the flat dotted names and values, without those that are None: the inverse of `from_point`."""
         return {name: value for name, value in _leaves(self) if value is not None}
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
-        """Every valid dotted name.
+        """Return every valid dotted name.
 
         >>> from trainables.config.trial import TrialConfig
         >>> TrialConfig.parameter_names()[:3]
@@ -78,7 +83,7 @@ def _nested(point: Mapping[str, object]) -> dict[str, Any]:
     return nested
 
 
-_LAWS = {
+_REQUIREMENTS = {
     "greater_than": "must be > {gt}",
     "greater_than_equal": "must be >= {ge}",
     "less_than": "must be < {lt}",
@@ -94,10 +99,15 @@ _LAWS = {
 }
 
 
+def problems_of(error: ValidationError) -> tuple[Problem, ...]:
+    """Return all problems of a validation error, in the order of the fields."""
+    return tuple(map(_problem, error.errors()))
+
+
 def _problem(error: ErrorDetails) -> Problem:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "value_error":
         message = error["msg"].removeprefix("Value error, ")
         return Problem(path, message) if path else Problem(*message.split(": ", 1))
-    law = _LAWS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
-    return Problem(path, f"{law}, got {error['input']!r}")
+    requirement = _REQUIREMENTS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
+    return Problem(path, f"{requirement}, got {short_repr(error['input'])}")

@@ -1,12 +1,14 @@
-"""The groups of a trial's description, one for each part of training.
+"""Groups of a trial's configuration, one for each part of training.
 
-What a group says about a method that is off, or about another choice than the one made (a temperature
-that is minimised, the momentum's kind under adamw), is inactive: valid, and without effect.
+A parameter of a method that is off, or of a choice that is not made (the temperature where it is minimised,
+`nesterov` under adamw), is inactive: valid, and without effect.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from trainables.errors import short_repr
 
 __all__ = [
     "AdversarialConfig",
@@ -22,8 +24,8 @@ __all__ = [
 ]
 
 PGD_RELATIVE_TRAVEL = 2.5
-# One step of FGSM has no start to leave, so it goes to the edge of the ball; from a random start 1.25
-# is what Wong et al. (2020) train with.
+# FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
+# Wong et al. (2020) train with 1.25.
 RELATIVE_STEPS = {"fgsm": 1.0, "fgsm_rs": 1.25}
 
 
@@ -36,7 +38,7 @@ def _refuse_subclasses(value: object) -> object:
 
 def _within_the_box(epsilon: float, info: ValidationInfo) -> float:
     if epsilon > 1 and info.data.get("norm", info.data.get("robust_norm")) == "linf":
-        raise ValueError(f"must be <= 1 under linf, as pixels are in [0, 1], got {epsilon!r}")
+        raise ValueError(f"must be <= 1 under linf, as pixels are in [0, 1], got {short_repr(epsilon)}")
     return epsilon
 
 
@@ -46,7 +48,7 @@ def _list_as_tuple(value: object) -> object:
 
 def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if list(values) != sorted(set(values)):
-        raise ValueError(f"must be strictly increasing, got {list(values)}")
+        raise ValueError(f"must be strictly increasing, got {short_repr(list(values))}")
     return values
 
 
@@ -57,22 +59,22 @@ Fractions = Annotated[
     tuple[Annotated[Real, Field(gt=0, lt=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)
 ]
 Norm = Literal["linf", "l2"]
-# Declared after the norm that it is measured in.
+# Declare after the norm, which its check reads.
 Epsilon = Annotated[Real, Field(ge=0), AfterValidator(_within_the_box)]
 
 
 class Frozen(BaseModel):
-    """Immutable and strict, no unknown field, no NaN."""
+    """Base of configurations: immutable and strict, no unknown field, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataConfig(Frozen):
-    """Which images, and how training images are varied.
+    """Data set, and random variation of its training images.
 
-    `root` is the folder of a torchvision data set (unused by the embedded digits), `cache` where each
-    set is prepared once per machine; `image_size` is the side that images of an image_folder get.
-    Variation, drawn per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
+    `root` is the folder of a torchvision data set (unused by the embedded digits). `cache` is the folder in
+    which each set is prepared once per machine. `image_size` is the side that images of an image_folder get.
+    Variation, sampled per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
     with probability 1/2, `rotation` in degrees from U(-r, r), `shear` in radians from U(-s, s), and
     `zoom` by a factor from U(1 - z, 1 + z).
     """
@@ -92,10 +94,10 @@ class DataConfig(Frozen):
 
 
 class ModelConfig(Frozen):
-    """Which network; `width` multiplies the number of units or channels of every hidden layer.
+    """Network; `width` multiplies the number of units or channels of every hidden layer.
 
-    `final_norm`: whether a pre-activation ResNet normalises and rectifies what it pools (Rice et al.,
-    2020) or pools the last block's sum as it is (the code of Verma et al., 2019); None where the
+    `final_norm`: True if a pre-activation ResNet normalises and rectifies before it pools (Rice et al.,
+    2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
     network has no such choice.
     """
 
@@ -105,12 +107,12 @@ class ModelConfig(Frozen):
 
 
 class OptimizerConfig(Frozen):
-    """How weights move; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
+    """Optimizer and learning rate; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
 
     `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
     'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
-    before any other schedule's own course. `clip_norm` bounds the gradient's global L2 norm. With
-    `ema_decay` above 0, what is evaluated is the exponential moving average of the weights.
+    before any other schedule begins. `clip_norm` bounds the gradient's global L2 norm. With `ema_decay`
+    above 0, the exponential moving average of the weights is evaluated.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -134,10 +136,10 @@ class OptimizerConfig(Frozen):
 
 
 class LossConfig(Frozen):
-    """The classification term.
+    """Classification term of the loss.
 
-    'binary_cross_entropy' is that of softmax outputs, averaged over images and classes: what the code
-    of Verma et al. (2019) trains with, kept for fidelity. Its gradient is about 1 / (K - 1) of the other's.
+    'binary_cross_entropy' is that of softmax outputs, averaged over images and classes: the loss in the code
+    of Verma et al. (2019), kept for fidelity. Its gradient is about 1 / (K - 1) of the other's.
     """
 
     name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
@@ -151,11 +153,11 @@ class SnnlConfig(Frozen):
     (or cosine) distance when absolute; unused when minimised (over each batch) or learned (kept per
     layer and moved towards the minimum at every step). `layers`: taps joined by '+', or 'hidden' (all
     but penultimate and logits), or 'all'. With `on_mixed`, and mixup on, the soft-label form is taken
-    on the mixed activations instead of the hard one on activations of a pass of their own.
+    on the mixed activations; otherwise the hard-label form is taken on activations of a separate pass.
 
-    `penalty`: what is added at these layers with this weight. The other two are controls (see
-    `snnl.controls`), and have no temperature: 'class_mean' is what the loss sees at a high one, in medians of
-    the distance, 'activation_l2' the mean squared length of the activations.
+    `penalty`: the term that is added at these layers with this weight. Two of them are controls without a
+    temperature (see `snnl.controls`): 'class_mean', the limit of the loss at a high temperature, in medians of
+    the distance, and 'activation_l2', the mean squared length of the activations.
     """
 
     weight: Real = 0.0
@@ -171,8 +173,8 @@ class MixupConfig(Frozen):
     """Mixup: off at alpha 0; `layers` are boundaries joined by '+', 'input', 'hidden' or 'all'.
 
     'cutmix' (Yun et al., 2019) pastes a box instead of blending, at the input only. `detached` stops the
-    gradient at the mixture, so that what comes before it rests in that step: the ablation of Verma et
-    al., section 5.1.
+    gradient at the mixture, so that the layers before it are not updated in that step: the ablation of
+    Verma et al., section 5.1.
     """
 
     kind: Literal["mixup", "cutmix"] = "mixup"
@@ -191,7 +193,7 @@ class AdversarialConfig(Frozen):
     `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
     `trades_beta` instead. A trial whose PGD accuracy on training images (one batch of them, 256 at most)
     falls by more than `max_robust_drop` from one epoch to the next has overfitted to its attack, and
-    fails; None lets it go on.
+    fails. With None it continues.
     """
 
     norm: Norm = "linf"
@@ -205,12 +207,12 @@ class AdversarialConfig(Frozen):
 
     @property
     def num_steps(self) -> int:
-        """Gradient steps of one attack: always 1 for fgsm and fgsm_rs."""
+        """Number of gradient steps of one attack: always 1 for fgsm and fgsm_rs."""
         return 1 if self.attack in RELATIVE_STEPS else self.steps
 
     @property
     def step_size(self) -> float:
-        """One step in pixel units.
+        """Size of one step, in pixel units.
 
         >>> AdversarialConfig(epsilon=0.2, attack="pgd", steps=5).step_size
         0.1
@@ -221,7 +223,7 @@ class AdversarialConfig(Frozen):
 
 
 class EvaluationConfig(Frozen):
-    """What is measured on the validation split.
+    """Evaluation on the validation split.
 
     Robust accuracy and entanglement are measured after the last epoch and after `epochs`;
     `robust_epsilon` 0 switches robust accuracy off.

@@ -1,7 +1,7 @@
-"""The whole validated description of one trial.
+"""Complete validated configuration of one trial.
 
-Frozen and strict: a numpy scalar, a string for a number or NaN is an error, an int is accepted where a float is meant.
-A *point* is the same description as flat dotted names, the form that search spaces, Ray Tune and MLflow share.
+It is frozen and strict: a numpy scalar, a string for a number or NaN is an error; an int is accepted for a float.
+A *point* is the same configuration as flat dotted names, the form that search spaces, Ray Tune and MLflow share.
 
 >>> config = TrialConfig.from_point({"model.name": "mlp", "optimizer.lr": 0.1, "snnl.weight": None})
 >>> config.optimizer.lr, config.snnl.weight
@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.points import Description
+from trainables.config.points import FlatConfig
 from trainables.config.sections import (
     AdversarialConfig,
     DataConfig,
@@ -25,6 +25,7 @@ from trainables.config.sections import (
     OptimizerConfig,
     SnnlConfig,
 )
+from trainables.errors import short_repr
 
 __all__ = [
     "PLACE",
@@ -39,16 +40,16 @@ __all__ = [
     "TrialConfig",
 ]
 
-# Where and how fast a trial runs, not what it is: these may differ when it is resumed.
+# The place and the speed of a trial, not its result: these may differ when it is resumed.
 PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compile"})
 
 
-class TrialConfig(Description):
-    """One trial: data, model, optimiser, the three methods, and what is evaluated when.
+class TrialConfig(FlatConfig):
+    """Configuration of one trial: data, model, optimizer, the three methods, and evaluation.
 
-    `batch_size` images are drawn at random, or with `classes_per_batch` as many of each of so many
+    A batch has `batch_size` random images, or with `classes_per_batch` equally many images of each of so many
     classes. `precision` 'auto' is bfloat16 autocast where the device computes in it (attacks and SNNL
-    stay in float32), float32 elsewhere. `compile` has torch.compile build the model's stages.
+    stay in float32), float32 elsewhere. `compile` compiles the model's stages with torch.compile.
     """
 
     data: DataConfig = DataConfig()
@@ -68,19 +69,18 @@ class TrialConfig(Description):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
-    def _laws_between_groups(self) -> Self:
-        """What no group can say alone; the message begins with the parameter to change."""
+    def _check_across_groups(self) -> Self:
+        """Check requirements across groups; the message begins with the parameter to change."""
         if self.optimizer.schedule != "one_cycle" and self.optimizer.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"optimizer.warmup_epochs: must be < epochs ({self.epochs}), got {self.optimizer.warmup_epochs!r}"
-            )
+            got = short_repr(self.optimizer.warmup_epochs)
+            raise ValueError(f"optimizer.warmup_epochs: must be < epochs ({self.epochs}), got {got}")
         if self.classes_per_batch is not None and not _at_least_pairs(self.batch_size, self.classes_per_batch):
             raise ValueError(
                 f"classes_per_batch: must divide batch_size ({self.batch_size}) into at least 2 images of each, "
                 f"got {self.classes_per_batch}"
             )
         if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
-            raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {self.mixup.layers!r}")
+            raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {short_repr(self.mixup.layers)}")
         return self
 
 

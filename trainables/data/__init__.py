@@ -1,4 +1,4 @@
-"""Images and labels, resident as tensors, in splits that depend on the images' content alone.
+"""Data sets: images and labels as tensors, in splits that depend on the images' content alone.
 
 >>> from trainables.config.trial import DataConfig
 >>> splits = load_splits(DataConfig(name="digits"))

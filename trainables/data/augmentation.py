@@ -1,8 +1,8 @@
-"""Variation of training images, on whole batches and on their device.
+"""Augmentation of training images, on whole batches and on their device.
 
-What varies is drawn on the host, a few numbers per image, so a trial sees the same variation on any
-device; pixels never leave their device. A crop and a flip are one gather, and all deformations one
-interpolation. Outside an image is black. Shapes: B images, C channels, H by W pixels,
+The random numbers, a few per image, are sampled on the host, so a trial has the same variation on any
+device. Pixels never leave their device. A crop and a flip are one gather, and all deformations one
+interpolation. The outside of an image is black. Shapes: B images, C channels, H by W pixels,
 P pixels of a padded image.
 
 >>> settings = Augmentation(crop_padding=1, flip=True)
@@ -29,7 +29,7 @@ MIRROR_PROBABILITY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How much images vary: padding in pixels, rotation and shear in radians, zoom as a share of the side.
+    """Extent of the variation: padding in pixels, rotation and shear in radians, zoom as a share of the side.
 
     Raises:
         ValueError: a negative or infinite extent, or a zoom of 1 or more.
@@ -51,7 +51,7 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, config: DataConfig) -> Self:
-        """The variation that a trial describes, its rotation turned from degrees to radians.
+        """Return the augmentation of a trial, with its rotation converted from degrees to radians.
 
         >>> Augmentation.from_config(DataConfig(rotation=180.0)).rotation
         3.141592653589793
@@ -66,25 +66,25 @@ class Augmentation:
 
     @property
     def is_identity(self) -> bool:
-        """Whether images stay as they are."""
+        """True if images do not change."""
         return not (self.moves or self.deforms)
 
     @property
     def moves(self) -> bool:
-        """Whether pixels go to other places, as they are."""
+        """True if pixels move to other places, unchanged."""
         return self.crop_padding > 0 or self.flip
 
     @property
     def deforms(self) -> bool:
-        """Whether pixels are interpolated."""
+        """True if pixels are interpolated."""
         return self.rotation > 0 or self.shear > 0 or self.zoom > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """What was drawn for each image, on the host.
+    """Sampled variation of each image, on the host.
 
-    `top_B` and `left_B` (int64, from 0 to twice the padding) are where the crop begins in the padded
+    `top_B` and `left_B` (int64, from 0 to twice the padding) are the origin of the crop in the padded
     image; `mirrored_B` is bool; `matrices_B22` (float64) are those of `deformation.warp`.
     """
 
@@ -95,9 +95,9 @@ class Variation:
 
 
 def augment(x_BCHW: Tensor, *, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Vary each image by itself: a crop of the padded image, a flip, then rotation, shear and zoom.
+    """Vary each image independently: a crop of the padded image, a flip, then rotation, shear and zoom.
 
-    `x_BCHW` is floating in [0, 1]. `generator` is on the host; it stays where it is when nothing varies.
+    `x_BCHW` is floating in [0, 1]. `generator` is on the host; its state does not change if nothing varies.
 
     Raises:
         ValueError: images that are not floating (B, C, H, W).
@@ -108,9 +108,9 @@ def augment(x_BCHW: Tensor, *, settings: Augmentation, generator: torch.Generato
 
 
 def draw(num_images: int, *, settings: Augmentation, generator: torch.Generator) -> Variation:
-    """One variation for each image: uniform crops and mirrors, a in U(-r, r), s in U(-s, s), k in U(1 - z, 1 + z).
+    """Sample a variation per image: uniform crops and mirrors, a in U(-r, r), s in U(-s, s), k in U(1 - z, 1 + z).
 
-    Every kind has its own numbers, drawn whether it is on or off, so switching one on leaves the others as they were.
+    Every kind has its own numbers, sampled also if it is off, so switching one kind on changes no other kind.
     """
     # With 53 random bits the product below never rounds up to the number of places.
     unit_6B = torch.rand((6, num_images), generator=generator, dtype=torch.float64)
@@ -127,7 +127,7 @@ def draw(num_images: int, *, settings: Augmentation, generator: torch.Generator)
 
 
 def vary(x_BCHW: Tensor, variation: Variation, *, settings: Augmentation) -> Tensor:
-    """Apply what was drawn under these settings.
+    """Apply a variation that was sampled under these settings.
 
     Raises:
         ValueError: images that are not floating (B, C, H, W).
@@ -142,7 +142,7 @@ def vary(x_BCHW: Tensor, variation: Variation, *, settings: Augmentation) -> Ten
 
 
 def _move(x_BCHW: Tensor, variation: Variation, padding: int) -> Tensor:
-    """Crop and mirror by one gather: of all the ways to index it is the fastest on a CPU, by up to ten times."""
+    """Crop and mirror by one gather, the fastest way to index on a CPU, by up to ten times."""
     height, width = x_BCHW.shape[2:]
     padded_BCP = functional.pad(x_BCHW, (padding,) * 4).flatten(2)
     top_B, left_B, mirrored_B = torch.stack((variation.top_B, variation.left_B, variation.mirrored_B.long())).to(

@@ -1,6 +1,6 @@
-"""Which images make up the batches of one epoch, as indices drawn from a generator on the host.
+"""Batches of one epoch, as indices of images sampled with a generator on the host.
 
-Full batches only: the images left over are others in every epoch. Shapes: N images, C classes, T batches,
+All batches are full; the images that are left out differ from epoch to epoch. Shapes: N images, C classes, T batches,
 B images, P classes and K images per class in a batch.
 
 >>> shuffled(10, 4, generator=torch.Generator().manual_seed(0)).shape
@@ -14,7 +14,7 @@ __all__ = ["class_balanced", "shuffled"]
 
 
 def shuffled(num_images: int, batch_size: int, *, generator: torch.Generator) -> Tensor:
-    """Every image at most once: indices (T, B) int64, T = max(1, N // B).
+    """Return batches with every image at most once: indices (T, B) int64, T = max(1, N // B).
 
     A set smaller than one batch makes one batch of all its images.
 
@@ -30,16 +30,16 @@ def shuffled(num_images: int, batch_size: int, *, generator: torch.Generator) ->
 def class_balanced(
     labels_N: Tensor, *, classes_per_batch: int, images_per_class: int, generator: torch.Generator
 ) -> Tensor:
-    """Batches of P distinct classes with K distinct images each: indices (T, P * K) int64, T = N // (P * K).
+    """Return batches of P distinct classes, K distinct images each: indices (T, P * K) int64, T = N // (P * K).
 
-    Images of one class stand together. Over an epoch a class appears in proportion to the number of its
-    images, rounded at random, so the classes weigh what they weigh in the set, in expectation exactly:
-    this chooses which images meet, not how much a class counts. Two things bend that proportion, both
-    only where they must. A class with more than N / P images would need two places in one batch: it gets
-    one in every batch, leaves out other images in every epoch, and the rest of the places goes to the
-    other classes in proportion. With as many classes per batch as there are, that is each class equally
-    often. And a class given more places than it has images reuses them, none twice before all its others
-    once; otherwise an image is used at most once, and what does not fill a place of K is left out.
+    Images of one class are adjacent. Over an epoch a class appears in proportion to the number of its images,
+    rounded at random, so each class keeps its weight in the set, in expectation exactly: this decides which
+    images share a batch, not how much a class counts. Two exceptions apply. A class with more than N / P
+    images would need two places in one batch: it gets one place in every batch and leaves out different images
+    in every epoch, and the other classes share the remaining places in proportion. With P equal to the number
+    of classes, every class appears equally often. And a class with more places than images reuses its images,
+    each of them once before any twice. Otherwise an image is used at most once, and images that do not fill a
+    place of K are left out.
 
     Raises:
         ValueError: labels that are not (N,) int64 on the host, a number below 1, fewer classes than
@@ -59,9 +59,9 @@ def class_balanced(
     # Shuffled within each class: a stable sort by label keeps the order of the shuffle.
     order_N = torch.randperm(len(labels_N), generator=generator)
     order_N = order_N[labels_N[order_N].argsort(stable=True)]
-    # Going round one order, K in a row are always distinct, and no image comes again before all others came.
-    turn_TPK = _occurrence(classes_TP)[:, :, None] * images_per_class + torch.arange(images_per_class)
-    chosen_TPK = first_C[classes_TP][:, :, None] + turn_TPK % counts_C[classes_TP][:, :, None]
+    # In a cyclic order, K consecutive images are always distinct, and an image repeats only after all the rest.
+    place_TPK = _occurrence(classes_TP)[:, :, None] * images_per_class + torch.arange(images_per_class)
+    chosen_TPK = first_C[classes_TP][:, :, None] + place_TPK % counts_C[classes_TP][:, :, None]
     return order_N[chosen_TPK].flatten(1)
 
 
@@ -72,7 +72,7 @@ def _require_positive(**numbers: int) -> None:
 
 
 def _classes(labels_N: Tensor, classes_per_batch: int, images_per_class: int) -> tuple[Tensor, Tensor]:
-    """The number of images of each class, and where the class begins among all images sorted by label."""
+    """Return the number of images of each class, and its first index among all images sorted by label."""
     _require_positive(classes_per_batch=classes_per_batch, images_per_class=images_per_class)
     if labels_N.dim() != 1 or labels_N.dtype != torch.int64 or labels_N.device.type != "cpu":
         raise ValueError(
@@ -93,7 +93,7 @@ def _classes(labels_N: Tensor, classes_per_batch: int, images_per_class: int) ->
 
 
 def _places(counts_C: Tensor, num_batches: int, classes_per_batch: int, generator: torch.Generator) -> Tensor:
-    """In how many batches each class appears: T * P in all, at most T each, otherwise as its number of images."""
+    """Return the number of batches of each class: T * P in total, at most T each, else in proportion to its images."""
     open_places, open_images = num_batches * classes_per_batch, int(counts_C.sum())
     capped_C = torch.zeros_like(counts_C, dtype=torch.bool)
     for class_ in counts_C.argsort(descending=True).tolist():
@@ -106,7 +106,7 @@ def _places(counts_C: Tensor, num_batches: int, classes_per_batch: int, generato
 
 
 def _round_at_random(weights_C: Tensor, total: int, generator: torch.Generator) -> Tensor:
-    """Whole numbers that sum to `total`, each its exact share rounded down or up, the share in expectation."""
+    """Return integers that sum to `total`: exact shares, rounded down or up, equal to the shares in expectation."""
     whole = max(1, int(weights_C.sum()))
     order_C = torch.randperm(len(weights_C), generator=generator)
     start = torch.randint(whole, (1,), generator=generator)
@@ -116,7 +116,7 @@ def _round_at_random(weights_C: Tensor, total: int, generator: torch.Generator) 
 
 
 def _schedule(places_C: Tensor, num_batches: int, classes_per_batch: int, generator: torch.Generator) -> Tensor:
-    """P distinct classes for each batch, (T, P), each class as often as it has places.
+    """Return P distinct classes for each batch, (T, P), each class as often as it has places.
 
     Systematic sampling without replacement: with L batches left, a class with r places left is chosen
     with probability r / L, hence surely when r = L, so no place is ever left without a batch.
@@ -137,7 +137,7 @@ def _schedule(places_C: Tensor, num_batches: int, classes_per_batch: int, genera
 
 
 def _occurrence(classes_TP: Tensor) -> Tensor:
-    """How many times the class of each place has appeared before, (T, P)."""
+    """Return the number of times that the class of each place has appeared before, (T, P)."""
     flat = classes_TP.flatten()
     by_class = flat.argsort(stable=True)
     counts_C = flat.bincount()

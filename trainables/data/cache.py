@@ -1,10 +1,10 @@
-"""One preparation of a data set per machine: memory-mapped arrays that all its processes share.
+"""Cache of prepared data sets: memory-mapped arrays that all processes of a machine share.
 
 An entry is a folder named for its source and the fingerprint of the raw files. It holds one .npy file
 of images and one of labels for each split, and a manifest with their content hashes. It is written
-beside its place, flushed, and renamed into it under a lock, so there is never half an entry; every
-hash is checked when a process opens it. Entries of raw files that have changed stay until their
-folder is deleted by hand, which is safe whenever nothing runs.
+to a temporary folder, flushed, and renamed under a lock, so an entry is never incomplete; every
+hash is checked when a process opens it. Entries of raw files that have changed stay until you delete
+their folder, which is safe whenever nothing runs.
 
     <cache>/mnist-<fingerprint>/manifest.json, train_images.npy, train_labels.npy, val_images.npy, ...
     <cache>/mnist-<fingerprint>.lock
@@ -27,7 +27,7 @@ from trainables.config.sections import Frozen
 from trainables.data.splits import Parts, Split
 from trainables.errors import ConfigError, Problem
 
-__all__ = ["FORMAT", "Manifest", "fingerprint", "locked", "prepared", "read", "require_writable"]
+__all__ = ["FORMAT", "CacheManifest", "fingerprint", "locked", "prepared", "read", "require_writable"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,28 +35,28 @@ FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 
 
-class Array(Frozen):
-    """One file: the shape of its array, and the blake2b hash of its bytes."""
+class CachedArray(Frozen):
+    """File of an entry: the shape of its array, and the blake2b hash of its bytes."""
 
     shape: tuple[int, ...]
     blake2b: str
 
 
-class Manifest(Frozen):
-    """What an entry holds; `arrays` by file name."""
+class CacheManifest(Frozen):
+    """Content of an entry; `arrays` by file name."""
 
     format: Literal[1]
     source: str
     fingerprint: str
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, CachedArray]
 
 
 def fingerprint(recipe: str, files: Mapping[str, Path]) -> str:
-    """A key for these raw files, given by their names within the set, read in this way.
+    """Return the key of raw files, by their names within the set, for this recipe.
 
-    It is made of names, sizes and times of last change, not of contents: those would have every process
-    read the raw files, maybe over a network, which is what the cache is there to spare. A file that
-    changes changes its time. A copy with other times costs one more preparation, never a wrong one.
+    It depends on names, sizes and modification times, not on contents: otherwise every process would read
+    the raw files, maybe over a network, which the cache avoids. A file that changes has a new time. A copy
+    with other times costs one more preparation, and never gives a wrong result.
     """
     lines = [f"format {FORMAT}", recipe]
     for name, path in sorted(files.items()):
@@ -66,10 +66,9 @@ def fingerprint(recipe: str, files: Mapping[str, Path]) -> str:
 
 
 def prepared(folder: Path, *, source: str, fingerprint: str, prepare: Callable[[], Parts]) -> Path:
-    """The intact entry of this source and fingerprint; made by `prepare` where there is none.
+    """Return the intact entry of this source and fingerprint; call `prepare` to make a missing one.
 
-    Of several processes one prepares, and the others wait for it. An entry that is damaged is logged and
-    made again.
+    One process prepares, and all other processes wait for it. A damaged entry is logged and replaced.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -78,11 +77,11 @@ def prepared(folder: Path, *, source: str, fingerprint: str, prepare: Callable[[
     if _damage(entry) is None:
         return entry
     with locked(entry):
-        damage = _damage(entry)  # whoever held the lock may have made it
+        damage = _damage(entry)  # another process may have made it under the lock
         if damage is None:
             return entry
         if entry.exists():
-            logger.warning("%s: %s; preparing it again from the raw files", entry, damage)
+            logger.warning("%s: %s; preparing it from the raw files once more", entry, damage)
         parts = prepare()
         with _writing(folder):
             _replace(entry, parts, source=source, fingerprint=fingerprint)
@@ -90,15 +89,15 @@ def prepared(folder: Path, *, source: str, fingerprint: str, prepare: Callable[[
 
 
 def read(entry: Path) -> Parts:
-    """The splits of an intact entry, mapped into memory: nothing is read until it is used, or copied until written.
+    """Map the splits of an intact entry into memory: pages are read at first use, and copied at first write.
 
-    Pages are shared by all processes of the machine. Writing to a tensor changes this process's copy alone.
+    All processes of the machine share the pages. Writing to a tensor changes the copy of this process alone.
     """
     return Parts(*(Split(_mapped(entry / images), _mapped(entry / labels)) for images, labels in _files()))
 
 
 def require_writable(folder: Path, *, source: str) -> None:
-    """Return if an entry of this source is in the folder, or can be made there; the folder need not exist yet.
+    """Return if the folder holds an entry of this source, or can hold one; the folder need not exist yet.
 
     Raises:
         ConfigError: it cannot.
@@ -112,7 +111,7 @@ def require_writable(folder: Path, *, source: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside `path`; it falls when its holder dies.
+    """Hold the lock file next to `path`; the system releases it when its holder dies.
 
     Raises:
         ConfigError: the folder of `path` cannot be written.
@@ -155,9 +154,9 @@ def _digest(path: Path) -> str:
 
 
 def _damage(entry: Path) -> str | None:
-    """What is wrong with an entry; None if nothing is."""
+    """Return the damage of an entry, or None if it is intact."""
     try:
-        manifest = Manifest.model_validate_json((entry / MANIFEST).read_bytes())
+        manifest = CacheManifest.model_validate_json((entry / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read: {error}"
     if entry.name != f"{manifest.source}-{manifest.fingerprint}":
@@ -168,7 +167,7 @@ def _damage(entry: Path) -> str | None:
     return next((damage for damage in damages if damage), None)
 
 
-def _array_damage(path: Path, array: Array) -> str | None:
+def _array_damage(path: Path, array: CachedArray) -> str | None:
     try:
         if _digest(path) != array.blake2b:
             return f"{path.name} is not what its hash in {MANIFEST} says"
@@ -179,7 +178,7 @@ def _array_damage(path: Path, array: Array) -> str | None:
 
 
 def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> None:
-    """Write the entry beside its place and rename it; the caller holds the lock, so what a crash left is nobody's."""
+    """Write the entry to a temporary folder and rename it; under the caller's lock, leftovers of a crash are free."""
     unfinished = entry.with_name(f".{entry.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -188,7 +187,7 @@ def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> Non
         for files, split in zip(_files(), parts, strict=True)
         for file, tensor in zip(files, (split.images_NCHW, split.labels_N), strict=True)
     }
-    manifest = Manifest(format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays)
+    manifest = CacheManifest(format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays)
     with (unfinished / MANIFEST).open("w") as file:
         file.write(manifest.model_dump_json(indent=2))
         file.flush()
@@ -199,16 +198,16 @@ def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> Non
     _flush_folder(entry.parent)
 
 
-def _write_array(path: Path, tensor: torch.Tensor) -> Array:
+def _write_array(path: Path, tensor: torch.Tensor) -> CachedArray:
     with path.open("wb") as file:
         np.save(file, tensor.numpy())
         file.flush()
         os.fsync(file.fileno())
-    return Array(shape=tuple(tensor.shape), blake2b=_digest(path))
+    return CachedArray(shape=tuple(tensor.shape), blake2b=_digest(path))
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename is as durable as the folder that knows of it."""
+    """Flush a folder to the disk, so that a rename in it is durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

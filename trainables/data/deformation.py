@@ -1,9 +1,9 @@
 """Rotation, shear and zoom of images about their true centre (Verma et al., 2019, Table 9).
 
-A deformation is a matrix M that maps a place of the output to the place of the input it shows, both
-as (row, column) pixels from the centre ((H - 1) / 2, (W - 1) / 2): in = M out. What lies outside the
-input is `fill`. The reference code turns about a point half a pixel lower and further right; here the
-centre stays where it is. Angles are in radians; the sign of a rotation is that of torchvision's `affine`.
+A deformation is a matrix M that maps a place of the output to the place of the input that it shows, both
+as (row, column) pixels from the centre ((H - 1) / 2, (W - 1) / 2): in = M out. Places outside the input
+show `fill`. The reference code rotates about a point half a pixel lower and further right; here the
+centre is fixed. Angles are in radians; the sign of a rotation is that of torchvision's `affine`.
 Shapes: B images, C channels, H by W pixels.
 
 >>> import math
@@ -37,7 +37,7 @@ Interpolation = Literal["bilinear", "nearest"]
 def rotate(
     x_BCHW: Tensor, angle_B: Tensor, *, fill: float | Tensor = 0.0, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """Turn each image by its angle, M = [[cos a, -sin a], [sin a, cos a]].
+    """Rotate each image by its angle, M = [[cos a, -sin a], [sin a, cos a]].
 
     Raises:
         ValueError: as `warp`.
@@ -48,10 +48,10 @@ def rotate(
 def shear(
     x_BCHW: Tensor, angle_B: Tensor, *, fill: float | Tensor = 0.0, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """The reference shear, M = [[1, -sin s], [0, cos s]].
+    """Shear as the reference code does, M = [[1, -sin s], [0, cos s]].
 
-    Defined for every angle. Beyond a right angle the cosine is negative, which mirrors the image: that
-    is why the paper's accuracy rises again from 143.2 to 171.9 degrees.
+    It is defined for every angle. Beyond a right angle the cosine is negative, which mirrors the image.
+    Therefore the paper's accuracy rises from 143.2 to 171.9 degrees.
 
     Raises:
         ValueError: as `warp`.
@@ -62,7 +62,7 @@ def shear(
 def tangent_shear(
     x_BCHW: Tensor, angle_B: Tensor, *, fill: float | Tensor = 0.0, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """The shear of torchvision, M = [[1, 0], [tan s, 1]]: it keeps areas, and means something below a right angle.
+    """Shear as torchvision does, M = [[1, 0], [tan s, 1]]: it keeps areas, and is defined below a right angle.
 
     Raises:
         ValueError: as `warp`.
@@ -85,22 +85,22 @@ def zoom(
 
 
 def rotation_matrices(angle_B: Tensor) -> Tensor:
-    """M (B, 2, 2) of `rotate`."""
+    """Return M (B, 2, 2) of `rotate`."""
     return _matrices(angle_B.cos(), -angle_B.sin(), angle_B.sin(), angle_B.cos())
 
 
 def shear_matrices(angle_B: Tensor) -> Tensor:
-    """M (B, 2, 2) of `shear`."""
+    """Return M (B, 2, 2) of `shear`."""
     return _matrices(torch.ones_like(angle_B), -angle_B.sin(), torch.zeros_like(angle_B), angle_B.cos())
 
 
 def tangent_shear_matrices(angle_B: Tensor) -> Tensor:
-    """M (B, 2, 2) of `tangent_shear`."""
+    """Return M (B, 2, 2) of `tangent_shear`."""
     return _matrices(torch.ones_like(angle_B), torch.zeros_like(angle_B), angle_B.tan(), torch.ones_like(angle_B))
 
 
 def zoom_matrices(factor_B: Tensor) -> Tensor:
-    """M (B, 2, 2) of `zoom`."""
+    """Return M (B, 2, 2) of `zoom`."""
     return _matrices(factor_B, torch.zeros_like(factor_B), torch.zeros_like(factor_B), factor_B)
 
 
@@ -113,8 +113,8 @@ def warp(
 ) -> Tensor:
     """Show the input at M times each place of the output; `fill` is one value, or one for each channel (C,).
 
-    Deformations in a row cost one interpolation when their matrices are multiplied first: M of the one
-    that comes first stands on the left.
+    A sequence of deformations costs one interpolation if you multiply their matrices first, with M of the
+    first deformation on the left.
 
     Raises:
         ValueError: images that are not floating (B, C, H, W), or matrices that are not (B, 2, 2).
@@ -130,7 +130,7 @@ def warp(
     grid_BHW2 = functional.affine_grid(_normalised(matrices_B22.to(x_BCHW), x_BCHW), list(x_BCHW.shape), False)
     if isinstance(fill, int | float) and fill == 0:
         return functional.grid_sample(x_BCHW, grid_BHW2, mode=interpolation, align_corners=False)
-    # grid_sample knows no other margin than 0, so the fill is made 0 before and itself again after.
+    # grid_sample pads with 0 only, so subtract the fill before and add it after.
     fill_C11 = torch.as_tensor(fill).to(x_BCHW).reshape(-1, 1, 1)
     return functional.grid_sample(x_BCHW - fill_C11, grid_BHW2, mode=interpolation, align_corners=False) + fill_C11
 
@@ -140,7 +140,7 @@ def _matrices(m00_B: Tensor, m01_B: Tensor, m10_B: Tensor, m11_B: Tensor) -> Ten
 
 
 def _normalised(matrices_B22: Tensor, x_BCHW: Tensor) -> Tensor:
-    """The same maps as `affine_grid` takes them: (x, y) = (column, row), each side of the image 2 units long."""
+    """Return the maps for `affine_grid`: (x, y) = (column, row), each side of the image 2 units long."""
     height, width = x_BCHW.shape[2:]
     m = matrices_B22
     theta_B22 = _matrices(m[:, 1, 1], m[:, 1, 0] * (height / width), m[:, 0, 1] * (width / height), m[:, 0, 0])

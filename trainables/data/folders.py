@@ -1,6 +1,6 @@
 """Image files in folders named for their classes: <root>/train/<class>/*, <root>/test/<class>/*.
 
-Classes are numbered in the order of their sorted names. Images are read as RGB, whatever they are.
+Classes are numbered in the order of their sorted names. All images are converted to RGB.
 """
 
 import os
@@ -22,14 +22,14 @@ __all__ = ["ImageFolder"]
 
 NAME = "image_folder"
 PARTS = ("train", "test")
-# Those of torchvision's ImageFolder, which takes no other file.
+# The extensions of torchvision's ImageFolder, which ignores other files.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 LAYOUT = "lay images out as <data.root>/{train,test}/<class>/*.{jpg,png}"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """Any set in this layout; its training folder is cut like a published training set.
+    """Data set in this layout; its training folder is cut like a published training set.
 
     All images share one size, or `data.image_size` makes them square: the short side is resized to it
     (bilinear, antialiased), and the centre is cut out.
@@ -38,7 +38,7 @@ class ImageFolder:
     embedded: bool = False
 
     def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int]:
-        """From the names of the class folders, and the header of the first image unless sizes are made equal."""
+        """Read the names of the class folders, and the header of the first image if `image_size` is None."""
         self.require(config)
         num_classes = len(_classes(_part(config, "train")))
         if config.image_size is not None:
@@ -47,7 +47,7 @@ class ImageFolder:
         return (3, height, width), num_classes
 
     def require(self, config: DataConfig) -> None:
-        """Both folders must have the same classes, and each class an image; there is nothing to download."""
+        """Require the same classes in both folders, and an image in each class."""
         if config.root is None:
             raise DatasetMissing(NAME, f"set data.root, and {LAYOUT}")
         for part in PARTS:
@@ -63,22 +63,22 @@ class ImageFolder:
             raise DatasetDamaged(NAME, reason, "give both the same class folders")
 
     def fetch(self, config: DataConfig) -> None:
-        """Nobody publishes it."""
+        """Do nothing: an image folder has no download."""
 
     def raw(self, config: DataConfig) -> Mapping[str, Path]:
-        """Every image file."""
+        """Return every image file."""
         root = Path(str(config.root))
         return {str(path.relative_to(root)): path for part in PARTS for path in _images(root / part)}
 
     def recipe(self, config: DataConfig) -> str:
-        """The size that images are brought to."""
+        """Return the name and the size of the images."""
         return f"{NAME} image_size={config.image_size}"
 
     def read(self, config: DataConfig) -> Parts:
-        """The training folder, cut, and the test folder.
+        """Read the training folder, cut in two, and the test folder.
 
         Raises:
-            DatasetDamaged: a file that is no image, or has another size than the others; hardly any images.
+            DatasetDamaged: a file that is no image, or has a different size; too few images.
         """
         shape, _ = self.shape(config)
         train, test = (_split(_part(config, part), shape=shape, image_size=config.image_size) for part in PARTS)
@@ -98,7 +98,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Image files at any depth, in the order of torchvision's ImageFolder."""
+    """Yield image files at any depth, in the order of torchvision's ImageFolder."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         yield from (Path(parent, file) for file in sorted(files) if file.lower().endswith(EXTENSIONS))
@@ -106,20 +106,20 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def _split(folder: Path, *, shape: tuple[int, int, int], image_size: int | None) -> Split:
     data = import_torchvision("torchvision.datasets").ImageFolder(folder, loader=_reader(image_size))
-    # Filled one by one: a list of all images and its stack would take twice the memory.
+    # Fill one by one: a list of all images and its stack would take twice the memory.
     images_NCHW = np.empty((len(data), *shape), dtype=np.uint8)
     for i, (path, _) in enumerate(data.samples):
         image_HWC = data.loader(path)
         if image_HWC.shape[:2] != shape[1:]:
-            sizes = f"{image_HWC.shape[0]} by {image_HWC.shape[1]} pixels, others are {shape[1]} by {shape[2]}"
-            raise DatasetDamaged(NAME, f"{path} has {sizes}", "set data.image_size, to which all are brought")
+            sizes = f"{image_HWC.shape[0]} by {image_HWC.shape[1]} pixels, other images have {shape[1]} by {shape[2]}"
+            raise DatasetDamaged(NAME, f"{path} has {sizes}", "set data.image_size to resize all images")
         images_NCHW[i] = image_HWC.transpose(2, 0, 1)
     return Split(torch.from_numpy(images_NCHW), torch.tensor(data.targets))
 
 
 @contextmanager
 def _named(path: str | Path) -> Iterator[None]:
-    """Pillow does not say which file it could not read."""
+    """Name the file in an error of Pillow, which does not name it."""
     try:
         yield
     except (OSError, ValueError, SyntaxError) as error:
@@ -127,7 +127,7 @@ def _named(path: str | Path) -> Iterator[None]:
 
 
 def _reader(image_size: int | None) -> Any:
-    """From a path to pixels (H, W, 3) uint8."""
+    """Return a function from a path to pixels (H, W, 3) uint8."""
     from PIL import Image  # noqa: PLC0415 - comes with torchvision
 
     transforms = import_torchvision("torchvision.transforms")
@@ -145,7 +145,7 @@ def _reader(image_size: int | None) -> Any:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height), from the header alone."""
+    """Return (width, height) from the header alone."""
     from PIL import Image  # noqa: PLC0415
 
     with _named(path), Image.open(path) as image:

@@ -1,11 +1,11 @@
-"""Loading, once per process and prepared once per machine.
+"""Loading of data sets, once per process and prepared once per machine.
 
-`load_splits` is what training, selection and preflight use. `load_test` is the only access to test
-images, and only the final confirmation of chosen trials and the evaluation of finished runs may call
-it: whoever selects with it has spent it.
+Training, selection and preflight use `load_splits`. `load_test` is the only access to test images. Only the
+final confirmation of chosen trials and the evaluation of finished runs may call it: do not select models by
+test metrics.
 
-Sets that do not come with a library are prepared in a cache: in `data.cache`, else in the folder that
-the environment variable RAVEL_CACHE names, else in ~/.cache/ravel.
+Sets that do not come with a library are prepared in a cache: in `data.cache`, else in the folder of the
+environment variable RAVEL_CACHE, else in ~/.cache/ravel.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ def available(config: DataConfig) -> None:
     """Return if the data set can be read on this machine, without reading it.
 
     Raises:
-        DatasetMissing: it cannot; the error says how to get it.
-        DatasetDamaged: what is there cannot be a data set.
+        DatasetMissing: it cannot; the error names the remedy.
+        DatasetDamaged: the files cannot be a data set.
         ConfigError: the cache cannot be written.
     """
     source = SOURCES[config.name]
@@ -38,12 +38,12 @@ def available(config: DataConfig) -> None:
 
 
 def shape_of(config: DataConfig) -> tuple[tuple[int, int, int], int]:
-    """Image shape (C, H, W) and number of classes, without reading the images.
+    """Return the image shape (C, H, W) and the number of classes, without reading the images.
 
-    They are known but for an image_folder, where folder names are counted and one image's header is read.
+    For an image_folder, count the class folders and read the header of one image.
 
     Raises:
-        DatasetMissing, DatasetDamaged: an image_folder is not there, or not as it should be.
+        DatasetMissing, DatasetDamaged: an image_folder is missing or damaged.
 
     >>> shape_of(DataConfig(name="mnist"))
     ((1, 28, 28), 10)
@@ -52,18 +52,18 @@ def shape_of(config: DataConfig) -> tuple[tuple[int, int, int], int]:
 
 
 def load_splits(config: DataConfig) -> Splits:
-    """The training and validation splits.
+    """Return the training and validation splits.
 
     Raises:
         DatasetMissing, ConfigError: as `available`.
-        DatasetDamaged: a file is not what it should be; the error names it.
+        DatasetDamaged: a file is damaged; the error names it.
     """
     parts = _load(config)
     return Splits(parts.train, parts.val, num_classes=shape_of(config)[1])
 
 
 def load_test(config: DataConfig) -> Split:
-    """The test split; see above for who may call this.
+    """Return the test split; the module's docstring says for which purposes.
 
     Raises:
         DatasetMissing, DatasetDamaged, ConfigError: as `load_splits`.
@@ -72,7 +72,7 @@ def load_test(config: DataConfig) -> Split:
 
 
 def digest_of(config: DataConfig) -> str:
-    """A digest of the training and validation splits, 32 hexadecimal digits: equal images and cuts, equal digests.
+    """Return a digest of the training and validation splits, 32 hexadecimal digits: equal for equal splits.
 
     Raises:
         DatasetMissing, DatasetDamaged, ConfigError: as `load_splits`.
@@ -84,7 +84,7 @@ def digest_of(config: DataConfig) -> str:
 
 
 def cache_folder(config: DataConfig) -> Path:
-    """Where this machine's prepared sets are.
+    """Return the folder of this machine's prepared sets.
 
     >>> cache_folder(DataConfig(cache="/scratch/ravel")).as_posix()
     '/scratch/ravel'
@@ -98,7 +98,7 @@ def _load(config: DataConfig) -> Parts:
 
 
 def _source_of(config: DataConfig) -> DataConfig:
-    """What decides which images there are: trials that differ in how these are varied share what is loaded."""
+    """Return the parameters that select images; trials that differ only in augmentation share the loaded splits."""
     return DataConfig(**config.model_dump(include={"name", "root", "download", "image_size"}))
 
 

@@ -1,4 +1,4 @@
-"""The sets that torchvision knows, read by its own classes from the files that their authors published.
+"""Published data sets, read by torchvision's classes from the files of their authors.
 
 >>> PUBLISHED["cifar100"].image_shape, PUBLISHED["cifar100"].num_classes
 ((3, 32, 32), 100)
@@ -23,16 +23,16 @@ from trainables.errors import DatasetDamaged, DatasetMissing
 
 __all__ = ["PUBLISHED", "Published"]
 
-# What torchvision and the parsers behind it raise on files that are not what they should be.
+# Errors that torchvision and its parsers raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, AssertionError, TypeError, LookupError, EOFError, OSError, UnpicklingError)
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """What sets of one file format have in common, as torchvision's classes have it.
+class FileFormat:
+    """File format that several sets share, as torchvision's classes read it.
 
-    `arguments` select the training or the test set, `split` reads it off the data set, and `damage`
-    says which of the files in a folder is wrong, None if none can be told.
+    `arguments` select the training or the test set, `split` converts the data set, and `damage` returns which
+    file of a folder is damaged, or None if that is unknown.
     """
 
     arguments: Callable[[bool], Mapping[str, Any]]
@@ -42,23 +42,23 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One set: torchvision's class, the folder below `data.root` that it reads, and the files in it."""
+    """Published set: torchvision's class, the folder below `data.root` that it reads, and the files in it."""
 
     name: str
     torchvision: str
     folder: str
     files: tuple[str, ...]
-    family: Family
+    file_format: FileFormat
     image_shape: tuple[int, int, int]
     num_classes: int
     embedded: bool = False
 
     def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int]:  # noqa: ARG002 - as published
-        """As published."""
+        """Return the shape as published."""
         return self.image_shape, self.num_classes
 
     def require(self, config: DataConfig) -> None:
-        """Every file must be in its folder, unless it may be downloaded."""
+        """Require every file in its folder, unless the configuration permits a download."""
         if config.root is None:
             where = f"the folder that holds {self.folder}" if self.folder else f"that of {self.files[0]}"
             raise DatasetMissing(self.name, f"set data.root to {where}")
@@ -69,7 +69,7 @@ class Published:
             )
 
     def fetch(self, config: DataConfig) -> None:
-        """Download with torchvision, which checks what it got.
+        """Download with torchvision, which checks the files.
 
         Raises:
             DatasetMissing: the download failed.
@@ -78,35 +78,37 @@ class Published:
             return
         try:
             for train in (True, False):
-                self._torchvision_class()(config.root, **self.family.arguments(train), download=True)
+                self._torchvision_class()(config.root, **self.file_format.arguments(train), download=True)
         except UNREADABLE as error:
             raise DatasetMissing(self.name, f"its download into {config.root} failed: {error}") from error
 
     def raw(self, config: DataConfig) -> Mapping[str, Path]:
-        """The published files."""
+        """Return the published files."""
         return {file: self._folder(config) / file for file in self.files}
 
     def recipe(self, config: DataConfig) -> str:  # noqa: ARG002
-        """Nothing but the files decides."""
+        """Return the name alone, as nothing but the files decides on the pixels."""
         return self.name
 
     def read(self, config: DataConfig) -> Parts:
-        """The published training set, cut, and the published test set.
+        """Read the published training set, cut in two, and the published test set.
 
         Raises:
-            DatasetDamaged: a file is not what was published.
+            DatasetDamaged: a file differs from the published one.
         """
         return cut(self._split(config, train=True), self._split(config, train=False))
 
     def _split(self, config: DataConfig, *, train: bool) -> Split:
         kind = self._torchvision_class()
         try:
-            split = self.family.split(kind(config.root, **self.family.arguments(train), download=False))
+            split = self.file_format.split(kind(config.root, **self.file_format.arguments(train), download=False))
             self._check(split)
         except UNREADABLE as error:
             folder = self._folder(config)
-            reason = self.family.damage(kind, folder) or f"{folder} cannot be read ({type(error).__name__}: {error})"
-            raise DatasetDamaged(self.name, reason, f"delete what is there and {self._remedy(config)}") from error
+            reason = (
+                self.file_format.damage(kind, folder) or f"{folder} cannot be read ({type(error).__name__}: {error})"
+            )
+            raise DatasetDamaged(self.name, reason, f"delete these files and {self._remedy(config)}") from error
         return split
 
     def _check(self, split: Split) -> None:
@@ -128,7 +130,7 @@ class Published:
         folder = self._folder(config)
         packed = [f"{file}.gz" for file in self._missing(config) if (folder / f"{file}.gz").is_file()]
         if packed:
-            return f"unpack {', '.join(packed)} there"
+            return f"unpack {', '.join(packed)} in {folder}"
         return f"fetch it with data.download: true (torchvision.datasets.{self.torchvision} with download=True)"
 
 
@@ -141,7 +143,7 @@ def _by_name(train: bool) -> Mapping[str, Any]:  # noqa: FBT001
 
 
 def _mnist_split(data: Any) -> Split:
-    # torchvision below 0.9 left converted copies, which today's reads without a look at the raw files.
+    # torchvision below 0.9 left converted copies, which newer versions read in place of the raw files.
     if any(Path(data.processed_folder).glob("*.pt")):
         raise ValueError(f"torchvision reads the old copies in {data.processed_folder} instead: delete these")
     return Split(data.data[:, None], data.targets)
@@ -157,7 +159,7 @@ def _svhn_split(data: Any) -> Split:
 
 
 def _idx_damage(_: Any, folder: Path) -> str | None:
-    """Which file's length is not what its header says: torchvision has checksums for the packed files only."""
+    """Return the file whose length contradicts its header: torchvision has checksums for the packed files only."""
     return next((f"{folder / file} {reason}" for file in IDX_FILES if (reason := _idx_reason(folder / file))), None)
 
 
@@ -169,8 +171,8 @@ def _idx_reason(path: Path) -> str | None:
     if len(head) < start or head[:4] != bytes((0, 0, IDX_UINT8, dimensions)):
         return f"does not begin like idx{dimensions}-ubyte data"
     expected = start + math.prod(struct.unpack(f">{dimensions}I", head[4:start]))
-    found = path.stat().st_size
-    return None if found == expected else f"has {found} bytes, its header says {expected}"
+    size = path.stat().st_size
+    return None if size == expected else f"has {size} bytes, its header says {expected}"
 
 
 def _cifar_damage(kind: Any, folder: Path) -> str | None:
@@ -195,9 +197,9 @@ IDX_UINT8 = 8
 IDX_FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 
-IDX = Family(arguments=_by_flag, split=_mnist_split, damage=_idx_damage)
-CIFAR = Family(arguments=_by_flag, split=_cifar_split, damage=_cifar_damage)
-MAT = Family(arguments=_by_name, split=_svhn_split, damage=_svhn_damage)
+IDX = FileFormat(arguments=_by_flag, split=_mnist_split, damage=_idx_damage)
+CIFAR = FileFormat(arguments=_by_flag, split=_cifar_split, damage=_cifar_damage)
+MAT = FileFormat(arguments=_by_name, split=_svhn_split, damage=_svhn_damage)
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

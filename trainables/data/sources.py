@@ -1,8 +1,8 @@
-"""The data sets by name: what they look like, whether they are here, and how they are read.
+"""Data sets by name, with their shapes, their files and their reader.
 
-Every source gives uint8 pixels over the full range 0..255, so `images / 255` is in [0, 1] for all of
-them and one epsilon means the same everywhere. Where a test set is published it is the test split, and
-the published training set is cut 5 to 1, by content, into training and validation.
+Every source returns uint8 pixels over the full range 0..255, so `images / 255` is in [0, 1] for all of
+them and one epsilon means the same everywhere. A published test set is the test split; the published
+training set is cut 5 to 1, by content, into training and validation.
 """
 
 from collections.abc import Mapping
@@ -20,40 +20,40 @@ from trainables.data.published import PUBLISHED
 from trainables.data.splits import Parts, Split, partition
 from trainables.errors import DatasetMissing
 
-__all__ = ["SOURCES", "Digits", "Source"]
+__all__ = ["SOURCES", "DatasetSource", "Digits"]
 
 DIGITS_WHITE = 16
 
 
-class Source(Protocol):
-    """One data set; the configuration says where it is."""
+class DatasetSource(Protocol):
+    """Data set; the configuration names its folder."""
 
     @property
     def embedded(self) -> bool:
-        """Whether it comes with a library: there are no raw files, and nothing to prepare."""
+        """True if it comes with a library: it has no raw files, and needs no preparation."""
 
     def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int]:
-        """(C, H, W) and the number of classes, without reading the images."""
+        """Return (C, H, W) and the number of classes, without reading the images."""
 
     def require(self, config: DataConfig) -> None:
         """Raise DatasetMissing or DatasetDamaged, with a remedy, unless `fetch` and `read` can be tried."""
 
     def fetch(self, config: DataConfig) -> None:
-        """Download what is missing, if the configuration wants that."""
+        """Download missing files, if the configuration permits it."""
 
     def raw(self, config: DataConfig) -> Mapping[str, Path]:
-        """The files that `read` reads, by their names within the set."""
+        """Return the files that `read` reads, by their names within the set."""
 
     def recipe(self, config: DataConfig) -> str:
-        """What else decides on the pixels: equal files and recipes give equal splits."""
+        """Return everything else that decides on the pixels: equal files and recipes give equal splits."""
 
     def read(self, config: DataConfig) -> Parts:
-        """The training, validation and test splits."""
+        """Return the training, validation and test splits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """The 1,797 handwritten digits that scikit-learn carries (UCI optdigits test set), 8 by 8 pixels.
+    """Set of 1,797 handwritten digits that scikit-learn includes (UCI optdigits test set), 8 by 8 pixels.
 
     Its pixels count 0..16; they are stretched to 0..255 by rounding 255/16 times the count. The 17
     levels stay distinct and move by at most half a level of 255.
@@ -62,27 +62,27 @@ class Digits:
     embedded: bool = True
 
     def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int]:  # noqa: ARG002 - there is one copy only
-        """Always the same."""
+        """Return the fixed shape."""
         return (1, 8, 8), 10
 
     def require(self, config: DataConfig) -> None:  # noqa: ARG002
-        """Only scikit-learn is needed."""
+        """Require scikit-learn."""
         if find_spec("sklearn") is None:
             raise DatasetMissing("digits", "install scikit-learn: pip install 'ravel-sweeps[train]'")
 
     def fetch(self, config: DataConfig) -> None:
-        """Nothing is missing."""
+        """Do nothing: the images come with scikit-learn."""
 
     def raw(self, config: DataConfig) -> Mapping[str, Path]:  # noqa: ARG002
-        """No files of ours."""
+        """Return no files: the images come with scikit-learn."""
         return {}
 
     def recipe(self, config: DataConfig) -> str:  # noqa: ARG002
-        """Always the same."""
+        """Return a fixed text."""
         return "digits"
 
     def read(self, config: DataConfig) -> Parts:  # noqa: ARG002
-        """60 / 20 / 20 %, cut by content."""
+        """Cut 60 / 20 / 20 % by content."""
         from sklearn.datasets import load_digits  # noqa: PLC0415 - two seconds that MNIST must not pay
 
         bunch = load_digits()
@@ -91,4 +91,6 @@ class Digits:
         return Parts(*partition(Split(images_NCHW, torch.from_numpy(bunch.target)), (0.6, 0.2)))
 
 
-SOURCES: Mapping[str, Source] = MappingProxyType({"digits": Digits(), **PUBLISHED, "image_folder": ImageFolder()})
+SOURCES: Mapping[str, DatasetSource] = MappingProxyType(
+    {"digits": Digits(), **PUBLISHED, "image_folder": ImageFolder()}
+)

@@ -1,8 +1,8 @@
-"""Splits as values, and the one rule that makes them.
+"""Splits of a data set, and the rule that makes them.
 
-The rule looks at an image's content, not at its place in a file: each class is ranked by the hash of
-its images and cut at fixed fractions. So the splits are the same whatever the order of the source,
-and copies of an image always land in the same split, whatever their labels.
+The rule uses an image's content, not its place in a file: the images of each class are sorted by their
+hash and cut at fixed fractions. So the splits do not depend on the order of the source, and copies of an
+image are always in the same split, whatever their labels.
 Shapes: N images, C channels, H by W pixels.
 """
 
@@ -45,11 +45,11 @@ class Split:
         return len(self.labels_N)
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same split resident on `device`."""
+        """Return the same split on `device`."""
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
 
     def pixel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel, for pixels in [0, 1]; exact, from counts.
+        """Return mean and standard deviation of each channel, for pixels in [0, 1]; exact, from counts.
 
         >>> images = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)
         >>> Split(images, torch.tensor([0, 1])).pixel_statistics()
@@ -64,13 +64,13 @@ class Split:
         return tuple(mean_C.tolist()), tuple(std_C.tolist())
 
     def take(self, indices: Tensor) -> "Split":
-        """The images at these indices, in this order."""
+        """Return the images at these indices, in this order."""
         return Split(self.images_NCHW[indices], self.labels_N[indices])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """What a trial may see: the training and the validation split."""
+    """Training and validation split, which are all the images that a trial may use."""
 
     train: Split
     val: Split
@@ -78,13 +78,13 @@ class Splits:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape (C, H, W) of an image."""
         channels, height, width = self.train.images_NCHW.shape[1:]
         return channels, height, width
 
 
 class Parts(NamedTuple):
-    """All that a source gives: what a trial may see, and what only finished trials are judged by."""
+    """All splits of a source: two that a trial may use, and the test split for finished trials only."""
 
     train: Split
     val: Split
@@ -92,13 +92,13 @@ class Parts(NamedTuple):
 
 
 def cut(published_train: Split, test: Split) -> Parts:
-    """The published training set cut 5 to 1 by content, as MNIST's 60,000 into 50,000 and 10,000; its own test set."""
+    """Cut the published training set 5 to 1 by content, as MNIST's 60,000 into 50,000 and 10,000; keep the test set."""
     train, val = partition(published_train, (5 / 6,))
     return Parts(train, val, test)
 
 
 def partition(whole: Split, fractions: tuple[float, ...]) -> tuple[Split, ...]:
-    """Cut into consecutive, stratified parts; the last takes what the fractions leave.
+    """Cut into consecutive, stratified parts; the last part takes the rest.
 
     Each part is ordered by content, so equal sources give equal tensors.
 
@@ -125,7 +125,7 @@ def _digests(images_NCHW: Tensor) -> np.ndarray:
 
 
 def _parts(digests_N: np.ndarray, labels_N: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """The part of each image, for images sorted by digest, then label; copies share a part."""
+    """Return the part of each image, for images sorted by digest, then label; copies share a part."""
     # The stratum of copies under several labels is the smallest of these, which the order puts first.
     _, first_U, copy_of_N = np.unique(digests_N, return_index=True, return_inverse=True)
     strata_U = labels_N[first_U]

@@ -1,1 +1,1 @@
-"""The training engine shared by all tasks: checkpoints, guards, precision, optimization."""
+"""Training engine that all tasks share: epoch loop, checkpoints, guards, precision, optimization."""

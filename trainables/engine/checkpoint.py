@@ -1,8 +1,8 @@
 """Checkpoints: versioned, written atomically, read without running any code from the file.
 
 A checkpoint is a directory with one file, `state.pt`: a dictionary of tensors, numbers and strings
-that `torch.load(weights_only=True)` accepts. It is written beside itself, flushed to the disk and
-renamed, so a reader sees the old one or the new one, never half of one.
+that `torch.load(weights_only=True)` accepts. It is written to a temporary file, flushed to the disk and
+renamed, so a reader sees the old or the new checkpoint, never a part of one.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, short_repr
 
 __all__ = ["FILE_NAME", "FORMAT", "Checkpoint", "load", "save"]
 
@@ -24,9 +24,9 @@ FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything a trial needs to continue after `epoch`, bit for bit on the same kind of device.
+    """State that a trial needs to continue after `epoch`, bit for bit on the same kind of device.
 
-    There is no scheduler state: the learning rate is a function of the step, which `epoch` gives.
+    It holds no scheduler state: the learning rate is a function of the step, which `epoch` determines.
     """
 
     config: str
@@ -42,7 +42,7 @@ class Checkpoint:
 
     @property
     def evaluated_model(self) -> Mapping[str, Any]:
-        """The weights that were evaluated: the averaged ones if the trial averages.
+        """Weights that were evaluated: the averaged ones if the trial averages.
 
         >>> Checkpoint("{}", 1, {"w": 1.0}, {}, {}, average={"updates": 9, "model": {"w": 0.5}}).evaluated_model
         {'w': 0.5}
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def save(directory: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write the checkpoint into `directory`, created if need be, replacing an earlier one."""
+    """Write the checkpoint into `directory`, which is created if necessary; replace an older checkpoint."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{FILE_NAME}.{os.getpid()}"
@@ -72,17 +72,17 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
     """Read the checkpoint of a directory, its tensors on `device`.
 
     Raises:
-        CheckpointError: no checkpoint there, a damaged file, or a format of another version.
+        CheckpointError: no checkpoint, a damaged file, or an unknown format.
     """
     path = Path(directory) / FILE_NAME
     content = _read(path, device)
-    found = content.pop("format", None)
-    if found == 1:
-        content, found = _from_format_1(path, content), FORMAT
-    if found != FORMAT:
+    version = content.pop("format", None)
+    if version == 1:
+        content, version = _from_format_1(path, content), FORMAT
+    if version != FORMAT:
         raise CheckpointError(
             str(path),
-            f"has format {found!r}, this version reads formats 1 to {FORMAT}",
+            f"has format {short_repr(version)}, this version reads formats 1 to {FORMAT}",
             "read it with the version of ravel that wrote it",
         )
     try:
@@ -92,7 +92,7 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
 
 
 def _from_format_1(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Say in today's words what a trial of format 1 was: its names of a model and an attack have moved."""
+    """Migrate a checkpoint of format 1, which had other names for a model and an attack."""
     if "config" not in content:
         return content
     try:
@@ -104,11 +104,11 @@ def _from_format_1(path: Path, content: dict[str, Any]) -> dict[str, Any]:
         model["name"] = "cnn_bn"
     if adversarial.get("attack", "fgsm") == "fgsm":
         adversarial["attack"] = "fgsm_rs"
-    today = {**config, "model": model, "adversarial": adversarial, "precision": "float32"}
-    return {**content, "config": json.dumps(today)}
+    migrated = {**config, "model": model, "adversarial": adversarial, "precision": "float32"}
+    return {**content, "config": json.dumps(migrated)}
 
 
-_RESTART = "start from an earlier checkpoint, or from the beginning"
+_RESTART = "start from an older checkpoint, or from the beginning"
 
 
 def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _read(path: Path, device: torch.device | str) -> dict[str, Any]:
         raise CheckpointError(str(path), "does not exist", "give the directory of a checkpoint") from error
     except OSError as error:
         raise CheckpointError(str(path), f"cannot be read ({error.strerror or error})", _RESTART) from error
-    except Exception as error:  # a damaged pickle raises whatever it happens to spell
+    except Exception as error:  # a damaged pickle may raise any error
         reason = f"is truncated or damaged ({type(error).__name__})"
         raise CheckpointError(str(path), reason, _RESTART) from error
     if not isinstance(content, dict):

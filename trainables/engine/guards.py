@@ -1,4 +1,4 @@
-"""What can go wrong inside a step, noticed within one step and said in this package's own errors."""
+"""Guards of a training step: a loss that is not finite and exhausted memory raise errors of this package."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from trainables.errors import Diverged, OutOfMemory, Phase
 
-__all__ = ["TermWatch", "memory_guard"]
+__all__ = ["LossMonitor", "memory_guard"]
 
-# What is said by allocations that torch itself does not make, and by the host's.
+# Messages of allocations outside torch, and of the host's.
 _EXHAUSTED = (
     "not enough memory",
     "can't allocate memory",
@@ -22,21 +22,21 @@ _EXHAUSTED = (
 
 
 @final
-class TermWatch:
-    """The terms of an epoch's steps (0-d tensors), each step's checked while the next one runs.
+class LossMonitor:
+    """Loss terms of an epoch's steps (0-d tensors); each step is checked while the next one runs.
 
-    On a CPU a step is checked at once. On a GPU its verdict is copied to the host behind it and read
-    when the following step has been queued, so the device never waits for the host.
+    On a CPU a step is checked at once. On a GPU the result of its check is copied to the host asynchronously,
+    and read when the following step is in the queue, so the device never waits for the host.
     """
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
         self._terms: tuple[str, ...] = ()
         self._steps: list[Tensor] = []
-        self._verdict: _Verdict | None = None
+        self._pending: _FiniteCheck | None = None
 
-    def see(self, terms: Mapping[str, Tensor]) -> None:
-        """Take the terms of the next step, the same in every step of an epoch.
+    def record(self, terms: Mapping[str, Tensor]) -> None:
+        """Record the terms of the next step, the same in every step of an epoch.
 
         Raises:
             Diverged: a term of this step or of the one before is not finite.
@@ -47,31 +47,31 @@ class TermWatch:
         self._terms = tuple(terms)
         values_T = torch.stack([value.detach() for value in terms.values()])
         self._steps.append(values_T)
-        before, self._verdict = self._verdict, _Verdict(values_T)
+        before, self._pending = self._pending, _FiniteCheck(values_T)
         if before is not None:
             self._check(before, len(self._steps) - 1)
         if values_T.device.type == "cpu":
-            self._check(self._verdict, len(self._steps))
+            self._check(self._pending, len(self._steps))
 
     def means(self) -> dict[str, float]:
-        """The mean of each term over the steps seen.
+        """Return the mean of each term over the recorded steps.
 
         Raises:
             Diverged: a term of the last step is not finite.
         """
-        if self._verdict is not None:
-            self._check(self._verdict, len(self._steps))
+        if self._pending is not None:
+            self._check(self._pending, len(self._steps))
         values_ST = torch.stack(self._steps).cpu()
         return dict(zip(self._terms, values_ST.double().mean(0).tolist(), strict=True))
 
-    def _check(self, verdict: "_Verdict", step: int) -> None:
-        if not verdict.finite():
+    def _check(self, check: "_FiniteCheck", step: int) -> None:
+        if not check.finite():
             finite_T = self._steps[step - 1].isfinite().tolist()
             raise Diverged(self._epoch, step, self._terms[finite_T.index(False)])
 
 
-class _Verdict:
-    """Whether all values are finite, on its way to the host."""
+class _FiniteCheck:
+    """Check that all values are finite, with its result on the way to the host."""
 
     def __init__(self, values_T: Tensor) -> None:
         finite = values_T.isfinite().all()
@@ -84,7 +84,7 @@ class _Verdict:
             self._finite = finite
 
     def finite(self) -> bool:
-        """Wait for the answer, and give it."""
+        """Wait for the result, and return it."""
         if self._event is not None:
             self._event.synchronize()
         return bool(self._finite)
@@ -92,7 +92,7 @@ class _Verdict:
 
 @contextmanager
 def memory_guard(phase: Phase, batch_size: int, *, device: torch.device) -> Iterator[None]:
-    """Name the batch that does not fit when an allocation inside the block fails.
+    """Raise an error that names the batch if an allocation inside the block fails.
 
     Raises:
         OutOfMemory: the device's memory, or the host's, was exhausted.

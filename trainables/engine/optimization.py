@@ -1,4 +1,4 @@
-"""How weights move: the optimiser, its learning rate as a function of the step, and the averaged weights."""
+"""Optimization: optimizer, learning rate as a function of the step, gradient clipping and averaged weights."""
 
 import copy
 import math
@@ -13,12 +13,12 @@ from trainables.config.trial import OptimizerConfig
 
 __all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate"]
 
-# Where one_cycle peaks, as a share of all steps.
+# Peak of one_cycle, as a share of all steps.
 ONE_CYCLE_PEAK = 0.3
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """A fused optimiser over all of the model's parameters."""
+    """Return a fused optimizer over all of the model's parameters."""
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(
@@ -35,10 +35,10 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
 
 
 def learning_rate(config: OptimizerConfig, step: int, *, total_steps: int, steps_per_epoch: int = 1) -> float:
-    """The rate of this step, counted from 0; a pure function, so that a checkpoint need not hold it.
+    """Return the rate of this step, counted from 0; a pure function, so that a checkpoint need not hold it.
 
-    'cosine' falls from lr towards 0 without a restart, over the steps after the warm-up; the milestones
-    of 'step' are fractions of all steps; 'one_cycle' has a rise of its own and takes no other warm-up.
+    'cosine' falls from lr towards 0 without a restart, over the steps after the warm-up. The milestones of
+    'step' are fractions of all steps. 'one_cycle' begins with its own rise and ignores the warm-up.
 
     >>> [round(learning_rate(OptimizerConfig(lr=0.1), step, total_steps=4), 3) for step in range(4)]
     [0.1, 0.085, 0.05, 0.015]
@@ -74,9 +74,9 @@ def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:
 
 @final
 class WeightAverage:
-    """The exponential moving average of a model's weights, as a model, with the other's buffers as they are.
+    """Exponential moving average of a model's weights, as a model; its buffers are copies of that model's buffers.
 
-    The first update takes the weights over: what they were initialised to has no share.
+    The first update copies the weights: their initial values have no share.
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> average = WeightAverage(model, decay=0.9)
@@ -96,25 +96,25 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move towards the weights of the model; the host waits for nothing."""
-        mine, theirs = list(self.model.parameters()), list(model.parameters())
+        """Move towards the weights of the model, without a wait for the device."""
+        averaged, weights = list(self.model.parameters()), list(model.parameters())
         if self.updates:
-            self._blend(mine, theirs, None)
+            self._blend(averaged, weights, None)
         else:
-            _copy(mine, theirs)
+            _copy(averaged, weights)
         _copy(self.model.buffers(), model.buffers())
         self.updates += 1
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Return the part of a checkpoint that describes the average."""
         return {"updates": self.updates, "model": self.model.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from a state that `state` returned."""
         self.updates = state["updates"]
         self.model.load_state_dict(state["model"])
 
 
 def _copy(to: Iterable[Tensor], values: Iterable[Tensor]) -> None:
-    for mine, theirs in zip(to, values, strict=True):
-        mine.copy_(theirs)
+    for target, value in zip(to, values, strict=True):
+        target.copy_(value)

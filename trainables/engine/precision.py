@@ -1,7 +1,7 @@
-"""The lowest precision that is safe: bfloat16 autocast where the device computes in it, else float32.
+"""Precision of training: bfloat16 autocast where the device computes in it, else float32.
 
-Weights, optimiser, attacks, soft nearest neighbours and evaluation stay in float32 throughout; bfloat16
-has float32's range, so there is no loss scaling.
+Weights, optimizer, attacks, soft nearest neighbours and evaluation are always in float32. bfloat16 has the
+range of float32, so no loss scaling is necessary.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of a training step's convolutions and products.
+    """Return the dtype of a training step's convolutions and products.
 
     >>> resolve_precision("float32", torch.device("cpu"))
     torch.float32
@@ -25,7 +25,7 @@ def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
-    """The context of a training step's forward pass."""
+    """Return the autocast context of a training step's forward pass."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 

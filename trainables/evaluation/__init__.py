@@ -1,1 +1,1 @@
-"""What a classifier is measured by: accuracy and likelihood, calibration, robustness, entanglement."""
+"""Evaluation of classifiers: accuracy and likelihood, calibration, robustness, representations, stability."""

@@ -1,4 +1,4 @@
-"""Classifiers that name their taps and boundaries.
+"""Classifiers with named taps and boundaries.
 
 >>> from trainables.config.trial import ModelConfig
 >>> model = build(ModelConfig(name="cnn"), image_shape=(1, 8, 8), num_classes=10, device="meta")

@@ -1,8 +1,8 @@
-"""The small convolutional network of the soft nearest neighbour loss (Frosst, Papernot and Hinton, ICML 2019).
+"""Small convolutional network of the soft nearest neighbour loss (Frosst, Papernot and Hinton, ICML 2019).
 
 Three convolutions, each followed by a ReLU, and a linear layer; the geometry is that of the code
 released with the paper. Its third convolution leaves 1x1 pixels of an image of 28x28: it *is* the
-penultimate layer. The weights start as those of our other models do (He, fan-in), not at the
+penultimate layer. The initial weights are those of the other models here (He, fan-in), not the
 1/sqrt(fan-in) of that code.
 """
 
@@ -32,7 +32,7 @@ _FITTED = (_Kernel(3, 1, 1), _Kernel(3, 2, 0), _Kernel(3, 1, 0))
 
 
 def cnn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Taps conv1, conv2, penultimate and logits, for images (C, H, W) of at least 8x8 pixels.
+    """Build a network with taps conv1, conv2, penultimate and logits, for images (C, H, W) of at least 8x8 pixels.
 
     From 28x28 on, the kernels are the published ones: 8x8 with stride 2 ('same'), 6x6 with stride 2 and
     5x5 (both 'valid'), which leave 14x14, 5x5 and 1x1 pixels of 28x28. In a smaller image they do not

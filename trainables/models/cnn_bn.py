@@ -1,7 +1,6 @@
-"""A small convolutional network: three 3x3 convolutions with batch normalisation, then a linear layer.
+"""Small convolutional network: three 3x3 convolutions with batch normalisation, then a linear layer.
 
-Sized so that an epoch of 8x8 digits takes tens of milliseconds on one core; works for any image of
-at least 4x4 pixels.
+An epoch of 8x8 digits takes tens of milliseconds on one core. The network accepts images of at least 4x4 pixels.
 """
 
 from torch import nn
@@ -16,7 +15,7 @@ PENULTIMATE_UNITS = 64
 
 
 def cnn_bn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Taps conv1, conv2, conv3, penultimate and logits, for images (C, H, W) of at least 4x4 pixels."""
+    """Build a network with taps conv1, conv2, conv3, penultimate and logits, for images (C, H, W) from 4x4 pixels."""
     channels, height, breadth = image_shape
     first, second, third = (scaled(count, width) for count in CHANNELS)
     units = scaled(PENULTIMATE_UNITS, width)
@@ -31,6 +30,6 @@ def cnn_bn(image_shape: tuple[int, int, int], num_classes: int, *, width: float)
 
 
 def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
-    # The normalisation's shift stands in for the convolution's bias.
+    # The normalisation's shift replaces the convolution's bias.
     convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
     return convolution, nn.BatchNorm2d(channels_out), nn.ReLU()

@@ -1,15 +1,15 @@
-"""From a layers string ('conv1+conv2', 'hidden') to the names of one model."""
+"""Resolution of a layers string ('conv1+conv2', 'hidden') to the names of one model."""
 
 from collections.abc import Mapping, Sequence
 
-from trainables.errors import ConfigError, Problem, suggestion
+from trainables.errors import ConfigError, Problem, short_repr, suggestion
 from trainables.models.staged import INPUT, LOGITS, PENULTIMATE, StagedClassifier
 
 __all__ = ["resolve_boundaries", "resolve_taps"]
 
 
 def resolve_taps(spec: str, model: StagedClassifier) -> tuple[str, ...]:
-    """Taps in the model's order: 'all', 'hidden' (all but penultimate and logits), or names joined by '+'.
+    """Return taps in the model's order: 'all', 'hidden' (all but penultimate and logits), or names joined by '+'.
 
     Raises:
         ConfigError: unknown names, under the path snnl.layers.
@@ -20,7 +20,7 @@ def resolve_taps(spec: str, model: StagedClassifier) -> tuple[str, ...]:
 
 
 def resolve_boundaries(spec: str, model: StagedClassifier) -> tuple[str, ...]:
-    """Boundaries in the model's order: 'all', 'hidden' (all but the input), or names joined by '+'.
+    """Return boundaries in the model's order: 'all', 'hidden' (all but the input), or names joined by '+'.
 
     Raises:
         ConfigError: unknown names, under the path mixup.layers.
@@ -36,7 +36,8 @@ def _resolve(spec: str, names: Sequence[str], *, groups: Mapping[str, Sequence[s
     if unknown:
         valid = [*groups, *names]
         raise ConfigError(
-            Problem(path, f"{part!r} is no layer of this model; {suggestion(part, valid)}") for part in unknown
+            Problem(path, f"{short_repr(part)} is no layer of this model; {suggestion(part, valid)}")
+            for part in unknown
         )
     chosen = {name for part in parts for name in groups.get(part, (part,))}
     return tuple(name for name in names if name in chosen)

@@ -1,4 +1,4 @@
-"""A multilayer perceptron: three hidden layers of 256, 128 and 64 units, times the width."""
+"""Multilayer perceptron: three hidden layers of 256, 128 and 64 units, times the width."""
 
 from math import prod
 
@@ -13,7 +13,7 @@ HIDDEN_UNITS = (256, 128, 64)
 
 
 def mlp(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Taps fc1, fc2, penultimate and logits, for images of shape (C, H, W)."""
+    """Build a network with taps fc1, fc2, penultimate and logits, for images of shape (C, H, W)."""
     first, second, last = (scaled(units, width) for units in HIDDEN_UNITS)
     stages = {
         "fc1": nn.Sequential(nn.Flatten(), nn.Linear(prod(image_shape), first), nn.ReLU()),

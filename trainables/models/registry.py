@@ -1,4 +1,4 @@
-"""The models by name, and how one is built: on the meta device first, then filled from a generator."""
+"""Models by name; a model is built on the meta device, then initialised from a generator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ __all__ = ["MODELS", "Architecture", "build", "check_layers"]
 
 
 class Assemble(Protocol):
-    """Puts a model of this shape together, with whatever weights."""
+    """Function that builds a model of this shape, with arbitrary weights."""
 
     def __call__(self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float) -> StagedClassifier: ...
 
@@ -32,9 +32,9 @@ class Assemble(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One network, as it is by default and, where that is a choice, `without_final_norm`.
+    """Network, with a variant `without_final_norm` where that is a choice.
 
-    It takes images of at least `smallest_side` pixels each way.
+    It accepts images of at least `smallest_side` pixels in height and width.
     """
 
     default: Assemble
@@ -64,14 +64,14 @@ def build(
     std: Sequence[float] = (1.0,),
     device: torch.device | str = "cpu",
 ) -> StagedClassifier:
-    """A freshly initialised classifier for images of shape (C, H, W) in [0, 1].
+    """Build a newly initialised classifier for images of shape (C, H, W) in [0, 1].
 
     `mean` and `std` (one number, or one per channel) are those of the training images. The weights
-    depend on `seed` alone: they are drawn on the host, whatever the device, and the global generator
-    is neither read nor moved. On the device 'meta' only the shapes are built.
+    depend on `seed` alone: they are sampled on the host, whatever the device, and the global generator
+    is not used. On the device 'meta' only the shapes are built.
 
     Raises:
-        ConfigError: images smaller than the network can see, or a choice that it does not have.
+        ConfigError: images too small for the network, or a choice that it does not have.
     """
     with torch.device("meta"):
         model = _assemble(config, image_shape)(image_shape, num_classes, width=config.width)
@@ -81,26 +81,26 @@ def build(
     _initialise(model, generator(seed, "init"))
     model.mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
     model.std.copy_(torch.tensor(std).reshape(1, -1, 1, 1))
-    # Convolutions and poolings on a CPU take two thirds of the time this way.
+    # With this format, convolutions and poolings on a CPU take two thirds of the time.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
 
 
 def check_layers(config: TrialConfig) -> None:
-    """Build the model's shapes, and look up what depends on them and on the classes; no data set is read.
+    """Check layers and classes of a configuration on a model without weights; no data set is read.
 
     Raises:
-        ConfigError: every layer of SNNL or mixup that the model does not have, more classes in a batch
-            than there are, or why there is no such model.
+        ConfigError: the model cannot be built, lacks a layer of SNNL or mixup, or a batch has more classes
+            than the data set.
 
     >>> check_layers(TrialConfig.from_point({"model.name": "mlp", "snnl.layers": "fc1+fc2"}))
     """
     image_shape, num_classes = shape_of(config.data)
     model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
     problems: list[Problem] = []
-    for resolve, spec in ((resolve_taps, config.snnl.layers), (resolve_boundaries, config.mixup.layers)):
+    for resolve, layers in ((resolve_taps, config.snnl.layers), (resolve_boundaries, config.mixup.layers)):
         try:
-            resolve(spec, model)
+            resolve(layers, model)
         except ConfigError as error:
             problems += error.problems
     if config.classes_per_batch is not None and config.classes_per_batch > num_classes:
@@ -111,7 +111,7 @@ def check_layers(config: TrialConfig) -> None:
 
 
 def _assemble(config: ModelConfig, image_shape: tuple[int, int, int]) -> Assemble:
-    """The network that was chosen.
+    """Return the network of a configuration.
 
     Raises:
         ConfigError: as `build`.
@@ -127,13 +127,13 @@ def _assemble(config: ModelConfig, image_shape: tuple[int, int, int]) -> Assembl
 def _problems(config: ModelConfig, image_shape: tuple[int, int, int]) -> Iterator[Problem]:
     smallest, sides = MODELS[config.name].smallest_side, image_shape[1:]
     if min(sides) < smallest:
-        able = " or ".join(name for name, other in MODELS.items() if other.smallest_side <= min(sides))
+        able = " or ".join(name for name, model in MODELS.items() if model.smallest_side <= min(sides))
         got = "x".join(map(str, sides))
         yield Problem(
             "model.name", f"{config.name} needs images of at least {smallest}x{smallest}, got {got}; choose {able}"
         )
     if config.final_norm is not None and MODELS[config.name].without_final_norm is None:
-        able = " or ".join(name for name, other in MODELS.items() if other.without_final_norm is not None)
+        able = " or ".join(name for name, model in MODELS.items() if model.without_final_norm is not None)
         yield Problem(
             "model.final_norm",
             f"{config.name} has no such choice, got {str(config.final_norm).lower()}; leave it out, or choose {able}",
@@ -141,7 +141,7 @@ def _problems(config: ModelConfig, image_shape: tuple[int, int, int]) -> Iterato
 
 
 def _initialise(model: nn.Module, stream: torch.Generator) -> None:
-    """He initialisation (fan-in, ReLU), zero biases; normalisation layers at their own reset."""
+    """Apply He initialisation (fan-in, ReLU), zero biases, and the reset of each normalisation layer."""
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=stream)

@@ -1,11 +1,11 @@
 """Residual networks with pre-activation (He et al., ECCV 2016), for images of about 32x32 pixels.
 
 A 3x3 convolution of stride 1, stages of residual blocks of which all but the first halve the image,
-global average pooling, and a linear layer. The stages are 'stage1' (the first convolution is part of
-it), 'stage2' and so on; the last of them, with all that follows up to the pooled features, is
-'penultimate'. A stage's output is the sum that its last block leaves, *before* the normalisation and
-ReLU that open the next block: that is where Verma et al. (2019) mix, and what the tap reads, so its
-values have either sign.
+global average pooling, and a linear layer. The stages are 'stage1' (which includes the first
+convolution), 'stage2' and so on; the last stage, with everything up to the pooled features, is
+'penultimate'. A stage's output is the sum of its last block, *before* the normalisation and ReLU that
+begin the next block. Verma et al. (2019) mix at this point, and the tap reads it, so its values have
+either sign.
 Shapes: B images, C channels, H by W pixels.
 """
 
@@ -25,7 +25,7 @@ WIDE_CHANNELS = (16, 160, 320, 640)
 
 @final
 class PreActivationBlock(nn.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))), both convolutions 3x3 and without bias.
+    """Block x + conv(relu(norm(conv(relu(norm(x)))))), both convolutions 3x3 and without bias.
 
     Where the shape changes, the first convolution has the stride, and x is replaced by a 1x1
     convolution of relu(norm(x)), without a normalisation of its own.
@@ -45,7 +45,7 @@ class PreActivationBlock(nn.Module):
         self.shortcut = None if same else nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The block's sum."""
+        """Return the sum of the shortcut and the convolutions."""
         h = functional.relu(self.norm1(x_BCHW))
         shortcut = x_BCHW if self.shortcut is None else self.shortcut(h)
         h = functional.relu(self.norm2(self.conv1(h)))
@@ -56,11 +56,11 @@ class PreActivationBlock(nn.Module):
 def preact_resnet18(
     image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
 ) -> StagedClassifier:
-    """Taps stage1, stage2, stage3, penultimate and logits, for images of shape (C, H, W).
+    """Build a network with taps stage1, stage2, stage3, penultimate and logits, for images of shape (C, H, W).
 
     Four stages of two blocks with 64, 128, 256 and 512 channels, times the width. With `final_norm`, as
     Rice et al. (2020) build it, the last sum is normalised and rectified before it is pooled; without,
-    as in the code of Verma et al. (2019), it is pooled as it is, and the penultimate tap has either sign.
+    as in the code of Verma et al. (2019), it is pooled unchanged, and the penultimate tap has either sign.
     """
     channels = _channels(PREACT_CHANNELS, width)
     return _residual(image_shape, num_classes, channels=channels, blocks=(2, 2, 2, 2), final_norm=final_norm)
@@ -69,18 +69,18 @@ def preact_resnet18(
 def preact_resnet34(
     image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
 ) -> StagedClassifier:
-    """As `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks."""
+    """Build a network as `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks."""
     channels = _channels(PREACT_CHANNELS, width)
     return _residual(image_shape, num_classes, channels=channels, blocks=(3, 4, 6, 3), final_norm=final_norm)
 
 
 def wide_resnet28_10(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
+    """Build a network with taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
 
     The network of Zagoruyko and Komodakis (BMVC 2016) without dropout: 16 channels, then three stages of
     four blocks with 160, 320 and 640, times the width. As published, and unlike the code of Verma et al.
-    (2019), a block's first convolution has the stride, its 1x1 shortcut sees the normalised and rectified
-    state, convolutions have no bias and start at He's variance, and the last normalisation is like the others.
+    (2019), a block's first convolution has the stride, its 1x1 shortcut reads the normalised and rectified
+    state, convolutions have no bias and He's initial variance, and the last normalisation is like all of them.
     """
     channels = _channels(WIDE_CHANNELS, width)
     return _residual(image_shape, num_classes, channels=channels, blocks=(4, 4, 4), final_norm=True)
@@ -98,7 +98,7 @@ def _residual(
     blocks: tuple[int, ...],
     final_norm: bool,
 ) -> StagedClassifier:
-    """`channels` are those of the first convolution, then of each stage."""
+    """Build a network; `channels` are those of the first convolution, then of each stage."""
     bodies = [
         _stage(channels[i], channels[i + 1], blocks=count, stride=1 if i == 0 else 2) for i, count in enumerate(blocks)
     ]
@@ -112,6 +112,6 @@ def _residual(
 
 
 def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> list[nn.Module]:
-    """The first block changes the shape, the others keep it."""
+    """Return the blocks of a stage: the first one changes the shape, the rest keep it."""
     first = PreActivationBlock(channels_in, channels_out, stride=stride)
     return [first, *(PreActivationBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1))]

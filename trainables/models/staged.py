@@ -1,9 +1,9 @@
-"""The one shape all our classifiers share: normalise, a chain of named stages, a linear head.
+"""Structure of all classifiers: normalisation, a chain of named stages, a linear head.
 
 A *tap* is a named activation that can be read: each stage's output, the last of them called
 'penultimate', and 'logits'. A stage ends after its nonlinearity, but in a pre-activation network before
 it (see `residual`). A *boundary* is a place where hidden states can be mixed: 'input', and after each
-stage but the penultimate. At a boundary that is also a tap, the tap is read before the mixture is made.
+stage but the penultimate. At a boundary that is also a tap, the tap is read before the mixture.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import mixup
+from trainables.errors import short_repr
 from trainables.mixup import Mix
 
 __all__ = ["INPUT", "LOGITS", "PENULTIMATE", "Activations", "StagedClassifier"]
@@ -23,7 +24,7 @@ INPUT, PENULTIMATE, LOGITS = "input", "penultimate", "logits"
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Logits (B, K) and the asked-for taps (B, ...), by name."""
+    """Logits (B, K) and the requested taps (B, ...), by name."""
 
     logits: Tensor
     taps: Mapping[str, Tensor]
@@ -31,7 +32,7 @@ class Activations:
 
 @final
 class StagedClassifier(nn.Module):
-    """Images in [0, 1] to logits, through named stages; the last stage must be 'penultimate'.
+    """Classifier of images in [0, 1] with named stages; the last stage must be 'penultimate'.
 
     The mean and standard deviation of the training images are buffers, so that attacks and mixtures
     act on pixels.
@@ -59,11 +60,11 @@ class StagedClassifier(nn.Module):
         self.boundaries: tuple[str, ...] = (INPUT, *list(stages)[:-1])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits (B, K) of images in [0, 1]."""
+        """Return logits (B, K) of images in [0, 1]."""
         return self.features(x_BCHW).logits
 
     def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
-        """Logits and taps, with the hidden state mixed at the boundary of `mix`; other taps are not kept.
+        """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
 
         Raises:
             ValueError: a tap or boundary that this model does not have.
@@ -83,7 +84,7 @@ class StagedClassifier(nn.Module):
         return Activations(logits, read)
 
     def follows(self, tap: str, boundary: str) -> bool:
-        """Whether a tap reads what was mixed at a boundary: one at the boundary itself is read before.
+        """Return True if a tap comes after the mixture at a boundary; a tap at the boundary itself is read before.
 
         >>> stages = {"fc1": nn.Linear(4, 3), "fc2": nn.Linear(3, 3), "penultimate": nn.ReLU()}
         >>> model = StagedClassifier(stages, nn.Linear(3, 2), channels=1)
@@ -97,7 +98,7 @@ class StagedClassifier(nn.Module):
         if unknown:
             raise ValueError(f"taps: must be among {self.taps}, got {unknown}")
         if mix is not None and mix.boundary not in self.boundaries:
-            raise ValueError(f"mix.boundary: must be one of {self.boundaries}, got {mix.boundary!r}")
+            raise ValueError(f"mix.boundary: must be one of {self.boundaries}, got {short_repr(mix.boundary)}")
 
 
 def _mixed(h: Tensor, boundary: str, *, mix: Mix | None) -> Tensor:

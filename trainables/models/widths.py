@@ -1,10 +1,10 @@
-"""How a width multiplies the units or channels of a layer."""
+"""Scaling of the units or channels of a layer by a width."""
 
 __all__ = ["scaled"]
 
 
 def scaled(count: int, width: float) -> int:
-    """The nearest whole number of units, and never none.
+    """Return the nearest whole number of units, at least 1.
 
     >>> scaled(64, 0.5), scaled(16, 0.01)
     (32, 1)

@@ -1,1 +1,1 @@
-"""The regularizers of a training step, resolved from a trial."""
+"""Regularizers of a training step, resolved from a trial."""

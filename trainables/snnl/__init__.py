@@ -4,28 +4,28 @@ For a batch of B points x with labels y and temperature T (equation 1 of the pap
 
     l_i = -log( sum_{j != i, y_j = y_i} exp(-d_ij / T) / sum_{k != i} exp(-d_ik / T) )
 
-is the surprise of drawing one of its own class when anchor i picks a neighbour with probability
-proportional to exp(-d_ik / T); the loss is the mean over anchors. Low means separated classes, high
-means entangled ones. Four decisions, with no epsilon in the loss:
+is the surprise of sampling a point of its own class when anchor i picks a neighbour with probability
+proportional to exp(-d_ik / T); the loss is the mean over anchors. A low loss means separated classes, a high
+loss entangled classes. Four decisions, with no epsilon in the loss:
 
-- l_i is computed as softplus(LSE over other classes - LSE over its own), exact where it is nearly 0
-  and free of underflow (the 1e-5 of the first released code saturates at 11.5 and stops the gradient);
+- l_i is computed as softplus(LSE over other classes - LSE over its own class), exact near 0 and without
+  underflow (the 1e-5 of the first released code saturates at 11.5 and stops the gradient);
 - an anchor that is alone in its class has no l_i: it is left out of the mean, and out of its divisor;
-- features are centred before distances are taken: the loss does not change, its rounding error does;
+- features are centred before distances are computed: the loss does not change, its rounding error does;
 - the temperature that eliminates T (equation 2) always *minimises* the loss, whatever the sign of
   its weight in the objective: maximising at a free temperature has no bound.
 
     distances    squared Euclidean and cosine, in chunks and blocks
-    composition  what the labels alone say: chance level, anchors alone in their class
-    neighbours   the loss of each anchor, in the open: what the fast forms are tested against
+    composition  quantities of the labels alone: chance level, anchors alone in their class
+    neighbours   the loss of each anchor by its definition, the reference for tests of the fast forms
     closed_form  the loss and its gradient from distances, without autograd
     functions    the differentiable loss, from one distance matrix or from blocks of it
     loss         the public loss
     curve        the loss of some anchors as a function of log(1 / T), with two derivatives
-    sample       some anchors with their distances, for that choice
+    sample       some anchors with their distances, to choose a temperature
     training     the loss at the temperature that a mode chooses
-    soft_labels  the same where each point belongs to several classes
-    streaming    all anchors of a whole data set, at many temperatures, without their matrix
+    soft_labels  the loss where each point belongs to several classes
+    streaming    the loss of all anchors of a data set, at many temperatures, without a distance matrix
     temperature  the exact minimum over T
     cleverhans   the first released code, for reproduction only
     controls     two penalties to compare the loss with

@@ -1,11 +1,11 @@
-"""The loss as the authors first released it, for reproduction only; everything else here is the exact form.
+"""Loss as the authors first released it, for reproduction only; all other modules have the exact form.
 
     f = exp(-d / T) - I,   p_ij = f_ij / (e + sum_k f_ik),   loss = mean_i -log(e + sum_{y_j = y_i} p_ij),   e = 1e-5
 
-It is wrong on purpose: an anchor alone in its class adds the constant -log(e) = 11.5129, which is also the
+Its errors are kept on purpose: an anchor alone in its class adds the constant -log(e) = 11.5129, which is also the
 greatest value and is reached, with no gradient, as soon as all of a row's distances exceed about 11.5 T.
-Subtracting the identity removes an anchor from its own neighbours only where d_ii is exactly 0, as it is made
-here; in the release it is rounding noise, which in float32 competes with the sums of a low temperature.
+Subtracting the identity removes an anchor from its own neighbours only where d_ii is exactly 0, as it is
+here; in the release d_ii is rounding noise, which in float32 competes with the sums of a low temperature.
 
 Shapes: B points, D features.
 """
@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from trainables.errors import short_repr
 from trainables.snnl.distances import Distance, full_precision, require_labels, widened
 from trainables.snnl.loss import require_temperature
 
@@ -28,7 +29,7 @@ SATURATION = -math.log(_EPSILON)
 def cleverhans_loss(
     features_BD: Tensor, labels_B: Tensor, temperature: float | Tensor, *, distance: Distance = "sqeuclidean"
 ) -> Tensor:
-    """The released form of the loss, 0-d: never above `SATURATION`, 11.5129.
+    """Compute the released form of the loss, 0-d: never above `SATURATION`, 11.5129.
 
     Raises:
         ValueError: a temperature <= 0, labels that are not one integer per point, unknown distance.
@@ -56,7 +57,7 @@ def cleverhans_temperature_step(
     rate: float = 0.1,
     distance: Distance = "sqeuclidean",
 ) -> Tensor:
-    """The t of T = base / t after one plain step down the released loss; it may become negative.
+    """Return the t of T = base / t after one gradient step down the released loss; it may become negative.
 
     Raises:
         ValueError: as `cleverhans_loss`.
@@ -73,12 +74,12 @@ def cleverhans_temperature_step(
 
 
 def _distances(x_BD: Tensor, distance: Distance) -> Tensor:
-    """As released: neither centred nor kept above 0."""
+    """Return distances as released: neither centred nor kept above 0."""
     squares_B = x_BD.square().sum(1)
     with full_precision(x_BD.device):
         if distance == "cosine":
             unit_BD = x_BD * squares_B.clamp_min(_SQUARED_LENGTH_FLOOR).rsqrt()[:, None]
             return 1 - unit_BD @ unit_BD.T
         if distance != "sqeuclidean":
-            raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {distance!r}")
+            raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {short_repr(distance)}")
         return squares_B[:, None] + squares_B - 2 * x_BD @ x_BD.T

@@ -1,4 +1,4 @@
-"""What a batch's labels alone decide: who has company, and the loss of features that say nothing.
+"""Class composition of a batch: points per class, and the loss of features without information.
 
 Shapes: B points.
 """
@@ -12,9 +12,10 @@ __all__ = ["Company", "batch_composition", "chance_level", "company"]
 
 
 class Company(NamedTuple):
-    """Who counts, each (B,): how many others share the class, who has any, and who is confusable too.
+    """Class counts of each anchor (B,).
 
-    An anchor with company has a loss; one that has nobody of another class has the loss 0.
+    `others_B` counts the other points of its class. `valid_B` is True if it has any: then it has a loss.
+    `counted_B` is True if, in addition, points of other classes exist; otherwise the loss is 0.
     """
 
     others_B: Tensor
@@ -23,7 +24,7 @@ class Company(NamedTuple):
 
 
 def company(labels_B: Tensor) -> Company:
-    """Count by sorting: no matrix of pairs, and no wait for the device.
+    """Count points by sorting, without a matrix of pairs and without a wait for the device.
 
     >>> company(torch.tensor([4, 7, 4, 9, 4])).others_B.tolist()
     [2, 0, 2, 0, 2]
@@ -36,21 +37,21 @@ def company(labels_B: Tensor) -> Company:
 
 
 def batch_composition(labels_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Chance level of these labels, and how many anchors are alone in their class: 0-d, float32.
+    """Return the chance level of these labels, and the number of anchors alone in their class: 0-d, float32.
 
-    The chance level is the loss at infinite temperature, and what a minimised loss cannot exceed.
-    Report it beside every value: it moves with the batch's size and classes. Nothing waits for the device.
+    The chance level is the loss at infinite temperature, which a minimised loss cannot exceed.
+    Report it with every value: it depends on the batch's size and classes. Nothing waits for the device.
 
     >>> chance, singletons = batch_composition(torch.tensor([0, 0, 1, 1, 2]))
     >>> f"{chance:.4f} {singletons:.0f}"  # log(4 / 1)
     '1.3863 1'
     """
-    who = company(labels_B)
-    return _chance(who).float(), (~who.valid_B).sum().float()
+    classes = company(labels_B)
+    return _chance(classes).float(), (~classes.valid_B).sum().float()
 
 
 def chance_level(labels_B: Tensor) -> float:
-    """The loss at infinite temperature: mean over valid anchors of log((B - 1) / (n_y - 1)).
+    """Return the loss at infinite temperature: mean over valid anchors of log((B - 1) / (n_y - 1)).
 
     >>> f"{chance_level(torch.tensor([0, 0, 1, 1])):.6f}"  # log(3 / 1)
     '1.098612'
@@ -58,6 +59,6 @@ def chance_level(labels_B: Tensor) -> float:
     return float(_chance(company(labels_B)))
 
 
-def _chance(who: Company) -> Tensor:
-    surprise_B = ((len(who.others_B) - 1) / who.others_B.clamp_min(1).double()).log()
-    return surprise_B.where(who.valid_B, 0).sum() / who.valid_B.sum().clamp_min(1)
+def _chance(classes: Company) -> Tensor:
+    surprise_B = ((len(classes.others_B) - 1) / classes.others_B.clamp_min(1).double()).log()
+    return surprise_B.where(classes.valid_B, 0).sum() / classes.valid_B.sum().clamp_min(1)

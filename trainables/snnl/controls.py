@@ -1,12 +1,12 @@
-"""Two penalties to compare the loss with: what it does beyond them is the work of neighbours.
+"""Control penalties for the loss: its effect beyond them comes from neighbours.
 
     class_mean      mean_i( mean_{j in P_i} d_ij - mean_{k != i} d_ik ) / median d
     activation_l2   mean_i ||x_i||^2
 
-P_i are the others of anchor i's class. The first is the loss less its chance level, to first order in 1 / T
-and at T = median d: SNNL at another high temperature and weight w is this penalty at weight w median(d) / T. Where
-distances are squared and classes balanced it sees no more than class means and total spread: it cannot tell
-classes that lie in and out of each other. Both have the sign of the loss: a positive weight separates classes
+P_i are the other points of anchor i's class. The first is the loss minus its chance level, to first order in
+1 / T and at T = median d: SNNL at another high temperature and weight w is this penalty at weight w median(d) / T.
+With squared distances and balanced classes it depends on class means and total spread alone, so it cannot detect
+a class that surrounds another one. Both have the sign of the loss: a positive weight separates classes
 (or shrinks activations), a negative one entangles them (or grows activations, without a bound).
 Shapes: B points, D features, K classes.
 """
@@ -28,7 +28,7 @@ __all__ = ["activation_l2", "class_mean", "soft_class_mean"]
 
 
 def class_mean(features_BD: Tensor, labels_B: Tensor, *, distance: Distance = "sqeuclidean") -> Tensor:
-    """How much nearer the own class is than all others are, on average and in medians of the distance: 0-d.
+    """Return the mean distance to the own class minus that to all points, in medians of the distance: 0-d.
 
     Chance is 0, and a negative value means separated classes. Anchors alone in their class are left out;
     no gradient flows through the median.
@@ -45,7 +45,7 @@ def class_mean(features_BD: Tensor, labels_B: Tensor, *, distance: Distance = "s
 
 
 def soft_class_mean(features_BD: Tensor, targets_BK: Tensor, *, distance: Distance = "sqeuclidean") -> Tensor:
-    """The same where points are company as far as their targets agree, as after mixup.
+    """Return `class_mean` for soft targets: two points share a class as far as their targets agree, as after mixup.
 
     Raises:
         ValueError: as `class_mean`.
@@ -59,7 +59,7 @@ def soft_class_mean(features_BD: Tensor, targets_BK: Tensor, *, distance: Distan
 
 
 def activation_l2(features_BD: Tensor) -> Tensor:
-    """Mean squared length of the features: 0-d, in their own unit squared.
+    """Return the mean squared length of the features: 0-d, in their own unit squared.
 
     >>> activation_l2(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor(13.)
@@ -77,7 +77,7 @@ def _class_mean(features_BD: Tensor, own_BB: Tensor, distance: Distance) -> Tens
 
 
 def _weights(own_BB: Tensor) -> Tensor:
-    """What each distance counts in mean_i( mean over company - mean over all others ); a row without company, 0."""
+    """Return the weight of each distance in mean_i( mean over P_i - mean over all k != i ); 0 in a row without P_i."""
     others_BB = torch.ones_like(own_BB).fill_diagonal_(0)
     company_BB = own_BB * others_BB
     company_B = company_BB.sum(1, keepdim=True)

@@ -1,11 +1,11 @@
-"""The loss as a function of theta = log beta, for the choice of a temperature: value and two derivatives.
+"""Loss as a function of theta = log beta, for the choice of a temperature: value and two derivatives.
 
 With p the neighbour's distribution of an anchor and q the same among its own class (equation 1),
 
     l = log Z - log Z_own,   dl/dbeta = E_q[d] - E_p[d],   d2l/dbeta2 = Var_p[d] - Var_q[d].
 
-The curve of some anchors of a batch, against all its points, is enough to choose by: near its minimum the
-loss is flat. Own company is given by weights, so that the curve serves hard and soft labels alike.
+The curve of some anchors of a batch, against all its points, is enough for a choice: near its minimum the
+loss is flat. Weights say which points share the anchor's class, so the curve serves hard and soft labels.
 Nothing waits for the device. Shapes: A anchors among B points.
 """
 
@@ -15,18 +15,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Curve", "Slope", "curve_of", "gradient_steps", "minimising_log_beta", "values_at"]
+__all__ = ["LossCurve", "Slope", "curve_of", "gradient_steps", "minimising_log_beta", "values_at"]
 
 _GRID = 13
 _NEWTON_STEPS = 4
-# Plain steps on theta, so that the temperature averages over batches; clipped, as a saturated loss is steep.
+# Plain gradient steps on theta average the temperature over batches; clip them, as a saturated loss is steep.
 _LEARNING_RATE = 0.3
 _LONGEST_STEP = 0.5
 _LEARNING_STEPS = 3
 
 
-class Curve(NamedTuple):
-    """Distances less the nearest of all and of one's own, with the weights they enter the sums with."""
+class LossCurve(NamedTuple):
+    """Distances minus the nearest of all points and of the own class, with their weights in the sums."""
 
     excess_AB: Tensor
     company_AB: Tensor
@@ -37,15 +37,15 @@ class Curve(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """The mean loss at one theta, and its first two derivatives by theta: 0-d tensors."""
+    """Mean loss at one theta, and its first two derivatives by theta: 0-d tensors."""
 
     value: Tensor
     first: Tensor
     second: Tensor
 
 
-def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
-    """The curve of the anchors with these indices; `own_AB` weighs company, and is 0 where there is none.
+def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> LossCurve:
+    """Return the curve of the anchors with these indices; `own_AB` weighs points of the own class, and is 0 elsewhere.
 
     >>> distances = torch.tensor([[0.0, 1.0, 9.0], [1.0, 0.0, 4.0]], dtype=torch.float64)
     >>> own = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
@@ -59,7 +59,7 @@ def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
     alone_AB = (own_AB <= 0).to(distances_AB.dtype)
     own_nearest_A = (distances_AB + far * alone_AB).amin(1)
     valid_A = own_nearest_A < far
-    return Curve(
+    return LossCurve(
         (distances_AB - nearest_A[:, None]) * company_AB,
         company_AB,
         (distances_AB - own_nearest_A[:, None]) * (1 - alone_AB),
@@ -69,32 +69,32 @@ def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> Curve:
     )
 
 
-def values_at(curve: Curve, theta: Tensor) -> Tensor:
-    """Mean loss at one theta, 0-d, or at several (K,)."""
+def values_at(curve: LossCurve, theta: Tensor) -> Tensor:
+    """Return the mean loss at one theta, 0-d, or at several (K,)."""
     beta = theta.exp()[..., None]
     log_all_A = _kernel(curve.excess_AB, curve.company_AB, beta[..., None]).sum(-1).log()
     own_A = _kernel(curve.own_excess_AB, curve.own_AB, beta[..., None]).sum(-1).where(curve.valid_A, 1)
     return _mean(log_all_A - own_A.log() + beta * curve.gap_A, curve)
 
 
-def slope_at(curve: Curve, theta: Tensor) -> Slope:
-    """Mean loss and its derivatives at one theta."""
+def slope_at(curve: LossCurve, theta: Tensor) -> Slope:
+    """Return the mean loss and its derivatives at one theta."""
     beta = theta.exp()
     log_all_A, mean_A, variance_A = _moments(curve.excess_AB, curve.company_AB, beta)
     log_own_A, own_mean_A, own_variance_A = _moments(curve.own_excess_AB, curve.own_AB, beta)
     value = _mean(log_all_A - log_own_A + beta * curve.gap_A, curve)
     first = _mean(own_mean_A - mean_A + curve.gap_A, curve) * beta
-    # Not times beta squared, which overflows first where distances are next to nothing.
+    # Not times beta squared, which overflows first where distances are tiny.
     return Slope(value, first, first + _mean(variance_A - own_variance_A, curve) * beta * beta)
 
 
-def minimising_log_beta(coarse: Curve, fine: Curve, *, low: Tensor, high: Tensor) -> Tensor:
-    """Theta near the global minimum within [low, high]: a grid on some anchors, Newton's method on more.
+def minimising_log_beta(coarse: LossCurve, fine: LossCurve, *, low: Tensor, high: Tensor) -> Tensor:
+    """Return theta near the global minimum within [low, high]: a grid on some anchors, Newton's method on more.
 
-    A step is never longer than the grid is wide, and the best theta that was seen is what counts.
+    A step is at most one grid spacing. The best theta of all evaluations is returned.
     """
     grid_K = low + (high - low) * torch.linspace(0, 1, _GRID, dtype=low.dtype, device=low.device)
-    # Not grid_K[argmin]: indexing by a tensor makes the host wait for it.
+    # Not grid_K[argmin]: indexing by a tensor makes the host wait for the device.
     start, spacing = grid_K.take(values_at(coarse, grid_K).argmin()), (high - low) / (_GRID - 1)
     theta, lowest, best = start, torch.full_like(low, math.inf), start
     for _ in range(_NEWTON_STEPS):
@@ -105,8 +105,8 @@ def minimising_log_beta(coarse: Curve, fine: Curve, *, low: Tensor, high: Tensor
     return theta.where(values_at(fine, theta) < lowest, best)
 
 
-def gradient_steps(curve: Curve, theta: Tensor, *, low: Tensor, high: Tensor) -> Tensor:
-    """Theta after a few clipped steps down the loss of this batch, within [low, high]."""
+def gradient_steps(curve: LossCurve, theta: Tensor, *, low: Tensor, high: Tensor) -> Tensor:
+    """Return theta after a few clipped steps down the loss of this batch, within [low, high]."""
     theta = theta.clamp(low, high)
     for _ in range(_LEARNING_STEPS):
         step = (_LEARNING_RATE * slope_at(curve, theta).first).clamp(-_LONGEST_STEP, _LONGEST_STEP)
@@ -115,7 +115,7 @@ def gradient_steps(curve: Curve, theta: Tensor, *, low: Tensor, high: Tensor) ->
 
 
 def _newton(theta: Tensor, slope: Slope, longest: Tensor) -> Tensor:
-    # Where the curve bends down, its size is still a scale for a step downhill.
+    # Where the curvature is negative, its absolute value is still a scale for a descent step.
     tiny = torch.finfo(theta.dtype).tiny
     step = slope.first / slope.second.abs().clamp_min(tiny)
     return theta - step.clamp(-longest, longest)
@@ -126,7 +126,7 @@ def _kernel(excess_AB: Tensor, weights_AB: Tensor, beta: Tensor) -> Tensor:
 
 
 def _moments(excess_AB: Tensor, weights_AB: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the sum, mean and variance of the excess under the kernel, (A,) each."""
+    """Return the log of the sum, the mean and the variance of the excess under the kernel, (A,) each."""
     kernel_AB = _kernel(excess_AB, weights_AB, beta)
     total_A = kernel_AB.sum(1)
     total_A = total_A.where(total_A > 0, 1)
@@ -135,5 +135,5 @@ def _moments(excess_AB: Tensor, weights_AB: Tensor, beta: Tensor) -> tuple[Tenso
     return total_A.log(), mean_A, square_A - mean_A.square()
 
 
-def _mean(values_A: Tensor, curve: Curve) -> Tensor:
+def _mean(values_A: Tensor, curve: LossCurve) -> Tensor:
     return values_A.where(curve.valid_A, 0).sum(-1) / curve.valid_A.sum().clamp_min(1)

@@ -2,7 +2,7 @@
 
 Squared Euclidean: a is the squared norm, c = 2 and m the mean of the batch. Cosine: rows of unit
 length, a = 1/2, c = 1 and m = 0. Everything is computed in float32 or float64, outside autocast and
-without the matrix units' shorter formats: in bfloat16 a distance is off by more than neighbours differ.
+without the matrix units' shorter formats: the error of a bfloat16 distance exceeds differences of neighbours.
 
 Shapes: B points, D features; I and J are blocks of points.
 """
@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from trainables.errors import short_repr
 
 __all__ = [
     "Distance",
@@ -30,17 +32,17 @@ __all__ = [
 
 Distance = Literal["sqeuclidean", "cosine"]
 
-# A row shorter than this has no direction: cosine counts it as unlike everything, with no gradient.
+# A row shorter than this has no direction: cosine treats it as unlike every row, with no gradient.
 _SQUARED_LENGTH_OF_A_DEAD_ROW = 1e-12
-# Centred features pass through the cache in chunks of so many numbers: there is no second copy of the batch. On an
-# accelerator starting a product costs more than the memory of a large one.
+# Numbers in a chunk of centred features, which avoids a second copy of the batch. On an accelerator, starting a
+# product costs more than the memory of a large one.
 _CPU_CHUNK_NUMBERS, _CHUNK_NUMBERS = 2**20, 2**24
-# Rows of the Gram matrix computed at once, up to the diagonal: its other half is their mirror image.
+# Rows of the Gram matrix computed at once, up to the diagonal; the other half is the transpose.
 _GRAM_ROWS = 256
 
 
 class Points(NamedTuple):
-    """A batch ready to be measured: rows in float32 or float64 (of unit length for cosine), and m."""
+    """Batch prepared for distances: rows in float32 or float64 (of unit length for cosine), and m."""
 
     x_BD: Tensor
     centre_D: Tensor
@@ -48,15 +50,15 @@ class Points(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """The c of d_ij = a_i + a_j - c <x_i - m, x_j - m>."""
+        """Factor c of d_ij = a_i + a_j - c <x_i - m, x_j - m>."""
         return 2.0 if self.distance == "sqeuclidean" else 1.0
 
     def detached(self) -> Self:
-        """The same points, without gradient."""
+        """Return the same points, without gradient."""
         return self._replace(x_BD=self.x_BD.detach())
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Centred columns, some at a time, without gradient; each chunk overwrites the one before."""
+        """Yield centred columns in chunks, without gradient; each chunk overwrites the previous one."""
         x_BD = self.x_BD.detach()
         numbers = _CPU_CHUNK_NUMBERS if x_BD.device.type == "cpu" else _CHUNK_NUMBERS
         width = max(256, numbers // max(len(x_BD), 1))
@@ -68,7 +70,7 @@ class Points(NamedTuple):
 
 
 def place(features_BD: Tensor, distance: Distance) -> Points:
-    """Flatten, widen, and find the centre; differentiable in the features.
+    """Flatten, widen, and compute the centre; differentiable in the features.
 
     Raises:
         ValueError: an unknown distance.
@@ -77,12 +79,12 @@ def place(features_BD: Tensor, distance: Distance) -> Points:
     if distance == "cosine":
         return Points(_unit_rows(x_BD), x_BD.new_zeros(x_BD.shape[1]), distance)
     if distance != "sqeuclidean":
-        raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {distance!r}")
+        raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {short_repr(distance)}")
     return Points(x_BD, x_BD.detach().mean(0), distance)
 
 
 def pairwise_distances(points: Points) -> Tensor:
-    """All distances, (B, B), without gradient.
+    """Return all distances, (B, B), without gradient.
 
     >>> pairwise_distances(place(torch.tensor([[0.0], [1.0], [3.0]]), "sqeuclidean")).tolist()
     [[0.0, 1.0, 9.0], [1.0, 0.0, 4.0], [9.0, 4.0, 0.0]]
@@ -100,7 +102,7 @@ def pairwise_distances(points: Points) -> Tensor:
 
 
 def block_distances(points: Points, offset_B: Tensor, *, rows: Tensor | slice, columns: slice) -> Tensor:
-    """Distances from some points to others, (I, J), without gradient; `offset_B` from `offsets`."""
+    """Return distances from the points `rows` to the points `columns`, (I, J), without gradient; see `offsets`."""
     with torch.no_grad(), full_precision(points.x_BD.device):
         x_ID, x_JD = points.x_BD[rows] - points.centre_D, points.x_BD[columns] - points.centre_D
         distances_IJ = torch.addmm(offset_B[None, columns], x_ID, x_JD.T, alpha=-points.factor)
@@ -108,7 +110,7 @@ def block_distances(points: Points, offset_B: Tensor, *, rows: Tensor | slice, c
 
 
 def offsets(points: Points) -> Tensor:
-    """The a of d_ij = a_i + a_j - c <x_i - m, x_j - m>, (B,), without gradient."""
+    """Return the a of d_ij = a_i + a_j - c <x_i - m, x_j - m>, (B,), without gradient."""
     with torch.no_grad(), full_precision(points.x_BD.device):
         squares_B = points.x_BD.new_zeros(len(points.x_BD))
         for _, x_BC in points.chunks():
@@ -117,7 +119,7 @@ def offsets(points: Points) -> Tensor:
 
 
 def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
-    """All distances, (B, B), through autograd: the plain form.
+    """Return all distances, (B, B), through autograd.
 
     Raises:
         ValueError: an unknown distance.
@@ -131,7 +133,7 @@ def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Within, matrix products keep all bits of float32, whatever autocast and the process say."""
+    """Keep all bits of float32 in matrix products of the block, whatever autocast and the process set."""
     allowed = torch.get_float32_matmul_precision()
     with torch.autocast(device.type, enabled=False):
         if allowed == "highest":
@@ -145,10 +147,10 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def require_labels(features_BD: Tensor, labels_B: Tensor) -> None:
-    """Refuse labels that are not one class index per point.
+    """Reject labels that are not one class index per point.
 
     Raises:
-        ValueError: that.
+        ValueError: they are not.
     """
     if labels_B.shape != features_BD.shape[:1]:
         raise ValueError(
@@ -158,7 +160,7 @@ def require_labels(features_BD: Tensor, labels_B: Tensor) -> None:
 
 
 def require_pair(features_BD: Tensor) -> None:
-    """Refuse a single point: it has no neighbour to set a scale by.
+    """Reject a single point, which has no neighbour and so no scale.
 
     Raises:
         ValueError: fewer than two points.
@@ -168,7 +170,7 @@ def require_pair(features_BD: Tensor) -> None:
 
 
 def widened(features_BD: Tensor) -> Tensor:
-    """One row per point, in float32 or float64."""
+    """Return one row per point, in float32 or float64."""
     flat_BD = features_BD.flatten(1)
     return flat_BD if flat_BD.dtype == torch.float64 else flat_BD.float()
 
@@ -176,7 +178,7 @@ def widened(features_BD: Tensor) -> Tensor:
 def _unit_rows(x_BD: Tensor) -> Tensor:
     squares_B = x_BD.square().sum(1, keepdim=True)
     alive_B = squares_B > _SQUARED_LENGTH_OF_A_DEAD_ROW
-    # One stands in for a dead row's length, because the infinite slope of rsqrt at 0 would poison its gradient.
+    # Use 1 for a dead row's length, because the infinite slope of rsqrt at 0 would make its gradient NaN.
     return x_BD * squares_B.where(alive_B, 1).rsqrt().where(alive_B, 0)
 
 

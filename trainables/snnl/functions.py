@@ -1,4 +1,4 @@
-"""The differentiable loss, with its gradient in closed form.
+"""Differentiable loss, with its gradient in closed form.
 
 With S = G + G^T and G = dL/ds, the gradient by the features is c beta (S - diag(S 1)) x for squared
 Euclidean distances (c = 2), beta S x for cosine ones: one matrix product with the batch, where autograd
@@ -18,21 +18,21 @@ from trainables.snnl.distances import Points, block_distances, full_precision, o
 
 __all__ = ["BLOCK", "MATRIX_LIMIT", "BlockLoss", "MatrixLoss"]
 
-# Up to here a few matrices of pairs are smaller than most batches that have them.
+# Up to this size, a few matrices of pairs are smaller than most batches.
 MATRIX_LIMIT = 1024
 BLOCK = 512
 
 
-class Measured(NamedTuple):
-    """A batch with all its distances; without gradient."""
+class MeasuredBatch(NamedTuple):
+    """Batch with all its distances; without gradient."""
 
     points: Points
     labels_B: Tensor
     distances_BB: Tensor
 
 
-class Blocked(NamedTuple):
-    """A batch that is measured block by block; without gradient."""
+class BlockedBatch(NamedTuple):
+    """Batch whose distances are computed block by block; without gradient."""
 
     points: Points
     labels_B: Tensor
@@ -40,25 +40,25 @@ class Blocked(NamedTuple):
 
 
 class MatrixLoss(Function):
-    """The loss from a distance matrix that is there already; keeps one matrix for the gradient."""
+    """Loss from an existing distance matrix; keeps one matrix for the gradient."""
 
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, distances_BB: Tensor) -> Tensor:
-        """The loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
-        loss: Tensor = cls.apply(points.x_BD, beta, Measured(points.detached(), labels_B, distances_BB))  # type: ignore[no-untyped-call]  # torch's own
+        """Return the loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
+        loss: Tensor = cls.apply(points.x_BD, beta, MeasuredBatch(points.detached(), labels_B, distances_BB))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: Measured) -> Tensor:
-        """Both sums of every anchor, and from them the loss and the matrix of its gradient."""
+    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: MeasuredBatch) -> Tensor:
+        """Compute both sums of every anchor, and from them the loss and the matrix of its gradient."""
         points, labels_B, distances_BB = batch
-        who = company(labels_B)
+        classes = company(labels_B)
         kind = kinds(labels_B, labels_B, itself=True, dtype=x_BD.dtype)
         own_B = log2_sum(distances_BB, kind.not_own_IJ, beta=beta, dim=1)
         other_B = log2_sum(distances_BB, kind.not_other_IJ, beta=beta, dim=1)
-        losses_B, _ = losses_of(own_B, other_B, who)
+        losses_B, _ = losses_of(own_B, other_B, classes)
         if any(ctx.needs_input_grad):
-            pull = pull_of(own_B, other_B, who)
+            pull = pull_of(own_B, other_B, classes)
             gradient_BB = score_gradient(
                 distances_BB, kind, own_I=pull.own_B[:, None], other_I=pull.other_B[:, None], beta=beta
             )
@@ -66,12 +66,12 @@ class MatrixLoss(Function):
             weights_BB = _symmetric_weights(gradient_BB, points, beta)
             ctx.save_for_backward(x_BD, points.centre_D, weights_BB, by_beta)
             ctx.distance = points.distance
-        return mean_of(losses_B, who)
+        return mean_of(losses_B, classes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """One matrix product with the batch, chunk by chunk."""
+        """Compute one matrix product with the batch, chunk by chunk."""
         x_BD, centre_D, weights_BB, by_beta = ctx.saved_tensors
         (gradient,) = gradients
         by_beta = gradient * by_beta if ctx.needs_input_grad[1] else None
@@ -85,19 +85,19 @@ class MatrixLoss(Function):
 
 
 class BlockLoss(Function):
-    """The loss from blocks of distances, each pair of points once; the gradient computes them again."""
+    """Loss from blocks of distances, each pair of points once; the gradient recomputes the distances."""
 
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, block: int) -> Tensor:
-        """The loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
-        loss: Tensor = cls.apply(points.x_BD, beta, Blocked(points.detached(), labels_B, block))  # type: ignore[no-untyped-call]  # torch's own
+        """Return the loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
+        loss: Tensor = cls.apply(points.x_BD, beta, BlockedBatch(points.detached(), labels_B, block))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
     @staticmethod
-    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: Blocked) -> Tensor:
-        """Both sums of every anchor, merged over blocks."""
+    def forward(ctx: Any, x_BD: Tensor, beta: Tensor, batch: BlockedBatch) -> Tensor:
+        """Compute both sums of every anchor, merged over blocks."""
         points, labels_B, block = batch
-        offset_B, who = offsets(points), company(labels_B)
+        offset_B, classes = offsets(points), company(labels_B)
         own_B, other_B = (torch.full_like(offset_B, -torch.inf) for _ in range(2))
         for rows, columns in _block_pairs(len(x_BD), block):
             distances_IJ = block_distances(points, offset_B, rows=rows, columns=columns)
@@ -108,12 +108,12 @@ class BlockLoss(Function):
                     sums_B[anchors] = torch.logaddexp2(sums_B[anchors], merged)
         ctx.save_for_backward(x_BD, beta, points.centre_D, offset_B, labels_B, own_B, other_B)
         ctx.distance, ctx.block = points.distance, block
-        return mean_of(losses_of(own_B, other_B, who)[0], who)
+        return mean_of(losses_of(own_B, other_B, classes)[0], classes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Each block's S meets the batch twice: as it is, and transposed."""
+        """Multiply the batch twice by each block's S: once as it is, once transposed."""
         x_BD, beta, centre_D, offset_B, labels_B, own_B, other_B = ctx.saved_tensors
         points, (gradient,) = Points(x_BD, centre_D, ctx.distance), gradients
         pull = pull_of(own_B, other_B, company(labels_B))
@@ -144,7 +144,7 @@ def _symmetric_weights(gradient_BB: Tensor, points: Points, beta: Tensor) -> Ten
 def _symmetric_gradient(
     distances_IJ: Tensor, kind: Kinds, pull: Pull, *, rows: slice, columns: slice, beta: Tensor
 ) -> Tensor:
-    """G + G^T of one block."""
+    """Return G + G^T of one block."""
     by_rows_IJ = score_gradient(
         distances_IJ, kind, own_I=pull.own_B[rows, None], other_I=pull.other_B[rows, None], beta=beta
     )
@@ -155,7 +155,7 @@ def _symmetric_gradient(
 
 
 def _add_products(by_x_BD: Tensor, s_IJ: Tensor, points: Points, *, rows: slice, columns: slice) -> None:
-    """Add S x, less the rows' sums times x for squared distances, to the rows and to the columns."""
+    """Add S x, minus the rows' sums times x for squared distances, to the rows and to the columns."""
     x_ID, x_JD = points.x_BD[rows] - points.centre_D, points.x_BD[columns] - points.centre_D
     squared = points.distance == "sqeuclidean"
     with full_precision(by_x_BD.device):

@@ -1,4 +1,4 @@
-"""The loss at a given temperature.
+"""Loss at a fixed temperature.
 
 Shapes: B points, D features.
 """
@@ -18,12 +18,12 @@ def soft_nearest_neighbor_loss(
     temperature: float | Tensor,
     distance: Distance = "sqeuclidean",
 ) -> Tensor:
-    """Mean loss over the anchors that share their class with another point: a 0-d tensor.
+    """Return the mean loss over the anchors that share their class with another point: a 0-d tensor.
 
     Differentiable once in features and temperature. Features of more than two dimensions are flattened;
-    float64 stays float64, half precision is raised to float32. With no valid anchor the loss is 0 with
-    zero gradient. Beyond 1,024 points no matrix of pairs is kept: blocks of it are computed again for
-    the gradient.
+    float64 stays float64, half precision becomes float32. With no valid anchor the loss is 0 with
+    zero gradient. Beyond 1,024 points no matrix of pairs is kept: its blocks are recomputed for the
+    gradient.
 
     Raises:
         ValueError: a temperature <= 0, labels that are not one integer per point, unknown distance.
@@ -36,9 +36,9 @@ def soft_nearest_neighbor_loss(
     require_temperature(temperature)
     require_labels(features_BD, labels_B)
     points = place(features_BD, distance)
-    # Filled there rather than sent there, so that the host need not wait.
-    given = temperature if isinstance(temperature, Tensor) else points.x_BD.new_full((), temperature)
-    beta = 1 / given.to(points.x_BD)
+    # Fill on the device rather than copy to it, so that the host need not wait.
+    temperature = temperature if isinstance(temperature, Tensor) else points.x_BD.new_full((), temperature)
+    beta = 1 / temperature.to(points.x_BD)
     if len(labels_B) > MATRIX_LIMIT:
         return BlockLoss.of(points, labels_B, beta, block=BLOCK)
     return MatrixLoss.of(points, labels_B, beta, distances_BB=pairwise_distances(points))
@@ -47,9 +47,9 @@ def soft_nearest_neighbor_loss(
 def per_anchor_losses(
     features_BD: Tensor, labels_B: Tensor, temperature: float | Tensor, *, distance: Distance = "sqeuclidean"
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each anchor (B,), and which anchors are valid (B,); the loss of the others is 0.
+    """Return the loss of each anchor (B,), and its validity (B,); the loss of an invalid anchor is 0.
 
-    Differentiable, by way of several matrices of pairs: `streaming_losses` is for whole data sets.
+    The losses are differentiable, by several matrices of pairs. For whole data sets, use `streaming_losses`.
 
     Raises:
         ValueError: as `soft_nearest_neighbor_loss`.
@@ -64,10 +64,10 @@ def per_anchor_losses(
 
 
 def require_temperature(temperature: float | Tensor) -> None:
-    """Refuse a temperature that is not positive.
+    """Reject a temperature that is not positive.
 
     Raises:
-        ValueError: that. A tensor is not looked at, because the host would wait for the device.
+        ValueError: it is not. A tensor is not checked, because the host would wait for the device.
     """
     if not isinstance(temperature, Tensor) and not temperature > 0:
         raise ValueError(f"temperature: must be > 0, got {temperature}")

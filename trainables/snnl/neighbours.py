@@ -1,6 +1,6 @@
-"""The loss of each anchor, written as the definition reads; autograd does the rest.
+"""Loss of each anchor by its definition, with gradients by autograd.
 
-What the faster forms are tested against. Shapes: B points, D features; `beta` = 1 / T.
+It is the reference for tests of the faster forms. Shapes: B points, D features; `beta` = 1 / T.
 """
 
 import math
@@ -18,7 +18,7 @@ __all__ = ["anchor_losses"]
 def anchor_losses(
     features_BD: Tensor, labels_B: Tensor, beta: float | Tensor, *, distance: Distance
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each anchor (B,), 0 for those alone in their class; and who is not (B,).
+    """Return the loss of each anchor (B,), 0 for those alone in their class, and a flag of the rest (B,).
 
     Raises:
         ValueError: labels that are not one integer per point, or an unknown distance.
@@ -30,11 +30,11 @@ def anchor_losses(
     (['0.000335', '0.048587', '0.000000'], [True, True, False])
     """
     require_labels(features_BD, labels_B)
-    who = company(labels_B)
+    classes = company(labels_B)
     scores_BB = -differentiable_distances(features_BD, distance) * beta
     same_BB = labels_B[:, None] == labels_B
     itself_BB = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
     own_B = scores_BB.masked_fill(~same_BB | itself_BB, -math.inf).logsumexp(1)
     rest_B = scores_BB.masked_fill(same_BB, -math.inf).logsumexp(1)
-    log_odds_B = rest_B.where(who.counted_B, 0) - own_B.where(who.counted_B, 0)
-    return functional.softplus(log_odds_B).where(who.counted_B, 0), who.valid_B
+    log_odds_B = rest_B.where(classes.counted_B, 0) - own_B.where(classes.counted_B, 0)
+    return functional.softplus(log_odds_B).where(classes.counted_B, 0), classes.valid_B

@@ -1,4 +1,4 @@
-"""Some anchors of a batch, with their distances to all of it: what a temperature is chosen by.
+"""Sample of a batch's anchors, with their distances to all points, for the choice of a temperature.
 
 Shapes: B points, A anchors among them.
 """
@@ -22,17 +22,17 @@ class Sample(NamedTuple):
     distances_AB: Tensor
 
     def thinned(self, pairs: int, *, at_least: int) -> Self:
-        """Anchors at equal strides, as many as make so many pairs."""
-        wanted = max(pairs // self.distances_AB.shape[1], at_least)
-        stride = max(1, -(-len(self.anchors_A) // wanted))
+        """Return anchors at equal strides, so many that they make `pairs` pairs."""
+        count = max(pairs // self.distances_AB.shape[1], at_least)
+        stride = max(1, -(-len(self.anchors_A) // count))
         return self._replace(anchors_A=self.anchors_A[::stride], distances_AB=self.distances_AB[::stride])
 
     def median(self) -> Tensor:
-        """Median distance to other points, kept above 0: dead features lie at distance 0 throughout."""
+        """Return the median distance to other points, kept above 0: between dead features all distances are 0."""
         return self._others(torch.nan).nanmedian().clamp_min(torch.finfo(self.distances_AB.dtype).tiny ** 0.5)
 
     def log_beta_range(self) -> tuple[Tensor, Tensor]:
-        """Limits of log beta: from 1e-3 / median distance to 1e3 / median nearest distance."""
+        """Return limits of log beta: from 1e-3 / median distance to 1e3 / median nearest distance."""
         median = self.median()
         nearest = torch.maximum(self._others(torch.inf).amin(1).median(), 1e-3 * median)
         return (1e-3 / median).log(), (1e3 / nearest).log()
@@ -42,7 +42,7 @@ class Sample(NamedTuple):
 
 
 def all_rows(distances_BB: Tensor) -> Sample:
-    """Every point as an anchor.
+    """Return a sample with every point as an anchor.
 
     >>> float(all_rows(torch.tensor([[0.0, 1.0, 9.0], [1.0, 0.0, 4.0], [9.0, 4.0, 0.0]])).median())
     4.0
@@ -51,7 +51,7 @@ def all_rows(distances_BB: Tensor) -> Sample:
 
 
 def measured_rows(points: Points, limit: int = _MEASURED_ANCHORS) -> Sample:
-    """At most so many anchors at equal strides, measured against all points."""
+    """Return at most `limit` anchors at equal strides, with their distances to all points."""
     size = len(points.x_BD)
     anchors_A = torch.arange(0, size, max(1, -(-size // limit)), device=points.x_BD.device)
     distances_AB = block_distances(points, offsets(points), rows=anchors_A, columns=slice(0, size))

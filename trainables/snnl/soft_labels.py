@@ -1,10 +1,10 @@
-"""The loss where each point belongs to several classes, as after mixup.
+"""Loss where each point belongs to several classes, as after mixup.
 
-With targets t and w_ij = <t_i, t_j>, the chance that i and j are of one class,
+With targets t and w_ij = <t_i, t_j>, the probability that i and j are of one class,
 
     l_i = -log( sum_{j != i} w_ij exp(-d_ij / T) / sum_{j != i} exp(-d_ij / T) ),
 
-which is the loss of equation 1 where the targets are one-hot. Plain autograd over a few matrices of pairs.
+which is the loss of equation 1 where the targets are one-hot. It uses autograd over a few matrices of pairs.
 
 Shapes: B points, D features, K classes, A anchors.
 """
@@ -29,7 +29,7 @@ def soft_label_loss(
     *,
     distance: Distance = "sqeuclidean",
 ) -> Tensor:
-    """Mean loss over the anchors that share a class with another point: a 0-d tensor, 0 if there is none.
+    """Return the mean loss over the anchors that share a class with another point: 0-d, and 0 without such anchors.
 
     Raises:
         ValueError: a temperature <= 0, targets that are not one row per point, unknown distance.
@@ -54,7 +54,7 @@ def soft_training_term(
     distance: Distance = "sqeuclidean",
     learned: LearnedTemperature | None = None,
 ) -> TrainingTerm:
-    """The soft-label loss at the temperature that `mode` chooses, as `training_term` does.
+    """Compute the soft-label loss at the temperature that `mode` chooses, as `training_term` does.
 
     Raises:
         ValueError: as `training_term` and `soft_label_loss`.
@@ -74,13 +74,13 @@ def soft_training_term(
     beta, learned = choose_beta(sample, own_BB.__getitem__, mode=mode, temperature=temperature, learned=learned)
     loss = _loss(distances_BB, own_BB, beta)
     if mode == "minimised":
-        # An infinite temperature is one to choose, too.
+        # An infinite temperature is a valid choice, too.
         loss = torch.minimum(loss, _chance(own_BB))
     return TrainingTerm(loss, learned)
 
 
 def soft_composition(targets_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """Chance level of these targets, and how many anchors share no class with anybody: 0-d, float32.
+    """Return the chance level of these targets, and the number of anchors that share no class: 0-d, float32.
 
     Equal to `batch_composition` where the targets are one-hot.
 
@@ -93,12 +93,12 @@ def soft_composition(targets_BK: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chance(own_BB: Tensor) -> Tensor:
-    """The loss at infinite temperature: every neighbour is then as likely as another."""
+    """Return the loss at infinite temperature, where all neighbours are equally likely."""
     return _loss(torch.zeros_like(own_BB), own_BB, 0.0)
 
 
 def _company(targets_BK: Tensor, distances_BB: Tensor) -> Tensor:
-    """The w_ij, in the precision of the distances; 0 for a point and itself."""
+    """Return the w_ij, in the precision of the distances; 0 for a point and itself."""
     weights_BK = targets_BK.detach().to(distances_BB.dtype)
     with torch.autocast(targets_BK.device.type, enabled=False):
         return (weights_BK @ weights_BK.T).fill_diagonal_(0)

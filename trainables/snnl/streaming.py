@@ -1,8 +1,8 @@
-"""Every anchor of a whole data set, at many temperatures, without a matrix of its pairs.
+"""Loss of every anchor of a data set, at many temperatures, without a matrix of its pairs.
 
-Points are sorted by label, so that most blocks of pairs hold one kind of pair only, own class or other.
-Each pair of blocks is measured once and serves the anchors of both. A first pass finds each anchor's nearest of
-either kind; subtracted from its distances they keep every exponential in range, at any temperature.
+Points are sorted by label, so that most blocks of pairs hold one kind of pair only, own class or other class.
+The distances of each pair of blocks are computed once and serve the anchors of both. A first pass finds each
+anchor's nearest distance of each kind. Subtracting it keeps every exponential in range, at any temperature.
 
 Shapes: N points, D features, K betas, A anchors in a block; 2 kinds of pair, own class and other class.
 """
@@ -18,32 +18,32 @@ from trainables.snnl.composition import Company, company
 from trainables.snnl.distances import Distance, Points, block_distances, offsets, place, require_labels
 from trainables.snnl.loss import require_temperature
 
-__all__ = ["BLOCK", "Bank", "bank_losses", "bank_of", "nearest_of_each_kind", "streaming_losses"]
+__all__ = ["BLOCK", "PointBank", "bank_losses", "bank_of", "nearest_of_each_kind", "streaming_losses"]
 
 BLOCK = 1024
 
 
-class Bank(NamedTuple):
-    """A data set sorted by label, ready to be passed over."""
+class PointBank(NamedTuple):
+    """Data set sorted by label, prepared for passes over its pairs."""
 
     points: Points
     labels_N: Tensor
     offset_N: Tensor
-    who: Company
+    company: Company
     order_N: Tensor
     blocks: tuple["Block", ...]
 
 
 class Block(NamedTuple):
-    """Consecutive points of a bank, and their least and greatest label."""
+    """Consecutive points of a bank, and their smallest and largest label."""
 
     place: slice
     low: int
     high: int
 
 
-class View(NamedTuple):
-    """Distances (A, ...) from the anchors at `place` to points of one kind; those of the other are out of reach."""
+class KindDistances(NamedTuple):
+    """Distances (A, ...) from the anchors at `place` to points of one kind; the other kind is out of reach."""
 
     kind: int
     place: slice
@@ -58,9 +58,9 @@ def streaming_losses(
     distance: Distance = "sqeuclidean",
     block: int = BLOCK,
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each anchor (N,), in float64, and who is valid (N,): as `per_anchor_losses`, without gradient.
+    """Return the loss of each anchor (N,), in float64, and its validity (N,), as `per_anchor_losses`, without gradient.
 
-    For N = 50,000 by D = 512 on two cores: minutes, and a copy of the features.
+    N = 50,000 by D = 512 takes minutes on two cores, and a copy of the features.
 
     Raises:
         ValueError: as `soft_nearest_neighbor_loss`.
@@ -76,7 +76,7 @@ def streaming_losses(
 
 
 @torch.no_grad()
-def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block: int = BLOCK) -> Bank:
+def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block: int = BLOCK) -> PointBank:
     """Sort and centre a data set.
 
     Raises:
@@ -88,12 +88,12 @@ def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block:
     points = Points(points.x_BD[order_N].sub_(points.centre_D), torch.zeros_like(points.centre_D), distance)
     places = [slice(start, min(start + block, len(ordered_N))) for start in range(0, len(ordered_N), block)]
     blocks = tuple(Block(at, int(ordered_N[at.start]), int(ordered_N[at.stop - 1])) for at in places)
-    return Bank(points, ordered_N, offsets(points), company(ordered_N), order_N, blocks)
+    return PointBank(points, ordered_N, offsets(points), company(ordered_N), order_N, blocks)
 
 
 @torch.no_grad()
-def nearest_of_each_kind(bank: Bank) -> Tensor:
-    """Distance of each anchor to its nearest of its own class and of the others, (2, N), in the bank's order."""
+def nearest_of_each_kind(bank: PointBank) -> Tensor:
+    """Return each anchor's nearest distance to its own class and to other classes, (2, N), in the bank's order."""
     nearest_2N = torch.full_like(bank.offset_N, out_of_reach(bank.offset_N.dtype)).repeat(2, 1)
     for view in _views(bank):
         anchors_A = nearest_2N[view.kind, view.place]
@@ -102,36 +102,36 @@ def nearest_of_each_kind(bank: Bank) -> Tensor:
 
 
 @torch.no_grad()
-def bank_losses(bank: Bank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
-    """Loss of each anchor at each beta, (K, N) in float64, in the bank's order."""
+def bank_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
+    """Return the loss of each anchor at each beta, (K, N) in float64, in the bank's order."""
     sums_2KN = nearest_2N.new_zeros(2, len(betas_K), nearest_2N.shape[1], dtype=torch.float64)
     for kind, at, distances_A in _views(bank):
         excess_A = distances_A - nearest_2N[kind, at, None]
-        # Fresh memory for every beta would cost more than its exponentials.
+        # New memory for every beta would cost more than its exponentials.
         kernel_A = torch.empty_like(excess_A)
         for k, beta in enumerate(betas_K.tolist()):
             sums_2KN[kind, k, at] += torch.mul(excess_A, -LOG2_E * beta, out=kernel_A).exp2_().sum(1)
     exponents_2KN = sums_2KN.log2() - LOG2_E * betas_K[:, None] * nearest_2N[:, None].double()
-    return losses_of(exponents_2KN[0], exponents_2KN[1], bank.who)[0]
+    return losses_of(exponents_2KN[0], exponents_2KN[1], bank.company)[0]
 
 
-def mean_losses(bank: Bank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
-    """Mean loss over the valid anchors at each beta, (K,) in float64."""
+def mean_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
+    """Return the mean loss over the valid anchors at each beta, (K,) in float64."""
     losses_KN = bank_losses(bank, nearest_2N, betas_K)
-    return torch.stack([mean_of(losses_N, bank.who) for losses_N in losses_KN])
+    return torch.stack([mean_of(losses_N, bank.company) for losses_N in losses_KN])
 
 
-def _views(bank: Bank) -> Iterator[View]:
+def _views(bank: PointBank) -> Iterator[KindDistances]:
     for i, rows in enumerate(bank.blocks):
         for columns in bank.blocks[: i + 1]:
             distances_IJ = block_distances(bank.points, bank.offset_N, rows=rows.place, columns=columns.place)
             for kind, seen_IJ in _by_kind(distances_IJ, bank, rows, columns):
-                yield View(kind, rows.place, seen_IJ)
+                yield KindDistances(kind, rows.place, seen_IJ)
                 if rows is not columns:
-                    yield View(kind, columns.place, seen_IJ.T)
+                    yield KindDistances(kind, columns.place, seen_IJ.T)
 
 
-def _by_kind(distances_IJ: Tensor, bank: Bank, rows: Block, columns: Block) -> Iterator[tuple[int, Tensor]]:
+def _by_kind(distances_IJ: Tensor, bank: PointBank, rows: Block, columns: Block) -> Iterator[tuple[int, Tensor]]:
     if columns.high < rows.low:
         yield 1, distances_IJ
         return

@@ -1,6 +1,6 @@
-"""One layer's term of the training loss: the loss at the temperature that a mode chooses.
+"""Term of one layer in the training loss: the loss at the temperature that a mode chooses.
 
-The temperature is always moved to *minimise* the loss of the batch, whatever the sign of its weight in the
+The temperature always moves to *minimise* the loss of the batch, whatever the sign of its weight in the
 objective, and no gradient flows through it. Shapes: B points, D features, A anchors.
 """
 
@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from trainables.errors import short_repr
 from trainables.snnl.composition import batch_composition
-from trainables.snnl.curve import Curve, curve_of, gradient_steps, minimising_log_beta
+from trainables.snnl.curve import LossCurve, curve_of, gradient_steps, minimising_log_beta
 from trainables.snnl.distances import Distance, full_precision, pairwise_distances, place, require_labels, require_pair
 from trainables.snnl.functions import BLOCK, MATRIX_LIMIT, BlockLoss, MatrixLoss
 from trainables.snnl.loss import require_temperature
@@ -30,18 +31,18 @@ __all__ = [
 TemperatureMode = Literal["minimised", "learned", "relative", "absolute"]
 OwnCompany = Callable[[Tensor], Tensor]
 
-# A learned log beta stays this near to where it began: a temperature off by e^8 has left the data behind.
+# Limit of a learned log beta around its origin: a temperature off by e^8 no longer fits the data.
 _SPAN = 8.0
-# A choice of temperature looks at no more pairs than this, but at least at so many anchors.
+# Largest number of pairs, and smallest number of anchors, for a choice of temperature.
 _COARSE_PAIRS, _COARSE_ANCHORS = 2**15, 32
 _FINE_PAIRS, _FINE_ANCHORS = 2**18, 512
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedTemperature:
-    """log(1 / T) of one layer, and where it began: 0-d tensors on the features' device.
+    """Learned log(1 / T) of one layer, and its initial value: 0-d tensors on the features' device.
 
-    It persists from batch to batch, and belongs into a checkpoint but into no optimiser.
+    It persists from batch to batch. It is part of a checkpoint, but not of the optimizer.
     """
 
     log_beta: Tensor
@@ -50,7 +51,7 @@ class LearnedTemperature:
 
 @dataclass(frozen=True, slots=True)
 class TrainingTerm:
-    """The loss (0-d, differentiable in the features), and the temperature to give to the next batch."""
+    """Loss (0-d, differentiable in the features), and the temperature to pass to the next batch."""
 
     loss: Tensor
     learned: LearnedTemperature | None
@@ -65,13 +66,13 @@ def training_term(
     distance: Distance = "sqeuclidean",
     learned: LearnedTemperature | None = None,
 ) -> TrainingTerm:
-    """The loss at the temperature that `mode` chooses.
+    """Compute the loss at the temperature that `mode` chooses.
 
-    `minimised`: the minimising temperature of this batch, within its data scale, or an infinite one where
+    `minimised`: the minimising temperature of this batch, within its data scale, or an infinite one if
     that is better (so the loss never exceeds chance). `learned`: three clipped gradient steps on
     log(1 / T) from `learned`, downhill on this batch; from 1 / median distance where `learned` is None.
-    `temperature` is unused by both. `relative`: `temperature` times the median pairwise distance.
-    `absolute`: as it is. Beyond 1,024 points a median is that of 512 anchors' distances to all points.
+    Both ignore `temperature`. `relative`: `temperature` times the median pairwise distance.
+    `absolute`: `temperature`. Beyond 1,024 points a median is that of 512 anchors' distances to all points.
 
     Raises:
         ValueError: as `soft_nearest_neighbor_loss`; an unknown mode; fewer than two points, unless the
@@ -103,7 +104,7 @@ def training_term(
 def choose_beta(
     sample: Sample, own_of: OwnCompany, *, mode: TemperatureMode, temperature: float, learned: LearnedTemperature | None
 ) -> tuple[Tensor, LearnedTemperature | None]:
-    """1 / T, 0-d, and what is learned for the next batch; `own_of` weighs the company of given anchors."""
+    """Return 1 / T, 0-d, and the learned temperature to pass on; `own_of` weighs points of the anchors' class."""
     with full_precision(sample.distances_AB.device):
         match mode:
             case "absolute":
@@ -118,14 +119,16 @@ def choose_beta(
 
 
 def require_mode(mode: TemperatureMode, *, temperature: float, learned: LearnedTemperature | None) -> None:
-    """Refuse what does not go together.
+    """Reject a mode with arguments that do not belong to it.
 
     Raises:
         ValueError: an unknown mode, a temperature <= 0, a learned temperature for another mode.
     """
     require_temperature(temperature)
     if mode not in get_args(TemperatureMode):
-        raise ValueError(f"mode: must be one of {', '.join(map(repr, get_args(TemperatureMode)))}, got {mode!r}")
+        raise ValueError(
+            f"mode: must be one of {', '.join(map(repr, get_args(TemperatureMode)))}, got {short_repr(mode)}"
+        )
     if learned is not None and mode != "learned":
         raise ValueError(f"learned: belongs to mode 'learned' alone, got it with mode {mode!r}; leave it out")
 
@@ -153,10 +156,10 @@ def _moved(sample: Sample, own_of: OwnCompany, learned: LearnedTemperature | Non
     return replace(learned, log_beta=gradient_steps(curve, learned.log_beta, low=low, high=high))
 
 
-def _curve(sample: Sample, own_of: OwnCompany) -> Curve:
+def _curve(sample: Sample, own_of: OwnCompany) -> LossCurve:
     return curve_of(sample.distances_AB, own_of(sample.anchors_A), sample.anchors_A)
 
 
 def _at_most_chance(loss: Tensor, labels_B: Tensor) -> Tensor:
-    """An infinite temperature is one to choose, too: it gives chance, with no gradient."""
+    """Limit the loss to chance, which an infinite temperature gives, with no gradient."""
     return torch.minimum(loss, batch_composition(labels_B)[0].to(loss.dtype))

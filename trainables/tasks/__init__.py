@@ -1,1 +1,1 @@
-"""What a trial can train: a classifier or a GAN."""
+"""Tasks of a trial: train a classifier or a generative adversarial network."""

@@ -1,7 +1,7 @@
-"""What a trial trains: a classifier, or a generative adversarial network. A flat point names it under `task`.
+"""Tasks of a trial: a classifier, or a generative adversarial network. A flat point names its task under `task`.
 
-A point without that name is a classifier's, as every point was before there was another task. It is no part of the
-trial's own description: `from_point` takes it away.
+A point without that name is a classifier's, as all points were before the second task. The name is not part of the
+trial's configuration: `from_point` removes it.
 
 >>> task_of({"epochs": 3}).name, task_of({"task": "gan"}).strengths
 ('classifier', ('gan.generator_snnl', 'gan.discriminator_snnl'))
@@ -17,12 +17,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainables.config.trial import TrialConfig
-from trainables.errors import ConfigError, Problem, suggestion
+from trainables.errors import ConfigError, Problem, short_repr, suggestion
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
 from trainables.tasks.gan.config import GanConfig
 
 if TYPE_CHECKING:
-    from trainables.engine.resuming import TrialRun
+    from trainables.engine.epoch_loop import EpochLoop, TrialRun
 
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
@@ -32,12 +32,12 @@ AnyConfig: TypeAlias = TrialConfig | GanConfig
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One kind of trial.
+    """Kind of trial.
 
-    `strengths` are the parameters that stand in every trial and are 0 in the baseline, which has no method on.
-    `fragments` of the catalog of search spaces are what is searched where nothing else is said. `passes` says what
-    an epoch of a trial costs, in epochs of plain training. `run` is where the class of a trial in progress is,
-    `module:name`, imported when one starts.
+    `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off.
+    `fragments` of the catalog of search spaces are the default search space. `passes` returns the cost of an epoch
+    of a trial, in epochs of plain training. `run` is the module with the functions `start` and
+    `restore`, imported when a trial starts.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Task:
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Every valid dotted name of a trial."""
+        """Valid dotted names of a trial."""
         return self.config.parameter_names()
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """What a trial has where its point says nothing."""
+        """Default value of each parameter that has one."""
         return self.config().to_point()
 
     def from_point(self, point: Mapping[str, object]) -> AnyConfig:
-        """The trial that a flat point of this task describes.
+        """Return the configuration for a flat point of this task.
 
         Raises:
             ConfigError: unknown names or invalid values, all of them.
@@ -70,7 +70,7 @@ class Task:
         return self.config.from_point({name: value for name, value in point.items() if name != TASK})
 
     def passes_per_epoch(self, point: Mapping[str, object]) -> int:
-        """What an epoch of the trial costs, in epochs of plain training.
+        """Return the cost of an epoch of the trial, in epochs of plain training.
 
         >>> CLASSIFIER.passes_per_epoch({"adversarial.epsilon": 0.1, "adversarial.attack": "fgsm_rs"})
         2
@@ -78,22 +78,30 @@ class Task:
         return self.passes(self.from_point(point))
 
     def measures(self, metric: str) -> bool:
-        """Whether a trial may report a metric of this name.
+        """Return True if a trial may report a metric of this name.
 
         >>> CLASSIFIER.measures("entanglement/conv1"), GAN.measures("entanglement/conv1")
         (True, False)
         """
-        return any(_is_of_family(metric, each.name) for each in self.metrics)
+        return any(_is_of_family(metric, known.name) for known in self.metrics)
 
-    def start(self, config: AnyConfig) -> "TrialRun":
-        """The trial before its first epoch; imports torch.
+    def start(self, config: AnyConfig) -> "EpochLoop[TrialRun]":
+        """Return a trial before its first epoch; imports torch.
 
         Raises:
-            TrainableError: its data set is not here, or its model cannot be.
+            TrainableError: its data set is missing, or its model cannot be built.
         """
-        module, _, name = self.run.partition(":")
-        run: TrialRun = getattr(import_module(module), name)(config)
-        return run
+        loop: EpochLoop[TrialRun] = import_module(self.run).start(config)
+        return loop
+
+    def restore(self, directory: str, *, config: AnyConfig) -> "EpochLoop[TrialRun]":
+        """Return a trial that continues from a checkpoint; imports torch.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or belongs to another trial.
+        """
+        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config)
+        return loop
 
 
 def _is_of_family(metric: str, name: str) -> bool:
@@ -102,7 +110,7 @@ def _is_of_family(metric: str, name: str) -> bool:
 
 
 def _passes_of_classifier(config: TrialConfig) -> int:
-    """A k-step attack adds k passes to each step's own."""
+    """Return 1, plus the passes of a k-step attack, which adds k to each step."""
     return 1 + (config.adversarial.num_steps if config.adversarial.epsilon else 0)
 
 
@@ -117,7 +125,7 @@ CLASSIFIER = Task(
     fragments=("optimizer", "snnl", "mixup", "adversarial"),
     metrics=CLASSIFIER_METRICS,
     passes=_passes_of_classifier,
-    run="trainables.tasks.classifier.run:Run",
+    run="trainables.tasks.classifier.run",
 )
 GAN = Task(
     name="gan",
@@ -126,19 +134,18 @@ GAN = Task(
     fragments=("gan",),
     metrics=GAN_METRICS,
     passes=_one_pass,
-    run="trainables.tasks.gan.run:GanRun",
+    run="trainables.tasks.gan.run",
 )
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFIER, GAN)})
 
 
 def task_of(point: Mapping[str, object]) -> Task:
-    """The task of a flat point; None counts as absent, and absent is a classifier.
+    """Return the task of a flat point; None counts as absent, and a point without a task is a classifier's.
 
     Raises:
-        ConfigError: there is no such task.
+        ConfigError: the task is unknown.
     """
-    given = point.get(TASK)
-    name = CLASSIFIER.name if given is None else given
+    name = CLASSIFIER.name if point.get(TASK) is None else point[TASK]
     if isinstance(name, str) and name in TASKS:
         return TASKS[name]
-    raise ConfigError([Problem(TASK, f"unknown task {name!r}; {suggestion(str(name), TASKS)}")])
+    raise ConfigError([Problem(TASK, f"unknown task {short_repr(name)}; {suggestion(str(name), TASKS)}")])

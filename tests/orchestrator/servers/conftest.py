@@ -1,4 +1,4 @@
-"""Real servers on loopback for the tests beside this file."""
+"""Real servers on loopback for the tests of this folder."""
 
 import json
 import logging
@@ -145,7 +145,7 @@ class Team:
 
     @property
     def environment(self):
-        """What it told its clients to set."""
+        """Variables for its clients, as the server printed them."""
         names = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": self.password}
         return {"MLFLOW_TRACKING_URI": self.address, **names}
 

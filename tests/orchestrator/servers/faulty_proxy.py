@@ -1,4 +1,4 @@
-"""A server between a client and S3 that misbehaves as it is told: real sockets, real answers, chosen faults."""
+"""A server between a client and S3 with chosen faults: real sockets, real answers, chosen faults."""
 
 import http.client
 import ssl

@@ -3,7 +3,7 @@
     python swift_server.py FOLDER SECRET PORT PORT PORT PORT
 
 Its four servers keep everything under FOLDER, which must allow extended attributes. When all answer, one line of JSON
-says where; when standard input ends, and so also when whoever started this has died, they are stopped.
+says where; when standard input ends, as after the death of its parent, they are stopped.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ paste.filter_factory = swift_server:local_cache
 
 
 class LocalCache:
-    """What Swift asks of memcached, for a proxy that is one process; entries live as long as it."""
+    """Replacement of memcached for a proxy that is one process; entries live as long as it."""
 
     def __init__(self):
         self._entries = {}

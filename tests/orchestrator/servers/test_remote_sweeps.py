@@ -18,8 +18,8 @@ from orchestrator.errors import PreflightError, SweepLocked
 from orchestrator.execution import preflight
 from orchestrator.execution.exporters import exporters_of
 from orchestrator.execution.trainable import SweepTrainable
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted
 from orchestrator.state.s3_mirror import Mirror
@@ -85,7 +85,7 @@ def wait_for(condition, process):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("s3_server", ["swift"], indirect=True)
-def test_a_killed_sweep_goes_on_on_an_empty_machine_and_is_purged(s3, postgres, machine, monkeypatch, tmp_path):
+def test_a_killed_sweep_resumes_on_an_empty_machine_and_is_purged(s3, postgres, machine, monkeypatch, tmp_path):
     storage = s3.location / "sweeps"
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "looking-on"))
     Bucket(s3.location).write("other/keep", b"not of the sweep")
@@ -198,7 +198,7 @@ def images(s3, tmp_path):
 
 
 @pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
-def test_a_trial_trains_on_images_staged_from_s3_and_goes_on_from_the_newest_checkpoint_that_can_be_read(
+def test_a_trial_trains_on_images_staged_from_s3_and_resumes_from_the_newest_readable_checkpoint(
     s3, images, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
@@ -226,7 +226,7 @@ def test_a_trial_trains_on_images_staged_from_s3_and_goes_on_from_the_newest_che
     trainable.stop()
 
 
-def test_preflight_tells_a_storage_and_a_data_set_that_are_not_there(s3, tmp_path, monkeypatch):
+def test_preflight_names_a_storage_and_a_data_set_that_do_not_exist(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     root = (s3.location / "nothing").uri
     spec = parse_spec(f"name: a\ntrial: {{data.name: image_folder, data.root: '{root}', data.image_size: 8}}")
@@ -281,13 +281,13 @@ def test_what_a_driver_wrote_after_it_lost_the_sweep_never_becomes_part_of_it(s3
     assert [event.host for event, _ in read_events(third.events)] == ["lost", "other"]
 
 
-def test_mlflow_is_told_only_what_s3_has(s3, tmp_path, monkeypatch):
+def test_mlflow_gets_only_events_that_s3_has(s3, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = SweepFolder(tmp_path / "here" / "cloud-1", Bucket(s3.location / "sweeps" / "cloud-1"))
-    plan = planning.make(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
+    plan = make_plan(parse_spec("name: cloud"), folder, slots=2, now=1.0, working_directory=tmp_path)
     plan.save(folder)
     exporters = exporters_of(plan, folder)
-    mirror, tracker = (exporters[name]._copy for name in ("S3", "MLflow"))
+    mirror, tracker = (exporters[name]._target for name in ("S3", "MLflow"))
     with EventLog(folder.events, generation=1) as log:
         log.append(SweepStarted(time=1.0, generation=1, host="here", pid=1))
         assert not tracker.catch_up()
@@ -316,7 +316,7 @@ else: print("held", flush=True); time.sleep(4)
 """
 
 
-def test_of_drivers_at_once_one_gets_the_lease(s3):
+def test_of_drivers_at_once_one_gets_the_lock(s3):
     start = str(time.time() + 3)
     uri = (s3.location / "raced").uri
     racers = [
@@ -326,8 +326,8 @@ def test_of_drivers_at_once_one_gets_the_lease(s3):
     assert said == ["held", "refused", "refused", "refused"]
 
 
-def test_a_lease_in_s3_is_renewed_released_and_runs_out(s3, tmp_path, monkeypatch):
-    from orchestrator.state import sweep_lock as lease
+def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):
+    from orchestrator.state import sweep_lock
 
     folder = folder_of(s3, tmp_path, "here")
     held = acquire(folder)
@@ -337,7 +337,7 @@ def test_a_lease_in_s3_is_renewed_released_and_runs_out(s3, tmp_path, monkeypatc
     holder = json.loads(folder.remote.read(name))
     folder.remote.write(name, json.dumps({**holder, "host": "elsewhere"}).encode())
     assert is_held(folder)  # renewed a moment ago
-    monkeypatch.setattr(lease, "STALE_S", -5.0)
+    monkeypatch.setattr(sweep_lock, "STALE_S", -5.0)
     assert not is_held(folder)
     monkeypatch.undo()
     held.release()

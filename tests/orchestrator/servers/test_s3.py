@@ -44,11 +44,11 @@ def test_an_address_is_a_bucket_and_a_prefix():
 @pytest.mark.parametrize(
     ("uri", "law"),
     [
-        ("results", "starts with s3://"),
-        ("S3://team", "starts with s3://"),
-        ("s3://", "a bucket's name is"),
-        ("s3:///a", "a bucket's name is"),
-        ("s3://a b/c", "a bucket's name is"),
+        ("results", "must start with s3://"),
+        ("S3://team", "must start with s3://"),
+        ("s3://", "a bucket's name must be"),
+        ("s3:///a", "a bucket's name must be"),
+        ("s3://a b/c", "a bucket's name must be"),
         ("s3://team//a", "no empty part"),
         ("s3://team/a//b", "no empty part"),
         ("s3://team/../other", "'..'"),
@@ -56,7 +56,7 @@ def test_an_address_is_a_bucket_and_a_prefix():
         ("s3://team/a\nb", "control character"),
     ],
 )
-def test_an_address_that_breaks_the_grammar_is_refused_with_the_law_and_the_remedy(uri, law):
+def test_an_address_that_breaks_the_grammar_is_refused_with_rule_and_remedy(uri, law):
     with pytest.raises(WrongLocation) as caught:
         Location.parse(uri)
     assert str(caught.value).startswith(uri.rstrip("/"))
@@ -65,10 +65,10 @@ def test_an_address_that_breaks_the_grammar_is_refused_with_the_law_and_the_reme
 
 
 def test_an_address_or_endpoint_with_credentials_is_refused_and_not_repeated():
-    with pytest.raises(WrongLocation, match="credentials do not belong") as caught:
+    with pytest.raises(WrongLocation, match="must not hold credentials") as caught:
         Location.parse("s3://key:hidden@team/a")
     assert "hidden" not in str(caught.value)
-    with pytest.raises(WrongLocation, match="credentials do not belong") as caught:
+    with pytest.raises(WrongLocation, match="must not hold credentials") as caught:
         Settings(endpoint="http://key:hidden@host:9000")
     assert "hidden" not in str(caught.value)
 
@@ -95,7 +95,7 @@ def test_a_profile_says_what_the_environment_leaves_open(aws, tmp_path):
     assert found == Settings("http://profile:3", "eu-north-1", attempts=3, virtual_hosts=True)
 
 
-def test_a_region_that_nobody_names_is_us_east_1(aws):
+def test_the_default_region_is_us_east_1(aws):
     aws.delenv("AWS_DEFAULT_REGION")
     assert Settings.from_environment().region == "us-east-1"
 
@@ -132,7 +132,7 @@ def test_the_rest_of_an_object_is_read_and_nothing_beyond_its_end(bucket):
     assert bucket.read("empty") == bucket.read_from("empty", 0) == b""
 
 
-def test_an_object_that_is_not_there_is_its_own_error(bucket):
+def test_a_missing_object_is_its_own_error(bucket):
     with pytest.raises(ObjectMissing, match=r"absent: cannot read at http://.*: no such object"):
         bucket.read("absent")
 
@@ -175,7 +175,7 @@ def test_keys_of_any_letters_come_back_as_they_were(bucket):
     assert not list(bucket.list())
 
 
-def test_a_listing_says_what_is_there(bucket):
+def test_a_listing_names_all_objects(bucket):
     before = datetime.now(UTC)
     for key in ("b/2", "b/1", "a", "bc/1"):
         bucket.write(key, b"content")
@@ -204,7 +204,7 @@ def test_a_whole_bucket_is_never_deleted(s3):
         Bucket(Location(s3.bucket)).delete_prefix()
 
 
-def test_deleting_what_is_not_there_is_no_error(bucket):
+def test_deleting_a_missing_object_is_no_error(bucket):
     bucket.write("a", b"x")
     bucket.delete(["a", "b"])
     bucket.delete([])
@@ -224,7 +224,7 @@ def test_more_keys_than_a_page_holds_are_listed_and_deleted(s3, bucket):
     assert not list(bucket.list())
 
 
-def test_a_large_file_goes_up_in_parts_and_comes_back(bucket, tmp_path):
+def test_a_large_file_is_uploaded_in_parts_and_downloaded(bucket, tmp_path):
     content = os.urandom(12 * MIB)
     (tmp_path / "large").write_bytes(content)
     bucket.upload(tmp_path / "large", "large")
@@ -315,7 +315,7 @@ def test_a_server_that_never_answers_is_given_up_after_its_timeouts():
 
 
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (503, "")])
-def test_a_server_that_throttles_or_fails_is_asked_again(status, code, s3, proxy):
+def test_a_request_to_a_server_that_throttles_or_fails_is_retried(status, code, s3, proxy):
     proxy.refusals, proxy.status, proxy.code = 2, status, code
     assert Bucket(s3.location).write("a", b"x")
     assert [request.method for request in proxy.requests] == ["PUT"] * 3
@@ -342,10 +342,10 @@ def test_an_answer_cut_in_the_middle_is_taken_up_where_it_was_cut(s3, proxy):
 
 def test_a_creation_whose_answer_was_lost_still_counts_as_ours(s3, proxy):
     proxy.lost_answers = 1
-    assert Bucket(s3.location).write("lease", b"mine", if_absent=True)
-    assert not Bucket(s3.location).write("lease", b"mine", if_absent=True)
+    assert Bucket(s3.location).write("lock", b"mine", if_absent=True)
+    assert not Bucket(s3.location).write("lock", b"mine", if_absent=True)
     proxy.lost_answers = 1
-    assert not Bucket(s3.location).write("lease", b"theirs", if_absent=True)
+    assert not Bucket(s3.location).write("lock", b"theirs", if_absent=True)
 
 
 # TLS

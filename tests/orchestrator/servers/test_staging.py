@@ -117,7 +117,7 @@ def test_a_process_killed_while_it_fetches_leaves_what_the_next_one_takes_up(buc
     assert whole is None
 
 
-def test_an_object_that_changed_while_it_was_cut_is_fetched_anew(bucket, proxy, tmp_path):
+def test_an_object_that_changed_after_a_cut_is_fetched_from_the_start(bucket, proxy, tmp_path):
     uri = bucket.child("set").location.uri
     bucket.write("set/large", os.urandom(3 * MIB))
     proxy.cuts = [MIB] + [0] * 100
@@ -130,7 +130,7 @@ def test_an_object_that_changed_while_it_was_cut_is_fetched_anew(bucket, proxy, 
     assert proxy.ranges() == [None]
 
 
-def test_only_what_changed_is_staged_again_and_what_is_gone_is_removed(images, proxy, tmp_path):
+def test_only_changed_objects_are_fetched_and_files_without_objects_are_removed(images, proxy, tmp_path):
     staged(images, tmp_path)
     images.write("train/cat/1.png", b"a new cat")
     images.write("train/cat/3.png", b"one more")
@@ -142,7 +142,7 @@ def test_only_what_changed_is_staged_again_and_what_is_gone_is_removed(images, p
     assert not (folder / "test").exists()
 
 
-def test_an_object_uploaded_again_as_it_was_is_not_fetched(images, proxy, tmp_path):
+def test_an_object_uploaded_twice_is_fetched_once(images, proxy, tmp_path):
     folder, _ = staged(images, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     for key, content in FILES.items():
@@ -225,7 +225,7 @@ def test_damage_on_the_disk_is_mended(images, tmp_path):
     assert contents(tmp_path / "outside") == {"1.png": b"a cat"}
 
 
-def test_a_part_that_was_damaged_is_fetched_anew(bucket, proxy, tmp_path):
+def test_a_damaged_part_is_fetched_from_the_start(bucket, proxy, tmp_path):
     uri = bucket.child("set").location.uri
     content = os.urandom(2 * MIB)
     bucket.write("set/large", content)
@@ -259,12 +259,14 @@ def test_an_object_written_in_parts_is_verified_too(bucket, proxy, tmp_path):
 def test_content_that_is_never_what_the_etag_says_is_refused(bucket, tmp_path, monkeypatch):
     bucket.write("set/file", b"content")
     monkeypatch.setattr(Bucket, "stream", lambda *_, **__: iter([b"CONTENT"]))
-    with pytest.raises(StorageError, match=r"set/file: what came twice is not what its etag .* says; upload it again"):
+    with pytest.raises(
+        StorageError, match=r"set/file: its content disagreed twice with its etag .*; upload it once more"
+    ):
         stage(bucket.child("set").location.uri, tmp_path)
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_an_object_under_a_key_of_kms_goes_by_size(s3, bucket):
+def test_an_object_under_a_key_of_kms_is_verified_by_size(s3, bucket):
     if s3.name == "swift":
         pytest.skip("Swift has no such keys")
     s3.client().put_object(Bucket=s3.bucket, Key=f"{s3.location.prefix}/a", Body=b"x", ServerSideEncryption="aws:kms")
@@ -277,12 +279,12 @@ def test_a_key_that_would_leave_the_folder_is_refused(s3, bucket, tmp_path):
     client = s3.client()
     for i, key in enumerate(["../outside", "a/../../outside", "/etc/outside", "a//b", "a/./b", "..", "a\\..\\b"]):
         client.put_object(Bucket=s3.bucket, Key=f"{s3.location.prefix}/set{i}/{key}", Body=b"x")
-        with pytest.raises(StorageError, match=r"is no path of a file below a folder; rename the object"):
+        with pytest.raises(StorageError, match=r"must be the path of a file below a folder; rename the object"):
             stage(bucket.child(f"set{i}").location.uri, tmp_path / "cache")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-def test_an_object_that_is_a_folder_of_others_is_refused(bucket, tmp_path):
+def test_an_object_that_is_also_a_folder_is_refused(bucket, tmp_path):
     bucket.write("set/a", b"x")
     bucket.write("set/a/b", b"x")
     with pytest.raises(StorageError, match="'a' is an object too, and cannot be a folder"):
@@ -294,14 +296,14 @@ def test_an_address_with_nothing_below_it_is_refused(bucket, tmp_path):
         stage(bucket.child("nothing").location.uri, tmp_path)
 
 
-def test_a_disk_without_room_is_said_before_anything_is_fetched(images, proxy, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_refused_before_anything_is_fetched(images, proxy, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 3))
     with pytest.raises(StorageError, match=r"are free; make room, or name another folder in data.cache or RAVEL_CACHE"):
         staged(images, tmp_path)
     assert proxy.ranges() == []
 
 
-def test_a_cache_that_cannot_be_written_is_said(images, tmp_path):
+def test_a_cache_that_cannot_be_written_is_named(images, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(StorageError, match=r"cannot be written.*RAVEL_CACHE"):
         staged(images, tmp_path / "cache")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -10,13 +11,13 @@ from dataclasses import asdict
 
 import pytest
 
-from orchestrator.analysis import purge as purging
+from orchestrator.analysis import purge
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.execution import trainable as worker
+from orchestrator.execution import trainable
 from orchestrator.execution.trainable import SweepTrainable, patiently
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
-from orchestrator.state import sweep_lookup as finding
+from orchestrator.planning.plan import make_plan
+from orchestrator.state import sweep_lookup
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import publish
@@ -30,6 +31,13 @@ ONLY_MOTO = pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
 POINT = {"data.name": "digits", "model.name": "mlp", "epochs": 3, "device": "cpu"}
 AWAY_S = 2.0
 SPEC = "name: digits\ntrial: {epochs: 1}\nspace: {use: [mixup]}\n"
+
+
+class Longest(random.Random):
+    """Jitter that never shortens a pause."""
+
+    def random(self):
+        return 1.0
 
 
 class Clock:
@@ -58,18 +66,28 @@ def failing(times, error=StorageError):
     return fetch
 
 
-def test_an_outage_is_waited_out_with_growing_pauses_and_told_once(caplog):
+def test_an_outage_is_waited_out_with_growing_pauses_and_one_warning(caplog):
     clock = Clock()
-    assert patiently(failing(5), clock=clock, sleep=clock.sleep) == "here"
+    assert patiently(failing(5), clock=clock, sleep=clock.sleep, rng=Longest()) == "here"
     assert clock.pauses == [5, 10, 20, 30, 30]
     assert caplog.text.count("s3://team/a: away; waiting, for up to 600 s") == 1
+
+
+def test_pauses_are_spread_so_that_workers_do_not_return_at_once():
+    pauses = []
+    for seed in range(20):
+        clock = Clock()
+        patiently(failing(5), clock=clock, sleep=clock.sleep, rng=random.Random(seed))
+        assert all(0 <= pause <= limit for pause, limit in zip(clock.pauses, (5, 10, 20, 30, 30), strict=True))
+        pauses += clock.pauses
+    assert len(set(pauses)) == 100
 
 
 def test_an_outage_that_does_not_end_is_raised():
     clock = Clock()
     with pytest.raises(StorageError, match="away"):
         patiently(failing(1000), clock=clock, sleep=clock.sleep)
-    assert clock.now == worker.PATIENCE_S
+    assert clock.now == trainable.PATIENCE_S
 
 
 def test_what_is_missing_is_not_waited_for():
@@ -81,8 +99,8 @@ def test_what_is_missing_is_not_waited_for():
 
 @pytest.fixture
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(worker, "SHORTEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(worker, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(trainable, "SHORTEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(trainable, "LONGEST_PAUSE_S", 0.5)
 
 
 @ONLY_MOTO
@@ -92,11 +110,11 @@ def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path,
         "ravel.objectives": ["val/accuracy"],
         "ravel.storage": asdict(Settings(endpoint=proxy.endpoint, attempts=1)),
     }
-    trainable = SweepTrainable({**POINT, **orders})
-    trainable.train()
+    actor = SweepTrainable({**POINT, **orders})
+    actor.train()
     saved = tmp_path / "saved"
     saved.mkdir()
-    trainable.save_checkpoint(str(saved))
+    actor.save_checkpoint(str(saved))
     checkpoint = Bucket(s3.location / "checkpoint", Settings(endpoint=s3.endpoint))
     for path in saved.iterdir():
         checkpoint.upload(path, path.name)
@@ -104,39 +122,39 @@ def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path,
     back = threading.Timer(AWAY_S, setattr, (proxy, "refusals", 0))
     back.start()
     began = time.monotonic()
-    trainable.reset_config({**POINT, **orders, "ravel.checkpoint": [checkpoint.location.uri]})
+    actor.reset_config({**POINT, **orders, "ravel.checkpoint": [checkpoint.location.uri]})
     assert time.monotonic() - began > AWAY_S / 2
-    assert trainable.train()["epoch"] == 2
+    assert actor.train()["epoch"] == 2
     assert caplog.text.count("waiting, for up to") == 1
-    trainable.stop()
+    actor.stop()
 
 
 def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     def refuse():
         raise RuntimeError("no driver")
 
-    monkeypatch.setattr(worker, "system_metrics", refuse)
+    monkeypatch.setattr(trainable, "system_metrics", refuse)
     orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings()), "ravel.system_metrics": True}
-    trainable = SweepTrainable({**POINT, **orders})
+    actor = SweepTrainable({**POINT, **orders})
     for epoch in (1, 2):
-        metrics = json.loads(trainable.train()["event"])["metrics"]
+        metrics = json.loads(actor.train()["event"])["metrics"]
         assert metrics["val/accuracy"] > 0, epoch
         assert not [name for name in metrics if name.startswith("system/")]
-    assert caplog.text.count("the machine is not measured (RuntimeError: no driver)") == 1
-    trainable.stop()
+    assert caplog.text.count("system metrics unavailable (RuntimeError: no driver)") == 1
+    actor.stop()
 
 
-def test_a_lease_that_s3_does_not_take_back_is_told_and_masks_nothing(proxy, s3, tmp_path, caplog):
+def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_path, caplog):
     held = acquire(SweepFolder(tmp_path / "a-1", Bucket(s3.location / "a-1", Settings(proxy.endpoint, attempts=1))))
     proxy.refusals = 10**9
     held.release()
-    assert "the lease was not released (" in caplog.text
+    assert "the lock was not released (" in caplog.text
 
 
 def sweep_of(root, storage, tracking):
     """A sweep of one trial, in S3 or in a folder, and tracked."""
     folder = create_folder(storage, "digits", now=time_of_test())
-    plan = planning.make(
+    plan = make_plan(
         parse_spec(f"{SPEC}tracking: {{uri: '{tracking}'}}"), folder, slots=1, now=1.0, working_directory=root
     )
     plan.save(folder)
@@ -165,11 +183,11 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
     plan, folder = sweep_of(tmp_path, storage.uri, store)
     _, kept = sweep_of(tmp_path, storage.uri, store)
     files, path = filesystem(folder.remote.location / "tune" / "t000-1")
-    files.create_dir(path, recursive=True)  # as Tune does: empty objects that stand for folders
+    files.create_dir(path, recursive=True)  # as Tune does: empty objects that represent folders
     with files.open_output_stream(f"{path}/state.pt") as file:
         file.write(b"x" * 1000)
-    found = purging.find(plan, folder)
-    purging.carry_out(plan, found)
+    found = purge.find(plan, folder)
+    purge.carry_out(plan, found)
     client = s3.client()
     keys = [each["Key"] for each in client.list_objects_v2(Bucket=s3.bucket).get("Contents", ())]
     client.close()
@@ -181,7 +199,7 @@ def test_a_purge_leaves_nothing_that_plain_boto3_sees(s3, tmp_path, monkeypatch)
 
 
 @ONLY_MOTO
-def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
+def test_a_purge_that_s3_cuts_off_can_be_repeated(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     plan, folder = sweep_of(tmp_path, (s3.location / "sweeps").uri, f"sqlite:///{tmp_path / 'mlflow.db'}")
     folder.remote.write("tune/t000-1/state.pt", b"x")
@@ -192,26 +210,26 @@ def test_a_purge_that_s3_cuts_off_is_begun_again(s3, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "delete_prefix", refuse)
         with pytest.raises(StorageError, match="away"):
-            purging.carry_out(plan, purging.find(plan, folder))
+            purge.carry_out(plan, purge.find(plan, folder))
     assert not is_held(folder)
-    purging.carry_out(plan, purging.find(plan, folder))
+    purge.carry_out(plan, purge.find(plan, folder))
     assert not list(Bucket(s3.location).list())
 
 
 @ONLY_MOTO
-def test_sweeps_are_pulled_beside_each_other_and_told_in_order(s3, tmp_path, monkeypatch):
+def test_sweeps_are_pulled_in_parallel_and_listed_in_order(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     names = [f"a-20260101-12000{second}-aaaa" for second in range(8)]
     storage = Bucket(s3.location / "sweeps")
     for name in names:
         storage.write(f"{name}/plan.json", b"{}")
-    pull, together = finding.pull, threading.Barrier(4)
+    pull, together = sweep_lookup.pull, threading.Barrier(4)
 
     def meeting(folder):
         together.wait(timeout=20)
         return pull(folder) and not folder.sweep.startswith("a-20260101-120003")
 
-    monkeypatch.setattr(finding, "pull", meeting)
+    monkeypatch.setattr(sweep_lookup, "pull", meeting)
     assert [folder.sweep for folder in list_sweeps(storage.location.uri)] == names[:3] + names[4:]
 
     def refuse(folder):
@@ -219,7 +237,7 @@ def test_sweeps_are_pulled_beside_each_other_and_told_in_order(s3, tmp_path, mon
             raise StorageError("s3://team/a: away")
         return True
 
-    monkeypatch.setattr(finding, "pull", refuse)
+    monkeypatch.setattr(sweep_lookup, "pull", refuse)
     with pytest.raises(StorageError, match="away"):
         list_sweeps(storage.location.uri)
 
@@ -253,6 +271,6 @@ def test_a_purge_takes_the_artifacts_from_the_server_that_the_spec_names(mlflow_
     monkeypatch.chdir(tmp_path)
     plan, folder = sweep_of(tmp_path, tmp_path / "results", address)
     assert [path for path in (home / "kept").rglob("*") if path.is_file()]
-    purging.carry_out(plan, purging.find(plan, folder))
+    purge.carry_out(plan, purge.find(plan, folder))
     assert not [path for path in (home / "kept").rglob("*") if path.is_file()]
     assert not folder.path.exists()

@@ -1,4 +1,4 @@
-"""A small network that has learned digits for a moment, beside their images."""
+"""A small network that has learned digits for a moment, and their images."""
 
 import pytest
 import torch

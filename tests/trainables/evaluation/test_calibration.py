@@ -1,4 +1,4 @@
-"""Accuracy, calibration error and the fitted temperature: by hand, by torchmetrics, by brute force, by law."""
+"""Accuracy, calibration error and the fitted temperature: by hand, by torchmetrics, by brute force, by properties."""
 
 import math
 
@@ -14,8 +14,9 @@ from trainables.data import Split, load_splits
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
-from trainables.evaluation.core.results import Budget, Subject
-from trainables.evaluation.uncertainty.calibration import NUM_BINS, calibration, fit_temperature, reliability, suite
+from trainables.evaluation.core.results import EvaluationBudget, Subject
+from trainables.evaluation.uncertainty.calibration import calibration, suite
+from trainables.evaluation.uncertainty.reliability import NUM_BINS, fit_temperature, reliability
 from trainables.models import build
 
 METRICS = {"test/accuracy", "test/nll", "test/ece"}
@@ -23,14 +24,14 @@ SCALED = {"test/temperature", "test/nll_scaled", "test/ece_scaled"}
 
 
 def scores(num_images=400, num_classes=5, *, scale=3.0, noise=1.0, seed=0):
-    """Logits of a classifier that is sometimes wrong, and labels drawn from what it should have said."""
+    """Logits of a classifier that is sometimes wrong, and labels sampled from the honest probabilities."""
     stream = torch.Generator().manual_seed(seed)
     honest = torch.randn(num_images, num_classes, generator=stream, dtype=torch.float64) * noise
     labels = torch.multinomial(honest.softmax(1), 1, generator=stream)[:, 0]
     return honest * scale, labels
 
 
-def told(confidence, right, images):
+def predictions(confidence, right, images):
     """Logits that give class 0 this confidence, and labels of which so many are 0."""
     row = torch.tensor([[confidence, 1 - confidence]], dtype=torch.float64).log()
     return row.repeat(images, 1), torch.tensor([0] * right + [1] * (images - right))
@@ -75,34 +76,34 @@ def subject():
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.1, 1.0, 5.0, 40.0]), num_classes=st.integers(2, 12))
 def test_calibration_error_of_torchmetrics_equals_ours(seed, scale, num_classes):
     logits_NK, labels_N = scores(num_classes=num_classes, scale=scale, seed=seed)
-    found = reliability(logits_NK, labels_N).ece
-    assert found == pytest.approx(expected_calibration_error(logits_NK, labels_N, num_bins=NUM_BINS), abs=2e-7)
+    result = reliability(logits_NK, labels_N).ece
+    assert result == pytest.approx(expected_calibration_error(logits_NK, labels_N, num_bins=NUM_BINS), abs=2e-7)
 
 
 def test_full_confidence_shares_the_last_bin():
     # torchmetrics by itself says 0.275 here: it keeps a confidence of exactly 1 apart.
     certain = torch.tensor([[200.0, 0.0]], dtype=torch.float64).repeat(10, 1), torch.tensor([0] * 5 + [1] * 5)
-    found = reliability(*joined(certain, told(0.95, 10, 10)))
-    assert found.ece == pytest.approx(0.225, abs=1e-6)
-    assert [bin_.right for bin_ in found.bins] == [Proportion(15, 20)]
+    result = reliability(*joined(certain, predictions(0.95, 10, 10)))
+    assert result.ece == pytest.approx(0.225, abs=1e-6)
+    assert [bin_.right for bin_ in result.bins] == [Proportion(15, 20)]
 
 
 def test_bins_hold_what_falls_into_them():
-    found = reliability(*joined(told(0.55, 3, 4), told(0.62, 1, 6), told(0.98, 9, 10)))
-    assert [round(bin_.low * NUM_BINS) for bin_ in found.bins] == [8, 9, 14]
-    assert [bin_.right for bin_ in found.bins] == [Proportion(3, 4), Proportion(1, 6), Proportion(9, 10)]
-    assert [bin_.confidence for bin_ in found.bins] == pytest.approx([0.55, 0.62, 0.98])
-    assert found.confidence == pytest.approx((4 * 0.55 + 6 * 0.62 + 10 * 0.98) / 20)
-    assert found.ece == pytest.approx((4 * 0.2 + 6 * (0.62 - 1 / 6) + 10 * 0.08) / 20, abs=1e-6)
+    result = reliability(*joined(predictions(0.55, 3, 4), predictions(0.62, 1, 6), predictions(0.98, 9, 10)))
+    assert [round(bin_.low * NUM_BINS) for bin_ in result.bins] == [8, 9, 14]
+    assert [bin_.right for bin_ in result.bins] == [Proportion(3, 4), Proportion(1, 6), Proportion(9, 10)]
+    assert [bin_.confidence for bin_ in result.bins] == pytest.approx([0.55, 0.62, 0.98])
+    assert result.confidence == pytest.approx((4 * 0.55 + 6 * 0.62 + 10 * 0.98) / 20)
+    assert result.ece == pytest.approx((4 * 0.2 + 6 * (0.62 - 1 / 6) + 10 * 0.08) / 20, abs=1e-6)
 
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20)
 def test_the_gaps_of_the_bins_add_up_to_the_calibration_error(seed):
-    found = reliability(*scores(seed=seed))
-    gaps = [bin_.right.trials * abs(bin_.right.value - bin_.confidence) for bin_ in found.bins]
-    assert sum(bin_.right.trials for bin_ in found.bins) == 400
-    assert sum(gaps) / 400 == pytest.approx(found.ece, abs=2e-7)
+    result = reliability(*scores(seed=seed))
+    gaps = [bin_.right.trials * abs(bin_.right.value - bin_.confidence) for bin_ in result.bins]
+    assert sum(bin_.right.trials for bin_ in result.bins) == 400
+    assert sum(gaps) / 400 == pytest.approx(result.ece, abs=2e-7)
 
 
 def test_a_binary_temperature_is_the_ratio_of_log_odds():
@@ -161,23 +162,23 @@ def test_the_temperature_never_sees_the_test_images():
     val = numbered(val_labels, start=60)
     expected = fit_temperature(val_scores, val_labels)
     for labels in (test_labels, test_labels.flip(0)):
-        found = calibration(model, numbered(labels), val=val)
-        assert found.scaled.temperature == pytest.approx(expected, rel=1e-12)
-        assert found.scaled.nll == pytest.approx(negative_log_likelihood(test_scores / expected, labels))
+        result = calibration(model, numbered(labels), val=val)
+        assert result.scaled.temperature == pytest.approx(expected, rel=1e-12)
+        assert result.scaled.nll == pytest.approx(negative_log_likelihood(test_scores / expected, labels))
 
 
 @pytest.mark.parametrize(
     ("val_labels", "message"),
-    [([0, 1], "every validation image has the logit of its label on top"), ([1, 0], "no higher than the others")],
+    [([0, 1], "every validation image has the logit of its label on top"), ([1, 0], "no higher than the other logits")],
 )
 def test_a_temperature_that_does_not_exist_is_refused(val_labels, message):
     model = Table(torch.tensor([[2.0, 1.0], [0.0, 1.0]]))
-    found = calibration(model, numbered([0, 0]), val=numbered(val_labels))
-    assert set(found.metrics()) == METRICS
-    assert len(found.refusals) == 1
-    assert message in found.refusals[0]
-    assert found.table().rows[0][0] == 1.0
-    assert found.figure().data
+    result = calibration(model, numbered([0, 0]), val=numbered(val_labels))
+    assert set(result.metrics()) == METRICS
+    assert len(result.refusals) == 1
+    assert message in result.refusals[0]
+    assert result.table().rows[0][0] == 1.0
+    assert result.figure().data
 
 
 @pytest.mark.parametrize("part", ["test", "val"])
@@ -190,11 +191,11 @@ def test_logits_that_are_not_finite_are_refused(part):
 
 
 def test_the_suite_agrees_with_the_functions_it_is_made_of(subject):
-    heard = []
-    found = suite(subject, Budget(), lambda what, fraction: heard.append((what, fraction)))["calibration"]
-    assert heard[0][1] == 0
-    assert heard[-1][1] == 1
-    metrics, scores_NK, labels_N = found.metrics(), logits(subject.model, subject.test), subject.test.labels_N
+    steps = []
+    result = suite(subject, EvaluationBudget(), lambda what, fraction: steps.append((what, fraction)))["calibration"]
+    assert steps[0][1] == 0
+    assert steps[-1][1] == 1
+    metrics, scores_NK, labels_N = result.metrics(), logits(subject.model, subject.test), subject.test.labels_N
     assert set(metrics) == METRICS | SCALED
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["test/accuracy"] == pytest.approx(accuracy(scores_NK, labels_N))
@@ -203,33 +204,33 @@ def test_the_suite_agrees_with_the_functions_it_is_made_of(subject):
     scaled_NK = scores_NK.double() / metrics["test/temperature"]
     assert metrics["test/nll_scaled"] == pytest.approx(negative_log_likelihood(scaled_NK, labels_N))
     assert metrics["test/ece_scaled"] == pytest.approx(expected_calibration_error(scaled_NK, labels_N), abs=2e-7)
-    assert (found.limits, found.refusals) == ((), ())
+    assert (result.limits, result.refusals) == ((), ())
 
 
 def test_scaling_lowers_the_likelihood_loss_of_the_images_it_was_fitted_on(subject):
-    found = calibration(subject.model, subject.val, val=subject.val)
-    assert found.scaled.nll < found.plain.nll
+    result = calibration(subject.model, subject.val, val=subject.val)
+    assert result.scaled.nll < result.plain.nll
 
 
-def test_a_budget_of_images_is_kept_and_told(subject):
-    found = suite(subject, Budget(images=50), lambda *_: None)["calibration"]
-    assert found.limits == (f"test: 50 of {len(subject.test)} images, class-balanced",)
-    assert found.right.trials == 50
+def test_a_budget_of_images_is_kept_and_a_limit_says_so(subject):
+    result = suite(subject, EvaluationBudget(images=50), lambda *_: None)["calibration"]
+    assert result.limits == (f"test: 50 of {len(subject.test)} images, class-balanced",)
+    assert result.right.trials == 50
     assert within(subject.test, len(subject.test)) == (subject.test, ())
 
 
 def test_table_and_figure_show_both_reliabilities(subject):
-    found = suite(subject, Budget(), lambda *_: None)["calibration"]
-    table, figure = found.table(), found.figure()
-    assert len(table.rows) == 2 + len(found.plain.bins) + len(found.scaled.bins)
+    result = suite(subject, EvaluationBudget(), lambda *_: None)["calibration"]
+    table, figure = result.table(), result.figure()
+    assert len(table.rows) == 2 + len(result.plain.bins) + len(result.scaled.bins)
     images = table.columns.index("images")
-    for temperature in (1.0, found.scaled.temperature):
+    for temperature in (1.0, result.scaled.temperature):
         whole, *bins = [row for row in table.rows if row[0] == temperature]
         assert sum(row[images] for row in bins) == whole[images] == len(subject.test)
     diagonal, plain, counts, *_ = figure.data
     assert list(diagonal.x) == list(diagonal.y) == [0, 1]
-    assert list(plain.x) == [bin_.confidence for bin_ in found.plain.bins]
-    assert list(counts.y) == [bin_.right.trials for bin_ in found.plain.bins]
+    assert list(plain.x) == [bin_.confidence for bin_ in result.plain.bins]
+    assert list(counts.y) == [bin_.right.trials for bin_ in result.plain.bins]
     assert len(figure.data) == 5
     assert "confidence" in figure.layout.xaxis.title.text
 

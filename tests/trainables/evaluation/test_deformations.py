@@ -11,19 +11,21 @@ from trainables.data import Split, load_splits
 from trainables.data.deformation import rotate, shear, zoom
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
-from trainables.evaluation.deformations import (
-    FAMILIES,
+from trainables.evaluation.core.results import EvaluationBudget, Subject
+from trainables.evaluation.deformations.deformed_accuracy import (
     PANELS,
+    Deformations,
+    DeformedAccuracy,
+    deformations,
+    suite,
+)
+from trainables.evaluation.deformations.families import (
+    FAMILIES,
     PAPER,
     PRIMARY,
     VARIANTS,
-    Deformations,
-    Measured,
     Variant,
     deform,
-    deformations,
-    suite,
     unit_draws,
 )
 from trainables.models import build
@@ -72,15 +74,15 @@ def pictures(num_images=6, *, channels=1, size=8, seed=0):
 
 
 def shown(split, *, mean_C, seed=0):
-    """What the model sees in each case, in the order of `measured`, and at last the images as they are."""
+    """Record the images of each case, in the order of `measured`, and last the undeformed ones."""
     model = Seen()
-    found = deformations(model, split, mean_C=mean_C, seed=seed)
-    return found, model.seen
+    outcome = deformations(model, split, mean_C=mean_C, seed=seed)
+    return outcome, model.seen
 
 
-def case(found, family, amount, variant=PRIMARY):
+def case(outcome, family, amount, variant=PRIMARY):
     wanted = (family, amount, variant)
-    return [(one.family, one.amount, one.variant) for one in found.measured].index(wanted)
+    return [(one.family, one.amount, one.variant) for one in outcome.measured].index(wanted)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +93,8 @@ def subject():
 
 
 @pytest.fixture(scope="module")
-def found(subject):
-    return suite(subject, Budget(images=60), lambda *_: None)["deformations"]
+def outcome(subject):
+    return suite(subject, EvaluationBudget(images=60), lambda *_: None)["deformations"]
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -124,7 +126,7 @@ def test_the_papers_manifold_mixup_is_not_best_everywhere():
 
 def test_what_the_model_sees_is_each_image_deformed_by_its_own_draw():
     split = pictures()
-    found, seen = shown(split, mean_C=torch.tensor([0.4]), seed=3)
+    outcome, seen = shown(split, mean_C=torch.tensor([0.4]), seed=3)
     x_BCHW = as_pixels(split.images_NCHW)
     turn_N = unit_draws(6, family=FAMILIES["rotation"], seed=3)
     slant_N = unit_draws(6, family=FAMILIES["shear"], seed=3)
@@ -136,7 +138,7 @@ def test_what_the_model_sees_is_each_image_deformed_by_its_own_draw():
         ("zoom_out", 1.8, PRIMARY): zoom(x_BCHW, torch.full((6,), 1.8)),
     }
     for key, images in expected.items():
-        torch.testing.assert_close(seen[case(found, *key)], images, rtol=0, atol=1e-6)
+        torch.testing.assert_close(seen[case(outcome, *key)], images, rtol=0, atol=1e-6)
     assert torch.equal(seen[-1], x_BCHW)
 
 
@@ -158,10 +160,10 @@ def test_all_models_meet_the_same_images():
 
 def test_images_of_several_batches_keep_their_draws():
     split = pictures(1100, size=2)
-    found, seen = shown(split, mean_C=torch.tensor([0.0]))
+    outcome, seen = shown(split, mean_C=torch.tensor([0.0]))
     turned = torch.cat(seen[:3])
     unit_N = unit_draws(1100, family=FAMILIES["rotation"], seed=0)
-    assert found.measured[0].name == "rotation@20"
+    assert outcome.measured[0].name == "rotation@20"
     torch.testing.assert_close(
         turned, rotate(as_pixels(split.images_NCHW), unit_N * math.radians(20)), rtol=0, atol=1e-6
     )
@@ -169,9 +171,9 @@ def test_images_of_several_batches_keep_their_draws():
 
 def test_the_fill_of_each_channel_is_its_mean():
     mean_C = torch.tensor([0.2, 0.5, 0.8])
-    found, seen = shown(pictures(channels=3), mean_C=mean_C)
+    outcome, seen = shown(pictures(channels=3), mean_C=mean_C)
     for variant in VARIANTS:
-        corner_BC = seen[case(found, "zoom_out", 1.8, variant)][:, :, 0, 0]
+        corner_BC = seen[case(outcome, "zoom_out", 1.8, variant)][:, :, 0, 0]
         expected_C = mean_C if variant.fill == "mean" else torch.zeros(3)
         torch.testing.assert_close(corner_BC, expected_C.expand(6, 3))
 
@@ -179,49 +181,49 @@ def test_the_fill_of_each_channel_is_its_mean():
 def test_accuracy_counts_the_images_whose_corner_shows_the_fill():
     # White images of class 1: the corner of a shrunk one is the fill, of an enlarged one still white.
     white = Split(torch.full((9, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([1] * 6 + [0] * 3))
-    found = deformations(Corner(), white, mean_C=torch.tensor([0.9]))
-    accuracies = {(one.family, one.variant.fill): one.right for one in found.measured if one.amount in {0.6, 1.8}}
-    assert found.undeformed == Proportion(6, 9)
+    outcome = deformations(Corner(), white, mean_C=torch.tensor([0.9]))
+    accuracies = {(one.family, one.variant.fill): one.right for one in outcome.measured if one.amount in {0.6, 1.8}}
+    assert outcome.undeformed == Proportion(6, 9)
     assert accuracies["zoom_in", "black"] == accuracies["zoom_in", "mean"] == Proportion(6, 9)
     assert accuracies["zoom_out", "black"] == Proportion(3, 9)
     assert accuracies["zoom_out", "mean"] == Proportion(6, 9)
 
 
-def test_every_family_amount_and_variant_is_measured_once(found):
-    keys = [(one.family, one.amount, one.variant) for one in found.measured]
+def test_every_family_amount_and_variant_is_measured_once(outcome):
+    keys = [(one.family, one.amount, one.variant) for one in outcome.measured]
     assert len(keys) == len(set(keys)) == 17 * 3 + 2
     assert {variant for family, _, variant in keys if family in PANELS} == set(VARIANTS)
     assert {variant for family, _, variant in keys if family == "tangent_shear"} == {PRIMARY}
 
 
-def test_metrics_are_those_of_the_primary_variant(found):
-    assert list(found.metrics()) == [f"deformation/{name}" for name in NAMES]
-    primary = {one.name: one.right.value for one in found.measured if one.variant == PRIMARY}
-    assert found.metrics() == {f"deformation/{name}": primary[name] for name in NAMES}
-    assert all(math.isfinite(value) for value in found.metrics().values())
+def test_metrics_are_those_of_the_primary_variant(outcome):
+    assert list(outcome.metrics()) == [f"deformation/{name}" for name in NAMES]
+    primary = {one.name: one.right.value for one in outcome.measured if one.variant == PRIMARY}
+    assert outcome.metrics() == {f"deformation/{name}": primary[name] for name in NAMES}
+    assert all(math.isfinite(value) for value in outcome.metrics().values())
 
 
-def test_the_suite_measures_what_the_function_does(subject, found):
+def test_the_suite_measures_what_the_function_does(subject, outcome):
     mean_C = torch.tensor(subject.train.pixel_statistics()[0])
     few = balanced_subset(subject.test, size=60)
     again = deformations(subject.model, few, mean_C=mean_C, seed=5)
-    assert (again.undeformed, again.measured) == (found.undeformed, found.measured)
-    assert (found.seed, found.limits) == (5, (f"test: 60 of {len(subject.test)} images, class-balanced",))
+    assert (again.undeformed, again.measured) == (outcome.undeformed, outcome.measured)
+    assert (outcome.seed, outcome.limits) == (5, (f"test: 60 of {len(subject.test)} images, class-balanced",))
     assert again.limits == ()
 
 
 def test_progress_grows_to_one(subject):
-    heard = []
-    suite(subject, Budget(images=10), lambda _, fraction: heard.append(fraction))
-    assert heard[0] == 0
-    assert heard[-1] == 1
-    assert heard == sorted(heard)
+    steps = []
+    suite(subject, EvaluationBudget(images=10), lambda _, fraction: steps.append(fraction))
+    assert steps[0] == 0
+    assert steps[-1] == 1
+    assert steps == sorted(steps)
 
 
-def test_the_table_shows_all_variants_after_the_images_as_they_are(found):
-    table = found.table()
+def test_the_table_shows_all_variants_after_the_images_as_they_are(outcome):
+    table = outcome.table()
     assert table.rows[0][0] == "none"
-    assert len(table.rows) == 1 + len(found.measured)
+    assert len(table.rows) == 1 + len(outcome.measured)
     low, value, high = (table.columns.index(name) for name in ("low, 95 %", "accuracy", "high, 95 %"))
     assert all(row[low] <= row[value] <= row[high] for row in table.rows)
 
@@ -229,7 +231,7 @@ def test_the_table_shows_all_variants_after_the_images_as_they_are(found):
 def test_the_figure_has_a_panel_for_each_kind_with_the_undeformed_accuracy_dashed():
     right = Proportion(3, 4)
     measured = tuple(
-        Measured(name, amount, variant, right)
+        DeformedAccuracy(name, amount, variant, right)
         for name, family in FAMILIES.items()
         for variant in family.variants
         for amount in family.amounts

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.data import Split
-from trainables.evaluation.core.results import Budget
+from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import detection as module
 from trainables.evaluation.uncertainty.detection import SCORES, separation, some_of, suite
 from trainables.evaluation.uncertainty.outliers import noise
@@ -32,27 +32,27 @@ def test_numbers_equal_those_of_scikit_learn(levels, inside, outside):
     b = torch.randint(0, levels, (outside,), generator=source)
     truth = np.concatenate([np.ones(inside), np.zeros(outside)])
     scores = torch.cat([a, b]).numpy()
-    found = separation(a, b)
-    assert found.auroc == pytest.approx(roc_auc_score(truth, scores), rel=1e-12)
-    assert found.aupr == pytest.approx(average_precision_score(truth, scores), rel=1e-12)
-    assert found.aupr_out == pytest.approx(average_precision_score(1 - truth, -scores), rel=1e-12)
+    result = separation(a, b)
+    assert result.auroc == pytest.approx(roc_auc_score(truth, scores), rel=1e-12)
+    assert result.aupr == pytest.approx(average_precision_score(truth, scores), rel=1e-12)
+    assert result.aupr_out == pytest.approx(average_precision_score(1 - truth, -scores), rel=1e-12)
     auroc, fpr = brute_force(a.tolist(), b.tolist())
-    assert found.auroc == pytest.approx(auroc, rel=1e-12)
-    assert found.fpr95 == pytest.approx(fpr, rel=1e-12)
+    assert result.auroc == pytest.approx(auroc, rel=1e-12)
+    assert result.fpr95 == pytest.approx(fpr, rel=1e-12)
 
 
 def test_scores_that_are_all_equal_tell_nothing():
-    found = separation(torch.zeros(30), torch.zeros(10))
-    assert (found.auroc, found.aupr, found.aupr_out, found.fpr95) == (0.5, 0.75, 0.25, 1.0)
+    result = separation(torch.zeros(30), torch.zeros(10))
+    assert (result.auroc, result.aupr, result.aupr_out, result.fpr95) == (0.5, 0.75, 0.25, 1.0)
 
 
 def test_scores_far_apart_tell_all():
-    found = separation(torch.tensor([2.0, math.inf]), torch.tensor([1.0, -math.inf]))
-    assert (found.auroc, found.aupr, found.aupr_out, found.fpr95) == (1.0, 1.0, 1.0, 0.0)
+    result = separation(torch.tensor([2.0, math.inf]), torch.tensor([1.0, -math.inf]))
+    assert (result.auroc, result.aupr, result.aupr_out, result.fpr95) == (1.0, 1.0, 1.0, 0.0)
 
 
 def test_the_threshold_accepts_at_least_95_percent_and_no_more_than_needed():
-    # 19 of 20 are 95 %: the one low test image is given up, and the outlier beside it with it.
+    # 19 of 20 are 95 %: the one low test image is given up, and with it the outlier of the same score.
     inside = torch.tensor([5.0] * 19 + [0.0])
     assert separation(inside, torch.tensor([0.0, 5.0])).fpr95 == 0.5
     assert separation(inside[1:], torch.tensor([0.0, 5.0])).fpr95 == 1.0
@@ -64,50 +64,50 @@ def test_no_score_and_nan_are_refused(inside, outside):
         separation(torch.tensor(inside), torch.tensor(outside))
 
 
-def test_of_many_outliers_some_are_drawn_the_same_each_time():
+def test_of_many_outliers_the_same_sample_is_taken_each_time():
     split = Split(torch.zeros(50, 1, 1, 1, dtype=torch.uint8), torch.arange(50))
-    some, told = some_of(split, name="letters", at_most=10, seed=0)
+    some, notes = some_of(split, name="letters", at_most=10, seed=0)
     assert len(some.labels_N.unique()) == 10
-    assert told == ("letters: 10 of 50 images, as many as test images",)
+    assert notes == ("letters: 10 of 50 images, as many as test images",)
     assert torch.equal(some.labels_N, some_of(split, name="letters", at_most=10, seed=0)[0].labels_N)
     assert some_of(split, name="letters", at_most=50, seed=0) == (split, ())
 
 
 @pytest.fixture(scope="module")
-def found(digits_subject):
-    return suite(digits_subject, Budget(images=150), lambda _, __: None)["detection"]
+def result(digits_subject):
+    return suite(digits_subject, EvaluationBudget(images=150), lambda _, __: None)["detection"]
 
 
-def test_without_outliers_the_suite_turns_and_shuffles_the_test_images(found):
-    assert found.outside == {"rotated": 150, "permuted": 150}
-    assert set(found.separations) == {(name, score) for name in ("rotated", "permuted") for score in SCORES}
+def test_without_outliers_the_suite_turns_and_shuffles_the_test_images(result):
+    assert result.outside == {"rotated": 150, "permuted": 150}
+    assert set(result.separations) == {(name, score) for name in ("rotated", "permuted") for score in SCORES}
 
 
-def test_metrics_are_finite_and_named_for_set_score_and_measure(found):
-    metrics = found.metrics()
+def test_metrics_are_finite_and_named_for_set_score_and_measure(result):
+    metrics = result.metrics()
     assert {"ood/rotated_msp_auroc", "ood/permuted_credibility_aupr", "ood/permuted_own_votes_fpr95"} <= set(metrics)
     assert all(0 <= value <= 1 for value in metrics.values())
 
 
-def test_the_table_has_a_row_for_each_set_and_score(found):
-    assert len(found.table().rows) == 2 * len(SCORES)
+def test_the_table_has_a_row_for_each_set_and_score(result):
+    assert len(result.table().rows) == 2 * len(SCORES)
 
 
-def test_the_figure_has_a_bar_for_each_score(found):
+def test_the_figure_has_a_bar_for_each_score(result):
     pytest.importorskip("plotly")
-    assert [bar.name for bar in found.figure().data] == list(SCORES)
+    assert [bar.name for bar in result.figure().data] == list(SCORES)
 
 
-def test_what_was_cut_is_told(found):
-    assert found.limits[0] == "test: 150 of 359 images, class-balanced"
-    assert "calibrated on 350 validation images, not on 750: there are no more" in found.limits
+def test_limits_name_what_was_cut(result):
+    assert result.limits[0] == "test: 150 of 359 images, class-balanced"
+    assert "calibrated on 350 validation images, not on 750: there are no more" in result.limits
 
 
 def test_neighbours_tell_noise_from_digits(digits_subject):
     from dataclasses import replace
 
     with_noise = replace(digits_subject, outliers={"noise": noise(digits_subject.test)})
-    metrics = suite(with_noise, Budget(images=150), lambda _, __: None)["detection"].metrics()
+    metrics = suite(with_noise, EvaluationBudget(images=150), lambda _, __: None)["detection"].metrics()
     assert metrics["ood/noise_credibility_auroc"] > 0.7
     assert metrics["ood/noise_knn_auroc"] > 0.8
 
@@ -115,5 +115,5 @@ def test_neighbours_tell_noise_from_digits(digits_subject):
 def test_test_images_against_themselves_are_a_guess(digits_subject):
     detector = module.fit_subject(digits_subject)
     test = digits_subject.test
-    for found in module.detection(detector, test, {"same": test}).separations.values():
-        assert found.auroc == pytest.approx(0.5, abs=1e-12)
+    for result in module.detection(detector, test, {"same": test}).separations.values():
+        assert result.auroc == pytest.approx(0.5, abs=1e-12)

@@ -10,9 +10,7 @@ from torch import tensor
 from trainables.evaluation.representation.directions import (
     chance_tail,
     class_counts,
-    compare,
     gaussian,
-    holm,
     label_entropy,
     live_units,
     natural_basis,
@@ -23,6 +21,7 @@ from trainables.evaluation.representation.directions import (
     top_k,
     treated,
 )
+from trainables.evaluation.representation.group_comparison import compare, holm
 from trainables.seeding import generator
 
 
@@ -52,7 +51,7 @@ def test_top_k_is_a_stable_sort(values, k):
     assert top_k(scores_RN, k).tolist() == expected
 
 
-def test_a_tie_at_the_cut_is_told():
+def test_a_tie_at_the_cut_is_flagged():
     scores = tensor([[3.0, 2.0, 2.0, 1.0]])
     assert [tied(scores, k).item() for k in (1, 2, 3, 4)] == [False, True, False, False]
 
@@ -156,12 +155,12 @@ def brute_p(first, second):
     [([1.0, 2.0, 2.0], [2.0, 3.0, 4.0, 4.0]), ([0.5], [0.1, 0.2, 0.3, 0.4]), ([0.1, 0.7], [0.3, 0.2, 0.9])],
 )
 def test_p_is_that_of_all_permutations(first, second):
-    found = compare(tensor(first), tensor(second), seed=3, draws=20_000)
-    assert found.p == pytest.approx(brute_p(first, second), abs=0.02)
+    result = compare(tensor(first), tensor(second), seed=3, draws=20_000)
+    assert result.p == pytest.approx(brute_p(first, second), abs=0.02)
     pairs = [(a > b) - (a < b) for a in first for b in second]
-    assert found.cliffs_delta == pytest.approx(sum(pairs) / len(pairs))
-    assert found.difference == pytest.approx(sum(first) / len(first) - sum(second) / len(second))
-    assert -1 <= found.low <= found.cliffs_delta <= found.high <= 1
+    assert result.cliffs_delta == pytest.approx(sum(pairs) / len(pairs))
+    assert result.difference == pytest.approx(sum(first) / len(first) - sum(second) / len(second))
+    assert -1 <= result.low <= result.cliffs_delta <= result.high <= 1
 
 
 def test_p_is_never_zero_and_is_one_for_equal_groups():
@@ -173,8 +172,8 @@ def test_p_is_never_zero_and_is_one_for_equal_groups():
 
 def test_rounding_makes_no_difference_of_a_tie():
     # 0.1 + 0.2 + 0.3 depends on the order in the last bit; each split here is as far as the observed one.
-    found = compare(tensor([0.1, 0.2, 0.3]).double(), tensor([0.3, 0.2, 0.1]).double(), seed=0, draws=500)
-    assert found.p == 1.0
+    result = compare(tensor([0.1, 0.2, 0.3]).double(), tensor([0.3, 0.2, 0.1]).double(), seed=0, draws=500)
+    assert result.p == 1.0
 
 
 def test_p_of_exchangeable_groups_is_uniform():
@@ -186,9 +185,26 @@ def test_p_of_exchangeable_groups_is_uniform():
 
 def test_the_bootstrap_interval_is_where_the_normal_one_is():
     first, second = torch.randn(200, generator=stream(1)) + 0.5, torch.randn(200, generator=stream(2))
-    found = compare(first, second, seed=0, draws=10)
+    result = compare(first, second, seed=0, draws=10)
     # The standard error of Cliff's delta of two normal groups of 200 is near sqrt(4 / (3 * 200)) * 0.97 = 0.056.
-    assert (found.high - found.low) / 3.92 == pytest.approx(0.055, abs=0.008)
+    assert (result.high - result.low) / 3.92 == pytest.approx(0.055, abs=0.008)
+
+
+def test_the_bootstrap_interval_is_that_of_scipy():
+    from scipy.stats import bootstrap
+
+    def delta(first, second, **_axis):
+        difference = first[..., :, None] - second[..., None, :]
+        return ((difference > 0) * 1.0 - (difference < 0)).mean((-2, -1))
+
+    first = torch.randint(6, (40,), generator=stream(1)).double()
+    second = torch.randint(5, (30,), generator=stream(2)).double()
+    ours = compare(first, second, seed=0, draws=10, resamples=20_000)
+    groups = (first.numpy(), second.numpy())
+    theirs = bootstrap(
+        groups, delta, vectorized=True, n_resamples=20_000, method="percentile", rng=0
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
 def test_an_empty_group_is_an_error():

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from trainables.data import Split
-from trainables.evaluation.robustness.distortion import Amplified, Curve, Distortion, accuracy_curve, minimum_distortion
-from trainables.evaluation.robustness.evaluation_attack import ascent, start_noise, withstands
+from trainables.evaluation.core.evaluation_attack import withstands
+from trainables.evaluation.robustness.accuracy_over_radius import AccuracyCurve, accuracy_curve
+from trainables.evaluation.robustness.distortion import Amplified, Distortion, minimum_distortion
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 
 
 def threshold(middle=0.5):
@@ -26,25 +28,25 @@ def greys(*values):
 
 def test_the_curve_counts_the_images_further_than_the_radius_from_the_boundary():
     split = greys(0.1, 0.35, 0.46, 0.54, 0.65, 0.9)
-    found = accuracy_curve(threshold(), split, epsilon=0.1)
+    result = accuracy_curve(threshold(), split, epsilon=0.1)
     distances = (split.images_NCHW[:, 0, 0, 0] / 255 - 0.5).abs()
-    assert found.robust == tuple(int((distances > radius).sum()) for radius in found.epsilons)
-    assert found.epsilons == (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+    assert result.robust == tuple(int((distances > radius).sum()) for radius in result.epsilons)
+    assert result.epsilons == (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
 
 
 def test_in_the_l2_ball_the_boundary_is_further():
     split = greys(0.1, 0.35, 0.46, 0.54, 0.65, 0.9)
-    found = accuracy_curve(threshold(), split, epsilon=0.2, norm="l2")
+    result = accuracy_curve(threshold(), split, epsilon=0.2, norm="l2")
     distances = 2 * (split.images_NCHW[:, 0, 0, 0] / 255 - 0.5).abs()  # of four pixels
-    assert found.robust == tuple(int((distances > radius).sum()) for radius in found.epsilons)
-    assert found.robust[-1] == 0
+    assert result.robust == tuple(int((distances > radius).sum()) for radius in result.epsilons)
+    assert result.robust[-1] == 0
 
 
 def test_the_curve_ends_with_the_box_when_nothing_breaks_the_model():
     always = threshold(middle=-5.0)
-    found = accuracy_curve(always, greys(0.6, 0.7, 0.8), epsilon=0.3)
-    assert found.epsilons[-1] == 1.0
-    assert set(found.robust) == {3}
+    result = accuracy_curve(always, greys(0.6, 0.7, 0.8), epsilon=0.3)
+    assert result.epsilons[-1] == 1.0
+    assert set(result.robust) == {3}
 
 
 class Band(nn.Module):
@@ -65,8 +67,8 @@ def test_an_image_that_a_smaller_ball_broke_stays_broken():
         return withstands(split, attack).tolist()
 
     assert (alone(0.06), alone(0.36)) == ([False, True], [True, True])
-    found = accuracy_curve(Band(), split, epsilon=0.06)
-    counts = dict(zip(found.epsilons, found.robust, strict=True))
+    result = accuracy_curve(Band(), split, epsilon=0.06)
+    counts = dict(zip(result.epsilons, result.robust, strict=True))
     assert (counts[0.06], counts[0.36]) == (1, 1)
 
 
@@ -78,41 +80,41 @@ def test_noise_is_the_same_at_every_radius_and_for_every_model():
 
 
 def test_a_refused_curve_gives_no_number_but_the_clean_one():
-    found = Curve("linf", 10, (0.0, 0.1), (9, 4), refusals=("zero gradients: none",))
-    assert found.metrics() == {}
-    assert found.table().rows[0][1] == 0.9
-    assert found.table().rows[1][1:4] == ("refused",) * 3
-    assert "REFUSED" in found.figure().layout.title.text
-    assert not found.figure().data
+    result = AccuracyCurve("linf", 10, (0.0, 0.1), (9, 4), refusals=("zero gradients: none",))
+    assert result.metrics() == {}
+    assert result.table().rows[0][1] == 0.9
+    assert result.table().rows[1][1:4] == ("refused",) * 3
+    assert "REFUSED" in result.figure().layout.title.text
+    assert not result.figure().data
 
 
 @pytest.mark.parametrize(("epsilons", "robust"), [((0.0, 0.1), (3, 4)), ((0.1, 0.1), (4, 3)), ((0.0,), (4, 3))])
 def test_a_curve_that_rises_cannot_be_made(epsilons, robust):
     with pytest.raises(ValueError, match="curve: radii must grow and counts must not"):
-        Curve("linf", 10, epsilons, robust)
+        AccuracyCurve("linf", 10, epsilons, robust)
 
 
 def test_distortions_are_the_distances_to_the_boundary():
     split = greys(0.1, 0.4, 0.8, 0.95)
-    found = minimum_distortion(threshold(), split, images=4)
+    result = minimum_distortion(threshold(), split, images=4)
     expected = [abs(round(255 * value) / 255 - 0.5) for value in (0.1, 0.4, 0.8, 0.95)]
-    assert (found.attempted, found.failed, found.refusals) == (4, 0, ())
-    assert all(one >= other - 1e-6 for one, other in zip(found.rms, expected, strict=True))
-    assert found.rms == pytest.approx(expected, rel=0.15)
-    assert found.metrics()["robust/lbfgs_rms"] == pytest.approx(sum(found.rms) / 4)
-    middle = sorted(found.rms)[1:3]
-    assert found.metrics()["robust/lbfgs_rms_median"] == pytest.approx(sum(middle) / 2)
-    assert found.metrics()["robust/lbfgs_failed"] == 0
+    assert (result.attempted, result.failed, result.refusals) == (4, 0, ())
+    assert all(one >= other - 1e-6 for one, other in zip(result.rms, expected, strict=True))
+    assert result.rms == pytest.approx(expected, rel=0.15)
+    assert result.metrics()["robust/lbfgs_rms"] == pytest.approx(sum(result.rms) / 4)
+    middle = sorted(result.rms)[1:3]
+    assert result.metrics()["robust/lbfgs_rms_median"] == pytest.approx(sum(middle) / 2)
+    assert result.metrics()["robust/lbfgs_failed"] == 0
 
 
 def test_amplified_perturbations_break_what_noise_of_the_same_length_does_not():
     # The noise has mean about 0 and moves the mean by less than the direction to the boundary does.
-    found = minimum_distortion(threshold(), greys(0.42, 0.43, 0.57, 0.58), images=4, seed=3)
-    assert set(found.amplified) == {"lbfgs-amplified", "gaussian-noise", "sign-noise"}
-    assert found.amplified["lbfgs-amplified"] == (pytest.approx(0.1, abs=1e-4), 0)
-    assert found.amplified["sign-noise"].rms == pytest.approx(0.1, abs=1e-6)
-    assert found.amplified["sign-noise"].right > 0
-    assert found.metrics()["robust/lbfgs-amplified@rms-0.1"] == 0
+    result = minimum_distortion(threshold(), greys(0.42, 0.43, 0.57, 0.58), images=4, seed=3)
+    assert set(result.amplified) == {"lbfgs-amplified", "gaussian-noise", "sign-noise"}
+    assert result.amplified["lbfgs-amplified"] == (pytest.approx(0.1, abs=1e-4), 0)
+    assert result.amplified["sign-noise"].rms == pytest.approx(0.1, abs=1e-6)
+    assert result.amplified["sign-noise"].right > 0
+    assert result.metrics()["robust/lbfgs-amplified@rms-0.1"] == 0
 
 
 class Stubborn(nn.Module):
@@ -124,34 +126,34 @@ class Stubborn(nn.Module):
 
 
 def test_failures_are_counted_apart_and_refuse_the_average():
-    found = minimum_distortion(Stubborn(), greys(0.1, 0.2), images=2)
-    assert (found.attempted, found.failed, found.rms) == (2, 2, ())
-    assert found.metrics() == {}
-    assert found.refusals[0].startswith("lbfgs: 90% of the searches must succeed, got 0 of 2")
-    assert ("failures", 2) in found.table().rows
-    assert "REFUSED" in found.figure().layout.title.text
+    result = minimum_distortion(Stubborn(), greys(0.1, 0.2), images=2)
+    assert (result.attempted, result.failed, result.rms) == (2, 2, ())
+    assert result.metrics() == {}
+    assert result.refusals[0].startswith("lbfgs: 90% of the searches must succeed, got 0 of 2")
+    assert ("failures", 2) in result.table().rows
+    assert "REFUSED" in result.figure().layout.title.text
 
 
 def test_a_model_that_is_never_right_has_no_distortion():
-    found = minimum_distortion(threshold(middle=-5.0), greys(0.1, 0.2), images=2)
-    assert found.refusals == ("lbfgs: no image is classified rightly, so there is none to perturb",)
-    assert found.metrics() == {}
-    assert found.table().rows[0] == ("images tried", 0)
-    found.figure()
+    result = minimum_distortion(threshold(middle=-5.0), greys(0.1, 0.2), images=2)
+    assert result.refusals == ("lbfgs: no image is classified correctly, so there is none to perturb",)
+    assert result.metrics() == {}
+    assert result.table().rows[0] == ("images tried", 0)
+    result.figure()
 
 
-def test_only_rightly_classified_images_are_tried_and_no_more_than_asked_for():
+def test_only_correctly_classified_images_are_tried_and_no_more_than_asked_for():
     split = Split(greys(0.1, 0.2, 0.8, 0.9).images_NCHW, torch.tensor([1, 0, 1, 1]))
-    found = minimum_distortion(threshold(), split, images=2)
-    assert found.attempted == 2
-    assert found.rms == pytest.approx([0.3, 0.3], rel=0.15)
-    assert "L-BFGS was tried on 2 rightly classified images of 4" in found.limits
+    result = minimum_distortion(threshold(), split, images=2)
+    assert result.attempted == 2
+    assert result.rms == pytest.approx([0.3, 0.3], rel=0.15)
+    assert "L-BFGS was tried on 2 correctly classified images of 4" in result.limits
 
 
 def test_a_refusal_from_outside_takes_all_numbers_with_it():
-    found = Distortion(2, (0.1, 0.2), {"sign-noise": Amplified(0.1, 2)}, ("masked: yes",))
-    assert found.metrics() == {}
-    assert [row[1] for row in found.table().rows] == [2, 0, *["refused"] * 4]
+    result = Distortion(2, (0.1, 0.2), {"sign-noise": Amplified(0.1, 2)}, ("masked: yes",))
+    assert result.metrics() == {}
+    assert [row[1] for row in result.table().rows] == [2, 0, *["refused"] * 4]
 
 
 def test_no_images_is_refused():
@@ -160,7 +162,7 @@ def test_no_images_is_refused():
 
 
 def test_distortion_figure_shows_each_image_found():
-    drawn = Distortion(3, (0.1, 0.2), {}).figure()
-    assert list(drawn.data[0].x) == [0.1, 0.2]
-    assert "2 of 3 images, 1 failures" in drawn.layout.title.text
-    assert math.isclose(drawn.layout.shapes[0].x0, 0.15)
+    plot = Distortion(3, (0.1, 0.2), {}).figure()
+    assert list(plot.data[0].x) == [0.1, 0.2]
+    assert "2 of 3 images, 1 failures" in plot.layout.title.text
+    assert math.isclose(plot.layout.shapes[0].x0, 0.15)

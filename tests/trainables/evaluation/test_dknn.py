@@ -13,10 +13,12 @@ import torch
 
 from trainables.config.trial import ModelConfig
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset
-from trainables.evaluation.core.results import Budget
+from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import dknn_suite
-from trainables.evaluation.uncertainty.dknn import fit, nonconformity, p_values, trimmed, verdict, vote_counts
-from trainables.evaluation.uncertainty.dknn_suite import reliability_bins, under_attack
+from trainables.evaluation.uncertainty.conformal import nonconformity, p_values, predict, trimmed, vote_counts
+from trainables.evaluation.uncertainty.credibility import reliability_bins
+from trainables.evaluation.uncertainty.dknn import fit
+from trainables.evaluation.uncertainty.dknn_suite import under_attack
 from trainables.evaluation.uncertainty.outliers import noise
 from trainables.models import build
 
@@ -43,15 +45,19 @@ def test_toy_vectors(key, mode):
     alpha = alphas(TOY["test_neighbor_labels"])
     scores = trimmed(calibration()) if mode == "cleverhans" else calibration()
     p = p_values(alpha, scores)
-    found = verdict(alpha, p, logits_NK=torch.zeros(len(alpha), 3), mode=mode)
+    measured = predict(alpha, p, logits_NK=torch.zeros(len(alpha), 3), mode=mode)
     expected = [test[key] for test in TOY["tests"]]
     assert alpha.tolist() == [test["alpha"] for test in TOY["tests"]]
     # The vectors are written with ten digits.
     np.testing.assert_allclose(p.numpy(), [e["p_values"] for e in expected], rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(found.credibility_N.numpy(), [e["credibility"] for e in expected], rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(found.confidence_N.numpy(), [e["confidence"] for e in expected], rtol=1e-9, atol=1e-10)
-    assert found.prediction_N.tolist() == [e["pred"] for e in expected]
-    assert found.prediction_N.tolist() == [test["pred_min_alpha"] for test in TOY["tests"]]
+    np.testing.assert_allclose(
+        measured.credibility_N.numpy(), [e["credibility"] for e in expected], rtol=1e-9, atol=1e-10
+    )
+    np.testing.assert_allclose(
+        measured.confidence_N.numpy(), [e["confidence"] for e in expected], rtol=1e-9, atol=1e-10
+    )
+    assert measured.prediction_N.tolist() == [e["pred"] for e in expected]
+    assert measured.prediction_N.tolist() == [test["pred_min_alpha"] for test in TOY["tests"]]
 
 
 def test_far_outliers_are_not_all_class_zero_but_in_cleverhans():
@@ -59,14 +65,14 @@ def test_far_outliers_are_not_all_class_zero_but_in_cleverhans():
     p = p_values(alpha, scores)
     assert p.tolist() == [[0.0, 0.0, 0.0]]
     logits = torch.zeros(1, 3)
-    assert verdict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [2]
-    assert verdict(alpha, p, logits_NK=logits, mode="cleverhans").prediction_N.tolist() == [0]
+    assert predict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [2]
+    assert predict(alpha, p, logits_NK=logits, mode="cleverhans").prediction_N.tolist() == [0]
 
 
 def test_equal_alpha_is_decided_by_the_network():
     alpha, p = torch.tensor([[4, 4, 8]]), torch.tensor([[0.5, 0.5, 0.0]])
     logits = torch.tensor([[0.0, 1.0, 5.0]])
-    assert verdict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [1]
+    assert predict(alpha, p, logits_NK=logits, mode="paper").prediction_N.tolist() == [1]
 
 
 def test_smoothed_p_values_count_the_image_itself():
@@ -95,7 +101,7 @@ def subject(digits_subject):
 
 @pytest.fixture(scope="module")
 def results(subject):
-    return dknn_suite.suite(subject, Budget(images=100, attack_images=10), lambda _, __: None)
+    return dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
 
 
 def by_hand(model, bank, images, *, k, taps):
@@ -117,49 +123,51 @@ def test_votes_and_calibration_equal_those_of_loops(subject):
     bank, few = balanced_subset(subject.train, size=300), balanced_subset(subject.test, size=20)
     calibration_split = balanced_subset(subject.val, size=40)
     taps = ("fc2", "logits")
-    found = fit(subject.model, bank=bank, calibration=subject.val, taps=taps, k=15, calibration_images=40)
+    measured = fit(subject.model, bank=bank, calibration=subject.val, taps=taps, k=15, calibration_images=40)
     votes = by_hand(subject.model, bank, few, k=15, taps=taps)
-    assert found.judge(few).votes_NLK.tolist() == votes.tolist()
+    assert measured.predict(few).votes_NLK.tolist() == votes.tolist()
     own = by_hand(subject.model, bank, calibration_split, k=15, taps=taps).sum(1)
     scores = 15 * 2 - own[np.arange(40), calibration_split.labels_N.numpy()]
-    assert found.calibration_A.tolist() == sorted(scores)
+    assert measured.calibration_A.tolist() == sorted(scores)
 
 
 def test_all_taps_vote_by_default(subject):
-    found = fit(subject.model, bank=subject.train, calibration=subject.val, k=5)
-    assert found.taps == subject.model.taps
+    measured = fit(subject.model, bank=subject.train, calibration=subject.val, k=5)
+    assert measured.taps == subject.model.taps
 
 
 def test_own_votes_are_those_of_the_network_prediction(subject):
-    found = fit(subject.model, bank=subject.train, calibration=subject.val, k=5).judge(subject.test)
-    network = found.logits_NK.argmax(1)
-    expected = [[int(found.votes_NLK[i, tap, network[i]]) for tap in range(4)] for i in range(len(subject.test))]
-    assert found.own_votes().tolist() == expected
+    measured = fit(subject.model, bank=subject.train, calibration=subject.val, k=5).predict(subject.test)
+    network = measured.logits_NK.argmax(1)
+    expected = [[int(measured.votes_NLK[i, tap, network[i]]) for tap in range(4)] for i in range(len(subject.test))]
+    assert measured.own_votes().tolist() == expected
 
 
 def test_the_model_keeps_its_mode(subject):
     subject.model.train()
-    fit(subject.model, bank=subject.val, calibration=subject.val, k=3).judge(subject.val)
+    fit(subject.model, bank=subject.val, calibration=subject.val, k=3).predict(subject.val)
     assert subject.model.training
 
 
 def test_a_sketch_is_used_only_where_asked_for(subject):
     wide = build(ModelConfig(name="mlp", width=4.0), image_shape=(1, 8, 8), num_classes=10)
-    given = {"bank": subject.val, "calibration": subject.val, "k": 5, "taps": ("fc1", "fc2")}
-    plain, sketched = fit(wide, **given), fit(wide, **given, sketch_above=600)
+    settings = {"bank": subject.val, "calibration": subject.val, "k": 5, "taps": ("fc1", "fc2")}
+    plain, sketched = fit(wide, **settings), fit(wide, **settings, sketch_above=600)
     assert [bank.rows_MD.shape[1] for bank in plain.banks.values()] == [1024, 512]
     assert [bank.rows_MD.shape[1] for bank in sketched.banks.values()] == [512, 512]
     assert "neighbours at fc1 are those in 512 random projections of its 1,024 numbers" in sketched.limits
-    agreement = (plain.judge(subject.test).prediction_N == sketched.judge(subject.test).prediction_N).double().mean()
+    agreement = (
+        (plain.predict(subject.test).prediction_N == sketched.predict(subject.test).prediction_N).double().mean()
+    )
     assert agreement > 0.95
 
 
 def test_cleverhans_mode_trims_zeros(subject):
-    given = {"bank": subject.train, "calibration": subject.val, "k": 5}
-    paper, cleverhans = fit(subject.model, **given), fit(subject.model, **given, mode="cleverhans")
+    settings = {"bank": subject.train, "calibration": subject.val, "k": 5}
+    paper, cleverhans = fit(subject.model, **settings), fit(subject.model, **settings, mode="cleverhans")
     assert 0 in paper.calibration_A.tolist()
     assert cleverhans.calibration_A.tolist() == [a for a in paper.calibration_A.tolist() if a]
-    assert (cleverhans.judge(subject.test).credibility_N >= paper.judge(subject.test).credibility_N).all()
+    assert (cleverhans.predict(subject.test).credibility_N >= paper.predict(subject.test).credibility_N).all()
 
 
 @pytest.mark.parametrize(
@@ -220,13 +228,15 @@ def test_a_model_that_hides_its_gradients_is_given_no_accuracy_under_attack(subj
     with torch.no_grad():
         loud.head.weight *= 1e4
         loud.head.bias *= 1e4
-    found = dknn_suite.suite(replace(subject, model=loud), Budget(images=40, attack_images=4), lambda _, __: None)
-    assert found["under_attack"].refusals
-    assert not found["under_attack"].metrics()
-    assert "dknn/accuracy" in found["credibility"].metrics()
+    measured = dknn_suite.suite(
+        replace(subject, model=loud), EvaluationBudget(images=40, attack_images=4), lambda _, __: None
+    )
+    assert measured["under_attack"].refusals
+    assert not measured["under_attack"].metrics()
+    assert "dknn/accuracy" in measured["credibility"].metrics()
 
 
-def test_tables_hold_every_radius_and_figures_can_be_drawn(results):
+def test_tables_hold_every_radius_and_figures_can_be_plotted(results):
     pytest.importorskip("plotly")
     rows = results["under_attack"].table().rows
     assert [row[:2] for row in rows if row[0] == "bim"] == [("bim", r * 0.1) for r in (0.25, 0.5, 1.0, 1.5, 2.0)]
@@ -238,21 +248,21 @@ def test_tables_hold_every_radius_and_figures_can_be_drawn(results):
 @pytest.mark.parametrize(("epsilon", "images", "why"), [(0.1, 0, "attack_images is 0"), (0.0, 10, "epsilon is 0")])
 def test_without_the_adaptive_attack_nothing_is_claimed(subject, epsilon, images, why):
     detector = fit(subject.model, bank=subject.val, calibration=subject.val, k=5)
-    found = under_attack(detector, subject.test, epsilon=epsilon, images=images)
-    assert found.refusals == (
+    measured = under_attack(detector, subject.test, epsilon=epsilon, images=images)
+    assert measured.refusals == (
         f"dknn under attack: {why}, so the adaptive attack was not run, and no robustness is claimed",
     )
-    assert found.metrics() == {}
+    assert measured.metrics() == {}
 
 
 def test_radii_stay_in_the_box(subject):
     detector = fit(subject.model, bank=subject.val, calibration=subject.val, k=5)
-    found = under_attack(detector, subject.test, epsilon=0.8, images=10)
-    assert sorted({row.epsilon for row in found.rows}) == [0.0, 0.2, 0.4, 0.8]
+    measured = under_attack(detector, subject.test, epsilon=0.8, images=10)
+    assert sorted({row.epsilon for row in measured.rows}) == [0.0, 0.2, 0.4, 0.8]
 
 
 def test_the_suite_gives_the_same_numbers_each_time(subject, results):
-    again = dknn_suite.suite(subject, Budget(images=100, attack_images=10), lambda _, __: None)
-    assert {name: result.metrics() for name, result in again.items()} == {
+    repeated = dknn_suite.suite(subject, EvaluationBudget(images=100, attack_images=10), lambda _, __: None)
+    assert {name: result.metrics() for name, result in repeated.items()} == {
         name: result.metrics() for name, result in results.items()
     }

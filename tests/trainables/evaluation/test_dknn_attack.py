@@ -41,12 +41,12 @@ def images():
 @pytest.mark.parametrize("distance", ["cosine", "sqeuclidean"])
 def test_it_fools_neighbours_where_attacks_on_the_network_cannot(distance):
     x, y = images()
-    found = detector(Blind(), distance=distance)
-    blind = attack_network(found.model, x, y, epsilon=0.25, norm="linf", steps=10)
-    assert (found.judge_pixels(blind).prediction_N == y).all()
-    attacked = attack_neighbors(found, x, y, epsilon=0.25)
+    result = detector(Blind(), distance=distance)
+    blind = attack_network(result.model, x, y, epsilon=0.25, norm="linf", steps=10)
+    assert (result.predict_pixels(blind).prediction_N == y).all()
+    attacked = attack_neighbors(result, x, y, epsilon=0.25)
     assert attacked.fooled_N.all()
-    assert (attacked.judgement.credibility_N > 0.1).all(), "and is credible at that"
+    assert (attacked.prediction.credibility_N > 0.1).all(), "and is credible at that"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -65,20 +65,20 @@ def test_a_ball_too_small_to_cross_fools_nothing():
     assert not attack_neighbors(detector(Blind()), x, y, epsilon=0.01).fooled_N.any()
 
 
-def test_the_judgement_is_that_of_the_images_returned():
+def test_the_prediction_is_that_of_the_images_returned():
     x, y = images()
-    found = detector(nn.Linear(2, 2))
-    attacked = attack_neighbors(found, x, y, epsilon=0.15)
-    again = found.judge_pixels(attacked.x_NCHW)
-    assert torch.equal(again.alpha_NK, attacked.judgement.alpha_NK)
-    assert torch.equal(again.prediction_N != y, attacked.fooled_N)
+    result = detector(nn.Linear(2, 2))
+    attacked = attack_neighbors(result, x, y, epsilon=0.15)
+    repeated = result.predict_pixels(attacked.x_NCHW)
+    assert torch.equal(repeated.alpha_NK, attacked.prediction.alpha_NK)
+    assert torch.equal(repeated.prediction_N != y, attacked.fooled_N)
 
 
 def test_it_is_the_same_each_time():
     x, y = images()
-    found = detector(Blind())
-    first, again = (attack_neighbors(found, x, y, epsilon=0.15).x_NCHW for _ in range(2))
-    assert torch.equal(first, again)
+    result = detector(Blind())
+    first, repeated = (attack_neighbors(result, x, y, epsilon=0.15).x_NCHW for _ in range(2))
+    assert torch.equal(first, repeated)
 
 
 def test_no_radius_is_no_attack():
@@ -87,46 +87,46 @@ def test_no_radius_is_no_attack():
 
 
 def test_the_target_is_the_wrong_class_of_most_votes_then_of_the_largest_logit():
-    found = detector(Blind())
-    found.labels_M[:3] = torch.tensor([2, 3, 0])
+    result = detector(Blind())
+    result.labels_M[:3] = torch.tensor([2, 3, 0])
     alpha = torch.tensor([[0, 4, 4, 5], [3, 0, 9, 2]])
     logits = torch.tensor([[9.0, 0.0, 1.0, 2.0], [0.0, 9.0, 0.0, 0.0]])
-    target = dknn_attack._conforming_other(alpha, logits, found, torch.tensor([0, 1]))
+    target = dknn_attack._conforming_other(alpha, logits, result, torch.tensor([0, 1]))
     assert target.tolist() == [2, 3]
 
 
 def test_a_class_that_the_bank_lacks_is_no_target():
-    found = detector(Blind())
-    target = dknn_attack._conforming_other(torch.tensor([[0, 9, 1]]), torch.zeros(1, 3), found, torch.tensor([0]))
+    result = detector(Blind())
+    target = dknn_attack._conforming_other(torch.tensor([[0, 9, 1]]), torch.zeros(1, 3), result, torch.tensor([0]))
     assert target.tolist() == [1]
 
 
 def test_guides_are_the_nearest_of_their_class():
-    found = detector(Blind())
+    result = detector(Blind())
     x, y = images()
-    bank = found.banks["penultimate"]
-    rows = dknn_attack._of_class(bank, x, 1 - y, labels_M=found.labels_M, number=3)
+    bank = result.banks["penultimate"]
+    rows = dknn_attack._of_class(bank, x, 1 - y, labels_M=result.labels_M, number=3)
     for image in range(len(x)):
-        members = bank.rows_MD[found.labels_M == 1 - y[image]]
+        members = bank.rows_MD[result.labels_M == 1 - y[image]]
         order = (members - x[image].flatten()).square().sum(1).argsort(stable=True)[:3]
         assert torch.equal(rows[image], members[order])
 
 
 def test_the_objective_rises_towards_the_other_class():
-    found = detector(Blind())
+    result = detector(Blind())
     x, y = images()
-    guides = dknn_attack._all_guides(found, x, y, 1 - y, number=5)["penultimate"]
+    guides = dknn_attack._all_guides(result, x, y, 1 - y, number=5)["penultimate"]
     near = torch.stack([rows.mean(0) for rows in guides.other_NmD])
     away, close = (dknn_attack._tap_log_odds(rows, guides, temperature=0.3) for rows in (x.flatten(1), near))
     assert away < 0 < close
 
 
 def test_a_bank_of_one_class_cannot_be_attacked():
-    found = detector(Blind())
-    found.labels_M[:] = 1
+    result = detector(Blind())
+    result.labels_M[:] = 1
     x, y = images()
     with pytest.raises(ValueError, match="bank: must hold at least two classes to be attacked, got 1 only"):
-        attack_neighbors(found, x, y, epsilon=0.1)
+        attack_neighbors(result, x, y, epsilon=0.1)
 
 
 @pytest.mark.parametrize("name", ["rounds", "steps", "relative_step", "guides", "temperature"])

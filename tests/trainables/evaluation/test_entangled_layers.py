@@ -1,4 +1,4 @@
-"""Entanglement by layer and by epoch: what is measured, on which images, and what is said of it."""
+"""Entanglement by layer and by epoch: the values, their images, and their limits."""
 
 import json
 import math
@@ -13,13 +13,13 @@ from trainables.config.trial import DataConfig, ModelConfig, TrialConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.prediction import balanced_subset
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
 from trainables.evaluation.representation.entangled_layers import entangled_layers, entanglement_by_epoch, suite
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
 from trainables.snnl import chance_level, soft_nearest_neighbor_loss
-from trainables.tasks.classifier.run import Run
+from trainables.tasks.classifier.run import start
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "snnl_vectors.json").read_text())
 
@@ -90,17 +90,17 @@ def test_the_loss_at_the_median_distance_is_the_loss_at_that_temperature():
 
 
 def test_dead_features_are_at_chance_at_any_temperature():
-    found = entangled_layers(reading(torch.zeros(6, 2)), numbered([0, 0, 1, 1, 2, 2]))
-    assert found.layers[0].at_median == found.layers[0].minimum.value == pytest.approx(math.log(5))
+    result = entangled_layers(reading(torch.zeros(6, 2)), numbered([0, 0, 1, 1, 2, 2]))
+    assert result.layers[0].at_median == result.layers[0].minimum.value == pytest.approx(math.log(5))
 
 
 @pytest.mark.parametrize("distance", ["sqeuclidean", "cosine"])
 def test_every_tap_has_the_minimum_that_is_tracked_during_training(mlp, val, distance):
     subset = balanced_subset(val, size=100)
-    found, expected = entangled_layers(mlp, subset, distance=distance), entanglement(mlp, subset, distance=distance)
+    result, expected = entangled_layers(mlp, subset, distance=distance), entanglement(mlp, subset, distance=distance)
     assert mlp.training
-    assert [layer.tap for layer in found.layers] == list(mlp.taps)
-    for layer in found.layers:
+    assert [layer.tap for layer in result.layers] == list(mlp.taps)
+    for layer in result.layers:
         assert layer.minimum.value == pytest.approx(expected[layer.tap].value, rel=1e-5)
         assert 0 <= layer.of_chance <= 1
         assert layer.minimum.chance == chance_level(subset.labels_N)
@@ -120,14 +120,14 @@ def test_images_without_company_or_contrast_are_refused(mlp, labels):
         entangled_layers(mlp, images)
 
 
-def subject(model, val, **given):
-    return Subject(model, val, val, val, 0.1, **given)
+def subject(model, val, **settings):
+    return Subject(model, val, val, val, 0.1, **settings)
 
 
 @pytest.mark.parametrize("images", [50, None, 340])
-def test_images_that_were_left_out_are_told(mlp, val, images):
-    found = suite(subject(mlp, val), Budget(images=images), lambda *_: None)
-    layers = found["entanglement_by_layer"]
+def test_limits_name_images_that_were_left_out(mlp, val, images):
+    result = suite(subject(mlp, val), EvaluationBudget(images=images), lambda *_: None)
+    layers = result["entanglement_by_layer"]
     assert layers.layers[0].minimum.num_anchors == (images or 10 * int(val.labels_N.bincount().min()))
     (limit,) = layers.limits
     assert f" of {len(val)} images, class-balanced" in limit
@@ -135,30 +135,32 @@ def test_images_that_were_left_out_are_told(mlp, val, images):
 
 def test_all_images_are_no_limit(mlp, val):
     whole = balanced_subset(val, size=100)
-    assert suite(subject(mlp, whole), Budget(), lambda *_: None)["entanglement_by_layer"].limits == ()
+    assert suite(subject(mlp, whole), EvaluationBudget(), lambda *_: None)["entanglement_by_layer"].limits == ()
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    run = Run(TrialConfig.from_point({"model.name": "mlp", "epochs": 2, "device": "cpu", "optimizer.lr": 0.01}))
+    loop = start(TrialConfig.from_point({"model.name": "mlp", "epochs": 2, "device": "cpu", "optimizer.lr": 0.01}))
     folders = {}
-    while not run.finished:
-        run.run_epoch()
-        folders[run.epoch] = tmp_path_factory.mktemp(f"epoch{run.epoch}")
-        run.save(folders[run.epoch])
-    return run.evaluated_model.eval(), dict(reversed(folders.items()))
+    while not loop.finished:
+        loop.run_epoch()
+        folders[loop.epoch] = tmp_path_factory.mktemp(f"epoch{loop.epoch}")
+        loop.save(folders[loop.epoch])
+    return loop.run.evaluated_model.eval(), dict(reversed(folders.items()))
 
 
 def test_the_last_epoch_of_the_curve_is_the_finished_model(checkpoints, val):
     model, folders = checkpoints
-    told = []
-    found = suite(subject(model, val, checkpoints=folders), Budget(images=100), lambda *said: told.append(said))
-    by_epoch, by_layer = found["entanglement_by_epoch"], found["entanglement_by_layer"]
+    steps = []
+    result = suite(
+        subject(model, val, checkpoints=folders), EvaluationBudget(images=100), lambda *said: steps.append(said)
+    )
+    by_epoch, by_layer = result["entanglement_by_epoch"], result["entanglement_by_layer"]
     assert list(by_epoch.epochs) == [1, 2]
     assert by_epoch.epochs[2] == {layer.tap: layer.minimum for layer in by_layer.layers}
     assert by_epoch.epochs[1] != by_epoch.epochs[2]
     assert len(by_epoch.table().rows) == 2 * len(model.taps)
-    fractions = [fraction for _, fraction in told]
+    fractions = [fraction for _, fraction in steps]
     assert fractions[0] == 0
     assert fractions[-1] == 1
     assert all(before < after for before, after in pairwise(fractions))
@@ -166,20 +168,20 @@ def test_the_last_epoch_of_the_curve_is_the_finished_model(checkpoints, val):
 
 def test_the_figures_have_a_bar_and_a_curve_for_each_tap_and_the_chance_level(checkpoints, val):
     model, folders = checkpoints
-    found = suite(subject(model, val, checkpoints=folders), Budget(images=50), lambda *_: None)
-    bars, curves = found["entanglement_by_layer"].figure(), found["entanglement_by_epoch"].figure()
+    result = suite(subject(model, val, checkpoints=folders), EvaluationBudget(images=50), lambda *_: None)
+    bars, curves = result["entanglement_by_layer"].figure(), result["entanglement_by_epoch"].figure()
     assert list(bars.data[0].x) == list(model.taps)
     assert [trace.name for trace in curves.data] == [*model.taps, "chance"]
     assert list(curves.data[0].x) == [1, 2]
     assert bars.data[-1].name == "chance"
     assert bars.data[-1].y[0] == pytest.approx(chance_level(balanced_subset(val, size=50).labels_N))
-    assert all(axis.title.text for drawn in (bars, curves) for axis in (drawn.layout.xaxis, drawn.layout.yaxis))
+    assert all(axis.title.text for plot in (bars, curves) for axis in (plot.layout.xaxis, plot.layout.yaxis))
 
 
-def test_a_value_of_zero_is_drawn_on_a_linear_axis():
+def test_a_value_of_zero_is_plotted_on_a_linear_axis():
     _, model, images = case("A")
-    found = entanglement_by_epoch(iter([(1, model)]), images)
-    assert found.figure().layout.yaxis.type == "linear"
+    result = entanglement_by_epoch(iter([(1, model)]), images)
+    assert result.figure().layout.yaxis.type == "linear"
 
 
 def test_no_epoch_is_refused(val):

@@ -8,9 +8,10 @@ from torch import nn
 
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.core.results import Budget, Subject
+from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.core.suites import suite_of
-from trainables.evaluation.representation.flattening import Spectrum, flatness, flattening, singular_values
+from trainables.evaluation.representation.flattening import flattening
+from trainables.evaluation.representation.spectra import Spectrum, flatness, singular_values
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
 
@@ -98,28 +99,28 @@ def test_weights_twice_as_large_leave_the_scaled_metrics_alone(digits, model):
 
 def test_every_spectrum_is_of_equally_many_images(digits, model):
     rarest = int(digits.val.labels_N.bincount().min())
-    found = flattening(model, digits.val)
-    assert found.number == rarest
-    assert found.limits == (f"test: {10 * rarest} of {len(digits.val)} images, class-balanced",)
-    assert list(found.classes) == list(model.taps)
-    assert {len(by_class) for by_class in found.classes.values()} == {10}
-    ranks = {len(flat.uncentred.values_R) for flat in (*found.classes["conv1"].values(), found.together["conv1"])}
+    result = flattening(model, digits.val)
+    assert result.number == rarest
+    assert result.limits == (f"test: {10 * rarest} of {len(digits.val)} images, class-balanced",)
+    assert list(result.classes) == list(model.taps)
+    assert {len(by_class) for by_class in result.classes.values()} == {10}
+    ranks = {len(flat.uncentred.values_R) for flat in (*result.classes["conv1"].values(), result.together["conv1"])}
     assert ranks == {rarest}
 
 
 def test_metrics_are_means_over_the_classes(digits, model):
-    found = flattening(model, digits.val, images=100)
-    own = [flat.uncentred.sum_rest for flat in found.classes["conv2"].values()]
-    assert found.metrics()["flattening/conv2_sum_rest"] == pytest.approx(sum(own) / 10)
-    assert found.number == 10
+    result = flattening(model, digits.val, images=100)
+    own = [flat.uncentred.sum_rest for flat in result.classes["conv2"].values()]
+    assert result.metrics()["flattening/conv2_sum_rest"] == pytest.approx(sum(own) / 10)
+    assert result.number == 10
 
 
 def test_the_spectrum_of_a_class_is_that_of_its_activations(digits, model):
-    found = flattening(model, digits.val, images=100)
+    result = flattening(model, digits.val, images=100)
     own = digits.val.images_NCHW[digits.val.labels_N == 3][:10].float() / 255
     rows = model.features(own, taps=["conv1"]).taps["conv1"].flatten(1).detach().double()
     expected = torch.linalg.svdvals(rows) / math.sqrt(10)
-    assert found.classes["conv1"][3].uncentred.values_R == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-4)
+    assert result.classes["conv1"][3].uncentred.values_R == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-4)
 
 
 def test_a_dead_tap_is_refused_and_the_others_are_kept():
@@ -127,14 +128,14 @@ def test_a_dead_tap_is_refused_and_the_others_are_kept():
     dead = StagedClassifier(stages, nn.Linear(3, 2), channels=1)
     stages["fc1"][1].bias.data.fill_(-100)
     images = torch.arange(16, dtype=torch.uint8).reshape(4, 1, 2, 2)
-    found = flattening(dead, Split(images, torch.tensor([0, 0, 1, 1])))
+    result = flattening(dead, Split(images, torch.tensor([0, 0, 1, 1])))
     refused = "flattening/fc1_effective_rank: must be finite to be tracked, got nan; all activations of a class are 0"
-    assert refused in found.refusals
-    assert "flattening/fc1_effective_rank" not in found.metrics()
-    assert found.metrics()["flattening/fc1_sum_rest"] == 0
-    assert "flattening/logits_effective_rank" in found.metrics()
-    found.table()
-    found.figure()
+    assert refused in result.refusals
+    assert "flattening/fc1_effective_rank" not in result.metrics()
+    assert result.metrics()["flattening/fc1_sum_rest"] == 0
+    assert "flattening/logits_effective_rank" in result.metrics()
+    result.table()
+    result.figure()
 
 
 def test_one_image_has_no_spectrum(digits, model):
@@ -151,11 +152,13 @@ def test_activations_that_are_not_finite_are_refused_by_tap(digits):
 
 def test_the_suite_tells_its_limits_and_draws(digits, model):
     subject = Subject(model=model, train=digits.train, val=digits.val, test=digits.val, epsilon=0.1)
-    told = []
-    found = suite_of("flattening")(subject, Budget(images=50), lambda *step: told.append(step))["flattening"]
-    assert found.limits == (f"test: 50 of {len(digits.val)} images, class-balanced",)
-    assert found.refusals == ()
-    assert told[-1][1] == 1.0
-    assert len(found.table().rows) == len(model.taps) * 11 * 2
-    assert len(found.figure().data) == len(model.taps) * 11
-    assert all(math.isfinite(value) for value in found.metrics().values())
+    steps = []
+    result = suite_of("flattening")(subject, EvaluationBudget(images=50), lambda *step: steps.append(step))[
+        "flattening"
+    ]
+    assert result.limits == (f"test: 50 of {len(digits.val)} images, class-balanced",)
+    assert result.refusals == ()
+    assert steps[-1][1] == 1.0
+    assert len(result.table().rows) == len(model.taps) * 11 * 2
+    assert len(result.figure().data) == len(model.taps) * 11
+    assert all(math.isfinite(value) for value in result.metrics().values())

@@ -68,15 +68,15 @@ def test_published_safe_bound_and_reshaped_norm(published):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_published_norm_of_the_zero_padded_convolution_by_power_iteration(published, stride):
     kernel, n, expected = published
-    found = operator_norms.convolution_estimate(kernel, (n, n), stride=(stride, stride), padding=(1, 1), steps=3000)
-    assert found.value == pytest.approx(expected[f"zeropad1_stride{stride}_opnorm_bruteforce"], rel=1e-9)
-    assert found.residual < 1e-6
+    result = operator_norms.convolution_estimate(kernel, (n, n), stride=(stride, stride), padding=(1, 1), steps=3000)
+    assert result.value == pytest.approx(expected[f"zeropad1_stride{stride}_opnorm_bruteforce"], rel=1e-9)
+    assert result.residual < 1e-6
 
 
 def test_published_norm_of_a_matrix(mixup_vectors):
     vector = mixup_vectors["operator_norms"]
-    found = operator_norms.matrix_norm(tensor(vector["in"]["fc_W"]))
-    assert found == pytest.approx(vector["expected"]["fc_opnorm"], rel=1e-9)
+    result = operator_norms.matrix_norm(tensor(vector["in"]["fc_W"]))
+    assert result == pytest.approx(vector["expected"]["fc_opnorm"], rel=1e-9)
 
 
 def test_published_zero_padded_norm_exceeds_the_circular_one_of_its_size(mixup_vectors):
@@ -94,9 +94,9 @@ def test_published_max_pool_constants_are_reached(mixup_vectors):
     impulse = torch.zeros(1, 1, 5, 5)
     impulse[0, 0, 2, 2] = 1
     for size, stride, key in ((3, 2, "||pool3x3s2(x+r)-pool(x)||/||r||"), (2, 2, "||pool2x2s2||")):
-        found = module_constant(nn.MaxPool2d(size, stride), impulse, name="pool").bound
-        assert found == expected[key]
-        assert float(functional.max_pool2d(impulse, size, stride).norm()) == found
+        result = module_constant(nn.MaxPool2d(size, stride), impulse, name="pool").bound
+        assert result == expected[key]
+        assert float(functional.max_pool2d(impulse, size, stride).norm()) == result
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -162,16 +162,16 @@ def test_power_iteration_on_a_map_that_is_zero():
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (2, 1), (2, 3)])
 def test_average_pool_bound(size, stride):
     real = brute_force(lambda x: functional.avg_pool2d(x, size, stride), (1, 6, 6))
-    found = module_constant(nn.AvgPool2d(size, stride), torch.zeros(1, 1, 6, 6), name="pool")
-    assert found.bound >= real * (1 - 1e-12)
-    if found.exact:
-        assert found.bound == pytest.approx(real, rel=1e-12)
+    result = module_constant(nn.AvgPool2d(size, stride), torch.zeros(1, 1, 6, 6), name="pool")
+    assert result.bound >= real * (1 - 1e-12)
+    if result.exact:
+        assert result.bound == pytest.approx(real, rel=1e-12)
 
 
 def test_adaptive_average_pool_is_exact():
     real = brute_force(lambda x: functional.adaptive_avg_pool2d(x, (2, 1)), (1, 6, 5))
-    found = module_constant(nn.AdaptiveAvgPool2d((2, 1)), torch.zeros(1, 1, 6, 5), name="pool")
-    assert found.bound == pytest.approx(real, rel=1e-12)
+    result = module_constant(nn.AdaptiveAvgPool2d((2, 1)), torch.zeros(1, 1, 6, 5), name="pool")
+    assert result.bound == pytest.approx(real, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +211,13 @@ def test_a_folded_batch_norm_gives_the_norm_of_both_together():
     layers = nn.Sequential(nn.Linear(4, 3), normalised(nn.BatchNorm1d(3))).eval()
     zero = layers(torch.zeros(1, 4)).detach()
     matrix = (layers(torch.eye(4)) - zero).detach().T
-    found = module_constant(layers, torch.zeros(1, 4), name="fc")
-    assert [part.kind for part in found.parts] == ["linear + batch norm"]
-    assert found.bound == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=1e-5)
+    result = module_constant(layers, torch.zeros(1, 4), name="fc")
+    assert [part.kind for part in result.parts] == ["linear + batch norm"]
+    assert result.bound == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=1e-5)
     apart = math.prod(
         module_constant(layer, torch.zeros(1, n), name="x").bound for layer, n in zip(layers, (4, 3), strict=True)
     )
-    assert found.bound < apart
+    assert result.bound < apart
 
 
 @pytest.mark.parametrize(("out", "stride"), [(3, 1), (5, 2)], ids=["identity", "projection"])
@@ -225,13 +225,13 @@ def test_a_residual_block_adds_both_ways(out, stride):
     block = PreActivationBlock(3, out, stride=stride).eval()
     normalised(block.norm1)
     normalised(block.norm2)
-    found = module_constant(block, torch.zeros(1, 3, 6, 6), name="block")
-    opening, first, second, *shortcut = [part.bound for part in found.parts]
+    result = module_constant(block, torch.zeros(1, 3, 6, 6), name="block")
+    opening, first, second, *shortcut = [part.bound for part in result.parts]
     expected = opening * (first * second + shortcut[0]) if shortcut else 1 + opening * first * second
-    assert found.bound == expected
+    assert result.bound == expected
     x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     y = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(2))
-    assert ((block(x) - block(y)).flatten(1).norm(dim=1) <= found.bound * (x - y).flatten(1).norm(dim=1)).all()
+    assert ((block(x) - block(y)).flatten(1).norm(dim=1) <= result.bound * (x - y).flatten(1).norm(dim=1)).all()
 
 
 class Doubling(nn.ReLU):
@@ -251,7 +251,7 @@ def test_an_unknown_module_is_refused_by_name(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "law"),
+    ("module", "requirement"),
     [
         (nn.Conv2d(2, 2, 3, groups=2), "groups must be 1"),
         (nn.Conv2d(2, 2, 3, dilation=2), "dilation must be"),
@@ -263,8 +263,8 @@ def test_an_unknown_module_is_refused_by_name(module):
     ],
     ids=["groups", "dilation", "padding", "pool-dilation", "ceil", "adaptive", "statistics"],
 )
-def test_a_setting_that_is_not_handled_is_refused_by_name(module, law):
-    with pytest.raises(ValueError, match=rf"^stage\.2: .*{law}"):
+def test_a_setting_that_is_not_handled_is_refused_by_name(module, requirement):
+    with pytest.raises(ValueError, match=rf"^stage\.2: .*{requirement}"):
         module_constant(module, torch.zeros(1, 2, 8, 8), name="stage.2")
 
 
@@ -287,11 +287,11 @@ def test_training_mode_is_left_as_it_was():
 def test_every_model_has_constants(name):
     width = 0.02 if name in {"preact_resnet18", "preact_resnet34", "wide_resnet28_10"} else 0.25
     model = build(ModelConfig(name=name, width=width), image_shape=(1, 8, 8), num_classes=3, std=(0.4,))
-    found = constants(model, (1, 8, 8))
-    assert [stage.name for stage in found] == ["input", *model.taps]
-    assert found[0].bound == pytest.approx(2.5)
-    leaves = [leaf for stage in found for leaf in stage]
+    result = constants(model, (1, 8, 8))
+    assert [stage.name for stage in result] == ["input", *model.taps]
+    assert result[0].bound == pytest.approx(2.5)
+    leaves = [leaf for stage in result for leaf in stage]
     weights = sum(isinstance(module, nn.Linear | nn.Conv2d) for module in model.modules())
     assert sum(leaf.kind.startswith(("linear", "convolution")) for leaf in leaves) == weights
     assert all(leaf.lower <= leaf.bound * (1 + 1e-12) for leaf in leaves if leaf.lower is not None)
-    assert all(stage.log10_bound == pytest.approx(math.log10(stage.bound)) for stage in found)
+    assert all(stage.log10_bound == pytest.approx(math.log10(stage.bound)) for stage in result)

@@ -48,29 +48,29 @@ def test_a_quarter_turn_of_images_that_are_not_square_is_refused():
 def test_all_images_are_permuted_alike_and_keep_their_pixels():
     like = images(channels=3)
     like = Split(torch.cat([like.images_NCHW[:2], like.images_NCHW[:2]]), like.labels_N)
-    found = permuted(like, seed=1).images_NCHW
-    assert torch.equal(found[:2], found[2:])
-    assert torch.equal(found.flatten(2).sort().values, like.images_NCHW.flatten(2).sort().values)
-    assert torch.equal(found, permuted(like, seed=1).images_NCHW)
-    assert not torch.equal(found, permuted(like, seed=2).images_NCHW)
+    result = permuted(like, seed=1).images_NCHW
+    assert torch.equal(result[:2], result[2:])
+    assert torch.equal(result.flatten(2).sort().values, like.images_NCHW.flatten(2).sort().values)
+    assert torch.equal(result, permuted(like, seed=1).images_NCHW)
+    assert not torch.equal(result, permuted(like, seed=2).images_NCHW)
 
 
 def test_channels_stay_together_when_pixels_are_permuted():
     grey = images()
     colour = Split(grey.images_NCHW.repeat(1, 3, 1, 1), grey.labels_N)
-    found = permuted(colour).images_NCHW
-    assert torch.equal(found[:, 0], found[:, 2])
+    result = permuted(colour).images_NCHW
+    assert torch.equal(result[:, 0], result[:, 2])
 
 
 def test_noise_is_uniform_and_depends_on_its_seed():
     like = images(number=100, height=28, width=28)
-    found = noise(like, seed=3).images_NCHW
-    counts = found.flatten().bincount(minlength=256).double()
-    expected = found.numel() / 256
+    result = noise(like, seed=3).images_NCHW
+    counts = result.flatten().bincount(minlength=256).double()
+    expected = result.numel() / 256
     chi_square = float(((counts - expected).square() / expected).sum())
     assert 150 < chi_square < 370, "far in the tails of chi-square with 255 degrees of freedom"
-    assert torch.equal(found, noise(like, seed=3).images_NCHW)
-    assert not torch.equal(found, noise(like, seed=4).images_NCHW)
+    assert torch.equal(result, noise(like, seed=3).images_NCHW)
+    assert not torch.equal(result, noise(like, seed=4).images_NCHW)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -127,17 +127,17 @@ def test_a_damaged_image_file_is_named(tmp_path):
 
 
 def test_grey_images_get_equal_channels():
-    found = fitted(images(), like=images(channels=3)).images_NCHW
-    assert torch.equal(found[:, 0], found[:, 1])
-    assert torch.equal(found[:, :1], images().images_NCHW)
+    result = fitted(images(), like=images(channels=3)).images_NCHW
+    assert torch.equal(result[:, 0], result[:, 1])
+    assert torch.equal(result[:, :1], images().images_NCHW)
 
 
 def test_resizing_is_torchvisions():
     from torchvision.transforms import functional
 
-    given = images(height=12, width=12)
-    found = fitted(given, like=images()).images_NCHW
-    assert torch.equal(found, functional.resize(given.images_NCHW, [8, 8], antialias=True))
+    large = images(height=12, width=12)
+    result = fitted(large, like=images()).images_NCHW
+    assert torch.equal(result, functional.resize(large.images_NCHW, [8, 8], antialias=True))
 
 
 def test_wide_images_lose_their_sides_not_their_proportions():
@@ -182,7 +182,7 @@ def test_an_empty_folder_is_refused(tmp_path):
         parse(f"letters={tmp_path}", like=images())
 
 
-def test_all_wrong_texts_are_told_at_once():
+def test_all_wrong_texts_are_reported_at_once():
     with pytest.raises(ConfigError) as raised:
         outliers(["letters", "noise", "rotated=x", "noise"], like=images())
     assert [problem.path for problem in raised.value.problems] == [

@@ -1,4 +1,4 @@
-"""Reports: kept under the digest of all that decides them, and honest about what is no number."""
+"""Reports: cached under the digest of all that decides them, and honest about what is no number."""
 
 import json
 import math
@@ -13,19 +13,19 @@ from trainables.config.trial import ModelConfig
 from trainables.data import Split
 from trainables.evaluation.core import report
 from trainables.evaluation.core.figures import figure
-from trainables.evaluation.core.results import Budget, Subject, Table
+from trainables.evaluation.core.results import EvaluationBudget, Subject, Table
 from trainables.models import build
 
-SMALL = Budget(images=20)
+SMALL = EvaluationBudget(images=20)
 
 
 def quiet(_what, _done):
-    """Nobody looks."""
+    """Ignore the progress."""
 
 
 def split(size, seed):
-    drawn = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (size, 1, 8, 8), generator=drawn, dtype=torch.uint8)
+    stream = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (size, 1, 8, 8), generator=stream, dtype=torch.uint8)
     return Split(images, torch.arange(size) % 3)
 
 
@@ -78,18 +78,18 @@ def suites(monkeypatch):
 
 
 def run(subject, names, kept, **options):
-    return list(report.evaluate(subject, names, SMALL, kept=kept, progress=quiet, **options))
+    return list(report.evaluate(subject, names, SMALL, cache=kept, progress=quiet, **options))
 
 
 def test_a_report_is_measured_once_and_read_back_as_it_was(subject, suites, tmp_path):
     (first,) = run(subject, ["first"], tmp_path)
-    (again,) = run(subject, ["first"], tmp_path)
-    assert again == first
+    (second,) = run(subject, ["first"], tmp_path)
+    assert second == first
     assert suites["first"].runs == 1
-    assert again.analyses[0].table.columns == ("class", "mean")
-    assert again.analyses[0].figure["layout"]["xaxis"]["title"]["text"] == "class"
-    assert set(again.metrics) == {"test/brightness"}
-    run(subject, ["first"], tmp_path, anew=True)
+    assert second.analyses[0].table.columns == ("class", "mean")
+    assert second.analyses[0].figure["layout"]["xaxis"]["title"]["text"] == "class"
+    assert set(second.metrics) == {"test/brightness"}
+    run(subject, ["first"], tmp_path, recompute=True)
     assert suites["first"].runs == 2
 
 
@@ -103,12 +103,12 @@ def test_an_evaluation_that_broke_off_goes_on_with_the_suite_that_is_missing(sub
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"not json", b'{"suite": 3}'])
-def test_a_kept_report_that_cannot_be_read_is_measured_again(subject, suites, tmp_path, damage):
-    (found,) = run(subject, ["first"], tmp_path)
+def test_a_cached_report_that_cannot_be_read_is_measured_again(subject, suites, tmp_path, damage):
+    (result,) = run(subject, ["first"], tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(damage)
-    (again,) = run(subject, ["first"], tmp_path)
-    assert again.metrics == found.metrics
+    (second,) = run(subject, ["first"], tmp_path)
+    assert second.metrics == result.metrics
     assert suites["first"].runs == 2
 
 
@@ -141,7 +141,7 @@ def test_whatever_decides_a_report_changes_its_digest(subject, what):
 def test_suite_and_budget_change_the_digest_and_nothing_else_does(subject):
     digests = {
         report.fingerprint(subject, budget, suite=suite)
-        for budget in (SMALL, Budget(images=21), Budget(images=20, aa_lite=True))
+        for budget in (SMALL, EvaluationBudget(images=21), EvaluationBudget(images=20, aa_lite=True))
         for suite in ("clean", "robust")
     }
     assert len(digests) == 6
@@ -149,7 +149,7 @@ def test_suite_and_budget_change_the_digest_and_nothing_else_does(subject):
 
 
 def test_the_code_is_part_of_the_digest_and_is_the_same_in_another_process():
-    script = "from trainables.evaluation import report; print(report._code())"
+    script = "from trainables.evaluation.core import report; print(report._code())"
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == report._code()
 
@@ -161,10 +161,10 @@ def test_a_metric_that_is_no_finite_number_is_refused_by_name():
         report.document("clean", {"classes": Brightness((math.nan,))}, key="", seconds=0)
 
 
-def test_a_cell_that_json_cannot_hold_is_told_in_words():
-    found = report.document("clean", {"classes": Unbounded((0.5,))}, key="", seconds=0)
-    assert found.analyses[0].table.rows == (("T*", "inf"),)
-    json.loads(report._DOCUMENT.dump_json(found))
+def test_a_cell_that_json_cannot_hold_becomes_text():
+    result = report.document("clean", {"classes": Unbounded((0.5,))}, key="", seconds=0)
+    assert result.analyses[0].table.rows == (("T*", "inf"),)
+    json.loads(report._DOCUMENT.dump_json(result))
 
 
 class Unbounded(Brightness):

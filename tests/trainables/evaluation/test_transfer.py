@@ -12,10 +12,10 @@ from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.robustness.transfer import _refused, resized, transfer
-from trainables.evaluation.robustness.transfer_result import Condition, Rate, mean
+from trainables.evaluation.robustness.transfer_result import Rate, TransferCondition, mean
 from trainables.models import build
 
-RIGHT = Condition(among="right")
+RIGHT = TransferCondition(among="right")
 
 
 def brightness_model(threshold):
@@ -60,7 +60,7 @@ def linear_models():
 
 
 @pytest.fixture(scope="module")
-def found(linear_models, digits):
+def measured(linear_models, digits):
     groups = {"A": "one", "B": "one", "C": "other"}
     return transfer(linear_models, digits, attack="pgd", epsilon=0.1, seed=1, groups=groups)
 
@@ -78,7 +78,7 @@ def test_a_matrix_by_hand():
     assert result.clean == {"low": Rate(0, 6), "high": Rate(1, 6)}
     # 0.56 is wrong for 'high' as it is.
     assert result.errors[RIGHT]["low"] == {"low": Rate(3, 5), "high": Rate(2, 5)}
-    assert result.errors[Condition(among="fooling")]["high"] == {"low": Rate(2, 2), "high": Rate(2, 2)}
+    assert result.errors[TransferCondition(among="fooling")]["high"] == {"low": Rate(2, 2), "high": Rate(2, 2)}
     assert result.sizes["attack", "own"] == pytest.approx({"low": 0.2, "high": 0.2}, rel=1e-5)
 
 
@@ -89,8 +89,8 @@ def test_a_copy_of_the_source_is_fooled_as_the_source_is(linear_models, digits):
     assert all(matrix["A"] == matrix["twin"] for matrix in result.errors.values())
 
 
-def test_examples_transfer_more_than_noises_of_their_size(found):
-    metrics = found.metrics()
+def test_examples_transfer_more_than_noises_of_their_size(measured):
+    metrics = measured.metrics()
     assert metrics["transfer/pgd@0.1_own"] > metrics["transfer/pgd@0.1_across"] > 0.2
     assert metrics["transfer/pgd@0.1_across"] > 3 * max(
         metrics["transfer/pgd@0.1_gaussian"], metrics["transfer/pgd@0.1_sign"]
@@ -98,44 +98,44 @@ def test_examples_transfer_more_than_noises_of_their_size(found):
     assert all(map(math.isfinite, metrics.values()))
 
 
-def test_noises_are_as_large_as_the_perturbations_they_stand_beside(found):
+def test_noises_are_as_large_as_the_perturbations_they_control(measured):
     for kind in ("gaussian", "sign"):
-        assert found.sizes[kind, "own"] == pytest.approx(found.sizes["attack", "own"], rel=1e-4)
+        assert measured.sizes[kind, "own"] == pytest.approx(measured.sizes["attack", "own"], rel=1e-4)
 
 
-def test_at_the_common_size_all_perturbations_are_as_large_as_the_largest_source(found):
-    largest = max(found.sizes["attack", "own"].values())
+def test_at_the_common_size_all_perturbations_are_as_large_as_the_largest_source(measured):
+    largest = max(measured.sizes["attack", "own"].values())
     for kind in ("attack", "gaussian", "sign"):
-        assert found.sizes[kind, "common"] == pytest.approx(dict.fromkeys("ABC", largest), rel=1e-4)
+        assert measured.sizes[kind, "common"] == pytest.approx(dict.fromkeys("ABC", largest), rel=1e-4)
 
 
-def test_images_that_fool_their_source_fool_it(found):
-    fooling = found.errors[Condition(among="fooling")]
+def test_images_that_fool_their_source_fool_it(measured):
+    fooling = measured.errors[TransferCondition(among="fooling")]
     assert all(fooling[name][name].error == 1 for name in fooling)
-    right = found.errors[RIGHT]
+    right = measured.errors[RIGHT]
     assert all(fooling[name][name].images == right[name][name].wrong for name in right)
 
 
-def test_the_counts_of_each_condition_are_those_of_its_images(found, linear_models, digits):
+def test_the_counts_of_each_condition_are_those_of_its_images(measured, linear_models, digits):
     x = digits.images_NCHW.float() / 255
     right = torch.stack([model(x).argmax(1) == digits.labels_N for model in linear_models.values()]).all(0)
-    assert {rate.images for row in found.err.values() for rate in row.values()} == {40}
-    assert {rate.images for row in found.errors[RIGHT].values() for rate in row.values()} == {int(right.sum())}
+    assert {rate.images for row in measured.err.values() for rate in row.values()} == {40}
+    assert {rate.images for row in measured.errors[RIGHT].values() for rate in row.values()} == {int(right.sum())}
 
 
-def test_the_same_seed_gives_the_same_numbers_in_any_order(linear_models, digits, found):
+def test_the_same_seed_gives_the_same_numbers_in_any_order(linear_models, digits, measured):
     backwards = transfer(dict(reversed(linear_models.items())), digits, attack="pgd", epsilon=0.1, seed=1)
-    assert backwards.errors == found.errors
-    assert transfer(linear_models, digits, attack="pgd", epsilon=0.1, seed=2).errors != found.errors
+    assert backwards.errors == measured.errors
+    assert transfer(linear_models, digits, attack="pgd", epsilon=0.1, seed=2).errors != measured.errors
 
 
-def test_group_means_leave_out_a_models_own_images(found):
-    right = found.errors[RIGHT]
-    by_group = {groups: mean(pairs.values()) for groups, pairs in found.by_group().items()}
+def test_group_means_leave_out_a_models_own_images(measured):
+    right = measured.errors[RIGHT]
+    by_group = {groups: mean(pairs.values()) for groups, pairs in measured.by_group().items()}
     assert by_group["one", "one"] == pytest.approx((right["A"]["B"].error + right["B"]["A"].error) / 2)
     assert by_group["other", "one"] == pytest.approx((right["C"]["A"].error + right["C"]["B"].error) / 2)
-    assert found.by_group()["other", "other"] == {}
-    metrics = found.metrics()
+    assert measured.by_group()["other", "other"] == {}
+    metrics = measured.metrics()
     assert metrics["transfer/pgd@0.1_within_groups"] == pytest.approx(by_group["one", "one"])
     between = [right[source][target].error for source, target in ("AC", "BC", "CA", "CB")]
     assert metrics["transfer/pgd@0.1_between_groups"] == pytest.approx(sum(between) / 4)
@@ -158,7 +158,7 @@ def test_lbfgs_finds_its_own_sizes_and_what_it_does_not_find_is_left_out():
     assert result.sizes["attack", "own"]["low"] == pytest.approx((0.4 + 0.2 + 0.05 + 0.2 + 0.4) / 5, abs=0.01)
     # Brightening to just above 0.5 does not reach 0.6; darkening to below 0.5 passes it.
     assert result.err["low"]["high"] == Rate(2, 5)
-    # To the model that says 0, the two images of class 1 are class 0 as they are; the others it never changes.
+    # To the model that says 0, the two images of class 1 are class 0 before the attack; it never changes the rest.
     assert result.err["never"]["low"] == Rate(0, 2)
     assert "lbfgs found nothing for 3 of 5 images of never; they are left out" in result.limits[0]
     assert "2 of 5 images of never are unperturbed" in result.limits[1]
@@ -181,7 +181,11 @@ def test_a_source_that_another_models_images_fool_more_is_refused():
     own, other, noise = Rate(20, 100), Rate(60, 100), Rate(1, 100)
     attack = {"A": {"A": own, "B": own}, "B": {"A": other, "B": other}}
     noises = {source: dict.fromkeys("AB", noise) for source in "AB"}
-    errors = {RIGHT: attack, Condition("gaussian", "own", "right"): noises, Condition("sign", "own", "right"): noises}
+    errors = {
+        RIGHT: attack,
+        TransferCondition("gaussian", "own", "right"): noises,
+        TransferCondition("sign", "own", "right"): noises,
+    }
     assert list(_refused(errors, "pgd")) == ["A"]
     assert "fools it on 20.0% of its own images and on 60.0% of another model's" in _refused(errors, "pgd")["A"]
 
@@ -220,7 +224,7 @@ def test_resized_is_amplify_where_nothing_is_clipped():
     torch.testing.assert_close(resized(x, noise, 0.1), amplify(x, x + noise, rms=0.1), rtol=1e-5, atol=1e-6)
 
 
-def test_a_box_without_room_is_filled_and_told():
+def test_a_box_without_room_is_filled_and_a_limit_says_so():
     models = {"low": brightness_model(0.5), "high": brightness_model(0.55)}
     result = transfer(models, pixels(0.4, 0.9), attack="fgsm", epsilon=0.2, common_rms=0.8)
     # Pixel 0.4 rises by 0.6, pixel 0.9 falls by 0.8.
@@ -229,7 +233,7 @@ def test_a_box_without_room_is_filled_and_told():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"attack": "pdg", "epsilon": 0.1}, r"attack: must be one of \[.*'lbfgs'.*\], got 'pdg'"),
         ({"attack": "pgd"}, "epsilon: must be > 0 for pgd, got None"),
@@ -240,10 +244,10 @@ def test_a_box_without_room_is_filled_and_told():
     ],
     ids=["attack", "no radius", "radius 0", "radius of lbfgs", "groups", "size"],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_what_makes_no_sense_is_refused(arguments, message):
     models = {"A": brightness_model(0.5), "B": brightness_model(0.5)}
     with pytest.raises(ValueError, match=message):
-        transfer(models, pixels(0.1, 0.9), **given)
+        transfer(models, pixels(0.1, 0.9), **arguments)
 
 
 def test_one_model_is_refused():
@@ -251,17 +255,17 @@ def test_one_model_is_refused():
         transfer({"A": brightness_model(0.5)}, pixels(0.1), attack="fgsm", epsilon=0.1)
 
 
-def test_the_table_has_a_row_for_every_number(found):
-    table = found.table()
+def test_the_table_has_a_row_for_every_number(measured):
+    table = measured.table()
     assert len(table.rows) == 3 + 3 * 2 * 3 * 9
     first = dict(zip(table.columns, table.rows[3], strict=True))
     assert (first["perturbation"], first["made for"], first["judged by"]) == ("attack", "A", "A")
     assert first["low"] <= first["error"] <= first["high"]
 
 
-def test_the_heat_map_shows_sources_as_rows_and_the_noises_below(found):
-    own, common = found.figure().data
+def test_the_heat_map_shows_sources_as_rows_and_the_noises_below(measured):
+    own, common = measured.figure().data
     assert [label.split(",")[0] for label in own.y[:3]] == ["one: A", "one: B", "other: C"]
     assert len(own.z) == len(common.z) == 5
-    assert own.z[0][2] == pytest.approx(100 * found.errors[RIGHT]["A"]["C"].error)
+    assert own.z[0][2] == pytest.approx(100 * measured.errors[RIGHT]["A"]["C"].error)
     assert list(own.x) == ["one: A", "one: B", "other: C"]

@@ -9,9 +9,11 @@ from trainables.config.trial import TrialConfig
 from trainables.data import Split, Splits
 from trainables.engine import checkpoint as state
 from trainables.errors import CheckpointError, ConfigError, Diverged
+from trainables.tasks.classifier import run as classifier
 from trainables.tasks.classifier.training import train
 from trainables.tasks.gan import GanConfig, GanRun, load_generator, train_gan
 from trainables.tasks.gan.classifier import classifier_config, classifier_of
+from trainables.tasks.gan.run import restore, start
 
 EPOCHS = 2
 # Two steps an epoch: what differs after an interruption does so at the first.
@@ -68,7 +70,7 @@ def test_the_entangling_terms_are_reported_where_they_are_on():
 def test_a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one(variant, tmp_path):
     config = config_of(**variant)
     whole = train_gan(config)
-    first = GanRun(config)
+    first = start(config)
     first.run_epoch()
     first.save(tmp_path)
     torch.rand(3)
@@ -102,9 +104,9 @@ def test_in_a_few_epochs_digits_appear_and_become_entangled_with_real_ones():
 
 
 def test_a_finished_run_is_not_trained_on(tmp_path):
-    run = train_gan(config_of(epochs=1), checkpoint=tmp_path).run
+    train_gan(config_of(epochs=1), checkpoint=tmp_path)
     with pytest.raises(ValueError, match="all 1 epochs are complete"):
-        run.run_epoch()
+        restore(tmp_path).run_epoch()
     assert train_gan(config_of(epochs=1), resume=tmp_path).metrics == {}
 
 
@@ -121,10 +123,10 @@ def test_images_that_the_networks_cannot_make_are_refused(monkeypatch):
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
-    GanRun(config_of()).save(tmp_path)
-    with pytest.raises(CheckpointError, match=r"another trial: gan.beta_1 \(0.5 there, 0.1 here\)"):
-        GanRun.restore(tmp_path, config=config_of(**{"gan.beta_1": 0.1}))
-    assert GanRun.restore(tmp_path).config == config_of()
+    start(config_of()).save(tmp_path)
+    with pytest.raises(CheckpointError, match=r"another trial: gan.beta_1 \(saved 0.5, now 0.1\)"):
+        restore(tmp_path, config=config_of(**{"gan.beta_1": 0.1}))
+    assert restore(tmp_path).config == config_of()
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +138,11 @@ def classifier_folder(tmp_path_factory):
 
 
 def test_the_two_kinds_of_trial_do_not_read_each_others_checkpoints(tmp_path, classifier_folder):
-    from trainables.tasks.classifier.run import Run
-
     with pytest.raises(CheckpointError, match="describes no valid trial of a generative adversarial network"):
-        GanRun.restore(classifier_folder)
-    GanRun(config_of()).save(tmp_path)
+        restore(classifier_folder)
+    start(config_of()).save(tmp_path)
     with pytest.raises(CheckpointError, match="describes no valid trial"):
-        Run.restore(tmp_path)
+        classifier.restore(tmp_path)
     assert state.load(tmp_path).epoch == 0
 
 
@@ -191,7 +191,7 @@ def test_the_figures_show_every_epoch_and_every_class():
 
 
 def test_the_sheet_puts_each_image_into_the_row_of_its_class():
-    from trainables.tasks.gan.pictures import sheet_of_images
+    from trainables.tasks.gan.figures import sheet_of_images
 
     images_NCHW = torch.tensor([0.0, 0.2, 0.4]).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     drawn = sheet_of_images(images_NCHW, torch.tensor([1, 0, 1]), num_classes=3, columns=2).data[0].z

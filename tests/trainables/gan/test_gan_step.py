@@ -12,7 +12,7 @@ from trainables.evaluation.core.prediction import as_pixels
 from trainables.snnl import minimise_temperature, soft_nearest_neighbor_loss
 from trainables.tasks.gan import step
 from trainables.tasks.gan.config import GanSettings
-from trainables.tasks.gan.networks import Judgement, build_networks
+from trainables.tasks.gan.networks import DiscriminatorOutput, build_networks
 from trainables.tasks.gan.step import Optimizers, discriminator_loss, gan_step, generator_loss, real_fake_loss
 
 SHAPE = (1, 8, 8)
@@ -42,8 +42,8 @@ def same(one, other):
 
 
 def test_the_discriminators_loss_is_the_cross_entropy_of_real_and_synthetic():
-    real = Judgement(torch.tensor([2.0, -1.0]), torch.zeros(2, 3))
-    fake = Judgement(torch.tensor([0.5, -3.0]), torch.zeros(2, 3))
+    real = DiscriminatorOutput(torch.tensor([2.0, -1.0]), torch.zeros(2, 3))
+    fake = DiscriminatorOutput(torch.tensor([0.5, -3.0]), torch.zeros(2, 3))
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(1))) / 2
     expected += (math.log1p(math.exp(0.5)) + math.log1p(math.exp(-3))) / 2
     terms = discriminator_loss(real, fake, settings=GanSettings())
@@ -106,8 +106,8 @@ def test_the_generator_climbs_the_loss_at_a_fixed_temperature(features, distance
 @pytest.mark.parametrize("features", ["pixels", "discriminator"])
 def test_the_discriminator_descends_the_loss_of_its_features_whatever_the_generators_are(features):
     _, settings = start(discriminator_snnl=3.0, snnl_features=features)
-    real = Judgement(torch.zeros(12), torch.randn(12, 5, generator=stream()).requires_grad_())
-    fake = Judgement(torch.zeros(12), torch.randn(12, 5, generator=stream(1)) + 1)
+    real = DiscriminatorOutput(torch.zeros(12), torch.randn(12, 5, generator=stream()).requires_grad_())
+    fake = DiscriminatorOutput(torch.zeros(12), torch.randn(12, 5, generator=stream(1)) + 1)
     loss = discriminator_loss(real, fake, settings=settings)["discriminator_loss"]
     expected = 3 * at_fixed_temperature(real.features_BD, fake.features_BD)
     found, expected = (torch.autograd.grad(each, real.features_BD)[0] for each in (loss, expected))

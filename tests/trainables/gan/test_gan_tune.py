@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("ray.tune")
 
 from trainables.errors import CheckpointError
-from trainables.tasks.gan import GanConfig, GanRun, train_gan
+from trainables.tasks.gan import GanConfig, train_gan
+from trainables.tasks.gan.run import restore
 from trainables.tune import GanTrainable
 
 POINT = {
@@ -83,7 +84,7 @@ def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
     results_of(trainable)
     other = {**POINT, "epochs": 1, "gan.generator_snnl": 1.0, "seed": 5}
     assert trainable.reset({**other, **ORDERS}) is True
-    assert trainable._run is None, "the finished trial's tensors are let go"
+    assert trainable._loop is None, "the finished trial's tensors are let go"
     assert metrics_of(results_of(trainable)) == expected_of(other)
 
 
@@ -112,4 +113,4 @@ def test_an_unreadable_checkpoint_raises_so_that_tune_retries(start, tmp_path):
 
 def test_a_checkpoint_before_the_first_step_is_that_of_epoch_zero(start, tmp_path):
     start(**POINT, **ORDERS).save(str(tmp_path / "checkpoint"))
-    assert GanRun.restore(tmp_path / "checkpoint").epoch == 0
+    assert restore(tmp_path / "checkpoint").epoch == 0

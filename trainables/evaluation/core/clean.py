@@ -8,7 +8,7 @@ __all__ = ["accuracy", "expected_calibration_error", "negative_log_likelihood"]
 
 
 def accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
-    """Fraction of images whose largest logit is that of their label.
+    """Return the fraction of images whose largest logit is that of their label.
 
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
     0.5
@@ -17,7 +17,7 @@ def accuracy(logits_NK: Tensor, labels_N: Tensor) -> float:
 
 
 def negative_log_likelihood(logits_NK: Tensor, labels_N: Tensor) -> float:
-    """Mean cross-entropy in nats.
+    """Return the mean cross-entropy in nats.
 
     >>> f"{negative_log_likelihood(torch.zeros(3, 4), torch.tensor([0, 1, 2])):.4f}"  # log(4)
     '1.3863'
@@ -26,7 +26,7 @@ def negative_log_likelihood(logits_NK: Tensor, labels_N: Tensor) -> float:
 
 
 def expected_calibration_error(logits_NK: Tensor, labels_N: Tensor, *, num_bins: int = 15) -> float:
-    """Mean |accuracy - confidence| over equal-width bins of confidence, weighted by their size.
+    """Return the mean |accuracy - confidence| over equal-width bins of confidence, weighted by their size.
 
     Guo et al., ICML 2017. Bins are (m / M, (m + 1) / M]; confidence is the largest softmax output.
 

@@ -1,4 +1,4 @@
-"""How entangled the classes are at each tap."""
+"""Entanglement of the classes at each tap."""
 
 import torch
 
@@ -15,7 +15,7 @@ __all__ = ["entanglement"]
 def entanglement(
     model: StagedClassifier, split: Split, *, distance: Distance = "sqeuclidean"
 ) -> dict[str, TemperatureMinimum]:
-    """The soft nearest neighbour loss of each tap at its minimising temperature, in eval mode.
+    """Return the soft nearest neighbour loss of each tap at its minimising temperature, in eval mode.
 
     Values depend on the number of images and on their classes: compare them on one split only.
     """

@@ -1,6 +1,6 @@
-"""What counts of images allow to be said: the interval of a share, and whether a count can be chance.
+"""Statistics of counts: the interval of a share, and tests that a count is chance.
 
-Imports no array library. Shapes: N images.
+This module imports no array library. Shapes: N images.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RARE", "Z_95", "Pair", "Proportion", "binomial_tail", "one_way", "rarely", "wilson"]
+__all__ = ["RARE", "Z_95", "DiscordantPairs", "Proportion", "binomial_tail", "mcnemar_test", "plausible", "wilson"]
 
 Z_95: Final = 1.959963984540054
 
 RARE: Final = 0.002
-"""The share of images that may be odd, as in AutoAttack's bound for what Square finds alone."""
+"""Share of images that may be exceptions, as in AutoAttack's bound for images that Square alone fools."""
 
 _SIGNIFICANCE: Final = 0.01
 
 
 def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
-    """The score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
+    """Return the score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
 
     >>> [round(end, 4) for end in wilson(1, 10)]
     [0.0179, 0.4042]
@@ -41,7 +41,7 @@ def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A share of images, with its 95 % score interval.
+    """Share of images, with its 95 % score interval.
 
     Raises:
         ValueError: not 0 <= hits <= trials, or no trial.
@@ -60,53 +60,53 @@ class Proportion:
 
     @property
     def value(self) -> float:
-        """The share itself."""
+        """Value of the share."""
         return self.hits / self.trials
 
     @property
     def low(self) -> float:
-        """Where the interval begins."""
+        """Lower end of the interval."""
         return wilson(self.hits, self.trials)[0]
 
     @property
     def high(self) -> float:
-        """Where it ends."""
+        """Upper end of the interval."""
         return wilson(self.hits, self.trials)[1]
 
 
-class Pair(NamedTuple):
-    """Images that only one of two attacks fooled."""
+class DiscordantPairs(NamedTuple):
+    """Numbers of images that only one of two attacks fooled."""
 
     weaker: int
     stronger: int
 
 
-def one_way(weaker_N: Tensor, stronger_N: Tensor) -> tuple[Pair, bool]:
-    """How many images each of two attacks fools alone, and whether the weaker one fools more beyond chance.
+def mcnemar_test(weaker_N: Tensor, stronger_N: Tensor) -> tuple[DiscordantPairs, bool]:
+    """Count the images that each of two attacks fools alone, and test if the weaker one fools more beyond chance.
 
-    By flags of the images that withstand each. McNemar's exact test: were they equally strong, each image that one
-    alone fools would be a fair coin.
+    The arguments flag the images that withstand each attack. McNemar's exact test: if both were equally strong, each
+    image that one alone fools would be a fair coin.
 
     >>> import torch
     >>> holds = torch.ones(10, dtype=torch.bool)
-    >>> one_way(~holds, holds), one_way(torch.arange(10) > 0, holds)
-    ((Pair(weaker=10, stronger=0), True), (Pair(weaker=1, stronger=0), False))
+    >>> mcnemar_test(~holds, holds), mcnemar_test(torch.arange(10) > 0, holds)
+    ((DiscordantPairs(weaker=10, stronger=0), True), (DiscordantPairs(weaker=1, stronger=0), False))
     """
-    pair = Pair(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
+    pair = DiscordantPairs(int((stronger_N & ~weaker_N).sum()), int((weaker_N & ~stronger_N).sum()))
     return pair, binomial_tail(pair.weaker, sum(pair), rate=0.5) < _SIGNIFICANCE
 
 
-def rarely(hits: int, trials: int, *, rate: float) -> bool:
-    """Could this many hits be chance, if they came at this rate?
+def plausible(hits: int, trials: int, *, rate: float) -> bool:
+    """Return True if this many hits can be chance at this rate.
 
-    >>> rarely(1, 100, rate=0.002), rarely(3, 100, rate=0.002)
+    >>> plausible(1, 100, rate=0.002), plausible(3, 100, rate=0.002)
     (True, False)
     """
     return binomial_tail(hits, trials, rate=rate) >= _SIGNIFICANCE
 
 
 def binomial_tail(hits: int, trials: int, *, rate: float) -> float:
-    """Probability of at least this many hits in independent trials, for a rate between 0 and 1.
+    """Return the probability of at least this many hits in independent trials, for a rate between 0 and 1.
 
     >>> binomial_tail(2, 2, rate=0.5), binomial_tail(0, 7, rate=0.1)
     (0.25, 1.0)

@@ -14,7 +14,7 @@ BATCH_SIZE = 1024
 
 
 def as_pixels(images_NCHW: Tensor) -> Tensor:
-    """Uint8 images to float32 in [0, 1].
+    """Convert uint8 images to float32 in [0, 1].
 
     >>> as_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
     [0.0, 0.20000000298023224, 1.0]
@@ -23,23 +23,23 @@ def as_pixels(images_NCHW: Tensor) -> Tensor:
 
 
 def batches(split: Split, *, size: int = BATCH_SIZE) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pixels in [0, 1] and labels of consecutive batches, the last one maybe smaller."""
+    """Yield pixels in [0, 1] and labels of consecutive batches; the last one may be smaller."""
     for images, labels in zip(torch.split(split.images_NCHW, size), torch.split(split.labels_N, size), strict=True):
         yield as_pixels(images), labels
 
 
 @torch.no_grad()
 def logits(model: nn.Module, split: Split) -> Tensor:
-    """Logits (N, K) in eval mode, outside autocast."""
+    """Return logits (N, K), in eval mode and outside autocast."""
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
         return torch.cat([model(x) for x, _ in batches(split)])
 
 
 def balanced_subset(split: Split, *, size: int) -> Split:
-    """The first images of each class in turn: at most `size`, and as many of each class, give or take one.
+    """Return the first images of each class in round-robin order: at most `size`, equally many per class within one.
 
-    The same images for every trial, so their results can be compared pairwise; fewer than `size`
-    where the rarest class has no more.
+    The images are the same for every trial, so results can be compared pairwise. They are fewer than `size` if the
+    rarest class has no more.
 
     >>> images = torch.zeros(6, 1, 1, 1, dtype=torch.uint8)
     >>> balanced_subset(Split(images, torch.tensor([0, 0, 0, 0, 1, 1])), size=5).labels_N.tolist()
@@ -55,7 +55,7 @@ def balanced_subset(split: Split, *, size: int) -> Split:
 
 
 def within(split: Split, images: int | None, *, name: str = "test") -> tuple[Split, tuple[str, ...]]:
-    """The split, or a class-balanced subset of at most so many images and a line that says so.
+    """Return the split, or a class-balanced subset of at most `images` images and a line that says so.
 
     >>> whole = Split(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, 0, 0, 0, 1, 1]))
     >>> within(whole, 3)[1], within(whole, 6)[1]
@@ -68,5 +68,5 @@ def within(split: Split, images: int | None, *, name: str = "test") -> tuple[Spl
 
 
 def left_out(subset: Split, split: Split, *, name: str = "test") -> tuple[str, ...]:
-    """A line that says how many images are in a class-balanced subset; none where all are."""
+    """Return a line with the size of a class-balanced subset; no line if it is the whole split."""
     return () if len(subset) == len(split) else (f"{name}: {len(subset)} of {len(split)} images, class-balanced",)

@@ -1,8 +1,7 @@
-"""Suites run, and what they found as a document that can be kept, printed and sent elsewhere.
+"""Reports of suites: run the suites, and cache each result as a document that can be printed and sent elsewhere.
 
-A report is kept under the digest of all that decides it (the model's weights, every image, the budget, the
-seed, this package's own code), so that an evaluation that was cut off goes on where it stopped, and one
-that was done is read and not done again.
+The cache key is the digest of everything that decides a report: the model's weights, every image, the budget, the
+seed and this package's own code. An interrupted evaluation resumes from the cache; a finished one is only read.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-import trainables
 from trainables.evaluation.core.results import Table
 from trainables.evaluation.core.suites import suite_of
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
 
 __all__ = ["Analysis", "Report", "document", "evaluate", "fingerprint"]
 
@@ -49,7 +47,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one suite found; `measured_at` in seconds since the epoch, UTC."""
+    """Report of one suite; `measured_at` in seconds since the epoch, UTC."""
 
     suite: str
     key: str
@@ -59,7 +57,7 @@ class Report:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those of all its analyses."""
+        """Metrics of all analyses."""
         return {name: value for analysis in self.analyses for name, value in analysis.metrics.items()}
 
 
@@ -67,29 +65,35 @@ _DOCUMENT = TypeAdapter(Report)
 
 
 def evaluate(
-    subject: Subject, suites: Iterable[str], budget: Budget, *, kept: Path, progress: Progress, anew: bool = False
+    subject: Subject,
+    suites: Iterable[str],
+    budget: EvaluationBudget,
+    *,
+    cache: Path,
+    progress: Progress,
+    recompute: bool = False,
 ) -> Iterator[Report]:
-    """Each suite's report as soon as it is there, from the folder `kept` where it was measured before.
+    """Yield each suite's report as soon as it is measured, or read it from the folder `cache`.
 
-    With `anew`, all are measured again.
+    With `recompute`, no report is read from the cache.
 
     Raises:
         ValueError: an unknown suite, before any is run; a metric that is no finite number.
     """
-    chosen = {name: suite_of(name) for name in suites}
-    for name, suite in chosen.items():
+    suite_by_name = {name: suite_of(name) for name in suites}
+    for name, suite in suite_by_name.items():
         key = fingerprint(subject, budget, suite=name)
-        found = None if anew else _read(kept / f"{key}.json")
-        if found is None:
+        report = None if recompute else _read(cache / f"{key}.json")
+        if report is None:
             began = time.perf_counter()
             results = suite(subject, budget, progress)
-            found = document(name, results, key=key, seconds=time.perf_counter() - began)
-            _write(kept / f"{key}.json", found)
-        yield found
+            report = document(name, results, key=key, seconds=time.perf_counter() - began)
+            _write(cache / f"{key}.json", report)
+        yield report
 
 
 def document(suite: str, results: Mapping[str, Result], *, key: str, seconds: float) -> Report:
-    """The report of a suite's results.
+    """Return the report of a suite's results.
 
     Raises:
         ValueError: a metric that is no finite number; names it.
@@ -98,8 +102,8 @@ def document(suite: str, results: Mapping[str, Result], *, key: str, seconds: fl
     return Report(suite, key, measured_at=time.time(), seconds=round(seconds, 3), analyses=analyses)
 
 
-def fingerprint(subject: Subject, budget: Budget, *, suite: str) -> str:
-    """The digest of all that decides what a suite finds, 32 hexadecimal digits."""
+def fingerprint(subject: Subject, budget: EvaluationBudget, *, suite: str) -> str:
+    """Return the digest of everything that decides a suite's report, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     choice = {"suite": suite, "budget": asdict(budget), "epsilon": subject.epsilon, "norm": subject.norm}
     choice |= {"distance": subject.distance, "seed": subject.seed, "code": _code()}
@@ -127,12 +131,12 @@ def _analysis(suite: str, name: str, result: Result) -> Analysis:
 
 
 def _finite(cell: Any) -> Any:
-    """A number that JSON has no word for is told as text, so that it is not taken for one that is missing."""
+    """Return an infinite number or NaN as text: JSON has no such number, and null would mean a missing one."""
     return str(cell) if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 def _read(path: Path) -> Report | None:
-    """A kept report; one that cannot be read is measured again."""
+    """Return a cached report, or None if it is missing or cannot be read."""
     try:
         return _DOCUMENT.validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -163,9 +167,9 @@ def _file(path: Path) -> str:
 
 @lru_cache
 def _code() -> str:
-    """The digest of this package's source: another version measures again."""
+    """Return the digest of this package's source, so that another version recomputes."""
     digest = hashlib.blake2b(digest_size=16)
-    root = Path(trainables.__file__).parent
+    root = Path(__file__).parents[2]
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

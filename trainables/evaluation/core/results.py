@@ -1,15 +1,14 @@
-"""What an analysis hands back, and what a suite is made of.
+"""Protocols of an evaluation: the result of an analysis, and the suite that runs analyses.
 
-An *analysis* is a pure function of a model and images; its result is a frozen value that says its
-numbers (`metrics`), shows them all (`table`) and draws them (`figure`). A *suite* runs the analyses of
-one subject within a budget.
+An *analysis* is a pure function of a model and images. Its result is a frozen value with numbers to track (`metrics`),
+a table of all numbers (`table`) and a plot (`figure`). A *suite* runs the analyses of one subject within a budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,16 +20,19 @@ if TYPE_CHECKING:
     from trainables.models import StagedClassifier
     from trainables.snnl import Distance
 
-__all__ = ["Budget", "Cell", "Progress", "Result", "Subject", "Suite", "Table", "untold"]
+__all__ = ["REFUSED", "Cell", "EvaluationBudget", "Progress", "Result", "Subject", "Suite", "Table", "no_progress"]
 
 Cell: TypeAlias = str | int | float | None
 
+REFUSED: Final = "refused"
+"""Cell of a table in the place of a number whose claim is refused."""
+
 Progress: TypeAlias = Callable[[str, float], None]
-"""Told what is being done, and the fraction of it that is done, in [0, 1]."""
+"""Progress callback: takes the current step, and the fraction that is done, in [0, 1]."""
 
 
-def untold(what: str, fraction: float, /) -> None:
-    """Progress that nobody wants to hear of."""
+def no_progress(step: str, fraction: float, /) -> None:
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +56,34 @@ class Table:
 
 
 class Result(Protocol):
-    """What an analysis found."""
+    """Result of an analysis."""
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What was measured on less than all images, or with less than the full effort, a line each."""
+        """Parts measured on less than all images, or with less than the full effort, a line each."""
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """Why a claim that these numbers would make is refused; the numbers are then in no metric."""
+        """Reasons that refuse the claim of these numbers; the numbers are then in no metric."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Finite numbers under the names they are tracked by, such as `robust/pgd-20@0.1`."""
+        """Return finite numbers under their tracked names, such as `robust/pgd-20@0.1`."""
 
     def table(self) -> Table:
-        """All that was measured."""
+        """Return a table of everything that was measured."""
 
     def figure(self) -> Figure:
-        """The same as a picture: axes with units, a legend where there are several things."""
+        """Plot the numbers: axes with units, and a legend if there are several series."""
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """How much effort a suite may spend; every limit that bites is told in `Result.limits`.
+class EvaluationBudget:
+    """Effort that a suite may spend; `Result.limits` lists every limit that takes effect.
 
-    images: how many test images, class-balanced; None for all.
-    restart_images: how many of them, that survived everything else, meet an attack with restarts.
-    distortion_images: how many get a minimal distortion by L-BFGS.
-    attack_images: how many meet the adaptive attack on the nearest neighbours.
+    images: number of test images, class-balanced; None for all.
+    restart_images: number of them that meet an attack with restarts, after they withstood all other attacks.
+    distortion_images: number of images with a minimal distortion by L-BFGS.
+    attack_images: number of images that meet the adaptive attack on the nearest neighbours.
     aa_lite: run the strongest ensemble too.
     """
 
@@ -94,14 +96,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """A trained model, and the images it is judged by.
+    """A trained model, and the images of its evaluation.
 
-    train, val: what it was trained and selected on; nearest neighbours come from `train`, calibration from `val`.
-    test: what it never saw.
+    train, val: images it was trained and selected on; nearest neighbours come from `train`, calibration from `val`.
+    test: images it has never seen.
     epsilon, norm: the radius of the sweep's attacks, in pixel units.
     outliers: images of other kinds, by name.
-    checkpoints: folders of earlier epochs of the same trial, by epoch.
-    seed: of every random choice.
+    checkpoints: folders of previous epochs of the same trial, by epoch.
+    seed: seed of every random choice.
     """
 
     model: StagedClassifier
@@ -117,7 +119,7 @@ class Subject:
 
 
 class Suite(Protocol):
-    """The analyses of one kind, by name."""
+    """Analyses of one kind, by name."""
 
-    def __call__(self, subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
-        """Run them all."""
+    def __call__(self, subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
+        """Run all analyses."""

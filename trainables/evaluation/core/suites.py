@@ -1,4 +1,4 @@
-"""The suites by name. Each module is imported when its suite is asked for."""
+"""Registry of the suites, by name. A suite's module is imported on its first use."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SUITES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "clean": "uncertainty.calibration",
         "robust": "robustness.attack_suite",
-        "deformations": "deformations",
+        "deformations": "deformations.deformed_accuracy",
         "entanglement": "representation.entangled_layers",
         "dknn": "uncertainty.dknn_suite",
         "ood": "uncertainty.detection",
         "units": "representation.units",
-        "stability": "stability.stability",
+        "stability": "stability.stability_suite",
         "flattening": "representation.flattening",
     }
 )
-"""Name to the module of this package that has its `suite`."""
+"""Suite name to the module of this package that defines its `suite`."""
 
 
 def suite_of(name: str) -> Suite:
-    """The suite of a name.
+    """Return the suite of a name.
 
     Raises:
-        ValueError: there is none; names those that there are.
+        ValueError: an unknown name; lists the known ones.
 
     >>> suite_of("colour")  # doctest: +ELLIPSIS
     Traceback (most recent call last):

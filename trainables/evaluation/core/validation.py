@@ -1,11 +1,11 @@
-"""What is measured on the validation split while a trial trains, under the names of `metrics`."""
+"""Metrics on the validation split during training, under the names of `metrics`."""
 
 from trainables.config.trial import EvaluationConfig, SnnlConfig
 from trainables.data import Split
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.entanglement import entanglement
+from trainables.evaluation.core.evaluation_attack import robust_accuracy
 from trainables.evaluation.core.prediction import balanced_subset, logits
-from trainables.evaluation.core.robust_accuracy import robust_accuracy
 from trainables.models import StagedClassifier
 
 __all__ = ["probe", "validate"]
@@ -14,7 +14,7 @@ ENTANGLEMENT_IMAGES = 512
 
 
 def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
-    """The cheap metrics of every epoch: accuracy, likelihood and calibration."""
+    """Measure the cheap metrics of every epoch: accuracy, likelihood and calibration."""
     logits_NK = logits(model, val)
     return {
         "val/accuracy": accuracy(logits_NK, val.labels_N),
@@ -24,7 +24,7 @@ def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
 
 
 def probe(model: StagedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig) -> dict[str, float]:
-    """The costly metrics of chosen epochs: robust accuracy, and entanglement at every tap."""
+    """Measure the costly metrics of some epochs: robust accuracy, and entanglement at every tap."""
     return {**_robustness(model, val, settings), **_entanglement(model, val, snnl)}
 
 
@@ -42,7 +42,7 @@ def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> 
     subset = balanced_subset(val, size=ENTANGLEMENT_IMAGES)
     minima = entanglement(model, subset, distance=settings.distance)
     values = {f"entanglement/{tap}": minimum.value for tap, minimum in minima.items()}
-    # At the edge T->inf there is no temperature to report, and infinity is no number for a tracking server.
+    # At the edge T->inf there is no temperature to report, and a tracking server takes no infinity.
     temperatures = {
         f"temperature/{tap}": minimum.temperature for tap, minimum in minima.items() if minimum.edge != "T->inf"
     }

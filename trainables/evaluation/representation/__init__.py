@@ -1,1 +1,1 @@
-"""What hidden layers represent."""
+"""Representations of hidden layers."""

@@ -1,4 +1,4 @@
-"""The activations of a network's hidden layers, unit by unit.
+"""Activations of a network's hidden layers, unit by unit.
 
 A unit is one channel at one place, as one coordinate of phi(x) is in Szegedy et al. (ICLR 2014, section 3). The taps
 of a pre-activation network are read before the rectifier, so its units have either sign. Shapes: N images, D units.
@@ -24,64 +24,64 @@ if TYPE_CHECKING:
     from trainables.data import Split
     from trainables.models import StagedClassifier
 
-__all__ = ["Layer", "read_layers"]
+__all__ = ["LayerUnits", "read_layers"]
 
 MAX_UNITS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class LayerUnits:
     """Activations (N, D) of the live units of a tap.
 
-    units_D: which units these are, in the flattened `shape` of the tap. drawn: how many units were looked at.
+    units_D: indices of these units in the flattened `shape` of the tap. sampled: number of units that were read.
     """
 
     tap: str
     features_ND: Tensor
     units_D: Tensor
     shape: tuple[int, ...]
-    drawn: int
+    sampled: int
 
     @property
     def dead(self) -> int:
-        """How many of the drawn units have the same value for each image."""
-        return self.drawn - len(self.units_D)
+        """Number of sampled units with the same value for each image."""
+        return self.sampled - len(self.units_D)
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """A line that says how many units were left out, if any were."""
+        """Line with the number of sampled units, if not all were read."""
         total = prod(self.shape)
-        told = f"{self.tap}: {self.drawn:,} of {total:,} units, drawn by seed; all directions combine these"
-        return (told,) if self.drawn < total else ()
+        note = f"{self.tap}: {self.sampled:,} of {total:,} units, sampled by seed; all directions combine these"
+        return (note,) if self.sampled < total else ()
 
     def name(self, column: int) -> str:
-        """What the unit of a column of the features is called."""
+        """Return the name of the unit in a column of the features."""
         return f"{self.tap}[{', '.join(map(str, np.unravel_index(int(self.units_D[column]), self.shape)))}]"
 
 
 @torch.no_grad()
 def read_layers(
     model: StagedClassifier, split: Split, *, max_units: int = MAX_UNITS, seed: int = 0
-) -> tuple[Layer, ...]:
-    """The hidden layers in eval mode; of a larger one, `max_units` units drawn by the seed."""
+) -> tuple[LayerUnits, ...]:
+    """Read the hidden layers in eval mode; of a larger layer, `max_units` units sampled by the seed."""
     taps = tuple(tap for tap in model.taps if tap != LOGITS)
     with evaluating(model):
         first = model.features(next(batches(split, size=1))[0], taps=taps).taps
         shapes = {tap: tuple(first[tap].shape[1:]) for tap in taps}
-        drawn = {tap: _drawn(tap, prod(shape), max_units=max_units, seed=seed) for tap, shape in shapes.items()}
+        units = {tap: _sampled(tap, prod(shape), max_units=max_units, seed=seed) for tap, shape in shapes.items()}
         parts: dict[str, list[Tensor]] = {tap: [] for tap in taps}
         for x, _ in batches(split):
             for tap, h in model.features(x, taps=taps).taps.items():
-                parts[tap].append(h.flatten(1)[:, drawn[tap].to(h.device)].cpu())
-    return tuple(_layer(tap, torch.cat(parts[tap]), drawn[tap], shapes[tap]) for tap in taps)
+                parts[tap].append(h.flatten(1)[:, units[tap].to(h.device)].cpu())
+    return tuple(_layer(tap, torch.cat(parts[tap]), units[tap], shapes[tap]) for tap in taps)
 
 
-def _drawn(tap: str, units: int, *, max_units: int, seed: int) -> Tensor:
+def _sampled(tap: str, units: int, *, max_units: int, seed: int) -> Tensor:
     if units <= max_units:
         return torch.arange(units)
     return torch.randperm(units, generator=generator(seed, f"units of {tap}"))[:max_units].sort().values
 
 
-def _layer(tap: str, features_ND: Tensor, units_D: Tensor, shape: tuple[int, ...]) -> Layer:
+def _layer(tap: str, features_ND: Tensor, units_D: Tensor, shape: tuple[int, ...]) -> LayerUnits:
     live_D = live_units(features_ND)
-    return Layer(tap, features_ND[:, live_D], units_D[live_D], shape, len(units_D))
+    return LayerUnits(tap, features_ND[:, live_D], units_D[live_D], shape, len(units_D))

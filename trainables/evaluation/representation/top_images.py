@@ -1,4 +1,4 @@
-"""For looking at: the images that some units of a layer rank first, and those that random directions do.
+"""Sheets of top images: those that some units of a layer rank first, and those of random directions.
 
 After Szegedy et al. (ICLR 2014, section 3). Shapes: N images, R directions, K top images, C channels, H by W pixels.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
-    from trainables.evaluation.representation.layers import Layer
+    from trainables.evaluation.representation.layers import LayerUnits
 
 __all__ = ["TopImages", "top_images"]
 
@@ -39,9 +39,9 @@ _GAP: Final = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopImages:
-    """The images that some directions of a layer rank first: units, then random directions.
+    """Images that some directions of a layer rank first: units, then random directions.
 
-    images_RKCHW are uint8; indices_RK are places among the images that were looked at.
+    images_RKCHW are uint8; indices_RK are indices of the evaluated images.
     """
 
     tap: str
@@ -54,11 +54,11 @@ class TopImages:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """None: these are for looking at."""
+        """Return no metric: the sheet is for visual inspection."""
         return {}
 
     def table(self) -> Table:
-        """A row for each image of the sheet."""
+        """Return a row for each image of the sheet."""
         return Table(
             ("direction", "purity", "rank", "image", "class"),
             tuple(
@@ -69,9 +69,9 @@ class TopImages:
         )
 
     def figure(self) -> Figure:
-        """The sheet: a row of images for each direction, units above, random directions below."""
+        """Plot the sheet: a row of images for each direction, units above, random directions below."""
         rows, top, _, height, width = self.images_RKCHW.shape
-        drawn = figure(
+        plot = figure(
             f"Top images of {self.tap}: units above, random directions below",
             x="rank of the image by its score",
             y="",
@@ -79,15 +79,15 @@ class TopImages:
             height=170 + 70 * rows,
             margin={"l": 210, "r": 30, "t": 70, "b": 70},
         )
-        drawn.add_trace(graph_objects().Image(z=_sheet(self.images_RKCHW).numpy(), hoverinfo="skip"))
+        plot.add_trace(graph_objects().Image(z=_sheet(self.images_RKCHW).numpy(), hoverinfo="skip"))
         titles = [f"{name}, purity {share:.2f}" for name, share in zip(self.names, self.purity_R.tolist(), strict=True)]
-        drawn.update_yaxes(tickvals=_centres(rows, height), ticktext=titles)
-        drawn.update_xaxes(tickvals=_centres(top, width), ticktext=[str(rank) for rank in range(1, top + 1)])
-        return drawn
+        plot.update_yaxes(tickvals=_centres(rows, height), ticktext=titles)
+        plot.update_xaxes(tickvals=_centres(top, width), ticktext=[str(rank) for rank in range(1, top + 1)])
+        return plot
 
 
-def top_images(layer: Layer, split: Split, *, rows: int = ROWS, top: int = 8, seed: int = 0) -> TopImages:
-    """The top images of some units and as many Gaussian directions, by raw features; which ones, the seed decides.
+def top_images(layer: LayerUnits, split: Split, *, rows: int = ROWS, top: int = 8, seed: int = 0) -> TopImages:
+    """Rank images by some units and equally many Gaussian directions, sampled by the seed, on raw features.
 
     Raises:
         ValueError: fewer images than K, or a feature that is not finite.
@@ -99,7 +99,7 @@ def top_images(layer: Layer, split: Split, *, rows: int = ROWS, top: int = 8, se
     top_RK = top_k(directions_RD @ treated(layer.features_ND, "raw").T, top)
     images, labels_N = split.images_NCHW.cpu(), split.labels_N.cpu()
     counts_RC = class_counts(top_RK, labels_N, num_classes=int(labels_N.max()) + 1)
-    shown = f"{len(units)} of {size} live units and {rows} random directions, drawn by seed"
+    shown = f"{len(units)} of {size} live units and {rows} random directions, sampled by seed"
     return TopImages(
         tap=layer.tap,
         names=(*(layer.name(int(unit)) for unit in units), *(f"random {i + 1}" for i in range(rows))),
@@ -112,7 +112,7 @@ def top_images(layer: Layer, split: Split, *, rows: int = ROWS, top: int = 8, se
 
 
 def _sheet(images_RKCHW: Tensor) -> Tensor:
-    """One picture (H, W, 3) of all of them, with white gaps."""
+    """Return one picture (H, W, 3) of all images, with white gaps."""
     rows, top, channels, height, width = images_RKCHW.shape
     colour = images_RKCHW if channels == 3 else images_RKCHW[:, :, :1].expand(-1, -1, 3, -1, -1)
     sheet = torch.full((rows * (height + _GAP), top * (width + _GAP), 3), 255, dtype=torch.uint8)

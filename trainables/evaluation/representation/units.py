@@ -1,8 +1,8 @@
-"""Do the units of a layer mean more than random directions of its space do?
+"""Suite `units`: comparison of the units of a layer with random directions of its space.
 
-After Szegedy et al. (ICLR 2014, section 3): the images that a unit ranks first, beside those that a random
-direction ranks first. They looked at the pictures; here the share of the most frequent class among the top K,
-the purity, is compared as well.
+After Szegedy et al. (ICLR 2014, section 3): the images that a unit ranks first, next to those that a random direction
+ranks first. They inspected the pictures; here the share of the most frequent class among the top K, the purity, is
+compared too.
 Shapes: N images, D units, R directions, K top images.
 """
 
@@ -16,15 +16,12 @@ from torch import Tensor
 
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.prediction import within
-from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject, Table, untold
+from trainables.evaluation.core.results import Cell, EvaluationBudget, Progress, Result, Subject, Table, no_progress
 from trainables.evaluation.representation.directions import (
-    Comparison,
     Treatment,
     chance_tail,
     class_counts,
-    compare,
     gaussian,
-    holm,
     label_entropy,
     non_negative,
     purity,
@@ -33,6 +30,7 @@ from trainables.evaluation.representation.directions import (
     top_k,
     treated,
 )
+from trainables.evaluation.representation.group_comparison import Comparison, compare, holm
 from trainables.evaluation.representation.layers import read_layers
 from trainables.evaluation.representation.top_images import top_images
 from trainables.seeding import generator
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 
     from plotly.graph_objects import Figure
 
-    from trainables.evaluation.representation.layers import Layer
+    from trainables.evaluation.representation.layers import LayerUnits
 
 __all__ = ["TopPurity", "UnitComparison", "UnitPurity", "suite", "unit_purity"]
 
@@ -65,11 +63,11 @@ _EXPLORATORY = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopPurity:
-    """How alike the top images of a group of directions are.
+    """Purity of the top images of a group of directions.
 
-    entropy: mean label entropy, in nats. above_chance: the share of directions that are purer than 95% of draws of as
-    many images without looking. tied: the share for which the order of the images, not the score, decides who
-    is last of the top (as where a unit is active for fewer images than that).
+    entropy: mean label entropy, in nats. above_chance: the share of directions that are purer than 95% of random
+    samples of equally many images. tied: the share for which the order of the images, not the score, decides the last
+    of the top images (for example if a unit is active for fewer images than that).
     """
 
     purity_R: Tensor
@@ -80,9 +78,9 @@ class TopPurity:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitComparison:
-    """The units of a layer against one kind of other directions.
+    """Comparison of the units of a layer with one kind of other directions.
 
-    chance: the expected purity of images drawn without looking. test: on the purities; p_holm: its p value,
+    chance: the expected purity of randomly sampled images. test: on the purities; p_holm: its p value,
     corrected for the number of layers.
     """
 
@@ -100,14 +98,14 @@ class UnitComparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitPurity:
-    """All comparisons; the metrics are those of raw features, the top 8 and Gaussian directions, as in the paper."""
+    """Comparisons of all layers; metrics are of raw features, the top 8 and Gaussian directions, as in the paper."""
 
     comparisons: tuple[UnitComparison, ...]
     limits: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`units/<tap>_purity_basis`, `units/<tap>_purity_random` and `units/<tap>_p`, the last corrected by Holm."""
+        """Return `units/<tap>_purity_basis`, `units/<tap>_purity_random` and, corrected by Holm, `units/<tap>_p`."""
         named: dict[str, float] = {}
         for row in self._of("raw", TOPS[0], CONTROLS[0]):
             named[f"units/{row.tap}_purity_basis"] = float(row.units.purity_R.mean())
@@ -116,17 +114,17 @@ class UnitPurity:
         return named
 
     def table(self) -> Table:
-        """A row for each layer, treatment of the features, K, and kind of other directions."""
+        """Return a row for each layer, treatment of the features, K, and kind of other directions."""
         groups = ("purity", "label entropy, nats", "share above chance", "share tied at the cut")
         columns = ("layer", "features", "top images", "compared with", "live units", "dead units", "purity by chance")
         test = ("difference of purity", "p", "p, Holm over layers", "Cliff's delta", "delta, 2.5%", "delta, 97.5%")
-        names = tuple(f"{name} of {whose}" for whose in ("units", "others") for name in groups)
+        names = tuple(f"{name} of {group}" for group in ("units", "others") for name in groups)
         return Table((*columns, *names, *test), tuple(_cells(row) for row in self.comparisons))
 
     def figure(self) -> Figure:
-        """Mean purity of the top 8 by layer: units, the other directions, and chance."""
+        """Plot the mean purity of the top 8 by layer: units, the other directions, and chance."""
         names = tuple(f"{name} features" for name in TREATMENTS)
-        drawn = panels(f"Purity of the top {TOPS[0]} images", names, height=520)
+        plot = panels(f"Purity of the top {TOPS[0]} images", names, height=520)
         go = graph_objects()
         for column, treatment in enumerate(TREATMENTS, start=1):
             for name, heights in self._heights(treatment).items():
@@ -137,17 +135,17 @@ class UnitPurity:
                     if name == "chance"
                     else go.Bar(**shared, marker_color=_COLOURS[name])
                 )
-                drawn.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
-        drawn.update_xaxes(title_text="layer")
-        drawn.update_yaxes(title_text="mean share of the most frequent class", range=[0, 1])
-        return drawn
+                plot.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+        plot.update_xaxes(title_text="layer")
+        plot.update_yaxes(title_text="mean share of the most frequent class", range=[0, 1])
+        return plot
 
     def _of(self, treatment: str, top: int, control: str) -> list[UnitComparison]:
-        wanted = (treatment, top, control)
-        return [row for row in self.comparisons if (row.treatment, row.top, row.control) == wanted]
+        key = (treatment, top, control)
+        return [row for row in self.comparisons if (row.treatment, row.top, row.control) == key]
 
     def _heights(self, treatment: Treatment) -> dict[str, dict[str, float]]:
-        """By name of the group, then by layer."""
+        """Return mean purities by name of the group, then by layer."""
         first = self._of(treatment, TOPS[0], CONTROLS[0])
         heights = {"units": {row.tap: float(row.units.purity_R.mean()) for row in first}}
         for control in CONTROLS:
@@ -170,18 +168,18 @@ def _cells(row: UnitComparison) -> tuple[Cell, ...]:
 
 
 def unit_purity(
-    layers: Sequence[Layer],
+    layers: Sequence[LayerUnits],
     labels_N: Tensor,
     *,
     directions: int = RANDOM_DIRECTIONS,
     draws: int = 10_000,
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> UnitPurity:
     """Compare the units of each layer with random, rotated and non-negative directions, at K = 8 and 16.
 
     'random' directions are even on the sphere, 'rotated' ones are orthonormal like the units, and 'non-negative' ones
-    point where rectified features lie. Centred features rank as raw ones do, so they have no rows of their own.
+    have no negative coordinate, as rectified features. Centred features rank as raw ones, so they have no rows.
     A layer without a live unit is refused.
 
     Raises:
@@ -197,12 +195,12 @@ def unit_purity(
     return UnitPurity(
         comparisons=_corrected(rows),
         limits=(*(line for layer in layers for line in layer.limits), _EXPLORATORY),
-        refusals=tuple(f"{layer.tap}: none of {layer.drawn} units varies over the images" for layer in dead),
+        refusals=tuple(f"{layer.tap}: none of {layer.sampled} units varies over the images" for layer in dead),
     )
 
 
 def _compared(
-    layer: Layer, labels_N: Tensor, treatment: Treatment, *, directions: int, draws: int, seed: int
+    layer: LayerUnits, labels_N: Tensor, treatment: Treatment, *, directions: int, draws: int, seed: int
 ) -> list[UnitComparison]:
     features_DN = treated(layer.features_ND, treatment).T.contiguous()
     tails = {top: chance_tail(labels_N.bincount().tolist(), top) for top in TOPS}
@@ -220,7 +218,7 @@ def _compared(
     return rows
 
 
-def _directions(control: str, layer: Layer, *, count: int, seed: int) -> Tensor:
+def _directions(control: str, layer: LayerUnits, *, count: int, seed: int) -> Tensor:
     stream, size = generator(seed, f"{control} directions of {layer.tap}"), len(layer.units_D)
     if control == "rotated":
         return rotated(size, size, generator=stream)
@@ -228,7 +226,7 @@ def _directions(control: str, layer: Layer, *, count: int, seed: int) -> Tensor:
 
 
 def _top_purity(scores_RN: Tensor, labels_N: Tensor, tail: Sequence[float]) -> TopPurity:
-    """`tail` is that of `chance_tail` for the K to look at."""
+    """Measure the purity of the top K images; `tail` is that of `chance_tail` for K."""
     top = len(tail) - 1
     counts_RC = class_counts(top_k(scores_RN, top), labels_N, num_classes=int(labels_N.max()) + 1)
     return TopPurity(
@@ -240,33 +238,33 @@ def _top_purity(scores_RN: Tensor, labels_N: Tensor, tail: Sequence[float]) -> T
 
 
 def _corrected(rows: Sequence[UnitComparison]) -> tuple[UnitComparison, ...]:
-    """P values of the same comparison are corrected over the layers."""
+    """Correct the p values of the same comparison over the layers."""
     families: dict[tuple[str, int, str], list[int]] = {}
-    for place, row in enumerate(rows):
-        families.setdefault((row.treatment, row.top, row.control), []).append(place)
+    for index, row in enumerate(rows):
+        families.setdefault((row.treatment, row.top, row.control), []).append(index)
     corrected = {
-        place: p
-        for places in families.values()
-        for place, p in zip(places, holm([rows[i].test.p for i in places]), strict=True)
+        index: p
+        for indices in families.values()
+        for index, p in zip(indices, holm([rows[i].test.p for i in indices]), strict=True)
     }
-    return tuple(replace(row, p_holm=corrected[place]) for place, row in enumerate(rows))
+    return tuple(replace(row, p_holm=corrected[index]) for index, row in enumerate(rows))
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
-    """The comparison of all hidden layers, and a sheet of top images for each."""
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
+    """Compare all hidden layers, and make a sheet of top images for each."""
     split, limits = within(subject.test, budget.images)
     progress("activations", 0.0)
     layers = read_layers(subject.model, split, seed=subject.seed)
-    found = unit_purity(
+    result = unit_purity(
         layers,
         split.labels_N,
         seed=subject.seed,
-        progress=lambda task, fraction: progress(task, 0.1 + 0.8 * fraction),
+        progress=lambda step, fraction: progress(step, 0.1 + 0.8 * fraction),
     )
     alive = [layer for layer in layers if len(layer.units_D)]
     sheets = {f"top_images_{layer.tap}": top_images(layer, split, top=TOPS[0], seed=subject.seed) for layer in alive}
     progress("top images", 1.0)
     return {
-        "units": replace(found, limits=(*limits, *found.limits)),
+        "units": replace(result, limits=(*limits, *result.limits)),
         **{name: replace(sheet, limits=(*limits, *sheet.limits)) for name, sheet in sheets.items()},
     }

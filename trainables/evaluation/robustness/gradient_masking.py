@@ -1,8 +1,8 @@
-"""Does a model withstand attacks, or does it only hide its gradients from them? The red flags.
+"""Gradient masking: red flags of a model that hides its gradients from attacks instead of withstanding them.
 
-Athalye et al., ICML 2018; Carlini et al., 2019. Every flag is judged by counts of the same images, and
-raised where an honest model would show such counts in at most one of a hundred draws, so that one image
-decides nothing. Shapes: N images in all, B of a batch, C channels, H by W pixels, K classes.
+Athalye et al., ICML 2018; Carlini et al., 2019. Every flag compares counts of the same images. A flag is raised where
+an honest model would show such counts in at most one of a hundred samples, so a single image decides nothing.
+Shapes: N images in all, B of a batch, C channels, H by W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from trainables.attacks.balls import surface_noise
 from trainables.attacks.margins import margin
 from trainables.attacks.modes import attacking
 from trainables.evaluation.core import figures
-from trainables.evaluation.core.intervals import RARE, one_way, rarely
-from trainables.evaluation.core.prediction import as_pixels
-from trainables.evaluation.core.results import Table, untold
-from trainables.evaluation.robustness.evaluation_attack import (
+from trainables.evaluation.core.evaluation_attack import (
     BATCH_SIZE,
-    ascent,
-    logits_met,
-    start_noise,
+    logits_under_attack,
     still_right,
     unattacked,
     withstands,
 )
+from trainables.evaluation.core.intervals import RARE, mcnemar_test, plausible
+from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.results import Table, no_progress
+from trainables.evaluation.robustness.gradient_ascent import ascent, start_noise
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -40,13 +39,13 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
+    from trainables.evaluation.core.evaluation_attack import EvaluationAttack
     from trainables.evaluation.core.results import Cell, Progress
-    from trainables.evaluation.robustness.evaluation_attack import Assault
 
 __all__ = ["Check", "Masking", "masking", "raised"]
 
 MASKING_IMAGES: Final = 100
-"""How many test images are tried for red flags, whatever a budget leaves of them."""
+"""Number of test images that are tested for red flags, independent of the budget."""
 _QUERIES: Final = 500
 _NEAR_ZERO: Final = 0.01
 _MUCH: Final = 0.05
@@ -59,21 +58,21 @@ _UNBOUNDED: Final = "pgd-200, unbounded"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One red flag: what must hold, what was found, and whether that breaks it."""
+    """One red flag: the requirement, the observation, and whether the observation breaks the requirement."""
 
     name: str
-    law: str
-    found: str
+    requirement: str
+    observed: str
     failed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """The red flags of a model, and how many of `num_images` images each probe fooled, by the probe's name.
+    """Red flags of a model, and the number of images of `num_images` that each probe fooled, by the probe's name.
 
     >>> flags = (Check("logits", "outputs must be logits", "rows sum to 1", True),)
     >>> Masking(0.1, "linf", 100, {"clean": 3}, flags).refusals
-    ('logits: outputs must be logits; found: rows sum to 1',)
+    ('logits: outputs must be logits; got: rows sum to 1',)
     """
 
     epsilon: float
@@ -85,25 +84,26 @@ class Masking:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """The flags that are raised, a line each; any of them refuses every claim of robustness."""
+        """Raised flags, a line each; any of them refuses every claim of robustness."""
         return raised(self.checks)
 
     def metrics(self) -> Mapping[str, float]:
-        """How many flags are raised, which is itself no claim of robustness."""
+        """Return the number of raised flags, which is itself no claim of robustness."""
         return {"robust/red_flags": float(len(self.refusals))}
 
     def table(self) -> Table:
-        """A row for each flag."""
+        """Return a row for each flag."""
         rows: list[tuple[Cell, ...]] = [
-            (check.name, check.law, check.found, "RAISED" if check.failed else "passed") for check in self.checks
+            (check.name, check.requirement, check.observed, "RAISED" if check.failed else "passed")
+            for check in self.checks
         ]
         return Table(("red flag", "law", "found", "verdict"), tuple(rows))
 
     def figure(self) -> Figure:
-        """How many images each probe fooled: the evidence, not a measure of robustness."""
+        """Plot the number of images that each probe fooled: the evidence, not a measure of robustness."""
         raised = [check.name for check in self.checks if check.failed]
         title = "Gradient masking: " + (f"{len(raised)} red flags raised" if raised else "no red flag raised")
-        drawn = figures.figure(
+        plot = figures.figure(
             f"{title}<br><sup>{', '.join(raised)}</sup>" if raised else title,
             x=f"images fooled, of {self.num_images}",
             y="",
@@ -111,15 +111,15 @@ class Masking:
         )
         names, counts = list(self.fooled), list(self.fooled.values())
         bars = figures.graph_objects().Bar(x=counts, y=names, orientation="h", text=counts, showlegend=False)
-        drawn.add_trace(bars)
-        drawn.update_yaxes(autorange="reversed")
-        drawn.update_xaxes(range=[0, self.num_images * 1.05])
-        return drawn
+        plot.add_trace(bars)
+        plot.update_yaxes(autorange="reversed")
+        plot.update_xaxes(range=[0, self.num_images * 1.05])
+        return plot
 
 
 def raised(checks: Iterable[Check]) -> tuple[str, ...]:
-    """A line for each flag that is raised."""
-    return tuple(f"{check.name}: {check.law}; found: {check.found}" for check in checks if check.failed)
+    """Return a line for each flag that is raised."""
+    return tuple(f"{check.name}: {check.requirement}; got: {check.observed}" for check in checks if check.failed)
 
 
 def masking(
@@ -129,12 +129,12 @@ def masking(
     epsilon: float,
     norm: Norm = "linf",
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Masking:
     """Probe a model for the red flags of gradient masking at this radius.
 
     Restarts can raise no flag of their own: an image counts as fooled by any of them, so more of them
-    never raise accuracy. A model that answers by chance is found by asking it five times.
+    never raise accuracy. Five passes over the same images show a model whose answers are random.
 
     Raises:
         ValueError: epsilon not > 0; a gradient that is not finite.
@@ -151,26 +151,28 @@ def masking(
     white_N = torch.stack([holds[name] for name in _WHITE]).all(0)
     search = _square(model, epsilon=epsilon, norm=norm, seed=seed)
     holds[_SQUARE] = withstands(split, search, among_N=white_N)
-    checks = (*_looks(model, split, right_N), *_judge(holds, white_N, split))
+    checks = (*_inspections(model, split, right_N), *_comparisons(holds, white_N, split))
     fooled = {name: len(split) - int(holds_N.sum()) for name, holds_N in holds.items()}
     progress("red flags", 1.0)
     return Masking(epsilon, norm, len(split), fooled, checks)
 
 
-def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> dict[str, Assault]:
-    def drawn(purpose: str) -> Tensor:
+def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> dict[str, EvaluationAttack]:
+    def noise(purpose: str) -> Tensor:
         return start_noise(split, norm=norm, seed=seed, purpose=purpose)
 
-    def steps(number: int, noise_NCHW: Tensor, objective: Callable[[Tensor, Tensor], Tensor] | None = None) -> Assault:
+    def steps(
+        number: int, noise_NCHW: Tensor, objective: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> EvaluationAttack:
         return ascent(model, epsilon=epsilon, norm=norm, steps=number, noise_NCHW=noise_NCHW, objective=objective)
 
-    # At this radius every ball holds the grey image, of which no model can be right more often than by chance.
+    # At this radius every ball holds the grey image, which no model classifies better than chance.
     grey = 0.5 if norm == "linf" else 0.5 * math.sqrt(split.images_NCHW[0].numel())
-    long = drawn("red flags, pgd-50")
+    long = noise("red flags, pgd-50")
     return {
         "noise": _noise(model, split, epsilon=epsilon, norm=norm, seed=seed),
         "fgsm": ascent(model, epsilon=epsilon, norm=norm, steps=1, step_size=epsilon),
-        "pgd-20": steps(20, drawn("red flags, pgd-20")),
+        "pgd-20": steps(20, noise("red flags, pgd-20")),
         "pgd-50": steps(50, long),
         "pgd-50 on dlr": steps(50, long, objective=_margin_loss),
         _HALF: ascent(model, epsilon=grey, norm=norm, steps=100, step_size=grey / 40),
@@ -178,37 +180,37 @@ def _probes(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed:
     }
 
 
-def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> Assault:
-    """Noise as long as FGSM's step: random signs in the Linf ball, a Gaussian direction in the L2 ball."""
+def _noise(model: nn.Module, split: Split, *, epsilon: float, norm: Norm, seed: int) -> EvaluationAttack:
+    """Return noise as long as FGSM's step: random signs in the Linf ball, a Gaussian direction in the L2 ball."""
     like = torch.empty(split.images_NCHW.shape, device=split.labels_N.device)
     noise_NCHW = surface_noise(like, epsilon=1, norm=norm, generator=generator(seed, "noise", device=like.device))
     noise_NCHW = epsilon * (noise_NCHW.sign() if norm == "linf" else noise_NCHW)
     return lambda x, y_B, index_B: still_right(model, (x + noise_NCHW[index_B]).clamp(0, 1), y_B)
 
 
-def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> Assault:
-    """Square; for L2 in the largest Linf ball inside, so that what it finds lies in the L2 ball."""
+def _square(model: nn.Module, *, epsilon: float, norm: Norm, seed: int) -> EvaluationAttack:
+    """Return Square; for L2 it searches the largest Linf ball inside, so that its images are in the L2 ball."""
 
-    def assault(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+    def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         radius = epsilon if norm == "linf" else epsilon / math.sqrt(x[0].numel())
         noise = generator(seed, f"red flags, square {int(index_B[0])}", device=x.device)
         return still_right(model, square(model, x, y_B, epsilon=radius, queries=_QUERIES, generator=noise), y_B)
 
-    return assault
+    return attack
 
 
 def _margin_loss(logits_BK: Tensor, y_B: Tensor) -> Tensor:
     return dlr(logits_BK, y_B) if logits_BK.shape[1] > 2 else -margin(logits_BK, y_B)
 
 
-def _judge(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterator[Check]:
-    """The flags that compare attacks."""
+def _comparisons(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterator[Check]:
+    """Yield the flags that compare attacks."""
     trials = len(split)
     for weaker, stronger in (("noise", "fgsm"), ("fgsm", "pgd-20"), ("pgd-20", "pgd-50")):
-        pair, failed = one_way(holds[weaker], holds[stronger])
-        found = f"{weaker} alone fools {pair.weaker} of {trials} images, {stronger} alone {pair.stronger}"
-        yield Check(f"{weaker} and {stronger}", f"{weaker} must not fool more images than {stronger}", found, failed)
-    pair, more = one_way(holds["pgd-50 on dlr"], holds["pgd-50"])
+        pair, failed = mcnemar_test(holds[weaker], holds[stronger])
+        observed = f"{weaker} alone fools {pair.weaker} of {trials} images, {stronger} alone {pair.stronger}"
+        yield Check(f"{weaker} and {stronger}", f"{weaker} must not fool more images than {stronger}", observed, failed)
+    pair, more = mcnemar_test(holds["pgd-50 on dlr"], holds["pgd-50"])
     yield Check(
         "cross-entropy and margin",
         f"PGD on the margin (DLR) must not fool {_MUCH:.0%} of the images more than PGD on the cross-entropy",
@@ -220,21 +222,23 @@ def _judge(holds: Mapping[str, Tensor], white_N: Tensor, split: Split) -> Iterat
         "black box",
         f"Square must not fool {RARE:.1%} of the images beyond the attacks that see gradients",
         f"it alone fools {alone} of {trials} images",
-        not rarely(alone, trials, rate=RARE),
+        not plausible(alone, trials, rate=RARE),
     )
     chance = int(split.labels_N.bincount().max()) / trials
-    for name, law, rate in (
+    for name, requirement, rate in (
         (_HALF, f"accuracy must not exceed chance, {chance:.3g}, where every image can turn grey", chance),
         (_UNBOUNDED, "accuracy must be about 0 where nothing bounds the attack", _NEAR_ZERO),
     ):
         kept = int(holds[name].sum())
-        yield Check(name, law, f"{kept} of {trials} images withstand it", not rarely(kept, trials, rate=rate))
+        yield Check(
+            name, requirement, f"{kept} of {trials} images withstand it", not plausible(kept, trials, rate=rate)
+        )
 
 
-def _looks(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
-    """The flags that a look at outputs and gradients raises."""
+def _inspections(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
+    """Yield the flags that inspect outputs and gradients."""
     x, y_B = as_pixels(split.images_NCHW[:BATCH_SIZE]), split.labels_N[:BATCH_SIZE]
-    answers = torch.stack([logits_met(model, x) for _ in range(5)])
+    answers = torch.stack([logits_under_attack(model, x) for _ in range(5)])
     spread = float((answers - answers[0]).abs().max())
     scale = float(answers.abs().max())
     yield Check(
@@ -255,8 +259,8 @@ def _looks(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Check]:
     yield Check(
         "zero gradients",
         "gradients of the cross-entropy must not be exactly zero",
-        f"they are at {flat} of {right} images that are classified rightly",
-        not rarely(flat, right, rate=RARE),
+        f"they are at {flat} of {right} images that are classified correctly",
+        not plausible(flat, right, rate=RARE),
     )
 
 

@@ -1,4 +1,4 @@
-"""What `transfer` finds: errors of every model on the images that were made for every model, and what they say."""
+"""Result of `transfer`: errors of every model on the images that were made for every model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from plotly.graph_objects import Figure
 
-__all__ = ["KINDS", "SIZES", "Among", "Condition", "Kind", "Matrix", "Rate", "Size", "Transfer", "mean"]
+__all__ = ["KINDS", "SIZES", "Among", "Kind", "Matrix", "Rate", "Size", "Transfer", "TransferCondition", "mean"]
 
 Kind = Literal["attack", "gaussian", "sign"]
 Size = Literal["own", "common"]
@@ -25,10 +25,10 @@ KINDS: tuple[Kind, ...] = ("attack", "gaussian", "sign")
 SIZES: tuple[Size, ...] = ("own", "common")
 
 
-class Condition(NamedTuple):
-    """Of which perturbation, of which size, among which images an error was measured.
+class TransferCondition(NamedTuple):
+    """Condition of an error: the kind of perturbation, its size, and the images that count.
 
-    among: 'right' are images that all models classify rightly as they are; 'fooling' those of them that fool
+    among: 'right' are images that all models classify correctly before the attack; 'fooling' those of them that fool
     their source as they were made, also for its noises.
     """
 
@@ -39,10 +39,10 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many of so many images were classified wrongly.
+    """Number of images that were classified wrongly, and number of all images.
 
-    >>> found = Rate(1, 10)
-    >>> found.error, [f"{limit:.4f}" for limit in found.interval]
+    >>> rate = Rate(1, 10)
+    >>> rate.error, [f"{limit:.4f}" for limit in rate.interval]
     (0.1, ['0.0179', '0.4042'])
     """
 
@@ -51,12 +51,12 @@ class Rate:
 
     @property
     def error(self) -> float:
-        """The fraction; NaN of no images."""
+        """Fraction of wrong images; NaN of no images."""
         return self.wrong / self.images if self.images else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95 % score interval; all of [0, 1] for no images."""
+        """Return the 95 % score interval of the error; all of [0, 1] for no images."""
         return wilson(self.wrong, self.images)
 
 
@@ -65,9 +65,9 @@ Matrix = dict[str, dict[str, Rate]]
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """The matrices, by condition, source and target.
+    """Error matrices by condition, source and target.
 
-    clean: of the images as they are, by target.
+    clean: errors on the images before the attack, by target.
     sizes: root mean square of the perturbation over pixels, its mean over images, by kind, size and source.
     refused: sources whose attack failed on themselves; they are in no metric.
     """
@@ -75,7 +75,7 @@ class Transfer:
     attack: str
     epsilon: float | None
     clean: Mapping[str, Rate]
-    errors: Mapping[Condition, Mapping[str, Mapping[str, Rate]]]
+    errors: Mapping[TransferCondition, Mapping[str, Mapping[str, Rate]]]
     sizes: Mapping[tuple[Kind, Size], Mapping[str, float]]
     groups: Mapping[str, str]
     limits: tuple[str, ...]
@@ -83,19 +83,19 @@ class Transfer:
 
     @property
     def err(self) -> Mapping[str, Mapping[str, Rate]]:
-        """The plain table: `err[source][target]` on all images that were attacked."""
-        return self.errors[Condition()]
+        """Plain matrix: `err[source][target]` on all images that were attacked."""
+        return self.errors[TransferCondition()]
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """Why an attack failed, a line for each source."""
+        """Reasons of failed attacks, a line for each source."""
         return tuple(self.refused.values())
 
     def by_group(
         self,
-        condition: Condition = Condition(among="right"),  # noqa: B008 - a constant
+        condition: TransferCondition = TransferCondition(among="right"),  # noqa: B008 - a constant
     ) -> Mapping[tuple[str, str], Mapping[tuple[str, str], float]]:
-        """Errors of the pairs of different models, source and target, for each pair of their groups."""
+        """Return the errors of pairs of different models, source and target, for each pair of their groups."""
         names, errors = dict.fromkeys(self.groups.values()), self.errors[condition]
         return {
             groups: {(source, target): errors[source][target].error for source, target in self._pairs(*groups)}
@@ -103,25 +103,25 @@ class Transfer:
         }
 
     def metrics(self) -> Mapping[str, float]:
-        """Means over sources and targets, on images that all models classify rightly."""
+        """Return means over sources and targets, on images that all models classify correctly."""
         name = f"transfer/{self.attack}" + ("" if self.epsilon is None else f"@{self.epsilon:g}")
-        right, everyone = Condition(among="right"), self._pairs()
-        within = [pair for pair in everyone if self._group(pair[0]) == self._group(pair[1])]
+        right, all_pairs = TransferCondition(among="right"), self._pairs()
+        within = [pair for pair in all_pairs if self._group(pair[0]) == self._group(pair[1])]
         values = {
             "own": self._mean(right, [(source, source) for source in self._sources()]),
-            "across": self._mean(right, everyone),
-            "across_common_rms": self._mean(right._replace(size="common"), everyone),
-            "gaussian": self._mean(right._replace(kind="gaussian"), everyone),
-            "sign": self._mean(right._replace(kind="sign"), everyone),
+            "across": self._mean(right, all_pairs),
+            "across_common_rms": self._mean(right._replace(size="common"), all_pairs),
+            "gaussian": self._mean(right._replace(kind="gaussian"), all_pairs),
+            "sign": self._mean(right._replace(kind="sign"), all_pairs),
             "rms": mean(self.sizes["attack", "own"][source] for source in self._sources()),
         }
         if self.groups:
             values["within_groups"] = self._mean(right, within)
-            values["between_groups"] = self._mean(right, [pair for pair in everyone if pair not in within])
+            values["between_groups"] = self._mean(right, [pair for pair in all_pairs if pair not in within])
         return {f"{name}_{key}": value for key, value in values.items() if math.isfinite(value)}
 
     def table(self) -> Table:
-        """A row for each condition, source and target, and for each target's images as they are."""
+        """Return a row for each condition, source and target, and for each target on the clean images."""
         columns = ("perturbation", "size", "among", "made for", "judged by", "error", "low", "high", "images", "rms")
         clean = [("none", "none", "all", None, name, *_cells(rate), 0.0) for name, rate in self.clean.items()]
         rows = [
@@ -133,16 +133,16 @@ class Transfer:
         return Table(columns, (*clean, *rows))
 
     def figure(self) -> Figure:
-        """Two heat maps on images that all models classify rightly: sizes as made, and one common size."""
+        """Plot two heat maps on images that all models classify correctly: sizes as made, and one common size."""
         common = mean(self.sizes["attack", "common"].values())
         titles = ("perturbations as they were made", f"all of one size, rms {common:.3f}")
-        title = f"Transfer of {self.attack}: errors in %, on images that all classify rightly"
-        drawn = figures.panels(title, titles, width=1040)
+        title = f"Transfer of {self.attack}: errors in %, on images that all classify correctly"
+        plot = figures.panels(title, titles, width=1040)
         go, targets = figures.graph_objects(), [self._label(name) for name in self.clean]
         for column, size in enumerate(SIZES, start=1):
             labels = [f"{self._label(name)}, rms {self.sizes['attack', 'own'][name]:.3f}" for name in self.clean]
-            rows = [self.errors[Condition("attack", size, "right")][name] for name in self.clean]
-            rows += [_pooled(self.errors[Condition(kind, size, "right")]) for kind in KINDS[1:]]
+            rows = [self.errors[TransferCondition("attack", size, "right")][name] for name in self.clean]
+            rows += [_pooled(self.errors[TransferCondition(kind, size, "right")]) for kind in KINDS[1:]]
             percent = [[100 * row[name].error for name in self.clean] for row in rows]
             heat = go.Heatmap(
                 z=percent,
@@ -154,11 +154,11 @@ class Transfer:
                 zmax=100,
                 showscale=False,
             )
-            drawn.add_trace(heat, row=1, col=column)
-            drawn.update_xaxes(title_text="judged by", row=1, col=column)
-        drawn.update_yaxes(autorange="reversed", automargin=True)
-        drawn.update_yaxes(showticklabels=False, row=1, col=2)
-        return drawn.update_yaxes(title_text="made for", row=1, col=1).update_layout(height=220 + 46 * len(rows))
+            plot.add_trace(heat, row=1, col=column)
+            plot.update_xaxes(title_text="judged by", row=1, col=column)
+        plot.update_yaxes(autorange="reversed", automargin=True)
+        plot.update_yaxes(showticklabels=False, row=1, col=2)
+        return plot.update_yaxes(title_text="made for", row=1, col=1).update_layout(height=220 + 46 * len(rows))
 
     def _sources(self) -> list[str]:
         return [name for name in self.clean if name not in self.refused]
@@ -178,18 +178,18 @@ class Transfer:
             and target_group in {None, self._group(target)}
         ]
 
-    def _mean(self, condition: Condition, pairs: Iterable[tuple[str, str]]) -> float:
+    def _mean(self, condition: TransferCondition, pairs: Iterable[tuple[str, str]]) -> float:
         return mean(self.errors[condition][source][target].error for source, target in pairs)
 
 
 def _pooled(matrix: Mapping[str, Mapping[str, Rate]]) -> dict[str, Rate]:
-    """Each target's rate over the images of all sources."""
+    """Return each target's rate over the images of all sources."""
     rows = list(matrix.values())
     return {name: Rate(sum(row[name].wrong for row in rows), sum(row[name].images for row in rows)) for name in rows[0]}
 
 
 def mean(values: Iterable[float]) -> float:
-    """Of those that are numbers; NaN if there is none."""
+    """Return the mean of the finite values; NaN if none is finite."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan
 

@@ -1,9 +1,9 @@
-"""Upper bounds of how much each layer of a classifier, and all of them together, can stretch a change of the image.
+"""Lipschitz constants: upper bounds of the stretch of a change of the image, by layer and by all layers together.
 
 A network changes its output by at most L |r| when its input changes by r, L being the product of its
 layers' constants (Szegedy et al., "Intriguing properties", ICLR 2014, section 4.3, corrected: see
-`operator_norms`). A large bound does not say that adversarial images exist; a small one says that none
-closer than it allows does. All constants are for the Euclidean norm and for eval mode, in float64.
+`operator_norms`). A large bound does not mean that adversarial images exist; a small one excludes them within a
+distance. All constants are for the Euclidean norm and for eval mode, in float64.
 Shapes: B images, C channels, H by W pixels, D channels or units out.
 """
 
@@ -34,13 +34,13 @@ _POWER_STEPS = 60
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """What a module can stretch by, and how that is known.
+    """Lipschitz constant of a module, and the kind of its guarantee.
 
     bound: at least the Lipschitz constant.
-    exact: whether it is the constant itself, as far as the layer's weights decide; else a safe bound.
-    lower: an estimate that is never above the constant, where there is one; residual: of that estimate.
+    exact: True if the bound is the constant itself, as far as the layer's weights decide; else it is a safe bound.
+    lower: an estimate that is never above the constant, or None; residual: of that estimate.
     reshaped: the number that spectral normalisation takes for the norm of a convolution; no bound of it from above.
-    parts: what the bound was made of.
+    parts: constants that the bound is made of.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Constant:
     parts: tuple[Constant, ...] = ()
 
     def __iter__(self) -> Iterator[Constant]:
-        """The leaves in the order of the forward pass."""
+        """Yield the leaves in the order of the forward pass."""
         for part in self.parts:
             yield from part
         if not self.parts:
@@ -62,7 +62,7 @@ class Constant:
 
     @property
     def log10_bound(self) -> float:
-        """The order of magnitude, which is finite where `bound` has overflowed.
+        """Order of magnitude, which is finite even if `bound` has overflowed.
 
         >>> Constant("fc", "linear", (4,), 100.0).log10_bound
         2.0
@@ -77,7 +77,7 @@ _CHAIN: Final = "chain"
 
 @torch.no_grad()
 def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, seed: int = 0) -> tuple[Constant, ...]:
-    """Of the normalisation ('input'), of each stage, and of the head ('logits'), for images of this shape.
+    """Return constants of the normalisation ('input'), each stage, and the head ('logits'), for images of this shape.
 
     Raises:
         TypeError: a module whose constant is not known; names it.
@@ -93,19 +93,19 @@ def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, see
     """
     with evaluating(model), torch.autocast(model.mean.device.type, enabled=False):
         h = torch.zeros(1, *image_shape, dtype=model.mean.dtype, device=model.mean.device)
-        found = [Constant(INPUT, "normalisation", image_shape, 1 / float(model.std.min()))]
+        result = [Constant(INPUT, "normalisation", image_shape, 1 / float(model.std.min()))]
         for name, stage in (*model.stages.items(), (LOGITS, model.head)):
-            found.append(module_constant(stage, h, name=name, seed=seed))
+            result.append(module_constant(stage, h, name=name, seed=seed))
             h = stage(h)
-    return tuple(found)
+    return tuple(result)
 
 
 @torch.no_grad()
 def module_constant(module: nn.Module, x: Tensor, *, name: str, seed: int = 0) -> Constant:
-    """Of one module in eval mode, for inputs of the shape of the batch `x`; its name is for the errors and the table.
+    """Return the constant of a module in eval mode, for inputs shaped as the batch `x`; errors and table use its name.
 
     A batch normalisation that directly follows a convolution or a linear layer is folded into it, which
-    gives a tighter bound than the two one after the other.
+    gives a tighter bound than the product of both.
 
     Raises:
         TypeError, ValueError: as `constants`.
@@ -128,7 +128,7 @@ def module_constant(module: nn.Module, x: Tensor, *, name: str, seed: int = 0) -
 
 
 def _known(module: nn.Module) -> type[nn.Module] | None:
-    """The type whose rule holds: a subclass that computes something else is not what it is a subclass of."""
+    """Return the type whose rule holds; a subclass with its own `forward` has no rule."""
     return next((t for t in _RULES if isinstance(module, t) and type(module).forward is t.forward), None)
 
 
@@ -158,7 +158,7 @@ def _sequential(module: nn.Sequential, x: Tensor, name: str, seed: int) -> Const
 
 
 def _block(module: PreActivationBlock, x: Tensor, name: str, seed: int) -> Constant:
-    """The sum of both ways: |f + g| <= |f| + |g|; the first normalisation is on both where the shape changes."""
+    """Bound the sum of branch and shortcut by |f| + |g|; if the shape changes, both begin after the normalisation."""
     opening = module_constant(module.norm1, x, name=f"{name}.norm1", seed=seed)
     h = torch.relu(module.norm1(x))
     first = _folded(module.conv1, module.norm2, h, name=f"{name}.conv1", seed=seed)
@@ -181,12 +181,12 @@ def _folds(layer: nn.Module, following: nn.Module) -> bool:
 def _folded(layer: Any, norm: nn.Module, x: Tensor, *, name: str, seed: int) -> Constant:
     scale_D = _scale(norm, name)
     rule = _convolution if isinstance(layer, nn.Conv2d) else _linear
-    found: Constant = rule(layer, x, name, seed, scale_D=scale_D)
-    return replace(found, kind=f"{found.kind} + batch norm")
+    result: Constant = rule(layer, x, name, seed, scale_D=scale_D)
+    return replace(result, kind=f"{result.kind} + batch norm")
 
 
 def _scale(norm: Any, name: str) -> Tensor:
-    """What a batch normalisation multiplies each channel by."""
+    """Return the factor of a batch normalisation for each channel."""
     if norm.running_var is None:
         raise ValueError(
             f"{name}: a batch normalisation needs running statistics, as without them it has no constant; "
@@ -248,7 +248,7 @@ def _average_pool(module: nn.AvgPool2d, x: Tensor, name: str, _seed: int) -> Con
 
 
 def _adaptive_average_pool(module: nn.AdaptiveAvgPool2d, x: Tensor, name: str, _seed: int) -> Constant:
-    """Windows of one size, next to each other."""
+    """Bound pooling over adjacent windows of one size."""
     side = _pair(x.shape[2:])
     left = _pair(module(x).shape[2:])
     if any(before % after for before, after in zip(side, left, strict=True)):

@@ -1,8 +1,8 @@
-"""How much a linear layer can stretch its input: largest singular values, exact, from above and from below.
+"""Operator norms of linear layers: largest singular values, exact, from above and from below.
 
-A convolution that wraps around is diagonal in the Fourier basis, so its norm is exact; one that pads with
-zeros is a crop of one that wraps around on a larger grid, which bounds it from above. The other order
-does not hold: at its own size, the convolution that wraps around can be the smaller one.
+A circular convolution is diagonal in the Fourier basis, so its norm is exact. A convolution that pads with zeros is a
+crop of a circular one on a larger grid, which bounds it from above. The reverse does not hold: at the same size, the
+circular convolution can have the smaller norm.
 Shapes: B images, D channels out, C channels in, O units out, I units in, F frequencies, T kernel entries.
 """
 
@@ -45,7 +45,7 @@ _COMPLEX_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class PowerEstimate:
-    """What power iteration found: never above the norm, and below it by an unknown amount.
+    """Estimate by power iteration: never above the norm, and below it by an unknown amount.
 
     residual: |A'A v - value^2 v| / value^2 for the unit vector v it ended at; 0 at a singular vector.
     """
@@ -55,7 +55,7 @@ class PowerEstimate:
 
 
 def matrix_norm(weight_OI: Tensor) -> float:
-    """The largest singular value of a matrix, in float64.
+    """Return the largest singular value of a matrix, in float64.
 
     >>> f"{matrix_norm(torch.tensor([[3.0, 0.0], [4.0, 0.0]])):.6f}"
     '5.000000'
@@ -64,10 +64,10 @@ def matrix_norm(weight_OI: Tensor) -> float:
 
 
 def circular_norm(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> float:
-    """The norm of a convolution that wraps around images of `side`, exact to the rounding of float64.
+    """Return the norm of a circular convolution of images of `side`, exact to the rounding of float64.
 
-    With a stride, the frequencies that coincide after it are taken together, and the norm is that of
-    their block divided by sqrt(s1 s2): the 1/s of both ways together, and not the 1/s^2 of Szegedy et al.
+    With a stride, the frequencies that coincide after it form a block, and the norm is that of the block divided by
+    sqrt(s1 s2): 1/s for both directions together, and not the 1/s^2 of Szegedy et al.
 
     Raises:
         ValueError: a stride that does not divide the side.
@@ -85,7 +85,7 @@ def circular_norm(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> 
 
 
 def circular_singular_values(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> Tensor:
-    """All singular values of a convolution that wraps around, largest first; the stride must divide the side.
+    """Return all singular values of a circular convolution, largest first; the stride must divide the side.
 
     Small ones are right to about 1e-8 of the largest.
 
@@ -98,12 +98,11 @@ def circular_singular_values(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = 
 
 
 def zero_padded_bound(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1)) -> float:
-    """An upper bound of the norm of a convolution of images of `side`, for whatever padding with zeros.
+    """Return an upper bound of the norm of a convolution of images of `side`, for any padding with zeros.
 
-    On a grid of side + kernel - 1 nothing wraps around onto the image, so that the outputs are among
-    those of the convolution that wraps around. With a stride the grid grows to its next multiple, where
-    the same holds: outputs s apart stay s apart, and where the first one lies does not change the norm.
-    Exact for a kernel of one pixel.
+    On a grid of side + kernel - 1 nothing wraps around onto the image, so the outputs are among those of the circular
+    convolution. With a stride the grid grows to its next multiple. The same holds there: outputs s apart stay s apart,
+    and the position of the first one does not change the norm. The bound is exact for a kernel of one pixel.
 
     >>> kernel = torch.tensor([[[[0.0, 1.0, -1.0]]]])
     >>> f"{circular_norm(kernel, (1, 3)):.4f} < 1.8019 <= {zero_padded_bound(kernel, (1, 3)):.4f}"
@@ -119,10 +118,10 @@ def zero_padded_bound(kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1))
 
 
 def reshaped_norm(kernel_DCkk: Tensor) -> float:
-    """The norm of the kernel as a matrix (D, C k k), which spectral normalisation divides by (Miyato et al., 2018).
+    """Return the norm of the kernel as a matrix (D, C k k), as in spectral normalisation (Miyato et al., 2018).
 
-    Where a whole patch fits into the image this is a *lower* bound of the convolution's norm, as what a
-    single output sees; times ceil(k/s) it is an upper one, as a pixel is in that many patches each way.
+    If a whole patch fits into the image, this is a *lower* bound of the convolution's norm: the norm of a single
+    output. Times ceil(k/s) it is an upper bound, as a pixel is in that many patches in each direction.
 
     >>> f"{reshaped_norm(torch.ones(1, 1, 2, 2)):.4f} <= {circular_norm(torch.ones(1, 1, 2, 2), (4, 4)):.4f}"
     '2.0000 <= 4.0000'
@@ -131,7 +130,7 @@ def reshaped_norm(kernel_DCkk: Tensor) -> float:
 
 
 def max_pool_bound(kernel: Pair, stride: Pair) -> float:
-    """The root of how many windows a pixel can be the largest of: ceil(k/s) where both sides are alike.
+    """Return the root of the number of windows in which a pixel can be the largest: ceil(k/s) if both sides are equal.
 
     Reached where images are large enough. Windows that overlap are not contractive.
 
@@ -142,7 +141,7 @@ def max_pool_bound(kernel: Pair, stride: Pair) -> float:
 
 
 def average_pool_bound(kernel: Pair, stride: Pair, side: Pair) -> float:
-    """Exactly 1/sqrt(k1 k2) where windows do not overlap, else that of the convolution it is.
+    """Return the exact norm 1/sqrt(k1 k2) if windows do not overlap, else the bound of the equivalent convolution.
 
     >>> average_pool_bound((2, 2), (2, 2), (8, 8))
     0.5
@@ -162,7 +161,7 @@ def convolution_estimate(
     steps: int = _POWER_STEPS,
     seed: int = 0,
 ) -> PowerEstimate:
-    """The norm of the convolution as it is computed, padded with zeros, from below, in float64.
+    """Estimate the norm of the convolution with its own zero padding, from below, in float64.
 
     >>> estimate = convolution_estimate(torch.tensor([[[[0.0, 1.0, -1.0]]]]), (1, 3), padding=(0, 1))
     >>> f"{estimate.value:.6f}"
@@ -180,7 +179,7 @@ def convolution_estimate(
 
 
 def power_iteration(linear: Callable[[Tensor], Tensor], start: Tensor, *, steps: int = _POWER_STEPS) -> PowerEstimate:
-    """The norm of a linear map from below, by v <- A'A v from `start`, until v is a singular vector or steps run out.
+    """Estimate the norm of a linear map from below: v <- A'A v, until v is a singular vector or the steps run out.
 
     A convolution is a linear map only without its bias. A start that the map sends to 0 gives 0.
 
@@ -191,19 +190,19 @@ def power_iteration(linear: Callable[[Tensor], Tensor], start: Tensor, *, steps:
     value, residual = 0.0, 0.0
     v = start / start.norm()
     for _ in range(steps):
-        image, there_and_back = _there_and_back(linear, v)
+        image, product = _gram_product(linear, v)
         value = float(image.norm())
         if value == 0:
             return PowerEstimate(0.0, 0.0)
-        residual = float((there_and_back - value**2 * v).norm()) / value**2
+        residual = float((product - value**2 * v).norm()) / value**2
         if residual < _SETTLED:
             break
-        v = there_and_back / there_and_back.norm()
+        v = product / product.norm()
     return PowerEstimate(value, residual)
 
 
-def _there_and_back(linear: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tensor, Tensor]:
-    """A v and A'A v."""
+def _gram_product(linear: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return A v and A'A v."""
     with torch.enable_grad():
         v = v.detach().requires_grad_()
         image = linear(v)
@@ -212,7 +211,7 @@ def _there_and_back(linear: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tens
 
 
 def _squares(symbols_FDC: Tensor) -> Tensor:
-    """Squared singular values of each block, by the smaller of its two Gram matrices."""
+    """Return the squared singular values of each block, by the smaller of its two Gram matrices."""
     tall = symbols_FDC.shape[1] > symbols_FDC.shape[2]
     gram = symbols_FDC.mH @ symbols_FDC if tall else symbols_FDC @ symbols_FDC.mH
     squares_FR: Tensor = torch.linalg.eigvalsh(gram)
@@ -220,7 +219,7 @@ def _squares(symbols_FDC: Tensor) -> Tensor:
 
 
 def _symbols(kernel_DCkk: Tensor, side: Pair, stride: Pair, *, rows: int) -> Iterator[Tensor]:
-    """The blocks (F, D, C s1 s2) of the first `rows` rows of frequencies, a chunk at a time, divided by sqrt(s1 s2)."""
+    """Yield chunks of the blocks (F, D, C s1 s2) of the first `rows` rows of frequencies, divided by sqrt(s1 s2)."""
     for pixels, step in zip(side, stride, strict=True):
         if pixels % step:
             raise ValueError(f"stride: must divide the side {side}, got {stride}; use zero_padded_bound")
@@ -240,9 +239,9 @@ def _symbols(kernel_DCkk: Tensor, side: Pair, stride: Pair, *, rows: int) -> Ite
 
 
 def _waves(frequency_FA2: Tensor, side: Pair, kernel: torch.Size) -> Tensor:
-    """exp(-2 pi i xi x / n) at each pixel x of the kernel, shape (F, A, T)."""
+    """Return exp(-2 pi i xi x / n) at each pixel x of the kernel, shape (F, A, T)."""
     pixels_T2 = torch.cartesian_prod(*(torch.arange(size) for size in kernel))
-    # Whole turns are taken out while the numbers are integers, so that no angle is large.
-    turns = [((frequency_FA2[..., None, i] * pixels_T2[:, i]) % side[i]).double() / side[i] for i in (0, 1)]
-    angle_FAT = -2 * math.pi * (turns[0] + turns[1])
+    # Full rotations are removed while the numbers are integers, so that no angle is large.
+    fractions = [((frequency_FA2[..., None, i] * pixels_T2[:, i]) % side[i]).double() / side[i] for i in (0, 1)]
+    angle_FAT = -2 * math.pi * (fractions[0] + fractions[1])
     return torch.polar(torch.ones_like(angle_FAT), angle_FAT)

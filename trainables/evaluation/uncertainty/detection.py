@@ -1,4 +1,4 @@
-"""How well outliers are told from test images, by six scores that are high for images of the known kind.
+"""Out-of-distribution detection by six scores that are high for images of the known kind.
 
     msp            the largest softmax output (Hendrycks and Gimpel, ICLR 2017)
     energy         logsumexp of the logits (Liu et al., NeurIPS 2020)
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from trainables.evaluation.core.figures import figure, graph_objects
 from trainables.evaluation.core.prediction import within
-from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.outliers import permuted, rotated
 from trainables.models.staged import PENULTIMATE
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Progress, Result, Subject
-    from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
+    from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 
 __all__ = ["SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
 
@@ -46,9 +47,9 @@ TRUE_POSITIVE_RATE: Final = 0.95
 class Separation:
     """One score's numbers on one set of outliers, each in [0, 1].
 
-    auroc: the chance that a test image scores higher than an outlier; equal scores count half.
-    aupr, aupr_out: average precision in finding test images (high scores) and outliers (low ones). Of no
-    use to guess is the share of the positive ones, so compare these at equal numbers of images only.
+    auroc: the probability that a test image scores higher than an outlier; equal scores count half.
+    aupr, aupr_out: average precision in finding test images (high scores) and outliers (low ones). A guess reaches the
+    share of the positive images, so compare these at equal numbers of images only.
     fpr95: the share of outliers accepted by the highest threshold that accepts at least 95 % of test images.
     """
 
@@ -60,7 +61,7 @@ class Separation:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A separation for each set of outliers and each score."""
+    """Separations by set of outliers and score."""
 
     inside: int
     outside: Mapping[str, int]
@@ -69,15 +70,15 @@ class Detection:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
+        """Return `ood/<set>_<score>_auroc`, `_aupr`, `_aupr_out` and `_fpr95`."""
         return {
-            f"ood/{name}_{score}_{measure}": getattr(found, measure)
-            for (name, score), found in self.separations.items()
+            f"ood/{name}_{score}_{measure}": getattr(result, measure)
+            for (name, score), result in self.separations.items()
             for measure in ("auroc", "aupr", "aupr_out", "fpr95")
         }
 
     def table(self) -> Table:
-        """A row for each set and score."""
+        """Return a row for each set and score."""
         columns = (
             "outliers",
             "images",
@@ -89,37 +90,37 @@ class Detection:
             "FPR at 95 % TPR",
         )
         rows = (
-            (name, self.outside[name], self.inside, score, found.auroc, found.aupr, found.aupr_out, found.fpr95)
-            for (name, score), found in self.separations.items()
+            (name, self.outside[name], self.inside, score, result.auroc, result.aupr, result.aupr_out, result.fpr95)
+            for (name, score), result in self.separations.items()
         )
         return Table(columns, tuple(rows))
 
     def figure(self) -> Figure:
-        """AUROC of every score, in groups of one set each; 0.5 is a guess."""
+        """Plot the AUROC of every score, grouped by set; 0.5 is a guess."""
         names = list(self.outside)
-        drawn = figure("Telling outliers from test images", x="outliers", y="AUROC (0.5: a guess)")
+        plot = figure("Detection of outliers among test images", x="outliers", y="AUROC (0.5: a guess)")
         for score in SCORES:
             values = [self.separations[name, score].auroc for name in names]
-            drawn.add_trace(graph_objects().Bar(x=names, y=values, name=score))
-        drawn.add_hline(y=0.5, line_dash="dash", line_color="grey")
-        drawn.update_layout(barmode="group", legend_title="score")
-        drawn.update_yaxes(range=[0, 1.02])
-        return drawn
+            plot.add_trace(graph_objects().Bar(x=names, y=values, name=score))
+        plot.add_hline(y=0.5, line_dash="dash", line_color="grey")
+        plot.update_layout(barmode="group", legend_title="score")
+        plot.update_yaxes(range=[0, 1.02])
+        return plot
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
-    """Every set of `subject.outliers`, or rotated and permuted test images where there is none.
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
+    """Measure every set of `subject.outliers`, or rotated and permuted test images if it is empty.
 
-    Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
+    Neighbours are searched by cosine among all training images, at all taps, with 75 votes each.
     """
     progress("neighbours of the training images", 0.0)
     detector = fit_subject(subject)
     test, limits = within(subject.test, budget.images)
-    named = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
-    found = detection(detector, test, named, seed=subject.seed, progress=progress)
+    outliers = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
+    result = detection(detector, test, outliers, seed=subject.seed, progress=progress)
     return {
         "detection": Detection(
-            found.inside, found.outside, found.separations, (*limits, *detector.limits, *found.limits)
+            result.inside, result.outside, result.separations, (*limits, *detector.limits, *result.limits)
         )
     }
 
@@ -130,9 +131,9 @@ def detection(
     outliers: Mapping[str, Split],
     *,
     seed: int = 0,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Detection:
-    """All scores on all sets; of a set that is larger than `test`, as many images, drawn from `seed`."""
+    """Measure all scores on all sets; a set larger than `test` is sampled by `seed` down to the same size."""
     progress("scores of the test images", 0.3)
     inside = _scores(detector, test)
     separations: dict[tuple[str, str], Separation] = {}
@@ -140,26 +141,26 @@ def detection(
     limits: list[str] = []
     for done, (name, whole) in enumerate(outliers.items()):
         progress(f"scores of {name}", 0.4 + 0.6 * done / len(outliers))
-        split, told = some_of(whole, name=name, at_most=len(test), seed=seed)
+        split, notes = some_of(whole, name=name, at_most=len(test), seed=seed)
         scores = _scores(detector, split)
         separations |= {(name, score): separation(inside[score], scores[score]) for score in scores}
         outside[name] = len(split)
-        limits += told
+        limits += notes
     progress("outliers", 1.0)
     return Detection(len(test), outside, separations, tuple(limits))
 
 
 def some_of(split: Split, *, name: str, at_most: int, seed: int) -> tuple[Split, tuple[str, ...]]:
-    """The images, or so many of them drawn without replacement and a line that says so."""
+    """Return the images, or a sample of `at_most` of them without replacement and a line that says so."""
     if len(split) <= at_most:
         return split, ()
-    drawn_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
-    chosen_N = drawn_N.sort().values.to(split.labels_N.device)
+    sampled_N = torch.randperm(len(split), generator=generator(seed, f"outliers {name}"))[:at_most]
+    chosen_N = sampled_N.sort().values.to(split.labels_N.device)
     return split.take(chosen_N), (f"{name}: {at_most:,} of {len(split):,} images, as many as test images",)
 
 
 def separation(inside_N: Tensor, outside_M: Tensor) -> Separation:
-    """How far scores of test images are above those of outliers.
+    """Measure the separation of the scores of test images from those of outliers.
 
     Raises:
         ValueError: no score of one kind, or one that is NaN.
@@ -186,7 +187,7 @@ def separation(inside_N: Tensor, outside_M: Tensor) -> Separation:
 
 
 def _cumulated(positive_N: Tensor, negative_M: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of each are at or above each distinct score, from the highest score down."""
+    """Count the scores of both kinds at or above each distinct score, from the highest score down."""
     thresholds = torch.unique(torch.cat([positive_N, negative_M])).flip(0)
     return _at_least(positive_N, thresholds), _at_least(negative_M, thresholds)
 
@@ -196,36 +197,36 @@ def _at_least(scores: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _average_precision(hits: Tensor, false_alarms: Tensor) -> float:
-    """Precision at each threshold, weighted by the recall that it adds."""
+    """Sum the precision at each threshold, weighted by the recall that it adds."""
     added = torch.diff(hits, prepend=hits.new_zeros(1))
     return float((added * hits / (hits + false_alarms)).sum() / hits[-1])
 
 
-def _largest_softmax(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.logits_NK.double().softmax(1).amax(1)
+def _largest_softmax(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.logits_NK.double().softmax(1).amax(1)
 
 
-def _energy(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.logits_NK.double().logsumexp(1)
+def _energy(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.logits_NK.double().logsumexp(1)
 
 
-def _credibility(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.credibility_N
+def _credibility(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.credibility_N
 
 
-def _conformity(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
-    return -judgement.alpha_NK.gather(1, judgement.prediction_N[:, None])[:, 0]
+def _conformity(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return -prediction.alpha_NK.gather(1, prediction.prediction_N[:, None])[:, 0]
 
 
-def _own_votes(judgement: Judgement, _: DeepNearestNeighbors) -> Tensor:
-    return judgement.own_votes().sum(1)
+def _own_votes(prediction: ConformalPrediction, _: DeepNearestNeighbors) -> Tensor:
+    return prediction.own_votes().sum(1)
 
 
-def _nearness(judgement: Judgement, detector: DeepNearestNeighbors) -> Tensor:
-    return -judgement.reach_NL[:, detector.taps.index(PENULTIMATE)]
+def _nearness(prediction: ConformalPrediction, detector: DeepNearestNeighbors) -> Tensor:
+    return -prediction.reach_NL[:, detector.taps.index(PENULTIMATE)]
 
 
-SCORES: Final[Mapping[str, Callable[[Judgement, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
+SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
     {
         "msp": _largest_softmax,
         "energy": _energy,
@@ -235,9 +236,9 @@ SCORES: Final[Mapping[str, Callable[[Judgement, DeepNearestNeighbors], Tensor]]]
         "knn": _nearness,
     }
 )
-"""Every score, by name."""
+"""Scores by name."""
 
 
 def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
-    judgement = detector.judge(split)
-    return {name: score(judgement, detector) for name, score in SCORES.items()}
+    prediction = detector.predict(split)
+    return {name: score(prediction, detector) for name, score in SCORES.items()}

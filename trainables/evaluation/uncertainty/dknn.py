@@ -1,28 +1,34 @@
-"""Deep k-nearest neighbours (Papernot and McDaniel, 2018): how many training images agree with a prediction.
+"""Deep k-nearest neighbours (Papernot and McDaniel, 2018): a detector fitted on training and calibration images.
 
-At each tap the k nearest training images of an image vote with their labels. The nonconformity of a
-class, alpha = k L - (its votes over all L taps), is compared with that of calibration images in their
-own class: p is the fraction of them that conform no better. The prediction is the class of least alpha,
-its p is the credibility, and 1 - the second largest p the confidence.
+At each tap the k nearest training images of an image vote with their labels; `conformal` converts the votes into
+predictions with p-values.
 
 Shapes: N images, L taps, k neighbours, K classes, M bank images, A calibration images.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainables.attacks import evaluating
 from trainables.evaluation.core.prediction import balanced_subset, batches
-from trainables.evaluation.uncertainty.neighbours import Bank, Sketch, nearest
+from trainables.evaluation.uncertainty.conformal import (
+    ConformalPrediction,
+    Mode,
+    nonconformity,
+    p_values,
+    predict,
+    trimmed,
+    vote_counts,
+)
+from trainables.evaluation.uncertainty.neighbours import NeighbourBank, Sketch, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from trainables.data import Split
     from trainables.evaluation.core.results import Subject
@@ -35,84 +41,28 @@ __all__ = [
     "SKETCH_ABOVE",
     "SKETCH_WIDTH",
     "DeepNearestNeighbors",
-    "Judgement",
-    "Mode",
     "fit",
     "fit_subject",
-    "nonconformity",
-    "p_values",
-    "trimmed",
-    "verdict",
-    "vote_counts",
 ]
-
-Mode = Literal["paper", "cleverhans"]
-"""'cleverhans' is the first released code, for reproduction only: calibration scores of 0 are dropped,
-and the prediction is the class of largest p, the first of them where there are several."""
 
 NEIGHBOURS: Final = 75
 CALIBRATION_IMAGES: Final = 750
 SKETCH_WIDTH: Final = 512
 SKETCH_ABOVE: Final = 2048
-"""What the suites project: one row of 12,544 numbers for each of 50,000 images would take 2.5 GB."""
+"""Width of taps that the suites project: rows of 12,544 numbers for 50,000 images would take 2.5 GB."""
 _BATCH_SIZE: Final = 256
-
-
-class Verdict(NamedTuple):
-    """Predicted classes (N,), their p-values, and 1 - the second largest p-value."""
-
-    prediction_N: Tensor
-    credibility_N: Tensor
-    confidence_N: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judgement:
-    """What the neighbours say of N images.
-
-    votes_NLK: neighbours of each class at each tap. reach_NL: the distance to the k-th neighbour.
-    """
-
-    logits_NK: Tensor
-    votes_NLK: Tensor
-    reach_NL: Tensor
-    alpha_NK: Tensor
-    p_NK: Tensor
-    prediction_N: Tensor
-    credibility_N: Tensor
-    confidence_N: Tensor
-
-    @property
-    def predicted_by_network(self) -> Tensor:
-        """The classes that the network itself predicts."""
-        return self.logits_NK.argmax(1)
-
-    def where(self, keep_N: Tensor, other: Judgement) -> Judgement:
-        """This judgement of the images to keep, the other one of the rest."""
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(Judgement))
-        return Judgement(*(one.where(keep_N.reshape(-1, *[1] * (one.dim() - 1)), two) for one, two in pairs))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Judgement]) -> Judgement:
-        """The judgements of consecutive batches as one."""
-        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
-
-    def own_votes(self) -> Tensor:
-        """At each tap, how many neighbours are of the class that the network predicts, (N, L)."""
-        index_NL1 = self.predicted_by_network[:, None, None].expand(-1, self.votes_NLK.shape[1], 1)
-        return self.votes_NLK.gather(2, index_NL1)[:, :, 0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeepNearestNeighbors:
     """A model, its training images' representations, and the sorted nonconformity of calibration images.
 
-    `calibration_A` is already trimmed in the mode 'cleverhans'. `limits` tells what was measured on less
-    than asked for.
+    `calibration_A` is already trimmed in the mode 'cleverhans'. `limits` lists the parts that use fewer images than
+    requested.
     """
 
     model: StagedClassifier
-    banks: Mapping[str, Bank]
+    banks: Mapping[str, NeighbourBank]
     labels_M: Tensor
     calibration_A: Tensor
     k: int
@@ -122,28 +72,28 @@ class DeepNearestNeighbors:
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The taps whose neighbours vote."""
+        """Taps whose neighbours vote."""
         return tuple(self.banks)
 
-    def judge(self, split: Split) -> Judgement:
-        """The judgement of a whole split, in eval mode."""
-        return Judgement.joined([self.judge_pixels(x) for x, _ in batches(split, size=_BATCH_SIZE)])
+    def predict(self, split: Split) -> ConformalPrediction:
+        """Predict a whole split, in eval mode."""
+        return ConformalPrediction.joined([self.predict_pixels(x) for x, _ in batches(split, size=_BATCH_SIZE)])
 
     @torch.no_grad()
-    def judge_pixels(self, x_NCHW: Tensor) -> Judgement:
-        """The judgement of one batch of images in [0, 1]."""
+    def predict_pixels(self, x_NCHW: Tensor) -> ConformalPrediction:
+        """Predict one batch of images in [0, 1]."""
         logits_NK, votes_NLK, reach_NL = _consult(
             self.model, x_NCHW, banks=self.banks, labels_M=self.labels_M, k=self.k
         )
         alpha_NK = nonconformity(votes_NLK, k=self.k)
         p_NK = p_values(alpha_NK, self.calibration_A, smoothed=self.smoothed)
-        return Judgement(
+        return ConformalPrediction(
             logits_NK,
             votes_NLK,
             reach_NL,
             alpha_NK,
             p_NK,
-            *verdict(alpha_NK, p_NK, logits_NK=logits_NK, mode=self.mode),
+            *predict(alpha_NK, p_NK, logits_NK=logits_NK, mode=self.mode),
         )
 
 
@@ -161,11 +111,11 @@ def fit(
     sketch_above: int | None = None,
     seed: int = 0,
 ) -> DeepNearestNeighbors:
-    """Neighbours from `bank` (training images), calibration on a class-balanced part of `calibration`.
+    """Fit a detector: neighbours from `bank` (training images), calibration on a class-balanced part of `calibration`.
 
-    taps: whose neighbours vote; None for all, the logits among them.
+    taps: taps whose neighbours vote; None for all, the logits included.
     smoothed: p = (1 + #) / (1 + A), which is valid for exchangeable images, instead of # / A.
-    sketch_above: taps of more numbers than this are projected to 512, by a sketch drawn from `seed`.
+    sketch_above: taps of more numbers than this are projected to 512, by a sketch that depends on `seed`.
 
     Raises:
         ValueError: no tap, or one that the model does not have; k larger than the bank; calibration
@@ -178,91 +128,29 @@ def fit(
         raise ValueError(f"taps: must name at least one of {model.taps}, got none")
     if not 1 <= k <= len(bank):
         raise ValueError(f"k: must be between 1 and the {len(bank)} images of the bank, got {k}")
-    judged = balanced_subset(calibration, size=calibration_images)
+    balanced = balanced_subset(calibration, size=calibration_images)
     banks, sketched = _banks(model, bank, taps=chosen, distance=distance, sketch_above=sketch_above, seed=seed)
-    scores_A = _true_class_nonconformity(model, judged, banks=banks, labels_M=bank.labels_N, k=k)
-    limits = (*_few(len(judged), calibration_images), *sketched)
+    scores_A = _true_class_nonconformity(model, balanced, banks=banks, labels_M=bank.labels_N, k=k)
+    limits = (*_few(len(balanced), calibration_images), *sketched)
     calibration_A = trimmed(scores_A) if mode == "cleverhans" else scores_A
     return DeepNearestNeighbors(model, banks, bank.labels_N, calibration_A, k, smoothed, mode, limits)
 
 
 def fit_subject(subject: Subject) -> DeepNearestNeighbors:
-    """What the suites use: all taps, cosine, 75 neighbours, 750 calibration images, large taps sketched."""
+    """Fit the detector of the suites: all taps, cosine, 75 neighbours, 750 calibration images, large taps sketched."""
     k = min(NEIGHBOURS, len(subject.train))
-    found = fit(
+    result = fit(
         subject.model, bank=subject.train, calibration=subject.val, k=k, sketch_above=SKETCH_ABOVE, seed=subject.seed
     )
     if k == NEIGHBOURS:
-        return found
-    return replace(found, limits=(f"{k} neighbours, not {NEIGHBOURS}: there are no more images", *found.limits))
+        return result
+    return replace(result, limits=(f"{k} neighbours, not {NEIGHBOURS}: there are no more images", *result.limits))
 
 
-def vote_counts(labels_NLk: Tensor, *, num_classes: int) -> Tensor:
-    """How many of the neighbours are of each class, (N, L, K).
-
-    >>> vote_counts(torch.tensor([[[0, 2, 2]]]), num_classes=3).tolist()
-    [[[1, 0, 2]]]
-    """
-    return functional.one_hot(labels_NLk, num_classes).sum(2)
-
-
-def nonconformity(votes_NLK: Tensor, *, k: int) -> Tensor:
-    """Votes that each class did not get, over all taps, (N, K).
-
-    >>> nonconformity(torch.tensor([[[1, 0, 2], [3, 0, 0]]]), k=3).tolist()
-    [[2, 6, 4]]
-    """
-    return k * votes_NLK.shape[1] - votes_NLK.sum(1)
-
-
-def p_values(alpha_NK: Tensor, calibration_A: Tensor, *, smoothed: bool = False) -> Tensor:
-    """The fraction of the sorted calibration scores that are at least alpha, float64 (N, K).
-
-    >>> p_values(torch.tensor([[2]]), torch.tensor([0, 1, 2, 5])).tolist()
-    [[0.5]]
-    >>> p_values(torch.tensor([[2]]), torch.tensor([0, 1, 2, 5]), smoothed=True).tolist()
-    [[0.6]]
-    """
-    as_bad_NK = (len(calibration_A) - torch.searchsorted(calibration_A, alpha_NK)).double()
-    return (as_bad_NK + 1) / (len(calibration_A) + 1) if smoothed else as_bad_NK / len(calibration_A)
-
-
-def trimmed(calibration_A: Tensor) -> Tensor:
-    """The scores above 0, as numpy's trim_zeros leaves them in cleverhans 3.1.
-
-    Raises:
-        ValueError: all scores are 0; that code divides by zero then.
-
-    >>> trimmed(torch.tensor([0, 0, 1, 3])).tolist()
-    [1, 3]
-    """
-    if not bool((calibration_A > 0).any()):
-        raise ValueError(
-            "mode: must be 'paper' where all calibration scores are 0, got 'cleverhans'; it keeps none of them"
-        )
-    return calibration_A[calibration_A > 0]
-
-
-def verdict(alpha_NK: Tensor, p_NK: Tensor, *, logits_NK: Tensor, mode: Mode) -> Verdict:
-    """Prediction, credibility, confidence; of classes of equal alpha, the one of largest logit.
-
-    >>> alpha, p = torch.tensor([[4, 4, 8]]), torch.tensor([[0.25, 0.25, 0.0]])
-    >>> verdict(alpha, p, logits_NK=torch.tensor([[0.0, 1.0, 9.0]]), mode="paper")
-    Verdict(prediction_N=tensor([1]), credibility_N=tensor([0.2500]), confidence_N=tensor([0.7500]))
-    """
-    if mode == "cleverhans":
-        prediction_N = p_NK.eq(p_NK.amax(1, keepdim=True)).int().argmax(1)
-    else:
-        least_NK = alpha_NK == alpha_NK.amin(1, keepdim=True)
-        prediction_N = logits_NK.masked_fill(~least_NK, -torch.inf).argmax(1)
-    credibility_N = p_NK.gather(1, prediction_N[:, None])[:, 0]
-    return Verdict(prediction_N, credibility_N, 1 - p_NK.sort(1).values[:, -2])
-
-
-def _few(found: int, wanted: int) -> tuple[str, ...]:
-    return (
-        () if found >= wanted else (f"calibrated on {found:,} validation images, not on {wanted:,}: there are no more",)
-    )
+def _few(count: int, requested: int) -> tuple[str, ...]:
+    if count >= requested:
+        return ()
+    return (f"calibrated on {count:,} validation images, not on {requested:,}: there are no more",)
 
 
 @torch.no_grad()
@@ -274,10 +162,10 @@ def _banks(
     distance: Distance,
     sketch_above: int | None,
     seed: int,
-) -> tuple[dict[str, Bank], tuple[str, ...]]:
-    """A bank for each tap, filled batch by batch, and what was projected, told."""
-    banks: dict[str, Bank] = {}
-    told: list[str] = []
+) -> tuple[dict[str, NeighbourBank], tuple[str, ...]]:
+    """Fill a bank for each tap, batch by batch; also return a note for each projected tap."""
+    banks: dict[str, NeighbourBank] = {}
+    notes: list[str] = []
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
         for start, (x, _) in zip(range(0, len(split), _BATCH_SIZE), batches(split, size=_BATCH_SIZE), strict=True):
             for tap, features_BX in model.features(x, taps=taps).taps.items():
@@ -285,39 +173,39 @@ def _banks(
                     banks[tap], line = _empty_bank(
                         tap, features_BX, rows=len(split), distance=distance, sketch_above=sketch_above, seed=seed
                     )
-                    told += line
+                    notes += line
                 banks[tap].rows_MD[start : start + len(x)] = banks[tap].place(features_BX)
-    return {tap: banks[tap] for tap in taps}, tuple(told)
+    return {tap: banks[tap] for tap in taps}, tuple(notes)
 
 
 def _empty_bank(
     tap: str, features_BX: Tensor, *, rows: int, distance: Distance, sketch_above: int | None, seed: int
-) -> tuple[Bank, list[str]]:
+) -> tuple[NeighbourBank, list[str]]:
     columns, device = features_BX[0].numel(), features_BX.device
     if sketch_above is None or columns <= max(sketch_above, SKETCH_WIDTH):
-        return Bank(torch.empty(rows, columns, device=device), distance, None), []
+        return NeighbourBank(torch.empty(rows, columns, device=device), distance, None), []
     sketch = Sketch.draw(columns, width=SKETCH_WIDTH, seed=seed, device=device)
-    told = f"neighbours at {tap} are those in {SKETCH_WIDTH} random projections of its {columns:,} numbers"
-    return Bank(torch.empty(rows, SKETCH_WIDTH, device=device), distance, sketch), [told]
+    note = f"neighbours at {tap} are those in {SKETCH_WIDTH} random projections of its {columns:,} numbers"
+    return NeighbourBank(torch.empty(rows, SKETCH_WIDTH, device=device), distance, sketch), [note]
 
 
 def _consult(
-    model: StagedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, Bank], labels_M: Tensor, k: int
+    model: StagedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, votes and reach of one batch."""
+    """Return logits, votes and reach of one batch."""
     with evaluating(model), torch.autocast(x_NCHW.device.type, enabled=False):
         read = model.features(x_NCHW, taps=tuple(banks))
-    found = [nearest(bank, read.taps[tap], k=k) for tap, bank in banks.items()]
-    labels_NLk = torch.stack([labels_M[neighbours.indices_Qk] for neighbours in found], dim=1)
-    reach_NL = torch.stack([neighbours.distances_Qk[:, -1] for neighbours in found], dim=1)
+    neighbours_L = [nearest(bank, read.taps[tap], k=k) for tap, bank in banks.items()]
+    labels_NLk = torch.stack([labels_M[neighbours.indices_Qk] for neighbours in neighbours_L], dim=1)
+    reach_NL = torch.stack([neighbours.distances_Qk[:, -1] for neighbours in neighbours_L], dim=1)
     return read.logits, vote_counts(labels_NLk, num_classes=read.logits.shape[1]), reach_NL
 
 
 @torch.no_grad()
 def _true_class_nonconformity(
-    model: StagedClassifier, split: Split, *, banks: Mapping[str, Bank], labels_M: Tensor, k: int
+    model: StagedClassifier, split: Split, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> Tensor:
-    """Sorted scores (A,) of images in their own class."""
+    """Return the sorted scores (A,) of images in their own class."""
     scores = []
     for x, labels_B in batches(split, size=_BATCH_SIZE):
         _, votes_BLK, _ = _consult(model, x, banks=banks, labels_M=labels_M, k=k)

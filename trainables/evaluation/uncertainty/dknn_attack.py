@@ -1,14 +1,14 @@
-"""An attack that knows the detector: representations are pulled towards neighbours of another class.
+"""Adaptive attack on deep nearest neighbours: pull representations towards neighbours of another class.
 
-FGSM and BIM climb the network's own loss, which the vote of the neighbours is not made of. Here, as in
+FGSM and BIM climb the network's own loss, which does not enter the vote of the neighbours. Here, as in
 Sitawarin and Wagner (DLS 2019; arXiv 2003.06559), the guides of an image are its m nearest training
 images of its own class and of another one, at each tap, and the steps climb
 
     sum over taps of  LSE_{i of the other class}(-d_i / T) - LSE_{j of its own}(-d_j / T),
 
-the log-odds of the soft nearest neighbour loss, projected into the ball. The guides are looked up anew
-each round, from where the image has come to. Of all rounds and starts the image that the neighbours
-misjudge is kept, and among these the most credible one.
+the log-odds of the soft nearest neighbour loss, projected into the ball. Each round finds new guides for the current
+image. Of all rounds and starts the attack keeps an image that the neighbours misclassify, and among these the most
+credible one.
 
 Shapes: N images, L taps, m guides, K classes, D features.
 """
@@ -25,23 +25,24 @@ from trainables.attacks import Norm, pgd
 from trainables.attacks.balls import ball_around
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors, Judgement
-from trainables.evaluation.uncertainty.neighbours import Bank, nearest
+from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
+from trainables.evaluation.uncertainty.neighbours import NeighbourBank, nearest
 
-__all__ = ["NETWORK_ATTACKS", "AttackEffort", "Misjudged", "attack_neighbors", "attack_network"]
+__all__ = ["NETWORK_ATTACKS", "AttackEffort", "Candidate", "attack_neighbors", "attack_network"]
 
 
 NETWORK_ATTACKS: Final[Mapping[str, int]] = MappingProxyType({"fgsm": 1, "bim": 10})
-"""The steps of the attacks on the network's own loss, by name."""
+"""Number of steps of the attacks on the network's own loss, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttackEffort:
-    """How hard the attack tries.
+    """Effort of the attack.
 
-    rounds: how often guides are looked up; steps: gradient steps of a round, each of
-    `relative_step` * epsilon, halved from one third of the rounds to the next. guides: of each class at
-    each tap. temperature: of the soft neighbours, in units of the mean distance to an image's guides.
+    rounds: number of times that guides are searched; steps: gradient steps of a round, each of `relative_step` *
+    epsilon, halved after each third of the rounds. guides: number of guides of each class at each tap. temperature:
+    that of the soft neighbours, in units of the mean distance to an image's guides.
 
     Raises:
         ValueError: a number that is not positive.
@@ -59,24 +60,24 @@ class AttackEffort:
                 raise ValueError(f"{name}: must be > 0, got {getattr(self, name)}")
 
 
-class Misjudged(NamedTuple):
-    """Attacked images, what the neighbours say of them, and which are no longer predicted rightly (N,)."""
+class Candidate(NamedTuple):
+    """Attacked images, the predictions of the neighbours, and flags (N,) of images no longer predicted correctly."""
 
     x_NCHW: Tensor
-    judgement: Judgement
+    prediction: ConformalPrediction
     fooled_N: Tensor
 
 
 class _Guides(NamedTuple):
     """Placed rows (N, m, D) of one tap: of the class to go to, and of the image's own."""
 
-    bank: Bank
+    bank: NeighbourBank
     other_NmD: Tensor
     own_NmD: Tensor
 
 
 def attack_network(model: nn.Module, x_NCHW: Tensor, y_N: Tensor, *, epsilon: float, norm: Norm, steps: int) -> Tensor:
-    """FGSM (one step of epsilon) or BIM (PGD from the image, steps of 2.5 epsilon / steps): the network's loss alone.
+    """Attack the network's loss alone by FGSM (one step of epsilon) or BIM (PGD, steps of 2.5 epsilon / steps).
 
     >>> x, y = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
     >>> attacked = attack_network(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), x, y, epsilon=0.1, norm="linf", steps=1)
@@ -95,10 +96,10 @@ def attack_neighbors(
     epsilon: float,
     norm: Norm = "linf",
     effort: AttackEffort | None = None,
-) -> Misjudged:
-    """The worst images found in the ball around each, from two starts: the image, and where BIM takes it.
+) -> Candidate:
+    """Search the worst image in the ball around each image, from two starts: the image itself, and BIM's result.
 
-    Deterministic. FGSM's and BIM's images are candidates themselves, so this attack is never weaker.
+    The attack is deterministic. The images of FGSM and BIM are candidates too, so it is never weaker than they are.
 
     Raises:
         ValueError: as `pgd`, or a bank of one class only.
@@ -106,30 +107,30 @@ def attack_neighbors(
     settings = AttackEffort() if effort is None else effort
     if bool((detector.labels_M == detector.labels_M[0]).all()):
         raise ValueError(f"bank: must hold at least two classes to be attacked, got {int(detector.labels_M[0])} only")
-    best = _judged(detector, x_NCHW, y_N)
+    best = _candidate(detector, x_NCHW, y_N)
     if epsilon == 0:
         return best
     climbed = {
         name: attack_network(detector.model, x_NCHW, y_N, epsilon=epsilon, norm=norm, steps=steps)
         for name, steps in NETWORK_ATTACKS.items()
     }
-    best = _worse(best, _judged(detector, climbed["fgsm"], y_N), y_N)
+    best = _more_fooling(best, _candidate(detector, climbed["fgsm"], y_N), y_N)
     for start_NCHW in (x_NCHW, climbed["bim"]):
-        current = _judged(detector, start_NCHW, y_N)
-        best = _worse(best, current, y_N)
+        current = _candidate(detector, start_NCHW, y_N)
+        best = _more_fooling(best, current, y_N)
         for round_ in range(settings.rounds):
             step_size = settings.relative_step * epsilon / 2 ** (3 * round_ // settings.rounds)
             moved = _round(
                 detector, current, x_NCHW, y_N, epsilon=epsilon, norm=norm, step_size=step_size, effort=settings
             )
-            current = _judged(detector, moved, y_N)
-            best = _worse(best, current, y_N)
+            current = _candidate(detector, moved, y_N)
+            best = _more_fooling(best, current, y_N)
     return best
 
 
 def _round(
     detector: DeepNearestNeighbors,
-    current: Misjudged,
+    current: Candidate,
     x_NCHW: Tensor,
     y_N: Tensor,
     *,
@@ -138,8 +139,8 @@ def _round(
     step_size: float,
     effort: AttackEffort,
 ) -> Tensor:
-    """Steps towards the guides of where the images are now."""
-    target_N = _conforming_other(current.judgement.alpha_NK, current.judgement.logits_NK, detector, y_N)
+    """Step towards the guides of the current images."""
+    target_N = _conforming_other(current.prediction.alpha_NK, current.prediction.logits_NK, detector, y_N)
     guides = _all_guides(detector, current.x_NCHW, y_N, target_N, number=effort.guides)
 
     def log_odds(images_NCHW: Tensor) -> Tensor:
@@ -160,14 +161,14 @@ def _tap_log_odds(features_NX: Tensor, guides: _Guides, *, temperature: float) -
     return ((-other_Nm / scale_N1).logsumexp(1) - (-own_Nm / scale_N1).logsumexp(1)).sum()
 
 
-def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: Bank) -> Tensor:
+def _distances(row_ND: Tensor, rows_NmD: Tensor, *, bank: NeighbourBank) -> Tensor:
     if bank.distance == "cosine":
         return 1 - torch.einsum("nd,nmd->nm", row_ND, rows_NmD)
     return (row_ND[:, None] - rows_NmD).square().sum(2)
 
 
 def _conforming_other(alpha_NK: Tensor, logits_NK: Tensor, detector: DeepNearestNeighbors, y_N: Tensor) -> Tensor:
-    """The wrong class of most votes, of several the one of largest logit; only classes that the bank has."""
+    """Return the wrong class of most votes, of several the one of largest logit; only classes that the bank has."""
     present_K = torch.zeros(alpha_NK.shape[1], dtype=torch.bool, device=y_N.device)
     present_K[detector.labels_M] = True
     wrong_NK = present_K.expand_as(alpha_NK).scatter(1, y_N[:, None], value=False)
@@ -192,8 +193,8 @@ def _all_guides(
     }
 
 
-def _of_class(bank: Bank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
-    """The rows of each image's class that are nearest to it, (N, m, D); as many of each class."""
+def _of_class(bank: NeighbourBank, features_NX: Tensor, class_N: Tensor, *, labels_M: Tensor, number: int) -> Tensor:
+    """Return the rows of each image's class that are nearest to it, (N, m, D); equally many of each class."""
     sizes = [int((labels_M == label).sum()) for label in torch.unique(class_N).tolist()]
     if 0 in sizes:
         raise ValueError("bank: must hold images of each attacked image's own class, and one class has none")
@@ -205,22 +206,22 @@ def _of_class(bank: Bank, features_NX: Tensor, class_N: Tensor, *, labels_M: Ten
     return rows_NmD
 
 
-def _judged(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> Misjudged:
-    judgement = detector.judge_pixels(x_NCHW)
-    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+def _candidate(detector: DeepNearestNeighbors, x_NCHW: Tensor, y_N: Tensor) -> Candidate:
+    prediction = detector.predict_pixels(x_NCHW)
+    return Candidate(x_NCHW, prediction, prediction.prediction_N != y_N)
 
 
-def _worse(one: Misjudged, other: Misjudged, y_N: Tensor) -> Misjudged:
-    """By image the attempt of the higher score; `one` where they are equal."""
-    take_N = _score(other, y_N) > _score(one, y_N)
-    x_NCHW = torch.where(take_N.reshape(-1, *[1] * (one.x_NCHW.dim() - 1)), other.x_NCHW, one.x_NCHW)
-    judgement = one.judgement.where(~take_N, other.judgement)
-    return Misjudged(x_NCHW, judgement, judgement.prediction_N != y_N)
+def _more_fooling(first: Candidate, second: Candidate, y_N: Tensor) -> Candidate:
+    """Select the candidate of the higher score for each image; `first` if both are equal."""
+    take_N = _score(second, y_N) > _score(first, y_N)
+    x_NCHW = torch.where(take_N.reshape(-1, *[1] * (first.x_NCHW.dim() - 1)), second.x_NCHW, first.x_NCHW)
+    prediction = first.prediction.where(~take_N, second.prediction)
+    return Candidate(x_NCHW, prediction, prediction.prediction_N != y_N)
 
 
-def _score(attempt: Misjudged, y_N: Tensor) -> Tensor:
-    """Misjudged images have 1 + their credibility; others less than 0, the more the more the true class leads."""
-    alpha_NK = attempt.judgement.alpha_NK.double()
+def _score(attempt: Candidate, y_N: Tensor) -> Tensor:
+    """Score misclassified images by 1 + credibility, and the rest below 0: the lower, the more the true class leads."""
+    alpha_NK = attempt.prediction.alpha_NK.double()
     own_N = alpha_NK.gather(1, y_N[:, None])[:, 0]
     other_N = alpha_NK.scatter(1, y_N[:, None], torch.inf).amin(1)
-    return torch.where(attempt.fooled_N, 1 + attempt.judgement.credibility_N, own_N - other_N - 1)
+    return torch.where(attempt.fooled_N, 1 + attempt.prediction.credibility_N, own_N - other_N - 1)

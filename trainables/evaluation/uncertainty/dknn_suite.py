@@ -1,8 +1,7 @@
-"""What deep nearest neighbours say of test images, of outliers, and of attacked images.
+"""Suite `dknn`: credibility of test images and outliers, and accuracy of the neighbours under attack.
 
-FGSM and BIM climb the network's loss and know nothing of the neighbours, so what they leave standing
-proves nothing: accuracy and credibility under attack are claimed at the radius where the adaptive attack
-ran too, and nowhere else.
+FGSM and BIM climb the network's loss and ignore the neighbours, so accuracy that they leave proves nothing. Accuracy
+and credibility under attack are claimed only at the radius of the adaptive attack.
 Shapes: N images.
 """
 
@@ -12,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from trainables.evaluation.core.figures import figure, graph_objects, panels
+from trainables.evaluation.core.figures import figure, graph_objects
 from trainables.evaluation.core.prediction import batches, within
-from trainables.evaluation.core.results import Table, untold
+from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.robustness.gradient_masking import MASKING_IMAGES, masking
-from trainables.evaluation.uncertainty.detection import some_of
-from trainables.evaluation.uncertainty.dknn import Judgement, fit_subject
+from trainables.evaluation.uncertainty.conformal import ConformalPrediction
+from trainables.evaluation.uncertainty.credibility import credibility, share_of
+from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.dknn_attack import NETWORK_ATTACKS, attack_neighbors, attack_network
 
 if TYPE_CHECKING:
@@ -28,82 +28,18 @@ if TYPE_CHECKING:
 
     from trainables.attacks import Norm
     from trainables.data import Split
-    from trainables.evaluation.core.results import Budget, Cell, Progress, Result, Subject
+    from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
     from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 
-__all__ = ["Attacked", "Bin", "Credibility", "UnderAttack", "credibility", "reliability_bins", "suite", "under_attack"]
+__all__ = ["Attacked", "UnderAttack", "suite", "under_attack"]
 
-NUM_BINS: Final = 10
 RELATIVE_RADII: Final = (0.25, 0.5, 1.0, 1.5, 2.0)
 _BATCH_SIZE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """Test images whose credibility is in [low, low + 0.1), 1 being in the last bin; accuracy None of no image."""
-
-    low: float
-    images: int
-    accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Credibility:
-    """Accuracy of the neighbours and of the network, and mean credibility of test images and outliers."""
-
-    accuracy: float
-    network_accuracy: float
-    mean: float
-    confidence: float
-    bins: tuple[Bin, ...]
-    outliers: Mapping[str, float]
-    limits: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
-
-    def metrics(self) -> Mapping[str, float]:
-        """`dknn/accuracy`, `dknn/credibility` and that of each set of outliers."""
-        return {
-            "dknn/accuracy": self.accuracy,
-            "dknn/network_accuracy": self.network_accuracy,
-            "dknn/credibility": self.mean,
-            "dknn/confidence": self.confidence,
-            **{f"dknn/credibility_{name}": mean for name, mean in self.outliers.items()},
-        }
-
-    def table(self) -> Table:
-        """The test images, each bin of them, and each set of outliers."""
-        rows: list[tuple[Cell, ...]] = [
-            ("test", sum(bin_.images for bin_ in self.bins), self.mean, self.accuracy),
-            *((f"test, {_span(bin_)}", bin_.images, None, bin_.accuracy) for bin_ in self.bins),
-            *((name, None, mean, None) for name, mean in self.outliers.items()),
-        ]
-        return Table(("images of", "images", "mean credibility", "accuracy"), tuple(rows))
-
-    def figure(self) -> Figure:
-        """Accuracy over credibility, with the number of images in each bin; mean credibility of each set."""
-        names = ("reliability on the test images", "mean credibility")
-        drawn, go = panels("Credibility of deep nearest neighbours", names), graph_objects()
-        full = [bin_ for bin_ in self.bins if bin_.accuracy is not None]
-        middles = [bin_.low + 0.5 / NUM_BINS for bin_ in full]
-        heights, counts = [bin_.accuracy for bin_ in full], [f"{bin_.images:,}" for bin_ in full]
-        bars = go.Bar(x=middles, y=heights, width=0.9 / NUM_BINS, text=counts, textposition="outside")
-        drawn.add_trace(bars.update(cliponaxis=False, textangle=0), row=1, col=1)
-        drawn.update_xaxes(title="credibility (10 bins)", range=[0, 1], row=1, col=1)
-        drawn.update_yaxes(title="accuracy (above: images)", range=[0, 1.12], row=1, col=1)
-        means = {"test": self.mean, **self.outliers}
-        labels = [f"{mean:.3f}" for mean in means.values()]
-        drawn.add_trace(
-            go.Bar(x=list(means), y=list(means.values()), text=labels, textposition="outside"), row=1, col=2
-        )
-        drawn.update_xaxes(title="images of", row=1, col=2)
-        drawn.update_yaxes(title="mean credibility", range=[0, 1.12], row=1, col=2)
-        drawn.update_layout(showlegend=False)
-        return drawn
-
-
-@dataclass(frozen=True, slots=True)
 class Attacked:
-    """What is left under one attack; `changed` is the mean credibility of the misjudged images."""
+    """Accuracy and credibility under one attack; `changed` is the mean credibility of the misclassified images."""
 
     attack: str
     epsilon: float
@@ -125,7 +61,7 @@ class UnderAttack:
     refusals: tuple[str, ...] = ()
 
     def metrics(self) -> Mapping[str, float]:
-        """`dknn/accuracy_<attack>@<epsilon>` and `dknn/credibility_...`; none where the adaptive attack was not run."""
+        """Return `dknn/accuracy_<attack>@<epsilon>` and `dknn/credibility_...`; none without the adaptive attack."""
         if self.refusals:
             return {}
         claimed = [row for row in self.rows if row.epsilon == self.epsilon]
@@ -134,7 +70,7 @@ class UnderAttack:
         }
 
     def table(self) -> Table:
-        """A row for each attack and radius."""
+        """Return a row for each attack and radius."""
         columns = ("attack", f"epsilon, {self.norm}", "accuracy", "network's accuracy", "mean credibility")
         rows = (
             (row.attack, row.epsilon, row.accuracy, row.network_accuracy, row.credibility, row.changed)
@@ -143,23 +79,23 @@ class UnderAttack:
         return Table((*columns, "mean credibility of misjudged images"), tuple(rows))
 
     def figure(self) -> Figure:
-        """Credibility, solid, and accuracy, dotted, over the radius; stars for the adaptive attack."""
-        drawn = figure(
+        """Plot credibility, solid, and accuracy, dotted, over the radius; stars for the adaptive attack."""
+        plot = figure(
             f"Neighbours under attack, {self.images} test images",
             x=f"epsilon ({self.norm}), in pixels of [0, 1]",
             y="mean credibility, accuracy",
         )
         attacks = dict.fromkeys(row.attack for row in self.rows if row.attack != "none")
         for attack, colour in zip(attacks, ("#1f77b4", "#d95f02", "#333333"), strict=False):
-            drawn.add_trace(self._trace(attack, "credibility", line={"color": colour}, marker={"symbol": "circle"}))
-            drawn.add_trace(
+            plot.add_trace(self._trace(attack, "credibility", line={"color": colour}, marker={"symbol": "circle"}))
+            plot.add_trace(
                 self._trace(attack, "accuracy", line={"color": colour, "dash": "dot"}, marker={"symbol": "square-open"})
             )
-        drawn.update_yaxes(range=[0, 1.02])
-        return drawn
+        plot.update_yaxes(range=[0, 1.02])
+        return plot
 
     def _trace(self, attack: str, measure: str, *, line: dict[str, str], marker: dict[str, str]) -> Any:
-        # One radius makes no line: what lies between it and the clean images was not measured.
+        # One radius makes no line: no radius between it and the clean images was measured.
         swept = attack != "adaptive"
         rows = [row for row in self.rows if row.attack == attack or (swept and row.attack == "none")]
         size_and_symbol = (
@@ -177,10 +113,10 @@ class UnderAttack:
         )
 
 
-def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[str, Result]:
-    """Credibility on test images and outliers, then under FGSM, BIM and the adaptive attack.
+def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
+    """Measure credibility on test images and outliers, then under FGSM, BIM and the adaptive attack.
 
-    Neighbours are looked for by cosine among all training images, at all taps, with 75 votes each.
+    Neighbours are searched by cosine among all training images, at all taps, with 75 votes each.
     """
     progress("neighbours of the training images", 0.0)
     detector = fit_subject(subject)
@@ -193,58 +129,15 @@ def suite(subject: Subject, budget: Budget, progress: Progress, /) -> Mapping[st
         epsilon=subject.epsilon,
         norm=subject.norm,
         images=budget.attack_images,
-        progress=lambda what, part: progress(what, 0.5 + 0.4 * part),
+        progress=lambda step, part: progress(step, 0.5 + 0.4 * part),
     )
     if not attacked.refusals:
         progress("red flags", 0.9)
         few, _ = within(subject.test, MASKING_IMAGES)
         flags = masking(subject.model, few, epsilon=subject.epsilon, norm=subject.norm, seed=subject.seed)
         attacked = replace(attacked, refusals=flags.refusals)
-    told = (*limits, *detector.limits, *attacked.limits)
-    return {"credibility": clean, "under_attack": replace(attacked, limits=told)}
-
-
-def credibility(
-    detector: DeepNearestNeighbors,
-    test: Split,
-    *,
-    outliers: Mapping[str, Split],
-    seed: int = 0,
-    limits: tuple[str, ...] = (),
-) -> Credibility:
-    """Judge test images, and as many of each set of outliers; `limits` are those that `test` already has."""
-    found = detector.judge(test)
-    means: dict[str, float] = {}
-    for name, whole in outliers.items():
-        split, told = some_of(whole, name=name, at_most=len(test), seed=seed)
-        means[name] = float(detector.judge(split).credibility_N.mean())
-        limits += told
-    right_N = found.prediction_N == test.labels_N
-    return Credibility(
-        accuracy=_share(right_N),
-        network_accuracy=_share(found.predicted_by_network == test.labels_N),
-        mean=float(found.credibility_N.mean()),
-        confidence=float(found.confidence_N.mean()),
-        bins=reliability_bins(found.credibility_N, right_N),
-        outliers=means,
-        limits=(*detector.limits, *limits),
-    )
-
-
-def reliability_bins(credibility_N: Tensor, right_N: Tensor) -> tuple[Bin, ...]:
-    """Ten bins of equal width, each closed below, the last one closed above too.
-
-    >>> import torch
-    >>> bins = reliability_bins(torch.tensor([0.05, 0.1, 1.0]), torch.tensor([False, True, True]))
-    >>> [(bin_.images, bin_.accuracy) for bin_ in bins if bin_.images]
-    [(1, 0.0), (1, 1.0), (1, 1.0)]
-    """
-    # Rounded first: a credibility of 3/10 may lie a bit below 0.3 after the product.
-    place_N = (credibility_N.double() * NUM_BINS + 1e-6).floor().long().clamp_max(NUM_BINS - 1)
-    return tuple(
-        Bin(place / NUM_BINS, int(inside.sum()), _share(right_N[inside]) if bool(inside.any()) else None)
-        for place, inside in ((place, place_N == place) for place in range(NUM_BINS))
-    )
+    notes = (*limits, *detector.limits, *attacked.limits)
+    return {"credibility": clean, "under_attack": replace(attacked, limits=notes)}
 
 
 def under_attack(
@@ -254,9 +147,9 @@ def under_attack(
     epsilon: float,
     norm: Norm = "linf",
     images: int = 100,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> UnderAttack:
-    """FGSM and BIM at a quarter to twice epsilon, the adaptive attack at epsilon, on `images` balanced test images.
+    """Run FGSM and BIM at a quarter to twice epsilon, and the adaptive attack at epsilon, on balanced test images.
 
     BIM is PGD of 10 steps of epsilon / 4 without a random start; FGSM under l2 is one step of PGD.
     Without images or a radius nothing is attacked, and nothing is claimed.
@@ -267,13 +160,13 @@ def under_attack(
         return UnderAttack(epsilon, norm, 0, (), refusals=(reason,))
     split, limits = within(test, images, name="attacks")
     radii = [epsilon * relative for relative in RELATIVE_RADII if norm != "linf" or epsilon * relative <= 1]
-    rows = [_judged("none", 0.0, detector, split, lambda x, _: x)]
+    rows = [_evaluated("none", 0.0, detector, split, lambda x, _: x)]
     for done, radius in enumerate(radii):
         progress(f"fgsm and bim at {radius:g}", 0.4 * done / len(radii))
         rows += _network_attacks(detector, split, radius=radius, norm=norm)
     progress(f"adaptive attack at {epsilon:g}", 0.4)
     rows.append(
-        _judged(
+        _evaluated(
             "adaptive",
             epsilon,
             detector,
@@ -289,29 +182,21 @@ def under_attack(
 def _network_attacks(detector: DeepNearestNeighbors, split: Split, *, radius: float, norm: Norm) -> Iterator[Attacked]:
     for name, steps in NETWORK_ATTACKS.items():
         attack = partial(attack_network, detector.model, epsilon=radius, norm=norm, steps=steps)
-        yield _judged(name, radius, detector, split, attack)
+        yield _evaluated(name, radius, detector, split, attack)
 
 
-def _judged(
+def _evaluated(
     name: str, epsilon: float, detector: DeepNearestNeighbors, split: Split, attack: Callable[[Tensor, Tensor], Tensor]
 ) -> Attacked:
     chunks = batches(split, size=_BATCH_SIZE)
-    found = Judgement.joined([detector.judge_pixels(attack(x, labels)) for x, labels in chunks])
-    right_N = found.prediction_N == split.labels_N
-    wrong = found.credibility_N[~right_N]
+    result = ConformalPrediction.joined([detector.predict_pixels(attack(x, labels)) for x, labels in chunks])
+    right_N = result.prediction_N == split.labels_N
+    wrong = result.credibility_N[~right_N]
     return Attacked(
         name,
         epsilon,
-        accuracy=_share(right_N),
-        network_accuracy=_share(found.predicted_by_network == split.labels_N),
-        credibility=float(found.credibility_N.mean()),
+        accuracy=share_of(right_N),
+        network_accuracy=share_of(result.predicted_by_network == split.labels_N),
+        credibility=float(result.credibility_N.mean()),
         changed=float(wrong.mean()) if len(wrong) else None,
     )
-
-
-def _share(true_N: Tensor) -> float:
-    return float(true_N.double().mean())
-
-
-def _span(bin_: Bin) -> str:
-    return f"credibility {bin_.low:.1f} to {bin_.low + 1 / NUM_BINS:.1f}"

@@ -1,7 +1,7 @@
 """Exact nearest neighbours in a bank of representations, cosine or squared Euclidean, in bounded memory.
 
-A matrix product finds candidates; distances in float64 order them, and prove that no other row can be
-nearer: where they cannot, every row is measured. Equal distances: the smaller bank index comes first.
+A matrix product finds candidates. Distances in float64 order them, and prove that no other row can be nearer; without
+that proof, every row is measured. Of equal distances, the smaller bank index comes first.
 
 A row of zeros (every unit dead) has no direction: its cosine with any row is 0, so its distance to all
 is 1 and its neighbours are the first rows of the bank.
@@ -21,7 +21,7 @@ from trainables.seeding import generator
 from trainables.snnl import Distance
 from trainables.snnl.distances import full_precision
 
-__all__ = ["Bank", "Neighbours", "Sketch", "nearest"]
+__all__ = ["NeighbourBank", "Neighbours", "Sketch", "nearest"]
 
 _SQUARED_LENGTH_OF_A_DEAD_ROW = 1e-12
 _SLACK = 32
@@ -33,7 +33,7 @@ _COLUMNS_IN_FLOAT64 = 256
 
 
 class Neighbours(NamedTuple):
-    """Bank indices (Q, k), nearest first, and their distances (Q, k) in float64: squared, or 1 - cosine."""
+    """NeighbourBank indices (Q, k), nearest first, and their distances (Q, k) in float64: squared, or 1 - cosine."""
 
     indices_Qk: Tensor
     distances_Qk: Tensor
@@ -54,7 +54,7 @@ class Sketch:
 
     @classmethod
     def draw(cls, columns: int, *, width: int, seed: int, device: torch.device | str = "cpu") -> Self:
-        """Buckets and signs for this many columns.
+        """Sample buckets and signs for this many columns.
 
         Raises:
             ValueError: width not between 1 and columns.
@@ -67,7 +67,7 @@ class Sketch:
         return cls(order_D.to(device), signs_D.to(device), width)
 
     def __call__(self, x_BD: Tensor) -> Tensor:
-        """Rows of `width` numbers; differentiable.
+        """Project to rows of `width` numbers; differentiable.
 
         >>> sketch = Sketch.draw(8, width=4, seed=0)
         >>> sketch(torch.eye(8)).abs().sum(0).tolist()
@@ -79,10 +79,10 @@ class Sketch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bank:
-    """Rows that neighbours are looked for among, as `placed` makes them; float32 (float64 if they came so).
+class NeighbourBank:
+    """Rows of a nearest-neighbour search, as `placed` makes them; float32, or float64 if the features are.
 
-    >>> bank = Bank.of(torch.tensor([[0.0], [2.0], [5.0], [2.0]]), distance="sqeuclidean")
+    >>> bank = NeighbourBank.of(torch.tensor([[0.0], [2.0], [5.0], [2.0]]), distance="sqeuclidean")
     >>> nearest(bank, torch.tensor([[1.0]]), k=3).indices_Qk.tolist()
     [[0, 1, 3]]
     """
@@ -93,23 +93,23 @@ class Bank:
 
     @classmethod
     def of(cls, features_MX: Tensor, *, distance: Distance, sketch: Sketch | None = None) -> Self:
-        """The bank of these representations, whatever their axes after the first."""
+        """Return the bank of these representations; they may have any axes after the first."""
         return cls(placed(features_MX, distance=distance, sketch=sketch), distance, sketch)
 
     def __len__(self) -> int:
         return len(self.rows_MD)
 
     def place(self, features_QX: Tensor) -> Tensor:
-        """Representations as rows that are comparable with the bank's; differentiable."""
+        """Convert representations to rows that are comparable with the bank's; differentiable."""
         return placed(features_QX, distance=self.distance, sketch=self.sketch)
 
-    def take(self, indices: Tensor) -> "Bank":
-        """The rows at these indices, in this order."""
-        return Bank(self.rows_MD[indices], self.distance, self.sketch)
+    def take(self, indices: Tensor) -> "NeighbourBank":
+        """Return a bank of the rows at these indices, in this order."""
+        return NeighbourBank(self.rows_MD[indices], self.distance, self.sketch)
 
 
 def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = None) -> Tensor:
-    """Flat, in at least float32, projected, of unit length for cosine; differentiable.
+    """Flatten the features to rows of at least float32, projected, of unit length for cosine; differentiable.
 
     Raises:
         ValueError: an unknown distance, or a number that is not finite.
@@ -119,16 +119,14 @@ def placed(features_BX: Tensor, *, distance: Distance, sketch: Sketch | None = N
     x_BD = features_BX.flatten(1)
     x_BD = x_BD if x_BD.dtype == torch.float64 else x_BD.float()
     if not bool(x_BD.isfinite().all()):
-        raise ValueError(
-            "features: must be finite to have neighbours, got NaN or infinity; look at the model's weights"
-        )
+        raise ValueError("features: must be finite to have neighbours, got NaN or infinity; check the model's weights")
     x_BD = x_BD if sketch is None else sketch(x_BD)
     return _unit_rows(x_BD) if distance == "cosine" else x_BD
 
 
 @torch.no_grad()
-def nearest(bank: Bank, features_QX: Tensor, *, k: int) -> Neighbours:
-    """The k nearest rows of each query, in chunks of queries and of the bank.
+def nearest(bank: NeighbourBank, features_QX: Tensor, *, k: int) -> Neighbours:
+    """Find the k nearest rows of each query, in chunks of queries and of the bank.
 
     Raises:
         ValueError: k not between 1 and the size of the bank; other numbers of features; a value not finite.
@@ -139,20 +137,20 @@ def nearest(bank: Bank, features_QX: Tensor, *, k: int) -> Neighbours:
     if queries_QD.shape[1] != bank.rows_MD.shape[1]:
         raise ValueError(f"features: must have {bank.rows_MD.shape[1]} numbers a row, got {queries_QD.shape[1]}")
     with full_precision(queries_QD.device):
-        search = _Search.in_bank(bank)
-        found = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
-    return Neighbours(torch.cat([part.indices_Qk for part in found]), torch.cat([part.distances_Qk for part in found]))
+        search = _NeighbourSearch.in_bank(bank)
+        parts = [search.chunk(chunk_QD, k=k) for chunk_QD in torch.split(queries_QD, _QUERY_ROWS)]
+    return Neighbours(torch.cat([part.indices_Qk for part in parts]), torch.cat([part.distances_Qk for part in parts]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    bank: Bank
+class _NeighbourSearch:
+    bank: NeighbourBank
     centre_D: Tensor
     squares_M: Tensor
     dtype: torch.dtype
 
     @classmethod
-    def in_bank(cls, bank: Bank) -> Self:
+    def in_bank(cls, bank: NeighbourBank) -> Self:
         rows_MD = bank.rows_MD
         dtype = torch.float64 if rows_MD.shape[1] <= _COLUMNS_IN_FLOAT64 else rows_MD.dtype
         # Cosine needs no centre; without one, differences of close rows drown in the size of their squares.
@@ -165,17 +163,17 @@ class _Search:
         count = min(k + _SLACK, len(self.bank))
         keys_QC = self._candidates(queries_QD, count=count)
         indices_QC = (keys_QC & 0xFFFFFFFF).sort(1).values
-        found = _ordered(indices_QC, self._measured(queries_QD, indices_QC), k=k)
+        result = _ordered(indices_QC, self._measured(queries_QD, indices_QC), k=k)
         if count == len(self.bank):
-            return found
+            return result
         furthest_Q = _distances_in(keys_QC[:, -1])
-        settled_Q = found.distances_Qk[:, -1] + self._tolerance(queries_QD, furthest_Q) < furthest_Q
+        settled_Q = result.distances_Qk[:, -1] + self._tolerance(queries_QD, furthest_Q) < furthest_Q
         for query in (~settled_Q).nonzero()[:, 0].tolist():
-            found.indices_Qk[query], found.distances_Qk[query] = self._among_all(queries_QD[query], k=k)
-        return found
+            result.indices_Qk[query], result.distances_Qk[query] = self._among_all(queries_QD[query], k=k)
+        return result
 
     def _candidates(self, queries_QD: Tensor, *, count: int) -> Tensor:
-        """Approximate distance (high bits) and bank index (low bits) of the nearest rows, sorted, (Q, C)."""
+        """Return approximate distance (high bits) and bank index (low bits) of the nearest rows, sorted, (Q, C)."""
         centred_QD = queries_QD.to(self.dtype) - self.centre_D
         squares_Q = centred_QD.square().sum(1, keepdim=True)
         best_QC = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=queries_QD.device)
@@ -193,7 +191,7 @@ class _Search:
         return best_QC
 
     def _measured(self, queries_QD: Tensor, indices_QC: Tensor) -> Tensor:
-        """Distances (Q, C) in float64, the same for equal rows."""
+        """Return distances (Q, C) in float64, the same for equal rows."""
         step = max(1, _NUMBERS_AT_ONCE // (indices_QC.shape[1] * queries_QD.shape[1]))
         chunks = zip(torch.split(queries_QD, step), torch.split(indices_QC, step), strict=True)
         return torch.cat([self._between(x_QD[:, None], self.bank.rows_MD[i_QC]) for x_QD, i_QC in chunks])
@@ -212,14 +210,14 @@ class _Search:
         return (query_D.double() - rows_CD).square_().sum(-1)
 
     def _tolerance(self, queries_QD: Tensor, furthest_Q: Tensor) -> Tensor:
-        """How far a candidate's distance may be off: rounding errors of a product grow as the root of its length."""
+        """Bound the error of a candidate's distance: rounding errors of a product grow as the root of its length."""
         squares_Q = (queries_QD.to(self.dtype) - self.centre_D).square().sum(1).double()
         product = 4 * torch.finfo(self.dtype).eps * math.sqrt(queries_QD.shape[1])
         return product * (squares_Q + self.squares_M.max()) + torch.finfo(torch.float32).eps * furthest_Q
 
 
 def _ordered(indices_QC: Tensor, distances_QC: Tensor, *, k: int) -> Neighbours:
-    """By distance; indices must come in ascending order, which breaks ties."""
+    """Sort by distance; the indices must be in ascending order, which breaks ties."""
     ordered = distances_QC.sort(dim=1, stable=True)
     return Neighbours(indices_QC.gather(1, ordered.indices[:, :k]), ordered.values[:, :k].clone())
 
@@ -229,7 +227,7 @@ def _smallest(keys_QC: Tensor, count: int) -> Tensor:
 
 
 def _bits(distances: Tensor) -> Tensor:
-    """Integers in the order of the distances; `abs` because the bits of -0 would come before those of 0."""
+    """Return integers in the order of the distances; `abs` because the bits of -0 would come before those of 0."""
     return distances.clamp_min(0).abs().float().view(torch.int32).to(torch.int64)
 
 
@@ -241,6 +239,6 @@ def _distances_in(keys: Tensor) -> Tensor:
 def _unit_rows(x_BD: Tensor) -> Tensor:
     squares_B1 = x_BD.square().sum(1, keepdim=True)
     alive_B1 = squares_B1 > _SQUARED_LENGTH_OF_A_DEAD_ROW
-    # One stands in for a dead row's length, because the infinite slope of rsqrt at 0 would poison its gradient.
+    # The length of a dead row is replaced by one, because the infinite slope of rsqrt at 0 would poison its gradient.
     unit_BD: Tensor = x_BD * squares_B1.where(alive_B1, 1).rsqrt().where(alive_B1, 0)
     return unit_BD

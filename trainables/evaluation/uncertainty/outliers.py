@@ -1,12 +1,12 @@
-"""Images of other kinds, made from the test images or read from a place, in the shape of the test images.
+"""Outliers: images of other kinds, made from the test images or read from a folder, in the shape of the test images.
 
-    rotated, permuted, noise     the test images turned by 90 degrees, their pixels in one other order, uniform noise
+    rotated, permuted, noise     the test images rotated by 90 degrees, their pixels in one other order, uniform noise
     fashion_mnist=ROOT, digits   the test split of a set that `data.name` knows, with its `data.root`
     NAME=FOLDER                  MNIST's idx files (packed or not, in FOLDER or FOLDER/raw), or image files at any depth
 
-A grey image gets equal channels, a coloured one becomes its luminance. As for an image_folder, the
-smaller scale is brought to the wanted size (bilinear, antialiased) and the centre is cut out. Labels
-of outliers mean nothing to the model, and those of image files are all 0.
+A grey image gets equal channels, a coloured one becomes its luminance. As for an image_folder, the smaller scale is
+resized to the required size (bilinear, antialiased) and the centre is cropped. Labels of outliers mean nothing to the
+model, and those of image files are all 0.
 Shapes: N images, C channels, H by W pixels.
 """
 
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 def rotated(like: Split, *, seed: int = 0) -> Split:  # noqa: ARG001 - the signature of all that is made
-    """Each image a quarter turn counterclockwise.
+    """Rotate each image by 90 degrees counterclockwise.
 
     Raises:
         ValueError: images that are not square would change their shape.
@@ -54,14 +54,14 @@ def rotated(like: Split, *, seed: int = 0) -> Split:  # noqa: ARG001 - the signa
 
 
 def permuted(like: Split, *, seed: int = 0) -> Split:
-    """All images with their pixels in one other order, drawn from `seed`; channels stay together."""
+    """Permute the pixels of all images in one order, which depends on `seed`; channels stay together."""
     flat_NCP = like.images_NCHW.flatten(2)
     order_P = torch.randperm(flat_NCP.shape[2], generator=generator(seed, "permuted pixels"))
     return Split(flat_NCP[:, :, order_P.to(flat_NCP.device)].reshape(like.images_NCHW.shape), like.labels_N)
 
 
 def noise(like: Split, *, seed: int = 0) -> Split:
-    """As many images of independent pixels, uniform over 0..255."""
+    """Return equally many images of independent pixels, uniform over 0..255."""
     source = generator(seed, "noise images")
     images_NCHW = torch.randint(256, like.images_NCHW.shape, generator=source, dtype=torch.uint8)
     return Split(images_NCHW.to(like.images_NCHW.device), like.labels_N)
@@ -70,20 +70,20 @@ def noise(like: Split, *, seed: int = 0) -> Split:
 MADE: Final[Mapping[str, Callable[..., Split]]] = MappingProxyType(
     {"rotated": rotated, "permuted": permuted, "noise": noise}
 )
-"""Outliers that are made from the test images, by name."""
+"""Functions that make outliers from the test images, by name."""
 
 
 def outliers(texts: Iterable[str], *, like: Split, seed: int = 0) -> dict[str, Split]:
-    """The sets that these texts ask for, by name, in their order.
+    """Return the sets that these texts name, by name, in their order.
 
     Raises:
-        ConfigError: all texts that ask for none, and names that come twice.
+        ConfigError: all texts that name no set, and duplicate names.
 
     >>> like = Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
     >>> {name: len(split) for name, split in outliers(["noise", "rotated"], like=like).items()}
     {'noise': 3, 'rotated': 3}
     """
-    found: dict[str, Split] = {}
+    sets: dict[str, Split] = {}
     problems: list[Problem] = []
     for text in texts:
         try:
@@ -91,16 +91,16 @@ def outliers(texts: Iterable[str], *, like: Split, seed: int = 0) -> dict[str, S
         except ConfigError as error:
             problems += error.problems
             continue
-        if name in found:
+        if name in sets:
             problems.append(Problem(f"outliers.{name}", "must be given once, got it twice; rename one: NAME=FOLDER"))
-        found[name] = split
+        sets[name] = split
     if problems:
         raise ConfigError(problems)
-    return found
+    return sets
 
 
 def parse(text: str, *, like: Split, seed: int = 0) -> tuple[str, Split]:
-    """A name and its images, in the shape and on the device of `like`.
+    """Return a name and its images, in the shape and on the device of `like`.
 
     Raises:
         ConfigError: no such set, no such place, or images that cannot take the shape.
@@ -112,7 +112,7 @@ place: shuffled=FOLDER
     """
     name, has_place, place = text.partition("=")
     try:
-        split = _found(name, place if has_place else None, like=like, seed=seed)
+        split = _read_set(name, place if has_place else None, like=like, seed=seed)
     except ConfigError:
         raise
     except (TrainableError, ValueError, OSError) as error:
@@ -121,7 +121,7 @@ place: shuffled=FOLDER
 
 
 def fitted(split: Split, *, like: Split) -> Split:
-    """The images in the shape (C, H, W) of others.
+    """Convert the images to the shape (C, H, W) of `like`.
 
     Raises:
         ValueError: channels other than 1 or 3 that differ.
@@ -134,7 +134,7 @@ def fitted(split: Split, *, like: Split) -> Split:
     return Split(_sized(_coloured(split.images_NCHW, channels), (height, width)), split.labels_N)
 
 
-def _found(name: str, place: str | None, *, like: Split, seed: int) -> Split:
+def _read_set(name: str, place: str | None, *, like: Split, seed: int) -> Split:
     if not _NAME.fullmatch(name):
         raise ValueError("must be a name of small letters, digits, _ and -, such as notmnist=FOLDER")
     if name in MADE:
@@ -184,7 +184,7 @@ def _idx(path: Path, *, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def _image(path: Path, *, like: Split) -> Tensor:
-    """One image file (C, H, W): the sizes of the files may differ."""
+    """Read one image file (C, H, W); the sizes of the files may differ."""
     from PIL import Image  # noqa: PLC0415 - comes with torchvision
 
     channels, height, width = like.images_NCHW.shape[1:]
@@ -198,23 +198,23 @@ def _image(path: Path, *, like: Split) -> Tensor:
 
 
 def _coloured(images_NCHW: Tensor, channels: int) -> Tensor:
-    found = images_NCHW.shape[1]
-    if found == channels:
+    actual = images_NCHW.shape[1]
+    if actual == channels:
         return images_NCHW
-    if found == 1:
+    if actual == 1:
         return images_NCHW.repeat(1, channels, 1, 1)
-    if (found, channels) == (3, 1):
+    if (actual, channels) == (3, 1):
         grey_N1HW: Tensor = _functional().rgb_to_grayscale(images_NCHW)
         return grey_N1HW
-    raise ValueError(f"has images of {found} channels, the test images have {channels}: only 1 and 3 can be converted")
+    raise ValueError(f"has images of {actual} channels, the test images have {channels}: only 1 and 3 can be converted")
 
 
 def _sized(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    found = tuple(images_NCHW.shape[2:])
-    if found == size:
+    actual = tuple(images_NCHW.shape[2:])
+    if actual == size:
         return images_NCHW
-    scale = max(size[0] / found[0], size[1] / found[1])
-    covering = [max(side, round(scale * length)) for side, length in zip(size, found, strict=True)]
+    scale = max(size[0] / actual[0], size[1] / actual[1])
+    covering = [max(side, round(scale * length)) for side, length in zip(size, actual, strict=True)]
     functional = _functional()
     resized = functional.resize(images_NCHW, covering, antialias=True)
     cut: Tensor = functional.center_crop(resized, list(size)).contiguous()

@@ -1,1 +1,1 @@
-"""Train an image classifier."""
+"""Classifier task: train an image classifier."""

@@ -1,15 +1,16 @@
-"""One training step's loss, on one page: attack, mix, entangle.
+"""Loss of one training step: attack, mix, entangle.
 
     x_adv = attack(model, x, y)                              from the unmixed images and hard labels
     L = w CE(clean, mixed) + (1 - w) CE(adversarial, mixed)  w = adversarial.clean_fraction, else 1
       + snnl.weight * sum over layers SNNL(layer)            on unmixed, unattacked activations
 
-TRADES has beta KL(clean || adversarial), both unmixed, in the place of the adversarial cross-entropy.
-The clean and the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb
-et al., 2019). What needs unmixed activations while mixup is on (hard-label soft nearest neighbours,
-TRADES) shares one pass of its own, and a pass that nothing needs is not made: batch normalisation
-would see it. All randomness enters as `Draws`, all memory between steps as
-`learned`; the loss itself is a pure function of them.
+TRADES replaces the adversarial cross-entropy by beta KL(clean || adversarial), both unmixed. The clean and
+the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb et al., 2019).
+
+Terms that need unmixed activations while mixup is on (hard-label soft nearest neighbours, TRADES) share one
+extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
+normalisation. All randomness enters as `Draws`, all memory between steps as `learned`; the loss itself is a pure
+function of them.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
@@ -27,21 +28,21 @@ from trainables.attacks import Norm, kl_divergence
 from trainables.config.trial import AdversarialConfig
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, StagedClassifier
-from trainables.regularizers.entangling import entanglement, mixed_entanglement
-from trainables.regularizers.methods import Draws, Methods
+from trainables.regularizers.resolved_methods import Draws, Methods
+from trainables.regularizers.snnl_term import entanglement, mixed_entanglement
 from trainables.snnl import LearnedTemperature
-from trainables.tasks.classifier.classification import classification_loss
+from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The total to minimise, and its terms (0-d tensors).
+    """Total to minimise, and its terms (0-d tensors).
 
     Terms: 'ce'; 'kl' with TRADES; 'snnl' before its weight, with the 'snnl_chance' level of its batch,
-    also summed over layers, and the number of 'snnl_singletons' that it leaves out; in their place a
-    'control' (`snnl.penalty`), before its weight. `learned` are the temperatures to hand to the next step, by tap.
+    also summed over layers, and the number of 'snnl_singletons' that it leaves out; instead of these three a
+    'control' (`snnl.penalty`), before its weight. `learned` are the temperatures for the next step, by tap.
     """
 
     total: Tensor
@@ -59,7 +60,7 @@ def step_loss(
     draws: Draws,
     learned: Mapping[str, LearnedTemperature] | None = None,
 ) -> Loss:
-    """The loss of one batch: images in [0, 1] and hard labels (B,)."""
+    """Compute the loss of one batch: images in [0, 1] and hard labels (B,)."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
 
@@ -90,15 +91,16 @@ def step_loss(
             tap: mixed_targets(targets_BK, draws.clean_mix if model.follows(tap, draws.clean_mix.boundary) else None)
             for tap in methods.taps
         }
-        found = mixed_entanglement(passes.mixed.taps, targets, settings=methods.snnl, learned=learned or {})
+        snnl_term = mixed_entanglement(passes.mixed.taps, targets, settings=methods.snnl, learned=learned or {})
     else:
-        found = entanglement(passes.unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
-    return Loss(total + methods.snnl.weight * found.total, {**terms, **found.terms}, found.learned)
+        snnl_term = entanglement(passes.unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
+    total = total + methods.snnl.weight * snnl_term.total
+    return Loss(total, {**terms, **snnl_term.terms}, snnl_term.learned)
 
 
 @final
 class _CleanPasses:
-    """The clean batch through the model, as it is and as it is mixed: each pass when first asked for."""
+    """Passes of the clean batch through the model, unmixed and mixed; each one is computed at its first use."""
 
     def __init__(self, model: StagedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
         self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
@@ -109,19 +111,19 @@ class _CleanPasses:
 
     @cached_property
     def unmixed(self) -> Activations:
-        """Of the images as they are."""
+        """Activations of the unmixed images."""
         return self._model.features(self._x_BCHW, taps=self._taps_unmixed)
 
     @cached_property
     def mixed(self) -> Activations:
-        """Of the mixture, which is the images as they are where mixup is off."""
+        """Activations of the mixture, or of the unmixed images if mixup is off."""
         if self._mix is None:
             return self.unmixed
         return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
 
 
-class _Reach(TypedDict):
-    """How far an attack goes."""
+class _AttackSize(TypedDict):
+    """Size of an attack: its ball and its steps."""
 
     epsilon: float
     steps: int
@@ -132,11 +134,13 @@ class _Reach(TypedDict):
 def _attack(
     model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, settings: AdversarialConfig, noise: Tensor | None
 ) -> Tensor:
-    reach = _Reach(epsilon=settings.epsilon, steps=settings.num_steps, step_size=settings.step_size, norm=settings.norm)
+    size = _AttackSize(
+        epsilon=settings.epsilon, steps=settings.num_steps, step_size=settings.step_size, norm=settings.norm
+    )
     if settings.attack == "trades":
         if noise is None:
             raise ValueError(
-                "draws.noise: trades starts beside the image, where its divergence has a gradient; draw it"
+                "draws.noise_BCHW: must be present for trades, as the divergence has no gradient at the image"
             )
-        return attacks.trades_ascent(model, x_BCHW, noise=noise, **reach)
-    return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **reach)
+        return attacks.trades_ascent(model, x_BCHW, noise=noise, **size)
+    return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **size)

@@ -1,13 +1,10 @@
-"""One trial in progress: what an epoch does, and how it is saved and restored between epochs."""
+"""Classifier in training: its epochs, and the state that a checkpoint keeps between them."""
 
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-import torch
 from torch import Tensor
 
 from trainables.attacks import overfitted, pgd_accuracy
@@ -15,46 +12,44 @@ from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
-from trainables.engine import checkpoint as state
-from trainables.engine.guards import TermWatch, memory_guard
+from trainables.engine.checkpoint import Checkpoint
+from trainables.engine.device import resolve_device
+from trainables.engine.epoch_loop import EpochLoop
+from trainables.engine.guards import LossMonitor
 from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
 from trainables.engine.precision import autocast, resolve_precision
-from trainables.engine.resuming import check_same_trial, description_of
+from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.core.validation import probe, validate
 from trainables.models import StagedClassifier, build
-from trainables.regularizers.methods import Methods, draw
+from trainables.regularizers.resolved_methods import Methods, draw
 from trainables.seeding import Streams, generator
 from trainables.snnl import LearnedTemperature
 from trainables.tasks.classifier.objective import step_loss
 
-__all__ = ["EpochReport", "Run", "resolve_device", "saved_config"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ClassifierRun", "restore", "start"]
 
 Path = str | os.PathLike[str]
 OVERFITTING_IMAGES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """What one epoch measured, under the names of `trainables.metrics`; epochs count from 1."""
-
-    epoch: int
-    metrics: Mapping[str, float]
-
-
 @final
-class Run:
-    """One trial in progress: between epochs it can be saved, and restored elsewhere.
+class ClassifierRun:
+    """Classifier in training, with its optimizer, data and random streams.
 
-    `epoch` counts the epochs that are complete. Data live on the device; a batch is an index_select.
+    The data stay on the device; a batch is an index_select.
     """
+
+    evaluation_batch_size = BATCH_SIZE
 
     def __init__(self, config: TrialConfig) -> None:
         splits = load_splits(config.data)
         mean, std = _pixel_statistics(splits.train, config.data.name)
         self.config = config
-        self.epoch = 0
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
@@ -82,43 +77,40 @@ class Run:
                 stage.compile()
 
     @property
-    def finished(self) -> bool:
-        """Whether every epoch is complete."""
-        return self.epoch >= self.config.epochs
-
-    @property
     def evaluated_model(self) -> StagedClassifier:
-        """The averaged weights if there are any, else those that are trained."""
+        """Model with the averaged weights if the trial averages, else the trained model."""
         return self.model if self.average is None else cast("StagedClassifier", self.average.model)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Full batches only: the images left over are others in every epoch."""
+        """Number of batches; all are full, and the images left out differ from epoch to epoch."""
         return max(1, len(self.train_split) // self.config.batch_size)
 
-    def run_epoch(self) -> EpochReport:
-        """Train one epoch and measure it.
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Train one epoch and return the means of its loss terms.
 
         Raises:
-            Diverged: a term of the loss, or the validation likelihood, is not finite.
-            OutOfMemory: a step, or its evaluation, did not fit.
+            Diverged: a term of the loss is not finite.
             AttackOverfitted: accuracy under PGD fell by more than the trial allows.
-            ValueError: the run is finished.
         """
-        if self.finished:
-            raise ValueError(f"run: all {self.config.epochs} epochs are complete; start a new Run")
         started = time.perf_counter()
-        with memory_guard("training", self.config.batch_size, device=self.device):
-            metrics = self._train_epoch()
-        with memory_guard("evaluation", BATCH_SIZE, device=self.device):
-            metrics |= self._evaluate_epoch()
-        self.epoch += 1
-        epoch_s = time.perf_counter() - started
-        gpu_s = epoch_s if self.device.type == "cuda" else 0.0
-        return EpochReport(self.epoch, metrics | {"time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
+        self.model.train()
+        order_SB = self._order().to(self.device)
+        monitor = LossMonitor(epoch)
+        for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
+            monitor.record(self._step(indices_B, step=step))
+        means = monitor.means()
+        images_per_s = order_SB.numel() / (time.perf_counter() - started)
+        metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
+        return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)
 
-    def _evaluate_epoch(self) -> dict[str, float]:
-        settings, epoch, model = self.config.evaluation, self.epoch + 1, self.evaluated_model
+    def evaluate_epoch(self, epoch: int) -> dict[str, float]:
+        """Evaluate the model on the validation split.
+
+        Raises:
+            Diverged: the likelihood is not finite.
+        """
+        settings, model = self.config.evaluation, self.evaluated_model
         metrics = validate(model, self.val_split)
         if not math.isfinite(metrics["val/nll"]):
             raise Diverged(epoch, self.batches_per_epoch, "val/nll")
@@ -126,20 +118,8 @@ class Run:
             metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
         return metrics
 
-    def _train_epoch(self) -> dict[str, float]:
-        started = time.perf_counter()
-        self.model.train()
-        order_SB = self._order().to(self.device)
-        watch = TermWatch(self.epoch + 1)
-        for i, indices_B in enumerate(order_SB):
-            watch.see(self._step(indices_B, step=self.epoch * self.batches_per_epoch + i))
-        means = watch.means()
-        images_per_s = order_SB.numel() / (time.perf_counter() - started)
-        metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
-        return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES])
-
     def _order(self) -> Tensor:
-        """The indices of each batch of an epoch, (steps, B)."""
+        """Return the indices of each batch of an epoch, (steps, B)."""
         classes, size = self.config.classes_per_batch, min(self.config.batch_size, len(self.train_split))
         if classes is None:
             return shuffled(len(self.train_split), size, generator=self.streams.order)
@@ -188,94 +168,69 @@ class Run:
         if self.average is not None:
             self.average.update(self.model)
 
-    def _attack_overfitting(self, indices_B: Tensor) -> dict[str, float]:
-        """Accuracy under PGD of an adversarially trained model on one batch of its training images."""
+    def _attack_overfitting(self, indices_B: Tensor, *, epoch: int) -> dict[str, float]:
+        """Return the accuracy under PGD on one batch of training images, if the training is adversarial."""
         settings = self.config.adversarial
         if not self.methods.attacking:
             return {}
         x_BCHW, y_B = self._images(indices_B)
-        noise = generator(self.config.seed, f"overfitting {self.epoch}", device=self.device)
+        noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.device)
         now = float(
             pgd_accuracy(self.model, x_BCHW, y_B, epsilon=settings.epsilon, norm=settings.norm, generator=noise)
         )
         before, self.pgd_accuracy = self.pgd_accuracy, now
         limit = settings.max_robust_drop
         if before is not None and limit is not None and overfitted(before, now, drop=limit):
-            raise AttackOverfitted(self.epoch + 1, before, now)
+            raise AttackOverfitted(epoch, before, now)
         return {"train/pgd_accuracy": now}
 
-    def save(self, directory: Path) -> None:
-        """Write a checkpoint of the complete epochs into `directory`."""
-        checkpoint = state.Checkpoint(
-            config=self.config.model_dump_json(),
-            epoch=self.epoch,
-            model=self.model.state_dict(),
-            average={} if self.average is None else self.average.state(),
-            optimizer=self.optimizer.state_dict(),
-            streams=self.streams.state(),
-            temperatures={tap: [value.log_beta, value.origin] for tap, value in self.learned.items()},
-            pgd_accuracy=self.pgd_accuracy,
-            image_shape=self.image_shape,
-            num_classes=self.num_classes,
-        )
-        state.save(directory, checkpoint)
+    def state(self) -> dict[str, Any]:
+        """Return the fields of a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "average": {} if self.average is None else self.average.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "streams": self.streams.state(),
+            "temperatures": {tap: [value.log_beta, value.origin] for tap, value in self.learned.items()},
+            "pgd_accuracy": self.pgd_accuracy,
+            "image_shape": self.image_shape,
+            "num_classes": self.num_classes,
+        }
 
-    @classmethod
-    def restore(cls, directory: Path, *, config: TrialConfig | None = None) -> Self:
-        """Continue from a checkpoint.
-
-        `config`, if given, must describe the same trial; where the data lie and the device may differ.
-
-        Raises:
-            CheckpointError: the checkpoint cannot be read, or belongs to another trial.
-        """
-        checkpoint = state.load(directory)
-        saved = saved_config(directory, checkpoint)
-        if config is not None:
-            check_same_trial(directory, saved=saved, given=config)
-        run = cls(saved if config is None else config)
-        run.model.load_state_dict(checkpoint.model)
-        if run.average is not None:
-            run.average.restore(checkpoint.average)
-        run.optimizer.load_state_dict(dict(checkpoint.optimizer))
-        run.streams.restore(dict(checkpoint.streams))
-        run.learned = {
-            tap: LearnedTemperature(*(value.to(run.device) for value in pair))
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continue from the state in a checkpoint."""
+        self.model.load_state_dict(checkpoint.model)
+        if self.average is not None:
+            self.average.restore(checkpoint.average)
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        self.streams.restore(dict(checkpoint.streams))
+        self.learned = {
+            tap: LearnedTemperature(*(value.to(self.device) for value in pair))
             for tap, pair in checkpoint.temperatures.items()
         }
-        run.pgd_accuracy = checkpoint.pgd_accuracy
-        run.epoch = checkpoint.epoch
-        return run
+        self.pgd_accuracy = checkpoint.pgd_accuracy
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; 'auto' is the first GPU if there is one.
+def start(config: TrialConfig) -> EpochLoop[ClassifierRun]:
+    """Return a trial before its first epoch."""
+    return EpochLoop(ClassifierRun(config))
+
+
+def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[ClassifierRun]:
+    """Return a trial that continues from a checkpoint.
+
+    `config`, if present, must describe the same trial; the place of the data and the device may differ.
 
     Raises:
-        ConfigError: this machine, or this build of torch, has no such GPU.
+        CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
-    count = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
-        message = f"must be a GPU that torch sees here, of which there are {count}, got {name!r}; use auto or cpu"
-        raise ConfigError([Problem("device", message)])
-    return device
+    checkpoint, config = read_trial(TrialConfig, directory, config=config)
+    return EpochLoop(ClassifierRun(config), checkpoint=checkpoint)
 
 
 def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean, std = train.pixel_statistics()
     if 0 in std:
         reason = f"all training images have one value in channel {std.index(0)}"
-        raise DatasetDamaged(name, reason, "there is nothing to learn from; look at the files")
+        raise DatasetDamaged(name, reason, "check the files, as no image carries information in it")
     return mean, std
-
-
-def saved_config(directory: Path, checkpoint: state.Checkpoint) -> TrialConfig:
-    """The description of the trial that a checkpoint belongs to.
-
-    Raises:
-        CheckpointError: it describes none that this version knows.
-    """
-    return description_of(TrialConfig, directory, checkpoint, called="trial")

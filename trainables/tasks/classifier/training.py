@@ -1,4 +1,4 @@
-"""Training one trial, on one page.
+"""Training of one classifier.
 
 >>> from trainables.config.trial import TrialConfig
 >>> result = train(TrialConfig.from_point({"epochs": 1, "model.name": "mlp"}))
@@ -10,30 +10,26 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-
 from trainables.config.trial import TrialConfig
-from trainables.data import shape_of
-from trainables.engine import checkpoint as state
-from trainables.engine.resuming import to_the_end
-from trainables.models import StagedClassifier, build
-from trainables.tasks.classifier.run import EpochReport, Run, saved_config
+from trainables.engine.epoch_report import EpochReport
+from trainables.models import StagedClassifier
+from trainables.tasks.classifier import run
 
-__all__ = ["EpochReport", "Run", "TrialResult", "load_model", "train"]
+__all__ = ["TrainingResult", "train"]
 
 Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
-class TrialResult:
-    """The trained model in eval mode, and a report for each epoch that this call trained."""
+class TrainingResult:
+    """Trained model in eval mode, and a report for each epoch that this call trained."""
 
     model: StagedClassifier
     reports: tuple[EpochReport, ...]
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Those of the last epoch; empty if there was none left to train."""
+        """Metrics of the last epoch; empty if no epoch was left to train."""
         return self.reports[-1].metrics if self.reports else {}
 
 
@@ -43,7 +39,7 @@ def train(
     report: Callable[[EpochReport], None] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
-) -> TrialResult:
+) -> TrainingResult:
     """Train to the last epoch; call `report` after each, and save to the directory `checkpoint` before.
 
     With `resume`, continue from that checkpoint directory: on CPU, with as many threads, the result
@@ -52,30 +48,12 @@ def train(
     Raises:
         ConfigError: a layer that the model does not have.
         DatasetMissing: the data set is not on this machine.
-        DatasetDamaged: the data set is not what it should be.
-        Diverged: a loss stopped being finite.
+        DatasetDamaged: the data set is damaged.
+        Diverged: a loss is not finite.
         OutOfMemory: a step did not fit into the device's memory.
-        AttackOverfitted: the model learned to stop its training attack alone, and the trial asks for a stop.
+        AttackOverfitted: accuracy under PGD fell by more than the trial allows.
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
-    run = Run(config) if resume is None else Run.restore(resume, config=config)
-    reports = to_the_end(run, report=report, checkpoint=checkpoint)
-    return TrialResult(run.evaluated_model.eval(), reports)
-
-
-def load_model(directory: Path, *, device: torch.device | str = "cpu") -> StagedClassifier:
-    """The model of a checkpoint as it was evaluated, in eval mode; no data set is read.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be read.
-    """
-    checkpoint = state.load(directory)
-    config = saved_config(directory, checkpoint)
-    if checkpoint.image_shape is None or checkpoint.num_classes is None:  # format 1, whose data sets had one shape each
-        image_shape, num_classes = shape_of(config.data)
-    else:
-        channels, height, width = checkpoint.image_shape
-        image_shape, num_classes = (channels, height, width), checkpoint.num_classes
-    model = build(config.model, image_shape=image_shape, num_classes=num_classes)
-    model.load_state_dict(checkpoint.evaluated_model)
-    return model.to(device).eval()
+    loop = run.start(config) if resume is None else run.restore(resume, config=config)
+    reports = loop.run_all(report=report, checkpoint=checkpoint)
+    return TrainingResult(loop.run.evaluated_model.eval(), reports)

@@ -1,19 +1,19 @@
-"""A small DCGAN with the soft nearest neighbour loss between real and synthetic images.
+"""Task of a generative adversarial network: a small DCGAN with the soft nearest neighbour loss.
 
-Real images are one class, synthetic ones the other (Frosst, Papernot and Hinton, ICML 2019): high entanglement,
-up to chance, is what a good generator looks like. As a term of the objective the generator raises it and the
-discriminator lowers it in its features; as a metric it says how near the synthetic images came.
+Real images are one class, synthetic images the other (Frosst, Papernot and Hinton, ICML 2019). High entanglement,
+up to chance, means a good generator. As a term of the objective, the generator raises it and the discriminator
+lowers it in its features. As a metric, it measures the distance between synthetic and real images.
 
-    config      the whole validated description of one trial
+    config      the complete validated configuration of one trial
     networks    generator and discriminator
-    step        one step of both networks, on one page
-    streams     the random streams that training consumes
-    classifier  the network that says which class a synthetic image shows
+    step        one step of both networks
+    streams     the random streams of training
+    classifier  the network that classifies synthetic images
     measures    entanglement of real and synthetic images, and classes covered
-    pictures    both as figures
+    figures     both as figures
     run         one trial in progress
 
-Importing this package imports no torch; what it exports is fetched on first use (PEP 562).
+Importing this package imports no torch; its exports are imported on first use (PEP 562).
 
 >>> from trainables.tasks.gan import GanConfig
 >>> GanConfig().gan.latent_dim

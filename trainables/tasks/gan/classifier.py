@@ -1,7 +1,7 @@
-"""The classifier that says which class a synthetic image shows.
+"""Classifier of synthetic images.
 
-A small one is trained once per process and data set, always the same way; for images that it is too small for,
-give the checkpoint of a better one.
+A small classifier is trained once per process and data set, always in the same way. If it is too small for your
+images, set `gan.classifier` to the checkpoint of a better one.
 """
 
 import logging
@@ -12,26 +12,27 @@ from trainables.config.sections import DataConfig
 from trainables.config.trial import EvaluationConfig, ModelConfig, TrialConfig
 from trainables.data import load_splits
 from trainables.engine import checkpoint as state
+from trainables.engine.device import resolve_device
 from trainables.errors import CheckpointError, ConfigError, Problem
 from trainables.models import StagedClassifier
-from trainables.tasks.classifier.run import resolve_device, saved_config
-from trainables.tasks.classifier.training import load_model, train
+from trainables.models.loading import load_model, saved_config
+from trainables.tasks.classifier.training import train
 from trainables.tasks.gan.config import GanConfig
 
 __all__ = ["classifier_config", "classifier_of"]
 
 logger = logging.getLogger(__name__)
-# As many epochs as show it this many images: 10 of the digits, and never fewer than 2.
+# Enough epochs for this many images: 10 for the digits, and at least 2.
 _IMAGES = 10_000
 _FEWEST_EPOCHS = 2
 
 
 def classifier_of(config: GanConfig) -> StagedClassifier:
-    """The classifier of a trial's data set, in eval mode; not the caller's to change.
+    """Return the classifier of a trial's data set, in eval mode; it is shared, so do not change it.
 
     Raises:
         ConfigError: `gan.classifier` cannot be read, or is one of another data set.
-        DatasetMissing: there is nothing to train one on.
+        DatasetMissing: the data set to train one is missing.
     """
     if config.gan.classifier is None:
         return _trained(classifier_config(config))
@@ -39,7 +40,7 @@ def classifier_of(config: GanConfig) -> StagedClassifier:
 
 
 def classifier_config(config: GanConfig) -> TrialConfig:
-    """The trial that trains the small classifier; the same for every trial on one data set and device.
+    """Return the configuration of the small classifier, the same for all trials on one data set and device.
 
     >>> classifier_config(GanConfig(seed=1)) == classifier_config(GanConfig(seed=2))
     True
@@ -57,7 +58,7 @@ def classifier_config(config: GanConfig) -> TrialConfig:
 
 
 def _loaded(folder: str, config: GanConfig) -> StagedClassifier:
-    # Not a CheckpointError: that is for the trial's own checkpoint, and asks for another attempt.
+    # Not a CheckpointError, which means the trial's own checkpoint and leads to another attempt.
     try:
         saved = saved_config(folder, state.load(folder))
         model = load_model(folder, device=resolve_device(config.device))
@@ -73,5 +74,5 @@ def _loaded(folder: str, config: GanConfig) -> StagedClassifier:
 def _trained(config: TrialConfig) -> StagedClassifier:
     result = train(config)
     accuracy = result.metrics["val/accuracy"]
-    logger.info("classes of synthetic images are told by a classifier of validation accuracy %.3f", accuracy)
+    logger.info("a classifier of validation accuracy %.3f classifies synthetic images", accuracy)
     return result.model

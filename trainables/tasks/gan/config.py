@@ -1,7 +1,7 @@
-"""The whole validated description of one trial of a generative adversarial network.
+"""Complete validated configuration of one trial of a generative adversarial network.
 
-The same laws as of `trainables.config.trial.TrialConfig`: frozen and strict, and a *point* is the same description as
-flat dotted names.
+As `trainables.config.trial.TrialConfig`, it is frozen and strict, and a *point* is the same configuration as flat
+dotted names.
 
 >>> config = GanConfig.from_point({"gan.generator_snnl": 0.3, "epochs": 5, "gan.discriminator_snnl": None})
 >>> config.gan.generator_snnl, config.gan.discriminator_snnl
@@ -10,11 +10,11 @@ flat dotted names.
 True
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from trainables.config.points import Description
+from trainables.config.points import FlatConfig
 from trainables.config.sections import DataConfig, Frozen, Real
 
 __all__ = ["GanConfig", "GanEvaluationConfig", "GanSettings"]
@@ -25,14 +25,14 @@ Width = Annotated[Real, Field(gt=0)]
 
 
 class GanSettings(Frozen):
-    """Both networks, how their weights move, and the soft nearest neighbour loss between real and synthetic images.
+    """Both networks, their optimizers, and the soft nearest neighbour loss between real and synthetic images.
 
-    `beta_1` is Adam's first moment for both. The widths multiply the channels of every layer.
+    `beta_1` is Adam's decay of the first moment for both. The widths multiply the channels of every layer.
     With the weight `generator_snnl` the generator raises the entanglement of real and synthetic images, in pixels
-    or in the discriminator's features (`snnl_features`); with `discriminator_snnl` the discriminator lowers it in
-    its features, whatever the other is taken in, for it cannot move pixels. Both are off at 0.
-    `classifier` is the folder of a checkpoint of a classifier of the same data set, to say which class a
-    synthetic image shows; None trains a small one.
+    or in the discriminator's features (`snnl_features`); with `discriminator_snnl` the discriminator lowers it
+    in its features, whatever `snnl_features` is, because it cannot move pixels. Both are off at 0.
+    `classifier` is the folder of a checkpoint of a classifier of the same data set, which classifies synthetic
+    images; None trains a small one.
     """
 
     generator_lr: Rate = 1e-3
@@ -49,11 +49,11 @@ class GanSettings(Frozen):
 
 
 class GanEvaluationConfig(Frozen):
-    """What is measured after every epoch.
+    """Evaluation after every epoch.
 
-    Entanglement is that of at most `images` real validation images, as many of each class, and as many synthetic
-    ones, in one `distance` for all trials that are to be compared. Classes are counted in `mode_images` synthetic
-    images, and one is covered if it has at least `mode_share` of what it would have if all were equally frequent.
+    Entanglement is that of at most `images` real validation images, equally many of each class, and as many
+    synthetic images. Use one `distance` for all trials that you compare. Classes are counted in `mode_images`
+    synthetic images. A class is covered if it has at least `mode_share` of its images at equal frequencies.
     """
 
     images: Annotated[int, Field(ge=2)] = 512
@@ -62,8 +62,10 @@ class GanEvaluationConfig(Frozen):
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
 
 
-class GanConfig(Description):
-    """One trial: data, networks, and what is measured. Everything is computed in float32."""
+class GanConfig(FlatConfig):
+    """Configuration of one trial: data, networks and evaluation. Everything is computed in float32."""
+
+    trial_kind: ClassVar[str] = "trial of a generative adversarial network"
 
     data: DataConfig = DataConfig()
     batch_size: Annotated[int, Field(ge=2)] = 64

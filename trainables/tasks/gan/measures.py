@@ -1,12 +1,13 @@
-"""How near synthetic images are to real ones, and which classes they show.
+"""Sample quality of synthetic images: entanglement with real images, recall, precision and covered classes.
 
-Entanglement: the soft nearest neighbour loss in pixels of n real and n synthetic images at its minimising
-temperature, near chance where they cannot be told apart. Where it is low, single anchors say why: a real one among
-real neighbours stands where the generator makes nothing, a synthetic one among synthetic neighbours is collapsed
-or unlike any image. The mean loss of either kind does not tell these apart, as what is missing in one place is too
-many elsewhere: let all n synthetic images lie where a part p of the real ones does. The mean of the real anchors,
-p log(1 + 1/p), is then above that of the synthetic ones, log(1 + p), though it is modes that are missed. So recall
-and precision count no anchor for more than chance: p and log(1 + p) / log 2, which is more.
+Entanglement is the soft nearest neighbour loss in pixels of n real and n synthetic images at its minimising
+temperature. It is near chance if they cannot be distinguished. If it is low, single anchors show the cause: a real
+anchor among real neighbours is in a place that the generator misses; a synthetic anchor among synthetic neighbours
+is collapsed or unlike any image. The mean loss of each kind does not separate the two causes, because a place with
+too few synthetic images implies a place with too many. Let all n synthetic images be in the region of a part p of
+the real ones. The mean of the real anchors, p log(1 + 1/p), is then above that of the synthetic anchors,
+log(1 + p), although modes are missed. Therefore recall and precision count each anchor for at most chance: they are
+p and log(1 + p) / log 2, which is larger.
 Shapes: N images, K classes.
 """
 
@@ -25,11 +26,11 @@ __all__ = ["Modes", "RealFake", "modes", "predicted_classes", "real_fake_entangl
 
 @dataclass(frozen=True, slots=True)
 class RealFake:
-    """Mean loss in nats over all anchors, over the real and over the synthetic ones, at one temperature.
+    """Mean loss in nats over all anchors, over the real and over the synthetic anchors, at one temperature.
 
     `value` is the mean of `real_anchors` and `fake_anchors`; `chance` is log((2n - 1) / (n - 1)) for all three.
     `recall` and `precision`, in [0, 1], are the means of min(loss, chance) / chance over real and synthetic anchors.
-    Compare at equal n only: the loss grows as there are fewer images.
+    Compare at equal n only: the loss grows with fewer images.
     """
 
     value: float
@@ -43,7 +44,7 @@ class RealFake:
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """How synthetic images are spread over classes: divergence to uniform in nats, and how many are covered."""
+    """Spread of synthetic images over classes: divergence to uniform in nats, and number of covered classes."""
 
     kl: float
     covered: int
@@ -51,7 +52,7 @@ class Modes:
 
 @torch.no_grad()
 def real_fake_entanglement(real_NCHW: Tensor, fake_NCHW: Tensor, distance: Distance = "sqeuclidean") -> RealFake:
-    """The loss with real images as one class and synthetic ones as the other, as many of each.
+    """Compute the loss with real images as one class and synthetic images as the other, equally many of each.
 
     Raises:
         ValueError: not as many of each, or fewer than two.
@@ -67,15 +68,17 @@ def real_fake_entanglement(real_NCHW: Tensor, fake_NCHW: Tensor, distance: Dista
         )
     features_ND = torch.cat([real_NCHW, fake_NCHW]).flatten(1)
     labels_N = torch.arange(2, device=features_ND.device).repeat_interleave(len(real_NCHW))
-    found = minimise_temperature(features_ND, labels_N, distance)
-    losses_2N = _losses(features_ND, labels_N, found, distance).view(2, -1)
+    minimum = minimise_temperature(features_ND, labels_N, distance)
+    losses_2N = _losses(features_ND, labels_N, minimum, distance).view(2, -1)
     real, fake = losses_2N.mean(1).tolist()
-    recall, precision = (losses_2N.clamp_max(found.chance) / found.chance).mean(1).tolist()
-    return RealFake(found.value, real, fake, recall, precision, chance=found.chance, temperature=found.temperature)
+    recall, precision = (losses_2N.clamp_max(minimum.chance) / minimum.chance).mean(1).tolist()
+    return RealFake(
+        minimum.value, real, fake, recall, precision, chance=minimum.chance, temperature=minimum.temperature
+    )
 
 
 def modes(classes_N: Tensor, *, num_classes: int, share: float) -> Modes:
-    """From the class of each image; one is covered with at least `share` of N / K images.
+    """Compute the spread from the class of each image; a class is covered with at least `share` of N / K images.
 
     >>> modes(torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), num_classes=4, share=0.5)
     Modes(kl=0.8239592165010823, covered=2)
@@ -89,15 +92,15 @@ def modes(classes_N: Tensor, *, num_classes: int, share: float) -> Modes:
     return Modes(max(0.0, float(kl)), int(covered))
 
 
-def _losses(features_ND: Tensor, labels_N: Tensor, found: TemperatureMinimum, distance: Distance) -> Tensor:
-    """The loss of each anchor (N,) at the minimising temperature, also where that is 0 or infinite."""
-    if found.temperature in {0.0, math.inf}:
-        return torch.full(labels_N.shape, found.value, dtype=torch.float64)
-    return streaming_losses(features_ND, labels_N, found.temperature, distance=distance)[0]
+def _losses(features_ND: Tensor, labels_N: Tensor, minimum: TemperatureMinimum, distance: Distance) -> Tensor:
+    """Return the loss of each anchor (N,) at the minimising temperature, also if that is 0 or infinite."""
+    if minimum.temperature in {0.0, math.inf}:
+        return torch.full(labels_N.shape, minimum.value, dtype=torch.float64)
+    return streaming_losses(features_ND, labels_N, minimum.temperature, distance=distance)[0]
 
 
 @torch.no_grad()
 def predicted_classes(classifier: nn.Module, images_NCHW: Tensor) -> Tensor:
-    """The most likely class of each image, (N,)."""
+    """Return the most likely class of each image, (N,)."""
     with evaluating(classifier):
         return torch.cat([classifier(x_BCHW).argmax(1) for x_BCHW in torch.split(images_NCHW, BATCH_SIZE)])

@@ -1,7 +1,7 @@
 """Generator and discriminator after Radford et al. (2016, arXiv 1511.06434), for images of 8x8, 28x28 or 32x32 pixels.
 
-The sides are halved up to three times, while they are even and above 2: 8 to 2, 28 to 7, 32 to 4. Each halving is
-a 4x4 convolution of stride 2, each doubling its transpose; channels double as the sides halve.
+The sides are halved up to three times, while they are even and above 2: 8 to 2, 28 to 7, 32 to 4. A halving is
+a 4x4 convolution of stride 2, a doubling its transpose; channels double as the sides halve.
 Shapes: B images, Z latent entries, D features.
 """
 
@@ -17,7 +17,7 @@ from trainables.models.widths import scaled
 from trainables.seeding import generator
 from trainables.tasks.gan.config import GanSettings
 
-__all__ = ["FEATURES", "Discriminator", "Generator", "Judgement", "Networks", "build_networks"]
+__all__ = ["FEATURES", "Discriminator", "DiscriminatorOutput", "Generator", "Networks", "build_networks"]
 
 FEATURES = "features"
 CHANNELS = 32
@@ -26,8 +26,8 @@ _INITIAL_STD = 0.02
 _LEAK = 0.2
 
 
-class Judgement(NamedTuple):
-    """The discriminator's logit of each image, above 0 for 'real', and the activation it is read from (B, D)."""
+class DiscriminatorOutput(NamedTuple):
+    """Logit of each image, above 0 for 'real', and the last activation before it (B, D)."""
 
     logits_B: Tensor
     features_BD: Tensor
@@ -35,7 +35,7 @@ class Judgement(NamedTuple):
 
 @final
 class Generator(nn.Module):
-    """Normal noise (B, Z) to images in [0, 1]."""
+    """Network that maps normal noise (B, Z) to images in [0, 1]."""
 
     def __init__(self, image_shape: tuple[int, int, int], *, latent_dim: int, width: float) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class Generator(nn.Module):
         )
 
     def forward(self, latents_BZ: Tensor) -> Tensor:
-        """Images (B, C, H, W)."""
+        """Return images (B, C, H, W)."""
         images_BCHW: Tensor = self.doublings(self.seed(latents_BZ).unflatten(1, self.seed_shape))
         return images_BCHW
 
 
 @final
 class Discriminator(nn.Module):
-    """Images in [0, 1] to one logit each; its tap 'features' is the last activation before it."""
+    """Network that maps images in [0, 1] to one logit each; its tap 'features' is the last activation before it."""
 
     taps = (FEATURES,)
 
@@ -78,14 +78,14 @@ class Discriminator(nn.Module):
         )
         self.head = nn.Linear(widths[-1] * (height >> halvings) * (breadth >> halvings), 1)
 
-    def forward(self, x_BCHW: Tensor) -> Judgement:
-        """Logits, and the features they are read from."""
+    def forward(self, x_BCHW: Tensor) -> DiscriminatorOutput:
+        """Return logits, and the features before them."""
         features_BD = self.features(2 * x_BCHW - 1)
-        return Judgement(self.head(features_BD)[:, 0], features_BD)
+        return DiscriminatorOutput(self.head(features_BD)[:, 0], features_BD)
 
 
 class Networks(NamedTuple):
-    """The two players."""
+    """Generator and discriminator."""
 
     generator: Generator
     discriminator: Discriminator
@@ -94,7 +94,7 @@ class Networks(NamedTuple):
 def build_networks(
     settings: GanSettings, *, image_shape: tuple[int, int, int], seed: int = 0, device: torch.device | str = "cpu"
 ) -> Networks:
-    """Freshly initialised networks for images (C, H, W); the weights depend on `seed` alone.
+    """Build newly initialised networks for images (C, H, W); the weights depend on `seed` alone.
 
     On the device 'meta' only the shapes are built.
 
@@ -122,7 +122,7 @@ def build_networks(
 
 
 def halvings_of(height: int, breadth: int) -> int:
-    """How often both sides are halved.
+    """Return the number of times that both sides are halved.
 
     >>> halvings_of(8, 8), halvings_of(28, 28), halvings_of(32, 32), halvings_of(10, 10)
     (2, 2, 3, 1)
@@ -141,7 +141,7 @@ def _require_halvings(image_shape: tuple[int, int, int]) -> None:
 
 
 def _doubling(channels_in: int, channels_out: int) -> Iterator[nn.Module]:
-    # The normalisation's shift stands in for the convolution's bias.
+    # The normalisation's shift replaces the convolution's bias.
     yield nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
     yield nn.BatchNorm2d(channels_out)
     yield nn.ReLU()
@@ -154,7 +154,7 @@ def _halving(channels_in: int, channels_out: int) -> Iterator[nn.Module]:
 
 
 def _initialise(network: nn.Module, stream: torch.Generator) -> None:
-    """Normal weights of standard deviation 0.02 as in the paper, zero biases; normalisation at its own reset."""
+    """Initialise normal weights of standard deviation 0.02 as in the paper, zero biases; reset normalisation layers."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=_INITIAL_STD, generator=stream)

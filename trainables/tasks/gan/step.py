@@ -1,9 +1,9 @@
-"""One step of both networks.
+"""Training step of both networks.
 
-The adversarial losses are the non-saturating ones of Goodfellow et al. (2014). With S the soft nearest neighbour
+The adversarial losses are the non-saturating losses of Goodfellow et al. (2014). With S the soft nearest neighbour
 loss of real (class 0) and synthetic (class 1) images at its minimising temperature, the discriminator descends
 `adversarial + w_d S` and the generator `adversarial - w_g S`: the temperature minimises S for both, since raising
-S at a temperature that raises it too has no bound.
+S at a temperature that also raises it has no bound.
 
 Shapes: B real and as many synthetic images, Z latent entries, D features.
 """
@@ -17,13 +17,13 @@ from torch.nn.functional import softplus
 from trainables import snnl
 from trainables.snnl import Distance
 from trainables.tasks.gan.config import GanSettings
-from trainables.tasks.gan.networks import Judgement, Networks
+from trainables.tasks.gan.networks import DiscriminatorOutput, Networks
 
 __all__ = ["Optimizers", "discriminator_loss", "gan_step", "generator_loss", "real_fake_loss"]
 
 
 class Optimizers(NamedTuple):
-    """What moves the weights of each network."""
+    """Optimizer of each network."""
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
@@ -32,7 +32,7 @@ class Optimizers(NamedTuple):
 def gan_step(
     networks: Networks, x_BCHW: Tensor, *, latents_BZ: Tensor, optimizers: Optimizers, settings: GanSettings
 ) -> dict[str, Tensor]:
-    """Move the discriminator, then the generator against the moved one; both losses, and S where it is a term."""
+    """Update the discriminator, then the generator; return both losses, and S where it is a term."""
     generator, discriminator = networks
     fake_BCHW = generator(latents_BZ)
 
@@ -40,7 +40,7 @@ def gan_step(
     terms = discriminator_loss(real, fake, settings=settings)
     _descend(terms["discriminator_loss"], optimizers.discriminator)
 
-    # The discriminator is a fixed function here: only what leads to the generator gets a gradient.
+    # The discriminator is a fixed function here: only the generator gets gradients.
     discriminator.requires_grad_(requires_grad=False)
     terms |= generator_loss(networks, x_BCHW, fake_BCHW, settings=settings)
     _descend(terms["generator_loss"], optimizers.generator)
@@ -48,10 +48,12 @@ def gan_step(
     return {name: value.detach() for name, value in terms.items()}
 
 
-def discriminator_loss(real: Judgement, fake: Judgement, *, settings: GanSettings) -> dict[str, Tensor]:
-    """'discriminator_loss', 0-d, and 'discriminator_snnl' where it has a weight.
+def discriminator_loss(
+    real: DiscriminatorOutput, fake: DiscriminatorOutput, *, settings: GanSettings
+) -> dict[str, Tensor]:
+    """Return 'discriminator_loss', 0-d, and 'discriminator_snnl' if it has a weight.
 
-    >>> undecided = Judgement(torch.zeros(2), torch.zeros(2, 3))
+    >>> undecided = DiscriminatorOutput(torch.zeros(2), torch.zeros(2, 3))
     >>> float(discriminator_loss(undecided, undecided, settings=GanSettings())["discriminator_loss"])  # 2 log 2
     1.3862943649291992
     """
@@ -66,7 +68,7 @@ def discriminator_loss(real: Judgement, fake: Judgement, *, settings: GanSetting
 def generator_loss(
     networks: Networks, x_BCHW: Tensor, fake_BCHW: Tensor, *, settings: GanSettings
 ) -> dict[str, Tensor]:
-    """'generator_loss', 0-d, and 'generator_snnl' where it has a weight."""
+    """Return 'generator_loss', 0-d, and 'generator_snnl' if it has a weight."""
     discriminator = networks.discriminator
     fake = discriminator(fake_BCHW)
     loss = softplus(-fake.logits_B).mean()
@@ -80,9 +82,9 @@ def generator_loss(
 
 
 def real_fake_loss(real_BD: Tensor, fake_BD: Tensor, distance: Distance = "sqeuclidean") -> Tensor:
-    """The soft nearest neighbour loss between two kinds of image at its minimising temperature, 0-d.
+    """Return the soft nearest neighbour loss of real and synthetic images at its minimising temperature, 0-d.
 
-    Differentiable in both, not in the temperature; at most chance, log((2B - 1) / (B - 1)).
+    It is differentiable in both, not in the temperature; at most chance, log((2B - 1) / (B - 1)).
 
     >>> near, far = torch.tensor([[0.0], [0.1]]), torch.tensor([[9.0], [9.1]])
     >>> float(real_fake_loss(near, far)) < 1e-6

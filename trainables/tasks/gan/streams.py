@@ -1,4 +1,4 @@
-"""The random streams that a generative adversarial network consumes; their state is part of a checkpoint."""
+"""Random streams of a generative adversarial network; their state is part of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["GanStreams"]
 
 @dataclass(frozen=True, slots=True)
 class GanStreams:
-    """All on the host, so that a trial sees the same batches, variations and noise on any device.
+    """Streams on the host, so that a trial has the same batches, variations and noise on any device.
 
     >>> streams = GanStreams.from_seed(0)
     >>> before = streams.state()
@@ -29,14 +29,14 @@ class GanStreams:
 
     @classmethod
     def from_seed(cls, seed: int) -> Self:
-        """Fresh streams at their beginning."""
+        """Return new streams for a seed."""
         return cls(generator(seed, "order"), generator(seed, "augmentation"), generator(seed, "gan noise"))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Where each stream stands."""
+        """Return the state of each stream."""
         return {name: getattr(self, name).get_state() for name in self.__slots__}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Continue where `state` was taken."""
+        """Continue from a state that `state` returned."""
         for name in self.__slots__:
             getattr(self, name).set_state(state[name])

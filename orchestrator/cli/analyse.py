@@ -1,0 +1,301 @@
+"""Commands of the panel Analyse: replay, audit, evaluate, transfer."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from orchestrator.analysis.evaluation_output import plain, show, show_matrix, write
+from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
+from orchestrator.analysis.result import SweepResult
+from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
+from orchestrator.cli.evaluation_options import (
+    ALL,
+    DataRoot,
+    Device,
+    Epsilon,
+    Model,
+    Out,
+    Seed,
+    Subset,
+    Track,
+    chosen_trials,
+    one_radius,
+    suites_of,
+)
+from orchestrator.errors import OrchestratorError
+from orchestrator.state.sweep_lookup import find_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from orchestrator.analysis.replay import Replay
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.scheduling.simulator import Outcome
+    from trainables.evaluation.core.report import Report
+
+WhatIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--what-if", metavar="scheduler.FIELD=VALUE", help="Replay with another scheduler setting; repeatable."
+    ),
+]
+ATTACKING = {"robust", "dknn"}
+PIPE_WIDTH = 160
+PANEL = "Analyse"
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel replay digits --what-if scheduler.grace_period=4")
+def replay(
+    sweep: Sweep,
+    what_if: WhatIf = None,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Replay every decision of a sweep from its log.
+
+    Exit with 3 if a decision differs from the recorded one. With --what-if, show the decisions of other scheduler
+    settings on the recorded curves.
+    """
+    from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search imports Optuna
+    from orchestrator.state.event_log import read_events  # noqa: PLC0415
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    events = [event for event, _ in read_events(result.folder.events)]
+    if what_if:
+        workers = replaying.most_at_once(events)
+        other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
+        typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
+        return
+    replayed = replaying.replay(result.plan, events)
+    typer.echo(json.dumps(asdict(replayed), indent=1) if as_json else _replay_text(result.sweep, replayed))
+    if replayed.differences:
+        raise typer.Exit(OrchestratorError.exit_code)
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel audit digits")
+def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Report the cost of early stopping in scores.
+
+    Report how often, and by how much, rejected trials end better. Launch the sweep with scheduler.audit above 0.
+    """
+    report = SweepResult.read(find_sweep(folder, sweep)).audit()
+    typer.echo(json.dumps(_plain(asdict(report)), indent=1) if as_json else "\n".join(report.lines()))
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel evaluate digits/t003 --suite clean,robust --subset 1000")
+def evaluate(
+    run: Model,
+    *,
+    suite: Annotated[str, typer.Option(metavar="NAMES", help=f"Suites, separated by commas, or {ALL}.")] = "clean",
+    subset: Subset = None,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SET", help="rotated, permuted, noise, NAME=FOLDER or NAME=ROOT; repeatable."),
+    ] = None,
+    epsilon: Epsilon = None,
+    aa_lite: Annotated[bool, typer.Option("--aa-lite", help="Attack with the AA-lite ensemble too.")] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Out = None,
+    track: Track = True,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Recompute cached suites.")] = False,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a trained model on test images.
+
+    Write numbers, tables and figures. Each finished suite is cached: run the same command to continue after a stop.
+    """
+    from trainables.data import cache_folder  # noqa: PLC0415  imports torch
+    from trainables.evaluation.core import report  # noqa: PLC0415
+    from trainables.evaluation.core.results import EvaluationBudget  # noqa: PLC0415
+
+    names = suites_of(suite)
+    target = find_target(run, results=folder)
+    subject = subject_of(
+        target,
+        data_root=data_root,
+        epsilon=epsilon,
+        outliers=ood or [],
+        device=device,
+        seed=seed,
+        attacked=bool(ATTACKING & set(names)),
+    )
+    budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
+    cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
+    reports, failed = [], []
+    with _bar(quiet=as_json) as progress:
+        for name in names:
+            try:
+                (measured,) = report.evaluate(
+                    subject, [name], budget, cache=cache, progress=progress, recompute=no_cache
+                )
+            except ValueError as error:  # too few images, no radius: the remaining suites can run
+                failed.append(f"{name}: {error}")
+                continue
+            write(measured, place)
+            reports.append(measured)
+            if not as_json:
+                show(measured, _console())
+            if track and target.plan is not None:
+                _send(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
+    _finish(reports, place, as_json=as_json)
+    if failed:
+        remedy = "" if subset is None else f"; --subset {subset} may be too few"
+        raise OrchestratorError(f"not measured: {'; '.join(failed)}{remedy}")
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel transfer digits -k 4 --attack pgd")
+def transfer(
+    sweep: Sweep,
+    *,
+    trials: Annotated[str, typer.Option(metavar="TRIALS", help="Trials, separated by commas; default: the best.")] = "",
+    k: Annotated[int, typer.Option("-k", min=2, help="Number of best trials.")] = 4,
+    attack: Annotated[str, typer.Option(help="fgsm, pgd, pgd-l2, lbfgs, ...; default: PGD in the trials' norm.")] = "",
+    subset: Subset = 1000,
+    epsilon: Epsilon = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Out = None,
+    track: Track = True,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Attack several trials, and measure which trials the same images fool."""
+    from trainables.evaluation.core import report  # noqa: PLC0415  imports torch
+    from trainables.evaluation.core.prediction import within  # noqa: PLC0415
+    from trainables.evaluation.robustness.transfer import transfer as measure  # noqa: PLC0415
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    chosen = chosen_trials(result, trials, k)
+    targets = {name: target_of(result, result.named(name)) for name in chosen}
+    subjects = {
+        name: subject_of(target, data_root=data_root, epsilon=epsilon, device=device, seed=seed)
+        for name, target in targets.items()
+    }
+    first = next(iter(subjects.values()))
+    attack = attack or ("pgd-l2" if first.norm == "l2" else "pgd")
+    radius = one_radius(subjects, attack)
+    images, cut = within(first.test, subset)
+    with _bar(quiet=as_json) as progress:
+        progress(f"transfer, {attack}", 0)
+        matrix = measure(
+            {name: subject.model for name, subject in subjects.items()},
+            images,
+            attack=attack,
+            epsilon=radius,
+            seed=seed,
+        )
+    matrix = replace(matrix, limits=(*cut, *matrix.limits))
+    document = report.document("transfer", {attack: matrix}, key="", seconds=0)
+    place = out or Path("evaluations") / f"{result.sweep}-transfer"
+    write(document, place)
+    if not as_json:
+        show_matrix(matrix, _console())
+    if track:
+        _send(result.plan, document)
+    _finish([document], place, as_json=as_json)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as strict JSON: null for a number that is not finite."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replay_text(sweep: str, replayed: Replay) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in replayed.counts.items())
+    if not replayed.differences:
+        return f"{sweep}: every decision came out as recorded ({counts})"
+    total, differences = sum(replayed.counts.values()), replayed.differences
+    lines = [f"  line {diff.event}, {diff.kind}: recorded {diff.recorded}, now {diff.replayed}" for diff in differences]
+    return "\n".join([f"{sweep}: {len(differences)} of {total} decisions came out otherwise ({counts})", *lines])
+
+
+def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as_json: bool) -> str:
+    from orchestrator.analysis.replay import winner  # noqa: PLC0415
+
+    best = winner(outcome)
+    unknown = [trial for _, trial, decision, _ in outcome.decisions if decision == "unknown"]
+    ends = {trial: view.level for trial, view in outcome.views.items()}
+    recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
+    if as_json:
+        plain = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
+        return json.dumps({**plain, "recorded_at": recorded}, indent=1)
+    by_epoch = sorted((epoch, trial) for trial, epoch in ends.items() if epoch != recorded[trial])
+    lines = [
+        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{' or more' if trial in unknown else ''}"
+        for epoch, trial in by_epoch
+    ]
+    same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
+    rungs = ", ".join(map(str, other.rungs)) or "none"
+    spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
+    return "\n".join(
+        [
+            f"{result.sweep} with other settings: rungs {rungs}, {spent}",
+            f"best of those trained to their end: {best or 'none'} (recorded: {result.best().trial.id})",
+            f"{same} of {len(ends)} trials end at the same epoch",
+            *lines,
+            *([f"unknown after their last recorded epoch: {', '.join(unknown)}"] if unknown else []),
+        ]
+    )
+
+
+def _data_of(checkpoint: Path) -> Any:
+    from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
+    from trainables.models.loading import saved_config  # noqa: PLC0415
+
+    return saved_config(checkpoint, state.load(checkpoint)).data
+
+
+def _epoch(checkpoint: Path) -> int:
+    from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
+
+    return state.load(checkpoint).epoch
+
+
+def _send(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> None:
+    """Log a report in MLflow; if the server does not answer, print a line: the report is already on disk."""
+    from orchestrator.tracking.evaluations import log_report  # noqa: PLC0415
+
+    try:
+        log_report(plan, report, epoch=epoch, trial=trial)
+    except OrchestratorError as error:
+        typer.echo(f"not in MLflow: {error}", err=True)
+
+
+def _finish(reports: list[Report], place: Path, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({report.suite: plain(report) for report in reports}, indent=1))
+    else:
+        typer.echo(f"\ntables and figures: {place}")
+
+
+def _console() -> Console:
+    """Return the terminal, or for output to a file a console wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+@contextmanager
+def _bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Draw a progress bar on stderr and clear it at the end; draw nothing if stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda suite, done: bar.update(task, description=suite, completed=done)

@@ -1,0 +1,90 @@
+"""Options of ``ravel evaluate`` and ``ravel transfer``, and the checks of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import OrchestratorError, SpecError
+from search_spaces import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.analysis.result import SweepResult
+    from trainables.evaluation.core.results import Subject
+
+ALL = "all"
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="SWEEP/TRIAL, SWEEP for its best trial, the id of an MLflow run, or a checkpoint folder."
+    ),
+]
+Subset = Annotated[int | None, typer.Option("--subset", min=1, metavar="N", help="Test images, at most.")]
+DataRoot = Annotated[str | None, typer.Option(help="Folder of the data set; default: the trial's.")]
+Epsilon = Annotated[float | None, typer.Option(min=0, help="Radius of attacks, in pixels of [0, 1].")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default: evaluations/<name>.")]
+Track = Annotated[bool, typer.Option("--track/--no-track", help="Send a trial's numbers to its run in MLflow.")]
+
+
+def suites_of(text: str) -> list[str]:
+    """Return the names of suites in ``--suite``.
+
+    Raises:
+        SpecError: there is no such suite.
+    """
+    from trainables.evaluation.core.suites import SUITES  # noqa: PLC0415
+
+    names = list(SUITES) if text == ALL else [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise SpecError([Problem("--suite", f"must be of {', '.join(SUITES)} or {ALL}, got {', '.join(unknown)}")])
+    return list(dict.fromkeys(names))
+
+
+def chosen_trials(result: SweepResult, trials: str, k: int) -> list[str]:
+    """Return the trials in ``--trials``, or the best ``k`` that ran their full budget.
+
+    Raises:
+        SpecError: fewer than two are named.
+        OrchestratorError: fewer than two ran their full budget.
+    """
+    if trials:
+        names = [name.strip() for name in trials.split(",")]
+        if len(set(names)) < 2:
+            raise SpecError([Problem("--trials", f"must name two trials or more, got {trials}")])
+        return names
+    done = [trial.id for trial in result.state.ranked(result.plan.spec.objective) if trial.status == "completed"]
+    if len(done) < 2:
+        raise OrchestratorError(
+            f"{result.sweep}: {len(done)} trials ran their full budget, two are needed; use --trials"
+        )
+    return done[:k]
+
+
+def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
+    """Return the radius at which all trials are attacked; None for an attack that searches its own.
+
+    Raises:
+        SpecError: there is no such attack, or the trials were measured at different radii or norms.
+    """
+    from trainables.attacks import ATTACKS  # noqa: PLC0415  imports torch
+
+    known = [*ATTACKS, "lbfgs"]
+    if attack not in known:
+        raise SpecError([Problem("--attack", f"must be one of {', '.join(known)}, got {attack!r}")])
+    if attack == "lbfgs":
+        return None
+    radii = {(subject.epsilon, subject.norm) for subject in subjects.values()}
+    if len(radii) > 1:
+        listed = ", ".join(f"{epsilon:g} ({norm})" for epsilon, norm in sorted(radii))
+        raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {listed}")])
+    ((epsilon, norm),) = radii
+    if attack.endswith("-l2") != (norm == "l2"):
+        raise SpecError([Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {attack!r}")])
+    return epsilon

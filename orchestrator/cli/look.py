@@ -1,0 +1,251 @@
+"""Commands of the panel Look: status, list, best, compare, logs."""
+
+from __future__ import annotations
+
+import json
+import time
+import webbrowser
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from orchestrator.analysis.leaderboard import describe_status, failures, log_line
+from orchestrator.analysis.result import SweepResult
+from orchestrator.analysis.sweep_progress import headline, progress
+from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
+from orchestrator.cli.live_display import leaderboard, overview
+from orchestrator.errors import OrchestratorError, SweepNotFound
+from orchestrator.state.event_log import num_events, read_events
+from orchestrator.state.formatting import shown
+from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.sweep_progress import Progress
+    from orchestrator.state.sweep_folder import SweepFolder
+    from orchestrator.tracking.cursor import Cursor
+
+Server = Annotated[str, typer.Option(help="Server of MLflow's pages; default: the sweep's, or that of ravel ui.")]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the first page in a browser.")]
+PANEL = "Look"
+SERVED_HERE = "http://127.0.0.1:5000"
+RUNS_LOADED = 100
+TOP = 20
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel status digits")
+def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show the progress of a sweep and its leaderboard."""
+    result = _read(folder, sweep)
+    summary, plain = _state(result)
+    if as_json:
+        _print_json(plain)
+        return
+    _say(f"{result.sweep}  {_alive(result, summary.status)}")
+    Console().print(overview(result.plan, result.state, top=TOP))
+    if plain["mlflow_behind"]:
+        _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
+    for line in failures(result.state):
+        _say(line)
+
+
+@app.command("list", rich_help_panel=PANEL, epilog="Example: ravel list --storage s3://team/ravel")
+def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the sweeps of a storage, oldest first."""
+    results = [_read_or_warn(sweep) for sweep in list_sweeps(folder)]
+    states = [(result, _state(result)) for result in results if result is not None]
+    if as_json:
+        _print_json([plain for _, (_, plain) in states])
+        return
+    for result, (summary, _) in states:
+        _say(f"{result.sweep}  {_alive(result, summary.status)}  {headline(summary)}")
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel best digits -k 3")
+def best(
+    sweep: Sweep,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of trials.")] = 1,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Show the best trials of a sweep and their configurations."""
+    result = _read(folder, sweep)
+    objective = result.plan.spec.objective
+    first = result.best().trial
+    rest = [trial for trial in result.state.ranked(objective) if trial.id != first.id]
+    chosen = [first, *rest][:k]
+    if as_json:
+        _print_json(
+            [
+                {
+                    "trial": trial.id,
+                    "status": trial.status,
+                    "epoch": trial.epoch,
+                    "score": trial.score(objective),
+                    "config": trial.config,
+                }
+                for trial in chosen
+            ]
+        )
+        return
+    for trial in chosen:
+        score = trial.score(objective)
+        _say(f"{trial.id}  {objective.metric} {score:.4f}  {describe_status(trial)}, epoch {trial.epoch}")
+        for name, value in trial.config.items():
+            _say(f"  {name}: {shown(value)}")
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel compare digits --open")
+def compare(
+    sweep: Sweep,
+    server: Server = "",
+    open_first: Open = False,  # noqa: FBT002
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print links to the MLflow pages that compare a sweep's trials.
+
+    Print the leaderboard, the prepared views if the server's version is known to open them, and the plain pages.
+    """
+    from orchestrator.redaction import server_address  # noqa: PLC0415
+    from orchestrator.tracking import pages  # noqa: PLC0415
+    from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
+
+    result = _read(folder, sweep)
+    cursor = _runs_of(result)
+    uri = tracking_uri(result.plan)
+    base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
+    version = pages.served_version(base, uri)
+    views = _views(result, cursor, base, version)
+    plain = {"compare": pages.compare_page(base, cursor), "runs": pages.runs_page(base, cursor, result.sweep)}
+    if as_json:
+        _print_json({**plain, "views": {name: link for name, _, link in views}})
+    else:
+        Console().print(leaderboard(result.plan, result.state, top=TOP))
+        _say_links(views, plain, version, trials=len(cursor.runs))
+    if open_first:
+        _open(views[0][2] if views else plain["compare"])
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003")
+def logs(
+    sweep: Sweep,
+    name: Annotated[
+        str | None, typer.Argument(metavar="TRIAL", help="Print only this trial's events, with its traceback.")
+    ] = None,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Print the events of a sweep, or of one trial."""
+    sweep_folder = find_sweep(folder, sweep)
+    events = [event for event, _ in read_events(sweep_folder.events) if name in {None, getattr(event, "trial", None)}]
+    if name is not None and not events:
+        raise SweepNotFound(f"{sweep_folder.sweep}: no trial {name!r}; see `ravel status {sweep_folder.sweep}`")
+    for event in events:
+        _say(event.model_dump_json() if as_json else log_line(event))
+        if name is not None and not as_json and (text := getattr(event, "traceback", None)):
+            _say(text)
+
+
+def _read(folder: str, sweep: str | None) -> SweepResult:
+    return SweepResult.read(find_sweep(folder, sweep))
+
+
+def _read_or_warn(folder: SweepFolder) -> SweepResult | None:
+    """Read a sweep of a list; name one that cannot be read on stderr and leave it out."""
+    try:
+        return SweepResult.read(folder)
+    except OrchestratorError as error:
+        typer.echo(f"left out: {error}", err=True)
+        return None
+
+
+def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
+    """Return the progress of a sweep, and the same as plain data with its best trial, its driver and MLflow's lag.
+
+    The lag is null if this machine sent MLflow nothing: what another machine sent is not known here.
+    """
+    from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
+    from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
+
+    summary = progress(result.plan, result.state, now=time.time())
+    folder = result.folder
+    elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
+    lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
+    driver = "running" if is_held(folder) else "gone"
+    return summary, {**summary.as_json(), "best": _best_json(result), "driver": driver, "mlflow_behind": lag}
+
+
+def _best_json(result: SweepResult) -> dict[str, Any] | None:
+    objective = result.plan.spec.objective
+    trial = result.state.best(objective)
+    if trial is None:
+        return None
+    return {"trial": trial.id, "score": trial.score(objective), "epoch": trial.epoch, "parameters": trial.point}
+
+
+def _alive(result: SweepResult, status: str) -> str:
+    """Return the status in the log; if that is ``running`` and no driver holds the lock, the command that resumes."""
+    from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
+
+    if status != "running" or is_held(result.folder):
+        return status
+    return f"its driver is gone: ravel resume {reference(result.folder)}"
+
+
+def _runs_of(result: SweepResult) -> Cursor:
+    """Return the MLflow runs that this machine sent; if it sent none, those that MLflow has from another machine."""
+    from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
+    from orchestrator.tracking.store import look_up  # noqa: PLC0415
+
+    sent = Cursor.load(result.folder.cursor)
+    cursor = sent if sent.runs else look_up(result.plan)
+    if not cursor.runs:
+        sync = f"ravel sync {reference(result.folder)}"
+        raise OrchestratorError(f"{result.sweep}: MLflow has no run of it yet; {sync}")
+    return cursor
+
+
+def _views(result: SweepResult, cursor: Cursor, base: str, version: str | None) -> list[tuple[str, str, str]]:
+    """Return name, title and link of each prepared view; none if the server's version was not tested with them."""
+    from orchestrator.tracking import pages, views  # noqa: PLC0415
+
+    if version is None or not views.supports_views(version):
+        return []
+    return [(view.name, view.title, pages.view_page(base, cursor, view)) for view in views.views(result.plan)]
+
+
+def _say_links(views: list[tuple[str, str, str]], plain: dict[str, str], version: str | None, *, trials: int) -> None:
+    from orchestrator.tracking import pages  # noqa: PLC0415
+
+    if not views:
+        reason = "the MLflow server does not report its version" if version is None else f"MLflow is {version}"
+        typer.echo(f"\n{reason}, so no prepared views (tested with 3.17); its plain pages:")
+    elif trials > RUNS_LOADED:
+        typer.echo(
+            f"\nMLflow's pages load {RUNS_LOADED} trials at a time, the best first; press Load more for the rest"
+        )
+    most = pages.MAX_RUNS_IN_ADDRESS
+    covered = "all trials" if trials <= most else f"the first {most} trials"
+    links = [
+        *((title, link) for _, title, link in views),
+        (f"plain: parallel coordinates, scatter and contour over {covered} (choose the axes there)", plain["compare"]),
+        ("plain: table and charts of the sweep's runs", plain["runs"]),
+    ]
+    typer.echo("\n" + "\n".join(f"{title}:\n  {link}" for title, link in links))
+
+
+def _open(link: str) -> None:
+    if not webbrowser.open(link):
+        typer.echo(f"no browser could be started here; open {link}", err=True)
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=1))

@@ -1,0 +1,212 @@
+"""Commands of the panel Run: check, plan, launch, resume, trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
+from orchestrator.errors import PreflightError
+from orchestrator.planning.loading import load_spec, load_trial
+from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_lookup import find_sweep
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.forecast import Forecast, Probe, Range
+    from orchestrator.analysis.result import SweepResult
+    from orchestrator.spec.model import SweepSpec
+
+Slots = Annotated[
+    int | None, typer.Option(min=1, help="Trials at a time; default: as many as this machine has room for.")
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: measured, by training the baseline."),
+]
+PANEL = "Run"
+CHECKPOINTS_KEPT = 2
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
+def check(spec: Spec, overrides: Set = None) -> None:
+    """Check a spec and list every mistake; start nothing."""
+    _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")
+def plan(
+    spec: Spec,
+    overrides: Set = None,
+    slots: Slots = None,
+    epoch_s: Seconds = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Forecast the cost of a sweep: rungs, epochs, time, storage.
+
+    Print how many trials reach each rung, the epochs, the time, MLflow's rows and the size of the checkpoints. Refuse
+    a sweep that cannot run.
+    """
+    from orchestrator.analysis import forecast  # noqa: PLC0415  trains a trial for two epochs
+    from orchestrator.execution import preflight  # noqa: PLC0415
+    from orchestrator.scheduling.registry import pauses  # noqa: PLC0415
+
+    loaded = load_spec(spec, overrides or [])
+    preflight.check_here(loaded, address="local")
+    slots = slots or _slots_here(loaded)
+    probe = forecast.probe(loaded)
+    seconds = probe.seconds if epoch_s is None else epoch_s
+    expected = forecast.forecast(loaded, slots=slots, pauses=pauses(loaded, slots=slots))
+    _refuse_too_short(loaded, expected, seconds)
+    if as_json:
+        typer.echo(json.dumps(_plan_json(expected, probe, seconds), indent=1))
+        return
+    for line in _plan_lines(loaded, expected, probe, seconds):
+        typer.echo(line)
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel launch examples/digits.yaml --set search.num_trials=64")
+def launch(
+    spec: Spec,
+    overrides: Set = None,
+    address: Address = "local",
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Check the spec and this machine; start nothing.")
+    ] = False,
+) -> None:
+    """Launch a new sweep and show its progress."""
+    loaded = load_spec(spec, overrides or [])
+    if dry_run:
+        from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it builds models
+
+        preflight.check_here(loaded, address=address)
+        _say(f"{spec}: ready to launch. {_describe(loaded)}")
+        return
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+
+    _say(f"{spec}: {_describe(loaded)}\nchecking data, models and storage ...")
+    _finish(launching.launch(loaded, address=address, callback=display_for(Console())))
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
+def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
+    """Resume a sweep that was interrupted or killed."""
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+
+    _finish(launching.resume(find_sweep(folder, sweep), address=address, callback=display_for(Console())))
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel trial examples/digits.yaml --set trial.snnl.weight=-0.1")
+def trial(spec: Spec, overrides: Set = None) -> None:
+    """Train one trial in this process, without Ray.
+
+    Train the spec's baseline; set other parameters with --set trial.NAME=VALUE.
+    """
+    from orchestrator.execution import local_trial  # noqa: PLC0415  imports torch
+
+    local_trial.run(load_trial(spec, overrides or []), say=_say)
+
+
+def _finish(result: SweepResult) -> None:
+    from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
+
+    print_summary(Console(), result.plan, result.state, command=_command(), sweep=reference(result.folder))
+    if len(result.state.with_status("failed")) > result.plan.spec.failures.allowed:
+        raise typer.Exit(1)
+
+
+def _describe(spec: SweepSpec) -> str:
+    num_parameters = len(spec.space.names)
+    trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
+    return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _command() -> str:
+    """Return the command as it was called, so that a reader can paste the commands we print."""
+    called = sys.argv[0]
+    return "ravel" if shutil.which("ravel") == called else called
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def _slots_here(spec: SweepSpec) -> int:
+    """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
+
+    return Capacity((Node(cpus=os.cpu_count() or 1, gpus=0.0),)).slots(spec.resources, 0.0)
+
+
+def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> None:
+    limit, needed = spec.budget.wall_clock_s, expected.max_epochs * seconds
+    if limit is not None and limit < needed:
+        reason = f"one trial of {expected.max_epochs} epochs takes about {needed:.0f} s, the sweep has {limit:g}"
+        raise PreflightError([f"budget.wall_clock_s: {reason}; give it more, or its trials fewer epochs"])
+
+
+def _plan_json(expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
+    return {
+        **asdict(expected),
+        "share": expected.share,
+        "epoch_s": seconds,
+        "hours": asdict(expected.seconds.scaled(seconds / 3600)),
+        "mlflow_runs": expected.num_trials + 1,
+        "mlflow_metric_rows": asdict(_metric_rows(expected, probe)),
+        "checkpoint_bytes": probe.checkpoint_bytes,
+        "storage_bytes": asdict(_storage(expected, probe)),
+    }
+
+
+def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
+    kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
+    size, full = _storage(expected, probe), expected.num_trials * expected.max_epochs
+    mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
+    *rungs, end = expected.reached.items()
+    return [
+        f"{spec.name}: {expected.num_trials} trials of at most {expected.max_epochs} epochs, {mode}",
+        *(f"  rung {rung:>4}: reached by {_shown(trials)} trials" for rung, trials in rungs),
+        f"  end  {end[0]:>4}: reached by {_shown(end[1])} trials",
+        f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
+        f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
+        f"MLflow   {expected.num_trials + 1:,} runs, {_shown(_metric_rows(expected, probe))} metric rows",
+        f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each",
+    ]
+
+
+def _shown(value: Range, digits: int = 0) -> str:
+    mean, low, high = (f"{number:,.{digits}f}" for number in (value.mean, value.low, value.high))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _clock(value: Range) -> str:
+    mean, low, high = (str(timedelta(seconds=round(number))) for number in (value.mean, value.low, value.high))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def _metric_rows(expected: Forecast, probe: Probe) -> Range:
+    """Return the metric rows of all epochs; an epoch at a rung, and a last epoch, has more of them."""
+    at_rungs = sum(trials.mean for trials in expected.reached.values())
+    more = at_rungs * (probe.metrics_at_rung - probe.metrics)
+    ordinary = expected.epochs.scaled(probe.metrics)
+    return type(ordinary)(ordinary.mean + more, ordinary.low + more, ordinary.high + more)
+
+
+def _storage(expected: Forecast, probe: Probe) -> Range:
+    """Return the bytes of the newest checkpoints of each attempt; each promotion of a trial adds an attempt."""
+    _, *later = expected.reached.values()
+    attempts = expected.num_trials + (sum(trials.mean for trials in later) if expected.pauses else 0)
+    least = float(expected.num_trials * probe.checkpoint_bytes)
+    most = CHECKPOINTS_KEPT * attempts * probe.checkpoint_bytes
+    return type(expected.epochs)((least + most) / 2, least, most)

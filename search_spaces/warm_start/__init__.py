@@ -1,0 +1,1 @@
+"""Warm start of a sweep from the results of a previous one."""

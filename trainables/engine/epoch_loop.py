@@ -1,0 +1,132 @@
+"""Epoch loop that all tasks share: train, evaluate, count, time, save and resume."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar, final
+
+import torch
+
+from trainables.config.sections import DataConfig
+from trainables.engine import checkpoint as state
+from trainables.engine.checkpoint import Checkpoint
+from trainables.engine.epoch_report import EpochReport
+from trainables.engine.guards import memory_guard
+
+__all__ = ["EpochLoop", "TrialRun", "TrialSettings"]
+
+Path = str | os.PathLike[str]
+
+
+class TrialSettings(Protocol):
+    """Part of a trial's configuration that does not depend on the task."""
+
+    @property
+    def data(self) -> DataConfig:
+        """Data set to train on."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of images in a training step."""
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs to train."""
+
+    def model_dump_json(self) -> str:
+        """Return the configuration as JSON."""
+
+
+class TrialRun(Protocol):
+    """Task's part of a trial in progress: model, optimizer, data and random streams, but no count of epochs."""
+
+    @property
+    def config(self) -> TrialSettings:
+        """Configuration that the trial started with."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model and the data."""
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Number of images in an evaluation step."""
+
+    def train_epoch(self, epoch: int) -> Mapping[str, float]:
+        """Train epoch number `epoch`, counted from 1, and return its metrics."""
+
+    def evaluate_epoch(self, epoch: int) -> Mapping[str, float]:
+        """Evaluate the model after epoch number `epoch` and return its metrics."""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the fields of a `Checkpoint`, without `config` and `epoch`."""
+
+    def load(self, checkpoint: Checkpoint, /) -> None:
+        """Continue from the state in a checkpoint."""
+
+
+R = TypeVar("R", bound=TrialRun)
+
+
+@final
+class EpochLoop(Generic[R]):
+    """Trial in progress: between epochs it can be saved, and restored elsewhere.
+
+    `epoch` counts the complete epochs.
+    """
+
+    def __init__(self, run: R, *, checkpoint: Checkpoint | None = None) -> None:
+        self.run = run
+        self.epoch = 0
+        if checkpoint is not None:
+            run.load(checkpoint)
+            self.epoch = checkpoint.epoch
+
+    @property
+    def config(self) -> TrialSettings:
+        """Configuration that the trial started with."""
+        return self.run.config
+
+    @property
+    def finished(self) -> bool:
+        """Return True if every epoch is complete."""
+        return self.epoch >= self.config.epochs
+
+    def run_epoch(self) -> EpochReport:
+        """Train one epoch and evaluate it.
+
+        Raises:
+            Diverged: a term of the loss, or a metric that must be finite, is not finite.
+            OutOfMemory: a step, or its evaluation, did not fit.
+            AttackOverfitted: accuracy under PGD fell by more than the trial allows.
+            ValueError: the trial is finished.
+        """
+        if self.finished:
+            raise ValueError(f"epoch: all {self.config.epochs} epochs are complete; start a new trial")
+        started, epoch = time.perf_counter(), self.epoch + 1
+        with memory_guard("training", self.config.batch_size, device=self.run.device):
+            trained = self.run.train_epoch(epoch)
+        with memory_guard("evaluation", self.run.evaluation_batch_size, device=self.run.device):
+            evaluated = self.run.evaluate_epoch(epoch)
+        self.epoch = epoch
+        epoch_s = time.perf_counter() - started
+        gpu_s = epoch_s if self.run.device.type == "cuda" else 0.0
+        return EpochReport(epoch, {**trained, **evaluated, "time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
+
+    def run_all(
+        self, *, report: Callable[[EpochReport], None] | None = None, checkpoint: Path | None = None
+    ) -> tuple[EpochReport, ...]:
+        """Train the remaining epochs; after each one, save to the directory `checkpoint`, then call `report`."""
+        reports = []
+        while not self.finished:
+            reports.append(self.run_epoch())
+            if checkpoint is not None:
+                self.save(checkpoint)
+            if report is not None:
+                report(reports[-1])
+        return tuple(reports)
+
+    def save(self, directory: Path) -> None:
+        """Write a checkpoint of the complete epochs into `directory`."""
+        config = self.config.model_dump_json()
+        state.save(directory, Checkpoint(config=config, epoch=self.epoch, **self.run.state()))

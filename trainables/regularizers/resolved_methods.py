@@ -1,0 +1,106 @@
+"""Methods of one trial, resolved against its model, and their random inputs for a step.
+
+Shapes: B images, C channels, H by W pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from trainables import attacks, mixup
+from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, SnnlConfig, TrialConfig
+from trainables.mixup import Mix
+from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
+from trainables.seeding import Streams
+
+__all__ = ["Draws", "Methods", "draw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Methods of one trial, with their layers resolved against its model."""
+
+    loss: LossConfig
+    snnl: SnnlConfig
+    mixup: MixupConfig
+    adversarial: AdversarialConfig
+    taps: tuple[str, ...]
+    boundaries: tuple[str, ...]
+
+    @classmethod
+    def resolve(cls, config: TrialConfig, model: StagedClassifier) -> Self:
+        """Resolve the layers, also those of a method that is off: a wrong name is always an error.
+
+        Raises:
+            ConfigError: a layer that this model does not have.
+        """
+        taps = resolve_taps(config.snnl.layers, model)
+        boundaries = resolve_boundaries(config.mixup.layers, model)
+        return cls(config.loss, config.snnl, config.mixup, config.adversarial, taps=taps, boundaries=boundaries)
+
+    @property
+    def attacking(self) -> bool:
+        """True if a step has an adversarial batch, of any weight."""
+        settings = self.adversarial
+        return settings.epsilon > 0 and (settings.attack == "trades" or settings.clean_fraction < 1)
+
+    @property
+    def diverging(self) -> bool:
+        """True if the adversarial batch is that of TRADES."""
+        return self.attacking and self.adversarial.attack == "trades"
+
+    @property
+    def entangling(self) -> bool:
+        """True if soft nearest neighbours are part of the loss."""
+        return self.snnl.weight != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Random inputs of one step; None where a method is off."""
+
+    clean_mix: Mix | None = None
+    adversarial_mix: Mix | None = None
+    noise_BCHW: Tensor | None = None
+
+
+def draw(x_BCHW: Tensor, *, methods: Methods, streams: Streams) -> Draws:
+    """Sample a step's mixtures and attack noise, each from its own stream."""
+    noise_BCHW = _draw_noise(x_BCHW, methods.adversarial, streams) if methods.attacking else None
+    if methods.mixup.alpha == 0:
+        return Draws(noise_BCHW=noise_BCHW)
+    clean_mix = _draw_mix(x_BCHW, methods, streams)
+    adversarial_mix = _draw_mix(x_BCHW, methods, streams) if methods.attacking and not methods.diverging else None
+    return Draws(clean_mix, adversarial_mix, noise_BCHW)
+
+
+def _draw_mix(x_BCHW: Tensor, methods: Methods, streams: Streams) -> Mix:
+    settings, count, device = methods.mixup, len(x_BCHW), x_BCHW.device
+    if settings.kind == "cutmix":
+        height, width = x_BCHW.shape[2:]
+        return mixup.sample_cutmix(
+            streams.mixup,
+            count,
+            alpha=settings.alpha,
+            image_size=(height, width),
+            per_sample=settings.per_sample,
+            device=device,
+        )
+    return mixup.sample_mix(
+        streams.mixup,
+        count,
+        alpha=settings.alpha,
+        boundaries=methods.boundaries,
+        per_sample=settings.per_sample,
+        detached=settings.detached,
+        device=device,
+    )
+
+
+def _draw_noise(x_BCHW: Tensor, settings: AdversarialConfig, streams: Streams) -> Tensor | None:
+    if settings.attack == "fgsm":
+        return None
+    if settings.attack == "trades":
+        return attacks.trades_noise(x_BCHW, generator=streams.attack)
+    return attacks.random_start_noise(x_BCHW, epsilon=settings.epsilon, norm=settings.norm, generator=streams.attack)

@@ -30,8 +30,8 @@ from orchestrator.decisions import propose as proposals
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.scheduling.asha import Asha
@@ -188,7 +188,7 @@ def plan_of(sampler: str, kind: str, trials: int) -> SweepPlan:
     spec = parse_spec(SPEC.replace("SAMPLER", sampler).replace("KIND", kind))
     spec = spec.model_copy(update={"search": spec.search.model_copy(update={"num_trials": trials})})
     folder = SweepFolder(Path("results") / "decisions")
-    return planning.make(spec, folder, slots=WORKERS, now=0.0, working_directory=Path())
+    return make_plan(spec, folder, slots=WORKERS, now=0.0, working_directory=Path())
 
 
 def record(plan: SweepPlan) -> list[Event]:

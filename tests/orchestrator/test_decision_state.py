@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from orchestrator.decisions.promotion import is_audited, next_promotion
 from orchestrator.decisions.trial_views import DecisionState, brackets_for
-from orchestrator.planning import plan as planning
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.event_store import EventStore
@@ -75,7 +75,7 @@ def of_every_sweep(function):
 def plan_of(sweep):
     folder = SweepFolder(Path("results") / "virtual")
     spec = parse_spec(SPEC.replace("SCHEDULER", SWEEPS[sweep]))
-    return planning.make(spec, folder, slots=3, now=0.0, working_directory=Path())
+    return make_plan(spec, folder, slots=3, now=0.0, working_directory=Path())
 
 
 class RandomEvents:

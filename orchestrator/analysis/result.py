@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.audit import Audit, audit
-from orchestrator.errors import OrchestratorError, SweepNotFound
+from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.s3_mirror import fetch
 from orchestrator.state.sweep_folder import reference
@@ -132,7 +132,7 @@ class SweepResult:
         """
         named, objective = self.state.trials.get(trial), self.plan.spec.objective
         if named is None:
-            raise SweepNotFound(f"{self.sweep}: no trial {trial!r}; see `ravel status {reference(self.folder)}`")
+            raise SweepNotFound(f"{self.sweep}: no trial {quoted(trial)}; see `ravel status {reference(self.folder)}`")
         score = named.score(objective)
         if score is None:
             raise OrchestratorError(

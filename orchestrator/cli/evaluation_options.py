@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.errors import OrchestratorError, SpecError, quoted
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
 
     known = [*ATTACKS, "lbfgs"]
     if attack not in known:
-        raise SpecError([Problem("--attack", f"must be one of {', '.join(known)}, got {attack!r}")])
+        raise SpecError([Problem("--attack", f"must be one of {', '.join(known)}, got {quoted(attack)}")])
     if attack == "lbfgs":
         return None
     radii = {(subject.epsilon, subject.norm) for subject in subjects.values()}
@@ -86,5 +86,7 @@ def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
         raise SpecError([Problem("--epsilon", f"must be given: the trials were measured at {listed}")])
     ((epsilon, norm),) = radii
     if attack.endswith("-l2") != (norm == "l2"):
-        raise SpecError([Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {attack!r}")])
+        raise SpecError(
+            [Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {quoted(attack)}")]
+        )
     return epsilon

@@ -15,7 +15,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
-from orchestrator.errors import OrchestratorError, SweepNotFound
+from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.state.event_log import num_events, read_events
 from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
@@ -143,7 +143,7 @@ def logs(
     sweep_folder = find_sweep(folder, sweep)
     events = [event for event, _ in read_events(sweep_folder.events) if name in {None, getattr(event, "trial", None)}]
     if name is not None and not events:
-        raise SweepNotFound(f"{sweep_folder.sweep}: no trial {name!r}; see `ravel status {sweep_folder.sweep}`")
+        raise SweepNotFound(f"{sweep_folder.sweep}: no trial {quoted(name)}; see `ravel status {sweep_folder.sweep}`")
     for event in events:
         _say(event.model_dump_json() if as_json else log_line(event))
         if name is not None and not as_json and (text := getattr(event, "traceback", None)):

@@ -13,7 +13,7 @@ import typer
 from orchestrator.analysis import purge as purging
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError, SpecError, SweepLocked
+from orchestrator.errors import OrchestratorError, SpecError, SweepLocked, quoted
 from orchestrator.planning.loading import load_spec
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
@@ -160,7 +160,7 @@ def _refuse_settings(objective: Objective, mode: Mode, *, top: int | None, into:
         problems.append(Problem("--top", "counts points; leave it out with --into, which takes all runs"))
     if into is not None and mode != objective.mode:
         requirement = f"must be {objective.mode!r} with --into, as for the objective {objective.metric} of the spec"
-        problems.append(Problem("--mode", f"{requirement}, got {mode!r}; change the objective of the spec"))
+        problems.append(Problem("--mode", f"{requirement}, got {quoted(mode)}; change the objective of the spec"))
     if problems:
         raise SpecError(problems)
 

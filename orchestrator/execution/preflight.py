@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import OrchestratorError, PreflightError
+from orchestrator.errors import OrchestratorError, PreflightError, quoted
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.trial_configs import located
@@ -185,7 +185,7 @@ def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterato
         return
     for family, _, tap in (metric.partition("/") for metric in metrics):
         if family == "entanglement" and tap not in taps:
-            yield f"objective.metric: {config.model.name} has no tap {tap!r}; it has {', '.join(taps)}"
+            yield f"objective.metric: {config.model.name} has no tap {quoted(tap)}; it has {', '.join(taps)}"
     try:
         check_layers(config)
     except TrainableError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.errors import OrchestratorError, SpecError, quoted
 from orchestrator.redaction import without_password
 from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted
@@ -96,7 +96,7 @@ def read_experiment(uri: str, experiment: str, *, wanted: str = "") -> SourceExp
         if match is None:
             names = [existing.name for existing in client.search_experiments()]
             hint = suggestion(experiment, names)
-            raise OrchestratorError(f"{without_password(uri)}: no experiment {experiment!r}{hint}")
+            raise OrchestratorError(f"{without_password(uri)}: no experiment {quoted(experiment)}{hint}")
         refuse_deleted(match)
         runs = [_run(run) for run in _pages(client, match.experiment_id, wanted)]
     kept = (run for run in runs if run.tags.get("ravel.kind") != "sweep")
@@ -122,12 +122,12 @@ def renamed(runs: Iterable[ImportedRun], names: Mapping[str, str]) -> list[Impor
     for theirs, ours in names.items():
         place = f"--rename {theirs}={ours}"
         if theirs not in present:
-            problems.append(Problem(place, f"no run has the parameter {theirs!r}{suggestion(theirs, present)}"))
+            problems.append(Problem(place, f"no run has the parameter {quoted(theirs)}{suggestion(theirs, present)}"))
         if ours not in TrialConfig.parameter_names():
             hint = suggestion(ours, TrialConfig.parameter_names())
-            problems.append(Problem(place, f"no trial has the parameter {ours!r}{hint}"))
+            problems.append(Problem(place, f"no trial has the parameter {quoted(ours)}{hint}"))
         if ours in present or list(names.values()).count(ours) > 1:
-            problems.append(Problem(place, f"there are two parameters {ours!r} then; keep one"))
+            problems.append(Problem(place, f"there are two parameters {quoted(ours)} then; keep one"))
     if problems:
         raise SpecError(problems)
     return [

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SweepNotFound
+from orchestrator.errors import SweepNotFound, quoted
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.storage.locations import Location, is_remote
@@ -94,7 +94,7 @@ def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
         if folder.remote is None or pull(folder):
             return folder
     latest = ", ".join(folder.sweep for folder in folders[-5:]) or "none"
-    missing = f"no sweep {sweep!r}" if sweep else "no sweep"
+    missing = f"no sweep {quoted(sweep)}" if sweep else "no sweep"
     raise SweepNotFound(f"{storage}: {missing} here (latest: {latest}); give --storage DIR, or see `ravel list`")
 
 

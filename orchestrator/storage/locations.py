@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.errors import WrongLocation
+from orchestrator.errors import MAX_VALUE_LENGTH, WrongLocation, cut, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +38,10 @@ class Location:
     def __post_init__(self) -> None:
         if not BUCKET_NAME.fullmatch(self.bucket):
             rule = "a bucket's name must be 3 to 255 letters, digits, dots, dashes and underscores"
-            raise WrongLocation(f"{SCHEME}{self.bucket}/{self.prefix}: {rule}, got {self.bucket!r}; {GRAMMAR}")
+            raise WrongLocation(f"{cut(self.uri, MAX_VALUE_LENGTH)}: {rule}, got {quoted(self.bucket)}; {GRAMMAR}")
         if self.prefix and not all(_is_plain(part) for part in self.prefix.split("/")):
             rule = "a prefix must have no empty part, no '.', '..', '?', '#', backslash or control character"
-            raise WrongLocation(f"{self.uri}: {rule}, got {self.prefix!r}; {GRAMMAR}")
+            raise WrongLocation(f"{cut(self.uri, MAX_VALUE_LENGTH)}: {rule}, got {quoted(self.prefix)}; {GRAMMAR}")
 
     @classmethod
     def parse(cls, uri: str) -> Self:
@@ -51,7 +51,7 @@ class Location:
             WrongLocation: names the address, the requirement and the remedy; credentials are not repeated.
         """
         if not uri.startswith(SCHEME):
-            raise WrongLocation(f"{uri}: an address of S3 must start with {SCHEME}; {GRAMMAR}")
+            raise WrongLocation(f"{cut(uri, MAX_VALUE_LENGTH)}: an address of S3 must start with {SCHEME}; {GRAMMAR}")
         bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
         if "@" in bucket:
             rule = "an address must not hold credentials, because it is logged and stored"

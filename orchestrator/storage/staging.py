@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
+from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError, quoted
 from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.etags import agrees
 from orchestrator.storage.s3 import Bucket, Location, Object, Settings
@@ -143,11 +143,13 @@ def _listed(bucket: Bucket) -> dict[str, StagedFile]:
         parts = key.split("/")
         if any(part in {"", ".", ".."} for part in parts) or UNSAFE.search(key) or Path(key).is_absolute():
             raise StorageError(
-                f"{bucket.uri(key)}: the key {key!r} must be the path of a file below a folder; rename the object"
+                f"{bucket.uri(key)}: the key {quoted(key)} must be the path of a file below a folder; rename the object"
             )
         above = next((folder for n in range(1, len(parts)) if (folder := "/".join(parts[:n])) in files), None)
         if above is not None:
-            raise StorageError(f"{bucket.uri(key)}: {above!r} is an object too, and cannot be a folder; rename one")
+            raise StorageError(
+                f"{bucket.uri(key)}: {quoted(above)} is an object too, and cannot be a folder; rename one"
+            )
     return files
 
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.errors import OrchestratorError, SpecError, quoted
 from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.tracking.mlflow_errors import store_errors
@@ -267,9 +267,9 @@ def _quietly() -> Iterator[None]:
 def _refuse_names(name: str, alias: str) -> None:
     problems = []
     if not NAME.fullmatch(name):
-        problems.append(Problem("--name", f"must be a text without '/', ':' and quotes, got {name!r}"))
+        problems.append(Problem("--name", f"must be a text without '/', ':' and quotes, got {quoted(name)}"))
     if not ALIAS.fullmatch(alias):
         rule = "must be of letters, digits, '_' and '-', and neither 'latest' nor 'v1'"
-        problems.append(Problem("--alias", f"{rule}, got {alias!r}"))
+        problems.append(Problem("--alias", f"{rule}, got {quoted(alias)}"))
     if problems:
         raise SpecError(problems)

@@ -177,6 +177,7 @@ def test_the_baseline_runs_first_and_to_its_full_budget(swept):
 
 def test_every_stop_follows_the_rule_from_the_log_alone(swept):
     from orchestrator.scheduling.asha import promotable
+    from orchestrator.state.ranking import Ranking
 
     state = SweepState()
     decided = 0
@@ -185,7 +186,8 @@ def test_every_stop_follows_the_rule_from_the_log_alone(swept):
         if isinstance(event, RungDecided):
             reached = (trial for trial in state.trials.values() if event.rung in trial.epochs)
             values = {trial.id: (trial.epochs[event.rung]["val/accuracy"] or -math.inf,) for trial in reached}
-            best = promotable(values, {event.trial}, reduction_factor=3)
+            paused = Ranking({event.trial: values[event.trial]})
+            best = promotable(Ranking(values), paused, reduction_factor=3)
             assert event.kept == (event.trial in {best, "t000"})
             decided += 1
     assert decided >= 6

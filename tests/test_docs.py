@@ -124,9 +124,9 @@ def scheduling(repository):
 
 
 def test_the_page_on_scheduling_has_a_row_for_every_field(scheduling):
-    from orchestrator.spec.model import Scheduler
+    from orchestrator.spec.model import SchedulerSpec
 
-    assert re.findall(r"^\| `([a-z_]+)` \|", scheduling, flags=re.MULTILINE) == list(Scheduler.model_fields)
+    assert re.findall(r"^\| `([a-z_]+)` \|", scheduling, flags=re.MULTILINE) == list(SchedulerSpec.model_fields)
 
 
 def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(scheduling):
@@ -138,11 +138,11 @@ def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(s
     assert specs[0].scheduler == parse_spec("name: page").scheduler
 
 
-def test_the_ladder_of_the_page_is_the_one_a_spec_gets(scheduling):
-    from orchestrator.scheduling.budgeted import Ladder
+def test_the_rung_schedule_of_the_page_is_the_one_a_spec_gets(scheduling):
+    from orchestrator.scheduling.budgeted import RungSchedule
 
     assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
-    assert Ladder.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)
+    assert RungSchedule.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)
 
 
 def test_every_path_that_the_architecture_names_is_in_the_repository(repository):

@@ -60,7 +60,7 @@ SWEEPS = {
     "GPU seconds": "grace_period: 2, kind: stopping, resource: gpu_seconds",
     "hyperband": "name: hyperband, grace_period: 1, kind: promotion",
     "pasha": "name: pasha, grace_period: 1, audit: 0.2",
-    "median": "name: median, grace_period: 1",
+    "median": "name: median, grace_period: 1, audit: 0.5",
     "none": "name: none",
     "a budget of GPU seconds": "grace_period: 1, kind: promotion}\nbudget: {gpu_s: 40",
     "a target": "grace_period: 1, kind: promotion}\nbudget: {target: 0.9",

@@ -17,7 +17,7 @@ from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, SweepLocked
 from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.exporters import exporters_of, flush, lagging
-from orchestrator.execution.progress import ProgressCallback
+from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import StopSignals
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
@@ -45,8 +45,8 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     spec = check_spec(spec)
     preflight.check_here(spec, address=address)
-    if callback is not None:
-        callback.on_connect(address)
+    callback = callback or ProgressCallback()
+    notify(callback.on_connect, address)
     stop = StopSignals()
     with stop.installed(), ray_cluster.connect(address) as capacity:
         stop.install()
@@ -57,25 +57,23 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
         plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
         plan.save(folder)
         with _locked(folder) as lock:
-            return _drive(
-                plan, folder, lock=lock, capacity=capacity, stop=stop, callback=callback or ProgressCallback()
-            )
+            decisions = DecisionState(plan, SweepState())
+            return _drive(decisions, folder, lock=lock, capacity=capacity, stop=stop, callback=callback)
 
 
 def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
-    plan, stop = SweepPlan.load(folder), StopSignals()
+    plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
     with stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
-        capacity = None
-        if _has_work(DecisionState(plan, SweepState.read(folder.events)), now=time.time()):
+        capacity, decisions = None, DecisionState(plan, SweepState.read(folder.events))
+        if _has_work(decisions, now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
-            if callback is not None:
-                callback.on_connect(address)
+            notify(callback.on_connect, address)
             capacity = stack.enter_context(ray_cluster.connect(address))
             stop.install()
-        return _drive(plan, folder, lock=lock, capacity=capacity, stop=stop, callback=callback or ProgressCallback())
+        return _drive(decisions, folder, lock=lock, capacity=capacity, stop=stop, callback=callback)
 
 
 @contextmanager
@@ -88,7 +86,7 @@ def _locked(folder: SweepFolder) -> Iterator[sweep_lock.SweepLock]:
 
 
 def _drive(
-    plan: SweepPlan,
+    decisions: DecisionState,
     folder: SweepFolder,
     *,
     lock: sweep_lock.SweepLock,
@@ -97,6 +95,7 @@ def _drive(
     callback: ProgressCallback,
 ) -> DriverResult:
     """Run the rest of a sweep, and leave it so that the next driver can continue."""
+    plan = decisions.plan
     with stop.deferred(), ExitStack() as stack:
         lost = threading.Event()
 
@@ -106,7 +105,6 @@ def _drive(
 
         stack.enter_context(lock.renewing(on_lost=on_lost))
         log = EventLog(folder.events, generation=lock.generation)
-        decisions = DecisionState(plan, SweepState.read(folder.events))
         store = EventStore(log, decisions.state, folds=(decisions,), listeners=(callback.on_event,))
         stack.callback(store.close)
         host, pid = socket.gethostname(), os.getpid()
@@ -116,7 +114,7 @@ def _drive(
         exporters = exporters_of(plan, folder)
         for exporter in exporters.values():
             exporter.start()
-        callback.on_start(plan, store, lambda: lagging(exporters, store.state.num_events))
+        notify(callback.on_start, plan, store, lambda: lagging(exporters, store.state.num_events))
         crash = None
         try:
             if capacity is not None and not stop.requested:
@@ -125,7 +123,7 @@ def _drive(
             crash = f"{type(error).__name__}: {error}"
             raise
         finally:
-            callback.on_end()
+            notify(callback.on_end)
             if lost.is_set():
                 for exporter in exporters.values():
                     exporter.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
 
+logger = logging.getLogger(__name__)
 LagReport: TypeAlias = Callable[[], list[str]]
 """Return a line for each exporter that lags."""
 
@@ -28,3 +30,11 @@ class ProgressCallback:
 
     def on_end(self) -> None:
         """Run when the driver has left the sweep."""
+
+
+def notify(hook: Callable[..., None], *arguments: object) -> None:
+    """Call a hook of a progress callback; its errors are logged, and cannot stop a sweep."""
+    try:
+        hook(*arguments)
+    except (Exception, SystemExit):  # a closed pipe is a SystemExit of rich: a display may close
+        logger.warning("%s failed; the sweep continues", hook.__qualname__, exc_info=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from search_spaces.errors import Problem
 
 MAX_VALUE_LENGTH = 80
-MAX_PATH_LENGTH = 100
+MAX_PATH_LENGTH = 120
 MAX_LINE_LENGTH = 400
 """Of a message, its path included."""
 
@@ -116,10 +116,19 @@ class Interrupted(OrchestratorError):
 
 
 def _fitted(problem: Problem) -> Problem:
-    """Return the problem within a line: a longer message loses its middle and keeps its remedy."""
-    path, message = cut(problem.path, MAX_PATH_LENGTH), problem.message
-    room = MAX_LINE_LENGTH - len(f"{path}: ")
-    if len(message) > room:
-        end = message[-room // 3 :]
-        message = f"{message[: room - len(end) - 5]} ... {end}"
+    """Return the problem within a line: a place keeps its field, a message its remedy."""
+    path = _without_middle(problem.path, MAX_PATH_LENGTH)
+    message = _without_middle(problem.message, MAX_LINE_LENGTH - len(f"{path}: "))
     return problem._replace(path=path, message=message)
+
+
+def _without_middle(text: str, length: int) -> str:
+    """Return the text, or its beginning and its end where it is longer.
+
+    >>> _without_middle("abcdefghijklmnopqrstuvwxyz", 20)
+    'abcdefghi ... uvwxyz'
+    """
+    if len(text) <= length:
+        return text
+    end = text[-length // 3 + 1 :]
+    return f"{text[: length - len(end) - 5]} ... {end}"

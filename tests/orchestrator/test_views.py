@@ -80,7 +80,7 @@ def test_every_view_is_of_the_trials_of_its_own_sweep_and_shows_all_of_them(tmp_
 
 
 def test_views_of_two_sweeps_exist_together(tmp_path):
-    client, plan = Experiments(), make_plan(tmp_path)
+    client, plan = Experiments(), plan_of(tmp_path)
     views.publish(client, "1", plan)
     views.publish(client, "1", plan.model_copy(update={"sweep": "digits-20260102-120000"}))
     assert len(client.tags) == 10

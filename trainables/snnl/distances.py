@@ -25,9 +25,12 @@ __all__ = [
     "offsets",
     "pairwise_distances",
     "place",
+    "require_finite",
     "require_labels",
     "require_pair",
+    "require_rows",
     "widened",
+    "widened_dtype",
 ]
 
 Distance = Literal["sqeuclidean", "cosine"]
@@ -147,15 +150,49 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def require_labels(features_BD: Tensor, labels_B: Tensor) -> None:
-    """Reject labels that are not one class index per point.
+    """Reject labels that are not one class index per point, and features without rows of real numbers.
 
     Raises:
         ValueError: they are not.
     """
+    require_rows(features_BD)
+    if labels_B.dtype == torch.bool or labels_B.is_complex():
+        raise ValueError(f"labels: must be class indices, got {labels_B.dtype}; convert them with labels.long()")
     if labels_B.shape != features_BD.shape[:1]:
         raise ValueError(
             f"labels: must be one class index per point, got shape {tuple(labels_B.shape)} "
             f"for features of shape {tuple(features_BD.shape)}; take argmax of one-hot labels"
+        )
+
+
+def require_rows(features_BD: Tensor) -> None:
+    """Reject features that are no rows of real numbers; values are not looked at, as the host would wait.
+
+    Raises:
+        ValueError: no dimension of features, no points, or complex numbers.
+    """
+    if features_BD.dim() < 2:
+        raise ValueError(
+            f"features: must have a row per point, got shape {tuple(features_BD.shape)}; "
+            "of one number per point, take features[:, None]"
+        )
+    if features_BD.is_complex():
+        raise ValueError(f"features: must be real, got {features_BD.dtype}; take torch.view_as_real(features)")
+    if len(features_BD) == 0:
+        raise ValueError("features: must be at least 1 point, got an empty batch")
+
+
+def require_finite(features_ND: Tensor) -> None:
+    """Reject features with NaN or infinity, for analyses that read values anyway.
+
+    Raises:
+        ValueError: at least one number is not finite.
+    """
+    wrong_N = ~features_ND.flatten(1).isfinite().all(1)
+    if bool(wrong_N.any()):
+        raise ValueError(
+            f"features: must be finite to have distances, got NaN or infinity in {int(wrong_N.sum())} of "
+            f"{len(wrong_N)} rows; check the model's weights"
         )
 
 
@@ -171,8 +208,12 @@ def require_pair(features_BD: Tensor) -> None:
 
 def widened(features_BD: Tensor) -> Tensor:
     """Return one row per point, in float32 or float64."""
-    flat_BD = features_BD.flatten(1)
-    return flat_BD if flat_BD.dtype == torch.float64 else flat_BD.float()
+    return features_BD.flatten(1).to(widened_dtype(features_BD))
+
+
+def widened_dtype(features_BD: Tensor) -> torch.dtype:
+    """Return the precision of distances between these features."""
+    return torch.float64 if features_BD.dtype == torch.float64 else torch.float32
 
 
 def _unit_rows(x_BD: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def test_mostly_dead_layer_has_a_temperature_of_its_living_rows(mode):
     assert 1e-5 < float(gradient.abs().max()) < 1
 
 
-@pytest.mark.parametrize("distance", ["sqeuclidean"])
+@pytest.mark.parametrize("distance", ["sqeuclidean", "cosine"])
 @pytest.mark.parametrize("mode", FREE)
 @pytest.mark.parametrize("value", [0.0, 0.1, -7e3])
 def test_points_that_all_coincide_are_at_chance_without_gradient(value, mode, distance):

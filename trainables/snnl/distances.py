@@ -1,7 +1,8 @@
-"""Distances within a batch: d_ij = a_i + a_j - c <x_i - m, x_j - m>.
+"""Distances within a batch: d_ij = a_i + a_j - c <x_i - m, x_j - m>, with m the mean of the batch.
 
-Squared Euclidean: a is the squared norm, c = 2 and m the mean of the batch. Cosine: rows of unit
-length, a = 1/2, c = 1 and m = 0. Everything is computed in float32 or float64, outside autocast and
+Squared Euclidean: c = 2, and a_i = |x_i - m|^2. Cosine: rows of unit length, c = 1, and a_i = |x_i - m|^2 / 2, because
+1 - <u, v> = |u - v|^2 / 2. Nearly parallel rows are all near m: 1 - <u, v> would lose as many digits as they share.
+A dead row, of length 0, has 1/2 more. Everything is computed in float32 or float64, outside autocast and
 without the matrix units' shorter formats: the error of a bfloat16 distance exceeds differences of neighbours.
 
 Shapes: B points, D features; I and J are blocks of points.
@@ -45,11 +46,15 @@ _GRAM_ROWS = 256
 
 
 class Points(NamedTuple):
-    """Batch prepared for distances: rows in float32 or float64 (of unit length for cosine), and m."""
+    """Batch prepared for distances: rows in float32 or float64 (of unit length for cosine), and m.
+
+    `lift_B` is added to the a of each row; None for none.
+    """
 
     x_BD: Tensor
     centre_D: Tensor
     distance: Distance
+    lift_B: Tensor | None = None
 
     @property
     def factor(self) -> float:
@@ -80,7 +85,8 @@ def place(features_BD: Tensor, distance: Distance) -> Points:
     """
     x_BD = widened(features_BD)
     if distance == "cosine":
-        return Points(_unit_rows(x_BD), x_BD.new_zeros(x_BD.shape[1]), distance)
+        x_BD, alive_B = _unit_rows(x_BD)
+        return Points(x_BD, x_BD.detach().mean(0), distance, torch.where(alive_B, 0.0, 0.5).to(x_BD.dtype))
     if distance != "sqeuclidean":
         raise ValueError(f"distance: must be 'sqeuclidean' or 'cosine', got {short_repr(distance)}")
     return Points(x_BD, x_BD.detach().mean(0), distance)
@@ -100,7 +106,7 @@ def pairwise_distances(points: Points) -> Tensor:
                 rows, upto = slice(start, start + _GRAM_ROWS), min(start + _GRAM_ROWS, size)
                 lower_BB[rows, :upto].addmm_(x_BC[rows], x_BC[:upto].T)
         products_BB = lower_BB.tril_() + lower_BB.tril(-1).T
-        offset_B = _offset(products_BB.diagonal().clone(), points.distance)
+        offset_B = _offset(products_BB.diagonal().clone(), points)
         return products_BB.mul_(-points.factor).add_(offset_B[:, None]).add_(offset_B).clamp_min_(0)
 
 
@@ -118,7 +124,7 @@ def offsets(points: Points) -> Tensor:
         squares_B = points.x_BD.new_zeros(len(points.x_BD))
         for _, x_BC in points.chunks():
             squares_B += torch.linalg.vecdot(x_BC, x_BC)
-        return _offset(squares_B, points.distance)
+        return _offset(squares_B, points)
 
 
 def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
@@ -130,7 +136,7 @@ def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
     points = place(features_BD, distance)
     with full_precision(points.x_BD.device):
         x_BD = points.x_BD - points.centre_D
-        offset_B = _offset(x_BD.square().sum(1), distance)
+        offset_B = _offset(x_BD.square().sum(1), points)
         return (offset_B[:, None] + offset_B - points.factor * x_BD @ x_BD.T).clamp_min(0)
 
 
@@ -216,12 +222,14 @@ def widened_dtype(features_BD: Tensor) -> torch.dtype:
     return torch.float64 if features_BD.dtype == torch.float64 else torch.float32
 
 
-def _unit_rows(x_BD: Tensor) -> Tensor:
+def _unit_rows(x_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows of unit length, 0 for a dead row, and which are alive, (B,)."""
     squares_B = x_BD.square().sum(1, keepdim=True)
     alive_B = squares_B > _SQUARED_LENGTH_OF_A_DEAD_ROW
     # Use 1 for a dead row's length, because the infinite slope of rsqrt at 0 would make its gradient NaN.
-    return x_BD * squares_B.where(alive_B, 1).rsqrt().where(alive_B, 0)
+    return x_BD * squares_B.where(alive_B, 1).rsqrt().where(alive_B, 0), alive_B[:, 0]
 
 
-def _offset(squares_B: Tensor, distance: Distance) -> Tensor:
-    return squares_B if distance == "sqeuclidean" else torch.full_like(squares_B, 0.5)
+def _offset(squares_B: Tensor, points: Points) -> Tensor:
+    offset_B = squares_B if points.distance == "sqeuclidean" else squares_B / 2
+    return offset_B if points.lift_B is None else offset_B + points.lift_B

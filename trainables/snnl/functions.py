@@ -1,8 +1,11 @@
 """Differentiable loss, with its gradient in closed form.
 
-With S = G + G^T and G = dL/ds, the gradient by the features is c beta (S - diag(S 1)) x for squared
-Euclidean distances (c = 2), beta S x for cosine ones: one matrix product with the batch, where autograd
-through the Gram matrix takes two. Shapes: B points, D features; I and J are blocks of points.
+With S = G + G^T and G = dL/ds, the gradient by the features is c beta (S - diag(S 1)) (x - m), where c = 2 for squared
+Euclidean distances and 1 for cosine ones: one matrix product with the batch, where autograd through the Gram matrix
+takes two. Of unit rows the term of the diagonal is along the row, so the scaling to unit length drops it again; with
+it, the sums are over differences of rows, and keep the digits of nearly parallel ones.
+
+Shapes: B points, D features; I and J are blocks of points.
 """
 
 from collections.abc import Iterator
@@ -136,8 +139,7 @@ def _block_pairs(size: int, block: int) -> Iterator[tuple[slice, slice]]:
 
 def _symmetric_weights(gradient_BB: Tensor, points: Points, beta: Tensor) -> Tensor:
     weights_BB = gradient_BB + gradient_BB.T
-    if points.distance == "sqeuclidean":
-        weights_BB.diagonal().sub_(weights_BB.sum(1))
+    weights_BB.diagonal().sub_(weights_BB.sum(1))
     return weights_BB.mul_(points.factor * beta)
 
 
@@ -155,15 +157,12 @@ def _symmetric_gradient(
 
 
 def _add_products(by_x_BD: Tensor, s_IJ: Tensor, points: Points, *, rows: slice, columns: slice) -> None:
-    """Add S x, minus the rows' sums times x for squared distances, to the rows and to the columns."""
+    """Add S x, minus the rows' sums times x, to the rows and to the columns."""
     x_ID, x_JD = points.x_BD[rows] - points.centre_D, points.x_BD[columns] - points.centre_D
-    squared = points.distance == "sqeuclidean"
     with full_precision(by_x_BD.device):
         by_x_BD[rows].addmm_(s_IJ, x_JD)
-        if squared:
-            by_x_BD[rows].addcmul_(s_IJ.sum(1)[:, None], x_ID, value=-1)
+        by_x_BD[rows].addcmul_(s_IJ.sum(1)[:, None], x_ID, value=-1)
         if rows == columns:
             return
         by_x_BD[columns].addmm_(s_IJ.T, x_ID)
-        if squared:
-            by_x_BD[columns].addcmul_(s_IJ.sum(0)[:, None], x_JD, value=-1)
+        by_x_BD[columns].addcmul_(s_IJ.sum(0)[:, None], x_JD, value=-1)

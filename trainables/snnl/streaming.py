@@ -101,7 +101,9 @@ def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block:
     ordered_N, order_N = labels_N.sort(stable=True)
     points = place(features_ND, distance)
     rounding = rounding_of(points)
-    points = Points(points.x_BD[order_N].sub_(points.centre_D), torch.zeros_like(points.centre_D), distance)
+    lift_N = None if points.lift_B is None else points.lift_B[order_N]
+    centred_ND = points.x_BD[order_N].sub_(points.centre_D)
+    points = Points(centred_ND, torch.zeros_like(points.centre_D), distance, lift_N)
     places = [slice(start, min(start + block, len(ordered_N))) for start in range(0, len(ordered_N), block)]
     blocks = tuple(Block(at, int(ordered_N[at.start]), int(ordered_N[at.stop - 1])) for at in places)
     offset_N = offsets(points)

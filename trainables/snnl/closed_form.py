@@ -20,7 +20,18 @@ from torch.nn import functional
 
 from trainables.snnl.composition import Company
 
-__all__ = ["Kinds", "Pull", "kinds", "log2_sum", "losses_of", "mean_of", "out_of_reach", "pull_of", "score_gradient"]
+__all__ = [
+    "Kinds",
+    "Pull",
+    "kinds",
+    "log2_sum",
+    "losses_of",
+    "mean_of",
+    "out_of_reach",
+    "pull_of",
+    "score_gradient",
+    "smallest_beta",
+]
 
 LOG2_E = math.log2(math.e)
 
@@ -51,9 +62,16 @@ def out_of_reach(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).max ** 0.75)
 
 
+def smallest_beta(dtype: torch.dtype) -> float:
+    """Return a beta that stands for 0: it makes no distance count, but still drops what is out of reach."""
+    return float(torch.finfo(dtype).max ** -0.65)
+
+
 def log2_sum(distances_IJ: Tensor, without_IJ: Tensor, *, beta: Tensor, dim: int) -> Tensor:
     """Return log2 of the sum of exp(-beta d) along `dim`, over the pairs where `without` is 0."""
     far = out_of_reach(distances_IJ.dtype)
+    # An infinite temperature, too, must leave out what is out of reach.
+    beta = beta.clamp_min(smallest_beta(distances_IJ.dtype))
     reach_IJ = torch.add(distances_IJ, without_IJ, alpha=far)
     nearest = reach_IJ.amin(dim, keepdim=True)
     total = reach_IJ.sub_(nearest).mul_(-LOG2_E * beta).exp2_().sum(dim)

@@ -18,8 +18,10 @@ from trainables.snnl.distances import (
     Distance,
     differentiable_distances,
     full_precision,
+    place,
     require_labels,
     require_pair,
+    require_rows,
     widened,
 )
 from trainables.snnl.sample import all_rows
@@ -31,7 +33,8 @@ def class_mean(features_BD: Tensor, labels_B: Tensor, *, distance: Distance = "s
     """Return the mean distance to the own class minus that to all points, in medians of the distance: 0-d.
 
     Chance is 0, and a negative value means separated classes. Anchors alone in their class are left out;
-    no gradient flows through the median.
+    no gradient flows through the median, which is that of pairs that do not coincide. Where all points coincide
+    the penalty is 0, with no gradient.
 
     Raises:
         ValueError: labels that are not one integer per point, fewer than two points, an unknown distance.
@@ -64,14 +67,16 @@ def activation_l2(features_BD: Tensor) -> Tensor:
     >>> activation_l2(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor(13.)
     """
+    require_rows(features_BD)
     with full_precision(features_BD.device):
         return widened(features_BD).square().sum(1).mean()
 
 
 def _class_mean(features_BD: Tensor, own_BB: Tensor, distance: Distance) -> Tensor:
+    require_rows(features_BD)
     require_pair(features_BD)
     distances_BB = differentiable_distances(features_BD, distance)
-    median = all_rows(distances_BB.detach()).median()
+    median = all_rows(distances_BB.detach(), place(features_BD.detach(), distance)).median()
     with full_precision(features_BD.device):
         return (_weights(own_BB) * distances_BB).sum() / median
 

@@ -18,6 +18,9 @@ from torch import Tensor
 __all__ = ["LossCurve", "Slope", "curve_of", "gradient_steps", "minimising_log_beta", "values_at"]
 
 _GRID = 13
+# Points of the same spacing on either side of the grid. Heavy tails can put the minimum there; it is taken if it
+# lowers the loss by more than this share of the chance level.
+_BEYOND, _WORTHWHILE = 6, 1e-4
 _NEWTON_STEPS = 4
 # Plain gradient steps on theta average the temperature over batches; clip them, as a saturated loss is steep.
 _LEARNING_RATE = 0.3
@@ -89,13 +92,15 @@ def slope_at(curve: LossCurve, theta: Tensor) -> Slope:
 
 
 def minimising_log_beta(coarse: LossCurve, fine: LossCurve, *, low: Tensor, high: Tensor) -> Tensor:
-    """Return theta near the global minimum within [low, high]: a grid on some anchors, Newton's method on more.
+    """Return theta near the global minimum: a grid on some anchors, Newton's method on more.
 
-    A step is at most one grid spacing. The best theta of all evaluations is returned.
+    The grid covers [low, high], and half as much again on either side, for data of several scales. A step is at
+    most one grid spacing. The best theta of all evaluations is returned.
     """
     grid_K = low + (high - low) * torch.linspace(0, 1, _GRID, dtype=low.dtype, device=low.device)
-    # Not grid_K[argmin]: indexing by a tensor makes the host wait for the device.
-    start, spacing = grid_K.take(values_at(coarse, grid_K).argmin()), (high - low) / (_GRID - 1)
+    spacing = (high - low) / (_GRID - 1)
+    start = _lowest(coarse, grid_K, spacing)
+    low, high = low - _BEYOND * spacing, high + _BEYOND * spacing
     theta, lowest, best = start, torch.full_like(low, math.inf), start
     for _ in range(_NEWTON_STEPS):
         slope = slope_at(fine, theta)
@@ -112,6 +117,18 @@ def gradient_steps(curve: LossCurve, theta: Tensor, *, low: Tensor, high: Tensor
         step = (_LEARNING_RATE * slope_at(curve, theta).first).clamp(-_LONGEST_STEP, _LONGEST_STEP)
         theta = (theta - step).clamp(low, high)
     return theta
+
+
+def _lowest(curve: LossCurve, grid_K: Tensor, spacing: Tensor) -> Tensor:
+    """Return the theta of the lowest loss on the grid, or beyond it if that is lower by a worthwhile amount."""
+    beyond_K = spacing * torch.arange(1, _BEYOND + 1, dtype=grid_K.dtype, device=grid_K.device)
+    beyond_K = torch.cat([grid_K[0] - beyond_K, grid_K[-1] + beyond_K])
+    values_K, beyond_values_K = values_at(curve, grid_K), values_at(curve, beyond_K)
+    # Not grid_K[argmin]: indexing by a tensor makes the host wait for the device.
+    inside, outside = grid_K.take(values_K.argmin()), beyond_K.take(beyond_values_K.argmin())
+    chance = values_at(curve, torch.full_like(spacing, -math.inf))
+    worthwhile = beyond_values_K.amin() < torch.minimum(values_K.amin(), chance) - _WORTHWHILE * chance
+    return outside.where(worthwhile, inside)
 
 
 def _newton(theta: Tensor, slope: Slope, longest: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-from trainables.snnl.distances import Distance, differentiable_distances, require_pair
-from trainables.snnl.loss import require_temperature
+from trainables.snnl.distances import Distance, differentiable_distances, place, require_pair, require_rows
+from trainables.snnl.loss import require_inverse, require_temperature
 from trainables.snnl.sample import all_rows
 from trainables.snnl.training import LearnedTemperature, TemperatureMode, TrainingTerm, choose_beta, require_mode
 
@@ -41,6 +41,7 @@ def soft_label_loss(
     """
     require_temperature(temperature)
     _require_targets(features_BD, targets_BK)
+    require_inverse(temperature, features_BD)
     distances_BB = differentiable_distances(features_BD, distance)
     return _loss(distances_BB, _company(targets_BK, distances_BB), 1 / temperature)
 
@@ -66,11 +67,12 @@ def soft_training_term(
     """
     require_mode(mode, temperature=temperature, learned=learned)
     _require_targets(features_BD, targets_BK)
+    require_inverse(temperature, features_BD)
     if mode != "absolute":
         require_pair(features_BD)
     distances_BB = differentiable_distances(features_BD, distance)
     own_BB = _company(targets_BK, distances_BB)
-    sample = all_rows(distances_BB.detach())
+    sample = all_rows(distances_BB.detach(), place(features_BD.detach(), distance))
     beta, learned = choose_beta(sample, own_BB.__getitem__, mode=mode, temperature=temperature, learned=learned)
     loss = _loss(distances_BB, own_BB, beta)
     if mode == "minimised":
@@ -114,6 +116,7 @@ def _loss(distances_BB: Tensor, own_BB: Tensor, beta: float | Tensor) -> Tensor:
 
 
 def _require_targets(features_BD: Tensor, targets_BK: Tensor) -> None:
+    require_rows(features_BD)
     if targets_BK.dim() != 2 or len(targets_BK) != len(features_BD):
         raise ValueError(
             f"targets: must be one row of class shares per point, got shape {tuple(targets_BK.shape)} "

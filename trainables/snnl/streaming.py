@@ -7,28 +7,40 @@ anchor's nearest distance of each kind. Subtracting it keeps every exponential i
 Shapes: N points, D features, K betas, A anchors in a block; 2 kinds of pair, own class and other class.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from trainables.snnl.closed_form import LOG2_E, kinds, losses_of, mean_of, out_of_reach
+from trainables.snnl.closed_form import LOG2_E, kinds, losses_of, mean_of, out_of_reach, smallest_beta
 from trainables.snnl.composition import Company, company
-from trainables.snnl.distances import Distance, Points, block_distances, offsets, place, require_labels
-from trainables.snnl.loss import require_temperature
+from trainables.snnl.distances import Distance, Points, block_distances, offsets, place, require_finite, require_labels
+from trainables.snnl.loss import require_inverse, require_temperature
+from trainables.snnl.sample import ROUNDINGS, rounding_of
 
-__all__ = ["BLOCK", "PointBank", "bank_losses", "bank_of", "nearest_of_each_kind", "streaming_losses"]
+__all__ = [
+    "BLOCK",
+    "PointBank",
+    "bank_losses",
+    "bank_of",
+    "mean_losses",
+    "nearest_of_each_kind",
+    "smallest_excess",
+    "streaming_losses",
+]
 
 BLOCK = 1024
 
 
 class PointBank(NamedTuple):
-    """Data set sorted by label, prepared for passes over its pairs."""
+    """Data set sorted by label, prepared for passes over its pairs; distances up to `rounding_N` count as 0."""
 
     points: Points
     labels_N: Tensor
     offset_N: Tensor
+    rounding_N: Tensor
     company: Company
     order_N: Tensor
     blocks: tuple["Block", ...]
@@ -63,13 +75,16 @@ def streaming_losses(
     N = 50,000 by D = 512 takes minutes on two cores, and a copy of the features.
 
     Raises:
-        ValueError: as `soft_nearest_neighbor_loss`.
+        ValueError: as `soft_nearest_neighbor_loss`; NaN or infinity in the features.
 
     >>> x, y = torch.tensor([[0.0], [1.0], [3.0]], dtype=torch.float64), torch.tensor([0, 1, 0])
     >>> [f"{loss:.4f}" for loss in streaming_losses(x, y, 1.0, block=2)[0]]
     ['8.0003', '0.0000', '5.0067']
     """
     require_temperature(temperature)
+    require_labels(features_ND, labels_N)
+    require_inverse(temperature, features_ND)
+    require_finite(features_ND)
     bank = bank_of(features_ND, labels_N, distance=distance, block=block)
     losses_KN = bank_losses(bank, nearest_of_each_kind(bank), torch.tensor([1 / temperature], dtype=torch.float64))
     return torch.empty_like(losses_KN[0]).scatter_(0, bank.order_N, losses_KN[0]), company(labels_N).valid_B
@@ -85,10 +100,15 @@ def bank_of(features_ND: Tensor, labels_N: Tensor, *, distance: Distance, block:
     require_labels(features_ND, labels_N)
     ordered_N, order_N = labels_N.sort(stable=True)
     points = place(features_ND, distance)
-    points = Points(points.x_BD[order_N].sub_(points.centre_D), torch.zeros_like(points.centre_D), distance)
+    rounding = rounding_of(points)
+    lift_N = None if points.lift_B is None else points.lift_B[order_N]
+    centred_ND = points.x_BD[order_N].sub_(points.centre_D)
+    points = Points(centred_ND, torch.zeros_like(points.centre_D), distance, lift_N)
     places = [slice(start, min(start + block, len(ordered_N))) for start in range(0, len(ordered_N), block)]
     blocks = tuple(Block(at, int(ordered_N[at.start]), int(ordered_N[at.stop - 1])) for at in places)
-    return PointBank(points, ordered_N, offsets(points), company(ordered_N), order_N, blocks)
+    offset_N = offsets(points)
+    rounding_N = torch.maximum(2 * ROUNDINGS * torch.finfo(offset_N.dtype).eps * offset_N, rounding)
+    return PointBank(points, ordered_N, offset_N, rounding_N, company(ordered_N), order_N, blocks)
 
 
 @torch.no_grad()
@@ -104,6 +124,7 @@ def nearest_of_each_kind(bank: PointBank) -> Tensor:
 @torch.no_grad()
 def bank_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
     """Return the loss of each anchor at each beta, (K, N) in float64, in the bank's order."""
+    betas_K = betas_K.clamp_min(smallest_beta(nearest_2N.dtype))
     sums_2KN = nearest_2N.new_zeros(2, len(betas_K), nearest_2N.shape[1], dtype=torch.float64)
     for kind, at, distances_A in _views(bank):
         excess_A = distances_A - nearest_2N[kind, at, None]
@@ -113,6 +134,17 @@ def bank_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:
             sums_2KN[kind, k, at] += torch.mul(excess_A, -LOG2_E * beta, out=kernel_A).exp2_().sum(1)
     exponents_2KN = sums_2KN.log2() - LOG2_E * betas_K[:, None] * nearest_2N[:, None].double()
     return losses_of(exponents_2KN[0], exponents_2KN[1], bank.company)[0]
+
+
+@torch.no_grad()
+def smallest_excess(bank: PointBank, nearest_2N: Tensor) -> float:
+    """Return the smallest distance from an anchor minus its nearest of that kind, among those above rounding."""
+    smallest = math.inf
+    for kind, at, distances_A in _views(bank):
+        excess_A = distances_A - nearest_2N[kind, at, None]
+        above_A = excess_A.where(excess_A > bank.rounding_N[at, None], math.inf)
+        smallest = min(smallest, float(above_A.amin()))
+    return smallest
 
 
 def mean_losses(bank: PointBank, nearest_2N: Tensor, betas_K: Tensor) -> Tensor:

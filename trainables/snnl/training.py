@@ -16,7 +16,7 @@ from trainables.snnl.composition import batch_composition
 from trainables.snnl.curve import LossCurve, curve_of, gradient_steps, minimising_log_beta
 from trainables.snnl.distances import Distance, full_precision, pairwise_distances, place, require_labels, require_pair
 from trainables.snnl.functions import BLOCK, MATRIX_LIMIT, BlockLoss, MatrixLoss
-from trainables.snnl.loss import require_temperature
+from trainables.snnl.loss import require_inverse, require_temperature
 from trainables.snnl.sample import Sample, all_rows, measured_rows
 
 __all__ = [
@@ -73,6 +73,8 @@ def training_term(
     log(1 / T) from `learned`, downhill on this batch; from 1 / median distance where `learned` is None.
     Both ignore `temperature`. `relative`: `temperature` times the median pairwise distance.
     `absolute`: `temperature`. Beyond 1,024 points a median is that of 512 anchors' distances to all points.
+    Pairs of points that coincide have no part in a median. Where all points coincide, the loss of every mode but
+    `absolute` is the chance level, with no gradient, and a learned temperature begins at a later batch.
 
     Raises:
         ValueError: as `soft_nearest_neighbor_loss`; an unknown mode; fewer than two points, unless the
@@ -86,6 +88,7 @@ def training_term(
     """
     require_mode(mode, temperature=temperature, learned=learned)
     require_labels(features_BD, labels_B)
+    require_inverse(temperature, features_BD)
     if mode != "absolute":
         require_pair(features_BD)
     points = place(features_BD, distance)
@@ -95,7 +98,7 @@ def training_term(
         loss = BlockLoss.of(points, labels_B, beta, block=BLOCK)
     else:
         distances_BB = pairwise_distances(points)
-        beta, learned = _choice(all_rows(distances_BB), labels_B, **choice)
+        beta, learned = _choice(all_rows(distances_BB, points), labels_B, **choice)
         loss = MatrixLoss.of(points, labels_B, beta, distances_BB=distances_BB)
     return TrainingTerm(_at_most_chance(loss, labels_B) if mode == "minimised" else loss, learned)
 
@@ -110,12 +113,12 @@ def choose_beta(
             case "absolute":
                 return sample.distances_AB.new_full((), 1 / temperature), None
             case "relative":
-                return 1 / (temperature * sample.median()), None
+                return _finite(1 / (temperature * sample.median())), None
             case "minimised":
-                return _minimising_log_beta(sample, own_of).exp(), None
+                return _minimising_beta(sample, own_of), None
             case "learned":
                 moved = _moved(sample, own_of, learned)
-                return moved.log_beta.exp(), moved
+                return _finite(moved.log_beta.exp()), moved
 
 
 def require_mode(mode: TemperatureMode, *, temperature: float, learned: LearnedTemperature | None) -> None:
@@ -140,17 +143,29 @@ def _choice(sample: Sample, labels_B: Tensor, **choice: Any) -> tuple[Tensor, Le
     return choose_beta(sample, own_of, **choice)
 
 
-def _minimising_log_beta(sample: Sample, own_of: OwnCompany) -> Tensor:
+def _finite(beta: Tensor) -> Tensor:
+    """Keep 1 / T below infinity, which has no product with a distance of 0."""
+    return beta.clamp_max(torch.finfo(beta.dtype).max)
+
+
+def _minimising_beta(sample: Sample, own_of: OwnCompany) -> Tensor:
+    """Return 1 / T, or 0 where all points coincide."""
     coarse = sample.thinned(_COARSE_PAIRS, at_least=_COARSE_ANCHORS)
     fine = sample.thinned(_FINE_PAIRS, at_least=_FINE_ANCHORS)
     low, high = coarse.log_beta_range()
-    return minimising_log_beta(_curve(coarse, own_of), _curve(fine, own_of), low=low, high=high)
+    theta = minimising_log_beta(_curve(coarse, own_of), _curve(fine, own_of), low=low, high=high)
+    return _finite(theta.exp()).where(coarse.has_scale(), 0)
 
 
 def _moved(sample: Sample, own_of: OwnCompany, learned: LearnedTemperature | None) -> LearnedTemperature:
+    """Return the learned temperature after its steps; it begins at the first batch whose points do not all coincide."""
     if learned is None:
         origin = -sample.median().log()
         learned = LearnedTemperature(origin, origin)
+    else:
+        begun = learned.origin.isfinite()
+        origin = -sample.thinned(_COARSE_PAIRS, at_least=_COARSE_ANCHORS).median().log()
+        learned = LearnedTemperature(learned.log_beta.where(begun, origin), learned.origin.where(begun, origin))
     curve = _curve(sample.thinned(_FINE_PAIRS, at_least=_FINE_ANCHORS), own_of)
     low, high = learned.origin - _SPAN, learned.origin + _SPAN
     return replace(learned, log_beta=gradient_steps(curve, learned.log_beta, low=low, high=high))

@@ -8,6 +8,7 @@ Shapes: N images, D features of a layer.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from trainables.models.loading import load_model
 from trainables.seeding import generator
 from trainables.snnl import Distance, TemperatureMinimum, chance_level, minimise_temperature, streaming_losses
 from trainables.snnl.distances import block_distances, offsets, place
+from trainables.snnl.sample import Sample, rounding_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -269,13 +271,16 @@ def _activations(model: StagedClassifier, images: Split) -> Iterator[tuple[str, 
 
 
 def _median_distance(features_ND: Tensor, distance: Distance, *, seed: int) -> float:
-    """Return the median distance from randomly sampled images: equal strides would meet the same classes repeatedly."""
+    """Return the median distance from randomly sampled images: equal strides would meet the same classes repeatedly.
+
+    Pairs that coincide are left out; 0 where all do.
+    """
     points, size = place(features_ND, distance), len(features_ND)
     sampled_A = torch.randperm(size, generator=generator(seed, "median distance"))[:_MEDIAN_ANCHORS]
     anchors_A = sampled_A.to(features_ND.device)
     distances_AN = block_distances(points, offsets(points), rows=anchors_A, columns=slice(0, size))
-    without_self_AN = distances_AN.scatter(1, anchors_A[:, None], torch.nan)
-    return float(without_self_AN.nanmedian())
+    median = float(Sample(anchors_A, distances_AN, rounding_of(points)).median())
+    return median if math.isfinite(median) else 0.0
 
 
 def _loss_at(features_ND: Tensor, labels_N: Tensor, temperature: float, distance: Distance) -> float:

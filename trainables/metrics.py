@@ -21,12 +21,16 @@ _FAMILY = "<tap>"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Metric; `direction` is None where neither a higher nor a lower value is better."""
+    """Metric; `direction` is None where neither a higher nor a lower value is better.
+
+    `minor`: the event log has it, and a tracking server that takes a limited number only after all others.
+    """
 
     name: str
     unit: str
     direction: Direction | None
     description: str
+    minor: bool = False
 
 
 _COSTS = (
@@ -56,6 +60,13 @@ CLASSIFIER_METRICS: tuple[Metric, ...] = (
         "fraction",
         "max",
         "accuracy under PGD at evaluation.robust_epsilon on a fixed class-balanced validation subset",
+    ),
+    Metric(
+        "val/zero_gradients",
+        "fraction",
+        "min",
+        "images of that subset without a gradient for PGD to follow; above 0, val/robust_accuracy is too high",
+        minor=True,
     ),
     Metric(
         "entanglement/<tap>",

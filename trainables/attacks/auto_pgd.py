@@ -13,11 +13,10 @@ from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, surface_noise
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
-from trainables.attacks.margins import dlr, dlr_targeted, likeliest_wrong, margin
+from trainables.attacks.margins import attack_cross_entropy, dlr, dlr_targeted, likeliest_wrong, margin
 from trainables.attacks.modes import attacking
 from trainables.errors import short_repr
 
@@ -246,7 +245,7 @@ def _wide(values_B: Tensor, images: Tensor) -> Tensor:
 
 
 _OBJECTIVES: Final[Mapping[str, Objective]] = {
-    "ce": lambda logits_BK, y_B, _: functional.cross_entropy(logits_BK, y_B, reduction="none"),
+    "ce": lambda logits_BK, y_B, _: attack_cross_entropy(logits_BK, y_B),
     "dlr": lambda logits_BK, y_B, _: dlr(logits_BK, y_B),
     "dlr_targeted": dlr_targeted,
 }

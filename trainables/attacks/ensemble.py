@@ -17,7 +17,7 @@ from torch.nn import functional
 from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm, at_least_float32
 from trainables.attacks.checks import check_epsilon, check_images, check_labels, check_steps
-from trainables.attacks.margins import check_classes
+from trainables.attacks.margins import check_classes, without_gradient
 from trainables.attacks.modes import attacking
 from trainables.attacks.random_search import square
 from trainables.attacks.registry import Attack
@@ -108,7 +108,7 @@ def _clean(model: nn.Module, x: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         logits_BK = model(leaf)
         check_classes(logits_BK, name="aa_lite", least=4)
         (gradient,) = torch.autograd.grad(functional.cross_entropy(logits_BK, y_B, reduction="sum"), leaf)
-    return logits_BK.argmax(1) == y_B, (gradient.flatten(1) == 0).all(1)
+    return logits_BK.argmax(1) == y_B, without_gradient(gradient)
 
 
 def _right(model: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:

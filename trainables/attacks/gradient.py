@@ -3,6 +3,7 @@
 FGSM (Goodfellow et al., 2015): clip(x + epsilon sign(grad CE), 0, 1). PGD (Madry et al., 2018):
 x_{t+1} = project(x_t + step_size direction(grad CE)), in the Linf or the L2 ball of radius epsilon.
 FGSM-RS (Wong et al., 2020): one PGD step of 1.25 epsilon from a uniform start.
+CE is `margins.attack_cross_entropy`, whose gradient does not vanish where a model is sure.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, random_start_noise
 from trainables.attacks.checks import (
@@ -22,6 +22,7 @@ from trainables.attacks.checks import (
     check_step_size,
     check_steps,
 )
+from trainables.attacks.margins import attack_cross_entropy
 from trainables.attacks.modes import attacking
 
 __all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
@@ -155,7 +156,7 @@ def projected_ascent(
     iterate = x if start is None else ball.project(start.detach().to(x.dtype))
     with attacking(model, device=x.device):
         return ascend(
-            lambda images: functional.cross_entropy(model(images), y_B, reduction="sum"),
+            lambda images: attack_cross_entropy(model(images), y_B).sum(),
             iterate,
             ball=ball,
             steps=steps,
@@ -189,7 +190,7 @@ class _Attempt(NamedTuple):
 def _score(model: nn.Module, x_adversarial: Tensor, *, y_B: Tensor, targeted: bool) -> _Attempt:
     with attacking(model, device=y_B.device), torch.no_grad():
         logits_BK = model(x_adversarial)
-    loss_B = functional.cross_entropy(logits_BK, y_B, reduction="none")
+    loss_B = attack_cross_entropy(logits_BK, y_B)
     hit_B = logits_BK.argmax(1) == y_B
     return _Attempt(x_adversarial, hit_B if targeted else ~hit_B, -loss_B if targeted else loss_B)
 

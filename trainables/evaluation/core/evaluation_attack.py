@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks import Norm, pgd
+from trainables.attacks.margins import attack_cross_entropy, without_gradient
 from trainables.attacks.modes import attacking
 from trainables.data import Split
-from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.prediction import as_pixels, batches
 from trainables.seeding import generator
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "still_right",
     "unattacked",
     "withstands",
+    "zero_gradients",
 ]
 
 EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -48,6 +50,21 @@ def robust_accuracy(
     step_size = RELATIVE_TRAVEL * epsilon / steps
     attack = pgd_attack(model, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, noise=noise)
     return int(withstands(split, attack).sum()) / len(split)
+
+
+def zero_gradients(model: nn.Module, split: Split) -> float:
+    """Return the fraction of images at which the loss that PGD climbs has no gradient, so that PGD never moves them.
+
+    The scale of the logits does not matter to it. A model that saturates before its logits does: dead or rounded
+    activations. Its robust accuracy is too high.
+    """
+    flat = 0
+    for x, y_B in batches(split, size=BATCH_SIZE):
+        leaf = x.requires_grad_()
+        with attacking(model, device=x.device):
+            (gradient,) = torch.autograd.grad(attack_cross_entropy(model(leaf), y_B).sum(), leaf)
+        flat += int(without_gradient(gradient).sum())
+    return flat / len(split)
 
 
 def withstands(

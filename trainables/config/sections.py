@@ -112,7 +112,7 @@ class OptimizerConfig(Frozen):
     `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
     'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
     before any other schedule begins. `clip_norm` bounds the gradient's global L2 norm. With `ema_decay`
-    above 0, the exponential moving average of the weights is evaluated.
+    above 0, the exponential moving average of the weights is evaluated; its decay rises to `ema_decay`.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"

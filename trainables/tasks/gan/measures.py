@@ -135,7 +135,8 @@ def _finite_losses(bank: PointBank, nearest_2N: Tensor) -> Tensor:
 
 def _own_kind_is_nearest(nearest_2N: Tensor) -> Tensor:
     own_N, other_N = nearest_2N.double()
-    return (own_N < other_N).double() + (own_N == other_N).double() / 2
+    share_N: Tensor = (own_N < other_N).double() + (own_N == other_N).double() / 2
+    return share_N
 
 
 def _losses(features_ND: Tensor, labels_N: Tensor, minimum: TemperatureMinimum, distance: Distance) -> Tensor:

@@ -142,7 +142,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     """Return the metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
 
     These are every metric of the whole model, the entanglement of six taps (``tracking.taps``, or else spread over the
-    model), and the temperatures of these taps up to the limit.
+    model), and up to the limit the temperatures of these taps, then minor metrics.
 
     Args:
         plan: Plan of the sweep.
@@ -150,12 +150,14 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     """
     tracking = plan.spec.tracking
     chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
+    of_model = [metric for metric in task_of(plan.spec.trial).metrics if "<" not in metric.name]
     names = [
         *plan.spec.objective.metrics,
-        *(metric.name for metric in task_of(plan.spec.trial).metrics if "<" not in metric.name),
+        *(metric.name for metric in of_model if not metric.minor),
         *(SYSTEM_METRICS if tracking.system_metrics else ()),
         *(f"entanglement/{tap}" for tap in chosen),
         *(f"temperature/{tap}" for tap in chosen),
+        *(metric.name for metric in of_model if metric.minor),
     ]
     return frozenset(list(dict.fromkeys(names))[:MAX_METRICS])
 

@@ -44,6 +44,28 @@ def frozen_network():
     return model
 
 
+@pytest.mark.parametrize("scale", [3.0, 20.0, 100.0, 1e4])
+def test_trades_ascent_climbs_the_exact_divergence_at_any_scale_of_the_logits(scale):
+    torch.manual_seed(0)
+    model, x = nn.Linear(6, 4), torch.rand(64, 6)
+    noise = trades_noise(x, generator=stream())
+    with torch.no_grad():
+        model.weight.mul_(scale)
+        model.bias.mul_(scale)
+        logits_BK, started_BK = (model(images).double() for images in (x, (x + noise).clamp(0, 1)))
+    attacked = trades_ascent(model, x, epsilon=0.05, steps=1, step_size=0.05, noise=noise)
+    # (q - p) W in float64, each row divided by its largest term, which may be smaller than any float32
+    log_p, log_q = logits_BK.log_softmax(1), started_BK.log_softmax(1)
+    top = log_p.argmax(1, keepdim=True)
+    largest = torch.maximum(log_p, log_q).scatter(1, top, -math.inf).amax(1, keepdim=True)
+    slope = (log_q - largest).exp() - (log_p - largest).exp()
+    slope = slope.scatter(1, top, 0)
+    slope = slope.scatter(1, top, -slope.sum(1, keepdim=True))
+    sign = (slope @ model.weight.detach().double()).sign()
+    inside = ((x - 0.5).abs() < 0.44).all(1)
+    assert (((attacked - x).sign() == sign)[inside]).double().mean() > 0.98
+
+
 def test_trades_ascent_and_loss_equal_vectors(softmax_case):
     model, x, y, case, expected = softmax_case
     noise = tensor(case["trades_noise(=0.001*randn)"])

@@ -4,14 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config.trial import DataConfig, ModelConfig
+from trainables.attacks import pgd_accuracy
+from trainables.config.trial import DataConfig, ModelConfig, TrialConfig
 from trainables.data import Split, load_splits
 from trainables.evaluation.core.clean import expected_calibration_error
 from trainables.evaluation.core.entanglement import entanglement
-from trainables.evaluation.core.evaluation_attack import robust_accuracy
+from trainables.evaluation.core.evaluation_attack import robust_accuracy, zero_gradients
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset, logits
 from trainables.models import build
 from trainables.snnl import minimise_temperature
+from trainables.tasks.classifier.training import train
 
 
 def brightness_model(threshold):
@@ -36,6 +38,54 @@ def test_an_image_that_is_wrong_before_the_attack_is_not_robust():
     # The model says class 1 to everything, and nothing can change that.
     value = robust_accuracy(brightness_model(-5.0), pixels(0.1, 0.2, 0.8), epsilon=0.1, steps=3)
     assert value == pytest.approx(1 / 3)
+
+
+@pytest.fixture(scope="module")
+def digits_model():
+    point = {"epochs": 4, "model.name": "mlp"}
+    return train(TrialConfig.from_point(point)).model, balanced_subset(load_splits(DataConfig()).val, size=200)
+
+
+class Rescaled(nn.Module):
+    """The same decisions from other logits."""
+
+    def __init__(self, model, *, scale=1.0, bias=0.0):
+        super().__init__()
+        self.model, self.scale, self.bias = model, scale, bias
+
+    def forward(self, x):
+        return self.scale * self.model(x) + self.bias
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 0.6)])
+@pytest.mark.parametrize("changed", [{"scale": 10.0}, {"scale": 100.0}, {"scale": 1e4}, {"bias": 1e4}])
+def test_robust_accuracy_does_not_rise_with_the_scale_or_a_bias_of_the_logits(digits_model, norm, epsilon, changed):
+    model, split = digits_model
+    plain = robust_accuracy(model, split, epsilon=epsilon, norm=norm, steps=10)
+    other = robust_accuracy(Rescaled(model, **changed), split, epsilon=epsilon, norm=norm, steps=10)
+    assert 0.1 < plain < 0.9
+    assert other == pytest.approx(plain, abs=0.05)
+
+
+def test_training_accuracy_under_pgd_does_not_rise_with_the_scale_of_the_logits(digits_model):
+    model, split = digits_model
+    x = as_pixels(split.images_NCHW)
+    plain, large = (
+        float(
+            pgd_accuracy(
+                Rescaled(model, scale=scale), x, split.labels_N, epsilon=0.1, generator=torch.Generator().manual_seed(0)
+            )
+        )
+        for scale in (1.0, 1e3)
+    )
+    assert large == pytest.approx(plain, abs=0.05)
+
+
+def test_zero_gradients_are_the_share_of_images_that_pgd_cannot_move(digits_model):
+    model, split = digits_model
+    assert zero_gradients(model, split) == zero_gradients(Rescaled(model, scale=1e4), split) == 0
+    rounding = nn.Sequential(nn.Threshold(0.5, 0.0), nn.Flatten(), nn.Linear(1, 2))
+    assert zero_gradients(rounding, pixels(0.1, 0.2, 0.3, 0.9)) == 0.75
 
 
 def test_robust_accuracy_is_the_same_each_time():

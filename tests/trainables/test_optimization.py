@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from trainables.config.trial import OptimizerConfig
+from trainables.config.trial import OptimizerConfig, TrialConfig
 from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
+from trainables.tasks.classifier.training import train
 
 SCHEDULES = ("cosine", "constant", "step", "one_cycle")
 
@@ -61,7 +62,8 @@ def test_one_cycle_rises_and_falls_in_straight_lines():
 def test_the_average_follows_its_decay_and_keeps_the_models_buffers():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = WeightAverage(model, decay=0.9)
-    average.update(model)
+    for _ in range(100):  # the warm-up ends at 80
+        average.update(model)
     first = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         for parameter in model.parameters():
@@ -71,6 +73,37 @@ def test_the_average_follows_its_decay_and_keeps_the_models_buffers():
     for name, value in average.model.named_parameters():
         torch.testing.assert_close(value, first[name] + 0.1)
     assert torch.equal(average.model[1].running_mean, model[1].running_mean)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.99, 0.999, 0.9999])
+@pytest.mark.parametrize("updates", [5, 50, 500])
+def test_a_short_average_holds_little_of_the_first_half_of_training(decay, updates):
+    model = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(model, decay=decay)
+    for step in range(updates):
+        nn.init.constant_(model.weight, float(step >= updates // 2))
+        average.update(model)
+    assert 0.95 < float(average.model.weight) <= 1
+
+
+def test_an_average_saved_near_the_first_weights_recovers_after_it_is_resumed():
+    model = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(model, decay=0.999)
+    average.restore({"updates": 90, "model": {"weight": torch.zeros(1, 1)}})
+    nn.init.constant_(model.weight, 1.0)
+    for _ in range(90):
+        average.update(model)
+    assert float(average.model.weight) > 0.99
+
+
+def test_averaged_weights_of_a_short_training_are_near_those_of_its_end():
+    point = {"epochs": 5, "model.name": "mlp", "evaluation.robust_epsilon": 0.0}
+    plain, averaged = (
+        train(TrialConfig.from_point({**point, "optimizer.ema_decay": decay})).metrics["val/accuracy"]
+        for decay in (0.0, 0.999)
+    )
+    assert plain > 0.85
+    assert averaged > plain - 0.03
 
 
 def test_clipping_scales_all_gradients_together():

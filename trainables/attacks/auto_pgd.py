@@ -13,12 +13,11 @@ from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, surface_noise
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
-from trainables.attacks.margins import dlr, dlr_targeted, likeliest_wrong, margin
-from trainables.attacks.modes import attacking
+from trainables.attacks.margins import attack_cross_entropy, dlr, dlr_targeted, likeliest_wrong, margin
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.errors import short_repr
 
 __all__ = ["ApgdLoss", "apgd", "checkpoints"]
@@ -31,6 +30,7 @@ _MOMENTUM = 0.75  # the weight of the new step; the rest repeats the last one
 _RISING = 0.75  # a larger share of rising steps keeps the step size
 
 
+@outside_inference_mode
 def apgd(
     model: nn.Module,
     x: Tensor,
@@ -62,7 +62,7 @@ def apgd(
     >>> model(apgd(model, x, torch.tensor([0]), epsilon=0.1, steps=5)).argmax(1)
     tensor([1])
     """
-    check_epsilon(epsilon)
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)
     check_steps(steps=steps, restarts=restarts)
@@ -246,7 +246,7 @@ def _wide(values_B: Tensor, images: Tensor) -> Tensor:
 
 
 _OBJECTIVES: Final[Mapping[str, Objective]] = {
-    "ce": lambda logits_BK, y_B, _: functional.cross_entropy(logits_BK, y_B, reduction="none"),
+    "ce": lambda logits_BK, y_B, _: attack_cross_entropy(logits_BK, y_B),
     "dlr": lambda logits_BK, y_B, _: dlr(logits_BK, y_B),
     "dlr_targeted": dlr_targeted,
 }

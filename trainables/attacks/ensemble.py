@@ -17,8 +17,8 @@ from torch.nn import functional
 from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm, at_least_float32
 from trainables.attacks.checks import check_epsilon, check_images, check_labels, check_steps
-from trainables.attacks.margins import check_classes
-from trainables.attacks.modes import attacking
+from trainables.attacks.margins import check_classes, without_gradient
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.attacks.random_search import square
 from trainables.attacks.registry import Attack
 from trainables.seeding import generator
@@ -46,6 +46,7 @@ class AaLite:
     square_alone: float | None
 
 
+@outside_inference_mode
 def aa_lite(
     model: nn.Module,
     x: Tensor,
@@ -70,7 +71,7 @@ def aa_lite(
     >>> list(result.accuracy), result.accuracy["clean"], result.zero_gradient
     (['clean', 'apgd-ce', 'apgd-t', 'square'], 1.0, 0.0)
     """
-    _check(x, y_B, epsilon=epsilon, steps=steps, queries=queries, batch_size=batch_size)
+    _check(x, y_B, epsilon=epsilon, norm=norm, steps=steps, queries=queries, batch_size=batch_size)
     x = at_least_float32(x)
     robust_B, zero_gradient = _clean_predictions(model, x, y_B, batch_size=batch_size)
     accuracy, x_adv = {"clean": _fraction(robust_B)}, x.clone()
@@ -108,7 +109,7 @@ def _clean(model: nn.Module, x: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor]:
         logits_BK = model(leaf)
         check_classes(logits_BK, name="aa_lite", least=4)
         (gradient,) = torch.autograd.grad(functional.cross_entropy(logits_BK, y_B, reduction="sum"), leaf)
-    return logits_BK.argmax(1) == y_B, (gradient.flatten(1) == 0).all(1)
+    return logits_BK.argmax(1) == y_B, without_gradient(gradient)
 
 
 def _right(model: nn.Module, x: Tensor, y_B: Tensor) -> Tensor:
@@ -121,8 +122,8 @@ def _fraction(flags_B: Tensor) -> float:
     return float(flags_B.double().mean())
 
 
-def _check(x: Tensor, y_B: Tensor, *, epsilon: float, **counts: int) -> None:
-    check_epsilon(epsilon)
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float, norm: Norm, **counts: int) -> None:
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)
     check_steps(images=len(x), **counts)

@@ -3,6 +3,7 @@
 FGSM (Goodfellow et al., 2015): clip(x + epsilon sign(grad CE), 0, 1). PGD (Madry et al., 2018):
 x_{t+1} = project(x_t + step_size direction(grad CE)), in the Linf or the L2 ball of radius epsilon.
 FGSM-RS (Wong et al., 2020): one PGD step of 1.25 epsilon from a uniform start.
+CE is `margins.attack_cross_entropy`, whose gradient does not vanish where a model is sure.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, random_start_noise
 from trainables.attacks.checks import (
@@ -22,19 +22,21 @@ from trainables.attacks.checks import (
     check_step_size,
     check_steps,
 )
-from trainables.attacks.modes import attacking
+from trainables.attacks.margins import attack_cross_entropy
+from trainables.attacks.modes import attacking, outside_inference_mode
 
 __all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
 
 
+@outside_inference_mode
 def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: bool = False) -> Tensor:
     """Take one step of size epsilon along the sign of the gradient: clip(x + epsilon sign(grad CE), 0, 1).
 
     With `targeted`, y_B are the classes to move towards.
 
     Raises:
-        ValueError: epsilon negative or not finite; x outside [0, 1], NaN or of an integer type; labels
-            of another shape or type; a gradient that is not finite.
+        ValueError: epsilon negative, not finite or above 1 in the Linf ball; x outside [0, 1], NaN or of an
+            integer type; labels of another shape or type; a gradient that is not finite.
 
     >>> x, y = torch.tensor([[0.5, 0.95]]), torch.tensor([0])
     >>> model = nn.Linear(2, 2, bias=False)
@@ -43,10 +45,11 @@ def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: 
     >>> fgsm(model, x, y, epsilon=0.25)
     tensor([[0.2500, 1.0000]])
     """
-    _check(x, y_B, epsilon=epsilon)
+    _check(x, y_B, epsilon=epsilon, norm="linf")
     return check_finite(projected_ascent(model, x, y_B, epsilon=epsilon, steps=1, step_size=epsilon, targeted=targeted))
 
 
+@outside_inference_mode
 def fgsm_rs(
     model: nn.Module,
     x: Tensor,
@@ -80,6 +83,7 @@ def fgsm_rs(
     )
 
 
+@outside_inference_mode
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -110,7 +114,7 @@ def pgd(
     >>> bool((adversarial - x).abs().max() <= 0.1 + 1e-6)
     True
     """
-    _check(x, y_B, epsilon=epsilon)
+    _check(x, y_B, epsilon=epsilon, norm=norm)
     check_steps(steps=steps, restarts=restarts)
     if epsilon > 0:
         check_step_size(step_size)
@@ -135,6 +139,7 @@ def pgd(
     return reduce(_worse, further, score(best)).x_adversarial
 
 
+@outside_inference_mode
 def projected_ascent(
     model: nn.Module,
     x: Tensor,
@@ -155,7 +160,7 @@ def projected_ascent(
     iterate = x if start is None else ball.project(start.detach().to(x.dtype))
     with attacking(model, device=x.device):
         return ascend(
-            lambda images: functional.cross_entropy(model(images), y_B, reduction="sum"),
+            lambda images: attack_cross_entropy(model(images), y_B).sum(),
             iterate,
             ball=ball,
             steps=steps,
@@ -189,7 +194,7 @@ class _Attempt(NamedTuple):
 def _score(model: nn.Module, x_adversarial: Tensor, *, y_B: Tensor, targeted: bool) -> _Attempt:
     with attacking(model, device=y_B.device), torch.no_grad():
         logits_BK = model(x_adversarial)
-    loss_B = functional.cross_entropy(logits_BK, y_B, reduction="none")
+    loss_B = attack_cross_entropy(logits_BK, y_B)
     hit_B = logits_BK.argmax(1) == y_B
     return _Attempt(x_adversarial, hit_B if targeted else ~hit_B, -loss_B if targeted else loss_B)
 
@@ -206,7 +211,7 @@ def _worse(one: _Attempt, other: _Attempt) -> _Attempt:
     )
 
 
-def _check(x: Tensor, y_B: Tensor, *, epsilon: float) -> None:
-    check_epsilon(epsilon)
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float, norm: Norm) -> None:
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)

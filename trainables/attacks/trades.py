@@ -5,13 +5,15 @@
 The ascent starts near x and not at x, where the KL is at its minimum and has no gradient. Shapes: B images, K classes.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.attacks.balls import Norm, at_least_float32, ball_around
 from trainables.attacks.gradient import ascend
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 
 __all__ = ["kl_divergence", "trades_ascent", "trades_loss", "trades_noise"]
 
@@ -27,6 +29,7 @@ def trades_noise(x: Tensor, *, generator: torch.Generator | None = None) -> Tens
     return torch.empty_like(x).normal_(std=NOISE_SCALE, generator=generator)
 
 
+@outside_inference_mode
 def trades_ascent(
     model: nn.Module, x: Tensor, *, epsilon: float, steps: int, step_size: float, noise: Tensor, norm: Norm = "linf"
 ) -> Tensor:
@@ -53,12 +56,36 @@ def trades_ascent(
         with torch.no_grad():
             clean_BK = functional.log_softmax(model(x), 1)
         return ascend(
-            lambda images: _divergence(clean_BK, functional.log_softmax(model(images), 1), reduction="sum"),
+            lambda images: _climbed(clean_BK, functional.log_softmax(model(images), 1)),
             start,
             ball=ball,
             steps=steps,
             step_size=step_size,
         )
+
+
+def _climbed(clean_BK: Tensor, attacked_BK: Tensor) -> Tensor:
+    """Return the divergence of log-probabilities, summed over images; a linear form where float resolves none of it.
+
+    The gradient of the divergence by the attacked logits is q - p. Where both distributions are sure of one class, its
+    entry there rounds to 0 and the rest may underflow. The linear form has the gradient's direction at this point.
+    """
+    divergence_B = functional.kl_div(attacked_BK, clean_BK, reduction="none", log_target=True).sum(1)
+    with torch.no_grad():
+        resolution = torch.finfo(attacked_BK.dtype).eps
+        top_B = clean_BK.argmax(1)
+        log_p_BK, log_q_BK = (_rest(values_BK, top_B) for values_BK in (clean_BK, attacked_BK))
+        log_rest_B = torch.maximum(log_p_BK.logsumexp(1), log_q_BK.logsumexp(1))
+        sure_B = (log_rest_B < math.log(resolution)) & log_rest_B.isfinite()
+        slope_BK = (log_q_BK - log_rest_B[:, None]).exp() - (log_p_BK - log_rest_B[:, None]).exp()
+        slope_BK = slope_BK.scatter(1, top_B[:, None], -slope_BK.sum(1, keepdim=True)).where(sure_B[:, None], 0)
+    # attacked_BK is normalised and the slopes sum to zero, so this is the slope by the logits too.
+    linear_B = (slope_BK * attacked_BK.where(sure_B[:, None], 0)).sum(1)
+    return linear_B.where(sure_B, divergence_B).sum()
+
+
+def _rest(log_p_BK: Tensor, top_B: Tensor) -> Tensor:
+    return log_p_BK.scatter(1, top_B[:, None], -math.inf)
 
 
 def trades_loss(clean_BK: Tensor, adversarial_BK: Tensor, y_B: Tensor, *, beta: float) -> Tensor:

@@ -76,7 +76,8 @@ def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:
 class WeightAverage:
     """Exponential moving average of a model's weights, as a model; its buffers are copies of that model's buffers.
 
-    The first update copies the weights: their initial values have no share.
+    The decay is min(decay, (1 + t) / (10 + t)) after t updates: the average is over the last tenth of a short training
+    and not over its beginning. The first update copies the weights.
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> average = WeightAverage(model, decay=0.9)
@@ -85,21 +86,23 @@ class WeightAverage:
     ...     average.update(model)
     True
     True
-    >>> round(float(average.model.weight), 6)
-    1.1
+    >>> round(float(average.model.weight), 6)  # 2/11 of the first and 9/11 of the second
+    1.818182
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(requires_grad=False)
         self.updates = 0
-        self._blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._decay = decay
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move towards the weights of the model, without a wait for the device."""
         averaged, weights = list(self.model.parameters()), list(model.parameters())
         if self.updates:
-            self._blend(averaged, weights, None)
+            decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+            blend = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            blend(averaged, weights, None)
         else:
             _copy(averaged, weights)
         _copy(self.model.buffers(), model.buffers())

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks import Norm, pgd
-from trainables.attacks.modes import attacking
+from trainables.attacks.margins import attack_cross_entropy, without_gradient
+from trainables.attacks.modes import attacking, outside_inference_mode
+from trainables.config.sections import pgd_step_size
 from trainables.data import Split
-from trainables.evaluation.core.prediction import as_pixels
+from trainables.evaluation.core.prediction import as_pixels, batches
 from trainables.seeding import generator
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "still_right",
     "unattacked",
     "withstands",
+    "zero_gradients",
 ]
 
 EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -33,21 +36,36 @@ EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 BATCH_SIZE: Final = 256
 
-RELATIVE_TRAVEL: Final = 2.5
 
-
+@outside_inference_mode
 def robust_accuracy(
     model: nn.Module, split: Split, *, epsilon: float, steps: int, norm: Norm = "linf", seed: int = 0
 ) -> float:
     """Return the fraction of images classified correctly both as they are and after PGD in the ball.
 
-    PGD makes steps of 2.5 epsilon / steps from one random start. The noise depends on `seed` alone, so all trials of a
+    PGD makes steps of `pgd_step_size` from one random start. The noise depends on `seed` alone, so all trials of a
     sweep meet the same noise. An image that is wrong before the attack is not robust.
     """
     noise = generator(seed, "robust accuracy", device=split.labels_N.device)
-    step_size = RELATIVE_TRAVEL * epsilon / steps
+    step_size = pgd_step_size(epsilon, steps=steps)
     attack = pgd_attack(model, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, noise=noise)
     return int(withstands(split, attack).sum()) / len(split)
+
+
+@outside_inference_mode
+def zero_gradients(model: nn.Module, split: Split) -> float:
+    """Return the fraction of images at which the loss that PGD climbs has no gradient, so that PGD never moves them.
+
+    The scale of the logits does not matter to it. A model that saturates before its logits does: dead or rounded
+    activations. Its robust accuracy is too high.
+    """
+    flat = 0
+    for x, y_B in batches(split, size=BATCH_SIZE):
+        leaf = x.requires_grad_()
+        with attacking(model, device=x.device):
+            (gradient,) = torch.autograd.grad(attack_cross_entropy(model(leaf), y_B).sum(), leaf)
+        flat += int(without_gradient(gradient).sum())
+    return flat / len(split)
 
 
 def withstands(

@@ -4,7 +4,7 @@ from trainables.config.trial import EvaluationConfig, SnnlConfig
 from trainables.data import Split
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.entanglement import entanglement
-from trainables.evaluation.core.evaluation_attack import robust_accuracy
+from trainables.evaluation.core.evaluation_attack import robust_accuracy, zero_gradients
 from trainables.evaluation.core.prediction import balanced_subset, logits
 from trainables.models import StagedClassifier
 
@@ -35,7 +35,7 @@ def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig)
     value = robust_accuracy(
         model, subset, epsilon=settings.robust_epsilon, norm=settings.robust_norm, steps=settings.robust_steps
     )
-    return {"val/robust_accuracy": value}
+    return {"val/robust_accuracy": value, "val/zero_gradients": zero_gradients(model, subset)}
 
 
 def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> dict[str, float]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.attacks import Norm, random_start_noise
 from trainables.attacks.balls import ball_around
 from trainables.attacks.checks import check_finite
 from trainables.attacks.gradient import ascend
-from trainables.attacks.modes import attacking
+from trainables.attacks.margins import attack_cross_entropy
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.evaluation.core.evaluation_attack import still_right
 from trainables.seeding import generator
 
@@ -53,9 +53,10 @@ def ascent(
     One step of size epsilon from x is FGSM in the Linf ball and the fast gradient method in the L2 ball.
     The images are checked after every ten steps and after the last one. A fooled image takes no further step.
     """
-    loss = objective or (lambda logits_BK, y_B: functional.cross_entropy(logits_BK, y_B, reduction="none"))
+    loss = objective or attack_cross_entropy
     size = _RELATIVE_STEP * epsilon if step_size is None else step_size
 
+    @outside_inference_mode
     def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         ball = ball_around(x, epsilon=epsilon, norm=norm)
         iterate = x if noise_NCHW is None else ball.project(x + epsilon * noise_NCHW[index_B])

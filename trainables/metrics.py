@@ -94,6 +94,18 @@ GAN_METRICS: tuple[Metric, ...] = (
     Metric("val/fake_anchors_entanglement", "nats", None, "val/real_fake_entanglement over synthetic ones alone"),
     Metric("val/real_fake_recall", "fraction", "max", "of chance, over real anchors; low where images are missing"),
     Metric("val/real_fake_precision", "fraction", "max", "of chance, over synthetic anchors; low where these collapse"),
+    Metric(
+        "val/real_fake_nn_accuracy", "fraction", None, "leave-one-out 1-NN accuracy of real and synthetic; best 1/2"
+    ),
+    Metric(
+        "val/real_anchors_nn_accuracy", "fraction", None, "1-NN accuracy of real anchors; low with collapsed images"
+    ),
+    Metric(
+        "val/fake_anchors_nn_accuracy",
+        "fraction",
+        None,
+        "1-NN accuracy of synthetic anchors; high where these collapse",
+    ),
     Metric("val/real_fake_chance", "nats", None, "chance level of val/real_fake_entanglement"),
     Metric("val/real_fake_ceiling", "nats", None, "val/real_fake_entanglement with training images for synthetic ones"),
     Metric(

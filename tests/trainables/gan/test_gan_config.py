@@ -65,7 +65,7 @@ def test_none_counts_as_absent_and_the_loss_is_off_by_default():
         ("batch_size", 1),
         ("epochs", 0),
         ("device", "gpu"),
-        ("evaluation.images", 1),
+        ("evaluation.images", 31),
         ("evaluation.mode_share", 0.0),
     ],
 )

@@ -34,7 +34,8 @@ VARIANTS = {
 METRICS = {
     *("gan/generator_loss", "gan/discriminator_loss", "val/real_fake_entanglement", "val/real_anchors_entanglement"),
     *("val/fake_anchors_entanglement", "val/real_fake_chance", "val/real_fake_ceiling", "val/mode_kl"),
-    *("val/real_fake_recall", "val/real_fake_precision"),
+    *("val/real_fake_recall", "val/real_fake_precision", "val/real_fake_nn_accuracy"),
+    *("val/real_anchors_nn_accuracy", "val/fake_anchors_nn_accuracy"),
     *("val/modes_covered", "time/epoch_s", "time/images_per_s", "cost/gpu_s"),
 }
 
@@ -119,6 +120,14 @@ def test_images_that_the_networks_cannot_make_are_refused(monkeypatch):
     split = Split(torch.zeros(4, 1, 10, 10, dtype=torch.uint8), torch.arange(4) % 2)
     monkeypatch.setattr("trainables.tasks.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
     with pytest.raises(ConfigError, match=r"data.name: must have images whose sides .* got 10x10"):
+        GanRun(config_of())
+
+
+def test_too_few_images_of_the_rarest_class_to_compare_are_refused(monkeypatch):
+    split = Split(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), (torch.arange(100) < 15).long())
+    monkeypatch.setattr("trainables.tasks.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
+    monkeypatch.setattr("trainables.tasks.gan.run.classifier_of", lambda _: None)
+    with pytest.raises(ConfigError, match=r"evaluation.images: must leave at least 32 class-balanced images .* got 30"):
         GanRun(config_of())
 
 

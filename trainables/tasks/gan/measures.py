@@ -8,6 +8,14 @@ too few synthetic images implies a place with too many. Let all n synthetic imag
 the real ones. The mean of the real anchors, p log(1 + 1/p), is then above that of the synthetic anchors,
 log(1 + p), although modes are missed. Therefore recall and precision count each anchor for at most chance: they are
 p and log(1 + p) / log 2, which is larger.
+
+At an infinite temperature both are 1 by construction. If the minimum is in that limit, they are measured at the finite
+temperature at which the more separable kind of anchor has its lowest mean loss. Collapsed images are such a case:
+their losses fall at a low temperature while those of the real anchors rise by more.
+
+The 1-NN accuracy (Lopez-Paz and Oquab, ICLR 2017; Xu et al., 2018) needs no temperature: the fraction of anchors whose
+nearest other image is of their own kind, 1/2 if both are of one distribution. Collapse and memorised images show as a
+high fraction of synthetic and a low one of real anchors.
 Shapes: N images, K classes.
 """
 
@@ -20,8 +28,12 @@ from torch import Tensor, nn
 from trainables.attacks import evaluating
 from trainables.evaluation.core.prediction import BATCH_SIZE
 from trainables.snnl import Distance, TemperatureMinimum, minimise_temperature, streaming_losses
+from trainables.snnl.streaming import PointBank, bank_losses, bank_of, nearest_of_each_kind
 
 __all__ = ["Modes", "RealFake", "modes", "predicted_classes", "real_fake_entanglement"]
+
+# Temperatures in units of the usual nearest distance: from one neighbour to nearly all.
+_TEMPERATURES = tuple(2.0**power for power in range(-8, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,9 @@ class RealFake:
     """Mean loss in nats over all anchors, over the real and over the synthetic anchors, at one temperature.
 
     `value` is the mean of `real_anchors` and `fake_anchors`; `chance` is log((2n - 1) / (n - 1)) for all three.
-    `recall` and `precision`, in [0, 1], are the means of min(loss, chance) / chance over real and synthetic anchors.
+    `recall` and `precision`, in [0, 1], are the means of min(loss, chance) / chance over real and synthetic anchors, at
+    `temperature` or, if that is infinite, at a finite one. `real_nn` and `fake_nn` are the 1-NN accuracies of the real
+    and of the synthetic anchors; a tie counts half.
     Compare at equal n only: the loss grows with fewer images.
     """
 
@@ -40,6 +54,13 @@ class RealFake:
     precision: float
     chance: float
     temperature: float
+    real_nn: float
+    fake_nn: float
+
+    @property
+    def nn_accuracy(self) -> float:
+        """Leave-one-out 1-NN accuracy over all anchors."""
+        return (self.real_nn + self.fake_nn) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +92,18 @@ def real_fake_entanglement(real_NCHW: Tensor, fake_NCHW: Tensor, distance: Dista
     minimum = minimise_temperature(features_ND, labels_N, distance)
     losses_2N = _losses(features_ND, labels_N, minimum, distance).view(2, -1)
     real, fake = losses_2N.mean(1).tolist()
+    bank = bank_of(features_ND, labels_N, distance=distance)
+    nearest_2N = nearest_of_each_kind(bank)
+    if minimum.temperature == math.inf:
+        losses_2N = _finite_losses(bank, nearest_2N)
     recall, precision = (losses_2N.clamp_max(minimum.chance) / minimum.chance).mean(1).tolist()
+    real_nn, fake_nn = _own_kind_is_nearest(nearest_2N).view(2, -1).mean(1).tolist()
     return RealFake(
-        minimum.value, real, fake, recall, precision, chance=minimum.chance, temperature=minimum.temperature
+        *(minimum.value, real, fake, recall, precision),
+        chance=minimum.chance,
+        temperature=minimum.temperature,
+        real_nn=real_nn,
+        fake_nn=fake_nn,
     )
 
 
@@ -90,6 +120,23 @@ def modes(classes_N: Tensor, *, num_classes: int, share: float) -> Modes:
     kl = torch.xlogy(frequency_K, num_classes * frequency_K).sum()
     covered = (frequency_K * num_classes >= share).sum()
     return Modes(max(0.0, float(kl)), int(covered))
+
+
+def _finite_losses(bank: PointBank, nearest_2N: Tensor) -> Tensor:
+    """Return the losses (2, N / 2) at the finite temperature at which one kind of anchor has its lowest mean."""
+    farther_N = nearest_2N.double().amax(0)
+    positive_N = farther_N[farther_N > 0]
+    scale = float(positive_N.median()) if len(positive_N) else 1.0
+    betas_K = torch.tensor([1 / (scale * factor) for factor in _TEMPERATURES], dtype=torch.float64)
+    losses_K2N = bank_losses(bank, nearest_2N, betas_K).view(len(betas_K), 2, -1)
+    lowest: Tensor = losses_K2N[int(losses_K2N.mean(2).amin(1).argmin())]
+    return lowest
+
+
+def _own_kind_is_nearest(nearest_2N: Tensor) -> Tensor:
+    own_N, other_N = nearest_2N.double()
+    share_N: Tensor = (own_N < other_N).double() + (own_N == other_N).double() / 2
+    return share_N
 
 
 def _losses(features_ND: Tensor, labels_N: Tensor, minimum: TemperatureMinimum, distance: Distance) -> Tensor:

@@ -25,10 +25,11 @@ from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.guards import LossMonitor
 from trainables.engine.resume import read_trial, saved_config
+from trainables.errors import ConfigError, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, balanced_subset
 from trainables.seeding import generator
 from trainables.tasks.gan.classifier import classifier_of
-from trainables.tasks.gan.config import GanConfig
+from trainables.tasks.gan.config import LEAST_IMAGES, GanConfig
 from trainables.tasks.gan.figures import entanglement_by_epoch, sheet_of_images
 from trainables.tasks.gan.measures import modes, predicted_classes, real_fake_entanglement
 from trainables.tasks.gan.networks import Generator, build_networks
@@ -69,6 +70,11 @@ class GanRun:
         # Equally many of both: each subset is balanced over the classes, and n is the smaller size.
         val, other = (balanced_subset(split, size=config.evaluation.images) for split in (splits.val, splits.train))
         n = min(len(val), len(other))
+        if n < LEAST_IMAGES:
+            reason = (
+                f"must leave at least {LEAST_IMAGES} class-balanced images to compare, got {n} of {config.data.name}"
+            )
+            raise ConfigError([Problem("evaluation.images", f"{reason}; use a data set with more of the rarest class")])
         self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(self.device) for split in (val, other))
         self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.evaluation.distance).value
 
@@ -117,6 +123,9 @@ class GanRun:
             "val/fake_anchors_entanglement": quality.fake_anchors,
             "val/real_fake_recall": quality.recall,
             "val/real_fake_precision": quality.precision,
+            "val/real_fake_nn_accuracy": quality.nn_accuracy,
+            "val/real_anchors_nn_accuracy": quality.real_nn,
+            "val/fake_anchors_nn_accuracy": quality.fake_nn,
             "val/real_fake_chance": quality.chance,
             "val/real_fake_ceiling": self.ceiling,
             "val/mode_kl": spread.kl,

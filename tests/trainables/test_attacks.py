@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import trainables.attacks
-from trainables.attacks import ATTACKS
+from trainables.attacks import ATTACKS, aa_lite, pgd_accuracy, projected_ascent, trades_ascent
 
 EPSILON = 0.1
 every_attack = pytest.mark.parametrize("name", ATTACKS)
@@ -209,6 +210,30 @@ def test_a_gradient_that_is_not_finite_is_an_error(name):
     x, _ = images()
     with pytest.raises(ValueError, match="model: its loss has a gradient that is not finite"):
         run(name, Overflowing(), x, x.flatten(1)[:, :5].argmax(1))
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_radius_of_eight_bit_pixels_is_refused_under_linf(attack, request):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+    x, y = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    attack_in_ball = partial(attack, model, x, y, epsilon=8, generator=torch.Generator().manual_seed(0))
+    if "l2" in request.node.callspec.id:
+        assert attack_in_ball().shape == x.shape
+        return
+    with pytest.raises(ValueError, match=r"epsilon: must be <= 1 under linf, .* got (8|10.0); divide"):
+        attack_in_ball()
+
+
+def test_a_radius_of_eight_bit_pixels_is_refused_where_images_are_not_checked():
+    model, x, y = nn.Linear(4, 3), torch.rand(2, 4), torch.arange(2)
+    for attack in (
+        partial(pgd_accuracy, model, x, y),
+        partial(projected_ascent, model, x, y, steps=1, step_size=1.0),
+        partial(trades_ascent, model, x, steps=1, step_size=1.0, noise=torch.zeros(2, 4)),
+        partial(aa_lite, nn.Linear(4, 5), x, y, seed=0),
+    ):
+        with pytest.raises(ValueError, match="epsilon: must be <= 1 under linf"):
+            attack(epsilon=8)
 
 
 def test_importing_the_attacks_brings_no_scipy():

@@ -61,7 +61,7 @@ def apgd(
     >>> model(apgd(model, x, torch.tensor([0]), epsilon=0.1, steps=5)).argmax(1)
     tensor([1])
     """
-    check_epsilon(epsilon)
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)
     check_steps(steps=steps, restarts=restarts)

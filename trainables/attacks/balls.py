@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, Self
 import torch
 from torch import Tensor
 
+from trainables.attacks.checks import check_epsilon
 from trainables.errors import short_repr
 
 __all__ = [
@@ -104,12 +105,13 @@ def ball_around(x: Tensor, *, epsilon: float, norm: Norm) -> Ball:
     """Return the ball of this norm and radius around each image.
 
     Raises:
-        ValueError: an unknown norm.
+        ValueError: an unknown norm; epsilon negative, not finite or above 1 in the Linf ball.
 
     >>> ball_around(torch.zeros(1, 2), epsilon=1.0, norm="l2").direction(torch.tensor([[3.0, -4.0]]))
     tensor([[ 0.6000, -0.8000]])
     """
     _check_norm(norm)
+    check_epsilon(epsilon, norm=norm)
     return _AROUND[norm](x, epsilon=epsilon)
 
 

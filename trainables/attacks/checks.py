@@ -6,15 +6,23 @@ from torch import Tensor
 __all__ = ["check_epsilon", "check_finite", "check_images", "check_labels", "check_step_size", "check_steps"]
 
 
-def check_epsilon(epsilon: float) -> None:
-    """Raise ValueError unless epsilon is a radius.
+def check_epsilon(epsilon: float, *, norm: str) -> None:
+    """Raise ValueError unless epsilon is a radius of this norm in pixel units.
 
-    >>> check_epsilon(-1.0)
+    >>> check_epsilon(-1.0, norm="l2")
     Traceback (most recent call last):
     ValueError: epsilon: must be finite and >= 0, got -1.0
+    >>> check_epsilon(8, norm="linf")
+    Traceback (most recent call last):
+    ValueError: epsilon: must be <= 1 under linf, as pixels are in [0, 1], got 8; divide a radius of 8-bit pixels by 255
     """
     if not 0 <= epsilon < float("inf"):
         raise ValueError(f"epsilon: must be finite and >= 0, got {epsilon}")
+    if norm == "linf" and epsilon > 1:
+        raise ValueError(
+            f"epsilon: must be <= 1 under linf, as pixels are in [0, 1], got {epsilon}; "
+            "divide a radius of 8-bit pixels by 255"
+        )
 
 
 def check_steps(**counts: int) -> None:

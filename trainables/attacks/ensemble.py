@@ -70,7 +70,7 @@ def aa_lite(
     >>> list(result.accuracy), result.accuracy["clean"], result.zero_gradient
     (['clean', 'apgd-ce', 'apgd-t', 'square'], 1.0, 0.0)
     """
-    _check(x, y_B, epsilon=epsilon, steps=steps, queries=queries, batch_size=batch_size)
+    _check(x, y_B, epsilon=epsilon, norm=norm, steps=steps, queries=queries, batch_size=batch_size)
     x = at_least_float32(x)
     robust_B, zero_gradient = _clean_predictions(model, x, y_B, batch_size=batch_size)
     accuracy, x_adv = {"clean": _fraction(robust_B)}, x.clone()
@@ -121,8 +121,8 @@ def _fraction(flags_B: Tensor) -> float:
     return float(flags_B.double().mean())
 
 
-def _check(x: Tensor, y_B: Tensor, *, epsilon: float, **counts: int) -> None:
-    check_epsilon(epsilon)
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float, norm: Norm, **counts: int) -> None:
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)
     check_steps(images=len(x), **counts)

@@ -34,8 +34,8 @@ def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: 
     With `targeted`, y_B are the classes to move towards.
 
     Raises:
-        ValueError: epsilon negative or not finite; x outside [0, 1], NaN or of an integer type; labels
-            of another shape or type; a gradient that is not finite.
+        ValueError: epsilon negative, not finite or above 1 in the Linf ball; x outside [0, 1], NaN or of an
+            integer type; labels of another shape or type; a gradient that is not finite.
 
     >>> x, y = torch.tensor([[0.5, 0.95]]), torch.tensor([0])
     >>> model = nn.Linear(2, 2, bias=False)
@@ -44,7 +44,7 @@ def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: 
     >>> fgsm(model, x, y, epsilon=0.25)
     tensor([[0.2500, 1.0000]])
     """
-    _check(x, y_B, epsilon=epsilon)
+    _check(x, y_B, epsilon=epsilon, norm="linf")
     return check_finite(projected_ascent(model, x, y_B, epsilon=epsilon, steps=1, step_size=epsilon, targeted=targeted))
 
 
@@ -111,7 +111,7 @@ def pgd(
     >>> bool((adversarial - x).abs().max() <= 0.1 + 1e-6)
     True
     """
-    _check(x, y_B, epsilon=epsilon)
+    _check(x, y_B, epsilon=epsilon, norm=norm)
     check_steps(steps=steps, restarts=restarts)
     if epsilon > 0:
         check_step_size(step_size)
@@ -207,7 +207,7 @@ def _worse(one: _Attempt, other: _Attempt) -> _Attempt:
     )
 
 
-def _check(x: Tensor, y_B: Tensor, *, epsilon: float) -> None:
-    check_epsilon(epsilon)
+def _check(x: Tensor, y_B: Tensor, *, epsilon: float, norm: Norm) -> None:
+    check_epsilon(epsilon, norm=norm)
     check_images(x)
     check_labels(y_B, x=x)

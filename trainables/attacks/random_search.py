@@ -144,7 +144,7 @@ def _margins(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> tuple[Tensor, Ten
 
 
 def _check(x_BCHW: Tensor, y_B: Tensor, *, epsilon: float, queries: int, norm: Norm) -> None:
-    check_epsilon(epsilon)
+    check_epsilon(epsilon, norm="linf")
     check_images(x_BCHW)
     check_labels(y_B, x=x_BCHW)
     check_steps(queries=queries)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from trainables.attacks.balls import Norm, random_start_noise
 from trainables.attacks.gradient import projected_ascent
 from trainables.attacks.modes import evaluating
+from trainables.config.sections import pgd_step_size
 
 __all__ = ["overfitted", "pgd_accuracy"]
-
-RELATIVE_TRAVEL = 2.5
 
 
 def pgd_accuracy(
@@ -28,7 +27,7 @@ def pgd_accuracy(
 ) -> Tensor:
     """Return the fraction of images classified correctly after PGD from one random start: a 0-d float32 tensor.
 
-    The step size is 2.5 epsilon / steps. The images are not checked, and the host does not wait for the
+    The images are not checked, and the host does not wait for the
     device: read the result once an epoch.
 
     >>> x, y = torch.tensor([[0.2], [0.9]]), torch.tensor([0, 1])
@@ -44,7 +43,7 @@ def pgd_accuracy(
         epsilon=epsilon,
         norm=norm,
         steps=steps,
-        step_size=RELATIVE_TRAVEL * epsilon / steps,
+        step_size=pgd_step_size(epsilon, steps=steps),
         start=x + random_start_noise(x, epsilon=epsilon, norm=norm, generator=generator),
     )
     with evaluating(model), torch.no_grad(), torch.autocast(x.device.type, enabled=False):

@@ -15,11 +15,11 @@ from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm
 from trainables.attacks.gradient import fgsm, fgsm_rs, pgd
 from trainables.attacks.random_search import square
+from trainables.config.sections import pgd_step_size
 
 __all__ = ["ATTACKS", "Attack"]
 
 _STEPS = 20
-_RELATIVE_TRAVEL = 2.5
 _QUERIES = 500
 
 
@@ -48,14 +48,13 @@ def _pgd(
     norm: Norm = "linf",
     restarts: int = 1,
 ) -> Tensor:
-    step_size = _RELATIVE_TRAVEL * epsilon / _STEPS
     return pgd(
         model,
         x,
         y_B,
         epsilon=epsilon,
         steps=_STEPS,
-        step_size=step_size,
+        step_size=pgd_step_size(epsilon, steps=_STEPS),
         random_start=True,
         norm=norm,
         restarts=restarts,

@@ -21,12 +21,22 @@ __all__ = [
     "OptimizerConfig",
     "Real",
     "SnnlConfig",
+    "pgd_step_size",
 ]
 
-PGD_RELATIVE_TRAVEL = 2.5
+_RELATIVE_TRAVEL = 2.5
 # FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
 # Wong et al. (2020) train with 1.25.
 RELATIVE_STEPS = {"fgsm": 1.0, "fgsm_rs": 1.25}
+
+
+def pgd_step_size(epsilon: float, *, steps: int) -> float:
+    """Return the step size of PGD: its steps together are 2.5 radii long (Madry et al., 2018).
+
+    >>> pgd_step_size(0.2, steps=5)
+    0.1
+    """
+    return _RELATIVE_TRAVEL * epsilon / steps
 
 
 def _refuse_subclasses(value: object) -> object:
@@ -219,7 +229,9 @@ class AdversarialConfig(Frozen):
         """
         if self.relative_step is not None:
             return self.epsilon * self.relative_step
-        return self.epsilon * RELATIVE_STEPS.get(self.attack, PGD_RELATIVE_TRAVEL / self.steps)
+        if self.attack in RELATIVE_STEPS:
+            return self.epsilon * RELATIVE_STEPS[self.attack]
+        return pgd_step_size(self.epsilon, steps=self.steps)
 
 
 class EvaluationConfig(Frozen):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainables.attacks import Norm, pgd
 from trainables.attacks.margins import attack_cross_entropy, without_gradient
 from trainables.attacks.modes import attacking
+from trainables.config.sections import pgd_step_size
 from trainables.data import Split
 from trainables.evaluation.core.prediction import as_pixels, batches
 from trainables.seeding import generator
@@ -35,19 +36,17 @@ EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 BATCH_SIZE: Final = 256
 
-RELATIVE_TRAVEL: Final = 2.5
-
 
 def robust_accuracy(
     model: nn.Module, split: Split, *, epsilon: float, steps: int, norm: Norm = "linf", seed: int = 0
 ) -> float:
     """Return the fraction of images classified correctly both as they are and after PGD in the ball.
 
-    PGD makes steps of 2.5 epsilon / steps from one random start. The noise depends on `seed` alone, so all trials of a
+    PGD makes steps of `pgd_step_size` from one random start. The noise depends on `seed` alone, so all trials of a
     sweep meet the same noise. An image that is wrong before the attack is not robust.
     """
     noise = generator(seed, "robust accuracy", device=split.labels_N.device)
-    step_size = RELATIVE_TRAVEL * epsilon / steps
+    step_size = pgd_step_size(epsilon, steps=steps)
     attack = pgd_attack(model, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, noise=noise)
     return int(withstands(split, attack).sum()) / len(split)
 

@@ -25,6 +25,7 @@ from trainables.attacks import Norm, pgd
 from trainables.attacks.balls import ball_around
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
+from trainables.config.sections import pgd_step_size
 from trainables.evaluation.uncertainty.conformal import ConformalPrediction
 from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 from trainables.evaluation.uncertainty.neighbours import NeighbourBank, nearest
@@ -77,14 +78,14 @@ class _Guides(NamedTuple):
 
 
 def attack_network(model: nn.Module, x_NCHW: Tensor, y_N: Tensor, *, epsilon: float, norm: Norm, steps: int) -> Tensor:
-    """Attack the network's loss alone by FGSM (one step of epsilon) or BIM (PGD, steps of 2.5 epsilon / steps).
+    """Attack the network's loss alone by FGSM (one step of epsilon) or BIM (PGD, steps of `pgd_step_size`).
 
     >>> x, y = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0])
     >>> attacked = attack_network(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)), x, y, epsilon=0.1, norm="linf", steps=1)
     >>> f"{float((attacked - x).abs().max()):.3f}"
     '0.100'
     """
-    step_size = min(1, 2.5 / steps) * epsilon
+    step_size = min(epsilon, pgd_step_size(epsilon, steps=steps))
     return pgd(model, x_NCHW, y_N, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size, random_start=False)
 
 

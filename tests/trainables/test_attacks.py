@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import trainables.attacks
-from trainables.attacks import ATTACKS, aa_lite, pgd_accuracy, projected_ascent, trades_ascent
+from trainables.attacks import ATTACKS, aa_lite, lbfgs, pgd_accuracy, projected_ascent, trades_ascent
 
 EPSILON = 0.1
 every_attack = pytest.mark.parametrize("name", ATTACKS)
@@ -234,6 +234,33 @@ def test_a_radius_of_eight_bit_pixels_is_refused_where_images_are_not_checked():
     ):
         with pytest.raises(ValueError, match="epsilon: must be <= 1 under linf"):
             attack(epsilon=8)
+
+
+@every_attack
+def test_attack_under_inference_mode_equals_that_outside(name):
+    model, (x, y) = network(), images()
+    expected = run(name, model, x, y)
+    with torch.inference_mode():
+        inside = run(name, model, x.clone(), y.clone())
+    assert torch.equal(inside, expected)
+
+
+def test_other_attacks_run_under_inference_mode():
+    model, (x, y) = network(), images()
+    noise = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        x, y = x.clone(), y.clone()
+        assert 0 <= pgd_accuracy(model, x, y, epsilon=0.1, generator=noise) <= 1
+        assert trades_ascent(model, x, epsilon=0.1, steps=2, step_size=0.1, noise=0.001 * x).shape == x.shape
+        assert aa_lite(model, x, y, epsilon=0.1, steps=2, queries=2, seed=0).x_adv.shape == x.shape
+        assert lbfgs(model, x[:1], y[:1], decades=1, bisections=1).x_adv.shape == x[:1].shape
+
+
+def test_a_model_built_under_inference_mode_is_refused_with_the_remedy():
+    with torch.inference_mode():
+        model = network()
+    with pytest.raises(ValueError, match=r"model: must have tensors that autograd may use, .* build and load"):
+        run("pgd", model, *images())
 
 
 def test_importing_the_attacks_brings_no_scipy():

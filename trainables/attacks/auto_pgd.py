@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, surface_noise
 from trainables.attacks.checks import check_epsilon, check_finite, check_images, check_labels, check_steps
 from trainables.attacks.margins import attack_cross_entropy, dlr, dlr_targeted, likeliest_wrong, margin
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.errors import short_repr
 
 __all__ = ["ApgdLoss", "apgd", "checkpoints"]
@@ -30,6 +30,7 @@ _MOMENTUM = 0.75  # the weight of the new step; the rest repeats the last one
 _RISING = 0.75  # a larger share of rising steps keeps the step size
 
 
+@outside_inference_mode
 def apgd(
     model: nn.Module,
     x: Tensor,

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from trainables.attacks.balls import at_least_float32
 from trainables.attacks.checks import check_images, check_labels, check_step_size, check_steps
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 
 __all__ = ["MinimumDistortion", "amplify", "box_minimum", "lbfgs", "objective"]
 
@@ -51,6 +51,7 @@ class MinimumDistortion:
     evaluations_B: Tensor
 
 
+@outside_inference_mode
 def lbfgs(
     model: nn.Module,
     x: Tensor,

@@ -18,7 +18,7 @@ from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm, at_least_float32
 from trainables.attacks.checks import check_epsilon, check_images, check_labels, check_steps
 from trainables.attacks.margins import check_classes, without_gradient
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.attacks.random_search import square
 from trainables.attacks.registry import Attack
 from trainables.seeding import generator
@@ -46,6 +46,7 @@ class AaLite:
     square_alone: float | None
 
 
+@outside_inference_mode
 def aa_lite(
     model: nn.Module,
     x: Tensor,

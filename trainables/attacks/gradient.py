@@ -23,11 +23,12 @@ from trainables.attacks.checks import (
     check_steps,
 )
 from trainables.attacks.margins import attack_cross_entropy
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 
 __all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
 
 
+@outside_inference_mode
 def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: bool = False) -> Tensor:
     """Take one step of size epsilon along the sign of the gradient: clip(x + epsilon sign(grad CE), 0, 1).
 
@@ -48,6 +49,7 @@ def fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, epsilon: float, targeted: 
     return check_finite(projected_ascent(model, x, y_B, epsilon=epsilon, steps=1, step_size=epsilon, targeted=targeted))
 
 
+@outside_inference_mode
 def fgsm_rs(
     model: nn.Module,
     x: Tensor,
@@ -81,6 +83,7 @@ def fgsm_rs(
     )
 
 
+@outside_inference_mode
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -136,6 +139,7 @@ def pgd(
     return reduce(_worse, further, score(best)).x_adversarial
 
 
+@outside_inference_mode
 def projected_ascent(
     model: nn.Module,
     x: Tensor,

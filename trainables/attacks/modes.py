@@ -1,12 +1,17 @@
 """State of the model and of autograd while an attack runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["attacking", "evaluating"]
+__all__ = ["attacking", "evaluating", "outside_inference_mode"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -37,5 +42,35 @@ def attacking(model: nn.Module, *, device: torch.device) -> Iterator[None]:
     ...     torch.is_grad_enabled()
     True
     """
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise ValueError(
+            "model: must have tensors that autograd may use, got some from torch.inference_mode(); "
+            "build and load the model outside of it"
+        )
     with evaluating(model), torch.enable_grad(), torch.autocast(device.type, enabled=False):
         yield
+
+
+def outside_inference_mode(attack: Callable[P, R]) -> Callable[P, R]:
+    """Let an attack take gradients also if it is called under `torch.inference_mode()`, of tensors from there too.
+
+    `torch.enable_grad` alone does not end inference mode, and autograd refuses its tensors, so these are copied.
+
+    >>> slope = outside_inference_mode(lambda x: torch.autograd.grad((x.requires_grad_() ** 2).sum(), x)[0])
+    >>> with torch.inference_mode():
+    ...     slope(torch.ones(1))
+    tensor([2.])
+    """
+
+    @wraps(attack)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        with torch.inference_mode(mode=False):
+            # Copies of other types are the values themselves, so the parameters keep their types.
+            own = tuple(_own(value) for value in arguments)
+            return attack(*own, **{name: _own(value) for name, value in named.items()})  # type: ignore[arg-type]
+
+    return run
+
+
+def _own(value: object) -> object:
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value

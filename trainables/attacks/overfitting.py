@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from trainables.attacks.balls import Norm, random_start_noise
 from trainables.attacks.gradient import projected_ascent
-from trainables.attacks.modes import evaluating
+from trainables.attacks.modes import evaluating, outside_inference_mode
 from trainables.config.sections import pgd_step_size
 
 __all__ = ["overfitted", "pgd_accuracy"]
 
 
+@outside_inference_mode
 def pgd_accuracy(
     model: nn.Module,
     x: Tensor,

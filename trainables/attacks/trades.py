@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trainables.attacks.balls import Norm, at_least_float32, ball_around
 from trainables.attacks.gradient import ascend
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 
 __all__ = ["kl_divergence", "trades_ascent", "trades_loss", "trades_noise"]
 
@@ -29,6 +29,7 @@ def trades_noise(x: Tensor, *, generator: torch.Generator | None = None) -> Tens
     return torch.empty_like(x).normal_(std=NOISE_SCALE, generator=generator)
 
 
+@outside_inference_mode
 def trades_ascent(
     model: nn.Module, x: Tensor, *, epsilon: float, steps: int, step_size: float, noise: Tensor, norm: Norm = "linf"
 ) -> Tensor:

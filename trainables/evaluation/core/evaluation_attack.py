@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables.attacks import Norm, pgd
 from trainables.attacks.margins import attack_cross_entropy, without_gradient
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.config.sections import pgd_step_size
 from trainables.data import Split
 from trainables.evaluation.core.prediction import as_pixels, batches
@@ -37,6 +37,7 @@ EvaluationAttack: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 BATCH_SIZE: Final = 256
 
 
+@outside_inference_mode
 def robust_accuracy(
     model: nn.Module, split: Split, *, epsilon: float, steps: int, norm: Norm = "linf", seed: int = 0
 ) -> float:
@@ -51,6 +52,7 @@ def robust_accuracy(
     return int(withstands(split, attack).sum()) / len(split)
 
 
+@outside_inference_mode
 def zero_gradients(model: nn.Module, split: Split) -> float:
     """Return the fraction of images at which the loss that PGD climbs has no gradient, so that PGD never moves them.
 

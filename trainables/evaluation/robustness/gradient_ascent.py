@@ -15,7 +15,7 @@ from trainables.attacks.balls import ball_around
 from trainables.attacks.checks import check_finite
 from trainables.attacks.gradient import ascend
 from trainables.attacks.margins import attack_cross_entropy
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.evaluation.core.evaluation_attack import still_right
 from trainables.seeding import generator
 
@@ -56,6 +56,7 @@ def ascent(
     loss = objective or attack_cross_entropy
     size = _RELATIVE_STEP * epsilon if step_size is None else step_size
 
+    @outside_inference_mode
     def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         ball = ball_around(x, epsilon=epsilon, norm=norm)
         iterate = x if noise_NCHW is None else ball.project(x + epsilon * noise_NCHW[index_B])

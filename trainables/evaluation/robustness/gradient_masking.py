@@ -18,7 +18,7 @@ from torch.nn import functional
 from trainables.attacks import Norm, dlr, square
 from trainables.attacks.balls import surface_noise
 from trainables.attacks.margins import margin, without_gradient
-from trainables.attacks.modes import attacking
+from trainables.attacks.modes import attacking, outside_inference_mode
 from trainables.evaluation.core import figures
 from trainables.evaluation.core.evaluation_attack import (
     BATCH_SIZE,
@@ -265,6 +265,7 @@ def _inspections(model: nn.Module, split: Split, right_N: Tensor) -> Iterator[Ch
     )
 
 
+@outside_inference_mode
 def _zero_gradients(model: nn.Module, x: Tensor, y_B: Tensor, right_B: Tensor) -> int:
     leaf = x.detach().requires_grad_()
     with attacking(model, device=x.device):

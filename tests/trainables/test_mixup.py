@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -128,6 +129,18 @@ def test_lambda_has_the_moments_of_its_beta_distribution(per_sample):
     lam = torch.stack(draws).flatten().double() if per_sample else tensor(draws)
     assert float(lam.mean()) == pytest.approx(0.5, abs=0.025)
     assert float(lam.var()) == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 1.0])
+def test_lambda_has_its_beta_distribution_up_to_the_rounding_of_float32_at_its_ends(alpha):
+    # Beta(0.05, 0.05) has a fifth of its mass within 3e-8 of 1, which float32 rounds to 1: a fifth is no atom of ours.
+    rng, law, edge = np.random.default_rng(0), stats.beta(alpha, alpha), 1e-6
+    lam = sample_mix(rng, 100_000, alpha=alpha, boundaries=["input"], per_sample=True).lam.double().numpy()
+    low, high = law.cdf(edge), law.cdf(1 - edge)
+    inner = lam[(lam > edge) & (lam < 1 - edge)]
+    assert stats.kstest(inner, lambda value: (law.cdf(value) - low) / (high - low)).pvalue > 0.01
+    for share, expected in (((lam <= edge).mean(), low), ((lam >= 1 - edge).mean(), 1 - high)):
+        assert share == pytest.approx(expected, abs=4 * np.sqrt(0.25 / len(lam)))
 
 
 def test_boundaries_are_drawn_uniformly():

@@ -7,7 +7,7 @@
     margins          dlr, dlr_targeted: losses of logit differences
     random_search    square: no gradient at all
     ensemble         aa_lite: the strongest of these in sequence
-    box_constrained  lbfgs, amplify: the smallest perturbation, by SciPy
+    box_constrained  lbfgs, amplify: an upper bound of the smallest perturbation, by SciPy
     registry         ATTACKS: the attacks of a fixed radius, with one signature
 
 Distances are in pixel units; a model must normalise inside.

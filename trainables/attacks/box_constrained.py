@@ -1,4 +1,4 @@
-"""Smallest perturbation that makes a model predict a target class: box-constrained L-BFGS.
+"""Upper bound of the smallest perturbation that makes a model predict a target class: box-constrained L-BFGS.
 
 Szegedy et al., ICLR 2014, section 4.1: minimise ||r|| subject to f(x + r) = l and x + r in [0, 1]^n,
 by way of
@@ -7,6 +7,8 @@ by way of
 
 for the smallest c whose minimiser is classified as l. (The paper puts c in front of |r|, and
 searches the largest c.) The squared norm is used because |r| has no gradient at the start, r = 0.
+With more than two classes the bound is not tight even on a linear model, where it was up to a tenth above the exact
+minimum: the cross-entropy also pushes the other classes down, which a smallest perturbation need not do.
 Shapes: B images of n pixels, K classes.
 """
 
@@ -35,11 +37,11 @@ Classifier = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class MinimumDistortion:
-    """Smallest perturbations that the search reached, by image.
+    """Smallest perturbations that the search reached, by image: upper bounds of the smallest that exist.
 
     x_adv: the perturbed images; a failure is x, which is not adversarial.
     succeeded_B: True if the model classifies x_adv as the target; average over these images only.
-    distortion_B: root mean square of the perturbation over pixels, NaN where the search failed.
+    distortion_B: root mean square of the perturbation over pixels, an upper bound; NaN where the search failed.
     constant_B: the smallest c that succeeded, NaN where the search failed; 0 where no perturbation is needed.
     evaluations_B: number of evaluations of the objective and its gradient.
     """

@@ -1,4 +1,4 @@
-"""Distance to an adversarial image: the smallest perturbation by L-BFGS.
+"""Distance to an adversarial image: an upper bound of the smallest perturbation, by L-BFGS.
 
 Shapes: N images, B of those with a target, C channels, H by W pixels, K classes.
 """

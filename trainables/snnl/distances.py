@@ -22,6 +22,7 @@ __all__ = [
     "Points",
     "block_distances",
     "differentiable_distances",
+    "distances_of",
     "full_precision",
     "offsets",
     "pairwise_distances",
@@ -133,7 +134,11 @@ def differentiable_distances(features_BD: Tensor, distance: Distance) -> Tensor:
     Raises:
         ValueError: an unknown distance.
     """
-    points = place(features_BD, distance)
+    return distances_of(place(features_BD, distance))
+
+
+def distances_of(points: Points) -> Tensor:
+    """Return all distances, (B, B), through autograd; a centre without gradient does not change them."""
     with full_precision(points.x_BD.device):
         x_BD = points.x_BD - points.centre_D
         offset_B = _offset(x_BD.square().sum(1), points)

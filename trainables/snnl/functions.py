@@ -5,6 +5,10 @@ Euclidean distances and 1 for cosine ones: one matrix product with the batch, wh
 takes two. Of unit rows the term of the diagonal is along the row, so the scaling to unit length drops it again; with
 it, the sums are over differences of rows, and keep the digits of nearly parallel ones.
 
+A backward pass that is itself to be differentiated (`create_graph=True`, as of a gradient penalty) takes autograd
+through the definition instead, with several matrices of pairs: the closed form has no derivative of its own, and
+PyTorch would drop that part in silence.
+
 Shapes: B points, D features; I and J are blocks of points.
 """
 
@@ -13,11 +17,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
 from trainables.snnl.closed_form import Kinds, Pull, kinds, log2_sum, losses_of, mean_of, pull_of, score_gradient
 from trainables.snnl.composition import company
-from trainables.snnl.distances import Points, block_distances, full_precision, offsets
+from trainables.snnl.distances import Points, block_distances, distances_of, full_precision, offsets
+from trainables.snnl.neighbours import losses_of_distances
 
 __all__ = ["BLOCK", "MATRIX_LIMIT", "BlockLoss", "MatrixLoss"]
 
@@ -47,7 +52,7 @@ class MatrixLoss(Function):
 
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, distances_BB: Tensor) -> Tensor:
-        """Return the loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
+        """Return the loss, 0-d, differentiable in `points.x_BD` and `beta`."""
         loss: Tensor = cls.apply(points.x_BD, beta, MeasuredBatch(points.detached(), labels_B, distances_BB))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
@@ -67,22 +72,23 @@ class MatrixLoss(Function):
             )
             by_beta = -(gradient_BB * distances_BB).sum() if ctx.needs_input_grad[1] else beta
             weights_BB = _symmetric_weights(gradient_BB, points, beta)
-            ctx.save_for_backward(x_BD, points.centre_D, weights_BB, by_beta)
-            ctx.distance = points.distance
+            ctx.save_for_backward(x_BD, beta, points.centre_D, weights_BB, by_beta)
+            ctx.points, ctx.labels_B = points._replace(x_BD=points.centre_D), labels_B
         return mean_of(losses_B, classes)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute one matrix product with the batch, chunk by chunk."""
-        x_BD, centre_D, weights_BB, by_beta = ctx.saved_tensors
+        x_BD, beta, centre_D, weights_BB, by_beta = ctx.saved_tensors
         (gradient,) = gradients
+        if torch.is_grad_enabled():
+            return _by_definition(ctx, gradient, x_BD=x_BD, beta=beta)
         by_beta = gradient * by_beta if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, by_beta, None
         weights_BB, by_x_BD = weights_BB * gradient, torch.empty_like(x_BD)
         with full_precision(x_BD.device):
-            for columns, x_BC in Points(x_BD, centre_D, ctx.distance).chunks():
+            for columns, x_BC in Points(x_BD, centre_D, ctx.points.distance).chunks():
                 torch.mm(weights_BB, x_BC, out=by_x_BD[:, columns])
         return by_x_BD, by_beta, None
 
@@ -92,7 +98,7 @@ class BlockLoss(Function):
 
     @classmethod
     def of(cls, points: Points, labels_B: Tensor, beta: Tensor, *, block: int) -> Tensor:
-        """Return the loss, 0-d, differentiable once in `points.x_BD` and `beta`."""
+        """Return the loss, 0-d, differentiable in `points.x_BD` and `beta`."""
         loss: Tensor = cls.apply(points.x_BD, beta, BlockedBatch(points.detached(), labels_B, block))  # type: ignore[no-untyped-call]  # torch's own
         return loss
 
@@ -109,16 +115,17 @@ class BlockLoss(Function):
                 for sums_B, without_IJ in ((own_B, kind.not_own_IJ), (other_B, kind.not_other_IJ)):
                     merged = log2_sum(distances_IJ, without_IJ, beta=beta, dim=dim)
                     sums_B[anchors] = torch.logaddexp2(sums_B[anchors], merged)
-        ctx.save_for_backward(x_BD, beta, points.centre_D, offset_B, labels_B, own_B, other_B)
-        ctx.distance, ctx.block = points.distance, block
+        ctx.save_for_backward(x_BD, beta, offset_B, own_B, other_B)
+        ctx.points, ctx.labels_B, ctx.block = points._replace(x_BD=points.centre_D), labels_B, block
         return mean_of(losses_of(own_B, other_B, classes)[0], classes)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply the batch twice by each block's S: once as it is, once transposed."""
-        x_BD, beta, centre_D, offset_B, labels_B, own_B, other_B = ctx.saved_tensors
-        points, (gradient,) = Points(x_BD, centre_D, ctx.distance), gradients
+        x_BD, beta, offset_B, own_B, other_B = ctx.saved_tensors
+        points, labels_B, (gradient,) = ctx.points._replace(x_BD=x_BD), ctx.labels_B, gradients
+        if torch.is_grad_enabled():
+            return _by_definition(ctx, gradient, x_BD=x_BD, beta=beta)
         pull = pull_of(own_B, other_B, company(labels_B))
         by_x_BD, by_beta = torch.zeros_like(x_BD), torch.zeros_like(beta)
         for rows, columns in _block_pairs(len(x_BD), ctx.block):
@@ -130,6 +137,15 @@ class BlockLoss(Function):
             _add_products(by_x_BD, s_IJ, points, rows=rows, columns=columns)
         scale = gradient * beta * points.factor
         return by_x_BD.mul_(scale), gradient * by_beta, None
+
+
+def _by_definition(ctx: Any, gradient: Tensor, *, x_BD: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients through autograd over matrices of pairs, so that they can be differentiated again."""
+    wanted = [value for value, needed in zip((x_BD, beta), ctx.needs_input_grad, strict=False) if needed]
+    losses_B, valid_B = losses_of_distances(distances_of(ctx.points._replace(x_BD=x_BD)), ctx.labels_B, beta)
+    loss = losses_B.sum() / valid_B.sum().clamp_min(1)
+    remaining = iter(torch.autograd.grad(loss, wanted, gradient, create_graph=True))
+    return (*(next(remaining) if needed else None for needed in ctx.needs_input_grad[:2]), None)
 
 
 def _block_pairs(size: int, block: int) -> Iterator[tuple[slice, slice]]:

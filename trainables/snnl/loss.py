@@ -21,7 +21,8 @@ def soft_nearest_neighbor_loss(
 ) -> Tensor:
     """Return the mean loss over the anchors that share their class with another point: a 0-d tensor.
 
-    Differentiable once in features and temperature. Features of more than two dimensions are flattened;
+    Differentiable in features and temperature, any number of times; a second derivative takes autograd through several
+    matrices of pairs, at every size. Features of more than two dimensions are flattened;
     float64 stays float64, half precision becomes float32. With no valid anchor the loss is 0 with
     zero gradient. Beyond 1,024 points no matrix of pairs is kept: its blocks are recomputed for the
     gradient.

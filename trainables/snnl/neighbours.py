@@ -12,7 +12,7 @@ from torch.nn import functional
 from trainables.snnl.composition import company
 from trainables.snnl.distances import Distance, differentiable_distances, require_labels
 
-__all__ = ["anchor_losses"]
+__all__ = ["anchor_losses", "losses_of_distances"]
 
 
 def anchor_losses(
@@ -30,8 +30,13 @@ def anchor_losses(
     (['0.000335', '0.048587', '0.000000'], [True, True, False])
     """
     require_labels(features_BD, labels_B)
+    return losses_of_distances(differentiable_distances(features_BD, distance), labels_B, beta)
+
+
+def losses_of_distances(distances_BB: Tensor, labels_B: Tensor, beta: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Return `anchor_losses` from all distances."""
     classes = company(labels_B)
-    scores_BB = -differentiable_distances(features_BD, distance) * beta
+    scores_BB = -distances_BB * beta
     same_BB = labels_B[:, None] == labels_B
     itself_BB = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
     own_B = scores_BB.masked_fill(~same_BB | itself_BB, -math.inf).logsumexp(1)

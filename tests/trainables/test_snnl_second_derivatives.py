@@ -44,13 +44,13 @@ def test_form_passes_gradgradcheck_in_features_and_temperature(form, distance):
 
 
 def test_every_differentiable_function_of_the_package_is_checked():
-    found = {
+    names = {
         node.name
         for path in Path(trainables.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).split(".")[-1] == "Function" for base in node.bases)
     }
-    assert found == set(FORMS)
+    assert names == set(FORMS)
 
 
 @pytest.mark.parametrize("size", [9, 1030])

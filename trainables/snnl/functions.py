@@ -144,8 +144,8 @@ def _by_definition(ctx: Any, gradient: Tensor, *, x_BD: Tensor, beta: Tensor) ->
     wanted = [value for value, needed in zip((x_BD, beta), ctx.needs_input_grad, strict=False) if needed]
     losses_B, valid_B = losses_of_distances(distances_of(ctx.points._replace(x_BD=x_BD)), ctx.labels_B, beta)
     loss = losses_B.sum() / valid_B.sum().clamp_min(1)
-    found = iter(torch.autograd.grad(loss, wanted, gradient, create_graph=True))
-    return (*(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None)
+    remaining = iter(torch.autograd.grad(loss, wanted, gradient, create_graph=True))
+    return (*(next(remaining) if needed else None for needed in ctx.needs_input_grad[:2]), None)
 
 
 def _block_pairs(size: int, block: int) -> Iterator[tuple[slice, slice]]:

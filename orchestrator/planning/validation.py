@@ -14,6 +14,7 @@ from orchestrator.errors import SpecError, cut, quoted
 from orchestrator.planning.points import complete, epochs_of, first_points, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.spec.model import MAX_NAMES
+from orchestrator.spec.tracking_address import address_problem
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from search_spaces.sampling.enumeration import unconstrained_corners
 from trainables.errors import ConfigError
@@ -197,6 +198,8 @@ def _fixed(domain: Domain, value: Any) -> Domain:
 def _field_problems(spec: SweepSpec) -> list[Problem]:
     """Return the problems of fields that do not fit together."""
     problems = _unmeasured_problems(spec)
+    if spec.tracking.uri is not None and (problem := address_problem(spec.tracking.uri)) is not None:
+        problems.append(Problem("tracking.uri", problem))
     first = 1 + len(spec.search.points)
     if spec.search.num_trials < first:
         requirement = f"must be >= {first}: the baseline and each of search.points run first"

@@ -376,7 +376,8 @@ def test_no_secret_of_an_address_is_shown(text, shown):
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "mlruns"]
+    "uri",
+    ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "databricks"],
 )
 def test_an_address_without_a_secret_is_allowed_in_a_spec(uri):
     assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -144,9 +143,10 @@ def _say(line: str) -> None:
 
 def _slots_here(spec: SweepSpec) -> int:
     """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    from orchestrator.execution.cores import cores_here  # noqa: PLC0415
     from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
 
-    return Capacity((Node(cpus=os.cpu_count() or 1, gpus=0.0),)).slots(spec.resources, 0.0)
+    return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(spec.resources, 0.0)
 
 
 def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
+from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.trial_configs import located
@@ -57,7 +58,7 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # the driver checks a cluster when it connects
-        Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
+        Capacity((Node(cpus=cores_here(), gpus=math.inf),)).slots(spec.resources, 0.0)
     check(spec, spec.storage.uri, tracking_uri=uri)
 
 

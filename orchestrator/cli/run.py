@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
-from orchestrator.errors import PreflightError
+from orchestrator.errors import PreflightError, quoted
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -39,7 +39,10 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
 def check(spec: Spec, overrides: Set = None) -> None:
     """Check a spec and list every mistake; start nothing."""
-    _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
+    loaded = load_spec(spec, overrides or [])
+    _say(f"{spec}: valid. {_describe(loaded)}")
+    for root in _roots(loaded):
+        _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")
@@ -129,6 +132,13 @@ def _describe(spec: SweepSpec) -> str:
     num_parameters = len(spec.space.names)
     trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _roots(spec: SweepSpec) -> list[str]:
+    """Return the folders of data that the trials read."""
+    searched = spec.space.parameters.get("data.root")
+    values = (spec.trial.get("data.root"), *getattr(searched, "options", ()))
+    return [value for value in dict.fromkeys(values) if isinstance(value, str)]
 
 
 def _command() -> str:

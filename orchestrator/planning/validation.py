@@ -204,6 +204,9 @@ def _field_problems(spec: SweepSpec) -> list[Problem]:
     if spec.search.num_trials < first:
         requirement = f"must be >= {first}: the baseline and each of search.points run first"
         problems.append(Problem("search.num_trials", f"{requirement}, got {spec.search.num_trials}"))
+    if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
+        requirement = "must be 'auto' or at most 1, as a trial uses one device"
+        problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"

@@ -313,7 +313,7 @@ def _without_attack(spec: SweepSpec) -> list[str]:
 
 def _given_point_problems(spec: SweepSpec) -> list[Problem]:
     known = frozenset(spec.space.names)
-    problems = []
+    problems: list[Problem] = []
     for index, point in enumerate(spec.search.points):
         if len(problems) >= MAX_PROBLEMS:
             break

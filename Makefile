@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test lint fix check bench evidence
+.PHONY: help setup demo test fuzz lint fix check bench evidence
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and
 # A worker for each core, four at most: a test that starts Ray brings workers of its own.
 test: setup ## Set up, then run every test, the linters and type checks among them
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
+
+fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which test takes a tenth
+	RAVEL_FUZZ=all $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) tests/fuzz
 
 lint: setup ## Check format, lint, types, import contracts and docstring coverage
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ USER_INFO = re.compile(
 # Passwords of databases hold anything, so all is hidden up to the last @.
 DATABASE = re.compile(r"\b((?:postgres(?:ql)?|mysql|mssql)(?:\+\w+)?://)\S*@", re.IGNORECASE)
 SECRET = re.compile(
-    r"([?&](?!ssl_?key=)"  # which is a path
+    r"([?&#](?!ssl_?key=)"  # which is a path
     r"(?:[^=&#\s]*(?:token|key|secret|signature|password|passwd)[^=&#\s]*|sig)=)[^&#\s]*",
     re.IGNORECASE,
 )
@@ -39,17 +39,20 @@ def without_password(text: str) -> str:
 def secret_problem(uri: str) -> str | None:
     """Return the problem of an address that may hold a secret, with its remedy, or None for one that holds none.
 
-    What may be a secret counts as one: any ``@`` except that of a PostgreSQL user, and any query of a server.
+    What may be a secret counts as one: any ``@`` except that of a PostgreSQL user, any query or fragment of a server.
 
     >>> secret_problem("postgresql://ada@host/db")
-    >>> secret_problem("http://host/?token=secret")
-    'must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead'
+    >>> secret_problem("http://host/?token=secret") == secret_problem("http://host/#token=secret")
+    True
+    >>> secret_problem("http://host/#token=secret")
+    'must not carry a query or fragment, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead'
     """
     bare = BARE_USER.sub(r"\1", uri)
     scheme, _, rest = bare.partition("://")
     kind = scheme.partition("+")[0].lower()
-    if kind in {"http", "https"} and "?" in rest:
-        return "must not carry a query, which may hold a token: set MLFLOW_TRACKING_TOKEN in the environment instead"
+    if kind in {"http", "https"} and not {"?", "#"}.isdisjoint(rest):
+        part = "a query or fragment, which may hold a token"
+        return f"must not carry {part}: set MLFLOW_TRACKING_TOKEN in the environment instead"
     if ("@" in rest and kind not in {"sqlite", "file"}) or without_password(bare) != bare:
         return "must not carry a password: set MLFLOW_TRACKING_URI in the environment instead"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from orchestrator.state.event_log import num_events, read_events
 from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
+from orchestrator.storage.locations import is_remote
 
 if TYPE_CHECKING:
     from orchestrator.analysis.sweep_progress import Progress
@@ -60,6 +62,9 @@ def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None: 
     if as_json:
         _print_json([plain for _, (_, plain) in states])
         return
+    if not results:
+        where = folder if is_remote(folder) else Path(folder).expanduser().absolute()
+        _say(f"no sweeps in {where}; start one with ravel launch SPEC, or name another storage with --storage")
     for result, (summary, _) in states:
         _say(f"{result.sweep}  {_alive(result, summary.status)}  {headline(summary)}")
 

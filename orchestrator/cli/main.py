@@ -19,6 +19,17 @@ from orchestrator.cli.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError
 
 DISTRIBUTION = "ravel-sweeps"
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "numpy", "scipy", "sklearn", "filelock"), "train"),
+    **dict.fromkeys(("optuna", "cmaes"), "optuna"),
+    **dict.fromkeys(("boto3", "botocore"), "s3"),
+    **dict.fromkeys(("plotly", "torchmetrics"), "evaluate"),
+    "ray": "tune",
+    "pyarrow": "tune",
+    "mlflow": "track",
+    "psycopg": "postgres",
+}
+"""The extra that installs each library."""
 MAX_LINE = 400
 """Characters of a line of an error message; a longer one loses its middle."""
 
@@ -66,6 +77,8 @@ def main() -> None:
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
         if os.environ.get("RAVEL_DEBUG"):
             raise
+        if isinstance(error, ModuleNotFoundError) and (remedy := missing_extra(error)):
+            _exit(OrchestratorError.exit_code, f"error: {remedy}")
         message = f"error: {type(error).__name__}: {error} (set RAVEL_DEBUG=1 for the traceback)"
         _exit(OrchestratorError.exit_code, message)
 
@@ -74,6 +87,17 @@ def _exit(code: int, message: str) -> None:
     for line in message.split("\n"):
         typer.echo(shortened(line), err=True)
     sys.exit(code)
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Return the message for a library of an extra that is not installed; None for any other module.
+
+    >>> missing_extra(ModuleNotFoundError("No module named 'numpy'", name="numpy"))
+    "numpy is not installed: pip install 'ravel-sweeps[train]', or [all] for every command"
+    """
+    library = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(library)
+    return extra and f"{library} is not installed: pip install '{DISTRIBUTION}[{extra}]', or [all] for every command"
 
 
 def shortened(line: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
-from orchestrator.errors import PreflightError
+from orchestrator.errors import PreflightError, quoted
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -40,7 +39,10 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
 def check(spec: Spec, overrides: Set = None) -> None:
     """Check a spec and list every mistake; start nothing."""
-    _say(f"{spec}: valid. {_describe(load_spec(spec, overrides or []))}")
+    loaded = load_spec(spec, overrides or [])
+    _say(f"{spec}: valid. {_describe(loaded)}")
+    for root in _roots(loaded):
+        _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")
@@ -132,6 +134,13 @@ def _describe(spec: SweepSpec) -> str:
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
 
 
+def _roots(spec: SweepSpec) -> list[str]:
+    """Return the folders of data that the trials read."""
+    searched = spec.space.parameters.get("data.root")
+    values = (spec.trial.get("data.root"), *getattr(searched, "options", ()))
+    return [value for value in dict.fromkeys(values) if isinstance(value, str)]
+
+
 def _command() -> str:
     """Return the command as it was called, so that a reader can paste the commands we print."""
     called = sys.argv[0]
@@ -144,9 +153,10 @@ def _say(line: str) -> None:
 
 def _slots_here(spec: SweepSpec) -> int:
     """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    from orchestrator.execution.cores import cores_here  # noqa: PLC0415
     from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
 
-    return Capacity((Node(cpus=os.cpu_count() or 1, gpus=0.0),)).slots(spec.resources, 0.0)
+    return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(spec.resources, 0.0)
 
 
 def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> None:

@@ -6,12 +6,12 @@ memory), the data sets are located, the tracking server is queried, and the stor
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
+from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.trial_configs import located
@@ -57,8 +57,32 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # the driver checks a cluster when it connects
-        Capacity((Node(cpus=os.cpu_count() or 1, gpus=math.inf),)).slots(spec.resources, 0.0)
+        check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
+
+
+def check_devices(spec: SweepSpec, *, cpus: int, gpus: int) -> None:
+    """Refuse a sweep whose trials need more than one machine of so many CPUs and GPUs has.
+
+    Raises:
+        PreflightError: no trial fits, or the field that names or counts a GPU.
+    """
+    machine = Capacity((Node(cpus=cpus, gpus=gpus),))
+    per_trial = machine.gpus_per_trial(spec.resources)
+    machine.slots(spec.resources, per_trial)
+    check_gpu_seconds(spec, gpus=per_trial)
+    names = dict.fromkeys(config.device for _, config in configured(spec))
+    absent = [name for name in names if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= gpus]
+    place = "trial.device" if "device" in spec.trial else "space.parameters.device"
+    requirement = f"must be one of the {gpus} GPUs that torch finds on this machine"
+    if absent:
+        raise PreflightError([f"{place}: {requirement}, got {quoted(name)}; use auto or cpu" for name in absent])
+
+
+def _gpus_here() -> int:
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.device_count()
 
 
 def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution.cores import cores_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def _start(stack: ExitStack) -> None:
     # mode itself would come too late here for a process that has imported Ray already.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    ray.init(address="local", _temp_dir=folder, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    ray.init(address="local", num_cpus=cores_here(), _temp_dir=folder, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     stack.push(lambda *_: ray.shutdown())  # before its folder is removed
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 OBJECTIVES = ("objective", "others")  # the second and later ones of a list
+MAX_CHARACTERS = 150_000
+"""Of a spec, which is then read in about a second."""
+MAX_PROBLEMS = 100
 FLAT_SECTIONS = ("trial", "space.parameters")  # below these a dotted name is one key
 
 
@@ -93,6 +96,9 @@ def _read(path: str | Path) -> str:
 
 
 def _document(text: str, overrides: Sequence[str], problems: list[Problem], *, source: str) -> dict[str, Any]:
+    size = len(text) + sum(map(len, overrides))
+    if size > MAX_CHARACTERS:
+        raise SpecError([Problem(source, f"must have at most {MAX_CHARACTERS:,} characters, got {size:,}")])
     try:
         document = load_yaml(text, source=source)
     except YamlError as error:
@@ -121,7 +127,10 @@ def _validate(document: dict[str, Any], problems: list[Problem]) -> SweepSpec | 
     try:
         spec = SweepSpec.model_validate({**document, "space": space})
     except ValidationError as error:
-        problems += [_problem(detail) for detail in error.errors()]
+        details = error.errors()
+        problems += [_problem(detail) for detail in details[:MAX_PROBLEMS]]
+        if len(details) > MAX_PROBLEMS:
+            problems.append(Problem("spec", f"has {len(details) - MAX_PROBLEMS:,} more problems"))
     if problems:
         problems += trial_problems(trial, space) if isinstance(trial, dict) else []
         problems += name_problems(_searched(document), fixed)

@@ -31,7 +31,14 @@ def complete(space: SearchSpace, values: Mapping[str, Any], *, task: Task) -> Po
 
 def max_epochs_of(spec: SweepSpec) -> int:
     """Return the epochs of a full run: the most that any trial may have."""
-    if "epochs" in spec.space.names:
-        domain = spec.space.parameters["epochs"]
-        return max(int(str(value)) for value in (*getattr(domain, "options", ()), domain.from_unit(1.0)))
-    return int(spec.trial.get("epochs", task_of(spec.trial).defaults["epochs"]))
+    return max(int(str(value)) for value in epochs_of(spec))
+
+
+def epochs_of(spec: SweepSpec) -> list[Any]:
+    """Return the epochs that trials may have at most, valid or not; a value of null is the default."""
+    default = task_of(spec.trial).defaults["epochs"]
+    domain = spec.space.parameters.get("epochs")
+    values = [spec.trial.get("epochs")]
+    if domain is not None:
+        values = [*getattr(domain, "options", ()), domain.from_unit(1.0)]
+    return [default if value is None else value for value in values]

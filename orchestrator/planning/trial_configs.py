@@ -30,7 +30,9 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
         **{name: spec.trial[name] for name in task.strengths if name in spec.trial},
         **point,
     }
-    config.setdefault("epochs", plan.max_epochs)
+    for name, value in {"epochs": plan.max_epochs, **attack_of(spec)}.items():
+        if config.get(name) is None:  # blank in the spec, or not in it
+            config[name] = value
     if "evaluation.epochs" in task.parameter_names:  # a task without it measures everything after each epoch
         measured = compared_epochs(plan, config["epochs"])
         config["evaluation.epochs"] = sorted({*measured, *(config.get("evaluation.epochs") or ())})

@@ -11,14 +11,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError, cut, quoted
-from orchestrator.planning.points import complete, first_points, max_epochs_of
+from orchestrator.planning.points import complete, epochs_of, first_points, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
+from orchestrator.spec.model import MAX_NAMES
+from orchestrator.spec.tracking_address import address_problem
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
+from search_spaces.sampling.enumeration import unconstrained_corners
 from trainables.errors import ConfigError
 from trainables.tasks.registry import CLASSIFIER, TASK, TASKS, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
@@ -29,6 +32,15 @@ Configured: TypeAlias = "tuple[Point, AnyConfig]"
 """A point and the trial configuration that it makes."""
 
 NUM_SAMPLES = 256
+MAX_EPOCHS = 10_000
+"""Every one is a line of the log, and a candidate of ``grace_period: auto`` for the first rung."""
+MAX_CORNERS = 5_000
+MAX_ENTRIES = 1_000
+"""Of a list in ``trial``."""
+MAX_COMBINATIONS = 50_000
+"""Of a grid with constraints that are tried for its points."""
+MAX_PROBLEMS = 100
+"""Of one kind; a longer list helps no reader."""
 MAX_LIST_LENGTH = 200
 """Of the valid names in a message."""
 VALUES = re.compile(r" \([^)]*\)|, got .*", re.DOTALL)
@@ -49,8 +61,13 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     if problems or _task_problems(spec.trial):
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
     trial = _without_usual_task(spec.trial)
+    unknown = {name: value for name, value in trial.items() if name not in {TASK, *task_of(trial).parameter_names}}
+    trial = {name: value for name, value in trial.items() if name not in unknown}
     spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
-    problems, trials = _field_problems(spec), list[Configured]()
+    problems, trials = [*_unknown_problems(spec, unknown), *_size_problems(spec)], list[Configured]()
+    if any(problem.path not in {f"trial.{name}" for name in unknown} for problem in problems):
+        raise SpecError(problems)
+    problems += _field_problems(spec)
     try:
         wrong_points = _given_point_problems(spec)
         points = _space_points(spec, [] if wrong_points else first_points(spec))
@@ -76,10 +93,41 @@ def configured(spec: SweepSpec) -> tuple[Configured, ...]:
     return tuple((point, task_of(spec.trial).from_point({**spec.trial, **point})) for point in points)
 
 
+def _unknown_problems(spec: SweepSpec, unknown: Point) -> list[Problem]:
+    """Return the names in ``trial`` that no trial has, reported once and not for every point."""
+    if not unknown:
+        return []
+    try:
+        task_of(spec.trial).from_point(unknown)
+    except ConfigError as error:
+        return [Problem(f"trial.{name}", message) for name, message in error.problems]
+    return []
+
+
+def _size_problems(spec: SweepSpec) -> list[Problem]:
+    """Return what would make the validation of the points, or the sweep itself, take for ever."""
+    problems = [
+        Problem(f"trial.{name}", f"must have at most {MAX_ENTRIES:,} entries, got {len(value):,}")
+        for name, value in spec.trial.items()
+        if isinstance(value, list) and len(value) > MAX_ENTRIES
+    ]
+    most = max((value for value in epochs_of(spec) if type(value) is int), default=0)
+    if most > MAX_EPOCHS:
+        place = "space.parameters.epochs" if "epochs" in spec.space.names else "trial.epochs"
+        reason = "each is an event of the log and may be a rung"
+        problems.append(Problem(place, f"must be <= {MAX_EPOCHS:,}, as {reason}; got {quoted(most)}"))
+    if len(list(islice(unconstrained_corners(spec.space), MAX_CORNERS + 1))) > MAX_CORNERS:
+        remedy = "give choices fewer options, or fix parameters on which conditions depend"
+        problems.append(Problem("space", f"has more than {MAX_CORNERS:,} extreme points, each to validate; {remedy}"))
+    return problems
+
+
 def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem]:
     """Return the problems of ``trial`` alone, completed so that no default which never runs breaks a requirement."""
     if problems := _task_problems(trial):
         return problems
+    if len(trial) > MAX_NAMES:  # reported as such
+        return []
     try:
         whole = [("space.parameters", complete(_fix(space, trial), {}, task=task_of(trial)))]
     except SpecError as error:
@@ -87,8 +135,10 @@ def trial_problems(trial: Mapping[str, Any], space: SearchSpace) -> list[Problem
     return [problem for problem in _point_problems(whole, trial, []) if problem.path.startswith("trial.")]
 
 
-def name_problems(names: Iterable[str], trial: Mapping[str, Any]) -> list[Problem]:
+def name_problems(names: Collection[str], trial: Mapping[str, Any]) -> list[Problem]:
     """Return the searched parameters that no trial has, or none of the task that ``trial`` names."""
+    if len(names) > MAX_NAMES:
+        return [Problem("space.parameters", f"must have at most {MAX_NAMES} parameters, got {len(names):,}")]
     tasks = list(TASKS.values()) if _task_problems(trial) else [task_of(trial)]
     known = frozenset(name for task in tasks for name in task.parameter_names)
     return [Problem(f"space.parameters.{name}", _no_parameter(name, known)) for name in names if name not in known]
@@ -148,10 +198,15 @@ def _fixed(domain: Domain, value: Any) -> Domain:
 def _field_problems(spec: SweepSpec) -> list[Problem]:
     """Return the problems of fields that do not fit together."""
     problems = _unmeasured_problems(spec)
+    if spec.tracking.uri is not None and (problem := address_problem(spec.tracking.uri)) is not None:
+        problems.append(Problem("tracking.uri", problem))
     first = 1 + len(spec.search.points)
     if spec.search.num_trials < first:
         requirement = f"must be >= {first}: the baseline and each of search.points run first"
         problems.append(Problem("search.num_trials", f"{requirement}, got {spec.search.num_trials}"))
+    if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
+        requirement = "must be 'auto' or at most 1, as a trial uses one device"
+        problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
@@ -183,9 +238,28 @@ def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
         return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
     if sampler != "grid" or num_trials <= first:
         return []
-    size = sum(1 for _ in islice(spec.space.grid(spec.search.resolution), num_trials))
-    requirement = f"must be <= {first + size}: the grid has {size} points, {first} run first"
-    return [Problem("search.num_trials", f"{requirement}, got {num_trials}")] if num_trials > first + size else []
+    size, is_whole = _grid_size(spec.space, spec.search.resolution, enough=num_trials - first)
+    if num_trials <= first + size:
+        return []
+    grid = "the grid has" if is_whole else f"of {MAX_COMBINATIONS:,} combinations, constraints leave the grid"
+    requirement = f"must be <= {first + size}: {grid} {size} points, {first} run first"
+    return [Problem("search.num_trials", f"{requirement}, got {num_trials}")]
+
+
+def _grid_size(space: SearchSpace, resolution: int, *, enough: int) -> tuple[int, bool]:
+    """Return the number of points of a grid, or ``enough``, and True if every combination was counted."""
+    if not space.constraints:
+        try:
+            return len(space.grid(resolution)), True
+        except OverflowError:  # more than an index can hold
+            return enough, True
+    size = 0
+    combinations = SearchSpace(space.parameters, when=space.when).grid(resolution)
+    for tried, point in enumerate(combinations):
+        if size >= enough or tried >= MAX_COMBINATIONS + enough:
+            return size, size >= enough
+        size += all(constraint.holds(point) for constraint in space.constraints)
+    return size, True
 
 
 def scheduler_problems(spec: SweepSpec) -> list[Problem]:
@@ -217,6 +291,8 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
 
 
 def _bracket_problems(spec: SweepSpec) -> list[Problem]:
+    if not all(type(value) is int and value >= 1 for value in epochs_of(spec)):
+        return []  # reported by the points
     try:
         scheduler_of(spec, pauses=False, max_epochs=max_epochs_of(spec))
     except ValueError as error:
@@ -237,8 +313,10 @@ def _without_attack(spec: SweepSpec) -> list[str]:
 
 def _given_point_problems(spec: SweepSpec) -> list[Problem]:
     known = frozenset(spec.space.names)
-    problems = []
+    problems: list[Problem] = []
     for index, point in enumerate(spec.search.points):
+        if len(problems) >= MAX_PROBLEMS:
+            break
         for name, value in point.items():
             path = f"search.points.{index}.{name}"
             if name not in known:

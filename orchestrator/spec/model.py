@@ -14,6 +14,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -43,7 +44,29 @@ Point: TypeAlias = dict[str, Any]
 # A sweep's name is the name of its folder.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
-PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1)]
+MAX_TRIALS = 100_000
+MAX_POINTS = 1_000
+MAX_RESOLUTION = 1_000
+MAX_GRACE_PERIOD = 10**12
+MAX_FACTOR = 10**6
+MAX_NAMES = 200
+"""Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
+
+
+def _at_most(limit: int, reason: str) -> Any:
+    """Return the annotation of a whole number with an upper limit, whose message gives the reason."""
+
+    def check(value: int) -> int:
+        if value > limit:
+            raise ValueError(f"must be <= {limit:,}, {reason}; got {quoted(value)}")
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra={"maximum": limit})
+
+
+_IN_64_BITS = _at_most(2**63 - 1, "a whole number of 64 bits")
+PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1), *_IN_64_BITS]
+Count: TypeAlias = Annotated[StrictInt, Field(ge=0), *_IN_64_BITS]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -128,10 +151,10 @@ class Search(_Section):
     """
 
     sampler: Literal["tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid"] = "tpe"
-    num_trials: PositiveInt = 32
-    seed: Annotated[StrictInt, Field(ge=0)] = 0
-    points: tuple[Point, ...] = ()
-    resolution: Annotated[StrictInt, Field(ge=1)] = 3
+    num_trials: Annotated[StrictInt, Field(ge=1), *_at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
+    seed: Count = 0
+    points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
+    resolution: Annotated[StrictInt, Field(ge=1), *_at_most(MAX_RESOLUTION, "the values of one range")] = 3
 
 
 class SchedulerSpec(_Section):
@@ -153,13 +176,15 @@ class SchedulerSpec(_Section):
     @field_validator("grace_period", "reduction_factor", mode="before")
     @classmethod
     def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
-        least = 1 if info.field_name == "grace_period" else 2
+        least, most = (1, MAX_GRACE_PERIOD) if info.field_name == "grace_period" else (2, MAX_FACTOR)
         if value == "auto":
             return value
         if type(value) is not int:
             raise ValueError(f"must be 'auto' or a whole number >= {least}, got {quoted(value)}")
         if value < least:
             raise ValueError(f"must be >= {least}, got {quoted(value)}")
+        if value > most:
+            raise ValueError(f"must be <= {most:,}, as no trial has more to compare; got {quoted(value)}")
         return value
 
     @property
@@ -193,9 +218,9 @@ class Resources(_Section):
 class Failures(_Section):
     """Retries of lost workers and of errors in a trial, and failed trials a sweep may have."""
 
-    infrastructure: Annotated[StrictInt, Field(ge=0)] = 3
-    user: Annotated[StrictInt, Field(ge=0)] = 0
-    allowed: Annotated[StrictInt, Field(ge=0)] = 0
+    infrastructure: Count = 3
+    user: Count = 0
+    allowed: Count = 0
 
 
 class Budget(_Section):
@@ -298,7 +323,7 @@ class SweepSpec(_Section):
 
     version: Literal[1] = 1
     name: StrictStr
-    trial: Point = {}
+    trial: Annotated[Point, Field(max_length=MAX_NAMES)] = {}
     space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
     objective: Objective = Objective()
     search: Search = Search()

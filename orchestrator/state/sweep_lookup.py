@@ -75,7 +75,8 @@ def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
 
     Args:
         storage: Folder, or ``s3://bucket/prefix``.
-        sweep: Id or name; or a whole address, ``s3://bucket/prefix/SWEEP``, which replaces ``storage``.
+        sweep: Id or name; or a whole address, ``s3://bucket/prefix/SWEEP``, or the path of its folder, which replace
+            ``storage``.
 
     Raises:
         SweepNotFound: no such sweep; names the storage and its latest sweeps.
@@ -83,6 +84,11 @@ def find_sweep(storage: str | Path, sweep: str | None = None) -> SweepFolder:
     """
     if sweep is not None and is_remote(sweep):
         storage, _, sweep = sweep.rstrip("/").rpartition("/")
+    elif sweep is not None and "/" in sweep:
+        sweep = sweep.rstrip("/") or "/"
+        if "/" in sweep:
+            path = _absolute(sweep)
+            storage, sweep = path.parent, path.name
     if is_remote(storage):
         folders = _remote_folders(storage)
     else:

@@ -13,20 +13,26 @@ import importlib.util
 import json
 import netrc
 import os
+import re
+import sqlite3
 import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrator.errors import cut
 from orchestrator.redaction import one_line, server_address, without_password
+from orchestrator.spec.tracking_address import address_problem
 from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ANSWER_S = 10
+MIGRATIONS = "store/db_migrations/versions/*.py"
 QUESTION = "/api/2.0/mlflow/experiments/search?max_results=1"
 VARIABLES = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 SET_THEM = f"set {VARIABLES} (they stay in the environment: no spec, log, run or report holds them)"
@@ -48,18 +54,77 @@ def problem_of(uri: str, *, environ: Mapping[str, str] = os.environ) -> str | No
         environ: Environment that holds logins and certificates.
 
     Example:
-        >>> problem_of("postgres://ada@host/mlflow")
-        'SQLAlchemy does not know postgres://; write postgresql://'
+        >>> problem_of("htp://host")
+        "must have a scheme that MLflow knows; did you mean http:// (in lower case)?, got 'htp://host'"
     """
+    if uri and (problem := address_problem(uri)) is not None:
+        return problem
     scheme = uri.partition(":")[0]
     if scheme in {"http", "https"}:
         return _server_problem(uri, environ)
-    if scheme == "postgres":
-        return "SQLAlchemy does not know postgres://; write postgresql://"
     if scheme.partition("+")[0] == "postgresql":
         return database_problem(uri)
+    if scheme == "databricks":
+        return _databricks_problem(environ)
     file = store_file(uri)
-    return None if file is None or os.access(file.parent, os.W_OK) else f"{file.parent} cannot be written"
+    return None if file is None else _file_problem(file)
+
+
+def _file_problem(file: Path) -> str | None:
+    """Return the problem of a sqlite store: its folder, its file, or the version of its tables."""
+    if not os.access(file.parent, os.W_OK):
+        return f"{file.parent} cannot be written"
+    if not file.exists():
+        return None
+    if not file.is_file() or not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} is no file that can be read and written"
+    if file.stat().st_size == 0:
+        return None
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=ANSWER_S)) as store:
+            if not store.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+                return None
+            versions = [str(row[0]) for row in store.execute("SELECT version_num FROM alembic_version")]
+    except sqlite3.DatabaseError as error:
+        return f"{file} is no sqlite database, or a damaged one ({one_line(error)})"
+    return revision_problem(versions, latest_revision())
+
+
+def latest_revision() -> str | None:
+    """Return the version of the tables that the installed MLflow makes; None if it is not installed."""
+    mlflow = importlib.util.find_spec("mlflow")
+    folders = [] if mlflow is None else mlflow.submodule_search_locations or []
+    texts = [path.read_text() for folder in folders for path in Path(folder).glob(MIGRATIONS)]
+    names = {match[1] for text in texts for match in re.finditer(r'^revision = "(\w+)"', text, re.MULTILINE)}
+    before = {match[1] for text in texts for match in re.finditer(r'^down_revision = "(\w+)"', text, re.MULTILINE)}
+    return min(names - before, default=None)
+
+
+def revision_problem(versions: Sequence[str], latest: str | None) -> str | None:
+    """Return the problem of a database whose tables are of another version than MLflow's.
+
+    >>> revision_problem(["abc"], "def")
+    "its tables are of version abc, MLflow's here are of def; copy it, then run `mlflow db upgrade`, or upgrade MLflow"
+    """
+    if latest is None or not versions or latest in versions:
+        return None
+    remedy = "copy it, then run `mlflow db upgrade`, or upgrade MLflow"
+    return f"its tables are of version {cut(', '.join(versions), 40)}, MLflow's here are of {latest}; {remedy}"
+
+
+def _databricks_problem(environ: Mapping[str, str]) -> str | None:
+    """Return what MLflow's client of Databricks lacks: its library, or the address of a workspace."""
+    try:
+        installed = importlib.util.find_spec("databricks.sdk") is not None
+    except ModuleNotFoundError:
+        installed = False
+    if not installed:
+        return "its library is not installed; run pip install 'mlflow[databricks]'"
+    home = Path(environ.get("HOME") or Path.home())
+    profile = Path(environ.get("DATABRICKS_CONFIG_FILE") or home / ".databrickscfg")
+    if environ.get("DATABRICKS_HOST") or profile.is_file():
+        return None
+    return f"no workspace is configured; set DATABRICKS_HOST and DATABRICKS_TOKEN, or write {profile}"
 
 
 def database_problem(uri: str) -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
 
+MAX_NAME = 200
+"""Bytes of a folder's name; file systems take 255."""
 DEFAULT_URI = "sqlite:///mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -59,7 +63,7 @@ def experiment_of(client: MlflowClient, plan: SweepPlan) -> str:
         uri = tracking_uri(plan)
         local = not uri.startswith("http")
         folder = Path(uri.removeprefix("sqlite:///")).resolve().parent if uri.startswith("sqlite:///") else None
-        artifacts = ((folder or Path(plan.working_directory)) / "mlartifacts" / plan.experiment).as_uri()
+        artifacts = artifact_folder((folder or Path(plan.working_directory)) / "mlartifacts", plan.experiment).as_uri()
         try:
             return str(client.create_experiment(plan.experiment, artifact_location=artifacts if local else None))
         except MlflowException:  # another sweep of the family has just created it
@@ -68,6 +72,22 @@ def experiment_of(client: MlflowClient, plan: SweepPlan) -> str:
                 raise
     refuse_deleted(experiment)
     return str(experiment.experiment_id)
+
+
+def artifact_folder(parent: Path, experiment: str) -> Path:
+    """Return the folder of an experiment's artifacts below ``parent``, whatever its name.
+
+    >>> artifact_folder(Path("/mlartifacts"), "team/digits").as_posix()
+    '/mlartifacts/team/digits'
+    >>> artifact_folder(Path("/mlartifacts"), "../../escape").as_posix()
+    '/mlartifacts/%2E%2E%2F%2E%2E%2Fescape'
+    """
+    parts = experiment.split("/")
+    is_plain = all(part not in {"", ".", ".."} and len(part.encode()) < MAX_NAME for part in parts)
+    if is_plain and "\0" not in experiment:
+        return parent / experiment
+    name = urllib.parse.quote(experiment, safe="").replace(".", "%2E")
+    return parent / (name if len(name) < MAX_NAME else hashlib.sha256(experiment.encode()).hexdigest())
 
 
 def look_up(plan: SweepPlan) -> Cursor:

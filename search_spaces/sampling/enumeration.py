@@ -86,18 +86,24 @@ def corners(space: SpaceLike) -> list[dict[str, Scalar]]:
     >>> corners(SearchSpace({"a": Choice([0, 1]), "b": Float(2.0, 3.0)}, when={"b": When("a", 1)}))
     [{'a': 0}, {'a': 1, 'b': 2.0}, {'a': 1, 'b': 3.0}]
     """
+    return [point for point in unconstrained_corners(space) if _is_allowed(space, point)]
+
+
+def unconstrained_corners(space: SpaceLike) -> Iterator[dict[str, Scalar]]:
+    """Yield the points of `corners`, and those that break a constraint too: there may be very many.
+
+    >>> from search_spaces import Choice, SearchSpace
+    >>> next(unconstrained_corners(SearchSpace({name: Choice([0, 1]) for name in "abc"})))
+    {'a': 0, 'b': 0, 'c': 0}
+    """
     readers = predicates_by_parent(space)
     values = {
         name: _distinct([*extremes(domain), *_unreached(domain, readers[name])])
         for name, domain in space.parameters.items()
     }
     is_high_a_base = bool(space.constraints)
-    return [
-        point
-        for box in _boxes(space, values)
-        for point in _box_corners(box, is_high_a_base=is_high_a_base)
-        if _is_allowed(space, point)
-    ]
+    for box in _boxes(space, values):
+        yield from _box_corners(box, is_high_a_base=is_high_a_base)
 
 
 def extremes(domain: Domain) -> list[Scalar]:

@@ -1,6 +1,7 @@
 """The command line itself: panels, help, examples, version, completion, error lines."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -141,3 +142,15 @@ def test_an_error_line_has_at_most_400_characters_and_keeps_its_place_and_its_re
     assert ended.value.code == code
     assert lines[0].startswith(start)
     assert all(len(line) <= 400 and "; remedy" in line for line in lines)
+
+
+@pytest.mark.parametrize(("command", "library"), [("plan", "numpy"), ("plan", "torch"), ("launch", "ray")])
+def test_a_command_whose_library_is_missing_names_the_extra(tmp_path, command, library):
+    (tmp_path / "spec.yaml").write_text("name: a")
+    script = f"import sys; sys.modules[{library!r}] = None; sys.argv[:] = ['ravel', {command!r}, 'spec.yaml']\n"
+    start = "from orchestrator.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script + start], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert re.search(rf"error: {library} is not installed: pip install 'ravel-sweeps\[\w+\]'", done.stderr)

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestrator import launch
-from orchestrator.errors import PreflightError
+from orchestrator.cli import main
+from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.loading import parse_spec
@@ -294,6 +296,49 @@ def test_a_trial_larger_than_this_machine_is_refused_before_ray_starts(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("text", "gpus", "problem"),
+    [
+        ("trial: {device: cuda}", 0, "trial.device: must be one of the 0 GPUs"),
+        ("trial: {device: 'cuda:1'}", 1, "trial.device: must be one of the 1 GPUs"),
+        ("space: {parameters: {device: {choice: [cpu, cuda]}}}", 0, "space.parameters.device: must be one of the 0"),
+        ("resources: {gpus: 1}", 0, "one trial takes 1 CPUs and 1 GPUs"),
+        ("resources: {gpus: 0.5}", 0, "one trial takes 1 CPUs and 0.5 GPUs"),
+        ("budget: {gpu_s: 60}", 0, "budget.gpu_s: counts GPU seconds"),
+        ("trial: {device: 'cuda:1'}", 2, None),
+        ("resources: {gpus: 1}", 1, None),
+    ],
+)
+def test_a_device_that_this_machine_does_not_have_is_refused_before_ray_starts(
+    tmp_path, monkeypatch, text, gpus, problem
+):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    spec = parse_spec(f"name: a\n{text}")
+    if problem is None:
+        preflight.check_here(spec, address="local")
+        return
+    with pytest.raises(PreflightError, match=problem):
+        preflight.check_here(spec, address="local")
+
+
+def test_more_gpus_than_a_trial_uses_are_refused():
+    with pytest.raises(
+        SpecError, match=r"resources\.gpus: must be 'auto' or at most 1, as a trial uses one device; got 4"
+    ):
+        parse_spec("name: a\nresources: {gpus: 4}")
+
+
+def test_a_check_says_that_it_has_not_looked_at_the_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text("name: a\ntrial: {data.name: mnist, data.root: nowhere}")
+    result = CliRunner().invoke(main.app, ["check", "spec.yaml"])
+    assert result.exit_code == 0
+    assert "data.root 'nowhere' was not looked at" in result.output
+
+
 def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):
     (problem,) = refused("name: a\nobjective: {metric: entanglement/conv9}", tmp_path)
     assert problem.startswith("objective.metric: cnn_bn has no tap 'conv9'")
@@ -376,7 +421,8 @@ def test_no_secret_of_an_address_is_shown(text, shown):
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "mlruns"]
+    "uri",
+    ["http://host:5000", "sqlite:////home/ada@work/a.db", "postgresql+psycopg://ada@host/db?sslkey=/k", "databricks"],
 )
 def test_an_address_without_a_secret_is_allowed_in_a_spec(uri):
     assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri

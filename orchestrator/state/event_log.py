@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.errors import LogDamaged
 from orchestrator.state.events import AttemptStarted, CheckpointSaved, EpochReported, TrialEnded, decode, encode
+from orchestrator.state.stray_files import leave_out
+from orchestrator.storage.atomic_files import flush_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,7 @@ FIRST_GENERATION = 1
 """Generation of ``events.jsonl``."""
 SEGMENT_STEM = re.compile(r"-(\d{12})-g(\d{4,})$")
 FLUSH_S = 1.0
+REMEDY = "restore the file from a copy, or move the sweep's folder away and launch a new sweep"
 OBSERVATIONS = (AttemptStarted, EpochReported, CheckpointSaved, TrialEnded)
 
 
@@ -61,9 +64,7 @@ def segments(path: Path) -> list[Segment]:
     Raises:
         LogDamaged: a segment is missing.
     """
-    files = [(FIRST_GENERATION, 0, path)] if path.exists() else []
-    later = [(SEGMENT_STEM.search(file.stem), file) for file in path.parent.glob(f"{path.stem}-*{path.suffix}")]
-    files += [(int(named[2]), int(named[1]), file) for named, file in later if named is not None]
+    files = list(_files_of(path))
     valid: list[Segment] = []
     overridden_from = math.inf  # offset from which a later driver continued
     for generation in sorted({generation for generation, _, _ in files}, reverse=True):
@@ -75,17 +76,39 @@ def segments(path: Path) -> list[Segment]:
     return _contiguous(path, sorted(valid, key=lambda segment: segment.start))
 
 
+def is_segment(path: Path, name: str) -> bool:
+    """Return True if a file of this name is a segment of the log."""
+    stem, suffix = name.removesuffix(path.suffix), path.suffix
+    later = SEGMENT_STEM.fullmatch(stem.removeprefix(path.stem)) if stem.startswith(path.stem) else None
+    return name == path.name or (name.endswith(suffix) and later is not None)
+
+
+def _files_of(path: Path) -> Iterator[tuple[int, int, Path]]:
+    """Yield generation, start and file of each segment; name any other file like them, and leave it out."""
+    for file in sorted(path.parent.glob(f"*{path.stem}*{path.suffix}")):
+        named = SEGMENT_STEM.search(file.stem)
+        if not is_segment(path, file.name):
+            leave_out(str(file), "no part of the event log has such a name")
+        elif file.is_dir():
+            raise LogDamaged(f"{file}: must be a file of the event log, got a folder; {REMEDY}")
+        elif named is None:
+            yield FIRST_GENERATION, 0, file
+        else:
+            yield int(named[2]), int(named[1]), file
+
+
 def _contiguous(path: Path, ordered: list[Segment]) -> list[Segment]:
     """Return the segments if each starts at the end of the one before it; else raise ``LogDamaged``."""
-    offset = 0
+    offset, parts = 0, []
     for segment in ordered:
+        if segment.start > offset and not segment.size:
+            leave_out(str(segment.path), "an empty file that starts after the end of the event log")
+            continue
         if segment.start != offset:
-            raise LogDamaged(
-                f"{path.parent}: bytes {offset} to {segment.start} of the event log are missing; "
-                "restore the file from a copy, or move the folder away and launch a new sweep"
-            )
+            raise LogDamaged(f"{path.parent}: bytes {offset} to {segment.start} of the event log are missing; {REMEDY}")
         offset = segment.end
-    return ordered
+        parts.append(segment)
+    return parts
 
 
 def segment_name(path: Path, start: int, generation: int) -> str:
@@ -173,10 +196,8 @@ def _events_of(segment: Segment, offset: int) -> Iterator[tuple[Event, int]]:
             try:
                 event = decode(line)
             except ValueError as error:
-                raise LogDamaged(
-                    f"{segment.path}: the line at byte {offset - segment.start} is no event ({_reason(error)}); "
-                    "restore the file from a copy, or move it away and launch a new sweep"
-                ) from None
+                place = f"{segment.path}: the line at byte {offset - segment.start}"
+                raise LogDamaged(f"{place} is no event ({_reason(error)}); {REMEDY}") from None
             offset += len(line)
             yield event, offset
 
@@ -220,7 +241,7 @@ class EventLog:
             self._generation, self._start, self._size = max(generation, newest + 1), last.start + whole, 0
             self._file = self._file_at(self._start).open("ab", buffering=0)
         self._flush()
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
     def append(self, event: Event, line: bytes | None = None) -> None:
         """Write one event, and flush it to disk if it is a decision or a second has passed.
@@ -266,7 +287,7 @@ class EventLog:
         file = self._file_at(start).open("ab", buffering=0)
         self._file.close()
         self._file, self._start, self._size = file, start, 0
-        _flush_folder(self.path.parent)
+        flush_folder(self.path.parent)
 
     def _file_at(self, start: int) -> Path:
         return self.path.with_name(segment_name(self.path, start, self._generation))
@@ -289,12 +310,3 @@ def _whole_bytes(segment: Segment) -> int:
     """Return the number of bytes up to the end of a segment's last whole line."""
     with segment.path.open("rb") as file:
         return file.read(segment.size).rfind(b"\n") + 1
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder: a new file is safe only when its folder is on disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -40,9 +40,10 @@ class Cursor:
     def load(cls, path: Path) -> Cursor:
         """Return the saved cursor, or a new one."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # lost or unreadable: a second sending changes nothing
+            cursor = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):  # lost or damaged: a second sending changes nothing
             return cls()
+        return cursor if cursor._is_valid() else cls()
 
     @classmethod
     def resume(cls, folder: SweepFolder, store: str) -> Cursor:
@@ -50,11 +51,21 @@ class Cursor:
         cursor = cls.load(folder.cursor)
         fits = (
             cursor.store == store
-            and isinstance(cursor.offset, int)
             and is_line_end(folder.events, cursor.offset)
             and cursor.segment in {None, segment_at(folder.events, cursor.offset)}
         )
         return cursor if fits else cls(store=store)
+
+    def _is_valid(self) -> bool:
+        """Return True if each field has its type, which a damaged file may not have."""
+        texts = (self.experiment, self.sweep_run, self.store, self.segment)
+        return (
+            type(self.offset) is int
+            and self.offset >= 0
+            and all(text is None or isinstance(text, str) for text in texts)
+            and isinstance(self.runs, dict)
+            and all(isinstance(run, str) for run in self.runs.values())
+        )
 
     def move_to(self, offset: int, folder: SweepFolder) -> None:
         """Record that everything before an offset was sent."""

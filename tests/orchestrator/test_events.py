@@ -340,3 +340,32 @@ def test_decisions_are_flushed_at_once_and_observations_within_a_second(tmp_path
             for event in [EVENTS[3], EVENTS[5]] * 6:
                 log.append(event)
             assert len(flushed) == 1  # the clock is read twelve times, a tenth of a second apart
+
+
+@pytest.mark.parametrize(
+    "name", ["._events.jsonl", "events (conflicted copy).jsonl", "events-000000000000-g0002 2.jsonl"]
+)
+def test_a_stray_file_next_to_the_log_is_named_and_left_out(tmp_path, caplog, name):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert [event for event, _ in read_events(path)] == EVENTS
+    assert f"{tmp_path / name}: left out (no part of the event log has such a name)" in caplog.text
+
+
+def test_an_empty_segment_after_the_end_is_named_and_left_out(tmp_path, caplog):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    stray = path.with_name(segment_name(path, 10**6, 9))
+    stray.touch()
+    assert [event for event, _ in read_events(path)] == EVENTS
+    assert f"{stray}: left out (an empty file that starts after the end of the event log)" in caplog.text
+    with EventLog(path, generation=10) as log:
+        log.append(EVENTS[8])
+    assert [event for event, _ in read_events(path)] == [*EVENTS, EVENTS[8]]
+
+
+def test_a_folder_in_the_place_of_the_log_is_named(tmp_path):
+    (tmp_path / "events.jsonl").mkdir()
+    with pytest.raises(LogDamaged, match=r"events.jsonl: must be a file of the event log, got a folder; restore"):
+        segments(tmp_path / "events.jsonl")

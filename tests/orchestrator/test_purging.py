@@ -242,3 +242,30 @@ def test_a_removal_that_is_cut_off_leaves_no_half_sweep(two_sweeps, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         purge.carry_out(plan, found)
     assert [folder.sweep for folder in list_sweeps(root / "results")] == [gone.sweep]
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("leases/000001.json", b""),
+        ("leases/._000001.json", b"\0"),
+        ("tracking.json", b'{"offset": "x"}'),
+        ("plan.json", b"\xff"),
+        ("events.jsonl", b"\xff\n"),
+        ("events.jsonl", None),
+        ("leases", b"a file"),
+    ],
+)
+def test_a_list_names_a_damaged_sweep_and_shows_the_others(two_sweeps, place, content):
+    root, _, gone, kept = two_sweeps
+    damaged = gone.path / place
+    if content is None:
+        damaged.unlink()
+        damaged.mkdir()
+    else:
+        damaged.parent.mkdir(exist_ok=True)
+        damaged.write_bytes(content)
+    listed = ravel(root, "list")
+    assert (listed.returncode, "Traceback" in listed.stderr) == (0, False)
+    assert kept.sweep in listed.stdout
+    assert gone.sweep in listed.stdout + listed.stderr

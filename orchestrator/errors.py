@@ -8,6 +8,7 @@
     |-- SweepNotFound        2    no sweep of that name in this storage
     |-- SweepLocked          3    another driver runs this sweep
     |-- LogDamaged           3    an event log that cannot be read
+    |-- PlanDamaged          3    a plan that is not as it was written at the launch
     |-- LogIncomplete        3    events that could not be written before the driver left
     |-- WrongLocation        2    an s3:// address that breaks the grammar
     |-- StorageError         3    S3 refused, or could not be reached
@@ -85,6 +86,10 @@ class SweepLocked(OrchestratorError):
 
 class LogDamaged(OrchestratorError):
     """An event log with a line that is not an event."""
+
+
+class PlanDamaged(OrchestratorError):
+    """A plan that was edited or damaged since the launch."""
 
 
 class LogIncomplete(OrchestratorError):

@@ -17,8 +17,9 @@ from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolde
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.redaction import one_line
-from orchestrator.state.event_log import num_events, read_events
+from orchestrator.state.event_log import read_events
 from orchestrator.state.formatting import shown
+from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ObjectMissing
-from orchestrator.state.event_log import flush, is_segment, num_events, segments
+from orchestrator.state.log_segments import flush, is_segment, num_events, segments
 from orchestrator.state.stray_files import leave_out
 from orchestrator.storage.atomic_files import write_atomically
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.state.event_log import is_line_end, segment_at
+from orchestrator.state.log_segments import is_line_end, segment_at
 from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:

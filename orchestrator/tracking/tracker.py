@@ -14,8 +14,9 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.redaction import one_line, without_password
-from orchestrator.state.event_log import end_of, flush, read_events
+from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.state.log_segments import end_of, flush
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking import runs

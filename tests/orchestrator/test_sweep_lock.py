@@ -8,11 +8,14 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.state import sweep_lock
+from orchestrator.state.lock_records import UNKNOWN, BucketLockRecords
 from orchestrator.state.sweep_folder import SweepFolder, reference
 
 HOLD = """
@@ -299,3 +302,18 @@ def test_a_file_in_the_place_of_the_records_is_named(folder):
     folder.locks.write_text("a file")
     with pytest.raises(StorageError, match=r"leases: must be a folder that this process can write"):
         sweep_lock.acquire(folder)
+
+
+def test_a_bucket_with_stray_objects_next_to_its_lock_records_keeps_its_lock(caplog):
+    written = SimpleNamespace(key="000002.json", modified=datetime.now(UTC))
+    keys = ["._000002.json", "000002 (1).json", "notes"]
+    bucket = SimpleNamespace(
+        list=lambda: [*(SimpleNamespace(key=key) for key in keys), written],
+        uri=lambda key="": f"s3://team/leases/{key}",
+        server_time=lambda: datetime.now(UTC),
+        read=lambda _: b"",
+    )
+    records = BucketLockRecords(bucket)
+    assert records.last() == 2
+    assert (records.newest().generation, records.newest().holder) == (2, UNKNOWN)
+    assert all(f"{key}: left out" in caplog.text for key in keys)

@@ -549,8 +549,9 @@ def test_a_run_begun_under_format_1_keeps_its_parameters(sweep):
     ]
     write(folder, told[:-5])
     Tracker(plan, folder).catch_up()
-    told_by_format_1 = folder.events.read_bytes().replace(b'{"v":3,', b'{"v":1,')
-    folder.events.write_bytes(re.sub(rb',"crc":"[0-9a-f]{8}"}', b"}" + b" " * 17, told_by_format_1))
+    told_by_format_1 = folder.events.read_bytes().replace(b'{"v":4,', b'{"v":1,')
+    end = rb',"seq":\d+,"prev":"[0-9a-f]{8}","crc":"[0-9a-f]{8}"}'
+    folder.events.write_bytes(re.sub(end, lambda match: b"}" + b" " * (len(match[0]) - 1), told_by_format_1))
     write(folder, told[-5:])
     tracker = Tracker(plan, folder)
     assert tracker.catch_up()

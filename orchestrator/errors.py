@@ -7,6 +7,7 @@
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
     |-- SweepNotFound        2    no sweep of that name in this storage
     |-- SweepLocked          3    another driver runs this sweep
+    |-- SweepCopied          3    a copy of a sweep, which must not change what the original has in MLflow
     |-- LogDamaged           3    an event log that cannot be read
     |-- PlanDamaged          3    a plan that is not as it was written at the launch
     |-- LogIncomplete        3    events that could not be written before the driver left
@@ -82,6 +83,10 @@ class SweepNotFound(OrchestratorError):
 
 class SweepLocked(OrchestratorError):
     """Another driver holds the sweep."""
+
+
+class SweepCopied(OrchestratorError):
+    """A copy of a sweep's folder, or of its objects in S3."""
 
 
 class LogDamaged(OrchestratorError):

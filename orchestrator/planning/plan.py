@@ -31,6 +31,7 @@ from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.spec.model import SweepSpec
+from orchestrator.state.folder_identity import record
 from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
@@ -109,6 +110,7 @@ class SweepPlan(BaseModel):
         document = json.loads(self.model_dump_json())
         text = json.dumps({**document, CHECKSUM: _checksum(document)}, indent=1, ensure_ascii=False)
         write_atomically(folder.plan, text + "\n")
+        record(folder)
         publish(folder)
 
     @classmethod

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIRST_GENERATION = 1
 """Generation of ``events.jsonl``."""
+END_BYTES = 18
+"""Length of the checksum at the end of a line."""
 SEGMENT_STEM = re.compile(r"-(\d{12})-g(\d{4,})$")
 REMEDY = "restore the file from a copy, or move the sweep's folder away and launch a new sweep"
 
@@ -126,14 +128,17 @@ def end_of(path: Path) -> int:
 
 def is_line_end(path: Path, offset: int) -> bool:
     """Return True if an offset is the start of the log or the end of a line; any other belongs to another log."""
-    if offset == 0:
-        return True
+    return offset == 0 or end_before(path, offset).endswith("\n")
+
+
+def end_before(path: Path, offset: int) -> str:
+    """Return the last characters before an offset: of a line with a checksum, this; empty if the log ends before it."""
     segment = _segment_before(path, offset)
     if segment is None:
-        return False
+        return ""
     with segment.path.open("rb") as file:
-        file.seek(offset - segment.start - 1)
-        return file.read(1) == b"\n"
+        file.seek(max(0, offset - segment.start - END_BYTES))
+        return file.read(min(END_BYTES, offset - segment.start)).decode(errors="replace")
 
 
 def flush(path: Path) -> None:

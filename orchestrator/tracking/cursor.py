@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.state.log_segments import is_line_end, segment_at
+from orchestrator.state.log_segments import end_before, is_line_end, segment_at
 from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Cursor:
         store: Address of the store, without its password. In another store, nothing was sent yet.
         segment: File of the log that holds the offset. If another file holds it now, another driver continued from an
             offset before this one.
+        end: End of the line before the offset, with its checksum, which is that of another line in another log.
     """
 
     offset: int = 0
@@ -35,6 +36,7 @@ class Cursor:
     runs: dict[str, str] = field(default_factory=dict)
     store: str | None = None
     segment: str | None = None
+    end: str | None = None
 
     @classmethod
     def load(cls, path: Path) -> Cursor:
@@ -49,16 +51,25 @@ class Cursor:
     def resume(cls, folder: SweepFolder, store: str) -> Cursor:
         """Return the saved cursor if it fits this store and this log, or else a new one."""
         cursor = cls.load(folder.cursor)
-        fits = (
-            cursor.store == store
-            and is_line_end(folder.events, cursor.offset)
-            and cursor.segment in {None, segment_at(folder.events, cursor.offset)}
+        return cursor if cursor.store == store and cursor.fits(folder) else cls(store=store)
+
+    @classmethod
+    def is_ahead(cls, folder: SweepFolder, store: str) -> bool:
+        """Return True if this store was sent events that the log lacks: it was restored from an older copy."""
+        cursor = cls.load(folder.cursor)
+        return cursor.store == store and not cursor.fits(folder)
+
+    def fits(self, folder: SweepFolder) -> bool:
+        """Return True if the events before the offset are those of this log."""
+        return (
+            is_line_end(folder.events, self.offset)
+            and self.segment in {None, segment_at(folder.events, self.offset)}
+            and self.end in {None, end_before(folder.events, self.offset)}
         )
-        return cursor if fits else cls(store=store)
 
     def _is_valid(self) -> bool:
         """Return True if each field has its type, which a damaged file may not have."""
-        texts = (self.experiment, self.sweep_run, self.store, self.segment)
+        texts = (self.experiment, self.sweep_run, self.store, self.segment, self.end)
         return (
             type(self.offset) is int
             and self.offset >= 0
@@ -70,6 +81,7 @@ class Cursor:
     def move_to(self, offset: int, folder: SweepFolder) -> None:
         """Record that everything before an offset was sent."""
         self.offset, self.segment = offset, segment_at(folder.events, offset)
+        self.end = end_before(folder.events, offset)
 
     def save(self, path: Path) -> None:
         """Write the cursor, atomically."""

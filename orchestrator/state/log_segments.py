@@ -84,13 +84,17 @@ def _files_of(path: Path) -> Iterator[tuple[int, int, Path]]:
 
 def _contiguous(path: Path, ordered: list[Segment]) -> list[Segment]:
     """Return the segments if each starts at the end of the one before it; else raise ``LogDamaged``."""
-    offset, parts = 0, []
+    offset = 0
+    parts: list[Segment] = []
     for segment in ordered:
         if segment.start > offset and not segment.size:
             leave_out(str(segment.path), "an empty file that starts after the end of the event log")
             continue
-        if segment.start != offset:
+        if segment.start > offset:
             raise LogDamaged(f"{path.parent}: bytes {offset} to {segment.start} of the event log are missing; {REMEDY}")
+        if segment.start < offset:
+            size = segment.start - parts[-1].start
+            raise LogDamaged(f"{parts[-1].path}: must end at byte {size}, where {segment.path.name} begins; {REMEDY}")
         offset = segment.end
         parts.append(segment)
     return parts

@@ -156,6 +156,16 @@ def test_only_the_last_segment_may_be_torn(tmp_path):
         SweepState.read(path)
 
 
+def test_a_segment_that_is_longer_than_the_next_one_allows_is_named(tmp_path):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    first, second, *_ = segments(path)
+    first.path.write_bytes(first.path.read_bytes() + encode(EVENTS[0]))
+    message = f"events.jsonl: must end at byte {first.size}, where {second.path.name} begins; restore"
+    with pytest.raises(LogDamaged, match=message):
+        SweepState.read(path)
+
+
 @pytest.mark.parametrize("trace", ["tracking.json", "tune/t000-1/checkpoint_000000/state.pt"])
 @pytest.mark.parametrize("is_empty", [False, True], ids=["missing", "empty"])
 def test_a_log_that_is_missing_though_its_sweep_began_is_damaged(tmp_path, trace, is_empty):

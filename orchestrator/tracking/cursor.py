@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.state.log_segments import end_before, is_line_end, segment_at
+from orchestrator.state.stray_files import leave_out
 from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
@@ -84,5 +85,8 @@ class Cursor:
         self.end = end_before(folder.events, offset)
 
     def save(self, path: Path) -> None:
-        """Write the cursor, atomically."""
+        """Write the cursor, atomically; in the place of a folder it is not kept, and everything is sent again."""
+        if path.is_dir():
+            leave_out(str(path), "a folder in the place of MLflow's position in the log")
+            return
         write_atomically(path, json.dumps(vars(self)))

@@ -73,8 +73,9 @@ class RunWriter:
         tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
         self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
         self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
-        if self._folder.environment.exists():
-            self._log_text(cursor.sweep_run, self._folder.environment.read_text(encoding="utf-8"), "environment.txt")
+        packages = self._packages()
+        if packages is not None:
+            self._log_text(cursor.sweep_run, packages, "environment.txt")
 
     def start_trial(self, event: AttemptStarted) -> None:
         """Create or reopen the run of a trial, and send its configuration."""
@@ -177,6 +178,16 @@ class RunWriter:
             self._client.log_text(run, text, file)
         except Exception as error:  # noqa: BLE001  each artifact store has its own
             self._warn("artifacts", one_line(error))
+
+    def _packages(self) -> str | None:
+        """Return the installed packages; None if their file is missing (of older sweeps) or cannot be read."""
+        try:
+            return self._folder.environment.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn("environment.txt", one_line(error))
+            return None
 
     def _publish_views(self) -> None:
         """Publish the prepared views. Like artifacts, they are a convenience."""

@@ -752,3 +752,23 @@ def test_a_cursor_at_the_end_of_another_line_is_ahead_of_a_restored_log(sweep):
     write(folder, [last.model_copy(update={"attempt": 2})])  # a line of the same length
     assert folder.events.stat().st_size == Cursor.load(folder.cursor).offset
     assert Cursor.is_ahead(folder, store)
+
+
+@pytest.mark.parametrize("place", ["environment.txt", "tracking.json"])
+def test_a_folder_in_the_place_of_a_file_costs_mlflow_no_point(sweep, caplog, place):
+    plan, folder = sweep
+    write(folder, events())
+    (folder.path / place).unlink(missing_ok=True)
+    (folder.path / place).mkdir()
+    assert Tracker(plan, folder).catch_up()
+    assert Tracker(plan, folder).catch_up() is (place == "tracking.json")  # whose position was not kept
+    assert len(points_of(plan)) == 7
+    assert str(folder.path / place) in caplog.text
+
+
+def test_packages_that_are_no_text_are_sent_as_far_as_they_are(sweep):
+    plan, folder = sweep
+    write(folder, events())
+    folder.environment.write_bytes(b"numpy==2\n\xff\xfe")
+    assert Tracker(plan, folder).catch_up()
+    assert len(points_of(plan)) == 7

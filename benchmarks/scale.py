@@ -149,7 +149,7 @@ def main() -> None:
 
 def measure_reading(root: Path, trials: int) -> None:
     """Measure writing and tracking a sweep, and the commands that read it."""
-    from orchestrator.state.event_log import num_events  # noqa: PLC0415
+    from orchestrator.state.log_segments import num_events  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415
 
     began = time.perf_counter()

@@ -7,7 +7,9 @@
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
     |-- SweepNotFound        2    no sweep of that name in this storage
     |-- SweepLocked          3    another driver runs this sweep
+    |-- SweepCopied          3    a copy of a sweep, which must not change what the original has in MLflow
     |-- LogDamaged           3    an event log that cannot be read
+    |-- PlanDamaged          3    a plan that is not as it was written at the launch
     |-- LogIncomplete        3    events that could not be written before the driver left
     |-- WrongLocation        2    an s3:// address that breaks the grammar
     |-- StorageError         3    S3 refused, or could not be reached
@@ -83,8 +85,16 @@ class SweepLocked(OrchestratorError):
     """Another driver holds the sweep."""
 
 
+class SweepCopied(OrchestratorError):
+    """A copy of a sweep's folder, or of its objects in S3."""
+
+
 class LogDamaged(OrchestratorError):
     """An event log with a line that is not an event."""
+
+
+class PlanDamaged(OrchestratorError):
+    """A plan that was edited or damaged since the launch."""
 
 
 class LogIncomplete(OrchestratorError):

@@ -39,6 +39,7 @@ def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCal
 
     Raises:
         SweepLocked: its driver still runs.
+        SweepCopied: the folder is a copy of the sweep's.
         PreflightError: this machine lacks something that the spec requires.
         Interrupted: Ctrl-C or SIGTERM, once more.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchestratorError, SweepLocked
+from orchestrator.planning.original import require_original
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lock import acquire, is_held
@@ -47,10 +48,12 @@ def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
     """Find what to remove; change nothing.
 
     Raises:
+        SweepCopied: it is a copy, and its runs are the original's.
         SweepLocked: its driver runs.
         OrchestratorError: MLflow does not answer, or a model was registered from one of its runs.
         StorageError: S3 does not answer.
     """
+    require_original(plan, folder)
     if is_held(folder):
         raise SweepLocked(f"{folder.sweep}: its driver runs; stop it first")
     try:

@@ -17,8 +17,10 @@ from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
-from orchestrator.state.event_log import num_events, read_events
+from orchestrator.redaction import one_line
+from orchestrator.state.event_log import read_events
 from orchestrator.state.formatting import shown
+from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from orchestrator.storage.locations import is_remote
@@ -57,16 +59,15 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
 @app.command("list", rich_help_panel=PANEL, epilog="Example: ravel list --storage s3://team/ravel")
 def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
     """List the sweeps of a storage, oldest first."""
-    results = [_read_or_warn(sweep) for sweep in list_sweeps(folder)]
-    states = [(result, _state(result)) for result in results if result is not None]
+    listed = [entry for entry in map(_entry_or_warning, list_sweeps(folder)) if entry is not None]
     if as_json:
-        _print_json([plain for _, (_, plain) in states])
+        _print_json([plain for _, plain in listed])
         return
-    if not results:
+    if not listed:
         where = folder if is_remote(folder) else Path(folder).expanduser().absolute()
         _say(f"no sweeps in {where}; start one with ravel launch SPEC, or name another storage with --storage")
-    for result, (summary, _) in states:
-        _say(f"{result.sweep}  {_alive(result, summary.status)}  {headline(summary)}")
+    for line, _ in listed:
+        _say(line)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel best digits -k 3")
@@ -159,13 +160,17 @@ def _read(folder: str, sweep: str | None) -> SweepResult:
     return SweepResult.read(find_sweep(folder, sweep))
 
 
-def _read_or_warn(folder: SweepFolder) -> SweepResult | None:
-    """Read a sweep of a list; name one that cannot be read on stderr and leave it out."""
+def _entry_or_warning(folder: SweepFolder) -> tuple[str, dict[str, Any]] | None:
+    """Return the line and the data of a sweep of a list; name one that cannot be read on stderr and leave it out."""
     try:
-        return SweepResult.read(folder)
+        result = SweepResult.read(folder)
+        summary, plain = _state(result)
+        return f"{result.sweep}  {_alive(result, summary.status)}  {headline(summary)}", plain
     except OrchestratorError as error:
         typer.echo(f"left out: {error}", err=True)
-        return None
+    except Exception as error:  # noqa: BLE001  no damage of one sweep may hide the others
+        typer.echo(f"left out: {folder.uri}: {type(error).__name__}: {one_line(error)}", err=True)
+    return None
 
 
 def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:

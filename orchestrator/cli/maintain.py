@@ -15,6 +15,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, SpecError, SweepLocked, quoted
 from orchestrator.planning.loading import load_spec
+from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_folder import reference
@@ -48,6 +49,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         raise MissingExtraError("filelock", extra="track") from error
     result = SweepResult.read(find_sweep(folder, sweep))
     store = result.folder
+    require_original(result.plan, store)
     if is_held(store):
         remedy = f"ravel status {reference(store)}"
         raise SweepLocked(f"{store.sweep}: its driver runs and sends everything itself; see its progress: {remedy}")

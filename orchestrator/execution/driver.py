@@ -19,6 +19,7 @@ from orchestrator.execution import preflight, ray_cluster
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import StopSignals
+from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
@@ -64,6 +65,7 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
 def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
+    require_original(plan, folder)
     with stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
         capacity, decisions = None, DecisionState(plan, SweepState.read(folder.events))

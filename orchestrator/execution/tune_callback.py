@@ -70,7 +70,7 @@ class TrialRecorder(Callback):
         if "ended" in result:
             self._ended[recorded.id] = json.loads(result["ended"])
         if "event" in result and result["epoch"] not in recorded.epochs:
-            event, line = reported(
+            event, body = reported(
                 result["event"],
                 time=self._clock(),
                 trial=recorded.id,
@@ -79,7 +79,7 @@ class TrialRecorder(Callback):
                 host=result.get("hostname"),
                 pid=result.get("pid"),
             )
-            self._store.append(event, line)
+            self._store.append(event, body)
         return recorded
 
     def diverge(self, trial: str, reason: str) -> None:

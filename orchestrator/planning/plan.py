@@ -1,11 +1,13 @@
 """Plan of a sweep, fixed before anything runs: ids, seeds, paths, code version, fingerprints.
 
-``resume`` reads the plan and the event log, not the YAML.
+``resume`` reads the plan and the event log, not the YAML. On disk a plan ends in the checksum of its content
+(format 3), since an edited plan would continue another sweep than the one that was launched.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,14 +22,16 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.errors import SweepNotFound
+from orchestrator.errors import PlanDamaged, SweepNotFound
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
+from orchestrator.redaction import one_line
 from orchestrator.scheduling.budgeted import RungSchedule
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.spec.model import SweepSpec
+from orchestrator.state.folder_identity import record
 from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
 
 
+OLD_FORMATS = (1, 2)
+CHECKSUM = "checksum"
+
+
 class SweepPlan(BaseModel):
     """A planned sweep: everything that a driver needs besides the event log."""
 
@@ -45,7 +53,7 @@ class SweepPlan(BaseModel):
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     sweep: str
     created_at: float
     spec: Annotated[
@@ -82,8 +90,10 @@ class SweepPlan(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _migrated(cls, document: Any) -> Any:
-        is_old = isinstance(document, dict) and document.get("format") == 1
-        return plan_of_format_1(document) if is_old else document
+        if isinstance(document, dict) and document.get("format") == 1:
+            document = plan_of_format_1(document)
+        is_old = isinstance(document, dict) and document.get("format") == 2
+        return {**document, "format": 3} if is_old else document
 
     @property
     def experiment(self) -> str:
@@ -97,7 +107,10 @@ class SweepPlan(BaseModel):
             StorageError: the sweep is kept in S3, which refused or could not be reached.
         """
         write_atomically(folder.environment, installed())
-        write_atomically(folder.plan, self.model_dump_json(indent=1) + "\n")
+        document = json.loads(self.model_dump_json())
+        text = json.dumps({**document, CHECKSUM: _checksum(document)}, indent=1, ensure_ascii=False)
+        write_atomically(folder.plan, text + "\n")
+        record(folder)
         publish(folder)
 
     @classmethod
@@ -106,14 +119,44 @@ class SweepPlan(BaseModel):
 
         Raises:
             SweepNotFound: the folder holds no plan, or one that this version cannot read.
+            PlanDamaged: it was edited or damaged since the launch.
         """
         try:
-            return cls.model_validate_json(folder.plan.read_text(encoding="utf-8"))
-        except OSError:
+            document = json.loads(folder.plan.read_bytes())
+        except FileNotFoundError:
             raise SweepNotFound(f"{folder.path}: no plan.json here, so no sweep") from None
+        except OSError as error:
+            raise SweepNotFound(f"{folder.plan}: must be a file that can be read ({error.strerror})") from None
+        except (ValueError, RecursionError) as error:
+            raise SweepNotFound(f"{folder.plan}: not a plan of this version (no JSON: {one_line(error)})") from None
+        _check_whole(document, folder)
+        try:
+            return cls.model_validate_json(json.dumps(document))
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise SweepNotFound(f"{folder.plan}: not a plan of this version ({reason})") from None
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise SweepNotFound(f"{folder.plan}: not a plan of this version ({one_line(error)})") from None
+
+
+def _check_whole(document: Any, folder: SweepFolder) -> None:
+    """Remove the checksum from a plan's document.
+
+    Raises:
+        PlanDamaged: it does not fit, or it is missing though the format has one.
+    """
+    if not isinstance(document, dict) or document.get("format") in OLD_FORMATS:
+        return
+    checksum = document.pop(CHECKSUM, None)
+    if checksum != _checksum(document):
+        raise PlanDamaged(
+            f"{folder.plan}: must be as it was written at the launch, and its checksum does not fit: it was edited or "
+            "damaged; restore it from a copy, or launch a new sweep with the other settings"
+        )
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:

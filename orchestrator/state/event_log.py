@@ -16,15 +16,33 @@ had: what the first driver wrote from that offset on never became part of the sw
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.errors import LogDamaged
-from orchestrator.state.events import AttemptStarted, CheckpointSaved, EpochReported, TrialEnded, decode, encode
+from orchestrator.errors import LogDamaged, quoted
+from orchestrator.state.events import (
+    AttemptStarted,
+    CheckpointSaved,
+    EpochReported,
+    Link,
+    TrialCreated,
+    TrialEnded,
+    body_of,
+    checksum,
+    decode_linked,
+    sealed,
+)
+from orchestrator.state.log_segments import (
+    FIRST_GENERATION,
+    REMEDY,
+    Segment,
+    num_events,
+    segment_name,
+    segments,
+)
+from orchestrator.storage.atomic_files import flush_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,155 +51,103 @@ if TYPE_CHECKING:
     from orchestrator.state.events import Event
 
 SEGMENT_BYTES = 2**20
-FIRST_GENERATION = 1
-"""Generation of ``events.jsonl``."""
-SEGMENT_STEM = re.compile(r"-(\d{12})-g(\d{4,})$")
 FLUSH_S = 1.0
 OBSERVATIONS = (AttemptStarted, EpochReported, CheckpointSaved, TrialEnded)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One file of a log, by the driver of a generation: from offset ``start`` on, ``size`` bytes when it was listed."""
-
-    path: Path
-    start: int
-    size: int
-    generation: int
-
-    @property
-    def end(self) -> int:
-        """Offset after the last byte."""
-        return self.start + self.size
-
-
-def segments(path: Path) -> list[Segment]:
-    """Return the segments of the log that starts with the file ``path``, in order; none if there is no log.
-
-    Raises:
-        LogDamaged: a segment is missing.
-    """
-    files = [(FIRST_GENERATION, 0, path)] if path.exists() else []
-    later = [(SEGMENT_STEM.search(file.stem), file) for file in path.parent.glob(f"{path.stem}-*{path.suffix}")]
-    files += [(int(named[2]), int(named[1]), file) for named, file in later if named is not None]
-    valid: list[Segment] = []
-    overridden_from = math.inf  # offset from which a later driver continued
-    for generation in sorted({generation for generation, _, _ in files}, reverse=True):
-        own = [(start, file) for author, start, file in files if author == generation and start < overridden_from]
-        for start, file in own:
-            size = min(file.stat().st_size, overridden_from - start)
-            valid.append(Segment(file, start, int(size), generation))
-        overridden_from = min([overridden_from, *(start for start, _ in own)])
-    return _contiguous(path, sorted(valid, key=lambda segment: segment.start))
-
-
-def _contiguous(path: Path, ordered: list[Segment]) -> list[Segment]:
-    """Return the segments if each starts at the end of the one before it; else raise ``LogDamaged``."""
-    offset = 0
-    for segment in ordered:
-        if segment.start != offset:
-            raise LogDamaged(
-                f"{path.parent}: bytes {offset} to {segment.start} of the event log are missing; "
-                "restore the file from a copy, or move the folder away and launch a new sweep"
-            )
-        offset = segment.end
-    return ordered
-
-
-def segment_name(path: Path, start: int, generation: int) -> str:
-    """Return the file name of the segment that a driver starts at an offset.
-
-    >>> from pathlib import Path
-    >>> segment_name(Path("events.jsonl"), 1048700, 2)
-    'events-000001048700-g0002.jsonl'
-    """
-    return f"{path.stem}-{start:012d}-g{generation:04d}{path.suffix}"
-
-
-def segment_at(path: Path, offset: int) -> str | None:
-    """Return the file name of the segment with the byte before an offset; None if there is none."""
-    segment = _segment_before(path, offset)
-    return None if segment is None else segment.path.name
-
-
-def _segment_before(path: Path, offset: int) -> Segment | None:
-    return next((segment for segment in segments(path) if segment.start < offset <= segment.end), None)
-
-
-def end_of(path: Path) -> int:
-    """Return the offset after the last byte of a log.
-
-    Raises:
-        LogDamaged: a segment is missing.
-    """
-    existing = segments(path)
-    return existing[-1].end if existing else 0
-
-
-def is_line_end(path: Path, offset: int) -> bool:
-    """Return True if an offset is the start of the log or the end of a line; any other belongs to another log."""
-    if offset == 0:
-        return True
-    segment = _segment_before(path, offset)
-    if segment is None:
-        return False
-    with segment.path.open("rb") as file:
-        file.seek(offset - segment.start - 1)
-        return file.read(1) == b"\n"
-
-
-def flush(path: Path) -> None:
-    """Flush a log to disk, also what another process wrote."""
-    for segment in segments(path)[-1:]:
-        with segment.path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def num_events(path: Path, start: int = 0, end: float = math.inf) -> int:
-    """Count the whole lines of a log between two offsets, without decoding them.
-
-    Raises:
-        LogDamaged: a segment is missing.
-    """
-    count = 0
-    for segment in segments(path):
-        first, last = max(start, segment.start), min(end, segment.end)
-        if first < last:
-            with segment.path.open("rb") as file:
-                file.seek(first - segment.start)
-                count += file.read(int(last) - first).count(b"\n")
-    return count
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Yield each event from a byte offset on, with the offset after it; a torn tail is not yielded.
 
     Raises:
-        LogDamaged: a whole line is no event, or its checksum is wrong; names the file and the byte.
+        LogDamaged: a whole line is no event, its checksum is wrong, lines before it are missing, repeated or moved, or
+            a file that is not the last ends within a line; names the file and the byte.
     """
-    for segment in segments(path):
-        if segment.end > offset:
-            yield from _events_of(segment, max(offset, segment.start))
+    parts = [segment for segment in segments(path) if segment.end > offset]
+    chain = Chain() if offset == 0 else Chain(seq=None, crc=None, trials=None)
+    for segment in parts:
+        first = max(offset, segment.start)
+        yield from _events_of(segment, first, chain, is_last=segment is parts[-1])
 
 
-def _events_of(segment: Segment, offset: int) -> Iterator[tuple[Event, int]]:
+def _events_of(segment: Segment, offset: int, chain: Chain, *, is_last: bool) -> Iterator[tuple[Event, int]]:
     with segment.path.open("rb") as file:
         file.seek(offset - segment.start)
         for line in file:
-            if not line.endswith(b"\n") or offset >= segment.end:
-                return
+            if not line.endswith(b"\n") or offset >= segment.end or (not is_last and offset + len(line) > segment.end):
+                break
             try:
-                event = decode(line)
-            except ValueError as error:
-                raise LogDamaged(
-                    f"{segment.path}: the line at byte {offset - segment.start} is no event ({_reason(error)}); "
-                    "restore the file from a copy, or move it away and launch a new sweep"
-                ) from None
+                event = chain.advance(line)
+            except (ValueError, RecursionError) as error:
+                place = f"{segment.path}: the line at byte {offset - segment.start}"
+                raise LogDamaged(f"{place} is {_reason(error)}; {REMEDY}") from None
             offset += len(line)
             yield event, offset
+    if not is_last and offset != segment.end:
+        place = f"{segment.path}: the line at byte {offset - segment.start}"
+        raise LogDamaged(f"{place} is cut off, and the log continues in another file; {REMEDY}")
 
 
-def _reason(error: ValueError) -> str:
+@dataclass
+class Chain:
+    """Place in a log that is read line by line: the number and the checksum of the last line; None: not known.
+
+    Args:
+        seq: Number of the last line.
+        crc: Its checksum.
+        trials: Names of the trials that were created so far.
+        is_linked: True after the first line of format 4.
+    """
+
+    seq: int | None = 0
+    crc: int | None = 0
+    trials: set[str] | None = field(default_factory=set)
+    is_linked: bool = False
+
+    def advance(self, line: bytes) -> Event:
+        """Return the event of the next line.
+
+        Raises:
+            ValueError: it is no event, or another line belongs here.
+        """
+        try:
+            event, link = decode_linked(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"no event ({_reason(error)})") from None
+        if link is not None:
+            self._check(link)
+        elif self.is_linked:
+            raise ValueError("of an older format than the lines before it: it was copied here")
+        else:
+            self._check_trial(event)
+        seq = None if self.seq is None else self.seq + 1
+        self.seq, self.crc, self.is_linked = link.seq if link else seq, checksum(line), link is not None
+        return event
+
+    def _check(self, link: Link) -> None:
+        if self.seq is not None and link.seq > self.seq + 1:
+            raise ValueError(
+                f"number {link.seq} of the log, and {self.seq + 1} is missing: lines were deleted or moved"
+            )
+        if self.seq is not None and link.seq <= self.seq:
+            raise ValueError(f"number {link.seq} of the log, and follows {self.seq}: it is a copy, or was moved")
+        if self.crc is not None and link.prev != self.crc:
+            raise ValueError(f"number {link.seq} of the log, and does not continue the line before: that was replaced")
+
+    def _check_trial(self, event: Event) -> None:
+        """Notice missing and doubled lines in formats without numbers, as far as their trials show them."""
+        name = getattr(event, "trial", None)
+        if name is None or self.trials is None:
+            return
+        is_known = name in self.trials
+        if isinstance(event, TrialCreated):
+            if is_known:
+                raise ValueError(f"a second creation of trial {quoted(name)}: it is a copy of an earlier line")
+            self.trials.add(name)
+        elif not is_known:
+            raise ValueError(f"of trial {quoted(name)}, which no line before it creates: lines are missing")
+
+
+def _reason(error: Exception) -> str:
     """Return the message of an error, without the document that pydantic adds to it."""
     problems = getattr(error, "errors", None)
     return str(problems()[0]["msg"]) if problems is not None else str(error)
@@ -211,6 +177,7 @@ class EventLog:
         existing = segments(path)
         last = existing[-1] if existing else Segment(path, 0, 0, FIRST_GENERATION)
         whole = _whole_bytes(last) if existing else 0
+        self._next = _next_link(path, existing, last.start + whole)
         if generation is None or (generation == FIRST_GENERATION and not existing):
             self._generation, self._start, self._size = last.generation, last.start, whole
             self._file = last.path.open("ab", buffering=0)
@@ -220,14 +187,14 @@ class EventLog:
             self._generation, self._start, self._size = max(generation, newest + 1), last.start + whole, 0
             self._file = self._file_at(self._start).open("ab", buffering=0)
         self._flush()
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
-    def append(self, event: Event, line: bytes | None = None) -> None:
+    def append(self, event: Event, body: bytes | None = None) -> None:
         """Write one event, and flush it to disk if it is a decision or a second has passed.
 
         Args:
             event: the event.
-            line: the encoded event, if the caller has it.
+            body: the event as a JSON object, if the caller has it.
 
         Raises:
             OSError: the disk refused; no part of the event stays in the log.
@@ -236,7 +203,7 @@ class EventLog:
             self._cut()
         if self._size >= self._segment_bytes:
             self._start_segment()
-        line = encode(event) if line is None else line
+        line = sealed(body_of(event) if body is None else body, self._next)
         self._is_torn = True
         try:
             self._write(line)
@@ -246,6 +213,7 @@ class EventLog:
             self._cut()
             raise
         self._size += len(line)
+        self._next = Link(self._next.seq + 1, checksum(line))
         self._is_torn = False
 
     def close(self) -> None:
@@ -266,7 +234,7 @@ class EventLog:
         file = self._file_at(start).open("ab", buffering=0)
         self._file.close()
         self._file, self._start, self._size = file, start, 0
-        _flush_folder(self.path.parent)
+        flush_folder(self.path.parent)
 
     def _file_at(self, start: int) -> Path:
         return self.path.with_name(segment_name(self.path, start, self._generation))
@@ -291,10 +259,16 @@ def _whole_bytes(segment: Segment) -> int:
         return file.read(segment.size).rfind(b"\n") + 1
 
 
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder: a new file is safe only when its folder is on disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _next_link(path: Path, existing: list[Segment], end: int) -> Link:
+    """Return the place after the last whole line of a log, which ends at this offset."""
+    last = next((segment for segment in reversed(existing) if segment.start < end), None)
+    if last is None:
+        return Link()
+    with last.path.open("rb") as file:
+        line = file.read(end - last.start).rpartition(b"\n")[0].rpartition(b"\n")[2] + b"\n"
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        link = decode_linked(line)[1]
+    except (ValueError, RecursionError):  # damaged: reading names it; the next line must not make it look whole
+        link = None
+    seq = link.seq if link is not None else num_events(path, end=end)
+    return Link(seq + 1, checksum(line))

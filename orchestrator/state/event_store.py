@@ -56,15 +56,15 @@ class EventStore:
         """Number of events that are not on disk yet."""
         return len(self._pending)
 
-    def append(self, event: Event, line: bytes | None = None) -> None:
-        """Write one event, then apply it; ``line`` is the event as a line of the log, if it was encoded already."""
+    def append(self, event: Event, body: bytes | None = None) -> None:
+        """Write one event, then apply it; ``body`` is the event as JSON, if it was encoded already."""
         with self.lock:
             try:
                 if self._pending:
                     self._flush()
-                self._log.append(event, line)
+                self._log.append(event, body)
             except OSError as error:
-                self._pending.append((event, line))
+                self._pending.append((event, body))
                 self._warn(error)
             for fold in self._folds:
                 fold.apply(event)

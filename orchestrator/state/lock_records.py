@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator.state.stray_files import leave_out
+from orchestrator.storage.atomic_files import UNSUPPORTED, create_exclusively, write_atomically
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from orchestrator.storage.s3 import Bucket
 
+RECORD = re.compile(r"\d{6,}\.json")
 SETTLE_S = 1.5
 """Time that a server of S3 may take until all writers of the same moment see the same object."""
 
@@ -44,8 +51,22 @@ class Holder:
 
     @classmethod
     def from_json(cls, text: bytes) -> Holder:
-        """Read a holder from JSON."""
-        return cls(**json.loads(text))
+        """Read a holder from JSON.
+
+        Raises:
+            TypeError, ValueError: it is not the JSON of a holder.
+        """
+        holder = cls(**json.loads(text))
+        texts = (holder.host, holder.token, holder.machine, holder.started or "")
+        if not (
+            all(isinstance(text, str) for text in texts) and type(holder.pid) is int and type(holder.released) is bool
+        ):
+            raise TypeError("a field has another type")
+        return holder
+
+
+UNKNOWN = Holder(host="", pid=0, started=None)
+"""Holder of a record that cannot be read: like one on another machine, it holds the lock until the record is old."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +105,31 @@ def _name(generation: int) -> str:
     return f"{generation:06d}.json"
 
 
+def _generations(place: object, names: Iterable[str]) -> Iterator[int]:
+    """Yield the generations of lock records; name any other file of the place, and leave it out."""
+    for name in names:
+        if RECORD.fullmatch(name):
+            yield int(name.removesuffix(".json"))
+        else:
+            leave_out(f"{place}/{name}", "no lock record has such a name")
+
+
+def _content(path: Path) -> bytes:
+    return b"" if path.is_dir() else path.read_bytes()
+
+
+def _holder(place: object, content: bytes) -> Holder:
+    """Return the holder of a record; of one that is being written, or was damaged, an unknown one."""
+    try:
+        return Holder.from_json(content)
+    except (TypeError, ValueError):
+        leave_out(str(place), "a lock record without a holder: empty or damaged")
+        return UNKNOWN
+
+
 @dataclass(frozen=True)
 class FolderLockRecords:
-    """Lock records in a folder that all drivers see. Only one of them can create a link."""
+    """Lock records in a folder that all drivers see. Only one of them can create a record."""
 
     folder: Path
 
@@ -97,7 +140,7 @@ class FolderLockRecords:
 
     def last(self) -> int:
         """Return the newest generation, or 0."""
-        return max((int(path.stem) for path in self.folder.glob("*.json")), default=0)
+        return max(_generations(self.folder, (path.name for path in self.folder.glob("*.json"))), default=0)
 
     def newest(self) -> LockRecord | None:
         """Return the newest record, or None."""
@@ -105,31 +148,26 @@ class FolderLockRecords:
         if not generation:
             return None
         path = self.folder / _name(generation)
-        return LockRecord(generation, Holder.from_json(path.read_bytes()), self._now() - path.stat().st_mtime)
+        return LockRecord(generation, _holder(path, _content(path)), self._now() - path.stat().st_mtime)
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Create a record; return False if another process did."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{holder.token}.draft"  # processes of two machines may have the same number
-        draft.write_bytes(holder.as_json())
-        try:
-            os.link(draft, self.folder / _name(generation))  # atomic: creates the record with its content, or fails
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
-        return True
+        return create_exclusively(self.folder / _name(generation), holder.as_json())
 
-    def renew(self, generation: int, holder: Holder) -> None:  # noqa: ARG002  the file has it already
+    def renew(self, generation: int, holder: Holder) -> None:
         """Write a heartbeat of the holder."""
-        os.utime(self.folder / _name(generation))
+        try:
+            os.utime(self.folder / _name(generation))
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            self.write(generation, holder)
 
     def write(self, generation: int, holder: Holder) -> None:
         """Replace a record."""
-        path = self.folder / _name(generation)
-        draft = path.with_suffix(".tmp")
-        draft.write_bytes(holder.as_json())
-        draft.replace(path)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
+        write_atomically(self.folder / _name(generation), holder.as_json())
 
     def _now(self) -> float:
         """Return the time of the folder's clock, which may be a server's; in a read-only folder, this machine's."""
@@ -157,15 +195,17 @@ class BucketLockRecords:
 
     def last(self) -> int:
         """Return the newest generation, or 0."""
-        return max((int(record.key.partition(".")[0]) for record in self.bucket.list()), default=0)
+        return max(_generations(self.place, (record.key for record in self.bucket.list())), default=0)
 
     def newest(self) -> LockRecord | None:
         """Return the newest record, or None."""
-        newest = max(self.bucket.list(), key=lambda record: record.key, default=None)
-        if newest is None:
+        records = {record.key: record for record in self.bucket.list()}
+        generation = max(_generations(self.place, records), default=0)
+        if not generation:
             return None
+        newest = records[_name(generation)]
         age_s = (self.bucket.server_time() - newest.modified).total_seconds()
-        return LockRecord(int(newest.key.partition(".")[0]), Holder.from_json(self.bucket.read(newest.key)), age_s)
+        return LockRecord(generation, _holder(self.bucket.uri(newest.key), self.bucket.read(newest.key)), age_s)
 
     def create(self, generation: int, holder: Holder) -> bool:
         """Create a record; return False if another process did."""

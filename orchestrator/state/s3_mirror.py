@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ObjectMissing
-from orchestrator.state.event_log import flush, num_events, segments
+from orchestrator.state.log_segments import flush, is_segment, num_events, segments
+from orchestrator.state.stray_files import leave_out
 from orchestrator.storage.atomic_files import write_atomically
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def pull(folder: SweepFolder) -> bool:
         write_atomically(folder.plan, plan)
     for segment in remote.list(LOG):
         path = folder.path / segment.key.rpartition("/")[2]
-        if not path.exists() or path.stat().st_size < segment.size:
+        if not is_segment(folder.events, path.name):
+            leave_out(remote.uri(segment.key), "no part of an event log has such a name")
+        elif not path.exists() or path.stat().st_size < segment.size:
             write_atomically(path, remote.read(segment.key))
     return True
 

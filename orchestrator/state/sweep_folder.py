@@ -3,6 +3,7 @@
 ::
 
     <storage>/<sweep>/plan.json        written once, before anything runs
+                      folder.json      place and identity of this folder, to tell a copy from the original
                       environment.txt  the installed packages, as pip would pin them
                       events*.jsonl    the event log: the source of truth
                       tracking.json    position of MLflow in the log
@@ -49,6 +50,11 @@ class SweepFolder:
     def plan(self) -> Path:
         """File of the plan, in JSON."""
         return self.path / "plan.json"
+
+    @property
+    def identity(self) -> Path:
+        """File of the place and the identity of this folder."""
+        return self.path / "folder.json"
 
     @property
     def environment(self) -> Path:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.redaction import one_line
-from orchestrator.state.lock_records import BucketLockRecords, FolderLockRecords, Holder, LockRecord
+from orchestrator.state.lock_records import UNKNOWN, BucketLockRecords, FolderLockRecords, Holder, LockRecord
 from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
@@ -114,19 +114,21 @@ def acquire(folder: SweepFolder) -> SweepLock:
 
     Raises:
         SweepLocked: another driver runs this sweep; names its process and host.
-        StorageError: the sweep is in S3, which does not answer.
+        StorageError: the lock cannot be written, or the sweep is in S3, which does not answer.
     """
     records = _records_of(folder)
     newest = records.newest()
     if newest is not None and _is_alive(newest):
         gone = "" if _is_local(newest.holder) else f"; if it is gone, its lock expires within {STALE_S:.0f} s"
+        holder = newest.holder
+        runs = "an unknown process runs" if holder == UNKNOWN else f"process {holder.pid} on {holder.host} runs"
         raise SweepLocked(
-            f"{folder.sweep}: process {newest.holder.pid} on {newest.holder.host} runs this sweep; "
+            f"{folder.sweep}: {runs} this sweep; "
             f"stop it first (Ctrl-C there), or watch it with `ravel status {reference(folder)}`{gone}"
         )
     generation = newest.generation + 1 if newest is not None else 1
     holder = _this_process()
-    if not records.create(generation, holder):
+    if not _create(records, generation, holder):
         raise SweepLocked(f"{folder.sweep}: another driver took this sweep a moment ago")
     return SweepLock(records, generation, holder)
 
@@ -147,6 +149,17 @@ def _records_of(folder: SweepFolder) -> LockRecords:
         if folder.remote is None
         else BucketLockRecords(folder.remote.child(folder.locks.name))
     )
+
+
+def _create(records: LockRecords, generation: int, holder: Holder) -> bool:
+    try:
+        return records.create(generation, holder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(
+            f"{records.place}: must be a folder that this process can write, for the lock of the sweep ({reason}); "
+            "check its owner, its rights and the room on its disk"
+        ) from error
 
 
 def _this_process() -> Holder:

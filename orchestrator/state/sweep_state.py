@@ -19,6 +19,7 @@ from orchestrator.state.events import (
     TrialEnded,
     TrialPromoted,
 )
+from orchestrator.state.log_segments import refuse_lost
 from orchestrator.state.ranking import for_people, fronts, is_finite, measured
 
 if TYPE_CHECKING:
@@ -139,7 +140,12 @@ class SweepState:
 
     @classmethod
     def read(cls, log: Path) -> SweepState:
-        """Fold the events of a log."""
+        """Fold the events of a log.
+
+        Raises:
+            LogDamaged: it is damaged, or missing though its sweep began.
+        """
+        refuse_lost(log)
         return cls(event for event, _ in read_events(log))
 
     def apply(self, event: Event) -> None:

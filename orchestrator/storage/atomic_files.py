@@ -1,13 +1,18 @@
-"""Atomic file replacement on a local file system."""
+"""Atomic file creation and replacement on a file system, which may lack hard links."""
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Errors of a file system that lacks an operation: exFAT, Google Drive, gcsfuse and other FUSE file systems."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -15,11 +20,75 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(temporary, content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Create a file that is on disk when this returns; return False if it exists.
+
+    With hard links the file appears with its content. On a file system without them it is created empty, by one
+    process only, and filled: a reader must take an empty file for one that is being written.
+
+    Raises:
+        OSError: the file system refused; the file was not created.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{secrets.token_hex(8)}.draft")  # processes of two machines may have the same number
+    try:
+        _write(draft, content)
+        is_created = _link(draft, path, content)
+    finally:
+        draft.unlink(missing_ok=True)
+    flush_folder(path.parent)
+    return is_created
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder: a new file is safe only when its folder is on disk too. Some file systems cannot."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED | {errno.EINVAL}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _link(draft: Path, path: Path, content: bytes) -> bool:
+    """Give the draft its name, or create the file where links are unsupported; return False if the file exists."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return _create(path, content)
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Create a file if no process has (``O_EXCL``), and fill it; return False if one has."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        os.close(descriptor)
+        _write(path, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

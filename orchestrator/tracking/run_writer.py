@@ -63,7 +63,9 @@ class RunWriter:
         """Create or reopen the summary run, and send the sweep's settings, files and prepared views."""
         plan, cursor, client = self._plan, self._cursor, self._client
         if cursor.sweep_run is None:
-            run = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=runs.summary_tags(plan))
+            run = client.create_run(
+                cursor.experiment, start_time=runs.milliseconds(event.time), tags=runs.summary_tags(plan)
+            )
             cursor.sweep_run = run.info.run_id
         else:
             client.update_run(cursor.sweep_run, status="RUNNING")
@@ -71,8 +73,9 @@ class RunWriter:
         tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
         self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
         self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
-        if self._folder.environment.exists():
-            self._log_text(cursor.sweep_run, self._folder.environment.read_text(encoding="utf-8"), "environment.txt")
+        packages = self._packages()
+        if packages is not None:
+            self._log_text(cursor.sweep_run, packages, "environment.txt")
 
     def start_trial(self, event: AttemptStarted) -> None:
         """Create or reopen the run of a trial, and send its configuration."""
@@ -81,7 +84,7 @@ class RunWriter:
         run = cursor.runs.get(trial.id)
         if run is None:
             tags = runs.trial_tags(self._plan, trial)
-            run = client.create_run(cursor.experiment, start_time=_ms(event.time), tags=tags).info.run_id
+            run = client.create_run(cursor.experiment, start_time=runs.milliseconds(event.time), tags=tags).info.run_id
             cursor.runs[trial.id] = run
         elif event.attempt > 1:
             client.update_run(run, status="RUNNING")
@@ -100,7 +103,7 @@ class RunWriter:
         from mlflow.entities import Metric  # noqa: PLC0415
 
         points = [
-            Metric(name, value, _ms(event.time), event.epoch)
+            Metric(name, value, runs.milliseconds(event.time), event.epoch)
             for event in events
             for name, value in event.metrics.items()
             if value is not None and name in self._shown.of(event)
@@ -129,7 +132,7 @@ class RunWriter:
         self._log(run, tags=runs.trial_state_tags(event.status, rung=event.rung, reason=event.reason))
         if event.traceback:
             self._log_text(run, event.traceback, "traceback.txt")
-        self._client.set_terminated(run, runs.STATUS[event.status], _ms(event.time))
+        self._client.set_terminated(run, runs.STATUS[event.status], runs.milliseconds(event.time))
 
     def end_sweep(self, event: SweepEnded) -> None:
         """Send the counts and the best score of a sweep, and end its summary run.
@@ -142,7 +145,7 @@ class RunWriter:
         state, objective, run = self._state, self._plan.spec.objective, self._cursor.sweep_run
         if run is None:
             raise RunGone(self._plan.sweep)
-        best, at = state.best(objective), _ms(event.time)
+        best, at = state.best(objective), runs.milliseconds(event.time)
         counts = runs.counts(state, objective).items()
         self._client.log_batch(run, metrics=[Metric(name, value, at, state.generation) for name, value in counts])
         tags = {} if best is None else {"ravel.best_trial": best.id}
@@ -176,13 +179,19 @@ class RunWriter:
         except Exception as error:  # noqa: BLE001  each artifact store has its own
             self._warn("artifacts", one_line(error))
 
+    def _packages(self) -> str | None:
+        """Return the installed packages; None if their file is missing (of older sweeps) or cannot be read."""
+        try:
+            return self._folder.environment.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn("environment.txt", one_line(error))
+            return None
+
     def _publish_views(self) -> None:
         """Publish the prepared views. Like artifacts, they are a convenience."""
         try:
             views.publish(self._client, str(self._cursor.experiment), self._plan)
         except Exception as error:  # noqa: BLE001  a server may refuse the tag in its own way
             self._warn("prepared views", one_line(error))
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -38,6 +38,11 @@ STATUS = {
 }
 
 
+def milliseconds(seconds: float) -> int:
+    """Return a time of the log as MLflow counts it."""
+    return round(seconds * 1000)
+
+
 def summary_tags(plan: SweepPlan) -> dict[str, str]:
     """Return the tags of the summary run, which represents the whole sweep."""
     return {

@@ -3,6 +3,9 @@
 The tracker reads the log from a cursor and sends the new events. It moves the cursor after MLflow has taken them, so a
 crash sends some events twice; the second time changes nothing. If MLflow refuses an event for good, the tracker warns
 and skips that run. Any other failure is an outage: the next call sends the same events.
+
+If the cursor is ahead of the log, the log was restored from an older copy. What MLflow has beyond it will be measured
+again, so runs with such points are replaced (``orchestrator.tracking.superseded``).
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.redaction import one_line, without_password
-from orchestrator.state.event_log import end_of, flush, read_events
+from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.state.log_segments import end_of, flush
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking import runs
@@ -23,6 +27,7 @@ from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.run_writer import RunGone, RunWriter
 from orchestrator.tracking.sqlite import use_wal
 from orchestrator.tracking.store import experiment_of, open_store, refuse_deleted, search, tracking_uri
+from orchestrator.tracking.superseded import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +69,7 @@ class Tracker:
         store = without_password(tracking_uri(plan))
         self._plan, self._folder, self._until = plan, folder, until
         self._cursor = Cursor(store=store) if replay else Cursor.resume(folder, store)
+        self._is_ahead = Cursor.is_ahead(folder, store)
         self._state = SweepState()
         self._shown = runs.ShownMetrics(plan)
         self._client: MlflowClient | None = None
@@ -147,6 +153,10 @@ class Tracker:
         """Find the sweep's runs by their tags, and return their parameters' names. A deleted run stays deleted."""
         cursor, sweep = self._cursor, self._plan.sweep
         existing = list(search(client, cursor.experiment, sweep))
+        if self._is_ahead:
+            if set_aside(client, existing, sweep=sweep, log=self._folder.events):
+                existing = list(search(client, cursor.experiment, sweep))
+            self._is_ahead = False
         named = [(runs.run_name(sweep, run.data.tags), run.info) for run in existing]
         known = {name for name, _ in named if name is not None}
         if not known:  # the store was emptied or replaced

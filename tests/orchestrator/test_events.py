@@ -10,21 +10,25 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LogDamaged
-from orchestrator.state.event_log import EventLog, is_line_end, read_events, segment_name, segments
+from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
+    Link,
     RungDecided,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
+    checksum,
     decode,
     encode,
+    reported,
 )
+from orchestrator.state.log_segments import is_line_end, segment_name, segments
 from orchestrator.state.sweep_state import SweepState
 
 EVENTS = [
@@ -40,6 +44,17 @@ EVENTS = [
     TrialEnded(time=7.0, trial="t000", status="failed", reason="a reason", traceback="line 1\nline 2"),
     SweepEnded(time=8.0, status="interrupted"),
 ]
+
+
+def lines_of(events, link=None):
+    """Return the lines of a log of these events."""
+    link, lines = link or Link(), []
+    for event in events:
+        lines.append(encode(event, link))
+        link = Link(link.seq + 1, checksum(lines[-1]))
+    return lines
+
+
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -62,6 +77,125 @@ def test_a_log_of_format_1_is_read_as_what_ran():
 
 def test_a_log_of_format_3_is_still_read():
     assert [event for event, _ in read_events(ASSETS / "events_v3.jsonl")] == EVENTS
+
+
+def test_a_log_of_format_4_is_still_read_and_written_as_it_is():
+    content = (ASSETS / "events_v4.jsonl").read_bytes()
+    assert [event for event, _ in read_events(ASSETS / "events_v4.jsonl")] == EVENTS
+    assert content == b"".join(lines_of(EVENTS))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_log_of_an_older_format_continues_as_a_chain(tmp_path, version):
+    path = tmp_path / "events.jsonl"
+    old = (ASSETS / f"events_v{version}.jsonl").read_bytes()
+    path.write_bytes(old)
+    with EventLog(path) as log:
+        log.append(EVENTS[0])
+        log.append(EVENTS[8])
+    new = path.read_bytes()[len(old) :]
+    assert [json.loads(line)["seq"] for line in new.splitlines()] == [10, 11]
+    with EventLog(path, generation=2) as log:
+        log.append(EVENTS[0])
+    assert [event for event, _ in read_events(path)][-3:] == [EVENTS[0], EVENTS[8], EVENTS[0]]
+    segments(path)[-1].path.unlink()
+    lines = old.splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-2], lines[-1], new]))
+    with pytest.raises(LogDamaged, match="number 10 of the log, and 9 is missing"):
+        list(read_events(path))
+
+
+DAMAGES = {
+    "deleted": (lambda lines: lines[:3] + lines[4:], r"byte \d+ is number 5 of the log, and 4 is missing"),
+    "first deleted": (lambda lines: lines[1:], r"byte 0 is number 2 of the log, and 1 is missing"),
+    "doubled": (lambda lines: [*lines[:4], lines[3], *lines[4:]], r"byte \d+ is number 4 of the log, and follows 4"),
+    "swapped": (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], r"number 5 of the log, and 4 is missing"),
+    "replaced": (
+        lambda lines: [*lines[:3], encode(EVENTS[4], Link(4, checksum(lines[2]))), *lines[4:]],
+        r"is number 5 of the log, and does not continue the line before",
+    ),
+    "of an older format": (
+        lambda lines: [*lines[:3], (ASSETS / "events_v3.jsonl").read_bytes().splitlines(keepends=True)[3], *lines[4:]],
+        r"is of an older format than the lines before it",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whole_lines_that_are_damaged_are_named_with_their_file_byte_and_remedy(tmp_path, damage):
+    alter, message = DAMAGES[damage]
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(alter(lines_of(EVENTS))))
+    with pytest.raises(LogDamaged, match=rf"events.jsonl: the line at .*{message}.*; restore the file from a copy"):
+        SweepState.read(path)
+
+
+@pytest.mark.parametrize("kept", [slice(0, 1), slice(2, 9)], ids=["end", "start"])
+def test_a_log_of_format_3_without_the_line_that_creates_a_trial_is_damaged(tmp_path, kept):
+    path, lines = tmp_path / "events.jsonl", (ASSETS / "events_v3.jsonl").read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[kept], *lines[2:]]))
+    with pytest.raises(LogDamaged, match=r"the line at byte \d+ is of trial 't000', which no line before it creates"):
+        SweepState.read(path)
+
+
+def test_a_log_of_format_3_that_creates_a_trial_twice_is_damaged(tmp_path):
+    path, lines = tmp_path / "events.jsonl", (ASSETS / "events_v3.jsonl").read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:5], lines[1], *lines[5:]]))
+    with pytest.raises(LogDamaged, match="a second creation of trial 't000': it is a copy of an earlier line"):
+        SweepState.read(path)
+
+
+def test_only_the_last_segment_may_be_torn(tmp_path):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    torn, _, *_ = segments(path)
+    content = torn.path.read_bytes()
+    torn.path.write_bytes(content[:-1] + b" ")
+    start = content[:-1].rfind(b"\n") + 1
+    with pytest.raises(LogDamaged, match=rf"events.jsonl: the line at byte {start} is cut off, and the log continues"):
+        SweepState.read(path)
+
+
+def test_a_segment_that_is_longer_than_the_next_one_allows_is_named(tmp_path):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    first, second, *_ = segments(path)
+    first.path.write_bytes(first.path.read_bytes() + encode(EVENTS[0]))
+    message = f"events.jsonl: must end at byte {first.size}, where {second.path.name} begins; restore"
+    with pytest.raises(LogDamaged, match=message):
+        SweepState.read(path)
+
+
+@pytest.mark.parametrize("trace", ["tracking.json", "tune/t000-1/checkpoint_000000/state.pt"])
+@pytest.mark.parametrize("is_empty", [False, True], ids=["missing", "empty"])
+def test_a_log_that_is_missing_though_its_sweep_began_is_damaged(tmp_path, trace, is_empty):
+    path = tmp_path / "events.jsonl"
+    if is_empty:
+        path.touch()
+    assert SweepState.read(path).num_events == 0  # killed before its first line
+    (tmp_path / trace).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / trace).write_text("{}")
+    with pytest.raises(LogDamaged, match=r"events.jsonl: the event log is missing or empty, but .* shows that"):
+        SweepState.read(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\0\n", b"[" * 100_000 + b"\n", b"\0" * 50 + b"\n"])
+def test_bytes_that_are_no_text_are_named(tmp_path, content):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(encode(EVENTS[0]) + content)
+    with pytest.raises(LogDamaged, match=rf"the line at byte {len(encode(EVENTS[0]))} is no event") as caught:
+        SweepState.read(path)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_text_of_a_worker_is_the_line_of_the_log(tmp_path):
+    head = {"time": 4.0, "trial": "t000", "attempt": 1, "since_restore": 1}
+    event, body = reported('{"epoch": 1, "metrics": {"val/accuracy": 0.50}}', **head)
+    with EventLog(tmp_path / "events.jsonl") as log:
+        log.append(EVENTS[1])
+        log.append(event, body)
+    assert b'"epoch": 1, "metrics": {"val/accuracy": 0.50},"seq":2,' in log.path.read_bytes()
+    assert [event for event, _ in read_events(log.path)] == [EVENTS[1], event]
 
 
 def test_the_names_that_moved_since_format_1_are_read_as_what_they_meant():
@@ -93,12 +227,13 @@ def test_offsets_let_a_reader_continue_where_it_stopped(tmp_path):
 
 def test_a_torn_tail_is_never_yielded_and_cut_off_by_the_next_writer(tmp_path):
     path = tmp_path / "events.jsonl"
-    whole = b"".join(map(encode, EVENTS[:3]))
-    path.write_bytes(whole + encode(EVENTS[3])[:-5])
+    lines = lines_of([*EVENTS[:3], EVENTS[4]])
+    whole = b"".join(lines[:3])
+    path.write_bytes(whole + lines_of(EVENTS)[3][:-5])
     assert [event for event, _ in read_events(path)] == EVENTS[:3]
     with EventLog(path) as log:
         log.append(EVENTS[4])
-    assert path.read_bytes() == whole + encode(EVENTS[4])
+    assert path.read_bytes() == whole + lines[3]
 
 
 def test_a_damaged_line_is_named_with_its_place(tmp_path):
@@ -124,10 +259,11 @@ def test_every_flipped_bit_of_a_line_is_noticed(tmp_path):
     [
         (encode(EVENTS[0]).replace(b'"pid":7', b'"pid":8'), "its checksum does not fit"),
         (encode(EVENTS[0])[:-19] + b"}\n", "it has no checksum"),
+        ((ASSETS / "events_v3.jsonl").read_bytes().replace(b'"pid":7', b'"pid":8'), "its checksum does not fit"),
     ],
-    ids=["changed", "without"],
+    ids=["changed", "without", "format 3"],
 )
-def test_a_line_of_format_3_needs_its_checksum(tmp_path, line, reason):
+def test_a_line_needs_its_checksum(tmp_path, line, reason):
     path = tmp_path / "events.jsonl"
     path.write_bytes(line)
     with pytest.raises(LogDamaged, match=reason):
@@ -146,7 +282,7 @@ def test_a_log_in_segments_reads_as_one(tmp_path):
     in_segments(path, EVENTS)
     parts = segments(path)
     assert len(parts) >= 3
-    assert b"".join(part.path.read_bytes() for part in parts) == b"".join(map(encode, EVENTS))
+    assert b"".join(part.path.read_bytes() for part in parts) == b"".join(lines_of(EVENTS))
     assert all(part.path.read_bytes().endswith(b"\n") for part in parts)
     assert [part.path.name for part in parts] == [
         path.name if part.start == 0 else segment_name(path, part.start, 1) for part in parts
@@ -220,7 +356,7 @@ def test_a_first_driver_that_wrote_nothing_in_time_has_no_part(tmp_path):
 
 def test_a_torn_tail_of_another_driver_is_left_to_it_and_not_read(tmp_path):
     path = tmp_path / "events.jsonl"
-    path.write_bytes(encode(started(1, "a")) + encode(started(1, "torn"))[:-7])
+    path.write_bytes(b"".join(lines_of([started(1, "a"), started(1, "torn")]))[:-7])
     before = path.read_bytes()
     with EventLog(path, generation=2) as log:
         log.append(started(2, "b"))
@@ -321,7 +457,7 @@ def test_a_refused_write_leaves_no_part_of_an_event(tmp_path, monkeypatch):
                 log.append(EVENTS[1])
         assert log.path.read_bytes() == before
         log.append(EVENTS[2])
-    assert log.path.read_bytes() == before + encode(EVENTS[2])
+    assert log.path.read_bytes() == before + lines_of([EVENTS[0], EVENTS[2]])[1]
 
 
 def test_decisions_are_flushed_at_once_and_observations_within_a_second(tmp_path, monkeypatch):
@@ -340,3 +476,32 @@ def test_decisions_are_flushed_at_once_and_observations_within_a_second(tmp_path
             for event in [EVENTS[3], EVENTS[5]] * 6:
                 log.append(event)
             assert len(flushed) == 1  # the clock is read twelve times, a tenth of a second apart
+
+
+@pytest.mark.parametrize(
+    "name", ["._events.jsonl", "events (conflicted copy).jsonl", "events-000000000000-g0002 2.jsonl"]
+)
+def test_a_stray_file_next_to_the_log_is_named_and_left_out(tmp_path, caplog, name):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    (tmp_path / name).write_bytes(b"\0\5\x16\7")
+    assert [event for event, _ in read_events(path)] == EVENTS
+    assert f"{tmp_path / name}: left out (no part of the event log has such a name)" in caplog.text
+
+
+def test_an_empty_segment_after_the_end_is_named_and_left_out(tmp_path, caplog):
+    path = tmp_path / "events.jsonl"
+    in_segments(path, EVENTS)
+    stray = path.with_name(segment_name(path, 10**6, 9))
+    stray.touch()
+    assert [event for event, _ in read_events(path)] == EVENTS
+    assert f"{stray}: left out (an empty file that starts after the end of the event log)" in caplog.text
+    with EventLog(path, generation=10) as log:
+        log.append(EVENTS[8])
+    assert [event for event, _ in read_events(path)] == [*EVENTS, EVENTS[8]]
+
+
+def test_a_folder_in_the_place_of_the_log_is_named(tmp_path):
+    (tmp_path / "events.jsonl").mkdir()
+    with pytest.raises(LogDamaged, match=r"events.jsonl: must be a file of the event log, got a folder; restore"):
+        segments(tmp_path / "events.jsonl")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import SweepNotFound
+from orchestrator.errors import PlanDamaged, SweepNotFound
 from orchestrator.planning import provenance
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
@@ -61,6 +61,53 @@ def test_an_old_plan_of_format_1_is_read_for_ever_as_what_was_launched():
 
 def test_an_old_plan_of_format_2_is_read_for_ever():
     assert SweepPlan.load(SweepFolder(ASSETS / "plan_v2")) == SweepPlan.load(SweepFolder(ASSETS / "plan_v1"))
+
+
+def test_an_old_plan_of_format_3_is_read_for_ever():
+    assert SweepPlan.load(SweepFolder(ASSETS / "plan_v3")) == SweepPlan.load(SweepFolder(ASSETS / "plan_v1"))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda document: document["spec"]["search"].update(num_trials=64),
+        lambda document: document.update(max_epochs=7),
+        lambda document: document.update(checksum="0" * 64),
+        lambda document: document.pop("checksum"),
+        lambda document: document.update(fingerprint="0" * 64),
+    ],
+    ids=["spec", "plan", "checksum", "without", "fingerprint"],
+)
+def test_an_edited_plan_is_refused(tmp_path, edit):
+    plan, folder = make(tmp_path)
+    plan.save(folder)
+    document = json.loads(folder.plan.read_text())
+    edit(document)
+    folder.plan.write_text(json.dumps(document))
+    with pytest.raises(PlanDamaged, match=r"its checksum does not fit: it was edited or damaged; restore it"):
+        SweepPlan.load(folder)
+
+
+def test_a_plan_that_was_formatted_otherwise_is_the_same(tmp_path):
+    plan, folder = make(tmp_path, SPEC + "tracking: {experiment: chiffrés}\n")
+    plan.save(folder)
+    folder.plan.write_text(json.dumps(json.loads(folder.plan.read_text()), sort_keys=True))
+    assert SweepPlan.load(folder) == plan
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, b'{"format": 2}', b'{"format": []}']
+)
+def test_what_is_no_plan_is_named(tmp_path, content):
+    (tmp_path / "plan.json").write_bytes(content)
+    with pytest.raises((SweepNotFound, PlanDamaged), match=r"plan\.json: (not a plan of this version|must be as)"):
+        SweepPlan.load(SweepFolder(tmp_path))
+
+
+def test_a_folder_in_the_place_of_a_plan_is_named(tmp_path):
+    (tmp_path / "plan.json").mkdir()
+    with pytest.raises(SweepNotFound, match=r"plan\.json: must be a file that can be read \(Is a directory\)"):
+        SweepPlan.load(SweepFolder(tmp_path))
 
 
 def test_a_plan_of_format_1_that_holds_no_spec_is_no_plan(tmp_path):

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock, Timeout
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis import purge
 from orchestrator.cli.main import app
-from orchestrator.errors import OrchestratorError, SweepLocked
+from orchestrator.errors import OrchestratorError, SweepCopied, SweepLocked
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.original import require_original
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
@@ -28,6 +30,7 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lookup import list_sweeps
+from orchestrator.storage.locations import Location
 from orchestrator.tracking import removal
 from orchestrator.tracking.tracker import Tracker
 from search_spaces.errors import MissingExtraError
@@ -242,3 +245,134 @@ def test_a_removal_that_is_cut_off_leaves_no_half_sweep(two_sweeps, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         purge.carry_out(plan, found)
     assert [folder.sweep for folder in list_sweeps(root / "results")] == [gone.sweep]
+
+
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [
+        ("leases/000001.json", b""),
+        ("leases/._000001.json", b"\0"),
+        ("tracking.json", b'{"offset": "x"}'),
+        ("plan.json", b"\xff"),
+        ("events.jsonl", b"\xff\n"),
+        ("events.jsonl", None),
+        ("leases", b"a file"),
+    ],
+)
+def test_a_list_names_a_damaged_sweep_and_shows_the_others(two_sweeps, place, content):
+    root, _, gone, kept = two_sweeps
+    damaged = gone.path / place
+    if content is None:
+        damaged.unlink()
+        damaged.mkdir()
+    else:
+        damaged.parent.mkdir(exist_ok=True)
+        damaged.write_bytes(content)
+    listed = ravel(root, "list")
+    assert (listed.returncode, "Traceback" in listed.stderr) == (0, False)
+    assert kept.sweep in listed.stdout
+    assert gone.sweep in listed.stdout + listed.stderr
+
+
+def copied(folder, to):
+    """Copy a sweep as ``cp -a`` does."""
+    shutil.copytree(folder.path, to / folder.sweep)
+    return SweepFolder(to / folder.sweep)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["today's", "without identity"])
+@pytest.mark.parametrize("command", [("purge", "--yes"), ("sync",), ("resume",)], ids=lambda command: command[0])
+def test_a_copy_is_refused_and_the_original_keeps_its_runs(two_sweeps, command, is_old):
+    root, plan, _, kept = two_sweeps
+    if is_old:
+        kept.identity.unlink()
+    copy = copied(kept, root / "backup")
+    before = rows(root)
+    name, *options = command
+    done = ravel(root, name, copy.sweep, "--storage", "backup", *options)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert f"{copy.path}: a copy of {kept.path}, whose runs in MLflow it must not change" in done.stderr
+    assert f"(SWEEP: {kept.sweep})" in done.stderr
+    assert rows(root) == before
+    assert copy.plan.exists()
+    require_original(plan, kept)
+
+
+def test_a_copy_is_read_as_any_sweep(two_sweeps):
+    root, _, _, kept = two_sweeps
+    copied(kept, root / "backup")
+    assert ravel(root, "status", kept.sweep, "--storage", "backup").returncode == 0
+
+
+def test_a_moved_folder_is_the_original_and_a_copy_of_it_is_not(two_sweeps):
+    root, plan, _, kept = two_sweeps
+    (root / "moved").mkdir()
+    moved = SweepFolder(kept.path.rename(root / "moved" / kept.sweep))
+    require_original(plan, moved)
+    with pytest.raises(SweepCopied, match=f"a copy of {moved.path}"):
+        require_original(plan, copied(moved, root / "backup"))
+
+
+def test_a_folder_that_was_restored_to_its_place_is_the_original(two_sweeps):
+    root, plan, _, kept = two_sweeps
+    copy = copied(kept, root / "backup")
+    shutil.rmtree(kept.path)
+    shutil.copytree(copy.path, kept.path)
+    require_original(plan, kept)
+
+
+def test_a_folder_that_came_from_another_disk_needs_a_word(two_sweeps):
+    root, plan, _, kept = two_sweeps
+    moved = copied(kept, root / "other-disk")
+    shutil.rmtree(kept.path)
+    message = rf"copied or moved here from {kept.path}.*if the original is gone for good, delete folder.json in this"
+    with pytest.raises(SweepCopied, match=message):
+        require_original(plan, moved)
+    moved.identity.unlink()
+    require_original(plan, moved)
+
+
+def test_another_sweep_in_the_place_of_the_original_is_no_original(two_sweeps):
+    root, plan, gone, kept = two_sweeps
+    kept.identity.unlink()
+    copy = copied(kept, root / "backup")
+    shutil.rmtree(kept.path)
+    shutil.copytree(gone.path, kept.path)
+    require_original(plan, copy)
+
+
+def test_a_folder_that_is_seen_under_two_paths_is_one(two_sweeps):
+    root, plan, _, kept = two_sweeps
+    Path(root / "elsewhere").symlink_to(root / "results")
+    for _ in range(2):
+        require_original(plan, SweepFolder(root / "elsewhere" / kept.sweep))
+        kept.identity.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"path": 1, "folder": "x", "plan": null}', b"\xff", b'{"path": "\\u0000"}']
+)
+def test_a_damaged_identity_counts_as_none(two_sweeps, content):
+    root, plan, _, kept = two_sweeps
+    kept.identity.write_bytes(content)
+    require_original(plan, kept)
+    with pytest.raises(SweepCopied):
+        require_original(SweepPlan.load(kept), copied(kept, root / "backup"))
+
+
+def test_a_copy_in_s3_is_refused_while_the_original_is_in_its_storage(two_sweeps, monkeypatch):
+    _, plan, _, kept = two_sweeps
+    spec = plan.spec.model_copy(update={"storage": plan.spec.storage.model_copy(update={"uri": "s3://team/ravel/"})})
+    plan = plan.model_copy(update={"spec": spec})
+    asked, content = [], {"sweep": plan.sweep, "created_at": plan.created_at}
+    monkeypatch.setattr("orchestrator.planning.original._plan_at", lambda place, _: asked.append(place) or content)
+    original, copy = (
+        SweepFolder(kept.path, SimpleNamespace(location=Location.parse(f"s3://team/{prefix}/{plan.sweep}")))
+        for prefix in ("ravel", "backup")
+    )
+    require_original(plan, original)
+    assert asked == []
+    with pytest.raises(SweepCopied, match=f"{copy.uri}: a copy of {original.uri}"):
+        require_original(plan, copy)
+    content["created_at"] = 7.0
+    require_original(plan, copy)

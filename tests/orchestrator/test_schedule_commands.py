@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.forecast import forecast
 from orchestrator.cli.main import app
+from orchestrator.errors import PlanDamaged
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import fingerprint
 from orchestrator.scheduling.registry import pauses, scheduler_of
@@ -104,9 +105,21 @@ def test_replay_says_that_every_decision_came_out_as_recorded():
 
 
 @pytest.mark.usefixtures("swept")
-def test_a_plan_that_was_changed_by_hand_is_found_by_its_replay(here):
+def test_a_plan_that_was_changed_by_hand_is_refused(here):
     path = here / "results" / "virtual" / "plan.json"
     document = json.loads(path.read_text())
+    document["spec"]["scheduler"]["reduction_factor"] = 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(PlanDamaged, match=r"plan\.json: must be as it was written at the launch.*it was edited"):
+        CliRunner().invoke(app, ["replay", "virtual"], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("swept")
+def test_an_old_plan_that_was_changed_by_hand_is_noticed_by_its_replay(here):
+    path = here / "results" / "virtual" / "plan.json"
+    document = json.loads(path.read_text())
+    del document["checksum"]
+    document["format"] = 2
     document["spec"]["scheduler"]["reduction_factor"] = 2
     path.write_text(json.dumps(document))
     told = ravel("replay", "virtual", code=3)

@@ -1,5 +1,6 @@
 """One driver for a sweep."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,11 +8,14 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.errors import SweepLocked
+from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.state import sweep_lock
+from orchestrator.state.lock_records import UNKNOWN, BucketLockRecords
 from orchestrator.state.sweep_folder import SweepFolder, reference
 
 HOLD = """
@@ -204,3 +208,112 @@ def test_a_disk_that_hangs_does_not_delay_the_end_of_a_driver(folder, caplog, mo
     answered.set()
     assert time.monotonic() - began < 30
     assert "the lock was not released (no answer within 0 s)" in caplog.text
+
+
+@pytest.fixture(params=[errno.EPERM, errno.ENOTSUP, errno.ENOSYS], ids=errno.errorcode.get)
+def _no_links(monkeypatch, request):
+    def refuse(*_):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("_no_links")
+def test_a_file_system_without_hard_links_gives_one_driver_the_lock(folder):
+    first = sweep_lock.acquire(folder)
+    assert sweep_lock.is_held(folder)
+    assert not first.records.create(first.generation, first.holder)
+    first.release()
+    assert sweep_lock.acquire(folder).generation == 2
+    assert sorted(path.name for path in folder.locks.iterdir()) == ["000001.json", "000002.json"]
+
+
+@pytest.mark.usefixtures("_no_links")
+def test_a_record_that_could_not_be_filled_does_not_stay(folder, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def full_disk(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:  # the first is the draft's
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(StorageError, match=r"must be a folder that this process can write.*No space left"):
+        sweep_lock.acquire(folder)
+    assert list(folder.locks.iterdir()) == []
+
+
+def test_a_record_is_on_disk_before_anything_acts_on_it(folder, monkeypatch):
+    fsync, calls = os.fsync, []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(descriptor) or fsync(descriptor))
+    sweep_lock.acquire(folder)
+    assert len(calls) == 2  # the record and its folder
+
+
+def test_a_file_system_without_times_gets_heartbeats_as_whole_records(folder, monkeypatch):
+    lock = sweep_lock.acquire(folder)
+    silent_for(lock, 1000)
+
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    lock.renew()
+    assert time.time() - file_of(lock).stat().st_mtime < 500
+
+
+@pytest.mark.parametrize("name", ["._000001.json", "000001 (conflicted copy).json", "000007 (1).json", "desktop.json"])
+def test_a_stray_file_next_to_the_records_is_named_and_left_out(folder, caplog, name):
+    lock = sweep_lock.acquire(folder)
+    (folder.locks / name).write_bytes(b"\0\5\x16\7")
+    assert sweep_lock.is_held(folder)
+    assert not lock.is_lost()
+    lock.release()
+    assert sweep_lock.acquire(folder).generation == 2
+    assert caplog.text.count(f"{folder.locks / name}: left out (no lock record has such a name)") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'{"host"', b"[]", b"\xff\xfe", b'{"host": 1, "pid": "x", "started": null}'])
+def test_a_record_without_a_holder_is_held_until_it_is_old(folder, content, caplog):
+    lock = sweep_lock.acquire(folder)
+    file_of(lock).write_bytes(content)
+    assert sweep_lock.is_held(folder)
+    with pytest.raises(SweepLocked, match=r"an unknown process runs this sweep.*expires within 60 s"):
+        sweep_lock.acquire(folder)
+    assert "a lock record without a holder: empty or damaged" in caplog.text
+    silent_for(lock, sweep_lock.STALE_S + 1)
+    assert not sweep_lock.is_held(folder)
+    assert sweep_lock.acquire(folder).generation == 2
+
+
+def test_a_folder_in_the_place_of_a_record_is_no_holder(folder):
+    lock = sweep_lock.acquire(folder)
+    lock.release()
+    later = folder.locks / "000002.json"
+    later.mkdir()
+    os.utime(later, (1, 1))
+    assert not sweep_lock.is_held(folder)
+    assert sweep_lock.acquire(folder).generation == 3
+
+
+def test_a_file_in_the_place_of_the_records_is_named(folder):
+    folder.path.mkdir()
+    folder.locks.write_text("a file")
+    with pytest.raises(StorageError, match=r"leases: must be a folder that this process can write"):
+        sweep_lock.acquire(folder)
+
+
+def test_a_bucket_with_stray_objects_next_to_its_lock_records_keeps_its_lock(caplog):
+    written = SimpleNamespace(key="000002.json", modified=datetime.now(UTC))
+    keys = ["._000002.json", "000002 (1).json", "notes"]
+    bucket = SimpleNamespace(
+        list=lambda: [*(SimpleNamespace(key=key) for key in keys), written],
+        uri=lambda key="": f"s3://team/leases/{key}",
+        server_time=lambda: datetime.now(UTC),
+        read=lambda _: b"",
+    )
+    records = BucketLockRecords(bucket)
+    assert records.last() == 2
+    assert (records.newest().generation, records.newest().holder) == (2, UNKNOWN)
+    assert all(f"{key}: left out" in caplog.text for key in keys)

@@ -551,8 +551,9 @@ def test_a_run_begun_under_format_1_keeps_its_parameters(sweep):
     ]
     write(folder, told[:-5])
     Tracker(plan, folder).catch_up()
-    told_by_format_1 = folder.events.read_bytes().replace(b'{"v":3,', b'{"v":1,')
-    folder.events.write_bytes(re.sub(rb',"crc":"[0-9a-f]{8}"}', b"}" + b" " * 17, told_by_format_1))
+    told_by_format_1 = folder.events.read_bytes().replace(b'{"v":4,', b'{"v":1,')
+    end = rb',"seq":\d+,"prev":"[0-9a-f]{8}","crc":"[0-9a-f]{8}"}'
+    folder.events.write_bytes(re.sub(end, lambda match: b"}" + b" " * (len(match[0]) - 1), told_by_format_1))
     write(folder, told[-5:])
     tracker = Tracker(plan, folder)
     assert tracker.catch_up()
@@ -671,3 +672,105 @@ def test_an_outage_logs_one_warning_and_it_is_ours(tmp_path, monkeypatch, caplog
 )
 def test_no_password_is_shown(text, shown):
     assert without_password(text) == shown
+
+
+def longer():
+    """The sweep of ``resumed``, until a machine was lost: t000 got to epoch 5, and t003 was begun."""
+    *before, _, _ = resumed()
+    yield from before
+    yield EpochReported(time=1050, trial="t000", attempt=3, epoch=5, since_restore=2, metrics={"val/accuracy": 0.96})
+    yield TrialCreated(time=1051, trial="t003", origin="search", point={"snnl.weight": 2.0}, config={"epochs": 9})
+    yield AttemptStarted(time=1052, trial="t003", attempt=1)
+    yield EpochReported(time=1053, trial="t003", attempt=1, epoch=1, since_restore=1, metrics={"val/accuracy": 0.1})
+
+
+def again():
+    """The sweep of ``resumed`` up to epoch 4 of t000, from where it was measured a second time."""
+    *before, _, _ = resumed()
+    yield from before
+    yield SweepStarted(time=2000, generation=3, host="there", pid=3)
+    yield AttemptStarted(time=2001, trial="t000", attempt=4)
+    yield EpochReported(time=2002, trial="t000", attempt=4, epoch=5, since_restore=1, metrics={"val/accuracy": 0.97})
+    yield TrialEnded(time=2003, trial="t000", status="completed")
+    yield TrialCreated(time=2004, trial="t003", origin="search", point={"snnl.weight": 3.0}, config={"epochs": 9})
+    yield AttemptStarted(time=2005, trial="t003", attempt=1)
+    yield EpochReported(time=2006, trial="t003", attempt=1, epoch=1, since_restore=1, metrics={"val/accuracy": 0.2})
+    yield SweepEnded(time=2007, status="completed")
+
+
+@pytest.mark.parametrize("replay", [False, True], ids=["resume", "sync"])
+@pytest.mark.parametrize("sends_before", [False, True], ids=["measured since", "restored"])
+def test_a_log_restored_from_an_older_copy_doubles_no_point(sweep, tmp_path, caplog, replay, sends_before):
+    plan, folder = sweep
+    write(folder, list(resumed())[:-2])
+    copy = folder.events.read_bytes()
+    folder.events.unlink()
+    write(folder, longer())
+    Tracker(plan, folder).catch_up()
+    folder.events.write_bytes(copy)
+    if sends_before:
+        tracker = Tracker(plan, folder, replay=replay)
+        tracker.catch_up()
+    write(folder, list(again())[len(list(resumed())) - 2 :])
+    if not sends_before:
+        tracker = Tracker(plan, folder, replay=replay)
+    tracker.catch_up()
+    assert tracker.skipped == ()
+    points = points_of(plan)
+    assert len({point[:3] for point in points}) == len(points)
+    assert caplog.text.count("MLflow was ahead of the log") == 1
+    assert "the runs of t000, t003 have points that the log lacks" in caplog.text
+    fresh = plan.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path}/other.db"})
+    Tracker(fresh, folder).catch_up()
+    assert everything_of(plan) == everything_of(fresh)
+
+
+def test_runs_that_are_not_ahead_of_a_restored_log_are_kept(sweep):
+    plan, folder = sweep
+    write(folder, list(resumed())[:-2])
+    copy = folder.events.read_bytes()
+    write(folder, list(longer())[-3:])
+    Tracker(plan, folder).catch_up()
+    client, runs = runs_of(plan, "trial")
+    client.log_metric(runs["t001"].info.run_id, "robust/accuracy", 0.4, timestamp=9, step=99)  # of an evaluation
+    folder.events.write_bytes(copy)
+    Tracker(plan, folder).catch_up()
+    _, later = runs_of(plan, "trial")
+    assert {name: run.info.run_id for name, run in later.items()} == {
+        name: run.info.run_id for name, run in runs.items() if name != "t003"
+    }
+
+
+def test_a_cursor_at_the_end_of_another_line_is_ahead_of_a_restored_log(sweep):
+    plan, folder = sweep
+    *before, last = list(events())[:7]
+    write(folder, before)
+    copy = folder.events.read_bytes()
+    write(folder, [last])
+    Tracker(plan, folder).catch_up()
+    store = Cursor.load(folder.cursor).store
+    assert not Cursor.is_ahead(folder, store)
+    folder.events.write_bytes(copy)
+    write(folder, [last.model_copy(update={"attempt": 2})])  # a line of the same length
+    assert folder.events.stat().st_size == Cursor.load(folder.cursor).offset
+    assert Cursor.is_ahead(folder, store)
+
+
+@pytest.mark.parametrize("place", ["environment.txt", "tracking.json"])
+def test_a_folder_in_the_place_of_a_file_costs_mlflow_no_point(sweep, caplog, place):
+    plan, folder = sweep
+    write(folder, events())
+    (folder.path / place).unlink(missing_ok=True)
+    (folder.path / place).mkdir()
+    assert Tracker(plan, folder).catch_up()
+    assert Tracker(plan, folder).catch_up() is (place == "tracking.json")  # whose position was not kept
+    assert len(points_of(plan)) == 7
+    assert str(folder.path / place) in caplog.text
+
+
+def test_packages_that_are_no_text_are_sent_as_far_as_they_are(sweep):
+    plan, folder = sweep
+    write(folder, events())
+    folder.environment.write_bytes(b"numpy==2\n\xff\xfe")
+    assert Tracker(plan, folder).catch_up()
+    assert len(points_of(plan)) == 7

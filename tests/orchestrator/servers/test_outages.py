@@ -21,8 +21,9 @@ import pytest
 from orchestrator.execution.exporters import Exporter
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
-from orchestrator.state.event_log import EventLog, num_events, read_events
+from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
+from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState

@@ -38,7 +38,8 @@ class Location:
     def __post_init__(self) -> None:
         if not BUCKET_NAME.fullmatch(self.bucket):
             rule = "a bucket's name must be 3 to 255 letters, digits, dots, dashes and underscores"
-            raise WrongLocation(f"{cut(self.uri, MAX_VALUE_LENGTH)}: {rule}, got {quoted(self.bucket)}; {GRAMMAR}")
+            place = cut(f"{SCHEME}{self.bucket}/{self.prefix}", MAX_VALUE_LENGTH)
+            raise WrongLocation(f"{place}: {rule}, got {quoted(self.bucket)}; {GRAMMAR}")
         if self.prefix and not all(_is_plain(part) for part in self.prefix.split("/")):
             rule = "a prefix must have no empty part, no '.', '..', '?', '#', backslash or control character"
             raise WrongLocation(f"{cut(self.uri, MAX_VALUE_LENGTH)}: {rule}, got {quoted(self.prefix)}; {GRAMMAR}")

@@ -28,6 +28,7 @@ from orchestrator.state.sweep_lock import acquire, is_held
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from orchestrator.state.sweep_state import SweepState
 from orchestrator.storage.s3 import Bucket
+from trainables.metrics import CLASSIFIER_METRICS
 
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
@@ -310,7 +311,6 @@ from orchestrator import errors
 from orchestrator.state import sweep_lock
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.storage.s3 import Bucket, Location
-from trainables.metrics import CLASSIFIER_METRICS
 folder = SweepFolder(Path("unused"), Bucket(Location.parse(sys.argv[1])))
 while time.time() < float(sys.argv[2]): pass
 try: sweep_lock.acquire(folder)

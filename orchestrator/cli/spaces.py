@@ -168,7 +168,9 @@ def _near(path: Path) -> str:
     """Return a suggestion: the most similar file in the same folder, or the most similar fragment."""
     with contextlib.suppress(OSError):
         files = [str(file) for file in path.parent.iterdir() if file.suffix in {".yaml", ".yml", ".json"}]
-        return suggestion(str(path), files) or suggestion(f"{CATALOG}{path}", map(CATALOG.__add__, catalog.FRAGMENTS))
+        file = nearest(str(path), files)  # whole: a path that is cut cannot be copied
+        fragments = map(CATALOG.__add__, catalog.FRAGMENTS)
+        return f"; did you mean {file!r}?" if file else suggestion(f"{CATALOG}{path}", fragments)
     return ""
 
 

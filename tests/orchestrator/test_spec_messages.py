@@ -35,7 +35,7 @@ UNKNOWN_AT = [
     ("space", UNKNOWN),
     ("space", "parameters", UNKNOWN),
 ]
-FREE = {("storage.uri", "text"), ("tracking.experiment", "text"), ("tracking.uri", "text"), ("tracking.taps", "texts")}
+FREE = {("storage.uri", "text"), ("tracking.experiment", "text"), ("tracking.taps", "texts")}
 """Fields that take any text."""
 
 

@@ -136,12 +136,12 @@ def mlflow_of(folder):
     return {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}, points
 
 
-def assert_tracked_once(folder, state):
+def assert_tracked_once(folder, state, *, has_room=False):
     """Assert one run for each trial and one point for each (trial, metric, epoch) of the log, no other.
 
-    These trials have more metrics than MLflow is sent: the minor ones are in the log alone.
+    Unless a trial has few metrics (``has_room``), the minor ones are in the log alone.
     """
-    minor = {metric.name for metric in CLASSIFIER_METRICS if metric.minor}
+    minor = set() if has_room else {metric.name for metric in CLASSIFIER_METRICS if metric.minor}
     runs, points = mlflow_of(folder)
     assert sorted(runs) == sorted(state.trials)
     assert set(points.values()) == {1}
@@ -441,7 +441,7 @@ def test_trials_pause_resume_from_their_checkpoints_and_are_audited(tmp_path):
     assert spent <= 0.4 * 9 * 8
     assert "every decision came out as recorded" in ravel("replay", "budgeted", cwd=tmp_path).stdout
     assert "rejected trials ran on" in ravel("audit", "budgeted", cwd=tmp_path).stdout
-    assert_tracked_once(tmp_path, state)
+    assert_tracked_once(tmp_path, state, has_room=True)
     assert {run.info.status for run in mlflow_of(tmp_path)[0].values()} == {"FINISHED"}
 
 

@@ -61,7 +61,7 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     if problems or _task_problems(spec.trial):
         raise SpecError([*trial_problems(spec.trial, spec.space), *problems])
     trial = _without_usual_task(spec.trial)
-    unknown = {name: value for name, value in trial.items() if name not in {TASK, *task_of(trial).parameter_names}}
+    unknown = {name: value for name, value in trial.items() if name != TASK and not task_of(trial).accepts(name)}
     trial = {name: value for name, value in trial.items() if name not in unknown}
     spec = spec.model_copy(update={"trial": trial, "space": _fix(spec.space, trial)})
     problems, trials = [*_unknown_problems(spec, unknown), *_size_problems(spec)], list[Configured]()
@@ -141,7 +141,11 @@ def name_problems(names: Collection[str], trial: Mapping[str, Any]) -> list[Prob
         return [Problem("space.parameters", f"must have at most {MAX_NAMES} parameters, got {len(names):,}")]
     tasks = list(TASKS.values()) if _task_problems(trial) else [task_of(trial)]
     known = frozenset(name for task in tasks for name in task.parameter_names)
-    return [Problem(f"space.parameters.{name}", _no_parameter(name, known)) for name in names if name not in known]
+    return [
+        Problem(f"space.parameters.{name}", _no_parameter(name, known))
+        for name in names
+        if not any(task.accepts(name) for task in tasks)
+    ]
 
 
 def _no_parameter(name: str, known: frozenset[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainables.config.sections import Frozen
+from trainables.config.sections import Arguments, Frozen
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
 
 __all__ = ["FlatConfig", "problems_of"]
@@ -37,12 +37,12 @@ class FlatConfig(Frozen):
         """
         present = {name: value for name, value in point.items() if value is not None}
         names = cls.parameter_names()
-        known = {name: value for name, value in present.items() if name in names}
+        known = {name: value for name, value in present.items() if cls.accepts(name)}
         problems = [
-            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in present if name not in names
+            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in present if name not in known
         ]
         try:
-            config = cls.model_validate(_nested(known))
+            config = cls.model_validate(_nested(known, cls.open_groups()))
         except ValidationError as error:
             raise ConfigError([*problems, *problems_of(error)]) from None
         if problems:
@@ -54,8 +54,31 @@ class FlatConfig(Frozen):
         return {name: value for name, value in _leaves(self) if value is not None}
 
     @classmethod
+    def accepts(cls, name: str) -> bool:
+        """Return True if a parameter may have this dotted name.
+
+        >>> from trainables.config.trial import TrialConfig
+        >>> TrialConfig.accepts("model.args.depth"), TrialConfig.accepts("model.depth")
+        (True, False)
+        """
+        return name in cls.parameter_names() or any(
+            name.startswith(f"{group}.") and name.removeprefix(f"{group}.").isidentifier()
+            for group in cls.open_groups()
+        )
+
+    @classmethod
+    def open_groups(cls) -> tuple[str, ...]:
+        """Return the groups of arguments whose names a user's own class or function has.
+
+        >>> from trainables.config.trial import TrialConfig
+        >>> "model.args" in TrialConfig.open_groups()
+        True
+        """
+        return tuple(_groups_of_arguments(cls()))
+
+    @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
-        """Return every valid dotted name.
+        """Return every valid dotted name, without the names of arguments.
 
         >>> from trainables.config.trial import TrialConfig
         >>> TrialConfig.parameter_names()[:3]
@@ -72,15 +95,31 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _nested(point: Mapping[str, object]) -> dict[str, Any]:
+def _groups_of_arguments(model: BaseModel, prefix: str = "") -> Iterator[str]:
+    for name, value in model:
+        if isinstance(value, Arguments):
+            yield f"{prefix}{name}"
+        elif isinstance(value, BaseModel):
+            yield from _groups_of_arguments(value, f"{prefix}{name}.")
+
+
+def _nested(point: Mapping[str, object], open_groups: tuple[str, ...]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for name, value in point.items():
-        group, dot, leaf = name.partition(".")
-        if dot:
-            nested.setdefault(group, {})[leaf] = value
-        else:
-            nested[name] = value
+        group, leaf = _split(name, open_groups)
+        place = nested
+        for part in group:
+            place = place.setdefault(part, {})
+        place[leaf] = value
     return nested
+
+
+def _split(name: str, open_groups: tuple[str, ...]) -> tuple[list[str], str]:
+    for group in open_groups:
+        if name.startswith(f"{group}."):
+            return group.split("."), name.removeprefix(f"{group}.")
+    group, dot, leaf = name.partition(".")
+    return ([group], leaf) if dot else ([], name)
 
 
 _REQUIREMENTS = {

@@ -4,14 +4,17 @@ A parameter of a method that is off, or of a choice that is not made (the temper
 `nesterov` under adamw), is inactive: valid, and without effect.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from trainables.errors import short_repr
+from trainables.import_paths import name_in
 
 __all__ = [
     "AdversarialConfig",
+    "Arguments",
     "DataConfig",
     "EvaluationConfig",
     "Frozen",
@@ -24,6 +27,8 @@ __all__ = [
     "pgd_step_size",
 ]
 
+MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10")
+MODEL_GROUP = "ravel.models"
 _RELATIVE_TRAVEL = 2.5
 # FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
 # Wong et al. (2020) train with 1.25.
@@ -56,6 +61,16 @@ def _list_as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _scalar_or_list(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return tuple(_scalar_or_list(item) for item in value)
+    if type(value) not in {bool, int, float, str, type(None)}:
+        raise ValueError(f"must be a plain number, text, true, false, or a list of these, got {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be finite, got {short_repr(value)}")
+    return value
+
+
 def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if list(values) != sorted(set(values)):
         raise ValueError(f"must be strictly increasing, got {short_repr(list(values))}")
@@ -77,6 +92,23 @@ class Frozen(BaseModel):
     """Base of configurations: immutable and strict, no unknown field, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Arguments(Frozen):
+    """Arguments of a user's own class or function, by name; what they must be, its signature says.
+
+    >>> Arguments(width=32, activation="relu").width
+    32
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_scalar_or_list)]]
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """Arguments by name, without those that are None."""
+        return {name: value for name, value in (self.__pydantic_extra__ or {}).items() if value is not None}
 
 
 class DataConfig(Frozen):
@@ -104,14 +136,17 @@ class DataConfig(Frozen):
 
 
 class ModelConfig(Frozen):
-    """Network; `width` multiplies the number of units or channels of every hidden layer.
+    """Network; `width` multiplies the number of units or channels of every hidden layer of those that have a name.
+
+    `name` may be the import path of a user's own module (see `trainables.models.own`), whose arguments are `args`.
 
     `final_norm`: True if a pre-activation ResNet normalises and rectifies before it pools (Rice et al.,
     2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
     network has no such choice.
     """
 
-    name: Literal["mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10"] = "cnn_bn"
+    name: Annotated[str, name_in(MODEL_NAMES, group=MODEL_GROUP)] = "cnn_bn"
+    args: Arguments = Arguments()
     width: Annotated[Real, Field(gt=0)] = 1.0
     final_norm: bool | None = None
 

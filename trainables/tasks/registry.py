@@ -53,6 +53,14 @@ class Task:
         """Valid dotted names of a trial."""
         return self.config.parameter_names()
 
+    def accepts(self, name: str) -> bool:
+        """Return True if a trial may have a parameter of this dotted name, an argument of a user's own code included.
+
+        >>> CLASSIFIER.accepts("model.args.depth"), GAN.accepts("model.args.depth")
+        (True, False)
+        """
+        return self.config.accepts(name)
+
     @property
     def defaults(self) -> Mapping[str, Any]:
         """Default value of each parameter that has one."""

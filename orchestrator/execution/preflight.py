@@ -155,26 +155,30 @@ def _source(point: dict[str, Any]) -> tuple[Any, Any]:
 def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings on which reading a data set depends: not those that vary its images."""
     data = config.data
-    return data.name, data.root, data.download, data.cache, data.image_size
+    return data.name, data.root, data.download, data.cache, data.args, data.image_size, data.fraction, data.part
 
 
 def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings that decide if a model can be built and has the layers and classes that a trial uses."""
     data = config.data
-    shape = data.name, data.root, data.image_size
+    shape = data.name, data.root, data.args, data.image_size
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
     return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
 
 
-def _data_problems(data: Any) -> Iterator[str]:
-    from trainables.data import available  # noqa: PLC0415  imports torch
+def _data_problems(data: DataConfig) -> Iterator[str]:
+    """Locate a data set; prepare a user's own, and one of which a subset is trained on, as only their images tell."""
+    from trainables.data import available, load_splits, shape_of  # noqa: PLC0415  imports torch
 
     try:
         available(data)
+        shape_of(data)
+        if data.fraction < 1 or data.part is not None:
+            load_splits(data)
     except TrainableError as error:
-        yield str(error)
+        yield from str(error).splitlines()
 
 
 def _model_problems(config: AnyConfig, metrics: Iterable[str]) -> Iterator[str]:

@@ -136,6 +136,9 @@ def _stage_listed(bucket: Bucket, place: Path, listed: Mapping[str, StagedFile])
 def _listed(bucket: Bucket) -> dict[str, StagedFile]:
     """Return the objects by key; each can be a file, and at least one exists."""
     files = {listed.key: _file(listed) for listed in bucket.list()}
+    if not files and bucket.location.prefix and bucket.head("") is not None:
+        folder = bucket.location.uri.rpartition("/")[0]
+        raise StorageError(f"{bucket.location.uri}: must be a prefix of objects, got one object; name {folder}")
     if not files:
         remedy = "upload the data set there (aws s3 sync FOLDER URI), or correct the address"
         raise StorageError(f"{bucket.location.uri}: no object below this prefix; {remedy}")

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from trainables._torchvision import import_torchvision
+from trainables.config.sections import DATA_NAMES
 from trainables.config.trial import DataConfig
 from trainables.data import available, load_splits, load_test, shape_of
 from trainables.data.sources import SOURCES
@@ -26,7 +27,8 @@ CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", "labels", 10),
     "cifar100": ("CIFAR100", "cifar-100-python", "fine_labels", 100),
 }
-LAID_OUT = [*IDX_FOLDERS, *CIFAR, "svhn", "image_folder"]
+LAID_OUT = [*IDX_FOLDERS, *CIFAR, "svhn", "image_folder", "arrays"]
+OWN_SHAPE = ("image_folder", "arrays")
 CLASSES = ["cat", "dog", "eel"]
 
 
@@ -40,9 +42,7 @@ def labels(num_images, num_classes):
 
 def published(name):
     """Images (N, C, H, W) and labels of both parts, as they go into the files."""
-    (channels, height, width), num_classes = (
-        ((3, 6, 8), 3) if name == "image_folder" else shape_of(DataConfig(name=name))
-    )
+    (channels, height, width), num_classes = ((3, 6, 8), 3) if name in OWN_SHAPE else shape_of(DataConfig(name=name))
     return {
         part: (pixels(size, channels, height, width, seed=seed), labels(size, num_classes))
         for seed, (part, size) in enumerate({"train": NUM_TRAIN, "test": NUM_TEST}.items())
@@ -105,6 +105,15 @@ def lay_out_folders(root):
             Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:03}.png")
 
 
+def lay_out_arrays(root):
+    made = {
+        f"{key}_{part}": array
+        for part, pair in published("arrays").items()
+        for key, array in zip(("images", "labels"), pair, strict=True)
+    }
+    np.savez(root / "set.npz", **made)
+
+
 @pytest.fixture
 def lay_out(tmp_path, monkeypatch):
     """Lay out a set and describe it, with a cache of its own."""
@@ -118,6 +127,8 @@ def lay_out(tmp_path, monkeypatch):
             lay_out_cifar(name, root, monkeypatch)
         elif name == "svhn":
             lay_out_svhn(root, monkeypatch)
+        elif name == "arrays":
+            lay_out_arrays(root)
         else:
             lay_out_folders(root)
         return DataConfig(name=name, root=str(root), cache=str(tmp_path / "cache"))
@@ -135,11 +146,11 @@ def pairs_of(*splits):
 
 
 def test_every_source_is_laid_out_here():
-    assert {"digits", *LAID_OUT} == set(SOURCES)
+    assert {"digits", "huggingface", *LAID_OUT} == set(SOURCES)  # the last is in test_own_data.py
 
 
 def test_every_name_of_the_config_has_a_source():
-    assert set(DataConfig.model_fields["name"].annotation.__args__) == set(SOURCES)
+    assert set(DATA_NAMES) == set(SOURCES)
 
 
 @pytest.mark.parametrize("name", LAID_OUT)
@@ -174,7 +185,7 @@ def test_a_source_that_is_not_there_says_where_it_should_be(name, tmp_path):
             ask(config)
 
 
-@pytest.mark.parametrize("name", [name for name in LAID_OUT if name != "image_folder"])
+@pytest.mark.parametrize("name", [name for name in LAID_OUT if name not in OWN_SHAPE])
 def test_each_missing_file_is_named(name, lay_out):
     config = lay_out(name)
     for file, path in SOURCES[name].raw(config).items():

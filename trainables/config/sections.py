@@ -5,6 +5,7 @@ A parameter of a method that is off, or of a choice that is not made (the temper
 """
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
@@ -111,23 +112,42 @@ class Arguments(Frozen):
         return {name: value for name, value in (self.__pydantic_extra__ or {}).items() if value is not None}
 
 
+DATA_NAMES = (
+    *("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"),
+    *("image_folder", "arrays", "huggingface"),
+)
+DATA_GROUP = "ravel.datasets"
+_PART = re.compile(r"([1-9]\d?)/([1-9]\d?)")
+
+
+def _part_of_a_whole(text: str) -> str:
+    match = _PART.fullmatch(text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ValueError(f"must be I/N with 1 <= I <= N <= 99, such as 1/2, got {short_repr(text)}")
+    return text
+
+
 class DataConfig(Frozen):
     """Data set, and random variation of its training images.
 
-    `root` is the folder of a torchvision data set (unused by the embedded digits). `cache` is the folder in
-    which each set is prepared once per machine. `image_size` is the side that images of an image_folder get.
+    `name` may also be the import path of a user's own data set or `torchvision:NAME` (see `trainables.data.own`), whose
+    arguments are `args`. `root` is the folder or file that it is read from (unused by the embedded digits). `cache` is
+    the folder in which each set is prepared once per machine. `image_size` is the side that the images of an
+    image_folder, or of a user's own set, get. Trials train on `part` I/N of the training split, one of N disjoint
+    ones, and of that on a `fraction`; both are stratified, and the same for every trial.
     Variation, sampled per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
     with probability 1/2, `rotation` in degrees from U(-r, r), `shear` in radians from U(-s, s), and
     `zoom` by a factor from U(1 - z, 1 + z).
     """
 
-    name: Literal["digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn", "image_folder"] = (
-        "digits"
-    )
+    name: Annotated[str, name_in(DATA_NAMES, group=DATA_GROUP)] = "digits"
     root: str | None = None
     download: bool = False
     cache: str | None = None
+    args: Arguments = Arguments()
     image_size: Annotated[int, Field(ge=1)] | None = None
+    fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    part: Annotated[str, AfterValidator(_part_of_a_whole)] | None = None
     crop_padding: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
     rotation: Annotated[Real, Field(ge=0, le=180)] = 0.0

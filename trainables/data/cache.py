@@ -43,12 +43,13 @@ class CachedArray(Frozen):
 
 
 class CacheManifest(Frozen):
-    """Content of an entry; `arrays` by file name."""
+    """Content of an entry; `arrays` by file name. `classes` are the names of the labels, if the set names them."""
 
     format: Literal[1]
     source: str
     fingerprint: str
     arrays: Mapping[str, CachedArray]
+    classes: tuple[str, ...] = ()
 
 
 def fingerprint(recipe: str, files: Mapping[str, Path]) -> str:
@@ -93,7 +94,9 @@ def read(entry: Path) -> Parts:
 
     All processes of the machine share the pages. Writing to a tensor changes the copy of this process alone.
     """
-    return Parts(*(Split(_mapped(entry / images), _mapped(entry / labels)) for images, labels in _files()))
+    train, val, test = (Split(_mapped(entry / images), _mapped(entry / labels)) for images, labels in _files())
+    manifest = CacheManifest.model_validate_json((entry / MANIFEST).read_bytes())
+    return Parts(train, val, test, classes=manifest.classes)
 
 
 def require_writable(folder: Path, *, source: str) -> None:
@@ -140,7 +143,7 @@ def _unwritable(folder: Path, reason: str) -> ConfigError:
 
 
 def _files() -> tuple[tuple[str, str], ...]:
-    return tuple((f"{part}_images.npy", f"{part}_labels.npy") for part in Parts._fields)
+    return tuple((f"{part}_images.npy", f"{part}_labels.npy") for part in ("train", "val", "test"))
 
 
 def _mapped(path: Path) -> torch.Tensor:
@@ -184,10 +187,12 @@ def _replace(entry: Path, parts: Parts, *, source: str, fingerprint: str) -> Non
     unfinished.mkdir()
     arrays = {
         file: _write_array(unfinished / file, tensor)
-        for files, split in zip(_files(), parts, strict=True)
+        for files, split in zip(_files(), (parts.train, parts.val, parts.test), strict=True)
         for file, tensor in zip(files, (split.images_NCHW, split.labels_N), strict=True)
     }
-    manifest = CacheManifest(format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays)
+    manifest = CacheManifest(
+        format=FORMAT, source=source, fingerprint=fingerprint, arrays=arrays, classes=parts.classes
+    )
     with (unfinished / MANIFEST).open("w") as file:
         file.write(manifest.model_dump_json(indent=2))
         file.flush()

@@ -16,11 +16,12 @@ import torch
 
 from trainables.config.trial import DataConfig
 from trainables.data.folders import ImageFolder
+from trainables.data.own import OwnData
 from trainables.data.published import PUBLISHED
 from trainables.data.splits import Parts, Split, partition
 from trainables.errors import DatasetMissing
 
-__all__ = ["SOURCES", "DatasetSource", "Digits"]
+__all__ = ["SOURCES", "DatasetSource", "Digits", "source_of"]
 
 DIGITS_WHITE = 16
 
@@ -32,8 +33,8 @@ class DatasetSource(Protocol):
     def embedded(self) -> bool:
         """True if it comes with a library: it has no raw files, and needs no preparation."""
 
-    def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int]:
-        """Return (C, H, W) and the number of classes, without reading the images."""
+    def shape(self, config: DataConfig) -> tuple[tuple[int, int, int], int] | None:
+        """Return (C, H, W) and the number of classes, without reading the images; None if only these have them."""
 
     def require(self, config: DataConfig) -> None:
         """Raise DatasetMissing or DatasetDamaged, with a remedy, unless `fetch` and `read` can be tried."""
@@ -88,9 +89,25 @@ class Digits:
         bunch = load_digits()
         counts = torch.from_numpy(bunch.images)[:, None]
         images_NCHW = (counts * (255 / DIGITS_WHITE)).round().to(torch.uint8)
-        return Parts(*partition(Split(images_NCHW, torch.from_numpy(bunch.target)), (0.6, 0.2)))
+        train, val, test = partition(Split(images_NCHW, torch.from_numpy(bunch.target)), (0.6, 0.2))
+        return Parts(train, val, test)
 
 
 SOURCES: Mapping[str, DatasetSource] = MappingProxyType(
-    {"digits": Digits(), **PUBLISHED, "image_folder": ImageFolder()}
+    {
+        "digits": Digits(),
+        **PUBLISHED,
+        "image_folder": ImageFolder(),
+        "arrays": OwnData(),
+        "huggingface": OwnData(),
+    }
 )
+
+
+def source_of(name: str) -> DatasetSource:
+    """Return the source of a known name, of an import path, or of a name that a package registers.
+
+    >>> source_of("digits").embedded, source_of("torchvision:USPS").embedded
+    (True, False)
+    """
+    return SOURCES.get(name, OwnData())

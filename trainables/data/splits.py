@@ -84,11 +84,15 @@ class Splits:
 
 
 class Parts(NamedTuple):
-    """All splits of a source: two that a trial may use, and the test split for finished trials only."""
+    """All splits of a source: two that a trial may use, and the test split for finished trials only.
+
+    `classes` are the names of the labels; empty where the set is published, and its names are known.
+    """
 
     train: Split
     val: Split
     test: Split
+    classes: tuple[str, ...] = ()
 
 
 def cut(published_train: Split, test: Split) -> Parts:

@@ -291,6 +291,16 @@ def test_an_object_that_is_also_a_folder_is_refused(bucket, tmp_path):
         stage(bucket.child("set").location.uri, tmp_path)
 
 
+def test_the_address_of_one_file_names_the_folder_above_it(bucket, tmp_path):
+    bucket.write("set/all.npz", b"x")
+    whole = bucket.child("set").location.uri
+    with pytest.raises(
+        StorageError, match=rf"set/all\.npz: must be a prefix of objects, got one object; name {whole}$"
+    ):
+        stage(bucket.child("set/all.npz").location.uri, tmp_path)
+    assert (stage(whole, tmp_path) / "all.npz").read_bytes() == b"x"
+
+
 def test_an_address_with_nothing_below_it_is_refused(bucket, tmp_path):
     with pytest.raises(StorageError, match=r"nothing: no object below this prefix; upload the data set there"):
         stage(bucket.child("nothing").location.uri, tmp_path)

@@ -45,7 +45,8 @@ def classifier_config(config: GanConfig) -> TrialConfig:
     >>> classifier_config(GanConfig(seed=1)) == classifier_config(GanConfig(seed=2))
     True
     """
-    data = DataConfig(**config.data.model_dump(include={"name", "root", "download", "cache", "image_size"}))
+    names = ("name", "root", "download", "cache", "args", "image_size")
+    data = DataConfig(**{name: getattr(config.data, name) for name in names})
     images = len(load_splits(data).train)
     return TrialConfig(
         data=data,

@@ -78,7 +78,9 @@ def _parts(
     if {"train", "test"} <= parts.keys():
         return parts
     present = shortened(", ".join(file) or "none")
-    message = f"{path} must hold {NAMES}, got {present}; rename them, or name them in data.args.images and .labels"
+    message = (
+        f"{path} must hold {NAMES}, got {present}; rename or add them, or name them in data.args.images and .labels"
+    )
     raise ConfigError([Problem("data.root", message)])
 
 

@@ -80,7 +80,7 @@ def _is_map_style(value: object) -> bool:
 
 def _kind(value: object) -> str:
     lacking = [name for name in ("__len__", "__getitem__") if not hasattr(type(value), name)]
-    kind = type(value).__name__
+    kind = "None" if value is None else type(value).__name__
     return f"{kind} without {' and '.join(lacking)}" if len(lacking) == 1 else kind
 
 
@@ -144,7 +144,7 @@ def _cut(splits: Mapping[str, Split], classes: tuple[str, ...], name: str) -> Pa
         else:
             train, val, test, _ = cut(splits["train"], splits["test"])
     except ValueError as error:
-        raise _problem(name, "has too few different images to set some aside; add images, or copies differ") from error
+        raise _problem(name, "has too few different images to set some aside; add images that differ") from error
     counts = train.labels_N.bincount(minlength=len(classes))
     if 0 in counts:
         lost = classes[int(counts.argmin())]

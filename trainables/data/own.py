@@ -80,10 +80,10 @@ class OwnData:
             raise DatasetMissing(config.name, f"data.root {config.root} does not exist; correct or create it")
 
     def fetch(self, config: DataConfig) -> None:
-        """Make the set once, with `download` true, if its code takes that."""
+        """Make the set once with `download` true, if its code takes that; it is then read without a download."""
         maker = _maker(config)
         if config.download and "download" in maker.passed:
-            _made(maker, config)
+            _made(maker, config, download=True)
 
     def raw(self, config: DataConfig) -> Mapping[str, Path]:
         """Return the files below `data.root`, or that file, if the code takes it."""
@@ -142,8 +142,8 @@ def _torchvision(config: DataConfig) -> _Maker:
     return _Maker(kind, passed, _BY_FLAG if flagged else ({},))
 
 
-def _made(maker: _Maker, config: DataConfig) -> Any:
-    passed = {"root": config.root, "download": config.download}
+def _made(maker: _Maker, config: DataConfig, *, download: bool = False) -> Any:
+    passed = {"root": config.root, "download": download}
     arguments = {name: passed[name] for name in maker.passed if passed[name] is not None}
     remedy = "check data.root and data.args, or set data.download: true" if _is_torchvision(config) else "correct it"
     with reported(config.name, remedy=remedy):

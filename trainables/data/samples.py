@@ -27,7 +27,7 @@ MOST_CHANNELS = 4
 # A fraction k/255 in float16 is this close to a whole level, k; another fraction is farther, but for one in five.
 NEAR = 0.1
 GREY_MODES = ("L", "1")
-NO_RESCALING = "leave out Normalize, since the model normalises by the statistics of the training images"
+NO_RESCALING = "leave out Normalize, as the model itself normalises"
 IN_8_BITS = "round it where it is made: (image * 255).round().to(torch.uint8)"
 
 
@@ -122,7 +122,7 @@ def label_of(label: object) -> Label:
         if array.size == 1 and array.dtype.kind in "iu":
             return int(array.item())
         if array.ndim and array.size > 1:
-            value = f"{'x'.join(map(str, array.shape))} {array.dtype}"
+            value = f"an array {array.shape}"
             raise _Unsuitable(f"the label must be one integer or text, got {value}; use its argmax if it is one-hot")
         label = array.item() if array.size == 1 else label
     if type(label) is int:
@@ -174,7 +174,8 @@ def _levels(values: np.ndarray) -> Pixels:
     low, high = values.min(), values.max()
     most, kind = (1, "floats in [0, 1]") if values.dtype.kind == "f" else (WHITE, "integers 0..255")
     if low < 0 or high > most:
-        remedy = NO_RESCALING if low < 0 else "divide floats by their white, or convert to uint8"
+        floats = NO_RESCALING if low < 0 else "divide them by the value of white"
+        remedy = floats if values.dtype.kind == "f" else "rescale them to 8 bits"
         raise _Unsuitable(f"pixels must be {kind}, got {low:.4g} to {high:.4g}; {remedy}")
     if values.dtype.kind != "f":
         return values.astype(np.uint8)
@@ -199,11 +200,12 @@ def _resized(pixels_CHW: Pixels, side: int | None) -> Pixels:
 def _require_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if shape == expected:
         return
-    sizes = f"{_by(shape)}, got it after images of {_by(expected)}"
     if shape[0] != expected[0]:
-        raise _Unsuitable(f"all images must have equally many channels, {sizes}; convert all alike")
-    raise _Unsuitable(f"all images must have one size, {sizes}; set data.image_size to resize all")
+        requirement = f"the image must have {expected[0]} channel(s) as earlier images have, got {shape[0]}"
+        raise _Unsuitable(f"{requirement}; convert all images alike")
+    requirement = f"the image must have {_by(expected[1:])} pixels as earlier images have, got {_by(shape[1:])}"
+    raise _Unsuitable(f"{requirement}; set data.image_size to resize all images")
 
 
 def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return " by ".join(map(str, shape))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Parts", "Split", "Splits", "cut", "partition"]
+__all__ = ["Parts", "Split", "Splits", "cut", "partition", "piece"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,13 +114,28 @@ def partition(whole: Split, fractions: tuple[float, ...]) -> tuple[Split, ...]:
     >>> [len(part) for part in parts]
     [10, 5, 5]
     """
+    order_N, part_N = _ordered_parts(whole, fractions)
+    return tuple(whole.take(torch.from_numpy(order_N[part_N == part])) for part in range(len(fractions) + 1))
+
+
+def piece(whole: Split, fractions: tuple[float, ...], index: int) -> Split:
+    """Return one of the parts of `partition`, where other parts may be empty.
+
+    Raises:
+        ValueError: as `partition`, or this part is empty.
+    """
+    order_N, part_N = _ordered_parts(whole, fractions)
+    return whole.take(torch.from_numpy(order_N[part_N == index]))
+
+
+def _ordered_parts(whole: Split, fractions: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of images in the order of their content, and the part of each in this order."""
     if not all(fraction > 0 for fraction in fractions) or not sum(fractions) < 1:
         raise ValueError(f"fractions: must be > 0 and sum to less than 1, got {fractions}")
     digests_N = _digests(whole.images_NCHW)
     labels_N = whole.labels_N.numpy()
     order_N = np.lexsort((labels_N, digests_N))
-    part_N = _parts(digests_N[order_N], labels_N[order_N], fractions)
-    return tuple(whole.take(torch.from_numpy(order_N[part_N == part])) for part in range(len(fractions) + 1))
+    return order_N, _parts(digests_N[order_N], labels_N[order_N], fractions)
 
 
 def _digests(images_NCHW: Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ stratified, copies of an image share a part, and the validation and test splits 
 
 import torch
 
-from trainables.data.splits import Split, partition
+from trainables.data.splits import Split, piece
 from trainables.errors import ConfigError, Problem
 
 __all__ = ["subset"]
@@ -34,13 +34,13 @@ def subset(train: Split, *, fraction: float = 1.0, part: str | None = None) -> S
 def _piece(whole: Split, fractions: tuple[float, ...], index: int, *, place: str, value: object) -> Split:
     before_C = whole.labels_N.bincount()
     try:
-        piece = partition(whole, fractions)[index]
-        after_C = piece.labels_N.bincount(minlength=len(before_C))
-    except ValueError:  # a piece without images
-        after_C = torch.zeros_like(before_C)
+        chosen = piece(whole, fractions, index)
+        after_C = chosen.labels_N.bincount(minlength=len(before_C))
+    except ValueError:  # not one image
+        chosen, after_C = whole, torch.zeros_like(before_C)
     lost = ((before_C > 0) & (after_C == 0)).nonzero().flatten().tolist()
     if lost:
         size, smallest = len(whole), int(before_C[before_C > 0].min())
         message = f"must leave an image of every class, got {value} of {size} images, {smallest} of the rarest class"
         raise ConfigError([Problem(place, f"{message}, which leaves none of class {lost[0]}; choose a larger share")])
-    return piece
+    return chosen

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,9 +45,9 @@ def _origin(error: BaseException) -> str:
     """Return the last place in the user's own code as ` (FILE, line N)`; of a library, if none is the user's."""
     here = str(Path(__file__).parents[1])
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
-    frames = [frame for frame in frames if Path(frame.filename).name != "contextlib.py"]
-    own = [frame for frame in frames if not _is_installed(Path(frame.filename))]
-    frame = next(iter(reversed(own or frames)), None)
+    plain = [frame for frame in frames if not _is_standard(frame.filename)]
+    users = [frame for frame in plain if not _is_installed(Path(frame.filename))]
+    frame = next(iter(reversed(users or plain or frames)), None)
     return "" if frame is None else f" ({frame.filename}, line {frame.lineno})"
 
 
@@ -108,6 +109,10 @@ def _file(module: ModuleType) -> Path | None:
 
 def _belongs(file: Path, home: Path) -> bool:
     return file == home or (file.is_relative_to(home) and not _is_installed(file.relative_to(home)))
+
+
+def _is_standard(file: str) -> bool:
+    return file.startswith((sysconfig.get_paths()["stdlib"], "<frozen"))
 
 
 def _is_installed(path: Path) -> bool:

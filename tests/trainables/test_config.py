@@ -14,7 +14,10 @@ from trainables.errors import CheckpointError, ConfigError, DatasetMissing, Dive
 from trainables.metrics import METRICS, lookup
 
 GROUPS = {
-    "data": "name root download cache image_size fraction part crop_padding flip rotation shear zoom",
+    "data": (
+        "name root download cache image_size fraction part crop_padding flip rotation shear zoom "
+        "policy policy_ops policy_magnitude erasing"
+    ),
     "model": "name width final_norm",
     "optimizer": ("name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay"),
     "loss": "name label_smoothing",

@@ -137,7 +137,9 @@ class DataConfig(Frozen):
     ones, and of that on a `fraction`; both are stratified, and the same for every trial.
     Variation, sampled per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
     with probability 1/2, `rotation` in degrees from U(-r, r), `shear` in radians from U(-s, s), and
-    `zoom` by a factor from U(1 - z, 1 + z).
+    `zoom` by a factor from U(1 - z, 1 + z). Then a `policy`: 'trivial' is TrivialAugment (Mueller and Hutter, 2021),
+    'rand' RandAugment (Cubuk et al., 2020) with `policy_ops` operations of `policy_magnitude` (of 30). Last, a box is
+    erased with probability `erasing` (Zhong et al., 2020).
     """
 
     name: Annotated[str, name_in(DATA_NAMES, group=DATA_GROUP)] = "digits"
@@ -153,6 +155,10 @@ class DataConfig(Frozen):
     rotation: Annotated[Real, Field(ge=0, le=180)] = 0.0
     shear: Annotated[Real, Field(ge=0)] = 0.0
     zoom: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    policy: Literal["none", "trivial", "rand"] = "none"
+    policy_ops: Annotated[int, Field(ge=1, le=16)] = 2
+    policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    erasing: Annotated[Real, Field(ge=0, le=1)] = 0.0
 
 
 class ModelConfig(Frozen):

@@ -2,7 +2,8 @@
 
 The random numbers, a few per image, are sampled on the host, so a trial has the same variation on any
 device. Pixels never leave their device. A crop and a flip are one gather, and all deformations one
-interpolation. The outside of an image is black. Shapes: B images, C channels, H by W pixels,
+interpolation; the operations of a policy follow, and erasing is last. The outside of an image is black.
+Shapes: B images, C channels, H by W pixels,
 P pixels of a padded image.
 
 >>> settings = Augmentation(crop_padding=1, flip=True)
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from trainables.config.trial import DataConfig
 from trainables.data.deformation import rotation_matrices, shear_matrices, warp, zoom_matrices
+from trainables.data.policies import NO_POLICY, Policy, apply_policy, draw_policy
 
 __all__ = ["Augmentation", "Variation", "augment", "draw", "vary"]
 
@@ -29,7 +31,7 @@ MIRROR_PROBABILITY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Extent of the variation: padding in pixels, rotation and shear in radians, zoom as a share of the side.
+    """Extent of the variation: padding in pixels, rotation and shear in radians, zoom as a share of the side; a policy.
 
     Raises:
         ValueError: a negative or infinite extent, or a zoom of 1 or more.
@@ -40,6 +42,7 @@ class Augmentation:
     rotation: float = 0.0
     shear: float = 0.0
     zoom: float = 0.0
+    policy: Policy = NO_POLICY
 
     def __post_init__(self) -> None:
         for name in ("crop_padding", "rotation", "shear", "zoom"):
@@ -62,12 +65,18 @@ class Augmentation:
             rotation=math.radians(config.rotation),
             shear=config.shear,
             zoom=config.zoom,
+            policy=Policy(
+                kind=config.policy,
+                ops=config.policy_ops,
+                magnitude=config.policy_magnitude,
+                erasing=config.erasing,
+            ),
         )
 
     @property
     def is_identity(self) -> bool:
         """True if images do not change."""
-        return not (self.moves or self.deforms)
+        return not (self.moves or self.deforms) and self.policy.is_identity
 
     @property
     def moves(self) -> bool:
@@ -95,7 +104,7 @@ class Variation:
 
 
 def augment(x_BCHW: Tensor, *, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Vary each image independently: a crop of the padded image, a flip, then rotation, shear and zoom.
+    """Vary each image independently: a crop of the padded image, a flip, rotation, shear and zoom, then the policy.
 
     `x_BCHW` is floating in [0, 1]. `generator` is on the host; its state does not change if nothing varies.
 
@@ -104,7 +113,16 @@ def augment(x_BCHW: Tensor, *, settings: Augmentation, generator: torch.Generato
     """
     if settings.is_identity:
         return x_BCHW
-    return vary(x_BCHW, draw(len(x_BCHW), settings=settings, generator=generator), settings=settings)
+    x_BCHW = vary(x_BCHW, draw(len(x_BCHW), settings=settings, generator=generator), settings=settings)
+    if settings.policy.is_identity:
+        return x_BCHW
+    return apply_policy(x_BCHW, draw_policy(x_BCHW.shape, policy=settings.policy, generator=_branch(generator)))
+
+
+def _branch(generator: torch.Generator) -> torch.Generator:
+    """Return a generator of its own, so that a policy changes no number of the other variations."""
+    copy = torch.Generator().set_state(generator.get_state())
+    return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (1,), generator=copy)))
 
 
 def draw(num_images: int, *, settings: Augmentation, generator: torch.Generator) -> Variation:

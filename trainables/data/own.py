@@ -145,7 +145,9 @@ def _torchvision(config: DataConfig) -> _Maker:
 def _made(maker: _Maker, config: DataConfig, *, download: bool = False) -> Any:
     passed = {"root": config.root, "download": download}
     arguments = {name: passed[name] for name in maker.passed if passed[name] is not None}
-    remedy = "check data.root and data.args, or set data.download: true" if _is_torchvision(config) else "correct it"
+    own = config.name not in LIBRARIES and not config.name.startswith(TORCHVISION)
+    fetched = ", or set data.download: true" if "download" in maker.passed else ""
+    remedy = "correct it" if own else f"check data.root and data.args{fetched}"
     with reported(config.name, remedy=remedy):
         made = [call(maker.target, {**config.args.by_name, **arguments, **part}, provided={}) for part in maker.parts]
     return made[0] if len(made) == 1 else tuple(made)
@@ -156,10 +158,6 @@ def _requires_root(maker: _Maker, config: DataConfig) -> bool:
     arguments = {**config.args.by_name, **maker.parts[0]}
     problems = argument_problems(maker.target, arguments, place="data")
     return "data.root" in {problem.path for problem in problems}
-
-
-def _is_torchvision(config: DataConfig) -> bool:
-    return config.name.startswith(TORCHVISION)
 
 
 def _root_of(name: str) -> str:

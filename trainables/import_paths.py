@@ -111,7 +111,9 @@ def load(name: str, *, group: str, place: str) -> Any:
     target = _module(module_name, place)
     for attribute in attributes.split("."):
         if not hasattr(target, attribute):
-            names = [known for known in vars(target) if not known.startswith("_")] if hasattr(target, "__dict__") else []
+            names = (
+                [known for known in vars(target) if not known.startswith("_")] if hasattr(target, "__dict__") else []
+            )
             where = getattr(target, "__file__", None)
             owner = f"module {module_name!r}{f' ({where})' if where else ''}"
             raise ConfigError([Problem(place, f"{owner} has no {attributes!r}; {suggestion(attribute, names)}")])

@@ -1,7 +1,8 @@
 """Independent random streams, all derived from one seed.
 
 Each purpose has its own stream, so switching mixup on does not change the order of the data. The seed of a
-trial determines all streams. Streams are explicit objects: no global generator is ever used.
+trial determines all streams. Streams are explicit objects: our own code uses no global generator. Users' code may:
+`global_streams` seeds the global generators for a block of it.
 
 >>> derive(0, "order") == derive(0, "order"), derive(0, "order") == derive(0, "mixup")
 (True, False)
@@ -9,13 +10,16 @@ trial determines all streams. Streams are explicit objects: no global generator 
 
 import hashlib
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 
-__all__ = ["Streams", "derive", "generator"]
+__all__ = ["Streams", "derive", "generator", "global_streams"]
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -27,6 +31,30 @@ def derive(seed: int, purpose: str) -> int:
 def generator(seed: int, purpose: str, *, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator on `device` for this purpose."""
     return torch.Generator(device=device).manual_seed(derive(seed, purpose))
+
+
+@contextmanager
+def global_streams(seed: int, purpose: str) -> Iterator[None]:
+    """Seed the global generators of Python, numpy and torch for the block, then continue them as they were.
+
+    >>> with global_streams(0, "epoch 1"):
+    ...     first = torch.rand(()).item()
+    >>> with global_streams(0, "epoch 1"):
+    ...     torch.rand(()).item() == first
+    True
+    """
+    derived = derive(seed, purpose)
+    python, array = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code draws from it
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices):
+        random.seed(derived)
+        np.random.seed(derived % 2**32)  # noqa: NPY002
+        torch.manual_seed(derived)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)  # noqa: NPY002
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.planning.trial_configs import attack_of, located
+from trainables.import_paths import find_in
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
         spec: the checked spec.
         say: prints one line.
     """
+    find_in(Path.cwd())
     trial = task_of(spec.trial).start(config_of(spec))
     while not trial.finished:
         report = trial.run_epoch()

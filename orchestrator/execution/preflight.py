@@ -22,6 +22,8 @@ from orchestrator.storage.locations import is_remote
 from orchestrator.tracking import reachable
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.errors import TrainableError
+from trainables.import_paths import find_in
+from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
     Raises:
         PreflightError: lists every problem, each with its remedy.
     """
+    find_in(launched_from or Path.cwd())
     problems = [
         *_storage_problems(storage),
         *_tracking_problems(tracking_uri or ""),
@@ -127,8 +130,8 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     except OrchestratorError as error:  # errors of S3 name the place and the remedy
         return [f"data.root: {error}"]
     configs = [task_of(spec.trial).from_point(point) for point in staged]
-    problems: dict[str, None] = {}
-    for config in {_data_key(config): config for config in configs}.values():
+    problems = dict.fromkeys(problem for config in configs for problem in _function_problems(config))
+    for config in {_data_key(config): config for config in configs if not isinstance(config, FunctionConfig)}.values():
         problems.update(dict.fromkeys(_data_problems(config.data)))
     if not problems:
         for config in {_model_key(config): config for config in configs}.values():
@@ -154,12 +157,16 @@ def _source(point: dict[str, Any]) -> tuple[Any, Any]:
 
 def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings on which reading a data set depends: not those that vary its images."""
+    if isinstance(config, FunctionConfig):
+        return tuple((name, type(value)) for name, value in sorted(config.arguments.items()))
     data = config.data
     return data.name, data.root, data.download, data.cache, data.image_size
 
 
 def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings that decide if a model can be built and has the layers and classes that a trial uses."""
+    if isinstance(config, FunctionConfig):
+        return ()
     data = config.data
     shape = data.name, data.root, data.image_size
     if not isinstance(config, TrialConfig):
@@ -180,7 +187,18 @@ def _data_problems(data: Any) -> Iterator[str]:
 def _model_problems(config: AnyConfig, metrics: Iterable[str]) -> Iterator[str]:
     if isinstance(config, TrialConfig):
         return _classifier_problems(config, metrics)
-    return _gan_problems(config)
+    return iter(()) if isinstance(config, FunctionConfig) else _gan_problems(config)
+
+
+def _function_problems(config: AnyConfig) -> Iterator[str]:
+    if not isinstance(config, FunctionConfig):
+        return
+    from trainables.tasks.function.run import check as check_function  # noqa: PLC0415  imports torch
+
+    try:
+        check_function(config)
+    except TrainableError as error:
+        yield from str(error).splitlines()
 
 
 def _gan_problems(config: GanConfig) -> Iterator[str]:

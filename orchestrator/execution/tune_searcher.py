@@ -67,6 +67,7 @@ class LogSearcher(Searcher):
             **trial.config,
             **({} if self._device is None else {"device": self._device}),
             "ravel.trial": trial.id,
+            "ravel.working_directory": self._plan.working_directory,
             "ravel.attempt": trial.attempts + 1,
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),

@@ -25,6 +25,7 @@ __all__ = [
     "Real",
     "SnnlConfig",
     "pgd_step_size",
+    "scalar_or_list",
 ]
 
 MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10")
@@ -61,9 +62,17 @@ def _list_as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _scalar_or_list(value: object) -> object:
+def scalar_or_list(value: object) -> object:
+    """Return an argument of a user's own code, lists as tuples.
+
+    Raises:
+        ValueError: it is not what JSON gives back, or not finite.
+
+    >>> scalar_or_list([1, 2.5, "relu"])
+    (1, 2.5, 'relu')
+    """
     if isinstance(value, list | tuple):
-        return tuple(_scalar_or_list(item) for item in value)
+        return tuple(scalar_or_list(item) for item in value)
     if type(value) not in {bool, int, float, str, type(None)}:
         raise ValueError(f"must be a plain number, text, true, false, or a list of these, got {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -103,7 +112,7 @@ class Arguments(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_scalar_or_list)]]
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(scalar_or_list)]]
 
     @property
     def by_name(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class ClassifierRun:
         splits = load_splits(config.data)
         mean, std = _pixel_statistics(splits.train, config.data.name)
         self.config = config
+        self.data, self.batch_size = config.data, config.batch_size
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes

@@ -9,7 +9,7 @@
 """
 
 from trainables.models.layers import measured_taps, resolve_boundaries, resolve_taps
-from trainables.models.registry import MODELS, build, check_layers
+from trainables.models.registry import MODELS, build, check_layers, layer_problems
 from trainables.models.tapped import Activations, TappedClassifier
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "TappedClassifier",
     "build",
     "check_layers",
+    "layer_problems",
     "measured_taps",
     "resolve_boundaries",
     "resolve_taps",

@@ -1,11 +1,50 @@
-"""Resolution of a layers string ('conv1+conv2', 'hidden') to the names of one model."""
+"""Layers of one model: every name with its module, and the names that a text ('conv1+conv2', 'hidden') means."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
+
+from trainables.attacks import evaluating
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
 from trainables.models.tapped import ALL, HIDDEN, INPUT, LOGITS, PENULTIMATE, TappedClassifier
 
-__all__ = ["measured_taps", "resolve_boundaries", "resolve_taps"]
+__all__ = ["Layer", "describe", "measured_taps", "resolve_boundaries", "resolve_taps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Name of a model: the class of its module and its parameters, if it has one, and the shape of an image's values.
+
+    tap, boundary: the smallest group that has it ('hidden', 'all'), '' if it must be named, None if it is not one.
+    """
+
+    name: str
+    kind: str | None
+    shape: tuple[int, ...]
+    parameters: int | None
+    tap: str | None
+    boundary: str | None
+
+
+def describe(model: TappedClassifier, image_shape: tuple[int, int, int]) -> tuple[Layer, ...]:
+    """Return every tap and boundary of a model that can be named, in order."""
+    device = model.mean.device
+    with torch.no_grad(), torch.device(device), evaluating(model):
+        read = model.features(torch.zeros(2, *image_shape), taps=model.readable).taps
+    shapes = {INPUT: image_shape, **{tap: tuple(values.shape[1:]) for tap, values in read.items()}}
+    taps = _groups(model.readable, {HIDDEN: resolve_taps(HIDDEN, model), ALL: model.taps})
+    boundaries = _groups(model.mixable, {HIDDEN: resolve_boundaries(HIDDEN, model), ALL: model.boundaries})
+    layers = []
+    for name, shape in shapes.items():
+        part = None if name == INPUT else model.part(name)
+        kind, parameters = (None, None) if part is None else (part.kind, part.parameters)
+        layers.append(Layer(name, kind, shape, parameters, taps.get(name), boundaries.get(name)))
+    return tuple(layers)
+
+
+def _groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {name: next((group for group, members in groups.items() if name in members), "") for name in names}
 
 
 def resolve_taps(spec: str, model: TappedClassifier) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from trainables.models.staged import StagedClassifier
 from trainables.models.tapped import TappedClassifier
 from trainables.seeding import generator
 
-__all__ = ["MODELS", "Architecture", "build", "check_layers"]
+__all__ = ["MODELS", "Architecture", "build", "check_layers", "layer_problems"]
 
 
 class Assemble(Protocol):
@@ -118,6 +118,13 @@ def check_layers(config: TrialConfig) -> None:
     """
     image_shape, num_classes = shape_of(config.data)
     model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
+    problems = layer_problems(config, model, num_classes=num_classes)
+    if problems:
+        raise ConfigError(problems)
+
+
+def layer_problems(config: TrialConfig, model: TappedClassifier, *, num_classes: int) -> list[Problem]:
+    """Return the layers of SNNL and mixup that the model of a configuration lacks, and too many classes in a batch."""
     problems: list[Problem] = []
     uses = (
         ("snnl.layers", resolve_taps, config.snnl.layers, config.snnl.weight != 0),
@@ -132,8 +139,7 @@ def check_layers(config: TrialConfig) -> None:
     if config.classes_per_batch is not None and config.classes_per_batch > num_classes:
         message = f"must be <= {num_classes}, the number of classes, got {config.classes_per_batch}"
         problems.append(Problem("classes_per_batch", message))
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def _assemble(config: ModelConfig, image_shape: tuple[int, int, int]) -> Assemble:

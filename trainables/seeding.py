@@ -1,8 +1,8 @@
 """Independent random streams, all derived from one seed.
 
 Each purpose has its own stream, so switching mixup on does not change the order of the data. The seed of a
-trial determines all streams. Streams are explicit objects: our own code uses no global generator. Users' code may:
-`global_streams` seeds the global generators for a block of it.
+trial determines all streams. Streams are explicit objects: this package never draws from a global generator. A
+user's network may (dropout does); `global_streams` seeds those for it, and restores them.
 
 >>> derive(0, "order") == derive(0, "order"), derive(0, "order") == derive(0, "mixup")
 (True, False)
@@ -34,27 +34,33 @@ def generator(seed: int, purpose: str, *, device: torch.device | str = "cpu") ->
 
 
 @contextmanager
-def global_streams(seed: int, purpose: str) -> Iterator[None]:
-    """Seed the global generators of Python, numpy and torch for the block, then continue them as they were.
+def global_streams(seed: int, purpose: str, *, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python for this purpose in the block; restore them after it.
 
-    >>> with global_streams(0, "epoch 1"):
-    ...     first = torch.rand(()).item()
-    >>> with global_streams(0, "epoch 1"):
-    ...     torch.rand(()).item() == first
+    >>> before = torch.get_rng_state()
+    >>> with global_streams(0, "init"):
+    ...     first = torch.rand(3)
+    >>> with global_streams(0, "init"):
+    ...     bool((torch.rand(3) == first).all())
+    True
+    >>> bool((torch.get_rng_state() == before).all())
     True
     """
-    derived = derive(seed, purpose)
-    python, array = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code draws from it
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices):
-        random.seed(derived)
-        np.random.seed(derived % 2**32)  # noqa: NPY002
-        torch.manual_seed(derived)
+    value, own = derive(seed, purpose), torch.device(device)
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
+    gpus = [own] if own.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        random.seed(value)
+        np.random.seed(value % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(value)  # torch.manual_seed would seed all devices
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(value)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(array)  # noqa: NPY002
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 @dataclass(frozen=True, slots=True)

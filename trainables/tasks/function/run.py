@@ -89,7 +89,7 @@ class FunctionRun:
         )
         function = load(config.task, group=GROUP, place="task")
         provided = dict(zip(PROVIDED, (self._context, config.epochs, config.seed, str(self.device)), strict=True))
-        with global_streams(config.seed, "start"):
+        with global_streams(config.seed, "start", device=self.device):
             result = self._guarded(lambda: call(function, config.arguments, provided=provided))
         if isinstance(result, Mapping):
             return iter([result])
@@ -102,7 +102,7 @@ class FunctionRun:
         epochs, name = self._epochs, self.config.task
         if epochs is None:
             raise RuntimeError("the function was not started")
-        with global_streams(self.config.seed, f"epoch {epoch}"):
+        with global_streams(self.config.seed, f"epoch {epoch}", device=self.device):
             item = self._guarded(lambda: next(epochs, None))
         if item is None:
             remedy = f"yield once for each of `epochs` ({self.config.epochs}), or lower trial.epochs"

@@ -35,7 +35,7 @@ from trainables.data import Split, load_splits
 from trainables.engine.device import resolve_device
 from trainables.engine.optimization import learning_rate
 from trainables.evaluation.core.validation import validate
-from trainables.models import StagedClassifier, build
+from trainables.models import TappedClassifier, build
 from trainables.tasks.classifier.run import start
 
 EPOCHS = 2
@@ -71,7 +71,7 @@ def plain(config: TrialConfig) -> Callable[[], Measured]:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config.optimizer, step, total_steps=steps)
             optimizer.zero_grad()
-            loss = functional.cross_entropy(model.head(_hidden(model, x.to(device))), y.to(device))
+            loss = functional.cross_entropy(_logits(model, x.to(device)), y.to(device))
             loss.backward()
             optimizer.step()
         loss.item()
@@ -98,16 +98,17 @@ def ours(config: TrialConfig) -> Callable[[], Measured]:
     return advance
 
 
-def _model(config: TrialConfig, train: Split) -> StagedClassifier:
+def _model(config: TrialConfig, train: Split) -> TappedClassifier:
     mean, std = train.pixel_statistics()
     channels, height, width = train.images_NCHW.shape[1:]
     shape, classes = (channels, height, width), int(train.labels_N.max()) + 1
     return build(config.model, image_shape=shape, num_classes=classes, seed=config.seed, mean=mean, std=std)
 
 
-def _hidden(model: StagedClassifier, x_BCHW: Tensor) -> Tensor:
-    for stage in model.stages.values():
-        x_BCHW = stage(x_BCHW)
+def _logits(model: TappedClassifier, x_BCHW: Tensor) -> Tensor:
+    """Logits of images that are normalised already."""
+    for part in model.chain().values():
+        x_BCHW = part(x_BCHW)
     return x_BCHW
 
 

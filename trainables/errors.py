@@ -7,6 +7,7 @@
     |-- Diverged           a loss is not finite
     |-- OutOfMemory        a step did not fit into the device's memory
     |-- AttackOverfitted   the model learned to stop its training attack, and no other
+    |-- FunctionFailed     a user's training function breaks a rule of such functions
     `-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
 
 They can be pickled, because Ray sends them between processes: the constructor's arguments are `args`.
@@ -16,7 +17,7 @@ A message quotes an offending value by `short_repr`, so that each of its lines s
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 __all__ = [
     "AttackOverfitted",
@@ -25,6 +26,7 @@ __all__ = [
     "DatasetDamaged",
     "DatasetMissing",
     "Diverged",
+    "FunctionFailed",
     "OutOfMemory",
     "Phase",
     "Problem",
@@ -72,6 +74,15 @@ class ConfigError(TrainableError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(self.problems)
+
+    @classmethod
+    def at(cls, path: str, message: str) -> Self:
+        """Return the error of one problem.
+
+        >>> print(ConfigError.at("task", "must be a function, got 3"))
+        task: must be a function, got 3
+        """
+        return cls([Problem(path, message)])
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
@@ -160,6 +171,21 @@ or adversarial.epsilon, or take more adversarial.steps
             f"epoch {self.epoch}: accuracy under PGD fell from {self.before:.3f} to {self.now:.3f}, catastrophic "
             "overfitting; lower adversarial.relative_step or adversarial.epsilon, or take more adversarial.steps"
         )
+
+
+class FunctionFailed(TrainableError):
+    """A training function breaks a rule of such functions; `reason` names the value and the remedy.
+
+    >>> print(FunctionFailed("training:train", "ended after 2 epochs; yield once for each of `epochs` (9)"))
+    task: training:train ended after 2 epochs; yield once for each of `epochs` (9)
+    """
+
+    def __init__(self, function: str, reason: str) -> None:
+        self.function, self.reason = function, reason
+        super().__init__(function, reason)
+
+    def __str__(self) -> str:
+        return f"task: {self.function} {self.reason}"
 
 
 class CheckpointError(TrainableError):

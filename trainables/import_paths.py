@@ -40,6 +40,7 @@ __all__ = [
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FORM = "an import path (package.module:attribute)"
+_OURS = frozenset({"ravel", "orchestrator", "search_spaces", "trainables"})
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -257,14 +258,16 @@ def _typed(parameter: inspect.Parameter | None, value: Any) -> Any:
 def code_digest(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each imported module's file inside a folder, by its path from there.
 
-    Modules of an environment inside the folder (`site-packages`) are left out: their versions are recorded elsewhere.
+    Modules of an environment inside the folder (`site-packages`), whose versions are recorded elsewhere, and Ravel's
+    own are left out.
     """
     files = {Path(file) for file in _module_files()}
-    own = sorted(file for file in files if file.is_relative_to(folder) and "site-packages" not in file.parts)
+    here = (file.relative_to(folder) for file in files if file.is_relative_to(folder))
+    own = sorted(file for file in here if "site-packages" not in file.parts and file.parts[0] not in _OURS)
     return {
-        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.as_posix(): hashlib.sha256((folder / file).read_bytes()).hexdigest()
         for file in own
-        if file.is_file()
+        if (folder / file).is_file()
     }
 
 

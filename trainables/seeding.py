@@ -1,7 +1,8 @@
 """Independent random streams, all derived from one seed.
 
 Each purpose has its own stream, so switching mixup on does not change the order of the data. The seed of a
-trial determines all streams. Streams are explicit objects: no global generator is ever used.
+trial determines all streams. Streams are explicit objects: this package never draws from a global generator. A
+user's network may (dropout does); `global_streams` seeds those for it, and restores them.
 
 >>> derive(0, "order") == derive(0, "order"), derive(0, "order") == derive(0, "mixup")
 (True, False)
@@ -9,13 +10,16 @@ trial determines all streams. Streams are explicit objects: no global generator 
 
 import hashlib
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 
-__all__ = ["Streams", "derive", "generator"]
+__all__ = ["Streams", "derive", "generator", "global_streams"]
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -27,6 +31,36 @@ def derive(seed: int, purpose: str) -> int:
 def generator(seed: int, purpose: str, *, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a torch generator on `device` for this purpose."""
     return torch.Generator(device=device).manual_seed(derive(seed, purpose))
+
+
+@contextmanager
+def global_streams(seed: int, purpose: str, *, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed the global generators of torch, numpy and Python for this purpose in the block; restore them after it.
+
+    >>> before = torch.get_rng_state()
+    >>> with global_streams(0, "init"):
+    ...     first = torch.rand(3)
+    >>> with global_streams(0, "init"):
+    ...     bool((torch.rand(3) == first).all())
+    True
+    >>> bool((torch.get_rng_state() == before).all())
+    True
+    """
+    value, own = derive(seed, purpose), torch.device(device)
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
+    gpus = [own] if own.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        random.seed(value)
+        np.random.seed(value % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(value)  # torch.manual_seed would seed all devices
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(value)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 @dataclass(frozen=True, slots=True)

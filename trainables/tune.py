@@ -183,11 +183,11 @@ class TrialTrainable(Trainable):
 
     def _data_digest(self) -> str | None:
         """Return the digest of the data set once in an attempt; a failure is logged, and does not cost the epoch."""
-        if self._data_reported or self._loop is None:
+        if self._data_reported or self._loop is None or (data := self._loop.run.data) is None:
             return None
         self._data_reported = True
         try:
-            return digest_of(self._loop.config.data)
+            return digest_of(data)
         except Exception as error:  # noqa: BLE001 - the files may be gone, but the epoch is complete
             logger.warning(
                 "digest of the data set unavailable (%s: %s); continuing without it", type(error).__name__, error

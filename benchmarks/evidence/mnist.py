@@ -30,7 +30,7 @@ from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.uncertainty.outliers import outliers
-from trainables.models import StagedClassifier
+from trainables.models import TappedClassifier
 from trainables.models.loading import load_model
 from trainables.regularizers.presets import PRESETS
 from trainables.seeding import generator
@@ -146,7 +146,7 @@ def under_attack(subject: Subject, options: argparse.Namespace) -> dict[str, flo
     return {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
 
 
-def pgd_accuracy(model: StagedClassifier, images: Split, epsilon: float) -> float:
+def pgd_accuracy(model: TappedClassifier, images: Split, epsilon: float) -> float:
     """Attack in steps of epsilon / 30, as 0.01 at 0.3, with the same noise for every network."""
     noise = generator(0, "evidence")
     attack = pgd_attack(model, epsilon=epsilon, steps=STEPS, step_size=epsilon / 30, noise=noise)

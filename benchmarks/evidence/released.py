@@ -18,7 +18,7 @@ from trainables.evaluation.core.prediction import batches
 from trainables.evaluation.core.results import Subject
 from trainables.evaluation.uncertainty.conformal import ConformalPrediction
 from trainables.evaluation.uncertainty.dknn import SKETCH_ABOVE, fit
-from trainables.models import StagedClassifier
+from trainables.models import TappedClassifier
 
 EPSILON, CALIBRATION, BINS, BATCH_SIZE = 0.25, 1000, 10, 256
 NAME = "as released"
@@ -59,7 +59,7 @@ def measured(subject: Subject) -> dict[str, float]:
     }
 
 
-def _attacked(model: StagedClassifier, scored: Split) -> Iterator[Tensor]:
+def _attacked(model: TappedClassifier, scored: Split) -> Iterator[Tensor]:
     for x, _ in batches(scored, size=BATCH_SIZE):
         with evaluating(model), torch.no_grad():
             guessed_B = model(x).argmax(1)

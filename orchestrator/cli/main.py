@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import analyse, look, maintain, run, serve, spaces
+from orchestrator.cli import analyse, init, look, maintain, models, run, serve, spaces
 from orchestrator.cli.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, SpecError
 
@@ -41,7 +41,7 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-for panel in (run, look, analyse, spaces, serve, maintain):
+for panel in (init, run, look, analyse, spaces, models, serve, maintain):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
 

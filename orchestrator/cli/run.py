@@ -39,7 +39,10 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
 def check(spec: Spec, overrides: Set = None) -> None:
     """Check a spec and list every mistake; start nothing."""
+    from orchestrator.execution import preflight  # noqa: PLC0415  imports torch for a user's own network
+
     loaded = load_spec(spec, overrides or [])
+    preflight.check_own_code(loaded)
     _say(f"{spec}: valid. {_describe(loaded)}")
     for root in _roots(loaded):
         _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")

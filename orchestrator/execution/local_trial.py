@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.execution.preflight import find_own_code
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.planning.trial_configs import attack_of, located
@@ -32,6 +33,7 @@ def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
         spec: the checked spec.
         say: prints one line.
     """
+    find_own_code(spec, Path.cwd())
     trial = task_of(spec.trial).start(config_of(spec))
     while not trial.finished:
         report = trial.run_epoch()

@@ -10,26 +10,36 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import OrchestratorError, PreflightError, quoted
+from orchestrator.errors import OrchestratorError, PreflightError, SpecError, cut, quoted
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import Capacity, Node
 from orchestrator.planning.plan import tracking_store
+from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.trial_configs import located
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import is_remote
 from orchestrator.tracking import reachable
+from search_spaces import Problem
 from trainables.config.trial import DataConfig, TrialConfig
-from trainables.errors import TrainableError
+from trainables.errors import ConfigError, TrainableError
+from trainables.import_paths import find_in
+from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
     from orchestrator.spec.model import SweepSpec
+    from trainables.errors import Problem as TrialProblem
+    from trainables.models import TappedClassifier
     from trainables.tasks.gan import GanConfig
     from trainables.tasks.registry import AnyConfig
+
+MAX_NETWORKS = 32
+"""Of a user's own, of which each is built and run; a sweep may have as many as trials."""
+MAX_LISTED = 200
 
 
 def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
@@ -59,6 +69,38 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     if address == "local":  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
+
+
+def find_own_code(spec: SweepSpec, folder: Path) -> bool:
+    """Have a user's own modules in a folder be found, if a trial has any; return True if one has."""
+    is_own = uses_own_code(spec)
+    if is_own:
+        find_in(folder)
+    return is_own
+
+
+def check_own_code(spec: SweepSpec) -> None:
+    """Import a user's own networks and functions, if the spec names any, and check their arguments by signature.
+
+    Raises:
+        SpecError: lists every problem.
+    """
+    if not find_own_code(spec, Path.cwd()):
+        return
+    from trainables.models.own import argument_problems  # noqa: PLC0415  imports torch
+
+    models = {config.model for _, config in configured(spec) if isinstance(config, TrialConfig) and config.model.is_own}
+    problems = dict.fromkeys(problem for model in models for problem in argument_problems(model))
+    problems |= dict.fromkeys(problem for _, config in configured(spec) for problem in _function_problems(config))
+    if problems:
+        raise SpecError([Problem(_place(spec, problem.path), problem.message) for problem in problems])
+
+
+def _place(spec: SweepSpec, name: str) -> str:
+    """Return the place of a parameter in the spec."""
+    if name in spec.trial:
+        return f"trial.{name}"
+    return f"space.parameters.{name}" if name in spec.space.names else name
 
 
 def check_devices(spec: SweepSpec, *, cpus: int, gpus: int) -> None:
@@ -118,6 +160,7 @@ def _tracking_problems(uri: str) -> Iterator[str]:
 
 def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once."""
+    find_own_code(spec, launched_from)
     different: dict[Hashable, dict[str, Any]] = {}
     for point, config in configured(spec):
         different.setdefault((_data_key(config), _model_key(config)), point)
@@ -127,12 +170,11 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     except OrchestratorError as error:  # errors of S3 name the place and the remedy
         return [f"data.root: {error}"]
     configs = [task_of(spec.trial).from_point(point) for point in staged]
-    problems: dict[str, None] = {}
-    for config in {_data_key(config): config for config in configs}.values():
+    problems = dict.fromkeys(str(problem) for config in configs for problem in _function_problems(config))
+    for config in {_data_key(config): config for config in configs if not isinstance(config, FunctionConfig)}.values():
         problems.update(dict.fromkeys(_data_problems(config.data)))
     if not problems:
-        for config in {_model_key(config): config for config in configs}.values():
-            problems.update(dict.fromkeys(_model_problems(config, spec.objective.metrics)))
+        problems.update(dict.fromkeys(_model_problems(configs, spec.objective.metrics)))
     return list(problems)
 
 
@@ -154,18 +196,28 @@ def _source(point: dict[str, Any]) -> tuple[Any, Any]:
 
 def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings on which reading a data set depends: not those that vary its images."""
+    if isinstance(config, FunctionConfig):
+        return tuple((name, type(value)) for name, value in sorted(config.arguments.items()))
     data = config.data
     return data.name, data.root, data.download, data.cache, data.args, data.image_size, data.fraction, data.part
 
 
 def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings that decide if a model can be built and has the layers and classes that a trial uses."""
+    if isinstance(config, FunctionConfig):
+        return ()
     data = config.data
     shape = data.name, data.root, data.args, data.image_size
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
+    uses = config.snnl.layers, config.snnl.weight != 0, config.mixup.layers, config.mixup.alpha > 0
+    return *shape, config.model, *uses, config.classes_per_batch
+
+
+def _network_key(config: TrialConfig) -> tuple[Hashable, ...]:
+    """Return the settings that decide if a model can be built."""
+    return config.data.name, config.data.root, config.data.image_size, config.model
 
 
 def _data_problems(data: DataConfig) -> Iterator[str]:
@@ -181,10 +233,24 @@ def _data_problems(data: DataConfig) -> Iterator[str]:
         yield from str(error).splitlines()
 
 
-def _model_problems(config: AnyConfig, metrics: Iterable[str]) -> Iterator[str]:
-    if isinstance(config, TrialConfig):
-        return _classifier_problems(config, metrics)
-    return _gan_problems(config)
+def _model_problems(configs: Iterable[AnyConfig], metrics: Iterable[str]) -> Iterator[str]:
+    different = list({_model_key(config): config for config in configs}.values())
+    yield from _classifier_problems((config for config in different if isinstance(config, TrialConfig)), metrics)
+    for config in different:
+        if not isinstance(config, TrialConfig | FunctionConfig):
+            yield from _gan_problems(config)
+
+
+def _function_problems(config: AnyConfig) -> tuple[TrialProblem, ...]:
+    if not isinstance(config, FunctionConfig):
+        return ()
+    from trainables.tasks.function.run import check as check_function  # noqa: PLC0415  imports torch
+
+    try:
+        check_function(config)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _gan_problems(config: GanConfig) -> Iterator[str]:
@@ -201,20 +267,35 @@ def _gan_problems(config: GanConfig) -> Iterator[str]:
         yield from str(error).splitlines()
 
 
-def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
+def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str]) -> Iterator[str]:
+    """Yield the problems of models and layers; a network of a user is built for the first points and samples alone."""
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
-    from trainables.models import build, check_layers  # noqa: PLC0415
+    from trainables.models import build, layer_problems, measured_taps  # noqa: PLC0415
 
-    try:
-        image_shape, num_classes = shape_of(config.data)
-        taps = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta").taps
-    except TrainableError as error:
-        yield from str(error).splitlines()
-        return
-    for family, _, tap in (metric.partition("/") for metric in metrics):
-        if family == "entanglement" and tap not in taps:
-            yield f"objective.metric: {config.model.name} has no tap {quoted(tap)}; it has {', '.join(taps)}"
-    try:
-        check_layers(config)
-    except TrainableError as error:
-        yield from str(error).splitlines()
+    built: dict[Hashable, TappedClassifier | None] = {}
+    for config in configs:
+        key = _network_key(config)
+        if key not in built and config.model.is_own and len(built) >= MAX_NETWORKS:
+            continue
+        try:
+            image_shape, num_classes = shape_of(config.data)
+            if key not in built:
+                built[key] = None
+                built[key] = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
+        except TrainableError as error:
+            yield from str(error).splitlines()
+        model = built[key]
+        if model is None:
+            continue
+        problems = [str(problem) for problem in layer_problems(config, model, num_classes=num_classes)]
+        yield from problems
+        taps = model.taps if problems else measured_taps(config.snnl.layers, model)
+        for family, _, tap in (metric.partition("/") for metric in metrics):
+            if family == "entanglement" and tap not in taps:
+                yield f"objective.metric: {_unmeasured(config, model, tap, taps)}"
+
+
+def _unmeasured(config: TrialConfig, model: TappedClassifier, tap: str, taps: Iterable[str]) -> str:
+    if tap in model.readable:
+        return f"must be a tap that is measured, got {quoted(tap)}; add it to snnl.layers, which may be off"
+    return f"{config.model.name} has no tap {quoted(tap)}; it has {cut(', '.join(taps), MAX_LISTED)}"

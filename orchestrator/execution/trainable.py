@@ -5,6 +5,7 @@ The configuration has these keys in addition to those of ``trainables.tune``:
     ravel.checkpoint         may be a list of addresses in S3, newest first: the first readable one is used
     ravel.storage            the driver's S3 settings, without any secret
     ravel.system_metrics     true to measure the machine with each epoch
+    ravel.working_directory  folder in which users' own modules are looked up first
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from trainables.config.trial import DataConfig
 from trainables.data import cache_folder
 from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
+from trainables.import_paths import find_in
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import CLASSIFIER, GAN, TASK
 from trainables.tune import ClassifierTrainable, GanTrainable, TrialTrainable
@@ -76,6 +78,8 @@ class WorkerTrainable(TrialTrainable):
         self._remove_download()
 
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
+        if (working_directory := config.get("ravel.working_directory")) is not None:
+            find_in(Path(working_directory))
         storage = config.get("ravel.storage")
         settings = Settings.from_environment() if storage is None else Settings(**storage)
         start, root = config.get("ravel.checkpoint"), config.get("data.root")

@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
+from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
@@ -47,6 +48,7 @@ class LogSearcher(Searcher):
         self._plan, self._decisions, self._store, self._clock = decisions.plan, decisions, store, clock
         self._proposer = Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
+        self._uses_own_code = uses_own_code(self._plan.spec)
         self._checkpoint_of, self._storage = checkpoint_of, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
@@ -67,6 +69,7 @@ class LogSearcher(Searcher):
             **trial.config,
             **({} if self._device is None else {"device": self._device}),
             "ravel.trial": trial.id,
+            **({"ravel.working_directory": self._plan.working_directory} if self._uses_own_code else {}),
             "ravel.attempt": trial.attempts + 1,
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),

@@ -173,7 +173,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, w
         rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
-        provenance=collect(working_directory),
+        provenance=collect(working_directory, spec=spec),
     )
 
 

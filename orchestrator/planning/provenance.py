@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from trainables.import_paths import code_digest, is_import_path
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orchestrator.spec.model import SweepSpec
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
 DIFF = ("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "--full-index")
@@ -31,10 +35,12 @@ class Provenance(BaseModel):
     tracked files. Untracked files are not in it. Null where nothing was changed, and in plans older than this field."""
     python: str
     libraries: dict[str, str]
+    code: dict[str, str] = {}
+    """SHA-256 of the user's own modules in the folder of the launch, by path; empty where a sweep uses none."""
 
 
-def collect(folder: Path) -> Provenance:
-    """Return the provenance of code that runs from ``folder``.
+def collect(folder: Path, *, spec: SweepSpec | None = None) -> Provenance:
+    """Return the provenance of code that runs from ``folder``, and of the user's own modules that a spec names.
 
     Example:
         >>> import tempfile; from pathlib import Path
@@ -48,7 +54,21 @@ def collect(folder: Path) -> Provenance:
         git_diff=hashlib.sha256(changes.encode()).hexdigest() if changes else None,
         python=platform.python_version(),
         libraries={name: number for name in LIBRARIES if (number := _version(name))},
+        code=code_digest(folder) if spec is not None and uses_own_code(spec) else {},
     )
+
+
+def uses_own_code(spec: SweepSpec) -> bool:
+    """Return True if a trial of the spec may import a user's own module."""
+    searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
+    return any(isinstance(value, str) and is_import_path(value) for value in (*spec.trial.values(), *searched))
+
+
+def changed_code(launched: Provenance, folder: Path) -> list[str]:
+    """Return the user's own modules, already imported, whose files are no longer those of the launch."""
+    before = launched.code
+    now = code_digest(folder) if before else {}
+    return sorted(name for name, digest in before.items() if name in now and now[name] != digest)
 
 
 @functools.cache

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 
 FOLDERS = ("data.root", "data.cache", "gan.classifier")
+WEIGHTS = "model.args.weights"
+"""File of a library's network, or the name of weights that the library publishes."""
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and value.endswith((".pth", ".pt"))
 
 
 def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
@@ -58,7 +64,8 @@ def located(config: Mapping[str, Any], working_directory: Path) -> Point:
     >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
     {'data.root': '/home/ada/data', 'epochs': 9}
     """
-    folders = {name: config[name] for name in FOLDERS if config.get(name) is not None and not is_remote(config[name])}
+    names = [*FOLDERS, *([WEIGHTS] if _is_file(config.get(WEIGHTS)) else ())]
+    folders = {name: config[name] for name in names if config.get(name) is not None and not is_remote(config[name])}
     return {
         **config,
         **{name: str((working_directory / Path(path).expanduser()).resolve()) for name, path in folders.items()},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -22,6 +23,7 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -74,8 +76,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
 
+_ANY_METRIC: ContextVar[bool] = ContextVar("any metric", default=False)
+"""True while the objective of a sweep is validated whose trials may report metrics of any name."""
+
+
 class Objective(_Section):
     """Objective of a sweep: a metric of the validation split and its direction.
+
+    Of a user's own training function it is any metric that the function reports, and the direction is required.
 
     Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
     leaderboard sorts by, and ``others`` holds the rest.
@@ -117,6 +125,8 @@ class Objective(_Section):
         try:
             lookup(metric)
         except KeyError:
+            if _ANY_METRIC.get():
+                return metric
             closest = nearest(metric, (known.name for known in METRICS))
             hint = (
                 f"did you mean {closest!r}?" if closest else "take one of the validation split, such as 'val/accuracy'"
@@ -130,7 +140,9 @@ class Objective(_Section):
     def _well_directed(self) -> Objective:
         if len(set(self.metrics)) < len(self.metrics) or any(objective.others for objective in self.others):
             raise ValueError(f"must be different metrics, got {cut(', '.join(self.metrics), MAX_VALUE_LENGTH)}")
-        direction = lookup(self.metric).direction
+        direction = _direction_of(self.metric)
+        if direction is None and _ANY_METRIC.get() and "mode" not in self.model_fields_set:
+            raise ValueError(f"mode must be 'max' or 'min' for {quoted(self.metric)}, a metric of your own; add it")
         if direction is not None and direction != self.mode:
             raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
         return self
@@ -142,6 +154,13 @@ class Objective(_Section):
         True
         """
         return value > other if self.mode == "max" else value < other
+
+
+def _direction_of(metric: str) -> str | None:
+    try:
+        return lookup(metric).direction
+    except KeyError:
+        return None
 
 
 class Search(_Section):
@@ -293,7 +312,14 @@ def default_space(trial: Mapping[str, Any]) -> SearchSpace:
         task = task_of(trial)
     except ConfigError:  # reported when the spec is validated
         task = CLASSIFIER
-    return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments))
+    return reduce(or_, (catalog.FRAGMENTS[name]() for name in task.fragments), SearchSpace({}))
+
+
+def _reports_any_metric(trial: Mapping[str, Any]) -> bool:
+    try:
+        return task_of(trial).any_metric
+    except ConfigError:  # reported when the spec is validated
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +370,16 @@ class SweepSpec(_Section):
             requirement = "at most 63 of a-z, 0-9, '.', '_' and '-', the first a letter or a digit"
             raise ValueError(f"must be {requirement}, got {quoted(name)}")
         return name
+
+    @field_validator("objective", mode="wrap")
+    @classmethod
+    def _of_its_task(cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Objective:
+        token = _ANY_METRIC.set(_reports_any_metric(info.data.get("trial", {})))
+        try:
+            objective: Objective = handler(value)
+        finally:
+            _ANY_METRIC.reset(token)
+        return objective
 
     @field_validator("space", mode="before")
     @classmethod

@@ -143,7 +143,7 @@ def data_source(config: dict[str, Any]) -> tuple[str, str]:
     return "s3" if is_remote(str(root)) else "local", json.dumps({"root": root})
 
 
-def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
+def shown_metrics(plan: SweepPlan, taps: Sequence[str], *, reported: Iterable[str] = ()) -> frozenset[str]:
     """Return the metrics of a trial that MLflow shows, ``MAX_METRICS`` at most; the event log has all.
 
     These are every metric of the whole model, the entanglement of six taps (``tracking.taps``, or else spread over the
@@ -152,6 +152,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     Args:
         plan: Plan of the sweep.
         taps: Taps of the trial's model, in its order.
+        reported: Metrics of the trial's first epoch, of a training function whose metrics no list has.
     """
     tracking = plan.spec.tracking
     chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
@@ -159,6 +160,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str]) -> frozenset[str]:
     names = [
         *plan.spec.objective.metrics,
         *(metric.name for metric in of_model if not metric.minor),
+        *reported,
         *(SYSTEM_METRICS if tracking.system_metrics else ()),
         *(f"entanglement/{tap}" for tap in chosen),
         *(f"temperature/{tap}" for tap in chosen),
@@ -181,6 +183,9 @@ class ShownMetrics:
     def of(self, event: EpochReported) -> frozenset[str]:
         """Return the metrics that MLflow shows of the trial of an epoch."""
         if event.trial not in self._of_trial:
+            if task_of(self._plan.spec.trial).any_metric:
+                self._of_trial[event.trial] = shown_metrics(self._plan, (), reported=event.metrics)
+                return self._of_trial[event.trial]
             names = (metric.partition("/") for metric in event.metrics)
             taps = [tap for family, _, tap in names if family == "entanglement"]
             shown = shown_metrics(self._plan, taps)

@@ -26,6 +26,7 @@ __all__ = [
     "Real",
     "SnnlConfig",
     "pgd_step_size",
+    "scalar_or_list",
 ]
 
 MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10")
@@ -62,9 +63,17 @@ def _list_as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _scalar_or_list(value: object) -> object:
+def scalar_or_list(value: object) -> object:
+    """Return an argument of a user's own code, lists as tuples.
+
+    Raises:
+        ValueError: it is not what JSON gives back, or not finite.
+
+    >>> scalar_or_list([1, 2.5, "relu"])
+    (1, 2.5, 'relu')
+    """
     if isinstance(value, list | tuple):
-        return tuple(_scalar_or_list(item) for item in value)
+        return tuple(scalar_or_list(item) for item in value)
     if type(value) not in {bool, int, float, str, type(None)}:
         raise ValueError(f"must be a plain number, text, true, false, or a list of these, got {type(value).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -79,7 +88,8 @@ def _ascending(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Real = Annotated[float, BeforeValidator(_refuse_subclasses)]
-Layers = Annotated[str, Field(pattern=r"^[a-z0-9_]+(\+[a-z0-9_]+)*$")]
+LAYER_NAME = re.compile(r"[A-Za-z0-9_.]+")
+Layers = Annotated[str, Field(pattern=rf"^{LAYER_NAME.pattern}(\+{LAYER_NAME.pattern})*$")]
 Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)]
 Fractions = Annotated[
     tuple[Annotated[Real, Field(gt=0, lt=1)], ...], BeforeValidator(_list_as_tuple), AfterValidator(_ascending)
@@ -104,7 +114,7 @@ class Arguments(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_scalar_or_list)]]
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(scalar_or_list)]]
 
     @property
     def by_name(self) -> dict[str, Any]:
@@ -164,7 +174,9 @@ class DataConfig(Frozen):
 class ModelConfig(Frozen):
     """Network; `width` multiplies the number of units or channels of every hidden layer of those that have a name.
 
-    `name` may be the import path of a user's own module (see `trainables.models.own`), whose arguments are `args`.
+    `name` may be the import path of a user's own network, or `torchvision:NAME` or `timm:NAME`, with the arguments
+    `args` (see `trainables.models.own`). With `normalize`, images are standardised by the mean and deviation of the
+    training images before the network; without, it gets pixels in [0, 1].
 
     `final_norm`: True if a pre-activation ResNet normalises and rectifies before it pools (Rice et al.,
     2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
@@ -175,6 +187,33 @@ class ModelConfig(Frozen):
     args: Arguments = Arguments()
     width: Annotated[Real, Field(gt=0)] = 1.0
     final_norm: bool | None = None
+    normalize: bool = True
+
+    @property
+    def is_own(self) -> bool:
+        """True if the network is not one of this package.
+
+        >>> ModelConfig().is_own, ModelConfig(name="nets:SmallNet").is_own
+        (False, True)
+        """
+        return self.name not in MODEL_NAMES
+
+    @field_validator("args")
+    @classmethod
+    def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
+        name = info.data.get("name")
+        if name in MODEL_NAMES and args.by_name:
+            raise ValueError(f"must be empty for {name}, got {', '.join(args.by_name)}; an import path has arguments")
+        return args
+
+    @field_validator("width", "final_norm")
+    @classmethod
+    def _is_of_this_package(cls, value: float | None, info: ValidationInfo) -> float | None:
+        name = info.data.get("name")
+        usual = value is None if info.field_name == "final_norm" else value == 1
+        if name is not None and name not in MODEL_NAMES and not usual:
+            raise ValueError(f"must be left out for {short_repr(name)}, got {value}; its parameters are model.args.*")
+        return value
 
 
 class OptimizerConfig(Frozen):

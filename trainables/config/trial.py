@@ -79,6 +79,8 @@ class TrialConfig(FlatConfig):
                 f"classes_per_batch: must divide batch_size ({self.batch_size}) into at least 2 images of each, "
                 f"got {self.classes_per_batch}"
             )
+        if self.compile and self.model.is_own:
+            raise ValueError(f"compile: must be false for {short_repr(self.model.name)}; compile within that network")
         if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
             raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {short_repr(self.mixup.layers)}")
         return self

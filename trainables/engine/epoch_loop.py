@@ -22,14 +22,6 @@ class TrialSettings(Protocol):
     """Part of a trial's configuration that does not depend on the task."""
 
     @property
-    def data(self) -> DataConfig:
-        """Data set to train on."""
-
-    @property
-    def batch_size(self) -> int:
-        """Number of images in a training step."""
-
-    @property
     def epochs(self) -> int:
         """Number of epochs to train."""
 
@@ -49,8 +41,16 @@ class TrialRun(Protocol):
         """Device of the model and the data."""
 
     @property
-    def evaluation_batch_size(self) -> int:
-        """Number of images in an evaluation step."""
+    def data(self) -> DataConfig | None:
+        """Data set to train on; None where the task reads its own."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of images in a training step; None where the task knows no batches."""
+
+    @property
+    def evaluation_batch_size(self) -> int | None:
+        """Number of images in an evaluation step; None where the task knows no batches."""
 
     def train_epoch(self, epoch: int) -> Mapping[str, float]:
         """Train epoch number `epoch`, counted from 1, and return its metrics."""
@@ -104,7 +104,7 @@ class EpochLoop(Generic[R]):
         if self.finished:
             raise ValueError(f"epoch: all {self.config.epochs} epochs are complete; start a new trial")
         started, epoch = time.perf_counter(), self.epoch + 1
-        with memory_guard("training", self.config.batch_size, device=self.run.device):
+        with memory_guard("training", self.run.batch_size, device=self.run.device):
             trained = self.run.train_epoch(epoch)
         with memory_guard("evaluation", self.run.evaluation_batch_size, device=self.run.device):
             evaluated = self.run.evaluate_epoch(epoch)

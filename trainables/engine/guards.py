@@ -91,8 +91,8 @@ class _FiniteCheck:
 
 
 @contextmanager
-def memory_guard(phase: Phase, batch_size: int, *, device: torch.device) -> Iterator[None]:
-    """Raise an error that names the batch if an allocation inside the block fails.
+def memory_guard(phase: Phase, batch_size: int | None, *, device: torch.device) -> Iterator[None]:
+    """Raise an error that names the batch if an allocation inside the block fails; without a batch, change nothing.
 
     Raises:
         OutOfMemory: the device's memory, or the host's, was exhausted.
@@ -106,7 +106,7 @@ model.width
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_exhaustion(error):
+        if batch_size is None or not _is_exhaustion(error):
             raise
         raise OutOfMemory(phase, batch_size, str(device)) from error
 

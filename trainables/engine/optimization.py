@@ -24,7 +24,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         return torch.optim.AdamW(
             model.parameters(), lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=True
         )
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
         momentum=config.momentum,
@@ -32,6 +32,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         weight_decay=config.weight_decay,
         fused=True,
     )
+    if config.momentum:
+        # The fused step fails if some parameters have a buffer and some have none, as where a block is skipped.
+        for parameter in filter(lambda parameter: parameter.requires_grad, model.parameters()):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def learning_rate(config: OptimizerConfig, step: int, *, total_steps: int, steps_per_epoch: int = 1) -> float:

@@ -8,8 +8,18 @@
 (('conv1', 'conv2'), ('input', 'conv1'))
 """
 
-from trainables.models.layers import resolve_boundaries, resolve_taps
-from trainables.models.registry import MODELS, build, check_layers
-from trainables.models.staged import Activations, StagedClassifier
+from trainables.models.layers import measured_taps, resolve_boundaries, resolve_taps
+from trainables.models.registry import MODELS, build, check_layers, layer_problems
+from trainables.models.tapped import Activations, TappedClassifier
 
-__all__ = ["MODELS", "Activations", "StagedClassifier", "build", "check_layers", "resolve_boundaries", "resolve_taps"]
+__all__ = [
+    "MODELS",
+    "Activations",
+    "TappedClassifier",
+    "build",
+    "check_layers",
+    "layer_problems",
+    "measured_taps",
+    "resolve_boundaries",
+    "resolve_taps",
+]

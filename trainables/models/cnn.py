@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.staged import StagedClassifier
+from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
 __all__ = ["CHANNELS", "cnn"]

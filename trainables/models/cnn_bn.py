@@ -5,7 +5,8 @@ An epoch of 8x8 digits takes tens of milliseconds on one core. The network accep
 
 from torch import nn
 
-from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.staged import StagedClassifier
+from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
 __all__ = ["CHANNELS", "PENULTIMATE_UNITS", "cnn_bn"]

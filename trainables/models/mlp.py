@@ -4,7 +4,8 @@ from math import prod
 
 from torch import nn
 
-from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.staged import StagedClassifier
+from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
 __all__ = ["HIDDEN_UNITS", "mlp"]

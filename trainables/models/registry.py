@@ -1,4 +1,4 @@
-"""Models by name; a model is built on the meta device, then initialised from a generator."""
+"""Models by name; one of this package is built on the meta device, then initialised from a generator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ from trainables.models.cnn import cnn
 from trainables.models.cnn_bn import cnn_bn
 from trainables.models.layers import resolve_boundaries, resolve_taps
 from trainables.models.mlp import mlp
+from trainables.models.own import build_own
 from trainables.models.residual import preact_resnet18, preact_resnet34, wide_resnet28_10
 from trainables.models.staged import StagedClassifier
+from trainables.models.tapped import TappedClassifier
 from trainables.seeding import generator
 
-__all__ = ["MODELS", "Architecture", "build", "check_layers"]
+__all__ = ["MODELS", "Architecture", "build", "check_layers", "layer_problems"]
 
 
 class Assemble(Protocol):
@@ -63,27 +65,46 @@ def build(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     device: torch.device | str = "cpu",
-) -> StagedClassifier:
+) -> TappedClassifier:
     """Build a newly initialised classifier for images of shape (C, H, W) in [0, 1].
 
     `mean` and `std` (one number, or one per channel) are those of the training images. The weights
-    depend on `seed` alone: they are sampled on the host, whatever the device, and the global generator
-    is not used. On the device 'meta' only the shapes are built.
+    depend on `seed` alone: they are sampled on the host, whatever the device, and the global generators
+    are left as they were. On the device 'meta' only the shapes are built.
 
     Raises:
-        ConfigError: images too small for the network, or a choice that it does not have.
+        ConfigError: images too small for the network, or a choice that it does not have; a network of a user that
+            cannot be built, or returns no logits.
     """
+    if not config.is_own:
+        model = _build_staged(config, image_shape, num_classes, seed=seed, device=device)
+    else:
+        kind = torch.device(device).type
+        model = build_own(config, image_shape=image_shape, num_classes=num_classes, seed=seed, device=kind)
+    if torch.device(device).type == "meta":
+        return model
+    if config.normalize:
+        model.standardise(mean, std)
+    return model.to(device)
+
+
+def _build_staged(
+    config: ModelConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    seed: int,
+    device: torch.device | str,
+) -> TappedClassifier:
     with torch.device("meta"):
         model = _assemble(config, image_shape)(image_shape, num_classes, width=config.width)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
     _initialise(model, generator(seed, "init"))
-    model.mean.copy_(torch.tensor(mean).reshape(1, -1, 1, 1))
-    model.std.copy_(torch.tensor(std).reshape(1, -1, 1, 1))
     # With this format, convolutions and poolings on a CPU take two thirds of the time.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(device)
+    return model
 
 
 def check_layers(config: TrialConfig) -> None:
@@ -97,17 +118,28 @@ def check_layers(config: TrialConfig) -> None:
     """
     image_shape, num_classes = shape_of(config.data)
     model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
+    problems = layer_problems(config, model, num_classes=num_classes)
+    if problems:
+        raise ConfigError(problems)
+
+
+def layer_problems(config: TrialConfig, model: TappedClassifier, *, num_classes: int) -> list[Problem]:
+    """Return the layers of SNNL and mixup that the model of a configuration lacks, and too many classes in a batch."""
     problems: list[Problem] = []
-    for resolve, layers in ((resolve_taps, config.snnl.layers), (resolve_boundaries, config.mixup.layers)):
+    uses = (
+        ("snnl.layers", resolve_taps, config.snnl.layers, config.snnl.weight != 0),
+        ("mixup.layers", resolve_boundaries, config.mixup.layers, config.mixup.alpha > 0),
+    )
+    for path, resolve, layers, is_on in uses:
         try:
-            resolve(layers, model)
+            if not resolve(layers, model) and is_on:
+                problems.append(Problem(path, f"must name a layer, got {layers!r}, of which this model has none"))
         except ConfigError as error:
             problems += error.problems
     if config.classes_per_batch is not None and config.classes_per_batch > num_classes:
         message = f"must be <= {num_classes}, the number of classes, got {config.classes_per_batch}"
         problems.append(Problem("classes_per_batch", message))
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def _assemble(config: ModelConfig, image_shape: tuple[int, int, int]) -> Assemble:

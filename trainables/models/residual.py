@@ -14,7 +14,8 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.staged import PENULTIMATE, StagedClassifier
+from trainables.models.staged import StagedClassifier
+from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
 __all__ = ["PreActivationBlock", "preact_resnet18", "preact_resnet34", "wide_resnet28_10"]

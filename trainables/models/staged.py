@@ -1,41 +1,26 @@
-"""Structure of all classifiers: normalisation, a chain of named stages, a linear head.
+"""Structure of the networks of this package: normalisation, a chain of named stages, a linear head.
 
-A *tap* is a named activation that can be read: each stage's output, the last of them called
-'penultimate', and 'logits'. A stage ends after its nonlinearity, but in a pre-activation network before
-it (see `residual`). A *boundary* is a place where hidden states can be mixed: 'input', and after each
-stage but the penultimate. At a boundary that is also a tap, the tap is read before the mixture.
+Its taps are each stage's output, the last of them called 'penultimate', and 'logits'. A stage ends after its
+nonlinearity, but in a pre-activation network before it (see `residual`). Its boundaries are 'input', and after each
+stage but the penultimate.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from trainables import mixup
-from trainables.errors import short_repr
 from trainables.mixup import Mix
+from trainables.models.tapped import INPUT, LOGITS, PENULTIMATE, Activations, Part, TappedClassifier
 
-__all__ = ["INPUT", "LOGITS", "PENULTIMATE", "Activations", "StagedClassifier"]
-
-INPUT, PENULTIMATE, LOGITS = "input", "penultimate", "logits"
-
-
-@dataclass(frozen=True, slots=True)
-class Activations:
-    """Logits (B, K) and the requested taps (B, ...), by name."""
-
-    logits: Tensor
-    taps: Mapping[str, Tensor]
+__all__ = ["StagedClassifier"]
 
 
 @final
-class StagedClassifier(nn.Module):
+class StagedClassifier(TappedClassifier):
     """Classifier of images in [0, 1] with named stages; the last stage must be 'penultimate'.
-
-    The mean and standard deviation of the training images are buffers, so that attacks and mixtures
-    act on pixels.
 
     >>> stages = {"fc1": nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()), "penultimate": nn.ReLU()}
     >>> model = StagedClassifier(stages, nn.Linear(3, 2), channels=1)
@@ -45,23 +30,14 @@ class StagedClassifier(nn.Module):
     (torch.Size([5, 2]), torch.Size([5, 3]))
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, stages: Mapping[str, nn.Module], head: nn.Module, *, channels: int) -> None:
-        super().__init__()
+        super().__init__(channels=channels)
         if not stages or list(stages)[-1] != PENULTIMATE:
             raise ValueError(f"stages: the last must be {PENULTIMATE!r}, got {list(stages)}")
         self.stages = nn.ModuleDict(stages)
         self.head = head
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("std", torch.ones(1, channels, 1, 1))
-        self.taps: tuple[str, ...] = (*stages, LOGITS)
-        self.boundaries: tuple[str, ...] = (INPUT, *list(stages)[:-1])
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits (B, K) of images in [0, 1]."""
-        return self.features(x_BCHW).logits
+        self.taps = (*stages, LOGITS)
+        self.boundaries = (INPUT, *list(stages)[:-1])
 
     def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
         """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
@@ -71,8 +47,7 @@ class StagedClassifier(nn.Module):
         """
         self._check(mix, taps)
         read: dict[str, Tensor] = {}
-        h = (_mixed(x_BCHW, INPUT, mix=mix) - self.mean) / self.std
-        h = h.contiguous(memory_format=torch.channels_last)
+        h = self._normalised(x_BCHW, mix).contiguous(memory_format=torch.channels_last)
         for name, stage in self.stages.items():
             h = stage(h)
             if name in taps:
@@ -93,12 +68,14 @@ class StagedClassifier(nn.Module):
         """
         return tap not in self.boundaries or self.boundaries.index(tap) > self.boundaries.index(boundary)
 
-    def _check(self, mix: Mix | None, taps: Collection[str]) -> None:
-        unknown = [tap for tap in taps if tap not in self.taps]
-        if unknown:
-            raise ValueError(f"taps: must be among {self.taps}, got {unknown}")
-        if mix is not None and mix.boundary not in self.boundaries:
-            raise ValueError(f"mix.boundary: must be one of {self.boundaries}, got {short_repr(mix.boundary)}")
+    def part(self, tap: str) -> Part | None:
+        """Return the stage or head whose output a tap is."""
+        module = self.chain()[tap]
+        return Part(type(module).__name__, sum(parameter.numel() for parameter in module.parameters()))
+
+    def chain(self) -> Mapping[str, nn.Module]:
+        """Return the stages by name, and the head as 'logits'."""
+        return {**self.stages, LOGITS: self.head}
 
 
 def _mixed(h: Tensor, boundary: str, *, mix: Mix | None) -> Tensor:

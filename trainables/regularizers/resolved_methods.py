@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables import attacks, mixup
 from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, SnnlConfig, TrialConfig
 from trainables.mixup import Mix
-from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
+from trainables.models import TappedClassifier, resolve_boundaries, resolve_taps
 from trainables.seeding import Streams
 
 __all__ = ["Draws", "Methods", "draw"]
@@ -29,7 +29,7 @@ class Methods:
     boundaries: tuple[str, ...]
 
     @classmethod
-    def resolve(cls, config: TrialConfig, model: StagedClassifier) -> Self:
+    def resolve(cls, config: TrialConfig, model: TappedClassifier) -> Self:
         """Resolve the layers, also those of a method that is off: a wrong name is always an error.
 
         Raises:

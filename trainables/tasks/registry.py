@@ -1,4 +1,6 @@
-"""Tasks of a trial: a classifier, or a generative adversarial network. A flat point names its task under `task`.
+"""Tasks of a trial: a classifier, a generative adversarial network, or a user's own training function.
+
+A flat point names its task under `task`; that of a function is its import path.
 
 A point without that name is a classifier's, as all points were before the second task. The name is not part of the
 trial's configuration: `from_point` removes it.
@@ -12,13 +14,16 @@ trainables.errors.ConfigError: task: unknown task 'gna'; did you mean 'gan'?
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
+from trainables.import_paths import is_import_path, registered
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
+from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.gan.config import GanConfig
 
 if TYPE_CHECKING:
@@ -27,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
 TASK = "task"
-AnyConfig: TypeAlias = TrialConfig | GanConfig
+GROUP = "ravel.tasks"
+AnyConfig: TypeAlias = TrialConfig | GanConfig | FunctionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +41,20 @@ class Task:
     """Kind of trial.
 
     `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off.
-    `fragments` of the catalog of search spaces are the default search space. `passes` returns the cost of an epoch
-    of a trial, in epochs of plain training. `run` is the module with the functions `start` and
-    `restore`, imported when a trial starts.
+    `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
+    report; with `any_metric`, others too, whose names it alone knows. `passes` returns the cost of an epoch of a
+    trial, in epochs of plain training. `run` is the module with the functions `start` and `restore`, imported when a
+    trial starts.
     """
 
     name: str
-    config: type[TrialConfig] | type[GanConfig]
+    config: type[TrialConfig] | type[GanConfig] | type[FunctionConfig]
     strengths: tuple[str, ...]
     fragments: tuple[str, ...]
     metrics: tuple[Metric, ...]
     passes: Callable[[Any], int]
     run: str
+    any_metric: bool = False
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -64,7 +72,7 @@ class Task:
     @property
     def defaults(self) -> Mapping[str, Any]:
         """Default value of each parameter that has one."""
-        return self.config().to_point()
+        return {name: value for name, value in self.config().to_point().items() if name != TASK}
 
     def from_point(self, point: Mapping[str, object]) -> AnyConfig:
         """Return the configuration for a flat point of this task.
@@ -75,7 +83,8 @@ class Task:
         >>> GAN.from_point({"task": "gan", "epochs": 3}).epochs
         3
         """
-        return self.config.from_point({name: value for name, value in point.items() if name != TASK})
+        own = {TASK: self.name} if TASK in self.config.model_fields else {}
+        return self.config.from_point({**{name: value for name, value in point.items() if name != TASK}, **own})
 
     def passes_per_epoch(self, point: Mapping[str, object]) -> int:
         """Return the cost of an epoch of the trial, in epochs of plain training.
@@ -91,7 +100,7 @@ class Task:
         >>> CLASSIFIER.measures("entanglement/conv1"), GAN.measures("entanglement/conv1")
         (True, False)
         """
-        return any(_is_of_family(metric, known.name) for known in self.metrics)
+        return self.any_metric or any(_is_of_family(metric, known.name) for known in self.metrics)
 
     def start(self, config: AnyConfig) -> "EpochLoop[TrialRun]":
         """Return a trial before its first epoch; imports torch.
@@ -122,7 +131,7 @@ def _passes_of_classifier(config: TrialConfig) -> int:
     return 1 + (config.adversarial.num_steps if config.adversarial.epsilon else 0)
 
 
-def _one_pass(_: GanConfig) -> int:
+def _one_pass(_: GanConfig | FunctionConfig) -> int:
     return 1
 
 
@@ -144,6 +153,27 @@ GAN = Task(
     passes=_one_pass,
     run="trainables.tasks.gan.run",
 )
+
+
+@lru_cache
+def function_task(path: str) -> Task:
+    """Return the task of a training function; it is imported when a trial starts.
+
+    >>> function_task("training:train").from_point({"epochs": 3, "lr": 0.1}).arguments
+    {'lr': 0.1}
+    """
+    return Task(
+        name=path,
+        config=FunctionConfig,
+        strengths=(),
+        fragments=(),
+        metrics=(),
+        passes=_one_pass,
+        run="trainables.tasks.function.run",
+        any_metric=True,
+    )
+
+
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CLASSIFIER, GAN)})
 
 
@@ -156,4 +186,7 @@ def task_of(point: Mapping[str, object]) -> Task:
     name = CLASSIFIER.name if point.get(TASK) is None else point[TASK]
     if isinstance(name, str) and name in TASKS:
         return TASKS[name]
-    raise ConfigError([Problem(TASK, f"unknown task {short_repr(name)}; {suggestion(str(name), TASKS)}")])
+    if isinstance(name, str) and (is_import_path(name) or name in registered(GROUP)):
+        return function_task(name)
+    hint = suggestion(str(name), [*TASKS, *registered(GROUP)])
+    raise ConfigError([Problem(TASK, f"unknown task {short_repr(name)}; {hint}")])

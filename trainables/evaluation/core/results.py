@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from trainables.attacks import Norm
     from trainables.data import Split
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
     from trainables.snnl import Distance
 
 __all__ = ["REFUSED", "Cell", "EvaluationBudget", "Progress", "Result", "Subject", "Suite", "Table", "no_progress"]
@@ -106,7 +106,7 @@ class Subject:
     seed: seed of every random choice.
     """
 
-    model: StagedClassifier
+    model: TappedClassifier
     train: Split
     val: Split
     test: Split

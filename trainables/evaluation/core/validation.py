@@ -6,14 +6,14 @@ from trainables.evaluation.core.clean import accuracy, expected_calibration_erro
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.evaluation_attack import robust_accuracy, zero_gradients
 from trainables.evaluation.core.prediction import balanced_subset, logits
-from trainables.models import StagedClassifier
+from trainables.models import TappedClassifier, measured_taps
 
 __all__ = ["probe", "validate"]
 
 ENTANGLEMENT_IMAGES = 512
 
 
-def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
+def validate(model: TappedClassifier, val: Split) -> dict[str, float]:
     """Measure the cheap metrics of every epoch: accuracy, likelihood and calibration."""
     logits_NK = logits(model, val)
     return {
@@ -23,12 +23,12 @@ def validate(model: StagedClassifier, val: Split) -> dict[str, float]:
     }
 
 
-def probe(model: StagedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig) -> dict[str, float]:
-    """Measure the costly metrics of some epochs: robust accuracy, and entanglement at every tap."""
+def probe(model: TappedClassifier, val: Split, *, settings: EvaluationConfig, snnl: SnnlConfig) -> dict[str, float]:
+    """Measure the costly metrics of some epochs: robust accuracy, and entanglement at `measured_taps`."""
     return {**_robustness(model, val, settings), **_entanglement(model, val, snnl)}
 
 
-def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig) -> dict[str, float]:
+def _robustness(model: TappedClassifier, val: Split, settings: EvaluationConfig) -> dict[str, float]:
     if settings.robust_epsilon == 0:
         return {}
     subset = balanced_subset(val, size=settings.robust_images)
@@ -38,9 +38,10 @@ def _robustness(model: StagedClassifier, val: Split, settings: EvaluationConfig)
     return {"val/robust_accuracy": value, "val/zero_gradients": zero_gradients(model, subset)}
 
 
-def _entanglement(model: StagedClassifier, val: Split, settings: SnnlConfig) -> dict[str, float]:
+def _entanglement(model: TappedClassifier, val: Split, settings: SnnlConfig) -> dict[str, float]:
     subset = balanced_subset(val, size=ENTANGLEMENT_IMAGES)
-    minima = entanglement(model, subset, distance=settings.distance)
+    taps = measured_taps(settings.layers, model)
+    minima = entanglement(model, subset, taps=taps, distance=settings.distance)
     values = {f"entanglement/{tap}": minimum.value for tap, minimum in minima.items()}
     # At the edge T->inf there is no temperature to report, and a tracking server takes no infinity.
     temperatures = {

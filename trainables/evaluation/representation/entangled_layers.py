@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.data import Split
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
 
 __all__ = [
     "EntangledLayers",
@@ -166,7 +166,7 @@ class EntanglementByEpoch:
 
 
 def entangled_layers(
-    model: StagedClassifier,
+    model: TappedClassifier,
     images: Split,
     *,
     distance: Distance = "sqeuclidean",
@@ -191,7 +191,7 @@ def entangled_layers(
 
 
 def entanglement_by_epoch(
-    models: Iterator[tuple[int, StagedClassifier]],
+    models: Iterator[tuple[int, TappedClassifier]],
     images: Split,
     *,
     distance: Distance = "sqeuclidean",
@@ -226,7 +226,7 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
         )
     }
 
-    def states() -> Iterator[tuple[int, StagedClassifier]]:
+    def states() -> Iterator[tuple[int, TappedClassifier]]:
         for done, (epoch, folder) in enumerate(sorted(subject.checkpoints.items()), start=1):
             progress(f"entanglement after epoch {epoch}", done / steps)
             yield epoch, load_model(folder, device=images.labels_N.device)
@@ -262,7 +262,7 @@ def _subset(test: Split, size: int) -> tuple[Split, tuple[str, ...]]:
 
 
 @torch.no_grad()
-def _activations(model: StagedClassifier, images: Split) -> Iterator[tuple[str, Tensor]]:
+def _activations(model: TappedClassifier, images: Split) -> Iterator[tuple[str, Tensor]]:
     """Yield each tap's activations, (N, D), from a separate pass."""
     for tap in model.taps:
         with evaluating(model), torch.autocast(images.labels_N.device.type, enabled=False):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from trainables.data import Split
     from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
 
 __all__ = ["Flattening", "flattening", "suite"]
 
@@ -162,7 +162,7 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
 
 
 def flattening(
-    model: StagedClassifier, test: Split, *, images: int | None = None, progress: Progress = no_progress
+    model: TappedClassifier, test: Split, *, images: int | None = None, progress: Progress = no_progress
 ) -> Flattening:
     """Measure spectra at every tap, of equally many images of each class; memory holds one class at a time.
 
@@ -188,7 +188,7 @@ def flattening(
 
 
 @torch.no_grad()
-def _at_taps(model: StagedClassifier, split: Split) -> dict[str, Flatness]:
+def _at_taps(model: TappedClassifier, split: Split) -> dict[str, Flatness]:
     with evaluating(model), torch.autocast(split.labels_N.device.type, enabled=False):
         passes = [dict(model.features(x, taps=model.taps).taps) for x, _ in batches(split, size=_BATCH)]
     result = {}

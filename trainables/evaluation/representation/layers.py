@@ -17,12 +17,12 @@ from torch import Tensor
 from trainables.attacks import evaluating
 from trainables.evaluation.core.prediction import batches
 from trainables.evaluation.representation.directions import live_units
-from trainables.models.staged import LOGITS
+from trainables.models.tapped import LOGITS
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
     from trainables.data import Split
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
 
 __all__ = ["LayerUnits", "read_layers"]
 
@@ -61,7 +61,7 @@ class LayerUnits:
 
 @torch.no_grad()
 def read_layers(
-    model: StagedClassifier, split: Split, *, max_units: int = MAX_UNITS, seed: int = 0
+    model: TappedClassifier, split: Split, *, max_units: int = MAX_UNITS, seed: int = 0
 ) -> tuple[LayerUnits, ...]:
     """Read the hidden layers in eval mode; of a larger layer, `max_units` units sampled by the seed."""
     taps = tuple(tap for tap in model.taps if tap != LOGITS)

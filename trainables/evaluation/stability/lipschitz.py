@@ -22,14 +22,18 @@ from torch import nn
 from trainables.attacks import evaluating
 from trainables.evaluation.stability import operator_norms
 from trainables.models.residual import PreActivationBlock
-from trainables.models.staged import INPUT, LOGITS, StagedClassifier
+from trainables.models.tapped import INPUT, TappedClassifier
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Constant", "constants", "module_constant"]
+__all__ = ["Constant", "UnknownConstant", "constants", "module_constant"]
 
 _POWER_STEPS = 60
+
+
+class UnknownConstant(TypeError, ValueError):
+    """No Lipschitz constant is known for a module, or for one of its settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,12 @@ _CHAIN: Final = "chain"
 
 
 @torch.no_grad()
-def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, seed: int = 0) -> tuple[Constant, ...]:
+def constants(model: TappedClassifier, image_shape: tuple[int, int, int], *, seed: int = 0) -> tuple[Constant, ...]:
     """Return constants of the normalisation ('input'), each stage, and the head ('logits'), for images of this shape.
 
     Raises:
-        TypeError: a module whose constant is not known; names it.
-        ValueError: weights that are not finite, or a setting of a layer that is not handled; names it.
+        UnknownConstant: a network that is no chain of modules, or a module or setting without a rule; names it.
+        ValueError: weights that are not finite; names the module.
 
     >>> from trainables.config.trial import ModelConfig
     >>> from trainables.models import build
@@ -91,10 +95,14 @@ def constants(model: StagedClassifier, image_shape: tuple[int, int, int], *, see
     >>> constants(model, (1, 4, 4))[0].bound
     2.0
     """
+    try:
+        chain = model.chain()
+    except TypeError as error:
+        raise UnknownConstant(str(error)) from error
     with evaluating(model), torch.autocast(model.mean.device.type, enabled=False):
         h = torch.zeros(1, *image_shape, dtype=model.mean.dtype, device=model.mean.device)
         result = [Constant(INPUT, "normalisation", image_shape, 1 / float(model.std.min()))]
-        for name, stage in (*model.stages.items(), (LOGITS, model.head)):
+        for name, stage in chain.items():
             result.append(module_constant(stage, h, name=name, seed=seed))
             h = stage(h)
     return tuple(result)
@@ -108,19 +116,21 @@ def module_constant(module: nn.Module, x: Tensor, *, name: str, seed: int = 0) -
     gives a tighter bound than the product of both.
 
     Raises:
-        TypeError, ValueError: as `constants`.
+        UnknownConstant, ValueError: as `constants`.
 
     >>> layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Sigmoid())
     >>> _ = nn.init.constant_(layers[1].weight, 1.0)
     >>> f"{module_constant(layers, torch.zeros(1, 1, 2, 2), name='fc').bound:.6f}"
     '1.000000'
-    >>> module_constant(nn.GELU(), torch.zeros(1, 4), name="fc.1")
-    Traceback (most recent call last):
-    TypeError: fc.1: no Lipschitz constant is known for GELU; add a rule for it to _RULES
+    >>> try:
+    ...     module_constant(nn.GELU(), torch.zeros(1, 4), name="fc.1")
+    ... except UnknownConstant as error:
+    ...     print(error)
+    fc.1: no Lipschitz constant is known for GELU; add a rule for it to _RULES
     """
     known = _known(module)
     if known is None:
-        raise TypeError(
+        raise UnknownConstant(
             f"{name}: no Lipschitz constant is known for {type(module).__name__}; add a rule for it to _RULES"
         )
     with evaluating(module):
@@ -188,7 +198,7 @@ def _folded(layer: Any, norm: nn.Module, x: Tensor, *, name: str, seed: int) -> 
 def _scale(norm: Any, name: str) -> Tensor:
     """Return the factor of a batch normalisation for each channel."""
     if norm.running_var is None:
-        raise ValueError(
+        raise UnknownConstant(
             f"{name}: a batch normalisation needs running statistics, as without them it has no constant; "
             "got track_running_stats=False"
         )
@@ -252,7 +262,9 @@ def _adaptive_average_pool(module: nn.AdaptiveAvgPool2d, x: Tensor, name: str, _
     side = _pair(x.shape[2:])
     left = _pair(module(x).shape[2:])
     if any(before % after for before, after in zip(side, left, strict=True)):
-        raise ValueError(f"{name}: output_size must divide the side {side}, as windows overlap otherwise, got {left}")
+        raise UnknownConstant(
+            f"{name}: output_size must divide the side {side}, as windows overlap otherwise, got {left}"
+        )
     return Constant(name, "average pool", tuple(x.shape[1:]), math.sqrt(math.prod(left) / math.prod(side)))
 
 
@@ -271,7 +283,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _must(name: str, setting: str, got: object, expected: object) -> None:
     if got != expected:
-        raise ValueError(f"{name}: {setting} must be {expected!r} for its constant to be known, got {got!r}")
+        raise UnknownConstant(f"{name}: {setting} must be {expected!r} for its constant to be known, got {got!r}")
 
 
 def _finite(weight: Tensor, name: str) -> Tensor:

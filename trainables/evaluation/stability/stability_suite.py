@@ -18,8 +18,9 @@ from trainables.attacks import evaluating
 from trainables.attacks.margins import margin
 from trainables.evaluation.core.figures import graph_objects, panels
 from trainables.evaluation.core.prediction import batches, logits, within
-from trainables.evaluation.core.results import Cell, Table
-from trainables.evaluation.stability.lipschitz import Constant, constants
+from trainables.evaluation.core.results import REFUSED, Cell, Table
+from trainables.evaluation.stability.lipschitz import Constant, UnknownConstant, constants
+from trainables.models.tapped import LOGITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from trainables.attacks import Norm
     from trainables.data import Split
     from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
 
 __all__ = ["Stability", "certified_radii", "euclidean_radius", "local_constants", "stability", "suite"]
 
@@ -46,6 +47,7 @@ class Stability:
     local_N: norm of the Jacobian from pixels to logits at each of some images.
     radii_N: Euclidean radius in which no change of each image alters its label; 0 if the label is wrong.
     epsilon: the Euclidean radius that holds the ball of the sweep's attacks.
+    unbounded: the reason why the network has no bound of this kind, and `stages` and `radii_N` are empty; else None.
     """
 
     stages: tuple[Constant, ...]
@@ -53,25 +55,31 @@ class Stability:
     radii_N: tuple[float, ...]
     epsilon: float
     limits: tuple[str, ...] = ()
+    unbounded: str | None = None
 
     @property
     def bound(self) -> float:
-        """Product over all stages; infinite if it exceeds float64."""
-        return math.prod(stage.bound for stage in self.stages)
+        """Product over all stages; infinite if it exceeds float64, or is not known."""
+        return math.inf if self.unbounded else math.prod(stage.bound for stage in self.stages)
 
     @property
     def log10_bound(self) -> float:
         """Order of magnitude of the bound, also if the product exceeds float64; -inf for 0."""
-        return sum(stage.log10_bound for stage in self.stages)
+        return math.inf if self.unbounded else sum(stage.log10_bound for stage in self.stages)
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """Numbers that are not finite, a line each."""
+        """The reason why there is no bound, or numbers that are not finite, a line each."""
+        if self.unbounded:
+            return (f"stability/bound: {self.unbounded}",)
         unusable = [name for name, value in self._numbers().items() if not math.isfinite(value)]
         return tuple(f"{name}: must be finite to be tracked, got {self._numbers()[name]}" for name in unusable)
 
     def metrics(self) -> Mapping[str, float]:
-        """Return the bound, each stage's share of it, the local constants, and the fraction of images certified."""
+        """Return the bound, each stage's share of it, the local constants, and the fraction of images certified.
+
+        Without a bound, return the local constants alone.
+        """
         return {name: value for name, value in self._numbers().items() if math.isfinite(value)}
 
     def table(self) -> Table:
@@ -104,7 +112,7 @@ class Stability:
         plot.add_trace(
             go.Scatter(x=names, y=[leaf.lower for leaf in layers], name="estimate from below", **lower), row=1, col=1
         )
-        taps = [stage.name for stage in self.stages]
+        taps = [stage.name for stage in self.stages] or [LOGITS]
         so_far = [_power_of_ten(log) for log in accumulate(stage.log10_bound for stage in self.stages)]
         plot.add_trace(go.Scatter(x=taps, y=so_far, name="product of the bounds", mode="lines+markers"), row=1, col=2)
         plot.add_trace(
@@ -119,18 +127,22 @@ class Stability:
 
     def _numbers(self) -> dict[str, float]:
         local_N = torch.tensor(self.local_N, dtype=torch.float64)
+        local = {"stability/local_max": float(local_N.max()), "stability/local_median": float(local_N.median())}
+        if self.unbounded:
+            return local
         radii_N = torch.tensor(self.radii_N, dtype=torch.float64)
         return {
             "stability/bound": self.bound,
             "stability/log10_bound": self.log10_bound,
             **{f"stability/{stage.name}_norm": stage.bound for stage in self.stages},
-            "stability/local_max": float(local_N.max()),
-            "stability/local_median": float(local_N.median()),
+            **local,
             "stability/certified_radius_median": float(radii_N.median()),
             "stability/certified_fraction": float(((radii_N > 0) & (radii_N >= self.epsilon)).double().mean()),
         }
 
     def _rows(self) -> Iterator[tuple[Cell, ...]]:
+        if self.unbounded:
+            yield ("all", "whole network", "own forward", None, REFUSED, None, None, None, None, None)
         so_far = 0.0
         for stage in self.stages:
             so_far += stage.log10_bound
@@ -155,7 +167,7 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
 
 
 def stability(
-    model: StagedClassifier,
+    model: TappedClassifier,
     test: Split,
     *,
     epsilon: float,
@@ -165,21 +177,23 @@ def stability(
 ) -> Stability:
     """Bound every layer of `model`, and measure it at `images` of the test images; local constants at 100 at most.
 
+    A network with a module whose constant is not known has no bound, and the result says why.
+
     Raises:
-        TypeError, ValueError: as `lipschitz.constants`.
+        ValueError: weights that are not finite.
     """
     test, limits = within(test, images)
     few, few_limits = within(test, LOCAL_IMAGES, name="local constants")
     channels, height, width = test.images_NCHW.shape[1:]
-    stages = constants(model, (channels, height, width), seed=seed)
+    local_N = tuple(local_constants(model, few).tolist())
+    radius = euclidean_radius(epsilon, norm, pixels=channels * height * width)
+    try:
+        stages = constants(model, (channels, height, width), seed=seed)
+    except UnknownConstant as error:
+        return Stability((), local_N, (), radius, limits=few_limits, unbounded=str(error))
     bound = math.prod(stage.bound for stage in stages)
-    return Stability(
-        stages=stages,
-        local_N=tuple(local_constants(model, few).tolist()),
-        radii_N=tuple(certified_radii(logits(model, test), test.labels_N, bound=bound).tolist()),
-        epsilon=euclidean_radius(epsilon, norm, pixels=channels * height * width),
-        limits=(*limits, *few_limits),
-    )
+    radii_N = tuple(certified_radii(logits(model, test), test.labels_N, bound=bound).tolist())
+    return Stability(stages, local_N, radii_N, radius, limits=(*limits, *few_limits))
 
 
 def local_constants(model: nn.Module, split: Split) -> Tensor:

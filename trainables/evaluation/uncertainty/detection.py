@@ -25,7 +25,7 @@ from trainables.evaluation.core.prediction import within
 from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.outliers import permuted, rotated
-from trainables.models.staged import PENULTIMATE
+from trainables.models.tapped import PENULTIMATE
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Detection:
         """Plot the AUROC of every score, grouped by set; 0.5 is a guess."""
         names = list(self.outside)
         plot = figure("Detection of outliers among test images", x="outliers", y="AUROC (0.5: a guess)")
-        for score in SCORES:
+        for score in dict.fromkeys(score for _, score in self.separations):
             values = [self.separations[name, score].auroc for name in names]
             plot.add_trace(graph_objects().Bar(x=names, y=values, name=score))
         plot.add_hline(y=0.5, line_dash="dash", line_color="grey")
@@ -139,6 +139,8 @@ def detection(
     separations: dict[tuple[str, str], Separation] = {}
     outside: dict[str, int] = {}
     limits: list[str] = []
+    if PENULTIMATE not in detector.taps:
+        limits.append(f"{KNN}: left out, as no linear layer makes the logits of this network, so it has no penultimate")
     for done, (name, whole) in enumerate(outliers.items()):
         progress(f"scores of {name}", 0.4 + 0.6 * done / len(outliers))
         split, notes = some_of(whole, name=name, at_most=len(test), seed=seed)
@@ -226,6 +228,7 @@ def _nearness(prediction: ConformalPrediction, detector: DeepNearestNeighbors) -
     return -prediction.reach_NL[:, detector.taps.index(PENULTIMATE)]
 
 
+KNN: Final = "knn"
 SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors], Tensor]]] = MappingProxyType(
     {
         "msp": _largest_softmax,
@@ -233,7 +236,7 @@ SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors],
         "credibility": _credibility,
         "conformity": _conformity,
         "own_votes": _own_votes,
-        "knn": _nearness,
+        KNN: _nearness,
     }
 )
 """Scores by name."""
@@ -241,4 +244,5 @@ SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors],
 
 def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
     prediction = detector.predict(split)
-    return {name: score(prediction, detector) for name, score in SCORES.items()}
+    scores = {name: score for name, score in SCORES.items() if name != KNN or PENULTIMATE in detector.taps}
+    return {name: score(prediction, detector) for name, score in scores.items()}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from trainables.data import Split
     from trainables.evaluation.core.results import Subject
-    from trainables.models import StagedClassifier
+    from trainables.models import TappedClassifier
     from trainables.snnl import Distance
 
 __all__ = [
@@ -61,7 +61,7 @@ class DeepNearestNeighbors:
     requested.
     """
 
-    model: StagedClassifier
+    model: TappedClassifier
     banks: Mapping[str, NeighbourBank]
     labels_M: Tensor
     calibration_A: Tensor
@@ -98,7 +98,7 @@ class DeepNearestNeighbors:
 
 
 def fit(
-    model: StagedClassifier,
+    model: TappedClassifier,
     *,
     bank: Split,
     calibration: Split,
@@ -155,7 +155,7 @@ def _few(count: int, requested: int) -> tuple[str, ...]:
 
 @torch.no_grad()
 def _banks(
-    model: StagedClassifier,
+    model: TappedClassifier,
     split: Split,
     *,
     taps: tuple[str, ...],
@@ -190,7 +190,7 @@ def _empty_bank(
 
 
 def _consult(
-    model: StagedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
+    model: TappedClassifier, x_NCHW: Tensor, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, votes and reach of one batch."""
     with evaluating(model), torch.autocast(x_NCHW.device.type, enabled=False):
@@ -203,7 +203,7 @@ def _consult(
 
 @torch.no_grad()
 def _true_class_nonconformity(
-    model: StagedClassifier, split: Split, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
+    model: TappedClassifier, split: Split, *, banks: Mapping[str, NeighbourBank], labels_M: Tensor, k: int
 ) -> Tensor:
     """Return the sorted scores (A,) of images in their own class."""
     scores = []

@@ -27,7 +27,7 @@ from trainables import attacks
 from trainables.attacks import Norm, kl_divergence
 from trainables.config.trial import AdversarialConfig
 from trainables.mixup import Mix, mixed_targets
-from trainables.models import Activations, StagedClassifier
+from trainables.models import Activations, TappedClassifier
 from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.snnl_term import entanglement, mixed_entanglement
 from trainables.snnl import LearnedTemperature
@@ -51,7 +51,7 @@ class Loss:
 
 
 def step_loss(
-    model: StagedClassifier,
+    model: TappedClassifier,
     x_BCHW: Tensor,
     y_B: Tensor,
     *,
@@ -102,7 +102,7 @@ def step_loss(
 class _CleanPasses:
     """Passes of the clean batch through the model, unmixed and mixed; each one is computed at its first use."""
 
-    def __init__(self, model: StagedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
+    def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
         self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
         taps = methods.taps if methods.entangling else ()
         on_mixed = methods.snnl.on_mixed and self._mix is not None

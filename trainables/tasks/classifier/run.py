@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast, final
 
 from torch import Tensor
@@ -22,9 +23,10 @@ from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
 from trainables.evaluation.core.validation import probe, validate
-from trainables.models import StagedClassifier, build
+from trainables.models import TappedClassifier, build
+from trainables.models.loading import check_weights
 from trainables.regularizers.resolved_methods import Methods, draw
-from trainables.seeding import Streams, generator
+from trainables.seeding import Streams, generator, global_streams
 from trainables.snnl import LearnedTemperature
 from trainables.tasks.classifier.objective import step_loss
 
@@ -50,6 +52,7 @@ class ClassifierRun:
         splits = load_splits(config.data)
         mean, std = _pixel_statistics(splits.train, config.data.name)
         self.config = config
+        self.data, self.batch_size = config.data, config.batch_size
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
@@ -73,13 +76,13 @@ class ClassifierRun:
         self.learned: Mapping[str, LearnedTemperature] = {}
         self.pgd_accuracy: float | None = None
         if config.compile:
-            for stage in (*self.model.stages.values(), self.model.head):
-                stage.compile()
+            for part in self.model.chain().values():
+                part.compile()
 
     @property
-    def evaluated_model(self) -> StagedClassifier:
+    def evaluated_model(self) -> TappedClassifier:
         """Model with the averaged weights if the trial averages, else the trained model."""
-        return self.model if self.average is None else cast("StagedClassifier", self.average.model)
+        return self.model if self.average is None else cast("TappedClassifier", self.average.model)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -97,12 +100,14 @@ class ClassifierRun:
         self.model.train()
         order_SB = self._order().to(self.device)
         monitor = LossMonitor(epoch)
-        for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
-            monitor.record(self._step(indices_B, step=step))
+        with self._global_streams("training", epoch):
+            for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
+                monitor.record(self._step(indices_B, step=step))
         means = monitor.means()
         images_per_s = order_SB.numel() / (time.perf_counter() - started)
         metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
-        return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)
+        with self._global_streams("overfitting", epoch):
+            return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)
 
     def evaluate_epoch(self, epoch: int) -> dict[str, float]:
         """Evaluate the model on the validation split.
@@ -111,12 +116,17 @@ class ClassifierRun:
             Diverged: the likelihood is not finite.
         """
         settings, model = self.config.evaluation, self.evaluated_model
-        metrics = validate(model, self.val_split)
-        if not math.isfinite(metrics["val/nll"]):
-            raise Diverged(epoch, self.batches_per_epoch, "val/nll")
-        if epoch == self.config.epochs or epoch in settings.epochs:
-            metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
+        with self._global_streams("evaluation", epoch):
+            metrics = validate(model, self.val_split)
+            if not math.isfinite(metrics["val/nll"]):
+                raise Diverged(epoch, self.batches_per_epoch, "val/nll")
+            if epoch == self.config.epochs or epoch in settings.epochs:
+                metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
         return metrics
+
+    def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
+        """Seed the global generators, which a user's network may draw from, so that an epoch depends on no other."""
+        return global_streams(self.config.seed, f"{phase} {epoch}", device=self.device)
 
     def _order(self) -> Tensor:
         """Return the indices of each batch of an epoch, (steps, B)."""
@@ -225,7 +235,9 @@ def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(TrialConfig, directory, config=config)
-    return EpochLoop(ClassifierRun(config), checkpoint=checkpoint)
+    run = ClassifierRun(config)
+    check_weights(run.model, checkpoint.model, name=config.model.name, directory=directory)
+    return EpochLoop(run, checkpoint=checkpoint)
 
 
 def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

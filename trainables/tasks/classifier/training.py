@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from trainables.config.trial import TrialConfig
 from trainables.engine.epoch_report import EpochReport
-from trainables.models import StagedClassifier
+from trainables.models import TappedClassifier
 from trainables.tasks.classifier import run
 
 __all__ = ["TrainingResult", "train"]
@@ -24,7 +24,7 @@ Path = str | os.PathLike[str]
 class TrainingResult:
     """Trained model in eval mode, and a report for each epoch that this call trained."""
 
-    model: StagedClassifier
+    model: TappedClassifier
     reports: tuple[EpochReport, ...]
 
     @property

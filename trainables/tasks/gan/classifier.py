@@ -14,7 +14,7 @@ from trainables.data import load_splits
 from trainables.engine import checkpoint as state
 from trainables.engine.device import resolve_device
 from trainables.errors import CheckpointError, ConfigError, Problem
-from trainables.models import StagedClassifier
+from trainables.models import TappedClassifier
 from trainables.models.loading import load_model, saved_config
 from trainables.tasks.classifier.training import train
 from trainables.tasks.gan.config import GanConfig
@@ -27,7 +27,7 @@ _IMAGES = 10_000
 _FEWEST_EPOCHS = 2
 
 
-def classifier_of(config: GanConfig) -> StagedClassifier:
+def classifier_of(config: GanConfig) -> TappedClassifier:
     """Return the classifier of a trial's data set, in eval mode; it is shared, so do not change it.
 
     Raises:
@@ -58,7 +58,7 @@ def classifier_config(config: GanConfig) -> TrialConfig:
     )
 
 
-def _loaded(folder: str, config: GanConfig) -> StagedClassifier:
+def _loaded(folder: str, config: GanConfig) -> TappedClassifier:
     # Not a CheckpointError, which means the trial's own checkpoint and leads to another attempt.
     try:
         saved = saved_config(folder, state.load(folder))
@@ -72,7 +72,7 @@ def _loaded(folder: str, config: GanConfig) -> StagedClassifier:
 
 
 @lru_cache(maxsize=2)
-def _trained(config: TrialConfig) -> StagedClassifier:
+def _trained(config: TrialConfig) -> TappedClassifier:
     result = train(config)
     accuracy = result.metrics["val/accuracy"]
     logger.info("a classifier of validation accuracy %.3f classifies synthetic images", accuracy)

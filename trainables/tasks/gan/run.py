@@ -56,6 +56,7 @@ class GanRun:
     def __init__(self, config: GanConfig) -> None:
         splits = load_splits(config.data)
         self.config = config
+        self.data, self.batch_size = config.data, config.batch_size
         self.device = resolve_device(config.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
         self.train_split = splits.train.to(self.device)

@@ -1,0 +1,110 @@
+"""The API for Python and notebooks: one import, a sweep that is open for reading, a launch in the background."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ravel
+from orchestrator.errors import Interrupted, PreflightError, SpecError, SweepNotFound
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.sweep_folder import SweepFolder
+
+SMALL = {
+    "name": "small",
+    "trial": {"data.name": "digits", "model.name": "mlp", "epochs": 9, "optimizer.name": "sgd"},
+    "search": {"num_trials": 12},
+    "scheduler": {"grace_period": 1, "reduction_factor": 3},
+}
+
+
+SPEC = """
+name: virtual
+trial: {epochs: 27, optimizer.name: sgd}
+space: {use: [mixup], parameters: {optimizer.lr: {float: [0.001, 1.0], log: true}}}
+search: {num_trials: 24}
+"""
+
+
+@pytest.fixture
+def sweep(virtual_sweep, tmp_path):
+    """A sweep of 24 trials that ended, open for reading."""
+    swept, folder = virtual_sweep(SPEC), SweepFolder(tmp_path / "results" / "virtual")
+    folder.path.mkdir(parents=True)
+    swept.plan.save(folder)
+    with EventLog(folder.events) as log:
+        for event in swept.events:
+            log.append(event)
+    return ravel.open(folder.path)
+
+
+def test_every_public_name_is_exported_and_importing_them_loads_no_heavy_library():
+    program = "import sys, ravel; names = [getattr(ravel, n) for n in ('SweepSpec', 'load_spec', 'SearchSpace')]; "
+    program += "print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert not {"torch", "ray", "mlflow", "optuna", "pandas"} & set(done.stdout.split())
+    assert all(getattr(ravel, name) is not None for name in ravel.__all__)
+    with pytest.raises(AttributeError, match="it exports OrchestratorError"):
+        _ = ravel.Tuner
+
+
+def test_an_open_sweep_has_its_trials_the_best_first_a_table_and_a_page(sweep):
+    scores = [trial.score for trial in sweep.trials]
+    assert scores == sorted(scores, reverse=True)
+    assert sweep.best().trial.id in {trial.trial.id for trial in sweep.trials}
+    assert len(sweep.dataframe()) == len(sweep.result.state.trials)
+    assert sweep.trials[0].trial.id in sweep._repr_html_()
+    assert not sweep.is_running
+    assert repr(sweep).startswith("<Sweep virtual: ")
+
+
+def test_a_sweep_that_is_missing_is_named(tmp_path):
+    with pytest.raises(SweepNotFound, match="no sweep 'none' here"):
+        ravel.open("none", storage=tmp_path)
+
+
+def test_figures_compare_trials_at_one_epoch_and_name_it(sweep):
+    epoch = sweep.plot.comparable_epoch()
+    measured = [trial for trial in sweep.result.state.trials.values() if epoch in trial.epochs]
+    figure = sweep.plot.parallel()
+    assert f"{len(measured)} trials at epoch {epoch}" in figure.layout.title.text
+    assert len(figure.data[0].dimensions[-1]["values"]) == len(measured)
+    reached = [trial for trial in sweep.result.state.trials.values() if trial.score(sweep.result.plan.spec.objective)]
+    assert 0 < len(reached) == len(sweep.plot.curves().data)
+    points, best = sweep.plot.history().data
+    assert len(points.x) == len(sweep.trials)
+    assert list(best.y) == sorted(best.y)
+    with pytest.raises(ValueError, match="epoch: must be one that a trial measured"):
+        sweep.plot.parallel(epoch=10_000)
+
+
+def test_a_launch_in_the_background_that_cannot_run_raises_what_a_launch_raises(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=r"trial\.epochz: unknown parameter"):
+        ravel.launch(ravel.SweepSpec(name="a", trial={"epochz": 3}), background=True)
+    missing = {"data.name": "mnist", "data.root": str(tmp_path / "none")}
+    with pytest.raises(PreflightError, match="the data set 'mnist' is not available"):
+        ravel.launch(ravel.SweepSpec(name="a", trial=missing), background=True)
+    with pytest.raises(ValueError, match="callback: must be None in the background"):
+        ravel.launch(ravel.SweepSpec(**SMALL), callback=object(), background=True)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_sweep_in_the_background_is_stopped_resumed_and_read_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = ravel.launch(ravel.SweepSpec(**SMALL), background=True)
+    assert sweep.is_running
+    with pytest.raises(TimeoutError, match=f"{sweep.name}: still runs after"):
+        sweep.wait(0.01)
+    sweep.stop()
+    assert not sweep.is_running
+    with pytest.raises(Interrupted, match="ravel resume"):
+        sweep.wait()
+    assert ravel.open("small").progress.status == "interrupted"
+    assert ravel.resume(sweep.folder).state.ended.status == "completed"
+    assert sweep.progress.share == 1.0
+    assert Path("results", sweep.name).is_dir()
+    assert json.loads(Path("results", sweep.name, "plan.json").read_text())["sweep"] == sweep.name

@@ -29,7 +29,7 @@ from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from orchestrator.spec.model import SweepSpec
     from trainables.errors import Problem as TrialProblem
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from trainables.tasks.registry import AnyConfig
 
 MAX_NETWORKS = 32
+MAX_SETS = 8
 """Of a user's own, of which each is built and run; a sweep may have as many as trials."""
 MAX_LISTED = 200
 
@@ -171,8 +172,8 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
         return [f"data.root: {error}"]
     configs = [task_of(spec.trial).from_point(point) for point in staged]
     problems = dict.fromkeys(str(problem) for config in configs for problem in _function_problems(config))
-    for config in {_data_key(config): config for config in configs if not isinstance(config, FunctionConfig)}.values():
-        problems.update(dict.fromkeys(_data_problems(config.data)))
+    configs = _on_few_sets(configs)
+    problems |= dict.fromkeys(_data_problems(configs))
     if not problems:
         problems.update(dict.fromkeys(_model_problems(configs, spec.objective.metrics)))
     return list(problems)
@@ -217,20 +218,27 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
 
 def _network_key(config: TrialConfig) -> tuple[Hashable, ...]:
     """Return the settings that decide if a model can be built."""
-    return config.data.name, config.data.root, config.data.image_size, config.model
+    return config.data.name, config.data.root, config.data.args, config.data.image_size, config.model
 
 
-def _data_problems(data: DataConfig) -> Iterator[str]:
-    """Locate a data set; prepare a user's own, and one of which a subset is trained on, as only their images tell."""
-    from trainables.data import available, load_splits, shape_of  # noqa: PLC0415  imports torch
+def _data_problems(configs: Iterable[AnyConfig]) -> Iterable[str]:
+    with_data = {_data_key(config): config.data for config in configs if not isinstance(config, FunctionConfig)}
+    if not with_data:
+        return ()
+    from trainables.data.checks import data_problems  # noqa: PLC0415  imports torch
 
-    try:
-        available(data)
-        shape_of(data)
-        if data.fraction < 1 or data.part is not None:
-            load_splits(data)
-    except TrainableError as error:
-        yield from str(error).splitlines()
+    return data_problems(with_data.values())
+
+
+def _on_few_sets(configs: Sequence[AnyConfig]) -> list[AnyConfig]:
+    """Leave out trials on a user's own sets after the first ones, as each set that is checked is prepared."""
+    of_users = {
+        config: (config.data.name, config.data.args)
+        for config in configs
+        if not isinstance(config, FunctionConfig) and config.data.is_own
+    }
+    first = set(list(dict.fromkeys(of_users.values()))[:MAX_SETS])
+    return [config for config in configs if config not in of_users or of_users[config] in first]
 
 
 def _model_problems(configs: Iterable[AnyConfig], metrics: Iterable[str]) -> Iterator[str]:

@@ -426,3 +426,58 @@ def test_no_secret_of_an_address_is_shown(text, shown):
 )
 def test_an_address_without_a_secret_is_allowed_in_a_spec(uri):
     assert parse_spec(f"name: a\ntracking: {{uri: '{uri}'}}").tracking.uri == uri
+
+
+OWN_SET = """
+import numpy as np
+
+def make(size: int = 6, images: int = 60):
+    noise = np.random.default_rng(0).integers(0, 256, (images, size, size), dtype=np.uint8)
+    return [(image, i % 3) for i, image in enumerate(noise)]
+"""
+
+
+@pytest.fixture
+def own_set(tmp_path, monkeypatch):
+    """A module `own_set_of_preflight` in the working directory, and a cache of its own."""
+    (tmp_path / "own_set_of_preflight.py").write_text(OWN_SET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield "own_set_of_preflight:make"
+    sys.modules.pop("own_set_of_preflight", None)
+
+
+def test_a_users_own_set_is_prepared_before_the_sweep(own_set, tmp_path):
+    preflight.check(parse_spec(f"name: a\ntrial: {{data.name: '{own_set}'}}"), tmp_path / "results")
+    assert [path.name for path in (tmp_path / "cache").glob("own_set*/manifest.json")] == ["manifest.json"]
+
+
+def test_wrong_arguments_of_a_set_are_all_named(own_set, tmp_path):
+    space = "space: {parameters: {data.args.size: {choice: [6, big]}, data.args.colour: {choice: [1, 2]}}}"
+    problems = refused(f"name: a\ntrial: {{data.name: '{own_set}'}}\n{space}", tmp_path / "results")
+    assert set(problems) == {
+        "data.args.size: must be an int, got 'big'",
+        "data.args.colour: make has no such argument; valid: images, size",
+    }
+
+
+def test_a_wrong_sample_is_named_before_the_sweep(own_set, tmp_path):
+    problems = refused(f"name: a\ntrial: {{data.name: '{own_set}', data.args.images: 3}}", tmp_path / "results")
+    requirement = "each class must have at least 2 images, since some are set aside, got 1 of 0 (at index 0)"
+    assert problems == (f"data.name: {own_set}: {requirement}; add images, or leave the class out",)
+
+
+def test_a_share_that_loses_a_class_is_named_once(own_set, tmp_path):
+    space = "space: {parameters: {data.fraction: {float: [0.01, 1.0]}, data.part: {choice: [1/2, 2/2]}}}"
+    problems = refused(f"name: a\ntrial: {{data.name: '{own_set}'}}\n{space}", tmp_path / "results")
+    assert len(problems) == 2
+    assert all(
+        problem.startswith("data.fraction: must leave an image of every class, got 0.01") for problem in problems
+    )
+
+
+def test_of_many_sets_of_a_user_only_the_first_are_prepared(own_set, tmp_path):
+    space = "space: {parameters: {data.args.images: {int: [30, 300]}}}"
+    preflight.check(parse_spec(f"name: a\ntrial: {{data.name: '{own_set}'}}\n{space}"), tmp_path / "results")
+    assert len(list((tmp_path / "cache").glob("own_set*/manifest.json"))) == preflight.MAX_SETS

@@ -17,7 +17,7 @@ from PIL import Image
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.data import available, digest_of, load_splits, load_test, loading, shape_of
-from trainables.data.libraries import TORCHVISION_SPLITS
+from trainables.data.own.libraries import TORCHVISION_SPLITS
 from trainables.data.splits import Split
 from trainables.errors import ConfigError
 

@@ -177,7 +177,7 @@ def test_wrong_settings_have_their_golden_message(case, tmp_path, monkeypatch):
 
 
 def test_hugging_face_without_its_library_names_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainables.data.libraries.find_spec", lambda _: None)
+    monkeypatch.setattr("trainables.data.own.libraries.find_spec", lambda _: None)
     with pytest.raises(TrainableError, match=r"the data set 'huggingface' is not available; pip install datasets"):
         load_splits(TrialConfig.from_point({"data.name": "huggingface", "data.root": str(tmp_path)}).data)
 

@@ -170,6 +170,15 @@ class DataConfig(Frozen):
     policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     erasing: Annotated[Real, Field(ge=0, le=1)] = 0.0
 
+    @property
+    def is_own(self) -> bool:
+        """True if the set is that of an import path, or of a name that a package registers.
+
+        >>> DataConfig().is_own, DataConfig(name="pets:Pets").is_own
+        (False, True)
+        """
+        return self.name not in DATA_NAMES
+
 
 class ModelConfig(Frozen):
     """Network; `width` multiplies the number of units or channels of every hidden layer of those that have a name.

@@ -23,11 +23,11 @@ from typing import Any
 from trainables._torchvision import import_torchvision
 from trainables.config.sections import DATA_GROUP
 from trainables.config.trial import DataConfig
-from trainables.data.arrays import arrays
-from trainables.data.labelled import parts_of
-from trainables.data.libraries import TORCHVISION, TORCHVISION_SPLITS, huggingface, torchvision_class
+from trainables.data.own.arrays import arrays
+from trainables.data.own.labelled import parts_of
+from trainables.data.own.libraries import TORCHVISION, TORCHVISION_SPLITS, huggingface, torchvision_class
+from trainables.data.own.user_code import code_files, digests, reported
 from trainables.data.splits import Parts
-from trainables.data.user_code import code_files, digests, reported
 from trainables.errors import ConfigError, DatasetMissing, Problem
 from trainables.import_paths import accepted, argument_problems, call, load
 

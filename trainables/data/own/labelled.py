@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from trainables.data.samples import Label, Samples, read_samples
+from trainables.data.own.samples import Label, Samples, read_samples
+from trainables.data.own.user_code import reported
 from trainables.data.splits import Parts, Split, cut, partition
-from trainables.data.user_code import reported
 from trainables.errors import ConfigError, Problem, short_repr, shortened
 
 __all__ = ["parts_of"]

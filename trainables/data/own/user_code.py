@@ -43,7 +43,7 @@ def reported(place: str, *, remedy: str = "correct it there") -> Iterator[None]:
 
 def _origin(error: BaseException) -> str:
     """Return the last place in the user's own code as ` (FILE, line N)`; of a library, if none is the user's."""
-    here = str(Path(__file__).parents[1])
+    here = str(Path(__file__).parents[2])
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
     plain = [frame for frame in frames if not _is_standard(frame.filename)]
     users = [frame for frame in plain if not _is_installed(Path(frame.filename))]

@@ -13,6 +13,7 @@ from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
 from trainables.errors import ConfigError
+from trainables.import_paths import find_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,6 +113,7 @@ def subject_of(
         SpecError: no radius is known, or a set of outliers cannot be read.
         CheckpointError: the checkpoint cannot be read.
         DatasetMissing, DatasetDamaged: the images cannot be read.
+        ConfigError: a user's own data set cannot be made.
     """
     from trainables.data import load_splits, load_test  # noqa: PLC0415
     from trainables.engine import checkpoint  # noqa: PLC0415  imports torch
@@ -121,6 +123,8 @@ def subject_of(
     from trainables.models.loading import load_model, saved_config  # noqa: PLC0415
 
     config = saved_config(target.checkpoint, checkpoint.load(target.checkpoint))
+    if config.data.is_own or config.model.is_own:
+        find_in(Path.cwd() if target.plan is None else Path(target.plan.working_directory))
     data = _on_this_machine(config.data if data_root is None else config.data.model_copy(update={"root": data_root}))
     radius = config.evaluation.robust_epsilon if epsilon is None else epsilon
     if attacked and radius <= 0:

@@ -1,6 +1,7 @@
 """A user's own data set is prepared as a published one is: same cache, same digest, same splits by content."""
 
 import gzip
+import importlib
 import os
 import pickle
 import struct
@@ -20,6 +21,7 @@ from trainables.data import available, digest_of, load_splits, load_test, loadin
 from trainables.data.own.libraries import TORCHVISION_SPLITS
 from trainables.data.splits import Split
 from trainables.errors import ConfigError
+from trainables.import_paths import registered
 
 PETS = """
     import numpy as np
@@ -157,6 +159,27 @@ def test_a_point_names_a_set_without_importing_it(data):
     assert config.args.by_name == {"size": 3}
     with pytest.raises(ConfigError, match="no module 'no_such_module_anywhere'"):
         available(config)
+
+
+@pytest.fixture
+def fresh_entry_points():
+    """Read entry points once more, and forget them after the test."""
+    registered.cache_clear()
+    yield
+    registered.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_entry_points")
+def test_a_package_registers_a_set_by_name(write_module, data, tmp_path):
+    about = tmp_path / "pets_of_a_package-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pets-of-a-package\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[ravel.datasets]\nour_pets = {write_module(PETS)}:Pets\n")
+    importlib.invalidate_caches()
+    config = data("our_pets", **{"data.args.size": 5})
+    assert shape_of(config) == ((3, 5, 5), 3)
+    with pytest.raises(ConfigError, match=r"data\.name: must be one of .*'our_pets'.*, got 'our_cats'"):
+        data("our_cats")
 
 
 def test_the_root_and_the_download_are_passed_to_code_that_takes_them(write_module, data, tmp_path):

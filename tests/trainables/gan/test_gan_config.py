@@ -12,7 +12,10 @@ from trainables.errors import ConfigError
 from trainables.tasks.gan import GanConfig
 
 GROUPS = {
-    "data": "name root download cache image_size crop_padding flip rotation shear zoom",
+    "data": (
+        "name root download cache image_size fraction part crop_padding flip rotation shear zoom "
+        "policy policy_ops policy_magnitude erasing"
+    ),
     "gan": (
         "generator_lr discriminator_lr beta_1 latent_dim generator_width discriminator_width generator_snnl "
         "discriminator_snnl snnl_features snnl_distance classifier"

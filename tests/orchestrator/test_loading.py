@@ -35,8 +35,8 @@ space.use: unknown fragment 'snl'; did you mean 'snnl'?
 objective.metric: unknown metric 'val/acuracy'; did you mean 'val/accuracy'?
 search.num_trails: unknown field; did you mean 'num_trials'?
 scheduler.reduction_factor: must be >= 2, got 1
-trial.data.name: must be one of 'digits', 'mnist', 'fashion_mnist', 'kmnist', 'cifar10', 'cifar100', 'svhn' or \
-'image_folder', got 'digitz'
+trial.data.name: must be one of 'digits', 'mnist', 'fashion_mnist', 'kmnist', 'cifar10', 'cifar100', 'svhn', \
+'image_folder', 'arrays' or 'huggingface', or an import path (package.module:attribute), got 'digitz'
 space.parameters.optimzer.lr: no trial has this parameter; did you mean 'optimizer.lr'?
 """
 

@@ -97,8 +97,8 @@ def _source(config: ModelConfig) -> Source:
         return LIBRARIES[prefix].source(name, config.args.by_name)
     target = import_paths.load(config.name, group=MODEL_GROUP, place=_PLACE)
     if isinstance(target, nn.Module) or not callable(target):
-        kind = type(target).__name__
-        message = f"must name a class or a function that builds a network, got a {kind}; name its class instead"
+        got = f"got a value of type {type(target).__name__}"
+        message = f"must name a class or a function that builds a network, {got}; name that instead"
         raise ConfigError([Problem(_PLACE, message)])
     problems = import_paths.argument_problems(target, config.args.by_name, place="model.args", provided=PROVIDED)
     if problems:

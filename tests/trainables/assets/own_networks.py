@@ -202,3 +202,8 @@ number = 3
 def not_a_module(num_classes):
     """Returns a function."""
     return lambda x: x
+
+
+def linear(num_classes):
+    """Has no hidden layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))[0:2]

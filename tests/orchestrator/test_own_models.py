@@ -90,7 +90,8 @@ def test_an_objective_at_a_module_needs_it_among_the_layers(folder):
         ),
     ],
 )
-def test_a_check_of_a_spec_reads_the_signature(folder, wrong, place):
+@pytest.mark.usefixtures("folder")
+def test_a_check_of_a_spec_reads_the_signature(wrong, place):
     with pytest.raises(SpecError) as caught:
         preflight.check_own_code(spec(**wrong))
     assert str(caught.value) == place
@@ -127,7 +128,8 @@ def test_a_file_of_weights_is_located_from_the_folder_of_the_launch():
     assert located(named, Path("/home/ada")) == named
 
 
-def test_a_network_is_shown_with_the_names_of_its_layers(folder):
+@pytest.mark.usefixtures("folder")
+def test_a_network_is_shown_with_the_names_of_its_layers():
     code, said = ravel("model", "show", "my_nets:Net", "--set", "trial.model.args.width=6", "--json")
     assert code == 0, said
     layers = {layer["name"]: layer for layer in json.loads(said)["layers"]}
@@ -173,7 +175,8 @@ def test_the_network_of_a_spec_is_shown(folder):
         (("cnn_bn", "--set", "trial.task=gan"), "trial"),
     ],
 )
-def test_a_network_that_cannot_be_shown_says_why(folder, words, problem):
+@pytest.mark.usefixtures("folder")
+def test_a_network_that_cannot_be_shown_says_why(words, problem):
     code, said = ravel("model", "show", *words)
     assert code != 0
     assert problem in said

@@ -50,9 +50,8 @@ def subject(request, images):
 @pytest.mark.parametrize("suite", [name for name in SUITES if name != "robust"])
 def test_every_suite_runs_on_a_network_of_a_user(subject, suite):
     results = suite_of(suite)(subject, BUDGET, no_progress)
-    assert results
+    assert any(result.metrics() for result in results.values())
     for result in results.values():
-        assert result.metrics() or result.refusals
         assert result.table().rows
         assert result.figure().data
 

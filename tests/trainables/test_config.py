@@ -15,7 +15,7 @@ from trainables.metrics import METRICS, lookup
 
 GROUPS = {
     "data": "name root download cache image_size crop_padding flip rotation shear zoom",
-    "model": "name width final_norm",
+    "model": "name width final_norm normalize",
     "optimizer": ("name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay"),
     "loss": "name label_smoothing",
     "snnl": "weight temperature temperature_mode layers distance on_mixed penalty",

@@ -27,6 +27,10 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.fc(self.drop(self.conv(x).mean((2, 3))))
+
+
+def linear(num_classes, in_channels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
 """
 SPEC = "name: a\ntrial: {{model.name: my_nets:{name}{trial}}}\nspace: {{parameters: {{{space}}}}}\n"
 
@@ -62,6 +66,10 @@ def test_a_sweep_of_a_users_network_passes(folder):
         ({"trial": ", snnl.layers: conv9"}, "snnl.layers: 'conv9' is no layer of this model; did you mean 'conv'?"),
         ({"name": "Nett"}, "model.name: module 'my_nets'"),
         ({"space": "model.args.width: {int: [0, 3]}"}, "model.args: my_nets:Net cannot be built: "),
+        (
+            {"name": "linear", "space": "mixup.alpha: {float: [0.0, 1.0]}", "trial": ", mixup.layers: hidden"},
+            "mixup.layers: must name a layer, got 'hidden', of which this model has none",
+        ),
         ({"trial": ", model.args.dropout: 1.5"}, "model.args: my_nets:Net cannot be built: ValueError: dropout prob"),
     ],
 )

@@ -66,10 +66,10 @@ def show(
     from trainables.models.layers import describe  # noqa: PLC0415
 
     config = _config(network, overrides or [])
-    given = _image_shape(image) if image else None
     try:
-        image_shape, num_classes = (given, classes) if given and classes else shape_of(config.data)
-        image_shape, num_classes = given or image_shape, classes or num_classes
+        of_data = None if image and classes else shape_of(config.data)
+        image_shape = _image_shape(image) if of_data is None or image else of_data[0]
+        num_classes = classes or (of_data[1] if of_data else 0)
         model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
     except ConfigError as error:
         raise SpecError([Problem(path, message) for path, message in error.problems]) from error

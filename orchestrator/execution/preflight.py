@@ -163,8 +163,11 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once."""
     find_own_code(spec, launched_from)
     different: dict[Hashable, dict[str, Any]] = {}
+    strength: dict[Hashable, int] = {}
     for point, config in configured(spec):
-        different.setdefault((_data_key(config), _model_key(config)), point)
+        key, methods = (_data_key(config), _model_key(config)), _methods_on(config)
+        if methods > strength.get(key, -1):  # layers that no method uses may be none
+            different[key], strength[key] = point, methods
     located_points = [located({**spec.trial, **point}, launched_from) for point in different.values()]
     try:
         staged = _staged(located_points)
@@ -212,8 +215,12 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    uses = config.snnl.layers, config.snnl.weight != 0, config.mixup.layers, config.mixup.alpha > 0
-    return *shape, config.model, *uses, config.classes_per_batch
+    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
+
+
+def _methods_on(config: AnyConfig) -> int:
+    """Return the number of methods that use layers."""
+    return (config.snnl.weight != 0) + (config.mixup.alpha > 0) if isinstance(config, TrialConfig) else 0
 
 
 def _network_key(config: TrialConfig) -> tuple[Hashable, ...]:

@@ -119,12 +119,12 @@ def test_a_module_that_cannot_be_named_says_why():
         "never": "it never runs",
         "recurrent": "it returns a tuple, not one tensor",
         "mean": "it returns () for 3 images, not a row for each",
-        "extra": "it returns int64",
+        "classes": "it returns int64",
         "training_only": "it never runs",
         "with-hyphen": "its name has other characters than letters, digits, _ and .",
         "alias": "it is the same module as first",
     }
-    with pytest.raises(ConfigError, match="snnl.layers: 'twice' cannot be named, as it runs 2 times"):
+    with pytest.raises(ConfigError, match=r"snnl\.layers: 'twice' cannot be named, as it runs 2 times"):
         resolve_taps("first+twice", model)
 
 
@@ -227,11 +227,15 @@ def test_unknown_taps_and_boundaries_are_refused():
 
 def test_a_module_that_training_leaves_out_is_an_error_of_its_name():
     model = make({"name": "own_networks:Blocks", "args": {"skipped": 0.5}})
-    taps = ("blocks.0.conv", "blocks.1.conv", "blocks.2.conv")
+    taps = [tap for tap in model.readable if tap.endswith(".conv")]
     model.train()
-    with pytest.raises(ValueError, match=r"^blocks\.\d\.conv: must run once in each forward pass to be named, ran 0"):
+
+    def read():
         for _ in range(20):
-            model.features(pixels(), taps=[tap for tap in taps if tap in model.readable])
+            model.features(pixels(), taps=taps)
+
+    with pytest.raises(ValueError, match=r"^blocks\.\d\.conv: must run once in each forward pass to be named, ran 0"):
+        read()
 
 
 # Weights and random numbers
@@ -466,3 +470,112 @@ def test_a_package_registers_a_network_as_an_entry_point(tmp_path, monkeypatch):
         assert make({"name": "hand_written"}).module.fc.in_features == 16
     finally:
         import_paths.registered.cache_clear()
+
+
+# Messages
+
+
+WRONG = {
+    "a module that does not exist": {"model.name": "own_netwroks:HandWritten"},
+    "a class whose name is misspelt": {"model.name": "own_networks:HandWriten"},
+    "an import that fails": {"model.name": "network_that_raises:Net"},
+    "an import that exits": {"model.name": "network_that_exits:Net"},
+    "an import of what is not installed": {"model.name": "network_that_needs:Net"},
+    "a file that is no Python": {"model.name": "network_with_a_typo:Net"},
+    "an instance": {"model.name": "own_networks:instance"},
+    "a number": {"model.name": "own_networks:number"},
+    "a function that returns no network": {"model.name": "own_networks:not_a_module"},
+    "an argument of the wrong type": {"model.name": "own_networks:HandWritten", "model.args.dropout": "much"},
+    "an argument that it does not have": {"model.name": "own_networks:HandWritten", "model.args.widht": 4},
+    "an argument that is missing": {"model.name": "own_networks:NoLogits"},
+    "an argument that is passed anyway": {"model.name": "own_networks:HandWritten", "model.args.num_classes": 10},
+    "an argument of a network without any": {"model.name": "cnn_bn", "model.args.width": 4},
+    "a width": {"model.name": "own_networks:HandWritten", "model.width": 2.0},
+    "a final norm": {"model.name": "own_networks:HandWritten", "model.final_norm": True},
+    "compile": {"model.name": "own_networks:HandWritten", "compile": True},
+    "a constructor that fails": {"model.name": "own_networks:Fails", "model.args.where": "init"},
+    "a constructor that exits": {"model.name": "own_networks:Fails", "model.args.where": "exit"},
+    "a forward that fails": {"model.name": "own_networks:Fails", "model.args.where": "forward"},
+    "a shape that does not fit": {"model.name": "own_networks:Fails", "model.args.where": "nowhere"},
+    "a mapping": {"model.name": "own_networks:NoLogits", "model.args.kind": "mapping"},
+    "a tuple": {"model.name": "own_networks:NoLogits", "model.args.kind": "tuple"},
+    "auxiliary outputs in training": {"model.name": "own_networks:NoLogits", "model.args.kind": "auxiliary"},
+    "probabilities": {"model.name": "own_networks:NoLogits", "model.args.kind": "probabilities"},
+    "the wrong number of classes": {"model.name": "own_networks:NoLogits", "model.args.kind": "features"},
+    "an image instead of logits": {"model.name": "own_networks:NoLogits", "model.args.kind": "image"},
+    "one row for all images": {"model.name": "own_networks:NoLogits", "model.args.kind": "mean"},
+    "float64": {"model.name": "own_networks:NoLogits", "model.args.kind": "double"},
+    "no parameters": {"model.name": "own_networks:NoParameters"},
+    "a state that no checkpoint holds": {"model.name": "own_networks:Unreadable"},
+    "a layer that is misspelt": {"model.name": "own_networks:HandWritten", "snnl.layers": "conv3"},
+    "a layer that runs twice": {"model.name": "own_networks:HandWritten", "snnl.layers": "act"},
+    "a boundary after the logits": {"model.name": "own_networks:HandWritten", "mixup.layers": "fc"},
+    "no layer to mix at": {"model.name": "own_networks:linear", "mixup.layers": "hidden", "mixup.alpha": 1.0},
+    "a network that torchvision lacks": {"model.name": "torchvision:resnet81"},
+    "an argument that it does not take": {"model.name": "torchvision:resnet18", "model.args.widht": 4},
+    "weights that are not published": {"model.name": "torchvision:resnet18", "model.args.weights": "IMAGENET"},
+    "weights in no file": {"model.name": "torchvision:resnet18", "model.args.weights": "no/such/file.pth"},
+    "weights of another network": {"model.name": "torchvision:resnet18", "model.args.weights": "other.pth"},
+    "timm, which is not installed": {"model.name": "timm:resnet18"},
+}
+BROKEN_MODULES = {
+    "network_that_raises": "print('a line')\nraise ValueError('no licence')\n",
+    "network_that_exits": "import sys\n\nsys.exit('usage: train.py')\n",
+    "network_that_needs": "import a_library_that_is_absent\n",
+    "network_with_a_typo": "class Net(:\n",
+}
+
+
+def message_of(point):
+    with pytest.raises(ConfigError) as caught:
+        check_layers(TrialConfig.from_point(point))
+    return str(caught.value)
+
+
+@pytest.fixture
+def messages(tmp_path, monkeypatch):
+    """Every wrong network with the message that a user gets; folders are left out."""
+    for name, text in BROKEN_MODULES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    folders = {str(tmp_path): "<folder>", str(ASSETS): "<folder>"}
+    result = {}
+    for case, point in WRONG.items():
+        text = message_of(point)
+        for folder, name in folders.items():
+            text = text.replace(folder, name)
+        result[case] = text
+    return result
+
+
+def test_every_wrong_network_has_the_message_that_is_on_file(messages):
+    written = "\n\n".join(f"# {case}\n{text}" for case, text in messages.items()) + "\n"
+    assert written == MESSAGES.read_text()
+
+
+def test_every_message_names_its_place_in_a_short_line(messages):
+    for text in messages.values():
+        for line in text.splitlines():
+            assert line.startswith(("model.", "snnl.layers: ", "mixup.layers: ", "compile: "))
+            assert len(line) <= 400
+
+
+def test_what_an_import_prints_goes_to_the_standard_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "import torch\n\nprint('imported')\n\n\ndef net(num_classes):\n    print('built')\n"
+    (tmp_path / "talkative.py").write_text(f"{text}    return torch.nn.Linear(8, num_classes)\n")
+    message_of({"model.name": "talkative:net"})
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "imported" in err
+    assert "built" in err
+
+
+def test_log_probabilities_are_logits():
+    check_layers(
+        TrialConfig.from_point({"model.name": "own_networks:NoLogits", "model.args.kind": "log-probabilities"})
+    )

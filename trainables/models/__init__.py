@@ -10,11 +10,13 @@
 
 from trainables.models.layers import measured_taps, resolve_boundaries, resolve_taps
 from trainables.models.registry import MODELS, build, check_layers, layer_problems
+from trainables.models.staged import StagedClassifier
 from trainables.models.tapped import Activations, TappedClassifier
 
 __all__ = [
     "MODELS",
     "Activations",
+    "StagedClassifier",
     "TappedClassifier",
     "build",
     "check_layers",

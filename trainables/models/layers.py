@@ -84,12 +84,14 @@ def _resolve(
     parts = spec.split("+")
     unknown = [part for part in parts if part not in names and part not in groups]
     if unknown:
-        raise ConfigError(Problem(path, _refusal(part, [*groups, *names], model.unnamed)) for part in unknown)
+        raise ConfigError(Problem(path, _refusal(part, [*groups, *names], model)) for part in unknown)
     chosen = {name for part in parts for name in groups.get(part, (part,))}
     return tuple(name for name in names if name in chosen)
 
 
-def _refusal(part: str, valid: Sequence[str], unnamed: Mapping[str, str]) -> str:
-    if part in unnamed:
-        return f"{short_repr(part)} cannot be named, as {unnamed[part]}; name another module"
+def _refusal(part: str, valid: Sequence[str], model: TappedClassifier) -> str:
+    if part in model.unnamed:
+        return f"{short_repr(part)} cannot be named, as {model.unnamed[part]}; name another module"
+    if part in model.readable:
+        return f"{short_repr(part)} can be read but not mixed at; {suggestion(part, valid)}"
     return f"{short_repr(part)} is no layer of this model; {suggestion(part, valid)}"

@@ -12,6 +12,7 @@ import contextlib
 import io
 import pickle
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ __all__ = ["argument_problems", "build_own", "without_pretrained"]
 PROVIDED = ("num_classes", "image_shape", "in_channels")
 _PLACE = "model.name"
 _LONGEST_REASON = 160
-_INSTALLED = Path(torch.__file__).parents[1]
+_INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib"))
 ImageShape = tuple[int, int, int]
 
 
@@ -97,8 +98,8 @@ def _source(config: ModelConfig) -> Source:
         return LIBRARIES[prefix].source(name, config.args.by_name)
     target = import_paths.load(config.name, group=MODEL_GROUP, place=_PLACE)
     if isinstance(target, nn.Module) or not callable(target):
-        kind = type(target).__name__
-        message = f"must name a class or a function that builds a network, got a {kind}; name its class instead"
+        got = f"got a value of type {type(target).__name__}"
+        message = f"must name a class or a function that builds a network, {got}; name that instead"
         raise ConfigError([Problem(_PLACE, message)])
     problems = import_paths.argument_problems(target, config.args.by_name, place="model.args", provided=PROVIDED)
     if problems:
@@ -163,9 +164,9 @@ def _problem(source: Source, step: str, error: BaseException) -> Problem:
 
 def _line_of(error: BaseException) -> str:
     """Return the last line of the traceback that is neither of this package nor of an installed one."""
-    ours = Path(__file__).parents[1]
+    roots = (Path(__file__).parents[1], *_INSTALLED)
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [line for line in lines if not any(Path(line.filename).is_relative_to(root) for root in (ours, _INSTALLED))]
+    own = [line for line in lines if not any(Path(line.filename).is_relative_to(root) for root in roots)]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 

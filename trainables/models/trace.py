@@ -154,7 +154,7 @@ def _layout(module: nn.Module, runs: Mapping[str, _Run]) -> Layout:
         stages=tuple(path for path in _stages(module, run, before) if path not in unnamed),
         mixable=tuple(path for path in named if path in before),
         head=head,
-        overwritten=frozenset(path for each in runs.values() for path in each.overwritten()),
+        overwritten=frozenset(path for mode in runs.values() for path in mode.overwritten()),
         parts={path: _part(module.get_submodule(path)) for path in (*named, *((head,) if head else ()))},
         unnamed=unnamed,
     )

@@ -108,7 +108,7 @@ class Strange(nn.Module):
         self.never = nn.ReLU()
         self.recurrent = nn.LSTM(36, 8, batch_first=True)
         self.mean = Mean()
-        self.extra = nn.Identity()
+        self.classes = nn.Identity()
         self.training_only = nn.Identity()
         self.add_module("with-hyphen", nn.Identity())
         self.first = nn.Linear(32, 8)
@@ -122,7 +122,7 @@ class Strange(nn.Module):
         x = getattr(self, "with-hyphen")(x)
         if self.training:
             x = self.training_only(x)
-        self.extra(x.argmax(1))
+        self.classes(x.argmax(1))
         return self.last(x) + self.mean(x)
 
 
@@ -179,7 +179,7 @@ class Unreadable(HandWritten):
 
 
 class Fails(nn.Module):
-    """Fails where it is told to."""
+    """Fails at the place of its argument."""
 
     def __init__(self, where: str, num_classes: int = 10):
         super().__init__()
@@ -199,6 +199,11 @@ instance = Mean()
 number = 3
 
 
-def not_a_module(num_classes):
+def not_a_module():
     """Returns a function."""
     return lambda x: x
+
+
+def linear(num_classes):
+    """Has no hidden layer."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))[0:2]

@@ -103,10 +103,9 @@ class ClassifierRun:
         with self._global_streams("training", epoch):
             for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
                 monitor.record(self._step(indices_B, step=step))
-        means = monitor.means()
-        images_per_s = order_SB.numel() / (time.perf_counter() - started)
-        metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
-        with self._global_streams("overfitting", epoch):
+            means = monitor.means()
+            images_per_s = order_SB.numel() / (time.perf_counter() - started)
+            metrics = {f"train/{term}": value for term, value in means.items()} | {"time/images_per_s": images_per_s}
             return metrics | self._attack_overfitting(order_SB.flatten()[:OVERFITTING_IMAGES], epoch=epoch)
 
     def evaluate_epoch(self, epoch: int) -> dict[str, float]:

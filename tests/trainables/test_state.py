@@ -166,9 +166,9 @@ def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures(
     loop = restore(ASSETS / "checkpoint-v2")
     run = loop.run
     assert loop.epoch == 2
-    assert {tap: round(float(value.log_beta), 4) for tap, value in run.learned.items()} == {
-        "fc1": 0.1540,
-        "fc2": -0.6611,
+    assert {name: round(float(value), 4) for name, value in run.memory["snnl"].items() if "log_beta" in name} == {
+        "fc1/log_beta": 0.1540,
+        "fc2/log_beta": -0.6611,
     }
     assert run.pgd_accuracy == 0.11328125
     x = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)

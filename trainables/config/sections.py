@@ -5,7 +5,8 @@ A parameter of a method that is off, or of a choice that is not made (the temper
 """
 
 import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -97,9 +98,14 @@ class Frozen(BaseModel):
 class Arguments(Frozen):
     """Arguments of a user's own class or function, by name; what they must be, its signature says.
 
+    `names` and `form` are the names that parameters of this group may have.
+
     >>> Arguments(width=32, activation="relu").width
     32
     """
+
+    names: ClassVar = re.compile(r"[A-Za-z_]\w*")
+    form: ClassVar = "NAME"
 
     model_config = ConfigDict(extra="allow")
 

@@ -9,9 +9,11 @@ from typing import Self
 from torch import Tensor
 
 from trainables import attacks, mixup
-from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, SnnlConfig, TrialConfig
+from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, TrialConfig
+from trainables.data import shape_of
 from trainables.mixup import Mix
-from trainables.models import StagedClassifier, resolve_boundaries, resolve_taps
+from trainables.models import StagedClassifier, resolve_boundaries
+from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
 from trainables.seeding import Streams
 
 __all__ = ["Draws", "Methods", "draw"]
@@ -19,25 +21,34 @@ __all__ = ["Draws", "Methods", "draw"]
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """Methods of one trial, with their layers resolved against its model."""
+    """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on."""
 
     loss: LossConfig
-    snnl: SnnlConfig
     mixup: MixupConfig
     adversarial: AdversarialConfig
-    taps: tuple[str, ...]
     boundaries: tuple[str, ...]
+    terms: tuple[WeightedTerm, ...] = ()
 
     @classmethod
-    def resolve(cls, config: TrialConfig, model: StagedClassifier) -> Self:
-        """Resolve the layers, also those of a method that is off: a wrong name is always an error.
+    def resolve(cls, config: TrialConfig, model: StagedClassifier, *, num_classes: int | None = None) -> Self:
+        """Resolve layers and regularizers, also those of a method that is off: a wrong name is always an error.
+
+        `num_classes` None is that of the data set.
 
         Raises:
-            ConfigError: a layer that this model does not have.
+            ConfigError: a layer that this model does not have, or a regularizer that cannot be built.
         """
-        taps = resolve_taps(config.snnl.layers, model)
+        if num_classes is None:
+            num_classes = shape_of(config.data)[1]
+        terms = resolve_terms(config, model, num_classes=num_classes)
         boundaries = resolve_boundaries(config.mixup.layers, model)
-        return cls(config.loss, config.snnl, config.mixup, config.adversarial, taps=taps, boundaries=boundaries)
+        on = tuple(term for term in terms if term.weight != 0)
+        return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Taps that the regularizers read."""
+        return tuple(dict.fromkeys(tap for term in self.terms for tap in term.taps))
 
     @property
     def attacking(self) -> bool:
@@ -49,11 +60,6 @@ class Methods:
     def diverging(self) -> bool:
         """True if the adversarial batch is that of TRADES."""
         return self.attacking and self.adversarial.attack == "trades"
-
-    @property
-    def entangling(self) -> bool:
-        """True if soft nearest neighbours are part of the loss."""
-        return self.snnl.weight != 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once."""
     different: dict[Hashable, dict[str, Any]] = {}
     for point, config in configured(spec):
-        different.setdefault((_data_key(config), _model_key(config)), point)
+        different.setdefault((_data_key(config), _model_key(config), _regularizers_key(config)), point)
     located_points = [located({**spec.trial, **point}, launched_from) for point in different.values()]
     try:
         staged = _staged(located_points)
@@ -133,6 +133,8 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     if not problems:
         for config in {_model_key(config): config for config in configs}.values():
             problems.update(dict.fromkeys(_model_problems(config, spec.objective.metrics)))
+        for config in {_regularizers_key(config): config for config in configs}.values():
+            problems.update(dict.fromkeys(_argument_problems(config)))
     return list(problems)
 
 
@@ -165,7 +167,24 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
+    layers = config.snnl.layers, config.mixup.layers, config.regularizers.kinds
+    return *shape, config.model, *layers, config.classes_per_batch
+
+
+def _regularizers_key(config: AnyConfig) -> Hashable:
+    """Return the settings that decide if regularizers can be built: their classes and arguments."""
+    return config.regularizers.of_any_strength if isinstance(config, TrialConfig) else ()
+
+
+def _argument_problems(config: AnyConfig) -> Iterator[str]:
+    if not isinstance(config, TrialConfig) or not config.regularizers.by_label:
+        return
+    from trainables.regularizers.preflight_checks import check_arguments  # noqa: PLC0415  imports torch
+
+    try:
+        check_arguments(config)
+    except TrainableError as error:
+        yield from str(error).splitlines()
 
 
 def _data_problems(data: Any) -> Iterator[str]:
@@ -200,6 +219,7 @@ def _gan_problems(config: GanConfig) -> Iterator[str]:
 def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterator[str]:
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, check_layers  # noqa: PLC0415
+    from trainables.regularizers.preflight_checks import check_regularizers  # noqa: PLC0415
 
     try:
         image_shape, num_classes = shape_of(config.data)
@@ -210,7 +230,8 @@ def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterato
     for family, _, tap in (metric.partition("/") for metric in metrics):
         if family == "entanglement" and tap not in taps:
             yield f"objective.metric: {config.model.name} has no tap {quoted(tap)}; it has {', '.join(taps)}"
-    try:
-        check_layers(config)
-    except TrainableError as error:
-        yield from str(error).splitlines()
+    for check in (check_layers, check_regularizers) if config.regularizers.by_label else (check_layers,):
+        try:
+            check(config)
+        except TrainableError as error:
+            yield from str(error).splitlines()

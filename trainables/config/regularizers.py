@@ -68,6 +68,18 @@ class Regularizers(Arguments):
         """Regularizers by label, sorted, so that the sum of their terms does not depend on the order of a file."""
         return dict(sorted((self.__pydantic_extra__ or {}).items()))
 
+    @property
+    def kinds(self) -> tuple[tuple[object, ...], ...]:
+        """Labels, classes and what they read, which decide if a model has it, whatever weights and arguments."""
+        return tuple(
+            (label, term.use, term.layers, term.on_mixed, term.passes) for label, term in self.by_label.items()
+        )
+
+    @property
+    def of_any_strength(self) -> tuple[tuple[str, RegularizerConfig], ...]:
+        """Labels and settings but their weights: those of two trials that differ in strength alone are equal."""
+        return tuple((label, term.model_copy(update={"weight": 0.0})) for label, term in self.by_label.items())
+
     @model_validator(mode="after")
     def _labels_are_free(self) -> Self:
         for label in self.by_label:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from trainables.models import Activations
@@ -56,7 +57,8 @@ class Batch:
     `taps` are activations (B, ...) by tap, in the model's order, and `logits` (B, K), in float32 or float64 for a
     user's own. `labels` (B,) are class indices. `mixed`: True if the activations are those of a mixture; then `labels`
     are those of one of its parts, and `targets` (B, K) at each tap, and under 'logits', what was mixed before it.
-    Without a mixture the targets are one-hot. `forward` makes a further pass, of other images (B, C, H, W).
+    Without a mixture the targets are one-hot. `forward` makes a further pass, of other images (B, C, H, W). What is
+    random comes from `generator`, so that a resumed trial has the same.
     """
 
     taps: Mapping[str, Tensor]
@@ -66,6 +68,11 @@ class Batch:
     mixed: bool
     images: Tensor
     forward: Callable[[Tensor], Activations]
+    seed: int = 0
+
+    def generator(self) -> torch.Generator:
+        """Return a new generator on the images' device, with the seed of this step and this regularizer."""
+        return torch.Generator(self.images.device).manual_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True)

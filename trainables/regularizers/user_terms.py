@@ -89,8 +89,8 @@ def _name_problems(target: Callable[..., Any], name: str, place: str) -> Iterabl
 
 def _object_problems(regularizer: Any, name: str, place: str) -> Iterable[Problem]:
     if not callable(getattr(regularizer, "term", None)):
-        got = f"{type(regularizer).__name__} without a method term(batch, memory)"
-        yield Problem(f"{place}.use", f"must make an object that has one, got {got} from {name}()")
+        got = f"{type(regularizer).__name__} from {name}()"
+        yield Problem(f"{place}.use", f"must make an object with a method term(batch, memory), got {got}")
     elif not isinstance(needs_of(regularizer), Needs):
         yield Problem(f"{place}.use", f"{name}.needs must be Needs(...), got {short_repr(needs_of(regularizer))}")
     elif isinstance(regularizer, nn.Module) and (state := [*regularizer.state_dict()]):
@@ -100,7 +100,9 @@ def _object_problems(regularizer: Any, name: str, place: str) -> Iterable[Proble
 
 def _need_problems(needs: Needs, settings: RegularizerConfig, place: str) -> Iterable[Problem]:
     if needs.layers is None and settings.layers is not None:
-        yield Problem(f"{place}.layers", f"must be left out, as it reads no taps, got {short_repr(settings.layers)}")
+        yield Problem(
+            f"{place}.layers", f"must be left out, as it reads none (needs.layers), got {short_repr(settings.layers)}"
+        )
     if settings.on_mixed and not needs.soft_labels:
         yield Problem(f"{place}.on_mixed", "must be false, as it takes hard labels (needs.soft_labels), got true")
     if settings.passes != needs.passes:
@@ -141,15 +143,10 @@ class UserTerm:
         except Exception as error:
             raise self._error(_raised(error, self.regularizer)) from error
         if forward.calls > self.needs.passes:
-            raise self._error(f"must make {self.needs.passes} passes (needs.passes), made {forward.calls}")
-        return self.checked(result, memory)
+            raise self._error(f"must make {self.needs.passes} further passes (needs.passes), made {forward.calls}")
+        return self._checked(result, memory)
 
-    def checked(self, result: object, before: Memory) -> Term:
-        """Return a result as a term.
-
-        Raises:
-            ConfigError: it is none.
-        """
+    def _checked(self, result: object, before: Memory) -> Term:
         term = Term(result) if isinstance(result, Tensor) else result
         if not isinstance(term, Term):
             raise self._error(f"must return a Term, or a tensor of shape (), got {_described(result)}")
@@ -242,7 +239,7 @@ def _structure(memory: Memory) -> dict[str, str]:
 
 
 def _described(value: object) -> str:
-    return f"{type(value).__name__} {short_repr(value)}"
+    return "None" if value is None else f"{type(value).__name__} {short_repr(value)}"
 
 
 def _raised(error: Exception, target: Any) -> str:

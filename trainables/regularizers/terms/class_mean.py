@@ -19,7 +19,10 @@ class ClassMean:
     distance: Distance = "sqeuclidean"
 
     needs = Needs(layers="hidden", soft_labels=True)
-    space: ClassVar = {"weight": {"symlog": [-1.0, 1.0], "gap": 1e-3}, "distance": {"choice": ["sqeuclidean", "cosine"]}}
+    space: ClassVar = {
+        "weight": {"symlog": [-1.0, 1.0], "gap": 1e-3},
+        "distance": {"choice": ["sqeuclidean", "cosine"]},
+    }
 
     def term(self, batch: Batch, _: Memory) -> Term:
         """Return the sum; it remembers nothing."""

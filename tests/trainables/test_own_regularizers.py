@@ -286,6 +286,7 @@ trial: {model.name: mlp, epochs: 1, device: cpu}
 space: {use: [confidence], parameters: {optimizer.lr: {float: [0.01, 0.1]}}}
 """
 PROGRAM = """
+from orchestrator.planning.loading import load_spec
 from orchestrator.planning.points import first_points
 from trainables import TrialConfig, train
 spec = load_spec("sweep.yaml")

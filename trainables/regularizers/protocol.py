@@ -38,7 +38,7 @@ Their names, shapes and types stay what its first step returns, and no gradient 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a regularizer reads; the class attribute `needs` of its class, these defaults where it has none.
+    """Inputs of a regularizer; the class attribute `needs` of its class, these defaults where it has none.
 
     `layers`: the taps where a trial names none, 'hidden', 'all' or names joined by '+'; None if it reads no tap.
     `soft_labels`: True if it can take mixed activations and soft targets (`on_mixed`). `passes`: further passes of a
@@ -52,7 +52,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step offers to a regularizer: clean images, never attacked ones.
+    """Results of one step that a regularizer reads: of clean images, never attacked ones.
 
     `taps` are activations (B, ...) by tap, in the model's order, and `logits` (B, K), in float32 or float64 for a
     user's own. `labels` (B,) are class indices. `mixed`: True if the activations are those of a mixture; then `labels`

@@ -124,7 +124,7 @@ class UserTerm:
 
     @property
     def needs(self) -> Needs:
-        """What it reads."""
+        """Inputs that it reads."""
         return needs_of(self.regularizer)
 
     def term(self, batch: Batch, memory: Memory) -> Term:

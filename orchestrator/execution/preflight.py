@@ -167,17 +167,19 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    layers = config.snnl.layers, config.mixup.layers, config.regularizers.kinds
-    return *shape, config.model, *layers, config.classes_per_batch
+    methods = config.snnl.layers, config.mixup.layers, config.regularizers.kinds, config.adversarial.attack
+    return *shape, config.model, *methods, config.classes_per_batch
 
 
 def _regularizers_key(config: AnyConfig) -> Hashable:
-    """Return the settings that decide if regularizers can be built: their classes and arguments."""
-    return config.regularizers.of_any_strength if isinstance(config, TrialConfig) else ()
+    """Return the settings that decide if users' regularizers and attack take their arguments."""
+    if not isinstance(config, TrialConfig):
+        return ()
+    return config.regularizers.of_any_strength, config.adversarial.attack, config.adversarial.args
 
 
 def _argument_problems(config: AnyConfig) -> Iterator[str]:
-    if not isinstance(config, TrialConfig) or not config.regularizers.by_label:
+    if not isinstance(config, TrialConfig) or not config.has_user_terms:
         return
     from trainables.regularizers.preflight_checks import check_arguments  # noqa: PLC0415  imports torch
 
@@ -230,7 +232,7 @@ def _classifier_problems(config: TrialConfig, metrics: Iterable[str]) -> Iterato
     for family, _, tap in (metric.partition("/") for metric in metrics):
         if family == "entanglement" and tap not in taps:
             yield f"objective.metric: {config.model.name} has no tap {quoted(tap)}; it has {', '.join(taps)}"
-    for check in (check_layers, check_regularizers) if config.regularizers.by_label else (check_layers,):
+    for check in (check_layers, check_regularizers) if config.has_user_terms else (check_layers,):
         try:
             check(config)
         except TrainableError as error:

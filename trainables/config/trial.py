@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from trainables.config.points import FlatConfig
 from trainables.config.regularizers import Regularizers
 from trainables.config.sections import (
+    ATTACK_NAMES,
     AdversarialConfig,
     DataConfig,
     EvaluationConfig,
@@ -69,6 +70,11 @@ class TrialConfig(FlatConfig):
     adversarial: AdversarialConfig = AdversarialConfig()
     regularizers: Regularizers = Regularizers()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def has_user_terms(self) -> bool:
+        """True if a regularizer has a label, or the attack is a user's own."""
+        return bool(self.regularizers.by_label) or self.adversarial.attack not in ATTACK_NAMES
 
     @model_validator(mode="after")
     def _check_across_groups(self) -> Self:

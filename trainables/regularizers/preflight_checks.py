@@ -1,9 +1,12 @@
-"""Checks of a trial's regularizers before it starts: their classes and arguments, and two steps on random images.
+"""Checks of users' regularizers and attack before a trial starts: their arguments, and steps on random images.
 
 The steps find code that raises, a result of the wrong type or shape or without a gradient, and a memory that changes
 its structure, in the seconds that a small batch takes on a CPU.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
+
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from trainables.models import StagedClassifier, build
 from trainables.models.staged import LOGITS
 from trainables.regularizers.protocol import Batch
 from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
+from trainables.regularizers.training_attacks import user_attack
 from trainables.regularizers.user_terms import UserTerm
 from trainables.regularizers.user_terms import build as build_term
 from trainables.seeding import generator
@@ -23,27 +27,24 @@ from trainables.seeding import generator
 __all__ = ["check_arguments", "check_regularizers"]
 
 IMAGES = 32
+EPSILON = 0.1
 
 
 def check_arguments(config: TrialConfig) -> None:
-    """Check the classes and arguments of a trial's regularizers, without a model.
+    """Check the classes and arguments of a trial's regularizers and attack, without a model.
 
     Raises:
         ConfigError: with every problem.
     """
     _, num_classes = shape_of(config.data)
-    problems = list[Problem]()
+    checks: list[Callable[[], object]] = [partial(user_attack, config.adversarial)]
     for label, settings in config.regularizers.by_label.items():
-        try:
-            build_term(label, settings, num_classes=num_classes)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
+        checks.append(partial(build_term, label, settings, num_classes=num_classes))
+    _run(checks)
 
 
 def check_regularizers(config: TrialConfig) -> None:
-    """Check the classes, arguments, layers and two steps of a trial's regularizers; no data set is read.
+    """Check the classes, arguments, layers and steps of a trial's regularizers and attack; no data set is read.
 
     Raises:
         ConfigError: with every problem.
@@ -53,15 +54,28 @@ def check_regularizers(config: TrialConfig) -> None:
     terms = resolve_terms(config, model, num_classes=num_classes)
     count = min(config.batch_size, IMAGES)
     images_BCHW = torch.rand(count, *image_shape, generator=generator(config.seed, "preflight"))
-    problems = list[Problem]()
+    checks: list[Callable[[], object]] = [partial(_try_steps, term, model, images_BCHW) for term in terms]
+    checks.append(partial(_try_attack, config, model, images_BCHW))
     with torch.random.fork_rng(devices=[]):  # a user's code may draw from the global generator
-        for term in terms:
-            try:
-                _try_steps(term, model, images_BCHW)
-            except ConfigError as error:
-                problems += error.problems
+        _run(checks)
+
+
+def _run(checks: Iterable[Callable[[], object]]) -> None:
+    problems = list[Problem]()
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
+
+
+def _try_attack(config: TrialConfig, model: StagedClassifier, images_BCHW: Tensor) -> None:
+    attack = user_attack(config.adversarial)
+    if attack is not None:
+        settings = config.adversarial.model_copy(update={"epsilon": config.adversarial.epsilon or EPSILON})
+        attack(model, images_BCHW, model(images_BCHW).argmax(1), settings=settings, seed=config.seed)
 
 
 def _try_steps(term: WeightedTerm, model: StagedClassifier, images_BCHW: Tensor) -> None:

@@ -6,28 +6,34 @@ Shapes: B images, C channels, H by W pixels.
 from dataclasses import dataclass
 from typing import Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables import attacks, mixup
+from trainables.config.sections import ATTACK_NAMES
 from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, TrialConfig
 from trainables.data import shape_of
 from trainables.mixup import Mix
 from trainables.models import StagedClassifier, resolve_boundaries
 from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
-from trainables.seeding import Streams
+from trainables.regularizers.training_attacks import UserAttack, perturbed, user_attack
+from trainables.seeding import Streams, derive
 
 __all__ = ["Draws", "Methods", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on."""
+    """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on.
+
+    `attack` is a user's own, None for one of ours.
+    """
 
     loss: LossConfig
     mixup: MixupConfig
     adversarial: AdversarialConfig
     boundaries: tuple[str, ...]
     terms: tuple[WeightedTerm, ...] = ()
+    attack: UserAttack | None = None
 
     @classmethod
     def resolve(cls, config: TrialConfig, model: StagedClassifier, *, num_classes: int | None = None) -> Self:
@@ -43,7 +49,14 @@ class Methods:
         terms = resolve_terms(config, model, num_classes=num_classes)
         boundaries = resolve_boundaries(config.mixup.layers, model)
         on = tuple(term for term in terms if term.weight != 0)
-        return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on)
+        attack = user_attack(config.adversarial)
+        return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on, attack=attack)
+
+    def attacked(self, model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, noise: Tensor | None, seed: int) -> Tensor:
+        """Return the images of the adversarial batch."""
+        if self.attack is None:
+            return perturbed(model, x_BCHW, y_B, settings=self.adversarial, noise=noise)
+        return self.attack(model, x_BCHW, y_B, settings=self.adversarial, seed=derive(seed, "adversarial"))
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -105,7 +118,7 @@ def _draw_mix(x_BCHW: Tensor, methods: Methods, streams: Streams) -> Mix:
 
 
 def _draw_noise(x_BCHW: Tensor, settings: AdversarialConfig, streams: Streams) -> Tensor | None:
-    if settings.attack == "fgsm":
+    if settings.attack == "fgsm" or settings.attack not in ATTACK_NAMES:
         return None
     if settings.attack == "trades":
         return attacks.trades_noise(x_BCHW, generator=streams.attack)

@@ -4,7 +4,6 @@ What a user's class does wrong is a problem at `regularizers.LABEL`, with the fi
 """
 
 import inspect
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from trainables.errors import ConfigError, Problem, TrainableError, short_repr
 from trainables.import_paths import argument_problems, call, load
 from trainables.models import Activations
 from trainables.regularizers.protocol import Batch, Memory, Needs, Regularizer, Term
+from trainables.regularizers.user_code import described, raised
 from trainables.snnl.distances import full_precision
 
 __all__ = ["UserTerm", "build", "class_of", "needs_of"]
@@ -66,7 +66,7 @@ def build(label: str, settings: RegularizerConfig, *, num_classes: int) -> "User
     try:
         regularizer = call(target, settings.by_name, provided={"num_classes": num_classes})
     except Exception as error:
-        raise ConfigError([Problem(place, f"{name}() {_raised(error, target)}")]) from error
+        raise ConfigError([Problem(place, f"{name}() {raised(error, target)}")]) from error
     problems = [*_object_problems(regularizer, name, place)] or [
         *_need_problems(needs_of(regularizer), settings, place)
     ]
@@ -141,7 +141,7 @@ class UserTerm:
         except (torch.OutOfMemoryError, MemoryError, TrainableError):
             raise
         except Exception as error:
-            raise self._error(_raised(error, self.regularizer)) from error
+            raise self._error(raised(error, self.regularizer)) from error
         if forward.calls > self.needs.passes:
             raise self._error(f"must make {self.needs.passes} further passes (needs.passes), made {forward.calls}")
         return self._checked(result, memory)
@@ -149,7 +149,7 @@ class UserTerm:
     def _checked(self, result: object, before: Memory) -> Term:
         term = Term(result) if isinstance(result, Tensor) else result
         if not isinstance(term, Term):
-            raise self._error(f"must return a Term, or a tensor of shape (), got {_described(result)}")
+            raise self._error(f"must return a Term, or a tensor of shape (), got {described(result)}")
         self._check_value(term.value)
         self._check_metrics(term.metrics)
         self._check_memory(term.memory, before)
@@ -174,7 +174,7 @@ class UserTerm:
 
     def _check_metrics(self, metrics: object) -> None:
         if not isinstance(metrics, Mapping):
-            raise self._error(f"must return metrics by name, got {_described(metrics)}")
+            raise self._error(f"must return metrics by name, got {described(metrics)}")
         for key, value in metrics.items():
             if not isinstance(key, str) or not key.isidentifier():
                 raise self._error(f"must name its metrics with letters, digits and _, got {short_repr(key)}")
@@ -183,7 +183,7 @@ class UserTerm:
 
     def _check_memory(self, memory: object, before: Memory) -> None:
         if not isinstance(memory, Mapping) or not all(isinstance(value, Tensor) for value in memory.values()):
-            raise self._error(f"must return a memory of tensors by name, got {_described(memory)}")
+            raise self._error(f"must return a memory of tensors by name, got {described(memory)}")
         attached = [key for key, value in memory.items() if value.requires_grad]
         if attached:
             raise self._error(f"must detach what it remembers, got {attached[0]!r} with a gradient; use .detach()")
@@ -226,7 +226,7 @@ def _wide_one(value: Tensor) -> Tensor:
 
 def _scalar_problem(value: object) -> str | None:
     if not isinstance(value, Tensor):
-        return f"got {_described(value)}"
+        return f"got {described(value)}"
     if value.dim() != 0:
         return f"got a tensor of shape {tuple(value.shape)}; take its mean() or sum()"
     if value.is_complex():
@@ -236,17 +236,3 @@ def _scalar_problem(value: object) -> str | None:
 
 def _structure(memory: Memory) -> dict[str, str]:
     return {key: f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" for key, value in memory.items()}
-
-
-def _described(value: object) -> str:
-    return "None" if value is None else f"{type(value).__name__} {short_repr(value)}"
-
-
-def _raised(error: Exception, target: Any) -> str:
-    """Return what an error says, with the last line of the file that defines a class or object."""
-    cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    owner = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
-    file = inspect.getsourcefile(owner)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"raises {short_repr(cause)}{where}"

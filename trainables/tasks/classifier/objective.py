@@ -11,22 +11,20 @@ the adversarial batch are mixed independently (Interpolated Adversarial Training
 Terms that need unmixed activations while mixup is on (regularizers of hard labels, TRADES) share one
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
 normalisation. All randomness enters as `Draws`, what regularizers remember as `memory`; the loss itself is a pure
-function of them, and of the seed from which regularizers draw.
+function of them, and of the seed from which users' code draws.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypedDict, final
+from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from trainables import attacks
-from trainables.attacks import Norm, kl_divergence
-from trainables.config.trial import AdversarialConfig
+from trainables.attacks import kl_divergence
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, StagedClassifier
 from trainables.models.staged import LOGITS
@@ -64,7 +62,7 @@ def step_loss(
     memory: Mapping[str, Memory] | None = None,
     seed: int = 0,
 ) -> Loss:
-    """Compute the loss of one batch: images in [0, 1] and hard labels (B,); regularizers draw from `seed`."""
+    """Compute the loss of one batch: images in [0, 1] and hard labels (B,); users' code draws from `seed`."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
 
@@ -75,7 +73,7 @@ def step_loss(
         total = cross_entropy(passes.mixed.logits, draws.clean_mix)
         terms = {"ce": total}
     else:
-        x_adversarial = _attack(model, x_BCHW, y_B, settings=methods.adversarial, noise=draws.noise_BCHW)
+        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed)
         attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
         if methods.diverging:
             ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
@@ -140,27 +138,3 @@ class _CleanPasses:
 
     def _reads_mixed(self, term: WeightedTerm) -> bool:
         return term.on_mixed and self._mix is not None
-
-
-class _AttackSize(TypedDict):
-    """Size of an attack: its ball and its steps."""
-
-    epsilon: float
-    steps: int
-    step_size: float
-    norm: Norm
-
-
-def _attack(
-    model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, settings: AdversarialConfig, noise: Tensor | None
-) -> Tensor:
-    size = _AttackSize(
-        epsilon=settings.epsilon, steps=settings.num_steps, step_size=settings.step_size, norm=settings.norm
-    )
-    if settings.attack == "trades":
-        if noise is None:
-            raise ValueError(
-                "draws.noise_BCHW: must be present for trades, as the divergence has no gradient at the image"
-            )
-        return attacks.trades_ascent(model, x_BCHW, noise=noise, **size)
-    return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **size)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from orchestrator.planning.loading import load_spec
 from orchestrator.planning.points import first_points
+from orchestrator.planning.validation import configured
 from orchestrator.spec.model import SweepSpec
 from trainables.config.regularizers import NAMES, RESERVED
 from trainables.config.trial import TrialConfig
@@ -307,3 +310,22 @@ def test_a_regularizer_of_the_project_is_one_file(tmp_path):
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "0.0 ['train/confidence', 'train/confidence/entropy']", done.stderr
+
+
+# On the page
+
+
+def blocks(language):
+    page = (ROOT / "docs" / "training.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_regularizer_and_the_attack_of_the_page_pass_preflight(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for block in blocks("python"):
+        if (name := block.partition("\n")[0]).startswith("# my_"):
+            (tmp_path / name.removeprefix("# ")).write_text(block)
+    (tmp_path / "sweep.yaml").write_text("name: own\n" + next(text for text in blocks("yaml") if "my_reg" in text))
+    trial = {**SMALL, "adversarial.attack": "my_attacks:attack", "adversarial.args.share": 0.5}
+    for _, settings in configured(load_spec(tmp_path / "sweep.yaml"))[:3]:
+        check_regularizers(TrialConfig.from_point({**settings.to_point(), **trial}))

@@ -1,11 +1,11 @@
 """Centre loss (Wen et al., ECCV 2016), as a regularizer with a memory.
 
     L = 1/2 mean_i || x_i - c_{y_i} ||^2                            equation 2, as a mean over the batch
-    c_j <- c_j - alpha * sum_{i: y_i = j} (c_j - x_i) / (1 + n_j)   equations 3 and 4
+    c_j <- c_j - alpha * sum_{i: y_i = j} (c_j - x_i) / (1 + n_j)   equation 4 and algorithm 1
 
 x_i is the activation of image i, c_j the centre of class j, n_j the number of its images in the batch. The centres are
 no parameters: they move by their own rule, after the loss was computed, at the rate alpha. They are the memory of the
-regularizer, saved in each checkpoint. They begin at 0, as in the released code.
+regularizer, saved in each checkpoint, and begin at 0. The paper's lambda is the weight.
 
     trial:
       regularizers.center.use: "center_loss:CenterLoss"

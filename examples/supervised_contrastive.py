@@ -4,7 +4,7 @@
 
 z_i is the activation of image i, divided by its length (the paper's projection head is left out, and so are its two
 augmented views: the batch has one view of each image). P(i) are the other images of i's class, and tau is the
-temperature. An image that is alone in its class has no P(i), and is left out of the mean.
+temperature. An image that is alone in its class has no P(i), and is left out of the mean (the paper has a sum).
 
     trial:
       regularizers.contrast.use: "supervised_contrastive:SupervisedContrastive"

@@ -56,7 +56,7 @@ def test_a_batch_without_pairs_has_no_contrast_and_a_finite_gradient():
     assert not x.grad.any()
 
 
-def test_the_centre_loss_and_its_centres_are_equations_2_to_4_of_the_paper():
+def test_the_centre_loss_and_its_centres_are_equations_2_and_4_of_the_paper():
     from center_loss import CenterLoss
 
     regularizer = CenterLoss(num_classes=3, rate=0.4)

@@ -15,6 +15,7 @@ import torch
 from orchestrator.planning.loading import load_spec
 from orchestrator.planning.points import first_points
 from orchestrator.planning.validation import configured
+from orchestrator.spec.json_schema import sweep_schema
 from orchestrator.spec.model import SweepSpec
 from trainables.config.regularizers import NAMES, RESERVED
 from trainables.config.trial import TrialConfig
@@ -97,6 +98,19 @@ def test_the_weights_of_labels_are_strengths_and_their_passes_cost():
     point = {"regularizers.a.use": "my:A", "regularizers.a.passes": 2}
     assert CLASSIFIER.passes_per_epoch(point) == 1
     assert CLASSIFIER.passes_per_epoch({**point, "regularizers.a.weight": 0.5}) == 3
+
+
+def test_an_editor_completes_our_names_and_accepts_those_of_a_user():
+    enum, *patterns = sweep_schema()["properties"]["trial"]["propertyNames"]["anyOf"]
+    assert "snnl.weight" in enum["enum"]
+    for name, accepted in {
+        "regularizers.center.rate": True,
+        "model.args.width": True,
+        "regularizers.center": False,
+        "regularizers.Center.rate": False,
+        "modelXargs.width": False,
+    }.items():
+        assert any(re.search(pattern["pattern"], name) for pattern in patterns) == accepted == TrialConfig.accepts(name)
 
 
 def test_reading_a_configuration_imports_no_code_of_a_user():

@@ -1,6 +1,7 @@
 """List of all metric names, with unit and direction.
 
-A name that ends in `<tap>` is a family: one metric for each tap of the model.
+A name that ends in `<tap>` or `<label>` is a family: one metric for each tap of the model, or for each regularizer
+that has a label, and for what it reports below its label.
 
 >>> lookup("val/accuracy").direction
 'max'
@@ -16,7 +17,6 @@ from trainables.errors import shortened, suggestion
 __all__ = ["CLASSIFIER_METRICS", "GAN_METRICS", "METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
 
 Direction = Literal["max", "min"]
-_FAMILY = "<tap>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ CLASSIFIER_METRICS: tuple[Metric, ...] = (
     Metric("train/snnl", "nats", None, "soft nearest neighbour loss summed over its layers, before its weight"),
     Metric("train/snnl_chance", "nats", None, "chance level of train/snnl: its limit at infinite temperature"),
     Metric("train/snnl_singletons", "images", None, "images per batch that are alone in their class, left out of snnl"),
+    Metric("train/<label>", "own", None, "value of a regularizer before its weight; LABEL/NAME is a metric of its own"),
     Metric("train/kl", "nats", "min", "divergence of the attacked from the clean prediction, before trades_beta"),
     Metric(
         "train/pgd_accuracy",
@@ -124,8 +125,8 @@ SYSTEM_METRICS = (
 )
 """System metrics of a worker's machine, under MLflow's names; they are no objectives, and not in the list."""
 
-_EXACT = {metric.name: metric for metric in METRICS if not metric.name.endswith(_FAMILY)}
-_FAMILIES = {metric.name.removesuffix(_FAMILY): metric for metric in METRICS if metric.name.endswith(_FAMILY)}
+_EXACT = {metric.name: metric for metric in METRICS if "<" not in metric.name}
+_FAMILIES = {metric.name.partition("<")[0]: metric for metric in METRICS if "<" in metric.name}
 
 
 def lookup(name: str) -> Metric:
@@ -139,7 +140,7 @@ def lookup(name: str) -> Metric:
     """
     if name in _EXACT:
         return _EXACT[name]
-    group, slash, tap = name.partition("/")
-    if tap and tap != _FAMILY and group + slash in _FAMILIES:
+    group, slash, member = name.partition("/")
+    if member and "<" not in member and group + slash in _FAMILIES:
         return replace(_FAMILIES[group + slash], name=name)
     raise KeyError(f"{shortened(name)}: unknown metric; {suggestion(name, (metric.name for metric in METRICS))}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from orchestrator.analysis.sweep_progress import headline, progress
+from orchestrator.planning.points import strengths_of
 from orchestrator.state.formatting import shown
-from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
@@ -78,7 +78,7 @@ def _short_status(trial: Trial) -> str:
 def shown_parameters(plan: SweepPlan) -> list[str]:
     """Return the parameters worth a column: the strengths of the methods, then the first searched parameters."""
     searched = list(plan.spec.space.names)
-    first = [name for name in task_of(plan.spec.trial).strengths if name in searched]
+    first = [name for name in strengths_of(plan.spec) if name in searched]
     return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
         : max(4, len(first))
     ]

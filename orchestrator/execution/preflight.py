@@ -165,7 +165,8 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     different: dict[Hashable, dict[str, Any]] = {}
     strength: dict[Hashable, int] = {}
     for point, config in configured(spec):
-        key, methods = (_data_key(config), _model_key(config)), _methods_on(config)
+        key = _data_key(config), _model_key(config), _regularizers_key(config)
+        methods = _methods_on(config)
         if methods > strength.get(key, -1):  # layers that no method uses may be none
             different[key], strength[key] = point, methods
     located_points = [located({**spec.trial, **point}, launched_from) for point in different.values()]
@@ -179,6 +180,8 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     problems |= dict.fromkeys(_data_problems(configs))
     if not problems:
         problems.update(dict.fromkeys(_model_problems(configs, spec.objective.metrics)))
+        for config in {_regularizers_key(config): config for config in configs}.values():
+            problems.update(dict.fromkeys(_argument_problems(config)))
     return list(problems)
 
 
@@ -215,7 +218,26 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    return *shape, config.model, config.snnl.layers, config.mixup.layers, config.classes_per_batch
+    methods = config.snnl.layers, config.mixup.layers, config.regularizers.kinds, config.adversarial.attack
+    return *shape, config.model, *methods, config.classes_per_batch
+
+
+def _regularizers_key(config: AnyConfig) -> Hashable:
+    """Return the settings that decide if users' regularizers and attack take their arguments."""
+    if not isinstance(config, TrialConfig):
+        return ()
+    return config.regularizers.of_any_strength, config.adversarial.attack, config.adversarial.args
+
+
+def _argument_problems(config: AnyConfig) -> Iterator[str]:
+    if not isinstance(config, TrialConfig) or not config.has_user_terms:
+        return
+    from trainables.regularizers.preflight_checks import check_arguments  # noqa: PLC0415  imports torch
+
+    try:
+        check_arguments(config)
+    except TrainableError as error:
+        yield from str(error).splitlines()
 
 
 def _methods_on(config: AnyConfig) -> int:
@@ -286,6 +308,7 @@ def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str])
     """Yield the problems of models and layers; a network of a user is built for the first points and samples alone."""
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, layer_problems, measured_taps  # noqa: PLC0415
+    from trainables.regularizers.preflight_checks import check_regularizers  # noqa: PLC0415
 
     built: dict[Hashable, TappedClassifier | None] = {}
     for config in configs:
@@ -308,6 +331,11 @@ def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str])
         for family, _, tap in (metric.partition("/") for metric in metrics):
             if family == "entanglement" and tap not in taps:
                 yield f"objective.metric: {_unmeasured(config, model, tap, taps)}"
+        if not problems and config.has_user_terms:
+            try:
+                check_regularizers(config)
+            except TrainableError as error:
+                yield from str(error).splitlines()
 
 
 def _unmeasured(config: TrialConfig, model: TappedClassifier, tap: str, taps: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Load a ``SweepSpec`` from YAML, or report every mistake at once: path, requirement, value and nearest valid name.
 
-Static: everything that the text alone decides is decided here, without torch, Ray or MLflow.
+Static: everything that the text alone decides is decided here, without torch, Ray or MLflow. A regularizer that
+`space.use` names is imported, with torch, for its search space.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.validation import check_spec, did_you_mean, name_problems, trial_problems
 from orchestrator.spec.model import SweepSpec, default_space
-from search_spaces import Problem, SearchSpace, SpaceError, YamlError, load_yaml, parse_space
+from search_spaces import Problem, SearchSpace, SpaceError, YamlError, catalog, load_yaml, parse_space
+from trainables.errors import ConfigError
+from trainables.regularizers.fragments import with_fragments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +147,10 @@ def _validate(document: dict[str, Any], problems: list[Problem]) -> SweepSpec | 
 
 def _space(document: object, problems: list[Problem]) -> SearchSpace:
     try:
-        return parse_space(document, path="space")
+        return parse_space(with_fragments(document, catalog=catalog.FRAGMENTS), path="space")
+    except ConfigError as error:  # a regularizer that `use` names cannot be imported
+        problems += [Problem("space.use", f"{path}: {message}") for path, message in error.problems]
+        return SearchSpace({})
     except SpaceError as error:
         problems += error.problems
         return SearchSpace({})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
-    off = {name: 0.0 for name in task.strengths if name not in spec.trial}  # a value that all trials share stays
+    off = {name: 0.0 for name in strengths_of(spec) if name not in spec.trial}  # a value that all trials share stays
     baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
     points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
     return [("baseline", baseline), *points]
@@ -26,7 +26,12 @@ def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
 
 def complete(space: SearchSpace, values: Mapping[str, Any], *, task: Task) -> Point:
     """Return a whole point: a missing value is the default of the trial, or the middle of its domain."""
-    return space.complete(values, task.defaults)
+    return space.complete(values, {**dict.fromkeys(task.strengths_of(space.names), 0.0), **task.defaults})
+
+
+def strengths_of(spec: SweepSpec) -> tuple[str, ...]:
+    """Return the parameters that are 0 in the baseline: those of the task, and those of the spec's regularizers."""
+    return task_of(spec.trial).strengths_of({**spec.trial, **dict.fromkeys(spec.space.names)})
 
 
 def max_epochs_of(spec: SweepSpec) -> int:

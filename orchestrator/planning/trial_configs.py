@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.points import strengths_of
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.storage.locations import is_remote
 from trainables.tasks.registry import task_of
@@ -32,8 +33,8 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
         "seed": derive_seed(spec.search.seed, "trial", trial),
         **attack_of(spec),
         **spec.trial,
-        **dict.fromkeys(task.strengths, 0.0),
-        **{name: spec.trial[name] for name in task.strengths if name in spec.trial},
+        **dict.fromkeys(strengths_of(spec), 0.0),
+        **{name: spec.trial[name] for name in strengths_of(spec) if name in spec.trial},
         **point,
     }
     for name, value in {"epochs": plan.max_epochs, **attack_of(spec)}.items():

@@ -17,6 +17,8 @@ from orchestrator.spec.model import MAX_NAMES
 from orchestrator.spec.tracking_address import address_problem
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
 from search_spaces.sampling.enumeration import unconstrained_corners
+from trainables.config.regularizers import GROUP
+from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
 from trainables.tasks.registry import CLASSIFIER, TASK, TASKS, task_of
 
@@ -151,6 +153,8 @@ def name_problems(names: Collection[str], trial: Mapping[str, Any]) -> list[Prob
 def _no_parameter(name: str, known: frozenset[str]) -> str:
     if name == TASK:
         return "all trials of a sweep train the same; name it in trial.task"
+    if name.startswith(f"{GROUP}."):
+        return TrialConfig.why_unknown(name)
     elsewhere = [task.name for task in TASKS.values() if name in task.parameter_names]
     hint = f"; one with trial.task: {elsewhere[0]} has it" if elsewhere else did_you_mean(name, known)
     return f"no trial has this parameter{hint}"

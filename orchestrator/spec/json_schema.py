@@ -50,6 +50,12 @@ def sweep_schema() -> dict[str, Any]:
     names = dict.fromkeys(name for task in TASKS.values() for name in task.parameter_names)
     schema["properties"]["trial"] |= {
         "properties": {TASK: {"enum": list(TASKS), "default": next(iter(TASKS))}},
-        "propertyNames": {"enum": [TASK, *names]},
+        "propertyNames": {"anyOf": [{"enum": [TASK, *names]}, *({"pattern": form} for form in _open_names())]},
     }
     return schema
+
+
+def _open_names() -> list[str]:
+    """Return the patterns of parameters whose names a user's own code has."""
+    groups = {path: group for task in TASKS.values() for path, group in task.config.open_groups().items()}
+    return [rf"^{path.replace('.', '[.]')}[.]{group.names.pattern}$" for path, group in groups.items()]

@@ -34,6 +34,7 @@ from orchestrator.storage.locations import Location, is_remote
 from search_spaces import SearchSpace, catalog, nearest
 from trainables.errors import ConfigError
 from trainables.metrics import METRICS, lookup
+from trainables.regularizers.fragments import with_fragments
 from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
@@ -384,7 +385,9 @@ class SweepSpec(_Section):
     @field_validator("space", mode="before")
     @classmethod
     def _space_from_document(cls, value: object) -> object:
-        return SearchSpace.from_dict(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        return SearchSpace.from_dict(with_fragments(value, catalog=catalog.FRAGMENTS))
 
     def document(self) -> dict[str, Any]:
         """Return the spec as plain data for JSON and YAML, its space written out; ``SweepSpec(**...)`` reads it."""

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from orchestrator.planning.points import strengths_of
 from search_spaces import Choice
 from trainables.tasks.registry import task_of
 
@@ -78,7 +79,7 @@ def views(plan: SweepPlan) -> tuple[PreparedView, ...]:
 
 def _parallel(plan: SweepPlan) -> PreparedView | None:
     """Return parallel coordinates over the numeric axes of every trial: the pages omit a run that lacks one."""
-    space, strengths = plan.spec.space, task_of(plan.spec.trial).strengths
+    space, strengths = plan.spec.space, strengths_of(plan.spec)
     everywhere = [name for name in _searched(plan) if name in strengths or name not in space.when]
     axes = [name for name in everywhere if _is_numeric(space.parameters[name])]
     if not axes:
@@ -167,7 +168,7 @@ def _card(kind: str, name: str, **settings: Any) -> PageState:
 
 def _searched(plan: SweepPlan) -> list[str]:
     """Return the parameters that differ between trials, strengths first; on a constant axis all lines would meet."""
-    space, strengths = plan.spec.space.parameters, task_of(plan.spec.trial).strengths
+    space, strengths = plan.spec.space.parameters, strengths_of(plan.spec)
     names = [name for name, domain in space.items() if domain.from_unit(0.0) != domain.from_unit(1.0)]
     return sorted(names, key=lambda name: (*strengths, name).index(name))
 

@@ -231,13 +231,13 @@ def test_the_chance_level_and_the_singletons_stand_beside_the_snnl(digits_batch)
 def test_a_learned_temperature_goes_from_step_to_step_and_downhill_whatever_the_weight(digits_batch, weight):
     model, x, y = digits_batch
     methods = methods_for(model, **{"snnl.weight": weight, "snnl.temperature_mode": "learned"})
-    learned, values = {}, []
+    memory, values = {}, []
     for _ in range(12):
-        loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS, learned=learned)
-        learned = loss.learned
+        loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=NO_DRAWS, memory=memory)
+        memory = loss.memory
         values.append(float(loss.terms["snnl"].detach()))
-    assert set(learned) == set(methods.taps)
-    assert all(not value.log_beta.requires_grad for value in learned.values())
+    assert set(memory["snnl"]) == {f"{tap}/{name}" for tap in methods.taps for name in ("log_beta", "origin")}
+    assert all(not value.requires_grad for value in memory["snnl"].values())
     assert values[-1] < values[0]
     least = sum(minimise_temperature(tap, y).value for tap in model.features(x, taps=methods.taps).taps.values())
     assert values[-1] == pytest.approx(least, rel=0.02)

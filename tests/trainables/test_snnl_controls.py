@@ -193,7 +193,7 @@ def test_a_control_has_no_temperature(digits_batch, penalty, mode):
         point = {"snnl.weight": 1.0, "snnl.penalty": penalty, "snnl.temperature": temperature}
         methods = methods_for(model, **point, **{"snnl.temperature_mode": mode})
         loss = step_loss(model, x, y, num_classes=10, methods=methods, draws=Draws())
-        assert not loss.learned
+        assert not loss.memory
         totals.append(loss.total)
     assert torch.equal(*totals)
 

@@ -166,9 +166,9 @@ def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures(
     loop = restore(ASSETS / "checkpoint-v2")
     run = loop.run
     assert loop.epoch == 2
-    assert {tap: round(float(value.log_beta), 4) for tap, value in run.learned.items()} == {
-        "fc1": 0.1540,
-        "fc2": -0.6611,
+    assert {name: round(float(value), 4) for name, value in run.memory["snnl"].items() if "log_beta" in name} == {
+        "fc1/log_beta": 0.1540,
+        "fc2/log_beta": -0.6611,
     }
     assert run.pgd_accuracy == 0.11328125
     x = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
@@ -176,3 +176,23 @@ def test_a_checkpoint_of_format_2_is_read_with_its_average_and_its_temperatures(
     expected = [-0.0011, 0.0015, 0.0059, 0.0096, 0.0096, 0.0099, 0.0011, 0.0120, -0.0139, -0.0343]
     torch.testing.assert_close(logits, torch.tensor(expected), rtol=0, atol=1e-4)
     assert not torch.equal(run.model.head.weight, run.evaluated_model.head.weight)
+
+
+def test_a_checkpoint_with_the_memory_of_regularizers_is_read_and_continues():
+    loop = restore(ASSETS / "checkpoint-v2-memory")
+    memory = {
+        place: {name: round(float(value), 4) for name, value in kept.items()} for place, kept in loop.run.memory.items()
+    }
+    assert memory == {
+        "snnl": {"fc1/log_beta": -0.7813, "fc1/origin": -1.9631, "fc2/log_beta": -0.1934, "fc2/origin": -1.004},
+        "regularizers.late": {"penultimate/log_beta": -0.0494, "penultimate/origin": -0.1368},
+    }
+    assert loop.run_epoch().epoch == 3
+
+
+@pytest.mark.parametrize("learned", [3, {"fc1": 1.0}, {"fc1": [1.0, 2.0, 3.0]}])
+def test_damaged_temperatures_are_a_checkpoint_error(tmp_path, learned):
+    parts = {"epoch": 1, "model": {}, "optimizer": {}, "streams": {}, "temperatures": learned}
+    torch.save({"format": 2, "config": "{}", **parts}, tmp_path / FILE_NAME)
+    with pytest.raises(CheckpointError, match="lacks or adds a part"):
+        state.load(tmp_path)

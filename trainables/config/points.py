@@ -1,7 +1,8 @@
 """Configurations as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -36,13 +37,10 @@ class FlatConfig(Frozen):
         epochs: must be >= 1, got 0
         """
         present = {name: value for name, value in point.items() if value is not None}
-        names = cls.parameter_names()
         known = {name: value for name, value in present.items() if cls.accepts(name)}
-        problems = [
-            Problem(name, f"unknown parameter; {suggestion(name, names)}") for name in present if name not in known
-        ]
+        problems = [Problem(name, cls.why_unknown(name)) for name in present if name not in known]
         try:
-            config = cls.model_validate(_nested(known, cls.open_groups()))
+            config = cls.model_validate(_nested(known, tuple(cls.open_groups())))
         except ValidationError as error:
             raise ConfigError([*problems, *problems_of(error)]) from None
         if problems:
@@ -62,19 +60,32 @@ class FlatConfig(Frozen):
         (True, False)
         """
         return name in cls.parameter_names() or any(
-            name.startswith(f"{group}.") and name.removeprefix(f"{group}.").isidentifier()
-            for group in cls.open_groups()
+            name.startswith(f"{path}.") and group.names.fullmatch(name.removeprefix(f"{path}."))
+            for path, group in cls.open_groups().items()
         )
 
     @classmethod
-    def open_groups(cls) -> tuple[str, ...]:
-        """Return the groups of arguments whose names a user's own class or function has.
+    def why_unknown(cls, name: str) -> str:
+        """Return why no parameter may have this name, with the nearest one or the form that it must have.
+
+        >>> from trainables.config.trial import TrialConfig
+        >>> TrialConfig.why_unknown("regularizers.center")
+        'unknown parameter; must be regularizers.LABEL.NAME, and a label of small letters, digits and _'
+        """
+        for path, group in cls.open_groups().items():
+            if name.startswith(f"{path}."):
+                return f"unknown parameter; must be {path}.{group.form}"
+        return f"unknown parameter; {suggestion(name, cls.parameter_names())}"
+
+    @classmethod
+    def open_groups(cls) -> Mapping[str, type[Arguments]]:
+        """Return the groups in which a user's own class or function has the names, by path.
 
         >>> from trainables.config.trial import TrialConfig
         >>> "model.args" in TrialConfig.open_groups()
         True
         """
-        return tuple(_groups_of_arguments(cls()))
+        return _shape(cls).open_groups
 
     @classmethod
     def parameter_names(cls) -> tuple[str, ...]:
@@ -84,7 +95,18 @@ class FlatConfig(Frozen):
         >>> TrialConfig.parameter_names()[:3]
         ('data.name', 'data.root', 'data.download')
         """
-        return tuple(name for name, _ in _leaves(cls()))
+        return _shape(cls).parameter_names
+
+
+class _Shape(NamedTuple):
+    parameter_names: tuple[str, ...]
+    open_groups: Mapping[str, type[Arguments]]
+
+
+@cache
+def _shape(config: type[FlatConfig]) -> _Shape:
+    defaults = config()
+    return _Shape(tuple(name for name, _ in _leaves(defaults)), dict(_open_groups(defaults)))
 
 
 def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -95,12 +117,12 @@ def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _groups_of_arguments(model: BaseModel, prefix: str = "") -> Iterator[str]:
+def _open_groups(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, type[Arguments]]]:
     for name, value in model:
         if isinstance(value, Arguments):
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", type(value)
         elif isinstance(value, BaseModel):
-            yield from _groups_of_arguments(value, f"{prefix}{name}.")
+            yield from _open_groups(value, f"{prefix}{name}.")
 
 
 def _nested(point: Mapping[str, object], open_groups: tuple[str, ...]) -> dict[str, Any]:
@@ -117,7 +139,8 @@ def _nested(point: Mapping[str, object], open_groups: tuple[str, ...]) -> dict[s
 def _split(name: str, open_groups: tuple[str, ...]) -> tuple[list[str], str]:
     for group in open_groups:
         if name.startswith(f"{group}."):
-            return group.split("."), name.removeprefix(f"{group}.")
+            *inner, leaf = name.removeprefix(f"{group}.").split(".")
+            return [*group.split("."), *inner], leaf
     group, dot, leaf = name.partition(".")
     return ([group], leaf) if dot else ([], name)
 
@@ -148,5 +171,7 @@ def _problem(error: ErrorDetails) -> Problem:
     if error["type"] == "value_error":
         message = error["msg"].removeprefix("Value error, ")
         return Problem(path, message) if path else Problem(*message.split(": ", 1))
+    if error["type"] == "missing":
+        return Problem(path, "is required; add it")
     requirement = _REQUIREMENTS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
     return Problem(path, f"{requirement}, got {short_repr(error['input'])}")

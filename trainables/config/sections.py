@@ -6,7 +6,7 @@ A parameter of a method that is off, or of a choice that is not made (the temper
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -31,6 +31,8 @@ __all__ = [
 
 MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10")
 MODEL_GROUP = "ravel.models"
+ATTACK_NAMES = ("fgsm", "fgsm_rs", "pgd", "trades")
+ATTACK_GROUP = "ravel.attacks"
 _RELATIVE_TRAVEL = 2.5
 # FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
 # Wong et al. (2020) train with 1.25.
@@ -108,9 +110,14 @@ class Frozen(BaseModel):
 class Arguments(Frozen):
     """Arguments of a user's own class or function, by name; what they must be, its signature says.
 
+    `names` and `form` are the names that parameters of this group may have.
+
     >>> Arguments(width=32, activation="relu").width
     32
     """
+
+    names: ClassVar = re.compile(r"[A-Za-z_]\w*")
+    form: ClassVar = "NAME"
 
     model_config = ConfigDict(extra="allow")
 
@@ -307,7 +314,8 @@ class AdversarialConfig(Frozen):
     """Adversarial training: off at epsilon 0 (pixels in [0, 1]; for l2 the norm of the whole image).
 
     `attack`: 'fgsm' is one step from the image, 'fgsm_rs' one from a random start (Wong et al., 2020),
-    'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019).
+    'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019). It may be the
+    import path of a function of `steps` passes, whose own arguments are `args` (see `regularizers.training_attacks`).
     `relative_step` is the step in units of epsilon; None means 1, 1.25 and, for several, 2.5 / steps.
     `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
     `trades_beta` instead. A trial whose PGD accuracy on training images (one batch of them, 256 at most)
@@ -317,7 +325,8 @@ class AdversarialConfig(Frozen):
 
     norm: Norm = "linf"
     epsilon: Epsilon = 0.0
-    attack: Literal["fgsm", "fgsm_rs", "pgd", "trades"] = "fgsm_rs"
+    attack: Annotated[str, name_in(ATTACK_NAMES, group=ATTACK_GROUP)] = "fgsm_rs"
+    args: Arguments = Arguments()
     steps: Annotated[int, Field(ge=1)] = 7
     relative_step: Annotated[Real, Field(gt=0)] | None = None
     clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5

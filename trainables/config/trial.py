@@ -15,7 +15,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.config.points import FlatConfig
+from trainables.config.regularizers import Regularizers
 from trainables.config.sections import (
+    ATTACK_NAMES,
     AdversarialConfig,
     DataConfig,
     EvaluationConfig,
@@ -45,7 +47,7 @@ PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compil
 
 
 class TrialConfig(FlatConfig):
-    """Configuration of one trial: data, model, optimizer, the three methods, and evaluation.
+    """Configuration of one trial: data, model, optimizer, the three methods and other regularizers, and evaluation.
 
     A batch has `batch_size` random images, or with `classes_per_batch` equally many images of each of so many
     classes. `precision` 'auto' is bfloat16 autocast where the device computes in it (attacks and SNNL
@@ -66,7 +68,13 @@ class TrialConfig(FlatConfig):
     snnl: SnnlConfig = SnnlConfig()
     mixup: MixupConfig = MixupConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
+    regularizers: Regularizers = Regularizers()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def has_user_terms(self) -> bool:
+        """True if a regularizer has a label, or the attack is a user's own."""
+        return bool(self.regularizers.by_label) or self.adversarial.attack not in ATTACK_NAMES
 
     @model_validator(mode="after")
     def _check_across_groups(self) -> Self:

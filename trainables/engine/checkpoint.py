@@ -26,7 +26,8 @@ FORMAT = 2
 class Checkpoint:
     """State that a trial needs to continue after `epoch`, bit for bit on the same kind of device.
 
-    It holds no scheduler state: the learning rate is a function of the step, which `epoch` determines.
+    It holds no scheduler state: the learning rate is a function of the step, which `epoch` determines. `memory` is
+    what regularizers keep from step to step, by the place of their parameters.
     """
 
     config: str
@@ -35,7 +36,7 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     streams: Mapping[str, Any]
     average: Mapping[str, Any] = field(default_factory=dict)
-    temperatures: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pgd_accuracy: float | None = None
     image_shape: Sequence[int] | None = None
     num_classes: int | None = None
@@ -86,8 +87,8 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
             "read it with the version of ravel that wrote it",
         )
     try:
-        return Checkpoint(**content)
-    except TypeError as error:
+        return Checkpoint(**_with_memory(content))
+    except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(str(path), f"lacks or adds a part ({error})", _RESTART) from error
 
 
@@ -108,6 +109,18 @@ def _from_format_1(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "config": json.dumps(migrated)}
 
 
+def _with_memory(content: dict[str, Any]) -> dict[str, Any]:
+    """Migrate a checkpoint that holds learned temperatures alone, [log beta, origin] by tap."""
+    if "temperatures" not in content:
+        return content
+    learned = content.pop("temperatures")
+    memory = {
+        f"{tap}/{name}": value for tap, pair in learned.items() for name, value in zip(_LEARNED, pair, strict=True)
+    }
+    return {**content, "memory": {"snnl": memory} if memory else {}}
+
+
+_LEARNED = ("log_beta", "origin")
 _RESTART = "start from an older checkpoint, or from the beginning"
 
 

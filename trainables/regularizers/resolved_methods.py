@@ -6,38 +6,62 @@ Shapes: B images, C channels, H by W pixels.
 from dataclasses import dataclass
 from typing import Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables import attacks, mixup
-from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, SnnlConfig, TrialConfig
+from trainables.config.sections import ATTACK_NAMES
+from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, TrialConfig
+from trainables.data import shape_of
 from trainables.mixup import Mix
-from trainables.models import TappedClassifier, resolve_boundaries, resolve_taps
-from trainables.seeding import Streams
+from trainables.models import TappedClassifier, resolve_boundaries
+from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
+from trainables.regularizers.training_attacks import UserAttack, perturbed, user_attack
+from trainables.seeding import Streams, derive
 
 __all__ = ["Draws", "Methods", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """Methods of one trial, with their layers resolved against its model."""
+    """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on.
+
+    `attack` is a user's own, None for one of ours.
+    """
 
     loss: LossConfig
-    snnl: SnnlConfig
     mixup: MixupConfig
     adversarial: AdversarialConfig
-    taps: tuple[str, ...]
     boundaries: tuple[str, ...]
+    terms: tuple[WeightedTerm, ...] = ()
+    attack: UserAttack | None = None
 
     @classmethod
-    def resolve(cls, config: TrialConfig, model: TappedClassifier) -> Self:
-        """Resolve the layers, also those of a method that is off: a wrong name is always an error.
+    def resolve(cls, config: TrialConfig, model: TappedClassifier, *, num_classes: int | None = None) -> Self:
+        """Resolve layers and regularizers, also those of a method that is off: a wrong name is always an error.
+
+        `num_classes` None is that of the data set.
 
         Raises:
-            ConfigError: a layer that this model does not have.
+            ConfigError: a layer that this model does not have, or a regularizer that cannot be built.
         """
-        taps = resolve_taps(config.snnl.layers, model)
+        if num_classes is None:
+            num_classes = shape_of(config.data)[1]
+        terms = resolve_terms(config, model, num_classes=num_classes)
         boundaries = resolve_boundaries(config.mixup.layers, model)
-        return cls(config.loss, config.snnl, config.mixup, config.adversarial, taps=taps, boundaries=boundaries)
+        on = tuple(term for term in terms if term.weight != 0)
+        attack = user_attack(config.adversarial)
+        return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on, attack=attack)
+
+    def attacked(self, model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, noise: Tensor | None, seed: int) -> Tensor:
+        """Return the images of the adversarial batch."""
+        if self.attack is None:
+            return perturbed(model, x_BCHW, y_B, settings=self.adversarial, noise=noise)
+        return self.attack(model, x_BCHW, y_B, settings=self.adversarial, seed=derive(seed, "adversarial"))
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Taps that the regularizers read."""
+        return tuple(dict.fromkeys(tap for term in self.terms for tap in term.taps))
 
     @property
     def attacking(self) -> bool:
@@ -49,11 +73,6 @@ class Methods:
     def diverging(self) -> bool:
         """True if the adversarial batch is that of TRADES."""
         return self.attacking and self.adversarial.attack == "trades"
-
-    @property
-    def entangling(self) -> bool:
-        """True if soft nearest neighbours are part of the loss."""
-        return self.snnl.weight != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +118,7 @@ def _draw_mix(x_BCHW: Tensor, methods: Methods, streams: Streams) -> Mix:
 
 
 def _draw_noise(x_BCHW: Tensor, settings: AdversarialConfig, streams: Streams) -> Tensor | None:
-    if settings.attack == "fgsm":
+    if settings.attack == "fgsm" or settings.attack not in ATTACK_NAMES:
         return None
     if settings.attack == "trades":
         return attacks.trades_noise(x_BCHW, generator=streams.attack)

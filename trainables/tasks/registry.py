@@ -12,13 +12,14 @@ Traceback (most recent call last):
 trainables.errors.ConfigError: task: unknown task 'gna'; did you mean 'gan'?
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from trainables.config.regularizers import strengths_among
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
 from trainables.import_paths import is_import_path, registered
@@ -40,7 +41,8 @@ AnyConfig: TypeAlias = TrialConfig | GanConfig | FunctionConfig
 class Task:
     """Kind of trial.
 
-    `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off.
+    `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off;
+    `strengths_of` adds those of a sweep's own regularizers.
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
     report; with `any_metric`, others too, whose names it alone knows. `passes` returns the cost of an epoch of a
     trial, in epochs of plain training. `run` is the module with the functions `start` and `restore`, imported when a
@@ -73,6 +75,14 @@ class Task:
     def defaults(self) -> Mapping[str, Any]:
         """Default value of each parameter that has one."""
         return {name: value for name, value in self.config().to_point().items() if name != TASK}
+
+    def strengths_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the strengths of trials that have parameters of these names: `strengths`, and those of regularizers.
+
+        >>> CLASSIFIER.strengths_of(["regularizers.center.use", "regularizers.center.weight"])[3:]
+        ('regularizers.center.weight',)
+        """
+        return (*self.strengths, *strengths_among(name for name in names if self.accepts(name)))
 
     def from_point(self, point: Mapping[str, object]) -> AnyConfig:
         """Return the configuration for a flat point of this task.
@@ -127,8 +137,9 @@ def _is_of_family(metric: str, name: str) -> bool:
 
 
 def _passes_of_classifier(config: TrialConfig) -> int:
-    """Return 1, plus the passes of a k-step attack, which adds k to each step."""
-    return 1 + (config.adversarial.num_steps if config.adversarial.epsilon else 0)
+    """Return 1, plus k for an attack of k steps, and the further passes of regularizers that are on."""
+    attack = config.adversarial.num_steps if config.adversarial.epsilon else 0
+    return 1 + attack + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
 
 
 def _one_pass(_: GanConfig | FunctionConfig) -> int:

@@ -1,36 +1,37 @@
-"""Loss of one training step: attack, mix, entangle.
+"""Loss of one training step: attack, mix, regularize.
 
     x_adv = attack(model, x, y)                              from the unmixed images and hard labels
     L = w CE(clean, mixed) + (1 - w) CE(adversarial, mixed)  w = adversarial.clean_fraction, else 1
-      + snnl.weight * sum over layers SNNL(layer)            on unmixed, unattacked activations
+      + sum over regularizers weight * term                  on unattacked activations, unmixed or mixed
 
+The regularizers are soft nearest neighbours (`snnl.weight`) and those with a label (`regularizers.LABEL.weight`).
 TRADES replaces the adversarial cross-entropy by beta KL(clean || adversarial), both unmixed. The clean and
 the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb et al., 2019).
 
-Terms that need unmixed activations while mixup is on (hard-label soft nearest neighbours, TRADES) share one
+Terms that need unmixed activations while mixup is on (regularizers of hard labels, TRADES) share one
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
-normalisation. All randomness enters as `Draws`, all memory between steps as `learned`; the loss itself is a pure
-function of them.
+normalisation. All randomness enters as `Draws`, what regularizers remember as `memory`; the loss itself is a pure
+function of them, and of the seed from which users' code draws.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypedDict, final
+from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from trainables import attacks
-from trainables.attacks import Norm, kl_divergence
-from trainables.config.trial import AdversarialConfig
+from trainables.attacks import kl_divergence
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, TappedClassifier
+from trainables.models.tapped import LOGITS
+from trainables.regularizers.protocol import Batch, Memory
 from trainables.regularizers.resolved_methods import Draws, Methods
-from trainables.regularizers.snnl_term import entanglement, mixed_entanglement
-from trainables.snnl import LearnedTemperature
+from trainables.regularizers.resolved_terms import WeightedTerm
+from trainables.seeding import derive
 from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
@@ -40,14 +41,14 @@ __all__ = ["Loss", "step_loss"]
 class Loss:
     """Total to minimise, and its terms (0-d tensors).
 
-    Terms: 'ce'; 'kl' with TRADES; 'snnl' before its weight, with the 'snnl_chance' level of its batch,
-    also summed over layers, and the number of 'snnl_singletons' that it leaves out; instead of these three a
-    'control' (`snnl.penalty`), before its weight. `learned` are the temperatures for the next step, by tap.
+    Terms: 'ce'; 'kl' with TRADES; each regularizer's value before its weight, with its metrics: 'snnl',
+    'snnl_chance' and 'snnl_singletons', or a 'control' (`snnl.penalty`), and 'LABEL' and 'LABEL/METRIC'.
+    `memory` is what regularizers remember for the next step, by the place of their parameters.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
-    learned: Mapping[str, LearnedTemperature] = field(default_factory=dict)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
 
 
 def step_loss(
@@ -58,9 +59,10 @@ def step_loss(
     num_classes: int,
     methods: Methods,
     draws: Draws,
-    learned: Mapping[str, LearnedTemperature] | None = None,
+    memory: Mapping[str, Memory] | None = None,
+    seed: int = 0,
 ) -> Loss:
-    """Compute the loss of one batch: images in [0, 1] and hard labels (B,)."""
+    """Compute the loss of one batch: images in [0, 1] and hard labels (B,); users' code draws from `seed`."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
 
@@ -71,7 +73,7 @@ def step_loss(
         total = cross_entropy(passes.mixed.logits, draws.clean_mix)
         terms = {"ce": total}
     else:
-        x_adversarial = _attack(model, x_BCHW, y_B, settings=methods.adversarial, noise=draws.noise_BCHW)
+        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed)
         attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
         if methods.diverging:
             ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
@@ -84,18 +86,14 @@ def step_loss(
                 total = torch.lerp(total, ce, methods.adversarial.clean_fraction)
             terms = {"ce": total}
 
-    if not methods.entangling:
-        return Loss(total, terms)
-    if draws.clean_mix is not None and methods.snnl.on_mixed:
-        targets = {
-            tap: mixed_targets(targets_BK, draws.clean_mix if model.follows(tap, draws.clean_mix.boundary) else None)
-            for tap in methods.taps
-        }
-        snnl_term = mixed_entanglement(passes.mixed.taps, targets, settings=methods.snnl, learned=learned or {})
-    else:
-        snnl_term = entanglement(passes.unmixed.taps, y_B, settings=methods.snnl, learned=learned or {})
-    total = total + methods.snnl.weight * snnl_term.total
-    return Loss(total, {**terms, **snnl_term.terms}, snnl_term.learned)
+    remembered: dict[str, Memory] = {}
+    for regularizer in methods.terms:
+        batch = passes.batch(regularizer, y_B, targets_BK, seed=seed)
+        term = regularizer.measure(batch, (memory or {}).get(regularizer.place, {}))
+        total, terms = total + regularizer.weight * term.value, {**terms, **regularizer.named(term)}
+        if term.memory:
+            remembered[regularizer.place] = term.memory
+    return Loss(total, terms, remembered)
 
 
 @final
@@ -104,10 +102,8 @@ class _CleanPasses:
 
     def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
         self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
-        taps = methods.taps if methods.entangling else ()
-        on_mixed = methods.snnl.on_mixed and self._mix is not None
-        self._taps_mixed: tuple[str, ...] = taps if on_mixed else ()
-        self._taps_unmixed: tuple[str, ...] = () if on_mixed else taps
+        self._taps_mixed = {tap for term in methods.terms if self._reads_mixed(term) for tap in term.taps}
+        self._taps_unmixed = {tap for term in methods.terms if not self._reads_mixed(term) for tap in term.taps}
 
     @cached_property
     def unmixed(self) -> Activations:
@@ -121,26 +117,24 @@ class _CleanPasses:
             return self.unmixed
         return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
 
+    def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int) -> Batch:
+        """Return what a regularizer reads of these passes."""
+        mix = self._mix if self._reads_mixed(term) else None
+        activations = self.unmixed if mix is None else self.mixed
+        mixed_BK = mixed_targets(targets_BK, mix)
+        return Batch(
+            taps={tap: activations.taps[tap] for tap in term.taps},
+            logits=activations.logits,
+            labels=y_B,
+            targets={
+                tap: mixed_BK if mix is not None and self._model.follows(tap, mix.boundary) else targets_BK
+                for tap in (*term.taps, LOGITS)
+            },
+            mixed=mix is not None,
+            images=self._x_BCHW,
+            forward=lambda x_BCHW: self._model.features(x_BCHW, taps=term.taps),
+            seed=derive(seed, term.place),
+        )
 
-class _AttackSize(TypedDict):
-    """Size of an attack: its ball and its steps."""
-
-    epsilon: float
-    steps: int
-    step_size: float
-    norm: Norm
-
-
-def _attack(
-    model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, settings: AdversarialConfig, noise: Tensor | None
-) -> Tensor:
-    size = _AttackSize(
-        epsilon=settings.epsilon, steps=settings.num_steps, step_size=settings.step_size, norm=settings.norm
-    )
-    if settings.attack == "trades":
-        if noise is None:
-            raise ValueError(
-                "draws.noise_BCHW: must be present for trades, as the divergence has no gradient at the image"
-            )
-        return attacks.trades_ascent(model, x_BCHW, noise=noise, **size)
-    return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **size)
+    def _reads_mixed(self, term: WeightedTerm) -> bool:
+        return term.on_mixed and self._mix is not None

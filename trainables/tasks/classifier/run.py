@@ -26,12 +26,14 @@ from trainables.evaluation.core.validation import probe, validate
 from trainables.models import TappedClassifier, build
 from trainables.models.loading import check_weights
 from trainables.regularizers.resolved_methods import Methods, draw
-from trainables.seeding import Streams, generator, global_streams
-from trainables.snnl import LearnedTemperature
+from trainables.regularizers.resolved_terms import check_first_step
+from trainables.seeding import Streams, derive, generator, global_streams
 from trainables.tasks.classifier.objective import step_loss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from trainables.regularizers.protocol import Memory
 
 __all__ = ["ClassifierRun", "restore", "start"]
 
@@ -67,13 +69,13 @@ class ClassifierRun:
             std=std,
             device=self.device,
         )
-        self.methods = Methods.resolve(config, self.model)
+        self.methods = Methods.resolve(config, self.model, num_classes=splits.num_classes)
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
         self.streams = Streams.from_seed(config.seed, device=self.device)
-        self.learned: Mapping[str, LearnedTemperature] = {}
+        self.memory: Mapping[str, Memory] | None = None  # before the first step
         self.pgd_accuracy: float | None = None
         if config.compile:
             for part in self.model.chain().values():
@@ -159,10 +161,13 @@ class ClassifierRun:
                 num_classes=self.num_classes,
                 methods=self.methods,
                 draws=draws,
-                learned=self.learned,
+                memory=self.memory,
+                seed=derive(self.config.seed, f"regularizers {step}"),
             )
+        if self.memory is None:
+            check_first_step(self.methods.terms, loss.terms, self.model)
         self._descend(loss.total, step=step)
-        self.learned = loss.learned
+        self.memory = loss.memory
         return {**loss.terms, "loss": loss.total}
 
     def _descend(self, total: Tensor, *, step: int) -> None:
@@ -200,7 +205,7 @@ class ClassifierRun:
             "average": {} if self.average is None else self.average.state(),
             "optimizer": self.optimizer.state_dict(),
             "streams": self.streams.state(),
-            "temperatures": {tap: [value.log_beta, value.origin] for tap, value in self.learned.items()},
+            "memory": dict(self.memory or {}),
             "pgd_accuracy": self.pgd_accuracy,
             "image_shape": self.image_shape,
             "num_classes": self.num_classes,
@@ -213,9 +218,9 @@ class ClassifierRun:
             self.average.restore(checkpoint.average)
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.streams.restore(dict(checkpoint.streams))
-        self.learned = {
-            tap: LearnedTemperature(*(value.to(self.device) for value in pair))
-            for tap, pair in checkpoint.temperatures.items()
+        self.memory = {
+            place: {name: value.to(self.device) for name, value in memory.items()}
+            for place, memory in checkpoint.memory.items()
         }
         self.pgd_accuracy = checkpoint.pgd_accuracy
 

@@ -1,0 +1,100 @@
+"""Checks of users' regularizers and attack before a trial starts: their arguments, and steps on random images.
+
+The steps find code that raises, a result of the wrong type or shape or without a gradient, and a memory that changes
+its structure, in the seconds that a small batch takes on a CPU.
+Shapes: B images, C channels, H by W pixels, K classes.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.config.trial import TrialConfig
+from trainables.data import shape_of
+from trainables.errors import ConfigError, Problem
+from trainables.models import TappedClassifier, build
+from trainables.models.tapped import LOGITS
+from trainables.regularizers.protocol import Batch
+from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
+from trainables.regularizers.training_attacks import user_attack
+from trainables.regularizers.user_terms import UserTerm
+from trainables.regularizers.user_terms import build as build_term
+from trainables.seeding import generator
+
+__all__ = ["check_arguments", "check_regularizers"]
+
+IMAGES = 32
+EPSILON = 0.1
+
+
+def check_arguments(config: TrialConfig) -> None:
+    """Check the classes and arguments of a trial's regularizers and attack, without a model.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    _, num_classes = shape_of(config.data)
+    checks: list[Callable[[], object]] = [partial(user_attack, config.adversarial)]
+    for label, settings in config.regularizers.by_label.items():
+        checks.append(partial(build_term, label, settings, num_classes=num_classes))
+    _run(checks)
+
+
+def check_regularizers(config: TrialConfig) -> None:
+    """Check the classes, arguments, layers and steps of a trial's regularizers and attack; no data set is read.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    image_shape, num_classes = shape_of(config.data)
+    model = build(config.model, image_shape=image_shape, num_classes=num_classes)
+    terms = resolve_terms(config, model, num_classes=num_classes)
+    count = min(config.batch_size, IMAGES)
+    images_BCHW = torch.rand(count, *image_shape, generator=generator(config.seed, "preflight"))
+    checks: list[Callable[[], object]] = [partial(_try_steps, term, model, images_BCHW) for term in terms]
+    checks.append(partial(_try_attack, config, model, images_BCHW))
+    with torch.random.fork_rng(devices=[]):  # a user's code may draw from the global generator
+        _run(checks)
+
+
+def _run(checks: Iterable[Callable[[], object]]) -> None:
+    problems = list[Problem]()
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
+def _try_attack(config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor) -> None:
+    attack = user_attack(config.adversarial)
+    if attack is not None:
+        settings = config.adversarial.model_copy(update={"epsilon": config.adversarial.epsilon or EPSILON})
+        attack(model, images_BCHW, model(images_BCHW).argmax(1), settings=settings, seed=config.seed)
+
+
+def _try_steps(term: WeightedTerm, model: TappedClassifier, images_BCHW: Tensor) -> None:
+    if not isinstance(term.regularizer, UserTerm):
+        return
+    activations = model.features(images_BCHW, taps=term.taps)
+    labels_B = torch.arange(len(images_BCHW)) % activations.logits.shape[1]
+    targets_BK = functional.one_hot(labels_B, activations.logits.shape[1]).to(images_BCHW.dtype)
+    if term.on_mixed:
+        targets_BK = torch.lerp(targets_BK, targets_BK.flip(0), 0.3)
+    batch = Batch(
+        taps={tap: activations.taps[tap] for tap in term.taps},
+        logits=activations.logits,
+        labels=labels_B,
+        targets=dict.fromkeys((*term.taps, LOGITS), targets_BK),
+        mixed=term.on_mixed,
+        images=images_BCHW,
+        forward=lambda x_BCHW: model.features(x_BCHW, taps=term.taps),
+    )
+    first = term.regularizer.term(batch, {})
+    term.regularizer.check_gradient(first.value, model)
+    term.regularizer.term(batch, first.memory)

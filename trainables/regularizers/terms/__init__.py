@@ -1,0 +1,1 @@
+"""Regularizers by name: each module holds the one of its name."""

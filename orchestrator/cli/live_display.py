@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
@@ -101,15 +102,14 @@ def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) 
     """Return the view of a running sweep at this moment."""
     return Group(
         Text(plan.sweep, style="bold"),
-        overview(plan, state, top=LIVE_ROWS),
+        overview(plan, state, progress(plan, state, now=time.time()), top=LIVE_ROWS),
         *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
     )
 
 
-def overview(plan: SweepPlan, state: SweepState, *, top: int) -> RenderableType:
+def overview(plan: SweepPlan, state: SweepState, summary: Progress, *, top: int) -> RenderableType:
     """Return the progress of a sweep, its best trial and its leaderboard, for the live view and ``ravel status``."""
-    summary = progress(plan, state, now=time.time())
     return Group(
         progress_bar(summary),
         Text(trials_over(summary)),

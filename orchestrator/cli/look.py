@@ -49,7 +49,7 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
         _print_json(plain)
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
-    Console().print(overview(result.plan, result.state, top=TOP))
+    Console().print(overview(result.plan, result.state, summary, top=TOP))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
     for line in failures(result.state):
@@ -181,11 +181,11 @@ def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
 
-    summary = progress(result.plan, result.state, now=time.time())
-    folder = result.folder
+    folder, is_running = result.folder, is_held(result.folder)
+    summary = progress(result.plan, result.state, now=time.time() if is_running else result.state.last_time)
     elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
     lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
-    driver = "running" if is_held(folder) else "gone"
+    driver = "running" if is_running else "gone"
     return summary, {**summary.as_json(), "best": _best_json(result), "driver": driver, "mlflow_behind": lag}
 
 

@@ -226,6 +226,8 @@ class Failures(_Section):
 class Budget(_Section):
     """Limits after which no further trial is started: seconds since the launch, GPU seconds, a reached objective.
 
+    The seconds pass while no driver runs, too; a clock that is set back subtracts none.
+
     Running trials continue to their end or their next rung.
     """
 

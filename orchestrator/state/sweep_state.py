@@ -129,9 +129,9 @@ class SweepState:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, Trial] = {}
         self.generation = 0
-        self.started_at: float | None = None
         self.ended: SweepEnded | None = None
-        self.last_time: float | None = None
+        self.last_time = 0.0
+        self._ran_s = self._age_s = 0.0
         self.num_events = 0
         self.changes: list[str] = []
         """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
@@ -150,7 +150,7 @@ class SweepState:
 
     def apply(self, event: Event) -> None:
         """Apply one event; of a (trial, epoch) or a (trial, rung) that occurs twice, the first counts."""
-        self.last_time = event.time
+        self._advance(event)
         self.num_events += 1
         if not isinstance(event, SweepStarted | SweepEnded):
             self.changes.append(event.trial)
@@ -159,7 +159,6 @@ class SweepState:
                 self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)
             case SweepStarted():
                 self.generation = event.generation
-                self.started_at = event.time if self.started_at is None else self.started_at
                 self.ended = None
             case TrialCreated():
                 self.trials[event.trial] = Trial(
@@ -172,6 +171,16 @@ class SweepState:
                 self.ended = event
             case _:
                 self._apply_to_trial(self.trials[event.trial], event)
+
+    def _advance(self, event: Event) -> None:
+        """Add the time since the event before; a clock that was set back loses this interval and subtracts nothing."""
+        step_s = self._since_last_s(event.time)
+        self._age_s += step_s
+        self._ran_s += 0.0 if isinstance(event, SweepStarted) else step_s
+        self.last_time = event.time
+
+    def _since_last_s(self, time: float) -> float:
+        return max(0.0, time - self.last_time) if self.generation else 0.0
 
     @staticmethod
     def _apply_to_trial(
@@ -223,6 +232,19 @@ class SweepState:
         """Return the best trial that ran its full budget; before there is one, the best trial."""
         ranked = self.ranked(objective)
         return next((trial for trial in ranked if trial.status == "completed"), ranked[0] if ranked else None)
+
+    def elapsed_s(self, *, now: float) -> float:
+        """Return the time that drivers have run: without that from an end, or a kill, to the next start.
+
+        >>> state = SweepState([SweepStarted(time=5.0, generation=1, host="here", pid=1)])
+        >>> state.elapsed_s(now=7.0), state.elapsed_s(now=3.0)
+        (2.0, 0.0)
+        """
+        return self._ran_s + (self._since_last_s(now) if self.ended is None else 0.0)
+
+    def age_s(self, *, now: float) -> float:
+        """Return the time since the first driver started, whether a driver ran or not."""
+        return self._age_s + self._since_last_s(now)
 
     @property
     def epochs_run(self) -> int:

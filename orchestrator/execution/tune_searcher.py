@@ -10,7 +10,6 @@ from ray.tune.search import Searcher
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
-from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
 
@@ -104,7 +103,7 @@ class LogSearcher(Searcher):
         if not self._decisions.budget.unstarted(now=now):
             return None
         origin, point = self._proposer.propose()
-        name = trial_id(len(state.trials))
+        name = self._proposer.next_id()
         config = trial_config(self._plan, name, point)
         self._store.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return state.trials[name]

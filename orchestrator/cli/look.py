@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import webbrowser
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +22,7 @@ from orchestrator.state.formatting import shown
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
-from orchestrator.storage.locations import is_remote
+from orchestrator.storage.locations import expanded, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.analysis.sweep_progress import Progress
@@ -64,7 +63,7 @@ def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None: 
         _print_json([plain for _, plain in listed])
         return
     if not listed:
-        where = folder if is_remote(folder) else Path(folder).expanduser().absolute()
+        where = folder if is_remote(folder) else expanded(folder).absolute()
         _say(f"no sweeps in {where}; start one with ravel launch SPEC, or name another storage with --storage")
     for line, _ in listed:
         _say(line)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.planning.folders import located
 from orchestrator.planning.plan import tracking_store
-from orchestrator.planning.trial_configs import located
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out

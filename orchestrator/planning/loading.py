@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError, quoted
-from orchestrator.planning.validation import check_spec, did_you_mean, name_problems, trial_problems
+from orchestrator.planning.fields import did_you_mean
+from orchestrator.planning.validation import check_spec, name_problems, trial_problems
 from orchestrator.spec.model import SweepSpec, default_space
 from search_spaces import Problem, SearchSpace, SpaceError, YamlError, load_yaml, parse_space
 

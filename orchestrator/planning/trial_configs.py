@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.folders import located
 from orchestrator.planning.seeds import derive_seed
-from orchestrator.storage.locations import is_remote
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.spec.model import Point, SweepSpec
-
-
-FOLDERS = ("data.root", "data.cache", "gan.classifier")
 
 
 def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
@@ -50,16 +47,3 @@ def compared_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
     if plan.spec.scheduler.resource == "epochs" and plan.scheduler.rungs is not None:
         return plan.rungs
     return tuple(range(1, epochs + 1))
-
-
-def located(config: Mapping[str, Any], working_directory: Path) -> Point:
-    """Return the configuration with absolute folders, resolved from the folder of the launch.
-
-    >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
-    {'data.root': '/home/ada/data', 'epochs': 9}
-    """
-    folders = {name: config[name] for name in FOLDERS if config.get(name) is not None and not is_remote(config[name])}
-    return {
-        **config,
-        **{name: str((working_directory / Path(path).expanduser()).resolve()) for name, path in folders.items()},
-    }

@@ -27,7 +27,8 @@ from trainables.metrics import lookup
 
 if TYPE_CHECKING:
     from orchestrator.mlflow_import.runs import ImportedRun, SourceExperiment
-    from orchestrator.spec.model import Objective, SweepSpec
+    from orchestrator.spec.model import SweepSpec
+    from orchestrator.spec.objective import Objective
 
 Mode = Literal["max", "min"]
 PANEL = "Maintain"
@@ -146,7 +147,7 @@ def purge(
 def direction(metric: str, objective: Objective) -> Mode:
     """Return the known direction of a metric, else that of the objective it is imported as.
 
-    >>> from orchestrator.spec.model import Objective
+    >>> from orchestrator.spec.objective import Objective
     >>> direction("val/nll", Objective()), direction("their_accuracy", Objective())
     ('min', 'max')
     """

@@ -42,6 +42,7 @@ def at_home(spec: SweepSpec) -> SweepSpec:
 def located(config: Mapping[str, Any], working_directory: Path) -> Point:
     """Return the configuration with absolute folders, resolved from the folder of the launch.
 
+    >>> from pathlib import Path
     >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
     {'data.root': '/home/ada/data', 'epochs': 9}
     """

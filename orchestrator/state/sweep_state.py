@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from orchestrator.spec.model import Objective
+    from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Cause, Event, Origin, TrialStatus
 
 Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]

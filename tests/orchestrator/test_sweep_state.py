@@ -1,6 +1,6 @@
 """The fold of the event log, and the ends that a killed driver did not log."""
 
-from orchestrator.spec.model import Objective
+from orchestrator.spec.objective import Objective
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,

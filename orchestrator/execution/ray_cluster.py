@@ -133,3 +133,13 @@ def _join(address: str) -> None:
         with socket.create_connection((host, int(port)), timeout=PROBE_S):
             pass
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+
+
+def cluster_now() -> tuple[Capacity, Node]:
+    """Return the living nodes of the cluster that this process is connected to, and what is free in all of them."""
+    import ray  # noqa: PLC0415
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    free = ray.available_resources()
+    nodes = tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive)
+    return Capacity(nodes), Node(cpus=free.get("CPU", 0.0), gpus=free.get("GPU", 0.0))

@@ -48,6 +48,7 @@ class Trial:
     failures: list[AttemptFailed] = field(default_factory=list)
     promotions: list[TrialPromoted] = field(default_factory=list)
     end: TrialEnded | None = None
+    has_worker: bool = False
 
     @property
     def status(self) -> Status:
@@ -160,6 +161,8 @@ class SweepState:
             case SweepStarted():
                 self.generation = event.generation
                 self.ended = None
+                for trial in self.trials.values():  # those of a killed driver
+                    trial.has_worker = False
             case TrialCreated():
                 self.trials[event.trial] = Trial(
                     id=event.trial,
@@ -191,8 +194,10 @@ class SweepState:
             case AttemptStarted():
                 trial.attempts = event.attempt
                 trial.end = None
+                trial.has_worker = True
             case AttemptFailed():
                 trial.failures.append(event)
+                trial.has_worker = False
             case RungDecided():
                 trial.rungs.setdefault(event.rung, event)
             case TrialPromoted():
@@ -202,6 +207,7 @@ class SweepState:
                 trial.checkpoints.append(event)
             case TrialEnded():
                 trial.end = event
+                trial.has_worker = False
 
     def with_status(self, *statuses: Status) -> list[Trial]:
         """Return the trials with any of these statuses, in the order of their creation."""

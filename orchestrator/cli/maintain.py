@@ -18,7 +18,7 @@ from orchestrator.planning.loading import load_spec
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
-from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_folder import reference, require_writable
 from orchestrator.state.sweep_lock import is_held
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, dump_yaml
@@ -51,6 +51,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     result = SweepResult.read(find_sweep(folder, sweep))
     store = result.folder
     require_original(result.plan, store)
+    require_writable(store, purpose="send the sweep")
     if is_held(store):
         remedy = f"ravel status {reference(store)}"
         raise SweepLocked(f"{store.sweep}: its driver runs and sends everything itself; see its progress: {remedy}")

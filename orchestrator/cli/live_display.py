@@ -33,7 +33,7 @@ FINAL_ROWS = 10
 
 
 class _Display(ProgressCallback):
-    """What both displays do: say that Ray starts, and look what the sweep waits for in a cluster of several users."""
+    """Common part of both displays: say that Ray starts, and look at what the sweep waits for in a shared cluster."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -19,8 +19,8 @@ FOLDERS = ("data.root", "data.cache", "gan.classifier")
 
 def folder_problems(spec: SweepSpec) -> list[Problem]:
     """Return the folders with a variable: a spec is read by several users and machines, and expands none."""
-    found = [(place, value, variable_problem(value)) for place, value in _folders(spec) if isinstance(value, str)]
-    return [Problem(place, f"{problem}; got {quoted(value)}") for place, value, problem in found if problem]
+    checked = [(place, value, variable_problem(value)) for place, value in _folders(spec) if isinstance(value, str)]
+    return [Problem(place, f"{problem}; got {quoted(value)}") for place, value, problem in checked if problem]
 
 
 def _folders(spec: SweepSpec) -> Iterator[tuple[str, object]]:

@@ -88,10 +88,10 @@ def variable_problem(place: str) -> str | None:
     'must have no variable, as nothing expands $SCRATCH: write its value, or name it after --set, where a shell does'
     >>> variable_problem("/data/us$")
     """
-    found = VARIABLE.search(place)
-    if found is None:
+    variable = VARIABLE.search(place)
+    if variable is None:
         return None
-    name = cut(found.group(), MAX_VALUE_LENGTH)
+    name = cut(variable.group(), MAX_VALUE_LENGTH)
     return f"must have no variable, as nothing expands {name}: {VARIABLE_REMEDY}"
 
 

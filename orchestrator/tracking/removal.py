@@ -74,9 +74,9 @@ def remove(plan: SweepPlan, traces: Traces) -> None:
 
 
 def _models(client: MlflowClient, run_ids: set[str]) -> list[str]:
-    found = (version for run in run_ids for version in client.search_model_versions(f"run_id = '{run}'"))
-    versions = sorted((version.name, int(version.version)) for version in found)
-    return [f"{name} version {number}" for name, number in versions]
+    versions = (version for run in run_ids for version in client.search_model_versions(f"run_id = '{run}'"))
+    numbers = sorted((version.name, int(version.version)) for version in versions)
+    return [f"{name} version {number}" for name, number in numbers]
 
 
 def _remove_artifacts(client: MlflowClient, run: str, uri: str) -> None:

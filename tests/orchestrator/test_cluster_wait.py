@@ -1,4 +1,4 @@
-"""What a sweep says that waits for a cluster whose workers are all in use."""
+"""Lines of a sweep that waits for a cluster whose workers are all in use."""
 
 import io
 import threading

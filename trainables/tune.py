@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import ray
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
@@ -38,7 +39,7 @@ from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.faults import Fault, fault_of, first_line
-from trainables.errors import CheckpointError, Diverged, TrialFailed, WorkerUnusable
+from trainables.errors import CheckpointError, Diverged, OutOfMemory, TrialFailed, WorkerUnusable
 from trainables.tasks.registry import CLASSIFIER, GAN, AnyConfig, Task
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
@@ -132,6 +133,10 @@ class TrialTrainable(Trainable):
             return
         self._loop = self._guarded(lambda: self._restore(checkpoint))
 
+    def node_id(self) -> str:
+        """Return Ray's id of the node that this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def cleanup(self) -> None:
         """Release the trial's tensors."""
         self._loop = None
@@ -153,6 +158,7 @@ class TrialTrainable(Trainable):
                 self._ended = _Ended("diverged", reason, text)
                 return None
             if fault in {"device memory", "host memory"}:
+                reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
                 self._loop = None
                 release_memory(error)
             raise self._raised(fault, reason, text) from None

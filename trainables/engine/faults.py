@@ -93,7 +93,8 @@ def first_line(error: BaseException) -> str:
     >>> first_line(RuntimeError("CUDA error: unknown error\nCompile with `TORCH_USE_CUDA_DSA`"))
     'RuntimeError: CUDA error: unknown error'
     """
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _fault_of_one(error: BaseException) -> Fault:

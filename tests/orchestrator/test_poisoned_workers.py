@@ -1,0 +1,164 @@
+"""Workers that an error leaves unusable, on a real local Ray: no other trial gets their process."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.decisions.hosts import TRIALS_LOST
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported
+from orchestrator.state.sweep_lookup import find_sweep
+from orchestrator.state.sweep_state import SweepState
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+BIN = Path(sys.executable).parent
+SPEC = """
+name: poison
+trial: {data.name: digits, model.name: mlp, epochs: 3, optimizer.name: sgd}
+space: {use: [mixup]}
+search: {num_trials: 5}
+scheduler: {name: none}
+resources: {max_concurrent: 1}
+failures: {allowed: 5}
+"""
+PLANTER = """
+# Imported by every Python of the sweep: it changes the training of each epoch.
+import importlib.abc, importlib.util, os, pathlib, sys
+
+class Planter(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "trainables.engine.epoch_loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), plant(module))
+        return spec
+
+def plant(module):
+    train = module.EpochLoop.run_epoch
+    def run_epoch(self):
+        fail(self)
+        return train(self)
+    module.EpochLoop.run_epoch = run_epoch
+
+sys.meta_path.insert(0, Planter())
+"""
+POISON = """
+import torch
+poisoned = []
+def fail(loop):
+    if poisoned:
+        raise RuntimeError("this process was poisoned before")
+    number = len(list(pathlib.Path(__file__).parent.glob("broke-*")))
+    mark = pathlib.Path(__file__).with_name(f"broke-{loop.config.seed}")
+    if loop.epoch == 1 and not mark.exists():
+        mark.touch()
+        poisoned.append(True)
+        raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number % 2]
+"""
+BAD_HOST = """
+import time, torch
+def fail(loop):
+    if os.environ.get("BAD_HOST"):
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
+    time.sleep(0.3)
+"""
+
+
+def plant(folder, fault):
+    """Write the fault where every Python of a sweep imports it, and return the environment for that."""
+    (folder / "sitecustomize.py").write_text(PLANTER + fault)
+    paths = (str(folder), os.environ.get("PYTHONPATH"))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def launch(folder, spec, *arguments, environment):
+    (folder / "spec.yaml").write_text(spec)
+    command = [str(BIN / "ravel"), "launch", "spec.yaml", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def log_of(folder):
+    return [event for event, _ in read_events(find_sweep(folder / "results").events)]
+
+
+def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path):
+    done = launch(tmp_path, SPEC, environment=plant(tmp_path, POISON))
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = log_of(tmp_path)
+    state = SweepState(events)
+    failed = [event for event in events if isinstance(event, AttemptFailed)]
+    own = state.with_status("failed")
+    assert len(failed) == 3
+    assert {(event.cause, event.reason) for event in failed} == {
+        ("infrastructure", "the device is unusable: AcceleratorError: CUDA error: device-side assert triggered")
+    }
+    assert [(trial.end.cause, trial.end.reason) for trial in own] == [("user", "ValueError: a bug")] * 2
+    assert all('raise (torch.AcceleratorError("CUDA error' in trial.end.traceback for trial in own)
+    assert {trial.id for trial in state.with_status("completed")} == {event.trial for event in failed}
+    pids = {(event.trial, event.attempt): event.pid for event in events if isinstance(event, EpochReported)}
+    assert len(set(pids.values())) == 6, "each error is the end of its process"
+    assert "Trials did not complete" not in done.stderr
+
+
+@contextmanager
+def cluster(folder, environment):
+    """Two Ray nodes of one machine, as if of two: the second one's device is broken."""
+    with ExitStack() as stack:
+        addresses = ("127.0.0.2", "127.0.0.3")
+        base = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        for number, address in enumerate(addresses):
+            place = (
+                ("--head", "--port=6391", "--include-dashboard=false") if number == 0 else ("--address=127.0.0.2:6391",)
+            )
+            command = [
+                *(str(BIN / "ray"), "start", "--block", *place, f"--node-ip-address={address}", "--num-cpus=1"),
+                *("--object-store-memory=80000000", f"--temp-dir={folder}/n{number}"),
+            ]
+            output = stack.enter_context((folder / f"n{number}.txt").open("w"))
+            process = subprocess.Popen(
+                command, env={**base, **({"BAD_HOST": "1"} if number else {})}, stdout=output, stderr=output
+            )
+            stack.callback(process.wait, 60)
+            stack.callback(process.terminate)
+            wait_for(folder / f"n{number}.txt", "Ray runtime started", process)
+        yield "127.0.0.2:6391", base
+
+
+def wait_for(path, text, process, timeout_s=60):
+    deadline = time.monotonic() + timeout_s
+    while text not in path.read_text():
+        assert process.poll() is None, path.read_text()
+        assert time.monotonic() < deadline, path.read_text()
+        time.sleep(0.1)
+
+
+def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
+    import tempfile
+
+    with (
+        tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as short,
+        cluster(Path(short), plant(tmp_path, BAD_HOST)) as (address, environment),
+    ):
+        spec = SPEC.replace("num_trials: 5", "num_trials: 12").replace("resources: {max_concurrent: 1}\n", "")
+        done = launch(tmp_path, spec, "--address", address, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = log_of(tmp_path)
+    state = SweepState(events)
+    assert {trial.status for trial in state.trials.values()} == {"completed"}
+    bad = next(host for host in state.hosts if "127.0.0.3" in host)
+    lost = [number for number, event in enumerate(events) if isinstance(event, AttemptFailed)]
+    assert TRIALS_LOST <= len(lost) <= TRIALS_LOST + 1, "one trial had been handed to Tune before the host was excluded"
+    later = [event.host for event in events[lost[-1] :] if isinstance(event, AttemptStarted)]
+    assert len(later) > TRIALS_LOST
+    assert bad not in later
+    line = f"{bad}: 3 trials lost their workers there within an hour; it gets no more trials of this sweep"
+    assert done.stderr.count(line) == 1, done.stderr

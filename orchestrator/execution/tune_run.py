@@ -81,7 +81,7 @@ def fit(decisions: DecisionState, store: EventStore, folder: SweepFolder, capaci
             verbose=0,
         ),
     )
-    with _lost_workers(), _quiet_about_retries():
+    with lost_workers(), _quiet_about_retries():
         tuner.fit()
 
 
@@ -153,7 +153,7 @@ def _host(node: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _lost_workers() -> Iterator[None]:
+def lost_workers() -> Iterator[None]:
     """Have Tune treat every worker that Ray ended as lost.
 
     Tune 2.60 knows the death of an actor alone. A worker killed by Ray's memory monitor, or a result lost with its

@@ -1,15 +1,21 @@
 """Workers that an error leaves unusable, on a real local Ray: no other trial gets their process."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.air.execution._internal import RayActorManager, TrackedActor, actor_manager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from orchestrator.decisions.hosts import TRIALS_LOST
+from orchestrator.execution import tune_run
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported
 from orchestrator.state.sweep_lookup import find_sweep
@@ -21,10 +27,10 @@ SPEC = """
 name: poison
 trial: {data.name: digits, model.name: mlp, epochs: 3, optimizer.name: sgd}
 space: {use: [mixup]}
-search: {num_trials: 5}
+search: {num_trials: 3}
 scheduler: {name: none}
 resources: {max_concurrent: 1}
-failures: {allowed: 5}
+failures: {allowed: 1}
 """
 PLANTER = """
 # Imported by every Python of the sweep: it changes the training of each epoch.
@@ -57,10 +63,10 @@ def fail(loop):
         raise RuntimeError("this process was poisoned before")
     number = len(list(pathlib.Path(__file__).parent.glob("broke-*")))
     mark = pathlib.Path(__file__).with_name(f"broke-{loop.config.seed}")
-    if loop.epoch == 1 and not mark.exists():
+    if loop.epoch == 1 and number < 2 and not mark.exists():
         mark.touch()
         poisoned.append(True)
-        raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number % 2]
+        raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number]
 """
 BAD_HOST = """
 import time, torch
@@ -95,17 +101,20 @@ def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
     state = SweepState(events)
-    failed = [event for event in events if isinstance(event, AttemptFailed)]
-    own = state.with_status("failed")
-    assert len(failed) == 3
-    assert {(event.cause, event.reason) for event in failed} == {
-        ("infrastructure", "the device is unusable: AcceleratorError: CUDA error: device-side assert triggered")
+    (lost,) = [event for event in events if isinstance(event, AttemptFailed)]
+    assert (lost.trial, lost.attempt, lost.cause) == ("t000", 1, "infrastructure")
+    assert lost.reason == "the device is unusable: AcceleratorError: CUDA error: device-side assert triggered"
+    assert {trial.id: trial.status for trial in state.trials.values()} == {
+        "t000": "completed",
+        "t001": "failed",
+        "t002": "completed",
     }
-    assert [(trial.end.cause, trial.end.reason) for trial in own] == [("user", "ValueError: a bug")] * 2
-    assert all('raise (torch.AcceleratorError("CUDA error' in trial.end.traceback for trial in own)
-    assert {trial.id for trial in state.with_status("completed")} == {event.trial for event in failed}
+    own = state.trials["t001"].end
+    assert (own.cause, own.reason) == ("user", "ValueError: a bug")
+    assert 'raise (torch.AcceleratorError("CUDA error' in own.traceback
     pids = {(event.trial, event.attempt): event.pid for event in events if isinstance(event, EpochReported)}
-    assert len(set(pids.values())) == 6, "each error is the end of its process"
+    assert pids["t000", 2] == pids["t001", 1], "a process is used again after a trial that completed"
+    assert len(set(pids.values())) == 3, "and never after an error"
     assert "Trials did not complete" not in done.stderr
 
 
@@ -113,14 +122,13 @@ def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path)
 def cluster(folder, environment):
     """Two Ray nodes of one machine, as if of two: the second one's device is broken."""
     with ExitStack() as stack:
-        addresses = ("127.0.0.2", "127.0.0.3")
+        address = f"127.0.0.2:{free_port()}"
         base = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        for number, address in enumerate(addresses):
-            place = (
-                ("--head", "--port=6391", "--include-dashboard=false") if number == 0 else ("--address=127.0.0.2:6391",)
-            )
+        head = ("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
+        for number, node in enumerate(("127.0.0.2", "127.0.0.3")):
+            part = (f"--address={address}",) if number else head
             command = [
-                *(str(BIN / "ray"), "start", "--block", *place, f"--node-ip-address={address}", "--num-cpus=1"),
+                *(str(BIN / "ray"), "start", "--block", *part, f"--node-ip-address={node}", "--num-cpus=1"),
                 *("--object-store-memory=80000000", f"--temp-dir={folder}/n{number}"),
             ]
             output = stack.enter_context((folder / f"n{number}.txt").open("w"))
@@ -130,7 +138,12 @@ def cluster(folder, environment):
             stack.callback(process.wait, 60)
             stack.callback(process.terminate)
             wait_for(folder / f"n{number}.txt", "Ray runtime started", process)
-        yield "127.0.0.2:6391", base
+        yield address, base
+
+
+def free_port():
+    with socket.create_server(("127.0.0.2", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def wait_for(path, text, process, timeout_s=60):
@@ -148,7 +161,7 @@ def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
         tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as short,
         cluster(Path(short), plant(tmp_path, BAD_HOST)) as (address, environment),
     ):
-        spec = SPEC.replace("num_trials: 5", "num_trials: 12").replace("resources: {max_concurrent: 1}\n", "")
+        spec = SPEC.replace("num_trials: 3", "num_trials: 9").replace("resources: {max_concurrent: 1}\n", "")
         done = launch(tmp_path, spec, "--address", address, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
@@ -162,3 +175,19 @@ def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
     assert bad not in later
     line = f"{bad}: 3 trials lost their workers there within an hour; it gets no more trials of this sweep"
     assert done.stderr.count(line) == 1, done.stderr
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("killed"), WorkerCrashedError(), NodeDiedError("gone")], ids=repr)
+def test_tune_takes_a_worker_that_ray_ended_as_lost(error):
+    """Tune's own actor manager, which without us ends the whole sweep: if that has changed, our part can go."""
+    lost = []
+    manager = RayActorManager(resource_manager=SimpleNamespace(free_resources=lambda acquired_resource: None))
+    actor = TrackedActor("a", on_error=lambda _, error: lost.append(("actor", error)))
+    task = TrackedActorTask(actor, on_error=lambda _, error: lost.append(("task", error)))
+    manager._live_actors_to_ray_actors_resources[actor] = (None, None)
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        manager._actor_task_failed(task, error)
+    with tune_run.lost_workers():
+        manager._actor_task_failed(task, error)
+    assert lost == [("actor", error), ("task", error)]
+    assert actor_manager.RayActorError is RayActorError

@@ -54,7 +54,7 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
     for host, counts in unreliable_hosts(result.state.hosts, now=time.time()).items():
-        _say(f"{host}: {counts.lost} trials lost their workers there within an hour; it gets none if others are left")
+        _say(f"{host}: {counts.lost} trials lost their workers on it within an hour; it gets none if others are left")
     for line in failures(result.state):
         _say(line)
 

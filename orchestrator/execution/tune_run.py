@@ -105,13 +105,13 @@ class Placement:
     def _say(self, unreliable: Mapping[str, HostCounts], *, excluded: frozenset[str], usable: frozenset[str]) -> None:
         now = frozenset(unreliable) & usable
         for host in sorted(now - self._said):
-            verdict = (
+            consequence = (
                 "it gets no more trials of this sweep for up to an hour"
                 if host in excluded
                 else "it still gets trials, as no other host is left; see the reasons with `ravel logs`"
             )
             logger.warning(
-                "%s: %d trials lost their workers there within an hour; %s", host, unreliable[host].lost, verdict
+                "%s: %d trials lost their workers on it within an hour; %s", host, unreliable[host].lost, consequence
             )
         for host in sorted(self._said - now):
             logger.warning("%s: gets trials of this sweep again", host)

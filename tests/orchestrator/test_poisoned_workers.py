@@ -173,7 +173,7 @@ def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
     later = [event.host for event in events[lost[-1] :] if isinstance(event, AttemptStarted)]
     assert len(later) > TRIALS_LOST
     assert bad not in later
-    line = f"{bad}: 3 trials lost their workers there within an hour; it gets no more trials of this sweep"
+    line = f"{bad}: 3 trials lost their workers on it within an hour; it gets no more trials of this sweep"
     assert done.stderr.count(line) == 1, done.stderr
 
 
@@ -181,7 +181,7 @@ def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
 def test_tune_takes_a_worker_that_ray_ended_as_lost(error):
     """Tune's own actor manager, which without us ends the whole sweep: if that has changed, our part can go."""
     lost = []
-    manager = RayActorManager(resource_manager=SimpleNamespace(free_resources=lambda acquired_resource: None))
+    manager = RayActorManager(resource_manager=SimpleNamespace(free_resources=lambda **_: None))
     actor = TrackedActor("a", on_error=lambda _, error: lost.append(("actor", error)))
     task = TrackedActorTask(actor, on_error=lambda _, error: lost.append(("task", error)))
     manager._live_actors_to_ray_actors_resources[actor] = (None, None)

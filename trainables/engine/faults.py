@@ -77,9 +77,9 @@ def fault_of(error: BaseException) -> Fault:
     >>> fault_of(OSError(errno.ENOSPC, "No space left on device"))
     'machine'
     """
-    found = {_fault_of_one(each) for each in _chain(error)}
+    faults = {_fault_of_one(cause) for cause in _chain(error)}
     order: tuple[Fault, ...] = ("device", "machine", "host memory", "device memory")
-    return next((fault for fault in order if fault in found), "trial")
+    return next((fault for fault in order if fault in faults), "trial")
 
 
 def is_exhaustion(error: BaseException) -> bool:
@@ -147,4 +147,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield current
         context = None if current.__suppress_context__ else current.__context__
         members = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
-        waiting += [each for each in (current.__cause__, context, *members) if each is not None]
+        waiting += [cause for cause in (current.__cause__, context, *members) if cause is not None]

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 NODE_LABEL = "ray.io/node-id"
 ANSWER_S = 5.0
+EXCLUDED = "it gets no more trials of this sweep for up to an hour"
+LAST = "it still gets trials, as no other host is left; see the reasons with `ravel logs`"
 
 
 def fit(decisions: DecisionState, store: EventStore, folder: SweepFolder, capacity: Capacity) -> None:
@@ -90,7 +92,7 @@ class Placement:
 
     def __init__(self, store: EventStore, *, cpus: float, gpus: float, clock: Callable[[], float] = time.time) -> None:
         self._store, self._cpus, self._gpus, self._clock = store, cpus, gpus, clock
-        self._said: frozenset[str] = frozenset()
+        self._said: dict[str, bool] = {}
 
     def excluded_nodes(self) -> list[str]:
         """Return Ray's ids of the nodes of excluded hosts."""
@@ -103,17 +105,12 @@ class Placement:
         return sorted(node for host in excluded for node in nodes[host])
 
     def _say(self, unreliable: Mapping[str, HostCounts], *, excluded: frozenset[str], usable: frozenset[str]) -> None:
-        now = frozenset(unreliable) & usable
-        for host in sorted(now - self._said):
-            consequence = (
-                "it gets no more trials of this sweep for up to an hour"
-                if host in excluded
-                else "it still gets trials, as no other host is left; see the reasons with `ravel logs`"
-            )
-            logger.warning(
-                "%s: %d trials lost their workers on it within an hour; %s", host, unreliable[host].lost, consequence
-            )
-        for host in sorted(self._said - now):
+        now = {host: host in excluded for host in sorted(frozenset(unreliable) & usable)}
+        for host, is_excluded in now.items():
+            if self._said.get(host) != is_excluded:
+                lost, consequence = unreliable[host].lost, EXCLUDED if is_excluded else LAST
+                logger.warning("%s: %d trials lost their workers on it within an hour; %s", host, lost, consequence)
+        for host in self._said.keys() - now.keys():
             logger.warning("%s: gets trials of this sweep again", host)
         self._said = now
 

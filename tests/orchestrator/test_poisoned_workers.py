@@ -88,7 +88,7 @@ def launch(folder, spec, *arguments, environment):
     (folder / "spec.yaml").write_text(spec)
     command = [str(BIN / "ravel"), "launch", "spec.yaml", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=200
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=220
     )
 
 

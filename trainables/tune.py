@@ -10,9 +10,13 @@ absent. Keys that start with `ravel.` belong to the orchestrator:
     ravel.checkpoint         directory of a checkpoint to start from, or None
     ravel.checkpoint_epochs  epochs after which a result requests a checkpoint
 
-An error of the trial's own code (a diverged loss, any exception) is not raised: it ends the trial with a result
-that names the error. Only errors of the infrastructure (a lost process, an unreadable checkpoint) are raised, so
-that Tune retries these alone.
+A loss that diverges is an outcome: it ends the trial with a result that names it. Every other error is raised, because
+Tune drops an actor that raised, and never gives its process to another trial:
+
+    TrialFailed      the trial's own error: a wrong configuration, a bug, a batch that does not fit a GPU of its own
+    WorkerUnusable   an error of the process, device or machine (`trainables.engine.faults`), or of memory that other
+                     trials share; a retry in another process may succeed
+    CheckpointError  the checkpoint to start from cannot be read
 """
 
 import json
@@ -20,23 +24,27 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
+import ray
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.data import digest_of
+from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
-from trainables.errors import CheckpointError, Diverged
+from trainables.engine.faults import Fault, fault_of, first_line
+from trainables.errors import CheckpointError, Diverged, OutOfMemory, TrialFailed, WorkerUnusable
 from trainables.tasks.registry import CLASSIFIER, GAN, AnyConfig, Task
 
 __all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 30.0
 ENDED_FILE_NAME = "ended.json"
@@ -45,20 +53,11 @@ _PREFIX = "ravel."
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """End of a trial before its last epoch; `reason` is one line."""
+    """End of a trial before its last epoch; `reason` is one line. Failed ones are read from older checkpoints only."""
 
     status: Literal["diverged", "failed"]
     reason: str
     traceback: str
-
-    @classmethod
-    def by(cls, error: Exception) -> Self:
-        first_line = (str(error).splitlines() or [""])[0]
-        return cls(
-            status="diverged" if isinstance(error, Diverged) else "failed",
-            reason=f"{type(error).__name__}: {first_line}",
-            traceback="".join(traceback.format_exception(error)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class TrialTrainable(Trainable):
     task: ClassVar[Task]
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Store the configuration; the first step validates it, so that its errors end the trial with a result."""
+        """Store the configuration; the first step validates it, so that its errors are the trial's own."""
         _use_threads_of(self.trial_resources)
         self._begin(config)
 
@@ -106,18 +105,12 @@ class TrialTrainable(Trainable):
         """Train one epoch and report it; a finished or ended trial reports that it is done.
 
         Raises:
+            TrialFailed: the trial has an error of its own.
+            WorkerUnusable: the process, its device or its machine has one.
             CheckpointError: the checkpoint to start from cannot be read.
         """
-        if self._ended is not None:
-            return self._result(None)
-        try:
-            loop = self._current_loop()
-            return self._result(None if loop.finished else loop.run_epoch())
-        except CheckpointError:
-            raise
-        except Exception as error:  # noqa: BLE001 - any error is the trial's own
-            self._ended = _Ended.by(error)
-            return self._result(None)
+        result = None if self._ended is not None else self._guarded(self._next_result)
+        return self._result(None) if result is None else result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the complete epochs, or only the end of a trial that ended early: its weights belong to no epoch."""
@@ -132,24 +125,57 @@ class TrialTrainable(Trainable):
 
         Raises:
             CheckpointError: it cannot be read, or belongs to another trial.
+            TrialFailed, WorkerUnusable: as in `step`.
         """
         ended = Path(checkpoint, ENDED_FILE_NAME)
         if ended.exists():
             self._ended = _Ended(**json.loads(ended.read_text()))
             return
-        self._guard_restore(checkpoint)
+        self._loop = self._guarded(lambda: self._restore(checkpoint))
+
+    def node_id(self) -> str:
+        """Return Ray's id of the node that this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def cleanup(self) -> None:
         """Release the trial's tensors."""
         self._loop = None
 
-    def _guard_restore(self, checkpoint: str) -> None:
+    def _next_result(self) -> dict[str, Any]:
+        loop = self._current_loop()
+        return self._result(None if loop.finished else loop.run_epoch())
+
+    def _guarded(self, work: Callable[[], T]) -> T | None:
+        """Return what `work` returns, or None if the trial diverges; raise other errors as whose fault they are."""
         try:
-            self._loop = self._restore(checkpoint)
+            return work()
         except CheckpointError:
             raise
-        except Exception as error:  # noqa: BLE001 - as in step
-            self._ended = _Ended.by(error)
+        except Exception as error:  # noqa: BLE001 - classified and raised
+            fault, reason = fault_of(error), first_line(error)
+            text = "".join(traceback.format_exception(error))
+            if fault == "trial" and isinstance(error, Diverged):
+                self._ended = _Ended("diverged", reason, text)
+                return None
+            if fault in {"device memory", "host memory"}:
+                reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
+                self._loop = None
+                release_memory(error)
+            raise self._raised(fault, reason, text) from None
+
+    def _raised(self, fault: Fault, reason: str, text: str) -> TrialFailed | WorkerUnusable:
+        """Return the error to raise: out of memory is the trial's own fault on a GPU that it has for itself."""
+        match fault:
+            case "device":
+                return WorkerUnusable(f"the device is unusable: {reason}", text)
+            case "machine":
+                return WorkerUnusable(f"the machine lacks something: {reason}", text)
+            case "host memory":
+                return WorkerUnusable(f"the machine is out of memory: {reason}; or run fewer trials on a machine", text)
+            case "device memory" if _shares_gpu(self.trial_resources):
+                return WorkerUnusable(f"the shared GPU is out of memory: {reason}; or run fewer trials on a GPU", text)
+            case _:
+                return TrialFailed(reason, text)
 
     def _current_loop(self) -> EpochLoop[TrialRun]:
         if self._loop is None:
@@ -226,3 +252,8 @@ def _use_threads_of(resources: Any) -> None:
     """Use as many torch threads as the trial has CPUs, at least one; change nothing outside Tune."""
     if resources is not None:
         torch.set_num_threads(max(1, int(resources.required_resources.get("CPU", 1))))
+
+
+def _shares_gpu(resources: Any) -> bool:
+    """Return True if a trial has a part of a GPU."""
+    return resources is not None and bool(resources.required_resources.get("GPU", 0) % 1)

@@ -15,6 +15,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
+from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
@@ -51,6 +52,8 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     Console().print(overview(result.plan, result.state, summary, top=TOP))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
+    for host, counts in unreliable_hosts(result.state.hosts, now=time.time()).items():
+        _say(f"{host}: {counts.lost} trials lost their workers on it within an hour; it gets none if others are left")
     for line in failures(result.state):
         _say(line)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
+EXCLUDED_NODES = "ravel.excluded_nodes"
+
 
 class LogSearcher(Searcher):
     """Searcher for Tune: hand out at most ``limit`` trials at a time.
@@ -28,7 +30,8 @@ class LogSearcher(Searcher):
     Trials whose attempt broke off come first, then promoted ones, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``storage`` tells workers how to reach S3 if the sweep is kept in it.
+    ``excluded_nodes`` returns Ray's ids of the nodes that the next trial must not run on; ``storage`` tells workers how
+    to reach S3 if the sweep is kept in it.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class LogSearcher(Searcher):
         limit: int,
         device: str | None,
         checkpoint_of: Callable[[Trial], str | list[str] | None],
+        excluded_nodes: Callable[[], list[str]] = list,
         storage: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -46,7 +50,7 @@ class LogSearcher(Searcher):
         self._plan, self._decisions, self._store, self._clock = decisions.plan, decisions, store, clock
         self._proposer = Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
-        self._checkpoint_of, self._storage = checkpoint_of, storage
+        self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
         self._nothing_at: int | None = None
@@ -70,6 +74,7 @@ class LogSearcher(Searcher):
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
+            EXCLUDED_NODES: self._excluded_nodes(),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
             **({"ravel.system_metrics": True} if self._plan.spec.tracking.system_metrics else {}),
             "ravel.objectives": list(self._plan.spec.objective.metrics),

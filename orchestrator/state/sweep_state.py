@@ -42,6 +42,8 @@ class Trial:
     point: dict[str, Any]
     config: dict[str, Any]
     attempts: int = 0
+    host: str | None = None
+    """Machine of the current attempt; null between attempts, or where it is not known."""
     epochs: dict[int, dict[str, float | None]] = field(default_factory=dict)
     rungs: dict[int, RungDecided] = field(default_factory=dict)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
@@ -117,6 +119,14 @@ class Trial:
         return next(reversed(self.values(metric).values()), None)
 
 
+@dataclass
+class HostHistory:
+    """Attempts that ended on one machine: ``lost`` to it, with their trial, or ``kept``; in order of time."""
+
+    lost: list[tuple[float, str]] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+
+
 class SweepState:
     """State of a sweep, updated by one event at a time.
 
@@ -134,6 +144,7 @@ class SweepState:
         self.last_time = 0.0
         self._ran_s = self._age_s = 0.0
         self.num_events = 0
+        self.hosts: dict[str, HostHistory] = {}
         self.changes: list[str] = []
         """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
         for event in events:
@@ -173,6 +184,8 @@ class SweepState:
             case SweepEnded():
                 self.ended = event
             case _:
+                if isinstance(event, AttemptFailed | TrialEnded):
+                    self._leave_host(self.trials[event.trial], event)
                 self._apply_to_trial(self.trials[event.trial], event)
 
     def _advance(self, event: Event) -> None:
@@ -185,6 +198,17 @@ class SweepState:
     def _since_last_s(self, time: float) -> float:
         return max(0.0, time - self.last_time) if self.generation else 0.0
 
+    def _leave_host(self, trial: Trial, event: AttemptFailed | TrialEnded) -> None:
+        """Count the end of an attempt for or against its host; an interruption says nothing about it."""
+        host, trial.host = trial.host, None
+        if host is None or event.cause == "preemption" or _is_interruption(event):
+            return
+        history = self.hosts.setdefault(host, HostHistory())
+        if event.cause == "infrastructure":
+            history.lost.append((event.time, event.trial))
+        else:
+            history.kept.append(event.time)
+
     @staticmethod
     def _apply_to_trial(
         trial: Trial,
@@ -193,6 +217,7 @@ class SweepState:
         match event:
             case AttemptStarted():
                 trial.attempts = event.attempt
+                trial.host = event.host
                 trial.end = None
                 trial.has_worker = True
             case AttemptFailed():
@@ -265,6 +290,10 @@ class SweepState:
         """Count the stopped trials by rung."""
         rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
+
+
+def _is_interruption(event: AttemptFailed | TrialEnded) -> bool:
+    return isinstance(event, TrialEnded) and event.status == "interrupted"
 
 
 def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:

@@ -348,7 +348,12 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
 def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, retries, code):
     (tmp_path / "sitecustomize.py").write_text(PLANTED_ERROR)
     (tmp_path / "spec.yaml").write_text(TINY + f"failures: {{user: {retries}}}\n")
-    done = ravel("launch", "spec.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    done = ravel(
+        "launch",
+        "spec.yaml",
+        cwd=tmp_path,
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    )
     assert done.returncode == code, done.stdout + done.stderr
     events = log_of(tmp_path)
     state = SweepState(events)

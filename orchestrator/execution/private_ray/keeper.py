@@ -1,0 +1,73 @@
+"""Keeper of a private Ray: starts Ray's head, and stops it when the driver closes the pipe, or dies.
+
+It is a process in a session of its own. So a signal to the driver's process group (Ctrl-C, ``timeout``, Slurm) reaches
+neither the keeper nor Ray, and the driver can record the end of its sweep.
+
+The driver runs this file by its path. It imports the standard library and Ray, nothing of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+ADDRESS_FILE = "address"
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+STOP_S = 6.0
+
+
+class Head(Node):  # type: ignore[misc]
+    """Ray's head without a dashboard server, which nobody would look at, and for whose start Ray would wait."""
+
+    def start_api_server(self, **_: Any) -> None:
+        """Start none."""
+
+
+def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
+    """Start Ray in ``folder``, publish its address there, and stop it after the driver."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # one to every process of a service: the driver decides when
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit())
+    threading.Thread(target=_stop_after, args=(driver,), daemon=True).start()
+    # The autoscaler's monitor has no cluster to scale, and the log monitor no driver that prints workers' output.
+    lean = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    # With `spawn_reaper`, Ray's processes die with this one, even if it is killed.
+    head = Head(RayParams(**settings, **lean, **_free_ports()), head=True, shutdown_at_exit=False, spawn_reaper=True)
+    try:
+        partial = folder / f"{ADDRESS_FILE}.partial"
+        partial.write_text(head.gcs_address, encoding="utf-8")
+        partial.rename(folder / ADDRESS_FILE)
+        threading.Event().wait()
+    finally:
+        head.kill_all_processes(check_alive=False, allow_graceful=True)
+
+
+def _free_ports() -> dict[str, int]:
+    """Choose the ports of Ray's agents: if they chose, the raylet would wait for them, and abort after 15 seconds."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in AGENT_PORTS]
+        return {name: held.getsockname()[1] for name, held in zip(AGENT_PORTS, sockets, strict=True)}
+
+
+def _stop_after(driver: int) -> None:
+    """Wait until the driver has closed the pipe or is dead; a process forked from it may hold the pipe open."""
+    while os.getppid() == driver and not select.select([sys.stdin], [], [], 1.0)[0]:
+        pass
+    os.kill(os.getpid(), signal.SIGUSR1)
+    time.sleep(STOP_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]), json.loads(sys.argv[2]), driver=int(sys.argv[3]))

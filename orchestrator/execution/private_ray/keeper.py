@@ -22,6 +22,7 @@ from typing import Any
 
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port  # type: ignore[attr-defined]
 
 ADDRESS_FILE = "address"
 AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
@@ -29,10 +30,27 @@ STOP_S = 6.0
 
 
 class Head(Node):  # type: ignore[misc]
-    """Ray's head without a dashboard server, which nobody would look at, and for whose start Ray would wait."""
+    """Ray's head that waits for nothing that a sweep does not use.
+
+    It has no dashboard server. Its agents get their ports: the raylet would wait for those that they choose, and abort
+    after 15 seconds, which on a busy machine do not suffice to import the agents' modules.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        # The autoscaler's monitor has no cluster to scale, and the log monitor no driver that prints workers' output.
+        lean = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        # With `spawn_reaper`, Ray's processes die with this one, even if it is killed.
+        parameters = RayParams(**settings, **lean, **_free_ports())
+        super().__init__(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
     def start_api_server(self, **_: Any) -> None:
         """Start none."""
+
+    def start_raylet(self, *arguments: Any, **settings: Any) -> None:
+        """Publish the one port that the raylet reads from a file in any case, then start it."""
+        port = self.dashboard_agent_listen_port
+        persist_port(self.get_session_dir_path(), self.node_id, DASHBOARD_AGENT_LISTEN_PORT_NAME, port)
+        super().start_raylet(*arguments, **settings)
 
 
 def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
@@ -40,10 +58,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # one to every process of a service: the driver decides when
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit())
     threading.Thread(target=_stop_after, args=(driver,), daemon=True).start()
-    # The autoscaler's monitor has no cluster to scale, and the log monitor no driver that prints workers' output.
-    lean = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-    # With `spawn_reaper`, Ray's processes die with this one, even if it is killed.
-    head = Head(RayParams(**settings, **lean, **_free_ports()), head=True, shutdown_at_exit=False, spawn_reaper=True)
+    head = Head(settings)
     try:
         partial = folder / f"{ADDRESS_FILE}.partial"
         partial.write_text(head.gcs_address, encoding="utf-8")
@@ -54,7 +69,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
 
 
 def _free_ports() -> dict[str, int]:
-    """Choose the ports of Ray's agents: if they chose, the raylet would wait for them, and abort after 15 seconds."""
+    """Choose a free port for each of Ray's agents."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in AGENT_PORTS]
         return {name: held.getsockname()[1] for name, held in zip(AGENT_PORTS, sockets, strict=True)}

@@ -114,17 +114,25 @@ def connect(address: str) -> Iterator[Capacity]:
         yield Capacity(tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive))
 
 
+def check_unconnected(address: str) -> None:
+    """Refuse to connect a process that the user has connected: the end of a sweep would close that connection.
+
+    Raises:
+        PreflightError: says what to do.
+    """
+    ray = sys.modules.get("ray")  # not imported, not connected
+    if ray is not None and ray.is_initialized():
+        remedy = "call ray.shutdown() first, or launch from a terminal or another process"
+        raise PreflightError([f"--address {address}: this process is connected to Ray (ray.init); {remedy}"])
+
+
 @contextmanager
 def _only_connection(address: str) -> Iterator[None]:
-    """Refuse, before anything changes, if there is a connection: the end of a sweep would close it."""
     if not _connecting.acquire(blocking=False):
         remedy = "launch one after the other, or each in a process of its own"
         raise PreflightError([f"--address {address}: this process runs another sweep; {remedy}"])
     try:
-        ray = sys.modules.get("ray")  # not imported, not connected
-        if ray is not None and ray.is_initialized():
-            remedy = "call ray.shutdown() first, or launch from a terminal or another process"
-            raise PreflightError([f"--address {address}: this process is connected to Ray (ray.init); {remedy}"])
+        check_unconnected(address)
         yield
     finally:
         _connecting.release()

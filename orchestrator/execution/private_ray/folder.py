@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PREFIX = "ravel-ray-"
 OWNER_FILE = "owner"
 RAY_FOLDER = "r"
+FOLDER_VARIABLE = "RAVEL_RAY_FOLDER"  # marks the processes of a private Ray
 KEEPER_LOG = "keeper.log"
 MAX_TEMPORARY_PATH = 22
 KEPT_LOGS = 5
@@ -92,7 +93,7 @@ def _clear(folder: Path) -> None:
 def _end_processes(folder: Path) -> None:
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  comes with Ray
 
-    for process in psutil.process_iter(["cmdline"]):
-        if str(folder) in " ".join(process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get(FOLDER_VARIABLE) == str(folder):
             with suppress(psutil.Error):
                 process.kill()

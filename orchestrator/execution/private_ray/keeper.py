@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -58,6 +59,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)  # one to every process of a service: the driver decides when
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit())
     threading.Thread(target=_stop_after, args=(driver,), daemon=True).start()
+    watchdog = _start_watchdog()
     head = Head(settings)
     try:
         partial = folder / f"{ADDRESS_FILE}.partial"
@@ -66,6 +68,17 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
         threading.Event().wait()
     finally:
         head.kill_all_processes(check_alive=False, allow_graceful=True)
+        watchdog.kill()
+
+
+def _start_watchdog() -> subprocess.Popen[bytes]:
+    """Start a shell that kills this process group when this process is dead, and so has closed the pipe.
+
+    A killed keeper takes Ray's servers with it, but their agents would try to reach them for another minute.
+    """
+    script = 'read line; kill -s KILL -- "-$0"'
+    command = ["/bin/sh", "-c", script, str(os.getpgrp())]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
 
 def _free_ports() -> dict[str, int]:
@@ -81,7 +94,7 @@ def _stop_after(driver: int) -> None:
         pass
     os.kill(os.getpid(), signal.SIGUSR1)
     time.sleep(STOP_S)
-    os._exit(1)
+    os._exit(1)  # the watchdog ends what is left
 
 
 if __name__ == "__main__":

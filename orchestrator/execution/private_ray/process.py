@@ -84,7 +84,7 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, **bytecode_variables(folders.cache_folder())},
+            env={**os.environ, **bytecode_variables(folders.cache_folder()), folders.FOLDER_VARIABLE: str(folder)},
         )
         try:
             yield PrivateRay(folder, keeper)

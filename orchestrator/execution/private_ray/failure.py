@@ -1,4 +1,4 @@
-"""Why Ray did not start, from its logs."""
+"""The complaint in the logs of a Ray that did not start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_CAUSE = 200
+MAX_CAUSE = 150
 _AGENTS = ("dashboard_agent.err", "dashboard_agent.log", "runtime_env_agent.err", "runtime_env_agent.log")
 _EXCEPTION = re.compile(r"(?P<text>[\w.]*(?:Error|Exception): .*\S)")
 _SERVERS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")

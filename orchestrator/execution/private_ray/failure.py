@@ -19,7 +19,7 @@ def complaint_in(logs: Path, keeper_log: Path) -> str | None:
     """Return the last line of Ray's logs that complains, with the name of its file; the keeper's own is asked last."""
     searches = [*((name, _EXCEPTION) for name in _AGENTS), *((name, _COMPLAINT) for name in _SERVERS)]
     for name, pattern in searches:
-        complaints = [found["text"] for line in _lines(logs / name) if (found := pattern.match(line))]
+        complaints = [match["text"] for line in _lines(logs / name) if (match := pattern.match(line))]
         if complaints:
             return f"{name}: {in_one_line(complaints[-1])}"
     return next((in_one_line(line) for line in reversed(_lines(keeper_log)) if line.strip()), None)

@@ -109,17 +109,21 @@ def _only_driver_of_this_process() -> Iterator[None]:
 @contextmanager
 def _connected(address: str) -> Iterator[RaySession]:
     """Connect to Ray; disconnect in a thread, since that does not return while Ray's GCS is stopped."""
-    ray_watch.prepare()
-    connection = ray_cluster.connect(address)
-    capacity = connection.__enter__()
-    try:
-        yield RaySession(capacity, ray_watch.servers(private=address == "local"))
-    finally:
-        leaving = threading.Thread(target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True)
-        leaving.start()
-        leaving.join(DISCONNECT_S)
-        if leaving.is_alive():
-            logger.warning("Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S)
+    with ray_watch.settings():
+        connection = ray_cluster.connect(address)
+        capacity = connection.__enter__()
+        try:
+            yield RaySession(capacity, ray_watch.servers(private=address == "local"))
+        finally:
+            leaving = threading.Thread(
+                target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True
+            )
+            leaving.start()
+            leaving.join(DISCONNECT_S)
+            if leaving.is_alive():
+                logger.warning(
+                    "Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S
+                )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Watch over the two servers of Ray that a driver cannot do without: the GCS of the cluster and the raylet of its node.
 
-A dead process is told from a slow one by the kernel. It refuses a connection to a port on which nobody listens, and
+The kernel tells dead processes from slow ones. It refuses a connection to a port without a listener, and
 accepts one for a process that is stopped, swapped out or busy. So a refusal is evidence at once, and a slow answer
 never is. Silence, of a machine that lost its power or its network, is evidence only after it has lasted.
 """
@@ -73,10 +73,19 @@ class Evidence:
         return self.answer in limits and self.count >= limits[self.answer]
 
 
-def prepare() -> None:
-    """Set what Ray and Tune read when they start: the loss is noticed before Ray aborts. What the user has set wins."""
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+@contextmanager
+def settings() -> Iterator[None]:
+    """Set what Ray and Tune read when they start, so that the loss is noticed before Ray aborts; the user's own wins.
+
+    The environment is put back at the end.
+    """
+    added = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def servers(*, private: bool) -> tuple[Server, ...]:

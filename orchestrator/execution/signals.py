@@ -49,7 +49,7 @@ class StopSignals:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came since ``defer``."""
+        """True if a signal came since ``defer``."""
         return self._first is not None
 
     @contextmanager

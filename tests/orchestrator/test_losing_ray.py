@@ -26,7 +26,7 @@ from orchestrator.state.sweep_lock import is_held
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(300)
 RAVEL = Path(sys.executable).with_name("ravel")
 LONG = """
 name: long
@@ -209,7 +209,6 @@ class Driver:
                 start_new_session=True,
                 env=variables,
             )
-        self.wait_for_epochs(1)
 
     @property
     def output(self):
@@ -224,7 +223,7 @@ class Driver:
         logs = list(self.folder.glob("results/*/events.jsonl"))
         return [event for event, _ in read_events(logs[0])] if logs else []
 
-    def wait_for_epochs(self, more, timeout_s=120):
+    def wait_for_epochs(self, more, timeout_s=180):
         deadline, before = time.monotonic() + timeout_s, self._epochs()
         while self._epochs() < before + more:
             assert self.process.poll() is None, self.output
@@ -256,10 +255,12 @@ class Driver:
 def driver(tmp_path):
     """A sweep that trains, with an epoch in its log."""
     started = Driver(tmp_path)
-    yield started
-    if started.process.poll() is None:
-        started.process.kill()
-    started.process.wait()
+    try:
+        started.wait_for_epochs(1)
+        yield started
+    finally:
+        started.process.terminate()
+        started.process.wait(60)
 
 
 def assert_interrupted(driver, reason):

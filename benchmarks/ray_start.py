@@ -6,7 +6,7 @@ to a usable connection; CPU seconds and memory are those of Ray's processes and 
 
 Result on two cores that other work kept busy (load 12 to 15), three pairs: ``warm`` 20.0, 18.4, 12.9 s
 against 7.5, 8.1, 6.8 s (2.3x), 4.3 against 2.4 CPU seconds, 458 against 323 MB; ``cold`` 30.4, 51.7, 44.6 s against
-24.2, 23.6, 18.0 s (2.2x), 7.7 against 5.4 CPU seconds; ``never``: ``ray.init`` did not start.
+24.2, 23.6, 18.0 s (2.2x), 7.7 against 5.4 CPU seconds. ``never`` was not measured to its end.
 
     python benchmarks/ray_start.py --pairs 3
 """

@@ -45,8 +45,6 @@ CHANGED_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_CL
 PROBE_S = 5.0
 TRIES = 2
 
-_connecting = threading.Lock()  # Ray has one connection in a process
-
 
 @dataclass(frozen=True)
 class Node:
@@ -104,7 +102,7 @@ def connect(address: str) -> Iterator[Capacity]:
             already.
     """
     with ExitStack() as stack:
-        stack.enter_context(_only_connection(address))
+        check_unconnected(address)
         stack.enter_context(_process_restored())
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
         stack.enter_context(_private() if address == "local" else _joined(address))
@@ -124,18 +122,6 @@ def check_unconnected(address: str) -> None:
     if ray is not None and ray.is_initialized():
         remedy = "call ray.shutdown() first, or launch from a terminal or another process"
         raise PreflightError([f"--address {address}: this process is connected to Ray (ray.init); {remedy}"])
-
-
-@contextmanager
-def _only_connection(address: str) -> Iterator[None]:
-    if not _connecting.acquire(blocking=False):
-        remedy = "launch one after the other, or each in a process of its own"
-        raise PreflightError([f"--address {address}: this process runs another sweep; {remedy}"])
-    try:
-        check_unconnected(address)
-        yield
-    finally:
-        _connecting.release()
 
 
 @contextmanager

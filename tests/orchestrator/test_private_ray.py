@@ -223,14 +223,6 @@ def test_a_ray_that_does_not_start_is_tried_twice_and_reported_with_its_cause_an
     assert {"gcs_server.out", "keeper.log"} <= {file.name for file in logs.iterdir()}
 
 
-def test_two_sweeps_at_once_in_one_process_are_refused():
-    with ray_cluster._only_connection("local"), pytest.raises(PreflightError, match="another sweep"):  # noqa: SIM117
-        with ray_cluster._only_connection("auto"):
-            pass
-    with ray_cluster._only_connection("local"):
-        pass
-
-
 @pytest.mark.parametrize(
     ("file", "text", "complaint"),
     [

@@ -104,7 +104,7 @@ class Sweep:
         result = self.result
         console = Console(file=io.StringIO(), record=True, width=COLUMNS, force_jupyter=False)
         console.print(f"{self.name}  {'running' if self.is_running else self.progress.status}", style="bold")
-        console.print(overview(result.plan, result.state, top=ROWS))
+        console.print(overview(result.plan, result.state, self.progress, top=ROWS))
         return console.export_html(inline_styles=True, code_format=_PAGE)
 
     def _ipython_display_(self) -> None:

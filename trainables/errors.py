@@ -8,7 +8,9 @@
     |-- OutOfMemory        a step did not fit into the device's memory
     |-- AttackOverfitted   the model learned to stop its training attack, and no other
     |-- FunctionFailed     a user's training function breaks a rule of such functions
-    `-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
+    |-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
+    |-- TrialFailed        what a worker raises for an error of the trial itself
+    `-- WorkerUnusable     what a worker raises for an error of its process, device or machine
 
 They can be pickled, because Ray sends them between processes: the constructor's arguments are `args`.
 Wrong arguments to a pure function (a negative epsilon, labels of another length) are plain `ValueError`s.
@@ -31,6 +33,8 @@ __all__ = [
     "Phase",
     "Problem",
     "TrainableError",
+    "TrialFailed",
+    "WorkerUnusable",
     "short_repr",
     "shortened",
     "suggestion",
@@ -197,6 +201,38 @@ class CheckpointError(TrainableError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}; {self.remedy}"
+
+
+class TrialFailed(TrainableError):
+    """A trial failed by an error of its own; `reason` is one line, `traceback` the text of the whole error.
+
+    >>> print(TrialFailed("ValueError: boom", "Traceback ..."))
+    ValueError: boom
+    """
+
+    def __init__(self, reason: str, traceback: str) -> None:
+        self.reason, self.traceback = reason, traceback
+        super().__init__(reason, traceback)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class WorkerUnusable(TrainableError):
+    """The process, device or machine under a trial failed, so that another process may do better.
+
+    `reason` is one line, `traceback` the text of the whole error.
+
+    >>> print(WorkerUnusable("the device is unusable: AcceleratorError: CUDA error: unknown error", "Traceback ..."))
+    the device is unusable: AcceleratorError: CUDA error: unknown error
+    """
+
+    def __init__(self, reason: str, traceback: str) -> None:
+        self.reason, self.traceback = reason, traceback
+        super().__init__(reason, traceback)
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

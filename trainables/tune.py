@@ -1,18 +1,22 @@
 """Trainables of Ray Tune, with one epoch per step; the only module of this package that imports Ray.
 
-    tune.Tuner(ClassifierTrainable, param_space=space.to_tune())
-    tune.Tuner(GanTrainable, param_space=gan().to_tune())
+    tune.Tuner(TrialTrainable, param_space=space.to_tune())
+    tune.Tuner(TrialTrainable, param_space={"task": "gan", **gan().to_tune()})
 
-The configuration from Tune is a flat point (`TrialConfig.from_point`, or `GanConfig.from_point`); None means
-absent. Keys that start with `ravel.` belong to the orchestrator:
+The configuration from Tune is a flat point of its task (`trainables.tasks.registry.task_of`); None means absent. Keys
+that start with `ravel.` belong to the orchestrator:
 
     ravel.objectives         names of metrics; if present, a result has these, `epoch` and one JSON `event`
     ravel.checkpoint         directory of a checkpoint to start from, or None
     ravel.checkpoint_epochs  epochs after which a result requests a checkpoint
 
-An error of the trial's own code (a diverged loss, any exception) is not raised: it ends the trial with a result
-that names the error. Only errors of the infrastructure (a lost process, an unreadable checkpoint) are raised, so
-that Tune retries these alone.
+A loss that diverges is an outcome: it ends the trial with a result that names it. Every other error is raised, because
+Tune drops an actor that raised, and never gives its process to another trial:
+
+    TrialFailed      the trial's own error: a wrong configuration, a bug, a batch that does not fit a GPU of its own
+    WorkerUnusable   an error of the process, device or machine (`trainables.engine.faults`), or of memory that other
+                     trials share; a retry in another process may succeed
+    CheckpointError  the checkpoint to start from cannot be read
 """
 
 import json
@@ -20,23 +24,35 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
+import ray
 import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.data import digest_of
+from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
-from trainables.errors import CheckpointError, Diverged
-from trainables.tasks.registry import CLASSIFIER, GAN, AnyConfig, Task
+from trainables.engine.faults import Fault, fault_of, first_line
+from trainables.errors import (
+    CheckpointError,
+    ConfigError,
+    Diverged,
+    OutOfMemory,
+    TrialFailed,
+    WorkerUnusable,
+    shortened,
+)
+from trainables.tasks.registry import AnyConfig, task_of
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "GanTrainable", "TrialTrainable"]
+__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "TrialTrainable"]
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 CHECKPOINT_INTERVAL_S = 30.0
 ENDED_FILE_NAME = "ended.json"
@@ -45,20 +61,11 @@ _PREFIX = "ravel."
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """End of a trial before its last epoch; `reason` is one line."""
+    """End of a trial before its last epoch; `reason` is one line. Failed ones are read from older checkpoints only."""
 
     status: Literal["diverged", "failed"]
     reason: str
     traceback: str
-
-    @classmethod
-    def by(cls, error: Exception) -> Self:
-        first_line = (str(error).splitlines() or [""])[0]
-        return cls(
-            status="diverged" if isinstance(error, Diverged) else "failed",
-            reason=f"{type(error).__name__}: {first_line}",
-            traceback="".join(traceback.format_exception(error)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,8 @@ class _SweepSettings:
 class TrialTrainable(Trainable):
     """Trainable of one trial; an actor can be reused for the next trial (`reuse_actors=True`)."""
 
-    task: ClassVar[Task]
-
     def setup(self, config: dict[str, Any]) -> None:
-        """Store the configuration; the first step validates it, so that its errors end the trial with a result."""
+        """Store the configuration; the first step validates it, so that its errors are the trial's own."""
         _use_threads_of(self.trial_resources)
         self._begin(config)
 
@@ -106,18 +111,12 @@ class TrialTrainable(Trainable):
         """Train one epoch and report it; a finished or ended trial reports that it is done.
 
         Raises:
+            TrialFailed: the trial has an error of its own.
+            WorkerUnusable: the process, its device or its machine has one.
             CheckpointError: the checkpoint to start from cannot be read.
         """
-        if self._ended is not None:
-            return self._result(None)
-        try:
-            loop = self._current_loop()
-            return self._result(None if loop.finished else loop.run_epoch())
-        except CheckpointError:
-            raise
-        except Exception as error:  # noqa: BLE001 - any error is the trial's own
-            self._ended = _Ended.by(error)
-            return self._result(None)
+        result = None if self._ended is not None else self._guarded(self._next_result)
+        return self._result(None) if result is None else result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the complete epochs, or only the end of a trial that ended early: its weights belong to no epoch."""
@@ -132,36 +131,72 @@ class TrialTrainable(Trainable):
 
         Raises:
             CheckpointError: it cannot be read, or belongs to another trial.
+            TrialFailed, WorkerUnusable: as in `step`.
         """
         ended = Path(checkpoint, ENDED_FILE_NAME)
         if ended.exists():
             self._ended = _Ended(**json.loads(ended.read_text()))
             return
-        self._guard_restore(checkpoint)
+        self._loop = self._guarded(lambda: self._restore(checkpoint))
+
+    def node_id(self) -> str:
+        """Return Ray's id of the node that this actor runs on."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def cleanup(self) -> None:
         """Release the trial's tensors."""
         self._loop = None
 
-    def _guard_restore(self, checkpoint: str) -> None:
+    def _next_result(self) -> dict[str, Any]:
+        loop = self._current_loop()
+        report = None if loop.finished else loop.run_epoch()
+        if report is not None and task_of(self._point).any_metric:
+            _require_measured(self._settings.objectives or (), report)
+        return self._result(report)
+
+    def _guarded(self, work: Callable[[], T]) -> T | None:
+        """Return what `work` returns, or None if the trial diverges; raise other errors as whose fault they are."""
         try:
-            self._loop = self._restore(checkpoint)
+            return work()
         except CheckpointError:
             raise
-        except Exception as error:  # noqa: BLE001 - as in step
-            self._ended = _Ended.by(error)
+        except Exception as error:  # noqa: BLE001 - classified and raised
+            fault, reason = fault_of(error), first_line(error)
+            text = "".join(traceback.format_exception(error))
+            if fault == "trial" and isinstance(error, Diverged):
+                self._ended = _Ended("diverged", reason, text)
+                return None
+            if fault in {"device memory", "host memory"}:
+                reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
+                self._loop = None
+                release_memory(error)
+            raise self._raised(fault, reason, text) from None
+
+    def _raised(self, fault: Fault, reason: str, text: str) -> TrialFailed | WorkerUnusable:
+        """Return the error to raise: out of memory is the trial's own fault on a GPU that it has for itself."""
+        match fault:
+            case "device":
+                return WorkerUnusable(f"the device is unusable: {reason}", text)
+            case "machine":
+                return WorkerUnusable(f"the machine lacks something: {reason}", text)
+            case "host memory":
+                return WorkerUnusable(f"the machine is out of memory: {reason}; or run fewer trials on a machine", text)
+            case "device memory" if _shares_gpu(self.trial_resources):
+                return WorkerUnusable(f"the shared GPU is out of memory: {reason}; or run fewer trials on a GPU", text)
+            case _:
+                return TrialFailed(reason, text)
 
     def _current_loop(self) -> EpochLoop[TrialRun]:
         if self._loop is None:
             start = self._settings.checkpoint
-            self._loop = self.task.start(self._config()) if start is None else self._restore(start)
+            self._loop = task_of(self._point).start(self._config()) if start is None else self._restore(start)
         return self._loop
 
     def _restore(self, checkpoint: str) -> EpochLoop[TrialRun]:
-        return self.task.restore(checkpoint, config=self._config())
+        return task_of(self._point).restore(checkpoint, config=self._config())
 
     def _config(self) -> AnyConfig:
-        return self.task.config.from_point(self._point)
+        return task_of(self._point).from_point(self._point)
 
     def _result(self, report: EpochReport | None) -> dict[str, Any]:
         """Return the result of a step, of the epoch in `report` if any."""
@@ -204,16 +239,25 @@ class TrialTrainable(Trainable):
         return done or overdue or epoch in self._settings.checkpoint_epochs
 
 
-class ClassifierTrainable(TrialTrainable):
-    """Trainable of one classifier."""
-
-    task = CLASSIFIER
+ClassifierTrainable = TrialTrainable
+"""Name of the trainable in scripts that sweep classifiers with plain Tune."""
 
 
-class GanTrainable(TrialTrainable):
-    """Trainable of one generative adversarial network."""
+def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
+    """Require the objectives of a sweep among the metrics that a user's own function reported.
 
-    task = GAN
+    Raises:
+        ConfigError: one is missing.
+    """
+    missing = [metric for metric in objectives if metric not in report.metrics]
+    if missing:
+        reported = shortened(
+            ", ".join(metric for metric in report.metrics if not metric.startswith(("time/", "cost/")))
+        )
+        message = (
+            f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; yield it in each epoch"
+        )
+        raise ConfigError.at("objective.metric", message)
 
 
 def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str:
@@ -226,3 +270,8 @@ def _use_threads_of(resources: Any) -> None:
     """Use as many torch threads as the trial has CPUs, at least one; change nothing outside Tune."""
     if resources is not None:
         torch.set_num_threads(max(1, int(resources.required_resources.get("CPU", 1))))
+
+
+def _shares_gpu(resources: Any) -> bool:
+    """Return True if a trial has a part of a GPU."""
+    return resources is not None and bool(resources.required_resources.get("GPU", 0) % 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import OrchestratorError, SweepLocked
 from orchestrator.planning.original import require_original
 from orchestrator.redaction import without_password
-from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_folder import reference, require_writable
 from orchestrator.state.sweep_lock import acquire, is_held
 from orchestrator.tracking import removal
 
@@ -51,9 +51,10 @@ def find(plan: SweepPlan, folder: SweepFolder) -> Purge:
         SweepCopied: it is a copy, and its runs are the original's.
         SweepLocked: its driver runs.
         OrchestratorError: MLflow does not answer, or a model was registered from one of its runs.
-        StorageError: S3 does not answer.
+        StorageError: the folder cannot be written, or S3 does not answer.
     """
     require_original(plan, folder)
+    require_writable(folder, purpose="remove the sweep")  # before its runs go from MLflow
     if is_held(folder):
         raise SweepLocked(f"{folder.sweep}: its driver runs; stop it first")
     try:

@@ -66,8 +66,6 @@ class Progress:
 def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
     """Return the progress of a sweep; the time left assumes the pace so far and the planned epochs."""
     statuses = [trial.status for trial in state.trials.values()]
-    end = state.last_time if state.ended is not None and state.last_time is not None else now
-    elapsed_s = 0.0 if state.started_at is None else max(0.0, end - state.started_at)
     is_finished = _is_finished(plan, state)
     to_start = 0 if is_finished else max(0, plan.spec.search.num_trials - len(statuses))
     planned = _planned_epochs(plan, state, to_start=to_start)
@@ -83,9 +81,9 @@ def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
         epochs_run=state.epochs_run,
         epochs_planned=math.ceil(planned),
         epochs_full=plan.spec.search.num_trials * plan.max_epochs,
-        share=1.0 if is_finished else min(MAX_SHARE, _share(plan, state, planned, elapsed_s)),
-        elapsed_s=elapsed_s,
-        left_s=_time_left(plan, state, planned, elapsed_s) if (OVER | {"paused"}) & set(statuses) else None,
+        share=1.0 if is_finished else min(MAX_SHARE, _share(plan, state, planned, state.age_s(now=now))),
+        elapsed_s=state.elapsed_s(now=now),
+        left_s=_time_left(plan, state, planned, now) if (OVER | {"paused"}) & set(statuses) else None,
     )
 
 
@@ -117,19 +115,19 @@ def _extrapolated_epochs(plan: SweepPlan, state: SweepState) -> float:
     return plan.spec.search.num_trials * mean if mean else expected_epochs(plan)
 
 
-def _share(plan: SweepPlan, state: SweepState, planned: float, elapsed_s: float) -> float:
+def _share(plan: SweepPlan, state: SweepState, planned: float, age_s: float) -> float:
     """Return the spent part of the budget that is used up first: epochs, or the limits in ``budget``."""
     budget = plan.spec.budget
-    clock = 0.0 if budget.wall_clock_s is None else elapsed_s / budget.wall_clock_s
+    clock = 0.0 if budget.wall_clock_s is None else age_s / budget.wall_clock_s
     gpus = 0.0 if budget.gpu_s is None else state.total("cost/gpu_s") / budget.gpu_s
     return max(state.epochs_run / planned, clock, gpus)
 
 
-def _time_left(plan: SweepPlan, state: SweepState, planned: float, elapsed_s: float) -> float | None:
+def _time_left(plan: SweepPlan, state: SweepState, planned: float, now: float) -> float | None:
     if state.ended is not None or not state.epochs_run:
         return None
-    left, limit = elapsed_s * (planned / state.epochs_run - 1), plan.spec.budget.wall_clock_s
-    return max(0.0, left if limit is None else min(left, limit - elapsed_s))
+    left, limit = state.elapsed_s(now=now) * (planned / state.epochs_run - 1), plan.spec.budget.wall_clock_s
+    return max(0.0, left if limit is None else min(left, limit - state.age_s(now=now)))
 
 
 def headline(summary: Progress) -> str:

@@ -31,15 +31,14 @@ from orchestrator.cli.evaluation_options import (
     one_radius,
     suites_of,
 )
+from orchestrator.cli.replay_text import replay_text, what_if_text
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from orchestrator.analysis.replay import Replay
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.simulator import Outcome
     from trainables.evaluation.core.report import Report
 
 WhatIf = Annotated[
@@ -75,10 +74,10 @@ def replay(
     if what_if:
         workers = replaying.most_at_once(events)
         other, outcome = replaying.what_if(result.plan, result.state, what_if, workers=workers)
-        typer.echo(_what_if_text(result, other, outcome, as_json=as_json))
+        typer.echo(what_if_text(result, other, outcome, as_json=as_json))
         return
     replayed = replaying.replay(result.plan, events)
-    typer.echo(json.dumps(asdict(replayed), indent=1) if as_json else _replay_text(result.sweep, replayed))
+    typer.echo(json.dumps(asdict(replayed), indent=1) if as_json else replay_text(result.sweep, replayed))
     if replayed.differences:
         raise typer.Exit(OrchestratorError.exit_code)
 
@@ -215,44 +214,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replay_text(sweep: str, replayed: Replay) -> str:
-    counts = ", ".join(f"{count} {kind}" for kind, count in replayed.counts.items())
-    if not replayed.differences:
-        return f"{sweep}: every decision came out as recorded ({counts})"
-    total, differences = sum(replayed.counts.values()), replayed.differences
-    lines = [f"  line {diff.event}, {diff.kind}: recorded {diff.recorded}, now {diff.replayed}" for diff in differences]
-    return "\n".join([f"{sweep}: {len(differences)} of {total} decisions came out otherwise ({counts})", *lines])
-
-
-def _what_if_text(result: SweepResult, other: SweepPlan, outcome: Outcome, *, as_json: bool) -> str:
-    from orchestrator.analysis.replay import winner  # noqa: PLC0415
-
-    best = winner(outcome)
-    unknown = [trial for _, trial, decision, _ in outcome.decisions if decision == "unknown"]
-    ends = {trial: view.level for trial, view in outcome.views.items()}
-    recorded = {trial.id: trial.epoch for trial in result.state.trials.values()}
-    if as_json:
-        plain = {"rungs": other.rungs, "epochs": outcome.spent, "best": best, "unknown": unknown, "ended_at": ends}
-        return json.dumps({**plain, "recorded_at": recorded}, indent=1)
-    by_epoch = sorted((epoch, trial) for trial, epoch in ends.items() if epoch != recorded[trial])
-    lines = [
-        f"  {trial}: {epoch} epochs instead of {recorded[trial]}{' or more' if trial in unknown else ''}"
-        for epoch, trial in by_epoch
-    ]
-    same = sum(epoch == recorded[trial] and trial not in unknown for trial, epoch in ends.items())
-    rungs = ", ".join(map(str, other.rungs)) or "none"
-    spent = f"{outcome.spent} epochs (recorded: {result.state.epochs_run})"
-    return "\n".join(
-        [
-            f"{result.sweep} with other settings: rungs {rungs}, {spent}",
-            f"best of those trained to their end: {best or 'none'} (recorded: {result.best().trial.id})",
-            f"{same} of {len(ends)} trials end at the same epoch",
-            *lines,
-            *([f"unknown after their last recorded epoch: {', '.join(unknown)}"] if unknown else []),
-        ]
-    )
 
 
 def _data_of(checkpoint: Path) -> Any:

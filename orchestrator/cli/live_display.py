@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,76 +11,108 @@ from rich.text import Text
 
 from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, event_line, failures, table
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
+from orchestrator.cli.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rich.console import RenderableType
 
+    from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_state import SweepState
 
+Say: TypeAlias = "Callable[[str | None], None]"
 LIVE_ROWS = 10
+WAIT_EVERY_S = 60.0
 FINAL_ROWS = 10
 
 
-class PlainDisplay(ProgressCallback):
-    """Progress callback that prints a line for each trial that ends."""
+class _Display(ProgressCallback):
+    """Common part of both displays: say that Ray starts, and look at what the sweep waits for in a shared cluster."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._plan: SweepPlan | None = None
-        self._store: EventStore | None = None
+        self._is_shared = False
+        self._wait: ClusterWait | None = None
 
     def on_connect(self, address: str) -> None:
         """Say that Ray starts, which takes seconds."""
-        self._console.out(connecting(address), highlight=False)
+        self._is_shared = address != "local"
+        self._print(connecting(address))
+
+    def on_end(self) -> None:
+        """Stop to look at the cluster."""
+        if self._wait is not None:
+            self._wait.stop()
+
+    def _print(self, line: str) -> None:
+        self._console.out(line, highlight=False)
+
+    def _look_at_cluster(self, plan: SweepPlan, store: EventStore, *, say: Say, every_s: float) -> None:
+        if self._is_shared:
+            self._wait = ClusterWait(store, plan.spec.resources, say, every_s=every_s)
+            self._wait.start()
+
+
+class PlainDisplay(_Display):
+    """Progress callback that prints a line for each trial that ends, and one a minute while no worker is free."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._plan: SweepPlan | None = None
+        self._store: EventStore | None = None
 
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
         """Print the size of the sweep."""
         self._plan, self._store = plan, store
-        self._console.out(
-            f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs",
-            highlight=False,
-        )
+        self._print(f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs")
+        self._look_at_cluster(plan, store, say=self._say_wait, every_s=WAIT_EVERY_S)
 
     def on_event(self, event: Event) -> None:
         """Print a line for a trial that paused, resumed or ended."""
         if self._plan is not None and self._store is not None:
             line = event_line(self._plan, self._store.state, event)
             if line:
-                self._console.out(line, highlight=False)
+                self._print(line)
+
+    def _say_wait(self, line: str | None) -> None:
+        if line is not None:
+            self._print(line)
 
 
-class LiveDisplay(ProgressCallback):
+class LiveDisplay(_Display):
     """Progress callback that draws a live view, twice a second."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._live: Live | None = None
-
-    def on_connect(self, address: str) -> None:
-        """Say that Ray starts, which takes seconds."""
-        self._console.out(connecting(address), highlight=False)
+        self._waits_for: str | None = None
 
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
         """Start to draw."""
 
         def draw() -> RenderableType:
+            waits = [] if self._waits_for is None else [self._waits_for]
             with store.lock:
-                return live_view(plan, store.state, notes=lag_report())
+                return live_view(plan, store.state, notes=[*waits, *lag_report()])
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()
+        self._look_at_cluster(plan, store, say=self._note_wait, every_s=0.0)
 
     def on_end(self) -> None:
         """Clear the live view; the command prints a summary."""
+        super().on_end()
         if self._live is not None:
             self._live.stop()
+
+    def _note_wait(self, line: str | None) -> None:
+        self._waits_for = line
 
 
 def display_for(console: Console) -> ProgressCallback:
@@ -101,15 +133,14 @@ def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) 
     """Return the view of a running sweep at this moment."""
     return Group(
         Text(plan.sweep, style="bold"),
-        overview(plan, state, top=LIVE_ROWS),
+        overview(plan, state, progress(plan, state, now=time.time()), top=LIVE_ROWS),
         *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
     )
 
 
-def overview(plan: SweepPlan, state: SweepState, *, top: int) -> RenderableType:
+def overview(plan: SweepPlan, state: SweepState, summary: Progress, *, top: int) -> RenderableType:
     """Return the progress of a sweep, its best trial and its leaderboard, for the live view and ``ravel status``."""
-    summary = progress(plan, state, now=time.time())
     return Group(
         progress_bar(summary),
         Text(trials_over(summary)),

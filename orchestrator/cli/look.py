@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import webbrowser
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
+from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
@@ -23,7 +23,7 @@ from orchestrator.state.formatting import shown
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
-from orchestrator.storage.locations import is_remote
+from orchestrator.storage.locations import expanded, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.analysis.sweep_progress import Progress
@@ -49,9 +49,11 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
         _print_json(plain)
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
-    Console().print(overview(result.plan, result.state, top=TOP))
+    Console().print(overview(result.plan, result.state, summary, top=TOP))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
+    for host, counts in unreliable_hosts(result.state.hosts, now=time.time()).items():
+        _say(f"{host}: {counts.lost} trials lost their workers on it within an hour; it gets none if others are left")
     for line in failures(result.state):
         _say(line)
 
@@ -64,7 +66,7 @@ def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None: 
         _print_json([plain for _, plain in listed])
         return
     if not listed:
-        where = folder if is_remote(folder) else Path(folder).expanduser().absolute()
+        where = folder if is_remote(folder) else expanded(folder).absolute()
         _say(f"no sweeps in {where}; start one with ravel launch SPEC, or name another storage with --storage")
     for line, _ in listed:
         _say(line)
@@ -181,11 +183,11 @@ def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
     from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
 
-    summary = progress(result.plan, result.state, now=time.time())
-    folder = result.folder
+    folder, is_running = result.folder, is_held(result.folder)
+    summary = progress(result.plan, result.state, now=time.time() if is_running else result.state.last_time)
     elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
     lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
-    driver = "running" if is_held(folder) else "gone"
+    driver = "running" if is_running else "gone"
     return summary, {**summary.as_json(), "best": _best_json(result), "driver": driver, "mlflow_behind": lag}
 
 

@@ -18,7 +18,7 @@ from orchestrator.planning.loading import load_spec
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.s3_mirror import Mirror
-from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_folder import reference, require_writable
 from orchestrator.state.sweep_lock import is_held
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, dump_yaml
@@ -27,7 +27,8 @@ from trainables.metrics import lookup
 
 if TYPE_CHECKING:
     from orchestrator.mlflow_import.runs import ImportedRun, SourceExperiment
-    from orchestrator.spec.model import Objective, SweepSpec
+    from orchestrator.spec.model import SweepSpec
+    from orchestrator.spec.objective import Objective
 
 Mode = Literal["max", "min"]
 PANEL = "Maintain"
@@ -50,6 +51,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
     result = SweepResult.read(find_sweep(folder, sweep))
     store = result.folder
     require_original(result.plan, store)
+    require_writable(store, purpose="send the sweep")
     if is_held(store):
         remedy = f"ravel status {reference(store)}"
         raise SweepLocked(f"{store.sweep}: its driver runs and sends everything itself; see its progress: {remedy}")
@@ -146,7 +148,7 @@ def purge(
 def direction(metric: str, objective: Objective) -> Mode:
     """Return the known direction of a metric, else that of the objective it is imported as.
 
-    >>> from orchestrator.spec.model import Objective
+    >>> from orchestrator.spec.objective import Objective
     >>> direction("val/nll", Objective()), direction("their_accuracy", Objective())
     ('min', 'max')
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from orchestrator.decisions.optuna_study import SweepStudy, random_point
 from orchestrator.decisions.sequences import GridPoints, SobolPoints
 from orchestrator.planning.points import first_points
-from orchestrator.planning.seeds import derive_seed, trial_id
+from orchestrator.planning.seeds import derive_seed, next_trial_id, trial_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class Proposer:
     """
 
     def __init__(self, spec: SweepSpec, state: SweepState) -> None:
-        self._state, self._first = state, first_points(spec)
+        self._spec, self._state, self._first = spec, state, first_points(spec)
         self._point_of = _sampler(spec, state, first=len(self._first))
 
     def propose(self) -> tuple[Origin, Point]:
@@ -46,6 +46,11 @@ class Proposer:
         index = len(self._state.trials)
         origin, point = self._first[index] if index < len(self._first) else ("search", self._point_of(index))
         return origin, dict(point)  # the caller's own: a point may be returned twice
+
+    def next_id(self) -> str:
+        """Return the id of the trial to be created next."""
+        trials = self._state.trials
+        return next_trial_id(trials, count=len(trials), num_trials=self._spec.search.num_trials)
 
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Tune pickles its searcher into a file that is never read; the event log has it all."""

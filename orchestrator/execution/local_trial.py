@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.execution.preflight import find_own_code
+from orchestrator.planning.folders import located
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed
-from orchestrator.planning.trial_configs import attack_of, located
+from orchestrator.planning.trial_configs import attack_of
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:

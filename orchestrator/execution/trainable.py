@@ -17,7 +17,6 @@ import tempfile
 import time
 from functools import lru_cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import ObjectMissing, StorageError
@@ -31,11 +30,10 @@ from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
 from trainables.import_paths import find_in
 from trainables.metrics import SYSTEM_METRICS
-from trainables.tasks.registry import CLASSIFIER, GAN, TASK
-from trainables.tune import ClassifierTrainable, GanTrainable, TrialTrainable
+from trainables.tune import TrialTrainable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from random import Random
 
 T = TypeVar("T")
@@ -44,7 +42,7 @@ PATIENCE_S = 600.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
 
-class WorkerTrainable(TrialTrainable):
+class SweepTrainable(TrialTrainable):
     """Trains one trial of a sweep, of any task.
 
     It waits while S3 is away. A download that fails all the same ends the attempt, which the driver retries.
@@ -84,7 +82,7 @@ class WorkerTrainable(TrialTrainable):
         settings = Settings.from_environment() if storage is None else Settings(**storage)
         start, root = config.get("ravel.checkpoint"), config.get("data.root")
         self._measures_system = bool(config.get("ravel.system_metrics"))
-        local = {name: value for name, value in config.items() if name != TASK}  # the class decides it
+        local = dict(config)
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, settings)
         if root is not None and is_remote(root):
@@ -121,20 +119,6 @@ class WorkerTrainable(TrialTrainable):
         if self._downloaded is not None:
             shutil.rmtree(self._downloaded, ignore_errors=True)
             self._downloaded = None
-
-
-class SweepTrainable(WorkerTrainable, ClassifierTrainable):
-    """Trains one classifier of a sweep."""
-
-
-class SweepGanTrainable(WorkerTrainable, GanTrainable):
-    """Trains one generative adversarial network of a sweep."""
-
-
-TRAINABLES: Mapping[str, type[WorkerTrainable]] = MappingProxyType(
-    {CLASSIFIER.name: SweepTrainable, GAN.name: SweepGanTrainable}
-)
-"""The trainables by task."""
 
 
 def patiently(

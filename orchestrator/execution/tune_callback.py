@@ -6,13 +6,13 @@ import functools
 import json
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ray.tune import Callback
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.decisions.trial_views import values_at
+from orchestrator.execution.worker_errors import worker_error
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.state.ranking import is_finite
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.execution.tune_searcher import LogSearcher
+    from orchestrator.execution.worker_errors import WorkerError
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
-    from orchestrator.state.events import Cause, TrialStatus
+    from orchestrator.state.events import TrialStatus
     from orchestrator.state.sweep_state import Trial
 
 P = ParamSpec("P")
@@ -58,9 +59,11 @@ class TrialRecorder(Callback):
         searcher: LogSearcher,
         *,
         storage_path: str,
+        host_of: Callable[[TuneTrial], str | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._plan, self._store, self._searcher, self._clock = plan, store, searcher, clock
+        self._host_of = host_of
         self._storage_root = f"{storage_path}/"
         self._ended: dict[str, dict[str, Any]] = {}
 
@@ -91,7 +94,8 @@ class TrialRecorder(Callback):
         """Log the start of an attempt: an actor runs the trial."""
         name = trial_name(trial)
         attempt = self._store.state.trials[name].attempts + 1
-        self._store.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt))
+        host = self._host_of(trial)
+        self._store.append(AttemptStarted(time=self._clock(), trial=name, attempt=attempt, host=host))
 
     @guarded
     def on_trial_result(
@@ -121,37 +125,33 @@ class TrialRecorder(Callback):
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Log the end or retry of a trial that left its actor: finished, rejected at a rung, diverged, or failed."""
+        """Log the end of a trial that left its actor: finished, rejected at a rung, or diverged."""
         name = trial_name(trial)
-        ended = self._ended.pop(name, None)
-        if ended is None or ended["status"] != "failed":
-            self._leave(name, self._end(name, ended))
-        elif self._store.state.trials[name].failures_of("user") < self._plan.spec.failures.user:
-            self._retry(name, "user", ended["reason"], ended["traceback"])
-        else:
-            self._leave(name, TrialEnded(time=self._clock(), trial=name, **ended))
+        self._leave(name, self._end(name, self._ended.pop(name, None)))
 
     @guarded
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """Log the loss of a node that was announced; Tune counts no failure then and restarts the trial itself."""
-        reason, traceback = _worker_error(trial)
-        self._fail_attempt(trial_name(trial), "preemption", reason, traceback)
+        error = _error_of(trial)
+        self._fail_attempt(trial_name(trial), error._replace(cause="preemption"))
 
     @guarded
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Log a lost worker; retry the trial from its last checkpoint up to ``failures.infrastructure`` times."""
-        name, (reason, traceback) = trial_name(trial), _worker_error(trial)
-        if self._store.state.trials[name].rejected_at is not None:  # lost on its way out: the rung's decision is kept
+        """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says."""
+        name, error = trial_name(trial), _error_of(trial)
+        recorded = self._store.state.trials[name]
+        if recorded.rejected_at is not None:  # lost on its way out: the rung's decision is kept
             self._leave(name, self._end(name, None))
             return
-        lost = self._store.state.trials[name].failures_of("infrastructure")
-        limit = self._plan.spec.failures.infrastructure
-        if lost < limit:
-            self._retry(name, "infrastructure", reason, traceback)
+        limits, failed = self._plan.spec.failures, recorded.failures_of(error.cause)
+        limit = limits.user if error.cause == "user" else limits.infrastructure
+        if failed < limit:
+            self._retry(name, error)
             return
-        reason = f"lost its worker {lost + 1} times (failures.infrastructure: {limit}), last: {reason}"
-        end = TrialEnded(time=self._clock(), trial=name, status="failed", reason=reason, traceback=traceback)
-        self._leave(name, end)
+        if error.cause != "user":
+            reason = f"lost its worker {failed + 1} times (failures.infrastructure: {limit}), last: {error.reason}"
+            error = error._replace(reason=reason)
+        self._leave(name, TrialEnded(time=self._clock(), trial=name, status="failed", **error._asdict()))
 
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
         now, trial = self._clock(), self._store.state.trials[name]
@@ -174,23 +174,15 @@ class TrialRecorder(Callback):
         finally:
             self._searcher.over(name)
 
-    def _retry(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
+    def _retry(self, name: str, error: WorkerError) -> None:
         try:
-            self._fail_attempt(name, cause, reason, traceback)
+            self._fail_attempt(name, error)
         finally:
             self._searcher.over(name, retry=True)
 
-    def _fail_attempt(self, name: str, cause: Cause, reason: str, traceback: str | None) -> None:
-        self._store.append(
-            AttemptFailed(
-                time=self._clock(),
-                trial=name,
-                attempt=self._store.state.trials[name].attempts,
-                cause=cause,
-                reason=reason,
-                traceback=traceback,
-            )
-        )
+    def _fail_attempt(self, name: str, error: WorkerError) -> None:
+        attempt = self._store.state.trials[name].attempts
+        self._store.append(AttemptFailed(time=self._clock(), trial=name, attempt=attempt, **error._asdict()))
 
 
 def trial_name(trial: TuneTrial) -> str:
@@ -198,15 +190,6 @@ def trial_name(trial: TuneTrial) -> str:
     return str(trial.config["ravel.trial"])
 
 
-def _worker_error(trial: TuneTrial) -> tuple[str, str | None]:
-    """Read Tune's error file of a lost worker: return its first line and the whole text.
-
-    Tune keeps the file in the driver's staging folder; ``trial.get_error`` reads the storage, which lacks it yet.
-    """
-    try:
-        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-    except (OSError, TypeError):
-        return "its worker died", None
-    report = text.rpartition("Failure #")[2].splitlines()[1:]
-    lines = [line.strip() for line in report if line.strip()]
-    return (lines[0][:300] if lines else "its worker died"), "\n".join(report)
+def _error_of(trial: TuneTrial) -> WorkerError:
+    """Return the error of a trial; Tune's own reader of it reads the storage, which lacks the files yet."""
+    return worker_error(trial.error_file, trial.pickled_error_file)

@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
 from orchestrator.planning.provenance import uses_own_code
-from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
+EXCLUDED_NODES = "ravel.excluded_nodes"
+
 
 class LogSearcher(Searcher):
     """Searcher for Tune: hand out at most ``limit`` trials at a time.
@@ -30,7 +31,8 @@ class LogSearcher(Searcher):
     Trials whose attempt broke off come first, then promoted ones, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``storage`` tells workers how to reach S3 if the sweep is kept in it.
+    ``excluded_nodes`` returns Ray's ids of the nodes that the next trial must not run on; ``storage`` tells workers how
+    to reach S3 if the sweep is kept in it.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class LogSearcher(Searcher):
         limit: int,
         device: str | None,
         checkpoint_of: Callable[[Trial], str | list[str] | None],
+        excluded_nodes: Callable[[], list[str]] = list,
         storage: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -49,7 +52,7 @@ class LogSearcher(Searcher):
         self._proposer = Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
         self._uses_own_code = uses_own_code(self._plan.spec)
-        self._checkpoint_of, self._storage = checkpoint_of, storage
+        self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
         self._nothing_at: int | None = None
@@ -74,6 +77,7 @@ class LogSearcher(Searcher):
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
+            EXCLUDED_NODES: self._excluded_nodes(),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
             **({"ravel.system_metrics": True} if self._plan.spec.tracking.system_metrics else {}),
             "ravel.objectives": list(self._plan.spec.objective.metrics),
@@ -107,7 +111,7 @@ class LogSearcher(Searcher):
         if not self._decisions.budget.unstarted(now=now):
             return None
         origin, point = self._proposer.propose()
-        name = trial_id(len(state.trials))
+        name = self._proposer.next_id()
         config = trial_config(self._plan, name, point)
         self._store.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return state.trials[name]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestrator.errors import SpecError
 from orchestrator.mlflow_import.runs import value_of
 from orchestrator.planning.plan import make_plan
-from orchestrator.planning.seeds import trial_id
+from orchestrator.planning.seeds import trial_ids
 from orchestrator.spec.model import Budget, Failures, SchedulerSpec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -194,7 +194,7 @@ def _in_order(events: Iterator[Event]) -> Iterator[Event]:
 def _ids(runs: Sequence[ImportedRun]) -> list[str]:
     own = [run.tags.get("ravel.trial", "").rpartition("/") for run in runs]
     is_one_sweep = len({sweep for sweep, _, _ in own}) == 1 and len({trial for _, _, trial in own} - {""}) == len(runs)
-    return [trial for _, _, trial in own] if is_one_sweep else [trial_id(index) for index in range(len(runs))]
+    return [trial for _, _, trial in own] if is_one_sweep else trial_ids(len(runs))
 
 
 def _point(config: dict[str, Any], space: SearchSpace) -> Point:

@@ -38,10 +38,9 @@ class BudgetUse:
 
     def is_spent(self, *, now: float) -> bool:
         """Return True if the budget is used up: no trial is started or promoted, those that run continue."""
-        budget, started_at = self._plan.spec.budget, self._state.started_at
-        wall_clock_s = 0.0 if started_at is None else now - started_at
+        budget = self._plan.spec.budget
         return (
-            (budget.wall_clock_s is not None and wall_clock_s >= budget.wall_clock_s)
+            (budget.wall_clock_s is not None and self._state.age_s(now=now) >= budget.wall_clock_s)
             or (budget.gpu_s is not None and self._gpu_s >= budget.gpu_s)
             or bool(self._on_target)
         )

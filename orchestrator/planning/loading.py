@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError, quoted
-from orchestrator.planning.validation import check_spec, did_you_mean, name_problems, trial_problems
+from orchestrator.planning.fields import did_you_mean
+from orchestrator.planning.overrides import apply
+from orchestrator.planning.validation import check_spec, name_problems, trial_problems
 from orchestrator.spec.model import SweepSpec, default_space
 from search_spaces import Problem, SearchSpace, SpaceError, YamlError, catalog, load_yaml, parse_space
 from trainables.errors import ConfigError
@@ -27,7 +29,6 @@ OBJECTIVES = ("objective", "others")  # the second and later ones of a list
 MAX_CHARACTERS = 150_000
 """Of a spec, which is then read in about a second."""
 MAX_PROBLEMS = 100
-FLAT_SECTIONS = ("trial", "space.parameters")  # below these a dotted name is one key
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> SweepSpec:
@@ -85,7 +86,7 @@ def override(spec: SweepSpec, settings: Sequence[str]) -> SweepSpec:
     problems: list[Problem] = []
     document = spec.document()
     for setting in settings:
-        _apply(document, setting, problems)
+        problems += apply(document, setting)
     return _checked(document, problems)
 
 
@@ -111,7 +112,7 @@ def _document(text: str, overrides: Sequence[str], problems: list[Problem], *, s
     # 'trial:' alone is an empty section.
     document = {field: value for field, value in document.items() if value is not None}
     for override in overrides:
-        _apply(document, override, problems)
+        problems += apply(document, override)
     return document
 
 
@@ -168,33 +169,6 @@ def _clashes(document: Mapping[str, Any]) -> list[Problem]:
     trial = document.get("trial")
     fixed = trial if isinstance(trial, dict) else {}
     return [Problem(f"trial.{name}", message) for name in _searched(document) if name in fixed]
-
-
-def _apply(document: dict[str, Any], override: str, problems: list[Problem]) -> None:
-    path, separator, text = override.partition("=")
-    if not separator or not path:
-        problems.append(Problem(f"--set {override}", "must be path=value, for example search.num_trials=8"))
-        return
-    try:
-        value = load_yaml(text, source=f"--set {path}")
-    except YamlError as error:
-        problems.append(Problem(f"--set {path}", str(error).partition(": ")[2]))
-        return
-    target = document
-    keys = _keys(path)
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
-        if not isinstance(target, dict):
-            problems.append(Problem(f"--set {path}", f"{quoted(key)} is not a section of the spec"))
-            return
-    target[keys[-1]] = value
-
-
-def _keys(path: str) -> list[str]:
-    for section in FLAT_SECTIONS:
-        if path.startswith(f"{section}."):
-            return [*section.split("."), path.removeprefix(f"{section}.")]
-    return path.split(".")
 
 
 def _problem(detail: ErrorDetails) -> Problem:

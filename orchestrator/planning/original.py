@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ObjectMissing, SweepCopied
 from orchestrator.state.folder_identity import Identity, record
 from orchestrator.state.sweep_folder import SweepFolder, reference
-from orchestrator.storage.locations import Location, is_remote
+from orchestrator.storage.locations import Location, expanded, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
@@ -51,7 +51,7 @@ def _launched_at(plan: SweepPlan) -> str:
     storage = plan.spec.storage.uri
     if is_remote(storage):
         return f"{Location.parse(storage).uri}/{plan.sweep}"
-    return str((Path(plan.working_directory) / Path(storage).expanduser() / plan.sweep).resolve())
+    return str((Path(plan.working_directory) / expanded(storage) / plan.sweep).resolve())
 
 
 def _require_no_original_at(place: str, plan: SweepPlan, folder: SweepFolder) -> None:

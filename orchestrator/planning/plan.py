@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
 from orchestrator.redaction import one_line
@@ -35,6 +36,7 @@ from orchestrator.state.folder_identity import record
 from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
+from orchestrator.storage.locations import expanded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,7 +167,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, w
     return SweepPlan(
         sweep=folder.sweep,
         created_at=now,
-        spec=spec,
+        spec=at_home(spec),
         fingerprint=fingerprint(spec),
         tracking_uri=tracking_store(spec, working_directory),
         working_directory=str(working_directory),
@@ -187,7 +189,7 @@ def tracking_store(spec: SweepSpec, working_directory: Path) -> str | None:
     uri = spec.tracking.uri
     if uri is not None:
         relative = uri.startswith("sqlite:///") and not uri.startswith("sqlite:////")
-        return f"sqlite:///{working_directory / uri.removeprefix('sqlite:///')}" if relative else uri
+        return f"sqlite:///{working_directory / expanded(uri.removeprefix('sqlite:///'))}" if relative else uri
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     return f"sqlite:///{working_directory / 'mlflow.db'}"

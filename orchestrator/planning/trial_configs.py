@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.folders import located
 from orchestrator.planning.points import strengths_of
 from orchestrator.planning.seeds import derive_seed
-from orchestrator.storage.locations import is_remote
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.spec.model import Point, SweepSpec
-
-
-FOLDERS = ("data.root", "data.cache", "gan.classifier")
-WEIGHTS = "model.args.weights"
-"""File of a library's network, or the name of weights that the library publishes."""
-
-
-def _is_file(value: object) -> bool:
-    return isinstance(value, str) and value.endswith((".pth", ".pt"))
 
 
 def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point:
@@ -57,17 +48,3 @@ def compared_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
     if plan.spec.scheduler.resource == "epochs" and plan.scheduler.rungs is not None:
         return plan.rungs
     return tuple(range(1, epochs + 1))
-
-
-def located(config: Mapping[str, Any], working_directory: Path) -> Point:
-    """Return the configuration with absolute folders, resolved from the folder of the launch.
-
-    >>> located({"data.root": "data", "epochs": 9}, Path("/home/ada"))
-    {'data.root': '/home/ada/data', 'epochs': 9}
-    """
-    names = [*FOLDERS, *([WEIGHTS] if _is_file(config.get(WEIGHTS)) else ())]
-    folders = {name: config[name] for name in names if config.get(name) is not None and not is_remote(config[name])}
-    return {
-        **config,
-        **{name: str((working_directory / Path(path).expanduser()).resolve()) for name, path in folders.items()},
-    }

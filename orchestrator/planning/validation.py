@@ -10,12 +10,11 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.errors import SpecError, cut, quoted
-from orchestrator.planning.points import complete, epochs_of, first_points, max_epochs_of
-from orchestrator.scheduling.registry import scheduler_of
+from orchestrator.errors import SpecError, quoted
+from orchestrator.planning.fields import did_you_mean, field_problems
+from orchestrator.planning.points import complete, epochs_of, first_points
 from orchestrator.spec.model import MAX_NAMES
-from orchestrator.spec.tracking_address import address_problem
-from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError, nearest
+from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError
 from search_spaces.sampling.enumeration import unconstrained_corners
 from trainables.config.regularizers import GROUP
 from trainables.config.trial import TrialConfig
@@ -39,12 +38,8 @@ MAX_EPOCHS = 10_000
 MAX_CORNERS = 5_000
 MAX_ENTRIES = 1_000
 """Of a list in ``trial``."""
-MAX_COMBINATIONS = 50_000
-"""Of a grid with constraints that are tried for its points."""
 MAX_PROBLEMS = 100
 """Of one kind; a longer list helps no reader."""
-MAX_LIST_LENGTH = 200
-"""Of the valid names in a message."""
 VALUES = re.compile(r" \([^)]*\)|, got .*", re.DOTALL)
 """The values in a message; the rest of it is the requirement."""
 
@@ -69,7 +64,7 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
     problems, trials = [*_unknown_problems(spec, unknown), *_size_problems(spec)], list[Configured]()
     if any(problem.path not in {f"trial.{name}" for name in unknown} for problem in problems):
         raise SpecError(problems)
-    problems += _field_problems(spec)
+    problems += field_problems(spec)
     try:
         wrong_points = _given_point_problems(spec)
         points = _space_points(spec, [] if wrong_points else first_points(spec))
@@ -173,16 +168,6 @@ def _without_usual_task(trial: Mapping[str, Any]) -> Point:
     return {name: value for name, value in trial.items() if name != TASK or value not in {None, CLASSIFIER.name}}
 
 
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest valid one, if any is near.
-
-    >>> did_you_mean("mixup.alfa", ["mixup.alpha"])
-    "; did you mean 'mixup.alpha'?"
-    """
-    closest = nearest(name, candidates)
-    return f"; did you mean {closest!r}?" if closest else ""
-
-
 def _fix(space: SearchSpace, trial: Mapping[str, Any]) -> SearchSpace:
     """Fix what ``trial`` has over what a catalog fragment would search, inside the fragment's range or not."""
     fixed = {name: _fixed(space.parameters[name], trial[name]) for name in space.names if name in trial}
@@ -201,122 +186,6 @@ def _fixed(domain: Domain, value: Any) -> Domain:
         return Fixed(value)
     except DomainError:  # not a scalar: the trials that have it report it
         return domain
-
-
-def _field_problems(spec: SweepSpec) -> list[Problem]:
-    """Return the problems of fields that do not fit together."""
-    problems = _unmeasured_problems(spec)
-    if spec.tracking.uri is not None and (problem := address_problem(spec.tracking.uri)) is not None:
-        problems.append(Problem("tracking.uri", problem))
-    first = 1 + len(spec.search.points)
-    if spec.search.num_trials < first:
-        requirement = f"must be >= {first}: the baseline and each of search.points run first"
-        problems.append(Problem("search.num_trials", f"{requirement}, got {spec.search.num_trials}"))
-    if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
-        requirement = "must be 'auto' or at most 1, as a trial uses one device"
-        problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
-    problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
-    if "val/robust_accuracy" in spec.objective.metrics:
-        requirement = "must be > 0 to measure the objective val/robust_accuracy"
-        problems += [Problem(place, requirement) for place in _without_attack(spec)]
-    return problems
-
-
-def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
-    """Return the objectives and the attack that trials of this task neither measure nor know."""
-    task = task_of(spec.trial)
-    names = [metric.name for metric in task.metrics if metric.name.startswith(("val/", "entanglement/"))]
-    requirement = f"must be measured by a {task.name}: {cut(', '.join(names), MAX_LIST_LENGTH)}"
-    problems = [
-        Problem(f"objective.{index}.metric" if index else "objective.metric", f"{requirement}; got {quoted(metric)}")
-        for index, metric in enumerate(spec.objective.metrics)
-        if not task.measures(metric)
-    ]
-    usual = type(spec.evaluation)().robust_epsilon
-    if "evaluation.robust_epsilon" not in task.parameter_names and spec.evaluation.robust_epsilon != usual:
-        message = f"a {task.name} is not attacked; leave it out"
-        problems.append(Problem("evaluation.robust_epsilon", f"{message}, got {spec.evaluation.robust_epsilon}"))
-    return problems
-
-
-def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
-    """Return the problems of a sampler: objectives that it cannot have, a grid with too few points."""
-    sampler, num_trials = spec.search.sampler, spec.search.num_trials
-    if sampler == "cmaes" and spec.objective.others:
-        return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
-    if sampler != "grid" or num_trials <= first:
-        return []
-    size, is_whole = _grid_size(spec.space, spec.search.resolution, enough=num_trials - first)
-    if num_trials <= first + size:
-        return []
-    grid = "the grid has" if is_whole else f"of {MAX_COMBINATIONS:,} combinations, constraints leave the grid"
-    requirement = f"must be <= {first + size}: {grid} {size} points, {first} run first"
-    return [Problem("search.num_trials", f"{requirement}, got {num_trials}")]
-
-
-def _grid_size(space: SearchSpace, resolution: int, *, enough: int) -> tuple[int, bool]:
-    """Return the number of points of a grid, or ``enough``, and True if every combination was counted."""
-    if not space.constraints:
-        try:
-            return len(space.grid(resolution)), True
-        except OverflowError:  # more than an index can hold
-            return enough, True
-    size = 0
-    combinations = SearchSpace(space.parameters, when=space.when).grid(resolution)
-    for tried, point in enumerate(combinations):
-        if size >= enough or tried >= MAX_COMBINATIONS + enough:
-            return size, size >= enough
-        size += all(constraint.holds(point) for constraint in space.constraints)
-    return size, True
-
-
-def scheduler_problems(spec: SweepSpec) -> list[Problem]:
-    """Return the problems of a scheduler: fields that it cannot have."""
-    scheduler, name = spec.scheduler, spec.scheduler.name
-    kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
-    requirements = [
-        ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
-        ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_budgeted), "must be 1"),
-        ("resource", scheduler.resource != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
-        ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_budgeted), "must be empty"),
-        ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_budgeted), "must be 'epochs'"),
-        ("audit", bool(scheduler.audit) and name == "none", "must be 0"),
-    ]
-    of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_budgeted else "")
-    problems = [
-        Problem(f"scheduler.{field}", f"{requirement} {of}, got {quoted(getattr(scheduler, field))}")
-        for field, is_broken, requirement in requirements
-        if is_broken
-    ]
-    if spec.objective.others and name in {"pasha", "median"}:
-        problems.append(Problem("objective", f"must be one metric for scheduler {name}, got {len(spec.objective.all)}"))
-    problems += [
-        Problem("scheduler.strata", f"not in the space: {quoted(name)}{did_you_mean(name, spec.space.names)}")
-        for name in scheduler.strata
-        if name not in spec.space.names
-    ]
-    return problems or _bracket_problems(spec)
-
-
-def _bracket_problems(spec: SweepSpec) -> list[Problem]:
-    if not all(type(value) is int and value >= 1 for value in epochs_of(spec)):
-        return []  # reported by the points
-    try:
-        scheduler_of(spec, pauses=False, max_epochs=max_epochs_of(spec))
-    except ValueError as error:
-        return [Problem("scheduler.brackets", str(error))]
-    return []
-
-
-def _without_attack(spec: SweepSpec) -> list[str]:
-    """Return the places that switch robust accuracy off, for all trials or for some."""
-    name = "evaluation.robust_epsilon"
-    if name in spec.trial:
-        return [f"trial.{name}"] if spec.trial[name] == 0 else []
-    if name in spec.space.names:
-        domain = spec.space.parameters[name]
-        return [f"space.parameters.{name}"] if domain.contains(0.0) or domain.contains(0) else []
-    return [name] if spec.evaluation.robust_epsilon == 0 else []
 
 
 def _given_point_problems(spec: SweepSpec) -> list[Problem]:

@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     StrictInt,
@@ -25,15 +21,15 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
-    model_validator,
 )
 
-from orchestrator.errors import MAX_VALUE_LENGTH, WrongLocation, cut, quoted
+from orchestrator.errors import WrongLocation, quoted
 from orchestrator.redaction import secret_problem, without_password
+from orchestrator.spec.objective import ANY_METRIC, Objective
+from orchestrator.spec.section import Count, Positive, PositiveInt, Section, at_most
 from orchestrator.storage.locations import Location, is_remote
-from search_spaces import SearchSpace, catalog, nearest
+from search_spaces import SearchSpace, catalog
 from trainables.errors import ConfigError
-from trainables.metrics import METRICS, lookup
 from trainables.regularizers.fragments import with_fragments
 from trainables.tasks.registry import CLASSIFIER, task_of
 
@@ -56,128 +52,20 @@ MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
 
 
-def _at_most(limit: int, reason: str) -> Any:
-    """Return the annotation of a whole number with an upper limit, whose message gives the reason."""
-
-    def check(value: int) -> int:
-        if value > limit:
-            raise ValueError(f"must be <= {limit:,}, {reason}; got {quoted(value)}")
-        return value
-
-    return AfterValidator(check), Field(json_schema_extra={"maximum": limit})
-
-
-_IN_64_BITS = _at_most(2**63 - 1, "a whole number of 64 bits")
-PositiveInt: TypeAlias = Annotated[StrictInt, Field(ge=1), *_IN_64_BITS]
-Count: TypeAlias = Annotated[StrictInt, Field(ge=0), *_IN_64_BITS]
-Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
-
-
-_ANY_METRIC: ContextVar[bool] = ContextVar("any metric", default=False)
-"""True while the objective of a sweep is validated whose trials may report metrics of any name."""
-
-
-class Objective(_Section):
-    """Objective of a sweep: a metric of the validation split and its direction.
-
-    Of a user's own training function it is any metric that the function reports, and the direction is required.
-
-    Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
-    leaderboard sorts by, and ``others`` holds the rest.
-    """
-
-    metric: StrictStr = "val/accuracy"
-    mode: Literal["max", "min"] = "max"
-    others: tuple[Objective, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text_or_list(cls, value: object) -> object:
-        if isinstance(value, list | tuple) and value:
-            return {**_fields_of(value[0]), "others": tuple(value[1:])}
-        return _fields_of(value) if isinstance(value, str) else value
-
-    @property
-    def all(self) -> tuple[Objective, ...]:
-        """This objective and the further ones."""
-        return (self, *self.others)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Their names.
-
-        >>> Objective.model_validate(["val/accuracy max", "val/nll min"]).metrics
-        ('val/accuracy', 'val/nll')
-        """
-        return tuple(objective.metric for objective in self.all)
-
-    @property
-    def modes(self) -> tuple[str, ...]:
-        """Their directions."""
-        return tuple(objective.mode for objective in self.all)
-
-    @field_validator("metric")
-    @classmethod
-    def _known(cls, metric: str) -> str:
-        try:
-            lookup(metric)
-        except KeyError:
-            if _ANY_METRIC.get():
-                return metric
-            closest = nearest(metric, (known.name for known in METRICS))
-            hint = (
-                f"did you mean {closest!r}?" if closest else "take one of the validation split, such as 'val/accuracy'"
-            )
-            raise ValueError(f"unknown metric {quoted(metric)}; {hint}") from None
-        if not metric.startswith(("val/", "entanglement/")):
-            raise ValueError(f"must be measured on the validation split (val/...), got {quoted(metric)}")
-        return metric
-
-    @model_validator(mode="after")
-    def _well_directed(self) -> Objective:
-        if len(set(self.metrics)) < len(self.metrics) or any(objective.others for objective in self.others):
-            raise ValueError(f"must be different metrics, got {cut(', '.join(self.metrics), MAX_VALUE_LENGTH)}")
-        direction = _direction_of(self.metric)
-        if direction is None and _ANY_METRIC.get() and "mode" not in self.model_fields_set:
-            raise ValueError(f"mode must be 'max' or 'min' for {quoted(self.metric)}, a metric of your own; add it")
-        if direction is not None and direction != self.mode:
-            raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
-        return self
-
-    def is_better(self, value: float, other: float) -> bool:
-        """Return True if ``value`` beats ``other`` in this direction.
-
-        >>> Objective(metric="val/nll", mode="min").is_better(0.1, 0.2)
-        True
-        """
-        return value > other if self.mode == "max" else value < other
-
-
-def _direction_of(metric: str) -> str | None:
-    try:
-        return lookup(metric).direction
-    except KeyError:
-        return None
-
-
-class Search(_Section):
+class Search(Section):
     """Search: the sampler that proposes points; ``num_trials`` counts the baseline and the given ``points`` too.
 
     ``resolution`` is the number of values that ``sampler: grid`` tries of every range.
     """
 
     sampler: Literal["tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid"] = "tpe"
-    num_trials: Annotated[StrictInt, Field(ge=1), *_at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
+    num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
     seed: Count = 0
     points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
-    resolution: Annotated[StrictInt, Field(ge=1), *_at_most(MAX_RESOLUTION, "the values of one range")] = 3
+    resolution: Annotated[StrictInt, Field(ge=1), *at_most(MAX_RESOLUTION, "the values of one range")] = 3
 
 
-class SchedulerSpec(_Section):
+class SchedulerSpec(Section):
     """Early stopping.
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
@@ -213,13 +101,13 @@ class SchedulerSpec(_Section):
         return self.name == "asha" and self.grace_period == "auto"
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """One attack strength for every trial of a sweep, in pixel units; 0 measures no robustness."""
 
     robust_epsilon: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
 
 
-class Resources(_Section):
+class Resources(Section):
     """Processors and GPUs of one trial, and the number of trials that run at once (null: as many as fit)."""
 
     cpus: Positive = 1
@@ -235,7 +123,7 @@ class Resources(_Section):
         return gpus
 
 
-class Failures(_Section):
+class Failures(Section):
     """Retries of lost workers and of errors in a trial, and failed trials a sweep may have."""
 
     infrastructure: Count = 3
@@ -243,8 +131,10 @@ class Failures(_Section):
     allowed: Count = 0
 
 
-class Budget(_Section):
+class Budget(Section):
     """Limits after which no further trial is started: seconds since the launch, GPU seconds, a reached objective.
+
+    The seconds pass while no driver runs, too; a clock that is set back subtracts none.
 
     Running trials continue to their end or their next rung.
     """
@@ -254,7 +144,7 @@ class Budget(_Section):
     target: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
 
     ``taps`` names the taps whose entanglement MLflow shows, six at most; null takes six spread over it (the event
@@ -275,7 +165,7 @@ class Tracking(_Section):
         return uri
 
 
-class Storage(_Section):
+class Storage(Section):
     """Storage of sweeps: a local folder with one folder for each sweep, or ``s3://bucket/prefix``."""
 
     uri: StrictStr = "results"
@@ -291,16 +181,6 @@ class Storage(_Section):
         elif "://" in uri:
             raise ValueError(f"must be a folder or s3://BUCKET/PREFIX, got {quoted(without_password(uri))}")
         return uri
-
-
-def _fields_of(value: object) -> dict[str, Any]:
-    """Return the fields of an objective in any of its forms; anything else is left to the check of the metric."""
-    if isinstance(value, str):
-        metric, _, mode = value.partition(" ")
-        return {"metric": metric, **({"mode": mode.strip()} if mode else {})}
-    if isinstance(value, Objective):
-        return {"metric": value.metric, "mode": value.mode}
-    return dict(value) if isinstance(value, dict) else {"metric": value}
 
 
 def default_space(trial: Mapping[str, Any]) -> SearchSpace:
@@ -336,7 +216,7 @@ class Checked:
         return Checked, ()
 
 
-class SweepSpec(_Section):
+class SweepSpec(Section):
     """One validated sweep.
 
     Args of note: ``trial`` holds the dotted parameters that every trial has, and the ``task`` that trials train, by
@@ -350,7 +230,7 @@ class SweepSpec(_Section):
 
     version: Literal[1] = 1
     name: StrictStr
-    trial: Annotated[Point, Field(max_length=MAX_NAMES)] = {}
+    trial: Annotated[Point, Field(max_length=MAX_NAMES)] = Field(default={})
     space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
     objective: Objective = Objective()
     search: Search = Search()
@@ -375,11 +255,11 @@ class SweepSpec(_Section):
     @field_validator("objective", mode="wrap")
     @classmethod
     def _of_its_task(cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Objective:
-        token = _ANY_METRIC.set(_reports_any_metric(info.data.get("trial", {})))
+        token = ANY_METRIC.set(_reports_any_metric(info.data.get("trial", {})))
         try:
             objective: Objective = handler(value)
         finally:
-            _ANY_METRIC.reset(token)
+            ANY_METRIC.reset(token)
         return objective
 
     @field_validator("space", mode="before")

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from orchestrator.errors import quoted
 from orchestrator.redaction import without_password
+from orchestrator.storage.locations import variable_problem
 from search_spaces import nearest
 
 SERVERS = frozenset({"http", "https"})
@@ -25,6 +26,8 @@ def address_problem(uri: str) -> str | None:
     "must begin with its scheme: write http://127.0.0.1:5000, got '127.0.0.1:5000'"
     """
     got = f"got {quoted(without_password(uri))}"
+    if (problem := variable_problem(without_password(uri))) is not None:  # a password may have such text
+        return f"{problem}; {got}"
     if HOST_AND_PORT.fullmatch(uri) and not uri.startswith("file:"):
         return f"must begin with its scheme: write http://{uri}, {got}"
     scheme, colon, rest = uri.partition(":")

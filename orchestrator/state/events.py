@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import to_json
 
 from orchestrator.state.migrations import event_of_format_1
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "failed", "interrupted"]
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
@@ -50,11 +54,15 @@ class TrialCreated(_Event):
 
 
 class AttemptStarted(_Event):
-    """An actor runs the trial; attempts count from 1, and a retried or resumed trial has several."""
+    """An actor runs the trial; attempts count from 1, and a retried or resumed trial has several.
+
+    ``host`` is the machine it runs on, null where that is not known.
+    """
 
     kind: Literal["attempt_started"] = "attempt_started"
     trial: str
     attempt: int
+    host: str | None = None
 
 
 class AttemptFailed(_Event):
@@ -124,7 +132,10 @@ class CheckpointSaved(_Event):
 
 
 class TrialEnded(_Event):
-    """A trial left its worker: it is over, or ``paused`` at a rung, or ``interrupted`` until the sweep is resumed."""
+    """A trial left its worker: it is over, or ``paused`` at a rung, or ``interrupted`` until the sweep is resumed.
+
+    ``cause`` is whose fault a failed trial is, null in older logs.
+    """
 
     kind: Literal["trial_ended"] = "trial_ended"
     trial: str
@@ -132,6 +143,7 @@ class TrialEnded(_Event):
     rung: int | None = None
     reason: str | None = None
     traceback: str | None = None
+    cause: Cause | None = None
 
 
 class SweepEnded(_Event):
@@ -157,6 +169,9 @@ Event: TypeAlias = (
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 _EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 
+
+ADDED: Mapping[str, str] = MappingProxyType({"attempt_started": "host", "trial_ended": "cause"})
+"""Fields that are younger than format 4, by kind: where null they are left out, as in the lines before them."""
 
 SEAL = b',"crc":"%08x"}\n'
 SEAL_BYTES = len(SEAL % 0)
@@ -194,7 +209,9 @@ def encode(event: Event, link: Link = FIRST) -> bytes:
 
 def body_of(event: Event) -> bytes:
     """Return an event as a JSON object, without its place in the log."""
-    return event.model_dump_json().encode()
+    added = ADDED.get(event.kind)
+    absent = {added} if added is not None and getattr(event, added) is None else None
+    return event.model_dump_json(exclude=absent).encode()
 
 
 def sealed(body: bytes, link: Link) -> bytes:

@@ -18,9 +18,12 @@ upload checkpoints to S3 themselves. The folder can be lost: it is recreated fro
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from orchestrator.errors import StorageError
 
 if TYPE_CHECKING:
     from orchestrator.storage.s3 import Bucket
@@ -100,3 +103,15 @@ def reference(folder: SweepFolder) -> str:
     return (
         folder.sweep if storage.resolve() == Path(DEFAULT_STORAGE).resolve() else f"{folder.sweep} --storage {storage}"
     )
+
+
+def require_writable(folder: SweepFolder, *, purpose: str) -> None:
+    """Return if this user can write a sweep's folder, and change its name; all commands that only look need neither.
+
+    Raises:
+        StorageError: the folder is another user's, or on a disk that can only be read.
+    """
+    for path in (folder.path, folder.path.parent):
+        if not os.access(path, os.W_OK | os.X_OK):
+            remedy = f"have its owner do it, or get write access; to look at it: ravel status {reference(folder)}"
+            raise StorageError(f"{path}: must be a folder that this user can write, to {purpose}; {remedy}")

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SweepNotFound, quoted
+from orchestrator.errors import SweepNotFound, WrongLocation, quoted
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.storage.locations import Location, is_remote
+from orchestrator.storage.locations import Location, expanded, is_remote, variable_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +31,11 @@ def try_out(storage: str | Path) -> None:
     """Write a small file to a storage, and delete it.
 
     Raises:
+        WrongLocation: it has a variable, which nothing expands.
         StorageError: S3 refused, or could not be reached.
         OSError: the folder cannot be written.
     """
+    _refuse_variables(storage)
     if is_remote(storage):
         bucket, probe = _bucket(storage), f".ravel-{secrets.token_hex(4)}"
         bucket.write(probe, b"may be deleted")
@@ -49,7 +51,11 @@ def create_folder(storage: str | Path, name: str, *, now: datetime) -> SweepFold
     """Create an empty folder for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
 
     The random part separates sweeps that start in the same second on different machines and share an MLflow.
+
+    Raises:
+        WrongLocation: the storage has a variable, which nothing expands.
     """
+    _refuse_variables(storage)
     folder = _folder(storage, f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}")
     folder.path.mkdir(parents=True)
     return folder
@@ -126,12 +132,19 @@ def _bucket(storage: str | Path) -> Bucket:
 
 def _mirrors(location: Location) -> Path:
     """Return the folder of this machine that mirrors a storage in S3."""
-    cache = Path(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel")
+    cache = expanded(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel")
     return cache.absolute() / "sweeps" / hashlib.sha256(location.uri.encode()).hexdigest()[:16]
 
 
 def _absolute(storage: str | Path) -> Path:
-    return Path(storage).expanduser().resolve()
+    return expanded(storage).resolve()
+
+
+def _refuse_variables(storage: str | Path) -> None:
+    """Refuse to write where no one would look; a folder of that name which exists can still be read."""
+    problem = variable_problem(str(storage))
+    if problem is not None:
+        raise WrongLocation(f"{storage}: {problem}")
 
 
 def _in_order(folders: Iterable[SweepFolder]) -> list[SweepFolder]:

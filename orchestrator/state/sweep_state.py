@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from orchestrator.spec.model import Objective
+    from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Cause, Event, Origin, TrialStatus
 
 Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
@@ -42,12 +42,15 @@ class Trial:
     point: dict[str, Any]
     config: dict[str, Any]
     attempts: int = 0
+    host: str | None = None
+    """Machine of the current attempt; null between attempts, or where it is not known."""
     epochs: dict[int, dict[str, float | None]] = field(default_factory=dict)
     rungs: dict[int, RungDecided] = field(default_factory=dict)
     checkpoints: list[CheckpointSaved] = field(default_factory=list)
     failures: list[AttemptFailed] = field(default_factory=list)
     promotions: list[TrialPromoted] = field(default_factory=list)
     end: TrialEnded | None = None
+    has_worker: bool = False
 
     @property
     def status(self) -> Status:
@@ -116,6 +119,14 @@ class Trial:
         return next(reversed(self.values(metric).values()), None)
 
 
+@dataclass
+class HostHistory:
+    """Attempts that ended on one machine: ``lost`` to it, with their trial, or ``kept``; in order of time."""
+
+    lost: list[tuple[float, str]] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+
+
 class SweepState:
     """State of a sweep, updated by one event at a time.
 
@@ -129,10 +140,11 @@ class SweepState:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, Trial] = {}
         self.generation = 0
-        self.started_at: float | None = None
         self.ended: SweepEnded | None = None
-        self.last_time: float | None = None
+        self.last_time = 0.0
+        self._ran_s = self._age_s = 0.0
         self.num_events = 0
+        self.hosts: dict[str, HostHistory] = {}
         self.changes: list[str] = []
         """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
         for event in events:
@@ -150,7 +162,7 @@ class SweepState:
 
     def apply(self, event: Event) -> None:
         """Apply one event; of a (trial, epoch) or a (trial, rung) that occurs twice, the first counts."""
-        self.last_time = event.time
+        self._advance(event)
         self.num_events += 1
         if not isinstance(event, SweepStarted | SweepEnded):
             self.changes.append(event.trial)
@@ -159,8 +171,9 @@ class SweepState:
                 self.trials[event.trial].epochs.setdefault(event.epoch, event.metrics)
             case SweepStarted():
                 self.generation = event.generation
-                self.started_at = event.time if self.started_at is None else self.started_at
                 self.ended = None
+                for trial in self.trials.values():  # those of a killed driver
+                    trial.has_worker = False
             case TrialCreated():
                 self.trials[event.trial] = Trial(
                     id=event.trial,
@@ -171,7 +184,30 @@ class SweepState:
             case SweepEnded():
                 self.ended = event
             case _:
+                if isinstance(event, AttemptFailed | TrialEnded):
+                    self._leave_host(self.trials[event.trial], event)
                 self._apply_to_trial(self.trials[event.trial], event)
+
+    def _advance(self, event: Event) -> None:
+        """Add the time since the event before; a clock that was set back loses this interval and subtracts nothing."""
+        step_s = self._since_last_s(event.time)
+        self._age_s += step_s
+        self._ran_s += 0.0 if isinstance(event, SweepStarted) else step_s
+        self.last_time = event.time
+
+    def _since_last_s(self, time: float) -> float:
+        return max(0.0, time - self.last_time) if self.generation else 0.0
+
+    def _leave_host(self, trial: Trial, event: AttemptFailed | TrialEnded) -> None:
+        """Count the end of an attempt for or against its host; an interruption says nothing about it."""
+        host, trial.host = trial.host, None
+        if host is None or event.cause == "preemption" or _is_interruption(event):
+            return
+        history = self.hosts.setdefault(host, HostHistory())
+        if event.cause == "infrastructure":
+            history.lost.append((event.time, event.trial))
+        else:
+            history.kept.append(event.time)
 
     @staticmethod
     def _apply_to_trial(
@@ -181,9 +217,12 @@ class SweepState:
         match event:
             case AttemptStarted():
                 trial.attempts = event.attempt
+                trial.host = event.host
                 trial.end = None
+                trial.has_worker = True
             case AttemptFailed():
                 trial.failures.append(event)
+                trial.has_worker = False
             case RungDecided():
                 trial.rungs.setdefault(event.rung, event)
             case TrialPromoted():
@@ -193,6 +232,7 @@ class SweepState:
                 trial.checkpoints.append(event)
             case TrialEnded():
                 trial.end = event
+                trial.has_worker = False
 
     def with_status(self, *statuses: Status) -> list[Trial]:
         """Return the trials with any of these statuses, in the order of their creation."""
@@ -224,6 +264,19 @@ class SweepState:
         ranked = self.ranked(objective)
         return next((trial for trial in ranked if trial.status == "completed"), ranked[0] if ranked else None)
 
+    def elapsed_s(self, *, now: float) -> float:
+        """Return the time that drivers have run: without that from an end, or a kill, to the next start.
+
+        >>> state = SweepState([SweepStarted(time=5.0, generation=1, host="here", pid=1)])
+        >>> state.elapsed_s(now=7.0), state.elapsed_s(now=3.0)
+        (2.0, 0.0)
+        """
+        return self._ran_s + (self._since_last_s(now) if self.ended is None else 0.0)
+
+    def age_s(self, *, now: float) -> float:
+        """Return the time since the first driver started, whether a driver ran or not."""
+        return self._age_s + self._since_last_s(now)
+
     @property
     def epochs_run(self) -> int:
         """Number of distinct epochs that all trials reported."""
@@ -237,6 +290,10 @@ class SweepState:
         """Count the stopped trials by rung."""
         rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
+
+
+def _is_interruption(event: AttemptFailed | TrialEnded) -> bool:
+    return isinstance(event, TrialEnded) and event.status == "interrupted"
 
 
 def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:

@@ -1,22 +1,22 @@
-"""Locations in S3: ``s3://bucket/prefix``."""
+"""Locations of files: a folder, or ``s3://bucket/prefix``."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 from orchestrator.errors import MAX_VALUE_LENGTH, WrongLocation, cut, quoted
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["SCHEME", "Location", "is_remote"]
+__all__ = ["SCHEME", "Location", "expanded", "is_remote", "variable_problem"]
 
 SCHEME = "s3://"
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 FORBIDDEN = re.compile(r"[?#\\\x00-\x1f\x7f]")
 GRAMMAR = f"write {SCHEME}BUCKET/PREFIX"
+VARIABLE = re.compile(r"\$(\w+|\{[^}]*\}?)")
+VARIABLE_REMEDY = "write its value, or name it after --set, where a shell does"
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,30 @@ def _is_plain(part: str) -> bool:
 def is_remote(storage: str | Path) -> bool:
     """Return True if an address is in S3."""
     return str(storage).startswith(SCHEME)
+
+
+def variable_problem(place: str) -> str | None:
+    """Return the problem of a path or an address with a variable, which nothing expands; None for any other.
+
+    >>> variable_problem("$SCRATCH/ravel")
+    'must have no variable, as nothing expands $SCRATCH: write its value, or name it after --set, where a shell does'
+    >>> variable_problem("/data/us$")
+    """
+    variable = VARIABLE.search(place)
+    if variable is None:
+        return None
+    name = cut(variable.group(), MAX_VALUE_LENGTH)
+    return f"must have no variable, as nothing expands {name}: {VARIABLE_REMEDY}"
+
+
+def expanded(place: str | Path) -> Path:
+    """Return the path of a folder of this machine, a leading ``~`` expanded.
+
+    Raises:
+        WrongLocation: the ``~`` names a user that this machine does not have.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        rule = "after ~ must come a / or a user of this machine; write the whole path"
+        raise WrongLocation(f"{cut(str(place), MAX_VALUE_LENGTH)}: {rule}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.errors import ObjectChanged, ObjectMissing, StorageError
+from orchestrator.storage.proxies import AWS, IN_THE_WAY, proxy_note
 
 __all__ = ["code_of", "status_of", "storage_error"]
 
@@ -47,6 +48,10 @@ REMEDIES = {
     "TokenRetrievalError": "log in: aws sso login",
     "InvalidEndpointError": ENDPOINT,
 }
+LOCAL = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "AccessDenied", "SignatureDoesNotMatch"}
+)
+"""Errors that no proxy causes."""
 MISSING = frozenset({"NoSuchKey", "404"})
 CHANGED = frozenset({"PreconditionFailed", "412", "S3DownloadFailedError"})
 
@@ -73,7 +78,8 @@ def storage_error(error: Exception, *, doing: str, uri: str, endpoint: str | Non
     if code in CHANGED:
         return ObjectChanged(f"{uri}: cannot {doing} at {server}: it is no longer the version that was asked for")
     remedy = REMEDIES.get(code) or (ENDPOINT if status_of(error) is None else "see the server's log; then try again")
-    return StorageError(f"{uri}: cannot {doing} at {server}: {_words(error, code)}; {remedy}")
+    note = proxy_note(endpoint or AWS) if status_of(error) in {None, *IN_THE_WAY} and code not in LOCAL else ""
+    return StorageError(f"{uri}: cannot {doing} at {server}: {_words(error, code)}; {remedy}{note}")
 
 
 def code_of(error: Exception) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.redaction import one_line, without_password
+from orchestrator.storage.proxies import proxy_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+UNREACHED = re.compile(r"max retries|connection|timed out|proxy|\b(403|407|502|503|504)\b", re.IGNORECASE)
+"""Messages of MLflow's client about a server that did not answer itself."""
 
 
 @contextmanager
@@ -35,4 +40,5 @@ def store_errors(uri: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {one_line(error)}"
-        raise OrchestratorError(f"{without_password(uri)}: {message}; {remedy}") from error
+        note = proxy_note(uri) if UNREACHED.search(str(error)) else ""
+        raise OrchestratorError(f"{without_password(uri)}: {message}; {remedy}{note}") from error

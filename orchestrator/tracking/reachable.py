@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from orchestrator.errors import cut
 from orchestrator.redaction import one_line, server_address, without_password
 from orchestrator.spec.tracking_address import address_problem
+from orchestrator.storage.proxies import IN_THE_WAY, proxy_note
 from orchestrator.tracking.sqlite import store_file
 
 if TYPE_CHECKING:
@@ -218,10 +219,13 @@ def _server_problem(uri: str, environ: Mapping[str, str]) -> str | None:
             body = answer.read()
     except urllib.error.HTTPError as error:
         with error:
-            return _refusal(error, known, urllib.parse.urlsplit(uri).netloc.rpartition("@")[2])
+            note = proxy_note(uri, environ=environ) if error.code in IN_THE_WAY else ""
+            return f"{_refusal(error, known, urllib.parse.urlsplit(uri).netloc.rpartition('@')[2])}{note}"
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"does not answer ({one_line(error)})"
-    return None if signed or _is_json(body) else "answers, but not as MLflow does; is its path missing?"
+        return f"does not answer ({one_line(error)}){proxy_note(uri, environ=environ)}"
+    if signed or _is_json(body):
+        return None
+    return f"answers, but not as MLflow does; is its path missing?{proxy_note(uri, environ=environ)}"
 
 
 def _certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -238,7 +242,7 @@ def _certificates(environ: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-def _refusal(error: urllib.error.HTTPError, known: Login | None, host: str) -> str | None:
+def _refusal(error: urllib.error.HTTPError, known: Login | None, host: str) -> str:
     text = error.read(1000).decode(errors="replace")
     match error.code:
         case 403 if "Invalid Host header" in text:

@@ -173,9 +173,20 @@ def image_shape(checkpoint: Path) -> tuple[tuple[int, int, int], int]:
     return (channels, height, width), saved.num_classes
 
 
+def class_names(checkpoint: Path) -> list[str]:
+    """Return the names of the classes in the order of the model's outputs; none if its data set has none."""
+    from trainables.engine import checkpoint as state  # noqa: PLC0415  imports torch
+
+    return list(state.load(checkpoint).class_names)
+
+
 def save_model(checkpoint: Path, folder: Path) -> None:
-    """Write a checkpoint as an MLflow model to a new folder, and run it on one image."""
+    """Write a checkpoint as an MLflow model to a new folder, and run it on one image.
+
+    Its metadata have the names of the classes, as ``class_names``, if the checkpoint has them.
+    """
     shape_CHW, num_classes = image_shape(checkpoint)
+    names = class_names(checkpoint)
     with _quietly():
         import numpy as np  # noqa: PLC0415
         from mlflow import pyfunc  # noqa: PLC0415
@@ -194,6 +205,7 @@ def save_model(checkpoint: Path, folder: Path) -> None:
             input_example=np.zeros((1, *shape_CHW), dtype=float32),
             pip_requirements=requirements(),
             model_config={"device": "cpu"},
+            metadata={"class_names": names} if names else None,
         )
 
 

@@ -75,7 +75,8 @@ def remove(plan: SweepPlan, traces: Traces) -> None:
 
 def _models(client: MlflowClient, run_ids: set[str]) -> list[str]:
     versions = (version for run in run_ids for version in client.search_model_versions(f"run_id = '{run}'"))
-    return sorted(f"{version.name} version {version.version}" for version in versions)
+    numbers = sorted((version.name, int(version.version)) for version in versions)
+    return [f"{name} version {number}" for name, number in numbers]
 
 
 def _remove_artifacts(client: MlflowClient, run: str, uri: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.spec.model import Objective
+    from orchestrator.spec.objective import Objective
     from orchestrator.state.events import EpochReported
     from orchestrator.state.sweep_state import SweepState, Trial
 

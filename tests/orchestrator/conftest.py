@@ -15,7 +15,6 @@ from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
-from orchestrator.planning.seeds import trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import (
@@ -49,8 +48,8 @@ def learning(point, epoch):
 class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
-    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0):
-        self.plan, self.events, self.state = plan, [], SweepState()
+    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None):
+        self.plan, self.events, self.state, self._name = plan, [], SweepState(), name
         self._proposer = Proposer(plan.spec, self.state)
         self.decisions = DecisionState(plan, self.state)
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
@@ -87,7 +86,7 @@ class VirtualSweep:
         if not self.decisions.budget.unstarted(now=now):
             return None
         origin, point = self._proposer.propose()
-        name = trial_id(len(self.state.trials))
+        name = self._name(len(self.state.trials)) if self._name else self._proposer.next_id()
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return name

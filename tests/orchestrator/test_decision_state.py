@@ -100,7 +100,7 @@ class RandomEvents:
         return self._random.choice([*trials[-4:], self._random.choice(trials)]) if trials else None
 
     def _head(self, trial=None):
-        self._now += self._random.choice([0.0, 1.0])
+        self._now += self._random.choice([0.0, 1.0] * 20 + [-60.0])  # the clock is set back now and then
         return {"time": self._now} if trial is None else {"time": self._now, "trial": trial.id}
 
     def _start(self, _):
@@ -173,18 +173,26 @@ def naive_values(plan, trial):
     return DecisionState(plan, SimpleNamespace(trials={trial.id: trial})).views[trial.id].values
 
 
-def naive_is_spent(plan, state, now):
+def naive_age(events, now):
+    """The intervals since the first start, those in which the clock was set back left out."""
+    times = [event.time for event in events]
+    while events and events[0].kind != "sweep_started":
+        events, times = events[1:], times[1:]
+    return sum(max(0.0, later - earlier) for earlier, later in zip(times, [*times[1:], now], strict=False))
+
+
+def naive_is_spent(plan, state, now, events):
     budget, objective = plan.spec.budget, plan.spec.objective
     scores = [trial.score(objective) for trial in state.trials.values()]
-    if budget.wall_clock_s is not None and state.started_at is not None:
-        return now - state.started_at >= budget.wall_clock_s
+    if budget.wall_clock_s is not None:
+        return naive_age(events, now) >= budget.wall_clock_s
     if budget.gpu_s is not None:
         costs = [e.get("cost/gpu_s") or 0.0 for trial in state.trials.values() for e in trial.epochs.values()]
         return math.fsum(costs) >= budget.gpu_s
     return budget.target is not None and any(score is not None and score >= budget.target for score in scores)
 
 
-def check(decisions, trial, now):
+def check(decisions, trial, now, events):
     """The fold equals one that is rebuilt from zero, and answers as the naive schedulers and sums do."""
     plan, state, views = decisions.plan, decisions.state, dict(decisions.views)
     rebuilt = DecisionState(plan, state)
@@ -192,7 +200,7 @@ def check(decisions, trial, now):
     assert [view.bracket for view in views.values()] == brackets_for(plan.scheduler, len(views), plan.max_epochs)
     assert decisions.views.is_quiet == rebuilt.views.is_quiet == naive.is_quiet(views)
     assert decisions.views.any_completed == rebuilt.views.any_completed == naive.any_completed(views)
-    spent = naive_is_spent(plan, state, now)
+    spent = naive_is_spent(plan, state, now, events)
     assert decisions.budget.is_spent(now=now) == rebuilt.budget.is_spent(now=now) == spent
     left = 0 if spent else plan.spec.search.num_trials - len(state.trials)
     assert decisions.budget.unstarted(now=now) == rebuilt.budget.unstarted(now=now) == left
@@ -222,10 +230,10 @@ def check_promotions(decisions, rebuilt, now):
 
 def step_through(plan, events):
     decisions = DecisionState(plan, SweepState())
-    for event in events:
+    for number, event in enumerate(events, start=1):
         decisions.state.apply(event)
         decisions.apply(event)
-        check(decisions, getattr(event, "trial", None), event.time)
+        check(decisions, getattr(event, "trial", None), event.time, events[:number])
 
 
 @of_every_sweep

@@ -278,6 +278,55 @@ def test_a_wrong_override_is_named(override):
         parse_spec("name: a", [override])
 
 
+@pytest.mark.parametrize(
+    ("objective", "override", "expected"),
+    [
+        ("val/accuracy", "objective.metric=val/robust_accuracy", [("val/robust_accuracy", "max")]),
+        ("val/nll min", "objective.metric=val/ece", [("val/ece", "min")]),
+        ("val/nll", "objective.mode=min", [("val/nll", "min")]),
+        ("[val/nll min, val/accuracy max]", "objective.metric=val/ece", [("val/ece", "min"), ("val/accuracy", "max")]),
+        ("[val/nll min, val/ece]", "objective.1.mode=min", [("val/nll", "min"), ("val/ece", "min")]),
+        ("[val/nll min, {metric: val/ece}]", "objective.1=val/accuracy", [("val/nll", "min"), ("val/accuracy", "max")]),
+        ("", "objective.metric=val/robust_accuracy", [("val/robust_accuracy", "max")]),
+    ],
+)
+def test_an_override_reaches_into_every_form_of_an_objective(objective, override, expected):
+    spec = parse_spec(f"name: a\nobjective: {objective}\n", [override])
+    assert [(item.metric, item.mode) for item in spec.objective.all] == expected
+
+
+def test_an_override_reaches_the_places_that_messages_name():
+    text = "name: a\nspace: {use: [mixup]}\nsearch: {points: [{mixup.alpha: 0.1}, {mixup.alpha: 0.2}]}\n"
+    points = parse_spec(text, ["search.points.1.mixup.alpha=0.4"]).search.points
+    assert [point["mixup.alpha"] for point in points] == [0.1, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        (
+            "scheduler: asha",
+            "scheduler.name=pasha",
+            "--set scheduler.name: needs a mapping in scheduler, which is 'asha' in the spec; write {field: value}",
+        ),
+        (
+            "search: {points: []}",
+            "search.points.0.mixup.alpha=1",
+            "--set search.points.0.mixup.alpha: must name an entry of the list by its number (it is empty), got '0'",
+        ),
+        (
+            "objective: [val/nll min]",
+            "objective.1.metric=val/ece",
+            "--set objective.1.metric: must name an entry of the list by its number (0 to 0), got '1'",
+        ),
+    ],
+)
+def test_an_override_that_reaches_no_field_says_what_is_there(text, override, message):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"name: a\n{text}\n", [override])
+    assert message in map(str, caught.value.problems)
+
+
 def test_a_fixed_trial_parameter_wins_over_a_catalog_fragment():
     spec = parse_spec("name: a\ntrial: {optimizer.name: sgd}\nspace: {use: [optimizer]}")
     assert {point["optimizer.name"] for point in spec.space.sample_many(20, seed=0)} == {"sgd"}

@@ -201,19 +201,6 @@ def test_the_baseline_of_a_gan_has_both_weights_off():
     assert spec.space.contains(baseline)
 
 
-def test_the_worker_has_a_trainable_for_every_task():
-    from orchestrator.execution.trainable import TRAINABLES
-
-    assert TRAINABLES.keys() == TASKS.keys()
-
-
-def test_a_worker_takes_a_point_without_its_task():
-    from orchestrator.execution.trainable import TRAINABLES
-
-    trainable = TRAINABLES["gan"]({"task": "gan", "epochs": 1, "data.name": "digits"})
-    assert trainable._point == {"epochs": 1, "data.name": "digits"}
-
-
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_the_parameters_and_metrics_of_a_task_are_its_own(task):
     assert set(task.strengths) <= set(task.parameter_names)

@@ -20,8 +20,10 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state.events import SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.tracking.registry import register, requirements
+from orchestrator.tracking.registry import register, requirements, save_model
 from orchestrator.tracking.tracker import Tracker
+from trainables import TrialConfig
+from trainables.tasks.classifier.run import start
 
 
 @pytest.fixture
@@ -92,6 +94,45 @@ def test_the_signature_says_images_in_and_logits_out_and_refuses_all_else(sweep)
     ):
         with pytest.raises(Exception, match=law):
             served.predict(wrong)
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory):
+    """A checkpoint of a model that was trained on three folders of images; the folders are gone."""
+    from PIL import Image
+
+    root, rng = tmp_path_factory.mktemp("animals"), np.random.default_rng(0)
+    for part, size in (("train", 12), ("test", 2)):
+        for name in ("zebra", "ant", "heron"):
+            folder = root / "images" / part / name
+            folder.mkdir(parents=True)
+            for index in range(size):
+                Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    data = {"data.name": "image_folder", "data.root": str(root / "images"), "data.cache": str(root / "cache")}
+    point = {**data, "model.name": "mlp", "model.width": 0.1, "batch_size": 8, "epochs": 1, "precision": "float32"}
+    trial = start(TrialConfig.from_point(point))
+    trial.run_epoch()
+    trial.save(root / "checkpoint")
+    shutil.rmtree(root / "images")
+    return root / "checkpoint"
+
+
+def test_a_registered_model_of_an_image_folder_names_its_classes_in_the_order_of_its_outputs(animals, tmp_path):
+    from mlflow import pyfunc
+
+    save_model(animals, tmp_path / "model")
+    model = pyfunc.load_model(str(tmp_path / "model"))
+    assert model.metadata.metadata == {"class_names": ["ant", "heron", "zebra"]}
+    assert model.predict(np.zeros((2, 3, 8, 8), dtype=np.float32)).shape == (2, 3)
+
+
+def test_a_model_of_a_published_set_has_no_names_and_its_checkpoint_no_new_part(sweep, tmp_path):
+    from mlflow.models import Model
+
+    place = sweep.best().checkpoint()
+    assert "class_names" not in torch.load(place / "state.pt", weights_only=True)
+    save_model(place, tmp_path / "model")
+    assert Model.load(str(tmp_path / "model")).metadata is None
 
 
 def test_what_is_registered_holds_no_pickle_and_pins_what_it_needs(sweep, tmp_path):

@@ -1,12 +1,13 @@
 """The fold of the event log, and the ends that a killed driver did not log."""
 
-from orchestrator.spec.model import Objective
+from orchestrator.spec.objective import Objective
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
     RungDecided,
+    SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
@@ -84,10 +85,36 @@ def test_ranking_follows_the_direction():
     assert [trial.id for trial in state.ranked(Objective(metric="val/nll", mode="min"))] == ["a", "b"]
 
 
-def test_the_clock_of_a_sweep_starts_at_its_first_driver():
-    first = SweepStarted(time=1.0, generation=1, host="h", pid=1)
-    state = SweepState([first, first.model_copy(update={"time": 9.0, "generation": 2})])
-    assert (state.started_at, state.generation) == (1.0, 2)
+def driver(time, generation=1):
+    return SweepStarted(time=time, generation=generation, host="h", pid=1)
+
+
+def test_a_resume_of_a_completed_sweep_adds_only_the_time_that_it_ran():
+    state = SweepState([driver(1.0), SweepEnded(time=31.0, status="completed")])
+    state.apply(driver(200_000.0, 2))
+    state.apply(SweepEnded(time=200_000.5, status="completed"))
+    assert state.elapsed_s(now=300_000.0) == 30.5
+    assert state.age_s(now=300_000.0) == 299_999.0
+
+
+def test_the_time_between_a_kill_and_a_resume_is_not_elapsed_but_counts_for_the_age():
+    state = SweepState([driver(0.0), created("a").model_copy(update={"time": 10.0}), driver(100.0, 2)])
+    assert (state.elapsed_s(now=105.0), state.age_s(now=105.0)) == (15.0, 105.0)
+
+
+def test_a_clock_that_is_set_back_loses_one_interval_and_subtracts_nothing():
+    times = [0.0, 10.0, 20.0, -3600.0, -3590.0]
+    state = SweepState([driver(times[0])])
+    seen = [0.0]
+    for index, time in enumerate(times[1:]):
+        state.apply(created(f"t{index}").model_copy(update={"time": time}))
+        seen.append(state.elapsed_s(now=time))
+    assert seen == [0.0, 10.0, 20.0, 20.0, 30.0]
+    assert state.age_s(now=-4000.0) == 30.0
+
+
+def test_no_time_has_passed_before_the_first_driver_starts():
+    assert (SweepState().elapsed_s(now=9.0), SweepState().age_s(now=9.0)) == (0.0, 0.0)
 
 
 def test_the_missing_ends_are_those_that_a_killed_driver_had_decided():

@@ -11,6 +11,7 @@ from orchestrator.analysis.leaderboard import event_line, failures, log_line
 from orchestrator.analysis.sweep_progress import headline, progress, trials_over, work_left
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
+from orchestrator.planning.budget import BudgetUse
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
@@ -171,6 +172,28 @@ def test_a_time_limit_is_the_planned_budget_where_it_is_used_up_first(tmp_path):
     assert (summary.share, summary.left_s) == (0.75, 10.0)
 
 
+def test_a_resume_of_a_completed_sweep_leaves_its_elapsed_time_as_it_was(plan):
+    state = SweepState([*events(plan), SweepEnded(time=20.0, status="completed")])
+    before = headline(progress(plan, state, now=9e6))
+    state.apply(SweepStarted(time=5e6, generation=2, host="here", pid=2))
+    state.apply(SweepEnded(time=5e6 + 0.1, status="completed"))
+    assert headline(progress(plan, state, now=9e6)) == before
+    assert before.endswith("0:00:20")
+
+
+def test_a_clock_that_is_set_back_makes_no_elapsed_time_and_no_budget(tmp_path):
+    spec = parse_spec(SPEC + "budget: {wall_clock_s: 40}\n")
+    folder = SweepFolder(tmp_path / "digits-20260101-120000")
+    limited = make_plan(spec, folder, slots=2, now=0.0, working_directory=tmp_path)
+    state = SweepState(events(limited))
+    budget = BudgetUse(limited, state)
+    for at in (39.0, -3600.0, -3599.0):  # of which the last two are a second apart
+        state.apply(AttemptFailed(time=at, trial="t003", attempt=1, cause="infrastructure", reason="lost"))
+    assert progress(limited, state, now=-3599.0).elapsed_s == 40.0
+    assert budget.is_spent(now=-3599.0)
+    assert budget.is_spent(now=-7200.0)
+
+
 def test_nothing_is_estimated_before_a_trial_is_over(plan):
     summary = progress(plan, SweepState(list(events(plan))[:5]), now=30.0)
     assert summary.left_s is None
@@ -247,6 +270,7 @@ def test_status_as_json_has_the_planned_share_what_waits_and_the_best_trial(plan
     assert (plain["share"], plain["to_start"], plain["paused_by_rung"]) == (0.15, 0, {})
     best = {"trial": "t000", "score": 0.97, "epoch": 9, "parameters": OFF}
     assert plain["best"] == best
+    assert (plain["driver"], plain["elapsed_s"]) == ("gone", 15.0)  # its clock stops with its driver
     assert "best t000*: val/accuracy 0.9700 after epoch 9" in status_of(plan, tmp_path)
 
 

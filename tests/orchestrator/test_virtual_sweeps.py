@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.analysis.replay import most_at_once, replay, what_if, winner
 from orchestrator.decisions.promotion import Promotion, next_promotion
-from orchestrator.decisions.propose import propose
+from orchestrator.decisions.propose import Proposer, propose
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.sequences import SobolPoints
 from orchestrator.decisions.trial_views import DecisionState, stratum
@@ -321,3 +321,30 @@ def test_a_low_discrepancy_sequence_is_the_same_whoever_asks_and_keeps_constrain
     assert all(space.contains(point) for point in points)
     assert len({point["a"] for point in points}) == 16
     assert {point["c"] == 0 for point in points} == {True, False}
+
+
+MANY = """
+name: many
+trial: {epochs: 4, optimizer.name: sgd}
+space: {parameters: {optimizer.lr: {float: [1.0e-3, 1.0], log: true}}}
+search: {num_trials: 1004, sampler: qmc}
+scheduler: {grace_period: 2, kind: promotion, reduction_factor: 200}
+"""
+
+
+def test_ties_in_a_sweep_of_more_than_1000_trials_go_to_the_smaller_number(virtual_sweep):
+    sweep = virtual_sweep(MANY, metrics=lambda *_: {"val/accuracy": 0.5})
+    assert [int(trial[1:]) for trial in sweep.state.trials] == list(range(1004))
+    assert [trial.id for trial in sweep.state.ranked(sweep.plan.spec.objective)] == list(sweep.state.trials)
+    promoted = [int(event.trial[1:]) for event in sweep.events if event.kind == "trial_promoted"]
+    assert promoted == [1, 2, 3, 4]
+
+
+def test_a_sweep_recorded_with_ids_of_two_lengths_replays_and_continues_as_it_was(virtual_sweep):
+    sweep = virtual_sweep(MANY, metrics=lambda *_: {"val/accuracy": 0.5}, name="t{:03d}".format)
+    assert list(sweep.state.trials)[998:1001] == ["t998", "t999", "t1000"]
+    replayed = replay(sweep.plan, sweep.events)
+    assert replayed.differences == ()
+    assert replayed.counts["trial_promoted"] > 0
+    part = SweepState([event for event in sweep.events if event.kind == "trial_created"][:20])
+    assert Proposer(sweep.plan.spec, part).next_id() == "t020"

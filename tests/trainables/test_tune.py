@@ -10,7 +10,7 @@ pytest.importorskip("ray.tune")
 
 from trainables.config.trial import TrialConfig
 from trainables.engine.epoch_loop import EpochLoop
-from trainables.errors import CheckpointError, ConfigError
+from trainables.errors import CheckpointError, ConfigError, TrialFailed, WorkerUnusable
 from trainables.tasks.classifier import run as classifier
 from trainables.tasks.classifier.training import train
 from trainables.tune import ClassifierTrainable
@@ -150,9 +150,9 @@ def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
     ]
 
 
-def test_an_actor_is_reused_after_a_trial_that_failed(start):
-    trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
-    assert trainable.train()["done"]
+def test_an_actor_is_reused_after_a_trial_that_diverged(start):
+    trainable = start(**POINT, **ORDERS, **{"optimizer.lr": 1e9})
+    assert ended_of(results_of(trainable)[-1])["status"] == "diverged"
     assert trainable.reset({**POINT, **ORDERS}) is True
     assert "ended" not in trainable.train()
 
@@ -181,40 +181,107 @@ def test_a_diverged_trial_ends_with_a_result(start):
     ],
     ids=["layer", "name", "data", "device"],
 )
-def test_a_mistake_of_the_trial_ends_it_with_a_result(start, wrong, reason):
-    result = start(**POINT, **ORDERS, **wrong).train()
-    assert result["done"]
-    assert result["epoch"] == 0
-    assert ended_of(result)["status"] == "failed"
-    assert ended_of(result)["reason"].startswith(reason)
+def test_a_mistake_of_the_trial_is_raised_as_its_own(start, wrong, reason):
+    with pytest.raises(TrialFailed) as caught:
+        start(**POINT, **ORDERS, **wrong).train()
+    assert caught.value.reason.startswith(reason)
+    assert "Traceback" in caught.value.traceback
 
 
-def test_an_exception_in_training_ends_the_trial_with_a_result(start, monkeypatch):
-    trainable = start(**POINT, **ORDERS)
-    trainable.train()
-
+def failing_with(error, monkeypatch):
     def broken(_loop):
-        raise ZeroDivisionError("in the second epoch")
+        raise error
 
     monkeypatch.setattr(EpochLoop, "run_epoch", broken)
-    result = trainable.train()
-    assert result["epoch"] == 2
-    assert ended_of(result)["reason"] == "ZeroDivisionError: in the second epoch"
-    assert "in broken" in ended_of(result)["traceback"]
 
 
-def test_a_failed_trial_in_plain_tune_ends_with_its_reason(start):
-    result = start(**POINT, **{"snnl.layers": "nowhere"}).train()
-    assert result["done"]
-    assert ended_of(result)["status"] == "failed"
+def test_an_exception_in_training_is_raised_as_the_trials_own(start, monkeypatch):
+    trainable = start(**POINT, **ORDERS)
+    trainable.train()
+    failing_with(ZeroDivisionError("in the second epoch"), monkeypatch)
+    with pytest.raises(TrialFailed) as caught:
+        trainable.train()
+    assert caught.value.reason == "ZeroDivisionError: in the second epoch"
+    assert "in broken" in caught.value.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors ..."),
+            "the device is unusable: AcceleratorError: CUDA error: device-side assert triggered",
+        ),
+        (OSError(28, "No space left on device"), "the machine lacks something: OSError: [Errno 28] No space left"),
+        (
+            MemoryError(),
+            "the machine is out of memory: MemoryError; lower batch_size or model.width; or run fewer",
+        ),
+    ],
+    ids=["device", "machine", "memory"],
+)
+def test_an_error_of_the_device_or_the_machine_is_not_blamed_on_the_trial(start, monkeypatch, error, reason):
+    trainable = start(**POINT, **ORDERS)
+    failing_with(error, monkeypatch)
+    with pytest.raises(WorkerUnusable) as caught:
+        trainable.train()
+    assert caught.value.reason.startswith(reason)
+    assert "in broken" in caught.value.traceback
+
+
+def exhausting(monkeypatch):
+    """Train with a GPU that is too small, as torch says it."""
+    from trainables.tasks.classifier.run import ClassifierRun
+
+    def exhausted(_run, _epoch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(ClassifierRun, "train_epoch", exhausted)
+
+
+@pytest.mark.parametrize(("gpus", "kind"), [(1, TrialFailed), (0.5, WorkerUnusable), (0.25, WorkerUnusable)])
+def test_out_of_memory_is_the_trials_own_fault_on_a_gpu_of_its_own_alone(start, monkeypatch, gpus, kind):
+    exhausting(monkeypatch)
+    monkeypatch.setattr(ClassifierTrainable, "trial_resources", Resources(1, gpus))
+    trainable = start(**POINT, **ORDERS, batch_size=64)
+    with pytest.raises(
+        kind, match="batch_size: 64 images do not fit into the memory of cpu; lower batch_size"
+    ) as caught:
+        trainable.train()
+    assert ("run fewer trials on a GPU" in str(caught.value)) == (kind is WorkerUnusable)
+    assert trainable._loop is None, "its tensors are released at once, for the neighbours"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_trial_that_fills_the_gpu_says_what_to_lower_and_leaves_it_usable(start):
+    trainable = start(**POINT, **ORDERS, device="cuda")
+    trainable.train()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
+    try:
+        with pytest.raises(TrialFailed, match=r"lower batch_size or model\.width"):
+            start(**{**POINT, "model.width": 200.0}, **ORDERS, device="cuda", batch_size=1000).train()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "ended" not in trainable.train()
+
+
+def test_an_error_while_a_trial_is_restored_is_its_own_too(start, tmp_path):
+    first = start(**POINT, **ORDERS)
+    first.train()
+    first.save(str(tmp_path / "checkpoint"))
+    second = start(**POINT, **ORDERS, **{"optimizer.lrr": 1.0})
+    with pytest.raises(TrialFailed, match="unknown parameter"):
+        second.restore(str(tmp_path / "checkpoint"))
 
 
 def test_an_ended_trial_stays_ended_across_its_checkpoint(start, tmp_path):
-    trainable = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
-    ended = ended_of(trainable.train())
+    trainable = start(**POINT, **ORDERS, **{"optimizer.lr": 1e9})
+    ended = ended_of(results_of(trainable)[-1])
     trainable.save(str(tmp_path / "checkpoint"))
     assert not (tmp_path / "checkpoint" / "state.pt").exists()
-    restored = start(**POINT, **ORDERS, **{"snnl.layers": "nowhere"})
+    restored = start(**POINT, **ORDERS, **{"optimizer.lr": 1e9})
     restored.restore(str(tmp_path / "checkpoint"))
     assert ended_of(restored.train()) == ended
 
@@ -247,8 +314,8 @@ def test_tune_keys_for_others_are_ignored_and_none_is_absent(start):
 
 
 class Resources:
-    def __init__(self, cpus):
-        self.required_resources = {"CPU": cpus}
+    def __init__(self, cpus, gpus=0):
+        self.required_resources = {"CPU": cpus, "GPU": gpus}
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1), (0, 1)])

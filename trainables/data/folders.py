@@ -46,6 +46,10 @@ class ImageFolder:
         width, height = _size(next(_images(_part(config, "train"))))
         return (3, height, width), num_classes
 
+    def class_names(self, config: DataConfig) -> tuple[str, ...]:
+        """Return the names of the class folders, in the order of their labels."""
+        return tuple(_classes(_part(config, "train")))
+
     def require(self, config: DataConfig) -> None:
         """Require the same classes in both folders, and an image in each class."""
         if config.root is None:

@@ -104,7 +104,7 @@ def cache_folder(config: DataConfig) -> Path:
     '/scratch/ravel'
     """
     named = config.cache or os.environ.get("RAVEL_CACHE")
-    return Path(named).absolute() if named else Path.home() / ".cache" / "ravel"
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "ravel"
 
 
 def _load(config: DataConfig) -> Parts:

@@ -40,6 +40,8 @@ class Checkpoint:
     pgd_accuracy: float | None = None
     image_shape: Sequence[int] | None = None
     num_classes: int | None = None
+    class_names: Sequence[str] = ()
+    """Names of the classes in the order of the outputs, where the data set names them; not in a file without any."""
 
     @property
     def evaluated_model(self) -> Mapping[str, Any]:
@@ -58,6 +60,8 @@ def save(directory: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{FILE_NAME}.{os.getpid()}"
     content = {"format": FORMAT, **{part.name: getattr(checkpoint, part.name) for part in fields(checkpoint)}}
+    if not checkpoint.class_names:
+        del content["class_names"]
     try:
         with unfinished.open("wb") as file:
             torch.save(content, file)

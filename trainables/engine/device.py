@@ -1,10 +1,13 @@
 """Device that a trial runs on."""
 
+import gc
+import traceback
+
 import torch
 
 from trainables.errors import ConfigError, Problem, short_repr
 
-__all__ = ["resolve_device"]
+__all__ = ["release_memory", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -26,3 +29,11 @@ def resolve_device(name: str) -> torch.device:
         )
         raise ConfigError([Problem("device", message)])
     return device
+
+
+def release_memory(error: BaseException) -> None:
+    """Release what the frames of an error hold, and the cache of the GPU, so that other processes can use it."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()

@@ -7,18 +7,10 @@ from typing import final
 import torch
 from torch import Tensor
 
+from trainables.engine.faults import is_exhaustion
 from trainables.errors import Diverged, OutOfMemory, Phase
 
 __all__ = ["LossMonitor", "memory_guard"]
-
-# Messages of allocations outside torch, and of the host's.
-_EXHAUSTED = (
-    "not enough memory",
-    "can't allocate memory",
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 
 
 @final
@@ -106,12 +98,6 @@ model.width
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if batch_size is None or not _is_exhaustion(error):
+        if batch_size is None or not is_exhaustion(error):
             raise
         raise OutOfMemory(phase, batch_size, str(device)) from error
-
-
-def _is_exhaustion(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(sign in str(error) for sign in _EXHAUSTED)

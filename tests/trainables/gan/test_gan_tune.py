@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("ray.tune")
 
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, TrialFailed
 from trainables.tasks.gan import GanConfig, train_gan
 from trainables.tasks.gan.run import restore
-from trainables.tune import GanTrainable
+from trainables.tune import TrialTrainable
 
 POINT = {
     "batch_size": 500,
@@ -26,7 +26,8 @@ ORDERS = {"ravel.objectives": [OBJECTIVE], "ravel.trial": "t0", "ravel.checkpoin
 
 @pytest.fixture
 def start(trainables_of):
-    return trainables_of(GanTrainable)
+    start = trainables_of(TrialTrainable)
+    return lambda **config: start(task="gan", **config)
 
 
 def results_of(trainable):
@@ -89,19 +90,24 @@ def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "status", "reason"),
+    ("wrong", "reason"),
     [
-        ({"snnl.weight": 0.1}, "failed", "ConfigError: snnl.weight: unknown parameter"),
-        ({"gan.classifier": "/nowhere"}, "failed", "ConfigError: gan.classifier: must be a checkpoint"),
-        ({"gan.generator_lr": 1e30, "gan.discriminator_lr": 1e30}, "diverged", "Diverged: epoch "),
+        ({"snnl.weight": 0.1}, "ConfigError: snnl.weight: unknown parameter"),
+        ({"gan.classifier": "/nowhere"}, "ConfigError: gan.classifier: must be a checkpoint"),
     ],
-    ids=["name", "classifier", "rate"],
+    ids=["name", "classifier"],
 )
-def test_a_mistake_of_the_trial_ends_it_with_a_result(start, wrong, status, reason):
-    result = results_of(start(**POINT, **ORDERS, **wrong))[-1]
+def test_a_mistake_of_the_trial_is_raised_as_its_own(start, wrong, reason):
+    with pytest.raises(TrialFailed) as caught:
+        start(**POINT, **ORDERS, **wrong).train()
+    assert caught.value.reason.startswith(reason)
+
+
+def test_a_diverged_trial_ends_with_a_result(start):
+    result = results_of(start(**POINT, **ORDERS, **{"gan.generator_lr": 1e30, "gan.discriminator_lr": 1e30}))[-1]
     ended = json.loads(result["ended"])
-    assert ended["status"] == status
-    assert ended["reason"].startswith(reason)
+    assert ended["status"] == "diverged"
+    assert ended["reason"].startswith("Diverged: epoch ")
     assert math.isnan(result[OBJECTIVE])
 
 

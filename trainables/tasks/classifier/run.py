@@ -13,6 +13,7 @@ from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
 from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
+from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
@@ -58,6 +59,7 @@ class ClassifierRun:
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
+        self.class_names = class_names(config.data)
         self.labels_N = splits.train.labels_N
         self.train_split, self.val_split = splits.train.to(self.device), splits.val.to(self.device)
         self.model = build(
@@ -209,6 +211,7 @@ class ClassifierRun:
             "pgd_accuracy": self.pgd_accuracy,
             "image_shape": self.image_shape,
             "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
         }
 
     def load(self, checkpoint: Checkpoint) -> None:

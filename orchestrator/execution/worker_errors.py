@@ -1,0 +1,88 @@
+"""Errors of workers in plain words, read from the files that Tune writes into the driver's staging folder."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainables.errors import TrialFailed, WorkerUnusable
+
+if TYPE_CHECKING:
+    from orchestrator.state.events import Cause
+
+UNKNOWN = "its worker died"
+LONGEST_REASON = 300
+MEMORY_REMEDY = (
+    "run fewer trials on a machine (resources.cpus, resources.max_concurrent), or lower batch_size or model.width"
+)
+PLAIN = (
+    ("running low on memory", f"its worker was killed because its machine ran low on memory; {MEMORY_REMEDY}"),
+    (
+        "connection error code 2",
+        f"its worker was killed or crashed; if dmesg on its machine says out of memory, {MEMORY_REMEDY}",
+    ),
+)
+"""What Ray writes of a dead worker, and what to say of it."""
+
+
+class WorkerError(NamedTuple):
+    """Error that ended an attempt: whose fault it is, one line, and the whole text."""
+
+    cause: Cause
+    reason: str
+    traceback: str | None
+
+
+def worker_error(text_file: str | None, pickle_file: str | None) -> WorkerError:
+    """Return the error of a trial of Tune whose actor raised, or is lost, from its two error files."""
+    text = _text(text_file)
+    match _raised(pickle_file):
+        case TrialFailed(reason=reason, traceback=whole):
+            return WorkerError("user", reason, whole)
+        case WorkerUnusable(reason=reason, traceback=whole):
+            return WorkerError("infrastructure", reason, whole)
+        case Exception() as error:
+            first = (str(error).splitlines() or [""])[0]
+            return WorkerError("infrastructure", f"{type(error).__name__}: {first}"[:LONGEST_REASON], text)
+        case _:
+            return WorkerError("infrastructure", plain_reason(text or ""), text)
+
+
+def plain_reason(text: str) -> str:
+    r"""Return one line of Ray's text about a lost worker.
+
+    >>> plain_reason("The actor died unexpectedly before finishing this task.\nThe actor died because its node died.")
+    'The actor died because its node died.'
+    >>> plain_reason("1 worker(s) were killed due to the node running low on memory.").partition(";")[0]
+    'its worker was killed because its machine ran low on memory'
+    """
+    for sign, words in PLAIN:
+        if sign in text:
+            return words
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return UNKNOWN
+    if "raised in its creation task" in lines[0]:
+        return lines[-1][:LONGEST_REASON]
+    causes = (line for line in lines[1:] if line.startswith(("The actor is dead because", "The actor died because")))
+    return next(causes, lines[0])[:LONGEST_REASON]
+
+
+def _text(path: str | None) -> str | None:
+    """Return Tune's text of the last failure."""
+    try:
+        text = Path(path or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return "\n".join(text.rpartition("Failure #")[2].splitlines()[1:])
+
+
+def _raised(path: str | None) -> Exception | None:
+    """Return the exception that the actor raised; None if it raised none."""
+    try:
+        error = pickle.loads(Path(path or "").read_bytes())  # noqa: S301  written by Tune in this process
+    except Exception:  # noqa: BLE001  missing, or of a class that cannot be read here: the text is left
+        return None
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else None

@@ -84,7 +84,7 @@ def test_a_reused_actor_trains_the_next_trial_from_its_beginning(start):
     trainable = start(**{**POINT, "epochs": 1}, **ORDERS)
     results_of(trainable)
     other = {**POINT, "epochs": 1, "gan.generator_snnl": 1.0, "seed": 5}
-    assert trainable.reset({**other, **ORDERS}) is True
+    assert trainable.reset({"task": "gan", **other, **ORDERS}) is True
     assert trainable._loop is None, "the finished trial's tensors are let go"
     assert metrics_of(results_of(trainable)) == expected_of(other)
 

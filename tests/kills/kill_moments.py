@@ -38,7 +38,7 @@ search: {num_trials: 10, seed: 1}
 scheduler: {grace_period: auto, budget_fraction: 0.5, audit: 0.3}
 """
 STOPPED_S = 20.0
-BEGINS_S, ENDS_S, LEAVES_S = 120.0, 90.0, 15.0
+BEGINS_S, ENDS_S, LEAVES_S = 240.0, 150.0, 15.0
 """Time in which a moment comes, in which a driver ends, and in which its processes do: longer is a hang."""
 PLACES = {
     "Ray starts": (None, 1),
@@ -49,6 +49,8 @@ PLACES = {
     "the end": (SweepEnded, 1),
 }
 """The event of each place, and how many of it every run of the spec has, at least."""
+FIRST_PLACE = 2
+"""Place of the first seed of the first kind: Ray is killed while trials run."""
 INTERRUPTED, RAY_LOST = 130, 3
 
 
@@ -67,7 +69,7 @@ class Moment:
     def drawn(cls, kind: str, seed: int) -> Moment:
         """Draw a moment; seeds that follow each other take the places in turn."""
         rng = random.Random(f"{kind} {seed}")
-        place = list(PLACES)[(seed + list(KINDS).index(kind)) % len(PLACES)]
+        place = list(PLACES)[(seed + FIRST_PLACE + list(KINDS).index(kind)) % len(PLACES)]
         longest_s = 4.0 if place in {"Ray starts", "the sweep starts"} else 0.5
         nth = rng.randint(1, PLACES[place][1])
         return cls(kind, seed, place, nth, rng.uniform(0, longest_s), rng.uniform(0.2, 2.0))
@@ -126,14 +128,14 @@ class Launched:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         return True
 
     def ravel(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command to its end."""
         command = [str(RAVEL), *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=240
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     def evidence(self, before: tuple) -> Evidence:

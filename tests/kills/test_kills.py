@@ -8,7 +8,7 @@ import os
 import pytest
 from kill_moments import KINDS, NUM_SEEDS, PLACES, Moment, run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
 
 

@@ -98,7 +98,13 @@ class Launched:
         with self._output.open("w") as output:
             command = [str(RAVEL), "launch", "spec.yaml"]
             self.driver = subprocess.Popen(
-                command, cwd=folder, env=self._environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=folder,
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_heed_signals,  # noqa: PLW1509  no other thread here holds a lock
             )
 
     @property
@@ -297,6 +303,12 @@ def _faults_of_the_rest(sweep: Launched, before: tuple, outcome: Outcome) -> Ite
     yield from _broken(sweep, before, "at the end")
     if not sweep.wait_until(lambda: not sweep.processes(), LEAVES_S):
         yield f"{[_name_of(pid) for pid in sweep.processes()]} outlive the last driver"
+
+
+def _heed_signals() -> None:
+    """Undo what tests inherit that run in the background: their driver would ignore Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _with_variable(variable: str) -> Iterator[int]:

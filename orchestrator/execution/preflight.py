@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
 from orchestrator.execution.cores import cores_here
-from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.execution.ray_cluster import Capacity, Node, check_unconnected
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.trial_configs import located
 from orchestrator.planning.validation import configured
@@ -55,6 +55,7 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
 
 def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
+    check_unconnected(address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=_gpus_here())

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
-import shutil
+import signal
 import socket
-import tempfile
+import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import PreflightError
 from orchestrator.execution.cores import cores_here
+from orchestrator.execution.private_ray.failure import in_one_line
+from orchestrator.execution.private_ray.folder import clear_leftovers
+from orchestrator.execution.private_ray.process import starting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.spec.model import Resources
+
+logger = logging.getLogger(__name__)
 
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # trials without a GPU keep the environment's view of them
@@ -34,9 +41,11 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-MAX_TEMPORARY_PATH = 24
+CHANGED_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_CLIENT_MODE")
 PROBE_S = 5.0
-OBJECT_STORE_BYTES = 200_000_000  # trials exchange a few numbers; the default would take a third of the memory
+TRIES = 2
+
+_connecting = threading.Lock()  # Ray has one connection in a process
 
 
 @dataclass(frozen=True)
@@ -88,48 +97,128 @@ def connect(address: str) -> Iterator[Capacity]:
     settings, so its processes authenticate with a fresh secret token.
     ``auto`` or ``host:port`` joins a running cluster.
 
-    Raises:
-        PreflightError: Ray cannot be started, or there is no cluster at that address.
-    """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    import ray  # noqa: PLC0415  reads the settings above when imported
+    At the end this process is as it was: environment, signal handlers, hooks, log level.
 
+    Raises:
+        PreflightError: Ray cannot be started, there is no cluster at that address, or this process is connected to Ray
+            already.
+    """
     with ExitStack() as stack:
-        stack.callback(ray.shutdown)
-        try:
-            if address == "local":
-                _start(stack)
-            else:
-                _join(address)
-        except (RuntimeError, OSError, ValueError) as error:
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
+        stack.enter_context(_only_connection(address))
+        stack.enter_context(_process_restored())
+        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+        stack.enter_context(_private() if address == "local" else _joined(address))
+        import ray  # noqa: PLC0415  reads the settings above when imported
+
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield Capacity(tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive))
 
 
-def _start(stack: ExitStack) -> None:
+def check_unconnected(address: str) -> None:
+    """Refuse to connect a process that the user has connected: the end of a sweep would close that connection.
+
+    Raises:
+        PreflightError: says what to do.
+    """
+    ray = sys.modules.get("ray")  # not imported, not connected
+    if ray is not None and ray.is_initialized():
+        remedy = "call ray.shutdown() first, or launch from a terminal or another process"
+        raise PreflightError([f"--address {address}: this process is connected to Ray (ray.init); {remedy}"])
+
+
+@contextmanager
+def _only_connection(address: str) -> Iterator[None]:
+    if not _connecting.acquire(blocking=False):
+        remedy = "launch one after the other, or each in a process of its own"
+        raise PreflightError([f"--address {address}: this process runs another sweep; {remedy}"])
+    try:
+        check_unconnected(address)
+        yield
+    finally:
+        _connecting.release()
+
+
+@contextmanager
+def _process_restored() -> Iterator[None]:
+    """Undo at the end what connecting to Ray changes in this process."""
+    environment = {name: os.environ.get(name) for name in (*QUIET, *CHANGED_BY_RAY)}
+    hook, level = sys.excepthook, logging.getLogger("ray").level
+    try:
+        yield
+    finally:
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        sys.excepthook = hook
+        logging.getLogger("ray").setLevel(level)
+        _reload_authentication()
+
+
+def _reload_authentication() -> None:
+    """Have Ray read the mode and the token from the environment, as it keeps those of an earlier connection."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    for attempt in range(1, TRIES + 1):
+        with ExitStack() as stack:
+            private = stack.enter_context(starting(cores_here()))
+            import ray  # noqa: PLC0415  while the private one starts
+
+            stack.callback(ray.shutdown)  # before the private one stops
+            clear_leftovers()
+            _reload_authentication()
+            try:
+                _init(private.address(), _temp_dir=private.temp_dir)
+            except Exception as error:  # Ray raises plain ones
+                failure, logs = private.cause(error), private.keep_logs()
+                if attempt < TRIES:
+                    logger.warning("Ray did not start (%s); one more try", failure)
+                    continue
+                problem = f"Ray did not start in {TRIES} tries ({failure}); its logs are in {logs}"
+                remedy = "free processors and memory and try again, or run `ray start --head` and use --address auto"
+                raise PreflightError([f"--address local: {problem}; {remedy}"]) from error
+            yield
+            return
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
     import ray  # noqa: PLC0415
 
-    # The folder holds Ray's sockets, and the path of a socket may have 107 characters.
-    parent = "/tmp" if len(tempfile.gettempdir()) > MAX_TEMPORARY_PATH else None  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="ravel-ray-", dir=parent)
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    # With a token and no RAY_AUTH_MODE, ray.init enables token authentication for itself and all its processes. The
-    # mode itself would come too late here for a process that has imported Ray already.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
-    ray.init(address="local", num_cpus=cores_here(), _temp_dir=folder, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    stack.push(lambda *_: ray.shutdown())  # before its folder is removed
+    with ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        try:
+            _join(address)
+        except Exception as error:  # Ray raises plain ones
+            reason = in_one_line(f"{type(error).__name__}: {error}")
+            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
+        yield
 
 
 def _join(address: str) -> None:
-    import ray  # noqa: PLC0415
-
     if "://" in address:
         raise ValueError("must be HOST:PORT of the cluster's head; Ray Jobs addresses are not supported")
     host, colon, port = address.rpartition(":")
     if colon:  # fail at once: Ray would retry for a minute
         with socket.create_connection((host, int(port)), timeout=PROBE_S):
             pass
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    _init(address)
+
+
+def _init(address: str, **settings: str) -> None:
+    import ray  # noqa: PLC0415
+
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **settings)
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray has set its own

@@ -12,6 +12,7 @@
     |-- PlanDamaged          3    a plan that is not as it was written at the launch
     |-- LogIncomplete        3    events that could not be written before the driver left
     |-- WrongLocation        2    an s3:// address that breaks the grammar
+    |-- RayLost              3    Ray died under the driver; the sweep can be resumed
     |-- StorageError         3    S3 refused, or could not be reached
     |   |-- ObjectMissing    3    no object of that key
     |   `-- ObjectChanged    3    an object is no longer the version that was asked for
@@ -99,6 +100,10 @@ class PlanDamaged(OrchestratorError):
 
 class LogIncomplete(OrchestratorError):
     """Events that could not be written to the disk."""
+
+
+class RayLost(OrchestratorError):
+    """Ray died under the driver; the event log has everything that was measured."""
 
 
 class WrongLocation(OrchestratorError):

@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 
 
 def launch(spec: SweepSpec, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
-    """Run a new sweep to its end.
+    """Run a new sweep to its end: in any thread, in a notebook too; one at a time in each process.
 
     Args:
         spec: from ``load_spec``, or made in Python.
         address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster).
-        callback: notified of each event while the sweep runs.
+        callback: notified of each event while the sweep runs, from the thread that runs Tune.
 
     Raises:
         SpecError: the spec cannot run; nothing was started.
-        PreflightError: this machine lacks something that the spec requires; nothing was started.
-        Interrupted: Ctrl-C or SIGTERM; continue with ``resume``.
+        PreflightError: this machine lacks something that the spec requires, or this process runs a sweep already;
+            nothing was started.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP; continue with ``resume``.
+        RayLost: Ray died; continue with ``resume``.
+        SweepLocked: another driver took the sweep over, as this one sent no heartbeat for too long.
 
     Example:
         >>> from orchestrator import load_spec
@@ -40,7 +43,8 @@ def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCal
     Raises:
         SweepLocked: its driver still runs.
         SweepCopied: the folder is a copy of the sweep's.
-        PreflightError: this machine lacks something that the spec requires.
-        Interrupted: Ctrl-C or SIGTERM, once more.
+        PreflightError: this machine lacks something that the spec requires, or this process runs a sweep already.
+        Interrupted: Ctrl-C, SIGTERM or SIGHUP, once more.
+        RayLost: Ray died.
     """
     return SweepResult(*driver.run_remaining(folder, address=address, callback=callback))

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from orchestrator.cli import analyse, look, maintain, run, serve, spaces
 from orchestrator.cli.arguments import HELP_NAMES
-from orchestrator.errors import Interrupted, OrchestratorError, SpecError
+from orchestrator.errors import Interrupted, OrchestratorError, RayLost, SpecError
 
 DISTRIBUTION = "ravel-sweeps"
 EXTRAS = {
@@ -69,7 +70,9 @@ def main() -> None:
     except SpecError as error:
         _exit(error.exit_code, str(error))
     except Interrupted as error:
-        _exit(error.exit_code, f"\n{error}")
+        _leave(error.exit_code, f"\n{error}")
+    except RayLost as error:
+        _leave(error.exit_code, f"error: {error}")
     except OrchestratorError as error:
         _exit(error.exit_code, f"error: {error}")
     except KeyboardInterrupt:
@@ -81,6 +84,17 @@ def main() -> None:
             _exit(OrchestratorError.exit_code, f"error: {remedy}")
         message = f"error: {type(error).__name__}: {error} (set RAVEL_DEBUG=1 for the traceback)"
         _exit(OrchestratorError.exit_code, message)
+
+
+def _leave(code: int, message: str) -> NoReturn:
+    """Exit without the hooks of Ray, which do not return, or abort, when a part of it is dead or stopped."""
+    with suppress(OSError):  # the terminal may be gone
+        try:
+            _exit(code, message)
+        except SystemExit:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit(code: int, message: str) -> None:

@@ -7,18 +7,19 @@ import os
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
-from orchestrator.errors import Interrupted, SweepLocked
-from orchestrator.execution import preflight, ray_cluster
+from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
+from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback, notify
-from orchestrator.execution.signals import StopSignals
+from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.validation import check_spec
@@ -32,50 +33,97 @@ from orchestrator.state.sweep_lookup import create_folder
 from orchestrator.state.sweep_state import SweepState, missing_ends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from orchestrator.execution.exporters import Exporter
+    from orchestrator.execution.tune_run import FitThread
     from orchestrator.spec.model import SweepSpec
 
 logger = logging.getLogger(__name__)
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
+LEAVE_LOOP_S = 2.0
+"""Wait for Tune to leave its loop; it takes a tenth of a second, unless a call of Ray does not return."""
+RELEASE_ACTORS_S = 15.0
+DISCONNECT_S = 20.0
+_DRIVING = threading.Lock()
 DriverResult: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """Connection to Ray: what the cluster has, and the servers without which the driver cannot continue."""
+
+    capacity: ray_cluster.Capacity
+    servers: tuple[ray_watch.Server, ...]
 
 
 def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
-    spec = check_spec(spec)
-    preflight.check_here(spec, address=address)
-    callback = callback or ProgressCallback()
-    notify(callback.on_connect, address)
-    stop = StopSignals()
-    with stop.installed(), ray_cluster.connect(address) as capacity:
-        stop.install()
-        gpus = capacity.gpus_per_trial(spec.resources)
-        slots = capacity.slots(spec.resources, gpus)
-        preflight.check_gpu_seconds(spec, gpus=gpus)
-        folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
-        plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
-        plan.save(folder)
-        with _locked(folder) as lock:
-            decisions = DecisionState(plan, SweepState())
-            return _drive(decisions, folder, lock=lock, capacity=capacity, stop=stop, callback=callback)
+    with _only_driver_of_this_process():
+        spec = check_spec(spec)
+        preflight.check_here(spec, address=address)
+        callback = callback or ProgressCallback()
+        notify(callback.on_connect, address)
+        stop = StopSignals()
+        with stop.installed(), _connected(address) as session:
+            stop.install()
+            gpus = session.capacity.gpus_per_trial(spec.resources)
+            slots = session.capacity.slots(spec.resources, gpus)
+            preflight.check_gpu_seconds(spec, gpus=gpus)
+            folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
+            plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
+            plan.save(folder)
+            with _locked(folder) as lock:
+                decisions = DecisionState(plan, SweepState())
+                return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
 
 def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
     require_original(plan, folder)
-    with stop.installed(), _locked(folder) as lock, ExitStack() as stack:
+    with _only_driver_of_this_process(), stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
-        capacity, decisions = None, DecisionState(plan, SweepState.read(folder.events))
+        session, decisions = None, DecisionState(plan, SweepState.read(folder.events))
         if _has_work(decisions, now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             notify(callback.on_connect, address)
-            capacity = stack.enter_context(ray_cluster.connect(address))
+            session = stack.enter_context(_connected(address))
             stop.install()
-        return _drive(decisions, folder, lock=lock, capacity=capacity, stop=stop, callback=callback)
+        return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
+
+
+@contextmanager
+def _only_driver_of_this_process() -> Iterator[None]:
+    if not _DRIVING.acquire(blocking=False):
+        reason = "this process runs a sweep already, and Ray allows one connection for each process"
+        raise PreflightError([f"{reason}; run this one in another process, or when that sweep has ended"])
+    try:
+        yield
+    finally:
+        _DRIVING.release()
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[RaySession]:
+    """Connect to Ray; disconnect in a thread, since that does not return while Ray's GCS is stopped."""
+    with ray_watch.settings():
+        connection = ray_cluster.connect(address)
+        capacity = connection.__enter__()
+        try:
+            yield RaySession(capacity, ray_watch.servers(private=address == "local"))
+        finally:
+            leaving = threading.Thread(
+                target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True
+            )
+            leaving.start()
+            leaving.join(DISCONNECT_S)
+            if leaving.is_alive():
+                logger.warning(
+                    "Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S
+                )
 
 
 @contextmanager
@@ -92,76 +140,119 @@ def _drive(
     folder: SweepFolder,
     *,
     lock: sweep_lock.SweepLock,
-    capacity: ray_cluster.Capacity | None,
+    session: RaySession | None,
     stop: StopSignals,
     callback: ProgressCallback,
 ) -> DriverResult:
     """Run the rest of a sweep, and leave it so that the next driver can continue."""
-    plan = decisions.plan
-    with stop.deferred(), ExitStack() as stack:
-        lost = threading.Event()
+    stop.defer()
+    leave, is_lost = None, threading.Event()
 
-        def on_lost() -> None:
-            lost.set()
-            stop.request()
+    def on_lost() -> None:
+        is_lost.set()
+        stop.inbox.put(Leave("lock", "another driver took the sweep over"))
 
+    with ExitStack() as stack:
         stack.enter_context(lock.renewing(on_lost=on_lost))
         log = EventLog(folder.events, generation=lock.generation)
         store = EventStore(log, decisions.state, folds=(decisions,), listeners=(callback.on_event,))
         stack.callback(store.close)
         host, pid = socket.gethostname(), os.getpid()
         store.append(SweepStarted(time=time.time(), generation=lock.generation, host=host, pid=pid))
-        for end in missing_ends(store.state, pauses=plan.pauses, now=time.time()):
+        for end in missing_ends(store.state, pauses=decisions.plan.pauses, now=time.time()):
             store.append(end)
-        exporters = exporters_of(plan, folder)
+        exporters = exporters_of(decisions.plan, folder)
         for exporter in exporters.values():
             exporter.start()
-        notify(callback.on_start, plan, store, lambda: lagging(exporters, store.state.num_events))
+        notify(callback.on_start, decisions.plan, store, lambda: lagging(exporters, store.state.num_events))
         crash = None
         try:
-            if capacity is not None and not stop.requested:
-                _fit(decisions, store, folder, capacity=capacity, stop=stop)
+            leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack)
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
         finally:
             notify(callback.on_end)
-            if lost.is_set():
+            if is_lost.is_set():
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(decisions, store, interrupted=stop.requested, crash=crash)
-                timeout_s = FLUSH_INTERRUPTED_S if stop.requested else FLUSH_S
-                for name, reason in flush(exporters, timeout_s=timeout_s, progressing=not stop.requested):
+                _close(decisions, store, leave=leave, crash=crash)
+                for name, reason in _flush(exporters, stop, leave):
                     logger.warning("%s lags (%s); later: ravel sync %s", name, reason, reference(folder))
-    if lost.is_set():
-        raise SweepLocked(
-            f"{folder.sweep}: this driver sent no heartbeat for too long, and another driver took the sweep over; what "
-            f"this driver measured since then is discarded; see `ravel status {reference(folder)}`"
-        )
-    if store.state.ended is not None and store.state.ended.status == "interrupted":
-        command = f"ravel resume {reference(folder)}"
-        raise Interrupted(f"interrupted; nothing measured is lost. Continue with: {command}")
-    return plan, store.state, folder
+    _raise_if_interrupted(store.state, folder, leave, is_lost=is_lost.is_set())
+    return decisions.plan, store.state, folder
 
 
-def _fit(
+def _run_trials(
     decisions: DecisionState,
     store: EventStore,
     folder: SweepFolder,
     *,
-    capacity: ray_cluster.Capacity,
+    session: RaySession | None,
     stop: StopSignals,
-) -> None:
-    try:
-        from orchestrator.execution import tune_run  # noqa: PLC0415  imports Ray and torch, for drivers with work only
+    stack: ExitStack,
+) -> Leave | None:
+    """Run Tune until it is done; return the reason if the driver must leave it before.
 
-        with stop.forwarded_to_tune():
-            if not stop.requested:
-                tune_run.fit(decisions, store, folder, capacity)
-    except KeyboardInterrupt:
-        if not stop.requested:
-            raise
+    The thread of Tune ends with the ``stack``: it releases its actors while the exporters send the last events.
+    """
+    if session is None or not stop.inbox.empty():
+        return _leave_of(None if stop.inbox.empty() else stop.inbox.get(), session)
+    from orchestrator.execution import tune_run  # noqa: PLC0415  imports Ray and torch, for drivers with work only
+
+    def fit(before_step: Callable[[], None]) -> None:
+        tune_run.fit(decisions, store, folder, session.capacity, before_step=before_step)
+
+    thread = tune_run.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
+    with ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason))):
+        thread.start()
+        leave = _leave_of(stop.inbox.get(), session)
+    if leave is not None:
+        thread.leave(releasing_actors=leave.cause != "ray", timeout_s=LEAVE_LOOP_S)
+        stack.callback(_join, thread, stop)
+    return leave
+
+
+def _leave_of(message: Leave | Ended | None, session: RaySession | None) -> Leave | None:
+    """Return the reason to leave in a message, or raise its error, unless the error is that Ray is gone."""
+    if not isinstance(message, Ended):
+        return message
+    if message.error is None:
+        return None
+    reason = None if session is None else ray_watch.refusing(session.servers)
+    if reason is None:
+        raise message.error
+    return Leave("ray", reason)
+
+
+def _join(thread: FitThread, stop: StopSignals) -> None:
+    with suppress(KeyboardInterrupt), stop.skippable():
+        thread.join(RELEASE_ACTORS_S)
+    if thread.is_alive():
+        thread.abandon()
+
+
+def _flush(exporters: dict[str, Exporter], stop: StopSignals, leave: Leave | None) -> list[tuple[str, str | None]]:
+    """Send the last events; return the name and error of each exporter that lags. Each signal shortens the wait."""
+    timeouts_s = (FLUSH_S, FLUSH_INTERRUPTED_S) if leave is None or leave.cause == "ray" else (FLUSH_INTERRUPTED_S,)
+    for timeout_s in timeouts_s:
+        with suppress(KeyboardInterrupt), stop.skippable():
+            return list(flush(exporters, timeout_s=timeout_s, progressing=timeout_s == FLUSH_S))
+    return list(flush(exporters, timeout_s=0.0))
+
+
+def _raise_if_interrupted(state: SweepState, folder: SweepFolder, leave: Leave | None, *, is_lost: bool) -> None:
+    if is_lost:
+        raise SweepLocked(
+            f"{folder.sweep}: this driver sent no heartbeat for too long, and another driver took the sweep over; what "
+            f"this driver measured since then is discarded; see `ravel status {reference(folder)}`"
+        )
+    if state.ended is not None and state.ended.status == "interrupted":
+        remedy = f"nothing measured is lost. Continue with: ravel resume {reference(folder)}"
+        if leave is not None and leave.cause == "ray":
+            raise RayLost(f"{leave.reason}; the sweep was interrupted, {remedy}")
+        raise Interrupted(f"interrupted; {remedy}")
 
 
 def _has_work(decisions: DecisionState, *, now: float) -> bool:
@@ -170,23 +261,27 @@ def _has_work(decisions: DecisionState, *, now: float) -> bool:
     return decisions.budget.unstarted(now=now) > 0 or next_promotion(decisions, now=now) is not None
 
 
-def _close(decisions: DecisionState, store: EventStore, *, interrupted: bool, crash: str | None) -> None:
+def _close(decisions: DecisionState, store: EventStore, *, leave: Leave | None, crash: str | None) -> None:
     """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished."""
     now, state = time.time(), store.state
-    for trial in state.with_status("running"):
-        store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason="the driver was stopped"))
-    if crash is None and not _has_work(decisions, now=now):
-        for trial in state.with_status("paused"):
-            store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
-    store.append(_end_of(decisions, now=now, interrupted=interrupted, crash=crash))
+    with store.lock:  # Tune's thread may be in the middle of an event; it appends none after the end
+        reason = "the driver was stopped" if leave is None else leave.reason
+        for trial in state.with_status("running"):
+            store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason=reason))
+        if leave is None and crash is None and not _has_work(decisions, now=now):
+            for trial in state.with_status("paused"):
+                store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+        store.append(_end_of(decisions, now=now, leave=leave, crash=crash))
 
 
-def _end_of(decisions: DecisionState, *, now: float, interrupted: bool, crash: str | None) -> SweepEnded:
+def _end_of(decisions: DecisionState, *, now: float, leave: Leave | None, crash: str | None) -> SweepEnded:
     plan, state = decisions.plan, decisions.state
     failed, allowed = len(state.with_status("failed")), plan.spec.failures.allowed
     if crash is not None:
         return SweepEnded(time=now, status="failed", reason=crash)
-    if interrupted or _has_work(decisions, now=now):
+    if leave is not None:
+        return SweepEnded(time=now, status="interrupted", reason=leave.reason)
+    if _has_work(decisions, now=now):
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")

@@ -26,7 +26,7 @@ class ProgressCallback:
         """Run before the driver starts trials."""
 
     def on_event(self, event: Event) -> None:
-        """Run after an event was logged and applied."""
+        """Run after an event was logged and applied, in the thread that appended it: mostly that of Tune."""
 
     def on_end(self) -> None:
         """Run when the driver has left the sweep."""

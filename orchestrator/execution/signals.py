@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+REPEATED_S = 1.0
+"""A signal that comes sooner after the first is the same request: `timeout` and Slurm send it twice."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Reason for which a driver leaves its sweep before the trials are over."""
+
+    cause: Literal["signal", "lock", "ray"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Message that Tune is done, or broke."""
+
+    error: BaseException | None = None
 
 
 class StopSignals:
-    """Handlers of SIGINT (Ctrl-C) and SIGTERM (Kubernetes, Slurm), which both ask the driver to stop.
+    """Handlers of SIGINT (Ctrl-C), SIGTERM (Kubernetes, Slurm) and SIGHUP (a terminal that closes).
 
-    The first signal leaves Tune's loop and records the end, within seconds; the second is ignored; the third raises
-    ``KeyboardInterrupt``. Inside ``deferred``, where a driver opens or closes its sweep, the first only sets
-    ``requested``, which the driver checks at the end.
+    Before the sweep is open, a signal raises ``KeyboardInterrupt``. From ``defer`` on, it is a request: the first goes
+    to the ``inbox`` of the driver, which records the end of the sweep within a second. A later one, or one while the
+    driver closes the sweep, ends only what is ``skippable``. A signal that was ignored, as by ``nohup``, stays so.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._count = 0
-        self._tune_listens = False
-        self._is_deferred = False
+        self.inbox: SimpleQueue[Leave | Ended] = SimpleQueue()  # the one queue that a signal handler may put into
+        self._first: float | None = None
+        self._handled: list[signal.Signals] = []
+        self._is_deferred = self._is_skippable = False
 
-    def request(self) -> None:
-        """Stop as if the user had sent a signal; from any thread."""
-        os.kill(os.getpid(), signal.SIGTERM)
+    @property
+    def requested(self) -> bool:
+        """True if a signal came since ``defer``."""
+        return self._first is not None
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -38,46 +58,44 @@ class StopSignals:
         if not _in_main_thread():
             yield
             return
-        previous = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGUSR1)}
+        previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self._handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
         self.install()
         try:
             yield
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for number in self._handled:
+                signal.signal(number, previous[number] or signal.SIG_DFL)
 
     def install(self) -> None:
         """Install the handlers; needed once more after Ray was connected, which replaces that of SIGTERM."""
         if _in_main_thread():
-            for number in STOP_SIGNALS:
+            for number in self._handled:
                 signal.signal(number, self._handle)
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Finish the work inside before stopping, except inside ``forwarded_to_tune``."""
+    def defer(self) -> None:
+        """Take signals as requests from here on, to the end: nothing may interrupt the driver's clean-up."""
         self._is_deferred = True
-        try:
-            yield
-        finally:
-            self._is_deferred = False
 
     @contextmanager
-    def forwarded_to_tune(self) -> Iterator[None]:
-        """Notify Tune by SIGUSR1, which it always handles: it leaves its loop between two events."""
-        self._tune_listens, self._is_deferred = _in_main_thread(), False
+    def skippable(self) -> Iterator[None]:
+        """Raise ``KeyboardInterrupt`` inside if the user asks once more, or asks while nothing is left but this."""
+        self._is_skippable = True
         try:
             yield
         finally:
-            self._tune_listens, self._is_deferred = False, True
+            self._is_skippable = False
 
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
-        self.requested = True
-        self._count += 1
-        if self._count == 2 or (self._count == 1 and self._is_deferred):
-            return
-        if self._count == 1 and self._tune_listens and callable(signal.getsignal(signal.SIGUSR1)):
-            signal.raise_signal(signal.SIGUSR1)
-        else:
+        if not self._is_deferred:
+            raise KeyboardInterrupt
+        now = time.monotonic()
+        is_repeated = self._first is not None and now - self._first < REPEATED_S
+        if self._first is None:
+            self._first = now
+            self.inbox.put(Leave("signal", f"the driver was stopped ({signal.Signals(number).name})"))
+        if self._is_skippable and not is_repeated:
+            self._is_skippable = False
             raise KeyboardInterrupt
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import LogIncomplete
+from orchestrator.state.events import SweepEnded, SweepStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_state import SweepState
 
 logger = logging.getLogger(__name__)
+
+
+class SweepOver(BaseException):
+    """Raised in a thread that goes on after its sweep has ended: what it appends is not part of the sweep any more.
+
+    No ``Exception``, so that the thread ends whatever it is in: Tune, and the guards of our callbacks.
+    """
 
 
 class Fold(Protocol):
@@ -49,6 +57,7 @@ class EventStore:
         self._log = log
         self._folds = (state, *folds)
         self._listeners = list(listeners)
+        self._is_over = False
         self._pending: deque[tuple[Event, bytes | None]] = deque()
 
     @property
@@ -57,8 +66,14 @@ class EventStore:
         return len(self._pending)
 
     def append(self, event: Event, body: bytes | None = None) -> None:
-        """Write one event, then apply it; ``body`` is the event as JSON, if it was encoded already."""
+        """Write one event, then apply it; ``body`` is the event as JSON, if it was encoded already.
+
+        Raises:
+            SweepOver: the end of the sweep was appended, or the store closed.
+        """
         with self.lock:
+            if self._is_over and not isinstance(event, SweepStarted):
+                raise SweepOver
             try:
                 if self._pending:
                     self._flush()
@@ -68,6 +83,7 @@ class EventStore:
                 self._warn(error)
             for fold in self._folds:
                 fold.apply(event)
+            self._is_over = isinstance(event, SweepEnded)
         if self._listeners:
             self._notify(event)
 
@@ -78,6 +94,7 @@ class EventStore:
             LogIncomplete: events could not be written; they are lost with this process.
         """
         with self.lock:
+            self._is_over = True
             try:
                 self._flush()
             except OSError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.execution.signals import StopSignals
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     AttemptFailed,
@@ -480,17 +479,3 @@ def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cle
     assert SweepState(log_of(tmp_path)).ended.status == "interrupted"
     assert refused.returncode == 3
     assert f"process {driver.pid} on" in refused.stderr
-
-
-def test_a_stop_signal_is_deferred_where_a_driver_opens_or_closes_its_sweep_and_raised_elsewhere():
-    stop = StopSignals()
-    with stop.installed():
-        with stop.deferred():
-            signal.raise_signal(signal.SIGTERM)
-            assert stop.requested
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the second is ignored, the third raises
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-    fresh = StopSignals()
-    with fresh.installed(), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)

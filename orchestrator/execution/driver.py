@@ -238,7 +238,7 @@ def _flush(exporters: dict[str, Exporter], stop: StopSignals, leave: Leave | Non
     timeouts_s = (FLUSH_S, FLUSH_INTERRUPTED_S) if leave is None or leave.cause == "ray" else (FLUSH_INTERRUPTED_S,)
     for timeout_s in timeouts_s:
         with suppress(KeyboardInterrupt), stop.skippable():
-            return list(flush(exporters, timeout_s=timeout_s, progressing=timeout_s == FLUSH_S))
+            return list(flush(exporters, timeout_s=timeout_s, progressing=leave is None and timeout_s == FLUSH_S))
     return list(flush(exporters, timeout_s=0.0))
 
 

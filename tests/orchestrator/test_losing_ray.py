@@ -192,6 +192,20 @@ def test_a_second_launch_in_a_process_is_refused_before_anything_starts(tmp_path
         launch(spec, callback=Waits())
 
 
+def test_the_exit_code_survives_a_terminal_that_takes_no_output():
+    code = """
+from orchestrator.cli import main
+from orchestrator.errors import Interrupted
+def stopped():
+    raise Interrupted("interrupted")
+main.app = stopped
+main.main()
+"""
+    with Path("/dev/full").open("w") as gone:
+        done = subprocess.run([sys.executable, "-c", code], stdout=gone, stderr=gone, check=False, timeout=60)
+    assert done.returncode == 130
+
+
 class Driver:
     """A sweep started by a user in a terminal of its own, and the parts of its private Ray."""
 

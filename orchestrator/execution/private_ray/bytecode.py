@@ -1,8 +1,8 @@
 """Compiled modules for Ray's processes.
 
 Each start of Ray runs Python processes that import some hundred modules. Without stored bytecode (an installation by
-``pip --no-compile``, a container image with ``PYTHONDONTWRITEBYTECODE``, a folder of another user) each compiles them
-anew, at every start. These keep their bytecode in the cache folder of the user instead.
+``pip --no-compile``, a container image with ``PYTHONDONTWRITEBYTECODE``, a folder of another user) each start compiles
+them. With these variables the processes keep their bytecode in the cache folder of the user.
 """
 
 from __future__ import annotations

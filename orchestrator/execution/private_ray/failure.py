@@ -1,4 +1,4 @@
-"""Why Ray did not start, from its logs."""
+"""The complaint in the logs of a Ray that did not start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_CAUSE = 200
+MAX_CAUSE = 150
 _AGENTS = ("dashboard_agent.err", "dashboard_agent.log", "runtime_env_agent.err", "runtime_env_agent.log")
 _EXCEPTION = re.compile(r"(?P<text>[\w.]*(?:Error|Exception): .*\S)")
 _SERVERS = ("raylet.err", "raylet.out", "gcs_server.err", "gcs_server.out")
@@ -19,7 +19,7 @@ def complaint_in(logs: Path, keeper_log: Path) -> str | None:
     """Return the last line of Ray's logs that complains, with the name of its file; the keeper's own is asked last."""
     searches = [*((name, _EXCEPTION) for name in _AGENTS), *((name, _COMPLAINT) for name in _SERVERS)]
     for name, pattern in searches:
-        complaints = [found["text"] for line in _lines(logs / name) if (found := pattern.match(line))]
+        complaints = [match["text"] for line in _lines(logs / name) if (match := pattern.match(line))]
         if complaints:
             return f"{name}: {in_one_line(complaints[-1])}"
     return next((in_one_line(line) for line in reversed(_lines(keeper_log)) if line.strip()), None)

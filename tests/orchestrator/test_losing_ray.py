@@ -339,7 +339,7 @@ from orchestrator import launch, load_spec
 from orchestrator.errors import SweepLocked
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.state import sweep_lock
-from orchestrator.state.events import EpochReported
+from orchestrator.state.events import TrialCreated
 
 sweep_lock.HEARTBEAT_S = 0.5
 seen = {}
@@ -349,7 +349,7 @@ async def main():
 
 class Usurper(ProgressCallback):
     def on_event(self, event):
-        if isinstance(event, EpochReported) and event.epoch == 2:
+        if isinstance(event, TrialCreated) and event.trial == "t000":
             (folder,) = Path("results").glob("long-*")
             (newest,) = folder.glob("*/000001.json")
             newest.with_name("000002.json").write_bytes(newest.read_bytes())
@@ -375,7 +375,7 @@ def test_launch_works_in_an_event_loop_and_in_a_thread_whose_lost_lock_spares_th
     (tmp_path / "short.yaml").write_text(SHORT)
     (tmp_path / "long.yaml").write_text(LONG)
     done = subprocess.run(
-        [sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
+        [sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])

@@ -52,6 +52,8 @@ PLACES = {
 FIRST_PLACE = 2
 """Place of the first seed of the first kind: Ray is killed while trials run."""
 INTERRUPTED, RAY_LOST = 130, 3
+RAY_EXITS = 1
+"""Exit code with which Ray's own code ends a driver whose raylet dies while it registers, before a sweep begins."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _faults_of_end(sweep: Launched, code: int, interrupted_code: int) -> Iterato
     """The log says that the sweep completed, and the exit code is 0; or it says how to continue, and in the output."""
     folder, events = sweep.sweep, sweep.events
     if folder is None or not events:
-        allowed = {interrupted_code, 2, 3} if interrupted_code == RAY_LOST else {interrupted_code}
+        allowed = {interrupted_code, 2, RAY_EXITS} if interrupted_code == RAY_LOST else {interrupted_code}
         if code not in allowed:
             yield f"exit code {code} before a sweep began, not one of {sorted(allowed)}"
         return
@@ -276,8 +278,8 @@ def _lags(sweep: Launched) -> bool:
 
 def _broken(sweep: Launched, before: tuple, when: str, *, without: frozenset[str] = frozenset()) -> Iterator[str]:
     if sweep.sweep is None:
-        if any(sweep.temporary.glob("ravel-ray-*")):
-            yield f"no folder of Ray is left {when}"
+        if sweep.driver.returncode != RAY_EXITS and any(sweep.temporary.glob("ravel-ray-*")):
+            yield f"a folder of Ray is left {when}"
         return
     try:
         broken = violations(sweep.evidence(before))

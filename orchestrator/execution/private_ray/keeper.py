@@ -69,6 +69,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
     finally:
         head.kill_all_processes(check_alive=False, allow_graceful=True)
         watchdog.kill()
+        os.killpg(os.getpgrp(), signal.SIGKILL)  # this process and, if the raylet had died before, its agents
 
 
 def _start_watchdog() -> subprocess.Popen[bytes]:

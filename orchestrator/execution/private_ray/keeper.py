@@ -21,12 +21,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ray._private import ray_constants
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port  # type: ignore[attr-defined]
 
 ADDRESS_FILE = "address"
 AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+NO_DASHBOARD = b"127.0.0.1:9"
 STOP_S = 6.0
 
 
@@ -45,7 +47,9 @@ class Head(Node):  # type: ignore[misc]
         super().__init__(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
     def start_api_server(self, **_: Any) -> None:
-        """Start none."""
+        """Start none; its agents would ask for its address each second, and get one where nobody listens."""
+        key, space = ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD
+        self.get_gcs_client().internal_kv_put(key, NO_DASHBOARD, True, space)
 
     def start_raylet(self, *arguments: Any, **settings: Any) -> None:
         """Publish the one port that the raylet reads from a file in any case, then start it."""

@@ -38,7 +38,7 @@ search: {num_trials: 10, seed: 1}
 scheduler: {grace_period: auto, budget_fraction: 0.5, audit: 0.3}
 """
 STOPPED_S = 20.0
-BEGINS_S, ENDS_S, LEAVES_S = 240.0, 150.0, 30.0
+BEGINS_S, ENDS_S, LEAVES_S = 240.0, 240.0, 30.0
 """Time in which a moment comes, in which a driver ends, and in which its processes do: longer is a hang."""
 PLACES = {
     "Ray starts": (None, 1),

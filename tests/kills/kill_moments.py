@@ -79,10 +79,21 @@ class Moment:
 
 @dataclass
 class Outcome:
-    """How a sweep ended after a moment: exit codes, seconds from the kill to the driver's end, and all faults."""
+    """How a sweep ended after a moment: exit codes, seconds from the kill, and all faults.
+
+    Args:
+        moment: The moment.
+        code: Exit code of the driver.
+        recorded_s: Seconds until the end of the sweep was in the log, None if there was no sweep.
+        seconds: Seconds until the driver had ended.
+        resumed_code: Exit code of the next driver.
+        faults: What must not be.
+        output: What the driver printed.
+    """
 
     moment: Moment
     code: int | None = None
+    recorded_s: float | None = None
     seconds: float = 0.0
     resumed_code: int | None = None
     faults: list[str] = field(default_factory=list)
@@ -231,12 +242,13 @@ def _faults(sweep: Launched, moment: Moment, outcome: Outcome) -> Iterator[str]:
     if sweep.driver.poll() is not None and moment.place != "the end":
         yield f"the driver ended with {sweep.driver.poll()} before the moment"
         return
-    before, struck_at = sweep.events, time.monotonic()
+    before, struck_at, clock = sweep.events, time.monotonic(), time.time()
     strike(sweep, moment)
     if not sweep.wait_until(lambda: sweep.driver.poll() is not None, ENDS_S):
         yield f"the driver did not end within {ENDS_S:.0f} s"
         sweep.driver.kill()
     outcome.code, outcome.seconds = sweep.driver.wait(), time.monotonic() - struck_at
+    outcome.recorded_s = sweep.events[-1].time - clock if sweep.events else None
     if not sweep.wait_until(lambda: not sweep.processes(), LEAVES_S):
         yield f"{[_name_of(pid) for pid in sweep.processes()]} outlive the driver"
     if "Traceback" in sweep.output:

@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz lint fix check bench evidence
+.PHONY: help setup demo test fuzz kills lint fix check bench evidence
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,10 @@ test: setup ## Set up, then run every test, the linters and type checks among th
 
 fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which test takes a tenth
 	RAVEL_FUZZ=all $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) tests/fuzz
+
+# One after the other: a driver that waits for its turn ends late.
+kills: setup ## Kill sweeps at every seeded moment of tests/kills, of which test takes one of each kind: one to two hours
+	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills
 
 lint: setup ## Check format, lint, types, import contracts and docstring coverage
 	$(BIN)/ruff format --check .

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.mlflow_server.host_check import allowed_names, allowed_origins
 from orchestrator.mlflow_server.team import ADMIN, STORE, kept_secret
-from orchestrator.tracking.sqlite import count_rows, use_wal
+from orchestrator.tracking.sqlite import count_rows, store_file, use_wal
+from orchestrator.tracking.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ LIGHT = {
 
 def serve(uri: str, *, port: int) -> NoReturn:
     """Become MLflow's server, as it is, on loopback: its signals, its exit code, no process of ours in between."""
+    if store_file(uri) is not None:
+        open_store(uri)  # creates it whole
     use_wal(uri)  # so that pages can be read while a sweep writes
     count_rows(uri)
     allowed = ",".join(allowed_names(()))

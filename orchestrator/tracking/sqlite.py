@@ -1,17 +1,45 @@
-"""Settings of a local sqlite store: reads during a write, and fast searches."""
+"""A local sqlite store: created whole, then reads during a write, and fast searches."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.storage.atomic_files import create_exclusively
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOUNTS = Path("/proc/self/mounts")
 BUSY_S = 5.0
 COUNTED_ROWS = 1000
 # Write-ahead logging shares memory between the processes of one machine: over a network it damages the file.
 OVER_A_NETWORK = re.compile(r"nfs|cifs|smb|fuse\.|lustre|gpfs|beegfs|ceph|afs|9p|glusterfs|ocfs2|gfs2")
+
+
+def create_whole(uri: str, set_up: Callable[[str], object]) -> None:
+    """Create a local sqlite store that does not exist, whole or not at all.
+
+    MLflow makes its tables in dozens of steps, and cannot continue where a process that was ended left them. So they
+    are made in a temporary file, whose copy gets the store's name. Any other store is left as it is.
+
+    Args:
+        uri: Address of the store.
+        set_up: Makes the tables of the store at an address.
+    """
+    path = store_file(uri)
+    if path is None or path.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="ravel-mlflow-") as folder:
+        draft, whole = Path(folder, "draft.db"), Path(folder, "whole.db")
+        set_up(f"sqlite:///{draft}")
+        with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(whole)) as target:
+            source.backup(target)
+        create_exclusively(path, whole.read_bytes())
 
 
 def use_wal(uri: str) -> bool:

@@ -14,7 +14,7 @@ from orchestrator.redaction import without_password
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.sqlite import store_file
+from orchestrator.tracking.sqlite import create_whole, store_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,13 @@ QUIET_LOGGERS = {
 
 
 def open_store(uri: str) -> MlflowClient:
-    """Return a client of the store at an address, with MLflow's messages turned off."""
+    """Return a client of the store at an address, with MLflow's messages turned off; create a local sqlite store."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from mlflow import MlflowClient  # noqa: PLC0415  takes seconds
 
     for name, level in QUIET_LOGGERS.items():
         logging.getLogger(name).setLevel(level)
+    create_whole(uri, lambda draft: MlflowClient(draft).search_experiments(max_results=1))
     return MlflowClient(uri)
 
 

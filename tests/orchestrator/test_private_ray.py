@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.errors import PreflightError
 from orchestrator.execution import ray_cluster
-from orchestrator.execution.private_ray import bytecode
+from orchestrator.execution.private_ray import bytecode, process
 from orchestrator.execution.private_ray import folder as folders
 from orchestrator.execution.private_ray.failure import MAX_CAUSE, complaint_in
 from orchestrator.state.event_log import read_events
@@ -189,6 +189,25 @@ def test_a_signal_to_the_whole_group_ends_the_sweep_as_one_to_the_driver_does(tm
     assert "ravel resume" in printed
     assert not any(word in printed for word in ("Traceback", "GCS", "raylet")), printed
     assert not running(processes)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_the_agents_of_a_raylet_that_died_end_with_the_keeper(monkeypatch):
+    pytest.importorskip("ray")
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="rv", dir="/tmp") as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        with process.starting(1) as private:
+            private.address()
+            processes = psutil.Process(private.keeper.pid).children(recursive=True)
+            (raylet,) = (one for one in processes if one.name() == "raylet")
+            agents = wait_for(raylet.children, timeout_s=60)
+            for agent in agents:
+                agent.suspend()  # so that none ends by itself
+            raylet.kill()
+        assert not running([*processes, *agents])
 
 
 @pytest.mark.ray

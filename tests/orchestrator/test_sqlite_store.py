@@ -1,6 +1,11 @@
 """Settings of a local sqlite store, and stores that are left as they are."""
 
+import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -104,3 +109,39 @@ def test_where_no_table_of_mounts_is_kept_nothing_is_done(store, tmp_path, monke
     monkeypatch.setattr(sqlite, "MOUNTS", tmp_path / "absent")
     assert not use_wal(f"sqlite:///{store}")
     assert mode(store) == "delete"
+
+
+SET_UP = "import sys; from orchestrator.tracking.store import open_store; open_store(sys.argv[1]).search_experiments()"
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_a_process_that_is_killed_while_a_store_is_created_leaves_none_or_a_whole_one(tmp_path, steps):
+    """``steps``: tables that the killed process had made."""
+    store, drafts = tmp_path / "mlflow.db", tmp_path / "drafts"
+    drafts.mkdir()
+    command = [sys.executable, "-c", SET_UP, f"sqlite:///{store}"]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(drafts)}, cwd=tmp_path)
+    try:
+        wait_until(lambda: process.poll() is not None or tables_in(store, *drafts.glob("*/draft.db")) >= steps)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert not store.exists()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert tables_in(store) > 20
+
+
+def tables_in(*files):
+    counts = [0]
+    for file in files:
+        with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+            counts.append(db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+    return max(counts)
+
+
+def wait_until(holds, timeout_s=120.0):
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

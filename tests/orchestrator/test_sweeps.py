@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sweep_invariants import Evidence, violations
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.event_log import read_events
@@ -135,6 +136,11 @@ def mlflow_of(folder):
     return {run.data.tags["ravel.trial"].rpartition("/")[2]: run for run in runs}, points
 
 
+def assert_invariants(folder, before=()):
+    """Assert what holds of every sweep without a driver (tests/kills)."""
+    assert violations(Evidence.read(find_sweep(folder / "results"), folder / "mlflow.db", before=tuple(before))) == {}
+
+
 def assert_tracked_once(folder, state, *, has_room=False):
     """Assert one run for each trial and one point for each (trial, metric, epoch) of the log, no other.
 
@@ -221,6 +227,7 @@ def test_a_trial_whose_loss_is_nan_ends_as_diverged_and_the_sweep_continues(swep
 def test_mlflow_has_one_run_for_each_trial_and_no_point_twice(swept):
     folder, _ = swept
     assert_tracked_once(folder, SweepResult.read(find_sweep(folder / "results")).state)
+    assert_invariants(folder)
 
 
 def test_the_best_model_can_be_loaded_and_is_as_good_as_its_score(swept):
@@ -306,6 +313,7 @@ def test_a_killed_worker_costs_the_epochs_since_its_checkpoint_and_nothing_else(
     assert later[0].since_restore == later[0].epoch - saved
     assert sorted(state.trials[lost.trial].epochs) == list(range(1, state.trials[lost.trial].epoch + 1))
     assert_tracked_once(tmp_path, state)
+    assert_invariants(tmp_path)
 
 
 def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
@@ -341,6 +349,7 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     promoted = {event.trial for event in of_kind(events[len(before) :], TrialPromoted)}
     assert restarted == interrupted | promoted
     assert_tracked_once(tmp_path, state)
+    assert_invariants(tmp_path, before)
 
 
 @pytest.mark.parametrize(("retries", "code"), [(1, 0), (0, 1)])
@@ -446,6 +455,7 @@ def test_trials_pause_resume_from_their_checkpoints_and_are_audited(tmp_path):
     assert "every decision came out as recorded" in ravel("replay", "budgeted", cwd=tmp_path).stdout
     assert "rejected trials ran on" in ravel("audit", "budgeted", cwd=tmp_path).stdout
     assert_tracked_once(tmp_path, state, has_room=True)
+    assert_invariants(tmp_path)
     assert {run.info.status for run in mlflow_of(tmp_path)[0].values()} == {"FINISHED"}
 
 

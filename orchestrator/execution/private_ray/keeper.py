@@ -47,7 +47,7 @@ class Head(Node):  # type: ignore[misc]
         super().__init__(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
     def start_api_server(self, **_: Any) -> None:
-        """Start none; its agents would ask for its address each second, and get the address of no process."""
+        """Start none; its agents would ask for its address each second, and get one where nothing listens."""
         key, space = ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD
         self.get_gcs_client().internal_kv_put(key, NO_DASHBOARD, True, space)
 
@@ -73,6 +73,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
     finally:
         head.kill_all_processes(check_alive=False, allow_graceful=True)
         watchdog.kill()
+        os.killpg(os.getpgrp(), signal.SIGKILL)  # this process and, if the raylet had died before, its agents
 
 
 def _start_watchdog() -> subprocess.Popen[bytes]:

@@ -1,0 +1,290 @@
+"""Invariants of a sweep, whatever happened to it: pure functions over its log, its plan and its MLflow database.
+
+``violations(Evidence.read(folder, database))`` is empty for a sweep without a living driver, finished or interrupted.
+The database is read by SQL: what MLflow's own client would smooth over is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.analysis.replay import replay
+from orchestrator.planning.plan import SweepPlan
+from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import (
+    CheckpointSaved,
+    EpochReported,
+    SweepEnded,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+)
+from orchestrator.state.sweep_state import OVER, SweepState
+from trainables.engine import checkpoint
+from trainables.errors import CheckpointError
+from trainables.metrics import CLASSIFIER_METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.state.events import Event
+    from orchestrator.state.sweep_folder import SweepFolder
+
+RUN_STATUS = {
+    "completed": "FINISHED",
+    "stopped": "FINISHED",
+    "paused": "SCHEDULED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+MOST_TAPS = 6
+MINOR = frozenset(metric.name for metric in CLASSIFIER_METRICS if metric.minor)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of MLflow: ``trial`` is None for the sweep's summary; ``points`` are (key, step, value)."""
+
+    id: str
+    trial: str | None
+    status: str
+    points: tuple[tuple[str, int, float], ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a sweep left behind.
+
+    Args:
+        folder: Its files.
+        plan: Its plan.
+        events: Its log.
+        runs: Its runs in MLflow.
+        before: An earlier log of it, of which the log must be a continuation.
+        left: Paths of Ray's temporary folders whose driver is gone.
+    """
+
+    folder: SweepFolder
+    plan: SweepPlan
+    events: tuple[Event, ...]
+    runs: tuple[Run, ...]
+    before: tuple[Event, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls, folder: SweepFolder, database: Path, *, before: tuple[Event, ...] = (), temporary: Path | None = None
+    ) -> Evidence:
+        """Read a sweep without a driver; ``temporary`` is the folder of temporary files that its drivers had."""
+        left = () if temporary is None else tuple(str(path) for path in sorted(temporary.glob("ravel-ray-*")))
+        runs = tuple(runs_of(database, folder.sweep))
+        return cls(folder, SweepPlan.load(folder), events_of(folder), runs, before, left)
+
+    @property
+    def state(self) -> SweepState:
+        """State after the last event."""
+        return SweepState(self.events)
+
+    @property
+    def is_finished(self) -> bool:
+        """True if no driver will continue the sweep."""
+        return bool(self.events) and isinstance(self.events[-1], SweepEnded) and self.events[-1].status == "completed"
+
+    def of_kind(self, kind: type) -> list[Event]:
+        """Return the events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def events_of(folder: SweepFolder) -> tuple[Event, ...]:
+    """Return the whole events of a log."""
+    return tuple(event for event, _ in read_events(folder.events))
+
+
+def runs_of(database: Path, sweep: str) -> Iterator[Run]:
+    """Yield the runs of a sweep that were not deleted."""
+    if not database.exists():
+        return
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        tags = defaultdict[str, dict[str, str]](dict)
+        for run, key, value in connection.execute("select run_uuid, key, value from tags"):
+            tags[run][key] = value
+        points = defaultdict[str, list[tuple[str, int, float]]](list)
+        for run, *point in connection.execute("select run_uuid, key, step, value from metrics"):
+            points[run].append(tuple(point))
+        for run, status in connection.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"):
+            if tags[run].get("ravel.sweep") == sweep:
+                is_trial = tags[run]["ravel.kind"] == "trial"
+                trial = tags[run]["ravel.trial"].rpartition("/")[2] if is_trial else None
+                yield Run(run, trial, status, tuple(sorted(points[run])))
+
+
+def _trials_end_once(sweep: Evidence) -> Iterator[str]:
+    over = dict[str, str]()
+    for event in sweep.events:
+        trial = getattr(event, "trial", None)
+        if trial in over:
+            yield f"{trial} has {event.kind} after it {over[trial]}"
+        if isinstance(event, TrialEnded) and event.status in OVER:
+            over[event.trial] = event.status
+    state = sweep.state
+    if sweep.is_finished:
+        yield from (f"{trial} never ended" for trial in state.trials if trial not in over)
+    if state.ended is not None:
+        yield from (f"{trial.id} runs after the sweep ended" for trial in state.with_status("running"))
+
+
+def _epochs_are_contiguous(sweep: Evidence) -> Iterator[str]:
+    last = Counter[str]()
+    for event in sweep.of_kind(EpochReported):
+        if event.epoch != last[event.trial] + 1:
+            yield f"{event.trial} reports epoch {event.epoch} after {last[event.trial]}"
+        last[event.trial] = event.epoch
+
+
+def _nothing_is_lost(sweep: Evidence) -> Iterator[str]:
+    for number, (old, new) in enumerate(zip(sweep.before, sweep.events, strict=False), start=1):
+        if old != new:
+            yield f"line {number} was {old}, is {new}"
+            return
+    if len(sweep.events) < len(sweep.before):
+        yield f"{len(sweep.before) - len(sweep.events)} of {len(sweep.before)} lines are gone"
+
+
+def _each_trial_has_a_run(sweep: Evidence) -> Iterator[str]:
+    runs = Counter(run.trial for run in sweep.runs)
+    trained = {trial.id for trial in sweep.state.trials.values() if trial.attempts}
+    expected = trained | ({None} if sweep.events else set())
+    for trial in expected | set(runs):
+        if runs[trial] != (trial in expected):
+            yield f"{trial or 'the summary'} has {runs[trial]} runs"
+
+
+def _no_point_is_there_twice(sweep: Evidence) -> Iterator[str]:
+    for run in sweep.runs:
+        counts = Counter((key, step) for key, step, _ in run.points)
+        yield from (f"{run.trial} has {key} at {step} {n} times" for (key, step), n in counts.items() if n > 1)
+
+
+def _mlflow_has_the_metrics_of_the_log(sweep: Evidence) -> Iterator[str]:
+    """MLflow may lack a metric of a trial entirely if it is minor or one of many taps; it has no other value."""
+    trials = sweep.state.trials
+    for run in sweep.runs:
+        if run.trial not in trials:
+            continue
+        logged = {
+            (name, epoch, value)
+            for epoch, metrics in trials[run.trial].epochs.items()
+            for name, value in metrics.items()
+            if value is not None
+        }
+        spared = _spared({name for name, *_ in logged}) - {name for name, *_ in run.points}
+        points = set(run.points)
+        yield from (f"{run.trial} lacks {point}" for point in logged - points if point[0] not in spared)
+        yield from (f"{run.trial} has {point}, which the log lacks" for point in points - logged)
+
+
+def _spared(names: set[str]) -> set[str]:
+    taps = {name for name in names if name.startswith("entanglement/")}
+    temperatures = {name for name in names if name.startswith("temperature/")}
+    return (names & MINOR) | temperatures | (taps if len(taps) > MOST_TAPS else set())
+
+
+def _runs_show_how_trials_ended(sweep: Evidence) -> Iterator[str]:
+    """No run is RUNNING, as no driver is."""
+    state = sweep.state
+    for run in sweep.runs:
+        trial = state.trials.get(run.trial or "")
+        expected = RUN_STATUS.get(trial.status) if trial is not None and state.ended is not None else None
+        if run.status == "RUNNING" or expected not in {None, run.status}:
+            yield f"the run of {run.trial or 'the summary'} is {run.status}, the trial {trial and trial.status}"
+
+
+def _replay_agrees(sweep: Evidence) -> Iterator[str]:
+    for other in replay(sweep.plan, sweep.events).differences:
+        yield f"line {other.event} ({other.kind}): {other.recorded} was recorded, {other.replayed} replayed"
+
+
+def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
+    plan, state, budget = sweep.plan, sweep.state, sweep.plan.spec.budget
+    if len(state.trials) > plan.spec.search.num_trials:
+        yield f"{len(state.trials)} trials, search.num_trials is {plan.spec.search.num_trials}"
+    for trial in state.trials.values():
+        if trial.epoch > min(trial.budget, plan.max_epochs):
+            yield f"{trial.id} has {trial.epoch} epochs, its budget is {min(trial.budget, plan.max_epochs)}"
+    if isinstance(plan.scheduler, BudgetedAsha) and plan.spec.scheduler.resource == "epochs":
+        searched = [trial for trial in state.trials.values() if trial.origin != "baseline"]
+        spent = sum(min(trial.epoch, trial.blind_from or trial.epoch) for trial in searched)
+        if spent > plan.scheduler.schedule.budget:
+            yield f"{spent} epochs, those of the rungs are {plan.scheduler.schedule.budget}"
+    gpu_s = 0.0
+    for event in sweep.events:
+        if isinstance(event, EpochReported):
+            gpu_s += event.metrics.get("cost/gpu_s") or 0.0
+        elif isinstance(event, TrialCreated | TrialPromoted):
+            wall_clock_s = event.time - state.started_at
+            if budget.wall_clock_s is not None and wall_clock_s >= budget.wall_clock_s:
+                yield f"{event.trial}: {event.kind} after {wall_clock_s} s of {budget.wall_clock_s}"
+            if budget.gpu_s is not None and gpu_s > budget.gpu_s:
+                yield f"{event.trial}: {event.kind} after {gpu_s} GPU seconds of {budget.gpu_s}"
+
+
+def _the_lock_is_free(sweep: Evidence) -> Iterator[str]:
+    records = sorted(sweep.folder.locks.glob("[0-9]*.json"))
+    generations = [event.generation for event in sweep.of_kind(SweepStarted)]
+    if generations != sorted(set(generations)) or len(records) < len(generations):
+        yield f"{len(records)} lock records for the generations {generations}"
+    holder = json.loads(records[-1].read_bytes()) if records else {"released": True}
+    if not holder["released"] and Path(f"/proc/{holder['pid']}").exists():
+        yield f"process {holder['pid']} holds it"
+
+
+def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
+    last = {event.trial: event for event in sweep.of_kind(CheckpointSaved)}
+    for trial, event in last.items():
+        try:
+            epoch = checkpoint.load(sweep.folder.path / event.path).epoch
+        except CheckpointError as error:
+            yield f"{trial}: {error}"
+        else:
+            if epoch != event.epoch:
+                yield f"{trial}: {event.path} is of epoch {epoch}, not {event.epoch}"
+    for trial in sweep.state.with_status("completed"):
+        if not trial.has_final_checkpoint:
+            yield f"{trial.id} completed without a checkpoint of its last epoch"
+
+
+def _no_folder_of_ray_is_left(sweep: Evidence) -> Iterator[str]:
+    yield from sweep.left
+
+
+INVARIANTS = {
+    "trials end once": _trials_end_once,
+    "epochs are contiguous": _epochs_are_contiguous,
+    "nothing is lost": _nothing_is_lost,
+    "each trial has a run": _each_trial_has_a_run,
+    "no point is there twice": _no_point_is_there_twice,
+    "MLflow has the metrics of the log": _mlflow_has_the_metrics_of_the_log,
+    "runs show how trials ended": _runs_show_how_trials_ended,
+    "replay agrees": _replay_agrees,
+    "the budget is kept": _the_budget_is_kept,
+    "the lock is free": _the_lock_is_free,
+    "checkpoints are readable": _checkpoints_are_readable,
+    "no folder of Ray is left": _no_folder_of_ray_is_left,
+}
+OF_MLFLOW = frozenset({"each trial has a run", "MLflow has the metrics of the log", "runs show how trials ended"})
+"""Invariants that hold only after ``ravel sync`` if MLflow lagged when the driver ended."""
+
+
+def violations(sweep: Evidence) -> dict[str, list[str]]:
+    """Return what violates each invariant that does not hold."""
+    found = {name: list(invariant(sweep)) for name, invariant in INVARIANTS.items()}
+    return {name: texts for name, texts in found.items() if texts}

@@ -25,7 +25,7 @@ from trainables.evaluation.core.validation import probe, validate
 from trainables.models import StagedClassifier, build
 from trainables.regularizers.resolved_methods import Methods, draw
 from trainables.regularizers.resolved_terms import check_first_step
-from trainables.seeding import Streams, derive, generator
+from trainables.seeding import Streams, generator
 from trainables.tasks.classifier.objective import step_loss
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ class ClassifierRun:
                 methods=self.methods,
                 draws=draws,
                 memory=self.memory,
-                seed=derive(self.config.seed, f"regularizers {step}"),
+                seed=self.config.seed,
+                step=step,
             )
         if self.memory is None:
             check_first_step(self.methods.terms, loss.terms, self.model)

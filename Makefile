@@ -41,7 +41,7 @@ lint: setup ## Check format, lint, types, import contracts and docstring coverag
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/interrogate --quiet search_spaces trainables orchestrator
+	$(BIN)/interrogate --quiet search_spaces trainables orchestrator ravel
 
 fix: setup ## Format, and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("orchestrator", "search_spaces", "trainables")
+PACKAGES = ("orchestrator", "ravel", "search_spaces", "trainables")
 BIN = Path(sys.executable).parent
 EVALUATION = "trainables.evaluation"
 

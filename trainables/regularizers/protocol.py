@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from trainables.models import Activations
+from trainables.seeding import generator
 
 __all__ = ["Batch", "Memory", "Needs", "Regularizer", "Term"]
 
@@ -69,10 +70,11 @@ class Batch:
     images: Tensor
     forward: Callable[[Tensor], Activations]
     seed: int = 0
+    purpose: str = ""
 
     def generator(self) -> torch.Generator:
-        """Return a new generator on the images' device, with the seed of this step and this regularizer."""
-        return torch.Generator(self.images.device).manual_seed(self.seed)
+        """Return a new generator on the images' device, of this trial, step and regularizer."""
+        return generator(self.seed, self.purpose, device=self.images.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,13 @@ class Methods:
         attack = user_attack(config.adversarial)
         return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on, attack=attack)
 
-    def attacked(self, model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, noise: Tensor | None, seed: int) -> Tensor:
+    def attacked(
+        self, model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, noise: Tensor | None, seed: int, step: int
+    ) -> Tensor:
         """Return the images of the adversarial batch."""
         if self.attack is None:
             return perturbed(model, x_BCHW, y_B, settings=self.adversarial, noise=noise)
-        return self.attack(model, x_BCHW, y_B, settings=self.adversarial, seed=derive(seed, "adversarial"))
+        return self.attack(model, x_BCHW, y_B, settings=self.adversarial, seed=derive(seed, f"adversarial {step}"))
 
     @property
     def taps(self) -> tuple[str, ...]:

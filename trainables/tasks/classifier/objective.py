@@ -11,7 +11,7 @@ the adversarial batch are mixed independently (Interpolated Adversarial Training
 Terms that need unmixed activations while mixup is on (regularizers of hard labels, TRADES) share one
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
 normalisation. All randomness enters as `Draws`, what regularizers remember as `memory`; the loss itself is a pure
-function of them, and of the seed from which users' code draws.
+function of them, and of the seed and the step from which users' code draws.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
@@ -31,7 +31,6 @@ from trainables.models.tapped import LOGITS
 from trainables.regularizers.protocol import Batch, Memory
 from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.resolved_terms import WeightedTerm
-from trainables.seeding import derive
 from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
@@ -61,8 +60,9 @@ def step_loss(
     draws: Draws,
     memory: Mapping[str, Memory] | None = None,
     seed: int = 0,
+    step: int = 0,
 ) -> Loss:
-    """Compute the loss of one batch: images in [0, 1] and hard labels (B,); users' code draws from `seed`."""
+    """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
 
@@ -73,7 +73,7 @@ def step_loss(
         total = cross_entropy(passes.mixed.logits, draws.clean_mix)
         terms = {"ce": total}
     else:
-        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed)
+        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed, step=step)
         attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
         if methods.diverging:
             ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
@@ -88,7 +88,7 @@ def step_loss(
 
     remembered: dict[str, Memory] = {}
     for regularizer in methods.terms:
-        batch = passes.batch(regularizer, y_B, targets_BK, seed=seed)
+        batch = passes.batch(regularizer, y_B, targets_BK, seed=seed, step=step)
         term = regularizer.measure(batch, (memory or {}).get(regularizer.place, {}))
         total, terms = total + regularizer.weight * term.value, {**terms, **regularizer.named(term)}
         if term.memory:
@@ -117,7 +117,7 @@ class _CleanPasses:
             return self.unmixed
         return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
 
-    def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int) -> Batch:
+    def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int, step: int) -> Batch:
         """Return what a regularizer reads of these passes."""
         mix = self._mix if self._reads_mixed(term) else None
         activations = self.unmixed if mix is None else self.mixed
@@ -133,7 +133,8 @@ class _CleanPasses:
             mixed=mix is not None,
             images=self._x_BCHW,
             forward=lambda x_BCHW: self._model.features(x_BCHW, taps=term.taps),
-            seed=derive(seed, term.place),
+            seed=seed,
+            purpose=f"{term.place} {step}",
         )
 
     def _reads_mixed(self, term: WeightedTerm) -> bool:

@@ -28,7 +28,7 @@ from trainables.models import TappedClassifier, build
 from trainables.models.loading import check_weights
 from trainables.regularizers.resolved_methods import Methods, draw
 from trainables.regularizers.resolved_terms import check_first_step
-from trainables.seeding import Streams, derive, generator, global_streams
+from trainables.seeding import Streams, generator, global_streams
 from trainables.tasks.classifier.objective import step_loss
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ class ClassifierRun:
                 methods=self.methods,
                 draws=draws,
                 memory=self.memory,
-                seed=derive(self.config.seed, f"regularizers {step}"),
+                seed=self.config.seed,
+                step=step,
             )
         if self.memory is None:
             check_first_step(self.methods.terms, loss.terms, self.model)

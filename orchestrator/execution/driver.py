@@ -22,6 +22,7 @@ from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
+from orchestrator.planning.provenance import changed_code
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -89,6 +90,8 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
         if _has_work(decisions, now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
+            for module in changed_code(plan.provenance, Path(plan.working_directory)):
+                logger.warning("%s changed since the launch; trials that continue use the new code", module)
             notify(callback.on_connect, address)
             session = stack.enter_context(_connected(address))
             stop.install()

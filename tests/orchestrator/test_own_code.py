@@ -1,0 +1,118 @@
+"""Users' own code in a sweep: found in the folder of the launch, recorded with the plan, compared at a resume."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.planning.provenance import changed_code, collect, uses_own_code
+from orchestrator.spec.model import SweepSpec
+from trainables.import_paths import code_digest, find_in, load
+
+RAVEL = Path(sys.executable).with_name("ravel")
+FUNCTION = """
+import helper_of_mine
+
+def train(lr: float, epochs: int):
+    for epoch in range(epochs):
+        yield {"loss": helper_of_mine.loss(lr, epoch), "accuracy": 1 - 1 / (epoch + 2)}
+"""
+HELPER = "def loss(lr, epoch): return (lr - 0.1) ** 2 + 1 / (epoch + 1)"
+SPEC = """
+name: mine
+trial: {task: "function_of_mine:train", epochs: 9}
+space: {parameters: {lr: {float: [0.001, 1.0], log: true}}}
+objective: loss min
+search: {num_trials: 12}
+scheduler: {kind: promotion}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a user's module, one that it imports, and a spec; what is imported is forgotten afterwards."""
+    (tmp_path / "function_of_mine.py").write_text(FUNCTION)
+    (tmp_path / "helper_of_mine.py").write_text(HELPER)
+    (tmp_path / "sweep.yaml").write_text(SPEC)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("function_of_mine", "helper_of_mine"):
+        sys.modules.pop(name, None)
+
+
+def ravel(*words, cwd):
+    return subprocess.run([RAVEL, *words], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_digest_of_every_imported_module_of_the_folder_is_recorded_and_a_change_is_seen(folder):
+    spec = SweepSpec(name="mine", trial={"task": "function_of_mine:train"}, objective="loss min")
+    find_in(folder)
+    load("function_of_mine:train", group="ravel.tasks", place="task")
+    launched = collect(folder, spec=spec)
+    assert set(launched.code) == {"function_of_mine.py", "helper_of_mine.py"} == set(code_digest(folder))
+    assert changed_code(launched, folder) == []
+    (folder / "helper_of_mine.py").write_text(HELPER + " + 0")
+    assert changed_code(launched, folder) == ["helper_of_mine.py"]
+
+
+def test_a_sweep_of_our_own_code_records_none(folder):
+    spec = SweepSpec(name="ours")
+    assert not uses_own_code(spec)
+    assert collect(folder, spec=spec).code == {}
+
+
+def test_check_reports_wrong_arguments_of_a_function_in_the_folder_of_the_command(folder):
+    assert ravel("check", "sweep.yaml", cwd=folder).returncode == 0
+    wrong = ravel("check", "sweep.yaml", "--set", "trial.epoch=3", cwd=folder)
+    assert (wrong.returncode, wrong.stderr) == (2, "trial.epoch: train has no such argument; valid: lr\n")
+    missing = ravel("check", "sweep.yaml", "--set", "trial.task=function_of_mine:trian", cwd=folder)
+    assert missing.returncode == 2
+    assert "has no 'trian'; did you mean 'train'?" in missing.stderr
+
+
+@pytest.mark.parametrize(("objective", "message"), [("loss", "mode must be 'max' or 'min' for 'loss'")])
+def test_the_direction_of_a_metric_of_ones_own_is_required(folder, objective, message):
+    (folder / "sweep.yaml").write_text(SPEC.replace("loss min", objective))
+    done = ravel("check", "sweep.yaml", cwd=folder)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_function_is_swept_with_promotion_and_an_objective_that_it_does_not_report_is_named(folder):
+    done = ravel("launch", "sweep.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "12/12 trials" in done.stdout
+    assert "every decision came out as recorded" in ravel("replay", "mine", cwd=folder).stdout
+    best = json.loads(ravel("best", "mine", "--json", cwd=folder).stdout)[0]
+    assert best["epoch"] == 9
+    failing = ravel("launch", "sweep.yaml", "--set", "name=other", "--set", "objective=lost min", cwd=folder)
+    assert failing.returncode == 1
+    status = ravel("status", "other", cwd=folder).stdout
+    assert "epoch 1 must report lost, it reported loss, accuracy; yield it in each epoch" in status
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_resumed_sweep_that_meets_other_code_says_so(folder):
+    slow = FUNCTION.replace("        yield", "        time.sleep(0.3)\n        yield")
+    (folder / "function_of_mine.py").write_text(f"import time\n{slow}")
+    with (folder / "output.txt").open("w") as output:
+        command = [RAVEL, "launch", "sweep.yaml"]
+        driver = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+        while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(60) == 130, (folder / "output.txt").read_text()
+    (folder / "helper_of_mine.py").write_text(f"{HELPER} + 1")
+    resumed = ravel("resume", "mine", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "helper_of_mine.py changed since the launch; trials that continue use the new code" in resumed.stderr
+
+
+def logs_in(folder):
+    return folder.glob("results/*/events*.jsonl")

@@ -230,7 +230,7 @@ def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
         if isinstance(event, EpochReported):
             gpu_s += event.metrics.get("cost/gpu_s") or 0.0
         elif isinstance(event, TrialCreated | TrialPromoted):
-            wall_clock_s = event.time - state.started_at
+            wall_clock_s = event.time - sweep.events[0].time
             if budget.wall_clock_s is not None and wall_clock_s >= budget.wall_clock_s:
                 yield f"{event.trial}: {event.kind} after {wall_clock_s} s of {budget.wall_clock_s}"
             if budget.gpu_s is not None and gpu_s > budget.gpu_s:

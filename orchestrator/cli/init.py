@@ -40,7 +40,10 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write into.")] = Path(),
     kind: From = Kind.DIGITS,
 ) -> None:
-    """Write a commented spec to start from, and for your own code a module and its test."""
+    """Write a commented spec to start from.
+
+    For your own code, write a module and its test too.
+    """
     sources = sorted(_sources(kind), key=lambda source: source.name)
     present = [source.name for source in sources if (folder / source.name).exists()]
     if present:

@@ -38,7 +38,7 @@ class StopSignals:
 
     Before the sweep is open, a signal raises ``KeyboardInterrupt``. From ``defer`` on, it is a request: the first goes
     to the ``inbox`` of the driver, which records the end of the sweep within a second. A later one, or one while the
-    driver closes the sweep, ends only what is ``skippable``. A signal that was ignored, as by ``nohup``, stays so.
+    driver closes the sweep, ends only what is ``skippable``. SIGHUP stays ignored if it was, as by ``nohup``.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,8 @@ class StopSignals:
             yield
             return
         previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-        self._handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
+        kept = {number for number in previous if number.name == "SIGHUP" and previous[number] == signal.SIG_IGN}
+        self._handled = [number for number in STOP_SIGNALS if number not in kept]
         self.install()
         try:
             yield

@@ -25,7 +25,10 @@ def proxy_note(url: str, *, environ: Mapping[str, str] = os.environ) -> str:
     >>> proxy_note("http://mlflow:5000", environ={"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "mlflow"})
     ''
     """
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # no address at all, which the message says
+        return ""
     names = (f"{parts.scheme}_proxy", f"{parts.scheme}_proxy".upper())
     variable = next((name for name in names if environ.get(name)), None)
     excepted = environ.get("no_proxy") or environ.get("NO_PROXY") or ""

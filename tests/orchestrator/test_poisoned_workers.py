@@ -73,7 +73,7 @@ import time, torch
 def fail(loop):
     if os.environ.get("BAD_HOST"):
         raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
-    time.sleep(0.3)
+    time.sleep(3)
 """
 
 

@@ -2,7 +2,8 @@
 
 from trainables.config.trial import DataConfig
 from trainables.data.folders import ImageFolder
-from trainables.data.sources import SOURCES
+from trainables.data.loading import load_classes
+from trainables.data.sources import source_of
 
 __all__ = ["class_names"]
 
@@ -13,5 +14,7 @@ def class_names(config: DataConfig) -> tuple[str, ...]:
     >>> class_names(DataConfig(name="digits"))
     ()
     """
-    source = SOURCES[config.name]
-    return source.class_names(config) if isinstance(source, ImageFolder) else ()
+    source = source_of(config.name)
+    if isinstance(source, ImageFolder):
+        return source.class_names(config)
+    return load_classes(config)

@@ -25,7 +25,7 @@ from trainables.data.splits import Parts, Split, Splits
 from trainables.data.subsets import subset
 from trainables.errors import ConfigError, Problem
 
-__all__ = ["available", "cache_folder", "digest_of", "load_splits", "load_test", "shape_of"]
+__all__ = ["available", "cache_folder", "digest_of", "load_classes", "load_splits", "load_test", "shape_of"]
 
 # Parameters that select a set, and those that select its images: trials that differ in other ones share the images.
 SOURCE = ("name", "root", "download", "args", "image_size")
@@ -74,6 +74,18 @@ def load_splits(config: DataConfig) -> Splits:
         DatasetDamaged: a file is damaged; the error names it.
     """
     return Splits(_train(config), _load(config).val, num_classes=shape_of(config)[1])
+
+
+def load_classes(config: DataConfig) -> tuple[str, ...]:
+    """Return the names of the classes, in the order of their labels; none if the set has no names for them.
+
+    Raises:
+        DatasetMissing, DatasetDamaged, ConfigError: as `load_splits`.
+
+    >>> load_classes(DataConfig(name="digits"))
+    ()
+    """
+    return _load(config).classes
 
 
 def load_test(config: DataConfig) -> Split:

@@ -63,7 +63,8 @@ def with_fragments(document: Any, *, catalog: Collection[str]) -> Any:
     """
     if not isinstance(document, Mapping) or not isinstance(names := document.get("use"), list):
         return document
-    ours = [name for name in names if name not in catalog and (name in NAMES or name in registered(REGISTRY))]
+    texts = [name for name in names if isinstance(name, str)]
+    ours = [name for name in texts if name not in catalog and (name in NAMES or name in registered(REGISTRY))]
     entries = document.get("parameters", {})
     if not ours or not isinstance(entries, Mapping):
         return document

@@ -125,7 +125,9 @@ def trial(spec: Spec, overrides: Set = None) -> None:
 
 def _finish(result: SweepResult) -> None:
     from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
+    from orchestrator.execution import signals  # noqa: PLC0415
 
+    signals.ignore()
     print_summary(Console(), result.plan, result.state, command=_command(), sweep=reference(result.folder))
     if len(result.state.with_status("failed")) > result.plan.spec.failures.allowed:
         raise typer.Exit(1)

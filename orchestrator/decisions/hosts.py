@@ -39,6 +39,21 @@ def unreliable_hosts(histories: Mapping[str, HostHistory], *, now: float) -> dic
     return {host: count for host, count in counts.items() if count.lost >= TRIALS_LOST and count.lost > count.kept}
 
 
+def hosts_that_lost(histories: Mapping[str, HostHistory], trial: str, *, now: float) -> frozenset[str]:
+    """Return the hosts that lost a worker of one trial within the last hour: its retry goes elsewhere.
+
+    Example:
+        >>> from orchestrator.state.sweep_state import HostHistory
+        >>> histories = {"gpu-1": HostHistory(lost=[(10.0, "t001")]), "gpu-2": HostHistory(lost=[(20.0, "t002")])}
+        >>> sorted(hosts_that_lost(histories, "t001", now=40.0))
+        ['gpu-1']
+    """
+    lost = {
+        host: history.lost[bisect_left(history.lost, (now - WINDOW_S, "")) :] for host, history in histories.items()
+    }
+    return frozenset(host for host, losses in lost.items() if any(name == trial for _, name in losses))
+
+
 def excluded_hosts(unreliable: Collection[str], usable: Collection[str]) -> frozenset[str]:
     """Return the usable hosts that get no more trials: the unreliable ones, unless no other is left.
 

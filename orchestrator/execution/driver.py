@@ -182,7 +182,9 @@ def _drive(
             else:
                 _close(decisions, store, leave=leave, crash=crash)
                 for name, reason in _flush(exporters, stop, leave):
-                    logger.warning("%s lags (%s); later: ravel sync %s", name, reason, reference(folder))
+                    logger.warning(
+                        "%s lags (%s); later: ravel sync %s", name, reason or "not waited for", reference(folder)
+                    )
     _raise_if_interrupted(store.state, folder, leave, is_lost=is_lost.is_set())
     return decisions.plan, store.state, folder
 

@@ -100,5 +100,12 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
+def ignore() -> None:
+    """Ignore the signals to the end of this process: its sweep is over, and nothing is left to stop."""
+    if _in_main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

@@ -18,7 +18,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Ray
 from ray.tune import Callback
 from ray.tune.execution import tune_controller
 
-from orchestrator.decisions.hosts import HostCounts, excluded_hosts, unreliable_hosts
+from orchestrator.decisions.hosts import HostCounts, excluded_hosts, hosts_that_lost, unreliable_hosts
 from orchestrator.execution.trainable import SweepTrainable
 from orchestrator.execution.tune_callback import TrialRecorder, trial_name
 from orchestrator.execution.tune_scheduler import LogScheduler
@@ -126,15 +126,17 @@ class Placement:
         self._store, self._cpus, self._gpus, self._clock = store, cpus, gpus, clock
         self._said: dict[str, bool] = {}
 
-    def excluded_nodes(self) -> list[str]:
-        """Return Ray's ids of the nodes of excluded hosts."""
-        unreliable = unreliable_hosts(self._store.state.hosts, now=self._clock())
-        if not unreliable and not self._said:
+    def excluded_nodes(self, trial: str) -> list[str]:
+        """Return Ray's ids of the nodes of excluded hosts, and of those that lost a worker of this trial."""
+        now, histories = self._clock(), self._store.state.hosts
+        unreliable, lost = unreliable_hosts(histories, now=now), hosts_that_lost(histories, trial, now=now)
+        if not unreliable and not lost and not self._said:
             return []
         nodes = usable_hosts(self._cpus, self._gpus)
         excluded = excluded_hosts(unreliable, nodes)
         self._say(unreliable, excluded=excluded, usable=frozenset(nodes))
-        return sorted(node for host in excluded for node in nodes[host])
+        elsewhere = excluded_hosts(excluded | lost, nodes) or excluded
+        return sorted(node for host in elsewhere for node in nodes[host])
 
     def _say(self, unreliable: Mapping[str, HostCounts], *, excluded: frozenset[str], usable: frozenset[str]) -> None:
         now = {host: host in excluded for host in sorted(frozenset(unreliable) & usable)}

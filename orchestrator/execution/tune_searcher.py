@@ -31,7 +31,7 @@ class LogSearcher(Searcher):
     Trials whose attempt broke off come first, then promoted ones, then new ones.
 
     Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``excluded_nodes`` returns Ray's ids of the nodes that the next trial must not run on; ``storage`` tells workers how
+    ``excluded_nodes`` returns Ray's ids of the nodes that a trial must not run on; ``storage`` tells workers how
     to reach S3 if the sweep is kept in it.
     """
 
@@ -43,7 +43,7 @@ class LogSearcher(Searcher):
         limit: int,
         device: str | None,
         checkpoint_of: Callable[[Trial], str | list[str] | None],
-        excluded_nodes: Callable[[], list[str]] = list,
+        excluded_nodes: Callable[[str], list[str]] = lambda _: [],
         storage: dict[str, Any] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,7 +77,7 @@ class LogSearcher(Searcher):
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
-            EXCLUDED_NODES: self._excluded_nodes(),
+            EXCLUDED_NODES: self._excluded_nodes(trial.id),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
             **({"ravel.system_metrics": True} if self._plan.spec.tracking.system_metrics else {}),
             "ravel.objectives": list(self._plan.spec.objective.metrics),

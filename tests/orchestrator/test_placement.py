@@ -51,15 +51,15 @@ def test_each_change_of_the_excluded_hosts_is_one_line(monkeypatch, caplog):
     monkeypatch.setattr(tune_run.ray, "nodes", lambda: nodes)
     store = SimpleNamespace(state=SweepState())
     placement = Placement(store, cpus=1, gpus=0.0, clock=lambda: now[0])
-    assert placement.excluded_nodes() == []
+    assert placement.excluded_nodes("t009") == []
     store.state.hosts["a (10.0.0.1)"] = HostHistory(lost=[(90.0, "t000"), (91.0, "t001"), (92.0, "t002")])
     with caplog.at_level(logging.WARNING):
-        assert [placement.excluded_nodes() for _ in range(3)] == [["id-a"]] * 3
+        assert [placement.excluded_nodes("t009") for _ in range(3)] == [["id-a"]] * 3
         nodes.pop(1)
-        assert placement.excluded_nodes() == [], "no other host is left"
+        assert placement.excluded_nodes("t009") == [], "no other host is left"
         nodes.insert(1, node("b"))
         now[0] += 3600.0
-        assert placement.excluded_nodes() == []
+        assert placement.excluded_nodes("t009") == []
     assert [record.getMessage().partition("; ")[::2] for record in caplog.records] == [
         ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_run.EXCLUDED),
         ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_run.LAST),

@@ -6,6 +6,7 @@ Trials are compared at equal epochs only: a figure that shows their last epoch s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,18 +27,18 @@ class Plots:
 
     def history(self) -> go.Figure:
         """Return the objective of each trial's last epoch in the order of the trials, and the best full run so far."""
-        trials = [trial for trial in self.result.state.trials.values() if self._values(trial)]
         figure = _figure(f"{self.result.sweep}: history", "trial", self._metric)
-        last = [self._values(trial)[trial.epoch] for trial in trials if trial.epoch in self._values(trial)]
-        names = [trial.id for trial in trials if trial.epoch in self._values(trial)]
-        epochs = [f"epoch {trial.epoch} of {trial.budget}" for trial in trials if trial.epoch in self._values(trial)]
-        figure.add_scatter(x=names, y=last, text=epochs, mode="markers", name="last epoch")
-        full = [(t.id, self._values(t).get(t.epoch)) for t in trials if t.status == "completed" and not t.blind_from]
-        best: list[float] = []
-        pick = max if self._mode == "max" else min
-        complete = [(name, value) for name, value in full if value is not None]
-        for _, value in complete:
-            best.append(pick([value, *best[-1:]]))
+        trials = self.result.state.trials.values()
+        last = [(trial, value) for trial in trials if (value := self._values(trial).get(trial.epoch)) is not None]
+        figure.add_scatter(
+            x=[trial.id for trial, _ in last],
+            y=[value for _, value in last],
+            text=[f"epoch {trial.epoch} of {trial.budget}" for trial, _ in last],
+            mode="markers",
+            name="last epoch",
+        )
+        complete = [(t.id, value) for t, value in last if t.status == "completed" and t.blind_from is None]
+        best = list(accumulate((value for _, value in complete), max if self._mode == "max" else min))
         figure.add_scatter(
             x=[name for name, _ in complete], y=best, mode="lines", line_shape="hv", name="best full run so far"
         )

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from trainables.config.sections import Arguments, ModelConfig
+from trainables.config.sections import ModelConfig
+from trainables.config.values import Arguments
 from trainables.mixup import Mix
 from trainables.models import TappedClassifier, build
 from trainables.tasks.function.config import FunctionConfig

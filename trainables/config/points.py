@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainables.config.sections import Arguments, Frozen
+from trainables.config.values import Arguments, Frozen
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
 
 __all__ = ["FlatConfig", "problems_of"]

@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from trainables.config.sections import Arguments, Layers, Real
+from trainables.config.values import Arguments, Layers, Real
 from trainables.errors import short_repr
 from trainables.import_paths import name_in
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from trainables.config.sections import Frozen
+from trainables.config.values import Frozen
 from trainables.data.splits import Parts, Split
 from trainables.errors import ConfigError, Problem
 

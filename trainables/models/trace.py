@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from trainables.config.sections import LAYER_NAME
+from trainables.config.values import LAYER_NAME
 from trainables.models.tapped import ALL, HIDDEN, INPUT, LOGITS, PENULTIMATE, Part
 
 __all__ = ["Layout", "OutputError", "trace"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from trainables.config.points import FlatConfig
-from trainables.config.sections import scalar_or_list
+from trainables.config.values import scalar_or_list
 
 __all__ = ["PROVIDED", "FunctionConfig"]
 

@@ -15,7 +15,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from trainables.config.points import FlatConfig
-from trainables.config.sections import DataConfig, Frozen, Real
+from trainables.config.sections import DataConfig
+from trainables.config.values import Frozen, Real
 
 __all__ = ["LEAST_IMAGES", "GanConfig", "GanEvaluationConfig", "GanSettings"]
 

@@ -119,7 +119,7 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """Measure the event log with its exporter to MLflow."""
     from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
-    from orchestrator.execution.tune_callback import TrialRecorder  # noqa: PLC0415
+    from orchestrator.execution.tune.callback import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
     from orchestrator.planning.plan import make_plan  # noqa: PLC0415
     from orchestrator.planning.trial_configs import trial_config  # noqa: PLC0415

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.execution.exporters import Exporter
-    from orchestrator.execution.tune_run import FitThread
+    from orchestrator.execution.tune.thread import FitThread
     from orchestrator.spec.model import SweepSpec
 
 logger = logging.getLogger(__name__)
@@ -204,18 +204,18 @@ def _run_trials(
     """
     if session is None or not stop.inbox.empty():
         return _leave_of(None if stop.inbox.empty() else stop.inbox.get(), session)
-    from orchestrator.execution import tune_run  # noqa: PLC0415  imports Ray and torch, for drivers with work only
+    from orchestrator.execution.tune import run, thread  # noqa: PLC0415  import Ray and torch, for drivers with work
 
     def fit(before_step: Callable[[], None]) -> None:
-        tune_run.fit(decisions, store, folder, session.capacity, before_step=before_step)
+        run.fit(decisions, store, folder, session.capacity, before_step=before_step)
 
-    thread = tune_run.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
+    fitting = thread.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
     with ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason))):
-        thread.start()
+        fitting.start()
         leave = _leave_of(stop.inbox.get(), session)
     if leave is not None:
-        thread.leave(releasing_actors=leave.cause != "ray", timeout_s=LEAVE_LOOP_S)
-        stack.callback(_join, thread, stop)
+        fitting.leave(releasing_actors=leave.cause != "ray", timeout_s=LEAVE_LOOP_S)
+        stack.callback(_join, fitting, stop)
     return leave
 
 

@@ -11,9 +11,9 @@ pytest.importorskip("ray.tune")
 from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 from ray.util.placement_group import validate_placement_group
 
-from orchestrator.execution import tune_run
-from orchestrator.execution.tune_callback import TrialRecorder
-from orchestrator.execution.tune_run import Placement, resource_request
+from orchestrator.execution.tune import placement as tune_placement
+from orchestrator.execution.tune.callback import TrialRecorder
+from orchestrator.execution.tune.placement import Placement, resource_request
 from orchestrator.planning.loading import parse_spec
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.event_store import EventStore
@@ -48,7 +48,7 @@ def node(name, *, cpus=2.0, alive=True):
 
 def test_each_change_of_the_excluded_hosts_is_one_line(monkeypatch, caplog):
     nodes, now = [node("a"), node("b"), node("head", cpus=0.0), node("gone", alive=False)], [100.0]
-    monkeypatch.setattr(tune_run.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(tune_placement.ray, "nodes", lambda: nodes)
     store = SimpleNamespace(state=SweepState())
     placement = Placement(store, cpus=1, gpus=0.0, clock=lambda: now[0])
     assert placement.excluded_nodes("t009") == []
@@ -61,8 +61,8 @@ def test_each_change_of_the_excluded_hosts_is_one_line(monkeypatch, caplog):
         now[0] += 3600.0
         assert placement.excluded_nodes("t009") == []
     assert [record.getMessage().partition("; ")[::2] for record in caplog.records] == [
-        ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_run.EXCLUDED),
-        ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_run.LAST),
+        ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_placement.EXCLUDED),
+        ("a (10.0.0.1): 3 trials lost their workers on it within an hour", tune_placement.LAST),
         ("a (10.0.0.1): gets trials of this sweep again", ""),
     ]
 

@@ -15,7 +15,7 @@ from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from orchestrator.decisions.hosts import TRIALS_LOST
-from orchestrator.execution import tune_run
+from orchestrator.execution.tune.run import lost_workers
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported
 from orchestrator.state.sweep_lookup import find_sweep
@@ -187,7 +187,7 @@ def test_tune_takes_a_worker_that_ray_ended_as_lost(error):
     manager._live_actors_to_ray_actors_resources[actor] = (None, None)
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
         manager._actor_task_failed(task, error)
-    with tune_run.lost_workers():
+    with lost_workers():
         manager._actor_task_failed(task, error)
     assert lost == [("actor", error), ("task", error)]
     assert actor_manager.RayActorError is RayActorError

@@ -12,7 +12,7 @@ from ray.tune import Callback
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.decisions.trial_views import values_at
-from orchestrator.execution.worker_errors import worker_error
+from orchestrator.execution.tune.worker_errors import worker_error
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.state.ranking import is_finite
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ray.tune import Checkpoint
     from ray.tune.experiment import Trial as TuneTrial
 
-    from orchestrator.execution.tune_searcher import LogSearcher
-    from orchestrator.execution.worker_errors import WorkerError
+    from orchestrator.execution.tune.searcher import LogSearcher
+    from orchestrator.execution.tune.worker_errors import WorkerError
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import TrialStatus

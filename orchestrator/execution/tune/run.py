@@ -1,0 +1,152 @@
+"""Run a sweep on Ray Tune: Tune places actors, our searcher proposes trials, our scheduler stops them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.execution import tune_controller
+
+from orchestrator.execution.trainable import SweepTrainable
+from orchestrator.execution.tune.callback import TrialRecorder, trial_name
+from orchestrator.execution.tune.placement import Placement, host_of, resource_request
+from orchestrator.execution.tune.scheduler import LogScheduler
+from orchestrator.execution.tune.searcher import LogSearcher
+from orchestrator.execution.tune.thread import StepCallback
+from orchestrator.storage import s3
+from trainables.engine import checkpoint
+from trainables.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ray.tune.experiment import Trial as TuneTrial
+
+    from orchestrator.decisions.trial_views import DecisionState
+    from orchestrator.execution.ray_cluster import Capacity
+    from orchestrator.state.event_store import EventStore
+    from orchestrator.state.sweep_folder import SweepFolder
+    from orchestrator.state.sweep_state import Trial
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    decisions: DecisionState,
+    store: EventStore,
+    folder: SweepFolder,
+    capacity: Capacity,
+    *,
+    before_step: Callable[[], None],
+) -> None:
+    """Run every trial that is not over; return when all are over, or raise what ``before_step`` raises."""
+    plan = decisions.plan
+    resources = plan.spec.resources
+    gpus = capacity.gpus_per_trial(resources)
+    slots = capacity.slots(resources, gpus)
+    # One ahead of the free slots: Tune keeps an idle actor for reuse only while a trial waits for it.
+    ahead = 0 if slots == resources.max_concurrent else 1
+    searcher = LogSearcher(
+        decisions,
+        store,
+        limit=slots + ahead,
+        device=None if gpus else "cpu",
+        storage=None if folder.remote is None else asdict(folder.remote.settings),
+        checkpoint_of=functools.partial(latest_checkpoint, folder),
+        excluded_nodes=Placement(store, cpus=resources.cpus, gpus=gpus).excluded_nodes,
+    )
+    filesystem, storage_path = _storage(folder)
+    recorder = TrialRecorder(plan, store, searcher, storage_path=storage_path, host_of=host_of)
+    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus)
+    tuner = tune.Tuner(
+        tune.with_resources(SweepTrainable, request),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=LogScheduler(decisions, store, recorder),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=trial_name,
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.tune.name,
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=False),
+            callbacks=[recorder, StepCallback(before_step)],
+            verbose=0,
+        ),
+    )
+    with lost_workers(), _quiet_about_retries():
+        tuner.fit()
+
+
+@contextmanager
+def lost_workers() -> Iterator[None]:
+    """Have Tune treat every worker that Ray ended as lost.
+
+    Tune 2.60 knows the death of an actor alone. A worker killed by Ray's memory monitor, or a result lost with its
+    node, ends the whole sweep there with "Caught unexpected exception".
+    """
+    kinds = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError, ObjectLostError)
+    modules: tuple[Any, ...] = (actor_manager, tune_controller)
+    for module in modules:
+        module.RayActorError = kinds
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.RayActorError = RayActorError
+
+
+@contextmanager
+def _quiet_about_retries() -> Iterator[None]:
+    """Leave out Tune's last line about attempts that failed: each was logged, and its trial was retried or ended."""
+    tune_logger = logging.getLogger("ray.tune.tune")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Trials did not complete")
+
+    tune_logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        tune_logger.removeFilter(is_news)
+
+
+def _storage(folder: SweepFolder) -> tuple[Any, str]:
+    """Return the file system for Tune's checkpoints (None: this machine's) and the path of the sweep on it."""
+    if folder.remote is None:
+        return None, str(folder.path.resolve())
+    return s3.filesystem(folder.remote.location, folder.remote.settings)
+
+
+def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | None:
+    """Return the absolute path of a trial's newest readable checkpoint; None if it has none.
+
+    For a sweep in S3, return the addresses of all checkpoints, newest first: the worker tries them in that order.
+    """
+    if folder.remote is not None:
+        return [folder.remote.uri(saved.path) for saved in reversed(trial.checkpoints)] or None
+    for saved in reversed(trial.checkpoints):
+        path = (folder.path / saved.path).resolve()
+        try:
+            checkpoint.load(path)
+        except CheckpointError as error:
+            if path.exists():
+                logger.warning("%s: %s; an older one is used", trial.id, error)
+        else:
+            return str(path)
+    return None
+
+
+def _folder_name(trial: TuneTrial) -> str:
+    """Name one folder for each attempt of each driver, so that a resumed trial overwrites no older checkpoint."""
+    return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}-g{trial.config['ravel.generation']}"

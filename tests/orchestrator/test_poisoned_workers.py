@@ -146,7 +146,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(path, text, process, timeout_s=60):
+def wait_for(path, text, process, timeout_s=180):
     deadline = time.monotonic() + timeout_s
     while text not in path.read_text():
         assert process.poll() is None, path.read_text()

@@ -212,6 +212,24 @@ def test_the_agents_of_a_raylet_that_died_end_with_the_keeper(monkeypatch):
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
+def test_the_keeper_ends_a_ray_whose_gcs_died(monkeypatch):
+    """A driver that connects at that moment would hang in Ray for minutes; it ends with the raylet."""
+    pytest.importorskip("ray")
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="rv", dir="/tmp") as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        with process.starting(1) as private:
+            private.address()
+            processes = psutil.Process(private.keeper.pid).children(recursive=True)
+            (gcs,) = (one for one in processes if one.name() == "gcs_server")
+            gcs.kill()
+            private.keeper.wait(timeout=60)
+            wait_for(lambda: not running(processes), timeout_s=10)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("keeper_too", [False, True], ids=["driver", "driver-and-keeper"])
 def test_ray_dies_with_a_killed_driver_and_its_folder_is_cleared(monkeypatch, keeper_too):
     with tempfile.TemporaryDirectory(prefix="rv", dir="/tmp") as temporary:

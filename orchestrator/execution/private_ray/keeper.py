@@ -59,7 +59,11 @@ class Head(Node):  # type: ignore[misc]
 
 
 def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
-    """Start Ray in ``folder``, publish its address there, and stop it after the driver."""
+    """Start Ray in ``folder``, publish its address there, and stop it after the driver, or when its GCS dies.
+
+    A driver that connects while the GCS is dead would wait for minutes inside Ray, deaf to signals; without the raylet
+    it ends at once.
+    """
     signal.signal(signal.SIGTERM, lambda *_: None)  # one to every process of a service: the driver decides when
     signal.signal(signal.SIGUSR1, lambda *_: sys.exit())
     threading.Thread(target=_stop_after, args=(driver,), daemon=True).start()
@@ -69,7 +73,7 @@ def keep(folder: Path, settings: dict[str, Any], *, driver: int) -> None:
         partial = folder / f"{ADDRESS_FILE}.partial"
         partial.write_text(head.gcs_address, encoding="utf-8")
         partial.rename(folder / ADDRESS_FILE)
-        threading.Event().wait()
+        head.all_processes[ray_constants.PROCESS_TYPE_GCS_SERVER][0].process.wait()
     finally:
         head.kill_all_processes(check_alive=False, allow_graceful=True)
         watchdog.kill()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 KEEPER = Path(__file__).with_name("keeper.py")
 ADDRESS_FILE = "address"
 OBJECT_STORE_BYTES = 200_000_000  # trials exchange a few numbers; the default would take a third of the memory
+PATIENT = {"RAY_health_check_failure_threshold": "1000"}
+"""The GCS would declare its only node dead if a busy machine slows it down; the driver's watch tells dead from slow."""
 START_S = 180.0  # Ray itself gives up earlier, unless one of its processes hangs
 STOP_S = 10.0
 POLL_S = 0.05
@@ -84,7 +86,12 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, **bytecode_variables(folders.cache_folder()), folders.FOLDER_VARIABLE: str(folder)},
+            env={
+                **PATIENT,
+                **os.environ,
+                **bytecode_variables(folders.cache_folder()),
+                folders.FOLDER_VARIABLE: str(folder),
+            },
         )
         try:
             yield PrivateRay(folder, keeper)

@@ -73,7 +73,7 @@ def decider_problems(spec: SweepSpec) -> list[Problem]:
         except SpecError as error:
             problems += error.problems
         except OwnCodeFailed as error:
-            problems.append(Problem(error.place, f"{error.message}; found in an imagined sweep"))
+            problems.append(Problem(error.place, f"{error.message}, in a sweep imagined to check it; mend it"))
     return problems
 
 

@@ -91,7 +91,7 @@ class OwnScheduler:
             return None
         problem = _problem(decision, level)
         if problem is not None:
-            raise self.code.broken(f"decided about trial {trial} at level {level}, and {problem}")
+            raise self.code.broken(f"answered about trial {trial} at level {level} with no decision: {problem}")
         return replace(decision, kept=True) if views[trial].exempt else decision  # type: ignore[no-any-return]
 
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
@@ -120,16 +120,16 @@ def _problem(decision: Any, level: int) -> str | None:
     if not _is_decision(decision):
         return f"must return a RungDecision or None, got {quoted(decision)}"
     if decision.rung != level:
-        return f"its rung must be the level, got {quoted(decision.rung)}"
+        return f"rung must be the level, got {quoted(decision.rung)}"
     if type(decision.kept) is not bool:
         return f"kept must be True or False, got {quoted(decision.kept)}"
     if type(decision.competitors) is not int or decision.competitors < 1:
         return f"competitors must be a whole number >= 1, got {quoted(decision.competitors)}"
     if not isinstance(decision.rungs, tuple) or not all(type(rung) is int for rung in decision.rungs):
-        return f"its rungs must be a tuple of whole numbers, got {quoted(decision.rungs)}"
+        return f"rungs must be a tuple of whole numbers, got {quoted(decision.rungs)}"
     cutoff = decision.cutoff
     if cutoff is not None and not (isinstance(cutoff, tuple) and cutoff and all(map(_is_number, cutoff))):
-        return f"its cutoff must be None or the values that another trial measured, got {quoted(cutoff)}"
+        return f"cutoff must be None or the values that another trial measured, got {quoted(cutoff)}"
     return None
 
 

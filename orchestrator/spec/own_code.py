@@ -6,6 +6,7 @@ A name is one of the project's, one that a package registers (`ravel.samplers`, 
 
 from __future__ import annotations
 
+import sys
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ SAMPLER_GROUP, SCHEDULER_GROUP = "ravel.samplers", "ravel.schedulers"
 MAX_ARGUMENTS = 200
 MAX_REASON = 150
 """Characters of an error of a user's code in a message."""
-OURS = frozenset({"orchestrator", "search_spaces", "trainables", "ravel"})
+OURS = ("orchestrator", "search_spaces", "trainables", "ravel")
+PACKAGES = Path(__file__).parents[2]
 
 
 def _name_in(known: Collection[str], group: str) -> AfterValidator:
@@ -124,7 +126,7 @@ class OwnCode:
         """
         try:
             yield
-        except OwnCodeFailed:
+        except (OwnCodeFailed, SpecError):
             raise
         except (Exception, SystemExit) as error:
             reason = cut(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}", MAX_REASON)
@@ -132,8 +134,11 @@ class OwnCode:
 
 
 def _line_of(error: BaseException) -> str:
-    """Return the last place in the user's own code, as ` (FILE, line N)`."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not OURS & set(Path(frame.filename).parts[-3:-1])]
-    users = [frame for frame in own if "site-packages" not in frame.filename] or own
-    return f" ({users[-1].filename}, line {users[-1].lineno})" if users else ""
+    """Return the last place in the user's own code, as ` (FILE, line N)`; empty if only libraries took part."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(Path(frame.filename))]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _is_users(file: Path) -> bool:
+    of_python = file.name.startswith("<") or "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
+    return not of_python and not any(file.is_relative_to(PACKAGES / package) for package in OURS)

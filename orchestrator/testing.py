@@ -134,7 +134,7 @@ def check_scheduler(
 
     Its arguments fit its signature; each simulated sweep ends, and each of its trials is completed, stopped, diverged
     or paused; a trial that is over is never promoted, and the baseline is never stopped; every answer is the same when
-    it is asked once more, in reverse order, by a scheduler that was made anew, and with the values at its own rungs
+    it is asked once more, in reverse order, by a scheduler that was rebuilt, and with the values at its own rungs
     alone, which is all that a live sweep shows it; and it changes no view.
 
     Args:
@@ -156,9 +156,9 @@ def check_scheduler(
             for workers in (1, 2, 8):
                 sized = spec.model_copy(update={"search": spec.search.model_copy(update={"num_trials": num_trials})})
                 asked = _Asked(scheduler_of(sized, pauses=pauses, max_epochs=max_epochs))
-                drawn = curves(num_trials, epochs=max_epochs, seed=seed, objectives=objectives)
-                outcome = simulate(drawn, asked, workers=workers)
-                _check_end(outcome, list(drawn), name, pauses=pauses)
+                sampled = curves(num_trials, epochs=max_epochs, seed=seed, objectives=objectives)
+                outcome = simulate(sampled, asked, workers=workers)
+                _check_end(outcome, list(sampled), name, pauses=pauses)
                 another = scheduler_of(sized, pauses=pauses, max_epochs=max_epochs)
                 _check_repeated(asked, another, name)
 
@@ -241,7 +241,7 @@ def _check_repeated(asked: _Asked, another: Scheduler, name: str) -> None:
     for question in reversed(asked.questions):
         for scheduler, rungs, how in (
             (asked.scheduler, None, "asked once more"),
-            (another, None, "made anew"),
+            (another, None, "rebuilt"),
             (another, asked.rungs, "shown the values at its rungs alone"),
         ):
             if question.level is not None and rungs is not None and question.level not in rungs:

@@ -52,14 +52,14 @@ def events_of(spec: SweepSpec, index: int, origin: Origin, point: Point, *, epoc
 def curves(num_trials: int, *, epochs: int, seed: int, objectives: int = 1) -> dict[str, LearningCurve]:
     """Return random learning curves, the first of a baseline; in larger sweeps some diverge, others tie."""
     rng = random.Random(seed)  # noqa: S311  no secret
-    drawn = {}
+    curves_of = {}
     for index in range(num_trials):
         values = [tuple(round(rng.random(), 1 + index % 3) for _ in range(objectives)) for _ in range(epochs)]
         if index % 5 == 4:
             values = [*values[: epochs // 2], (-math.inf,) * objectives]
         seconds = [10 ** rng.uniform(-1, 1)] * epochs
-        drawn[trial_id(index)] = LearningCurve(values, seconds, epochs, exempt=index == 0)
-    return drawn
+        curves_of[trial_id(index)] = LearningCurve(values, seconds, epochs, exempt=index == 0)
+    return curves_of
 
 
 def decider_problems(spec: SweepSpec) -> list[Problem]:
@@ -79,9 +79,9 @@ def decider_problems(spec: SweepSpec) -> list[Problem]:
 
 def _try_sampler(spec: SweepSpec) -> None:
     first, state = first_points(spec), SweepState()
-    proposer, given = Proposer(spec, state), dict(enumerate(first))
+    proposer = Proposer(spec, state)
     for index in range(min(len(first) + TRIED, max(spec.search.num_trials, len(first) + 1))):
-        origin, point = given[index] if index in given else proposer.propose()
+        origin, point = first[index] if index < len(first) else proposer.propose()
         for event in events_of(spec, index, origin, point, epochs=min(MAX_EPOCHS, max_epochs_of(spec)), seed=0):
             state.apply(event)
 
@@ -90,5 +90,5 @@ def _try_scheduler(spec: SweepSpec) -> None:
     epochs = max_epochs_of(spec)
     for pauses in {promotes(spec, slots=slots) for slots in (1, 64)}:
         scheduler = scheduler_of(spec, pauses=pauses, max_epochs=epochs)
-        drawn = curves(min(TRIED, spec.search.num_trials), epochs=epochs, seed=0, objectives=len(spec.objective.all))
-        simulate(drawn, scheduler, workers=2, leaps=True)
+        sampled = curves(min(TRIED, spec.search.num_trials), epochs=epochs, seed=0, objectives=len(spec.objective.all))
+        simulate(sampled, scheduler, workers=2, leaps=True)

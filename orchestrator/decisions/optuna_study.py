@@ -8,7 +8,7 @@ trial is complete with what it measured at one level, the same for all trials: t
 which ranks last.
 
 A user's own sampler of Optuna is one of these by its class; a class that is not known is asked as CMA-ES and NSGA are,
-with notes made anew at each ask, so that it is a function of the log too.
+with its notes rebuilt at each ask, so that it is a function of the log too.
 
 The study holds nothing that the event log does not. It is brought up to date before each ask with the trials that
 changed since the last one; after a restart, with all of them. The sampler is made for each ask, with a seed of its own.

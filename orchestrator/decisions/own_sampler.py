@@ -1,9 +1,9 @@
 """A user's own sampler: a function or class that proposes points, or a sampler of Optuna's; each point is checked.
 
-Three forms, told apart by what the code takes:
+Three forms, recognized by what the code takes:
 
     def propose(space, trials, index, seed, *, spread: float = 0.1): ...       a function of what it takes of these
-    class Sampler:                                                             made anew for each point
+    class Sampler:                                                             rebuilt for each point
         def __init__(self, spread: float = 0.1): ...
         def propose(self, space, trials, index, seed): ...
     def sampler(seed, sigma0: float): return optuna.samplers.CmaEsSampler(...)  or a class of Optuna's, by its path

@@ -1,4 +1,4 @@
-"""A user's own scheduler: made anew for each question, so that it remembers nothing; each answer is checked.
+"""A user's own scheduler: rebuilt for each question, so that it remembers nothing; each answer is checked.
 
 A scheduler decides from trial views alone, so a live sweep, a resumed one, a replay and the simulator ask the same
 questions and get the same answers. What an object keeps from one question to the next could not be in the log.

@@ -466,7 +466,7 @@ scheduler: {name: "deciders_of_search:A", kind: stopping}
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended(tmp_path):
     good = SAMPLER.format("", "space.sample(seed)") + scheduler(KEPT, rungs="(1,)")
     late = good.replace(KEPT, f"{KEPT} if trial < 't010' else {{}}['lost']")
@@ -485,7 +485,7 @@ def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended
     (tmp_path / "deciders_of_search.py").write_text(later)
     failed = ravel("resume", "live", cwd=tmp_path)
     assert failed.returncode == 3, failed.stderr
-    assert "proposed a wrong point for trial t013: lr: must be in [0.001, 1], got 9.0" in failed.stderr
+    assert "proposed a wrong point for trial t013: lr: must be a float in [0.001, 1], log, got 9.0" in failed.stderr
     (tmp_path / "deciders_of_search.py").write_text(good)
     resumed = ravel("resume", "live", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr

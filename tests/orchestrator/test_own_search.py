@@ -466,7 +466,7 @@ scheduler: {name: "deciders_of_search:A", kind: stopping}
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended(tmp_path):
     good = SAMPLER.format("", "space.sample(seed)") + scheduler(KEPT, rungs="(1,)")
     late = good.replace(KEPT, f"{KEPT} if trial < 't010' else {{}}['lost']")

@@ -11,6 +11,7 @@
     |-- LogDamaged           3    an event log that cannot be read
     |-- PlanDamaged          3    a plan that is not as it was written at the launch
     |-- LogIncomplete        3    events that could not be written before the driver left
+    |-- OwnCodeFailed        3    a user's own sampler or scheduler failed; the sweep can be resumed once it is mended
     |-- WrongLocation        2    an s3:// address that breaks the grammar
     |-- RayLost              3    Ray died under the driver; the sweep can be resumed
     |-- StorageError         3    S3 refused, or could not be reached
@@ -104,6 +105,14 @@ class LogIncomplete(OrchestratorError):
 
 class RayLost(OrchestratorError):
     """Ray died under the driver; the event log has everything that was measured."""
+
+
+class OwnCodeFailed(OrchestratorError):
+    """A user's own sampler or scheduler raised an error, or broke a rule; the event log has all that was measured."""
+
+    def __init__(self, place: str, message: str) -> None:
+        self.place, self.message = place, message
+        super().__init__(f"{place}: {message}; mend it, then `ravel resume` continues the sweep")
 
 
 class WrongLocation(OrchestratorError):

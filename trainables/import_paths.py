@@ -16,7 +16,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from pydantic.errors import PydanticSchemaGenerationError
 from trainables.errors import ConfigError, Problem, short_repr, suggestion
 
 __all__ = [
+    "PATH_PATTERN",
     "accepted",
     "argument_problems",
+    "bound",
     "call",
     "code_digest",
     "find_in",
@@ -38,9 +40,11 @@ __all__ = [
     "registered",
 ]
 
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+PATH_PATTERN = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_PATH = re.compile(PATH_PATTERN)
 _FORM = "an import path (package.module:attribute)"
 _OURS = frozenset({"ravel", "orchestrator", "search_spaces", "trainables"})
+_FOUND_IN: set[Path] = set()
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -84,9 +88,10 @@ def name_in(known: Collection[str], *, group: str) -> AfterValidator:
 
 
 def find_in(folder: Path) -> None:
-    """Have imports find modules of a folder first, as those of a script in it are target; once for each folder."""
+    """Have imports find modules of a folder first, as those of a script in it are; once for each folder."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+        _FOUND_IN.add(folder)
         importlib.invalidate_caches()
 
 
@@ -128,7 +133,7 @@ def _module(name: str, place: str) -> Any:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            message = f"no module {error.name!r} in {Path.cwd()} nor installed; run where it is, or install its package"
+            message = f"no module {error.name!r} in {_folder()} nor installed; run where it is, or install its package"
         else:
             message = f"importing {name} fails: it imports {error.name!r}, which is not installed{_line_of(error)}"
         raise ConfigError([Problem(place, message)]) from error
@@ -139,6 +144,12 @@ def _module(name: str, place: str) -> Any:
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         message = f"importing {name} fails with {short_repr(reason)}{_line_of(error)}; try `python -c 'import {name}'`"
         raise ConfigError([Problem(place, message)]) from error
+
+
+def _folder() -> Path:
+    """Return the folder in which modules are found first: that of the launch, or the working directory."""
+    first = Path(sys.path[0]) if sys.path and sys.path[0] else Path.cwd()
+    return first if first in _FOUND_IN else Path.cwd()
 
 
 def _line_of(error: BaseException) -> str:
@@ -206,9 +217,20 @@ def call(target: Callable[..., Any], arguments: Mapping[str, Any], *, provided: 
     >>> call(lambda num_classes, width=3: num_classes * width, {"width": 2}, provided={"num_classes": 10, "seed": 1})
     20
     """
+    return bound(target, arguments, provided=provided)()
+
+
+def bound(
+    target: Callable[..., Any], arguments: Mapping[str, Any], *, provided: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """Return a class or function, to be called, with its arguments and with those of the provided ones that it takes.
+
+    >>> bound(lambda num_classes, width=3: num_classes * width, {"width": 2}, provided={})(num_classes=10)
+    20
+    """
     own = {name: provided[name] for name in accepted(target, provided)}
     typed = {name: _typed(_parameters(target).get(name), value) for name, value in arguments.items()}
-    return target(**own, **typed)
+    return partial(target, **own, **typed)
 
 
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -111,8 +111,12 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
 
 
 def expected_epochs(plan: SweepPlan) -> float:
-    """Estimate the epochs of a whole sweep quickly, as the total of its progress."""
-    scheduler, num_trials, maximum = plan.scheduler, plan.spec.search.num_trials, plan.max_epochs
+    """Estimate the epochs of a whole sweep quickly, as the total of its progress.
+
+    A user's own scheduler is not asked: its code is not imported to read a sweep.
+    """
+    scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
+    num_trials, maximum = plan.spec.search.num_trials, plan.max_epochs
     if isinstance(scheduler, BudgetedAsha):
         return scheduler.schedule.budget + maximum
     if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
@@ -12,6 +13,7 @@ from orchestrator.decisions.trial_views import DecisionState, trial_views_of, va
 from orchestrator.errors import SpecError
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.provenance import find_own_code
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.scheduling.simulator import LearningCurve, simulate
@@ -26,6 +28,7 @@ from orchestrator.state.events import (
 from orchestrator.state.ranking import order
 from orchestrator.state.sweep_state import SweepState
 from search_spaces import Problem
+from trainables.import_paths import find_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +66,12 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
 
     Each is a function of the plan and of the events before it, so the same version on the same machine repeats it bit
     for bit.
+
+    Raises:
+        SpecError: a user's own sampler or scheduler is no longer found, or no longer fits the spec.
+        OwnCodeFailed: it raises, or gives an answer that breaks a rule.
     """
+    find_own_code(plan.spec, Path(plan.working_directory))
     state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
     decisions, proposer = DecisionState(plan, state), Proposer(plan.spec, state)
     for number, event in enumerate(events, start=1):
@@ -102,6 +110,7 @@ def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, work
     Raises:
         SpecError: no such setting, or one that this sweep cannot have.
     """
+    find_in(Path(plan.working_directory))
     other = _with(plan, settings, slots=workers)
     views = trial_views_of(state, other)
     curves = {

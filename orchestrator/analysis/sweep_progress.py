@@ -98,8 +98,9 @@ def _is_finished(plan: SweepPlan, state: SweepState) -> bool:
 def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> float:
     """Return the epochs that the whole sweep is expected to run, at least one more for each unfinished trial."""
     unfinished = to_start + len(state.with_status("running", "waiting", "interrupted"))
-    known = isinstance(plan.scheduler, BudgetedAsha | NoStopping) or (
-        isinstance(plan.scheduler, Asha) and plan.spec.scheduler.resource == "epochs"
+    scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
+    known = isinstance(scheduler, BudgetedAsha | NoStopping) or (
+        isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs"
     )
     expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)
     return max(expected, float(state.epochs_run + unfinished))
@@ -108,7 +109,7 @@ def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> flo
 def _extrapolated_epochs(plan: SweepPlan, state: SweepState) -> float:
     """Return the epochs of all trials if each runs as many as those that are over or paused did on average.
 
-    For schedulers whose cost is not known beforehand: PASHA, the median rule, resources other than epochs.
+    For schedulers whose cost is not known beforehand: PASHA, the median rule, users' own; other resources than epochs.
     """
     ended = [trial.epoch for trial in state.trials.values() if trial.status in OVER | {"paused"}]
     mean = sum(ended) / len(ended) if ended else 0

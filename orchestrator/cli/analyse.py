@@ -67,6 +67,7 @@ def replay(
     settings on the recorded curves.
     """
     from orchestrator.analysis import replay as replaying  # noqa: PLC0415  the search imports Optuna
+    from orchestrator.planning.provenance import changed_code  # noqa: PLC0415
     from orchestrator.state.event_log import read_events  # noqa: PLC0415
 
     result = SweepResult.read(find_sweep(folder, sweep))
@@ -77,6 +78,8 @@ def replay(
         typer.echo(what_if_text(result, other, outcome, as_json=as_json))
         return
     replayed = replaying.replay(result.plan, events)
+    for module in changed_code(result.plan.provenance, Path(result.plan.working_directory)):
+        typer.echo(f"{module} changed since the launch; decisions are repeated with the new code", err=True)
     typer.echo(json.dumps(asdict(replayed), indent=1) if as_json else replay_text(result.sweep, replayed))
     if replayed.differences:
         raise typer.Exit(OrchestratorError.exit_code)

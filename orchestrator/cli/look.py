@@ -49,6 +49,9 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
         _print_json(plain)
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
+    ended = result.state.ended
+    if ended is not None and ended.status == "failed" and ended.reason:
+        _say(ended.reason)
     Console().print(overview(result.plan, result.state, summary, top=TOP))
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")

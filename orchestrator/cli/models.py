@@ -92,7 +92,7 @@ def _config(network: str, overrides: list[str]) -> TrialConfig:
         SpecError: the spec or an override is wrong, or it is a spec of another task.
     """
     from orchestrator.execution.local_trial import config_of  # noqa: PLC0415
-    from orchestrator.execution.preflight import find_own_code  # noqa: PLC0415
+    from orchestrator.planning.provenance import find_own_code  # noqa: PLC0415
 
     if network.endswith(SPECS):
         spec = load_trial(network, overrides)

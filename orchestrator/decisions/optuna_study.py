@@ -7,6 +7,9 @@ trial is complete with what it measured at one level, the same for all trials: t
 (the rule of BOHB, Falkner et al. 2018, arXiv 1807.01774). A trial that was stopped below it is PRUNED without a value,
 which ranks last.
 
+A user's own sampler of Optuna is one of these by its class; a class that is not known is asked as CMA-ES and NSGA are,
+with its notes rebuilt at each ask, so that it is a function of the log too.
+
 The study holds nothing that the event log does not. It is brought up to date before each ask with the trials that
 changed since the last one; after a restart, with all of them. The sampler is made for each ask, with a seed of its own.
 """
@@ -14,23 +17,26 @@ changed since the last one; after a restart, with all of them. The sampler is ma
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, final
 
+from orchestrator.errors import quoted
 from search_spaces import SpaceError
 from search_spaces.adapters.optuna import suggest, to_optuna
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import optuna
 
     from orchestrator.decisions.trial_storage import TrialStorage
     from orchestrator.spec.model import Point, SweepSpec
+    from orchestrator.spec.own_code import OwnCode
     from orchestrator.state.sweep_state import SweepState, Trial
     from search_spaces import SearchSpace
 
@@ -57,6 +63,14 @@ def random_point(space: SearchSpace, seed: int) -> Point | None:
     return _asked(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)), space)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnSampler:
+    """A user's sampler: its ``code``, and the function that makes one with a seed."""
+
+    code: OwnCode
+    make: Callable[..., object]
+
+
 @final
 class SweepStudy:
     """Optuna's view of a sweep, kept from ask to ask.
@@ -64,11 +78,15 @@ class SweepStudy:
     Trials outside the space (a baseline may be one, where a method is never off) are left out.
     """
 
-    def __init__(self, spec: SweepSpec, state: SweepState) -> None:
+    def __init__(self, spec: SweepSpec, state: SweepState, own: OwnSampler | None = None) -> None:
         self._spec, self._state = spec, state
+        self._sampler_of = partial(_sampler, spec) if own is None else partial(_own_sampler, own)
+        learns, self._takes_notes = _traits(spec) if own is None else _own_traits(own, spec)
+        # Trials of a user's sampler may be asked for once more at each ask, with all that it has to say about them.
+        self._verbosity = logging.WARNING if own is None else logging.ERROR
         self._num_read = 0
         self._rows: dict[str, _Row] = {}
-        self._levels = None if _learns_from_pruned(spec) else Levels(spec.objective.metrics)
+        self._levels = None if learns else Levels(spec.objective.metrics)
         self.level: int | None = None
         """Epoch at which trials are complete to a sampler that learns from complete trials alone."""
 
@@ -80,10 +98,10 @@ class SweepStudy:
         """Return the study of the sweep as it is now, with a sampler of this seed; valid until the next call."""
         import optuna  # noqa: PLC0415  costs a second: only a driver pays it
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(self._verbosity)
         self._update()
-        spec, sampler = self._spec, _sampler(self._spec, seed)
-        if spec.search.sampler not in STATEFUL:
+        spec, sampler = self._spec, self._sampler_of(seed)
+        if not self._takes_notes:
             return optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
         study = optuna.create_study(sampler=sampler, directions=_directions(spec))
         _ask_for_all(study, spec.space, self._storage.trials)
@@ -107,7 +125,8 @@ class SweepStudy:
             self.level, changed = level, list(self._rows)
         for name in changed:
             if (row := self._rows.get(name)) is not None:
-                self._storage.put(row.number, _frozen(self._state.trials[name], row, self._spec, level))
+                frozen = _frozen(self._state.trials[name], row, self._spec, level, learns=self._levels is None)
+                self._storage.put(row.number, frozen)
 
     def _add(self, trial: Trial) -> None:
         """Give a new trial its number, if the space contains it, and count the levels it measured."""
@@ -184,8 +203,38 @@ def _population(spec: SweepSpec) -> int:
     return max(4, min(50, spec.search.num_trials // 5))
 
 
-def _learns_from_pruned(spec: SweepSpec) -> bool:
-    return spec.search.sampler in {"tpe", "random"} and not spec.objective.others
+def _traits(spec: SweepSpec) -> tuple[bool, bool]:
+    """Return True if the sampler of a spec learns from pruned trials, and True if it writes notes on trials."""
+    learns = spec.search.sampler in {"tpe", "random"} and not spec.objective.others
+    return learns, spec.search.sampler in STATEFUL
+
+
+def _own_sampler(own: OwnSampler, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a user's sampler of this seed.
+
+    Raises:
+        SpecError: what the user's code makes is no sampler of Optuna.
+    """
+    import optuna  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = own.make(seed=seed)
+    if not isinstance(sampler, optuna.samplers.BaseSampler):
+        made = f"{own.code.name} made {quoted(sampler)}"
+        raise own.code.wrong(f"must propose points, or make a sampler of Optuna (optuna.samplers.BaseSampler); {made}")
+    return sampler
+
+
+def _own_traits(own: OwnSampler, spec: SweepSpec) -> tuple[bool, bool]:
+    """Return the same of a user's sampler; one that is not known to write no notes is taken for one that does."""
+    from optuna import samplers  # noqa: PLC0415
+
+    with own.code.running("when it was made"):
+        sampler = _own_sampler(own, seed=0)
+    learns = isinstance(sampler, samplers.TPESampler | samplers.RandomSampler) and not spec.objective.others
+    kinds = samplers.TPESampler, samplers.RandomSampler, samplers.GPSampler, samplers.BruteForceSampler
+    return learns, not isinstance(sampler, kinds)
 
 
 def _searched(trial: Trial, spec: SweepSpec) -> Point:
@@ -193,8 +242,11 @@ def _searched(trial: Trial, spec: SweepSpec) -> Point:
     return {name: value for name, value in trial.point.items() if name in spec.space.parameters}
 
 
-def _frozen(trial: Trial, row: _Row, spec: SweepSpec, level: int | None) -> optuna.trial.FrozenTrial:
-    """Return the trial as the study has it; with a ``level``, trials are complete with what they measured there."""
+def _frozen(trial: Trial, row: _Row, spec: SweepSpec, level: int | None, *, learns: bool) -> optuna.trial.FrozenTrial:
+    """Return the trial as the study has it; with a ``level``, trials are complete with what they measured there.
+
+    A sampler that ``learns`` from pruned trials sees all values that they reported.
+    """
     import optuna  # noqa: PLC0415
 
     states = optuna.trial.TrialState
@@ -216,7 +268,7 @@ def _frozen(trial: Trial, row: _Row, spec: SweepSpec, level: int | None) -> optu
         values=values if state == states.COMPLETE else None,
         params=row.params,
         distributions=row.distributions,
-        intermediate_values=trial.values(spec.objective.metric) if _learns_from_pruned(spec) else None,
+        intermediate_values=trial.values(spec.objective.metric) if learns else None,
         user_attrs={"trial": trial.id},
     )
 

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, final
 
 from orchestrator.decisions.optuna_study import SweepStudy, random_point
+from orchestrator.decisions.own_sampler import own_points
 from orchestrator.decisions.sequences import GridPoints, SobolPoints
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, next_trial_id, trial_id
@@ -24,6 +25,8 @@ def propose(state: SweepState, spec: SweepSpec) -> tuple[Origin, Point]:
     Raises:
         InfeasibleError: no point was found that satisfies the constraints.
         MissingExtraError: the sampler needs a library that is not installed.
+        SpecError: a user's own sampler cannot be imported, or is none.
+        OwnCodeFailed: it raises, or proposes a wrong point.
     """
     return Proposer(spec, state).propose()
 
@@ -60,6 +63,8 @@ class Proposer:
 def _sampler(spec: SweepSpec, state: SweepState, *, first: int) -> Callable[[int], Point]:
     """Return the function from the index of a trial to its point; ``first`` points come before the sampler's."""
     search, space = spec.search, spec.space
+    if search.own is not None:
+        return own_points(spec, state, search.own, first=first)
     match search.sampler:
         case "grid":
             grid = GridPoints(space, search.resolution)

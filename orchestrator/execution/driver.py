@@ -22,7 +22,7 @@ from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
-from orchestrator.planning.provenance import changed_code
+from orchestrator.planning.provenance import changed_code, find_own_code
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -84,6 +84,7 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
     require_original(plan, folder)
+    find_own_code(plan.spec, Path(plan.working_directory))
     with _only_driver_of_this_process(), stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
         session, decisions = None, DecisionState(plan, SweepState.read(folder.events))
@@ -168,9 +169,10 @@ def _drive(
         for exporter in exporters.values():
             exporter.start()
         notify(callback.on_start, decisions.plan, store, lambda: lagging(exporters, store.state.num_events))
-        crash = None
+        crash, has_work = None, True
         try:
             leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack)
+            has_work = leave is not None or _has_work(decisions, now=time.time())
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
             raise
@@ -180,7 +182,7 @@ def _drive(
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(decisions, store, leave=leave, crash=crash)
+                _close(decisions, store, leave=leave, crash=crash, has_work=has_work)
                 for name, reason in _flush(exporters, stop, leave):
                     logger.warning(
                         "%s lags (%s); later: ravel sync %s", name, reason or "not waited for", reference(folder)
@@ -266,27 +268,34 @@ def _has_work(decisions: DecisionState, *, now: float) -> bool:
     return decisions.budget.unstarted(now=now) > 0 or next_promotion(decisions, now=now) is not None
 
 
-def _close(decisions: DecisionState, store: EventStore, *, leave: Leave | None, crash: str | None) -> None:
-    """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished."""
+def _close(
+    decisions: DecisionState, store: EventStore, *, leave: Leave | None, crash: str | None, has_work: bool
+) -> None:
+    """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished.
+
+    Nothing is decided here, so that no error of a user's own scheduler can keep the end from the log.
+    """
     now, state = time.time(), store.state
     with store.lock:  # Tune's thread may be in the middle of an event; it appends none after the end
         reason = "the driver was stopped" if leave is None else leave.reason
         for trial in state.with_status("running"):
             store.append(TrialEnded(time=now, trial=trial.id, status="interrupted", reason=reason))
-        if leave is None and crash is None and not _has_work(decisions, now=now):
+        if not has_work:
             for trial in state.with_status("paused"):
                 store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
-        store.append(_end_of(decisions, now=now, leave=leave, crash=crash))
+        store.append(_end_of(decisions, now=now, leave=leave, crash=crash, has_work=has_work))
 
 
-def _end_of(decisions: DecisionState, *, now: float, leave: Leave | None, crash: str | None) -> SweepEnded:
+def _end_of(
+    decisions: DecisionState, *, now: float, leave: Leave | None, crash: str | None, has_work: bool
+) -> SweepEnded:
     plan, state = decisions.plan, decisions.state
     failed, allowed = len(state.with_status("failed")), plan.spec.failures.allowed
     if crash is not None:
         return SweepEnded(time=now, status="failed", reason=crash)
     if leave is not None:
         return SweepEnded(time=now, status="interrupted", reason=leave.reason)
-    if _has_work(decisions, now=now):
+    if has_work:
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")

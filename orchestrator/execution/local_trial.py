@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.execution.preflight import find_own_code
 from orchestrator.planning.folders import located
 from orchestrator.planning.points import first_points
+from orchestrator.planning.provenance import find_own_code
 from orchestrator.planning.seeds import derive_seed
 from orchestrator.planning.trial_configs import attack_of
 from trainables.tasks.registry import task_of

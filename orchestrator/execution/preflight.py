@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError, cut, quoted
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import Capacity, Node, check_unconnected
 from orchestrator.planning.folders import located
 from orchestrator.planning.plan import tracking_store
-from orchestrator.planning.provenance import uses_own_code
+from orchestrator.planning.provenance import find_own_code
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out
@@ -24,7 +25,6 @@ from orchestrator.tracking import reachable
 from search_spaces import Problem
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.errors import ConfigError, TrainableError
-from trainables.import_paths import find_in
 from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.registry import task_of
 
@@ -59,6 +59,7 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
         *_storage_problems(storage),
         *_tracking_problems(tracking_uri or ""),
         *_trial_problems(spec, launched_from or Path.cwd()),
+        *map(str, decider_problems(spec)),
     ]
     if problems:
         raise PreflightError(problems)
@@ -73,29 +74,23 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     check(spec, spec.storage.uri, tracking_uri=uri)
 
 
-def find_own_code(spec: SweepSpec, folder: Path) -> bool:
-    """Have a user's own modules in a folder be found, if a trial has any; return True if one has."""
-    is_own = uses_own_code(spec)
-    if is_own:
-        find_in(folder)
-    return is_own
-
-
 def check_own_code(spec: SweepSpec) -> None:
-    """Import a user's own networks and functions, if the spec names any, and check their arguments by signature.
+    """Import the code of a user that the spec names, and check its arguments by signature; try deciders out.
 
     Raises:
         SpecError: lists every problem.
     """
-    if not find_own_code(spec, Path.cwd()):
+    if not find_own_code(spec, Path.cwd()) and spec.search.own is None and spec.scheduler.own is None:
         return
     from trainables.models.own import argument_problems  # noqa: PLC0415  imports torch
 
     models = {config.model for _, config in configured(spec) if isinstance(config, TrialConfig) and config.model.is_own}
     problems = dict.fromkeys(problem for model in models for problem in argument_problems(model))
     problems |= dict.fromkeys(problem for _, config in configured(spec) for problem in _function_problems(config))
-    if problems:
-        raise SpecError([Problem(_place(spec, problem.path), problem.message) for problem in problems])
+    in_trials = [Problem(_place(spec, problem.path), problem.message) for problem in problems]
+    deciding = decider_problems(spec)
+    if in_trials or deciding:
+        raise SpecError([*in_trials, *deciding])
 
 
 def _place(spec: SweepSpec, name: str) -> str:

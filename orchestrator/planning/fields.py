@@ -15,7 +15,7 @@ from trainables.tasks.registry import task_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.spec.model import SweepSpec
+    from orchestrator.spec.model import SchedulerSpec, SweepSpec
 
 MAX_COMBINATIONS = 50_000
 """Of a grid with constraints that are tried for its points."""
@@ -62,6 +62,8 @@ def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
 def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
     """Return the problems of a sampler: objectives that it cannot have, a grid with too few points."""
     sampler, num_trials = spec.search.sampler, spec.search.num_trials
+    if spec.search.own is None and spec.search.args:
+        return _without_arguments("search", sampler, spec.search.args)
     if sampler == "cmaes" and spec.objective.others:
         return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
     if sampler != "grid" or num_trials <= first:
@@ -93,6 +95,8 @@ def _grid_size(space: SearchSpace, resolution: int, *, enough: int) -> tuple[int
 def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     """Return the problems of a scheduler: fields that it cannot have."""
     scheduler, name = spec.scheduler, spec.scheduler.name
+    if scheduler.own is not None:
+        return _own_scheduler_problems(scheduler)
     kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
     requirements = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
@@ -115,7 +119,29 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
         for name in scheduler.strata
         if name not in spec.space.names
     ]
+    problems += _without_arguments("scheduler", name, scheduler.args)
     return problems or _bracket_problems(spec)
+
+
+def _without_arguments(section: str, name: str, arguments: Iterable[str]) -> list[Problem]:
+    """Return a problem for each argument of a sampler or scheduler of the project, whose settings are fields."""
+    message = f"{name} takes no arguments; leave it out, or name your own code as package.module:attribute"
+    return [Problem(f"{section}.args.{argument}", message) for argument in arguments]
+
+
+def _own_scheduler_problems(scheduler: SchedulerSpec) -> list[Problem]:
+    """Return the fields of the project's schedulers that are set for a user's own, which has its arguments."""
+    usual = type(scheduler)()
+    without = ("grace_period", "reduction_factor", "budget_fraction", "brackets", "resource", "strata")
+    return [
+        Problem(
+            f"scheduler.{field}",
+            f"{quoted(scheduler.name)} has no such field; leave it out, and give its own arguments in scheduler.args, "
+            f"got {quoted(value)}",
+        )
+        for field in without
+        if (value := getattr(scheduler, field)) != getattr(usual, field)
+    ]
 
 
 def _bracket_problems(spec: SweepSpec) -> list[Problem]:

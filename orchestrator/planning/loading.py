@@ -176,7 +176,8 @@ def _problem(detail: ErrorDetails) -> Problem:
         _, _, index, *field = detail["loc"]
         place = ".".join(["objective", str(int(index) + 1), *map(str, field)])
         return Problem(place, _message(detail, ["objective", *map(str, field)]))
-    location = [str(part) for part in detail["loc"][: 3 if detail["loc"][:2] == ("search", "points") else 2]]
+    deep = detail["loc"][:2] in {("search", "points"), ("search", "args"), ("scheduler", "args")}
+    location = [str(part) for part in detail["loc"][: 3 if deep else 2]]
     return Problem(".".join(location), _message(detail, location))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -37,10 +38,9 @@ from orchestrator.state.migrations import plan_of_format_1
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.locations import expanded
+from trainables.import_paths import find_in
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.state.sweep_folder import SweepFolder
 
 
@@ -76,18 +76,28 @@ class SweepPlan(BaseModel):
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
 
-    _scheduler: Scheduler = PrivateAttr()
+    _scheduler: Scheduler | None = PrivateAttr(default=None)
 
     def model_post_init(self, _: object) -> None:
-        """Build the scheduler once: every decision needs it."""
-        self._scheduler = scheduler_of(
-            self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule
-        )
+        """Build the scheduler once: every decision needs it. A user's own is imported when the first is due."""
+        if self.spec.scheduler.own is None:
+            self._scheduler = self._built()
 
     @property
     def scheduler(self) -> Scheduler:
-        """Scheduler that stops, pauses and promotes trials."""
+        """Scheduler that stops, pauses and promotes trials.
+
+        Raises:
+            SpecError: a user's own scheduler cannot be imported, or is none.
+            OwnCodeFailed: it raises when it is made.
+        """
+        if self._scheduler is None:
+            find_in(Path(self.working_directory))
+            self._scheduler = self._built()
         return self._scheduler
+
+    def _built(self) -> Scheduler:
+        return scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule)
 
     @model_validator(mode="before")
     @classmethod

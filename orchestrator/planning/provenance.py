@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from trainables.import_paths import code_digest, is_import_path
+from trainables.import_paths import code_digest, find_in, is_import_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,9 +59,19 @@ def collect(folder: Path, *, spec: SweepSpec | None = None) -> Provenance:
 
 
 def uses_own_code(spec: SweepSpec) -> bool:
-    """Return True if a trial of the spec may import a user's own module."""
+    """Return True if a trial of the spec, its sampler or its scheduler may be a user's own module."""
     searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
-    return any(isinstance(value, str) and is_import_path(value) for value in (*spec.trial.values(), *searched))
+    deciding = spec.search.sampler, spec.scheduler.name
+    named = (*spec.trial.values(), *searched, *deciding)
+    return any(isinstance(value, str) and is_import_path(value) for value in named)
+
+
+def find_own_code(spec: SweepSpec, folder: Path) -> bool:
+    """Have a user's own modules in a folder be found, if the spec names any; return True if it does."""
+    is_own = uses_own_code(spec)
+    if is_own:
+        find_in(folder)
+    return is_own
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

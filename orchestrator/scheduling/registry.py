@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import CUT, SPACING, BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
+from orchestrator.scheduling.own_scheduler import own_scheduler, promotes
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.rungs import brackets, rungs
 
@@ -33,6 +34,8 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
     (True, False)
     """
     scheduler = spec.scheduler
+    if scheduler.own is not None:
+        return promotes(scheduler.own, kind=scheduler.kind, few_slots=slots <= FEW_SLOTS)
     if scheduler.name in {"none", "median"}:
         return False
     if scheduler.name == "pasha" or scheduler.kind == "promotion":
@@ -51,8 +54,13 @@ def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, schedule: Ru
 
     Raises:
         ValueError: more brackets than the epochs have room for.
+        SpecError: a user's own scheduler cannot be imported, takes no such arguments, or is none.
+        OwnCodeFailed: it raises when it is made.
     """
     scheduler = spec.scheduler
+    if scheduler.own is not None:
+        provided = {"max_epochs": max_epochs, "num_trials": spec.search.num_trials, "pauses": pauses}
+        return own_scheduler(scheduler.own, provided)
     if scheduler.name == "none":
         return NoStopping()
     if scheduler.is_budgeted:

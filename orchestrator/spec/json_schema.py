@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from orchestrator.spec.model import NAME_PATTERN, SweepSpec
+from orchestrator.spec.own_code import SAMPLER_GROUP, SAMPLERS, SCHEDULER_GROUP, SCHEDULERS
 from search_spaces.documents.json_schema import document_schema
+from trainables.import_paths import PATH_PATTERN, registered
 from trainables.tasks.registry import TASK, TASKS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
@@ -47,12 +51,19 @@ def sweep_schema() -> dict[str, Any]:
     schema["properties"]["objective"] = {"anyOf": [*objective["anyOf"], several]}
     schema["$defs"]["Objective"]["properties"].pop("others")
     schema["properties"]["name"] |= {"pattern": NAME_PATTERN}
+    schema["$defs"]["Search"]["properties"]["sampler"] |= _names(SAMPLERS, SAMPLER_GROUP)
+    schema["$defs"]["SchedulerSpec"]["properties"]["name"] |= _names(SCHEDULERS, SCHEDULER_GROUP)
     names = dict.fromkeys(name for task in TASKS.values() for name in task.parameter_names)
     schema["properties"]["trial"] |= {
         "properties": {TASK: {"enum": list(TASKS), "default": next(iter(TASKS))}},
         "propertyNames": {"anyOf": [{"enum": [TASK, *names]}, *({"pattern": form} for form in _open_names())]},
     }
     return schema
+
+
+def _names(known: Sequence[str], group: str) -> dict[str, Any]:
+    """Return the schema of a known name, a registered one, or an import path."""
+    return {"anyOf": [{"enum": [*known, *registered(group)]}, {"pattern": f"^{PATH_PATTERN}$"}]}
 
 
 def _open_names() -> list[str]:

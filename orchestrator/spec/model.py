@@ -16,16 +16,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import (
     Field,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     StrictInt,
     StrictStr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
 )
 
 from orchestrator.errors import WrongLocation, quoted
 from orchestrator.redaction import secret_problem, without_password
 from orchestrator.spec.objective import ANY_METRIC, Objective
+from orchestrator.spec.own_code import (
+    SAMPLER_GROUP,
+    SAMPLERS,
+    SCHEDULER_GROUP,
+    SCHEDULERS,
+    Arguments,
+    OwnCode,
+    SamplerName,
+    SchedulerName,
+)
 from orchestrator.spec.section import Count, Positive, PositiveInt, Section, at_most
 from orchestrator.storage.locations import Location, is_remote
 from search_spaces import SearchSpace, catalog
@@ -52,26 +64,46 @@ MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
 
 
-class Search(Section):
+class WithArguments(Section):
+    """Section that may name a user's own code, whose ``args`` are left out of documents if there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_arguments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return document if document.get("args") else {key: value for key, value in document.items() if key != "args"}
+
+
+class Search(WithArguments):
     """Search: the sampler that proposes points; ``num_trials`` counts the baseline and the given ``points`` too.
 
-    ``resolution`` is the number of values that ``sampler: grid`` tries of every range.
+    ``resolution`` is the number of values that ``sampler: grid`` tries of every range; ``args`` are the arguments of a
+    user's own sampler.
     """
 
-    sampler: Literal["tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid"] = "tpe"
+    sampler: SamplerName = "tpe"
+    args: Arguments = Field(default={})
     num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
     seed: Count = 0
     points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
     resolution: Annotated[StrictInt, Field(ge=1), *at_most(MAX_RESOLUTION, "the values of one range")] = 3
 
+    @property
+    def own(self) -> OwnCode | None:
+        """The user's own sampler, or None if it is one of the project's."""
+        if self.sampler in SAMPLERS:
+            return None
+        return OwnCode(self.sampler, self.args, SAMPLER_GROUP, place="search.sampler")
 
-class SchedulerSpec(Section):
+
+class SchedulerSpec(WithArguments):
     """Early stopping.
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
+    ``args`` are the arguments of a user's own scheduler.
     """
 
-    name: Literal["asha", "pasha", "hyperband", "median", "none"] = "asha"
+    name: SchedulerName = "asha"
+    args: Arguments = Field(default={})
     kind: Literal["auto", "stopping", "promotion"] = "auto"
     grace_period: Literal["auto"] | PositiveInt = "auto"
     reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
@@ -94,6 +126,13 @@ class SchedulerSpec(Section):
         if value > most:
             raise ValueError(f"must be <= {most:,}, as no trial has more to compare; got {quoted(value)}")
         return value
+
+    @property
+    def own(self) -> OwnCode | None:
+        """The user's own scheduler, or None if it is one of the project's."""
+        if self.name in SCHEDULERS:
+            return None
+        return OwnCode(self.name, self.args, SCHEDULER_GROUP, place="scheduler.name")
 
     @property
     def is_budgeted(self) -> bool:

@@ -123,7 +123,7 @@ WRONG = [
     ("name: a\nfailures: 7", "failures: must be a mapping, got 7"),
     (
         "name: a\nsearch: {sampler: tpee}",
-        "'qmc', 'nsga2', 'nsga3', 'random' or 'grid', got 'tpee'; did you mean 'tpe'?",
+        "'random' or 'grid', or an import path (package.module:attribute), got 'tpee'; did you mean 'tpe'?",
     ),
     ("name: a\nobjective: {metric: val/nll}", "objective: mode must be 'min' for 'val/nll', got 'max'"),
     ("name: a\nobjective: {metric: train/loss, mode: min}", "objective.metric: must be measured on the validation"),

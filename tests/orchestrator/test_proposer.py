@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 from itertools import islice
-from typing import get_args
 
 import optuna
 import pytest
@@ -20,7 +19,7 @@ from orchestrator.planning import points
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, trial_id
-from orchestrator.spec.model import Search
+from orchestrator.spec.own_code import SAMPLERS
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
@@ -33,7 +32,6 @@ from orchestrator.state.sweep_state import SweepState
 from search_spaces import Choice, Float, Int, SearchSpace, When, ZeroOr, catalog, not_equal
 from search_spaces.adapters.optuna import suggest, to_optuna
 
-SAMPLERS = get_args(Search.model_fields["sampler"].annotation)
 CONSTRAINT = "optimizer.lr < 0.2 or optimizer.momentum < 0.5"
 SPEC = """
 name: a

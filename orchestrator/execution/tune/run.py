@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.error import TuneError
 from ray.tune.execution import tune_controller
 
+from orchestrator.errors import OrchestratorError
 from orchestrator.execution.trainable import SweepTrainable
 from orchestrator.execution.tune.callback import TrialRecorder, trial_name
 from orchestrator.execution.tune.placement import Placement, host_of, resource_request
@@ -84,7 +86,7 @@ def fit(
             verbose=0,
         ),
     )
-    with lost_workers(), _quiet_about_retries():
+    with lost_workers(), _quiet_about_retries(), _own_errors():
         tuner.fit()
 
 
@@ -119,6 +121,20 @@ def _quiet_about_retries() -> Iterator[None]:
         yield
     finally:
         tune_logger.removeFilter(is_news)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise the error of a decision itself, where Tune raises its own with a traceback as text."""
+    try:
+        yield
+    except TuneError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OrchestratorError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def _storage(folder: SweepFolder) -> tuple[Any, str]:

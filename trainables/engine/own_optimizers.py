@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainables import import_paths
 from trainables.config.optimizer import OPTIMIZER_GROUP, OptimizerConfig
 from trainables.engine.checkpoint import reread
-from trainables.errors import ConfigError, Problem, TrainableError, short_repr
+from trainables.errors import ConfigError, Problem, TrainableError
 from trainables.seeding import generator, global_streams
 from trainables.user_code import raised
 
@@ -126,7 +126,8 @@ def check_steps(config: OptimizerConfig, model: nn.Module, *, seed: int = 0) -> 
 def _target(config: OptimizerConfig) -> Any:
     target = import_paths.load(config.name, group=OPTIMIZER_GROUP, place=_PLACE)
     if not callable(target):
-        message = f"must name a class or a function that makes an optimizer, got {short_repr(target)}"
+        got = f"got a value of type {type(target).__name__}"
+        message = f"must name a class or a function that makes an optimizer, {got}; name that instead"
         raise ConfigError([Problem(_PLACE, message)])
     return target
 

@@ -146,7 +146,7 @@ class UserTransform:
             requirement, low, high, tolerance = REQUIREMENTS[what]
             limit = len(tensors[what]) - 1 if high is None else high
             if not (least >= low - tolerance and most <= limit + tolerance):
-                got = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+                got = " to ".join(dict.fromkeys((f"{least:g}", f"{most:g}")))
                 raise self._error(f"{requirement.format(limit)}, got {got}")
 
     def _error(self, what: str) -> ConfigError:

@@ -56,7 +56,9 @@ def noisy_mixup(
     one_hot_BK = functional.one_hot(labels, num_classes).to(images.dtype)
     targets_BK = torch.lerp(one_hot_BK, one_hot_BK[permutation], share_B[:, None])
     smoothed_B1 = smoothing * (labels != labels[permutation])[:, None].to(images.dtype)
-    return MixedBatch((blended + added).clamp(0, 1), torch.lerp(targets_BK, targets_BK.mean(1, keepdim=True), smoothed_B1))
+    return MixedBatch(
+        (blended + added).clamp(0, 1), torch.lerp(targets_BK, targets_BK.mean(1, keepdim=True), smoothed_B1)
+    )
 
 
 def within_class(labels: Tensor, alpha: float, generator: torch.Generator) -> MixedBatch:

@@ -125,8 +125,12 @@ def test_partners_alone_are_bit_for_bit_manifold_mixup(module, batch, layer):
 
 def test_partners_are_mixed_at_each_of_the_named_layers(module, batch):
     transform = user_transform(MixupConfig(kind=f"{module}:partners", alpha=1.0))
-    at = [transform(*batch, num_classes=10, boundaries=("input", "fc1", "fc2"), seed=seed).boundary for seed in range(60)]
-    assert {name: at.count(name) > 10 for name in ("input", "fc1", "fc2")} == dict.fromkeys(("input", "fc1", "fc2"), True)
+    at = [
+        transform(*batch, num_classes=10, boundaries=("input", "fc1", "fc2"), seed=seed).boundary for seed in range(60)
+    ]
+    assert {name: at.count(name) > 10 for name in ("input", "fc1", "fc2")} == dict.fromkeys(
+        ("input", "fc1", "fc2"), True
+    )
 
 
 def test_a_transform_that_is_off_is_not_called_and_changes_no_bit(module, batch):
@@ -141,7 +145,12 @@ def test_a_transform_that_is_off_is_not_called_and_changes_no_bit(module, batch)
 def test_the_adversarial_batch_is_mixed_by_a_call_of_its_own(module, batch):
     import importlib
 
-    own = {"mixup.kind": f"{module}:recorded", "mixup.alpha": 0.4, "adversarial.epsilon": 0.1, "adversarial.attack": "fgsm"}
+    own = {
+        "mixup.kind": f"{module}:recorded",
+        "mixup.alpha": 0.4,
+        "adversarial.epsilon": 0.1,
+        "adversarial.attack": "fgsm",
+    }
     loss_and_gradient(batch, **own)
     (clean, one, alpha, grad), (attacked, other, *_) = importlib.import_module(module).seen
     assert torch.equal(clean, batch[0])
@@ -167,7 +176,12 @@ def test_trades_mixes_the_clean_batch_alone(module, batch):
     "point",
     [
         {"mixup.kind": "own_batch_transform:resize_mix", "mixup.args.low": 0.3, "mixup.alpha": 1.0},
-        {"mixup.kind": "own_batch_transform:noisy_mixup", "mixup.alpha": 0.6, "snnl.weight": 0.1, "snnl.on_mixed": True},
+        {
+            "mixup.kind": "own_batch_transform:noisy_mixup",
+            "mixup.alpha": 0.6,
+            "snnl.weight": 0.1,
+            "snnl.on_mixed": True,
+        },
         {"mixup.kind": "own_batch_transform:within_class", "mixup.alpha": 1.0, "mixup.layers": "input+hidden"},
         {"mixup.kind": "own_batch_transform:resize_mix", "mixup.alpha": 1.0, "adversarial.epsilon": 0.1},
     ],
@@ -191,7 +205,9 @@ def test_a_wrong_result_in_a_later_step_fails_the_trial(module, tmp_path):
     path.write_text(OURS + "\ndef late(images):\n    seen.append(1)\n    return (images, one_hot(torch.zeros(len(images), "
                     "dtype=int))) if len(seen) < 5 else 3\n")  # fmt: skip
     loop = start(config(**{"mixup.kind": f"{module}:late", "mixup.alpha": 1.0}))
-    with pytest.raises(ConfigError, match=r"mixup.kind: late must return a MixedBatch or \(images, targets\), got int 3"):
+    with pytest.raises(
+        ConfigError, match=r"mixup.kind: late must return a MixedBatch or \(images, targets\), got int 3"
+    ):
         loop.run_epoch()
 
 

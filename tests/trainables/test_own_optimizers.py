@@ -198,7 +198,9 @@ def test_parameters_that_are_not_trained_are_not_passed():
     model = network()
     model[0].requires_grad_(requires_grad=False)
     [group] = build_optimizer(OptimizerConfig(name="torch.optim:Adagrad"), model).param_groups
-    assert [parameter is own for parameter, own in zip(group["params"], model[2].parameters(), strict=True)] == [True] * 2
+    assert [parameter is own for parameter, own in zip(group["params"], model[2].parameters(), strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_rate_is_set_in_every_group_by_its_share():

@@ -49,7 +49,9 @@ def own(step, state=""):
 GENERATOR = "self.state[p].setdefault('stream', torch.Generator()); p.sub_(p.grad, alpha=group['lr'])"
 MOVES = "p.sub_(p.grad, alpha=group['lr'])"
 COUNTED = "self.count += 1; p.sub_(p.grad, alpha=group['lr'] * self.count)"
-RANGE = "def A(params, lr, beta: float):\n    if beta >= 1:\n        raise ValueError(f'beta: must be < 1, got {beta}')\n"
+RANGE = (
+    "def A(params, lr, beta: float):\n    if beta >= 1:\n        raise ValueError(f'beta: must be < 1, got {beta}')\n"
+)
 RANGE += "    return SGD(params, lr=lr)\n"
 OPTIMIZERS = {
     "an import that fails": ("import no_such_library\n", {}),

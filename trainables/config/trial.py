@@ -73,7 +73,7 @@ class TrialConfig(FlatConfig):
 
     @property
     def has_user_terms(self) -> bool:
-        """True if a step runs a user's code beside the network: a labelled regularizer, an attack, a mixture, an optimizer."""
+        """True if a step runs a user's code besides the network: a regularizer, attack, mixture or optimizer."""
         own = self.optimizer.is_own, self.mixup.is_own, self.adversarial.attack not in ATTACK_NAMES
         return bool(self.regularizers.by_label) or any(own)
 

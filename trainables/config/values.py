@@ -9,7 +9,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from trainables.errors import short_repr
 
-__all__ = ["LAYER_NAME", "Arguments", "Epochs", "Fractions", "Frozen", "Layers", "Real", "of_own_code", "scalar_or_list"]
+__all__ = [
+    "LAYER_NAME",
+    "Arguments",
+    "Epochs",
+    "Fractions",
+    "Frozen",
+    "Layers",
+    "Real",
+    "of_own_code",
+    "scalar_or_list",
+]
 
 
 def _refuse_subclasses(value: object) -> object:

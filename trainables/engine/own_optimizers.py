@@ -140,9 +140,7 @@ def _lacking(config: OptimizerConfig, name: str, keys: list[str], stated: Collec
     for key in keys:
         value = getattr(config, key)
         if key in stated or value != OptimizerConfig.model_fields[key].default:
-            yield Problem(
-                f"optimizer.{key}", f"must be left out, as {name} takes no {key}, got {str(value).lower()}"
-            )
+            yield Problem(f"optimizer.{key}", f"must be left out, as {name} takes no {key}, got {str(value).lower()}")
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

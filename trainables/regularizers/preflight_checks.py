@@ -98,9 +98,7 @@ def _run(checks: Iterable[Callable[[], object]]) -> None:
 
 def _check_signature(config: TrialConfig) -> None:
     settings = config.optimizer
-    if settings.is_own and (
-        problems := own_optimizers.argument_problems(settings, stated=settings.model_fields_set)
-    ):
+    if settings.is_own and (problems := own_optimizers.argument_problems(settings, stated=settings.model_fields_set)):
         raise ConfigError(problems)
 
 
@@ -116,23 +114,19 @@ def _try_constructor(config: TrialConfig) -> None:
 
 
 @lru_cache(maxsize=2)
-def _model(
-    config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, device: str
-) -> TappedClassifier:
+def _model(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, device: str) -> TappedClassifier:
     return build(config, image_shape=image_shape, num_classes=num_classes, device=device)
 
 
-def _try_transform(
-    config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor, *, num_classes: int
-) -> None:
+def _try_transform(config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor, *, num_classes: int) -> None:
     settings = config.mixup
-    if settings.is_own:
-        transform = user_transform(settings if settings.alpha else settings.model_copy(update={"alpha": 1.0}))
-        labels_B = torch.arange(len(images_BCHW)) % num_classes
-        boundaries = resolve_boundaries(settings.layers, model)
-        for step in range(TRANSFORMS) if transform is not None else ():
-            seed = config.seed + step
-            transform(images_BCHW, labels_B, num_classes=num_classes, boundaries=boundaries, seed=seed)
+    transform = user_transform(settings if settings.alpha else settings.model_copy(update={"alpha": 1.0}))
+    if transform is None:
+        return
+    labels_B = torch.arange(len(images_BCHW)) % num_classes
+    boundaries = resolve_boundaries(settings.layers, model)
+    for step in range(TRANSFORMS):
+        transform(images_BCHW, labels_B, num_classes=num_classes, boundaries=boundaries, seed=config.seed + step)
 
 
 def _try_attack(config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor) -> None:

@@ -68,9 +68,7 @@ def check_batch_transform(
     return list(whole.metrics)
 
 
-def _check_batch(
-    transform: UserTransform, shape: tuple[int, ...], num_classes: int, name: str, *, seed: int
-) -> None:
+def _check_batch(transform: UserTransform, shape: tuple[int, ...], num_classes: int, name: str, *, seed: int) -> None:
     x_BCHW = torch.rand(shape, generator=generator(seed, "images"))
     y_B = torch.arange(shape[0]) % num_classes
     mixed = partial(transform, x_BCHW, y_B, num_classes=num_classes, boundaries=("input",))

@@ -65,7 +65,9 @@ def _check_weight(whole: Trained, without: Trained, off: Trained, name: str, wei
     if not off.equals(without):
         raise AssertionError(f"{name}: at weight 0 a trial ends in other bits than without it; change nothing global")
     if whole.equals(without):
-        raise AssertionError(f"{name}: at weight {weight:g} a trial ends in the same bits as without it; raise the weight")
+        raise AssertionError(
+            f"{name}: at weight {weight:g} a trial ends in the same bits as without it; raise the weight"
+        )
 
 
 def _check_reported(trained: Trained, name: str) -> None:

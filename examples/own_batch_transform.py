@@ -39,26 +39,15 @@ def resize_mix(images: Tensor, generator: torch.Generator, low: float = 0.1, hig
 
 
 def noisy_mixup(
-    images: Tensor,
-    labels: Tensor,
-    alpha: float,
-    num_classes: int,
-    generator: torch.Generator,
-    noise: float = 0.1,
-    smoothing: float = 0.0,
-) -> MixedBatch:
-    """Blend with a share of U(0, alpha / 2) of the partner, add noise, and smooth the targets of pairs that differ."""
-    count, device = len(images), images.device
-    share_B = alpha / 2 * torch.rand(count, generator=generator, device=device)
-    permutation = torch.randperm(count, generator=generator, device=device)
+    images: Tensor, labels: Tensor, alpha: float, num_classes: int, generator: torch.Generator, *, noise: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Blend with a share of U(0, alpha / 2) of the partner, and add noise; return images and soft targets."""
+    share_B = alpha / 2 * torch.rand(len(images), generator=generator, device=images.device)
+    permutation = torch.randperm(len(images), generator=generator, device=images.device)
     blended = torch.lerp(images, images[permutation], share_B[:, None, None, None])
-    added = noise * torch.randn(images.shape, generator=generator, device=device)
+    added = noise * torch.randn(images.shape, generator=generator, device=images.device)
     one_hot_BK = functional.one_hot(labels, num_classes).to(images.dtype)
-    targets_BK = torch.lerp(one_hot_BK, one_hot_BK[permutation], share_B[:, None])
-    smoothed_B1 = smoothing * (labels != labels[permutation])[:, None].to(images.dtype)
-    return MixedBatch(
-        (blended + added).clamp(0, 1), torch.lerp(targets_BK, targets_BK.mean(1, keepdim=True), smoothed_B1)
-    )
+    return (blended + added).clamp(0, 1), torch.lerp(one_hot_BK, one_hot_BK[permutation], share_B[:, None])
 
 
 def within_class(labels: Tensor, alpha: float, generator: torch.Generator) -> MixedBatch:

@@ -144,7 +144,7 @@ def test_an_optimizer_may_document_that_a_rate_of_0_moves_weights(module):
     ("name", "arguments", "trial"),
     [
         ("resize_mix", {"low": 0.3}, {}),
-        ("noisy_mixup", {"smoothing": 0.1}, {}),
+        ("noisy_mixup", {"noise": 0.05}, {}),
         ("within_class", {}, {"mixup.layers": "input+hidden"}),
     ],
 )

@@ -12,7 +12,7 @@ from trainables.config.sections import MixupConfig
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
 from trainables.import_paths import registered
-from trainables.mixup import Mix, interpolate
+from trainables.mixup import Mix, MixedBatch, interpolate
 from trainables.models import build
 from trainables.regularizers.batch_transforms import TransformedBatch, user_transform
 from trainables.regularizers.resolved_methods import Draws, Methods, draw
@@ -201,9 +201,9 @@ def test_a_resumed_trial_ends_in_the_same_bits(point, tmp_path):
 
 
 def test_a_wrong_result_in_a_later_step_fails_the_trial(module, tmp_path):
-    path = tmp_path / f"{module}.py"
-    path.write_text(OURS + "\ndef late(images):\n    seen.append(1)\n    return (images, one_hot(torch.zeros(len(images), "
-                    "dtype=int))) if len(seen) < 5 else 3\n")  # fmt: skip
+    late = "\ndef late(images, labels):\n    seen.append(1)\n"
+    late += "    return (images, one_hot(labels)) if len(seen) < 5 else 3\n"
+    (tmp_path / f"{module}.py").write_text(OURS + late)
     loop = start(config(**{"mixup.kind": f"{module}:late", "mixup.alpha": 1.0}))
     with pytest.raises(
         ConfigError, match=r"mixup.kind: late must return a MixedBatch or \(images, targets\), got int 3"
@@ -250,7 +250,7 @@ def test_resize_mix_pastes_the_whole_partner_and_weighs_it_by_its_share_of_pixel
 
 def test_noisy_mixup_without_noise_is_a_blend_of_images_and_targets(example):
     x, y = torch.rand(16, 1, 4, 4), torch.arange(16) % 5
-    mixed = example.noisy_mixup(x, y, 1.0, 5, torch.Generator().manual_seed(0), noise=0.0)
+    mixed = MixedBatch(*example.noisy_mixup(x, y, 1.0, 5, torch.Generator().manual_seed(0), noise=0.0))
     own = functional.one_hot(y, 5)
     lam = (mixed.targets * own).sum(1)
     partner = functional.one_hot(mixed.targets.sub(lam[:, None] * own).argmax(1), 5).float()

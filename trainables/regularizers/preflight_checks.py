@@ -20,7 +20,6 @@ from trainables.data import shape_of
 from trainables.engine import own_optimizers
 from trainables.errors import ConfigError, Problem
 from trainables.models import TappedClassifier, build
-from trainables.models.layers import resolve_boundaries
 from trainables.models.tapped import LOGITS
 from trainables.regularizers.batch_transforms import user_transform
 from trainables.regularizers.protocol import Batch
@@ -53,20 +52,22 @@ def check_signatures(config: TrialConfig) -> None:
 
 
 def check_arguments(config: TrialConfig) -> None:
-    """Check the arguments of all code of a user's in a step; regularizers and the optimizer are built with them.
+    """Check the arguments of all code of a user's in a step, with which all but the attack is built or called.
 
     Raises:
         ConfigError: with every problem.
     """
     _, num_classes = shape_of(config.data)
-    checks: list[Callable[[], object]] = [partial(check_signatures, config), partial(_try_constructor, config)]
+    checks: list[Callable[[], object]] = [partial(check_signatures, config)]
+    checks += [partial(_try_constructor, config), partial(_try_transform, config)]
     for label, settings in config.regularizers.by_label.items():
         checks.append(partial(build_term, label, settings, num_classes=num_classes))
-    _run(checks)
+    with torch.random.fork_rng(devices=[]):  # a user's code may draw from the global generator
+        _run(checks)
 
 
 def check_regularizers(config: TrialConfig) -> None:
-    """Check all code of a user's in a step: its arguments, layers, and steps; no data set is read.
+    """Check steps of a user's regularizers, attack and optimizer, and their layers; no data set is read.
 
     Raises:
         ConfigError: with every problem.
@@ -74,11 +75,9 @@ def check_regularizers(config: TrialConfig) -> None:
     image_shape, num_classes = shape_of(config.data)
     model = build(config.model, image_shape=image_shape, num_classes=num_classes)
     terms = resolve_terms(config, model, num_classes=num_classes)
-    count = min(config.batch_size, IMAGES)
-    images_BCHW = torch.rand(count, *image_shape, generator=generator(config.seed, "preflight"))
+    images_BCHW = _random_images(config, image_shape)
     checks: list[Callable[[], object]] = [partial(_try_steps, term, model, images_BCHW) for term in terms]
     checks.append(partial(_try_attack, config, model, images_BCHW))
-    checks.append(partial(_try_transform, config, model, images_BCHW, num_classes=num_classes))
     if config.optimizer.is_own:
         checks.append(partial(own_optimizers.check_steps, config.optimizer, model, seed=config.seed))
     with torch.random.fork_rng(devices=[]):  # a user's code may draw from the global generator
@@ -118,15 +117,22 @@ def _model(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: 
     return build(config, image_shape=image_shape, num_classes=num_classes, device=device)
 
 
-def _try_transform(config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor, *, num_classes: int) -> None:
+def _try_transform(config: TrialConfig) -> None:
     settings = config.mixup
     transform = user_transform(settings if settings.alpha else settings.model_copy(update={"alpha": 1.0}))
     if transform is None:
         return
+    image_shape, num_classes = shape_of(config.data)
+    images_BCHW = _random_images(config, image_shape)
     labels_B = torch.arange(len(images_BCHW)) % num_classes
-    boundaries = resolve_boundaries(settings.layers, model)
+    boundaries = tuple(settings.layers.split("+"))  # which of them the model has is checked elsewhere
     for step in range(TRANSFORMS):
         transform(images_BCHW, labels_B, num_classes=num_classes, boundaries=boundaries, seed=config.seed + step)
+
+
+def _random_images(config: TrialConfig, image_shape: tuple[int, int, int]) -> Tensor:
+    count = min(config.batch_size, IMAGES)
+    return torch.rand(count, *image_shape, generator=generator(config.seed, "preflight"))
 
 
 def _try_attack(config: TrialConfig, model: TappedClassifier, images_BCHW: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from trainables.config.trial import TrialConfig
 from trainables.mixup import Mix
 from trainables.regularizers.batch_transforms import TransformedBatch, UserTransform, user_transform
-from trainables.regularizers.preflight_checks import check_regularizers
+from trainables.regularizers.preflight_checks import check_arguments
 from trainables.seeding import generator, global_streams
 from trainables.testing.trials import SMALL, check_resumed, train
 
@@ -55,7 +55,7 @@ def check_batch_transform(
     own = {f"mixup.args.{key}": value for key, value in (arguments or {}).items()}
     point = {"mixup.kind": name, "mixup.alpha": alpha, **own, "seed": seed, **(trial or {})}
     config = TrialConfig.from_point({**SMALL, **point})
-    check_regularizers(config)
+    check_arguments(config)
     transform = user_transform(config.mixup)
     if transform is None:
         raise AssertionError(f"{name}: is one of Ravel's own; name a transform by its import path")

@@ -1,5 +1,6 @@
 """Batch transforms of a user's own: bit for bit ours where they are the same, and beside the other methods."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch.nn import functional
 from trainables import mixup
 from trainables.config.sections import MixupConfig
 from trainables.config.trial import TrialConfig
+from trainables.config.values import Arguments
 from trainables.errors import ConfigError
 from trainables.import_paths import registered
 from trainables.mixup import Mix, MixedBatch, interpolate
@@ -265,6 +267,17 @@ def test_partners_within_a_class_are_of_one_class(example):
     for seed in range(20):
         mixed = example.within_class(y, 1.0, torch.Generator().manual_seed(seed))
         assert torch.equal(y[mixed.permutation], y)
+
+
+def test_the_transform_of_the_page_is_right(tmp_path, monkeypatch, batch):
+    page = (EXAMPLES.parent / "docs" / "training.md").read_text()
+    [block] = re.findall(r"^```python\n(# my_mixing.py\n.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_mixing.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    transform = user_transform(MixupConfig(kind="my_mixing:halves", args=Arguments(rows=2), alpha=1.0))
+    mixed = transform(*batch, num_classes=10, boundaries=("input",), seed=0)
+    assert torch.equal(mixed.images[:, :, 2:], batch[0][:, :, 2:])
+    assert not torch.equal(mixed.images[:, :, :2], batch[0][:, :, :2])
 
 
 def test_a_transformed_batch_has_the_targets_of_its_partners(module, batch):

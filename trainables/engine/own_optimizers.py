@@ -201,7 +201,7 @@ def _unsafe(value: object, place: str) -> Iterator[str]:
             parts = value.items()
         elif isinstance(value, list | tuple):
             parts = list(enumerate(value))
-        inner = [found for key, part in parts for found in _unsafe(part, f"{place}[{key!r}]")]
+        inner = [culprit for key, part in parts for culprit in _unsafe(part, f"{place}[{key!r}]")]
         yield from inner[:1] or [f"a {type(value).__name__} at {place}"]
 
 

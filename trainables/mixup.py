@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "Boxes",
     "Mix",
+    "MixedBatch",
     "apply",
     "cut_edges",
     "interpolate",
@@ -52,6 +53,23 @@ class Mix:
     permutation: Tensor
     boxes: Boxes | None = None
     detached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBatch:
+    """Mixture of one batch that a user's own transform returns, in one of three forms.
+
+    - `images` (B, C, H, W) in [0, 1] and soft `targets` (B, K), whose rows sum to 1;
+    - `images`, with `lam` and `permutation`: an image has the target lam y + (1 - lam) y[permutation];
+    - `lam` and `permutation` alone: the hidden states or images at a boundary are blended so, as by `Mix`.
+
+    `lam` is a number or a tensor (B,) in [0, 1], and `permutation` (B,) the index of each image's partner.
+    """
+
+    images: Tensor | None = None
+    targets: Tensor | None = None
+    lam: float | Tensor | None = None
+    permutation: Tensor | None = None
 
 
 def apply(h: Tensor, mixture: Mix) -> Tensor:

@@ -83,10 +83,17 @@ def check_own_code(spec: SweepSpec) -> None:
     if not find_own_code(spec, Path.cwd()) and spec.search.own is None and spec.scheduler.own is None:
         return
     from trainables.models.own import argument_problems  # noqa: PLC0415  imports torch
+    from trainables.regularizers.preflight_checks import check_signatures  # noqa: PLC0415
 
     models = {config.model for _, config in configured(spec) if isinstance(config, TrialConfig) and config.model.is_own}
     problems = dict.fromkeys(problem for model in models for problem in argument_problems(model))
     problems |= dict.fromkeys(problem for _, config in configured(spec) for problem in _function_problems(config))
+    for config in {_regularizers_key(config): config for _, config in configured(spec)}.values():
+        if isinstance(config, TrialConfig):
+            try:
+                check_signatures(config)
+            except ConfigError as error:
+                problems |= dict.fromkeys(error.problems)
     in_trials = [Problem(_place(spec, problem.path), problem.message) for problem in problems]
     deciding = decider_problems(spec)
     if in_trials or deciding:
@@ -214,15 +221,18 @@ def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     if not isinstance(config, TrialConfig):
         gan = config.gan
         return *shape, gan.generator_width, gan.discriminator_width, gan.latent_dim, gan.classifier
-    methods = config.snnl.layers, config.mixup.layers, config.regularizers.kinds, config.adversarial.attack
+    own = config.regularizers.kinds, config.adversarial.attack, config.mixup.kind, config.optimizer.name
+    methods = config.snnl.layers, config.mixup.layers, *own
     return *shape, config.model, *methods, config.classes_per_batch
 
 
 def _regularizers_key(config: AnyConfig) -> Hashable:
-    """Return the settings that decide if users' regularizers and attack take their arguments."""
+    """Return the settings that decide if users' code in a step takes its arguments."""
     if not isinstance(config, TrialConfig):
         return ()
-    return config.regularizers.of_any_strength, config.adversarial.attack, config.adversarial.args
+    optimizer = config.optimizer if config.optimizer.is_own else None
+    mixture = config.mixup if config.mixup.is_own else None
+    return config.regularizers.of_any_strength, config.adversarial.attack, config.adversarial.args, optimizer, mixture
 
 
 def _argument_problems(config: AnyConfig) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from trainables.config.values import Arguments, Epochs, Fractions, Frozen, Layers, Real
+from trainables.config.values import Arguments, Epochs, Frozen, Layers, Real, of_own_code
 from trainables.errors import short_repr
 from trainables.import_paths import name_in
 
@@ -20,7 +20,6 @@ __all__ = [
     "LossConfig",
     "MixupConfig",
     "ModelConfig",
-    "OptimizerConfig",
     "SnnlConfig",
     "pgd_step_size",
 ]
@@ -29,6 +28,8 @@ MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wi
 MODEL_GROUP = "ravel.models"
 ATTACK_NAMES = ("fgsm", "fgsm_rs", "pgd", "trades")
 ATTACK_GROUP = "ravel.attacks"
+MIXUP_NAMES = ("mixup", "cutmix")
+MIXUP_GROUP = "ravel.batch_transforms"
 _RELATIVE_TRAVEL = 2.5
 # FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
 # Wong et al. (2020) train with 1.25.
@@ -143,10 +144,7 @@ class ModelConfig(Frozen):
     @field_validator("args")
     @classmethod
     def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
-        name = info.data.get("name")
-        if name in MODEL_NAMES and args.by_name:
-            raise ValueError(f"must be empty for {name}, got {', '.join(args.by_name)}; an import path has arguments")
-        return args
+        return of_own_code(args, info.data.get("name"), MODEL_NAMES)
 
     @field_validator("width", "final_norm")
     @classmethod
@@ -156,35 +154,6 @@ class ModelConfig(Frozen):
         if name is not None and name not in MODEL_NAMES and not usual:
             raise ValueError(f"must be left out for {short_repr(name)}, got {value}; its parameters are model.args.*")
         return value
-
-
-class OptimizerConfig(Frozen):
-    """Optimizer and learning rate; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
-
-    `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
-    'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
-    before any other schedule begins. `clip_norm` bounds the gradient's global L2 norm. With `ema_decay`
-    above 0, the exponential moving average of the weights is evaluated; its decay rises to `ema_decay`.
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[Real, Field(gt=0)] = 0.05
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: Annotated[Real, Field(ge=0)] = 1e-4
-    schedule: Literal["cosine", "constant", "step", "one_cycle"] = "cosine"
-    warmup_epochs: Annotated[Real, Field(ge=0)] = 0.0
-    milestones: Fractions = (0.5, 0.75)
-    decay: Annotated[Real, Field(gt=0, lt=1)] = 0.1
-    clip_norm: Annotated[Real, Field(gt=0)] | None = None
-    ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-
-    @field_validator("nesterov")
-    @classmethod
-    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-        if nesterov and info.data.get("name") == "sgd" and info.data.get("momentum") == 0:
-            raise ValueError("must be false where optimizer.momentum is 0, got True")
-        return nesterov
 
 
 class LossConfig(Frozen):
@@ -226,14 +195,38 @@ class MixupConfig(Frozen):
 
     'cutmix' (Yun et al., 2019) pastes a box instead of blending, at the input only. `detached` stops the
     gradient at the mixture, so that the layers before it are not updated in that step: the ablation of
-    Verma et al., section 5.1.
+    Verma et al., section 5.1. `kind` may be the import path of a user's own function, whose arguments are `args`
+    (see `trainables.regularizers.batch_transforms`).
     """
 
-    kind: Literal["mixup", "cutmix"] = "mixup"
+    kind: Annotated[str, name_in(MIXUP_NAMES, group=MIXUP_GROUP)] = "mixup"
+    args: Arguments = Arguments()
     alpha: Annotated[Real, Field(ge=0)] = 0.0
     layers: Layers = "input"
     per_sample: bool = False
     detached: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """True if the mixture is that of a user's own function.
+
+        >>> MixupConfig(kind="cutmix").is_own, MixupConfig(kind="mixing:resize_mix").is_own
+        (False, True)
+        """
+        return self.kind not in MIXUP_NAMES
+
+    @field_validator("args")
+    @classmethod
+    def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
+        return of_own_code(args, info.data.get("kind"), MIXUP_NAMES)
+
+    @field_validator("per_sample", "detached")
+    @classmethod
+    def _is_of_this_package(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        kind = info.data.get("kind")
+        if value and kind is not None and kind not in MIXUP_NAMES:
+            raise ValueError(f"must be false for {short_repr(kind)}, got true; its parameters are mixup.args.*")
+        return value
 
 
 class AdversarialConfig(Frozen):

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.config.optimizer import OptimizerConfig
 from trainables.config.points import FlatConfig
 from trainables.config.regularizers import Regularizers
 from trainables.config.sections import (
@@ -24,7 +25,6 @@ from trainables.config.sections import (
     LossConfig,
     MixupConfig,
     ModelConfig,
-    OptimizerConfig,
     SnnlConfig,
 )
 from trainables.errors import short_repr
@@ -73,8 +73,9 @@ class TrialConfig(FlatConfig):
 
     @property
     def has_user_terms(self) -> bool:
-        """True if a regularizer has a label, or the attack is a user's own."""
-        return bool(self.regularizers.by_label) or self.adversarial.attack not in ATTACK_NAMES
+        """True if a step runs a user's code besides the network: a regularizer, attack, mixture or optimizer."""
+        own = self.optimizer.is_own, self.mixup.is_own, self.adversarial.attack not in ATTACK_NAMES
+        return bool(self.regularizers.by_label) or any(own)
 
     @model_validator(mode="after")
     def _check_across_groups(self) -> Self:

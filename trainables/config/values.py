@@ -2,13 +2,24 @@
 
 import math
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from trainables.errors import short_repr
 
-__all__ = ["LAYER_NAME", "Arguments", "Epochs", "Fractions", "Frozen", "Layers", "Real", "scalar_or_list"]
+__all__ = [
+    "LAYER_NAME",
+    "Arguments",
+    "Epochs",
+    "Fractions",
+    "Frozen",
+    "Layers",
+    "Real",
+    "of_own_code",
+    "scalar_or_list",
+]
 
 
 def _refuse_subclasses(value: object) -> object:
@@ -81,3 +92,17 @@ class Arguments(Frozen):
     def by_name(self) -> dict[str, Any]:
         """Arguments by name, without those that are None."""
         return {name: value for name, value in (self.__pydantic_extra__ or {}).items() if value is not None}
+
+
+def of_own_code(args: Arguments, name: str | None, names: Collection[str]) -> Arguments:
+    """Return arguments, once they are those of a user's own code or none.
+
+    Raises:
+        ValueError: what has the name is of this package, whose parameters are groups of their own.
+
+    >>> of_own_code(Arguments(), "sgd", ["sgd", "adamw"]).by_name
+    {}
+    """
+    if name in names and args.by_name:
+        raise ValueError(f"must be empty for {name}, got {', '.join(args.by_name)}; an import path has arguments")
+    return args

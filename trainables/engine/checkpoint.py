@@ -5,6 +5,7 @@ that `torch.load(weights_only=True)` accepts. It is written to a temporary file,
 renamed, so a reader sees the old or the new checkpoint, never a part of one.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import torch
 
 from trainables.errors import CheckpointError, short_repr
 
-__all__ = ["FILE_NAME", "FORMAT", "Checkpoint", "load", "save"]
+__all__ = ["FILE_NAME", "FORMAT", "Checkpoint", "load", "reread", "save"]
 
 FILE_NAME = "state.pt"
 FORMAT = 2
@@ -94,6 +95,21 @@ def load(directory: str | os.PathLike[str], *, device: torch.device | str = "cpu
         return Checkpoint(**_with_memory(content))
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(str(path), f"lacks or adds a part ({error})", _RESTART) from error
+
+
+def reread(value: object) -> Any:
+    """Return a value as a checkpoint would give it back.
+
+    Raises:
+        pickle.PickleError, AttributeError, TypeError, RuntimeError: no checkpoint can hold it.
+
+    >>> reread({"step": 3})
+    {'step': 3}
+    """
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def _from_format_1(path: Path, content: dict[str, Any]) -> dict[str, Any]:

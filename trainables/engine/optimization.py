@@ -10,15 +10,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.config.trial import OptimizerConfig
+from trainables.engine.own_optimizers import build_own
 
-__all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate"]
+__all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate", "rate_shares", "set_rate"]
 
 # Peak of one_cycle, as a share of all steps.
 ONE_CYCLE_PEAK = 0.3
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Return a fused optimizer over all of the model's parameters."""
+    """Return a fused optimizer over all of the model's parameters, or a user's own over those that are trained.
+
+    Raises:
+        ConfigError: a user's own cannot be built.
+    """
+    if config.is_own:
+        return build_own(config, model)
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(
@@ -69,6 +76,22 @@ def learning_rate(config: OptimizerConfig, step: int, *, total_steps: int, steps
         passed = sum(step >= fraction * total_steps for fraction in config.milestones)
         return config.lr * config.decay**passed
     return config.lr
+
+
+def rate_shares(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> tuple[float, ...]:
+    """Return the rate of each parameter group of a new optimizer, in units of `lr`: 1 but for groups of a user's own.
+
+    >>> groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": rate} for rate in (0.5, 0.05)]
+    >>> rate_shares(torch.optim.SGD(groups), OptimizerConfig(lr=0.5))
+    (1.0, 0.1)
+    """
+    return tuple(float(group["lr"]) / config.lr for group in optimizer.param_groups)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, shares: Iterable[float]) -> None:
+    """Set the rate of the next step; each parameter group gets its share of it."""
+    for group, share in zip(optimizer.param_groups, shares, strict=True):
+        group["lr"] = rate * share
 
 
 def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:

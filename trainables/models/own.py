@@ -9,7 +9,6 @@ Every problem is found without data and without a device: on the `meta` device, 
 """
 
 import contextlib
-import io
 import pickle
 import sys
 import sysconfig
@@ -24,6 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from trainables import import_paths
 from trainables.config.sections import MODEL_GROUP, ModelConfig
+from trainables.engine.checkpoint import reread
 from trainables.errors import ConfigError, Problem, short_repr
 from trainables.models.hooked import HookedClassifier
 from trainables.models.libraries import LIBRARIES, Source
@@ -189,11 +189,8 @@ def _state_problems(source: Source, module: nn.Module) -> list[Problem]:
 
 
 def _can_be_saved(value: object) -> bool:
-    file = io.BytesIO()
     try:
-        torch.save(value, file)
-        file.seek(0)
-        torch.load(file, weights_only=True)
+        reread(value)
     except (pickle.PickleError, AttributeError, TypeError, RuntimeError):
         return False
     return True

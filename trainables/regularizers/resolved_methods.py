@@ -14,6 +14,7 @@ from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, 
 from trainables.data import shape_of
 from trainables.mixup import Mix
 from trainables.models import TappedClassifier, resolve_boundaries
+from trainables.regularizers.batch_transforms import TransformedBatch, UserTransform, user_transform
 from trainables.regularizers.resolved_terms import WeightedTerm, resolve_terms
 from trainables.regularizers.training_attacks import UserAttack, perturbed, user_attack
 from trainables.seeding import Streams, derive
@@ -25,7 +26,7 @@ __all__ = ["Draws", "Methods", "draw"]
 class Methods:
     """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on.
 
-    `attack` is a user's own, None for one of ours.
+    `attack` and `transform` are a user's own, None for ours.
     """
 
     loss: LossConfig
@@ -34,6 +35,7 @@ class Methods:
     boundaries: tuple[str, ...]
     terms: tuple[WeightedTerm, ...] = ()
     attack: UserAttack | None = None
+    transform: UserTransform | None = None
 
     @classmethod
     def resolve(cls, config: TrialConfig, model: TappedClassifier, *, num_classes: int | None = None) -> Self:
@@ -49,8 +51,24 @@ class Methods:
         terms = resolve_terms(config, model, num_classes=num_classes)
         boundaries = resolve_boundaries(config.mixup.layers, model)
         on = tuple(term for term in terms if term.weight != 0)
-        attack = user_attack(config.adversarial)
-        return cls(config.loss, config.mixup, config.adversarial, boundaries, terms=on, attack=attack)
+        return cls(
+            config.loss,
+            config.mixup,
+            config.adversarial,
+            boundaries,
+            terms=on,
+            attack=user_attack(config.adversarial),
+            transform=user_transform(config.mixup),
+        )
+
+    def mixture(
+        self, x_BCHW: Tensor, y_B: Tensor, sampled: Mix | None, *, num_classes: int, seed: int, purpose: str
+    ) -> Mix | TransformedBatch | None:
+        """Return the mixture of a batch: the sampled one, or that of a user's transform; None if mixup is off."""
+        if self.transform is None or self.mixup.alpha == 0:
+            return sampled
+        boundaries, seed = self.boundaries, derive(seed, purpose)
+        return self.transform(x_BCHW, y_B, num_classes=num_classes, boundaries=boundaries, seed=seed)
 
     def attacked(
         self, model: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, noise: Tensor | None, seed: int, step: int
@@ -79,7 +97,7 @@ class Methods:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Random inputs of one step; None where a method is off."""
+    """Random inputs of one step; None where a method is off, or a user's own, which draws from the trial's seed."""
 
     clean_mix: Mix | None = None
     adversarial_mix: Mix | None = None
@@ -89,7 +107,7 @@ class Draws:
 def draw(x_BCHW: Tensor, *, methods: Methods, streams: Streams) -> Draws:
     """Sample a step's mixtures and attack noise, each from its own stream."""
     noise_BCHW = _draw_noise(x_BCHW, methods.adversarial, streams) if methods.attacking else None
-    if methods.mixup.alpha == 0:
+    if methods.mixup.alpha == 0 or methods.transform is not None:
         return Draws(noise_BCHW=noise_BCHW)
     clean_mix = _draw_mix(x_BCHW, methods, streams)
     adversarial_mix = _draw_mix(x_BCHW, methods, streams) if methods.attacking and not methods.diverging else None

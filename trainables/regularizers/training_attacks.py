@@ -22,7 +22,7 @@ from trainables.attacks.modes import attacking
 from trainables.config.sections import ATTACK_GROUP, ATTACK_NAMES, AdversarialConfig
 from trainables.errors import ConfigError, Problem, TrainableError, short_repr
 from trainables.import_paths import argument_problems, call, load
-from trainables.regularizers.user_code import described, raised
+from trainables.user_code import described, raised
 
 __all__ = ["UserAttack", "perturbed", "user_attack"]
 

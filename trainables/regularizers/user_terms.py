@@ -17,8 +17,8 @@ from trainables.errors import ConfigError, Problem, TrainableError, short_repr
 from trainables.import_paths import argument_problems, call, load
 from trainables.models import Activations
 from trainables.regularizers.protocol import Batch, Memory, Needs, Regularizer, Term
-from trainables.regularizers.user_code import described, raised
 from trainables.snnl.distances import full_precision
+from trainables.user_code import described, raised
 
 __all__ = ["UserTerm", "build", "class_of", "needs_of"]
 

@@ -6,7 +6,8 @@
 
 The regularizers are soft nearest neighbours (`snnl.weight`) and those with a label (`regularizers.LABEL.weight`).
 TRADES replaces the adversarial cross-entropy by beta KL(clean || adversarial), both unmixed. The clean and
-the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb et al., 2019).
+the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb et al., 2019). A user's own
+transform of the batch (`mixup.kind`) takes the place of the mixture.
 
 Terms that need unmixed activations while mixup is on (regularizers of hard labels, TRADES) share one
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
@@ -15,10 +16,10 @@ function of them, and of the seed and the step from which users' code draws.
 Shapes: B images, C channels, H by W pixels, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import final
+from functools import cached_property, partial
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -28,12 +29,15 @@ from trainables.attacks import kl_divergence
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, TappedClassifier
 from trainables.models.tapped import LOGITS
+from trainables.regularizers.batch_transforms import TransformedBatch
 from trainables.regularizers.protocol import Batch, Memory
 from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.resolved_terms import WeightedTerm
 from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
+
+Mixture: TypeAlias = Mix | TransformedBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +68,28 @@ def step_loss(
 ) -> Loss:
     """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed."""
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
-    passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
+    mixture = partial(methods.mixture, num_classes=num_classes, seed=seed)
+    clean_mix = mixture(x_BCHW, y_B, draws.clean_mix, purpose=f"mixup {step}")
+    passes = _CleanPasses(model, x_BCHW, methods=methods, mix=clean_mix)
 
-    def cross_entropy(logits_BK: Tensor, mixture: Mix | None) -> Tensor:
-        return classification_loss(logits_BK, mixed_targets(targets_BK, mixture), settings=methods.loss)
+    def cross_entropy(logits_BK: Tensor, mix: Mixture | None) -> Tensor:
+        return classification_loss(logits_BK, _targets(targets_BK, mix), settings=methods.loss)
 
     if not methods.attacking:
-        total = cross_entropy(passes.mixed.logits, draws.clean_mix)
+        total = cross_entropy(passes.mixed.logits, clean_mix)
         terms = {"ce": total}
     else:
         x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed, step=step)
-        attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
         if methods.diverging:
-            ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
+            attacked = model.features(x_adversarial)
+            ce = cross_entropy(passes.mixed.logits, clean_mix)
             kl = kl_divergence(passes.unmixed.logits, attacked.logits)
             total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
         else:
-            total = cross_entropy(attacked.logits, draws.adversarial_mix)
+            mix = mixture(x_adversarial, y_B, draws.adversarial_mix, purpose=f"adversarial mixup {step}")
+            total = cross_entropy(_features(model, x_adversarial, mix).logits, mix)
             if methods.adversarial.clean_fraction > 0:
-                ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
+                ce = cross_entropy(passes.mixed.logits, clean_mix)
                 total = torch.lerp(total, ce, methods.adversarial.clean_fraction)
             terms = {"ce": total}
 
@@ -100,8 +107,8 @@ def step_loss(
 class _CleanPasses:
     """Passes of the clean batch through the model, unmixed and mixed; each one is computed at its first use."""
 
-    def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
-        self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
+    def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, mix: Mixture | None) -> None:
+        self._model, self._x_BCHW, self._mix = model, x_BCHW, mix
         self._taps_mixed = {tap for term in methods.terms if self._reads_mixed(term) for tap in term.taps}
         self._taps_unmixed = {tap for term in methods.terms if not self._reads_mixed(term) for tap in term.taps}
 
@@ -115,13 +122,13 @@ class _CleanPasses:
         """Activations of the mixture, or of the unmixed images if mixup is off."""
         if self._mix is None:
             return self.unmixed
-        return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
+        return _features(self._model, self._x_BCHW, self._mix, taps=self._taps_mixed)
 
     def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int, step: int) -> Batch:
         """Return what a regularizer reads of these passes."""
         mix = self._mix if self._reads_mixed(term) else None
         activations = self.unmixed if mix is None else self.mixed
-        mixed_BK = mixed_targets(targets_BK, mix)
+        mixed_BK = _targets(targets_BK, mix)
         return Batch(
             taps={tap: activations.taps[tap] for tap in term.taps},
             logits=activations.logits,
@@ -139,3 +146,15 @@ class _CleanPasses:
 
     def _reads_mixed(self, term: WeightedTerm) -> bool:
         return term.on_mixed and self._mix is not None
+
+
+def _features(
+    model: TappedClassifier, x_BCHW: Tensor, mix: Mixture | None, *, taps: Collection[str] = ()
+) -> Activations:
+    if isinstance(mix, TransformedBatch):
+        return model.features(mix.images, taps=taps)
+    return model.features(x_BCHW, mix=mix, taps=taps)
+
+
+def _targets(targets_BK: Tensor, mix: Mixture | None) -> Tensor:
+    return mix.targets if isinstance(mix, TransformedBatch) else mixed_targets(targets_BK, mix)

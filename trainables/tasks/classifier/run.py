@@ -18,7 +18,14 @@ from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.guards import LossMonitor
-from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
+from trainables.engine.optimization import (
+    WeightAverage,
+    build_optimizer,
+    clip_gradients,
+    learning_rate,
+    rate_shares,
+    set_rate,
+)
 from trainables.engine.precision import autocast, resolve_precision
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
@@ -74,6 +81,7 @@ class ClassifierRun:
         self.methods = Methods.resolve(config, self.model, num_classes=splits.num_classes)
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.rate_shares = rate_shares(self.optimizer, config.optimizer)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
         self.streams = Streams.from_seed(config.seed, device=self.device)
@@ -176,8 +184,7 @@ class ClassifierRun:
     def _descend(self, total: Tensor, *, step: int) -> None:
         settings, steps = self.config.optimizer, self.batches_per_epoch
         rate = learning_rate(settings, step, total_steps=self.config.epochs * steps, steps_per_epoch=steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate, shares=self.rate_shares)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         clip_gradients(self.model, settings)

@@ -1,10 +1,6 @@
-"""Checks for authors of training functions, models and regularizers, for their own tests.
-
-Each check raises an AssertionError that names the rule, or the error that a sweep would end with.
-"""
+"""Check of a network, for its author's tests."""
 
 import io
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,48 +10,10 @@ from trainables.config.sections import ModelConfig
 from trainables.config.values import Arguments
 from trainables.mixup import Mix
 from trainables.models import TappedClassifier, build
-from trainables.tasks.function.config import FunctionConfig
-from trainables.tasks.function.run import check
-from trainables.tasks.registry import function_task
 
-__all__ = ["check_model", "check_task"]
+__all__ = ["check_model"]
 
 _IMAGES = 8
-
-
-def check_task(
-    path: str, arguments: Mapping[str, Any] | None = None, *, epochs: int = 3, seed: int = 0
-) -> list[Mapping[str, float]]:
-    """Check a training function, and return the metrics of its epochs.
-
-    Its arguments fit its signature; it yields metrics once for each epoch; two runs of one seed agree; and a trial that
-    is saved after any epoch and restored continues with the same metrics, bit for bit.
-
-    Args:
-        path: its import path, `module:function`.
-        arguments: values of its own arguments, by name.
-        epochs: the number of epochs to train, at least 2.
-        seed: the trial's seed.
-
-    Raises:
-        ConfigError, FunctionFailed: it breaks a rule of training functions.
-        AssertionError: two runs, or a resumed one, differ.
-    """
-    point = {"task": path, **(arguments or {}), "epochs": epochs, "seed": seed, "device": "cpu"}
-    task, config = function_task(path), FunctionConfig.from_point(point)
-    check(config)
-    whole = [_measured(report.metrics) for report in task.start(config).run_all()]
-    for saved_after in range(1, epochs):
-        loop = task.start(config)
-        start = [_measured(loop.run_epoch().metrics) for _ in range(saved_after)]
-        if start != whole[:saved_after]:
-            raise AssertionError(f"{path}: two runs of seed {seed} differ within {saved_after} epochs")
-        with tempfile.TemporaryDirectory() as folder:
-            loop.save(folder)
-            rest = [_measured(report.metrics) for report in task.restore(folder, config=config).run_all()]
-        if rest != whole[saved_after:]:
-            raise AssertionError(f"{path}: resumed after epoch {saved_after}, it measures other values; save its state")
-    return whole
 
 
 def check_model(
@@ -136,8 +94,3 @@ def _check_checkpoint(model: TappedClassifier, other: TappedClassifier, x_BCHW: 
     other.load_state_dict(torch.load(file, weights_only=True))
     if not torch.equal(other.eval()(x_BCHW), model.eval()(x_BCHW)):
         raise AssertionError(f"{name}: restored from its state_dict, it makes other logits; register what it lacks")
-
-
-def _measured(metrics: Mapping[str, float]) -> Mapping[str, float]:
-    """Return the metrics that do not measure time."""
-    return {name: value for name, value in metrics.items() if not name.startswith(("time/", "cost/"))}

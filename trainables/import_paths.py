@@ -77,6 +77,8 @@ def name_in(known: Collection[str], *, group: str) -> AfterValidator:
         if name in known or is_import_path(name) or name in registered(group):
             return name
         names = [*known, *registered(group)]
+        if not names:
+            raise ValueError(f"must be {_FORM}, got {short_repr(name)}")
         listed = ", ".join(map(repr, names[:-1])) + f" or {names[-1]!r}"
         raise ValueError(f"must be one of {listed}, or {_FORM}, got {short_repr(name)}")
 

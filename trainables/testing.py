@@ -1,4 +1,4 @@
-"""Checks for authors of training functions, models and regularizers, for their own tests.
+"""Checks for authors of training functions, models, metrics and suites, for their own tests.
 
 Each check raises an AssertionError that names the rule, or the error that a sweep would end with.
 """
@@ -12,13 +12,14 @@ import torch
 
 from trainables.config.sections import ModelConfig
 from trainables.config.values import Arguments
+from trainables.evaluation.core.author_checks import check_metric, check_suite
 from trainables.mixup import Mix
 from trainables.models import TappedClassifier, build
 from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.function.run import check
 from trainables.tasks.registry import function_task
 
-__all__ = ["check_model", "check_task"]
+__all__ = ["check_metric", "check_model", "check_suite", "check_task"]
 
 _IMAGES = 8
 

@@ -80,7 +80,7 @@ def write(report: Report, out: Path) -> None:
     """Write a report below ``out``: one JSON, and for each analysis a table (CSV) and a figure (HTML)."""
     import plotly.io  # noqa: PLC0415  slow to import
 
-    folder = out / report.suite
+    folder = out / report.folder
     folder.mkdir(parents=True, exist_ok=True)
     for analysis in report.analyses:
         plotly.io.write_html(analysis.figure, folder / f"{analysis.name}.html", include_plotlyjs="directory")

@@ -18,11 +18,14 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of, declared_metrics
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
@@ -75,6 +78,8 @@ class SweepPlan(BaseModel):
     pauses: bool = False
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
+    metrics: dict[str, DeclaredMetric] = {}
+    """Units and directions that the user's own code declares; absent on disk where there are none."""
 
     _scheduler: Scheduler = PrivateAttr()
 
@@ -89,6 +94,11 @@ class SweepPlan(BaseModel):
         """Scheduler that stops, pauses and promotes trials."""
         return self._scheduler
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return document if self.metrics else {name: value for name, value in document.items() if name != "metrics"}
+
     @model_validator(mode="before")
     @classmethod
     def _migrated(cls, document: Any) -> Any:
@@ -96,6 +106,10 @@ class SweepPlan(BaseModel):
             document = plan_of_format_1(document)
         is_old = isinstance(document, dict) and document.get("format") == 2
         return {**document, "format": 3} if is_old else document
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit that a user's own code declares for a metric, or ''."""
+        return declaration_of(metric, self.metrics).unit
 
     @property
     def experiment(self) -> str:
@@ -176,6 +190,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, w
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory, spec=spec),
+        metrics=declared_metrics(spec),
     )
 
 

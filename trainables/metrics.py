@@ -196,15 +196,16 @@ def _own_attributes(target: Any) -> dict[str, Any]:
 
 
 def _problem_of(name: object, value: object) -> str | None:
-    what = f"metrics[{short_repr(name)}]" if name else "its attributes"
+    of = f" of {short_repr(name)}" if name else ""
     if not isinstance(name, str):
         return f"its attribute metrics must have names for keys, got {short_repr(name)}"
     if not isinstance(value, Metric | Mapping) or (isinstance(value, Mapping) and set(value) - {"unit", "direction"}):
-        return f"{what} must be Metric(unit=..., direction=...) or a mapping with these keys, got {short_repr(value)}"
+        form = "Metric(unit=..., direction=...) or a mapping with these keys"
+        return f"its declaration{of} must be {form}, got {short_repr(value)}"
     unit = value.unit if isinstance(value, Metric) else value.get("unit", "")
     direction = value.direction if isinstance(value, Metric) else value.get("direction")
     if not isinstance(unit, str):
-        return f"{what} must have a text as unit, got {short_repr(unit)}"
+        return f"its unit{of} must be a text, got {short_repr(unit)}"
     if direction not in DIRECTIONS:
-        return f"{what} must have the direction 'max', 'min' or None, got {short_repr(direction)}"
+        return f"its direction{of} must be 'max', 'min' or None, got {short_repr(direction)}"
     return None

@@ -8,6 +8,7 @@ to the standard error; the global generators are seeded; the model and images mu
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -163,6 +164,13 @@ def own_suite(name: str) -> OwnSuite:
     if not callable(target) or isinstance(target, type):
         got = f"got {f'the class {target.__name__}' if isinstance(target, type) else type(target).__name__}"
         raise ConfigError.at(PLACE, f"{name} must be a function of (subject, budget, progress), {got}")
+    try:
+        inspect.signature(target).bind(None, None, None)
+    except TypeError:
+        got = f"got {inspect.signature(target)}"
+        raise ConfigError.at(PLACE, f"{name} must take (subject, budget, progress), {got}") from None
+    except ValueError:  # written in C
+        pass
     suite = OwnSuite(name, cast("Callable[..., Any]", target))
     if suite.prefix.removesuffix("/") in TAKEN:
         message = f"must have another name, as {suite.prefix} begins the names of other metrics; rename the function"

@@ -79,7 +79,8 @@ def name_in(known: Collection[str], *, group: str) -> AfterValidator:
         names = [*known, *registered(group)]
         if not names:
             raise ValueError(f"must be {_FORM}, got {short_repr(name)}")
-        listed = ", ".join(map(repr, names[:-1])) + f" or {names[-1]!r}"
+        *front, last = map(repr, names)
+        listed = f"{', '.join(front)} or {last}" if front else last
         raise ValueError(f"must be one of {listed}, or {_FORM}, got {short_repr(name)}")
 
     return AfterValidator(check)

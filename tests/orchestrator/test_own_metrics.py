@@ -40,7 +40,12 @@ trial: {{epochs: 3, model.name: mlp, metrics.cost.use: "pricing_of_mine:cost"{tr
 space: {{parameters: {{optimizer.lr: {{float: [0.01, 0.1]}}{space}}}}}
 objective: {objective}
 """
-FUNCTION = 'name: b\ntrial: {{task: "training_of_mine:train"}}\nspace: {{parameters: {{lr: {{float: [0.1, 1]}}}}}}\n{objective}'
+FUNCTION = """
+name: b
+trial: {{task: "training_of_mine:train"}}
+space: {{parameters: {{lr: {{float: [0.1, 1]}}}}}}
+{objective}
+"""
 
 
 @pytest.fixture
@@ -80,22 +85,21 @@ def test_any_metric_of_ones_own_is_an_objective_without_importing_it():
             {"objective": "val/cost"},
             "objective: mode must be 'max' or 'min' for 'val/cost', a metric of your own; add it",
         ),
-        ({"objective": "train/cost min"}, "objective.metric: unknown metric 'train/cost'; did you mean 'val/cost'?"),
+        ({"objective": "val/costs min"}, "objective.metric: unknown metric 'val/costs'; did you mean 'val/cost'?"),
         (
             {"space": ", metrics.cost.args.missed: {float: [1, 2]}"},
             "space.parameters.metrics.cost.args.missed: all trials of a sweep measure the same; fix it in trial",
         ),
         (
             {"trial": ", metrics.cost.missed: 3"},
-            "trial.metrics.cost.missed: unknown parameter; must be metrics.LABEL.use or metrics.LABEL.args.NAME, "
-            "and a label of small letters, digits and _",
+            "trial.metrics.cost.missed: unknown parameter; must be metrics.LABEL.use or metrics.LABEL.args.NAME",
         ),
     ],
 )
 def test_a_spec_is_refused_before_any_import(wrong, problem):
     with pytest.raises(SpecError) as caught:
         spec(**wrong)
-    assert problem in str(caught.value).splitlines()
+    assert [line[: len(problem)] for line in str(caught.value).splitlines()] == [problem]
 
 
 @pytest.mark.parametrize(
@@ -103,13 +107,12 @@ def test_a_spec_is_refused_before_any_import(wrong, problem):
     [
         (
             {"objective": "val/cost/mean max"},
-            "objective.mode: must be 'min' for 'val/cost/mean', as its code declares, got 'max'; change the mode or the "
-            "declaration",
+            "objective.mode: must be 'min' for 'val/cost/mean', as its code declares, got 'max'; change the mode or",
         ),
         ({"trial": ", metrics.cost.args.mised: 3"}, "metrics.cost.args.mised: cost has no such argument; did you mean"),
         (
             {"objective": "val/cost min"},
-            "objective.metric: must be measured by pricing_of_mine:cost: val/cost/mean, val",
+            "objective.metric: must be measured by pricing_of_mine:cost: val/cost/mean",
         ),
     ],
 )
@@ -130,7 +133,7 @@ def test_check_names_the_place_in_the_spec(folder):
 
 def test_a_training_function_that_declares_a_direction_is_not_swept_against_it(folder):
     preflight.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss min")))
-    with pytest.raises(SpecError, match="objective.mode: must be 'min' for 'loss', as its code declares, got 'max'"):
+    with pytest.raises(SpecError, match=r"objective.mode: must be 'min' for 'loss', as its code declares, got 'max'"):
         preflight.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss max")))
     assert folder
 
@@ -163,18 +166,13 @@ def test_a_plan_without_declarations_is_written_as_before(folder):
 def test_the_leaderboard_and_mlflow_show_metrics_of_ones_own(folder):
     preflight.check_own_code(spec())
     plan = planned(spec(), folder)
-    console = Console(width=120, record=True, file=(folder / "out").open("w"))
-    console.print(leaderboard.table(plan, SweepState(), top=3))
-    assert "(EUR)" in console.export_text()
+    console = Console(width=120)
+    with console.capture() as printed:
+        console.print(leaderboard.table(plan, SweepState(), top=3))
+    assert "(EUR)" in printed.get()
     assert leaderboard.measured(plan, 0.5) == "val/cost/mean 0.5000 EUR"
-    measured = {
-        "val/accuracy": 0.5,
-        "val/cost/mean": 1.0,
-        "val/cost/most": 2.0,
-        "val/costs": 3.0,
-        "entanglement/fc1": 1,
-    }
-    event = EpochReported(time=0.0, trial="t000", attempt=1, epoch=1, metrics=measured)
+    measured = {"val/accuracy": 0.5, "val/cost/mean": 1.0, "val/cost/most": 2.0, "val/costs": 3.0}
+    event = EpochReported(time=0.0, trial="t000", attempt=1, since_restore=1, epoch=1, metrics=measured)
     shown = ShownMetrics(plan).of(event)
     assert {"val/cost/mean", "val/cost/most"} <= shown
     assert "val/costs" not in shown
@@ -244,10 +242,8 @@ def test_a_suite_of_ones_own_is_printed_written_and_tracked(sweep, ravel, folder
     document = json.loads(out)["suites_of_mine:counts"]
     assert document["analyses"]["sizes"]["metrics"] == {"counts/images": 7.0}
     assert "counting" in err
-    assert (folder / "evaluations/digits-1-t001/suites_of_mine.counts/sizes.csv").read_text().split() == [
-        "what,images",
-        "test,7",
-    ]
+    table = folder / "evaluations/digits-1-t001/suites_of_mine.counts/sizes.csv"
+    assert table.read_text().split() == ["what,images", "test,7"]
     client = MlflowClient(sweep.plan.tracking_uri)
     experiment = client.get_experiment_by_name(sweep.plan.experiment).experiment_id
     (run,) = client.search_runs([experiment], f"tags.`ravel.trial` = '{sweep.sweep}/t001'")

@@ -106,6 +106,12 @@ def test_the_code_of_a_suite_is_part_of_its_digest(subject, written):
     assert len(keys) == 3
 
 
+def test_the_code_of_a_suite_with_its_arguments_bound_is_that_of_its_module(written, tmp_path):
+    path = tmp_path / (written().partition(":")[0] + ".py")
+    path.write_text(path.read_text() + "\nimport functools\n\nbound = functools.partial(brightness)\n")
+    assert set(own_suite(f"{path.stem}:bound").code()) == {path.stem}
+
+
 def test_what_a_suite_prints_is_no_part_of_the_output(subject, written, capsys):
     own_suite(written())(subject, SMALL, no_progress)
     printed = capsys.readouterr()

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -70,8 +71,9 @@ class OwnSuite:
         return f"{self.name.rpartition(':')[2].rpartition('.')[2]}/"
 
     def code(self) -> dict[str, str]:
-        """Return the SHA-256 of the files that its code is in, by module, as imported so far."""
-        return digests(code_files(self.target))
+        """Return the SHA-256 of the files that its code is in, by module: also if it is no function, but a partial."""
+        path = self.name if is_import_path(self.name) else registered(REGISTRY)[self.name]
+        return digests(code_files(sys.modules[path.partition(":")[0]]))
 
     def __call__(self, subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> Mapping[str, Result]:
         """Run all analyses, and return their results as plain values.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -25,7 +26,7 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
-from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of, declared_metrics
+from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
@@ -42,6 +43,7 @@ from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.locations import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from orchestrator.state.sweep_folder import SweepFolder
@@ -175,8 +177,19 @@ def _checksum(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
-    """Make the plan of a new sweep on this number of slots; reads the git commit and the environment."""
+def make_plan(
+    spec: SweepSpec,
+    folder: SweepFolder,
+    *,
+    slots: int,
+    now: float,
+    working_directory: Path,
+    metrics: Mapping[str, DeclaredMetric] = MappingProxyType({}),
+) -> SweepPlan:
+    """Make the plan of a new sweep on this number of slots; reads the git commit and the environment.
+
+    ``metrics`` are the units and directions that the user's own code declares; no code of a user is imported here.
+    """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
         sweep=folder.sweep,
@@ -190,7 +203,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, w
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory, spec=spec),
-        metrics=declared_metrics(spec),
+        metrics=dict(metrics),
     )
 
 

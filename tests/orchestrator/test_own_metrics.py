@@ -10,7 +10,7 @@ from orchestrator.analysis import leaderboard
 from orchestrator.cli.main import main
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
-from orchestrator.planning.declared_metrics import DeclaredMetric
+from orchestrator.planning.declared_metrics import DeclaredMetric, declared_metrics
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.state.events import EpochReported
@@ -65,7 +65,9 @@ def spec(objective="{metric: val/cost/mean, mode: min}", *, trial="", space=""):
 
 
 def planned(checked, folder):
-    return make_plan(checked, SweepFolder(folder / "results" / "a-1"), slots=2, now=0.0, working_directory=folder)
+    place = SweepFolder(folder / "results" / "a-1")
+    declared = declared_metrics(checked)
+    return make_plan(checked, place, slots=2, now=0.0, working_directory=folder, metrics=declared)
 
 
 # The objective

@@ -137,6 +137,7 @@ def evaluate(
     budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
     cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     reports, failed = [], []
+    remedy = "" if subset is None else f"; --subset {subset} may be too few"
     with _bar(quiet=as_json) as progress:
         for name in names:
             try:
@@ -146,7 +147,7 @@ def evaluate(
             except (ValueError, ConfigError) as error:  # too few images, a user's bug: the remaining suites can run
                 if isinstance(error, ConfigError) and os.environ.get("RAVEL_DEBUG"):
                     raise
-                failed.append(str(error) if isinstance(error, ConfigError) else f"{name}: {error}")
+                failed.append(str(error) if isinstance(error, ConfigError) else f"{name}: {error}{remedy}")
                 continue
             write(measured, place)
             reports.append(measured)
@@ -156,8 +157,7 @@ def evaluate(
                 _send(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
     _finish(reports, place, as_json=as_json)
     if failed:
-        remedy = "" if subset is None else f"; --subset {subset} may be too few"
-        raise OrchestratorError(f"not measured: {'; '.join(failed)}{remedy}")
+        raise OrchestratorError("\n".join(f"not measured: {line}" for line in failed))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel transfer digits -k 4 --attack pgd")

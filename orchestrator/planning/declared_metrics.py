@@ -44,16 +44,16 @@ def declared_metrics(spec: SweepSpec) -> dict[str, DeclaredMetric]:
     """
     task = task_of(spec.trial)
     if task.any_metric:
-        found = declared_by(load(task.name, group=TASKS, place=TASK), place=TASK)
-        return {name: DeclaredMetric(unit=one.unit, direction=one.direction) for name, one in found.items() if name}
+        measures = declared_by(load(task.name, group=TASKS, place=TASK), place=TASK)
+        return {name: DeclaredMetric(unit=one.unit, direction=one.direction) for name, one in measures.items() if name}
     if not labels_among(spec.trial):
         return {}
     from trainables.evaluation.core.own_metrics import target_of  # noqa: PLC0415  imports torch
 
     declared: dict[str, DeclaredMetric] = {}
     for label, settings in metrics_of(spec.trial).by_label.items():
-        found = declared_by(target_of(label, settings), place=f"{GROUP}.{label}.use")
-        for name, one in found.items():
+        measures = declared_by(target_of(label, settings), place=f"{GROUP}.{label}.use")
+        for name, one in measures.items():
             metric = f"val/{label}/{name}" if name else f"val/{label}"
             declared[metric] = DeclaredMetric(unit=one.unit, direction=one.direction)
     return declared

@@ -150,8 +150,8 @@ def test_a_metric_with_update_and_compute_is_built_anew_for_each_measurement(mod
     name = module(TORCHMETRIC)
     metrics = OwnMetrics(f1={"use": f"{name}:Errors"})
     (metric,) = own_metrics(metrics, num_classes=4)
-    logits_NK, labels_N = torch.eye(4), torch.tensor([0, 1, 2, 0])
-    assert [metric.measure(logits_NK, labels_N) for _ in range(2)] == [{"val/f1": 0.25}] * 2
+    wrong, right = torch.tensor([0, 1, 2, 0]), torch.arange(4)
+    assert [metric.measure(torch.eye(4), labels_N)["val/f1"] for labels_N in (wrong, right)] == [0.25, 0.0]
     assert [built.classes for built in metric.target.built] == [4, 4]
     assert declared_by(metric.target, place="metrics.f1.use")[""].direction == "min"
 

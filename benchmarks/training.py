@@ -34,6 +34,7 @@ from trainables.config.trial import TrialConfig
 from trainables.data import Split, load_splits
 from trainables.engine.device import resolve_device
 from trainables.engine.optimization import learning_rate
+from trainables.evaluation.core.prediction import logits
 from trainables.evaluation.core.validation import validate
 from trainables.models import TappedClassifier, build
 from trainables.tasks.classifier.run import start
@@ -81,7 +82,8 @@ def plain(config: TrialConfig) -> Callable[[], Measured]:
 
     def advance() -> Measured:
         speeds.append(epoch(len(speeds) * len(loader)))
-        return Measured(max(speeds), validate(model, splits.val.to(device))["val/accuracy"])
+        val = splits.val.to(device)
+        return Measured(max(speeds), validate(logits(model, val), val.labels_N)["val/accuracy"])
 
     return advance
 

@@ -81,7 +81,10 @@ def name_in(known: Collection[str], *, group: str) -> AfterValidator:
         if name in known or is_import_path(name) or name in registered(group):
             return name
         names = [*known, *registered(group)]
-        listed = ", ".join(map(repr, names[:-1])) + f" or {names[-1]!r}"
+        if not names:
+            raise ValueError(f"must be {_FORM}, got {short_repr(name)}")
+        *front, last = map(repr, names)
+        listed = f"{', '.join(front)} or {last}" if front else last
         raise ValueError(f"must be one of {listed}, or {_FORM}, got {short_repr(name)}")
 
     return AfterValidator(check)

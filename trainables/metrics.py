@@ -9,14 +9,25 @@ that has a label, and for what it reports below its label.
 'nats'
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from trainables.errors import shortened, suggestion
+from trainables.errors import ConfigError, Problem, short_repr, shortened, suggestion
 
-__all__ = ["CLASSIFIER_METRICS", "GAN_METRICS", "METRICS", "SYSTEM_METRICS", "Direction", "Metric", "lookup"]
+__all__ = [
+    "CLASSIFIER_METRICS",
+    "GAN_METRICS",
+    "METRICS",
+    "SYSTEM_METRICS",
+    "Direction",
+    "Metric",
+    "declared_by",
+    "lookup",
+]
 
 Direction = Literal["max", "min"]
+DIRECTIONS = ("max", "min", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +35,16 @@ class Metric:
     """Metric; `direction` is None where neither a higher nor a lower value is better.
 
     `minor`: the event log has it, and a tracking server that takes a limited number only after all others.
+    A user who declares a metric under its name leaves `name` out.
+
+    >>> Metric(unit="EUR", direction="min").unit
+    'EUR'
     """
 
-    name: str
-    unit: str
-    direction: Direction | None
-    description: str
+    name: str = ""
+    unit: str = ""
+    direction: Direction | None = None
+    description: str = ""
     minor: bool = False
 
 
@@ -144,3 +159,53 @@ def lookup(name: str) -> Metric:
     if member and "<" not in member and group + slash in _FAMILIES:
         return replace(_FAMILIES[group + slash], name=name)
     raise KeyError(f"{shortened(name)}: unknown metric; {suggestion(name, (metric.name for metric in METRICS))}")
+
+
+def declared_by(target: Any, *, place: str) -> dict[str, Metric]:
+    """Return the units and directions that a user's function or class declares, by the name of the metric.
+
+    Its attributes `unit` and `direction` (or `higher_is_better`, that of torchmetrics) are those of its only metric,
+    which has the name ''. Its attribute `metrics` has one for each name: a `Metric`, or a mapping with these keys.
+
+    Raises:
+        ConfigError: a declaration of another form; with every problem, at `place`.
+
+    >>> def train(): ...
+    >>> train.metrics = {"val/accuracy": {"unit": "fraction", "direction": "max"}}
+    >>> declared_by(train, place="task")["val/accuracy"].direction
+    'max'
+    """
+    several = getattr(target, "metrics", None) or {}
+    if not isinstance(several, Mapping):
+        got = f"got {type(several).__name__} {short_repr(several)}"
+        raise ConfigError.at(place, f"its attribute metrics must map names to {{unit, direction}}, {got}")
+    declarations: dict[str, Any] = {"": _own_attributes(target), **several}
+    problems = [
+        Problem(place, problem) for name, value in declarations.items() if (problem := _problem_of(name, value))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    metrics = {name: value if isinstance(value, Metric) else Metric(**value) for name, value in declarations.items()}
+    return {name: metric for name, metric in metrics.items() if metric.unit or metric.direction}
+
+
+def _own_attributes(target: Any) -> dict[str, Any]:
+    higher = getattr(target, "higher_is_better", None)
+    usual = {True: "max", False: "min"}.get(higher) if isinstance(higher, bool) else None
+    return {"unit": getattr(target, "unit", ""), "direction": getattr(target, "direction", usual)}
+
+
+def _problem_of(name: object, value: object) -> str | None:
+    of = f" of {short_repr(name)}" if name else ""
+    if not isinstance(name, str):
+        return f"its attribute metrics must have names for keys, got {short_repr(name)}"
+    if not isinstance(value, Metric | Mapping) or (isinstance(value, Mapping) and set(value) - {"unit", "direction"}):
+        form = "Metric(unit=..., direction=...) or a mapping with these keys"
+        return f"its declaration{of} must be {form}, got {short_repr(value)}"
+    unit = value.unit if isinstance(value, Metric) else value.get("unit", "")
+    direction = value.direction if isinstance(value, Metric) else value.get("direction")
+    if not isinstance(unit, str):
+        return f"its unit{of} must be a text, got {short_repr(unit)}"
+    if direction not in DIRECTIONS:
+        return f"its direction{of} must be 'max', 'min' or None, got {short_repr(direction)}"
+    return None

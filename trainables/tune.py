@@ -34,6 +34,7 @@ import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
+from trainables.config.own_metrics import is_own, labels_among
 from trainables.data import digest_of
 from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
@@ -150,9 +151,15 @@ class TrialTrainable(Trainable):
     def _next_result(self) -> dict[str, Any]:
         loop = self._current_loop()
         report = None if loop.finished else loop.run_epoch()
-        if report is not None and task_of(self._point).any_metric:
-            _require_measured(self._settings.objectives or (), report)
+        if report is not None:
+            _require_measured(self._own_objectives(), report)
         return self._result(report)
+
+    def _own_objectives(self) -> list[str]:
+        """Return the objectives that a user's own code measures."""
+        objectives, labels = self._settings.objectives or (), labels_among(self._point)
+        any_metric = task_of(self._point).any_metric
+        return [metric for metric in objectives if any_metric or is_own(metric, labels)]
 
     def _guarded(self, work: Callable[[], T]) -> T | None:
         """Return what `work` returns, or None if the trial diverges; raise other errors as whose fault they are."""
@@ -244,7 +251,7 @@ ClassifierTrainable = TrialTrainable
 
 
 def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
-    """Require the objectives of a sweep among the metrics that a user's own function reported.
+    """Require the objectives that a user's own code measures among the metrics of an epoch.
 
     Raises:
         ConfigError: one is missing.
@@ -254,9 +261,7 @@ def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
         reported = shortened(
             ", ".join(metric for metric in report.metrics if not metric.startswith(("time/", "cost/")))
         )
-        message = (
-            f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; yield it in each epoch"
-        )
+        message = f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; yield or return it"
         raise ConfigError.at("objective.metric", message)
 
 

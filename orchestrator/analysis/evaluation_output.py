@@ -28,12 +28,13 @@ def show(report: Report, console: Console) -> None:
     for analysis in report.analyses:
         columns, rows = analysis.table.columns, [[_cell(cell) for cell in row] for row in analysis.table.rows]
         fitting = _fitting(columns, rows, console.width)
-        table = Table(title=f"{report.suite}: {analysis.name}", title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for index, column in enumerate(columns[:fitting]):
             table.add_column(column, justify="right" if index else "left", overflow="fold")
         for row in rows[:ROWS_SHOWN]:
             table.add_row(*(Text(cell) for cell in row[:fitting]))
         console.print()
+        console.print(Text(f"{report.suite}: {analysis.name}", style="table.title"))
         console.print(table)
         for hidden, kind in ((len(rows) - ROWS_SHOWN, "rows"), (len(columns) - fitting, "columns")):
             if hidden > 0:
@@ -80,7 +81,7 @@ def write(report: Report, out: Path) -> None:
     """Write a report below ``out``: one JSON, and for each analysis a table (CSV) and a figure (HTML)."""
     import plotly.io  # noqa: PLC0415  slow to import
 
-    folder = out / report.suite
+    folder = out / report.folder
     folder.mkdir(parents=True, exist_ok=True)
     for analysis in report.analyses:
         plotly.io.write_html(analysis.figure, folder / f"{analysis.name}.html", include_plotlyjs="directory")

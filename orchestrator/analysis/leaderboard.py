@@ -38,7 +38,8 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     grid.add_column("#", justify="right")
     grid.add_column("trial")
-    grid.add_column(_header(objective.metric, "/"), justify="right")
+    unit = plan.unit_of(objective.metric)
+    grid.add_column(_header(objective.metric, "/") + (f"\n({unit})" if unit else ""), justify="right")
     grid.add_column("epoch", justify="right")
     grid.add_column("status")
     for name in parameters:
@@ -100,6 +101,13 @@ def failures(state: SweepState) -> list[str]:
     return [f"{trial.id} {trial.status}: {trial.end.reason}" for trial in lost if trial.end is not None]
 
 
+def measured(plan: SweepPlan, score: float | None) -> str:
+    """Return the objective with its value, and with its unit if a user's own code declares one."""
+    metric = plan.spec.objective.metric
+    unit = plan.unit_of(metric)
+    return f"{metric} {score:.4f}{f' {unit}' if unit else ''}"
+
+
 def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     """Return the best trial, its score next to the baseline's, and its searched parameters, a line each."""
     objective = plan.spec.objective
@@ -109,7 +117,8 @@ def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     baseline = next((trial for trial in state.trials.values() if trial.origin == "baseline"), None)
     score = baseline.score(objective) if baseline is not None else None
     compared = f"; baseline {baseline.id}: {score:.4f}" if baseline is not None and score is not None else ""
-    lines = [f"best {best.id}: {objective.metric} {best.score(objective):.4f} after epoch {best.epoch}{compared}"]
+    shown_score = measured(plan, best.score(objective))
+    lines = [f"best {best.id}: {shown_score} after epoch {best.epoch}{compared}"]
     return lines + [f"  {name}: {shown(value)}" for name, value in best.point.items()]
 
 
@@ -121,7 +130,7 @@ def best_so_far(plan: SweepPlan, state: SweepState) -> str:
         return f"no trial has measured {objective.metric} yet"
     mark = "*" if best.origin == "baseline" else ""
     values = ", ".join(f"{name} {shown(best.config[name])}" for name in shown_parameters(plan) if name in best.config)
-    score = f"{objective.metric} {best.score(objective):.4f} after epoch {best.epoch}"
+    score = f"{measured(plan, best.score(objective))} after epoch {best.epoch}"
     return f"best {best.id}{mark}: {score}{'; ' if values else ''}{values}"
 
 
@@ -150,10 +159,10 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
             if plan.pauses and trial.status == "stopped":  # its line was printed when it paused
                 return None
             score = trial.score(objective)
-            measured = f"{objective.metric} {score:.4f}" if score is not None else "nothing measured"
+            value = "nothing measured" if score is None else measured(plan, score)
             reason = f" ({event.reason})" if event.reason else ""
             summary = progress(plan, state, now=event.time)
-            ended = f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {measured}{reason}"
+            ended = f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {value}{reason}"
             return f"{ended}  [{headline(summary)}]"
         case _:
             return None

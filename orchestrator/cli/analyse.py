@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from orchestrator.analysis.evaluation_target import find_target, subject_of, tar
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.cli.evaluation_options import (
-    ALL,
     DataRoot,
     Device,
     Epsilon,
@@ -26,6 +26,7 @@ from orchestrator.cli.evaluation_options import (
     Out,
     Seed,
     Subset,
+    Suites,
     Track,
     chosen_trials,
     one_radius,
@@ -34,6 +35,7 @@ from orchestrator.cli.evaluation_options import (
 from orchestrator.cli.replay_text import replay_text, what_if_text
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_lookup import find_sweep
+from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +101,7 @@ def audit(sweep: Sweep, folder: StorageFolder = RESULTS, as_json: AsJson = False
 def evaluate(
     run: Model,
     *,
-    suite: Annotated[str, typer.Option(metavar="NAMES", help=f"Suites, separated by commas, or {ALL}.")] = "clean",
+    suite: Suites = "clean",
     subset: Subset = None,
     ood: Annotated[
         list[str] | None,
@@ -138,14 +140,17 @@ def evaluate(
     budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
     cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     reports, failed = [], []
+    remedy = "" if subset is None else f"; --subset {subset} may be too few"
     with _bar(quiet=as_json) as progress:
         for name in names:
             try:
                 (measured,) = report.evaluate(
                     subject, [name], budget, cache=cache, progress=progress, recompute=no_cache
                 )
-            except ValueError as error:  # too few images, no radius: the remaining suites can run
-                failed.append(f"{name}: {error}")
+            except (ValueError, ConfigError) as error:  # too few images, a user's bug: the remaining suites can run
+                if isinstance(error, ConfigError) and os.environ.get("RAVEL_DEBUG"):
+                    raise
+                failed.append(str(error) if isinstance(error, ConfigError) else f"{name}: {error}{remedy}")
                 continue
             write(measured, place)
             reports.append(measured)
@@ -155,8 +160,7 @@ def evaluate(
                 _send(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
     _finish(reports, place, as_json=as_json)
     if failed:
-        remedy = "" if subset is None else f"; --subset {subset} may be too few"
-        raise OrchestratorError(f"not measured: {'; '.join(failed)}{remedy}")
+        raise OrchestratorError("\n".join(f"not measured: {line}" for line in failed))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel transfer digits -k 4 --attack pgd")

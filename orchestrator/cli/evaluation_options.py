@@ -9,6 +9,8 @@ import typer
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
 from search_spaces import Problem
+from trainables.errors import ConfigError
+from trainables.import_paths import find_in, registered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,14 @@ Model = Annotated[
         metavar="RUN", help="SWEEP/TRIAL, SWEEP for its best trial, the id of an MLflow run, or a checkpoint folder."
     ),
 ]
+Suites = Annotated[
+    str,
+    typer.Option(
+        "--suite",
+        metavar="NAMES",
+        help=f"Suites, separated by commas, or {ALL}; your own as module:function (entry point group ravel.suites).",
+    ),
+]
 Subset = Annotated[int | None, typer.Option("--subset", min=1, metavar="N", help="Test images, at most.")]
 DataRoot = Annotated[str | None, typer.Option(help="Folder of the data set; default: the trial's.")]
 Epsilon = Annotated[float | None, typer.Option(min=0, help="Radius of attacks, in pixels of [0, 1].")]
@@ -35,15 +45,26 @@ Track = Annotated[bool, typer.Option("--track/--no-track", help="Send a trial's 
 def suites_of(text: str) -> list[str]:
     """Return the names of suites in ``--suite``.
 
+    A user's own is imported here, from the working directory or an installed package.
+
     Raises:
-        SpecError: there is no such suite.
+        SpecError: there is no such suite, or a user's own cannot be imported.
     """
+    from trainables.evaluation.core.own_suites import REGISTRY, is_own, own_suite  # noqa: PLC0415  imports torch
     from trainables.evaluation.core.suites import SUITES  # noqa: PLC0415
 
     names = list(SUITES) if text == ALL else [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in SUITES]
+    unknown = [name for name in names if name not in SUITES and not is_own(name)]
     if unknown:
-        raise SpecError([Problem("--suite", f"must be of {', '.join(SUITES)} or {ALL}, got {', '.join(unknown)}")])
+        known = ", ".join([*SUITES, *registered(REGISTRY)])
+        requirement = f"must be of {known} or {ALL}, or module:function of your own"
+        raise SpecError([Problem("--suite", f"{requirement}, got {', '.join(unknown)}")])
+    find_in(Path.cwd())
+    try:
+        for name in (name for name in names if name not in SUITES):
+            own_suite(name)
+    except ConfigError as error:
+        raise SpecError([Problem(path, message) for path, message in error.problems]) from error
     return list(dict.fromkeys(names))
 
 

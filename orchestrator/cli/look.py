@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.analysis.leaderboard import describe_status, failures, log_line
+from orchestrator.analysis.leaderboard import describe_status, failures, log_line, measured
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
@@ -104,7 +104,7 @@ def best(
         return
     for trial in chosen:
         score = trial.score(objective)
-        _say(f"{trial.id}  {objective.metric} {score:.4f}  {describe_status(trial)}, epoch {trial.epoch}")
+        _say(f"{trial.id}  {measured(result.plan, score)}  {describe_status(trial)}, epoch {trial.epoch}")
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
 

@@ -20,6 +20,7 @@ from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
+from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.provenance import changed_code, find_own_code
@@ -73,7 +74,9 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
             slots = session.capacity.slots(spec.resources, gpus)
             preflight.check_gpu_seconds(spec, gpus=gpus)
             folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
-            plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
+            plan = make_plan(
+                spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd(), metrics=declared_metrics(spec)
+            )
             plan.save(folder)
             with _locked(folder) as lock:
                 decisions = DecisionState(plan, SweepState())

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError, cut, quoted
 from orchestrator.execution.cores import cores_here
+from orchestrator.execution.own_metric_checks import declaration_problems, metric_problems
 from orchestrator.execution.ray_cluster import Capacity, Node, check_unconnected
+from orchestrator.planning.declared_metrics import metrics_of
 from orchestrator.planning.folders import located
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import find_own_code
@@ -82,7 +84,8 @@ def check_own_code(spec: SweepSpec) -> None:
     """
     if not find_own_code(spec, Path.cwd()) and spec.search.own is None and spec.scheduler.own is None:
         return
-    from trainables.models.own import argument_problems  # noqa: PLC0415  imports torch
+    from trainables.evaluation.core.own_metrics import static_problems  # noqa: PLC0415  imports torch
+    from trainables.models.own import argument_problems  # noqa: PLC0415
     from trainables.regularizers.preflight_checks import check_signatures  # noqa: PLC0415
 
     models = {config.model for _, config in configured(spec) if isinstance(config, TrialConfig) and config.model.is_own}
@@ -94,10 +97,11 @@ def check_own_code(spec: SweepSpec) -> None:
                 check_signatures(config)
             except ConfigError as error:
                 problems |= dict.fromkeys(error.problems)
-    in_trials = [Problem(_place(spec, problem.path), problem.message) for problem in problems]
+    problems |= dict.fromkeys(static_problems(metrics_of(spec.trial)))
+    placed = [Problem(_place(spec, path), message) for path, message in problems] or declaration_problems(spec)
     deciding = decider_problems(spec)
-    if in_trials or deciding:
-        raise SpecError([*in_trials, *deciding])
+    if placed or deciding:
+        raise SpecError([*placed, *deciding])
 
 
 def _place(spec: SweepSpec, name: str) -> str:
@@ -181,8 +185,10 @@ def _trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     problems = dict.fromkeys(str(problem) for config in configs for problem in _function_problems(config))
     configs = _on_few_sets(configs)
     problems |= dict.fromkeys(_data_problems(configs))
+    problems |= {} if problems else dict.fromkeys(map(str, declaration_problems(spec)))
     if not problems:
         problems.update(dict.fromkeys(_model_problems(configs, spec.objective.metrics)))
+        problems.update(dict.fromkeys(metric_problems(configs, spec.objective.metrics)))
         for config in {_regularizers_key(config): config for config in configs}.values():
             problems.update(dict.fromkeys(_argument_problems(config)))
     return list(problems)

@@ -10,6 +10,7 @@ from orchestrator.planning.points import epochs_of, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.spec.tracking_address import address_problem
 from search_spaces import Problem, SearchSpace, nearest
+from trainables.config.own_metrics import is_own, labels_among
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
     problems = [
         Problem(f"objective.{index}.metric" if index else "objective.metric", f"{requirement}; got {quoted(metric)}")
         for index, metric in enumerate(spec.objective.metrics)
-        if not task.measures(metric)
+        if not task.measures(metric) and not is_own(metric, labels_among(spec.trial))
     ]
     usual = type(spec.evaluation)().robust_epsilon
     if "evaluation.robust_epsilon" not in task.parameter_names and spec.evaluation.robust_epsilon != usual:

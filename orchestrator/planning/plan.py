@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -19,11 +20,14 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
@@ -41,6 +45,8 @@ from orchestrator.storage.locations import expanded
 from trainables.import_paths import find_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.state.sweep_folder import SweepFolder
 
 
@@ -75,6 +81,8 @@ class SweepPlan(BaseModel):
     pauses: bool = False
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
+    metrics: dict[str, DeclaredMetric] = {}
+    """Units and directions that the user's own code declares; absent on disk where there are none."""
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
 
@@ -99,6 +107,11 @@ class SweepPlan(BaseModel):
     def _built(self) -> Scheduler:
         return scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule)
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return document if self.metrics else {name: value for name, value in document.items() if name != "metrics"}
+
     @model_validator(mode="before")
     @classmethod
     def _migrated(cls, document: Any) -> Any:
@@ -106,6 +119,10 @@ class SweepPlan(BaseModel):
             document = plan_of_format_1(document)
         is_old = isinstance(document, dict) and document.get("format") == 2
         return {**document, "format": 3} if is_old else document
+
+    def unit_of(self, metric: str) -> str:
+        """Return the unit that a user's own code declares for a metric, or ''."""
+        return declaration_of(metric, self.metrics).unit
 
     @property
     def experiment(self) -> str:
@@ -171,8 +188,19 @@ def _checksum(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
-    """Make the plan of a new sweep on this number of slots; reads the git commit and the environment."""
+def make_plan(
+    spec: SweepSpec,
+    folder: SweepFolder,
+    *,
+    slots: int,
+    now: float,
+    working_directory: Path,
+    metrics: Mapping[str, DeclaredMetric] = MappingProxyType({}),
+) -> SweepPlan:
+    """Make the plan of a new sweep on this number of slots; reads the git commit and the environment.
+
+    ``metrics`` are the units and directions that the user's own code declares; no code of a user is imported here.
+    """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
         sweep=folder.sweep,
@@ -186,6 +214,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, w
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
         provenance=collect(working_directory, spec=spec),
+        metrics=dict(metrics),
     )
 
 

@@ -16,6 +16,7 @@ from orchestrator.planning.points import complete, epochs_of, first_points
 from orchestrator.spec.model import MAX_NAMES
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError
 from search_spaces.sampling.enumeration import unconstrained_corners
+from trainables.config.own_metrics import GROUP as METRICS
 from trainables.config.regularizers import GROUP
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError
@@ -141,13 +142,15 @@ def name_problems(names: Collection[str], trial: Mapping[str, Any]) -> list[Prob
     return [
         Problem(f"space.parameters.{name}", _no_parameter(name, known))
         for name in names
-        if not any(task.accepts(name) for task in tasks)
+        if name.startswith(f"{METRICS}.") or not any(task.accepts(name) for task in tasks)
     ]
 
 
 def _no_parameter(name: str, known: frozenset[str]) -> str:
     if name == TASK:
         return "all trials of a sweep train the same; name it in trial.task"
+    if name.startswith(f"{METRICS}."):
+        return "all trials of a sweep measure the same; fix it in trial"
     if name.startswith(f"{GROUP}."):
         return TrialConfig.why_unknown(name)
     elsewhere = [task.name for task in TASKS.values() if name in task.parameter_names]

@@ -27,7 +27,7 @@ from pydantic import (
 
 from orchestrator.errors import WrongLocation, quoted
 from orchestrator.redaction import secret_problem, without_password
-from orchestrator.spec.objective import ANY_METRIC, Objective
+from orchestrator.spec.objective import ANY_METRIC, LABELS, Objective
 from orchestrator.spec.own_code import (
     SAMPLER_GROUP,
     SAMPLERS,
@@ -41,6 +41,7 @@ from orchestrator.spec.own_code import (
 from orchestrator.spec.section import Count, Positive, PositiveInt, Section, at_most
 from orchestrator.storage.locations import Location, is_remote
 from search_spaces import SearchSpace, catalog
+from trainables.config.own_metrics import labels_among
 from trainables.errors import ConfigError
 from trainables.regularizers.fragments import with_fragments
 from trainables.tasks.registry import CLASSIFIER, task_of
@@ -294,11 +295,13 @@ class SweepSpec(Section):
     @field_validator("objective", mode="wrap")
     @classmethod
     def _of_its_task(cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Objective:
-        token = ANY_METRIC.set(_reports_any_metric(info.data.get("trial", {})))
+        trial = info.data.get("trial", {})
+        token, labels = ANY_METRIC.set(_reports_any_metric(trial)), LABELS.set(labels_among(trial))
         try:
             objective: Objective = handler(value)
         finally:
             ANY_METRIC.reset(token)
+            LABELS.reset(labels)
         return objective
 
     @field_validator("space", mode="before")

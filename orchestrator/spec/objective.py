@@ -10,16 +10,20 @@ from pydantic import StrictStr, field_validator, model_validator
 from orchestrator.errors import MAX_VALUE_LENGTH, cut, quoted
 from orchestrator.spec.section import Section
 from search_spaces import nearest
+from trainables.config.own_metrics import is_own
 from trainables.metrics import METRICS, lookup
 
 ANY_METRIC: ContextVar[bool] = ContextVar("any metric", default=False)
 """True while the objective of a sweep is validated whose trials may report metrics of any name."""
+LABELS: ContextVar[tuple[str, ...]] = ContextVar("labels", default=())
+"""Labels of a user's own metrics, while the objective of a sweep is validated whose trials measure them."""
 
 
 class Objective(Section):
     """Objective of a sweep: a metric of the validation split and its direction.
 
-    Of a user's own training function it is any metric that the function reports, and the direction is required.
+    Of a user's own training function it is any metric that the function reports, and of a user's own metric
+    ``val/LABEL`` or ``val/LABEL/NAME``: the direction is then required.
 
     Several are a list of ``metric mode``: trials are then ranked by non-dominated sorting, the first is what a
     leaderboard sorts by, and ``others`` holds the rest.
@@ -58,12 +62,13 @@ class Objective(Section):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        if ANY_METRIC.get():
+        if _is_users(metric):
             return metric
         try:
             lookup(metric)
         except KeyError:
-            closest = nearest(metric, (known.name for known in METRICS))
+            own = (f"val/{label}" for label in LABELS.get())
+            closest = nearest(metric, (*own, *(known.name for known in METRICS)))
             hint = (
                 f"did you mean {closest!r}?" if closest else "take one of the validation split, such as 'val/accuracy'"
             )
@@ -77,7 +82,7 @@ class Objective(Section):
         if len(set(self.metrics)) < len(self.metrics) or any(objective.others for objective in self.others):
             raise ValueError(f"must be different metrics, got {cut(', '.join(self.metrics), MAX_VALUE_LENGTH)}")
         direction = _direction_of(self.metric)
-        if direction is None and ANY_METRIC.get() and "mode" not in self.model_fields_set:
+        if direction is None and _is_users(self.metric) and "mode" not in self.model_fields_set:
             raise ValueError(f"mode must be 'max' or 'min' for {quoted(self.metric)}, a metric of your own; add it")
         if direction is not None and direction != self.mode:
             raise ValueError(f"mode must be {direction!r} for {self.metric!r}, got {self.mode!r}")
@@ -100,6 +105,10 @@ def fields_of(value: object) -> dict[str, Any]:
     if isinstance(value, Objective):
         return {"metric": value.metric, "mode": value.mode}
     return dict(value) if isinstance(value, dict) else {"metric": value}
+
+
+def _is_users(metric: str) -> bool:
+    return ANY_METRIC.get() or is_own(metric, LABELS.get())
 
 
 def _direction_of(metric: str) -> str | None:

@@ -53,7 +53,7 @@ def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, tri
         run = _run(client, plan, trial)
         _log_metrics(client, run, report, epoch=epoch or 0)
         for analysis in report.analyses:
-            _log_artifacts(client, run, report.suite, analysis=analysis)
+            _log_artifacts(client, run, report.folder, analysis=analysis)
         _name_tables(client, run, report)
     return run
 
@@ -93,7 +93,7 @@ def _log_artifacts(client: MlflowClient, run: str, suite: str, *, analysis: Anal
 
 def _name_tables(client: MlflowClient, run: str, report: Report) -> None:
     known: list[dict[str, Any]] = json.loads(client.get_run(run).data.tags.get(TABLES_TAG, "[]"))
-    ours = [{"path": _table(report.suite, analysis), "type": "table"} for analysis in report.analyses]
+    ours = [{"path": _table(report.folder, analysis), "type": "table"} for analysis in report.analyses]
     client.set_tag(run, TABLES_TAG, json.dumps([*known, *(table for table in ours if table not in known)]))
 
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.storage.locations import is_remote
+from trainables.config.own_metrics import is_own, labels_among
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import task_of
 
@@ -50,7 +51,16 @@ def summary_tags(plan: SweepPlan) -> dict[str, str]:
         "ravel.kind": "sweep",
         "mlflow.runName": plan.sweep,
         "ravel.spec_fingerprint": plan.fingerprint,
+        **_declared(plan),
     }
+
+
+def _declared(plan: SweepPlan) -> dict[str, str]:
+    """Return the tag with the units and directions that a user's own code declares, as many as a tag holds."""
+    declared = {name: metric.model_dump(exclude_defaults=True) for name, metric in plan.metrics.items()}
+    while len(text := json.dumps(declared)) > MAX_VALUE:
+        declared.popitem()
+    return {"ravel.metrics": text} if declared else {}
 
 
 def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
@@ -152,7 +162,7 @@ def shown_metrics(plan: SweepPlan, taps: Sequence[str], *, reported: Iterable[st
     Args:
         plan: Plan of the sweep.
         taps: Taps of the trial's model, in its order.
-        reported: Metrics of the trial's first epoch, of a training function whose metrics no list has.
+        reported: Metrics that no list has: those of a training function's first epoch, or a user's own.
     """
     tracking = plan.spec.tracking
     chosen = tracking.taps if tracking.taps is not None else _spread(list(taps), MAX_TAPS)
@@ -188,7 +198,8 @@ class ShownMetrics:
                 return self._of_trial[event.trial]
             names = (metric.partition("/") for metric in event.metrics)
             taps = [tap for family, _, tap in names if family == "entanglement"]
-            shown = shown_metrics(self._plan, taps)
+            own = [metric for metric in event.metrics if is_own(metric, labels_among(self._plan.spec.trial))]
+            shown = shown_metrics(self._plan, taps, reported=own)
             if not taps:
                 return shown
             self._of_trial[event.trial] = shown

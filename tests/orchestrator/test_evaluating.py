@@ -170,7 +170,10 @@ def test_a_checkpoint_folder_is_evaluated_without_a_run(sweep, ravel, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "digits-1", "--suite", "clean,colour"], "--suite: must be of clean, .* or all, got colour"),
+        (
+            ["evaluate", "digits-1", "--suite", "clean,colour"],
+            "--suite: must be of clean, .* or all, or module:function of your own, got colour",
+        ),
         (["evaluate", "digits-1", "--suite", "robust", "--epsilon", "0"], "--epsilon: must be > 0 pixels"),
         (["transfer", "digits-1", "--attack", "pgd-l2"], "--attack: must be one under linf, .* got 'pgd-l2'"),
         (["transfer", "digits-1", "--attack", "bogus"], "--attack: must be one of fgsm, .*, lbfgs, got 'bogus'"),

@@ -11,6 +11,7 @@ from PIL import Image
 from trainables.config.trial import TrialConfig
 from trainables.data import Split
 from trainables.errors import AttackOverfitted, CheckpointError, ConfigError, DatasetDamaged, Diverged
+from trainables.evaluation.core.prediction import logits
 from trainables.evaluation.core.validation import validate
 from trainables.metrics import lookup
 from trainables.models import check_layers
@@ -210,8 +211,9 @@ def test_averaged_weights_are_what_is_evaluated_returned_and_loaded(tmp_path):
     loop = start(config(epochs=1, **{"optimizer.ema_decay": 0.9}))
     report, run = loop.run_epoch(), loop.run
     loop.save(tmp_path)
-    assert validate(run.evaluated_model, run.val_split)["val/accuracy"] == report.metrics["val/accuracy"]
-    assert validate(run.model, run.val_split)["val/nll"] != report.metrics["val/nll"]
+    val, labels = run.val_split, run.val_split.labels_N
+    assert validate(logits(run.evaluated_model, val), labels)["val/accuracy"] == report.metrics["val/accuracy"]
+    assert validate(logits(run.model, val), labels)["val/nll"] != report.metrics["val/nll"]
     assert_equal_bits(weights(load_model(tmp_path)), weights(run.evaluated_model))
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trainables.config.optimizer import OptimizerConfig
+from trainables.config.own_metrics import OwnMetrics
 from trainables.config.points import FlatConfig
 from trainables.config.regularizers import Regularizers
 from trainables.config.sections import (
@@ -47,7 +48,7 @@ PLACE = frozenset({"data.root", "data.download", "data.cache", "device", "compil
 
 
 class TrialConfig(FlatConfig):
-    """Configuration of one trial: data, model, optimizer, the three methods and other regularizers, and evaluation.
+    """Configuration of one trial: data, model, optimizer, the three methods, other regularizers, and evaluation.
 
     A batch has `batch_size` random images, or with `classes_per_batch` equally many images of each of so many
     classes. `precision` 'auto' is bfloat16 autocast where the device computes in it (attacks and SNNL
@@ -69,6 +70,7 @@ class TrialConfig(FlatConfig):
     mixup: MixupConfig = MixupConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
     regularizers: Regularizers = Regularizers()
+    metrics: OwnMetrics = OwnMetrics()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

@@ -19,7 +19,7 @@ INSTALLED = ("site-packages", "dist-packages")
 
 
 @contextlib.contextmanager
-def reported(place: str, *, remedy: str = "correct it there") -> Iterator[None]:
+def reported(place: str, *, remedy: str = "correct it there", parameter: str = "data.name") -> Iterator[None]:
     """Report an error of a user's code with its first line, its file and its line; print to the standard error.
 
     Raises:
@@ -38,7 +38,8 @@ def reported(place: str, *, remedy: str = "correct it there") -> Iterator[None]:
     except (Exception, SystemExit) as error:
         first = (str(error).splitlines() or [""])[0]
         reason = short_repr(f"{type(error).__name__}: {first}" if first else type(error).__name__)
-        raise ConfigError([Problem("data.name", f"{place} fails with {reason}{_origin(error)}; {remedy}")]) from error
+        message = f"{place} fails with {reason}{_origin(error)}; {remedy}"
+        raise ConfigError([Problem(parameter, message)]) from error
 
 
 def _origin(error: BaseException) -> str:

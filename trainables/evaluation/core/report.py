@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from trainables.evaluation.core.own_suites import OwnSuite
 from trainables.evaluation.core.results import Table
 from trainables.evaluation.core.suites import suite_of
 
@@ -56,6 +57,15 @@ class Report:
     analyses: tuple[Analysis, ...]
 
     @property
+    def folder(self) -> str:
+        """Name of the suite that is safe for a folder: that of an import path has no colon.
+
+        >>> Report("suites:confusion", "", 0, 0, ()).folder
+        'suites.confusion'
+        """
+        return self.suite.replace(":", ".")
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Metrics of all analyses."""
         return {name: value for analysis in self.analyses for name, value in analysis.metrics.items()}
@@ -79,10 +89,12 @@ def evaluate(
 
     Raises:
         ValueError: an unknown suite, before any is run; a metric that is no finite number.
+        ConfigError: a user's own suite cannot be imported, raises, or breaks a rule of suites.
     """
     suite_by_name = {name: suite_of(name) for name in suites}
     for name, suite in suite_by_name.items():
-        key = fingerprint(subject, budget, suite=name)
+        code = suite.code() if isinstance(suite, OwnSuite) else None
+        key = fingerprint(subject, budget, suite=name, own_code=code)
         report = None if recompute else _read(cache / f"{key}.json")
         if report is None:
             began = time.perf_counter()
@@ -102,13 +114,19 @@ def document(suite: str, results: Mapping[str, Result], *, key: str, seconds: fl
     return Report(suite, key, measured_at=time.time(), seconds=round(seconds, 3), analyses=analyses)
 
 
-def fingerprint(subject: Subject, budget: EvaluationBudget, *, suite: str) -> str:
-    """Return the digest of everything that decides a suite's report, 32 hexadecimal digits."""
+def fingerprint(
+    subject: Subject, budget: EvaluationBudget, *, suite: str, own_code: Mapping[str, str] | None = None
+) -> str:
+    """Return the digest of everything that decides a suite's report, 32 hexadecimal digits.
+
+    `own_code` has the digests of the modules of a user's own suite.
+    """
     digest = hashlib.blake2b(digest_size=16)
     choice = {"suite": suite, "budget": asdict(budget), "epsilon": subject.epsilon, "norm": subject.norm}
     choice |= {"distance": subject.distance, "seed": subject.seed, "code": _code()}
     choice |= {"torch": str(torch.__version__), "device": subject.test.labels_N.device.type}
     choice |= {"checkpoints": {epoch: _file(path / "state.pt") for epoch, path in subject.checkpoints.items()}}
+    choice |= {} if own_code is None else {"own code": own_code}
     digest.update(json.dumps(choice, sort_keys=True).encode())
     for name, tensor in subject.model.state_dict().items():
         _add(digest, name, tensor)

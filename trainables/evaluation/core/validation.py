@@ -1,11 +1,13 @@
 """Metrics on the validation split during training, under the names of `metrics`."""
 
+from torch import Tensor
+
 from trainables.config.trial import EvaluationConfig, SnnlConfig
 from trainables.data import Split
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.evaluation_attack import robust_accuracy, zero_gradients
-from trainables.evaluation.core.prediction import balanced_subset, logits
+from trainables.evaluation.core.prediction import balanced_subset
 from trainables.models import TappedClassifier, measured_taps
 
 __all__ = ["probe", "validate"]
@@ -13,13 +15,12 @@ __all__ = ["probe", "validate"]
 ENTANGLEMENT_IMAGES = 512
 
 
-def validate(model: TappedClassifier, val: Split) -> dict[str, float]:
+def validate(logits_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
     """Measure the cheap metrics of every epoch: accuracy, likelihood and calibration."""
-    logits_NK = logits(model, val)
     return {
-        "val/accuracy": accuracy(logits_NK, val.labels_N),
-        "val/nll": negative_log_likelihood(logits_NK, val.labels_N),
-        "val/ece": expected_calibration_error(logits_NK, val.labels_N),
+        "val/accuracy": accuracy(logits_NK, labels_N),
+        "val/nll": negative_log_likelihood(logits_NK, labels_N),
+        "val/ece": expected_calibration_error(logits_NK, labels_N),
     }
 
 

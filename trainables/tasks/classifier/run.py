@@ -29,7 +29,8 @@ from trainables.engine.optimization import (
 from trainables.engine.precision import autocast, resolve_precision
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
-from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
+from trainables.evaluation.core.own_metrics import own_metrics
+from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, logits
 from trainables.evaluation.core.validation import probe, validate
 from trainables.models import TappedClassifier, build
 from trainables.models.loading import check_weights
@@ -79,6 +80,7 @@ class ClassifierRun:
             device=self.device,
         )
         self.methods = Methods.resolve(config, self.model, num_classes=splits.num_classes)
+        self.own_metrics = own_metrics(config.metrics, num_classes=splits.num_classes)
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.rate_shares = rate_shares(self.optimizer, config.optimizer)
@@ -125,12 +127,16 @@ class ClassifierRun:
 
         Raises:
             Diverged: the likelihood is not finite.
+            ConfigError: a user's own metric raises, or returns what is no number.
         """
         settings, model = self.config.evaluation, self.evaluated_model
         with self._global_streams("evaluation", epoch):
-            metrics = validate(model, self.val_split)
+            logits_NK, labels_N = logits(model, self.val_split), self.val_split.labels_N
+            metrics = validate(logits_NK, labels_N)
             if not math.isfinite(metrics["val/nll"]):
                 raise Diverged(epoch, self.batches_per_epoch, "val/nll")
+            for metric in self.own_metrics:
+                metrics |= metric.measure(logits_NK, labels_N, seed=self.config.seed, epoch=epoch)
             if epoch == self.config.epochs or epoch in settings.epochs:
                 metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
         return metrics

@@ -151,7 +151,7 @@ class TrialTrainable(Trainable):
         loop = self._current_loop()
         report = None if loop.finished else loop.run_epoch()
         if report is not None and task_of(self._point).any_metric:
-            _require_measured(self._settings.objectives or (), report)
+            _require_measured(self._settings.objectives or (), report, remedy=task_of(self._point).remedy)
         return self._result(report)
 
     def _guarded(self, work: Callable[[], T]) -> T | None:
@@ -243,7 +243,7 @@ ClassifierTrainable = TrialTrainable
 """Name of the trainable in scripts that sweep classifiers with plain Tune."""
 
 
-def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
+def _require_measured(objectives: Iterable[str], report: EpochReport, *, remedy: str) -> None:
     """Require the objectives of a sweep among the metrics that a user's own function reported.
 
     Raises:
@@ -254,9 +254,7 @@ def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
         reported = shortened(
             ", ".join(metric for metric in report.metrics if not metric.startswith(("time/", "cost/")))
         )
-        message = (
-            f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; yield it in each epoch"
-        )
+        message = f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; {remedy}"
         raise ConfigError.at("objective.metric", message)
 
 

@@ -59,9 +59,7 @@ class TrialResult:
             reason = (
                 f"it trained a {task.name}, and only a {CLASSIFIER.name} is loaded, evaluated, registered or served"
             )
-            raise OrchestratorError(
-                f"{self.name}: {reason}; its generator: trainables.tasks.gan.load_generator(CHECKPOINT)"
-            )
+            raise OrchestratorError(f"{self.name}: {reason}; read its checkpoint with {task.reader}")
 
     def checkpoint(self) -> Path:
         """Return the folder of the last epoch's checkpoint, downloaded if the sweep is in S3.

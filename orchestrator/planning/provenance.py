@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from trainables.import_paths import code_digest, is_import_path
+from trainables.tasks.lightning.config import PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,10 @@ def collect(folder: Path, *, spec: SweepSpec | None = None) -> Provenance:
 def uses_own_code(spec: SweepSpec) -> bool:
     """Return True if a trial of the spec may import a user's own module."""
     searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
-    return any(isinstance(value, str) and is_import_path(value) for value in (*spec.trial.values(), *searched))
+    return any(
+        isinstance(value, str) and is_import_path(value.removeprefix(PREFIX))
+        for value in (*spec.trial.values(), *searched)
+    )
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

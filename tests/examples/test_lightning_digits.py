@@ -1,0 +1,69 @@
+"""The example of a `LightningModule`: stopped by SIGKILL, resumed, and replayed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trainables._torchvision import import_torchvision
+
+import_torchvision()  # Lightning imports it, and fails on wheels that this function repairs
+pytest.importorskip("pytorch_lightning")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = ("--set", "search.num_trials=4", "--set", "trial.epochs=4", "--set", "space.parameters.model.args.width=16")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a copy of the example."""
+    for name in ("lightning_digits.py", "lightning_digits.yaml"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    return tmp_path
+
+
+def ravel(*words, cwd):
+    command = [sys.executable, "-m", "orchestrator.cli.main", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_wrong_arguments_are_named_before_ray_starts(folder):
+    right = ravel("check", "lightning_digits.yaml", cwd=folder)
+    assert right.returncode == 0, right.stderr
+    wrong = ravel("check", "lightning_digits.yaml", "--set", "trial.model.args.depth=3", cwd=folder)
+    message = "trial.model.args.depth: LitDigits has no such argument; valid: dropout, lr, width\n"
+    assert (wrong.returncode, wrong.stderr) == (2, message)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(280)
+def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder):
+    command = [sys.executable, "-m", "orchestrator.cli.main", "launch", "lightning_digits.yaml", *SMALL]
+    with (folder / "output.txt").open("w") as output:
+        driver = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+        while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):
+            time.sleep(0.1)
+        assert driver.poll() is None, (folder / "output.txt").read_text()
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait(30)
+    resumed = ravel("resume", "lightning-digits", cwd=folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "4/4 trials" in resumed.stdout
+    assert "every decision came out as recorded" in ravel("replay", "lightning-digits", cwd=folder).stdout
+    best = json.loads(ravel("best", "lightning-digits", "--json", cwd=folder).stdout)[0]
+    assert best["epoch"] == 4
+    assert best["score"] > 0.5
+    names = {path.name for path in folder.iterdir()} - {"__pycache__", "output.txt", "results", "mlflow.db", "mlruns"}
+    assert names == {"lightning_digits.py", "lightning_digits.yaml"}
+    refused = ravel("evaluate", best.get("trial", "lightning-digits"), cwd=folder)
+    assert refused.returncode != 0
+
+
+def logs_in(folder):
+    return folder.glob("results/*/events*.jsonl")

@@ -21,7 +21,7 @@ class LitDigits(pl.LightningModule):
 
     def __init__(self, width: int = 64, dropout: float = 0.0, lr: float = 1e-3) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.lr = lr
         self.layers = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 10))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -40,7 +40,7 @@ class LitDigits(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return Adam, with a learning rate that falls to 0 over all epochs of the trial."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1)]
 
 

@@ -16,6 +16,7 @@ from trainables._torchvision import import_torchvision
 import_torchvision()  # Lightning imports it, and fails on wheels that this function repairs
 pytest.importorskip("pytorch_lightning")
 
+RAVEL = Path(sys.executable).with_name("ravel")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ("--set", "search.num_trials=4", "--set", "trial.epochs=4", "--set", "space.parameters.model.args.width=16")
 
@@ -29,22 +30,21 @@ def folder(tmp_path):
 
 
 def ravel(*words, cwd):
-    command = [sys.executable, "-m", "orchestrator.cli.main", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run([RAVEL, *words], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_wrong_arguments_are_named_before_ray_starts(folder):
     right = ravel("check", "lightning_digits.yaml", cwd=folder)
     assert right.returncode == 0, right.stderr
     wrong = ravel("check", "lightning_digits.yaml", "--set", "trial.model.args.depth=3", cwd=folder)
-    message = "trial.model.args.depth: LitDigits has no such argument; valid: dropout, lr, width\n"
+    message = "trial.model.args.depth: LitDigits has no such argument; did you mean 'width'?\n"
     assert (wrong.returncode, wrong.stderr) == (2, message)
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder):
-    command = [sys.executable, "-m", "orchestrator.cli.main", "launch", "lightning_digits.yaml", *SMALL]
+    command = [RAVEL, "launch", "lightning_digits.yaml", *SMALL]
     with (folder / "output.txt").open("w") as output:
         driver = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
         while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):

@@ -361,8 +361,7 @@ PROBLEMS = [
     (
         "trainer",
         {},
-        "task: lits:trainer must be a LightningModule, got a Trainer; name the module's class, Ravel has its own "
-        "Trainer",
+        "task: lits:trainer must be a LightningModule, got a Trainer; name a module's class, Ravel has its own Trainer",
     ),
     ("Net", {"data__name": "lits:Net"}, "data.name: lits:Net must be a LightningDataModule, got the class Net"),
     ("Net", {"data__name": "lits:NoLoader"}, "data.name: NoLoader must have a train_dataloader; add it to the class"),

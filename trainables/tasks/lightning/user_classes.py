@@ -75,7 +75,7 @@ def _class(path: str, kind: str, *, place: str) -> Any:
     got = f"the class {target.__name__}" if inspect.isclass(target) else short_repr(target)
     remedy = f"; a training function is named without {PREFIX!r}" if inspect.isroutine(target) else ""
     if type(target).__name__ == "Trainer":
-        got, remedy = "a Trainer", "; name the module's class, Ravel has its own Trainer"
+        got, remedy = "a Trainer", "; name a module's class, Ravel has its own Trainer"
     raise ConfigError.at(place, f"{path} must be a {kind}, got {got}{remedy}")
 
 

@@ -7,16 +7,15 @@ import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from trainables.import_paths import code_digest, is_import_path
+from trainables.import_paths import code_digest, find_in, is_import_path
 from trainables.tasks.lightning.config import PREFIX
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.spec.model import SweepSpec
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
@@ -66,6 +65,21 @@ def uses_own_code(spec: SweepSpec) -> bool:
         isinstance(value, str) and is_import_path(value.removeprefix(PREFIX))
         for value in (*spec.trial.values(), *searched)
     )
+
+
+def find_code(launched_from: str) -> Path:
+    """Have users' own modules be found where their sweep was launched, or here if this machine has no such folder.
+
+    Args:
+        launched_from: the working directory of the launch, as the plan has it.
+
+    Returns:
+        The folder in which they are found.
+    """
+    folder = Path(launched_from)
+    folder = folder if folder.is_dir() else Path.cwd()
+    find_in(folder)
+    return folder
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

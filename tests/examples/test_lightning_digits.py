@@ -18,7 +18,8 @@ pytest.importorskip("pytorch_lightning")
 
 RAVEL = Path(sys.executable).with_name("ravel")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SMALL = ("--set", "search.num_trials=4", "--set", "trial.epochs=4", "--set", "space.parameters.model.args.width=16")
+SETTINGS = ("search.num_trials=4", "trial.epochs=4", "space.parameters.model.args.width={choice: [16]}")
+SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 @pytest.fixture

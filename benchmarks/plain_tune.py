@@ -1,8 +1,8 @@
 """A training function under plain Ray Tune and under Ravel: lines to write, time, epochs, and a driver that is killed.
 
 Both sweep the softmax regression of `ravel init --from own-task`, with ASHA (first rung after 1 epoch, a third goes
-on), random points, a checkpoint for each epoch that needs one, and MLflow in a fresh sqlite file. Plain Tune is as Ray's
-guides teach it: `plain_tune/tune_digits.py`. Each way runs in a process of its own, one after the other. With
+on), random points, and MLflow in a fresh sqlite file. Plain Tune is as Ray's guides teach it, with a checkpoint for
+each epoch: `plain_tune/tune_digits.py`. Each way runs in a process of its own, one after the other. With
 `--kill-after`, both drivers get SIGKILL after so many reported epochs, and are started once more to continue.
 
     python benchmarks/plain_tune.py --trials 200

@@ -60,7 +60,8 @@ def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder
     best = json.loads(ravel("best", "lightning-digits", "--json", cwd=folder).stdout)[0]
     assert best["epoch"] == 4
     assert best["score"] > 0.5
-    names = {path.name for path in folder.iterdir()} - {"__pycache__", "output.txt", "results", "mlflow.db", "mlartifacts"}
+    ours = {"__pycache__", "output.txt", "results", "mlflow.db", "mlartifacts"}
+    names = {path.name for path in folder.iterdir()} - ours
     assert names == {"lightning_digits.py", "lightning_digits.yaml"}
     refused = ravel("evaluate", "lightning-digits", cwd=folder)
     assert "read its checkpoint with trainables.tasks.lightning.run.load_module(CHECKPOINT)" in refused.stderr

@@ -2,8 +2,8 @@
 
     trial: {data.name: "own_data:Bars", data.args.noise: 0.3}
 
-Ravel splits it into training, validation and test images, by its content. Images are bytes, or floats in [0, 1] that are
-levels of bytes, channels first or last.
+Ravel splits it into training, validation and test images, by its content. Images are bytes, or floats in [0, 1] that
+are levels of bytes, channels first or last.
 """
 
 import numpy as np

@@ -103,7 +103,9 @@ class Sweep:
     def _repr_html_(self) -> str:
         result = self.result
         console = Console(file=io.StringIO(), record=True, width=COLUMNS, force_jupyter=False)
-        console.print(f"{self.name}  {'running' if self.is_running else self.progress.status}", style="bold")
+        console.print(
+            f"{self.name}  {'running' if self.is_running else self.progress.status}", style="bold", highlight=False
+        )
         console.print(overview(result.plan, result.state, self.progress, top=ROWS))
         return console.export_html(inline_styles=True, code_format=_PAGE)
 

@@ -152,7 +152,7 @@ class TrialTrainable(Trainable):
         loop = self._current_loop()
         report = None if loop.finished else loop.run_epoch()
         if report is not None:
-            _require_measured(self._own_objectives(), report)
+            _require_measured(self._own_objectives(), report, remedy=task_of(self._point).remedy)
         return self._result(report)
 
     def _own_objectives(self) -> list[str]:
@@ -250,7 +250,7 @@ ClassifierTrainable = TrialTrainable
 """Name of the trainable in scripts that sweep classifiers with plain Tune."""
 
 
-def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
+def _require_measured(objectives: Iterable[str], report: EpochReport, *, remedy: str) -> None:
     """Require the objectives that a user's own code measures among the metrics of an epoch.
 
     Raises:
@@ -261,7 +261,7 @@ def _require_measured(objectives: Iterable[str], report: EpochReport) -> None:
         reported = shortened(
             ", ".join(metric for metric in report.metrics if not metric.startswith(("time/", "cost/")))
         )
-        message = f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; yield or return it"
+        message = f"epoch {report.epoch} must report {', '.join(missing)}, it reported {reported}; {remedy}"
         raise ConfigError.at("objective.metric", message)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.planning.provenance import find_code
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
 from trainables.errors import ConfigError
-from trainables.import_paths import find_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,7 +124,7 @@ def subject_of(
 
     config = saved_config(target.checkpoint, checkpoint.load(target.checkpoint))
     if config.data.is_own or config.model.is_own:
-        find_in(Path.cwd() if target.plan is None else Path(target.plan.working_directory))
+        find_code(str(Path.cwd()) if target.plan is None else target.plan.working_directory)
     data = _on_this_machine(config.data if data_root is None else config.data.model_copy(update={"root": data_root}))
     radius = config.evaluation.robust_epsilon if epsilon is None else epsilon
     if attacked and radius <= 0:

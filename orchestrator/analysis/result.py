@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.analysis.audit import Audit, audit
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.provenance import find_code, uses_own_code
 from orchestrator.state.s3_mirror import fetch
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepState
@@ -59,9 +60,7 @@ class TrialResult:
             reason = (
                 f"it trained a {task.name}, and only a {CLASSIFIER.name} is loaded, evaluated, registered or served"
             )
-            raise OrchestratorError(
-                f"{self.name}: {reason}; its generator: trainables.tasks.gan.load_generator(CHECKPOINT)"
-            )
+            raise OrchestratorError(f"{self.name}: {reason}; read its checkpoint with {task.reader}")
 
     def checkpoint(self) -> Path:
         """Return the folder of the last epoch's checkpoint, downloaded if the sweep is in S3.
@@ -89,6 +88,9 @@ class TrialResult:
         from trainables.models.loading import load_model  # noqa: PLC0415  imports torch
 
         self.require_classifier()
+        plan = SweepPlan.load(self.folder)
+        if uses_own_code(plan.spec):
+            find_code(plan.working_directory)
         return load_model(self.checkpoint())
 
 

@@ -28,6 +28,7 @@ EXTRAS = {
     "ray": "tune",
     "pyarrow": "tune",
     "mlflow": "track",
+    "pytorch_lightning": "lightning",
     "psycopg": "postgres",
 }
 """The extra that installs each library."""

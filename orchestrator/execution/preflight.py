@@ -7,6 +7,7 @@ memory), the data sets are located, the tracking server is queried, and the stor
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ from search_spaces import Problem
 from trainables.config.trial import DataConfig, TrialConfig
 from trainables.errors import ConfigError, TrainableError
 from trainables.tasks.function.config import FunctionConfig
-from trainables.tasks.registry import task_of
+from trainables.tasks.lightning.config import LightningConfig
+from trainables.tasks.registry import TASK, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from trainables.tasks.gan import GanConfig
     from trainables.tasks.registry import AnyConfig
 
+UserLoop = FunctionConfig | LightningConfig
+"""Configurations of trials whose loop, model and data are a user's own."""
 MAX_NETWORKS = 32
 MAX_SETS = 8
 """Of a user's own, of which each is built and run; a sweep may have as many as trials."""
@@ -212,7 +216,7 @@ def _source(point: dict[str, Any]) -> tuple[Any, Any]:
 
 def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings on which reading a data set depends: not those that vary its images."""
-    if isinstance(config, FunctionConfig):
+    if isinstance(config, UserLoop):
         return tuple((name, type(value)) for name, value in sorted(config.arguments.items()))
     data = config.data
     return data.name, data.root, data.download, data.cache, data.args, data.image_size, data.fraction, data.part
@@ -220,7 +224,7 @@ def _data_key(config: AnyConfig) -> tuple[Hashable, ...]:
 
 def _model_key(config: AnyConfig) -> tuple[Hashable, ...]:
     """Return the settings that decide if a model can be built and has the layers and classes that a trial uses."""
-    if isinstance(config, FunctionConfig):
+    if isinstance(config, UserLoop):
         return ()
     data = config.data
     shape = data.name, data.root, data.args, data.image_size
@@ -263,7 +267,7 @@ def _network_key(config: TrialConfig) -> tuple[Hashable, ...]:
 
 
 def _data_problems(configs: Iterable[AnyConfig]) -> Iterable[str]:
-    with_data = {_data_key(config): config.data for config in configs if not isinstance(config, FunctionConfig)}
+    with_data = {_data_key(config): config.data for config in configs if not isinstance(config, UserLoop)}
     if not with_data:
         return ()
     from trainables.data.checks import data_problems  # noqa: PLC0415  imports torch
@@ -276,7 +280,7 @@ def _on_few_sets(configs: Sequence[AnyConfig]) -> list[AnyConfig]:
     of_users = {
         config: (config.data.name, config.data.args)
         for config in configs
-        if not isinstance(config, FunctionConfig) and config.data.is_own
+        if not isinstance(config, UserLoop) and config.data.is_own
     }
     first = set(list(dict.fromkeys(of_users.values()))[:MAX_SETS])
     return [config for config in configs if config not in of_users or of_users[config] in first]
@@ -286,17 +290,15 @@ def _model_problems(configs: Iterable[AnyConfig], metrics: Iterable[str]) -> Ite
     different = list({_model_key(config): config for config in configs}.values())
     yield from _classifier_problems((config for config in different if isinstance(config, TrialConfig)), metrics)
     for config in different:
-        if not isinstance(config, TrialConfig | FunctionConfig):
+        if not isinstance(config, TrialConfig | UserLoop):
             yield from _gan_problems(config)
 
 
 def _function_problems(config: AnyConfig) -> tuple[TrialProblem, ...]:
-    if not isinstance(config, FunctionConfig):
+    if not isinstance(config, UserLoop):
         return ()
-    from trainables.tasks.function.run import check as check_function  # noqa: PLC0415  imports torch
-
     try:
-        check_function(config)
+        import_module(task_of({TASK: config.task}).run).check(config)  # imports torch
     except ConfigError as error:
         return error.problems
     return ()

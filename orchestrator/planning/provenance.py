@@ -7,15 +7,15 @@ import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from trainables.import_paths import code_digest, find_in, is_import_path
+from trainables.tasks.lightning.config import PREFIX
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.spec.model import SweepSpec
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
@@ -63,7 +63,7 @@ def uses_own_code(spec: SweepSpec) -> bool:
     searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
     deciding = spec.search.sampler, spec.scheduler.name
     named = (*spec.trial.values(), *searched, *deciding)
-    return any(isinstance(value, str) and is_import_path(value) for value in named)
+    return any(isinstance(value, str) and is_import_path(value.removeprefix(PREFIX)) for value in named)
 
 
 def find_own_code(spec: SweepSpec, folder: Path) -> bool:
@@ -72,6 +72,21 @@ def find_own_code(spec: SweepSpec, folder: Path) -> bool:
     if is_own:
         find_in(folder)
     return is_own
+
+
+def find_code(launched_from: str) -> Path:
+    """Have users' own modules be found where their sweep was launched, or here if this machine has no such folder.
+
+    Args:
+        launched_from: the working directory of the launch, as the plan has it.
+
+    Returns:
+        The folder in which they are found.
+    """
+    folder = Path(launched_from)
+    folder = folder if folder.is_dir() else Path.cwd()
+    find_in(folder)
+    return folder
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
+from orchestrator.planning.provenance import find_code, uses_own_code
 from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.tracking.mlflow_errors import store_errors
@@ -26,7 +28,7 @@ from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri
 from search_spaces import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mlflow import MlflowClient
 
@@ -180,10 +182,26 @@ def class_names(checkpoint: Path) -> list[str]:
     return list(state.load(checkpoint).class_names)
 
 
-def save_model(checkpoint: Path, folder: Path) -> None:
+def own_code(plan: SweepPlan, folder: Path) -> list[str]:
+    """Copy the user's own modules that a sweep imported to a new folder, and return its files and folders.
+
+    They are found in the folder of the launch; modules of installed packages are not among them.
+    """
+    if not uses_own_code(plan.spec):
+        return []
+    home = find_code(plan.working_directory)
+    for name in plan.provenance.code:
+        if (home / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(home / name, folder / name)
+    return sorted(map(str, folder.iterdir())) if folder.is_dir() else []
+
+
+def save_model(checkpoint: Path, folder: Path, *, code: Sequence[str] = ()) -> None:
     """Write a checkpoint as an MLflow model to a new folder, and run it on one image.
 
-    Its metadata have the names of the classes, as ``class_names``, if the checkpoint has them.
+    Its metadata have the names of the classes, as ``class_names``, if the checkpoint has them. ``code`` are files and
+    folders with the user's own modules that its network needs; MLflow has them found wherever the model is loaded.
     """
     shape_CHW, num_classes = image_shape(checkpoint)
     names = class_names(checkpoint)
@@ -206,6 +224,7 @@ def save_model(checkpoint: Path, folder: Path) -> None:
             pip_requirements=requirements(),
             model_config={"device": "cpu"},
             metadata={"class_names": names} if names else None,
+            code_paths=list(code) or None,
         )
 
 
@@ -214,7 +233,8 @@ def _add_version(
 ) -> int:
     place = f"model/epoch-{result.trial.epoch}"
     with tempfile.TemporaryDirectory(prefix="ravel-model-") as folder:
-        save_model(checkpoint, Path(folder) / "model")
+        code = own_code(plan, Path(folder) / "code")
+        save_model(checkpoint, Path(folder) / "model", code=code)
         client.log_artifacts(run.info.run_id, str(Path(folder) / "model"), place)
     _make_registered_model(client, name)
     created = client.create_model_version(

@@ -60,6 +60,11 @@ def test_an_open_sweep_has_its_trials_the_best_first_a_table_and_a_page(sweep):
     assert repr(sweep).startswith("<Sweep virtual: ")
 
 
+def test_the_page_of_a_sweep_does_not_colour_the_numbers_of_its_name(sweep, monkeypatch):
+    monkeypatch.setattr(type(sweep), "name", "virtual-20260101-120000-1a2b")
+    assert "virtual-20260101-120000-1a2b  " in sweep._repr_html_()
+
+
 def test_a_sweep_that_is_missing_is_named(tmp_path):
     with pytest.raises(SweepNotFound, match="no sweep 'none' here"):
         ravel.open("none", storage=tmp_path)

@@ -1,6 +1,7 @@
 """A user's network in a spec: checked before anything starts, and shown by `ravel model show`."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from orchestrator.cli import main as cli
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import located
+from orchestrator.state.sweep_folder import SweepFolder
 
 NETWORK = """
 from torch import nn
@@ -188,3 +191,39 @@ def test_a_network_that_cannot_be_shown_says_why(words, problem):
     code, said = ravel("model", "show", *words)
     assert code != 0
     assert problem in said
+
+
+def test_a_served_network_of_a_user_is_found_where_its_module_and_the_folder_of_the_launch_are_not(folder, tmp_path):
+    from orchestrator.tracking.registry import own_code, save_model
+    from trainables.config.trial import TrialConfig
+    from trainables.import_paths import find_in
+    from trainables.tasks.classifier.run import start
+
+    find_in(folder)
+    trial = start(TrialConfig.from_point({"model.name": "my_nets:Net", "epochs": 1, "data.name": "digits"}))
+    trial.run_epoch()
+    trial.save(tmp_path / "checkpoint")
+    plan = make_plan(spec(), SweepFolder(tmp_path / "a-1"), slots=1, now=5.0, working_directory=folder)
+    assert set(plan.provenance.code) == {"my_nets.py"}
+    save_model(tmp_path / "checkpoint", tmp_path / "model", code=own_code(plan, tmp_path / "code"))
+    (folder / "my_nets.py").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = "import sys, numpy; from mlflow import pyfunc; model = pyfunc.load_model(sys.argv[1])\n"
+    code += "print(model.predict(numpy.zeros((2, 1, 8, 8), dtype='float32')).shape)"
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    here = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(here)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "(2, 10)\n"), done.stderr
+
+
+def test_a_users_modules_are_found_here_if_this_machine_lacks_the_folder_of_the_launch(folder, tmp_path):
+    from orchestrator.planning.provenance import find_code
+
+    assert find_code(str(tmp_path / "gone")) == folder
+    assert sys.path[0] == str(folder)
+    launched_from = tmp_path / "launch"
+    launched_from.mkdir()
+    assert find_code(str(launched_from)) == launched_from

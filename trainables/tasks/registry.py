@@ -1,6 +1,7 @@
-"""Tasks of a trial: a classifier, a generative adversarial network, or a user's own training function.
+"""Tasks of a trial: a classifier, a generative adversarial network, a user's own training function or Lightning module.
 
-A flat point names its task under `task`; that of a function is its import path.
+A flat point names its task under `task`; that of a function is its import path, that of a `LightningModule` its import
+path after `lightning:`.
 
 A point without that name is a classifier's, as all points were before the second task. The name is not part of the
 trial's configuration: `from_point` removes it.
@@ -26,6 +27,7 @@ from trainables.import_paths import is_import_path, registered
 from trainables.metrics import CLASSIFIER_METRICS, GAN_METRICS, Metric
 from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.gan.config import GanConfig
+from trainables.tasks.lightning.config import PREFIX, LightningConfig
 
 if TYPE_CHECKING:
     from trainables.engine.epoch_loop import EpochLoop, TrialRun
@@ -34,7 +36,7 @@ __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
 TASK = "task"
 GROUP = "ravel.tasks"
-AnyConfig: TypeAlias = TrialConfig | GanConfig | FunctionConfig
+AnyConfig: TypeAlias = TrialConfig | GanConfig | FunctionConfig | LightningConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,21 @@ class Task:
     `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off;
     `strengths_of` adds those of a sweep's own regularizers.
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
-    report; with `any_metric`, others too, whose names it alone knows. `passes` returns the cost of an epoch of a
-    trial, in epochs of plain training. `run` is the module with the functions `start` and `restore`, imported when a
-    trial starts.
+    report; with `any_metric`, others too, whose names it alone knows, and `remedy` says how to report one. `passes`
+    returns the cost of an epoch of a trial, in epochs of plain training. `run` is the module with the functions `start`
+    and `restore`, imported when a trial starts. `reader` says how to read what it trained.
     """
 
     name: str
-    config: type[TrialConfig] | type[GanConfig] | type[FunctionConfig]
+    config: type[TrialConfig] | type[GanConfig] | type[FunctionConfig] | type[LightningConfig]
     strengths: tuple[str, ...]
     fragments: tuple[str, ...]
     metrics: tuple[Metric, ...]
     passes: Callable[[Any], int]
     run: str
     any_metric: bool = False
+    remedy: str = "yield or return it"
+    reader: str = "trainables.models.loading.load_model(CHECKPOINT)"
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -142,7 +146,7 @@ def _passes_of_classifier(config: TrialConfig) -> int:
     return 1 + attack + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
 
 
-def _one_pass(_: GanConfig | FunctionConfig) -> int:
+def _one_pass(_: GanConfig | FunctionConfig | LightningConfig) -> int:
     return 1
 
 
@@ -163,6 +167,7 @@ GAN = Task(
     metrics=GAN_METRICS,
     passes=_one_pass,
     run="trainables.tasks.gan.run",
+    reader="trainables.tasks.gan.load_generator(CHECKPOINT)",
 )
 
 
@@ -182,6 +187,28 @@ def function_task(path: str) -> Task:
         passes=_one_pass,
         run="trainables.tasks.function.run",
         any_metric=True,
+        reader="trainables.engine.checkpoint.load(CHECKPOINT).model['state']",
+    )
+
+
+@lru_cache
+def lightning_task(name: str) -> Task:
+    """Return the task of a `LightningModule`; it is imported when a trial starts.
+
+    >>> lightning_task("lightning:nets:LitNet").from_point({"model.args.width": 3}).module
+    'nets:LitNet'
+    """
+    return Task(
+        name=name,
+        config=LightningConfig,
+        strengths=(),
+        fragments=(),
+        metrics=(),
+        passes=_one_pass,
+        run="trainables.tasks.lightning.run",
+        any_metric=True,
+        reader="trainables.tasks.lightning.run.load_module(CHECKPOINT)",
+        remedy="log it with self.log(..., on_epoch=True), as metrics of single steps are not reported",
     )
 
 
@@ -197,6 +224,10 @@ def task_of(point: Mapping[str, object]) -> Task:
     name = CLASSIFIER.name if point.get(TASK) is None else point[TASK]
     if isinstance(name, str) and name in TASKS:
         return TASKS[name]
+    if isinstance(name, str) and name.startswith(PREFIX):
+        if not is_import_path(name.removeprefix(PREFIX)):
+            raise ConfigError.at(TASK, f"must be {PREFIX}module:Class, got {short_repr(name)}")
+        return lightning_task(name)
     if isinstance(name, str) and (is_import_path(name) or name in registered(GROUP)):
         return function_task(name)
     hint = suggestion(str(name), [*TASKS, *registered(GROUP)])

@@ -2,14 +2,15 @@
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any, final
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol, final
 
 import torch
 
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.device import resolve_device
-from trainables.engine.epoch_loop import EpochLoop
+from trainables.engine.epoch_loop import EpochLoop, TrialSettings
 from trainables.engine.resume import read_trial
 from trainables.errors import ConfigError, FunctionFailed, short_repr
 from trainables.import_paths import argument_problems, call, load
@@ -25,18 +26,41 @@ SAVED_TYPES = (torch.Tensor, int, float, str, bytes, bool, type(None))
 Path = str | os.PathLike[str]
 
 
+class Settings(TrialSettings, Protocol):
+    """Part of a configuration that does not depend on whose loop trains."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the trial."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+
+
 @final
 class FunctionRun:
     """Training function in progress; it runs between two of its `yield`s, never at the same time as a checkpoint.
 
     Python's, numpy's and torch's global generators are seeded for each epoch, so that a function that draws from
     them, and saves its state, continues as if it had not been interrupted.
+
+    Args:
+        config: that of the trial.
+        begin: returns the iterator over the epochs; it may import and call the user's code.
+        saved: what a message calls the saved state.
     """
 
     data = batch_size = evaluation_batch_size = None
 
-    def __init__(self, config: FunctionConfig) -> None:
-        self.config = config
+    def __init__(
+        self, config: Settings, begin: Callable[[TrialContext], Any], *, saved: str = "context.save_with"
+    ) -> None:
+        self.config, self._begin, self._saved = config, begin, saved
         self.device = resolve_device(config.device)
         self._restored: Mapping[str, Any] | None = None
         self._complete = 0
@@ -71,7 +95,7 @@ class FunctionRun:
         """
         saved = self._context.state() if self._context is not None else self._restored
         if saved is not None:
-            _require_plain(saved, "context.save_with", self.config.task)
+            _require_plain(saved, self._saved, self.config.task)
         return {"model": {} if saved is None else {"state": saved}, "optimizer": {}, "streams": {}}
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -87,10 +111,9 @@ class FunctionRun:
             device=str(self.device),
             restored=self._restored,
         )
-        function = load(config.task, group=GROUP, place="task")
-        provided = dict(zip(PROVIDED, (self._context, config.epochs, config.seed, str(self.device)), strict=True))
+        context = self._context
         with global_streams(config.seed, "start", device=self.device):
-            result = self._guarded(lambda: call(function, config.arguments, provided=provided))
+            result = self._guarded(lambda: self._begin(context))
         if isinstance(result, Mapping):
             return iter([result])
         if isinstance(result, Iterator):
@@ -123,7 +146,7 @@ class FunctionRun:
 
 def start(config: FunctionConfig) -> EpochLoop[FunctionRun]:
     """Return a trial before its first epoch."""
-    return EpochLoop(FunctionRun(config))
+    return EpochLoop(FunctionRun(config, partial(_begun, config)))
 
 
 def restore(directory: Path, *, config: FunctionConfig | None = None) -> EpochLoop[FunctionRun]:
@@ -133,7 +156,14 @@ def restore(directory: Path, *, config: FunctionConfig | None = None) -> EpochLo
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(FunctionConfig, directory, config=config)
-    return EpochLoop(FunctionRun(config), checkpoint=checkpoint)
+    return EpochLoop(FunctionRun(config, partial(_begun, config)), checkpoint=checkpoint)
+
+
+def _begun(config: FunctionConfig, context: TrialContext) -> Any:
+    """Return what the function returns: an iterator over its epochs."""
+    function = load(config.task, group=GROUP, place="task")
+    provided = dict(zip(PROVIDED, (context, config.epochs, config.seed, context.device), strict=True))
+    return call(function, config.arguments, provided=provided)
 
 
 def check(config: FunctionConfig) -> None:

@@ -15,6 +15,7 @@ from trainables.config.own_metrics import GROUP, labels_among
 from trainables.config.trial import TrialConfig
 from trainables.import_paths import load
 from trainables.metrics import declared_by
+from trainables.tasks.lightning.config import PREFIX
 from trainables.tasks.registry import GROUP as TASKS
 from trainables.tasks.registry import TASK, task_of
 
@@ -43,6 +44,8 @@ def declared_metrics(spec: SweepSpec) -> dict[str, DeclaredMetric]:
         ConfigError: the code cannot be imported, or declares something else.
     """
     task = task_of(spec.trial)
+    if task.name.startswith(PREFIX):  # a LightningModule declares none: its attributes are for Lightning
+        return {}
     if task.any_metric:
         measures = declared_by(load(task.name, group=TASKS, place=TASK), place=TASK)
         return {name: DeclaredMetric(unit=one.unit, direction=one.direction) for name, one in measures.items() if name}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError, SpecError
+from orchestrator.planning.provenance import code_folder
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
@@ -124,7 +125,7 @@ def subject_of(
 
     config = saved_config(target.checkpoint, checkpoint.load(target.checkpoint))
     if config.data.is_own or config.model.is_own:
-        find_in(Path.cwd() if target.plan is None else Path(target.plan.working_directory))
+        find_in(Path.cwd() if target.plan is None else code_folder(target.plan.working_directory))
     data = _on_this_machine(config.data if data_root is None else config.data.model_copy(update={"root": data_root}))
     radius = config.evaluation.robust_epsilon if epsilon is None else epsilon
     if attacked and radius <= 0:

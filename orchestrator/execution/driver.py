@@ -17,12 +17,14 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
 from orchestrator.execution import preflight, ray_cluster, ray_watch
+from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.planning.original import require_original
+from orchestrator.planning.own_modules import own_modules
 from orchestrator.planning.plan import SweepPlan, make_plan
-from orchestrator.planning.provenance import changed_code
+from orchestrator.planning.provenance import changed_code, code_folder
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -67,7 +69,7 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
         callback = callback or ProgressCallback()
         notify(callback.on_connect, address)
         stop = StopSignals()
-        with stop.installed(), _connected(address) as session:
+        with stop.installed(), _connected(address, spec, Path.cwd()) as session:
             stop.install()
             gpus = session.capacity.gpus_per_trial(spec.resources)
             slots = session.capacity.slots(spec.resources, gpus)
@@ -83,6 +85,7 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
 def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
+    code_in = code_folder(plan.working_directory)
     require_original(plan, folder)
     with _only_driver_of_this_process(), stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
@@ -90,10 +93,10 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
         if _has_work(decisions, now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
-            for module in changed_code(plan.provenance, Path(plan.working_directory)):
+            for module in changed_code(plan.provenance, code_in):
                 logger.warning("%s changed since the launch; trials that continue use the new code", module)
             notify(callback.on_connect, address)
-            session = stack.enter_context(_connected(address))
+            session = stack.enter_context(_connected(address, plan.spec, code_in))
             stop.install()
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
@@ -110,12 +113,16 @@ def _only_driver_of_this_process() -> Iterator[None]:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[RaySession]:
+def _connected(address: str, spec: SweepSpec, code_in: Path) -> Iterator[RaySession]:
     """Connect to Ray; disconnect in a thread, since that does not return while Ray's GCS is stopped."""
+    code = preflight.files_to_send(spec, code_in, address=address)
     with ray_watch.settings():
-        connection = ray_cluster.connect(address)
+        connection = ray_cluster.connect(address, code=code)
         capacity = connection.__enter__()
         try:
+            if address != "local":
+                gpus = capacity.gpus_per_trial(spec.resources)
+                node_checks.check_nodes(own_modules(spec), cpus=spec.resources.cpus, gpus=gpus)
             yield RaySession(capacity, ray_watch.servers(private=address == "local"))
         finally:
             leaving = threading.Thread(

@@ -11,16 +11,18 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution.cluster.sent_code import runtime_environment
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.private_ray.failure import in_one_line
 from orchestrator.execution.private_ray.folder import clear_leftovers
 from orchestrator.execution.private_ray.process import starting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from orchestrator.spec.model import Resources
 
@@ -88,7 +90,7 @@ def _fitting(node: Node, cpus: float, gpus: float) -> int:
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Capacity]:
+def connect(address: str, *, code: Mapping[str, Path] | None = None) -> Iterator[Capacity]:
     """Connect to Ray for the length of a sweep.
 
     ``local`` starts a private Ray with a temporary folder of its own. Ray listens on every interface whatever its
@@ -96,6 +98,10 @@ def connect(address: str) -> Iterator[Capacity]:
     ``auto`` or ``host:port`` joins a running cluster.
 
     At the end this process is as it was: environment, signal handlers, hooks, log level.
+
+    Args:
+        address: ``local``, ``auto`` or ``host:port``.
+        code: files that the workers of a running cluster are sent, by their path below the folder of imports.
 
     Raises:
         PreflightError: Ray cannot be started, there is no cluster at that address, or this process is connected to Ray
@@ -105,7 +111,7 @@ def connect(address: str) -> Iterator[Capacity]:
         check_unconnected(address)
         stack.enter_context(_process_restored())
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-        stack.enter_context(_private() if address == "local" else _joined(address))
+        stack.enter_context(_private() if address == "local" else _joined(address, code or {}))
         import ray  # noqa: PLC0415  reads the settings above when imported
 
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -176,30 +182,33 @@ def _private() -> Iterator[None]:
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[None]:
+def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray  # noqa: PLC0415
 
+    _reload_authentication()
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
-            _join(address)
+            with runtime_environment(code) as settings:
+                _join(address, **settings)
         except Exception as error:  # Ray raises plain ones
             reason = in_one_line(f"{type(error).__name__}: {error}")
             raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
         yield
 
 
-def _join(address: str) -> None:
+def _join(address: str, **settings: Any) -> None:
     if "://" in address:
         raise ValueError("must be HOST:PORT of the cluster's head; Ray Jobs addresses are not supported")
     host, colon, port = address.rpartition(":")
     if colon:  # fail at once: Ray would retry for a minute
         with socket.create_connection((host, int(port)), timeout=PROBE_S):
             pass
-    _init(address)
+    _init(address, **settings)
 
 
-def _init(address: str, **settings: str) -> None:
+def _init(address: str, **settings: Any) -> None:
     import ray  # noqa: PLC0415
 
     handler = signal.getsignal(signal.SIGTERM)

@@ -7,6 +7,7 @@ import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from trainables.import_paths import code_digest, is_import_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from orchestrator.spec.model import SweepSpec
 
@@ -60,8 +61,18 @@ def collect(folder: Path, *, spec: SweepSpec | None = None) -> Provenance:
 
 def uses_own_code(spec: SweepSpec) -> bool:
     """Return True if a trial of the spec may import a user's own module."""
+    return any(is_import_path(name) for name in names_of(spec))
+
+
+def names_of(spec: SweepSpec) -> Iterator[str]:
+    """Yield every text that a trial of a spec may have as a value."""
     searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
-    return any(isinstance(value, str) and is_import_path(value) for value in (*spec.trial.values(), *searched))
+    yield from (value for value in (*spec.trial.values(), *searched) if isinstance(value, str))
+
+
+def code_folder(launched_from: str | Path) -> Path:
+    """Return the folder in which the modules of a sweep are looked up: that of the launch, while it exists here."""
+    return Path(launched_from) if Path(launched_from).is_dir() else Path.cwd()
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

@@ -46,7 +46,12 @@ MaybeSweep = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
 Address = Annotated[
-    str, typer.Option(help="local: start Ray on this machine; auto, or HOST:PORT: join a running Ray cluster.")
+    str | None,
+    typer.Option(
+        help="local (default): start Ray on this machine; auto, or HOST:PORT: join a running Ray cluster; "
+        "http://HOST:8265: submit to its dashboard. Also RAY_ADDRESS.",
+        show_default=False,
+    ),
 ]
 StorageFolder = Annotated[
     str, typer.Option("--storage", help="Storage of the sweeps: a folder, or s3://BUCKET/PREFIX.")

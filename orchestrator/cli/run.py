@@ -14,6 +14,7 @@ from rich.console import Console
 
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
 from orchestrator.errors import PreflightError, quoted
+from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -83,17 +84,22 @@ def plan(
 def launch(
     spec: Spec,
     overrides: Set = None,
-    address: Address = "local",
+    address: Address = None,
     dry_run: Annotated[  # noqa: FBT002
         bool, typer.Option("--dry-run", help="Check the spec and this machine; start nothing.")
     ] = False,
 ) -> None:
     """Launch a new sweep and show its progress."""
+    address = chosen_address(address)
     loaded = load_spec(spec, overrides or [])
     if dry_run:
         from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it builds models
 
         preflight.check_here(loaded, address=address)
+        if kind_of(address) != "local":
+            from orchestrator.execution.cluster import gcs  # noqa: PLC0415
+
+            _say(f"would join {gcs.probe(gcs.resolved(address))}")
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
@@ -104,7 +110,7 @@ def launch(
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
-def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
+def resume(sweep: Sweep, address: Address = None, folder: StorageFolder = RESULTS) -> None:
     """Resume a sweep that was interrupted or killed."""
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
@@ -158,8 +164,8 @@ def _say(line: str) -> None:
 
 def _slots_here(spec: SweepSpec) -> int:
     """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    from orchestrator.execution.cluster.capacity import Capacity, Node  # noqa: PLC0415
     from orchestrator.execution.cores import cores_here  # noqa: PLC0415
-    from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
 
     return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(spec.resources, 0.0)
 

@@ -38,6 +38,7 @@ from orchestrator.state.sweep_state import SweepState, missing_ends
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.exporters import Exporter
     from orchestrator.execution.tune.thread import FitThread
     from orchestrator.spec.model import SweepSpec
@@ -57,7 +58,7 @@ DriverResult: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
 class RaySession:
     """Connection to Ray: what the cluster has, and the servers without which the driver cannot continue."""
 
-    capacity: ray_cluster.Capacity
+    capacity: Capacity
     servers: tuple[ray_watch.Server, ...]
 
 
@@ -67,9 +68,8 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
         spec = check_spec(spec)
         preflight.check_here(spec, address=address)
         callback = callback or ProgressCallback()
-        notify(callback.on_connect, address)
         stop = StopSignals()
-        with stop.installed(), _connected(address, spec, Path.cwd()) as session:
+        with stop.installed(), _connected(address, spec, Path.cwd(), callback) as session:
             stop.install()
             gpus = session.capacity.gpus_per_trial(spec.resources)
             slots = session.capacity.slots(spec.resources, gpus)
@@ -95,8 +95,7 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             for module in changed_code(plan.provenance, code_in):
                 logger.warning("%s changed since the launch; trials that continue use the new code", module)
-            notify(callback.on_connect, address)
-            session = stack.enter_context(_connected(address, plan.spec, code_in))
+            session = stack.enter_context(_connected(address, plan.spec, code_in, callback))
             stop.install()
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
@@ -113,17 +112,20 @@ def _only_driver_of_this_process() -> Iterator[None]:
 
 
 @contextmanager
-def _connected(address: str, spec: SweepSpec, code_in: Path) -> Iterator[RaySession]:
+def _connected(address: str, spec: SweepSpec, code_in: Path, callback: ProgressCallback) -> Iterator[RaySession]:
     """Connect to Ray; disconnect in a thread, since that does not return while Ray's GCS is stopped."""
     code = preflight.files_to_send(spec, code_in, address=address)
+    notify(callback.on_connect, address)
     with ray_watch.settings():
         connection = ray_cluster.connect(address, code=code)
         capacity = connection.__enter__()
         try:
+            servers = ray_watch.servers(private=address == "local")
             if address != "local":
+                notify(callback.on_joined, servers[0].address, capacity)
                 gpus = capacity.gpus_per_trial(spec.resources)
                 node_checks.check_nodes(own_modules(spec), cpus=spec.resources.cpus, gpus=gpus)
-            yield RaySession(capacity, ray_watch.servers(private=address == "local"))
+            yield RaySession(capacity, servers)
         finally:
             leaving = threading.Thread(
                 target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True

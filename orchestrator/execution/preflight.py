@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError, cut, quoted
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
-from orchestrator.execution.ray_cluster import Capacity, Node, check_unconnected
+from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.planning.folders import located
 from orchestrator.planning.own_modules import own_files, own_modules, size_problem
 from orchestrator.planning.plan import tracking_store

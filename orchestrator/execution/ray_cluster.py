@@ -6,14 +6,14 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution.cluster import authentication, gcs
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.sent_code import runtime_environment
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.private_ray.failure import in_one_line
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from orchestrator.spec.model import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -44,49 +43,8 @@ QUIET = {
 }
 
 CHANGED_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_CLIENT_MODE")
-PROBE_S = 5.0
 TRIES = 2
-
-
-@dataclass(frozen=True)
-class Node:
-    """CPUs and GPUs of one machine of a cluster."""
-
-    cpus: float
-    gpus: float
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """CPUs and GPUs of a cluster by node: a trial runs on one node, so two half-free nodes make no slot."""
-
-    nodes: tuple[Node, ...]
-
-    def slots(self, resources: Resources, gpus_per_trial: float) -> int:
-        """Return the number of trials that run at once.
-
-        Raises:
-            PreflightError: no node is large enough for one trial.
-        """
-        fits = sum(_fitting(node, resources.cpus, gpus_per_trial) for node in self.nodes)
-        if fits == 0:
-            required = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
-            present = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes)
-            raise PreflightError(
-                [f"resources: one trial takes {required}, the nodes have {present}; ask for less, or add a larger node"]
-            )
-        return min(fits, resources.max_concurrent or fits)
-
-    def gpus_per_trial(self, resources: Resources) -> float:
-        """Return the GPUs of one trial; ``auto`` is one if the cluster has GPUs, else none."""
-        if resources.gpus == "auto":
-            return 1.0 if any(node.gpus for node in self.nodes) else 0.0
-        return resources.gpus
-
-
-def _fitting(node: Node, cpus: float, gpus: float) -> int:
-    by_cpu = int(node.cpus / cpus + 1e-9)
-    return min(by_cpu, int(node.gpus / gpus + 1e-9)) if gpus else by_cpu
+NO_NODE = "run `ray start --address=HOST:PORT` here, or submit the sweep with --address http://HEAD:8265"
 
 
 @contextmanager
@@ -104,8 +62,8 @@ def connect(address: str, *, code: Mapping[str, Path] | None = None) -> Iterator
         code: files that the workers of a running cluster are sent, by their path below the folder of imports.
 
     Raises:
-        PreflightError: Ray cannot be started, there is no cluster at that address, or this process is connected to Ray
-            already.
+        PreflightError: Ray cannot be started, there is no cluster at that address that can be joined, or this process
+            is connected to Ray already.
     """
     with ExitStack() as stack:
         check_unconnected(address)
@@ -183,7 +141,8 @@ def _private() -> Iterator[None]:
 
 @contextmanager
 def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    cluster = gcs.probe(gcs.resolved(address))
+    os.environ.setdefault(authentication.MODE, "token")
     import ray  # noqa: PLC0415
 
     _reload_authentication()
@@ -191,21 +150,12 @@ def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
         stack.callback(ray.shutdown)
         try:
             with runtime_environment(code) as settings:
-                _join(address, **settings)
+                _init(cluster.address, **settings, **({"_node_ip_address": ip} if (ip := cluster.node_ip) else {}))
         except Exception as error:  # Ray raises plain ones
             reason = in_one_line(f"{type(error).__name__}: {error}")
-            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
+            hint = "" if cluster.node_ip else f"; this machine seems to be no node of it: {NO_NODE}"
+            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason}){hint}"]) from error
         yield
-
-
-def _join(address: str, **settings: Any) -> None:
-    if "://" in address:
-        raise ValueError("must be HOST:PORT of the cluster's head; Ray Jobs addresses are not supported")
-    host, colon, port = address.rpartition(":")
-    if colon:  # fail at once: Ray would retry for a minute
-        with socket.create_connection((host, int(port)), timeout=PROBE_S):
-            pass
-    _init(address, **settings)
 
 
 def _init(address: str, **settings: Any) -> None:

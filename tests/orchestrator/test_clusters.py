@@ -9,13 +9,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
+import ray
+from ray.core.generated.gcs_service_pb2 import InternalKVGetReply
 
+from orchestrator.errors import PreflightError
+from orchestrator.execution.cluster import gcs
+from orchestrator.execution.cluster.authentication import token_here
 from orchestrator.execution.private_ray.bytecode import bytecode_variables
 from orchestrator.execution.private_ray.folder import cache_folder
 from orchestrator.state.event_log import read_events
@@ -137,6 +145,7 @@ def ravel(*words, cwd, environment, **changed):
 def test_users_modules_reach_a_node_that_does_not_see_the_folder_of_the_launch(cluster, folder, tmp_path):
     done = ravel("launch", "sweep.yaml", "--address", cluster.address, cwd=folder, environment=cluster.environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"joined Ray at {cluster.address}: 2 nodes, 2 CPUs, 0 GPUs\n" in done.stdout
     sweep = find_sweep(str(tmp_path / "results"))
     events = [event for event, _ in read_events(sweep.events)]
     assert {event.status for event in events if isinstance(event, TrialEnded)} == {"completed"}
@@ -177,9 +186,106 @@ def test_everything_that_a_node_lacks_is_said_before_the_sweep_begins(cluster, f
     assert done.returncode == 3, done.stdout
     fails = "importing training_of_mine fails (ModuleNotFoundError: No module named 'library_of_mine')"
     lines = done.stderr.replace("error: ", "").replace(socket.gethostname(), "HOST").splitlines()
-    assert sorted(re.sub(r"==\S+", "==VERSION", line) for line in lines) == [
+    assert sorted(re.sub(r"for \S+; install \S+", "for PYTHON; install IT", line) for line in lines) == [
         f"HOST (127.0.0.3): {fails}; install what it imports on every node",
         f"HOST (127.0.0.4): {fails}; install what it imports on every node",
-        f"HOST (127.0.0.4): ravel-sweeps is not installed for {sys.executable}; install ravel-sweeps==VERSION there",
+        "HOST (127.0.0.4): ravel-sweeps is not installed for PYTHON; install IT there",
     ]
     assert not (tmp_path / "results").exists() or not list((tmp_path / "results").iterdir())
+
+
+def test_the_joined_cluster_is_named_and_ray_address_is_used_where_no_option_is_given(cluster, folder):
+    for words, variables in (
+        (("--address", cluster.address), {"RAY_ADDRESS": "127.0.0.9:1"}),
+        ((), {"RAY_ADDRESS": cluster.address}),
+        (("--address", "auto"), {"RAY_ADDRESS": cluster.address}),
+    ):
+        done = ravel(
+            "launch", "sweep.yaml", *words, "--dry-run", cwd=folder, environment=cluster.environment | variables
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"would join Ray at {cluster.address}: 2 nodes, 2 CPUs, 0 GPUs\n" in done.stdout, done.stdout
+
+
+@contextmanager
+def listening(reply=b""):
+    """Serve a port that answers every connection with these bytes, or not at all."""
+    with socket.create_server((HEAD, 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    if reply:
+                        connection.sendall(reply)
+                        connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"{HEAD}:{port}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def other_ray(version):
+    """Serve the reply of a GCS of another version of Ray, which cannot be installed next to ours."""
+    metadata = InternalKVGetReply(value=json.dumps({"ray_version": version}).encode()).SerializeToString()
+    handler = grpc.unary_unary_rpc_method_handler(lambda *_: metadata)
+    service = grpc.method_handlers_generic_handler("ray.rpc.InternalKVGcsService", {"InternalKVGet": handler})
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[service])
+    port = server.add_insecure_port(f"{HEAD}:0")
+    server.start()
+    yield f"{HEAD}:{port}"
+    server.stop(None).wait()
+
+
+def refusal(address):
+    begun = time.monotonic()
+    with pytest.raises(PreflightError) as raised:
+        gcs.probe(gcs.resolved(address))
+    assert time.monotonic() - begun < 60, "Ray itself tries for minutes"
+    return re.sub(r"Ray \(.*\);", "Ray (REASON);", str(raised.value).replace(address, "ADDRESS"))
+
+
+@pytest.fixture
+def no_token(monkeypatch, tmp_path):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return monkeypatch
+
+
+def test_why_a_cluster_cannot_be_joined_is_said_at_once(cluster, no_token, tmp_path):
+    said = {"no host": refusal("no-such-host.invalid:6379"), "closed port": refusal(f"{HEAD}:{free_port()}")}
+    with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+        said["HTTP server"] = refusal(address)
+    with listening() as address:
+        said["silent server"] = refusal(address)
+    with other_ray("2.59.1") as address:
+        said["cluster without tokens"] = refusal(address)
+        no_token.setenv("RAY_AUTH_MODE", "disabled")
+        said["another version"] = refusal(address).replace(ray.__version__, "OURS")
+    said["tokens are off here"] = refusal(cluster.address)
+    no_token.delenv("RAY_AUTH_MODE")
+    said["no token"] = refusal(cluster.address)
+    no_token.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    said["no file"] = refusal(cluster.address).replace(str(tmp_path), "HERE")
+    (tmp_path / "token").write_text("f" * 64)
+    said["wrong token in a file"] = refusal(cluster.address).replace(str(tmp_path), "HERE")
+    no_token.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    said["wrong token"] = refusal(cluster.address)
+    golden = Path(__file__).parent / "assets" / "refused_clusters.json"
+    assert said == json.loads(golden.read_text())
+    assert "f" * 64 not in str(said)
+
+
+@pytest.mark.parametrize("source", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "HOME"])
+def test_a_token_is_read_from_where_ray_reads_it(source, cluster, no_token, tmp_path):
+    token = cluster.environment["RAY_AUTH_TOKEN"]
+    (tmp_path / ".ray").mkdir()
+    for path in (tmp_path / "token", tmp_path / ".ray" / "auth_token"):
+        path.write_text(f"{token if source == 'HOME' or path.name == 'token' else 'f' * 64}\n")
+    values = {"RAY_AUTH_TOKEN": token, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "HOME": str(tmp_path)}
+    no_token.setenv(source, values[source])
+    assert gcs.probe(cluster.address).node_ip == HEAD
+    assert token not in repr(token_here())

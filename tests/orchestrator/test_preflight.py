@@ -16,7 +16,7 @@ from orchestrator import launch
 from orchestrator.cli import main
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight, ray_cluster
-from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.validation import NUM_SAMPLES
 from orchestrator.redaction import without_password

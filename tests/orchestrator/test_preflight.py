@@ -50,7 +50,7 @@ def validated(monkeypatch, tmp_path):
     sampled, made = [], []
     sample_many, from_point = SearchSpace.sample_many, TrialConfig.from_point
 
-    def refuse(_):
+    def refuse(*_, **__):
         raise NotStarted
 
     def sampling(space, *given, **more):

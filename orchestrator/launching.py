@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
 
 
-def launch(spec: SweepSpec, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
+def launch(
+    spec: SweepSpec,
+    *,
+    address: str | None = None,
+    callback: ProgressCallback | None = None,
+    sweep: str | None = None,
+) -> SweepResult:
     """Run a new sweep to its end: in any thread, in a notebook too; one at a time in each process.
 
     Args:
@@ -24,6 +30,7 @@ def launch(spec: SweepSpec, *, address: str | None = None, callback: ProgressCal
         address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster); by default that of
             ``RAY_ADDRESS``, else ``local``.
         callback: notified of each event while the sweep runs, from the thread that runs Tune.
+        sweep: id of the sweep, if it must be known before the sweep begins; by default a new one.
 
     Raises:
         SpecError: the spec cannot run; nothing was started.
@@ -38,7 +45,7 @@ def launch(spec: SweepSpec, *, address: str | None = None, callback: ProgressCal
         >>> launch(load_spec("examples/digits.yaml")).best().score  # doctest: +SKIP
         0.9916
     """
-    return SweepResult(*driver.run_new(spec, address=_joinable(address), callback=callback))
+    return SweepResult(*driver.run_new(spec, address=_joinable(address), callback=callback, sweep=sweep))
 
 
 def resume(folder: SweepFolder, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:

@@ -53,6 +53,11 @@ Address = Annotated[
         show_default=False,
     ),
 ]
+Detach = Annotated[bool, typer.Option("--detach", help="Return when the sweep has begun; with http://HOST:8265.")]
+SharedResults = Annotated[
+    bool,
+    typer.Option("--shared-results", help="storage.uri is on a disk that all nodes mount; with http://HOST:8265."),
+]
 StorageFolder = Annotated[
     str, typer.Option("--storage", help="Storage of the sweeps: a folder, or s3://BUCKET/PREFIX.")
 ]

@@ -32,7 +32,7 @@ from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import SweepEnded, SweepStarted, TrialEnded
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder, reference
-from orchestrator.state.sweep_lookup import create_folder
+from orchestrator.state.sweep_lookup import create_folder, new_id
 from orchestrator.state.sweep_state import SweepState, missing_ends
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class RaySession:
     servers: tuple[ray_watch.Server, ...]
 
 
-def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None) -> DriverResult:
+def run_new(
+    spec: SweepSpec, *, address: str, callback: ProgressCallback | None, sweep: str | None = None
+) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     with _only_driver_of_this_process():
         spec = check_spec(spec)
@@ -74,7 +76,7 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
             gpus = session.capacity.gpus_per_trial(spec.resources)
             slots = session.capacity.slots(spec.resources, gpus)
             preflight.check_gpu_seconds(spec, gpus=gpus)
-            folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
+            folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
             plan = make_plan(spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd())
             plan.save(folder)
             with _locked(folder) as lock:

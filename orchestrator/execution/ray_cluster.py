@@ -102,15 +102,7 @@ def _process_restored() -> Iterator[None]:
                 os.environ[name] = value
         sys.excepthook = hook
         logging.getLogger("ray").setLevel(level)
-        _reload_authentication()
-
-
-def _reload_authentication() -> None:
-    """Have Ray read the mode and the token from the environment, as it keeps those of an earlier connection."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: PLC0415
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        authentication.refresh()
 
 
 @contextmanager
@@ -124,7 +116,7 @@ def _private() -> Iterator[None]:
 
             stack.callback(ray.shutdown)  # before the private one stops
             clear_leftovers()
-            _reload_authentication()
+            authentication.refresh()
             try:
                 _init(private.address(), _temp_dir=private.temp_dir)
             except Exception as error:  # Ray raises plain ones
@@ -142,10 +134,9 @@ def _private() -> Iterator[None]:
 @contextmanager
 def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
     cluster = gcs.probe(gcs.resolved(address))
-    os.environ.setdefault(authentication.MODE, "token")
+    authentication.enter_mode()
     import ray  # noqa: PLC0415
 
-    _reload_authentication()
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:

@@ -45,3 +45,17 @@ def remedy_without(token: Token) -> str:
     if token.source == DEFAULT_PATH:
         return f"set {TOKEN} or {TOKEN_PATH}, or copy the token of the head to {DEFAULT_PATH}"
     return f"{token.source} holds no token; correct it, or set {TOKEN}"
+
+
+def refresh() -> None:
+    """Have Ray read the mode and the token from the environment, as it keeps those of an earlier connection."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def enter_mode() -> None:
+    """Have Ray use a token in this process, unless the user says otherwise."""
+    os.environ.setdefault(MODE, "token")
+    refresh()

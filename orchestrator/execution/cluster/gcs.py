@@ -109,8 +109,7 @@ def _asked(address: str) -> Gcs:
         text = None if token is None else token.text
         reply = _version_reply(channel, token=text)
         if reply is None:
-            source = "the token" if token is None else f"the token of {token.source}"
-            raise _Refused(f"the cluster refuses {source}; use that of its head, where `ray get-auth-token` prints it")
+            raise _Refused(refused_token(token))
         if problem := version_problem(reply):
             raise _Refused(problem)
         nodes = _nodes(channel, token=text)
@@ -137,17 +136,27 @@ def mode_problem(*, asks_for_token: bool, token: Token | None) -> str | None:
     return None
 
 
+def refused_token(token: Token | None) -> str:
+    """Return the message for a token that the cluster refuses."""
+    source = "the token" if token is None else f"the token of {token.source}"
+    return f"the cluster refuses {source}; use that of its head, where `ray get-auth-token` prints it"
+
+
 def version_problem(reply: bytes) -> str | None:
     """Return why a cluster's Ray does not fit to that of this process, or None.
 
     >>> version_problem(b"")
     'it is no GCS of a cluster that is ready; try again in a moment'
     """
-    import ray  # noqa: PLC0415
-
     if not reply:
         return "it is no GCS of a cluster that is ready; try again in a moment"
-    number = json.loads(reply)["ray_version"]
+    return number_problem(json.loads(reply)["ray_version"])
+
+
+def number_problem(number: str) -> str | None:
+    """Return why this version of Ray does not fit to that of this process, or None."""
+    import ray  # noqa: PLC0415
+
     if number == ray.__version__:
         return None
     return f"the cluster runs Ray {number}, and this machine has {ray.__version__}; install ray=={number} here"

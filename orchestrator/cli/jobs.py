@@ -15,8 +15,6 @@ from orchestrator.cli.arguments import Address  # noqa: TC001  typer reads it
 from orchestrator.errors import Interrupted, SpecError, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
-from orchestrator.planning.own_modules import own_files, own_modules
-from orchestrator.planning.provenance import code_folder
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -25,7 +23,10 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
-SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="Id of a sweep that was submitted to the cluster.")]
+SweepId = Annotated[
+    str,
+    typer.Argument(metavar="SWEEP", help="Id of a submitted sweep, or a name for the latest."),
+]
 PANEL = "Run"
 BEGUN = re.compile(r"^\S+: \d+ trials of at most \d+ epochs", re.MULTILINE)
 """Line with which the driver of a job says that its sweep has begun."""
@@ -87,7 +88,9 @@ def launch(spec: SweepSpec, address: str, *, shared_results: bool, detach: bool,
     from orchestrator.execution.preflight import files_to_send  # noqa: PLC0415
     from orchestrator.state.sweep_lookup import new_id  # noqa: PLC0415
 
-    submission.check_submission(spec, shared_results=shared_results)
+    submission.check_submission(
+        spec, storage=spec.storage.uri, tracking=spec.tracking.uri, shared_results=shared_results
+    )
     files = files_to_send(spec, Path.cwd(), address=address)
     dashboard = _dashboard(address)
     if dry_run:
@@ -98,15 +101,18 @@ def launch(spec: SweepSpec, address: str, *, shared_results: bool, detach: bool,
         _submit(dashboard, job, detach=detach)
 
 
-def resume(folder: SweepFolder, address: str, *, detach: bool) -> None:
+def resume(folder: SweepFolder, address: str, *, shared_results: bool, detach: bool) -> None:
     """Submit the rest of a sweep to a dashboard; follow it, or return when it has begun."""
+    from orchestrator.execution.preflight import files_to_send  # noqa: PLC0415
     from orchestrator.planning.plan import SweepPlan  # noqa: PLC0415
 
     plan = SweepPlan.load(folder)
-    submission.check_submission(plan.spec, shared_results=Path(plan.spec.storage.uri).is_absolute())
-    files = own_files(own_modules(plan.spec), code_folder(plan.working_directory))
+    uri = folder.uri if folder.remote is not None else str(folder.path.resolve())
+    storage = uri.rpartition("/")[0]
+    submission.check_submission(plan.spec, storage=storage, tracking=plan.tracking_uri, shared_results=shared_results)
+    files = files_to_send(plan.spec, Path(plan.working_directory), address=address)
     name = f"{folder.sweep}.resume-{secrets.token_hex(2)}"
-    with submission.resume_job(folder.uri, name, files) as job:
+    with submission.resume_job(uri, name, files) as job:
         _submit(_dashboard(address), job, detach=detach)
 
 

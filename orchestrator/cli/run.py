@@ -139,13 +139,14 @@ def resume(
     address: Address = None,
     folder: StorageFolder = RESULTS,
     detach: Detach = False,  # noqa: FBT002
+    shared_results: SharedResults = False,  # noqa: FBT002
 ) -> None:
     """Resume a sweep that was interrupted or killed."""
     address = chosen_address(address)
     if kind_of(address) == "dashboard":
-        jobs.resume(find_sweep(folder, sweep), address, detach=detach)
+        jobs.resume(find_sweep(folder, sweep), address, shared_results=shared_results, detach=detach)
         return
-    jobs.refuse_elsewhere({"--detach": detach})
+    jobs.refuse_elsewhere({"--detach": detach, submission.SHARED: shared_results})
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from orchestrator.execution.cluster.authentication import token_here
 from orchestrator.execution.private_ray.bytecode import bytecode_variables
 from orchestrator.execution.private_ray.folder import cache_folder
 from orchestrator.state.event_log import read_events
-from orchestrator.state.events import AttemptStarted, TrialEnded
+from orchestrator.state.events import AttemptStarted, SweepEnded, TrialEnded
 from orchestrator.state.sweep_lookup import find_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -64,6 +65,7 @@ class Cluster:
     """Ray of two nodes: trials run on the second, which sees an empty folder in place of ``hidden``."""
 
     address: str
+    dashboard: str
     environment: dict[str, str]
     hidden: Path
     folder: Path
@@ -73,7 +75,9 @@ class Cluster:
         """Run a node of the cluster."""
         command = [*prefix, str(BIN / "ray"), "start", "--block", *words, f"--node-ip-address={ip}"]
         command += ["--object-store-memory=80000000", f"--temp-dir={self.folder / ip}"]
+        command += [f"--dashboard-agent-listen-port={free_port()}"]  # the default is one for the machine
         environment = {**os.environ, **self.environment, **bytecode_variables(cache_folder()), "RAY_AUTH_MODE": "token"}
+        environment["PATH"] = f"{BIN}:{environment['PATH']}"  # a job runs `ravel`
         output = self.folder / f"{ip}.txt"
         with output.open("w") as file:
             process = subprocess.Popen(command, env={**environment, **variables}, stdout=file, stderr=file, cwd="/")
@@ -103,8 +107,10 @@ def cluster(tmp_path_factory):
         tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp", ignore_cleanup_errors=True) as short,
         ExitStack() as stack,
     ):
-        cluster = Cluster(f"{HEAD}:{port}", environment, hidden, Path(short))
-        stack.enter_context(cluster.node(HEAD, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"))
+        dashboard = f"{HEAD}:{free_port()}"
+        cluster = Cluster(f"{HEAD}:{port}", f"http://{dashboard}", environment, hidden, Path(short))
+        words = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=true", f"--dashboard-host={HEAD}"]
+        stack.enter_context(cluster.node(HEAD, *words, f"--dashboard-port={dashboard.rpartition(':')[2]}"))
         stack.enter_context(cluster.node(WORKER, f"--address={cluster.address}", "--num-cpus=2", prefix=hide))
         yield cluster
 
@@ -199,6 +205,86 @@ def test_a_dry_run_looks_at_the_cluster_of_ray_address_and_names_it(cluster, fol
     done = ravel("launch", "sweep.yaml", "--dry-run", cwd=folder, environment=variables)
     assert done.returncode == 0, done.stderr
     assert f"would join Ray at {cluster.address}: 2 nodes, 2 CPUs, 0 GPUs\n" in done.stdout
+
+
+SLOW = """
+import pathlib, time
+
+def train(lr: float, epochs: int):
+    for epoch in range(epochs):
+        if not pathlib.Path({fast!r}).exists():
+            time.sleep(1)
+        yield {{"loss": lr + 1 / (epoch + 1)}}
+"""
+
+
+def test_a_submitted_sweep_outlives_its_submitter_and_is_attached_to_stopped_and_resumed_from_elsewhere(
+    cluster, folder, tmp_path
+):
+    fast, results, elsewhere = tmp_path / "fast", tmp_path / "results", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "training_of_mine.py").write_text(SLOW.format(fast=str(fast)))
+    environment = cluster.environment | {"RAY_ADDRESS": cluster.dashboard}
+    refused = ravel("launch", "sweep.yaml", cwd=folder, environment=environment)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(
+        "storage.uri: must be s3://BUCKET/PREFIX, or a folder on a disk that every node mounts"
+    )
+
+    words = ("--set", "trial.epochs=200", "--set", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "--shared-results")
+    with started("launch", "sweep.yaml", *words, cwd=folder, environment=environment) as (submitter, output):
+        wait_for("trials of at most 200 epochs", output, submitter)
+        submitter.kill()
+    with started("attach", "mine", cwd=elsewhere, environment=environment) as (attached, output):
+        wait_for("trials of at most 200 epochs", output, attached)
+        attached.send_signal(signal.SIGINT)
+        assert attached.wait(30) == 130, output.read_text()
+    sweep = find_sweep(str(results))
+    at = f"--address {cluster.dashboard}"
+    assert output.read_text().splitlines()[-3:] == [
+        "detached; the sweep goes on",
+        f"attach: ravel attach {sweep.sweep} {at}",
+        f"stop:   ravel jobs stop {sweep.sweep} {at}",
+    ]
+    assert not [event for event, _ in read_events(sweep.events) if isinstance(event, SweepEnded)]
+    assert_no_file_or_process_has(cluster.environment["RAY_AUTH_TOKEN"], results)
+
+    stopped = ravel("jobs", "stop", sweep.sweep, cwd=elsewhere, environment=environment)
+    assert stopped.stdout.startswith(f"{sweep.sweep}: stopped; nothing measured is lost\n"), stopped.stderr
+    assert ravel("attach", sweep.sweep, cwd=elsewhere, environment=environment).returncode == 130
+    events = [event for event, _ in read_events(sweep.events)]
+    assert [event.status for event in events if isinstance(event, SweepEnded)] == ["interrupted"]
+
+    fast.touch()
+    resumed = ravel("resume", str(sweep.path), "--detach", "--shared-results", cwd=folder, environment=environment)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    done = ravel("attach", sweep.sweep, cwd=elsewhere, environment=environment)
+    assert done.returncode == 0, done.stdout
+    assert "2/2 trials over: 2 at full budget" in done.stdout
+    listed = ravel("jobs", "list", cwd=elsewhere, environment=environment).stdout.split()
+    assert [word for word in listed if word in {"stopped", "succeeded"}] == ["stopped", "succeeded"]
+
+
+@contextmanager
+def started(*words, cwd, environment):
+    output = cwd / f"{words[0]}.txt"
+    with output.open("w") as file:
+        command = [BIN / "ravel", *words]
+        process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **environment}, stdout=file, stderr=file)
+        try:
+            yield process, output
+        finally:
+            process.kill()
+            process.wait()
+
+
+def assert_no_file_or_process_has(secret, folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            assert secret.encode() not in path.read_bytes(), path
 
 
 @contextmanager

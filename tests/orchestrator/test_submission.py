@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +21,14 @@ tracking: {uri: "http://mlflow:5000"}
 """
 
 
+def check(text, *, shared_results=False):
+    spec = parse_spec(text)
+    check_submission(spec, storage=spec.storage.uri, tracking=spec.tracking.uri, shared_results=shared_results)
+
+
 def problems(text, **options):
     with pytest.raises(SpecError) as raised:
-        check_submission(parse_spec(text), **{"shared_results": False, **options})
+        check(text, **options)
     return str(raised.value).splitlines()
 
 
@@ -33,8 +39,8 @@ def no_variables(monkeypatch):
 
 
 def test_a_sweep_that_a_job_can_run_is_not_refused():
-    check_submission(parse_spec(SPEC), shared_results=False)
-    check_submission(parse_spec(SPEC.replace("s3://bucket/sweeps", "/shared/sweeps")), shared_results=True)
+    check(SPEC)
+    check(SPEC.replace("s3://bucket/sweeps", "/shared/sweeps"), shared_results=True)
 
 
 def test_everything_that_would_be_lost_with_the_job_is_refused_at_once(monkeypatch):
@@ -49,7 +55,7 @@ def test_everything_that_would_be_lost_with_the_job_is_refused_at_once(monkeypat
     golden = Path(__file__).parent / "assets" / "refused_submissions.json"
     assert said == json.loads(golden.read_text())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    check_submission(parse_spec(text), shared_results=False)
+    check(text)
 
 
 def test_a_job_has_the_spec_and_the_code_and_no_secret(tmp_path, monkeypatch):

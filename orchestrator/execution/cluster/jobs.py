@@ -19,6 +19,7 @@ from orchestrator.execution.cluster.authentication import enter_mode, token_here
 from orchestrator.execution.cluster.gcs import mode_problem, number_problem, refused_token
 from orchestrator.execution.cluster.submission import STOP_WAIT_S
 from orchestrator.redaction import one_line
+from orchestrator.state.sweep_lookup import STAMP_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,12 +65,14 @@ class Dashboard:
         self.address = address.rstrip("/")
         _probe(self.address)
         enter_mode()
+        from ray._private.runtime_env import packaging  # noqa: PLC0415
         from ray.dashboard.modules import dashboard_sdk  # noqa: PLC0415
+        from ray.dashboard.modules.job import sdk  # noqa: PLC0415
         from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
 
         self._client = JobSubmissionClient(self.address)
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        logging.getLogger(dashboard_sdk.__name__).setLevel(logging.ERROR)
+        for module in (dashboard_sdk, packaging, sdk):  # they say what is uploaded and closed
+            logging.getLogger(module.__name__).setLevel(logging.ERROR)
 
     def submit(self, submission: Submission) -> None:
         """Submit a job.
@@ -102,17 +105,17 @@ class Dashboard:
         return sorted((_job_of(job) for job in details), key=lambda job: job.started_s)
 
     def find(self, sweep: str) -> Job:
-        """Return the newest job of a sweep: that of its launch, or of a resume.
+        """Return the newest job of a sweep: that of its launch, or of a resume. A name is that of its latest sweep.
 
         Raises:
             SweepNotFound: no job is of that sweep.
         """
         jobs = self.jobs()
         for job in reversed(jobs):
-            if sweep in {job.id, sweep_of(job.id)}:
+            if sweep in {job.id, sweep_of(job.id), STAMP_SUFFIX.sub("", sweep_of(job.id))}:
                 return job
         names = ", ".join(dict.fromkeys(sweep_of(job.id) for job in jobs[-5:])) or "none"
-        raise SweepNotFound(f"{sweep}: no job of a sweep of that id at {self.address}; it has {names}")
+        raise SweepNotFound(f"{sweep}: no job of a sweep of that name at {self.address}; it has {names}")
 
     def job(self, job_id: str) -> Job:
         """Return a job as it is now."""

@@ -40,19 +40,21 @@ class Submission:
     runtime_env: Mapping[str, Any]
 
 
-def check_submission(spec: SweepSpec, *, shared_results: bool) -> None:
+def check_submission(spec: SweepSpec, *, storage: str, tracking: str | None, shared_results: bool) -> None:
     """Refuse a sweep that would lose what it writes, or find nothing, as its job runs in a folder of its own.
 
     Args:
         spec: the spec to be submitted.
-        shared_results: ``storage.uri`` is on a disk that every node of the cluster mounts.
+        storage: the storage of the sweep.
+        tracking: its tracking store; None if ``MLFLOW_TRACKING_URI`` decides.
+        shared_results: the storage is on a disk that every node of the cluster mounts.
 
     Raises:
         SpecError: lists every problem.
     """
     problems = [
-        *_storage_problems(spec.storage.uri, shared_results=shared_results),
-        *_tracking_problems(spec.tracking.uri, os.environ.get(TRACKING)),
+        *_storage_problems(storage, shared_results=shared_results),
+        *_tracking_problems(tracking, os.environ.get(TRACKING)),
         *_folder_problems(spec),
     ]
     if problems:

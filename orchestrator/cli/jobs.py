@@ -58,7 +58,10 @@ def list_jobs(address: Address = None) -> None:
 
 @group.command(epilog="Example: ravel jobs stop digits-20261129-101500-ab12")
 def stop(sweep: SweepId, address: Address = None) -> None:
-    """Stop the job of a sweep, as Ctrl-C stops a sweep of this machine; it can be resumed."""
+    """Stop a submitted sweep as Ctrl-C stops one of this machine.
+
+    Nothing measured is lost, and the sweep can be resumed.
+    """
     from orchestrator.execution.cluster.jobs import sweep_of  # noqa: PLC0415
 
     dashboard = _dashboard(address)

@@ -25,7 +25,7 @@ EXTRAS = {
     **dict.fromkeys(("optuna", "cmaes"), "optuna"),
     **dict.fromkeys(("boto3", "botocore"), "s3"),
     **dict.fromkeys(("plotly", "torchmetrics"), "evaluate"),
-    "ray": "tune",
+    **dict.fromkeys(("aiohttp", "grpc", "ray"), "tune"),
     "pyarrow": "tune",
     "mlflow": "track",
     "psycopg": "postgres",

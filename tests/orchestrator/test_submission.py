@@ -4,10 +4,12 @@ import json
 import pathlib
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.errors import PreflightError, SpecError
+from orchestrator.execution.cluster import jobs
 from orchestrator.execution.cluster.jobs import Dashboard, Job, exit_code
 from orchestrator.execution.cluster.sent_code import CODE_SENT
 from orchestrator.execution.cluster.submission import check_submission, launch_job, resume_job
@@ -84,6 +86,34 @@ def test_a_job_has_the_spec_and_the_code_and_no_secret(tmp_path, monkeypatch):
 )
 def test_a_submission_exits_as_its_sweep_does(status, code, exits):
     assert exit_code(Job("mine-1", status, 0.0, code)) == exits
+
+
+class BrokenConnections:
+    """Client whose connections break: each receives the output from the start, and the last one all of it."""
+
+    def __init__(self, *connections):
+        self.connections = iter(connections)
+
+    async def tail_job_logs(self, _):
+        for piece in next(self.connections):
+            if piece is None:
+                raise RuntimeError("WebSocket connection closed unexpectedly")
+            yield piece
+
+    def get_job_info(self, _):
+        return SimpleNamespace(submission_id="mine-1", status="SUCCEEDED", start_time=0, driver_exit_code=0)
+
+
+def test_output_is_written_once_though_the_connection_breaks(monkeypatch):
+    monkeypatch.setattr(jobs, "POLL_S", 0.0)
+    dashboard, written = Dashboard.__new__(Dashboard), []
+    dashboard.address = "http://head:8265"
+    dashboard._client = BrokenConnections(["on", "e\n", None], [None], ["one\n", "two\n"])
+    assert dashboard.follow("mine-1", written.append).status == "SUCCEEDED"
+    assert "".join(written) == "one\ntwo\n"
+    dashboard._client = BrokenConnections(*[[None]] * 10)
+    with pytest.raises(PreflightError, match=r"no longer answers \(WebSocket .*\); the sweep may still run"):
+        dashboard.follow("mine-1", written.append)
 
 
 def test_a_dashboard_that_is_none_is_named():

@@ -51,6 +51,26 @@ class Job:
         return self.status in {"STOPPED", "SUCCEEDED", "FAILED"}
 
 
+class Output:
+    r"""Output of a job: each connection receives it from the start, and it is written once.
+
+    >>> output = Output(lambda text: print(text, end=""))
+    >>> for received in ("one\n", "o", "one\ntwo\n"):
+    ...     output.show(received)
+    one
+    two
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.text, self._write = "", write
+
+    def show(self, received: str) -> None:
+        """Write what was received beyond the output so far."""
+        if len(received) > len(self.text):
+            self._write(received[len(self.text) :])
+            self.text = received
+
+
 class Dashboard:
     """Dashboard of a cluster; its jobs outlive this process.
 
@@ -132,33 +152,29 @@ class Dashboard:
         Raises:
             PreflightError: the dashboard no longer answers; the job may still run.
         """
-        output, failures = "", 0
+        import aiohttp  # noqa: PLC0415  a dependency of Ray's dashboard
+
+        output, failures = Output(write), 0
         while True:
             try:
-                output = asyncio.run(self._tail(job_id, output, write, until))
+                asyncio.run(self._tail(job_id, output, until))
                 job = self.job(job_id)
-                if job.is_over or (until is not None and until(output)):
+                if job.is_over or (until is not None and until(output.text)):
                     return job
-            except (RuntimeError, OSError) as error:  # as aiohttp and Ray raise them
+            except (RuntimeError, OSError, aiohttp.ClientError) as error:
                 failures += 1
                 if failures > TRIES:
                     problem = f"no longer answers ({one_line(error)}); the sweep may still run"
                     raise PreflightError([f"{OPTION} {self.address}: {problem}"]) from error
             time.sleep(POLL_S)
 
-    async def _tail(
-        self, job_id: str, output: str, write: Callable[[str], None], until: Callable[[str], bool] | None
-    ) -> str:
-        """Write what comes after ``output``, of which each connection begins at the start; return all of it."""
+    async def _tail(self, job_id: str, output: Output, until: Callable[[str], bool] | None) -> None:
         received = ""
         async for piece in self._client.tail_job_logs(job_id):
             received += piece
-            if len(received) > len(output):
-                write(received[len(output) :])
-                output = received
-            if until is not None and until(output):
+            output.show(received)
+            if until is not None and until(output.text):
                 break
-        return output
 
     def stop(self, job: Job) -> Job:
         """Stop a job as Ctrl-C stops a sweep, and return it when it has ended.

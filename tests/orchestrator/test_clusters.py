@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
@@ -288,23 +289,12 @@ def assert_no_file_or_process_has(secret, folder):
 
 
 @contextmanager
-def listening(reply=b""):
-    """Serve a port that answers every connection with these bytes, or not at all."""
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server((HEAD, 0)))
-
-        def serve():
-            with suppress(OSError):
-                while True:
-                    connection = stack.enter_context(server.accept()[0])
-                    if reply:
-                        connection.sendall(reply)
-                        connection.shutdown(socket.SHUT_RDWR)
-
-        thread = threading.Thread(target=serve, daemon=True)
+def http_server():
+    with ThreadingHTTPServer((HEAD, 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"{HEAD}:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
+        yield f"{HEAD}:{server.server_port}"
+        server.shutdown()
         thread.join()
 
 
@@ -339,10 +329,10 @@ def no_token(monkeypatch, tmp_path):
 
 def test_why_a_cluster_cannot_be_joined_is_said_at_once(cluster, no_token, tmp_path):
     said = {"no host": refusal("no-such-host.invalid:6379"), "closed port": refusal(f"{HEAD}:{free_port()}")}
-    with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+    with http_server() as address:
         said["HTTP server"] = refusal(address)
-    with listening() as address:
-        said["silent server"] = refusal(address)
+    with socket.create_server((HEAD, 0)) as silent:  # the kernel accepts, and no process answers
+        said["silent server"] = refusal(f"{HEAD}:{silent.getsockname()[1]}")
     with other_ray("2.59.1") as address:
         said["cluster without tokens"] = refusal(address)
         no_token.setenv("RAY_AUTH_MODE", "disabled")

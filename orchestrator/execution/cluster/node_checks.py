@@ -44,7 +44,10 @@ def check_nodes(modules: Sequence[str], *, cpus: float, gpus: float) -> None:
     Raises:
         PreflightError: lists every problem of every node.
     """
-    here, nodes = report_of()(list(modules), REQUIRED), _large_enough(cpus, gpus)
+    nodes = _large_enough(cpus, gpus)
+    if not nodes:  # which the capacity of the cluster refuses
+        return
+    here = report_of()(list(modules), REQUIRED)
     problems = []
     for node, answer in _answers(nodes, modules).items():
         problems += (

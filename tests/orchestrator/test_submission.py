@@ -3,6 +3,9 @@
 import json
 import pathlib
 import shlex
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,3 +124,29 @@ def test_a_dashboard_that_is_none_is_named():
         Dashboard("http://127.0.0.1:1")
     with pytest.raises(PreflightError, match=r"no-such-host.invalid:8265: no host has that name; check it$"):
         Dashboard("http://no-such-host.invalid:8265")
+
+
+def answer_once(server, reply):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"\0\0\x12\4\0\0\0\0\0\0\3", "it speaks no HTTP"),
+        (b"HTTP/1.0 404 Not Found\r\n\r\n", "it answers 404"),
+        (b"HTTP/1.0 200 OK\r\n\r\nhello", "it answers with something else"),
+    ],
+)
+def test_a_port_of_another_server_is_no_dashboard(reply, reason, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as pool:
+        for _ in range(2):  # without a token, and with it
+            pool.submit(answer_once, server, reply)
+        with pytest.raises(PreflightError, match=rf"is no dashboard of Ray \({reason}\); the dashboard's port is 8265"):
+            Dashboard(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)

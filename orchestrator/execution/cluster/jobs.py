@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import logging
 import os
@@ -234,7 +235,9 @@ def _probe(address: str) -> None:
             problem = _answer_problem(code, body) if code not in {401, 403} else refused_token(token)
     except urllib.error.URLError as error:
         problem = _unreachable(error.reason)
-    except (OSError, ValueError) as error:  # a server that speaks no HTTP
+    except http.client.HTTPException:
+        problem = _no_dashboard("it speaks no HTTP")
+    except OSError as error:
         problem = _unreachable(error)
     if problem is not None:
         raise PreflightError([f"{OPTION} {address}: {problem}"])
@@ -253,9 +256,12 @@ def _answer_problem(code: int, body: bytes) -> str | None:
     try:
         number = json.loads(body)["ray_version"]
     except (ValueError, KeyError, TypeError):
-        reason = f"it answers {code}" if code != 200 else "it answers with something else"
-        return f"what listens on that port is no dashboard of Ray ({reason}); the dashboard's port is 8265 by default"
+        return _no_dashboard(f"it answers {code}" if code != 200 else "it answers with something else")
     return number_problem(number)
+
+
+def _no_dashboard(reason: str) -> str:
+    return f"what listens on that port is no dashboard of Ray ({reason}); the dashboard's port is 8265 by default"
 
 
 def _unreachable(reason: object) -> str:

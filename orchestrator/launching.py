@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.result import SweepResult
+from orchestrator.errors import SpecError
 from orchestrator.execution import driver
+from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
+from search_spaces import Problem
 
 if TYPE_CHECKING:
     from orchestrator.execution.progress import ProgressCallback
@@ -13,13 +16,21 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
 
 
-def launch(spec: SweepSpec, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
+def launch(
+    spec: SweepSpec,
+    *,
+    address: str | None = None,
+    callback: ProgressCallback | None = None,
+    sweep: str | None = None,
+) -> SweepResult:
     """Run a new sweep to its end: in any thread, in a notebook too; one at a time in each process.
 
     Args:
         spec: from ``load_spec``, or made in Python.
-        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster).
+        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster); by default that of
+            ``RAY_ADDRESS``, else ``local``.
         callback: notified of each event while the sweep runs, from the thread that runs Tune.
+        sweep: id of the sweep, if it must be known before the sweep begins; by default a new one.
 
     Raises:
         SpecError: the spec cannot run; nothing was started.
@@ -34,10 +45,10 @@ def launch(spec: SweepSpec, *, address: str = "local", callback: ProgressCallbac
         >>> launch(load_spec("examples/digits.yaml")).best().score  # doctest: +SKIP
         0.9916
     """
-    return SweepResult(*driver.run_new(spec, address=address, callback=callback))
+    return SweepResult(*driver.run_new(spec, address=_joinable(address), callback=callback, sweep=sweep))
 
 
-def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
+def resume(folder: SweepFolder, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
     """Continue an interrupted or killed sweep: no trial is lost, none runs twice.
 
     Raises:
@@ -47,4 +58,13 @@ def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCal
         Interrupted: Ctrl-C, SIGTERM or SIGHUP, once more.
         RayLost: Ray died.
     """
-    return SweepResult(*driver.run_remaining(folder, address=address, callback=callback))
+    return SweepResult(*driver.run_remaining(folder, address=_joinable(address), callback=callback))
+
+
+def _joinable(address: str | None) -> str:
+    """Return the chosen address, unless it is one of a dashboard, which runs a driver of its own."""
+    address = chosen_address(address)
+    if kind_of(address) == "dashboard":
+        message = f"must be local, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
+        raise SpecError([Problem(OPTION, message)])
+    return address

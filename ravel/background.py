@@ -86,7 +86,7 @@ class RunningSweep(Sweep):
 def launch(
     spec: SweepSpec,
     *,
-    address: str = "local",
+    address: str | None = None,
     callback: ProgressCallback | None = None,
     background: Literal[False] = False,
 ) -> SweepResult: ...
@@ -94,18 +94,19 @@ def launch(
 
 @overload
 def launch(
-    spec: SweepSpec, *, address: str = "local", callback: None = None, background: Literal[True]
+    spec: SweepSpec, *, address: str | None = None, callback: None = None, background: Literal[True]
 ) -> RunningSweep: ...
 
 
 def launch(
-    spec: SweepSpec, *, address: str = "local", callback: ProgressCallback | None = None, background: bool = False
+    spec: SweepSpec, *, address: str | None = None, callback: ProgressCallback | None = None, background: bool = False
 ) -> SweepResult | RunningSweep:
     """Run a new sweep to its end, or start it in the background.
 
     Args:
         spec: from ``load_spec``, or made in Python.
-        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster).
+        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster); by default that of
+            ``RAY_ADDRESS``, else ``local``.
         callback: notified of each event while the sweep runs in this process.
         background: run the driver as a process of its own, and return as soon as the sweep has begun.
 
@@ -128,7 +129,7 @@ def launch(
     return _started(spec, address=address)
 
 
-def _started(spec: SweepSpec, *, address: str) -> RunningSweep:
+def _started(spec: SweepSpec, *, address: str | None) -> RunningSweep:
     folder = Path(tempfile.mkdtemp(prefix="ravel-launch-"))
     request, began, output = folder / "request.json", folder / "began", folder / "output.txt"
     request.write_text(json.dumps({"spec": spec.document(), "address": address, "began": str(began)}))

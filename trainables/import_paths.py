@@ -35,6 +35,7 @@ __all__ = [
     "code_digest",
     "find_in",
     "is_import_path",
+    "is_own_file",
     "load",
     "name_in",
     "registered",
@@ -286,14 +287,22 @@ def code_digest(folder: Path) -> dict[str, str]:
     Modules of an environment inside the folder (`site-packages`), whose versions are recorded elsewhere, and Ravel's
     own are left out.
     """
-    files = {Path(file) for file in _module_files()}
-    here = (file.relative_to(folder) for file in files if file.is_relative_to(folder))
-    own = sorted(file for file in here if "site-packages" not in file.parts and file.parts[0] not in _OURS)
-    return {
-        file.as_posix(): hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        for file in own
-        if (folder / file).is_file()
-    }
+    own = sorted({file for name in _module_files() if is_own_file(file := Path(name), folder)})
+    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in own if file.is_file()}
+    return {file.relative_to(folder).as_posix(): digest for file, digest in digests.items()}
+
+
+def is_own_file(file: Path, folder: Path) -> bool:
+    """Return True if a module's file is a user's own, in a folder: not Ravel's, not installed, not a command.
+
+    >>> here = Path("/home/ada")
+    >>> [is_own_file(here / name, here) for name in ("nets.py", ".venv/bin/ravel", "trainables/seeding.py")]
+    [True, False, False]
+    """
+    if not file.suffix or not file.is_relative_to(folder):
+        return False
+    parts = file.relative_to(folder).parts
+    return "site-packages" not in parts and parts[0] not in _OURS
 
 
 def _module_files() -> Iterator[str]:

@@ -46,7 +46,17 @@ MaybeSweep = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a field; repeatable.")]
 Address = Annotated[
-    str, typer.Option(help="local: start Ray on this machine; auto, or HOST:PORT: join a running Ray cluster.")
+    str | None,
+    typer.Option(
+        help="local (default): start Ray on this machine; auto, or HOST:PORT: join a running Ray cluster; "
+        "http://HOST:8265: submit to its dashboard. Also RAY_ADDRESS.",
+        show_default=False,
+    ),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return when the sweep has begun; with http://HOST:8265.")]
+SharedResults = Annotated[
+    bool,
+    typer.Option("--shared-results", help="storage.uri is on a disk that all nodes mount; with http://HOST:8265."),
 ]
 StorageFolder = Annotated[
     str, typer.Option("--storage", help="Storage of the sweeps: a folder, or s3://BUCKET/PREFIX.")

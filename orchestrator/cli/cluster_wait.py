@@ -13,7 +13,7 @@ from orchestrator.execution.ray_cluster import cluster_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.execution.ray_cluster import Capacity, Node
+    from orchestrator.execution.cluster.capacity import Capacity, Node
     from orchestrator.spec.model import Resources
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import SweepState

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from orchestrator.analysis.sweep_progress import Progress
+    from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.progress import LagReport
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
@@ -44,6 +45,10 @@ class _Display(ProgressCallback):
         """Say that Ray starts, which takes seconds."""
         self._is_shared = address != "local"
         self._print(connecting(address))
+
+    def on_joined(self, address: str, capacity: Capacity) -> None:
+        """Say which cluster the driver has joined."""
+        self._print(f"joined Ray at {address}: {capacity}")
 
     def on_end(self) -> None:
         """Stop to look at the cluster."""

@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, Spec, StorageFolder, Sweep
+from orchestrator.cli import jobs
+from orchestrator.cli.arguments import (
+    RESULTS,
+    Address,
+    AsJson,
+    Detach,
+    Set,
+    SharedResults,
+    Spec,
+    StorageFolder,
+    Sweep,
+)
 from orchestrator.errors import PreflightError, quoted
+from orchestrator.execution.cluster import submission
+from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -29,6 +42,9 @@ Slots = Annotated[
 Seconds = Annotated[
     float | None,
     typer.Option("--epoch-s", min=0, help="Seconds of a plain epoch; default: measured, by training the baseline."),
+]
+SweepId = Annotated[
+    str | None, typer.Option("--id", hidden=True, help="Id of the sweep, chosen when it was submitted.")
 ]
 PANEL = "Run"
 CHECKPOINTS_KEPT = 2
@@ -80,32 +96,57 @@ def plan(
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel launch examples/digits.yaml --set search.num_trials=64")
-def launch(
+def launch(  # noqa: PLR0917  typer passes them by name
     spec: Spec,
     overrides: Set = None,
-    address: Address = "local",
+    address: Address = None,
     dry_run: Annotated[  # noqa: FBT002
         bool, typer.Option("--dry-run", help="Check the spec and this machine; start nothing.")
     ] = False,
+    detach: Detach = False,  # noqa: FBT002
+    shared_results: SharedResults = False,  # noqa: FBT002
+    sweep: Annotated[
+        str | None, typer.Option("--id", hidden=True, help="Id of the sweep; a job has chosen it.")
+    ] = None,
 ) -> None:
     """Launch a new sweep and show its progress."""
+    address = chosen_address(address)
     loaded = load_spec(spec, overrides or [])
+    if kind_of(address) == "dashboard":
+        jobs.launch(loaded, address, shared_results=shared_results, detach=detach, dry_run=dry_run)
+        return
+    jobs.refuse_elsewhere({"--detach": detach, submission.SHARED: shared_results})
     if dry_run:
         from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it builds models
 
         preflight.check_here(loaded, address=address)
+        if kind_of(address) != "local":
+            from orchestrator.execution.cluster import gcs  # noqa: PLC0415
+
+            _say(f"would join {gcs.probe(gcs.resolved(address))}")
         _say(f"{spec}: ready to launch. {_describe(loaded)}")
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
     _say(f"{spec}: {_describe(loaded)}\nchecking data, models and storage ...")
-    _finish(launching.launch(loaded, address=address, callback=display_for(Console())))
+    _finish(launching.launch(loaded, address=address, callback=display_for(Console()), sweep=sweep))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
-def resume(sweep: Sweep, address: Address = "local", folder: StorageFolder = RESULTS) -> None:
+def resume(
+    sweep: Sweep,
+    address: Address = None,
+    folder: StorageFolder = RESULTS,
+    detach: Detach = False,  # noqa: FBT002
+    shared_results: SharedResults = False,  # noqa: FBT002
+) -> None:
     """Resume a sweep that was interrupted or killed."""
+    address = chosen_address(address)
+    if kind_of(address) == "dashboard":
+        jobs.resume(find_sweep(folder, sweep), address, shared_results=shared_results, detach=detach)
+        return
+    jobs.refuse_elsewhere({"--detach": detach, submission.SHARED: shared_results})
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
@@ -158,8 +199,8 @@ def _say(line: str) -> None:
 
 def _slots_here(spec: SweepSpec) -> int:
     """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    from orchestrator.execution.cluster.capacity import Capacity, Node  # noqa: PLC0415
     from orchestrator.execution.cores import cores_here  # noqa: PLC0415
-    from orchestrator.execution.ray_cluster import Capacity, Node  # noqa: PLC0415
 
     return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(spec.resources, 0.0)
 

@@ -17,13 +17,15 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
 from orchestrator.execution import preflight, ray_cluster, ray_watch
+from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.original import require_original
+from orchestrator.planning.own_modules import own_modules
 from orchestrator.planning.plan import SweepPlan, make_plan
-from orchestrator.planning.provenance import changed_code, find_own_code
+from orchestrator.planning.provenance import changed_code, code_folder, find_own_code
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -31,12 +33,13 @@ from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import SweepEnded, SweepStarted, TrialEnded
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder, reference
-from orchestrator.state.sweep_lookup import create_folder
+from orchestrator.state.sweep_lookup import create_folder, new_id
 from orchestrator.state.sweep_state import SweepState, missing_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.exporters import Exporter
     from orchestrator.execution.tune.thread import FitThread
     from orchestrator.spec.model import SweepSpec
@@ -56,24 +59,25 @@ DriverResult: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
 class RaySession:
     """Connection to Ray: what the cluster has, and the servers without which the driver cannot continue."""
 
-    capacity: ray_cluster.Capacity
+    capacity: Capacity
     servers: tuple[ray_watch.Server, ...]
 
 
-def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None) -> DriverResult:
+def run_new(
+    spec: SweepSpec, *, address: str, callback: ProgressCallback | None, sweep: str | None = None
+) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     with _only_driver_of_this_process():
         spec = check_spec(spec)
         preflight.check_here(spec, address=address)
         callback = callback or ProgressCallback()
-        notify(callback.on_connect, address)
         stop = StopSignals()
-        with stop.installed(), _connected(address) as session:
+        with stop.installed(), _connected(address, spec, Path.cwd(), callback) as session:
             stop.install()
             gpus = session.capacity.gpus_per_trial(spec.resources)
             slots = session.capacity.slots(spec.resources, gpus)
             preflight.check_gpu_seconds(spec, gpus=gpus)
-            folder = create_folder(spec.storage.uri, spec.name, now=datetime.now(UTC))
+            folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
             plan = make_plan(
                 spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd(), metrics=declared_metrics(spec)
             )
@@ -86,6 +90,7 @@ def run_new(spec: SweepSpec, *, address: str, callback: ProgressCallback | None)
 def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
     """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
+    code_in = code_folder(plan.working_directory)
     require_original(plan, folder)
     find_own_code(plan.spec, Path(plan.working_directory))
     with _only_driver_of_this_process(), stop.installed(), _locked(folder) as lock, ExitStack() as stack:
@@ -94,10 +99,9 @@ def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallba
         if _has_work(decisions, now=time.time()):
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
-            for module in changed_code(plan.provenance, Path(plan.working_directory)):
+            for module in changed_code(plan.provenance, code_in):
                 logger.warning("%s changed since the launch; trials that continue use the new code", module)
-            notify(callback.on_connect, address)
-            session = stack.enter_context(_connected(address))
+            session = stack.enter_context(_connected(address, plan.spec, code_in, callback))
             stop.install()
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
@@ -114,13 +118,20 @@ def _only_driver_of_this_process() -> Iterator[None]:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[RaySession]:
+def _connected(address: str, spec: SweepSpec, code_in: Path, callback: ProgressCallback) -> Iterator[RaySession]:
     """Connect to Ray; disconnect in a thread, since that does not return while Ray's GCS is stopped."""
+    code = preflight.files_to_send(spec, code_in, address=address)
+    notify(callback.on_connect, address)
     with ray_watch.settings():
-        connection = ray_cluster.connect(address)
+        connection = ray_cluster.connect(address, code=code)
         capacity = connection.__enter__()
         try:
-            yield RaySession(capacity, ray_watch.servers(private=address == "local"))
+            servers = ray_watch.servers(private=address == "local")
+            if address != "local":
+                notify(callback.on_joined, servers[0].address, capacity)
+                gpus = capacity.gpus_per_trial(spec.resources)
+                node_checks.check_nodes(own_modules(spec), cpus=spec.resources.cpus, gpus=gpus)
+            yield RaySession(capacity, servers)
         finally:
             leaving = threading.Thread(
                 target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True

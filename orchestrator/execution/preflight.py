@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError, cut, quoted
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.own_metric_checks import declaration_problems, metric_problems
-from orchestrator.execution.ray_cluster import Capacity, Node, check_unconnected
+from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.planning.declared_metrics import metrics_of
 from orchestrator.planning.folders import located
+from orchestrator.planning.own_modules import own_files, own_modules, size_problem
 from orchestrator.planning.plan import tracking_store
-from orchestrator.planning.provenance import find_own_code
+from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.state.sweep_lookup import try_out
@@ -74,10 +76,26 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
 def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
     check_unconnected(address)
+    files_to_send(spec, Path.cwd(), address=address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
+
+
+def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, Path]:
+    """Return the files of users' own modules that a cluster is sent, by import path; a private Ray is sent none.
+
+    Raises:
+        PreflightError: they are too large.
+    """
+    if address == "local" or not find_own_code(spec, folder):
+        return {}
+    files = own_files(own_modules(spec), code_folder(folder))
+    problem = size_problem(files)
+    if problem is not None:
+        raise PreflightError([f"--address {address}: {problem}"])
+    return files
 
 
 def check_own_code(spec: SweepSpec) -> None:

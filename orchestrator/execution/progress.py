@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import Event
@@ -21,6 +22,9 @@ class ProgressCallback:
 
     def on_connect(self, address: str) -> None:
         """Run before the driver connects to Ray; for ``local`` it starts one, which takes seconds."""
+
+    def on_joined(self, address: str, capacity: Capacity) -> None:
+        """Run when the driver has joined a running cluster, whose GCS is at this address."""
 
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:
         """Run before the driver starts trials."""

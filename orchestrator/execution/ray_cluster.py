@@ -6,23 +6,24 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution.cluster import authentication, gcs
+from orchestrator.execution.cluster.capacity import Capacity, Node
+from orchestrator.execution.cluster.sent_code import runtime_environment
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.private_ray.failure import in_one_line
 from orchestrator.execution.private_ray.folder import clear_leftovers
 from orchestrator.execution.private_ray.process import starting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-    from orchestrator.spec.model import Resources
 
 logger = logging.getLogger(__name__)
 
@@ -42,53 +43,12 @@ QUIET = {
 }
 
 CHANGED_BY_RAY = ("PYTHONBREAKPOINT", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_CLIENT_MODE")
-PROBE_S = 5.0
 TRIES = 2
-
-
-@dataclass(frozen=True)
-class Node:
-    """CPUs and GPUs of one machine of a cluster."""
-
-    cpus: float
-    gpus: float
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """CPUs and GPUs of a cluster by node: a trial runs on one node, so two half-free nodes make no slot."""
-
-    nodes: tuple[Node, ...]
-
-    def slots(self, resources: Resources, gpus_per_trial: float) -> int:
-        """Return the number of trials that run at once.
-
-        Raises:
-            PreflightError: no node is large enough for one trial.
-        """
-        fits = sum(_fitting(node, resources.cpus, gpus_per_trial) for node in self.nodes)
-        if fits == 0:
-            required = f"{resources.cpus:g} CPUs and {gpus_per_trial:g} GPUs"
-            present = ", ".join(f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes)
-            raise PreflightError(
-                [f"resources: one trial takes {required}, the nodes have {present}; ask for less, or add a larger node"]
-            )
-        return min(fits, resources.max_concurrent or fits)
-
-    def gpus_per_trial(self, resources: Resources) -> float:
-        """Return the GPUs of one trial; ``auto`` is one if the cluster has GPUs, else none."""
-        if resources.gpus == "auto":
-            return 1.0 if any(node.gpus for node in self.nodes) else 0.0
-        return resources.gpus
-
-
-def _fitting(node: Node, cpus: float, gpus: float) -> int:
-    by_cpu = int(node.cpus / cpus + 1e-9)
-    return min(by_cpu, int(node.gpus / gpus + 1e-9)) if gpus else by_cpu
+NO_NODE = "run `ray start --address=HOST:PORT` here, or submit the sweep with --address http://HEAD:8265"
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Capacity]:
+def connect(address: str, *, code: Mapping[str, Path] | None = None) -> Iterator[Capacity]:
     """Connect to Ray for the length of a sweep.
 
     ``local`` starts a private Ray with a temporary folder of its own. Ray listens on every interface whatever its
@@ -97,15 +57,19 @@ def connect(address: str) -> Iterator[Capacity]:
 
     At the end this process is as it was: environment, signal handlers, hooks, log level.
 
+    Args:
+        address: ``local``, ``auto`` or ``host:port``.
+        code: files that the workers of a running cluster are sent, by their path below the folder of imports.
+
     Raises:
-        PreflightError: Ray cannot be started, there is no cluster at that address, or this process is connected to Ray
-            already.
+        PreflightError: Ray cannot be started, there is no cluster at that address that can be joined, or this process
+            is connected to Ray already.
     """
     with ExitStack() as stack:
         check_unconnected(address)
         stack.enter_context(_process_restored())
         os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-        stack.enter_context(_private() if address == "local" else _joined(address))
+        stack.enter_context(_private() if address == "local" else _joined(address, code or {}))
         import ray  # noqa: PLC0415  reads the settings above when imported
 
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -138,15 +102,7 @@ def _process_restored() -> Iterator[None]:
                 os.environ[name] = value
         sys.excepthook = hook
         logging.getLogger("ray").setLevel(level)
-        _reload_authentication()
-
-
-def _reload_authentication() -> None:
-    """Have Ray read the mode and the token from the environment, as it keeps those of an earlier connection."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # noqa: PLC0415
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        authentication.refresh()
 
 
 @contextmanager
@@ -160,7 +116,7 @@ def _private() -> Iterator[None]:
 
             stack.callback(ray.shutdown)  # before the private one stops
             clear_leftovers()
-            _reload_authentication()
+            authentication.refresh()
             try:
                 _init(private.address(), _temp_dir=private.temp_dir)
             except Exception as error:  # Ray raises plain ones
@@ -176,30 +132,24 @@ def _private() -> Iterator[None]:
 
 
 @contextmanager
-def _joined(address: str) -> Iterator[None]:
+def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
+    cluster = gcs.probe(gcs.resolved(address))
+    authentication.enter_mode()
     import ray  # noqa: PLC0415
 
     with ExitStack() as stack:
         stack.callback(ray.shutdown)
         try:
-            _join(address)
+            with runtime_environment(code) as settings:
+                _init(cluster.address, **settings, **({"_node_ip_address": ip} if (ip := cluster.node_ip) else {}))
         except Exception as error:  # Ray raises plain ones
             reason = in_one_line(f"{type(error).__name__}: {error}")
-            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason})"]) from error
+            hint = "" if cluster.node_ip else f"; this machine seems to be no node of it: {NO_NODE}"
+            raise PreflightError([f"--address {address}: cannot connect to Ray ({reason}){hint}"]) from error
         yield
 
 
-def _join(address: str) -> None:
-    if "://" in address:
-        raise ValueError("must be HOST:PORT of the cluster's head; Ray Jobs addresses are not supported")
-    host, colon, port = address.rpartition(":")
-    if colon:  # fail at once: Ray would retry for a minute
-        with socket.create_connection((host, int(port)), timeout=PROBE_S):
-            pass
-    _init(address)
-
-
-def _init(address: str, **settings: str) -> None:
+def _init(address: str, **settings: Any) -> None:
     import ray  # noqa: PLC0415
 
     handler = signal.getsignal(signal.SIGTERM)

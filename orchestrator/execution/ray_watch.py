@@ -43,8 +43,13 @@ class Server:
     port: int
     refusals: int = REFUSALS
 
+    @property
+    def address(self) -> str:
+        """``HOST:PORT``."""
+        return f"{self.host}:{self.port}"
+
     def __str__(self) -> str:
-        return f"{self.name} at {self.host}:{self.port}"
+        return f"{self.name} at {self.address}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import ObjectMissing, StorageError
+from orchestrator.execution.cluster.sent_code import CODE_SENT
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
@@ -76,7 +78,8 @@ class SweepTrainable(TrialTrainable):
         self._remove_download()
 
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
-        if (working_directory := config.get("ravel.working_directory")) is not None:
+        working_directory = config.get("ravel.working_directory")
+        if working_directory is not None and CODE_SENT not in os.environ:
             find_in(Path(working_directory))
         storage = config.get("ravel.storage")
         settings = Settings.from_environment() if storage is None else Settings(**storage)

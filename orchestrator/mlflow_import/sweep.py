@@ -20,7 +20,7 @@ from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import Mirror
-from orchestrator.state.sweep_lookup import create_folder
+from orchestrator.state.sweep_lookup import create_folder, new_id
 from orchestrator.state.sweep_state import OVER
 from search_spaces import Problem, adopt
 
@@ -68,7 +68,7 @@ def import_sweep(
         working_directory: Folder that a relative store of the spec is relative to.
     """
     name = f"imported-{spec.name}"[:MOST_CHARACTERS]
-    folder = create_folder(storage, name, now=now)
+    folder = create_folder(storage, new_id(name, now=now))
     over = _over(spec, name=name, experiment=folder.sweep, num_trials=len(trials))
     plan = make_plan(over, folder, slots=1, now=now.timestamp(), working_directory=working_directory)
     max_epochs = max(_budget(trial) for trial in trials)

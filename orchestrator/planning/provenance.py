@@ -16,6 +16,8 @@ from trainables.import_paths import code_digest, find_in, is_import_path
 from trainables.tasks.lightning.config import PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.spec.model import SweepSpec
 
 LIBRARIES = ("ravel-sweeps", "torch", "ray", "optuna", "mlflow", "numpy")
@@ -60,33 +62,33 @@ def collect(folder: Path, *, spec: SweepSpec | None = None) -> Provenance:
 
 def uses_own_code(spec: SweepSpec) -> bool:
     """Return True if a trial of the spec, its sampler or its scheduler may be a user's own module."""
+    return any(is_import_path(name) for name in (*names_of(spec), spec.search.sampler, spec.scheduler.name))
+
+
+def names_of(spec: SweepSpec) -> Iterator[str]:
+    """Yield every text that a trial of a spec may have as a value; of a LightningModule its path."""
     searched = (option for domain in spec.space.parameters.values() for option in getattr(domain, "options", ()))
-    deciding = spec.search.sampler, spec.scheduler.name
-    named = (*spec.trial.values(), *searched, *deciding)
-    return any(isinstance(value, str) and is_import_path(value.removeprefix(PREFIX)) for value in named)
+    yield from (value.removeprefix(PREFIX) for value in (*spec.trial.values(), *searched) if isinstance(value, str))
 
 
-def find_own_code(spec: SweepSpec, folder: Path) -> bool:
-    """Have a user's own modules in a folder be found, if the spec names any; return True if it does."""
-    is_own = uses_own_code(spec)
-    if is_own:
-        find_in(folder)
-    return is_own
+def code_folder(launched_from: str | Path) -> Path:
+    """Return the folder in which the modules of a sweep are looked up: that of the launch, while it exists here."""
+    return Path(launched_from) if Path(launched_from).is_dir() else Path.cwd()
 
 
-def find_code(launched_from: str) -> Path:
-    """Have users' own modules be found where their sweep was launched, or here if this machine has no such folder.
-
-    Args:
-        launched_from: the working directory of the launch, as the plan has it.
-
-    Returns:
-        The folder in which they are found.
-    """
-    folder = Path(launched_from)
-    folder = folder if folder.is_dir() else Path.cwd()
+def find_code(launched_from: str | Path) -> Path:
+    """Have a user's own modules be found in the folder for a sweep launched there, and return it."""
+    folder = code_folder(launched_from)
     find_in(folder)
     return folder
+
+
+def find_own_code(spec: SweepSpec, launched_from: str | Path) -> bool:
+    """Have a user's own modules be found, if the spec names any; return True if it does."""
+    is_own = uses_own_code(spec)
+    if is_own:
+        find_code(launched_from)
+    return is_own
 
 
 def changed_code(launched: Provenance, folder: Path) -> list[str]:

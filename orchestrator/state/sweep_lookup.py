@@ -47,16 +47,23 @@ def try_out(storage: str | Path) -> None:
         pass
 
 
-def create_folder(storage: str | Path, name: str, *, now: datetime) -> SweepFolder:
-    """Create an empty folder for a sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
+def new_id(name: str, *, now: datetime) -> str:
+    """Return the id of a new sweep called ``name``: ``<name>-<date>-<time>-<four random digits>``.
 
     The random part separates sweeps that start in the same second on different machines and share an MLflow.
+    """
+    return f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}"
+
+
+def create_folder(storage: str | Path, sweep: str) -> SweepFolder:
+    """Create an empty folder for a sweep of this id.
 
     Raises:
+        FileExistsError: the storage has a sweep of that id.
         WrongLocation: the storage has a variable, which nothing expands.
     """
     _refuse_variables(storage)
-    folder = _folder(storage, f"{name}-{now.strftime(STAMP)}-{secrets.token_hex(2)}")
+    folder = _folder(storage, sweep)
     folder.path.mkdir(parents=True)
     return folder
 

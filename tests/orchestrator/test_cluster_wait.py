@@ -12,7 +12,7 @@ from orchestrator.cli import cluster_wait
 from orchestrator.cli.cluster_wait import ClusterWait, waiting_line
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay
 from orchestrator.execution import ray_cluster
-from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.spec.model import Resources

@@ -54,7 +54,7 @@ def test_no_command_makes_a_folder_named_like_a_variable(tmp_path, monkeypatch):
     (tmp_path / "spec.yaml").write_text(SPEC + "storage: {uri: $SCRATCH/ravel}\n")
     for arguments in (["launch", "spec.yaml"], ["launch", "spec.yaml", "--dry-run"]):
         assert CliRunner().invoke(app, arguments).exit_code != 0
-    for write in (try_out, lambda storage: create_folder(storage, "digits", now=None)):
+    for write in (try_out, lambda storage: create_folder(storage, "digits-1")):
         with pytest.raises(WrongLocation, match="must have no variable"):
             write("$SCRATCH/ravel")
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]

@@ -16,7 +16,7 @@ from orchestrator import launch
 from orchestrator.cli import main
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight, ray_cluster
-from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.validation import NUM_SAMPLES
 from orchestrator.redaction import without_password
@@ -50,7 +50,7 @@ def validated(monkeypatch, tmp_path):
     sampled, made = [], []
     sample_many, from_point = SearchSpace.sample_many, TrialConfig.from_point
 
-    def refuse(_):
+    def refuse(*_, **__):
         raise NotStarted
 
     def sampling(space, *given, **more):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
     from orchestrator.decisions.trial_views import DecisionState
-    from orchestrator.execution.ray_cluster import Capacity
+    from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial

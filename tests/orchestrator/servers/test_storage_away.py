@@ -23,7 +23,7 @@ from orchestrator.state.events import AttemptStarted, EpochReported, SweepStarte
 from orchestrator.state.s3_mirror import publish
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lock import acquire, is_held
-from orchestrator.state.sweep_lookup import create_folder, list_sweeps
+from orchestrator.state.sweep_lookup import create_folder, list_sweeps, new_id
 from orchestrator.storage.s3 import Bucket, Settings, filesystem
 from orchestrator.tracking.tracker import Tracker
 
@@ -153,7 +153,7 @@ def test_a_lock_that_s3_does_not_release_warns_and_hides_nothing(proxy, s3, tmp_
 
 def sweep_of(root, storage, tracking):
     """A sweep of one trial, in S3 or in a folder, and tracked."""
-    folder = create_folder(storage, "digits", now=time_of_test())
+    folder = create_folder(storage, new_id("digits", now=time_of_test()))
     plan = make_plan(
         parse_spec(f"{SPEC}tracking: {{uri: '{tracking}'}}"), folder, slots=1, now=1.0, working_directory=root
     )

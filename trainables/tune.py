@@ -35,10 +35,10 @@ from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.data import digest_of
-from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.faults import Fault, fault_of, first_line
+from trainables.engine.guards import release_memory
 from trainables.errors import (
     CheckpointError,
     ConfigError,

@@ -292,7 +292,10 @@ def _function_problems(config: AnyConfig) -> tuple[TrialProblem, ...]:
 
 
 def _gan_problems(config: GanConfig) -> Iterator[str]:
-    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    import torch  # noqa: PLC0415
+
+    from trainables.data import shape_of  # noqa: PLC0415
+    from trainables.engine.placement import Placement  # noqa: PLC0415
     from trainables.tasks.gan.classifier import classifier_of  # noqa: PLC0415
     from trainables.tasks.gan.networks import build_networks  # noqa: PLC0415
 
@@ -300,7 +303,7 @@ def _gan_problems(config: GanConfig) -> Iterator[str]:
         image_shape, _ = shape_of(config.data)
         build_networks(config.gan, image_shape=image_shape, device="meta")
         if config.gan.classifier is not None:  # else each worker trains its own
-            classifier_of(config.model_copy(update={"device": "cpu"}))
+            classifier_of(config, Placement(torch.device("cpu")))
     except TrainableError as error:
         yield from str(error).splitlines()
 

@@ -29,6 +29,7 @@ from trainables.tasks.gan.config import GanConfig
 
 if TYPE_CHECKING:
     from trainables.engine.epoch_loop import EpochLoop, TrialRun
+    from trainables.engine.placement import Placement
 
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
@@ -112,22 +113,24 @@ class Task:
         """
         return self.any_metric or any(_is_of_family(metric, known.name) for known in self.metrics)
 
-    def start(self, config: AnyConfig) -> "EpochLoop[TrialRun]":
-        """Return a trial before its first epoch; imports torch.
+    def start(self, config: AnyConfig, *, placement: "Placement | None" = None) -> "EpochLoop[TrialRun]":
+        """Return a trial before its first epoch; without a `placement`, on the device that it names. Imports torch.
 
         Raises:
             TrainableError: its data set is missing, or its model cannot be built.
         """
-        loop: EpochLoop[TrialRun] = import_module(self.run).start(config)
+        loop: EpochLoop[TrialRun] = import_module(self.run).start(config, placement=placement)
         return loop
 
-    def restore(self, directory: str, *, config: AnyConfig) -> "EpochLoop[TrialRun]":
+    def restore(
+        self, directory: str, *, config: AnyConfig, placement: "Placement | None" = None
+    ) -> "EpochLoop[TrialRun]":
         """Return a trial that continues from a checkpoint; imports torch.
 
         Raises:
             CheckpointError: the checkpoint cannot be read, or belongs to another trial.
         """
-        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config)
+        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config, placement=placement)
         return loop
 
 

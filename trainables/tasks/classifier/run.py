@@ -15,11 +15,10 @@ from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint
-from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.guards import LossMonitor
 from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
-from trainables.engine.precision import autocast, resolve_precision
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels
@@ -51,17 +50,15 @@ class ClassifierRun:
 
     evaluation_batch_size = BATCH_SIZE
 
-    def __init__(self, config: TrialConfig) -> None:
+    def __init__(self, config: TrialConfig, placement: Placement) -> None:
         splits = load_splits(config.data)
         mean, std = _pixel_statistics(splits.train, config.data.name)
-        self.config = config
+        self.config, self.placement, device = config, placement, placement.device
         self.data, self.batch_size = config.data, config.batch_size
-        self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
         self.class_names = class_names(config.data)
         self.labels_N = splits.train.labels_N
-        self.train_split, self.val_split = splits.train.to(self.device), splits.val.to(self.device)
+        self.train_split, self.val_split = splits.train.to(device), splits.val.to(device)
         self.model = build(
             config.model,
             image_shape=splits.image_shape,
@@ -69,14 +66,14 @@ class ClassifierRun:
             seed=config.seed,
             mean=mean,
             std=std,
-            device=self.device,
+            device=device,
         )
         self.methods = Methods.resolve(config, self.model, num_classes=splits.num_classes)
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
-        self.streams = Streams.from_seed(config.seed, device=self.device)
+        self.streams = Streams.from_seed(config.seed, device=device)
         self.memory: Mapping[str, Memory] | None = None  # before the first step
         self.pgd_accuracy: float | None = None
         if config.compile:
@@ -102,7 +99,7 @@ class ClassifierRun:
         """
         started = time.perf_counter()
         self.model.train()
-        order_SB = self._order().to(self.device)
+        order_SB = self._order().to(self.placement.device)
         monitor = LossMonitor(epoch)
         with self._global_streams("training", epoch):
             for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
@@ -129,7 +126,7 @@ class ClassifierRun:
 
     def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
         """Seed the global generators, which a user's network may draw from, so that an epoch depends on no other."""
-        return global_streams(self.config.seed, f"{phase} {epoch}", device=self.device)
+        return global_streams(self.config.seed, f"{phase} {epoch}", device=self.placement.device)
 
     def _order(self) -> Tensor:
         """Return the indices of each batch of an epoch, (steps, B)."""
@@ -155,7 +152,7 @@ class ClassifierRun:
         x_BCHW, y_B = self._images(indices_B)
         x_BCHW = augment(x_BCHW, settings=self.augmentation, generator=self.streams.augmentation)
         draws = draw(x_BCHW, methods=self.methods, streams=self.streams)
-        with autocast(self.precision, self.device):
+        with self.placement.autocast():
             loss = step_loss(
                 self.model,
                 x_BCHW,
@@ -191,7 +188,7 @@ class ClassifierRun:
         if not self.methods.attacking:
             return {}
         x_BCHW, y_B = self._images(indices_B)
-        noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.device)
+        noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.placement.device)
         now = float(
             pgd_accuracy(self.model, x_BCHW, y_B, epsilon=settings.epsilon, norm=settings.norm, generator=noise)
         )
@@ -223,18 +220,20 @@ class ClassifierRun:
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.streams.restore(dict(checkpoint.streams))
         self.memory = {
-            place: {name: value.to(self.device) for name, value in memory.items()}
+            place: {name: value.to(self.placement.device) for name, value in memory.items()}
             for place, memory in checkpoint.memory.items()
         }
         self.pgd_accuracy = checkpoint.pgd_accuracy
 
 
-def start(config: TrialConfig) -> EpochLoop[ClassifierRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(ClassifierRun(config))
+def start(config: TrialConfig, *, placement: Placement | None = None) -> EpochLoop[ClassifierRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(ClassifierRun(config, placement or placement_of(config)))
 
 
-def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[ClassifierRun]:
+def restore(
+    directory: Path, *, config: TrialConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[ClassifierRun]:
     """Return a trial that continues from a checkpoint.
 
     `config`, if present, must describe the same trial; the place of the data and the device may differ.
@@ -243,7 +242,7 @@ def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(TrialConfig, directory, config=config)
-    run = ClassifierRun(config)
+    run = ClassifierRun(config, placement or placement_of(config))
     check_weights(run.model, checkpoint.model, name=config.model.name, directory=directory)
     return EpochLoop(run, checkpoint=checkpoint)
 

@@ -8,8 +8,8 @@ from typing import Any, final
 import torch
 
 from trainables.engine.checkpoint import Checkpoint
-from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import ConfigError, FunctionFailed, short_repr
 from trainables.import_paths import argument_problems, call, load
@@ -35,9 +35,8 @@ class FunctionRun:
 
     data = batch_size = evaluation_batch_size = None
 
-    def __init__(self, config: FunctionConfig) -> None:
-        self.config = config
-        self.device = resolve_device(config.device)
+    def __init__(self, config: FunctionConfig, placement: Placement) -> None:
+        self.config, self.placement = config, placement
         self._restored: Mapping[str, Any] | None = None
         self._complete = 0
         self._epochs: Iterator[Any] | None = None
@@ -79,17 +78,17 @@ class FunctionRun:
         self._complete, self._restored = checkpoint.epoch, checkpoint.model.get("state")
 
     def _started(self) -> Iterator[Any]:
-        config = self.config
+        config, device = self.config, self.placement.device
         self._context = TrialContext(
             epoch=0 if self._restored is None else self._complete,
             epochs=config.epochs,
             seed=config.seed,
-            device=str(self.device),
+            device=str(device),
             restored=self._restored,
         )
         function = load(config.task, group=GROUP, place="task")
-        provided = dict(zip(PROVIDED, (self._context, config.epochs, config.seed, str(self.device)), strict=True))
-        with global_streams(config.seed, "start", device=self.device):
+        provided = dict(zip(PROVIDED, (self._context, config.epochs, config.seed, str(device)), strict=True))
+        with global_streams(config.seed, "start", device=device):
             result = self._guarded(lambda: call(function, config.arguments, provided=provided))
         if isinstance(result, Mapping):
             return iter([result])
@@ -102,7 +101,7 @@ class FunctionRun:
         epochs, name = self._epochs, self.config.task
         if epochs is None:
             raise RuntimeError("the function was not started")
-        with global_streams(self.config.seed, f"epoch {epoch}", device=self.device):
+        with global_streams(self.config.seed, f"epoch {epoch}", device=self.placement.device):
             item = self._guarded(lambda: next(epochs, None))
         if item is None:
             remedy = f"yield once for each of `epochs` ({self.config.epochs}), or lower trial.epochs"
@@ -121,19 +120,21 @@ class FunctionRun:
             raise FunctionFailed(self.config.task, reason) from error
 
 
-def start(config: FunctionConfig) -> EpochLoop[FunctionRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(FunctionRun(config))
+def start(config: FunctionConfig, *, placement: Placement | None = None) -> EpochLoop[FunctionRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(FunctionRun(config, placement or placement_of(config)))
 
 
-def restore(directory: Path, *, config: FunctionConfig | None = None) -> EpochLoop[FunctionRun]:
+def restore(
+    directory: Path, *, config: FunctionConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[FunctionRun]:
     """Return a trial that continues from a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(FunctionConfig, directory, config=config)
-    return EpochLoop(FunctionRun(config), checkpoint=checkpoint)
+    return EpochLoop(FunctionRun(config, placement or placement_of(config)), checkpoint=checkpoint)
 
 
 def check(config: FunctionConfig) -> None:

@@ -35,10 +35,28 @@ def field_problems(spec: SweepSpec) -> list[Problem]:
     if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
         requirement = "must be 'auto' or at most 1, as a trial uses one device"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
+    problems += _worker_problems(spec)
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, requirement) for place in _without_attack(spec)]
+    return problems
+
+
+def _worker_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the problems of trials with several workers: a task that has one, a GPU that they would share."""
+    task, resources = task_of(spec.trial), spec.resources
+    if resources.workers == 1:
+        return []
+    problems = list[Problem]()
+    if not task.has_shares:
+        remedy = "leave it out, and give the trial more of resources.cpus"
+        problems.append(
+            Problem("resources.workers", f"must be 1 for task {task.name}, got {resources.workers}; {remedy}")
+        )
+    if resources.gpus != "auto" and 0 < resources.gpus < 1:
+        requirement = "must be 'auto', 0 or 1 with several workers, as two of a trial cannot share a GPU"
+        problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(resources.gpus)}"))
     return problems
 
 

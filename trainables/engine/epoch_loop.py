@@ -96,24 +96,28 @@ class EpochLoop(Generic[R]):
         return self.epoch >= self.config.epochs
 
     def run_epoch(self) -> EpochReport:
-        """Train one epoch and evaluate it.
+        """Train one epoch and evaluate it; of several processes that train one trial, the first one evaluates.
 
         Raises:
             Diverged: a term of the loss, or a metric that must be finite, is not finite.
             OutOfMemory: a step, or its evaluation, did not fit.
+            PeerLost: another process that trains the same trial does not answer.
             AttackOverfitted: accuracy under PGD fell by more than the trial allows.
             ValueError: the trial is finished.
         """
         if self.finished:
             raise ValueError(f"epoch: all {self.config.epochs} epochs are complete; start a new trial")
-        started, epoch, device = time.perf_counter(), self.epoch + 1, self.run.placement.device
+        started, epoch = time.perf_counter(), self.epoch + 1
+        device, share = self.run.placement.device, self.run.placement.share
         with memory_guard("training", self.run.batch_size, device=device):
             trained = self.run.train_epoch(epoch)
-        with memory_guard("evaluation", self.run.evaluation_batch_size, device=device):
-            evaluated = self.run.evaluate_epoch(epoch)
+        evaluated: Mapping[str, float] = {}
+        if share.rank == 0:
+            with memory_guard("evaluation", self.run.evaluation_batch_size, device=device):
+                evaluated = self.run.evaluate_epoch(epoch)
         self.epoch = epoch
         epoch_s = time.perf_counter() - started
-        gpu_s = epoch_s if device.type == "cuda" else 0.0
+        gpu_s = epoch_s * share.world_size if device.type == "cuda" else 0.0
         return EpochReport(epoch, {**trained, **evaluated, "time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
 
     def run_all(

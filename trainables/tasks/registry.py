@@ -46,8 +46,8 @@ class Task:
     `strengths_of` adds those of a sweep's own regularizers.
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
     report; with `any_metric`, others too, whose names it alone knows. `passes` returns the cost of an epoch of a
-    trial, in epochs of plain training. `run` is the module with the functions `start` and `restore`, imported when a
-    trial starts.
+    trial, in epochs of plain training. With `has_shares`, several processes can
+    train a trial together. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Task:
     passes: Callable[[Any], int]
     run: str
     any_metric: bool = False
+    has_shares: bool = False
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -157,6 +158,7 @@ CLASSIFIER = Task(
     metrics=CLASSIFIER_METRICS,
     passes=_passes_of_classifier,
     run="trainables.tasks.classifier.run",
+    has_shares=True,
 )
 GAN = Task(
     name="gan",

@@ -12,7 +12,11 @@ Terms that need unmixed activations while mixup is on (regularizers of hard labe
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
 normalisation. All randomness enters as `Draws`, what regularizers remember as `memory`; the loss itself is a pure
 function of them, and of the seed and the step from which users' code draws.
-Shapes: B images, C channels, H by W pixels, K classes.
+
+Where several processes train one trial, each passes its share of the images through the model. Regularizers read the
+activations of the whole batch in all processes, and a mixture has its partners there, so that the mean of the losses
+over the processes is the loss of the batch.
+Shapes: B images of the batch, S of this process's share, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Mapping
@@ -25,12 +29,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.attacks import kl_divergence
+from trainables.engine.share import WHOLE, Share
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, TappedClassifier
 from trainables.models.tapped import LOGITS
 from trainables.regularizers.protocol import Batch, Memory
 from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.resolved_terms import WeightedTerm
+from trainables.seeding import derive
 from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
@@ -61,20 +67,28 @@ def step_loss(
     memory: Mapping[str, Memory] | None = None,
     seed: int = 0,
     step: int = 0,
+    share: Share = WHOLE,
 ) -> Loss:
-    """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed."""
-    targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
-    passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws)
+    """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed.
 
-    def cross_entropy(logits_BK: Tensor, mixture: Mix | None) -> Tensor:
-        return classification_loss(logits_BK, mixed_targets(targets_BK, mixture), settings=methods.loss)
+    Images, labels and draws are those of the whole batch, whatever the share; the value is that of the share.
+    """
+    targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
+    passes = _CleanPasses(model, x_BCHW, methods=methods, draws=draws, share=share)
+
+    def cross_entropy(logits_SK: Tensor, mixture: Mix | None) -> Tensor:
+        return classification_loss(logits_SK, share.rows(mixed_targets(targets_BK, mixture)), settings=methods.loss)
 
     if not methods.attacking:
         total = cross_entropy(passes.mixed.logits, draws.clean_mix)
         terms = {"ce": total}
     else:
-        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed, step=step)
-        attacked = model.features(x_adversarial, mix=draws.adversarial_mix)
+        x_SCHW, noise = share.rows(x_BCHW), draws.noise_BCHW
+        own_seed = derive(seed, f"rank {share.rank}") if share.rank else seed
+        x_adversarial = methods.attacked(
+            model, x_SCHW, share.rows(y_B), noise=None if noise is None else share.rows(noise), seed=own_seed, step=step
+        )
+        attacked = model.features(x_adversarial, mix=_of_share(draws.adversarial_mix, share))
         if methods.diverging:
             ce = cross_entropy(passes.mixed.logits, draws.clean_mix)
             kl = kl_divergence(passes.unmixed.logits, attacked.logits)
@@ -98,33 +112,36 @@ def step_loss(
 
 @final
 class _CleanPasses:
-    """Passes of the clean batch through the model, unmixed and mixed; each one is computed at its first use."""
+    """Passes of this process's share of the clean batch, unmixed and mixed; each one is computed at its first use."""
 
-    def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws) -> None:
-        self._model, self._x_BCHW, self._mix = model, x_BCHW, draws.clean_mix
+    def __init__(
+        self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, draws: Draws, share: Share
+    ) -> None:
+        self._model, self._x_BCHW, self._mix, self._share = model, x_BCHW, draws.clean_mix, share
+        self._whole: dict[tuple[bool, str], Tensor] = {}
         self._taps_mixed = {tap for term in methods.terms if self._reads_mixed(term) for tap in term.taps}
         self._taps_unmixed = {tap for term in methods.terms if not self._reads_mixed(term) for tap in term.taps}
 
     @cached_property
     def unmixed(self) -> Activations:
         """Activations of the unmixed images."""
-        return self._model.features(self._x_BCHW, taps=self._taps_unmixed)
+        return self._model.features(self._share.rows(self._x_BCHW), taps=self._taps_unmixed)
 
     @cached_property
     def mixed(self) -> Activations:
         """Activations of the mixture, or of the unmixed images if mixup is off."""
         if self._mix is None:
             return self.unmixed
-        return self._model.features(self._x_BCHW, mix=self._mix, taps=self._taps_mixed)
+        mix = _of_share(self._mix, self._share)
+        return self._model.features(self._share.rows(self._x_BCHW), mix=mix, taps=self._taps_mixed)
 
     def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int, step: int) -> Batch:
-        """Return what a regularizer reads of these passes."""
+        """Return what a regularizer reads of these passes: the activations of the whole batch."""
         mix = self._mix if self._reads_mixed(term) else None
-        activations = self.unmixed if mix is None else self.mixed
         mixed_BK = mixed_targets(targets_BK, mix)
         return Batch(
-            taps={tap: activations.taps[tap] for tap in term.taps},
-            logits=activations.logits,
+            taps={tap: self._of_batch(tap, mixed=mix is not None) for tap in term.taps},
+            logits=self._of_batch(LOGITS, mixed=mix is not None),
             labels=y_B,
             targets={
                 tap: mixed_BK if mix is not None and self._model.follows(tap, mix.boundary) else targets_BK
@@ -137,5 +154,19 @@ class _CleanPasses:
             purpose=f"{term.place} {step}",
         )
 
+    def _of_batch(self, name: str, *, mixed: bool) -> Tensor:
+        """Return the rows of all processes for a tap or the logits, gathered once."""
+        if (mixed, name) not in self._whole:
+            activations = self.mixed if mixed else self.unmixed
+            own = activations.logits if name == LOGITS else activations.taps[name]
+            self._whole[mixed, name] = self._share.whole(own)
+        return self._whole[mixed, name]
+
     def _reads_mixed(self, term: WeightedTerm) -> bool:
         return term.on_mixed and self._mix is not None
+
+
+def _of_share(mixture: Mix | None, share: Share) -> Mix | None:
+    if mixture is None or share.is_whole:
+        return mixture
+    return mixture.of_part(share.rows, whole=share.whole)

@@ -17,7 +17,7 @@ from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.guards import LossMonitor
-from trainables.engine.optimization import WeightAverage, build_optimizer, clip_gradients, learning_rate
+from trainables.engine.optimization import WeightAverage, average_step, build_optimizer, clip_gradients, learning_rate
 from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
@@ -96,12 +96,15 @@ class ClassifierRun:
         Raises:
             Diverged: a term of the loss is not finite.
             AttackOverfitted: accuracy under PGD fell by more than the trial allows.
+            PeerLost: another process that trains the same trial does not answer.
         """
-        started = time.perf_counter()
+        started, share = time.perf_counter(), self.placement.share
+        # Statistics of a batch normalisation are each process's own within an epoch.
+        share.copy_from_first([*self.model.parameters(), *self.model.buffers()])
         self.model.train()
         order_SB = self._order().to(self.placement.device)
         monitor = LossMonitor(epoch)
-        with self._global_streams("training", epoch):
+        with self._global_streams(f"training rank {share.rank}" if share.rank else "training", epoch):
             for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
                 monitor.record(self._step(indices_B, step=step))
             means = monitor.means()
@@ -131,6 +134,8 @@ class ClassifierRun:
     def _order(self) -> Tensor:
         """Return the indices of each batch of an epoch, (steps, B)."""
         classes, size = self.config.classes_per_batch, min(self.config.batch_size, len(self.train_split))
+        if size % self.placement.share.world_size:
+            raise ConfigError([_indivisible(size, self.placement.share.world_size)])
         if classes is None:
             return shuffled(len(self.train_split), size, generator=self.streams.order)
         try:
@@ -148,7 +153,7 @@ class ClassifierRun:
         x_BCHW = as_pixels(self.train_split.images_NCHW.index_select(0, indices_B))
         return x_BCHW, self.train_split.labels_N.index_select(0, indices_B)
 
-    def _step(self, indices_B: Tensor, *, step: int) -> dict[str, Tensor]:
+    def _step(self, indices_B: Tensor, *, step: int) -> "Mapping[str, Tensor]":
         x_BCHW, y_B = self._images(indices_B)
         x_BCHW = augment(x_BCHW, settings=self.augmentation, generator=self.streams.augmentation)
         draws = draw(x_BCHW, methods=self.methods, streams=self.streams)
@@ -163,29 +168,33 @@ class ClassifierRun:
                 memory=self.memory,
                 seed=self.config.seed,
                 step=step,
+                share=self.placement.share,
             )
         if self.memory is None:
             check_first_step(self.methods.terms, loss.terms, self.model)
-        self._descend(loss.total, step=step)
+        terms = self._descend({**loss.terms, "loss": loss.total}, step=step)
         self.memory = loss.memory
-        return {**loss.terms, "loss": loss.total}
+        return terms
 
-    def _descend(self, total: Tensor, *, step: int) -> None:
+    def _descend(self, terms: "Mapping[str, Tensor]", *, step: int) -> "Mapping[str, Tensor]":
+        """Take one step down the gradient of the loss, and return the terms; their means, where processes share it."""
         settings, steps = self.config.optimizer, self.batches_per_epoch
         rate = learning_rate(settings, step, total_steps=self.config.epochs * steps, steps_per_epoch=steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        terms = average_step(self.model, terms, share=self.placement.share)
         clip_gradients(self.model, settings)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
+        return terms
 
     def _attack_overfitting(self, indices_B: Tensor, *, epoch: int) -> dict[str, float]:
-        """Return the accuracy under PGD on one batch of training images, if the training is adversarial."""
+        """Return the accuracy under PGD on one batch of training images, if the training is adversarial; at rank 0."""
         settings = self.config.adversarial
-        if not self.methods.attacking:
+        if not self.methods.attacking or self.placement.share.rank:
             return {}
         x_BCHW, y_B = self._images(indices_B)
         noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.placement.device)
@@ -245,6 +254,11 @@ def restore(
     run = ClassifierRun(config, placement or placement_of(config))
     check_weights(run.model, checkpoint.model, name=config.model.name, directory=directory)
     return EpochLoop(run, checkpoint=checkpoint)
+
+
+def _indivisible(size: int, workers: int) -> Problem:
+    requirement = f"must be a multiple of the {workers} workers of a trial, as each trains an equal share, got {size}"
+    return Problem("batch_size", f"{requirement}; choose another, or other resources.workers")
 
 
 def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -41,6 +41,7 @@ MAX_NETWORKS = 32
 MAX_SETS = 8
 """Of a user's own, of which each is built and run; a sweep may have as many as trials."""
 MAX_LISTED = 200
+WITHOUT_BATCH_NORM = ("mlp", "cnn")
 
 
 def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
@@ -71,6 +72,17 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     if address == "local":  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
+
+
+def unequal_networks(spec: SweepSpec) -> tuple[str, ...]:
+    """Return the networks that several workers train otherwise than one: those with batch normalisation, by name.
+
+    Those of a user are among them, as they may have it.
+    """
+    if spec.resources.workers == 1:
+        return ()
+    names = dict.fromkeys(config.model.name for _, config in configured(spec) if isinstance(config, TrialConfig))
+    return tuple(name for name in names if name not in WITHOUT_BATCH_NORM)
 
 
 def find_own_code(spec: SweepSpec, folder: Path) -> bool:

@@ -10,12 +10,14 @@ from orchestrator.planning.points import epochs_of, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.spec.tracking_address import address_problem
 from search_spaces import Problem, SearchSpace, nearest
+from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.spec.model import SweepSpec
+    from trainables.tasks.registry import AnyConfig
 
 MAX_COMBINATIONS = 50_000
 """Of a grid with constraints that are tried for its points."""
@@ -58,6 +60,20 @@ def _worker_problems(spec: SweepSpec) -> list[Problem]:
         requirement = "must be 'auto', 0 or 1 with several workers, as two of a trial cannot share a GPU"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(resources.gpus)}"))
     return problems
+
+
+def share_problems(spec: SweepSpec, configs: Iterable[AnyConfig]) -> list[Problem]:
+    """Return the problem of batches that have no equal share for each worker of a trial."""
+    workers = spec.resources.workers
+    sizes = (config.batch_size for config in configs if not isinstance(config, FunctionConfig))
+    size = next((size for size in sizes if size % workers), None)
+    if size is None:
+        return []
+    if "batch_size" not in spec.trial and "batch_size" not in spec.space.names:
+        return [Problem("resources.workers", f"must divide batch_size ({size}) into equal shares, got {workers}")]
+    place = "trial.batch_size" if "batch_size" in spec.trial else "space.parameters.batch_size"
+    requirement = f"must be a multiple of resources.workers ({workers}), which each train an equal share"
+    return [Problem(place, f"{requirement}, got {size}")]
 
 
 def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.placement_group import get_current_placement_group
+from ray.util.placement_group import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from trainables.errors import PeerLost, TrainableError, WorkerUnusable
@@ -19,6 +19,7 @@ from trainables.errors import PeerLost, TrainableError, WorkerUnusable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+LOOPBACK = "127.0.0.1"
 CAUSE_S = 30.0
 """Wait for what the other workers say, when one is lost."""
 
@@ -39,7 +40,7 @@ class Peers:
     """
 
     def __init__(self, kind: type[Worker], bundles: Sequence[Mapping[str, float]]) -> None:
-        group = get_current_placement_group()
+        self._group = group = get_current_placement_group()
         self.world_size = len(bundles)
         self._actors = [
             ray.remote(kind)
@@ -52,6 +53,11 @@ class Peers:
             for rank, bundle in enumerate(bundles)
             if rank
         ]
+
+    def address(self) -> str:
+        """Return the address at which the peers reach this process: the loopback if all are on its machine."""
+        nodes = placement_group_table(self._group)["bundles_to_node_id"]
+        return LOOPBACK if len(set(nodes.values())) == 1 else address_seen_from(None)
 
     @contextmanager
     def working(self, method: str, *arguments: Any) -> Iterator[None]:
@@ -97,6 +103,6 @@ def _error_of(part: Any) -> Exception | None:
     return None
 
 
-def address_here() -> str:
-    """Return the address of this machine in the cluster; that of the loopback in a private Ray."""
-    return str(ray.util.get_node_ip_address())
+def address_seen_from(other: str | None) -> str:
+    """Return the address of this machine in the cluster, or the loopback if the other process is reached there."""
+    return LOOPBACK if other == LOOPBACK else str(ray.util.get_node_ip_address())

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.execution.peers import Peers, address_here
+from orchestrator.execution.peers import Peers, address_seen_from
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
@@ -100,7 +100,7 @@ class SweepTrainable(TrialTrainable):
         share = Share(0, peers.world_size)
         with peers.working("prepare", self._asked, saved):
             loop = open_trial(self._point, checkpoint, share=share)
-        address = address_here()
+        address = peers.address()
         store = process_group.open_store(address, world_size=share.world_size)
         with peers.working("join", address, store.port):
             process_group.join(store, *share.numbers, device=loop.run.placement.device, address=address)
@@ -181,7 +181,7 @@ class Peer:
         with self._classifying():
             store = process_group.reach_store(address, port, world_size=self._share.world_size)
             device = self._prepared().run.placement.device
-            process_group.join(store, *self._share.numbers, device=device, address=address_here())
+            process_group.join(store, *self._share.numbers, device=device, address=address_seen_from(address))
 
     def train(self) -> None:
         """Train this worker's share of an epoch; a trial that diverges does so in rank 0 too.

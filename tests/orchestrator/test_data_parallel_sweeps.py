@@ -14,7 +14,7 @@ from orchestrator.state.events import AttemptFailed, EpochReported
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: pair

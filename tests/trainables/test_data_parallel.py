@@ -1,6 +1,7 @@
 """Data-parallel training: two processes train the trial that one would, and end together."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.engine import process_group
 from trainables.engine.share import WHOLE, Share
 from trainables.errors import ConfigError
-from trainables.tasks.classifier.run import start
+from trainables.tasks.classifier.run import restore, start
 
 sys.path.insert(0, str(Path(__file__).parent))
 import two_workers
@@ -35,7 +37,12 @@ def measured(tmp_path_factory):
         for worker in workers:
             worker.kill()
     assert codes == [0, 1], "rank 0 ends, rank 1 was killed"
-    return lambda scenario, rank: torch.load(folder / f"{scenario}-{rank}.pt", weights_only=True)
+
+    def of(scenario, rank):
+        return torch.load(folder / f"{scenario}-{rank}.pt", weights_only=True)
+
+    of.folder = folder
+    return of
 
 
 @pytest.mark.parametrize("name", two_workers.OBJECTIVES)
@@ -75,6 +82,23 @@ def test_processes_that_restore_one_checkpoint_continue_to_the_same_bits(measure
     first = measured("training", 0)
     assert first["rest"] == first["reports"][1:]
     assert all(torch.equal(value, first["resumed"][name]) for name, value in first["weights"].items())
+
+
+def test_one_process_continues_from_the_checkpoint_of_two(measured):
+    saved = measured.folder / "training" / "unfinished"
+    rest = two_workers.steady(
+        restore(saved, config=two_workers.config(), placement=two_workers.placed(WHOLE)).run_all()
+    )
+    for expected, report in zip(measured("training", 0)["rest"], rest, strict=True):
+        assert report == pytest.approx(expected, rel=5e-3, abs=5e-3)
+
+
+def test_the_store_of_a_trial_listens_at_one_address_alone():
+    store = process_group.open_store("127.0.0.1", world_size=1)
+    with socket.create_connection(("127.0.0.1", store.port), timeout=5):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", store.port), timeout=5)
 
 
 def test_a_loss_that_is_not_finite_in_one_process_ends_the_trial_in_both(measured):

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import two_workers
 
 SCRIPT = Path(__file__).with_name("two_workers.py")
-SCENARIOS = ("objectives", "training", "poisoned", "killed")  # the last one costs a process
+SCENARIOS = ("objectives", "training", "poisoned", "hanging", "killed")  # the last one costs a process
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -104,6 +104,11 @@ def test_the_store_of_a_trial_listens_at_one_address_alone():
 def test_a_loss_that_is_not_finite_in_one_process_ends_the_trial_in_both(measured):
     ends = {measured("poisoned", rank) for rank in (0, 1)}
     assert ends == {"Diverged: epoch 1, step 2: ce is not finite; lower optimizer.lr or the weight of this term"}
+
+
+def test_a_process_that_hangs_is_given_up_after_the_timeout(measured):
+    assert measured("hanging", 0).startswith("PeerLost: another worker of this trial ended or does not answer")
+    assert "imed out" in measured("hanging", 0)
 
 
 def test_a_process_that_dies_is_noticed_by_the_other_at_once(measured):

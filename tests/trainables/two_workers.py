@@ -8,6 +8,7 @@ It writes what each scenario gave to FOLDER/SCENARIO-RANK.pt.
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from trainables.tasks.classifier.objective import step_loss
 from trainables.tasks.classifier.run import restore, start
 
 BATCH, CLASSES, SHAPE = 128, 4, (1, 8, 8)
+LONG, SHORT = process_group.TIMEOUT, timedelta(seconds=10)
 MANIFOLD = {"mixup.alpha": 1.0, "mixup.layers": "hidden"}
 PGD = {"adversarial.epsilon": 0.1, "adversarial.attack": "pgd", "adversarial.steps": 3}
 OBJECTIVES = {
@@ -154,6 +156,15 @@ def poisoned(share: Share, _folder: Path) -> object:
     return error_of(loop.run_epoch)
 
 
+def hanging(share: Share, _folder: Path) -> object:
+    """Return the error of a trial whose process of rank 1 hangs in its second epoch for longer than the timeout."""
+    loop = start(config(), placement=placed(share))
+    loop.run_epoch()
+    if share.rank == 1:
+        loop.run.model.head.register_forward_pre_hook(lambda *_: time.sleep(4 * SHORT.total_seconds()))
+    return error_of(loop.run_epoch)
+
+
 def killed(share: Share, _folder: Path) -> object:
     """Return the error of a trial whose process of rank 1 dies in its second epoch."""
     loop = start(config(), placement=placed(share))
@@ -193,7 +204,13 @@ def joined(share: Share, folder: Path) -> None:
     process_group.join(store, *share.numbers, device=torch.device("cpu"), address="127.0.0.1")
 
 
-SCENARIOS = {"objectives": objectives, "training": training, "poisoned": poisoned, "killed": killed}
+SCENARIOS = {
+    "objectives": objectives,
+    "training": training,
+    "poisoned": poisoned,
+    "hanging": hanging,
+    "killed": killed,
+}
 
 
 def main() -> None:
@@ -203,6 +220,7 @@ def main() -> None:
     for name in sys.argv[4:]:
         place = folder / name
         place.mkdir(exist_ok=True)
+        process_group.TIMEOUT = SHORT if name == "hanging" else LONG
         joined(share, place)
         torch.save(SCENARIOS[name](share, place), folder / f"{name}-{rank}.part")
         (folder / f"{name}-{rank}.part").rename(folder / f"{name}-{rank}.pt")

@@ -25,7 +25,7 @@ CAUSE_S = 30.0
 
 
 class Worker(Protocol):
-    """Class of the actors: it is told its rank, and has the methods that `Peers.working` names."""
+    """Class of the actors: its constructor takes the rank, and it has the methods that `Peers.working` names."""
 
     def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
         """Begin without a trial."""
@@ -64,7 +64,7 @@ class Peers:
         """Have the peers run a method while the block does the part of rank 0; wait for all.
 
         Raises:
-            TrainableError: that of the block; or of a peer, if the block was only told that one is lost.
+            TrainableError: that of the block; or of a peer, if the block only knows that one is lost.
             WorkerUnusable: a peer, or its machine, is gone.
         """
         parts = [getattr(actor, method).remote(*arguments) for actor in self._actors]

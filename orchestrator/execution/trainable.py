@@ -96,7 +96,8 @@ class SweepTrainable(TrialTrainable):
         if len(bundles) < 2:
             return super()._opened(checkpoint)
         self._peers = peers = self._peers or Peers(Peer, bundles)
-        saved = None if checkpoint is None else Path(checkpoint, checkpoints.FILE_NAME).read_bytes()
+        file = None if checkpoint is None else Path(checkpoint, checkpoints.FILE_NAME)
+        saved = file.read_bytes() if file is not None and file.is_file() else None  # else rank 0 says what is wrong
         share = Share(0, peers.world_size)
         with peers.working("prepare", self._asked, saved):
             loop = open_trial(self._point, checkpoint, share=share)

@@ -1,7 +1,7 @@
 """Process group of the processes that train one trial: gloo on CPUs, NCCL on GPUs.
 
 The first process opens a store on its own address; the others reach it there. Neither the store nor gloo knows a
-password: whoever reaches the ports of a worker can disturb its trial, as with all of torch.distributed.
+password: a process that reaches the ports of a worker can disturb its trial, as with all of torch.distributed.
 """
 
 import fcntl
@@ -99,9 +99,9 @@ def _interface_of(address: str) -> str | None:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode()[:15])
             try:
-                found = fcntl.ioctl(probe.fileno(), _ADDRESS_OF_INTERFACE, request)
+                answer = fcntl.ioctl(probe.fileno(), _ADDRESS_OF_INTERFACE, request)
             except OSError:  # an interface without an address
                 continue
-            if socket.inet_ntoa(found[20:24]) == address:
+            if socket.inet_ntoa(answer[20:24]) == address:
                 return name
     return None

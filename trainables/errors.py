@@ -9,6 +9,7 @@
     |-- AttackOverfitted   the model learned to stop its training attack, and no other
     |-- FunctionFailed     a user's training function breaks a rule of such functions
     |-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
+    |-- PeerLost           another process that trains the same trial ended, or does not answer
     |-- TrialFailed        what a worker raises for an error of the trial itself
     `-- WorkerUnusable     what a worker raises for an error of its process, device or machine
 
@@ -30,6 +31,7 @@ __all__ = [
     "Diverged",
     "FunctionFailed",
     "OutOfMemory",
+    "PeerLost",
     "Phase",
     "Problem",
     "TrainableError",
@@ -201,6 +203,21 @@ class CheckpointError(TrainableError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}; {self.remedy}"
+
+
+class PeerLost(TrainableError):
+    """Another process that trains the same trial ended, or does not answer; `reason` is one line of what was noticed.
+
+    >>> print(PeerLost("RuntimeError: Connection closed by peer"))
+    another worker of this trial ended or does not answer (RuntimeError: Connection closed by peer)
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"another worker of this trial ended or does not answer ({self.reason})"
 
 
 class TrialFailed(TrainableError):

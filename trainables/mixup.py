@@ -7,8 +7,9 @@ input mixup; CutMix (Yun et al., ICCV 2019) pastes a box of the partner instead.
 Shapes: B examples, K classes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ class Mix:
 
     `lam` is a float for the whole batch or a tensor (B,); `permutation` is (B,) int64. With `boxes`
     (CutMix), the partner's pixels replace those inside the box instead of being blended in, and `lam`
-    is the share of pixels that do not change. `detached` stops the gradient at the mixture.
+    is the share of pixels that do not change. `detached` stops the gradient at the mixture. With `whole`, the hidden
+    states are those of a part of the batch, of which it returns all, and the permutation has the part's places in it.
     """
 
     boundary: str
@@ -53,6 +55,15 @@ class Mix:
     permutation: Tensor
     boxes: Boxes | None = None
     detached: bool = False
+    whole: Callable[[Tensor], Tensor] | None = None
+
+    def of_part(self, rows: Callable[[Tensor], Tensor], *, whole: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same mixture for a part of the batch, of which `rows` returns the rows and `whole` all of them."""
+        boxes = self.boxes
+        if boxes is not None and len(boxes.top) > 1:
+            boxes = Boxes(*map(rows, (boxes.top, boxes.bottom, boxes.left, boxes.right)))
+        lam = rows(self.lam) if isinstance(self.lam, Tensor) else self.lam
+        return replace(self, lam=lam, permutation=rows(self.permutation), boxes=boxes, whole=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,8 @@ class MixedBatch:
 
 def apply(h: Tensor, mixture: Mix) -> Tensor:
     """Return the mixture of hidden states or images (B, ...)."""
-    if mixture.boxes is None:
-        mixed = interpolate(h, lam=mixture.lam, permutation=mixture.permutation)
-    else:
-        mixed = paste(h, mixture.boxes, permutation=mixture.permutation)
+    partners = (h if mixture.whole is None else mixture.whole(h))[mixture.permutation]
+    mixed = _blended(h, partners, mixture.lam) if mixture.boxes is None else _pasted(h, partners, mixture.boxes)
     return mixed.detach() if mixture.detached else mixed
 
 
@@ -101,9 +110,7 @@ def interpolate(h: Tensor, *, lam: float | Tensor, permutation: Tensor) -> Tenso
     Raises:
         ValueError: as `mix`.
     """
-    weight = _weight(h, lam)
-    # A lambda per example keeps the precision of the targets where h is in half precision.
-    return (weight * h + (1 - weight) * h[permutation]).to(h.dtype)
+    return _blended(h, h[permutation], lam)
 
 
 def paste(x_BCHW: Tensor, boxes: Boxes, *, permutation: Tensor) -> Tensor:
@@ -114,12 +121,22 @@ def paste(x_BCHW: Tensor, boxes: Boxes, *, permutation: Tensor) -> Tensor:
     >>> paste(x, Boxes(one, two, one, two), permutation=torch.tensor([1, 0]))[0, 0].tolist()
     [[1.0, 1.0], [1.0, 2.0]]
     """
+    return _pasted(x_BCHW, x_BCHW[permutation], boxes)
+
+
+def _blended(h: Tensor, partners: Tensor, lam: float | Tensor) -> Tensor:
+    weight = _weight(h, lam)
+    # A lambda per example keeps the precision of the targets where h is in half precision.
+    return (weight * h + (1 - weight) * partners).to(h.dtype)
+
+
+def _pasted(x_BCHW: Tensor, partners_BCHW: Tensor, boxes: Boxes) -> Tensor:
     rows_H = torch.arange(x_BCHW.shape[2], device=x_BCHW.device)
     columns_W = torch.arange(x_BCHW.shape[3], device=x_BCHW.device)
     in_rows_BH = (rows_H >= boxes.top[:, None]) & (rows_H < boxes.bottom[:, None])
     in_columns_BW = (columns_W >= boxes.left[:, None]) & (columns_W < boxes.right[:, None])
     inside_BHW = in_rows_BH[:, :, None] & in_columns_BW[:, None]
-    return torch.where(inside_BHW[:, None], x_BCHW[permutation], x_BCHW)
+    return torch.where(inside_BHW[:, None], partners_BCHW, x_BCHW)
 
 
 def _weight(h: Tensor, lam: float | Tensor) -> float | Tensor:

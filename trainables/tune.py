@@ -36,10 +36,12 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
 from trainables.config.own_metrics import is_own, labels_among
 from trainables.data import digest_of
-from trainables.engine.device import release_memory
 from trainables.engine.epoch_loop import EpochLoop, TrialRun
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.faults import Fault, fault_of, first_line
+from trainables.engine.faults import fault_of, first_line
+from trainables.engine.guards import release_memory
+from trainables.engine.placement import placement_of
+from trainables.engine.share import WHOLE, Share
 from trainables.errors import (
     CheckpointError,
     ConfigError,
@@ -49,9 +51,9 @@ from trainables.errors import (
     WorkerUnusable,
     shortened,
 )
-from trainables.tasks.registry import AnyConfig, task_of
+from trainables.tasks.registry import task_of
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "TrialTrainable"]
+__all__ = ["CHECKPOINT_INTERVAL_S", "ClassifierTrainable", "TrialTrainable", "classified", "open_trial"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class TrialTrainable(Trainable):
         if ended.exists():
             self._ended = _Ended(**json.loads(ended.read_text()))
             return
-        self._loop = self._guarded(lambda: self._restore(checkpoint))
+        self._loop = self._guarded(lambda: self._opened(checkpoint))
 
     def node_id(self) -> str:
         """Return Ray's id of the node that this actor runs on."""
@@ -150,7 +152,7 @@ class TrialTrainable(Trainable):
 
     def _next_result(self) -> dict[str, Any]:
         loop = self._current_loop()
-        report = None if loop.finished else loop.run_epoch()
+        report = None if loop.finished else self._trained(loop)
         if report is not None:
             _require_measured(self._own_objectives(), report, remedy=task_of(self._point).remedy)
         return self._result(report)
@@ -165,45 +167,29 @@ class TrialTrainable(Trainable):
         """Return what `work` returns, or None if the trial diverges; raise other errors as whose fault they are."""
         try:
             return work()
-        except CheckpointError:
+        except (CheckpointError, TrialFailed, WorkerUnusable):
             raise
         except Exception as error:  # noqa: BLE001 - classified and raised
-            fault, reason = fault_of(error), first_line(error)
-            text = "".join(traceback.format_exception(error))
+            fault = fault_of(error)
             if fault == "trial" and isinstance(error, Diverged):
-                self._ended = _Ended("diverged", reason, text)
+                self._ended = _Ended("diverged", first_line(error), "".join(traceback.format_exception(error)))
                 return None
             if fault in {"device memory", "host memory"}:
-                reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
                 self._loop = None
-                release_memory(error)
-            raise self._raised(fault, reason, text) from None
-
-    def _raised(self, fault: Fault, reason: str, text: str) -> TrialFailed | WorkerUnusable:
-        """Return the error to raise: out of memory is the trial's own fault on a GPU that it has for itself."""
-        match fault:
-            case "device":
-                return WorkerUnusable(f"the device is unusable: {reason}", text)
-            case "machine":
-                return WorkerUnusable(f"the machine lacks something: {reason}", text)
-            case "host memory":
-                return WorkerUnusable(f"the machine is out of memory: {reason}; or run fewer trials on a machine", text)
-            case "device memory" if _shares_gpu(self.trial_resources):
-                return WorkerUnusable(f"the shared GPU is out of memory: {reason}; or run fewer trials on a GPU", text)
-            case _:
-                return TrialFailed(reason, text)
+            raise classified(error, shares_gpu=_shares_gpu(self.trial_resources)) from None
 
     def _current_loop(self) -> EpochLoop[TrialRun]:
         if self._loop is None:
-            start = self._settings.checkpoint
-            self._loop = task_of(self._point).start(self._config()) if start is None else self._restore(start)
+            self._loop = self._opened(self._settings.checkpoint)
         return self._loop
 
-    def _restore(self, checkpoint: str) -> EpochLoop[TrialRun]:
-        return task_of(self._point).restore(checkpoint, config=self._config())
+    def _opened(self, checkpoint: str | None) -> EpochLoop[TrialRun]:
+        """Return the trial before its first epoch, or as the checkpoint has it."""
+        return open_trial(self._point, checkpoint)
 
-    def _config(self) -> AnyConfig:
-        return task_of(self._point).from_point(self._point)
+    def _trained(self, loop: EpochLoop[TrialRun]) -> EpochReport:
+        """Train one epoch."""
+        return loop.run_epoch()
 
     def _result(self, report: EpochReport | None) -> dict[str, Any]:
         """Return the result of a step, of the epoch in `report` if any."""
@@ -250,6 +236,44 @@ ClassifierTrainable = TrialTrainable
 """Name of the trainable in scripts that sweep classifiers with plain Tune."""
 
 
+def open_trial(point: Mapping[str, Any], checkpoint: str | None, *, share: Share = WHOLE) -> EpochLoop[TrialRun]:
+    """Return a trial before its first epoch, or as the checkpoint has it, to train a share of each batch.
+
+    Raises:
+        TrainableError: the point is wrong, or the data, the device or the checkpoint cannot be used.
+    """
+    task = task_of(point)
+    config = task.from_point(point)
+    placement = placement_of(config, share=share)
+    if checkpoint is None:
+        return task.start(config, placement=placement)
+    return task.restore(checkpoint, config=config, placement=placement)
+
+
+def classified(error: Exception, *, shares_gpu: bool) -> TrialFailed | WorkerUnusable:
+    """Return what a worker raises for an error: out of memory is the trial's own fault on a GPU of its own.
+
+    Memory that the frames of the error hold is released.
+    """
+    fault, reason, text = fault_of(error), first_line(error), "".join(traceback.format_exception(error))
+    if fault in {"device memory", "host memory"}:
+        reason = reason if isinstance(error, OutOfMemory) else f"{reason}; lower batch_size or model.width"
+        release_memory(error)
+    match fault:
+        case "peer":
+            return WorkerUnusable(reason.partition(": ")[2], text)
+        case "device":
+            return WorkerUnusable(f"the device is unusable: {reason}", text)
+        case "machine":
+            return WorkerUnusable(f"the machine lacks something: {reason}", text)
+        case "host memory":
+            return WorkerUnusable(f"the machine is out of memory: {reason}; or run fewer trials on a machine", text)
+        case "device memory" if shares_gpu:
+            return WorkerUnusable(f"the shared GPU is out of memory: {reason}; or run fewer trials on a GPU", text)
+        case _:
+            return TrialFailed(reason, text)
+
+
 def _require_measured(objectives: Iterable[str], report: EpochReport, *, remedy: str) -> None:
     """Require the objectives that a user's own code measures among the metrics of an epoch.
 
@@ -272,11 +296,11 @@ def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str
 
 
 def _use_threads_of(resources: Any) -> None:
-    """Use as many torch threads as the trial has CPUs, at least one; change nothing outside Tune."""
+    """Use as many torch threads as this worker of the trial has CPUs, at least one; change nothing outside Tune."""
     if resources is not None:
-        torch.set_num_threads(max(1, int(resources.required_resources.get("CPU", 1))))
+        torch.set_num_threads(max(1, int(resources.bundles[0].get("CPU", 1))))
 
 
 def _shares_gpu(resources: Any) -> bool:
     """Return True if a trial has a part of a GPU."""
-    return resources is not None and bool(resources.required_resources.get("GPU", 0) % 1)
+    return resources is not None and bool(resources.bundles[0].get("GPU", 0) % 1)

@@ -23,7 +23,7 @@ import torch
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.precision import resolve_precision
+from trainables.engine.placement import resolve_precision
 from trainables.evaluation.core import report
 from trainables.evaluation.core.evaluation_attack import pgd_attack, withstands
 from trainables.evaluation.core.prediction import balanced_subset

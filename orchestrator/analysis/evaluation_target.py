@@ -117,7 +117,7 @@ def subject_of(
     """
     from trainables.data import load_splits, load_test  # noqa: PLC0415
     from trainables.engine import checkpoint  # noqa: PLC0415  imports torch
-    from trainables.engine.device import resolve_device  # noqa: PLC0415
+    from trainables.engine.placement import resolve_device  # noqa: PLC0415
     from trainables.evaluation.core.results import Subject  # noqa: PLC0415
     from trainables.evaluation.uncertainty.outliers import outliers as load_outliers  # noqa: PLC0415
     from trainables.models.loading import load_model, saved_config  # noqa: PLC0415

@@ -27,7 +27,8 @@ LEAVE_S = 1.0
 def waiting_line(state: SweepState, resources: Resources, capacity: Capacity, free: Node) -> str | None:
     """Return what the sweep waits for and how much of it is in use; None if it has its workers, or room for one."""
     gpus = capacity.gpus_per_trial(resources)
-    needed = " and ".join(_counts(resources.cpus, gpus))
+    workers = resources.workers
+    needed = " and ".join(_counts(resources.cpus * workers, gpus * workers))
     try:
         slots = capacity.slots(resources, gpus)
     except PreflightError:
@@ -35,7 +36,7 @@ def waiting_line(state: SweepState, resources: Resources, capacity: Capacity, fr
     trials = state.with_status("waiting", "running", "interrupted")
     num_running = sum(trial.has_worker for trial in trials)
     is_waiting = num_running < min(slots, len(trials))
-    if not is_waiting or (free.cpus >= resources.cpus and free.gpus >= gpus):
+    if not is_waiting or (free.cpus >= resources.cpus * workers and free.gpus >= gpus * workers):
         return None
     cpus, all_gpus = sum(node.cpus for node in capacity.nodes), sum(node.gpus for node in capacity.nodes)
     used = [f"{cpus - free.cpus:g} of {cpus:g} CPUs"] + (

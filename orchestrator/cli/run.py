@@ -60,6 +60,11 @@ def check(spec: Spec, overrides: Set = None) -> None:
     loaded = load_spec(spec, overrides or [])
     preflight.check_own_code(loaded)
     _say(f"{spec}: valid. {_describe(loaded)}")
+    if networks := preflight.unequal_networks(loaded):
+        _say(
+            f"resources.workers: each of {loaded.resources.workers} workers normalises its own share of a batch, so a "
+            f"network with batch normalisation trains otherwise than with one worker: {', '.join(networks)}"
+        )
     for root in _roots(loaded):
         _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")
 

@@ -49,6 +49,7 @@ MAX_NETWORKS = 32
 MAX_SETS = 8
 """Of a user's own, of which each is built and run; a sweep may have as many as trials."""
 MAX_LISTED = 200
+WITHOUT_BATCH_NORM = ("mlp", "cnn")
 
 
 def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, launched_from: Path | None = None) -> None:
@@ -96,6 +97,17 @@ def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, P
     if problem is not None:
         raise PreflightError([f"--address {address}: {problem}"])
     return files
+
+
+def unequal_networks(spec: SweepSpec) -> tuple[str, ...]:
+    """Return the networks that several workers train otherwise than one: those with batch normalisation, by name.
+
+    Those of a user are among them, as they may have it.
+    """
+    if spec.resources.workers == 1:
+        return ()
+    names = dict.fromkeys(config.model.name for _, config in configured(spec) if isinstance(config, TrialConfig))
+    return tuple(name for name in names if name not in WITHOUT_BATCH_NORM)
 
 
 def check_own_code(spec: SweepSpec) -> None:
@@ -323,7 +335,10 @@ def _function_problems(config: AnyConfig) -> tuple[TrialProblem, ...]:
 
 
 def _gan_problems(config: GanConfig) -> Iterator[str]:
-    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    import torch  # noqa: PLC0415
+
+    from trainables.data import shape_of  # noqa: PLC0415
+    from trainables.engine.placement import Placement  # noqa: PLC0415
     from trainables.tasks.gan.classifier import classifier_of  # noqa: PLC0415
     from trainables.tasks.gan.networks import build_networks  # noqa: PLC0415
 
@@ -331,7 +346,7 @@ def _gan_problems(config: GanConfig) -> Iterator[str]:
         image_shape, _ = shape_of(config.data)
         build_networks(config.gan, image_shape=image_shape, device="meta")
         if config.gan.classifier is not None:  # else each worker trains its own
-            classifier_of(config.model_copy(update={"device": "cpu"}))
+            classifier_of(config, Placement(torch.device("cpu")))
     except TrainableError as error:
         yield from str(error).splitlines()
 

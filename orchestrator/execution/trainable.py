@@ -6,6 +6,8 @@ The configuration has these keys in addition to those of ``trainables.tune``:
     ravel.storage            the driver's S3 settings, without any secret
     ravel.system_metrics     true to measure the machine with each epoch
     ravel.working_directory  folder in which users' own modules are looked up first
+
+A trial that was given several bundles has a worker in each: this one is rank 0, and the others are its `Peer`s.
 """
 
 from __future__ import annotations
@@ -16,27 +18,36 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import contextmanager, nullcontext, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.execution.cluster.sent_code import CODE_SENT
+from orchestrator.execution.peers import Peers, address_seen_from
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
 from orchestrator.storage.s3 import Bucket, Location, Settings
 from trainables.config.trial import DataConfig
 from trainables.data import cache_folder
-from trainables.engine import checkpoint
-from trainables.errors import CheckpointError
+from trainables.engine import checkpoint as checkpoints
+from trainables.engine import process_group
+from trainables.engine.share import Share
+from trainables.errors import CheckpointError, Diverged, PeerLost
 from trainables.import_paths import find_in
 from trainables.metrics import SYSTEM_METRICS
-from trainables.tune import TrialTrainable
+from trainables.tune import TrialTrainable, classified, open_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from random import Random
+
+    from trainables.engine.epoch_loop import EpochLoop, TrialRun
+    from trainables.engine.epoch_report import EpochReport
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -51,6 +62,7 @@ class SweepTrainable(TrialTrainable):
     """
 
     _downloaded: Path | None = None
+    _peers: Peers | None = None
     _measures_system = False
     _has_warned_system = False
 
@@ -73,34 +85,51 @@ class SweepTrainable(TrialTrainable):
         return result
 
     def cleanup(self) -> None:
-        """Release the trial."""
+        """Release the trial, and end its other workers."""
         super().cleanup()
+        if self._peers is not None:
+            self._peers.end()
+            self._peers = None
         self._remove_download()
 
+    def _opened(self, checkpoint: str | None) -> EpochLoop[TrialRun]:
+        """Return the trial; where it has several workers, start them, and join them in one process group."""
+        bundles = [] if self.trial_resources is None else self.trial_resources.bundles
+        if len(bundles) < 2:
+            return super()._opened(checkpoint)
+        self._peers = peers = self._peers or Peers(Peer, bundles)
+        file = None if checkpoint is None else Path(checkpoint, checkpoints.FILE_NAME)
+        saved = file.read_bytes() if file is not None and file.is_file() else None  # else rank 0 says what is wrong
+        share = Share(0, peers.world_size)
+        with peers.working("prepare", self._asked, saved):
+            loop = open_trial(self._point, checkpoint, share=share)
+        address = peers.address()
+        store = process_group.open_store(address, world_size=share.world_size)
+        with peers.working("join", address, store.port):
+            process_group.join(store, *share.numbers, device=loop.run.placement.device, address=address)
+        return loop
+
+    def _trained(self, loop: EpochLoop[TrialRun]) -> EpochReport:
+        """Train one epoch; where the trial has several workers, all do."""
+        with nullcontext() if self._peers is None else self._peers.working("train"):
+            return super()._trained(loop)
+
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
-        working_directory = config.get("ravel.working_directory")
-        if working_directory is not None and CODE_SENT not in os.environ:
-            find_in(Path(working_directory))
-        storage = config.get("ravel.storage")
-        settings = Settings.from_environment() if storage is None else Settings(**storage)
-        start, root = config.get("ravel.checkpoint"), config.get("data.root")
+        self._asked = config
         self._measures_system = bool(config.get("ravel.system_metrics"))
-        local = dict(config)
+        local, start = with_local_data(config), config.get("ravel.checkpoint")
         if isinstance(start, list):
-            local["ravel.checkpoint"] = self._first_readable(start, settings)
-        if root is not None and is_remote(root):
-            cache = cache_folder(DataConfig(cache=config.get("data.cache")))
-            local["data.root"] = str(patiently(partial(_staged, root, cache, settings)))
+            local["ravel.checkpoint"] = self._first_readable(start, _settings(config))
         return local
 
-    def _first_readable(self, checkpoints: Iterable[str], settings: Settings) -> str | None:
-        for uri in checkpoints:
+    def _first_readable(self, addresses: Iterable[str], settings: Settings) -> str | None:
+        for uri in addresses:
             self._remove_download()
             self._downloaded = folder = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
             source = Bucket(Location.parse(uri), settings)
             patiently(partial(download_folder, source, folder))
             try:
-                checkpoint.load(folder)
+                checkpoints.load(folder)
             except CheckpointError as error:
                 logger.warning("%s: %s; an older one is used", uri, error)
             else:
@@ -122,6 +151,82 @@ class SweepTrainable(TrialTrainable):
         if self._downloaded is not None:
             shutil.rmtree(self._downloaded, ignore_errors=True)
             self._downloaded = None
+
+
+class Peer:
+    """Further worker of a trial: it trains its share of each batch when rank 0 does, and reports nothing."""
+
+    def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
+        torch.set_num_threads(max(1, int(cpus)))
+        self._share = Share(rank, world_size)
+        self._loop: EpochLoop[TrialRun] | None = None
+
+    def prepare(self, config: dict[str, Any], checkpoint: bytes | None) -> None:
+        """Build a trial as it is before its first epoch, or from the bytes of a checkpoint.
+
+        Raises:
+            TrialFailed, WorkerUnusable: as `TrialTrainable.step`.
+        """
+        process_group.leave()
+        point = {name: value for name, value in config.items() if not name.startswith("ravel.")}
+        with self._classifying(), tempfile.TemporaryDirectory(prefix="ravel-checkpoint-") as folder:
+            point["data.root"] = with_local_data(config).get("data.root")
+            if checkpoint is not None:
+                Path(folder, checkpoints.FILE_NAME).write_bytes(checkpoint)
+            self._loop = open_trial(point, None if checkpoint is None else folder, share=self._share)
+
+    def join(self, address: str, port: int) -> None:
+        """Join the process group of rank 0.
+
+        Raises:
+            PeerLost: rank 0, or another worker, does not answer.
+        """
+        with self._classifying():
+            store = process_group.reach_store(address, port, world_size=self._share.world_size)
+            device = self._prepared().run.placement.device
+            process_group.join(store, *self._share.numbers, device=device, address=address_seen_from(address))
+
+    def train(self) -> None:
+        """Train this worker's share of an epoch; a trial that diverges does so in rank 0 too.
+
+        Raises:
+            TrialFailed, WorkerUnusable, PeerLost: as `TrialTrainable.step`; or another worker does not answer.
+        """
+        with self._classifying(), suppress(Diverged):
+            self._prepared().run_epoch()
+
+    def _prepared(self) -> EpochLoop[TrialRun]:
+        if self._loop is None:
+            raise RuntimeError("the worker was not prepared")
+        return self._loop
+
+    @contextmanager
+    def _classifying(self) -> Iterator[None]:
+        """Raise errors as whose fault they are; leave the process group first, so that no other worker waits."""
+        try:
+            yield
+        except Exception as error:
+            process_group.leave()
+            if isinstance(error, PeerLost):
+                raise
+            raise classified(error, shares_gpu=False) from None
+
+
+def with_local_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with its data set on this machine; have a user's own modules be found."""
+    working_directory = config.get("ravel.working_directory")
+    if working_directory is not None and CODE_SENT not in os.environ:
+        find_in(Path(working_directory))
+    local, root = dict(config), config.get("data.root")
+    if root is not None and is_remote(root):
+        cache = cache_folder(DataConfig(cache=config.get("data.cache")))
+        local["data.root"] = str(patiently(partial(_staged, root, cache, _settings(config))))
+    return local
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    storage = config.get("ravel.storage")
+    return Settings.from_environment() if storage is None else Settings(**storage)
 
 
 def patiently(
@@ -170,7 +275,6 @@ def _staged(root: str, cache: Path, settings: Settings) -> Path:
 def system_metrics() -> dict[str, float]:
     """Measure this machine: CPU use since the last call, memory in use (MB), and memory in use on the GPU (MB)."""
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  a dependency of Ray
-    import torch  # noqa: PLC0415
 
     cpu, memory, gpu = SYSTEM_METRICS
     used = {cpu: float(psutil.cpu_percent()), memory: psutil.virtual_memory().used / 1e6}

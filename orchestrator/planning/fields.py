@@ -11,12 +11,15 @@ from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.spec.tracking_address import address_problem
 from search_spaces import Problem, SearchSpace, nearest
 from trainables.config.own_metrics import is_own, labels_among
+from trainables.config.trial import TrialConfig
+from trainables.tasks.gan.config import GanConfig
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.spec.model import SchedulerSpec, SweepSpec
+    from trainables.tasks.registry import AnyConfig
 
 MAX_COMBINATIONS = 50_000
 """Of a grid with constraints that are tried for its points."""
@@ -36,11 +39,43 @@ def field_problems(spec: SweepSpec) -> list[Problem]:
     if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
         requirement = "must be 'auto' or at most 1, as a trial uses one device"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
+    problems += _worker_problems(spec)
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, requirement) for place in _without_attack(spec)]
     return problems
+
+
+def _worker_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the problems of trials with several workers: a task that has one, a GPU that they would share."""
+    task, resources = task_of(spec.trial), spec.resources
+    if resources.workers == 1:
+        return []
+    problems = list[Problem]()
+    if not task.has_shares:
+        remedy = "leave it out, and give the trial more of resources.cpus"
+        problems.append(
+            Problem("resources.workers", f"must be 1 for task {task.name}, got {resources.workers}; {remedy}")
+        )
+    if resources.gpus != "auto" and 0 < resources.gpus < 1:
+        requirement = "must be 'auto', 0 or 1 with several workers, as two of a trial cannot share a GPU"
+        problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(resources.gpus)}"))
+    return problems
+
+
+def share_problems(spec: SweepSpec, configs: Iterable[AnyConfig]) -> list[Problem]:
+    """Return the problem of batches that have no equal share for each worker of a trial."""
+    workers = spec.resources.workers
+    sizes = (config.batch_size for config in configs if isinstance(config, TrialConfig | GanConfig))
+    size = next((size for size in sizes if size % workers), None)
+    if size is None:
+        return []
+    if "batch_size" not in spec.trial and "batch_size" not in spec.space.names:
+        return [Problem("resources.workers", f"must divide batch_size ({size}) into equal shares, got {workers}")]
+    place = "trial.batch_size" if "batch_size" in spec.trial else "space.parameters.batch_size"
+    requirement = f"must be a multiple of resources.workers ({workers}), which each train an equal share"
+    return [Problem(place, f"{requirement}, got {size}")]
 
 
 def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:

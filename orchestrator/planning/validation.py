@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError, quoted
-from orchestrator.planning.fields import did_you_mean, field_problems
+from orchestrator.planning.fields import did_you_mean, field_problems, share_problems
 from orchestrator.planning.points import complete, epochs_of, first_points
 from orchestrator.spec.model import MAX_NAMES
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError
@@ -70,6 +70,7 @@ def check_spec(spec: SweepSpec) -> SweepSpec:
         wrong_points = _given_point_problems(spec)
         points = _space_points(spec, [] if wrong_points else first_points(spec))
         problems += [*wrong_points, *_point_problems(points, spec.trial, trials)]
+        problems += share_problems(spec, (config for _, config in trials))
     except SpaceError as error:  # constraints that few points satisfy, or that have no value at one
         problems += _in_space(error)
     if problems:

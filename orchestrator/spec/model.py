@@ -148,11 +148,21 @@ class Evaluation(Section):
 
 
 class Resources(Section):
-    """Processors and GPUs of one trial, and the number of trials that run at once (null: as many as fit)."""
+    """Processors and GPUs of one worker, and the number of trials that run at once (null: as many as fit).
+
+    A trial has one worker, or several ``workers`` that each train an equal share of every batch.
+    """
 
     cpus: Positive = 1
     gpus: Literal["auto"] | float = "auto"
+    workers: PositiveInt = 1
     max_concurrent: PositiveInt | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_one_worker(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out one worker, so that the plans of such sweeps are what they were before there could be several."""
+        plain: dict[str, Any] = handler(self)
+        return {name: value for name, value in plain.items() if name != "workers" or value != 1}
 
     @field_validator("gpus", mode="before")
     @classmethod

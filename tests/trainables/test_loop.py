@@ -16,7 +16,7 @@ from trainables.evaluation.core.validation import validate
 from trainables.metrics import lookup
 from trainables.models import check_layers
 from trainables.models.loading import load_model
-from trainables.tasks.classifier.run import ClassifierRun, restore, start
+from trainables.tasks.classifier.run import restore, start
 from trainables.tasks.classifier.training import train
 
 SMALL = {"model.name": "mlp", "model.width": 0.25, "epochs": 4, "evaluation.robust_images": 40}
@@ -218,7 +218,7 @@ def test_averaged_weights_are_what_is_evaluated_returned_and_loaded(tmp_path):
 
 
 def test_class_balanced_batches_hold_as_many_images_of_so_many_classes():
-    run = ClassifierRun(config(batch_size=100, classes_per_batch=5))
+    run = start(config(batch_size=100, classes_per_batch=5)).run
     for indices in run._order():
         counts = run.labels_N[indices].bincount()
         assert counts[counts > 0].tolist() == [20] * 5

@@ -315,7 +315,7 @@ def test_tune_keys_for_others_are_ignored_and_none_is_absent(start):
 
 class Resources:
     def __init__(self, cpus, gpus=0):
-        self.required_resources = {"CPU": cpus, "GPU": gpus}
+        self.bundles = [{"CPU": cpus, "GPU": gpus}]
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1), (0, 1)])

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, final
 
-import torch
-
 from trainables.config.sections import DataConfig
 from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import Checkpoint
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.guards import memory_guard
+from trainables.engine.placement import Placement
 
 __all__ = ["EpochLoop", "TrialRun", "TrialSettings"]
 
@@ -25,6 +24,10 @@ class TrialSettings(Protocol):
     def epochs(self) -> int:
         """Number of epochs to train."""
 
+    @property
+    def device(self) -> str:
+        """Name of the device: auto, cpu or cuda."""
+
     def model_dump_json(self) -> str:
         """Return the configuration as JSON."""
 
@@ -37,8 +40,8 @@ class TrialRun(Protocol):
         """Configuration that the trial started with."""
 
     @property
-    def device(self) -> torch.device:
-        """Device of the model and the data."""
+    def placement(self) -> Placement:
+        """Device of the model and the data, precision, and share of each batch."""
 
     @property
     def data(self) -> DataConfig | None:
@@ -93,24 +96,28 @@ class EpochLoop(Generic[R]):
         return self.epoch >= self.config.epochs
 
     def run_epoch(self) -> EpochReport:
-        """Train one epoch and evaluate it.
+        """Train one epoch and evaluate it; of several processes that train one trial, the first one evaluates.
 
         Raises:
             Diverged: a term of the loss, or a metric that must be finite, is not finite.
             OutOfMemory: a step, or its evaluation, did not fit.
+            PeerLost: another process that trains the same trial does not answer.
             AttackOverfitted: accuracy under PGD fell by more than the trial allows.
             ValueError: the trial is finished.
         """
         if self.finished:
             raise ValueError(f"epoch: all {self.config.epochs} epochs are complete; start a new trial")
         started, epoch = time.perf_counter(), self.epoch + 1
-        with memory_guard("training", self.run.batch_size, device=self.run.device):
+        device, share = self.run.placement.device, self.run.placement.share
+        with memory_guard("training", self.run.batch_size, device=device):
             trained = self.run.train_epoch(epoch)
-        with memory_guard("evaluation", self.run.evaluation_batch_size, device=self.run.device):
-            evaluated = self.run.evaluate_epoch(epoch)
+        evaluated: Mapping[str, float] = {}
+        if share.rank == 0:
+            with memory_guard("evaluation", self.run.evaluation_batch_size, device=device):
+                evaluated = self.run.evaluate_epoch(epoch)
         self.epoch = epoch
         epoch_s = time.perf_counter() - started
-        gpu_s = epoch_s if self.run.device.type == "cuda" else 0.0
+        gpu_s = epoch_s * share.world_size if device.type == "cuda" else 0.0
         return EpochReport(epoch, {**trained, **evaluated, "time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
 
     def run_all(

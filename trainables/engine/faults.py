@@ -7,11 +7,14 @@ from typing import Literal
 import torch
 import torch.distributed
 
+from trainables.errors import PeerLost
+
 __all__ = ["Fault", "fault_of", "first_line", "is_exhaustion"]
 
-Fault = Literal["trial", "device memory", "host memory", "device", "machine"]
+Fault = Literal["trial", "device memory", "host memory", "device", "machine", "peer"]
 """`trial`: its own error. `device memory`, `host memory`: an allocation failed. `device`: the process can no longer use
-its device. `machine`: it lacks something else that training needs (disk, shared memory, file descriptors, threads)."""
+its device. `machine`: it lacks something else that training needs (disk, shared memory, file descriptors, threads).
+`peer`: another process that trains the same trial is lost."""
 
 _CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 _DEVICE_TYPES: tuple[type[BaseException], ...] = (
@@ -78,7 +81,7 @@ def fault_of(error: BaseException) -> Fault:
     'machine'
     """
     faults = {_fault_of_one(cause) for cause in _chain(error)}
-    order: tuple[Fault, ...] = ("device", "machine", "host memory", "device memory")
+    order: tuple[Fault, ...] = ("peer", "device", "machine", "host memory", "device memory")
     return next((fault for fault in order if fault in faults), "trial")
 
 
@@ -99,6 +102,8 @@ def first_line(error: BaseException) -> str:
 
 def _fault_of_one(error: BaseException) -> Fault:
     match error:
+        case PeerLost():
+            return "peer"
         case MemoryError():
             return "host memory"
         case torch.OutOfMemoryError():

@@ -1,5 +1,7 @@
 """Guards of a training step: a loss that is not finite and exhausted memory raise errors of this package."""
 
+import gc
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import final
@@ -10,7 +12,7 @@ from torch import Tensor
 from trainables.engine.faults import is_exhaustion
 from trainables.errors import Diverged, OutOfMemory, Phase
 
-__all__ = ["LossMonitor", "memory_guard"]
+__all__ = ["LossMonitor", "memory_guard", "release_memory"]
 
 
 @final
@@ -101,3 +103,11 @@ model.width
         if batch_size is None or not is_exhaustion(error):
             raise
         raise OutOfMemory(phase, batch_size, str(device)) from error
+
+
+def release_memory(error: BaseException) -> None:
+    """Release what the frames of an error hold, and the cache of the GPU, so that other processes can use it."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()

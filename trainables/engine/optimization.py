@@ -11,8 +11,17 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from trainables.config.trial import OptimizerConfig
 from trainables.engine.own_optimizers import build_own
+from trainables.engine.share import Share
 
-__all__ = ["WeightAverage", "build_optimizer", "clip_gradients", "learning_rate", "rate_shares", "set_rate"]
+__all__ = [
+    "WeightAverage",
+    "average_step",
+    "build_optimizer",
+    "clip_gradients",
+    "learning_rate",
+    "rate_shares",
+    "set_rate",
+]
 
 # Peak of one_cycle, as a share of all steps.
 ONE_CYCLE_PEAK = 0.3
@@ -92,6 +101,26 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, *, shares: Iterable[
     """Set the rate of the next step; each parameter group gets its share of it."""
     for group, share in zip(optimizer.param_groups, shares, strict=True):
         group["lr"] = rate * share
+
+
+def average_step(model: nn.Module, terms: Mapping[str, Tensor], *, share: Share) -> Mapping[str, Tensor]:
+    """Replace the gradients by their means over the processes of a trial, and return the means of the loss terms.
+
+    A parameter without a gradient in all processes keeps none; in some, as where a network skips a block at random, it
+    counts as 0. Each process gets the same numbers, so a term that is not finite in one of them is so in all.
+
+    Raises:
+        PeerLost: another process does not answer.
+    """
+    if share.is_whole:
+        return terms
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in parameters]
+    present = torch.tensor([weight.grad is not None for weight in parameters]).to(gradients[0])
+    *means, shares, values = share.means([*gradients, present, torch.stack([*terms.values()]).to(gradients[0])])
+    for parameter, mean, of_all in zip(parameters, means, shares, strict=True):
+        parameter.grad = None if parameter.grad is None and not of_all else mean
+    return dict(zip(terms, values, strict=True))
 
 
 def clip_gradients(model: nn.Module, config: OptimizerConfig) -> None:

@@ -31,6 +31,7 @@ from trainables.tasks.lightning.config import PREFIX, LightningConfig
 
 if TYPE_CHECKING:
     from trainables.engine.epoch_loop import EpochLoop, TrialRun
+    from trainables.engine.placement import Placement
 
 __all__ = ["CLASSIFIER", "GAN", "TASK", "TASKS", "AnyConfig", "Task", "task_of"]
 
@@ -47,8 +48,9 @@ class Task:
     `strengths_of` adds those of a sweep's own regularizers.
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
     report; with `any_metric`, others too, whose names it alone knows, and `remedy` says how to report one. `passes`
-    returns the cost of an epoch of a trial, in epochs of plain training. `run` is the module with the functions `start`
-    and `restore`, imported when a trial starts. `reader` says how to read what it trained.
+    returns the cost of an epoch of a trial, in epochs of plain training. With `has_shares`, several processes can
+    train a trial together. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
+    `reader` says how to read what it trained.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Task:
     any_metric: bool = False
     remedy: str = "yield or return it"
     reader: str = "trainables.models.loading.load_model(CHECKPOINT)"
+    has_shares: bool = False
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -116,22 +119,24 @@ class Task:
         """
         return self.any_metric or any(_is_of_family(metric, known.name) for known in self.metrics)
 
-    def start(self, config: AnyConfig) -> "EpochLoop[TrialRun]":
-        """Return a trial before its first epoch; imports torch.
+    def start(self, config: AnyConfig, *, placement: "Placement | None" = None) -> "EpochLoop[TrialRun]":
+        """Return a trial before its first epoch; without a `placement`, on the device that it names. Imports torch.
 
         Raises:
             TrainableError: its data set is missing, or its model cannot be built.
         """
-        loop: EpochLoop[TrialRun] = import_module(self.run).start(config)
+        loop: EpochLoop[TrialRun] = import_module(self.run).start(config, placement=placement)
         return loop
 
-    def restore(self, directory: str, *, config: AnyConfig) -> "EpochLoop[TrialRun]":
+    def restore(
+        self, directory: str, *, config: AnyConfig, placement: "Placement | None" = None
+    ) -> "EpochLoop[TrialRun]":
         """Return a trial that continues from a checkpoint; imports torch.
 
         Raises:
             CheckpointError: the checkpoint cannot be read, or belongs to another trial.
         """
-        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config)
+        loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config, placement=placement)
         return loop
 
 
@@ -158,6 +163,7 @@ CLASSIFIER = Task(
     metrics=CLASSIFIER_METRICS,
     passes=_passes_of_classifier,
     run="trainables.tasks.classifier.run",
+    has_shares=True,
 )
 GAN = Task(
     name="gan",

@@ -56,13 +56,19 @@ class Placement:
         self._said = now
 
 
-def resource_request(config: Mapping[str, Any], *, cpus: float, gpus: float) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves for a trial: CPUs and GPUs, on any node that its configuration does not exclude."""
+def resource_request(
+    config: Mapping[str, Any], *, cpus: float, gpus: float, workers: int = 1
+) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial: CPUs and GPUs of each worker, on nodes that are not excluded.
+
+    The workers of a trial are on one node where that has room for all.
+    """
     nodes = config.get(EXCLUDED_NODES) or []
-    bundles = [{"CPU": cpus, "GPU": gpus}]
+    bundles = [{"CPU": cpus, "GPU": gpus} for _ in range(workers)]
     if not nodes:
         return tune.PlacementGroupFactory(bundles)
-    return tune.PlacementGroupFactory(bundles, bundle_label_selector=[{NODE_LABEL: f"!in({','.join(nodes)})"}])
+    selectors = [{NODE_LABEL: f"!in({','.join(nodes)})"} for _ in range(workers)]
+    return tune.PlacementGroupFactory(bundles, bundle_label_selector=selectors)
 
 
 def usable_hosts(cpus: float, gpus: float) -> dict[str, list[str]]:

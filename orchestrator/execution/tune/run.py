@@ -65,7 +65,7 @@ def fit(
     )
     filesystem, storage_path = _storage(folder)
     recorder = TrialRecorder(plan, store, searcher, storage_path=storage_path, host_of=host_of)
-    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus)
+    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SweepTrainable, request),
         tune_config=tune.TuneConfig(

@@ -8,14 +8,16 @@ import torch
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, Splits
 from trainables.engine import checkpoint as state
+from trainables.engine.placement import Placement
 from trainables.errors import CheckpointError, ConfigError, Diverged
 from trainables.tasks.classifier import run as classifier
 from trainables.tasks.classifier.training import train
-from trainables.tasks.gan import GanConfig, GanRun, load_generator, train_gan
+from trainables.tasks.gan import GanConfig, load_generator, train_gan
 from trainables.tasks.gan.classifier import classifier_config, classifier_of
 from trainables.tasks.gan.run import restore, start
 
 EPOCHS = 2
+HERE = Placement(torch.device("cpu"))
 # Two steps an epoch: what differs after an interruption does so at the first.
 SMALL = {
     "batch_size": 500,
@@ -120,15 +122,15 @@ def test_images_that_the_networks_cannot_make_are_refused(monkeypatch):
     split = Split(torch.zeros(4, 1, 10, 10, dtype=torch.uint8), torch.arange(4) % 2)
     monkeypatch.setattr("trainables.tasks.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
     with pytest.raises(ConfigError, match=r"data.name: must have images whose sides .* got 10x10"):
-        GanRun(config_of())
+        start(config_of())
 
 
 def test_too_few_images_of_the_rarest_class_to_compare_are_refused(monkeypatch):
     split = Split(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), (torch.arange(100) < 15).long())
     monkeypatch.setattr("trainables.tasks.gan.run.load_splits", lambda _: Splits(split, split, num_classes=2))
-    monkeypatch.setattr("trainables.tasks.gan.run.classifier_of", lambda _: None)
+    monkeypatch.setattr("trainables.tasks.gan.run.classifier_of", lambda *_: None)
     with pytest.raises(ConfigError, match=r"evaluation.images: must leave at least 32 class-balanced images .* got 30"):
-        GanRun(config_of())
+        start(config_of())
 
 
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path):
@@ -166,20 +168,20 @@ def test_a_generator_is_loaded_without_its_trial(tmp_path):
 def test_the_classifier_is_trained_once_for_all_trials_on_a_data_set():
     one, other = config_of(seed=1), config_of(**{"gan.latent_dim": 8, "data.flip": True})
     assert classifier_config(one) == classifier_config(other)
-    assert classifier_of(one) is classifier_of(other)
+    assert classifier_of(one, HERE) is classifier_of(other, HERE)
 
 
 def test_a_given_classifier_is_used(classifier_folder):
-    given = classifier_of(config_of(**{"gan.classifier": str(classifier_folder)}))
+    given = classifier_of(config_of(**{"gan.classifier": str(classifier_folder)}), HERE)
     assert given.taps[0] == "fc1"
     assert not given.training
 
 
 def test_what_is_no_classifier_of_the_data_set_is_a_mistake_of_the_trial(tmp_path, classifier_folder):
     with pytest.raises(ConfigError, match=r"gan.classifier: must be a checkpoint of a classifier; .*does not exist"):
-        classifier_of(config_of(**{"gan.classifier": str(tmp_path)}))
+        classifier_of(config_of(**{"gan.classifier": str(tmp_path)}), HERE)
     with pytest.raises(ConfigError, match="must be a classifier of 'mnist', got one of 'digits'"):
-        classifier_of(config_of(**{"gan.classifier": str(classifier_folder), "data.name": "mnist"}))
+        classifier_of(config_of(**{"gan.classifier": str(classifier_folder), "data.name": "mnist"}), HERE)
 
 
 def test_the_figures_show_every_epoch_and_every_class():

@@ -13,7 +13,11 @@ Terms that need unmixed activations while mixup is on (regularizers of hard labe
 extra pass. A pass that nothing needs is not made, because it would change the statistics of batch
 normalisation. All randomness enters as `Draws`, what regularizers remember as `memory`; the loss itself is a pure
 function of them, and of the seed and the step from which users' code draws.
-Shapes: B images, C channels, H by W pixels, K classes.
+
+Where several processes train one trial, each passes its share of the images through the model. Regularizers read the
+activations of the whole batch in all processes, and a mixture has its partners there, so that the mean of the losses
+over the processes is the loss of the batch.
+Shapes: B images of the batch, S of this process's share, C channels, H by W pixels, K classes.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.attacks import kl_divergence
+from trainables.engine.share import WHOLE, Share
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, TappedClassifier
 from trainables.models.tapped import LOGITS
@@ -33,6 +38,7 @@ from trainables.regularizers.batch_transforms import TransformedBatch
 from trainables.regularizers.protocol import Batch, Memory
 from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.resolved_terms import WeightedTerm
+from trainables.seeding import derive
 from trainables.tasks.classifier.cross_entropy import classification_loss
 
 __all__ = ["Loss", "step_loss"]
@@ -65,29 +71,38 @@ def step_loss(
     memory: Mapping[str, Memory] | None = None,
     seed: int = 0,
     step: int = 0,
+    share: Share = WHOLE,
 ) -> Loss:
-    """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed."""
+    """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed.
+
+    Images, labels and draws are those of the whole batch, whatever the share; the value is that of the share.
+    """
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     mixture = partial(methods.mixture, num_classes=num_classes, seed=seed)
     clean_mix = mixture(x_BCHW, y_B, draws.clean_mix, purpose=f"mixup {step}")
-    passes = _CleanPasses(model, x_BCHW, methods=methods, mix=clean_mix)
+    passes = _CleanPasses(model, x_BCHW, methods=methods, mix=clean_mix, share=share)
 
-    def cross_entropy(logits_BK: Tensor, mix: Mixture | None) -> Tensor:
-        return classification_loss(logits_BK, _targets(targets_BK, mix), settings=methods.loss)
+    def cross_entropy(logits_SK: Tensor, mix: Mixture | None) -> Tensor:
+        return classification_loss(logits_SK, share.rows(_targets(targets_BK, mix)), settings=methods.loss)
 
     if not methods.attacking:
         total = cross_entropy(passes.mixed.logits, clean_mix)
         terms = {"ce": total}
     else:
-        x_adversarial = methods.attacked(model, x_BCHW, y_B, noise=draws.noise_BCHW, seed=seed, step=step)
+        x_SCHW, noise = share.rows(x_BCHW), draws.noise_BCHW
+        own_seed = derive(seed, f"rank {share.rank}") if share.rank else seed
+        x_adversarial = methods.attacked(
+            model, x_SCHW, share.rows(y_B), noise=None if noise is None else share.rows(noise), seed=own_seed, step=step
+        )
         if methods.diverging:
             attacked = model.features(x_adversarial)
             ce = cross_entropy(passes.mixed.logits, clean_mix)
             kl = kl_divergence(passes.unmixed.logits, attacked.logits)
             total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
         else:
-            mix = mixture(x_adversarial, y_B, draws.adversarial_mix, purpose=f"adversarial mixup {step}")
-            total = cross_entropy(_features(model, x_adversarial, mix).logits, mix)
+            attacked_B = x_adversarial if methods.transform is None else share.whole(x_adversarial)
+            mix = mixture(attacked_B, y_B, draws.adversarial_mix, purpose=f"adversarial mixup {step}")
+            total = cross_entropy(_features(model, x_adversarial, _of_share(mix, share)).logits, mix)
             if methods.adversarial.clean_fraction > 0:
                 ce = cross_entropy(passes.mixed.logits, clean_mix)
                 total = torch.lerp(total, ce, methods.adversarial.clean_fraction)
@@ -105,33 +120,36 @@ def step_loss(
 
 @final
 class _CleanPasses:
-    """Passes of the clean batch through the model, unmixed and mixed; each one is computed at its first use."""
+    """Passes of this process's share of the clean batch, unmixed and mixed; each one is computed at its first use."""
 
-    def __init__(self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, mix: Mixture | None) -> None:
-        self._model, self._x_BCHW, self._mix = model, x_BCHW, mix
+    def __init__(
+        self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, mix: Mixture | None, share: Share
+    ) -> None:
+        self._model, self._x_BCHW, self._mix, self._share = model, x_BCHW, mix, share
+        self._whole: dict[tuple[bool, str], Tensor] = {}
         self._taps_mixed = {tap for term in methods.terms if self._reads_mixed(term) for tap in term.taps}
         self._taps_unmixed = {tap for term in methods.terms if not self._reads_mixed(term) for tap in term.taps}
 
     @cached_property
     def unmixed(self) -> Activations:
         """Activations of the unmixed images."""
-        return self._model.features(self._x_BCHW, taps=self._taps_unmixed)
+        return self._model.features(self._share.rows(self._x_BCHW), taps=self._taps_unmixed)
 
     @cached_property
     def mixed(self) -> Activations:
         """Activations of the mixture, or of the unmixed images if mixup is off."""
         if self._mix is None:
             return self.unmixed
-        return _features(self._model, self._x_BCHW, self._mix, taps=self._taps_mixed)
+        mix = _of_share(self._mix, self._share)
+        return _features(self._model, self._share.rows(self._x_BCHW), mix, taps=self._taps_mixed)
 
     def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int, step: int) -> Batch:
-        """Return what a regularizer reads of these passes."""
+        """Return what a regularizer reads of these passes: the activations of the whole batch."""
         mix = self._mix if self._reads_mixed(term) else None
-        activations = self.unmixed if mix is None else self.mixed
         mixed_BK = _targets(targets_BK, mix)
         return Batch(
-            taps={tap: activations.taps[tap] for tap in term.taps},
-            logits=activations.logits,
+            taps={tap: self._of_batch(tap, mixed=mix is not None) for tap in term.taps},
+            logits=self._of_batch(LOGITS, mixed=mix is not None),
             labels=y_B,
             targets={
                 tap: mixed_BK if mix is not None and self._model.follows(tap, mix.boundary) else targets_BK
@@ -144,17 +162,33 @@ class _CleanPasses:
             purpose=f"{term.place} {step}",
         )
 
+    def _of_batch(self, name: str, *, mixed: bool) -> Tensor:
+        """Return the rows of all processes for a tap or the logits, gathered once."""
+        if (mixed, name) not in self._whole:
+            activations = self.mixed if mixed else self.unmixed
+            own = activations.logits if name == LOGITS else activations.taps[name]
+            self._whole[mixed, name] = self._share.whole(own)
+        return self._whole[mixed, name]
+
     def _reads_mixed(self, term: WeightedTerm) -> bool:
         return term.on_mixed and self._mix is not None
 
 
 def _features(
-    model: TappedClassifier, x_BCHW: Tensor, mix: Mixture | None, *, taps: Collection[str] = ()
+    model: TappedClassifier, x_SCHW: Tensor, mix: Mixture | None, *, taps: Collection[str] = ()
 ) -> Activations:
     if isinstance(mix, TransformedBatch):
         return model.features(mix.images, taps=taps)
-    return model.features(x_BCHW, mix=mix, taps=taps)
+    return model.features(x_SCHW, mix=mix, taps=taps)
 
 
 def _targets(targets_BK: Tensor, mix: Mixture | None) -> Tensor:
     return mix.targets if isinstance(mix, TransformedBatch) else mixed_targets(targets_BK, mix)
+
+
+def _of_share(mix: Mixture | None, share: Share) -> Mixture | None:
+    if mix is None or share.is_whole:
+        return mix
+    if isinstance(mix, TransformedBatch):
+        return TransformedBatch(share.rows(mix.images), share.rows(mix.targets))
+    return mix.of_part(share.rows, whole=share.whole)

@@ -15,18 +15,18 @@ from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import class_balanced, shuffled
 from trainables.data.class_names import class_names
 from trainables.engine.checkpoint import Checkpoint
-from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.guards import LossMonitor
 from trainables.engine.optimization import (
     WeightAverage,
+    average_step,
     build_optimizer,
     clip_gradients,
     learning_rate,
     rate_shares,
     set_rate,
 )
-from trainables.engine.precision import autocast, resolve_precision
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.own_metrics import own_metrics
@@ -59,17 +59,15 @@ class ClassifierRun:
 
     evaluation_batch_size = BATCH_SIZE
 
-    def __init__(self, config: TrialConfig) -> None:
+    def __init__(self, config: TrialConfig, placement: Placement) -> None:
         splits = load_splits(config.data)
         mean, std = _pixel_statistics(splits.train, config.data.name)
-        self.config = config
+        self.config, self.placement, device = config, placement, placement.device
         self.data, self.batch_size = config.data, config.batch_size
-        self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
         self.class_names = class_names(config.data)
         self.labels_N = splits.train.labels_N
-        self.train_split, self.val_split = splits.train.to(self.device), splits.val.to(self.device)
+        self.train_split, self.val_split = splits.train.to(device), splits.val.to(device)
         self.model = build(
             config.model,
             image_shape=splits.image_shape,
@@ -77,7 +75,7 @@ class ClassifierRun:
             seed=config.seed,
             mean=mean,
             std=std,
-            device=self.device,
+            device=device,
         )
         self.methods = Methods.resolve(config, self.model, num_classes=splits.num_classes)
         self.own_metrics = own_metrics(config.metrics, num_classes=splits.num_classes)
@@ -86,7 +84,7 @@ class ClassifierRun:
         self.rate_shares = rate_shares(self.optimizer, config.optimizer)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
-        self.streams = Streams.from_seed(config.seed, device=self.device)
+        self.streams = Streams.from_seed(config.seed, device=device)
         self.memory: Mapping[str, Memory] | None = None  # before the first step
         self.pgd_accuracy: float | None = None
         if config.compile:
@@ -109,12 +107,15 @@ class ClassifierRun:
         Raises:
             Diverged: a term of the loss is not finite.
             AttackOverfitted: accuracy under PGD fell by more than the trial allows.
+            PeerLost: another process that trains the same trial does not answer.
         """
-        started = time.perf_counter()
+        started, share = time.perf_counter(), self.placement.share
+        # Statistics of a batch normalisation are each process's own within an epoch.
+        share.copy_from_first([*self.model.parameters(), *self.model.buffers()])
         self.model.train()
-        order_SB = self._order().to(self.device)
+        order_SB = self._order().to(self.placement.device)
         monitor = LossMonitor(epoch)
-        with self._global_streams("training", epoch):
+        with self._global_streams(f"training rank {share.rank}" if share.rank else "training", epoch):
             for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
                 monitor.record(self._step(indices_B, step=step))
             means = monitor.means()
@@ -143,11 +144,13 @@ class ClassifierRun:
 
     def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
         """Seed the global generators, which a user's network may draw from, so that an epoch depends on no other."""
-        return global_streams(self.config.seed, f"{phase} {epoch}", device=self.device)
+        return global_streams(self.config.seed, f"{phase} {epoch}", device=self.placement.device)
 
     def _order(self) -> Tensor:
         """Return the indices of each batch of an epoch, (steps, B)."""
         classes, size = self.config.classes_per_batch, min(self.config.batch_size, len(self.train_split))
+        if size % self.placement.share.world_size:
+            raise ConfigError([_indivisible(size, self.placement.share.world_size)])
         if classes is None:
             return shuffled(len(self.train_split), size, generator=self.streams.order)
         try:
@@ -165,11 +168,11 @@ class ClassifierRun:
         x_BCHW = as_pixels(self.train_split.images_NCHW.index_select(0, indices_B))
         return x_BCHW, self.train_split.labels_N.index_select(0, indices_B)
 
-    def _step(self, indices_B: Tensor, *, step: int) -> dict[str, Tensor]:
+    def _step(self, indices_B: Tensor, *, step: int) -> "Mapping[str, Tensor]":
         x_BCHW, y_B = self._images(indices_B)
         x_BCHW = augment(x_BCHW, settings=self.augmentation, generator=self.streams.augmentation)
         draws = draw(x_BCHW, methods=self.methods, streams=self.streams)
-        with autocast(self.precision, self.device):
+        with self.placement.autocast():
             loss = step_loss(
                 self.model,
                 x_BCHW,
@@ -180,31 +183,35 @@ class ClassifierRun:
                 memory=self.memory,
                 seed=self.config.seed,
                 step=step,
+                share=self.placement.share,
             )
         if self.memory is None:
             check_first_step(self.methods.terms, loss.terms, self.model)
-        self._descend(loss.total, step=step)
+        terms = self._descend({**loss.terms, "loss": loss.total}, step=step)
         self.memory = loss.memory
-        return {**loss.terms, "loss": loss.total}
+        return terms
 
-    def _descend(self, total: Tensor, *, step: int) -> None:
+    def _descend(self, terms: "Mapping[str, Tensor]", *, step: int) -> "Mapping[str, Tensor]":
+        """Take one step down the gradient of the loss, and return the terms; their means, where processes share it."""
         settings, steps = self.config.optimizer, self.batches_per_epoch
         rate = learning_rate(settings, step, total_steps=self.config.epochs * steps, steps_per_epoch=steps)
         set_rate(self.optimizer, rate, shares=self.rate_shares)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        terms = average_step(self.model, terms, share=self.placement.share)
         clip_gradients(self.model, settings)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
+        return terms
 
     def _attack_overfitting(self, indices_B: Tensor, *, epoch: int) -> dict[str, float]:
-        """Return the accuracy under PGD on one batch of training images, if the training is adversarial."""
+        """Return the accuracy under PGD on one batch of training images, if the training is adversarial; at rank 0."""
         settings = self.config.adversarial
-        if not self.methods.attacking:
+        if not self.methods.attacking or self.placement.share.rank:
             return {}
         x_BCHW, y_B = self._images(indices_B)
-        noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.device)
+        noise = generator(self.config.seed, f"overfitting {epoch - 1}", device=self.placement.device)
         now = float(
             pgd_accuracy(self.model, x_BCHW, y_B, epsilon=settings.epsilon, norm=settings.norm, generator=noise)
         )
@@ -236,18 +243,20 @@ class ClassifierRun:
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         self.streams.restore(dict(checkpoint.streams))
         self.memory = {
-            place: {name: value.to(self.device) for name, value in memory.items()}
+            place: {name: value.to(self.placement.device) for name, value in memory.items()}
             for place, memory in checkpoint.memory.items()
         }
         self.pgd_accuracy = checkpoint.pgd_accuracy
 
 
-def start(config: TrialConfig) -> EpochLoop[ClassifierRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(ClassifierRun(config))
+def start(config: TrialConfig, *, placement: Placement | None = None) -> EpochLoop[ClassifierRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(ClassifierRun(config, placement or placement_of(config)))
 
 
-def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[ClassifierRun]:
+def restore(
+    directory: Path, *, config: TrialConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[ClassifierRun]:
     """Return a trial that continues from a checkpoint.
 
     `config`, if present, must describe the same trial; the place of the data and the device may differ.
@@ -256,9 +265,14 @@ def restore(directory: Path, *, config: TrialConfig | None = None) -> EpochLoop[
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(TrialConfig, directory, config=config)
-    run = ClassifierRun(config)
+    run = ClassifierRun(config, placement or placement_of(config))
     check_weights(run.model, checkpoint.model, name=config.model.name, directory=directory)
     return EpochLoop(run, checkpoint=checkpoint)
+
+
+def _indivisible(size: int, workers: int) -> Problem:
+    requirement = f"must be a multiple of the {workers} workers of a trial, as each trains an equal share, got {size}"
+    return Problem("batch_size", f"{requirement}; choose another, or other resources.workers")
 
 
 def _pixel_statistics(train: Split, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from trainables.config.trial import TrialConfig
 from trainables.engine.epoch_report import EpochReport
+from trainables.engine.placement import Placement
 from trainables.models import TappedClassifier
 from trainables.tasks.classifier import run
 
@@ -39,6 +40,7 @@ def train(
     report: Callable[[EpochReport], None] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
+    placement: Placement | None = None,
 ) -> TrainingResult:
     """Train to the last epoch; call `report` after each, and save to the directory `checkpoint` before.
 
@@ -54,6 +56,9 @@ def train(
         AttackOverfitted: accuracy under PGD fell by more than the trial allows.
         CheckpointError: `resume` cannot be read or belongs to another trial.
     """
-    loop = run.start(config) if resume is None else run.restore(resume, config=config)
+    if resume is None:
+        loop = run.start(config, placement=placement)
+    else:
+        loop = run.restore(resume, config=config, placement=placement)
     reports = loop.run_all(report=report, checkpoint=checkpoint)
     return TrainingResult(loop.run.evaluated_model.eval(), reports)

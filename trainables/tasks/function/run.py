@@ -9,8 +9,8 @@ from typing import Any, Protocol, final
 import torch
 
 from trainables.engine.checkpoint import Checkpoint
-from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop, TrialSettings
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import ConfigError, FunctionFailed, short_repr
 from trainables.import_paths import argument_problems, call, load
@@ -58,10 +58,14 @@ class FunctionRun:
     data = batch_size = evaluation_batch_size = None
 
     def __init__(
-        self, config: Settings, begin: Callable[[TrialContext], Any], *, saved: str = "context.save_with"
+        self,
+        config: Settings,
+        placement: Placement,
+        begin: Callable[[TrialContext], Any],
+        *,
+        saved: str = "context.save_with",
     ) -> None:
-        self.config, self._begin, self._saved = config, begin, saved
-        self.device = resolve_device(config.device)
+        self.config, self.placement, self._begin, self._saved = config, placement, begin, saved
         self._restored: Mapping[str, Any] | None = None
         self._complete = 0
         self._epochs: Iterator[Any] | None = None
@@ -103,16 +107,16 @@ class FunctionRun:
         self._complete, self._restored = checkpoint.epoch, checkpoint.model.get("state")
 
     def _started(self) -> Iterator[Any]:
-        config = self.config
+        config, device = self.config, self.placement.device
         self._context = TrialContext(
             epoch=0 if self._restored is None else self._complete,
             epochs=config.epochs,
             seed=config.seed,
-            device=str(self.device),
+            device=str(device),
             restored=self._restored,
         )
         context = self._context
-        with global_streams(config.seed, "start", device=self.device):
+        with global_streams(config.seed, "start", device=device):
             result = self._guarded(lambda: self._begin(context))
         if isinstance(result, Mapping):
             return iter([result])
@@ -125,7 +129,7 @@ class FunctionRun:
         epochs, name = self._epochs, self.config.task
         if epochs is None:
             raise RuntimeError("the function was not started")
-        with global_streams(self.config.seed, f"epoch {epoch}", device=self.device):
+        with global_streams(self.config.seed, f"epoch {epoch}", device=self.placement.device):
             item = self._guarded(lambda: next(epochs, None))
         if item is None:
             remedy = f"yield once for each of `epochs` ({self.config.epochs}), or lower trial.epochs"
@@ -144,19 +148,22 @@ class FunctionRun:
             raise FunctionFailed(self.config.task, reason) from error
 
 
-def start(config: FunctionConfig) -> EpochLoop[FunctionRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(FunctionRun(config, partial(_begun, config)))
+def start(config: FunctionConfig, *, placement: Placement | None = None) -> EpochLoop[FunctionRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(FunctionRun(config, placement or placement_of(config), partial(_begun, config)))
 
 
-def restore(directory: Path, *, config: FunctionConfig | None = None) -> EpochLoop[FunctionRun]:
+def restore(
+    directory: Path, *, config: FunctionConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[FunctionRun]:
     """Return a trial that continues from a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(FunctionConfig, directory, config=config)
-    return EpochLoop(FunctionRun(config, partial(_begun, config)), checkpoint=checkpoint)
+    run = FunctionRun(config, placement or placement_of(config), partial(_begun, config))
+    return EpochLoop(run, checkpoint=checkpoint)
 
 
 def _begun(config: FunctionConfig, context: TrialContext) -> Any:

@@ -12,7 +12,7 @@ from trainables.config.sections import DataConfig
 from trainables.config.trial import EvaluationConfig, ModelConfig, TrialConfig
 from trainables.data import load_splits
 from trainables.engine import checkpoint as state
-from trainables.engine.device import resolve_device
+from trainables.engine.placement import Placement
 from trainables.errors import CheckpointError, ConfigError, Problem
 from trainables.models import TappedClassifier
 from trainables.models.loading import load_model, saved_config
@@ -27,7 +27,7 @@ _IMAGES = 10_000
 _FEWEST_EPOCHS = 2
 
 
-def classifier_of(config: GanConfig) -> TappedClassifier:
+def classifier_of(config: GanConfig, placement: Placement) -> TappedClassifier:
     """Return the classifier of a trial's data set, in eval mode; it is shared, so do not change it.
 
     Raises:
@@ -35,8 +35,8 @@ def classifier_of(config: GanConfig) -> TappedClassifier:
         DatasetMissing: the data set to train one is missing.
     """
     if config.gan.classifier is None:
-        return _trained(classifier_config(config))
-    return _loaded(config.gan.classifier, config)
+        return _trained(classifier_config(config), placement)
+    return _loaded(config.gan.classifier, config, placement)
 
 
 def classifier_config(config: GanConfig) -> TrialConfig:
@@ -58,11 +58,11 @@ def classifier_config(config: GanConfig) -> TrialConfig:
     )
 
 
-def _loaded(folder: str, config: GanConfig) -> TappedClassifier:
+def _loaded(folder: str, config: GanConfig, placement: Placement) -> TappedClassifier:
     # Not a CheckpointError, which means the trial's own checkpoint and leads to another attempt.
     try:
         saved = saved_config(folder, state.load(folder))
-        model = load_model(folder, device=resolve_device(config.device))
+        model = load_model(folder, device=placement.device)
     except CheckpointError as error:
         raise ConfigError([Problem("gan.classifier", f"must be a checkpoint of a classifier; {error}")]) from error
     if saved.data.name != config.data.name:
@@ -72,8 +72,8 @@ def _loaded(folder: str, config: GanConfig) -> TappedClassifier:
 
 
 @lru_cache(maxsize=2)
-def _trained(config: TrialConfig) -> TappedClassifier:
-    result = train(config)
+def _trained(config: TrialConfig, placement: Placement) -> TappedClassifier:
+    result = train(config, placement=placement)
     accuracy = result.metrics["val/accuracy"]
     logger.info("a classifier of validation accuracy %.3f classifies synthetic images", accuracy)
     return result.model

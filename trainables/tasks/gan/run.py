@@ -20,10 +20,10 @@ from trainables.data.augmentation import Augmentation, augment
 from trainables.data.batching import shuffled
 from trainables.engine import checkpoint as state
 from trainables.engine.checkpoint import Checkpoint
-from trainables.engine.device import resolve_device
 from trainables.engine.epoch_loop import EpochLoop
 from trainables.engine.epoch_report import EpochReport
 from trainables.engine.guards import LossMonitor
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial, saved_config
 from trainables.errors import ConfigError, Problem
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, balanced_subset
@@ -53,21 +53,20 @@ class GanRun:
 
     evaluation_batch_size = BATCH_SIZE
 
-    def __init__(self, config: GanConfig) -> None:
+    def __init__(self, config: GanConfig, placement: Placement) -> None:
         splits = load_splits(config.data)
-        self.config = config
+        self.config, self.placement, device = config, placement, placement.device
         self.data, self.batch_size = config.data, config.batch_size
-        self.device = resolve_device(config.device)
         self.image_shape, self.num_classes = splits.image_shape, splits.num_classes
-        self.train_split = splits.train.to(self.device)
-        self.networks = build_networks(config.gan, image_shape=self.image_shape, seed=config.seed, device=self.device)
+        self.train_split = splits.train.to(device)
+        self.networks = build_networks(config.gan, image_shape=self.image_shape, seed=config.seed, device=device)
         self.optimizers = Optimizers(
             _adam(self.networks.generator, config.gan.generator_lr, beta_1=config.gan.beta_1),
             _adam(self.networks.discriminator, config.gan.discriminator_lr, beta_1=config.gan.beta_1),
         )
         self.augmentation = Augmentation.from_config(config.data)
         self.streams = GanStreams.from_seed(config.seed)
-        self.classifier = classifier_of(config)
+        self.classifier = classifier_of(config, placement)
         # Equally many of both: each subset is balanced over the classes, and n is the smaller size.
         val, other = (balanced_subset(split, size=config.evaluation.images) for split in (splits.val, splits.train))
         n = min(len(val), len(other))
@@ -76,7 +75,7 @@ class GanRun:
                 f"must leave at least {LEAST_IMAGES} class-balanced images to compare, got {n} of {config.data.name}"
             )
             raise ConfigError([Problem("evaluation.images", f"{reason}; use a data set with more of the rarest class")])
-        self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(self.device) for split in (val, other))
+        self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(device) for split in (val, other))
         self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.evaluation.distance).value
 
     def synthetic_images(self, count: int) -> Tensor:
@@ -91,7 +90,7 @@ class GanRun:
         """
         started = time.perf_counter()
         size = min(self.config.batch_size, len(self.train_split))
-        order_SB = shuffled(len(self.train_split), size, generator=self.streams.order).to(self.device)
+        order_SB = shuffled(len(self.train_split), size, generator=self.streams.order).to(self.placement.device)
         monitor = LossMonitor(epoch)
         for network in self.networks:
             network.train()
@@ -104,7 +103,7 @@ class GanRun:
         x_BCHW = as_pixels(self.train_split.images_NCHW.index_select(0, indices_B))
         x_BCHW = augment(x_BCHW, settings=self.augmentation, generator=self.streams.augmentation)
         shape = len(indices_B), self.config.gan.latent_dim
-        latents_BZ = torch.randn(shape, generator=self.streams.noise).to(self.device)
+        latents_BZ = torch.randn(shape, generator=self.streams.noise).to(self.placement.device)
         return gan_step(
             self.networks, x_BCHW, latents_BZ=latents_BZ, optimizers=self.optimizers, settings=self.config.gan
         )
@@ -158,12 +157,14 @@ class GanRun:
         self.streams.restore(checkpoint.streams)
 
 
-def start(config: GanConfig) -> EpochLoop[GanRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(GanRun(config))
+def start(config: GanConfig, *, placement: Placement | None = None) -> EpochLoop[GanRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(GanRun(config, placement or placement_of(config)))
 
 
-def restore(directory: Path, *, config: GanConfig | None = None) -> EpochLoop[GanRun]:
+def restore(
+    directory: Path, *, config: GanConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[GanRun]:
     """Return a trial that continues from a checkpoint.
 
     `config`, if present, must describe the same trial; the place of the data and the device may differ.
@@ -172,7 +173,7 @@ def restore(directory: Path, *, config: GanConfig | None = None) -> EpochLoop[Ga
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(GanConfig, directory, config=config)
-    return EpochLoop(GanRun(config), checkpoint=checkpoint)
+    return EpochLoop(GanRun(config, placement or placement_of(config)), checkpoint=checkpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from trainables.engine.precision import resolve_precision
+from trainables.engine.placement import resolve_precision
 from trainables.errors import FunctionFailed
 from trainables.tasks.function.context import TrialContext
 from trainables.tasks.lightning.config import LightningConfig

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from trainables.engine.epoch_loop import EpochLoop
+from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.tasks.function.run import FunctionRun
 from trainables.tasks.lightning.config import LightningConfig
@@ -16,19 +17,21 @@ __all__ = ["check", "load_module", "restore", "start"]
 Path = str | os.PathLike[str]
 
 
-def start(config: LightningConfig) -> EpochLoop[FunctionRun]:
-    """Return a trial before its first epoch."""
-    return EpochLoop(_run(config))
+def start(config: LightningConfig, *, placement: Placement | None = None) -> EpochLoop[FunctionRun]:
+    """Return a trial before its first epoch; without a `placement`, on the device that it names."""
+    return EpochLoop(_run(config, placement))
 
 
-def restore(directory: Path, *, config: LightningConfig | None = None) -> EpochLoop[FunctionRun]:
+def restore(
+    directory: Path, *, config: LightningConfig | None = None, placement: Placement | None = None
+) -> EpochLoop[FunctionRun]:
     """Return a trial that continues from a checkpoint.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or belongs to another trial.
     """
     checkpoint, config = read_trial(LightningConfig, directory, config=config)
-    return EpochLoop(_run(config), checkpoint=checkpoint)
+    return EpochLoop(_run(config, placement), checkpoint=checkpoint)
 
 
 def load_module(directory: Path) -> Any:
@@ -44,5 +47,5 @@ def load_module(directory: Path) -> Any:
     return module.eval()
 
 
-def _run(config: LightningConfig) -> FunctionRun:
-    return FunctionRun(config, partial(epochs_of, config), saved="its checkpoint")
+def _run(config: LightningConfig, placement: Placement | None) -> FunctionRun:
+    return FunctionRun(config, placement or placement_of(config), partial(epochs_of, config), saved="its checkpoint")

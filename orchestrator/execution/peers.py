@@ -1,0 +1,108 @@
+"""Peers: the further workers of a trial that several processes train, each in its own bundle of Tune's reservation.
+
+The trial's own actor is rank 0, which starts them, tells them what to do, and reports. They end with it: Ray ends an
+actor whose owner is gone, and what was reserved for a trial is one placement group.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import get_current_placement_group, placement_group_table
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from trainables.errors import PeerLost, TrainableError, WorkerUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+LOOPBACK = "127.0.0.1"
+CAUSE_S = 30.0
+"""Wait for what the other workers say, when one is lost."""
+
+
+class Worker(Protocol):
+    """Class of the actors: its constructor takes the rank, and it has the methods that `Peers.working` names."""
+
+    def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
+        """Begin without a trial."""
+
+
+class Peers:
+    """Workers of ranks 1 to N - 1 of the trial that this actor trains.
+
+    Args:
+        kind: the class of the actors.
+        bundles: what Tune reserved for each worker, rank 0 first.
+    """
+
+    def __init__(self, kind: type[Worker], bundles: Sequence[Mapping[str, float]]) -> None:
+        self._group = group = get_current_placement_group()
+        self.world_size = len(bundles)
+        self._actors = [
+            ray.remote(kind)
+            .options(
+                num_cpus=bundle.get("CPU", 0),
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+            )
+            .remote(rank, self.world_size, cpus=bundle.get("CPU", 1))
+            for rank, bundle in enumerate(bundles)
+            if rank
+        ]
+
+    def address(self) -> str:
+        """Return the address at which the peers reach this process: the loopback if all are on its machine."""
+        nodes = placement_group_table(self._group)["bundles_to_node_id"]
+        return LOOPBACK if len(set(nodes.values())) == 1 else address_seen_from(None)
+
+    @contextmanager
+    def working(self, method: str, *arguments: Any) -> Iterator[None]:
+        """Have the peers run a method while the block does the part of rank 0; wait for all.
+
+        Raises:
+            TrainableError: that of the block; or of a peer, if the block only knows that one is lost.
+            WorkerUnusable: a peer, or its machine, is gone.
+        """
+        parts = [getattr(actor, method).remote(*arguments) for actor in self._actors]
+        try:
+            yield
+        except PeerLost as error:
+            raise self._cause(parts) or error from None
+        if (cause := self._cause(parts, timeout_s=None)) is not None:
+            raise cause
+
+    def end(self) -> None:
+        """End the peers."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+
+    def _cause(self, parts: Sequence[Any], *, timeout_s: float | None = CAUSE_S) -> Exception | None:
+        """Return why a peer failed: the error of one that was not itself waiting for another."""
+        ready, _ = ray.wait(list(parts), num_returns=len(parts), timeout=timeout_s)
+        errors = [error for part in ready if (error := _error_of(part)) is not None]
+        return next((error for error in errors if not isinstance(error, PeerLost)), next(iter(errors), None))
+
+
+def _error_of(part: Any) -> Exception | None:
+    """Return the error that a peer raised, or that of its loss; None if it did its part."""
+    try:
+        ray.get(part)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, TrainableError):
+            return cause
+        return WorkerUnusable(f"{type(cause).__name__}: {cause}", str(error))
+    except RayError as error:
+        first = next(iter(str(error).splitlines()), "")
+        return WorkerUnusable(f"another worker of this trial was lost ({type(error).__name__}: {first})", str(error))
+    return None
+
+
+def address_seen_from(other: str | None) -> str:
+    """Return the address of this machine in the cluster, or the loopback if the other process is reached there."""
+    return LOOPBACK if other == LOOPBACK else str(ray.util.get_node_ip_address())

@@ -1,0 +1,231 @@
+"""Script of the tests of data-parallel training: one worker of a trial, with real gloo processes on the loopback.
+
+    python two_workers.py RANK WORLD_SIZE FOLDER [SCENARIO ...]
+
+It writes what each scenario gave to FOLDER/SCENARIO-RANK.pt.
+"""
+
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from trainables.config.trial import TrialConfig
+from trainables.engine import process_group
+from trainables.engine.optimization import average_step
+from trainables.engine.placement import Placement
+from trainables.engine.share import WHOLE, Share
+from trainables.errors import TrainableError
+from trainables.models import build
+from trainables.regularizers.protocol import Batch, Needs
+from trainables.regularizers.resolved_methods import Methods, draw
+from trainables.seeding import Streams
+from trainables.tasks.classifier.objective import step_loss
+from trainables.tasks.classifier.run import restore, start
+
+BATCH, CLASSES, SHAPE = 128, 4, (1, 8, 8)
+LONG, SHORT = process_group.TIMEOUT, timedelta(seconds=10)
+MANIFOLD = {"mixup.alpha": 1.0, "mixup.layers": "hidden"}
+PGD = {"adversarial.epsilon": 0.1, "adversarial.attack": "pgd", "adversarial.steps": 3}
+OBJECTIVES = {
+    "cross-entropy": {},
+    "binary cross-entropy, mixup per sample": {
+        "loss.name": "binary_cross_entropy",
+        "mixup.alpha": 1.0,
+        "mixup.per_sample": True,
+        "mixup.layers": "all",
+    },
+    "snnl": {"snnl.weight": -0.3},
+    "snnl, learned, cosine": {"snnl.weight": 0.3, "snnl.temperature_mode": "learned", "snnl.distance": "cosine"},
+    "snnl on a mixture": {"snnl.weight": 0.3, "snnl.on_mixed": True, **MANIFOLD},
+    "cross-entropy, snnl, manifold mixup, pgd": {"snnl.weight": -0.3, **MANIFOLD, **PGD},
+    "cutmix per sample, clean and attacked": {
+        "mixup.alpha": 1.0,
+        "mixup.kind": "cutmix",
+        "mixup.per_sample": True,
+        **PGD,
+        "adversarial.clean_fraction": 0.5,
+    },
+    "trades": {"adversarial.epsilon": 0.1, "adversarial.attack": "trades"},
+    "class means": {"snnl.weight": 0.1, "snnl.penalty": "class_mean"},
+    "a gradient penalty of a user": {
+        "regularizers.slope.use": "two_workers:SlopePenalty",
+        "regularizers.slope.weight": 0.1,
+        "regularizers.slope.passes": 1,
+        "regularizers.slope.layers": "conv1",
+    },
+}
+TRIAL = {
+    "model.name": "mlp",
+    "model.width": 0.25,
+    "epochs": 3,
+    "batch_size": 128,
+    "snnl.weight": -0.05,
+    "mixup.alpha": 1.0,
+    "mixup.layers": "input+hidden",
+    "adversarial.epsilon": 0.05,
+    "adversarial.attack": "fgsm_rs",
+    "device": "cpu",
+    "precision": "float32",
+    "data.crop_padding": 1,
+    "optimizer.clip_norm": 1.0,
+    "optimizer.ema_decay": 0.9,
+    "evaluation.robust_images": 40,
+}
+
+
+class SlopePenalty:
+    """Gradient penalty that reads logits and noisy images of the whole batch: second derivatives, further passes."""
+
+    needs = Needs(layers="hidden", passes=1)
+
+    def term(self, batch: Batch, _memory: object) -> torch.Tensor:
+        noise = torch.rand(batch.images.shape, generator=batch.generator(), dtype=batch.images.dtype)
+        other = batch.forward((batch.images + 0.1 * noise).clamp(0, 1))
+        (slope,) = torch.autograd.grad(other.logits.logsumexp(1).sum(), *other.taps.values(), create_graph=True)
+        (curve,) = torch.autograd.grad(batch.logits.logsumexp(1).sum(), batch.logits, create_graph=True)
+        (hidden, *_) = batch.taps.values()
+        return slope.square().mean() + (other.logits - batch.logits).square().mean() + (curve * hidden.std()).mean()
+
+
+def config(**point: object) -> TrialConfig:
+    return TrialConfig.from_point({**TRIAL, **point})
+
+
+def loss_and_gradients(name: str, share: Share = WHOLE) -> dict[str, torch.Tensor]:
+    """Return the terms of one step in float64, and the gradient of each parameter, as one process of the share."""
+    settings = TrialConfig.from_point({"model.name": "cnn", "model.width": 0.25, **OBJECTIVES[name]})
+    model = build(settings.model, image_shape=SHAPE, num_classes=CLASSES, seed=1).double()
+    stream = torch.Generator().manual_seed(2)
+    y = torch.randint(CLASSES, (BATCH,), generator=stream)
+    patterns, noise = (torch.rand(size, *SHAPE, dtype=torch.float64, generator=stream) for size in (CLASSES, BATCH))
+    x = (patterns[y] + noise) / 2
+    methods = Methods.resolve(settings, model, num_classes=CLASSES)
+    draws = draw(x, methods=methods, streams=Streams.from_seed(3))
+    loss = step_loss(model, x, y, num_classes=CLASSES, methods=methods, draws=draws, share=share)
+    loss.total.backward()
+    terms = average_step(model, {**loss.terms, "loss": loss.total}, share=share)
+    gradients = {path: part.grad for path, part in model.named_parameters() if part.grad is not None}
+    return {**{f"term {key}": value.detach() for key, value in terms.items()}, **gradients}
+
+
+def objectives(share: Share, _folder: Path) -> object:
+    return {name: loss_and_gradients(name, share) for name in OBJECTIVES}
+
+
+def placed(share: Share) -> Placement:
+    return Placement(torch.device("cpu"), share=share)
+
+
+def steady(reports: object) -> list[dict[str, float]]:
+    return [
+        {name: value for name, value in report.metrics.items() if not name.startswith(("time/", "cost/"))}
+        for report in reports
+    ]
+
+
+def training(share: Share, folder: Path) -> object:
+    """Train a trial to its end; then once more, saved after its first epoch by rank 0 and restored by all."""
+    loop = start(config(), placement=placed(share))
+    whole = steady(loop.run_all())
+    weights = {name: value.clone() for name, value in loop.run.model.state_dict().items()}
+    first = start(config(), placement=placed(share))
+    first.run_epoch()
+    if share.rank == 0:
+        first.save(folder / "unfinished")
+        (folder / "saved").touch()
+    wait_for(folder / "saved")
+    resumed = restore(folder / "unfinished", config=config(), placement=placed(share))
+    rest = steady(resumed.run_all())
+    return {"reports": whole, "weights": weights, "rest": rest, "resumed": resumed.run.model.state_dict()}
+
+
+def poisoned(share: Share, _folder: Path) -> object:
+    """Return the error of a trial whose images at rank 1 are not finite in its second step."""
+    loop = start(config(epochs=1), placement=placed(share))
+    steps = []
+
+    def poison(_module: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        steps.append(1)
+        return (inputs[0] * float("nan"),) if share.rank == 1 and len(steps) > 5 else None
+
+    loop.run.model.head.register_forward_pre_hook(poison)
+    return error_of(loop.run_epoch)
+
+
+def hanging(share: Share, _folder: Path) -> object:
+    """Return the error of a trial whose process of rank 1 hangs in its second epoch for longer than the timeout."""
+    loop = start(config(), placement=placed(share))
+    loop.run_epoch()
+    if share.rank == 1:
+        loop.run.model.head.register_forward_pre_hook(lambda *_: time.sleep(4 * SHORT.total_seconds()))
+    return error_of(loop.run_epoch)
+
+
+def killed(share: Share, _folder: Path) -> object:
+    """Return the error of a trial whose process of rank 1 dies in its second epoch."""
+    loop = start(config(), placement=placed(share))
+    loop.run_epoch()
+    if share.rank == 1:
+        loop.run.model.head.register_forward_pre_hook(lambda *_: os._exit(1))
+    return error_of(loop.run_epoch)
+
+
+def error_of(work: object) -> str:
+    started = time.monotonic()
+    try:
+        work()
+    except TrainableError as error:
+        return f"{type(error).__name__}: {error}" if time.monotonic() - started < 120 else "too late"
+    return "no error"
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.05)
+
+
+def joined(share: Share, folder: Path) -> None:
+    """Join the group of a scenario: rank 0 leaves the port of its store in the folder."""
+    if share.rank == 0:
+        store = process_group.open_store("127.0.0.1", world_size=share.world_size)
+        (folder / "port.part").write_text(str(store.port))
+        (folder / "port.part").rename(folder / "port")
+    else:
+        wait_for(folder / "port")
+        port = int((folder / "port").read_text())
+        store = process_group.reach_store("127.0.0.1", port, world_size=share.world_size)
+    process_group.join(store, *share.numbers, device=torch.device("cpu"), address="127.0.0.1")
+
+
+SCENARIOS = {
+    "objectives": objectives,
+    "training": training,
+    "poisoned": poisoned,
+    "hanging": hanging,
+    "killed": killed,
+}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    share = Share(rank, world_size)
+    for name in sys.argv[4:]:
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        process_group.TIMEOUT = SHORT if name == "hanging" else LONG
+        joined(share, place)
+        torch.save(SCENARIOS[name](share, place), folder / f"{name}-{rank}.part")
+        (folder / f"{name}-{rank}.part").rename(folder / f"{name}-{rank}.pt")
+        process_group.leave()
+
+
+if __name__ == "__main__":
+    main()

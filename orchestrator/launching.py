@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.result import SweepResult
+from orchestrator.errors import Interrupted
 from orchestrator.execution import driver
 
 if TYPE_CHECKING:
     from orchestrator.execution.progress import ProgressCallback
+    from orchestrator.planning.fork import Fork
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
@@ -48,3 +51,23 @@ def resume(folder: SweepFolder, *, address: str = "local", callback: ProgressCal
         RayLost: Ray died.
     """
     return SweepResult(*driver.run_remaining(folder, address=address, callback=callback))
+
+
+def launch_fork(fork: Fork, *, address: str = "local", callback: ProgressCallback | None = None) -> SweepResult:
+    """Run a new sweep that begins with the points of an earlier one; as ``launch``, with its lineage in the plan.
+
+    Raises:
+        OrchestratorError: as ``launch``.
+    """
+    return SweepResult(*driver.run_new(fork.spec, address=address, callback=callback, parent=fork.parent))
+
+
+def answer_orders(folder: SweepFolder) -> None:
+    """Answer the orders of a sweep without a driver and record what follows; run no trial, start no Ray.
+
+    Raises:
+        SweepLocked: its driver runs, and answers them itself.
+        SweepCopied: the folder is a copy of the sweep's.
+    """
+    with suppress(Interrupted):  # work is left, for ``resume``
+        driver.run_remaining(folder, address="local", callback=None, only_orders=True)

@@ -18,7 +18,9 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -39,6 +41,7 @@ from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.locations import expanded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from orchestrator.state.sweep_folder import SweepFolder
@@ -48,6 +51,18 @@ OLD_FORMATS = (1, 2)
 CHECKSUM = "checksum"
 
 
+class Parent(BaseModel):
+    """Lineage of a fork: the earlier sweep, the number of its events that were read, and the trials it begins with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sweep: str
+    place: str
+    fingerprint: str
+    events: int
+    trials: tuple[str, ...]
+
+
 class SweepPlan(BaseModel):
     """A planned sweep: everything that a driver needs besides the event log."""
 
@@ -55,7 +70,8 @@ class SweepPlan(BaseModel):
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    format: Literal[3] = 3
+    format: Literal[3, 4] = 3
+    """4 for a fork, whose plan has a ``parent``; a version that knows 3 alone refuses it."""
     sweep: str
     created_at: float
     spec: Annotated[
@@ -75,8 +91,10 @@ class SweepPlan(BaseModel):
     pauses: bool = False
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
     provenance: Provenance
+    parent: Parent | None = None
 
     _scheduler: Scheduler = PrivateAttr()
+    _launched: SweepPlan | None = PrivateAttr(default=None)
 
     def model_post_init(self, _: object) -> None:
         """Build the scheduler once: every decision needs it."""
@@ -88,6 +106,22 @@ class SweepPlan(BaseModel):
     def scheduler(self) -> Scheduler:
         """Scheduler that stops, pauses and promotes trials."""
         return self._scheduler
+
+    @model_serializer(mode="wrap")
+    def _without_absent_parent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return document if self.parent is not None else {name: document[name] for name in document if name != "parent"}
+
+    @property
+    def launched(self) -> SweepPlan:
+        """Plan as it was sealed at the launch: this one, unless orders have changed it since."""
+        return self._launched or self
+
+    def successor(self, spec: SweepSpec, fields: Mapping[str, Any]) -> SweepPlan:
+        """Return the next generation of the plan, with another spec and other values of fields; it is never saved."""
+        plan = SweepPlan(**{**dict(self), "spec": spec, **fields})
+        plan._launched = self.launched
+        return plan
 
     @model_validator(mode="before")
     @classmethod
@@ -161,10 +195,20 @@ def _checksum(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def make_plan(spec: SweepSpec, folder: SweepFolder, *, slots: int, now: float, working_directory: Path) -> SweepPlan:
+def make_plan(
+    spec: SweepSpec,
+    folder: SweepFolder,
+    *,
+    slots: int,
+    now: float,
+    working_directory: Path,
+    parent: Parent | None = None,
+) -> SweepPlan:
     """Make the plan of a new sweep on this number of slots; reads the git commit and the environment."""
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
+        format=3 if parent is None else 4,
+        parent=parent,
         sweep=folder.sweep,
         created_at=now,
         spec=at_home(spec),

@@ -50,6 +50,7 @@ def summary_tags(plan: SweepPlan) -> dict[str, str]:
         "ravel.kind": "sweep",
         "mlflow.runName": plan.sweep,
         "ravel.spec_fingerprint": plan.fingerprint,
+        **({} if plan.parent is None else {"ravel.parent": plan.parent.sweep}),
     }
 
 

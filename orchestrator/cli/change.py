@@ -135,15 +135,16 @@ def _give(folder: SweepFolder, order: Order, *, wait_s: float, now: bool = False
     from orchestrator.state.log_segments import end_of  # noqa: PLC0415
     from orchestrator.state.sweep_lock import is_held  # noqa: PLC0415
 
-    runs, start = is_held(folder), end_of(folder.events)
+    runs, start, notes = is_held(folder), end_of(folder.events), tuple[str, ...]()
     if not runs:
         preview = _preview(folder, order)
         if preview.kind == "order_refused":
             _print(folder, preview)
             return
+        notes = preview.notes
     submit(folder, order)
     if not runs and not now:
-        lines = "".join(f"\n  {note}" for note in preview.notes)
+        lines = "".join(f"\n  {note}" for note in notes)
         typer.echo(f"{folder.sweep}: written, to be applied by ravel resume {reference(folder)}{lines}")
         return
     if not runs:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.decisions.rung import late_decision
 from orchestrator.state.events import RungDecided, TrialEnded, TrialReopened
+from orchestrator.state.sweep_state import ORDERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,4 +72,4 @@ def settle(store: EventStore, decisions: DecisionState, trial: Trial, *, clock: 
 
 def ordered_end(trial: str, order: OrderAccepted, *, now: float) -> TrialEnded:
     """Return the end of a trial that an order stops."""
-    return TrialEnded(time=now, trial=trial, status="stopped", reason=f"ordered by {order.author}")
+    return TrialEnded(time=now, trial=trial, status="stopped", reason=f"{ORDERED} {order.author}")

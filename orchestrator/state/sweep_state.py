@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
 OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
+ORDERED = "ordered by"
+"""Beginning of the reason of a trial that a user stopped."""
 IMPORTED = "imported from MLflow"
 """Reason of the end of a sweep that was imported: its trials were never ours to continue."""
 
@@ -110,6 +112,12 @@ class Trial:
     def failures_of(self, cause: Cause) -> int:
         """Count the attempts that failed for a cause, since the trial was reopened if it was."""
         return sum(failure.cause == cause for failure in self.failures[self.forgiven :])
+
+    @property
+    def stopped_by_order(self) -> bool:
+        """True if a user stopped the trial, and no rung did."""
+        end = self.end
+        return end is not None and end.status == "stopped" and (end.reason or "").startswith(ORDERED)
 
     @property
     def stopping_rung(self) -> int | None:

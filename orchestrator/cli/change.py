@@ -41,9 +41,10 @@ def stop(
     wait: Wait = WAIT_S,
     folder: StorageFolder = RESULTS,
 ) -> None:
-    """Stop a running sweep, or some of its trials, from any machine that sees its folder.
+    """Stop a running sweep, or some of its trials.
 
-    The sweep ends as interrupted, and ravel resume continues it. A trial ends for good, and frees its slot at once.
+    Any machine that sees the sweep's folder, or its S3 address, may order it. The sweep ends as interrupted, and
+    ravel resume continues it. A trial ends for good, and frees its slot at once.
     """
     from orchestrator.orders.order import stop_order  # noqa: PLC0415
     from orchestrator.state.sweep_lock import held_generation  # noqa: PLC0415
@@ -75,9 +76,10 @@ def extend(
     wait: Wait = WAIT_S,
     folder: StorageFolder = RESULTS,
 ) -> None:
-    """Extend a sweep that runs, was interrupted, or has finished: more trials, more epochs, further points.
+    """Extend a sweep: more trials, more epochs, further points.
 
-    All earlier trials count. Ids and the sampler continue; rungs stay where they are.
+    It may run, be interrupted, or be finished. All earlier trials count. Ids and the sampler continue; rungs stay
+    where they are.
     """
     from orchestrator.orders.order import extend_order  # noqa: PLC0415
 

@@ -139,9 +139,9 @@ def _require_effect(order: Order, has_settings: bool, failed: list[Trial]) -> No
 def _require_budget(plan: SweepPlan, state: SweepState, *, now: float) -> None:
     spent = BudgetUse(plan, state).spent(now=now)
     if spent is not None:
-        place, used, limit = spent
-        requirement = f"must be above what is used ({used}), or no trial may start; got {limit}"
-        raise SpecError([Problem(place, f"{requirement}; extend it too: --set {place}=...")])
+        place, required, limit = spent
+        remedy = f"extend it too: --set {place}=..."
+        raise SpecError([Problem(place, f"must be {required}, or no trial may start; got {limit:g}; {remedy}")])
 
 
 def _named(trials: list[Trial]) -> str:

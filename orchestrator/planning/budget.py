@@ -41,14 +41,14 @@ class BudgetUse:
         return self.spent(now=now) is not None
 
     def spent(self, *, now: float) -> tuple[str, str, float] | None:
-        """Return the field of the budget that is used up, the use for people, and the limit; None if none is."""
+        """Return the field of the budget that is used up, what would be required of it, and the limit; or None."""
         budget, age_s = self._plan.spec.budget, self._state.age_s(now=now)
         if budget.wall_clock_s is not None and age_s >= budget.wall_clock_s:
-            return "budget.wall_clock_s", f"{age_s:.0f} s", budget.wall_clock_s
+            return "budget.wall_clock_s", f"above {age_s:.0f}, the seconds since the launch", budget.wall_clock_s
         if budget.gpu_s is not None and self._gpu_s >= budget.gpu_s:
-            return "budget.gpu_s", f"{float(self._gpu_s):.0f} s", budget.gpu_s
+            return "budget.gpu_s", f"above {float(self._gpu_s):.0f}, the GPU seconds so far", budget.gpu_s
         if budget.target is not None and self._on_target:
-            return "budget.target", f"reached by {', '.join(sorted(self._on_target)[:3])}", budget.target
+            return "budget.target", f"beyond what {min(self._on_target)} has reached", budget.target
         return None
 
     def unstarted(self, *, now: float) -> int:

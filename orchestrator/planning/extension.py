@@ -11,6 +11,7 @@ from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.trial_configs import compared_epochs
 from orchestrator.scheduling.budgeted import SPACING
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
+from orchestrator.spec.model import SweepSpec
 from search_spaces import Problem
 from trainables.tasks.registry import CLASSIFIER, task_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.scheduling.budgeted import RungSchedule
-    from orchestrator.spec.model import Point, SweepSpec
+    from orchestrator.spec.model import Point
     from orchestrator.state.events import OrderAccepted
     from orchestrator.state.sweep_state import SweepState
 
@@ -128,13 +129,19 @@ def extension(plan: SweepPlan, wish: Wish, *, num_existing: int) -> Extension:
 
 def _key_problems(settings: Sequence[str]) -> list[Problem]:
     names = [setting.partition("=")[0] for setting in settings]
-    requirement = f"must be one of {', '.join(CHANGEABLE)}, on which no earlier decision rests"
-    remedy = "for another value launch a new sweep: ravel fork SWEEP --name NEW --set ..."
+    requirement = f"must be one of {', '.join(CHANGEABLE)}"
+    remedy = "for any other launch a new sweep: ravel fork SWEEP --name NEW --set ..."
     return [
-        Problem(f"--set {name}", f"{requirement}{did_you_mean(name, CHANGEABLE)}; {remedy}")
-        for name in names
-        if name not in CHANGEABLE
+        Problem(f"--set {name}", f"{requirement}{_hint(name)}; {remedy}") for name in names if name not in CHANGEABLE
     ]
+
+
+def _hint(name: str) -> str:
+    """Return the nearest field that may change, for a name that is no field at all."""
+    section, _, field = name.partition(".")
+    model = SweepSpec.model_fields.get(section)
+    is_field = section in {"trial", "space"} or field in getattr(getattr(model, "annotation", None), "model_fields", ())
+    return "" if is_field else did_you_mean(name, CHANGEABLE)
 
 
 def _numbers(spec: SweepSpec, wish: Wish) -> list[str]:
@@ -252,7 +259,7 @@ def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:
     elif "optimizer.schedule" in spec.space.names or spec.trial.get("optimizer.schedule") != "constant":
         notes.append(
             f"optimizer.schedule is not constant: the trials so far followed that of {before.max_epochs} epochs, "
-            f"and continue with that of {after.max_epochs}"
+            f"and go on with that of {after.max_epochs}"
         )
     if spec.scheduler.name == "median" and spec.scheduler.grace_period == "auto":
         notes.append("scheduler.grace_period: auto follows the epochs; decisions that were made stay")

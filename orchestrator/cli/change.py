@@ -49,12 +49,12 @@ def stop(
     from orchestrator.orders.order import stop_order  # noqa: PLC0415
     from orchestrator.state.sweep_lock import held_generation  # noqa: PLC0415
 
-    found = find_sweep(folder, sweep)
-    generation = held_generation(found)
+    store = find_sweep(folder, sweep)
+    generation = held_generation(store)
     if generation is None:
-        remedy = f"ravel resume {reference(found)} continues it, ravel extend {reference(found)} changes it"
-        raise OrchestratorError(f"{found.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}")
-    _give(found, stop_order(now=time.time(), generation=generation, trials=trials or ()), wait_s=wait)
+        remedy = f"ravel resume {reference(store)} continues it, ravel extend {reference(store)} changes it"
+        raise OrchestratorError(f"{store.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}")
+    _give(store, stop_order(now=time.time(), generation=generation, trials=trials or ()), wait_s=wait)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel extend digits --trials +64 --epochs 81")
@@ -83,7 +83,7 @@ def extend(
     """
     from orchestrator.orders.order import extend_order  # noqa: PLC0415
 
-    found = find_sweep(folder, sweep)
+    store = find_sweep(folder, sweep)
     more, settings = _number_of(trials)
     settings += [] if epochs is None else [f"trial.epochs={epochs}"]
     order = extend_order(
@@ -94,7 +94,7 @@ def extend(
         retry_failed=retry_failed,
     )
     _require_one_number(order)
-    _give(found, order, wait_s=wait, now=now)
+    _give(store, order, wait_s=wait, now=now)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel fork digits --name digits-wide --set search.sampler=gp")

@@ -1,4 +1,4 @@
-"""What accepted orders require of trials: one event for each, in a running driver and at the start of the next one."""
+"""Acts that accepted orders require: one event for each trial, in a running driver and at the start of the next one."""
 
 from __future__ import annotations
 

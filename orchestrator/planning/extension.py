@@ -88,8 +88,8 @@ def with_settings(spec: SweepSpec, settings: Mapping[str, Any]) -> SweepSpec:
         if section == "trial":
             changed: Any = {**spec.trial, field: value}
         else:
-            given = tuple(value) if path == POINTS else value
-            changed = getattr(spec, section).model_copy(update={field: given})
+            plain = tuple(value) if path == POINTS else value
+            changed = getattr(spec, section).model_copy(update={field: plain})
         spec = spec.model_copy(update={section: changed})
     return spec
 

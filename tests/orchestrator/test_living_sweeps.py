@@ -94,7 +94,7 @@ def trial_author(events):
     return next(event.author for event in events if isinstance(event, OrderAccepted))
 
 
-def test_a_finished_sweep_gets_more_trials_and_epochs_and_replays(changed, tmp_path):
+def test_a_finished_sweep_gets_more_trials_and_epochs_and_replays(changed):
     root, _ = changed
     before = events_of(folder_of(root))
     ravel("extend", "living", "--trials", "+1", "--epochs", "12", "--now", cwd=root)
@@ -130,7 +130,7 @@ def test_a_fork_begins_with_the_best_points_of_its_parent(changed):
     root, _ = changed
     ravel(
         "fork", "living", "--name", "younger", "--best", "1",
-        "--set", "search.num_trials=2", "--set", "trial.epochs=1", "--set", "scheduler.name=none", cwd=root,
+        "--set", "search.num_trials=2", "--set", "trial.epochs=1", cwd=root,
     )  # fmt: skip
     plan = next(root.glob("results/younger-*/plan.json"))
     result = SweepResult.read(SweepFolder(plan.parent))

@@ -54,4 +54,4 @@ class TuneWorkers:
     def _live(self, trial: str) -> TuneTrial | None:
         controller = self._controller_of()
         live = () if controller is None else controller.get_live_trials()
-        return next((each for each in live if trial_name(each) == trial), None)
+        return next((candidate for candidate in live if trial_name(candidate) == trial), None)

@@ -246,6 +246,8 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
     old, new = before.rung_schedule, after.rung_schedule
     if old is not None and new is not None and old != new:
         lines.append(f"budget: {old.budget:.0f} to {new.budget:.0f} epochs; places at the rungs: {new.places}")
+    if "search.num_trials" in settings and after.spec.search.sampler in {"nsga2", "nsga3"}:
+        lines.append(f"search.sampler: the population of {after.spec.search.sampler} follows the number of trials")
     if after.max_epochs != before.max_epochs:
         lines += _epoch_notes(before, after)
     return tuple(lines)

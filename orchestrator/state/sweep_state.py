@@ -246,8 +246,10 @@ class SweepState:
                 trial.config = {**trial.config, **order.config}
 
     def _reopen(self, trial: Trial, event: TrialReopened) -> None:
-        order = self.to_reopen.pop(trial.id)
-        trial.config = {**trial.config, **order.config}
+        self.to_reopen.pop(trial.id, None)
+        order = self.orders.get(event.order)
+        if isinstance(order, OrderAccepted):
+            trial.config = {**trial.config, **order.config}
         trial.forgiven = len(trial.failures)
         paused = TrialEnded(time=event.time, trial=trial.id, status="paused", rung=event.rung)
         trial.end, trial.is_reopened = (None, True) if event.rung is None else (paused, False)

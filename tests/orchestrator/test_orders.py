@@ -3,14 +3,31 @@
 import math
 import random
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.analysis.replay import replay
 from orchestrator.decisions.trial_views import DecisionState
+from orchestrator.orders.answers import answer
 from orchestrator.orders.order import Order
 from orchestrator.planning.extension import extended, in_force
-from orchestrator.state.events import OrderAccepted, OrderRefused, RungDecided, TrialReopened, decode, encode
+from orchestrator.state.event_log import EventLog
+from orchestrator.state.event_store import EventStore
+from orchestrator.state.events import (
+    AttemptFailed,
+    AttemptStarted,
+    EpochReported,
+    OrderAccepted,
+    OrderRefused,
+    RungDecided,
+    SweepStarted,
+    TrialCreated,
+    TrialEnded,
+    TrialReopened,
+    decode,
+    encode,
+)
 from orchestrator.state.sweep_state import OVER, SweepState
 
 SPEC = """
@@ -41,6 +58,7 @@ ONLY_TRIALS = [
     "name: pasha, grace_period: 1, audit: 0.2",
 ]
 IDS = count(1)
+POINT = {"mixup.alpha": 0.0, "optimizer.lr": 0.1}
 
 
 def spec_of(scheduler, *, sampler="random", trials=9, epochs=9):
@@ -251,8 +269,6 @@ def test_stops_and_extensions_in_any_order_leave_a_sweep_that_replays(virtual_sw
 
 
 def test_a_failed_trial_gets_its_retries_once_more():
-    from orchestrator.state.events import AttemptFailed, AttemptStarted, TrialCreated, TrialEnded
-
     state = SweepState([TrialCreated(time=0.0, trial="t000", origin="baseline", point={}, config={"epochs": 3})])
     for attempt in (1, 2):
         state.apply(AttemptStarted(time=0.0, trial="t000", attempt=attempt))
@@ -263,3 +279,46 @@ def test_a_failed_trial_gets_its_retries_once_more():
     state.apply(TrialReopened(time=1.0, order="a", trial="t000"))
     assert (state.trials["t000"].status, list(state.to_reopen)) == ("waiting", [])
     assert state.trials["t000"].failures_of("infrastructure") == 0
+
+
+def tune_trial(name, *, epochs):
+    return SimpleNamespace(config={"ravel.trial": name, "epochs": epochs})
+
+
+@pytest.mark.parametrize(("value", "end"), [(0.9, "interrupted"), (0.1, "stopped")])
+def test_a_running_trial_that_was_extended_meets_the_rung_at_its_old_end_and_is_queued(
+    virtual_sweep, tmp_path, value, end
+):
+    """The worker trains the 9 epochs that it was started with; another trial waits at 9 with 0.5."""
+    from orchestrator.execution.tune.callback import TrialRecorder
+
+    plan = virtual_sweep(spec_of("grace_period: 9, kind: stopping"), workers=1).plan
+    state = SweepState()
+    decisions = DecisionState(plan, state)
+    store = EventStore(EventLog(tmp_path / "events.jsonl"), state, folds=(decisions,))
+    store.append(SweepStarted(time=0.0, generation=1, host="here", pid=1))
+    for name, last in (("t001", 0.5), ("t002", value)):
+        store.append(TrialCreated(time=0.0, trial=name, origin="search", point=POINT, config={**POINT, "epochs": 9}))
+        store.append(AttemptStarted(time=0.0, trial=name, attempt=1))
+        for epoch in range(1, 9):
+            store.append(epoch_of(name, epoch, last))
+    freed = []
+    searcher = SimpleNamespace(over=lambda name, retry=False: freed.append((name, retry)))
+    recorder = TrialRecorder(decisions, store, searcher, storage_path="/s", clock=lambda: 1.0)
+    store.append(answer(more(epochs=81), decisions, has_checkpoint=lambda _: True, now=1.0))
+    assert (state.trials["t002"].budget, decisions.plan.rungs) == (81, (9, 27))
+    for name, last in (("t001", 0.5), ("t002", value)):
+        store.append(epoch_of(name, 9, last))
+        recorder.on_trial_complete(0, [], tune_trial(name, epochs=9))
+    store.close()
+    assert {name: trial.status for name, trial in state.trials.items()} == {"t001": "interrupted", "t002": end}
+    assert freed == [("t001", True), ("t002", end == "interrupted")]
+    assert [(trial.rungs[9].kept, trial.rungs[9].competitors) for trial in state.trials.values()] == [
+        (True, 1),
+        (end == "interrupted", 2),
+    ]
+
+
+def epoch_of(trial, epoch, value):
+    metrics = {"val/accuracy": value}
+    return EpochReported(time=0.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: living
-trial: {data.name: digits, model.name: cnn_bn, epochs: 9, optimizer.name: sgd, optimizer.schedule: constant}
+trial: {data.name: digits, model.name: cnn_bn, epochs: 45, optimizer.name: sgd, optimizer.schedule: constant}
 space: {use: [snnl, mixup]}
 search: {num_trials: 4, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: stopping}
@@ -80,7 +80,7 @@ def test_a_stopped_trial_frees_its_slot_and_the_sweep_completes(changed):
     state = SweepResult.read(folder_of(root)).state
     trial = state.trials["t000"]
     assert (trial.status, trial.end.reason) == ("stopped", f"ordered by {trial_author(events)}")
-    assert trial.epoch < 9
+    assert trial.epoch < 45
     assert len(state.trials) == 6
     assert state.ended.status == "completed"
     ended = next(i for i, event in enumerate(events) if isinstance(event, TrialEnded) and event.trial == "t000")
@@ -97,14 +97,14 @@ def trial_author(events):
 def test_a_finished_sweep_gets_more_trials_and_epochs_and_replays(changed):
     root, _ = changed
     before = events_of(folder_of(root))
-    ravel("extend", "living", "--trials", "+1", "--epochs", "12", "--now", cwd=root)
+    ravel("extend", "living", "--trials", "+1", "--epochs", "50", "--now", cwd=root)
     reopened = [event.trial for event in events_of(folder_of(root)) if isinstance(event, TrialReopened)]
     ravel("resume", "living", cwd=root)
     state = SweepResult.read(folder_of(root)).state
     assert len(state.trials) == 7
     assert reopened
     assert {state.trials[name].status for name in reopened} <= {"completed", "stopped"}
-    assert {trial.epoch for trial in state.with_status("completed")} == {12}
+    assert {trial.epoch for trial in state.with_status("completed")} == {50}
     assert "every decision came out as recorded" in ravel("replay", "living", cwd=root)
     assert_invariants(root, before)
     shown = ravel("status", "living", cwd=root)

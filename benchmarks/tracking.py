@@ -118,6 +118,7 @@ def none(options: argparse.Namespace) -> dict[str, float]:
 
 def ravel(options: argparse.Namespace) -> dict[str, float]:
     """Measure the event log with its exporter to MLflow."""
+    from orchestrator.decisions.trial_views import DecisionState  # noqa: PLC0415
     from orchestrator.execution.exporters import Exporter  # noqa: PLC0415
     from orchestrator.execution.tune.callback import TrialRecorder  # noqa: PLC0415
     from orchestrator.planning.loading import parse_spec  # noqa: PLC0415
@@ -139,7 +140,9 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
     spec = parse_spec(SPEC.format(epochs=options.epochs))
     plan = make_plan(spec, folder, slots=4, now=time.time(), working_directory=Path.cwd())
     plan = plan.model_copy(update={"tracking_uri": options.uri or plan.tracking_uri})
-    store = EventStore(EventLog(folder.events), SweepState())
+    state = SweepState()
+    decisions = DecisionState(plan, state)
+    store = EventStore(EventLog(folder.events), state, folds=(decisions,))
     store.append(SweepStarted(time=time.time(), generation=1, host="here", pid=1))
     for index, point in enumerate(spec.space.sample_many(options.trials, seed=0)):
         name = f"t{index:03d}"
@@ -147,7 +150,7 @@ def ravel(options: argparse.Namespace) -> dict[str, float]:
         store.append(TrialCreated(time=time.time(), trial=name, origin="search", point=point, config=config))
     exporter = Exporter(Tracker(plan, folder))
     exporter.start()
-    recorder = TrialRecorder(plan, store, Proposed(), storage_path=str(folder.path))  # type: ignore[arg-type]
+    recorder = TrialRecorder(decisions, store, Proposed(), storage_path=str(folder.path))  # type: ignore[arg-type]
     meter = fit(recorder, options, as_event=True)
     store.append(SweepEnded(time=time.time(), status="completed"))
     began = time.perf_counter()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.errors import SpecError
+from orchestrator.errors import Interrupted, SpecError
 from orchestrator.execution import driver
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from search_spaces import Problem
 
 if TYPE_CHECKING:
     from orchestrator.execution.progress import ProgressCallback
+    from orchestrator.planning.fork import Fork
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
@@ -68,3 +70,23 @@ def _joinable(address: str | None) -> str:
         message = f"must be local, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
         raise SpecError([Problem(OPTION, message)])
     return address
+
+
+def launch_fork(fork: Fork, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
+    """Run a new sweep that begins with the points of an earlier one; as ``launch``, with its lineage in the plan.
+
+    Raises:
+        OrchestratorError: as ``launch``.
+    """
+    return SweepResult(*driver.run_new(fork.spec, address=_joinable(address), callback=callback, parent=fork.parent))
+
+
+def answer_orders(folder: SweepFolder) -> None:
+    """Answer the orders of a sweep without a driver and record what follows; run no trial, start no Ray.
+
+    Raises:
+        SweepLocked: its driver runs, and answers them itself.
+        SweepCopied: the folder is a copy of the sweep's.
+    """
+    with suppress(Interrupted):  # work is left, for ``resume``
+        driver.run_remaining(folder, address="local", callback=None, only_orders=True)

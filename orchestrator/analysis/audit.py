@@ -76,7 +76,7 @@ def audit(plan: SweepPlan, state: SweepState) -> Audit:
     as there were rejected ones.
     """
     finals = {trial.id: _final(trial, plan) for trial in state.trials.values() if trial.status == "completed"}
-    rejected = [trial for trial in state.trials.values() if trial.blind_from is not None or trial.status == "stopped"]
+    rejected = [trial for trial in state.trials.values() if _was_rejected(trial)]
     audited = [trial for trial in rejected if trial.id in finals]
     kept = [trial for trial in state.trials.values() if trial.id in finals and trial.blind_from is None]
     best = max((finals[trial.id] for trial in kept), default=-math.inf)
@@ -96,6 +96,11 @@ def audit(plan: SweepPlan, state: SweepState) -> Audit:
             for rung in (plan.rungs if plan.spec.scheduler.resource == "epochs" else ())
         },
     )
+
+
+def _was_rejected(trial: Trial) -> bool:
+    """Return True if early stopping rejected the trial: one that a user stopped says nothing about it."""
+    return trial.blind_from is not None or (trial.status == "stopped" and not trial.stopped_by_order)
 
 
 def wilson(hits: int, trials: int) -> Estimate:

@@ -71,6 +71,8 @@ def _header(name: str, separator: str) -> str:
 def _short_status(trial: Trial) -> str:
     if trial.status == "completed" and trial.blind_from is not None:
         return f"audit of {trial.blind_from}"
+    if trial.stopped_by_order:
+        return "by order"
     if trial.status in {"stopped", "paused"}:
         return f"{'rung' if trial.status == 'stopped' else 'paused'} {trial.stopping_rung}"
     return NAMES.get(trial.status, trial.status)
@@ -88,7 +90,7 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
 def describe_status(trial: Trial) -> str:
     """Return the status in words, with the rung of a stopped trial and a mark of the baseline."""
     words = NAMES.get(trial.status, trial.status)
-    if trial.status in {"stopped", "paused"}:
+    if trial.status in {"stopped", "paused"} and not trial.stopped_by_order:
         words = f"{words} at rung {trial.stopping_rung}"
     if trial.blind_from is not None:
         words = f"{words} for the audit of rung {trial.blind_from}"
@@ -152,11 +154,17 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
             return f"{plan.sweep}: {plan.spec.search.num_trials} trials{resumed}"
         case "attempt_failed":
             return f"{event.trial} attempt {event.attempt} failed ({event.cause}): {event.reason}; retrying"
+        case "order_accepted":
+            return f"by order of {event.author}: {'; '.join(event.notes)}"
+        case "order_refused":
+            return f"refused an order of {event.author or 'an unknown user'}: {'; '.join(event.reasons)}"
         case "trial_promoted":
             return f"{event.trial} promoted from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
             trial = state.trials[event.trial]
-            if plan.pauses and trial.status == "stopped":  # its line was printed when it paused
+            if (
+                plan.pauses and trial.status == "stopped" and not trial.stopped_by_order
+            ):  # its line was printed when it paused
                 return None
             score = trial.score(objective)
             value = "nothing measured" if score is None else measured(plan, score)

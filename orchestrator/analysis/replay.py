@@ -20,6 +20,7 @@ from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
+    OrderAccepted,
     RungDecided,
     TrialCreated,
     TrialEnded,
@@ -65,7 +66,7 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     """Repeat every decision of a log: points proposed, rungs decided, trials promoted.
 
     Each is a function of the plan and of the events before it, so the same version on the same machine repeats it bit
-    for bit.
+    for bit. The plan is that of the launch, until an event of an order extends it.
 
     Raises:
         SpecError: a user's own sampler or scheduler is no longer found, or no longer fits the spec.
@@ -73,7 +74,7 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     """
     find_own_code(plan.spec, Path(plan.working_directory))
     state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
-    decisions, proposer = DecisionState(plan, state), Proposer(plan.spec, state)
+    decisions, proposer = DecisionState(plan.launched, state), Proposer(plan.launched.spec, state)
     for number, event in enumerate(events, start=1):
         decision = _repeated(decisions, proposer, event)
         if decision is not None:
@@ -83,6 +84,8 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
                 differences.append(Mismatch(number, event.kind, recorded, replayed))
         state.apply(event)
         decisions.apply(event)
+        if isinstance(event, OrderAccepted):
+            proposer = Proposer(decisions.plan.spec, state)
     return Replay(counts, tuple(differences))
 
 

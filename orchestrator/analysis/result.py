@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.audit import Audit, audit
 from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
+from orchestrator.planning.extension import in_force
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import find_code, uses_own_code
 from orchestrator.state.s3_mirror import fetch
@@ -104,8 +105,9 @@ class SweepResult:
 
     @classmethod
     def read(cls, folder: SweepFolder) -> SweepResult:
-        """Read the result of a sweep that ended, runs, or was interrupted."""
-        return cls(SweepPlan.load(folder), SweepState.read(folder.events), folder)
+        """Read the result of a sweep that ended, runs, or was interrupted; its plan is the one in force."""
+        plan, state = SweepPlan.load(folder), SweepState.read(folder.events)
+        return cls(in_force(plan, state), state, folder)
 
     @property
     def sweep(self) -> str:

@@ -152,6 +152,8 @@ def trials_over(summary: Progress) -> str:
     """Return one line: how many trials are over, at which rung they stopped, and how the rest ended."""
     kinds = (("completed", "at full budget"), ("diverged", "diverged"), ("failed", "failed"))
     parts = [f"{count} stopped at rung {rung}" for rung, count in summary.stopped_by_rung.items()]
+    ordered = summary.by_status.get("stopped", 0) - sum(summary.stopped_by_rung.values())
+    parts += [f"{ordered} stopped by order"] if ordered else []
     parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
     return f"{summary.over}/{summary.num_trials} trials over{': ' if parts else ''}{', '.join(parts)}"
 

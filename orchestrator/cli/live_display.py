@@ -13,6 +13,7 @@ from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, e
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
+from orchestrator.planning.extension import extended, in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -81,6 +82,8 @@ class PlainDisplay(_Display):
     def on_event(self, event: Event) -> None:
         """Print a line for a trial that paused, resumed or ended."""
         if self._plan is not None and self._store is not None:
+            if event.kind == "order_accepted":
+                self._plan = extended(self._plan, event)
             line = event_line(self._plan, self._store.state, event)
             if line:
                 self._print(line)
@@ -104,7 +107,7 @@ class LiveDisplay(_Display):
         def draw() -> RenderableType:
             waits = [] if self._waits_for is None else [self._waits_for]
             with store.lock:
-                return live_view(plan, store.state, notes=[*waits, *lag_report()])
+                return live_view(in_force(plan.launched, store.state), store.state, notes=[*waits, *lag_report()])
 
         self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
         self._live.start()

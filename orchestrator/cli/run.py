@@ -59,7 +59,7 @@ def check(spec: Spec, overrides: Set = None) -> None:
 
     loaded = load_spec(spec, overrides or [])
     preflight.check_own_code(loaded)
-    _say(f"{spec}: valid. {_describe(loaded)}")
+    _say(f"{spec}: valid. {describe(loaded)}")
     if networks := preflight.unequal_networks(loaded):
         _say(
             f"resources.workers: each of {loaded.resources.workers} workers normalises its own share of a batch, so a "
@@ -129,13 +129,13 @@ def launch(  # noqa: PLR0917  typer passes them by name
             from orchestrator.execution.cluster import gcs  # noqa: PLC0415
 
             _say(f"would join {gcs.probe(gcs.resolved(address))}")
-        _say(f"{spec}: ready to launch. {_describe(loaded)}")
+        _say(f"{spec}: ready to launch. {describe(loaded)}")
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    _say(f"{spec}: {_describe(loaded)}\nchecking data, models and storage ...")
-    _finish(launching.launch(loaded, address=address, callback=display_for(Console()), sweep=sweep))
+    _say(f"{spec}: {describe(loaded)}\nchecking data, models and storage ...")
+    finish(launching.launch(loaded, address=address, callback=display_for(Console()), sweep=sweep))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel resume digits")
@@ -155,7 +155,7 @@ def resume(
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    _finish(launching.resume(find_sweep(folder, sweep), address=address, callback=display_for(Console())))
+    finish(launching.resume(find_sweep(folder, sweep), address=address, callback=display_for(Console())))
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel trial examples/digits.yaml --set trial.snnl.weight=-0.1")
@@ -169,7 +169,8 @@ def trial(spec: Spec, overrides: Set = None) -> None:
     local_trial.run(load_trial(spec, overrides or []), say=_say)
 
 
-def _finish(result: SweepResult) -> None:
+def finish(result: SweepResult) -> None:
+    """Print the summary of a sweep that ended, and exit with 1 if more trials failed than are allowed."""
     from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
     from orchestrator.execution import signals  # noqa: PLC0415
 
@@ -179,7 +180,8 @@ def _finish(result: SweepResult) -> None:
         raise typer.Exit(1)
 
 
-def _describe(spec: SweepSpec) -> str:
+def describe(spec: SweepSpec) -> str:
+    """Return the size and the objective of a sweep in one line."""
     num_parameters = len(spec.space.names)
     trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."

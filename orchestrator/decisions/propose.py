@@ -46,8 +46,8 @@ class Proposer:
 
     def propose(self) -> tuple[Origin, Point]:
         """Return the origin and the point of the trial to be created next; see `propose` for the errors."""
-        index = len(self._state.trials)
-        origin, point = self._first[index] if index < len(self._first) else ("search", self._point_of(index))
+        index, first = len(self._state.trials), self._state.num_given
+        origin, point = self._first[first] if first < len(self._first) else ("search", self._point_of(index))
         return origin, dict(point)  # the caller's own: a point may be returned twice
 
     def next_id(self) -> str:

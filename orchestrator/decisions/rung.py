@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import is_audited
+from orchestrator.decisions.trial_views import levels_after
 
 if TYPE_CHECKING:
     from orchestrator.decisions.trial_views import DecisionState
+    from orchestrator.state.sweep_state import Trial
 
 
 def decide(decisions: DecisionState, trial: str, level: int) -> dict[str, Any] | None:
@@ -30,3 +32,21 @@ def decide(decisions: DecisionState, trial: str, level: int) -> dict[str, Any] |
         "rungs": decision.rungs,
         "audited": not decision.kept and not plan.pauses and is_audited(plan, trial),
     }
+
+
+def late_decision(decisions: DecisionState, trial: Trial) -> dict[str, Any] | None:
+    """Return the fields of the next decision about a trial whose last epoch was its end until an order extended it.
+
+    Tune shows its scheduler every epoch but the last one, and a trial that ended has no other to show. None if the plan
+    has as many epochs as at the launch, or nothing is left to decide.
+    """
+    plan = decisions.plan
+    if plan.max_epochs == plan.launched.max_epochs or not trial.epoch or trial.epoch >= trial.budget:
+        return None
+    if trial.blind_from is not None or trial.rejected_at is not None:
+        return None
+    rungs = plan.scheduler.rungs
+    levels = levels_after(trial, trial.epoch, plan)
+    open_levels = [level for level in levels if level not in trial.rungs and (rungs is None or level in rungs)]
+    made = (decide(decisions, trial.id, level) for level in open_levels)
+    return next((fields for fields in made if fields is not None), None)

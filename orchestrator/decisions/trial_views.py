@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.budget import BudgetUse
+from orchestrator.planning.extension import extended
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
-from orchestrator.state.events import CheckpointSaved, SweepEnded, SweepStarted
+from orchestrator.state.events import CheckpointSaved, OfSweep, OrderAccepted
 from orchestrator.state.ranking import measured
 from orchestrator.state.sweep_state import OVER
 from search_spaces import Choice, Fixed, ZeroOr
@@ -33,11 +35,20 @@ UNBOUNDED = 2**53
 class DecisionState:
     """Fold of events that decisions rest on; apply each event after the sweep state has.
 
-    An event changes the view of one trial, so it costs as much as that trial has rungs, however large the sweep is.
+    An event changes the view of one trial, so it costs as much as that trial has rungs, however large the sweep is. An
+    order that extends the plan makes all views once more.
+
+    Args:
+        plan: Plan in force at the state.
+        state: State of the sweep.
     """
 
     def __init__(self, plan: SweepPlan, state: SweepState) -> None:
-        self.plan, self.state = plan, state
+        self.state = state
+        self._begin(plan)
+
+    def _begin(self, plan: SweepPlan) -> None:
+        state, self.plan = self.state, plan
         self.views = TrialViews()
         self.budget = BudgetUse(plan, state)
         self._bracket_costs = bracket_costs(plan.scheduler, plan.max_epochs)
@@ -48,7 +59,9 @@ class DecisionState:
     def apply(self, event: Event) -> None:
         """Take one event in."""
         self.budget.apply(event)
-        if not isinstance(event, SweepStarted | SweepEnded | CheckpointSaved):
+        if isinstance(event, OrderAccepted) and event.action == "extend":
+            self._begin(extended(self.plan, event))
+        elif not isinstance(event, OfSweep | CheckpointSaved):
             self._update(self.state.trials[event.trial])
 
     def _update(self, trial: Trial) -> None:
@@ -160,7 +173,13 @@ def _values(trial: Trial, plan: SweepPlan) -> dict[int, Measured]:
     else:
         levels = trial.epochs if plan.scheduler.rungs is None else plan.scheduler.rungs
         at = {level: level for level in levels if level in trial.epochs}
-    return {level: values_at(trial, epoch, plan.spec) for level, epoch in at.items()}
+    end = trial.budget if _ended_before_extension(trial, plan) else math.inf
+    return {level: values_at(trial, epoch, plan.spec) for level, epoch in at.items() if epoch < end}
+
+
+def _ended_before_extension(trial: Trial, plan: SweepPlan) -> bool:
+    """Return True for a trial that ended under fewer epochs: its last epoch was its end, and no rung that it faced."""
+    return plan.launched.max_epochs < plan.max_epochs and trial.budget < plan.max_epochs
 
 
 def _crossings(trial: Trial, plan: SweepPlan) -> dict[int, int]:

@@ -19,9 +19,12 @@ from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocke
 from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.exporters import exporters_of, flush, lagging
+from orchestrator.execution.order_desk import OrderDesk
 from orchestrator.execution.progress import ProgressCallback, notify
 from orchestrator.execution.signals import Ended, Leave, StopSignals
+from orchestrator.orders.book import book_of, unanswered
 from orchestrator.planning.declared_metrics import declared_metrics
+from orchestrator.planning.extension import in_force
 from orchestrator.planning.original import require_original
 from orchestrator.planning.own_modules import own_modules
 from orchestrator.planning.plan import SweepPlan, make_plan
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.exporters import Exporter
     from orchestrator.execution.tune.thread import FitThread
+    from orchestrator.planning.plan import Parent
     from orchestrator.spec.model import SweepSpec
 
 logger = logging.getLogger(__name__)
@@ -64,7 +68,12 @@ class RaySession:
 
 
 def run_new(
-    spec: SweepSpec, *, address: str, callback: ProgressCallback | None, sweep: str | None = None
+    spec: SweepSpec,
+    *,
+    address: str,
+    callback: ProgressCallback | None,
+    sweep: str | None = None,
+    parent: Parent | None = None,
 ) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     with _only_driver_of_this_process():
@@ -79,7 +88,13 @@ def run_new(
             preflight.check_gpu_seconds(spec, gpus=gpus)
             folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
             plan = make_plan(
-                spec, folder, slots=slots, now=time.time(), working_directory=Path.cwd(), metrics=declared_metrics(spec)
+                spec,
+                folder,
+                slots=slots,
+                now=time.time(),
+                working_directory=Path.cwd(),
+                metrics=declared_metrics(spec),
+                parent=parent,
             )
             plan.save(folder)
             with _locked(folder) as lock:
@@ -87,16 +102,23 @@ def run_new(
                 return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
 
-def run_remaining(folder: SweepFolder, *, address: str, callback: ProgressCallback | None) -> DriverResult:
-    """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``."""
+def run_remaining(
+    folder: SweepFolder, *, address: str, callback: ProgressCallback | None, only_orders: bool = False
+) -> DriverResult:
+    """Run the rest of an interrupted or killed sweep; see ``orchestrator.resume``.
+
+    With ``only_orders`` the orders are answered and recorded, and no trial runs.
+    """
     plan, stop, callback = SweepPlan.load(folder), StopSignals(), callback or ProgressCallback()
     code_in = code_folder(plan.working_directory)
     require_original(plan, folder)
     find_own_code(plan.spec, Path(plan.working_directory))
     with _only_driver_of_this_process(), stop.installed(), _locked(folder) as lock, ExitStack() as stack:
         pull(folder)  # events that the last driver sent before it released its lock
-        session, decisions = None, DecisionState(plan, SweepState.read(folder.events))
-        if _has_work(decisions, now=time.time()):
+        state = SweepState.read(folder.events)
+        session, decisions = None, DecisionState(in_force(plan, state), state)
+        has_work = _has_work(decisions, now=time.time()) or _has_orders(folder, state)
+        if has_work and not only_orders:
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             for module in changed_code(plan.provenance, code_in):
@@ -179,13 +201,15 @@ def _drive(
         store.append(SweepStarted(time=time.time(), generation=lock.generation, host=host, pid=pid))
         for end in missing_ends(store.state, pauses=decisions.plan.pauses, now=time.time()):
             store.append(end)
+        desk = OrderDesk(folder, decisions, store, leave=stop.inbox.put)
+        desk.open()
         exporters = exporters_of(decisions.plan, folder)
         for exporter in exporters.values():
             exporter.start()
         notify(callback.on_start, decisions.plan, store, lambda: lagging(exporters, store.state.num_events))
         crash, has_work = None, True
         try:
-            leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack)
+            leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack, desk=desk)
             has_work = leave is not None or _has_work(decisions, now=time.time())
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
@@ -213,6 +237,7 @@ def _run_trials(
     session: RaySession | None,
     stop: StopSignals,
     stack: ExitStack,
+    desk: OrderDesk,
 ) -> Leave | None:
     """Run Tune until it is done; return the reason if the driver must leave it before.
 
@@ -223,10 +248,11 @@ def _run_trials(
     from orchestrator.execution.tune import run, thread  # noqa: PLC0415  import Ray and torch, for drivers with work
 
     def fit(before_step: Callable[[], None]) -> None:
-        run.fit(decisions, store, folder, session.capacity, before_step=before_step)
+        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=desk.serve)
 
     fitting = thread.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
-    with ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason))):
+    lost = ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason)))
+    with lost, desk.reading():
         fitting.start()
         leave = _leave_of(stop.inbox.get(), session)
     if leave is not None:
@@ -274,6 +300,10 @@ def _raise_if_interrupted(state: SweepState, folder: SweepFolder, leave: Leave |
         if leave is not None and leave.cause == "ray":
             raise RayLost(f"{leave.reason}; the sweep was interrupted, {remedy}")
         raise Interrupted(f"interrupted; {remedy}")
+
+
+def _has_orders(folder: SweepFolder, state: SweepState) -> bool:
+    return bool(state.to_stop or state.to_reopen) or any(True for _ in unanswered(book_of(folder), state.orders))
 
 
 def _has_work(decisions: DecisionState, *, now: float) -> bool:

@@ -22,7 +22,7 @@ REPEATED_S = 1.0
 class Leave:
     """Reason for which a driver leaves its sweep before the trials are over."""
 
-    cause: Literal["signal", "lock", "ray"]
+    cause: Literal["signal", "lock", "ray", "order"]
     reason: str
 
 

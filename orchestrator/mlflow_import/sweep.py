@@ -21,7 +21,7 @@ from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.s3_mirror import Mirror
 from orchestrator.state.sweep_lookup import create_folder, new_id
-from orchestrator.state.sweep_state import OVER
+from orchestrator.state.sweep_state import IMPORTED, OVER
 from search_spaces import Problem, adopt
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def events_of(trials: Sequence[ImportedTrial], spec: SweepSpec) -> Iterator[Even
     events = list(heapq.merge(*(_in_order(_events(trial, spec)) for trial in trials), key=lambda event: event.time))
     yield SweepStarted(time=events[0].time, generation=1, host=socket.gethostname(), pid=os.getpid())
     yield from events
-    yield SweepEnded(time=events[-1].time, status="completed", reason="imported from MLflow")
+    yield SweepEnded(time=events[-1].time, status="completed", reason=IMPORTED)
 
 
 def _events(imported: ImportedTrial, spec: SweepSpec) -> Iterator[Event]:

@@ -38,12 +38,18 @@ class BudgetUse:
 
     def is_spent(self, *, now: float) -> bool:
         """Return True if the budget is used up: no trial is started or promoted, those that run continue."""
-        budget = self._plan.spec.budget
-        return (
-            (budget.wall_clock_s is not None and self._state.age_s(now=now) >= budget.wall_clock_s)
-            or (budget.gpu_s is not None and self._gpu_s >= budget.gpu_s)
-            or bool(self._on_target)
-        )
+        return self.spent(now=now) is not None
+
+    def spent(self, *, now: float) -> tuple[str, str, float] | None:
+        """Return the field of the budget that is used up, what would be required of it, and the limit; or None."""
+        budget, age_s = self._plan.spec.budget, self._state.age_s(now=now)
+        if budget.wall_clock_s is not None and age_s >= budget.wall_clock_s:
+            return "budget.wall_clock_s", f"above {age_s:.0f}, the seconds since the launch", budget.wall_clock_s
+        if budget.gpu_s is not None and self._gpu_s >= budget.gpu_s:
+            return "budget.gpu_s", f"above {float(self._gpu_s):.0f}, the GPU seconds so far", budget.gpu_s
+        if budget.target is not None and self._on_target:
+            return "budget.target", f"beyond what {min(self._on_target)} has reached", budget.target
+        return None
 
     def unstarted(self, *, now: float) -> int:
         """Return the number of new trials that may yet be started."""

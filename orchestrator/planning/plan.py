@@ -54,6 +54,18 @@ OLD_FORMATS = (1, 2)
 CHECKSUM = "checksum"
 
 
+class Parent(BaseModel):
+    """Lineage of a fork: the earlier sweep, the number of its events that were read, and the trials it begins with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sweep: str
+    place: str
+    fingerprint: str
+    events: int
+    trials: tuple[str, ...]
+
+
 class SweepPlan(BaseModel):
     """A planned sweep: everything that a driver needs besides the event log."""
 
@@ -61,7 +73,8 @@ class SweepPlan(BaseModel):
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    format: Literal[3] = 3
+    format: Literal[3, 4] = 3
+    """4 for a fork, whose plan has a ``parent``; a version that knows 3 alone refuses it."""
     sweep: str
     created_at: float
     spec: Annotated[
@@ -83,8 +96,10 @@ class SweepPlan(BaseModel):
     provenance: Provenance
     metrics: dict[str, DeclaredMetric] = {}
     """Units and directions that the user's own code declares; absent on disk where there are none."""
+    parent: Parent | None = None
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
+    _launched: SweepPlan | None = PrivateAttr(default=None)
 
     def model_post_init(self, _: object) -> None:
         """Build the scheduler once: every decision needs it. A user's own is imported when the first is due."""
@@ -108,9 +123,21 @@ class SweepPlan(BaseModel):
         return scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule)
 
     @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        return document if self.metrics else {name: value for name, value in document.items() if name != "metrics"}
+        absent = {name for name in ("metrics", "parent") if not getattr(self, name)}
+        return {name: value for name, value in document.items() if name not in absent}
+
+    @property
+    def launched(self) -> SweepPlan:
+        """Plan as it was sealed at the launch: this one, unless orders have changed it since."""
+        return self._launched or self
+
+    def successor(self, spec: SweepSpec, fields: Mapping[str, Any]) -> SweepPlan:
+        """Return the next generation of the plan, with another spec and other values of fields; it is never saved."""
+        plan = SweepPlan(**{**dict(self), "spec": spec, **fields})
+        plan._launched = self.launched
+        return plan
 
     @model_validator(mode="before")
     @classmethod
@@ -196,6 +223,7 @@ def make_plan(
     now: float,
     working_directory: Path,
     metrics: Mapping[str, DeclaredMetric] = MappingProxyType({}),
+    parent: Parent | None = None,
 ) -> SweepPlan:
     """Make the plan of a new sweep on this number of slots; reads the git commit and the environment.
 
@@ -203,6 +231,8 @@ def make_plan(
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
+        format=3 if parent is None else 4,
+        parent=parent,
         sweep=folder.sweep,
         created_at=now,
         spec=at_home(spec),

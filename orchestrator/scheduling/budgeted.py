@@ -121,6 +121,21 @@ class RungSchedule:
                 schedules.append((abs(math.log(solved[1] / cut)), first, schedule))
         return min(schedules, key=lambda scored: scored[:2])[2]
 
+    def extended(self, fraction: float, *, num_trials: int, maximum: int, spacing: int = SPACING) -> RungSchedule:
+        """Return the schedule for other numbers whose rungs begin with these, so that earlier values still count.
+
+        The sequence of the rungs continues up to the maximum. Places and budget are those of the new numbers; a budget
+        that the first rung exceeds leaves one place at each.
+
+        >>> RungSchedule.within(0.3, num_trials=64, maximum=27).extended(0.3, num_trials=96, maximum=81).places
+        (67, 44, 29, 20, 13)
+        """
+        levels = rungs(self.rungs[0], spacing, maximum) if self.rungs else ()
+        budget = max(fraction * num_trials * maximum, cost(levels, (1,) * len(levels), num_trials, maximum))
+        solved = places(levels, num_trials, maximum, budget)
+        assert solved is not None, "one place at each rung is within the budget"  # noqa: S101  our own arithmetic
+        return RungSchedule(levels, solved[0], num_trials, maximum, budget)
+
     def step(self, rung: int) -> int:
         """Return the cost of training from a rung to the next one, or to the end."""
         return (*self.rungs, self.maximum)[self.rungs.index(rung) + 1] - rung

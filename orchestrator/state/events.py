@@ -3,6 +3,8 @@
 Since format 4 a line ends in three fields. ``seq`` is its number, from 1. ``prev`` is the checksum of the line before
 (of a line of format 1 or 2, that of its text), so that a line that was deleted, doubled or moved breaks the chain.
 ``crc`` is the CRC-32 of the object without that field.
+
+Format 5 has three more kinds of events, of orders; lines of all other kinds stay as in format 4.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "failed", "interrupted"]
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
 Origin: TypeAlias = Literal["baseline", "point", "search"]
+Action: TypeAlias = Literal["stop", "extend"]
 
 
 class _Event(BaseModel):
@@ -154,6 +157,51 @@ class SweepEnded(_Event):
     reason: str | None = None
 
 
+class _OrderEvent(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[5] = 5
+    time: float
+
+
+class OrderAccepted(_OrderEvent):
+    """An order of a user was accepted; what it requires follows from this event and the state.
+
+    ``trials`` are those to stop (none: the whole sweep), or those to reopen, in this order. Of an extension,
+    ``settings`` are new values of the spec, ``plan`` those of the plan that follow from them, and ``config`` new values
+    in the configurations of trials that are not over. ``notes`` say for people what changed.
+    """
+
+    kind: Literal["order_accepted"] = "order_accepted"
+    order: str
+    action: Action
+    author: str
+    trials: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+
+class OrderRefused(_OrderEvent):
+    """An order was refused, and changed nothing; ``reasons`` lists every problem, ``action`` is null if unknown."""
+
+    kind: Literal["order_refused"] = "order_refused"
+    order: str
+    action: Action | None
+    author: str
+    reasons: tuple[str, ...]
+
+
+class TrialReopened(_OrderEvent):
+    """A trial that was over continues by order: from its last checkpoint, or paused at ``rung`` once more."""
+
+    kind: Literal["trial_reopened"] = "trial_reopened"
+    order: str
+    trial: str
+    rung: int | None = None
+
+
 Event: TypeAlias = (
     SweepStarted
     | TrialCreated
@@ -165,7 +213,12 @@ Event: TypeAlias = (
     | CheckpointSaved
     | TrialEnded
     | SweepEnded
+    | OrderAccepted
+    | OrderRefused
+    | TrialReopened
 )
+OfSweep: TypeAlias = SweepStarted | SweepEnded | OrderAccepted | OrderRefused
+"""Events that concern no single trial."""
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 _EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 

@@ -7,6 +7,7 @@
                       environment.txt  the installed packages, as pip would pin them
                       events*.jsonl    the event log: the source of truth
                       tracking.json    position of MLflow in the log
+                      orders/          orders of users, whose answers are in the log
                       sync.lock        lock of the ``ravel sync`` that is sending
                       leases/          lock records: one file for each driver that ever ran the sweep
                       tune/            checkpoints, one folder for each trial and attempt

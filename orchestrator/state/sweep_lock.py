@@ -139,8 +139,17 @@ def is_held(folder: SweepFolder) -> bool:
     Raises:
         StorageError: the sweep is in S3, which does not answer.
     """
+    return held_generation(folder) is not None
+
+
+def held_generation(folder: SweepFolder) -> int | None:
+    """Return the generation of the living driver that runs the sweep; None if none does.
+
+    Raises:
+        StorageError: the sweep is in S3, which does not answer.
+    """
     newest = _records_of(folder).newest()
-    return newest is not None and _is_alive(newest)
+    return newest.generation if newest is not None and _is_alive(newest) else None
 
 
 def _records_of(folder: SweepFolder) -> LockRecords:

@@ -12,12 +12,16 @@ from orchestrator.state.events import (
     AttemptStarted,
     CheckpointSaved,
     EpochReported,
+    OfSweep,
+    OrderAccepted,
+    OrderRefused,
     RungDecided,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
     TrialPromoted,
+    TrialReopened,
 )
 from orchestrator.state.log_segments import refuse_lost
 from orchestrator.state.ranking import for_people, fronts, is_finite, measured
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 
 Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
 OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
+ORDERED = "ordered by"
+"""Beginning of the reason of a trial that a user stopped."""
+IMPORTED = "imported from MLflow"
+"""Reason of the end of a sweep that was imported: its trials were never ours to continue."""
 
 
 @dataclass
@@ -51,12 +59,20 @@ class Trial:
     promotions: list[TrialPromoted] = field(default_factory=list)
     end: TrialEnded | None = None
     has_worker: bool = False
+    ended_at: int = 0
+    """Number of the event that ended the trial last."""
+    is_reopened: bool = False
+    """True from the order that reopens the trial to its next attempt."""
+    forgiven: int = 0
+    """Failures before the trial was reopened, which no longer count against its retries."""
 
     @property
     def status(self) -> Status:
         """Status after the last event."""
         if self.end is not None:
             return self.end.status
+        if self.is_reopened:
+            return "waiting"
         has_failed = bool(self.failures) and self.failures[-1].attempt == self.attempts
         return "running" if self.attempts and not has_failed else "waiting"
 
@@ -94,8 +110,14 @@ class Trial:
         return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
 
     def failures_of(self, cause: Cause) -> int:
-        """Count the attempts that failed for a cause."""
-        return sum(failure.cause == cause for failure in self.failures)
+        """Count the attempts that failed for a cause, since the trial was reopened if it was."""
+        return sum(failure.cause == cause for failure in self.failures[self.forgiven :])
+
+    @property
+    def stopped_by_order(self) -> bool:
+        """True if a user stopped the trial, and no rung did."""
+        end = self.end
+        return end is not None and end.status == "stopped" and (end.reason or "").startswith(ORDERED)
 
     @property
     def stopping_rung(self) -> int | None:
@@ -145,6 +167,15 @@ class SweepState:
         self._ran_s = self._age_s = 0.0
         self.num_events = 0
         self.hosts: dict[str, HostHistory] = {}
+        self.num_given = 0
+        """Trials of the baseline and of given points: the sampler proposed the rest."""
+        self.orders: dict[str, OrderAccepted | OrderRefused] = {}
+        """Answers to orders, by the order's id."""
+        self.to_stop: dict[str, OrderAccepted] = {}
+        """Trials that an order stops, and that are not over yet."""
+        self.to_reopen: dict[str, OrderAccepted] = {}
+        """Trials that an order reopens, in the order in which that happens."""
+        self.is_imported = False
         self.changes: list[str] = []
         """Trial of each event that concerns one, in order. A reader that keeps its place sees what changed since."""
         for event in events:
@@ -164,7 +195,7 @@ class SweepState:
         """Apply one event; of a (trial, epoch) or a (trial, rung) that occurs twice, the first counts."""
         self._advance(event)
         self.num_events += 1
-        if not isinstance(event, SweepStarted | SweepEnded):
+        if not isinstance(event, OfSweep):
             self.changes.append(event.trial)
         match event:
             case EpochReported():
@@ -181,12 +212,47 @@ class SweepState:
                     point=event.point,
                     config=event.config,
                 )
+                self.num_given += event.origin != "search"
             case SweepEnded():
                 self.ended = event
+                self.is_imported = self.is_imported or event.reason == IMPORTED
+            case OrderAccepted() | OrderRefused():
+                self._answer(event)
+            case TrialReopened():
+                self._reopen(self.trials[event.trial], event)
             case _:
                 if isinstance(event, AttemptFailed | TrialEnded):
                     self._leave_host(self.trials[event.trial], event)
                 self._apply_to_trial(self.trials[event.trial], event)
+                if isinstance(event, TrialEnded):
+                    self._note_end(event)
+
+    def _note_end(self, event: TrialEnded) -> None:
+        self.trials[event.trial].ended_at = self.num_events
+        if event.status in OVER:
+            self.to_stop.pop(event.trial, None)
+
+    def _answer(self, order: OrderAccepted | OrderRefused) -> None:
+        """Note what an order requires; an extension gives every trial that is not over its configuration at once."""
+        self.orders[order.order] = order
+        if isinstance(order, OrderRefused):
+            return
+        if order.action == "stop":
+            self.to_stop |= dict.fromkeys(order.trials, order)
+            return
+        self.to_reopen |= dict.fromkeys(order.trials, order)
+        for trial in self.trials.values():
+            if trial.status not in OVER:
+                trial.config = {**trial.config, **order.config}
+
+    def _reopen(self, trial: Trial, event: TrialReopened) -> None:
+        self.to_reopen.pop(trial.id, None)
+        order = self.orders.get(event.order)
+        if isinstance(order, OrderAccepted):
+            trial.config = {**trial.config, **order.config}
+        trial.forgiven = len(trial.failures)
+        paused = TrialEnded(time=event.time, trial=trial.id, status="paused", rung=event.rung)
+        trial.end, trial.is_reopened = (None, True) if event.rung is None else (paused, False)
 
     def _advance(self, event: Event) -> None:
         """Add the time since the event before; a clock that was set back loses this interval and subtracts nothing."""
@@ -219,6 +285,7 @@ class SweepState:
                 trial.attempts = event.attempt
                 trial.host = event.host
                 trial.end = None
+                trial.is_reopened = False
                 trial.has_worker = True
             case AttemptFailed():
                 trial.failures.append(event)
@@ -303,6 +370,8 @@ def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEn
     """
     ends = []
     for trial in state.with_status("running", "waiting", "interrupted"):
+        if trial.id in state.to_stop:
+            continue  # an order ends it
         if trial.rejected_at is not None:
             status: TrialStatus = "paused" if pauses else "stopped"
             ends.append(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+    from orchestrator.state.events import (
+        AttemptStarted,
+        EpochReported,
+        OrderAccepted,
+        SweepEnded,
+        SweepStarted,
+        TrialEnded,
+        TrialReopened,
+    )
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import SweepState
     from orchestrator.tracking.cursor import Cursor
@@ -57,7 +65,7 @@ class RunWriter:
     ) -> None:
         self._client, self._cursor = client, cursor
         self._plan, self._folder, self._state = plan, folder, state
-        self._shown, self._known_parameters, self._warn = shown, known_parameters, warn
+        self._shown, self._known_parameters, self._warn = shown, dict(known_parameters), warn
 
     def start_sweep(self, event: SweepStarted) -> None:
         """Create or reopen the summary run, and send the sweep's settings, files and prepared views."""
@@ -93,6 +101,35 @@ class RunWriter:
         whole = runs.whole_configuration(trial.config)
         if whole is not None:
             self._log_text(run, whole, "config.json")
+
+    def log_order(self, event: OrderAccepted) -> None:
+        """Send an accepted order as a tag of the summary run, whose parameters stay those of the launch.
+
+        Raises:
+            RunGone: MLflow no longer has the summary run.
+        """
+        if self._cursor.sweep_run is None:
+            raise RunGone(self._plan.sweep)
+        number = list(self._state.orders).index(event.order) + 1
+        text = f"{event.action} by {event.author}: {'; '.join(event.notes)}"
+        self._log(self._cursor.sweep_run, tags={f"ravel.order.{number}": text[: runs.MAX_VALUE]})
+
+    def reopen_trial(self, event: TrialReopened) -> None:
+        """Send that a trial continues by order, with its number of epochs: MLflow never changes the parameter.
+
+        Raises:
+            RunGone: MLflow no longer has the trial's run.
+        """
+        trial = self._state.trials[event.trial]
+        run = self._cursor.runs.get(event.trial)
+        if run is None:
+            if trial.attempts:
+                raise RunGone(event.trial)
+            return
+        status = "waiting" if event.rung is None else "paused"
+        tags = runs.trial_state_tags(status, rung=event.rung, reason="reopened by order")
+        self._log(run, tags={**tags, "ravel.epochs": str(trial.budget)})
+        self._client.update_run(run, status="SCHEDULED")
 
     def log_epochs(self, events: Sequence[EpochReported]) -> None:
         """Send the metrics and data sets of a trial's epochs.
@@ -162,6 +199,8 @@ class RunWriter:
             params=[Param(name, value) for name, value in (parameters or {}).items() if name not in known],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+        if parameters:
+            self._known_parameters[run] = known | parameters.keys()
 
     def _log_data(self, run: str, trial: str, digest: str) -> None:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415

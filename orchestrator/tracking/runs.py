@@ -52,6 +52,7 @@ def summary_tags(plan: SweepPlan) -> dict[str, str]:
         "mlflow.runName": plan.sweep,
         "ravel.spec_fingerprint": plan.fingerprint,
         **_declared(plan),
+        **({} if plan.parent is None else {"ravel.parent": plan.parent.sweep}),
     }
 
 

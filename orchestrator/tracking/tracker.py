@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.redaction import one_line, without_password
 from orchestrator.state.event_log import read_events
-from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialEnded
+from orchestrator.state.events import (
+    AttemptStarted,
+    EpochReported,
+    OrderAccepted,
+    SweepEnded,
+    SweepStarted,
+    TrialEnded,
+    TrialReopened,
+)
 from orchestrator.state.log_segments import end_of, flush
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepState
@@ -192,6 +200,10 @@ class Tracker:
                 case TrialEnded():
                     self._try(event.trial, writer.log_epochs, metrics.pop(event.trial, []))
                     self._try(event.trial, writer.end_trial, event)
+                case TrialReopened():
+                    self._try(event.trial, writer.reopen_trial, event)
+                case OrderAccepted():
+                    self._try(sweep, writer.log_order, event)
                 case SweepEnded():
                     self._try(sweep, writer.end_sweep, event)
                 case _:

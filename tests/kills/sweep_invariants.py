@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.replay import replay
+from orchestrator.planning.extension import extended, in_force
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     CheckpointSaved,
     EpochReported,
+    OrderAccepted,
+    OrderRefused,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
     TrialPromoted,
+    TrialReopened,
 )
 from orchestrator.state.sweep_state import OVER, SweepState
 from trainables.engine import checkpoint
@@ -131,6 +135,8 @@ def _trials_end_once(sweep: Evidence) -> Iterator[str]:
     over = dict[str, str]()
     for event in sweep.events:
         trial = getattr(event, "trial", None)
+        if isinstance(event, TrialReopened):
+            over.pop(trial, None)
         if trial in over:
             yield f"{trial} has {event.kind} after it {over[trial]}"
         if isinstance(event, TrialEnded) and event.status in OVER:
@@ -213,8 +219,20 @@ def _replay_agrees(sweep: Evidence) -> Iterator[str]:
         yield f"line {other.event} ({other.kind}): {other.recorded} was recorded, {other.replayed} replayed"
 
 
+def _orders_are_answered_and_carried_out_once(sweep: Evidence) -> Iterator[str]:
+    answers = Counter(event.order for event in sweep.events if isinstance(event, OrderAccepted | OrderRefused))
+    yield from (f"order {order} has {count} answers" for order, count in answers.items() if count > 1)
+    reopened = Counter((event.order, event.trial) for event in sweep.of_kind(TrialReopened))
+    yield from (
+        f"{trial} was reopened {count} times by {order}" for (order, trial), count in reopened.items() if count > 1
+    )
+    if sweep.is_finished and (sweep.state.to_stop or sweep.state.to_reopen):
+        yield f"left to stop: {list(sweep.state.to_stop)}, to reopen: {list(sweep.state.to_reopen)}"
+
+
 def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
-    plan, state, budget = sweep.plan, sweep.state, sweep.plan.spec.budget
+    state = sweep.state
+    plan = in_force(sweep.plan, state)
     if len(state.trials) > plan.spec.search.num_trials:
         yield f"{len(state.trials)} trials, search.num_trials is {plan.spec.search.num_trials}"
     for trial in state.trials.values():
@@ -225,10 +243,13 @@ def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
         spent = sum(min(trial.epoch, trial.blind_from or trial.epoch) for trial in searched)
         if spent > plan.scheduler.schedule.budget:
             yield f"{spent} epochs, those of the rungs are {plan.scheduler.schedule.budget}"
-    gpu_s = 0.0
+    gpu_s, at, budget = 0.0, sweep.plan, sweep.plan.spec.budget
     for event in sweep.events:
         if isinstance(event, EpochReported):
             gpu_s += event.metrics.get("cost/gpu_s") or 0.0
+        elif isinstance(event, OrderAccepted):
+            at = extended(at, event)
+            budget = at.spec.budget
         elif isinstance(event, TrialCreated | TrialPromoted):
             wall_clock_s = event.time - sweep.events[0].time
             if budget.wall_clock_s is not None and wall_clock_s >= budget.wall_clock_s:
@@ -275,6 +296,7 @@ INVARIANTS = {
     "MLflow has the metrics of the log": _mlflow_has_the_metrics_of_the_log,
     "runs show how trials ended": _runs_show_how_trials_ended,
     "replay agrees": _replay_agrees,
+    "orders are answered and carried out once": _orders_are_answered_and_carried_out_once,
     "the budget is kept": _the_budget_is_kept,
     "the lock is free": _the_lock_is_free,
     "checkpoints are readable": _checkpoints_are_readable,

@@ -14,7 +14,15 @@ from sweep_invariants import INVARIANTS, Evidence, events_of, violations
 
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.event_log import EventLog
-from orchestrator.state.events import CheckpointSaved, EpochReported, RungDecided, TrialCreated, TrialEnded
+from orchestrator.state.events import (
+    CheckpointSaved,
+    EpochReported,
+    OrderAccepted,
+    OrderRefused,
+    RungDecided,
+    TrialCreated,
+    TrialEnded,
+)
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lookup import find_sweep
 
@@ -150,6 +158,8 @@ def left_by_ray(sweep):
     (sweep.root / "ravel-ray-left").mkdir()
 
 
+REFUSED = OrderRefused(time=0.0, order="0a" * 16, action="stop", author="ada@here", reasons=("no",))
+ACCEPTED = OrderAccepted(time=0.0, order="0b" * 16, action="stop", author="ada@here", trials=("t000",))
 PLANTS = {
     "an end twice": ("trials end once", doubled(TrialEnded, status="completed")),
     "another end": ("trials end once", doubled(TrialEnded, status="stopped")),
@@ -228,6 +238,14 @@ PLANTS = {
                 slice(None), [event for event in events if not getattr(event, "audited", False)]
             )
         ),
+    ),
+    "two answers to an order": (
+        "orders are answered and carried out once",
+        lambda sweep: sweep.rewrite(lambda events: events.__setitem__(slice(-1, -1), [REFUSED, REFUSED])),
+    ),
+    "an order that was not carried out": (
+        "orders are answered and carried out once",
+        lambda sweep: sweep.rewrite(lambda events: events.insert(-1, ACCEPTED)),
     ),
     "a lock that is held": ("the lock is free", held_by_a_process),
     "a lock that is lost": ("the lock is free", lambda sweep: shutil.rmtree(sweep.folder.locks)),

@@ -13,6 +13,8 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, levels_after
+from orchestrator.orders.acts import carry_out, settle
+from orchestrator.orders.answers import answer
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config
@@ -49,22 +51,60 @@ class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
     def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None):
-        self.plan, self.events, self.state, self._name = plan, [], SweepState(), name
-        self._proposer = Proposer(plan.spec, self.state)
+        self.events, self.state, self._name, self._started_with = [], SweepState(), name, {}
         self.decisions = DecisionState(plan, self.state)
+        self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
-        self._log(SweepStarted(time=0.0, generation=1, host="here", pid=1))
-        self._fill(0.0)
+        self._now = 0.0
+
+    @property
+    def plan(self):
+        return self.decisions.plan
+
+    def run(self, *orders, generation=1):
+        """Run to the end; each of ``orders`` is (time, order), answered before the first epoch after that time."""
+        self._orders = sorted(orders, key=lambda order: order[0])
+        self._log(SweepStarted(time=self._now, generation=generation, host="here", pid=1))
+        self._serve(self._now)
+        self._fill(self._now)
         while self._running:
-            now, _, trial = heapq.heappop(self._running)
-            if self._step(self.state.trials[trial], now):
-                self._push(trial, now)
+            if self._serve(self._running[0][0]):
+                self._fill(self._now)
+                continue
+            self._now, _, trial = heapq.heappop(self._running)
+            if self._step(self.state.trials[trial], self._now):
+                self._push(trial, self._now)
             else:
                 self._idle += 1
-                self._fill(now)
+                self._fill(self._now)
         for trial in self.state.with_status("paused"):
-            self._log(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+            self._log(TrialEnded(time=self._now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+        return self
+
+    def _serve(self, until):
+        """Answer the orders up to a time; return True if there was one."""
+        is_one = False
+        while self._orders and self._orders[0][0] <= until:
+            now, order = self._orders.pop(0)
+            self._now, is_one = max(now, self._now), True
+            self._log(answer(order, self.decisions, has_checkpoint=lambda _: True, now=self._now))
+            carry_out(self, self.decisions, self, clock=lambda: self._now)
+        return is_one
+
+    def append(self, event):
+        self._log(event)
+
+    def stop(self, trial):
+        running = [entry for entry in self._running if entry[2] == trial]
+        self._running = [entry for entry in self._running if entry[2] != trial]
+        heapq.heapify(self._running)
+        self._idle += len(running)
+        self._queue = [name for name in self._queue if name != trial]
+        return False
+
+    def enqueue(self, trial):
+        self._queue.append(trial)
 
     def _log(self, event):
         self.events.append(event)
@@ -75,16 +115,21 @@ class VirtualSweep:
         while self._idle and (trial := self._next(now)) is not None:
             self._idle -= 1
             attempt = self.state.trials[trial].attempts + 1
+            self._started_with[trial] = self.state.trials[trial].budget
             self._log(AttemptStarted(time=now, trial=trial, attempt=attempt))
             self._push(trial, now)
 
     def _next(self, now):
+        if self._queue:
+            return self._queue.pop(0)
         promotion = next_promotion(self.decisions, now=now)
         if promotion is not None:
             self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
             return promotion.trial
         if not self.decisions.budget.unstarted(now=now):
             return None
+        if self._proposes_for is not self.plan:
+            self._proposes_for, self._proposer = self.plan, Proposer(self.plan.spec, self.state)
         origin, point = self._proposer.propose()
         name = self._name(len(self.state.trials)) if self._name else self._proposer.next_id()
         config = trial_config(self.plan, name, point)
@@ -115,8 +160,13 @@ class VirtualSweep:
         if None in metrics.values():
             self._log(TrialEnded(time=now, trial=trial.id, status="diverged"))
             return False
-        if epoch == trial.budget:
-            self._log(TrialEnded(time=now, trial=trial.id, status="completed"))
+        if epoch == self._started_with[trial.id]:
+            if epoch < trial.budget:
+                if settle(self, self.decisions, trial, clock=lambda: now):
+                    self._log(TrialEnded(time=now, trial=trial.id, status="interrupted"))
+                    self._queue.insert(0, trial.id)
+            else:
+                self._log(TrialEnded(time=now, trial=trial.id, status="completed"))
             return False
         return self._goes_on(trial, epoch, now)
 
@@ -140,10 +190,10 @@ class VirtualSweep:
 def virtual_sweep(tmp_path):
     """``virtual_sweep(spec_text, workers=2)`` runs one; ``metrics(point, epoch)`` are the curves."""
 
-    def run(text, *, workers=2, **keywords):
+    def run(text, *, workers=2, orders=(), **keywords):
         folder = SweepFolder(tmp_path / "results" / "virtual")
         plan = make_plan(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
-        return VirtualSweep(plan, workers=workers, **keywords)
+        return VirtualSweep(plan, workers=workers, **keywords).run(*orders)
 
     return run
 

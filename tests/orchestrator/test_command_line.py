@@ -17,7 +17,7 @@ from orchestrator.cli.arguments import complete_spec
 from orchestrator.errors import OrchestratorError, SpecError
 from search_spaces import Problem
 
-PANELS = ["Run", "Look", "Analyse", "Spaces", "Models", "Serve", "Maintain"]
+PANELS = ["Run", "Change", "Look", "Analyse", "Spaces", "Models", "Serve", "Maintain"]
 RAVEL = Path(sys.executable).with_name("ravel")
 WIDE = {"COLUMNS": "200", "TERMINAL_WIDTH": "200"}
 

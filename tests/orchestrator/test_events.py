@@ -18,11 +18,14 @@ from orchestrator.state.events import (
     CheckpointSaved,
     EpochReported,
     Link,
+    OrderAccepted,
+    OrderRefused,
     RungDecided,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
+    TrialReopened,
     checksum,
     decode,
     encode,
@@ -73,6 +76,41 @@ def test_a_log_of_format_1_is_read_as_what_ran():
     created = EVENTS[1].model_copy(update={"config": {"precision": "float32", "epochs": 3}})
     expected = [EVENTS[0], created, *EVENTS[2:]]
     assert [event for event, _ in read_events(ASSETS / "events_v1.jsonl")] == expected
+
+
+ORDERS = [
+    OrderAccepted(
+        time=6.0,
+        order="0a" * 16,
+        action="extend",
+        author="ada@here",
+        trials=("t000",),
+        settings={"trial.epochs": 9},
+        plan={"max_epochs": 9, "rungs": [1, 3], "rung_schedule": None},
+        config={"epochs": 9},
+        notes=("trial.epochs: 3 to 9",),
+    ),
+    TrialReopened(time=6.5, order="0a" * 16, trial="t000"),
+    OrderRefused(
+        time=7.0,
+        order="0b" * 16,
+        action="stop",
+        author="ada@here",
+        reasons=("trial t042: must be one of 1 trials, got 't042'",),
+    ),
+    TrialReopened(time=7.5, order="0a" * 16, trial="t000", rung=3),
+]
+
+
+def test_a_log_with_orders_of_format_5_is_still_read():
+    events = [event for event, _ in read_events(ASSETS / "events_v5.jsonl")]
+    assert events[6:-1] == ORDERS
+    assert [event.v for event in events] == [4] * 6 + [5] * 4 + [4]
+
+
+@pytest.mark.parametrize("event", ORDERS, ids=lambda event: event.kind)
+def test_every_kind_of_order_event_survives_the_log(event):
+    assert decode(encode(event)) == event
 
 
 def test_a_log_of_format_3_is_still_read():

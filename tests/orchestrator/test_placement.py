@@ -103,8 +103,9 @@ def test_the_log_has_whose_fault_a_failed_attempt_is_and_its_host(tmp_path, erro
     store = EventStore(EventLog(tmp_path / "events.jsonl"), SweepState())
     store.append(TrialCreated(time=1.0, trial="t000", origin="search", point={}, config={"epochs": 3}))
     searcher = SimpleNamespace(over=lambda name, retry=False: freed.append((name, retry)))
+    decisions = SimpleNamespace(plan=SimpleNamespace(spec=spec))
     recorder = TrialRecorder(
-        SimpleNamespace(spec=spec), store, searcher, storage_path="/s", host_of=lambda _: "gpu-1", clock=lambda: 2.0
+        decisions, store, searcher, storage_path="/s", host_of=lambda _: "gpu-1", clock=lambda: 2.0
     )
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_error(0, [], trial)

@@ -169,7 +169,8 @@ def next_event(rng, state, points):
     trials = state.with_status("waiting", "running", "paused", "interrupted")
     if not trials or rng.random() < 0.2:
         index = len(state.trials)
-        origin, point = ("search", points[index]) if index else ("baseline", {**points[0], "snnl.weight": 0.0})
+        origin = ("baseline", "point")[index] if index < 2 else "search"  # as the spec has one given point
+        point = points[index] if index else {**points[0], "snnl.weight": 0.0}
         return TrialCreated(time=0.0, trial=trial_id(index), origin=origin, point=point, config={**point, "epochs": 9})
     trial = rng.choice(trials)
     name, attempt = trial.id, trial.attempts

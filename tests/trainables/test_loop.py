@@ -182,6 +182,20 @@ def test_a_checkpoint_of_another_trial_is_refused_with_what_differs(tmp_path):
         train(config(epochs=1, **{"optimizer.lr": 0.1}), resume=tmp_path)
 
 
+def test_a_trial_that_gets_more_epochs_ends_in_the_bits_of_one_that_had_them_under_a_constant_rate(tmp_path):
+    constant = {"optimizer.schedule": "constant"}
+    longer = train(config(epochs=3, **constant))
+    train(config(epochs=2, **constant), checkpoint=tmp_path)
+    extended = train(config(epochs=3, **constant, **{"evaluation.epochs": (1,)}), resume=tmp_path)
+    assert_equal_bits(weights(extended.model), weights(longer.model))
+
+
+def test_a_trial_does_not_get_fewer_epochs_than_its_checkpoint_had(tmp_path):
+    train(config(epochs=2), checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match=r"another trial: epochs \(saved 2, now 1\)"):
+        train(config(epochs=1), resume=tmp_path)
+
+
 def test_a_checkpoint_may_be_resumed_in_another_place(tmp_path):
     train(config(epochs=1), checkpoint=tmp_path)
     elsewhere = config(epochs=1, device="cpu", **{"data.root": "/elsewhere"})

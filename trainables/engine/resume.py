@@ -15,6 +15,7 @@ __all__ = ["check_same_trial", "read_trial", "saved_config"]
 Path = str | os.PathLike[str]
 C = TypeVar("C", bound=FlatConfig)
 _LONGEST_PART = 200
+EXTENDED = ("epochs", "evaluation.epochs")
 
 
 def read_trial(config_type: type[C], directory: Path, *, config: C | None) -> tuple[state.Checkpoint, C]:
@@ -50,12 +51,14 @@ def saved_config(config_type: type[C], directory: Path, checkpoint: state.Checkp
 
 
 def check_same_trial(directory: Path, *, saved: FlatConfig, resumed: FlatConfig) -> None:
-    """Return if both configurations describe one trial; the place where it runs may differ.
+    """Return if both configurations describe one trial; the place where it runs may differ, and it may get more epochs.
 
     Raises:
         CheckpointError: they do not; names the parameters that differ.
     """
     before, now = saved.to_point(), resumed.to_point()
+    if now.get("epochs", 0) > before.get("epochs", 0):  # extended by order: its first epochs are what they were
+        before |= {name: now[name] for name in EXTENDED if name in now}
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in PLACE]
     if changed:
         changes = [

@@ -13,6 +13,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.decisions.trial_views import values_at
 from orchestrator.execution.tune.worker_errors import worker_error
+from orchestrator.orders.acts import ordered_end, settle
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.state.ranking import is_finite
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ray.tune import Checkpoint
     from ray.tune.experiment import Trial as TuneTrial
 
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.tune.searcher import LogSearcher
     from orchestrator.execution.tune.worker_errors import WorkerError
     from orchestrator.planning.plan import SweepPlan
@@ -54,7 +56,7 @@ class TrialRecorder(Callback):
 
     def __init__(
         self,
-        plan: SweepPlan,
+        decisions: DecisionState,
         store: EventStore,
         searcher: LogSearcher,
         *,
@@ -62,10 +64,15 @@ class TrialRecorder(Callback):
         host_of: Callable[[TuneTrial], str | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._plan, self._store, self._searcher, self._clock = plan, store, searcher, clock
+        self._decisions, self._store, self._searcher, self._clock = decisions, store, searcher, clock
         self._host_of = host_of
         self._storage_root = f"{storage_path}/"
         self._ended: dict[str, dict[str, Any]] = {}
+
+    @property
+    def _plan(self) -> SweepPlan:
+        """Plan in force: an order may have extended it."""
+        return self._decisions.plan
 
     def record(self, trial: TuneTrial, result: dict[str, Any]) -> Trial:
         """Log one result, unless its epoch is logged already, and return the trial as the sweep state has it."""
@@ -125,9 +132,13 @@ class TrialRecorder(Callback):
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Log the end of a trial that left its actor: finished, rejected at a rung, or diverged."""
-        name = trial_name(trial)
-        self._leave(name, self._end(name, self._ended.pop(name, None)))
+        """Log the end of a trial that left its actor: finished, rejected at a rung, diverged, or stopped by order."""
+        name, ended = trial_name(trial), self._ended.pop(trial_name(trial), None)
+        recorded = self._store.state.trials[name]
+        if ended is None and self._was_extended(recorded, trained=int(trial.config["epochs"])):
+            self._continue(recorded)
+        else:
+            self._leave(name, self._end(name, ended))
 
     @guarded
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
@@ -140,7 +151,8 @@ class TrialRecorder(Callback):
         """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says."""
         name, error = trial_name(trial), _error_of(trial)
         recorded = self._store.state.trials[name]
-        if recorded.rejected_at is not None:  # lost on its way out: the rung's decision is kept
+        if recorded.rejected_at is not None or name in self._store.state.to_stop:
+            # lost on its way out: the decision of the rung, or the order, is kept
             self._leave(name, self._end(name, None))
             return
         limits, failed = self._plan.spec.failures, recorded.failures_of(error.cause)
@@ -153,8 +165,27 @@ class TrialRecorder(Callback):
             error = error._replace(reason=reason)
         self._leave(name, TrialEnded(time=self._clock(), trial=name, status="failed", **error._asdict()))
 
+    def _was_extended(self, trial: Trial, *, trained: int) -> bool:
+        """Return True if a trial has trained the epochs that it was started with, and an order gave it more since."""
+        stops = trial.rejected_at is not None or trial.id in self._store.state.to_stop
+        return not stops and trained <= trial.epoch < trial.budget
+
+    def _continue(self, trial: Trial) -> None:
+        """Decide at the rung that an extended trial has just reached; if it is kept, the next free worker has it."""
+        continues = False
+        try:
+            continues = settle(self._store, self._decisions, trial, clock=self._clock)
+            if continues:
+                reason = f"continues to {trial.budget} epochs by order"
+                end = TrialEnded(time=self._clock(), trial=trial.id, status="interrupted", reason=reason)
+                self._store.append(end)
+        finally:
+            self._searcher.over(trial.id, retry=continues)
+
     def _end(self, name: str, ended: dict[str, Any] | None) -> TrialEnded:
         now, trial = self._clock(), self._store.state.trials[name]
+        if name in self._store.state.to_stop:
+            return ordered_end(name, self._store.state.to_stop[name], now=now)
         if ended is not None:
             return TrialEnded(time=now, trial=name, **ended)
         if trial.rejected_at is not None:

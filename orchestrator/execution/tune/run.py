@@ -21,6 +21,7 @@ from orchestrator.execution.tune.placement import Placement, host_of, resource_r
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.execution.tune.thread import StepCallback
+from orchestrator.execution.tune.workers import TuneWorkers
 from orchestrator.storage import s3
 from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.cluster.capacity import Capacity
+    from orchestrator.orders.acts import Workers
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import Trial
@@ -46,31 +48,45 @@ def fit(
     capacity: Capacity,
     *,
     before_step: Callable[[], None],
+    orders: Callable[[Workers], None] = lambda _: None,
 ) -> None:
-    """Run every trial that is not over; return when all are over, or raise what ``before_step`` raises."""
-    plan = decisions.plan
-    resources = plan.spec.resources
+    """Run every trial that is not over; return when all are over, or raise what ``before_step`` raises.
+
+    Args of note: ``orders`` is called at each step with the workers that it may stop.
+    """
+    resources = decisions.plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
-    slots = capacity.slots(resources, gpus)
-    # One ahead of the free slots: Tune keeps an idle actor for reuse only while a trial waits for it.
-    ahead = 0 if slots == resources.max_concurrent else 1
+
+    def limit() -> int:
+        """Return the trials to hand out: one more than fit, as Tune keeps an idle actor only while a trial waits."""
+        now = decisions.plan.spec.resources  # an order may change max_concurrent
+        slots = capacity.slots(now, gpus)
+        return slots + (0 if slots == now.max_concurrent else 1)
+
     searcher = LogSearcher(
         decisions,
         store,
-        limit=slots + ahead,
+        limit=limit,
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
         excluded_nodes=Placement(store, cpus=resources.cpus, gpus=gpus).excluded_nodes,
     )
     filesystem, storage_path = _storage(folder)
-    recorder = TrialRecorder(plan, store, searcher, storage_path=storage_path, host_of=host_of)
+    recorder = TrialRecorder(decisions, store, searcher, storage_path=storage_path, host_of=host_of)
+    scheduler = LogScheduler(decisions, store, recorder)
+    workers = TuneWorkers(searcher, controller_of=lambda: scheduler.controller)
+
+    def begin_step() -> None:
+        before_step()
+        orders(workers)
+
     request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SweepTrainable, request),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LogScheduler(decisions, store, recorder),
+            scheduler=scheduler,
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=trial_name,
@@ -82,7 +98,7 @@ def fit(
             storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
             checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=False),
-            callbacks=[recorder, StepCallback(before_step)],
+            callbacks=[recorder, StepCallback(begin_step)],
             verbose=0,
         ),
     )

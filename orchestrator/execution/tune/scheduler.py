@@ -51,6 +51,13 @@ class LogScheduler(FIFOScheduler):
     ) -> None:
         super().__init__()
         self._decisions, self._store, self._recorder, self._clock = decisions, store, recorder, clock
+        self.controller: Any = None
+        """Tune's controller, once it has added a trial."""
+
+    def on_trial_add(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Keep the controller, by which orders reach trials."""
+        self.controller = tune_controller
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
         """Return CONTINUE, or STOP if a rung rejects the trial.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from orchestrator.decisions.promotion import Promotion
     from orchestrator.decisions.trial_views import DecisionState
+    from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import Trial
 
@@ -26,7 +28,7 @@ EXCLUDED_NODES = "ravel.excluded_nodes"
 
 
 class LogSearcher(Searcher):
-    """Searcher for Tune: hand out at most ``limit`` trials at a time.
+    """Searcher for Tune: hand out at most ``limit()`` trials at a time.
 
     Trials whose attempt broke off come first, then promoted ones, then new ones.
 
@@ -40,7 +42,7 @@ class LogSearcher(Searcher):
         decisions: DecisionState,
         store: EventStore,
         *,
-        limit: int,
+        limit: Callable[[], int],
         device: str | None,
         checkpoint_of: Callable[[Trial], str | list[str] | None],
         excluded_nodes: Callable[[str], list[str]] = lambda _: [],
@@ -48,8 +50,8 @@ class LogSearcher(Searcher):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._plan, self._decisions, self._store, self._clock = decisions.plan, decisions, store, clock
-        self._proposer = Proposer(self._plan.spec, store.state)
+        self._decisions, self._store, self._clock = decisions, store, clock
+        self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, store.state)
         self._limit, self._device = limit, device
         self._uses_own_code = uses_own_code(self._plan.spec)
         self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
@@ -59,7 +61,7 @@ class LogSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
         """Return the whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
-        if len(self._live) >= self._limit:
+        if len(self._live) >= self._limit():
             return None
         if self._live and self._nothing_at == self._store.state.num_events:  # Tune asks ten times a second
             return None
@@ -83,6 +85,16 @@ class LogSearcher(Searcher):
             "ravel.objectives": list(self._plan.spec.objective.metrics),
         }
 
+    def enqueue(self, trial: str) -> None:
+        """Put a trial that an order reopened at the end of the queue."""
+        if trial not in self._unfinished:
+            self._unfinished.append(trial)
+
+    def dequeue(self, trial: str) -> None:
+        """Remove a trial from the queue, if it waits there."""
+        with suppress(ValueError):
+            self._unfinished.remove(trial)
+
     def over(self, trial: str, *, retry: bool = False) -> None:
         """Free the slot of a trial; ``retry`` puts it back at the head of the queue."""
         self._live.discard(trial)
@@ -98,6 +110,11 @@ class LogSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the event log is the state."""
 
+    @property
+    def _plan(self) -> SweepPlan:
+        """Plan in force: an order may have extended it."""
+        return self._decisions.plan
+
     def _next(self) -> Trial | None:
         state = self._store.state
         if self._store.pending:  # results could not be kept
@@ -110,6 +127,8 @@ class LogSearcher(Searcher):
             return self._promote(promotion, now=now)
         if not self._decisions.budget.unstarted(now=now):
             return None
+        if self._proposes_for is not self._plan:
+            self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, state)
         origin, point = self._proposer.propose()
         name = self._proposer.next_id()
         config = trial_config(self._plan, name, point)

@@ -104,7 +104,7 @@ def fork(
     name: Annotated[str, typer.Option(help="Name of the new sweep.")],
     overrides: Set = None,
     best: Annotated[int, typer.Option(min=0, help="Best points of the earlier sweep to begin with.")] = BEST,
-    address: Address = "local",
+    address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the spec; start nothing.")] = False,
     folder: StorageFolder = RESULTS,
 ) -> None:

@@ -48,6 +48,8 @@ MAX_POINTS = 1_000
 MAX_RESOLUTION = 1_000
 MAX_GRACE_PERIOD = 10**12
 MAX_FACTOR = 10**6
+MAX_CUSTOM = 20
+"""Custom resources of one trial."""
 MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
 
@@ -108,10 +110,14 @@ class Evaluation(Section):
 
 
 class Resources(Section):
-    """Processors and GPUs of one trial, and the number of trials that run at once (null: as many as fit)."""
+    """Processors and GPUs of one trial, and the number of trials that run at once (null: as many as fit).
+
+    ``custom`` are resources that the nodes of a cluster declare to Ray, such as ``accelerator_type:A100``.
+    """
 
     cpus: Positive = 1
     gpus: Literal["auto"] | float = "auto"
+    custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
     max_concurrent: PositiveInt | None = None
 
     @field_validator("gpus", mode="before")
@@ -272,6 +278,8 @@ class SweepSpec(Section):
     def document(self) -> dict[str, Any]:
         """Return the spec as plain data for JSON and YAML, its space written out; ``SweepSpec(**...)`` reads it."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude={"space", "objective"})
+        if not self.resources.custom:  # as in plans that are older than this field
+            del plain["resources"]["custom"]
         objectives = [{"metric": item.metric, "mode": item.mode} for item in self.objective.all]
         objective = objectives if self.objective.others else objectives[0]
         return {**plain, "objective": objective, "space": self.space.to_dict()}

@@ -15,7 +15,7 @@ from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from orchestrator.decisions.hosts import TRIALS_LOST
-from orchestrator.execution.tune.run import lost_workers
+from orchestrator.execution.tune.actors import lost_workers
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported
 from orchestrator.state.sweep_lookup import find_sweep

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
-from ray.air.execution._internal import actor_manager
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
-from ray.tune.execution import tune_controller
 
 from orchestrator.execution.trainable import SweepTrainable
-from orchestrator.execution.tune.callback import TrialRecorder, trial_name
-from orchestrator.execution.tune.placement import Placement, host_of, resource_request
+from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from
+from orchestrator.execution.tune.callback import TrialRecorder
+from orchestrator.execution.tune.cluster import ClusterWatch, view_now
+from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.execution.tune.thread import StepCallback
@@ -49,21 +48,25 @@ def fit(
     plan = decisions.plan
     resources = plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
-    slots = capacity.slots(resources, gpus)
-    # One ahead of the free slots: Tune keeps an idle actor for reuse only while a trial waits for it.
-    ahead = 0 if slots == resources.max_concurrent else 1
+    capacity.slots(resources, gpus)  # refuses a resume where no trial fits
+    watch = ClusterWatch(resources, gpus, functools.partial(view_now, plan.sweep))
+    nodes = TrialNodes(lambda: watch.drained)
+    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus, custom=resources.custom)
+    placement = Placement(store, cpus=resources.cpus, gpus=gpus, custom=resources.custom, drained=lambda: watch.drained)
     searcher = LogSearcher(
         decisions,
         store,
-        limit=slots + ahead,
+        limit=lambda: watch.limit,
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
-        excluded_nodes=Placement(store, cpus=resources.cpus, gpus=gpus).excluded_nodes,
+        excluded_nodes=placement.excluded_nodes,
+        wait=before_step,
     )
     filesystem, storage_path = _storage(folder)
-    recorder = TrialRecorder(plan, store, searcher, storage_path=storage_path, host_of=host_of)
-    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus)
+    recorder = TrialRecorder(
+        plan, store, searcher, storage_path=storage_path, host_of=nodes.host_of, leaving=nodes.leaving
+    )
     tuner = tune.Tuner(
         tune.with_resources(SweepTrainable, request),
         tune_config=tune.TuneConfig(
@@ -84,26 +87,16 @@ def fit(
             verbose=0,
         ),
     )
-    with lost_workers(), _quiet_about_retries():
+    with ExitStack() as stack:
+        for change in (
+            lost_workers(),
+            released_from(lambda trial: nodes.leaving(trial) is not None),
+            named_reservations(plan.sweep),
+            _quiet_about_retries(),
+            watch.watching(),
+        ):
+            stack.enter_context(change)
         tuner.fit()
-
-
-@contextmanager
-def lost_workers() -> Iterator[None]:
-    """Have Tune treat every worker that Ray ended as lost.
-
-    Tune 2.60 knows the death of an actor alone. A worker killed by Ray's memory monitor, or a result lost with its
-    node, ends the whole sweep there with "Caught unexpected exception".
-    """
-    kinds = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError, ObjectLostError)
-    modules: tuple[Any, ...] = (actor_manager, tune_controller)
-    for module in modules:
-        module.RayActorError = kinds
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.RayActorError = RayActorError
 
 
 @contextmanager

@@ -38,21 +38,20 @@ class Nodes:
             "--object-store-memory=80000000",
         ]
         for attempt in range(tries):
-            output = self._folder / f"n{last}-{attempt}.txt"
-            with output.open("w") as file:
-                process = subprocess.Popen(
-                    [*command, f"--temp-dir={self._folder}/n{last}-{attempt}"],
-                    env={**self.environment, **variables},
-                    stdout=file,
-                    stderr=file,
-                )
-            self._processes[last] = process
-            until(
-                lambda: "Ray runtime started" in output.read_text() or process.poll() is not None, said=output.read_text
-            )  # noqa: B023
+            self._processes[last] = process = self._started(command, f"n{last}-{attempt}", variables)
             if process.poll() is None:
                 return
-        raise AssertionError(output.read_text())
+        raise AssertionError((self._folder / f"n{last}-{attempt}.txt").read_text())
+
+    def _started(self, command, name, variables):
+        """Return the process of a node that is up, or has given up."""
+        output, environment = self._folder / f"{name}.txt", {**self.environment, **variables}
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [*command, f"--temp-dir={self._folder}/{name}"], env=environment, stdout=file, stderr=file
+            )
+        until(lambda: "Ray runtime started" in output.read_text() or process.poll() is not None, said=output.read_text)
+        return process
 
     def raylet(self, last):
         """Return the raylet of a node."""

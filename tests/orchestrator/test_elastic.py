@@ -67,7 +67,9 @@ def test_no_trial_is_proposed_more_than_one_ahead_of_the_free_slots(total, used,
     view = ClusterView(cpus(*total), cpus(*free), held)
     limit = trials_at_most(view, Resources(cpus=1, max_concurrent=most), 0.0)
     assert limit - held <= sum(free) + 1
-    assert limit == min(most or math.inf, held + sum(free) + 1)
+    assert limit <= (most or math.inf)
+    if held + sum(free) <= sum(total):
+        assert limit == min(most or math.inf, held + sum(free) + 1), "and none is left without a trial"
 
 
 def test_where_waiting_trials_make_the_cluster_grow_their_number_doubles():

@@ -64,8 +64,10 @@ def trials_at_most(view: ClusterView, resources: Resources, gpus: float) -> int:
         3
         >>> trials_at_most(ClusterView(capacity=two, free=Capacity(()), held=1), Resources(cpus=1), 0.0)
         2
+        >>> trials_at_most(ClusterView(capacity=two, free=two, held=2), Resources(cpus=1), 0.0)  # Ray's news are late
+        3
     """
-    placed = view.held + view.free.fits(resources, gpus)
+    placed = min(view.held + view.free.fits(resources, gpus), max(view.held, view.capacity.fits(resources, gpus)))
     most = placed + (max(1, view.held) if view.capacity.growth else 1)
     return min(most, resources.max_concurrent or most)
 

@@ -29,7 +29,7 @@ class ClusterView:
     capacity: Capacity
     """Living nodes, without those that are drained: they take no trials."""
     free: Capacity
-    """What nobody has reserved on each of them."""
+    """Resources that no one has reserved on each of them."""
     held: int = 0
     """Trials of this sweep that have their place: they run, or their workers start."""
     draining: frozenset[str] = frozenset()
@@ -37,7 +37,7 @@ class ClusterView:
 
 
 class Slots(NamedTuple):
-    """What is worth a line when it changes."""
+    """Size of the cluster for a sweep; a change of it is worth a line."""
 
     nodes: int
     draining: int

@@ -48,6 +48,7 @@ MAX_POINTS = 1_000
 MAX_RESOLUTION = 1_000
 MAX_GRACE_PERIOD = 10**12
 MAX_FACTOR = 10**6
+RESOURCE_PATTERN = r"[A-Za-z0-9:._/-]{1,100}"
 MAX_CUSTOM = 20
 """Custom resources of one trial."""
 MAX_NAMES = 200
@@ -119,6 +120,15 @@ class Resources(Section):
     gpus: Literal["auto"] | float = "auto"
     custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
     max_concurrent: PositiveInt | None = None
+
+    @field_validator("custom")
+    @classmethod
+    def _names_of_resources(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if not re.fullmatch(RESOURCE_PATTERN, name):
+                requirement = "names must be 1 to 100 letters, digits and any of ':._-/'"
+                raise ValueError(f"{requirement}, got {quoted(name)}")
+        return custom
 
     @field_validator("gpus", mode="before")
     @classmethod

@@ -284,6 +284,19 @@ def test_a_sweep_waits_for_the_retry_of_its_last_trial_and_can_be_left_meanwhile
     assert handed(sweep) == Searcher.FINISHED
 
 
+def test_a_retry_is_due_by_the_time_alone_while_another_trial_runs(sweep):
+    sweep.limit = 9
+    names = [handed(sweep) for _ in range(9)]
+    for name in names[2:]:
+        sweep.searcher.over(name)
+    lost(sweep, "t000")
+    handed(sweep)
+    lost(sweep, "t000")
+    assert handed(sweep) is None
+    sweep.clock[0] += PAUSES_S[1]
+    assert handed(sweep) == "t000", "though no event came since"
+
+
 def test_the_pause_goes_on_in_the_next_driver(sweep, tmp_path):
     sweep.limit = 1
     for _ in range(2):

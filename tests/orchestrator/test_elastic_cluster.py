@@ -18,7 +18,7 @@ from orchestrator.state.sweep_state import SweepState
 
 pytest.importorskip("ray")
 ray_nodes = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("ray_nodes.py"))))
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 until = ray_nodes.until
 SETTINGS = {
     "RAY_health_check_period_ms": "1000",

@@ -18,9 +18,11 @@ from ray.exceptions import ActorDiedError, RayActorError
 from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
+from orchestrator.cli.run import _slots_here
 from orchestrator.decisions.retries import PAUSES_S
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError, SpecError
+from orchestrator.execution import preflight
 from orchestrator.execution.ray_cluster import Capacity, Node, countable
 from orchestrator.execution.tune import actors
 from orchestrator.execution.tune.actors import named_reservations, released_from
@@ -173,6 +175,12 @@ def test_a_trial_asks_for_custom_resources_and_runs_only_where_they_are():
         PreflightError, match=r"and 0.001 accelerator_type:A100 and 1 license, the nodes have 8 and 0 and 0"
     ):
         Capacity((Node(cpus=8, gpus=0),)).slots(spec.resources, 0.0)
+
+
+def test_custom_resources_are_left_to_ray_before_it_is_up():
+    spec = parse_spec("name: a\nresources: {gpus: 0, custom: {'accelerator_type:A100': 0.001}}")
+    preflight.check_devices(spec, cpus=4, gpus=0)
+    assert _slots_here(spec) >= 1
 
 
 def test_a_resource_with_a_field_of_its_own_is_no_custom_one():

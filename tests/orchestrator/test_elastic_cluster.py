@@ -17,6 +17,9 @@ from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
 pytest.importorskip("ray")
+from ray._raylet import GcsClient
+from ray.core.generated import autoscaler_pb2
+
 ray_nodes = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("ray_nodes.py"))))
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 until = ray_nodes.until
@@ -26,6 +29,7 @@ SETTINGS = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "120",
 }
+WAITS = "waiting for 4 CPUs: no node of the cluster is large enough"
 SLOW = """
 import pathlib, time
 
@@ -187,3 +191,23 @@ def test_two_sweeps_share_a_full_cluster_and_the_end_of_one_is_room_for_the_othe
     require_complete(second.end())
     assert first.process.wait(60) == 130
     assert {trial.status for trial in SweepState(first.events()).trials.values()} <= {"interrupted", "waiting"}
+
+
+def announce_growth(nodes, **resources):
+    """Say to Ray what its autoscaler says of a cluster that may get nodes of one kind."""
+    group = autoscaler_pb2.NodeGroupConfig(name="large", max_count=2, resources=resources)
+    config = autoscaler_pb2.ClusterConfig(node_group_configs=[group])
+    GcsClient(address=nodes.address).report_cluster_config(config.SerializeToString())
+
+
+def test_a_launch_waits_for_the_node_that_the_autoscaler_is_to_add_and_no_other(nodes, drive):
+    large = drive("e", "resources.cpus=4", "search.num_trials=2")
+    assert large.process.wait(120) == 3
+    assert "one trial takes 4 CPUs and 0 GPUs" in large.output.read_text()
+    announce_growth(nodes, CPU=4)
+    large = drive("f", "resources.cpus=4", "search.num_trials=2")
+    until(lambda: WAITS in large.output.read_text() or large.process.poll() is not None, said=large.output.read_text)
+    assert large.process.poll() is None, large.output.read_text()
+    nodes.start(5, cpus=4)
+    require_complete(large.end())
+    assert "cluster: 2 nodes, 1 slot (was 0)" in large.output.read_text()

@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import os
 import pickle
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +26,7 @@ from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
 from orchestrator.execution.ray_cluster import Capacity, Node, countable
+from orchestrator.execution.trainable import SweepTrainable
 from orchestrator.execution.tune import actors
 from orchestrator.execution.tune.actors import named_reservations, released_from
 from orchestrator.execution.tune.callback import TrialRecorder
@@ -40,6 +43,7 @@ from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import SweepStarted
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
+from trainables.tune import TrialTrainable
 
 ONE = Resources(cpus=1)
 SPEC = """
@@ -348,6 +352,27 @@ def test_a_trial_on_a_drained_node_saves_its_epoch_and_goes_on_elsewhere_without
     assert (state.status, state.epoch) == ("waiting", 2)
     assert sweep.store.state.hosts == {}, "and says nothing about its host"
     assert handed(sweep) == name, "at once, before new ones"
+
+
+def test_a_worker_that_gets_sigterm_ends_its_epoch_and_the_trial_goes_on_in_another(sweep, monkeypatch):
+    monkeypatch.setattr(TrialTrainable, "setup", lambda *_: None)
+    monkeypatch.setattr(TrialTrainable, "step", lambda *_: result(1))
+    worker, before = SweepTrainable.__new__(SweepTrainable), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(SweepTrainable, "trial_resources", property(lambda _: "those of a worker"))
+    try:
+        worker.setup({})
+        undisturbed = worker.step()
+        os.kill(os.getpid(), signal.SIGTERM)
+        told = worker.step()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    trial = trial_of(handed(sweep))
+    sweep.recorder.on_trial_start(0, [], trial)
+    assert sweep.scheduler.on_trial_result(None, trial, undisturbed) == "CONTINUE"
+    assert sweep.scheduler.on_trial_result(None, trial, told) == "STOP"
+    sweep.recorder.on_trial_complete(0, [], trial)
+    (failed,) = sweep.store.state.trials["t000"].failures
+    assert (failed.cause, failed.reason) == ("preemption", "its worker got SIGTERM")
 
 
 @pytest.mark.parametrize("losses", [1, 9])

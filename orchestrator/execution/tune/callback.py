@@ -13,6 +13,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.decisions.retries import pause_s
 from orchestrator.decisions.trial_views import values_at
+from orchestrator.execution.trainable import LEAVING
 from orchestrator.execution.tune.placement import trial_name
 from orchestrator.execution.tune.worker_errors import WorkerError, worker_error
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
@@ -92,9 +93,9 @@ class TrialRecorder(Callback):
         """Mark a trial: it ends as diverged when it leaves its worker."""
         self._ended[trial] = {"status": "diverged", "reason": reason, "traceback": None}
 
-    def moves(self, trial: TuneTrial) -> bool:
-        """Return True if a trial has to leave its node: Tune saves and stops it, and it goes on elsewhere."""
-        reason = self._leaving(trial)
+    def moves(self, trial: TuneTrial, result: dict[str, Any]) -> bool:
+        """Return True if a trial has to leave its worker: Tune saves and stops it, and it goes on elsewhere."""
+        reason = self._leaving(trial) or result.get(LEAVING)
         if reason is not None:
             self._moving[trial_name(trial)] = reason
         return reason is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from orchestrator.execution.trainable import SweepTrainable
+from orchestrator.execution.trainable import LEAVING, SweepTrainable
 from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.cluster import ClusterWatch, view_now
@@ -90,7 +90,7 @@ def fit(
     with ExitStack() as stack:
         for change in (
             lost_workers(),
-            released_from(lambda trial: nodes.leaving(trial) is not None),
+            released_from(lambda trial: nodes.leaving(trial) is not None or LEAVING in (trial.last_result or {})),
             named_reservations(plan.sweep),
             _quiet_about_retries(),
             watch.watching(),

@@ -32,8 +32,8 @@ class Recorder(Protocol):
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
 
-    def moves(self, trial: TuneTrial) -> bool:
-        """Return True if the trial has to leave its node, and have it go on elsewhere when it has."""
+    def moves(self, trial: TuneTrial, result: dict[str, Any]) -> bool:
+        """Return True if the trial has to leave its worker, and have it go on elsewhere when it has."""
 
 
 class LogScheduler(FIFOScheduler):
@@ -56,13 +56,13 @@ class LogScheduler(FIFOScheduler):
         self._decisions, self._store, self._recorder, self._clock = decisions, store, recorder, clock
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
-        """Return CONTINUE, or STOP if a rung rejects the trial or its node is drained.
+        """Return CONTINUE, or STOP if a rung rejects the trial, its node is drained or its worker ends.
 
         Raises:
             OrchestratorError: the epoch did not measure what the decision rests on.
         """
         continues = self._continues(self._recorder.record(trial, result), int(result["epoch"]))
-        continues = continues and not self._recorder.moves(trial)
+        continues = continues and not self._recorder.moves(trial, result)
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def _continues(self, trial: Trial, epoch: int) -> bool:

@@ -4,6 +4,10 @@ The time from the start of the driver's work (Ray is up) to the first epoch of t
 log, with N slots of half a CPU. ``one by one`` lets Tune start one actor at a time, as before slots followed the
 cluster.
 
+Result on two cores that other work kept busy (load 12 to 18), two pairs: 2 slots 38.0, 36.7 s against 31.9, 21.4 s
+(ratio 1.45); 4 slots 41.9, 92.0 s against 59.0, 65.6 s (1.06, which is noise). Here a start is bound by the cores,
+which import torch once for each worker. Starts on different machines were not measured.
+
     python benchmarks/worker_start.py --pairs 2
 """
 

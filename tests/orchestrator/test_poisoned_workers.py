@@ -88,7 +88,7 @@ def launch(folder, spec, *arguments, environment):
     (folder / "spec.yaml").write_text(spec)
     command = [str(BIN / "ravel"), "launch", "spec.yaml", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=220
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=400
     )
 
 
@@ -118,6 +118,7 @@ def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path)
     assert "Trials did not complete" not in done.stderr
 
 
+@pytest.mark.timeout(600)  # two nodes start first
 def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
     with (
         tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as short,

@@ -7,13 +7,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import PreflightError
-from orchestrator.execution.ray_cluster import cluster_now
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.execution.cluster.capacity import Capacity, Node
+    from orchestrator.execution.cluster.capacity import Capacity
+    from orchestrator.execution.tune.cluster import ClusterView
     from orchestrator.spec.model import Resources
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_state import SweepState
@@ -24,31 +22,31 @@ POLL_S = 3.0
 LEAVE_S = 1.0
 
 
-def waiting_line(state: SweepState, resources: Resources, capacity: Capacity, free: Node) -> str | None:
-    """Return what the sweep waits for and how much of it is in use; None if it has its workers, or room for one."""
-    gpus = capacity.gpus_per_trial(resources)
-    workers = resources.workers
-    needed = " and ".join(_counts(resources.cpus * workers, gpus * workers))
-    try:
-        slots = capacity.slots(resources, gpus)
-    except PreflightError:
+def waiting_line(state: SweepState, resources: Resources, view: ClusterView, *, gpus: float) -> str | None:
+    """Return what the sweep waits for and how much of it is in use; None if it has its places, or room for one.
+
+    A worker that starts has its place already. Args of note: ``gpus`` are those of one worker.
+    """
+    workers = {"CPU": resources.cpus, "GPU": gpus, **resources.custom}
+    demand = {name: amount * resources.workers for name, amount in workers.items()}
+    needed = " and ".join(_count(amount, name) for name, amount in demand.items() if amount)
+    trials, fits = state.with_status("waiting", "running", "interrupted"), view.capacity.fits(resources, gpus)
+    if trials and not fits:
         return f"waiting for {needed}: no node of the cluster is large enough"
-    trials = state.with_status("waiting", "running", "interrupted")
-    num_running = sum(trial.has_worker for trial in trials)
-    is_waiting = num_running < min(slots, len(trials))
-    if not is_waiting or (free.cpus >= resources.cpus * workers and free.gpus >= gpus * workers):
+    placed = max(view.held, sum(trial.has_worker for trial in trials))
+    is_waiting = placed < min(fits, resources.max_concurrent or fits, len(trials))
+    if not is_waiting or view.free.fits(resources, gpus):
         return None
-    cpus, all_gpus = sum(node.cpus for node in capacity.nodes), sum(node.gpus for node in capacity.nodes)
-    used = [f"{cpus - free.cpus:g} of {cpus:g} CPUs"] + (
-        [f"{all_gpus - free.gpus:g} of {all_gpus:g} GPUs"] if gpus else []
-    )
-    return f"waiting for {needed}: {' and '.join(used)} of the cluster are in use"
+    totals = {name: (_total(view.capacity, name), _total(view.free, name)) for name in demand if demand[name]}
+    used = " and ".join(f"{total - free:g} of {_count(total, name)}" for name, (total, free) in totals.items())
+    return f"waiting for {needed}: {used} of the cluster are in use"
 
 
 class ClusterWait:
     """Thread that says what a sweep waits for, once it has waited for ``FIRST_S``.
 
-    Args of note: ``say`` is called with the line at most every ``every_s``, and with None when the wait is over.
+    Args of note: ``say`` is called with the line at most every ``every_s``, and with None when the wait is over;
+    ``cluster`` returns the cluster now.
     """
 
     def __init__(
@@ -57,12 +55,13 @@ class ClusterWait:
         resources: Resources,
         say: Callable[[str | None], None],
         *,
+        cluster: Callable[[], ClusterView],
         every_s: float = 0.0,
-        cluster: Callable[[], tuple[Capacity, Node]] = cluster_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._resources, self._say, self._every_s = store, resources, say, every_s
         self._cluster, self._clock = cluster, clock
+        self._gpus = 0.0
         self._since: float | None = None
         self._said: float | None = None
         self._ended = threading.Event()
@@ -79,9 +78,10 @@ class ClusterWait:
 
     def look(self) -> None:
         """Look once, and say what there is to say."""
-        capacity, free = self._cluster()
+        view = self._cluster()
+        self._gpus = max(self._gpus, view.capacity.gpus_per_trial(self._resources))  # their last node may be lost
         with self._store.lock:
-            line = waiting_line(self._store.state, self._resources, capacity, free)
+            line = waiting_line(self._store.state, self._resources, view, gpus=self._gpus)
         now = self._clock()
         if line is None:
             if self._said is not None:
@@ -102,11 +102,14 @@ class ClusterWait:
                 return
 
 
-def _counts(cpus: float, gpus: float) -> list[str]:
-    """Return numbers with their units.
+def _total(capacity: Capacity, name: str) -> float:
+    return sum({"CPU": node.cpus, "GPU": node.gpus, **node.custom}.get(name, 0.0) for node in capacity.nodes)
 
-    >>> _counts(1, 0.5), _counts(2, 0)
-    (['1 CPU', '0.5 GPU'], ['2 CPUs'])
+
+def _count(amount: float, name: str) -> str:
+    """Return a number with its unit.
+
+    >>> _count(1, "CPU"), _count(2, "CPU"), _count(0.5, "GPU"), _count(2, "license")
+    ('1 CPU', '2 CPUs', '0.5 GPU', '2 license')
     """
-    named = ((cpus, "CPU"), (gpus, "GPU"))
-    return [f"{count:g} {unit}{'s' if count > 1 else ''}" for count, unit in named if count]
+    return f"{amount:g} {name}{'s' if amount > 1 and name in {'CPU', 'GPU'} else ''}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console, Group
@@ -13,6 +14,7 @@ from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, e
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
+from orchestrator.execution.tune.cluster import view_now
 from orchestrator.planning.extension import extended, in_force
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class _Display(ProgressCallback):
 
     def _look_at_cluster(self, plan: SweepPlan, store: EventStore, *, say: Say, every_s: float) -> None:
         if self._is_shared:
-            self._wait = ClusterWait(store, plan.spec.resources, say, every_s=every_s)
+            look = partial(view_now, plan.sweep)
+            self._wait = ClusterWait(store, plan.spec.resources, say, cluster=look, every_s=every_s)
             self._wait.start()
 
 

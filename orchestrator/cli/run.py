@@ -205,11 +205,12 @@ def _say(line: str) -> None:
 
 
 def _slots_here(spec: SweepSpec) -> int:
-    """Return the number of trials that the processors of this machine have room for; GPUs are not counted."""
+    """Return the number of trials that the processors of this machine have room for; nothing else is counted."""
     from orchestrator.execution.cluster.capacity import Capacity, Node  # noqa: PLC0415
     from orchestrator.execution.cores import cores_here  # noqa: PLC0415
 
-    return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(spec.resources, 0.0)
+    resources = spec.resources.model_copy(update={"custom": {}})
+    return Capacity((Node(cpus=cores_here(), gpus=0.0),)).slots(resources, 0.0)
 
 
 def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> None:

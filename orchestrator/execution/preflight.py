@@ -153,7 +153,7 @@ def check_devices(spec: SweepSpec, *, cpus: int, gpus: int) -> None:
     """
     machine = Capacity((Node(cpus=cpus, gpus=gpus),))
     per_trial = machine.gpus_per_trial(spec.resources)
-    machine.slots(spec.resources, per_trial)
+    machine.slots(spec.resources.model_copy(update={"custom": {}}), per_trial)  # Ray knows the custom ones
     check_gpu_seconds(spec, gpus=per_trial)
     names = dict.fromkeys(config.device for _, config in configured(spec))
     absent = [name for name in names if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= gpus]

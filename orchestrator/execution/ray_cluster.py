@@ -31,14 +31,16 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # trials without a GPU keep the environment's view of them
     "RAY_AIR_NEW_OUTPUT": "0",  # its start-up box is printed even at verbose=0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same everywhere
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # retries are ours: those of a drained node too
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the event log holds the same at a third of the cost
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver owns its signals
     "TUNE_FORCE_TRIAL_CLEANUP_S": "3",  # an interrupt does not wait for an epoch to end
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's state files are never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher hands out no more trials than find a place
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the event log holds every traceback
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",  # the display says what a sweep waits for
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -72,8 +74,8 @@ def connect(address: str, *, code: Mapping[str, Path] | None = None) -> Iterator
         stack.enter_context(_private() if address == "local" else _joined(address, code or {}))
         import ray  # noqa: PLC0415  reads the settings above when imported
 
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Capacity(tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive))
+        nodes = tuple(Node.of(node["Resources"]) for node in ray.nodes() if node["Alive"])
+        yield Capacity(nodes, growth=growth())
 
 
 def check_unconnected(address: str) -> None:
@@ -160,11 +162,8 @@ def _init(address: str, **settings: Any) -> None:
             signal.signal(signal.SIGTERM, handler)  # Ray has set its own
 
 
-def cluster_now() -> tuple[Capacity, Node]:
-    """Return the living nodes of the cluster that this process is connected to, and what is free in all of them."""
-    import ray  # noqa: PLC0415
+def growth() -> dict[str, float]:
+    """Return all resources that the connected cluster's autoscaler may bring it to; none if it has no autoscaler."""
+    from ray._private.state import state  # noqa: PLC0415  heavy
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    free = ray.available_resources()
-    nodes = tuple(Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0)) for node in alive)
-    return Capacity(nodes), Node(cpus=free.get("CPU", 0.0), gpus=free.get("GPU", 0.0))
+    return state.get_max_resources_from_cluster_config() or {}

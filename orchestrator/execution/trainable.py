@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import contextmanager, nullcontext, suppress
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+LEAVING = "leaving"
+"""Key of a result whose worker is about to end, with the reason."""
 PATIENCE_S = 600.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
@@ -63,11 +66,15 @@ class SweepTrainable(TrialTrainable):
 
     _downloaded: Path | None = None
     _peers: Peers | None = None
+    _is_leaving = False
     _measures_system = False
     _has_warned_system = False
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Download data and checkpoint, then set up the trial."""
+        """Download data and checkpoint, then set up the trial; SIGTERM ends it with its epoch."""
+        if self.trial_resources is not None:  # in a worker of Tune
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGTERM, self._leave)
         super().setup(self._with_local_files(config))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -76,12 +83,14 @@ class SweepTrainable(TrialTrainable):
         return super().reset_config(self._with_local_files(new_config))
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; add system metrics to its event if the sweep asks for them."""
+        """Train one epoch; add system metrics to its event if the sweep asks for them, and say if the worker ends."""
         result = super().step()
         if self._measures_system and "event" in result:
             event = json.loads(result["event"])
             event["metrics"].update(self._system_metrics())
             result["event"] = json.dumps(event, allow_nan=False)
+        if self._is_leaving:
+            result[LEAVING] = "its worker got SIGTERM"
         return result
 
     def cleanup(self) -> None:
@@ -113,6 +122,10 @@ class SweepTrainable(TrialTrainable):
         """Train one epoch; where the trial has several workers, all do."""
         with nullcontext() if self._peers is None else self._peers.working("train"):
             return super()._trained(loop)
+
+    def _leave(self, *_: object) -> None:
+        """Have the trial go on elsewhere after this epoch; Ray's own handler would break it off at once."""
+        self._is_leaving = True
 
     def _with_local_files(self, config: dict[str, Any]) -> dict[str, Any]:
         self._asked = config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import cut, quoted
@@ -18,13 +20,18 @@ from trainables.tasks.registry import task_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.spec.model import SchedulerSpec, SweepSpec
+    from orchestrator.spec.model import Resources, SchedulerSpec, SweepSpec
     from trainables.tasks.registry import AnyConfig
 
 MAX_COMBINATIONS = 50_000
 """Of a grid with constraints that are tried for its points."""
 MAX_LIST_LENGTH = 200
 """Of the valid names in a message."""
+SHARES = 10_000
+"""Of one resource, as Ray counts."""
+CLOSE = 0.01
+"""A share that is so close to a whole fraction of a GPU is meant to be one."""
+FIELD_OF_RESOURCE = MappingProxyType({"CPU": "cpus", "GPU": "gpus"})
 
 
 def field_problems(spec: SweepSpec) -> list[Problem]:
@@ -39,7 +46,7 @@ def field_problems(spec: SweepSpec) -> list[Problem]:
     if spec.resources.gpus != "auto" and spec.resources.gpus > 1:
         requirement = "must be 'auto' or at most 1, as a trial uses one device"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
-    problems += _worker_problems(spec)
+    problems += [*_worker_problems(spec), *_resource_problems(spec.resources)]
     problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
@@ -76,6 +83,28 @@ def share_problems(spec: SweepSpec, configs: Iterable[AnyConfig]) -> list[Proble
     place = "trial.batch_size" if "batch_size" in spec.trial else "space.parameters.batch_size"
     requirement = f"must be a multiple of resources.workers ({workers}), which each train an equal share"
     return [Problem(place, f"{requirement}, got {size}")]
+
+
+def _resource_problems(resources: Resources) -> list[Problem]:
+    """Return the problems of a share of a GPU that Ray cannot count, and of resources with a field of their own."""
+    problems = [
+        Problem(f"resources.custom.{name}", f"has a field of its own; use resources.{FIELD_OF_RESOURCE[name]}")
+        for name in sorted(resources.custom.keys() & FIELD_OF_RESOURCE.keys())
+    ]
+    share = resources.gpus
+    if share == "auto" or not 0 < share < 1:
+        return problems
+    trials = round(1 / share)
+    exact = math.floor(SHARES / trials) / SHARES
+    if share < 1 / SHARES:
+        problems.append(Problem("resources.gpus", f"must be 0, or >= {1 / SHARES:g}, got {quoted(share)}"))
+    elif abs(share * SHARES - round(share * SHARES)) > 1e-6:
+        requirement = "must have at most 4 decimals, as Ray counts shares of a GPU in ten-thousandths"
+        problems.append(Problem("resources.gpus", f"{requirement}; for {trials} trials on a GPU write {exact:g}"))
+    elif share * trials > 1 + 1e-9 and abs(share * trials - 1) < CLOSE:
+        requirement = f"{trials} trials of {share:g} take {share * trials:g} of a GPU, so only {trials - 1} would fit"
+        problems.append(Problem("resources.gpus", f"must be {exact:g} for {trials} trials on a GPU: {requirement}"))
+    return problems
 
 
 def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:

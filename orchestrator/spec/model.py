@@ -61,6 +61,9 @@ MAX_POINTS = 1_000
 MAX_RESOLUTION = 1_000
 MAX_GRACE_PERIOD = 10**12
 MAX_FACTOR = 10**6
+RESOURCE_PATTERN = r"[A-Za-z0-9:._/-]{1,100}"
+MAX_CUSTOM = 20
+"""Custom resources of one trial."""
 MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
 
@@ -148,21 +151,33 @@ class Evaluation(Section):
 
 
 class Resources(Section):
-    """Processors and GPUs of one worker, and the number of trials that run at once (null: as many as fit).
+    """Resources of one worker, and the number of trials that run at once (null: as many as fit).
 
-    A trial has one worker, or several ``workers`` that each train an equal share of every batch.
+    A trial has one worker, or several ``workers`` that each train an equal share of every batch. ``custom`` are
+    resources that the nodes of a cluster declare to Ray, such as ``accelerator_type:A100``.
     """
 
     cpus: Positive = 1
     gpus: Literal["auto"] | float = "auto"
     workers: PositiveInt = 1
+    custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
     max_concurrent: PositiveInt | None = None
 
     @model_serializer(mode="wrap")
-    def _without_one_worker(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out one worker, so that the plans of such sweeps are what they were before there could be several."""
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out one worker and no custom resources, so that plans are what they were before these fields."""
         plain: dict[str, Any] = handler(self)
-        return {name: value for name, value in plain.items() if name != "workers" or value != 1}
+        usual = {"workers": 1, "custom": {}}
+        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+
+    @field_validator("custom")
+    @classmethod
+    def _names_of_resources(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if not re.fullmatch(RESOURCE_PATTERN, name):
+                requirement = "names must be 1 to 100 letters, digits and any of ':._-/'"
+                raise ValueError(f"{requirement}, got {quoted(name)}")
+        return custom
 
     @field_validator("gpus", mode="before")
     @classmethod

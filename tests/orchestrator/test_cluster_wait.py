@@ -13,6 +13,7 @@ from orchestrator.cli.cluster_wait import ClusterWait, waiting_line
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay
 from orchestrator.execution import ray_cluster
 from orchestrator.execution.cluster.capacity import Capacity, Node
+from orchestrator.execution.tune.cluster import ClusterView
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.spec.model import Resources
@@ -23,7 +24,7 @@ from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 
 TWO_NODES = Capacity((Node(cpus=4, gpus=1), Node(cpus=4, gpus=1)))
-FULL, EMPTY = Node(cpus=0, gpus=0), Node(cpus=8, gpus=2)
+FULL, EMPTY = Capacity((Node(cpus=0, gpus=0),) * 2), TWO_NODES
 LINE = "waiting for 2 CPUs and 1 GPU: 8 of 8 CPUs and 2 of 2 GPUs of the cluster are in use"
 
 
@@ -35,15 +36,19 @@ def begun(name, attempt=1):
     return AttemptStarted(time=0.0, trial=name, attempt=attempt)
 
 
-def line(*events, free=FULL, resources=None, capacity=TWO_NODES):
-    return waiting_line(SweepState(events), resources or Resources(cpus=2), capacity, free)
+def line(*events, free=FULL, resources=None, capacity=TWO_NODES, held=0):
+    resources = resources or Resources(cpus=2)
+    gpus = TWO_NODES.gpus_per_trial(resources)
+    return waiting_line(SweepState(events), resources, ClusterView(capacity, free, held), gpus=gpus)
 
 
 def test_a_trial_without_a_worker_in_a_full_cluster_waits_for_what_it_takes():
     assert line(created("a")) == LINE
-    assert line(created("a"), free=Node(cpus=8, gpus=0)).endswith(
+    assert line(created("a"), free=Capacity((Node(cpus=4, gpus=0),) * 2)).endswith(
         "0 of 8 CPUs and 2 of 2 GPUs of the cluster are in use"
     )
+    two_halves = Capacity((Node(cpus=1, gpus=1), Node(cpus=1, gpus=0)))
+    assert line(created("a"), free=two_halves).endswith("6 of 8 CPUs and 1 of 2 GPUs of the cluster are in use")
     assert line(created("a"), resources=Resources(gpus=0)) == "waiting for 1 CPU: 8 of 8 CPUs of the cluster are in use"
 
 
@@ -61,6 +66,20 @@ def test_a_promoted_trial_and_one_of_a_killed_driver_wait_too():
     assert line(*paused) is None
     assert line(*paused, TrialPromoted(time=0.0, trial="a", rung=1)) == LINE
     assert line(created("a"), begun("a"), SweepStarted(time=1.0, generation=2, host="h", pid=1)) == LINE
+
+
+def test_a_worker_that_starts_waits_for_nothing():
+    assert line(created("a"), created("b"), held=2) is None
+    assert line(created("a"), created("b"), held=1) == LINE
+
+
+def test_a_custom_resource_is_counted():
+    licensed = Capacity((Node(cpus=4, gpus=0, custom={"license": 1.0}),))
+    resources = Resources(gpus=0, custom={"license": 1})
+    free = Capacity((Node(cpus=4, gpus=0),))
+    assert line(created("a"), resources=resources, capacity=licensed, free=licensed) is None
+    expected = "waiting for 1 CPU and 1 license: 0 of 4 CPUs and 1 of 1 license of the cluster are in use"
+    assert line(created("a"), resources=resources, capacity=licensed, free=free) == expected
 
 
 def test_a_cluster_that_shrank_is_named():
@@ -86,7 +105,7 @@ def looked_at(store, said, *, every_s):
         Resources(cpus=2),
         lambda line: said.append((now["at"], line)),
         every_s=every_s,
-        cluster=lambda: (TWO_NODES, now["free"]),
+        cluster=lambda: ClusterView(TWO_NODES, now["free"]),
         clock=lambda: now["at"],
     )
 

@@ -1,11 +1,10 @@
 """Workers that an error leaves unusable, on a real local Ray: no other trial gets their process."""
 
 import os
-import socket
+import runpy
 import subprocess
 import sys
-import time
-from contextlib import ExitStack, contextmanager
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,12 +14,13 @@ from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 
 from orchestrator.decisions.hosts import TRIALS_LOST
-from orchestrator.execution.tune.run import lost_workers
+from orchestrator.execution.tune.actors import lost_workers
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, AttemptStarted, EpochReported
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
+ray_nodes = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("ray_nodes.py"))))
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 BIN = Path(sys.executable).parent
 SPEC = """
@@ -69,8 +69,8 @@ def fail(loop):
         raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number]
 """
 BAD_HOST = """
-import time, torch
 def fail(loop):
+    import time, torch  # not in every process of Ray
     if os.environ.get("BAD_HOST"):
         raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
     time.sleep(3)
@@ -88,7 +88,7 @@ def launch(folder, spec, *arguments, environment):
     (folder / "spec.yaml").write_text(spec)
     command = [str(BIN / "ravel"), "launch", "spec.yaml", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=220
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=400
     )
 
 
@@ -118,51 +118,16 @@ def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path)
     assert "Trials did not complete" not in done.stderr
 
 
-@contextmanager
-def cluster(folder, environment):
-    """Two Ray nodes of one machine, as if of two: the second one's device is broken."""
-    with ExitStack() as stack:
-        address = f"127.0.0.2:{free_port()}"
-        base = {**environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        head = ("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
-        for number, node in enumerate(("127.0.0.2", "127.0.0.3")):
-            part = (f"--address={address}",) if number else head
-            command = [
-                *(str(BIN / "ray"), "start", "--block", *part, f"--node-ip-address={node}", "--num-cpus=1"),
-                *("--object-store-memory=80000000", f"--temp-dir={folder}/n{number}"),
-            ]
-            output = stack.enter_context((folder / f"n{number}.txt").open("w"))
-            process = subprocess.Popen(
-                command, env={**base, **({"BAD_HOST": "1"} if number else {})}, stdout=output, stderr=output
-            )
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
-            wait_for(folder / f"n{number}.txt", "Ray runtime started", process)
-        yield address, base
-
-
-def free_port():
-    with socket.create_server(("127.0.0.2", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def wait_for(path, text, process, timeout_s=180):
-    deadline = time.monotonic() + timeout_s
-    while text not in path.read_text():
-        assert process.poll() is None, path.read_text()
-        assert time.monotonic() < deadline, path.read_text()
-        time.sleep(0.1)
-
-
+@pytest.mark.timeout(600)  # two nodes start first
 def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
-    import tempfile
-
     with (
         tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as short,
-        cluster(Path(short), plant(tmp_path, BAD_HOST)) as (address, environment),
+        ray_nodes.nodes(Path(short), **plant(tmp_path, BAD_HOST)) as nodes,
     ):
+        nodes.start(2, cpus=1)
+        nodes.start(3, cpus=1, BAD_HOST="1")
         spec = SPEC.replace("num_trials: 3", "num_trials: 9").replace("resources: {max_concurrent: 1}\n", "")
-        done = launch(tmp_path, spec, "--address", address, environment=environment)
+        done = launch(tmp_path, spec, "--address", nodes.address, environment=nodes.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
     state = SweepState(events)

@@ -10,7 +10,7 @@ from ray.util.placement_group import validate_placement_group
 
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight
-from orchestrator.execution.ray_cluster import Capacity, Node
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.tune.placement import resource_request
 from orchestrator.planning.loading import parse_spec
 from orchestrator.spec.model import Resources

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from ray.tune import Callback
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from orchestrator.decisions.retries import pause_s
 from orchestrator.decisions.trial_views import values_at
-from orchestrator.execution.tune.worker_errors import worker_error
+from orchestrator.execution.trainable import LEAVING
+from orchestrator.execution.tune.placement import trial_name
+from orchestrator.execution.tune.worker_errors import WorkerError, worker_error
 from orchestrator.orders.acts import ordered_end, settle
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, TrialEnded, reported
 from orchestrator.state.ranking import is_finite
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.tune.searcher import LogSearcher
-    from orchestrator.execution.tune.worker_errors import WorkerError
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.events import TrialStatus
@@ -62,10 +64,12 @@ class TrialRecorder(Callback):
         *,
         storage_path: str,
         host_of: Callable[[TuneTrial], str | None] = lambda _: None,
+        leaving: Callable[[TuneTrial], str | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._decisions, self._store, self._searcher, self._clock = decisions, store, searcher, clock
-        self._host_of = host_of
+        self._host_of, self._leaving = host_of, leaving
+        self._moving: dict[str, str] = {}
         self._storage_root = f"{storage_path}/"
         self._ended: dict[str, dict[str, Any]] = {}
 
@@ -96,6 +100,13 @@ class TrialRecorder(Callback):
         """Mark a trial: it ends as diverged when it leaves its worker."""
         self._ended[trial] = {"status": "diverged", "reason": reason, "traceback": None}
 
+    def moves(self, trial: TuneTrial, result: dict[str, Any]) -> bool:
+        """Return True if a trial has to leave its worker: Tune saves and stops it, and it goes on elsewhere."""
+        reason = self._leaving(trial) or result.get(LEAVING)
+        if reason is not None:
+            self._moving[trial_name(trial)] = reason
+        return reason is not None
+
     @guarded
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """Log the start of an attempt: an actor runs the trial."""
@@ -114,7 +125,8 @@ class TrialRecorder(Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         """Log a result; the last one of a trial arrives here only, since Tune does not pass it to its scheduler."""
-        if self.record(trial, result).rejected_at is not None:
+        recorded = self.record(trial, result)
+        if recorded.rejected_at is not None or recorded.id in self._moving:
             result[SHOULD_CHECKPOINT] = True  # Tune saves it before it stops the trial
 
     @guarded
@@ -132,9 +144,13 @@ class TrialRecorder(Callback):
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Log the end of a trial that left its actor: finished, rejected at a rung, diverged, or stopped by order."""
-        name, ended = trial_name(trial), self._ended.pop(trial_name(trial), None)
-        recorded = self._store.state.trials[name]
+        """Log the end of a trial that left its actor: finished, rejected, diverged, stopped by order, or to move."""
+        name = trial_name(trial)
+        reason, recorded = self._moving.pop(name, None), self._store.state.trials[name]
+        if reason is not None and name not in self._store.state.to_stop:
+            self._retry(name, WorkerError("preemption", reason, None))
+            return
+        ended = self._ended.pop(name, None)
         if ended is None and self._was_extended(recorded, trained=int(trial.config["epochs"])):
             self._continue(recorded)
         else:
@@ -148,8 +164,14 @@ class TrialRecorder(Callback):
 
     @guarded
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says."""
+        """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says.
+
+        The loss of a node that was announced is no failure, however often it happens.
+        """
         name, error = trial_name(trial), _error_of(trial)
+        reason = self._moving.pop(name, None) or self._leaving(trial)
+        if reason is not None and error.cause == "infrastructure":
+            error = error._replace(cause="preemption", reason=f"{reason}: {error.reason}")
         recorded = self._store.state.trials[name]
         if recorded.rejected_at is not None or name in self._store.state.to_stop:
             # lost on its way out: the decision of the rung, or the order, is kept
@@ -157,8 +179,9 @@ class TrialRecorder(Callback):
             return
         limits, failed = self._plan.spec.failures, recorded.failures_of(error.cause)
         limit = limits.user if error.cause == "user" else limits.infrastructure
-        if failed < limit:
+        if failed < limit or error.cause == "preemption":
             self._retry(name, error)
+            self._say_pause(recorded)
             return
         if error.cause != "user":
             reason = f"lost its worker {failed + 1} times (failures.infrastructure: {limit}), last: {error.reason}"
@@ -211,14 +234,16 @@ class TrialRecorder(Callback):
         finally:
             self._searcher.over(name, retry=True)
 
+    @staticmethod
+    def _say_pause(trial: Trial) -> None:
+        last = trial.failures[-1]
+        pause = pause_s(trial.failures_of("infrastructure")) if last.cause == "infrastructure" else 0.0
+        if pause:
+            logger.warning("%s: %s; next attempt after %.0f s", trial.id, last.reason, pause)
+
     def _fail_attempt(self, name: str, error: WorkerError) -> None:
         attempt = self._store.state.trials[name].attempts
         self._store.append(AttemptFailed(time=self._clock(), trial=name, attempt=attempt, **error._asdict()))
-
-
-def trial_name(trial: TuneTrial) -> str:
-    """Return the id of a trial in the sweep, which its configuration carries."""
-    return str(trial.config["ravel.trial"])
 
 
 def _error_of(trial: TuneTrial) -> WorkerError:

@@ -10,10 +10,11 @@ import ray
 from ray import tune
 
 from orchestrator.decisions.hosts import HostCounts, excluded_hosts, hosts_that_lost, unreliable_hosts
+from orchestrator.execution.cluster.capacity import countable
 from orchestrator.execution.tune.searcher import EXCLUDED_NODES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from ray.tune.experiment import Trial as TuneTrial
 
@@ -27,10 +28,23 @@ LAST = "it still gets trials, as no other host is left; see the reasons with `ra
 
 
 class Placement:
-    """Nodes that the next trial must not run on, and a line for each change of them."""
+    """Nodes that the next trial must not run on, and a line for each change of them.
 
-    def __init__(self, store: EventStore, *, cpus: float, gpus: float, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._cpus, self._gpus, self._clock = store, cpus, gpus, clock
+    Nodes that are drained are not among them: Ray itself places nothing there.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        *,
+        cpus: float,
+        gpus: float,
+        custom: Mapping[str, float] | None = None,
+        drained: Callable[[], Collection[str]] = frozenset,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._clock, self._drained = store, clock, drained
+        self._demand = {"CPU": cpus, "GPU": gpus, **(custom or {})}
         self._said: dict[str, bool] = {}
 
     def excluded_nodes(self, trial: str) -> list[str]:
@@ -39,7 +53,7 @@ class Placement:
         unreliable, lost = unreliable_hosts(histories, now=now), hosts_that_lost(histories, trial, now=now)
         if not unreliable and not lost and not self._said:
             return []
-        nodes = usable_hosts(self._cpus, self._gpus)
+        nodes = usable_hosts(self._demand, drained=self._drained())
         excluded = excluded_hosts(unreliable, nodes)
         self._say(unreliable, excluded=excluded, usable=frozenset(nodes))
         elsewhere = excluded_hosts(excluded | lost, nodes) or excluded
@@ -56,39 +70,64 @@ class Placement:
         self._said = now
 
 
+class TrialNodes:
+    """Nodes that trials run on, and those trials that have to leave theirs.
+
+    Args of note: ``drained`` returns Ray's ids of the nodes that are drained.
+    """
+
+    def __init__(self, drained: Callable[[], Collection[str]]) -> None:
+        self._drained = drained
+        self._places: dict[str, tuple[str, str]] = {}
+
+    def host_of(self, trial: TuneTrial) -> str | None:
+        """Return the host of a trial's actor; None if it does not answer: that must not cost the attempt."""
+        self._places.pop(trial_name(trial), None)
+        try:
+            node_id = ray.get(trial.temporary_state.ray_actor.node_id.remote(), timeout=ANSWER_S)
+            host = next((_host(node) for node in ray.nodes() if node["NodeID"] == node_id), None)
+        except Exception as error:  # noqa: BLE001  the actor may be lost, which Tune reports later
+            logger.info("host of %s unavailable (%s)", trial, type(error).__name__)
+            return None
+        if host is not None:
+            self._places[trial_name(trial)] = node_id, host
+        return host
+
+    def leaving(self, trial: TuneTrial) -> str | None:
+        """Return the reason if a trial has to leave its node."""
+        node_id, host = self._places.get(trial_name(trial), (None, None))
+        return f"{host} is drained" if node_id in self._drained() else None
+
+
 def resource_request(
-    config: Mapping[str, Any], *, cpus: float, gpus: float, workers: int = 1
+    config: Mapping[str, Any], *, cpus: float, gpus: float, workers: int = 1, custom: Mapping[str, float] | None = None
 ) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves for a trial: CPUs and GPUs of each worker, on nodes that are not excluded.
+    """Return what Tune reserves for a trial: the resources of each worker, on nodes that are not excluded.
 
     The workers of a trial are on one node where that has room for all.
     """
     nodes = config.get(EXCLUDED_NODES) or []
-    bundles = [{"CPU": cpus, "GPU": gpus} for _ in range(workers)]
+    demand = {"CPU": cpus, "GPU": gpus, **(custom or {})}
+    bundles = [{name: countable(amount) for name, amount in demand.items()} for _ in range(workers)]
     if not nodes:
         return tune.PlacementGroupFactory(bundles)
     selectors = [{NODE_LABEL: f"!in({','.join(nodes)})"} for _ in range(workers)]
     return tune.PlacementGroupFactory(bundles, bundle_label_selector=selectors)
 
 
-def usable_hosts(cpus: float, gpus: float) -> dict[str, list[str]]:
+def usable_hosts(demand: Mapping[str, float], *, drained: Collection[str] = ()) -> dict[str, list[str]]:
     """Return Ray's ids of the living nodes that are large enough for a trial, by host."""
     hosts: dict[str, list[str]] = {}
     for node in ray.nodes():
-        resources = node["Resources"]
-        if node["Alive"] and resources.get("CPU", 0.0) >= cpus and resources.get("GPU", 0.0) >= gpus:
+        is_usable = node["Alive"] and node["NodeID"] not in drained
+        if is_usable and all(node["Resources"].get(name, 0.0) >= amount for name, amount in demand.items()):
             hosts.setdefault(_host(node), []).append(node["NodeID"])
     return hosts
 
 
-def host_of(trial: TuneTrial) -> str | None:
-    """Return the host that the actor of a trial runs on; None if it does not answer: that must not cost the attempt."""
-    try:
-        node_id = ray.get(trial.temporary_state.ray_actor.node_id.remote(), timeout=ANSWER_S)
-        return next((_host(node) for node in ray.nodes() if node["NodeID"] == node_id), None)
-    except Exception as error:  # noqa: BLE001  the actor may be lost, which Tune reports later
-        logger.info("host of %s unavailable (%s)", trial, type(error).__name__)
-        return None
+def trial_name(trial: TuneTrial) -> str:
+    """Return the id of a trial in the sweep, which its configuration carries."""
+    return str(trial.config["ravel.trial"])
 
 
 def _host(node: Mapping[str, Any]) -> str:

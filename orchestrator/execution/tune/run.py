@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
-from ray.air.execution._internal import actor_manager
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.tune.error import TuneError
-from ray.tune.execution import tune_controller
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.execution.trainable import SweepTrainable
-from orchestrator.execution.tune.callback import TrialRecorder, trial_name
-from orchestrator.execution.tune.placement import Placement, host_of, resource_request
+from orchestrator.execution.trainable import LEAVING, SweepTrainable
+from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from
+from orchestrator.execution.tune.callback import TrialRecorder
+from orchestrator.execution.tune.cluster import ClusterWatch, trials_at_most, view_now
+from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.execution.tune.thread import StepCallback
@@ -56,12 +55,17 @@ def fit(
     """
     resources = decisions.plan.spec.resources
     gpus = capacity.gpus_per_trial(resources)
+    sweep, custom = decisions.plan.sweep, resources.custom
+    capacity.slots(resources, gpus)  # refuses a resume where no trial fits
+    watch = ClusterWatch(resources, gpus, functools.partial(view_now, sweep))
+    nodes = TrialNodes(lambda: watch.drained)
+    request = functools.partial(
+        resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers, custom=custom
+    )
+    placement = Placement(store, cpus=resources.cpus, gpus=gpus, custom=custom, drained=lambda: watch.drained)
 
     def limit() -> int:
-        """Return the trials to hand out: one more than fit, as Tune keeps an idle actor only while a trial waits."""
-        now = decisions.plan.spec.resources  # an order may change max_concurrent
-        slots = capacity.slots(now, gpus)
-        return slots + (0 if slots == now.max_concurrent else 1)
+        return trials_at_most(watch.view, decisions.plan.spec.resources, gpus)  # an order may change max_concurrent
 
     searcher = LogSearcher(
         decisions,
@@ -70,10 +74,13 @@ def fit(
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
-        excluded_nodes=Placement(store, cpus=resources.cpus, gpus=gpus).excluded_nodes,
+        excluded_nodes=placement.excluded_nodes,
+        wait=before_step,
     )
     filesystem, storage_path = _storage(folder)
-    recorder = TrialRecorder(decisions, store, searcher, storage_path=storage_path, host_of=host_of)
+    recorder = TrialRecorder(
+        decisions, store, searcher, storage_path=storage_path, host_of=nodes.host_of, leaving=nodes.leaving
+    )
     scheduler = LogScheduler(decisions, store, recorder)
     workers = TuneWorkers(searcher, controller_of=lambda: scheduler.controller)
 
@@ -81,7 +88,6 @@ def fit(
         before_step()
         orders(workers)
 
-    request = functools.partial(resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers)
     tuner = tune.Tuner(
         tune.with_resources(SweepTrainable, request),
         tune_config=tune.TuneConfig(
@@ -102,26 +108,17 @@ def fit(
             verbose=0,
         ),
     )
-    with lost_workers(), _quiet_about_retries(), _own_errors():
+    with ExitStack() as stack:
+        for change in (
+            lost_workers(),
+            released_from(lambda trial: nodes.leaving(trial) is not None or LEAVING in (trial.last_result or {})),
+            named_reservations(sweep),
+            _quiet_about_retries(),
+            _own_errors(),
+            watch.watching(),
+        ):
+            stack.enter_context(change)
         tuner.fit()
-
-
-@contextmanager
-def lost_workers() -> Iterator[None]:
-    """Have Tune treat every worker that Ray ended as lost.
-
-    Tune 2.60 knows the death of an actor alone. A worker killed by Ray's memory monitor, or a result lost with its
-    node, ends the whole sweep there with "Caught unexpected exception".
-    """
-    kinds = (RayActorError, OutOfMemoryError, WorkerCrashedError, NodeDiedError, ObjectLostError)
-    modules: tuple[Any, ...] = (actor_manager, tune_controller)
-    for module in modules:
-        module.RayActorError = kinds
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.RayActorError = RayActorError
 
 
 @contextmanager

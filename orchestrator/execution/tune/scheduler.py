@@ -32,6 +32,9 @@ class Recorder(Protocol):
     def diverge(self, trial: str, reason: str) -> None:
         """Have the trial end as diverged when it leaves its worker."""
 
+    def moves(self, trial: TuneTrial, result: dict[str, Any]) -> bool:
+        """Return True if the trial has to leave its worker, and have it go on elsewhere when it has."""
+
 
 class LogScheduler(FIFOScheduler):
     """Scheduler for Tune: start trials in order, and stop those that a rung rejects; the plan says if they are paused.
@@ -60,12 +63,13 @@ class LogScheduler(FIFOScheduler):
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002  Tune's signature
-        """Return CONTINUE, or STOP if a rung rejects the trial.
+        """Return CONTINUE, or STOP if a rung rejects the trial, its node is drained or its worker ends.
 
         Raises:
             OrchestratorError: the epoch did not measure what the decision rests on.
         """
         continues = self._continues(self._recorder.record(trial, result), int(result["epoch"]))
+        continues = continues and not self._recorder.moves(trial, result)
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def _continues(self, trial: Trial, epoch: int) -> bool:

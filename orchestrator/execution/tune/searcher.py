@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
+from orchestrator.decisions.retries import is_paused
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import TrialCreated, TrialPromoted
@@ -30,11 +31,12 @@ EXCLUDED_NODES = "ravel.excluded_nodes"
 class LogSearcher(Searcher):
     """Searcher for Tune: hand out at most ``limit()`` trials at a time.
 
-    Trials whose attempt broke off come first, then promoted ones, then new ones.
+    Trials whose attempt broke off come first, unless they pause before their retry, then promoted ones, then new ones.
 
-    Args of note: ``device`` overrides the trials' own where it is not null (a trial without a GPU must not take one);
-    ``excluded_nodes`` returns Ray's ids of the nodes that a trial must not run on; ``storage`` tells workers how
-    to reach S3 if the sweep is kept in it.
+    Args of note: ``limit`` follows the room in the cluster; ``device`` overrides the trials' own where it is not null
+    (a trial without a GPU must not take one); ``excluded_nodes`` returns Ray's ids of the nodes that a trial must not
+    run on; ``storage`` tells workers how to reach S3 if the sweep is kept in it; ``wait`` is called while no trial is
+    live, as Tune then asks in a loop of its own, and may raise to leave it.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class LogSearcher(Searcher):
         checkpoint_of: Callable[[Trial], str | list[str] | None],
         excluded_nodes: Callable[[str], list[str]] = lambda _: [],
         storage: dict[str, Any] | None = None,
+        wait: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._decisions, self._store, self._clock = decisions, store, clock
         self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, store.state)
-        self._limit, self._device = limit, device
+        self._limit, self._device, self._wait = limit, device, wait
         self._uses_own_code = uses_own_code(self._plan.spec)
         self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
@@ -61,14 +64,18 @@ class LogSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002  Tune's id; ours is in the config
         """Return the whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
+        if not self._live:
+            self._wait()
         if len(self._live) >= self._limit():
             return None
-        if self._live and self._nothing_at == self._store.state.num_events:  # Tune asks ten times a second
+        is_unchanged = self._live and self._nothing_at == self._store.state.num_events
+        if is_unchanged and not self._unfinished:  # Tune asks ten times a second
             return None
         trial = self._next()
         self._nothing_at = self._store.state.num_events if trial is None else None
         if trial is None:  # a live trial may still break off, or make room for a paused one
-            return None if self._live else str(Searcher.FINISHED)
+            retries_later = bool(self._unfinished) and not self._store.pending
+            return None if self._live or retries_later else str(Searcher.FINISHED)
         self._live.add(trial.id)
         return {
             **trial.config,
@@ -115,13 +122,19 @@ class LogSearcher(Searcher):
         """Plan in force: an order may have extended it."""
         return self._decisions.plan
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Tune pickles its searcher into a file that is never read."""
+        return {}
+
     def _next(self) -> Trial | None:
         state = self._store.state
         if self._store.pending:  # results could not be kept
             return None
-        if self._unfinished:
-            return state.trials[self._unfinished.popleft()]
         now = self._clock()
+        ready = next((name for name in self._unfinished if not is_paused(state.trials[name], now=now)), None)
+        if ready is not None:
+            self._unfinished.remove(ready)
+            return state.trials[ready]
         promotion = next_promotion(self._decisions, now=now)
         if promotion is not None:
             return self._promote(promotion, now=now)

@@ -6,6 +6,8 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ray.exceptions import RayActorError
+
 from trainables.errors import TrialFailed, WorkerUnusable
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def worker_error(text_file: str | None, pickle_file: str | None) -> WorkerError:
             return WorkerError("user", reason, whole)
         case WorkerUnusable(reason=reason, traceback=whole):
             return WorkerError("infrastructure", reason, whole)
+        case RayActorError(preempted=True):
+            return WorkerError("preemption", plain_reason(text or ""), text)
         case Exception() as error:
             first = (str(error).splitlines() or [""])[0]
             return WorkerError("infrastructure", f"{type(error).__name__}: {first}"[:LONGEST_REASON], text)
@@ -79,10 +83,12 @@ def _text(path: str | None) -> str | None:
 
 
 def _raised(path: str | None) -> Exception | None:
-    """Return the exception that the actor raised; None if it raised none."""
+    """Return the exception that the actor raised, or its death with its node if that was announced; None if neither."""
     try:
         error = pickle.loads(Path(path or "").read_bytes())  # noqa: S301  written by Tune in this process
     except Exception:  # noqa: BLE001  missing, or of a class that cannot be read here: the text is left
         return None
+    if isinstance(error, RayActorError):
+        return error if error.preempted else None
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else None

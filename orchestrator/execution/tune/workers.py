@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.tune.experiment import Trial as TuneTrial
 
-from orchestrator.execution.tune.callback import trial_name
+from orchestrator.execution.tune.placement import trial_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

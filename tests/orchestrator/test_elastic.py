@@ -224,7 +224,7 @@ def sweep(tmp_path):
             wait=wait,
         )
         made.recorder = TrialRecorder(
-            plan,
+            decisions,
             store,
             made.searcher,
             storage_path="/s",

@@ -55,10 +55,10 @@ app = typer.Typer()
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel check examples/digits.yaml")
 def check(spec: Spec, overrides: Set = None) -> None:
     """Check a spec and list every mistake; start nothing."""
-    from orchestrator.execution import preflight  # noqa: PLC0415  imports torch for a user's own network
+    from orchestrator.execution import preflight, trial_checks  # noqa: PLC0415  imports torch for a user's own network
 
     loaded = load_spec(spec, overrides or [])
-    preflight.check_own_code(loaded)
+    trial_checks.check_own_code(loaded)
     _say(f"{spec}: valid. {describe(loaded)}")
     if networks := preflight.unequal_networks(loaded):
         _say(

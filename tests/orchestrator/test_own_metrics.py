@@ -9,7 +9,7 @@ from rich.console import Console
 from orchestrator.analysis import leaderboard
 from orchestrator.cli.main import main
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.execution import preflight
+from orchestrator.execution import preflight, trial_checks
 from orchestrator.planning.declared_metrics import DeclaredMetric, declared_metrics
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan
@@ -126,17 +126,17 @@ def test_a_launch_refuses_what_the_code_contradicts(folder, wrong, problem):
 
 def test_check_names_the_place_in_the_spec(folder):
     with pytest.raises(SpecError, match=r"trial.metrics.cost.args.missed: must be a float, got 'high'"):
-        preflight.check_own_code(spec(trial=", metrics.cost.args.missed: high"))
+        trial_checks.check_own_code(spec(trial=", metrics.cost.args.missed: high"))
     with pytest.raises(SpecError, match=r"objective.1.mode: must be 'min' for 'val/cost/mean'"):
-        preflight.check_own_code(spec(objective="[val/accuracy max, val/cost/mean max]"))
-    preflight.check_own_code(spec())
+        trial_checks.check_own_code(spec(objective="[val/accuracy max, val/cost/mean max]"))
+    trial_checks.check_own_code(spec())
     assert folder
 
 
 def test_a_training_function_that_declares_a_direction_is_not_swept_against_it(folder):
-    preflight.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss min")))
+    trial_checks.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss min")))
     with pytest.raises(SpecError, match=r"objective.mode: must be 'min' for 'loss', as its code declares, got 'max'"):
-        preflight.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss max")))
+        trial_checks.check_own_code(parse_spec(FUNCTION.format(objective="objective: loss max")))
     assert folder
 
 
@@ -144,7 +144,7 @@ def test_a_training_function_that_declares_a_direction_is_not_swept_against_it(f
 
 
 def test_what_is_declared_is_in_the_plan_and_read_without_an_import(folder):
-    preflight.check_own_code(spec())
+    trial_checks.check_own_code(spec())
     plan = planned(spec(), folder)
     for name in ("pricing_of_mine.py", "training_of_mine.py"):
         (folder / name).unlink()
@@ -166,7 +166,7 @@ def test_a_plan_without_declarations_is_written_as_before(folder):
 
 
 def test_the_leaderboard_and_mlflow_show_metrics_of_ones_own(folder):
-    preflight.check_own_code(spec())
+    trial_checks.check_own_code(spec())
     plan = planned(spec(), folder)
     console = Console(width=120)
     with console.capture() as printed:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import main as cli
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.execution import preflight
+from orchestrator.execution import preflight, trial_checks
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import located
@@ -104,7 +104,7 @@ def test_an_objective_at_a_module_needs_it_among_the_layers(folder):
 @pytest.mark.usefixtures("folder")
 def test_a_check_of_a_spec_reads_the_signature(wrong, place):
     with pytest.raises(SpecError) as caught:
-        preflight.check_own_code(spec(**wrong))
+        trial_checks.check_own_code(spec(**wrong))
     assert str(caught.value) == place
 
 

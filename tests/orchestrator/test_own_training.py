@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.execution import preflight
+from orchestrator.execution import preflight, trial_checks
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.provenance import collect
 
@@ -41,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_right_spec_passes_and_its_modules_are_recorded_with_the_plan(folder):
     spec = parse_spec(SPEC)
-    preflight.check_own_code(spec)
+    trial_checks.check_own_code(spec)
     preflight.check(spec, folder / "results")
     assert set(collect(folder, spec=spec).code) == {"own_optimizer.py", "own_batch_transform.py"}
 
@@ -59,7 +59,7 @@ WRONG = {
 @pytest.mark.usefixtures("folder")
 def test_ravel_check_names_the_place_of_a_wrong_argument(old, new, expected):
     with pytest.raises(SpecError, match=expected):
-        preflight.check_own_code(parse_spec(SPEC.replace(old, new)))
+        trial_checks.check_own_code(parse_spec(SPEC.replace(old, new)))
 
 
 IN_STEPS = {

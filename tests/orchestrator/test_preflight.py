@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from orchestrator import launch
 from orchestrator.cli import main
 from orchestrator.errors import PreflightError, SpecError
-from orchestrator.execution import preflight, ray_cluster
+from orchestrator.execution import preflight, ray_cluster, trial_checks
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.validation import NUM_SAMPLES
@@ -362,8 +362,8 @@ def test_varied_images_are_one_data_set():
     spec = parse_spec("name: a\nspace: {parameters: {data.rotation: {float: [1.0, 20.0]}}}")
     configs = [TrialConfig.from_point({**spec.trial, **point}) for point in spec.space.sample_many(9, seed=0)]
     assert len({config.data for config in configs}) == 9
-    assert len({preflight._data_key(config) for config in configs}) == 1
-    assert len({preflight._model_key(config) for config in configs}) == 1
+    assert len({trial_checks._data_key(config) for config in configs}) == 1
+    assert len({trial_checks._model_key(config) for config in configs}) == 1
 
 
 GAN = "name: a\nobjective: {metric: val/mode_kl, mode: min}\n"
@@ -393,7 +393,7 @@ def test_a_missing_classifier_for_the_measures_of_a_gan_is_named(tmp_path):
 def test_gans_that_differ_in_rates_alone_are_one_model():
     spec = parse_spec(f"{GAN}trial: {{task: gan}}")
     configs = [task_of(spec.trial).from_point({**spec.trial, **point}) for point in spec.space.sample_many(40, seed=0)]
-    assert len({preflight._model_key(config) for config in configs}) == 4  # of as many dimensions
+    assert len({trial_checks._model_key(config) for config in configs}) == 4  # of as many dimensions
 
 
 @pytest.mark.parametrize("uri", ["http://[bad", "http://127.0.0.1:port", "sqlite:////nowhere/at/all/mlflow.db"])

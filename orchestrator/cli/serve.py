@@ -35,12 +35,12 @@ def ui(
     """Serve MLflow's pages on this machine, until Ctrl-C."""
     from orchestrator.mlflow_server import host_check, processes  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
-    from orchestrator.tracking.store import DEFAULT_URI, tracking_uri  # noqa: PLC0415
+    from orchestrator.tracking.store import store_here, tracking_uri  # noqa: PLC0415
 
     uri = (
         tracking_uri(SweepResult.read(find_sweep(folder, sweep)).plan)
         if sweep or list_sweeps(folder)
-        else os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI)
+        else os.environ.get("MLFLOW_TRACKING_URI") or store_here()
     )
     if uri.startswith("http"):
         typer.echo(f"MLflow is served at {without_password(uri)}")

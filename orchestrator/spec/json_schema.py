@@ -14,6 +14,8 @@ from orchestrator.spec.model import NAME_PATTERN, SweepSpec
 from orchestrator.spec.own_code import SAMPLER_GROUP, SAMPLERS, SCHEDULER_GROUP, SCHEDULERS
 from search_spaces.documents.json_schema import document_schema
 from trainables.import_paths import PATH_PATTERN, registered
+from trainables.tasks.lightning.config import PREFIX
+from trainables.tasks.registry import GROUP as TASK_GROUP
 from trainables.tasks.registry import TASK, TASKS
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def sweep_schema() -> dict[str, Any]:
     schema["$defs"]["SchedulerSpec"]["properties"]["name"] |= _names(SCHEDULERS, SCHEDULER_GROUP)
     names = dict.fromkeys(name for task in TASKS.values() for name in task.parameter_names)
     schema["properties"]["trial"] |= {
-        "properties": {TASK: {"enum": list(TASKS), "default": next(iter(TASKS))}},
+        "properties": {TASK: {**_names(list(TASKS), TASK_GROUP), "default": next(iter(TASKS))}},
         "propertyNames": {"anyOf": [{"enum": [TASK, *names]}, *({"pattern": form} for form in _open_names())]},
     }
     return schema
@@ -63,7 +65,8 @@ def sweep_schema() -> dict[str, Any]:
 
 def _names(known: Sequence[str], group: str) -> dict[str, Any]:
     """Return the schema of a known name, a registered one, or an import path."""
-    return {"anyOf": [{"enum": [*known, *registered(group)]}, {"pattern": f"^{PATH_PATTERN}$"}]}
+    path = f"^({PREFIX})?{PATH_PATTERN}$" if group == TASK_GROUP else f"^{PATH_PATTERN}$"
+    return {"anyOf": [{"enum": [*known, *registered(group)]}, {"pattern": path}]}
 
 
 def _open_names() -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.tracking.mlflow_errors import store_errors
-from orchestrator.tracking.store import DEFAULT_URI, open_store, refuse_deleted, tracking_uri
+from orchestrator.tracking.store import open_store, refuse_deleted, store_here, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +31,7 @@ def trial_of_run(run_id: str) -> str:
     Raises:
         OrchestratorError: the run does not exist, or is no trial of ours.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or store_here()
     with store_errors(uri, "name a run of this store, SWEEP/TRIAL, or a checkpoint folder"):
         tags = open_store(uri).get_run(run_id).data.tags
     if "ravel.trial" not in tags:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_NAME = 200
 """Bytes of a folder's name; file systems take 255."""
-DEFAULT_URI = "sqlite:///mlflow.db"
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -144,6 +143,11 @@ def search(client: MlflowClient, experiment: str | None, sweep: str) -> Iterator
             return
 
 
+def store_here() -> str:
+    """Return the address of the store in the working directory; whole, as MLflow keeps connections by address."""
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
 def tracking_uri(plan: SweepPlan) -> str:
     """Return the address of the store that tracks a sweep."""
-    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return plan.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or store_here()

@@ -53,17 +53,17 @@ def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder
         assert driver.poll() is None, (folder / "output.txt").read_text()
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait(30)
-    resumed = ravel("resume", "lightning-digits", cwd=folder)
+    resumed = ravel("resume", "lightning_digits", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert "4/4 trials" in resumed.stdout
-    assert "every decision came out as recorded" in ravel("replay", "lightning-digits", cwd=folder).stdout
-    best = json.loads(ravel("best", "lightning-digits", "--json", cwd=folder).stdout)[0]
+    assert "every decision came out as recorded" in ravel("replay", "lightning_digits", cwd=folder).stdout
+    best = json.loads(ravel("best", "lightning_digits", "--json", cwd=folder).stdout)[0]
     assert best["epoch"] == 4
     assert best["score"] > 0.5
     ours = {"__pycache__", "output.txt", "results", "mlflow.db", "mlartifacts"}
     names = {path.name for path in folder.iterdir()} - ours
     assert names == {"lightning_digits.py", "lightning_digits.yaml"}
-    refused = ravel("evaluate", "lightning-digits", cwd=folder)
+    refused = ravel("evaluate", "lightning_digits", cwd=folder)
     assert "read its checkpoint with trainables.tasks.lightning.run.load_module(CHECKPOINT)" in refused.stderr
 
 

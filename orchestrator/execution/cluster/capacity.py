@@ -44,6 +44,11 @@ class Capacity:
     growth: Mapping[str, float] = field(default_factory=dict)
     """All resources that the cluster's autoscaler may bring it to; none if it does not grow."""
 
+    def __str__(self) -> str:
+        cpus, gpus = sum(node.cpus for node in self.nodes), sum(node.gpus for node in self.nodes)
+        counts = (len(self.nodes), "node"), (cpus, "CPU"), (gpus, "GPU")
+        return ", ".join(f"{count:g} {unit}{'' if count == 1 else 's'}" for count, unit in counts)
+
     def slots(self, resources: Resources, gpus_per_worker: float) -> int:
         """Return the number of trials that run at once; one if a node for it is still to come.
 

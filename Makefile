@@ -33,8 +33,8 @@ fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which t
 	RAVEL_FUZZ=all $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS) tests/fuzz
 
 # One after the other: a driver that waits for its turn ends late.
-kills: setup ## Kill sweeps at every seeded moment of tests/kills, of which test takes one of each kind: one to two hours
-	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills
+kills: setup ## Kill sweeps at every seeded moment of tests/kills, of which test takes one of each kind, and change clusters: one to two hours
+	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills tests/orchestrator/test_elastic_cluster.py
 
 lint: setup ## Check format, lint, types, import contracts and docstring coverage
 	$(BIN)/ruff format --check .

@@ -21,7 +21,11 @@ from ray._raylet import GcsClient
 from ray.core.generated import autoscaler_pb2
 
 ray_nodes = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("ray_nodes.py"))))
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.environ.get("RAVEL_KILLS") != "all", reason="takes ten minutes: make kills"),
+]
 until = ray_nodes.until
 SETTINGS = {
     "RAY_health_check_period_ms": "1000",

@@ -41,7 +41,7 @@ def train(context, x: float = 0.5):
     seen = 0 if context.restored is None else context.restored["seen"]
     context.save_with(lambda: {"seen": seen})
     for _ in range(context.epoch, context.epochs):
-        if not pathlib.Path(__file__).with_name("hurry").exists():
+        if not pathlib.Path("HURRY").exists():  # its workers run a copy of this file
             time.sleep(0.5)
         seen += 1
         yield {"val/accuracy": float(seen)}
@@ -71,7 +71,7 @@ class Driver:
 
     def __init__(self, folder, nodes, *settings):
         folder.mkdir(exist_ok=True)
-        (folder / "slow.py").write_text(SLOW)
+        (folder / "slow.py").write_text(SLOW.replace("HURRY", str(folder / "hurry")))
         (folder / "spec.yaml").write_text(SPEC)
         self._folder, self.output = folder, folder / "output.txt"
         command = [str(ray_nodes.BIN / "ravel"), "launch", "spec.yaml", "--address", nodes.address]

@@ -102,7 +102,7 @@ def test_each_change_of_the_room_is_one_line_and_none_is_a_size(caplog):
         ClusterView(cpus(0.5), cpus(0.5)),
     ]
     looks = iter(views)
-    watch = ClusterWatch(ONE, 0.0, lambda: next(looks))
+    watch = ClusterWatch(lambda: ONE, 0.0, lambda: next(looks))
     limits = [watch.limit]
     with caplog.at_level(logging.WARNING):
         for _ in views[1:]:
@@ -126,7 +126,7 @@ def test_a_cluster_that_does_not_answer_keeps_the_last_room():
             raise view
         return view
 
-    watch = ClusterWatch(ONE, 0.0, look)
+    watch = ClusterWatch(lambda: ONE, 0.0, look)
     answers = iter([False, False, True])
     watch._ended = SimpleNamespace(wait=lambda _: next(answers))
     watch._keep_looking()

@@ -120,21 +120,22 @@ def num_held(table: Mapping[str, Mapping[str, object]], sweep: str) -> int:
 class ClusterWatch:
     """Watch over the room of a cluster, in a thread: Tune's loop reads what the last look has seen.
 
-    Args of note: ``look`` returns the cluster now; ``gpus`` are those of one trial.
+    Args of note: ``resources`` returns those of the plan in force, which an order may change; ``look`` returns the
+    cluster now; ``gpus`` are those of one worker.
     """
 
-    def __init__(self, resources: Resources, gpus: float, look: Callable[[], ClusterView]) -> None:
+    def __init__(self, resources: Callable[[], Resources], gpus: float, look: Callable[[], ClusterView]) -> None:
         self._resources, self._gpus, self._look = resources, gpus, look
         self._drained = frozenset[str]()
         self._ended = threading.Event()
         self.view = look()
-        self._slots = slots_of(self.view, resources, gpus)
+        self._slots = slots_of(self.view, resources(), gpus)
         self._note_drained()
 
     @property
     def limit(self) -> int:
         """Number of trials to hand to Tune, at most."""
-        return trials_at_most(self.view, self._resources, self._gpus)
+        return trials_at_most(self.view, self._resources(), self._gpus)
 
     @property
     def drained(self) -> frozenset[str]:
@@ -145,7 +146,7 @@ class ClusterWatch:
         """Look once, and log a change."""
         self.view = self._look()
         self._note_drained()
-        before, self._slots = self._slots, slots_of(self.view, self._resources, self._gpus)
+        before, self._slots = self._slots, slots_of(self.view, self._resources(), self._gpus)
         line = change_line(before, self._slots)
         if line is not None:
             logger.warning(line)

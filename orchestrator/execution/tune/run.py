@@ -15,7 +15,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.execution.trainable import LEAVING, SweepTrainable
 from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from
 from orchestrator.execution.tune.callback import TrialRecorder
-from orchestrator.execution.tune.cluster import ClusterWatch, trials_at_most, view_now
+from orchestrator.execution.tune.cluster import ClusterWatch, view_now
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
@@ -57,20 +57,17 @@ def fit(
     gpus = capacity.gpus_per_trial(resources)
     sweep, custom = decisions.plan.sweep, resources.custom
     capacity.slots(resources, gpus)  # refuses a resume where no trial fits
-    watch = ClusterWatch(resources, gpus, functools.partial(view_now, sweep))
+    watch = ClusterWatch(lambda: decisions.plan.spec.resources, gpus, functools.partial(view_now, sweep))
     nodes = TrialNodes(lambda: watch.drained)
     request = functools.partial(
         resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers, custom=custom
     )
     placement = Placement(store, cpus=resources.cpus, gpus=gpus, custom=custom, drained=lambda: watch.drained)
 
-    def limit() -> int:
-        return trials_at_most(watch.view, decisions.plan.spec.resources, gpus)  # an order may change max_concurrent
-
     searcher = LogSearcher(
         decisions,
         store,
-        limit=limit,
+        limit=lambda: watch.limit,
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),

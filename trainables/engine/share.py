@@ -53,8 +53,10 @@ class Share:
 
     def rows(self, x_B: Tensor) -> Tensor:
         """Return this process's part of a batch (B, ...): a view (S, ...); all of it where the process is alone."""
+        if self.is_whole:
+            return x_B
         size = len(x_B) // self.world_size
-        return x_B if self.is_whole else x_B[self.rank * size : (self.rank + 1) * size]
+        return x_B[self.rank * size : (self.rank + 1) * size]
 
     def whole(self, x_S: Tensor) -> Tensor:
         """Return the batch (B, ...) of which each process has its part (S, ...); differentiable, any number of times.
@@ -85,7 +87,9 @@ class Share:
         Raises:
             PeerLost: another process does not answer.
         """
-        for tensor in () if self.is_whole else tensors:
+        if self.is_whole:
+            return
+        for tensor in tensors:
             values = tensor.detach().contiguous()
             with communicating():
                 dist.broadcast(values, src=0)

@@ -3,7 +3,8 @@
 import math
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast, final
 
 from torch import Tensor
@@ -111,7 +112,7 @@ class ClassifierRun:
         """
         started, share = time.perf_counter(), self.placement.share
         # Statistics of a batch normalisation are each process's own within an epoch.
-        share.copy_from_first([*self.model.parameters(), *self.model.buffers()])
+        share.copy_from_first(chain(self.model.parameters(), self.model.buffers()))
         self.model.train()
         order_SB = self._order().to(self.placement.device)
         monitor = LossMonitor(epoch)
@@ -143,7 +144,9 @@ class ClassifierRun:
         return metrics
 
     def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
-        """Seed the global generators, which a user's network may draw from, so that an epoch depends on no other."""
+        """Seed the global generators, which a user's code may draw from, so that an epoch depends on no other."""
+        if not (self.config.model.is_own or self.config.has_user_terms):
+            return nullcontext()
         return global_streams(self.config.seed, f"{phase} {epoch}", device=self.placement.device)
 
     def _order(self) -> Tensor:

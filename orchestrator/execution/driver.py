@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from orchestrator import timeouts
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
@@ -159,8 +160,7 @@ def _connected(address: str, spec: SweepSpec, code_in: Path, callback: ProgressC
                 target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True
             )
             leaving.start()
-            leaving.join(DISCONNECT_S)
-            if leaving.is_alive():
+            if not timeouts.ends(leaving, DISCONNECT_S):
                 logger.warning(
                     "Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S
                 )
@@ -275,7 +275,7 @@ def _leave_of(message: Leave | Ended | None, session: RaySession | None) -> Leav
 
 def _join(thread: FitThread, stop: StopSignals) -> None:
     with suppress(KeyboardInterrupt), stop.skippable():
-        thread.join(RELEASE_ACTORS_S)
+        timeouts.ends(thread, RELEASE_ACTORS_S)
     if thread.is_alive():
         thread.abandon()
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator import timeouts
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.redaction import one_line
 from orchestrator.state.lock_records import UNKNOWN, BucketLockRecords, FolderLockRecords, Holder, LockRecord
@@ -96,8 +97,7 @@ class SweepLock:
         failures: list[Exception] = []
         thread = threading.Thread(target=self._write_released, args=(failures,), name="ravel-release", daemon=True)
         thread.start()
-        thread.join(RELEASE_S)
-        if thread.is_alive() or failures:
+        if not timeouts.ends(thread, RELEASE_S) or failures:
             reason = one_line(failures[0]) if failures else f"no answer within {RELEASE_S:.0f} s"
             later = f"it expires: a driver on another machine must wait up to {STALE_S:.0f} s"
             logger.warning("%s: the lock was not released (%s); %s", self.records.place, reason, later)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator import timeouts
 from orchestrator.execution.private_ray import folder as folders
 from orchestrator.execution.private_ray.bytecode import bytecode_variables
 from orchestrator.execution.private_ray.failure import complaint_in, in_one_line
@@ -102,9 +103,13 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
 def _stop(keeper: subprocess.Popen[bytes]) -> None:
     if keeper.stdin is not None:
         keeper.stdin.close()
-    try:
-        keeper.wait(timeout=STOP_S)
-    except subprocess.TimeoutExpired:
+    if not timeouts.waited(lambda seconds: _has_ended(keeper, seconds), STOP_S):
         with suppress(ProcessLookupError):
             os.killpg(keeper.pid, signal.SIGKILL)  # Ray's processes are in its group; the workers follow the raylet
         keeper.wait()
+
+
+def _has_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=timeout_s)
+    return process.returncode is not None

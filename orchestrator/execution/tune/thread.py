@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray._private import auto_init_hook
 from ray.tune import Callback
 
+from orchestrator import timeouts
 from orchestrator.state.event_store import SweepOver
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class FitThread(threading.Thread):
     def leave(self, *, releasing_actors: bool, timeout_s: float) -> None:
         """Have Tune leave its loop between two events; return when it has, or after the timeout."""
         self._leaving = StopTune() if releasing_actors else SweepOver()
-        self._has_left.wait(timeout_s)
+        timeouts.waited(self._has_left.wait, timeout_s)
 
     def abandon(self) -> None:
         """Give up a thread that does not end; its next call must not start another Ray, as Ray's calls do."""

@@ -61,6 +61,7 @@ DATA_NAMES = (
     *("image_folder", "arrays", "huggingface"),
 )
 DATA_GROUP = "ravel.datasets"
+_WITHOUT_ARGUMENTS = frozenset(DATA_NAMES) - {"arrays", "huggingface"}
 _PART = re.compile(r"([1-9]\d?)/([1-9]\d?)")
 
 
@@ -112,6 +113,11 @@ class DataConfig(Frozen):
         (False, True)
         """
         return self.name not in DATA_NAMES
+
+    @field_validator("args")
+    @classmethod
+    def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
+        return of_own_code(args, info.data.get("name"), _WITHOUT_ARGUMENTS)
 
 
 class ModelConfig(Frozen):
@@ -251,6 +257,11 @@ class AdversarialConfig(Frozen):
     clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5
     trades_beta: Annotated[Real, Field(gt=0)] = 6.0
     max_robust_drop: Annotated[Real, Field(gt=0, le=1)] | None = None
+
+    @field_validator("args")
+    @classmethod
+    def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
+        return of_own_code(args, info.data.get("attack"), ATTACK_NAMES)
 
     @property
     def num_steps(self) -> int:

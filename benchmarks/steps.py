@@ -1,8 +1,10 @@
 """Training steps per second of this checkout against another one, in one run.
 
 Each checkout trains in a process of its own, one at a time: here, other, other, here in each round, so that a machine
-that slows down or speeds up favours neither. A ratio is that of one round, above 1 if this checkout is faster. What is
-printed is the median over the rounds, and the order statistics that enclose it with a probability of at least 95 %.
+that slows down or speeds up favours neither. Two processes with the same code differ by up to a tenth on a busy machine
+for as long as they live (where their memory lies, the order of their sets), so each ratio is that of two fresh ones:
+above 1 if this checkout is faster. The line has the median of the ratios, and the order statistics that enclose it with
+a probability of at least 95 %. The control is this checkout against itself.
 Both train the same trials: if a loss of theirs differs, the line says so. Seconds are the processor's where one thread
 of a CPU trains, so that other processes on the machine disturb less.
 
@@ -12,7 +14,8 @@ data sets and regularizers of a user's own, which is what these doors cost the p
 Predicted before measuring: 0.99 to 1.01 with every network, as a step of theirs still has no hooks; less with
 'everything', where regularizers are called through one protocol.
 
-    python benchmarks/steps.py                                # against 7b29eb8, under four minutes on two cores
+    python benchmarks/steps.py                                # against 7b29eb8, about eight minutes on two cores
+    python benchmarks/steps.py --other .                      # the control
     python benchmarks/steps.py --other ../checkout --only cnn mlp
 """
 
@@ -33,7 +36,8 @@ from typing import NamedTuple, TextIO, cast
 
 HERE = Path(__file__).resolve().parents[1]
 BEFORE_OWN_CODE = "7b29eb8"
-ROUNDS = 12
+PAIRS = 8
+ROUNDS = 2
 TURN_S = 0.4
 CONFIDENCE = 0.95
 PLAIN = {"optimizer.schedule": "constant", "optimizer.lr": 1e-4, "epochs": 10**6, "evaluation.robust_epsilon": 0.0}
@@ -139,23 +143,35 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
     return ordered[low], ordered[-1 - low]
 
 
-def compare(trial: str, here: Checkout, other: Checkout, *, rounds: int) -> dict[str, object]:
+class Pair(NamedTuple):
+    """What two processes measured of one trial."""
+
+    steps_per_s: float
+    ratio: float
+    equal_losses: bool
+
+
+def compare(trial: str, here: Checkout, other: Checkout, *, rounds: int) -> Pair:
     """Measure one trial in both checkouts."""
     epochs = max(1, round(TURN_S / max(here.begin(trial), other.begin(trial))))
-    ratios, speeds, equal = [], [], True
+    here_s, other_s, equal = 0.0, 0.0, True
     for _ in range(rounds):
         first, second, third, fourth = (checkout.turn(epochs) for checkout in (here, other, other, here))
-        ratios.append((second.step_s + third.step_s) / (first.step_s + fourth.step_s))
-        speeds.append(2 / (first.step_s + fourth.step_s))
+        here_s, other_s = here_s + first.step_s + fourth.step_s, other_s + second.step_s + third.step_s
         equal = equal and (first.loss, fourth.loss) == (second.loss, third.loss)
-    low, high = interval(ratios)
+    return Pair(2 * rounds / here_s, other_s / here_s, equal)
+
+
+def summary(trial: str, pairs: Sequence[Pair]) -> dict[str, object]:
+    """Summarise a trial over all pairs of processes."""
+    low, high = interval([pair.ratio for pair in pairs])
     return {
         "trial": trial,
-        "steps_per_s": statistics.median(speeds),
-        "ratio": statistics.median(ratios),
+        "steps_per_s": statistics.median(pair.steps_per_s for pair in pairs),
+        "ratio": statistics.median(pair.ratio for pair in pairs),
         "low": low,
         "high": high,
-        "equal_losses": equal,
+        "equal_losses": all(pair.equal_losses for pair in pairs),
     }
 
 
@@ -169,10 +185,11 @@ def unpack(revision: str, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Measure each trial, and print a line for it."""
+    """Measure each trial in each pair of processes, and print a line for each trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--other", default=BEFORE_OWN_CODE, help="folder, or revision of this repository")
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of processes")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -185,14 +202,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         given = Path(arguments.other)
         other = given.resolve() if given.is_dir() else unpack(arguments.other, Path(name))
-        checkouts = [Checkout(folder, threads=arguments.threads, device=arguments.device) for folder in (HERE, other)]
-        for trial in arguments.only:
-            line = compare(trial, *checkouts, rounds=arguments.rounds)
+        measured: dict[str, list[Pair]] = {trial: [] for trial in arguments.only}
+        for _ in range(arguments.pairs):
+            pair = [Checkout(folder, threads=arguments.threads, device=arguments.device) for folder in (HERE, other)]
+            for trial, pairs in measured.items():
+                pairs.append(compare(trial, *pair, rounds=arguments.rounds))
+            for checkout in pair:
+                checkout.end()
+        for trial, pairs in measured.items():
+            line = summary(trial, pairs)
             text = "{trial:>18}  {steps_per_s:8.1f} steps/s   ratio {ratio:.3f} [{low:.3f}, {high:.3f}]".format(**line)
             note = "" if line["equal_losses"] else "   other losses"
             print(json.dumps(line) if arguments.json else f"{text}{note}", flush=True)
-        for checkout in checkouts:
-            checkout.end()
 
 
 if __name__ == "__main__":

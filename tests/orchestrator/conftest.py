@@ -5,6 +5,7 @@ import heapq
 import math
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
@@ -13,12 +14,16 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, levels_after
-from orchestrator.orders.acts import carry_out, settle
+from orchestrator.execution import driver, order_desk
+from orchestrator.orders.acts import NoWorkers, carry_out, settle
 from orchestrator.orders.answers import answer
+from orchestrator.planning.extension import in_force
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.trial_configs import trial_config
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
+from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (
     AttemptStarted,
     CheckpointSaved,
@@ -194,6 +199,84 @@ def virtual_sweep(tmp_path):
         folder = SweepFolder(tmp_path / "results" / "virtual")
         plan = make_plan(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
         return VirtualSweep(plan, workers=workers, **keywords).run(*orders)
+
+    return run
+
+
+STOPPING = """
+name: virtual
+trial: {epochs: 9, optimizer.name: sgd}
+space:
+  use: [mixup]
+  parameters: {optimizer.lr: {float: [1.0e-3, 1.0], log: true}}
+search: {num_trials: 9, seed: 5, sampler: random}
+scheduler: {grace_period: 3, kind: stopping}
+"""
+
+
+@pytest.fixture
+def finished(virtual_sweep, tmp_path, monkeypatch):
+    """``finished(spec)`` writes a virtual sweep that has ended as a real one, which is not tracked, and its folder.
+
+    ``until`` is the number of events after which its driver was gone, ``reason`` that of its end.
+    """
+    monkeypatch.setattr(driver, "exporters_of", lambda *_: {})
+
+    def write(text=STOPPING, *, name="virtual", reason=None, until=None):
+        sweep = virtual_sweep(text, workers=1)
+        folder = SweepFolder(tmp_path / "results" / name)
+        folder.path.mkdir(parents=True)
+        spec = parse_spec(text, [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"storage.uri={tmp_path}/results"])
+        make_plan(spec, folder, slots=1, now=0.0, working_directory=tmp_path).save(folder)
+        lock = sweep_lock.acquire(folder)
+        with EventLog(folder.events) as log:
+            for event in sweep.events[:until]:
+                log.append(event)
+                if isinstance(event, TrialEnded) and event.status == "completed":
+                    path = f"tune/{event.trial}/9"
+                    (folder.path / path).mkdir(parents=True)
+                    log.append(CheckpointSaved(time=event.time, trial=event.trial, epoch=9, path=path))
+            if until is None:
+                log.append(SweepEnded(time=sweep.events[-1].time, status="completed", reason=reason))
+        lock.release()
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def desk_of(monkeypatch):
+    """``with desk_of(folder) as left:`` runs a driver that only answers orders; ``left`` is why it would leave.
+
+    It holds the lock, and its order desk reads and answers in threads, as that of a driver with Ray.
+    """
+    monkeypatch.setattr(order_desk, "POLL_S", 0.02)
+
+    @contextlib.contextmanager
+    def run(folder):
+        state, ended, left = SweepState.read(folder.events), threading.Event(), []
+        lock = sweep_lock.acquire(folder)
+        log = EventLog(folder.events, generation=lock.generation)
+        decisions = DecisionState(in_force(SweepPlan.load(folder), state), state)
+        store = EventStore(log, state, folds=(decisions,))
+        store.append(SweepStarted(time=state.last_time, generation=lock.generation, host="here", pid=1))
+        desk = order_desk.OrderDesk(folder, decisions, store, leave=left.append)
+        desk.open()
+
+        def serve():
+            while not ended.wait(0.02):
+                desk.serve(NoWorkers())
+
+        thread = threading.Thread(target=serve)
+        with desk.reading():
+            thread.start()
+            try:
+                yield left
+            finally:
+                ended.set()
+                thread.join()
+        store.close()
+        lock.release()
 
     return run
 

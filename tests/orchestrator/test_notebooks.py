@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ravel
-from orchestrator.errors import Interrupted, PreflightError, SpecError, SweepNotFound
+from orchestrator.errors import Interrupted, OrchestratorError, PreflightError, SpecError, SweepNotFound
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.sweep_folder import SweepFolder
 
@@ -104,8 +104,10 @@ def test_a_sweep_in_the_background_is_stopped_resumed_and_read_while_it_runs(tmp
     assert sweep.is_running
     with pytest.raises(TimeoutError, match=f"{sweep.name}: still runs after"):
         sweep.wait(0.01)
-    sweep.stop()
+    assert str(sweep.stop()).endswith(": accepted\n  stops the sweep; ravel resume continues it")
     assert not sweep.is_running
+    with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+        sweep.stop()
     with pytest.raises(Interrupted, match="ravel resume"):
         sweep.wait()
     assert ravel.open("small").progress.status == "interrupted"

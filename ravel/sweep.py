@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from rich.console import Console
 
 from orchestrator import changing
+from orchestrator.analysis.order_history import answered_orders, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult, TrialResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.live_display import overview
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from orchestrator.analysis.order_history import OrderEntry
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.changing import OrderAnswer
     from orchestrator.execution.progress import ProgressCallback
@@ -91,6 +93,11 @@ class Sweep:
         objective = result.plan.spec.objective
         scored = ((trial, trial.score(objective)) for trial in result.state.ranked(objective))
         return tuple(TrialResult(trial, score, self.folder) for trial, score in scored if score is not None)
+
+    @property
+    def orders(self) -> tuple[OrderEntry, ...]:
+        """Orders of the sweep: accepted, refused and waiting ones."""
+        return order_history(self.result.state, self.folder)
 
     def best(self) -> TrialResult:
         """Return the best trial with a full budget; ``.load_model()`` loads its model.
@@ -248,6 +255,8 @@ class Sweep:
             f"{self.name}  {'running' if self.is_running else self.progress.status}", style="bold", highlight=False
         )
         console.print(overview(result.plan, result.state, self.progress, top=ROWS))
+        for line in (*lineage_lines(result.plan), *order_lines(answered_orders(result.state))):
+            console.print(line, highlight=False, markup=False)
         return console.export_html(inline_styles=True, code_format=_PAGE)
 
     def _ipython_display_(self) -> None:

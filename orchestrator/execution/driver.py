@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
-from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
+from orchestrator.errors import Interrupted, PreflightError, RayLost, StorageError, SweepLocked
 from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.exporters import exporters_of, flush, lagging
@@ -303,7 +303,12 @@ def _raise_if_interrupted(state: SweepState, folder: SweepFolder, leave: Leave |
 
 
 def _has_orders(folder: SweepFolder, state: SweepState) -> bool:
-    return bool(state.to_stop or state.to_reopen) or any(True for _ in unanswered(book_of(folder), state.orders))
+    """Return True if an order is left to answer or to carry out; those that cannot be read delay no sweep."""
+    if state.to_stop or state.to_reopen:
+        return True
+    with suppress(StorageError):  # the order desk warns
+        return any(True for _ in unanswered(book_of(folder), state.orders))
+    return False
 
 
 def _has_work(decisions: DecisionState, *, now: float) -> bool:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ID_PATTERN = r"[0-9a-f]{32}"
 NUM_TRIALS = "search.num_trials"
-LATEST_S = 253_402_300_799.0
-"""End of the year 9999: a time that every clock can show."""
+LATEST_S = 1e11
+"""A time of the year 5138: later ones are no times, and not every clock can show them."""
 SURROGATE = r"[\ud800-\udfff]"
 CONTROL = rf"[\x00-\x1f\x7f-\x9f\u2028\u2029]|{SURROGATE}"
 MAX_AUTHOR = 256
@@ -89,6 +89,19 @@ class Order(BaseModel):
         if self.action == "extend" and (self.trials or self.generation is not None):
             raise ValueError("an order to extend must not name trials or a driver")
         return self
+
+    @property
+    def words(self) -> str:
+        """What it asks for, in one line, as on the command line."""
+        if self.action == "stop":
+            return f"stop {', '.join(self.trials) or 'the sweep'}"
+        parts = [
+            *([f"--trials +{self.more_trials}"] if self.more_trials else []),
+            *(f"--set {setting}" for setting in self.settings),
+            *([f"{len(self.points)} points"] if self.points else []),
+            *(["--retry-failed"] if self.retry_failed else []),
+        ]
+        return f"extend {' '.join(parts)}"
 
     @property
     def wish(self) -> Wish:

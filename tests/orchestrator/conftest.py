@@ -1,8 +1,10 @@
 """Sweeps to look at: in virtual time, decided by the functions that decide in a real one; and with trained models."""
 
 import contextlib
+import ctypes
 import heapq
 import math
+import os
 import shutil
 import sqlite3
 import threading
@@ -242,6 +244,23 @@ def finished(virtual_sweep, tmp_path, monkeypatch):
         return folder
 
     return write
+
+
+def _without_rights():
+    """Let root read and write no more than the file modes allow."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 24, 1, 2, 3
+
+
+@pytest.fixture(scope="session")
+def as_user():
+    """Keywords of ``subprocess.run`` with which file modes hold for the command, though the tests run as root."""
+    return {"preexec_fn": _without_rights if os.geteuid() == 0 else None}
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def answered_orders(state: SweepState) -> tuple[OrderEntry, ...]:
 def order_lines(orders: tuple[OrderEntry, ...], *, most: int = MOST_LINES) -> list[str]:
     """Return a line for each order, the latest ``most`` of them."""
     left_out = len(orders) - most
-    earlier = [f"{left_out} earlier orders: ravel status --json"] if left_out > 0 else []
+    earlier = [f"{left_out} more before these: ravel status --json"] if left_out > 0 else []
     return [*earlier, *(str(order) for order in orders[-most:])]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestrator.errors import SpecError, quoted
-from orchestrator.planning.extension import Wish
+from orchestrator.planning.extension import Wish, num_points
 from orchestrator.state.events import Action
 from search_spaces import Problem
 
@@ -98,7 +98,7 @@ class Order(BaseModel):
         parts = [
             *([f"--trials +{self.more_trials}"] if self.more_trials else []),
             *(f"--set {setting}" for setting in self.settings),
-            *([f"{len(self.points)} points"] if self.points else []),
+            *([num_points(len(self.points))] if self.points else []),
             *(["--retry-failed"] if self.retry_failed else []),
         ]
         return f"extend {' '.join(parts)}"

@@ -278,6 +278,17 @@ def shown_value(value: Any, path: str) -> str:
     """Return the value of a field in words.
 
     >>> shown_value([{"lr": 0.1}], "search.points"), shown_value(None, "budget.gpu_s"), shown_value(8, "trial.epochs")
-    ('1 points', 'unset', '8')
+    ('1 point', 'unset', '8')
     """
-    return f"{len(value)} points" if path == POINTS else "unset" if value is None else str(value)
+    if path == POINTS:
+        return num_points(len(value))
+    return "unset" if value is None else str(value)
+
+
+def num_points(count: int) -> str:
+    """Return a number of points in words.
+
+    >>> num_points(1), num_points(2)
+    ('1 point', '2 points')
+    """
+    return f"{count} point{'' if count == 1 else 's'}"

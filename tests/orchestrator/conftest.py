@@ -57,9 +57,9 @@ def learning(point, epoch):
 class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
-    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None):
-        self.events, self.state, self._name, self._started_with = [], SweepState(), name, {}
-        self.decisions = DecisionState(plan, self.state)
+    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False):
+        self.events, self.state, self._name, self._started_with, self.given = [], SweepState(), name, {}, {}
+        self.decisions, self._fails = DecisionState(plan, self.state), fails
         self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
@@ -94,6 +94,7 @@ class VirtualSweep:
         is_one = False
         while self._orders and self._orders[0][0] <= until:
             now, order = self._orders.pop(0)
+            self.given[order.id] = order
             self._now, is_one = max(now, self._now), True
             self._log(answer(order, self.decisions, has_checkpoint=lambda _: True, now=self._now))
             carry_out(self, self.decisions, self, clock=lambda: self._now)
@@ -166,6 +167,9 @@ class VirtualSweep:
         )
         if None in metrics.values():
             self._log(TrialEnded(time=now, trial=trial.id, status="diverged"))
+            return False
+        if self._fails(trial, epoch):
+            self._log(TrialEnded(time=now, trial=trial.id, status="failed", cause="user"))
             return False
         if epoch == self._started_with[trial.id]:
             if epoch < trial.budget:

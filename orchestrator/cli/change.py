@@ -13,6 +13,7 @@ from orchestrator import changing
 from orchestrator.cli.arguments import RESULTS, Address, Set, StorageFolder, Sweep
 from orchestrator.cli.run import describe, finish
 from orchestrator.errors import SpecError, quoted
+from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from orchestrator.orders.order import extend_order
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 
 PANEL = "Change"
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver's answer.")]
+Changed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="New value of resources.max_concurrent, budget.*, failures.*, scheduler.budget_fraction or .audit; "
+        "repeatable.",
+    ),
+]
+MAX_POINTS_CHARACTERS = 1_000_000
 
 app = typer.Typer()
 
@@ -30,7 +41,8 @@ app = typer.Typer()
 def stop(
     sweep: Sweep,
     trials: Annotated[
-        list[str] | None, typer.Argument(metavar="[TRIAL]...", help="Trials to stop; default: the whole sweep.")
+        list[str] | None,
+        typer.Argument(metavar="TRIAL", help="Trials to stop, by their ids; default: the whole sweep."),
     ] = None,
     wait: Wait = changing.WAIT_S,
     folder: StorageFolder = RESULTS,
@@ -38,7 +50,7 @@ def stop(
     """Stop a running sweep, or some of its trials.
 
     Any machine that sees the sweep's folder, or its S3 address, may order it. The sweep ends as interrupted, and
-    ravel resume continues it. A trial ends for good, and frees its slot at once.
+    ravel resume continues it. A trial ends for good, and frees its slot at once. ravel status lists the orders.
     """
     typer.echo(changing.stop(find_sweep(folder, sweep), trials or (), wait_s=wait))
 
@@ -55,7 +67,7 @@ def extend(
         list[Path] | None, typer.Option(metavar="FILE", help="Points to run next, in YAML; repeatable.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry the trials that failed.")] = False,
-    overrides: Set = None,
+    overrides: Changed = None,
     now: Annotated[
         bool, typer.Option("--now", help="Without a driver, apply the order here; ravel resume then runs it.")
     ] = False,
@@ -65,7 +77,7 @@ def extend(
     """Extend a sweep: more trials, more epochs, further points.
 
     It may run, be interrupted, or be finished. All earlier trials count. Ids and the sampler continue; rungs stay
-    where they are.
+    where they are. Whatever else you want to change needs ravel fork. ravel status lists the orders.
     """
     order = extend_order(
         now=time.time(),
@@ -93,6 +105,9 @@ def fork(
 
     Any setting may differ; the plan of the new sweep names the earlier one.
     """
+    if kind_of(chosen_address(address)) == "dashboard":
+        requirement = f"must be local, auto or HOST:PORT to fork a sweep, got {quoted(chosen_address(address))}"
+        raise SpecError([Problem(OPTION, f"{requirement}; run it on a node of the cluster, with --address auto")])
     earlier = find_sweep(folder, sweep)
     made = changing.fork(earlier, name, settings=overrides or (), best=best)
     for report in made.reports:
@@ -112,7 +127,11 @@ def fork(
 def _points(path: Path) -> list[Point]:
     """Return the points of a YAML file: a mapping, or a list of mappings."""
     try:
-        document: Any = load_yaml(path.read_text(encoding="utf-8"), source=str(path))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_POINTS_CHARACTERS + 1)  # of a device, no end
+        if len(text) > MAX_POINTS_CHARACTERS:
+            raise SpecError([Problem(str(path), f"must have at most {MAX_POINTS_CHARACTERS:,} characters")])
+        document: Any = load_yaml(text, source=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([Problem(str(path), f"cannot be read: {getattr(error, 'strerror', error)}")]) from None
     except YamlError as error:

@@ -234,6 +234,8 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(finished):
             "--trials: must be the one place with a number of trials; leave the rest out",
         ),
         (["--add-point", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--add-point", "/dev/zero"], "/dev/zero: must have at most 1,000,000 characters"),
+        (["--add-point", "/"], "/: cannot be read: Is a directory"),
     ],
 )
 def test_wrong_arguments_are_refused_before_an_order_is_written(finished, arguments, says):
@@ -345,3 +347,13 @@ def test_an_order_names_who_gave_it_and_is_read_back():
     order = extend_order(now=1.0, trials="+3", points=[{"optimizer.lr": 0.1}])
     assert "@" in order.author
     assert Order.read(order.model_dump_json().encode()) == order
+
+
+def test_a_fork_at_a_dashboard_is_refused_with_what_to_do(finished):
+    folder = finished()
+    code, message = ravel(folder, "fork", "--name", "younger", "--address", "http://10.0.0.5:8265")
+    assert code == SpecError.exit_code
+    assert message == (
+        "--address: must be local, auto or HOST:PORT to fork a sweep, got 'http://10.0.0.5:8265'; "
+        "run it on a node of the cluster, with --address auto"
+    )

@@ -92,7 +92,7 @@ class Order(BaseModel):
 
     @property
     def words(self) -> str:
-        """What it asks for, in one line, as on the command line."""
+        """Wish in one line, as on the command line."""
         if self.action == "stop":
             return f"stop {', '.join(self.trials) or 'the sweep'}"
         parts = [

@@ -113,6 +113,14 @@ def test_an_order_says_what_it_will_do_after_those_that_wait_too(sweep):
     assert (applied.outcome, applied.settings) == ("accepted", {"search.num_trials": 18})
 
 
+def test_a_limit_of_trials_at_a_time_is_set_and_taken_away(sweep):
+    for value in (2, None):
+        assert sweep.extend(set={"resources.max_concurrent": value}, now=True).settings == {
+            "resources.max_concurrent": value
+        }
+        assert sweep.result.plan.spec.resources.max_concurrent == value
+
+
 def test_a_copy_of_a_sweep_takes_no_order_though_its_lock_says_that_a_driver_runs(finished, desk_of, tmp_path):
     folder = finished(name=SWEEP, until=12)
     with desk_of(folder):

@@ -6,6 +6,7 @@
     |-- SpecError            2    the spec or the arguments are wrong: every problem at once
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
     |-- SweepNotFound        2    no sweep of that name in this storage
+    |-- RefusedOrder         2    an order that a sweep refused: every reason at once; it changed nothing
     |-- SweepLocked          3    another driver runs this sweep
     |-- SweepCopied          3    a copy of a sweep, which must not change what the original has in MLflow
     |-- LogDamaged           3    an event log that cannot be read
@@ -42,6 +43,15 @@ def quoted(value: object) -> str:
     ("'digitz'", 80)
     """
     return cut(repr(value), MAX_VALUE_LENGTH)
+
+
+def visible(text: str) -> str:
+    r"""Return a text in one line, its line breaks and control characters escaped.
+
+    >>> visible("t00\n3"), visible("t00\x1b[2J"), visible("météo")
+    ('t00\\n3', 't00\\x1b[2J', 'météo')
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def cut(text: str, length: int) -> str:
@@ -81,6 +91,16 @@ class SweepNotFound(OrchestratorError):
     """No sweep of that name."""
 
     exit_code = 2
+
+
+class RefusedOrder(OrchestratorError):
+    """An order that a sweep refused, and that changed nothing: ``reasons`` lists every one."""
+
+    exit_code = 2
+
+    def __init__(self, sweep: str, reasons: Iterable[str]) -> None:
+        self.sweep, self.reasons = sweep, tuple(reasons)
+        super().__init__("\n".join([f"{sweep}: refused", *(f"  {reason}" for reason in self.reasons)]))
 
 
 class SweepLocked(OrchestratorError):
@@ -141,7 +161,7 @@ class Interrupted(OrchestratorError):
 
 def _fitted(problem: Problem) -> Problem:
     """Return the problem within a line: a place keeps its field, a message its remedy."""
-    path = _without_middle(problem.path, MAX_PATH_LENGTH)
+    path = _without_middle(visible(problem.path), MAX_PATH_LENGTH)
     message = _without_middle(problem.message, MAX_LINE_LENGTH - len(f"{path}: "))
     return problem._replace(path=path, message=message)
 

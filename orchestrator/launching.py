@@ -13,7 +13,7 @@ from search_spaces import Problem
 
 if TYPE_CHECKING:
     from orchestrator.execution.progress import ProgressCallback
-    from orchestrator.planning.fork import Fork
+    from orchestrator.planning.plan import Parent
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
@@ -24,6 +24,7 @@ def launch(
     address: str | None = None,
     callback: ProgressCallback | None = None,
     sweep: str | None = None,
+    parent: Parent | None = None,
 ) -> SweepResult:
     """Run a new sweep to its end: in any thread, in a notebook too; one at a time in each process.
 
@@ -33,6 +34,7 @@ def launch(
             ``RAY_ADDRESS``, else ``local``.
         callback: notified of each event while the sweep runs, from the thread that runs Tune.
         sweep: id of the sweep, if it must be known before the sweep begins; by default a new one.
+        parent: lineage, of a fork.
 
     Raises:
         SpecError: the spec cannot run; nothing was started.
@@ -47,7 +49,8 @@ def launch(
         >>> launch(load_spec("examples/digits.yaml")).best().score  # doctest: +SKIP
         0.9916
     """
-    return SweepResult(*driver.run_new(spec, address=_joinable(address), callback=callback, sweep=sweep))
+    address = _joinable(address)
+    return SweepResult(*driver.run_new(spec, address=address, callback=callback, sweep=sweep, parent=parent))
 
 
 def resume(folder: SweepFolder, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
@@ -70,15 +73,6 @@ def _joinable(address: str | None) -> str:
         message = f"must be local, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
         raise SpecError([Problem(OPTION, message)])
     return address
-
-
-def launch_fork(fork: Fork, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
-    """Run a new sweep that begins with the points of an earlier one; as ``launch``, with its lineage in the plan.
-
-    Raises:
-        OrchestratorError: as ``launch``.
-    """
-    return SweepResult(*driver.run_new(fork.spec, address=_joinable(address), callback=callback, parent=fork.parent))
 
 
 def answer_orders(folder: SweepFolder) -> None:

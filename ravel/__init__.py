@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult, TrialResult
-    from orchestrator.errors import OrchestratorError, PreflightError, SpecError
+    from orchestrator.changing import OrderAnswer
+    from orchestrator.errors import OrchestratorError, PreflightError, RefusedOrder, SpecError
     from orchestrator.launching import resume
     from orchestrator.planning.loading import load_spec
     from orchestrator.spec.model import SweepSpec
-    from ravel.background import RunningSweep, launch
-    from ravel.sweep import Sweep, open  # noqa: A004  ravel.open, as gzip.open
+    from ravel.launching import launch
+    from ravel.sweep import RunningSweep, Sweep, open  # noqa: A004  ravel.open, as gzip.open
     from search_spaces import SearchSpace
     from trainables.config.trial import TrialConfig
     from trainables.tasks.classifier.training import train
 
 __all__ = [
     "OrchestratorError",
+    "OrderAnswer",
     "PreflightError",
+    "RefusedOrder",
     "RunningSweep",
     "SearchSpace",
     "SpecError",
@@ -48,8 +51,10 @@ __all__ = [
 
 _HOME = {
     "OrchestratorError": "orchestrator.errors",
+    "OrderAnswer": "orchestrator.changing",
     "PreflightError": "orchestrator.errors",
-    "RunningSweep": "ravel.background",
+    "RefusedOrder": "orchestrator.errors",
+    "RunningSweep": "ravel.sweep",
     "SearchSpace": "search_spaces",
     "SpecError": "orchestrator.errors",
     "Sweep": "ravel.sweep",
@@ -57,7 +62,7 @@ _HOME = {
     "SweepSpec": "orchestrator.spec.model",
     "TrialConfig": "trainables.config.trial",
     "TrialResult": "orchestrator.analysis.result",
-    "launch": "ravel.background",
+    "launch": "ravel.launching",
     "load_spec": "orchestrator.planning.loading",
     "open": "ravel.sweep",
     "resume": "orchestrator.launching",

@@ -1,4 +1,4 @@
-"""A sweep in a notebook: its trials, its best one, a table and figures, read from the event log at each use.
+"""A sweep in Python: its trials, its best one, a table and figures, read from the event log at each use, and orders.
 
 A sweep that runs may be opened like one that ended: every property reads what the log has by then.
 """
@@ -6,31 +6,45 @@ A sweep that runs may be opened like one that ended: every property reads what t
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from rich.console import Console
 
+from orchestrator import changing
+from orchestrator.analysis.order_history import answered_orders, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult, TrialResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.live_display import overview
+from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.orders.order import extend_order
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_lock import is_held
 from orchestrator.state.sweep_lookup import find_sweep
+from ravel.background import DriverProcess
 from ravel.plots import Plots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
+    from orchestrator.analysis.order_history import OrderEntry
     from orchestrator.analysis.sweep_progress import Progress
+    from orchestrator.changing import OrderAnswer
+    from orchestrator.execution.progress import ProgressCallback
+    from orchestrator.spec.model import Point
     from orchestrator.state.sweep_folder import SweepFolder
 
 ROWS = 10
 REFRESH_S = 2.0
+STOP_S = 60.0
+CALLBACK_ELSEWHERE = "callback: must be None in the background, where another process notifies; read the sweep"
 COLUMNS = 100
 _PAGE = (
     '<pre style="font-family:Menlo,Consolas,DejaVu Sans Mono,monospace;font-size:12px;line-height:1.25">{code}</pre>'
@@ -38,7 +52,7 @@ _PAGE = (
 
 
 class Sweep:
-    """A sweep, open for reading; ``open`` returns one.
+    """A sweep, to be read and changed; ``open`` returns one.
 
     In a notebook it shows itself as the progress and the leaderboard, and stays up to date while the sweep runs.
     """
@@ -80,6 +94,11 @@ class Sweep:
         scored = ((trial, trial.score(objective)) for trial in result.state.ranked(objective))
         return tuple(TrialResult(trial, score, self.folder) for trial, score in scored if score is not None)
 
+    @property
+    def orders(self) -> tuple[OrderEntry, ...]:
+        """Orders of the sweep: accepted, refused and waiting ones."""
+        return order_history(self.result.state, self.folder)
+
     def best(self) -> TrialResult:
         """Return the best trial with a full budget; ``.load_model()`` loads its model.
 
@@ -97,6 +116,135 @@ class Sweep:
         """Figures of the sweep so far, see `ravel.plots.Plots`."""
         return Plots(self.result)
 
+    def stop(self, trial: str | Sequence[str] | None = None, *, wait_s: float = changing.WAIT_S) -> OrderAnswer:
+        """Stop the sweep, to be resumed later; or a trial, or several, for good. As ``ravel stop``.
+
+        Args:
+            trial: Id of a trial, or of several; by default the whole sweep is stopped.
+            wait_s: Seconds to wait for the driver's answer.
+
+        Raises:
+            RefusedOrder: a trial does not exist, or is over; nothing was stopped.
+            OrchestratorError: no driver runs the sweep, or it does not answer in time.
+
+        Example:
+            >>> sweep = ravel.open("digits")  # doctest: +SKIP
+            >>> print(sweep.stop(trial="t003"))  # doctest: +SKIP
+            digits-20261129-112245-bcdb: accepted
+              stops t003
+        """
+        trials = () if trial is None else (trial,) if isinstance(trial, str) else tuple(trial)
+        return changing.stop(self.folder, trials, wait_s=wait_s)
+
+    def extend(
+        self,
+        *,
+        trials: int | str | None = None,
+        epochs: int | None = None,
+        points: Sequence[Point] = (),
+        retry_failed: bool = False,
+        set: Mapping[str, Any] | None = None,  # noqa: A002  as --set
+        now: bool = False,
+        wait_s: float = changing.WAIT_S,
+    ) -> OrderAnswer:
+        """Extend the sweep while it runs, or after it ended: more trials, more epochs, points. As ``ravel extend``.
+
+        Args:
+            trials: ``"+16"`` for 16 more, or their number in all.
+            epochs: Epochs of a full run.
+            points: Points to run next.
+            retry_failed: Retry the trials that failed.
+            set: New values of fields, by their dotted names.
+            now: Without a driver, apply the order here; by default ``ravel.resume`` applies it, and runs what is new.
+            wait_s: Seconds to wait for the driver's answer.
+
+        Raises:
+            RefusedOrder: lists every reason; nothing was changed.
+            SpecError: an argument is wrong.
+            OrchestratorError: the driver does not answer in time.
+
+        Example:
+            >>> sweep = ravel.open("digits")  # doctest: +SKIP
+            >>> answer = sweep.extend(trials="+16", set={"resources.max_concurrent": 4})  # doctest: +SKIP
+            >>> answer.outcome, answer.settings  # doctest: +SKIP
+            ('accepted', {'search.num_trials': 24, 'resources.max_concurrent': 4})
+            >>> sweep.extend(epochs=3)  # doctest: +SKIP
+            Traceback (most recent call last):
+            orchestrator.errors.RefusedOrder: digits-20261129-112245-bcdb: refused
+              trial.epochs: must be >= 9, the epochs that the sweep has; got 3; ravel stop ends trials
+        """
+        order = extend_order(
+            now=time.time(),
+            trials=trials,
+            epochs=epochs,
+            points=points,
+            retry_failed=retry_failed,
+            settings=_settings(set),
+        )
+        return changing.give(self.folder, order, wait_s=wait_s, now=now)
+
+    @overload
+    def fork(
+        self,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        best: int = changing.BEST,
+        address: str | None = None,
+        callback: ProgressCallback | None = None,
+        background: Literal[False] = False,
+    ) -> SweepResult: ...
+
+    @overload
+    def fork(
+        self,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        best: int = changing.BEST,
+        address: str | None = None,
+        callback: None = None,
+        background: Literal[True],
+    ) -> RunningSweep: ...
+
+    def fork(
+        self,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002  as --set
+        best: int = changing.BEST,
+        address: str | None = None,
+        callback: ProgressCallback | None = None,
+        background: bool = False,
+    ) -> SweepResult | RunningSweep:
+        """Launch a new sweep from the spec and the best points of this one. As ``ravel fork``.
+
+        Args:
+            name: Name of the new sweep.
+            set: Other values of fields, by their dotted names.
+            best: Number of best points to begin with; 0 keeps the points of the spec.
+            address: As for ``ravel.launch``.
+            callback: As for ``ravel.launch``.
+            background: Return as soon as the new sweep has begun.
+
+        Raises:
+            SpecError: lists every mistake; nothing was started.
+            OrchestratorError: as ``ravel.launch``.
+
+        Example:
+            >>> sweep = ravel.open("digits")  # doctest: +SKIP
+            >>> sweep.fork("digits-gp", set={"search.sampler": "gp"}, background=True)  # doctest: +SKIP
+            <Sweep digits-gp-20261129-120000-0c1d: 0% · 0/8 trials · 0/63 planned epochs · 0:00:00>
+        """
+        made = changing.fork(self.folder, name, settings=_settings(set), best=best)
+        if background:
+            if callback is not None:
+                raise ValueError(CALLBACK_ELSEWHERE)
+            return RunningSweep(DriverProcess.start(made.spec, address=address, parent=made.parent))
+        from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+
+        return launching.launch(made.spec, address=address, callback=callback, parent=made.parent)
+
     def __repr__(self) -> str:
         return f"<Sweep {self.name}: {headline(self.progress)}>"
 
@@ -107,6 +255,8 @@ class Sweep:
             f"{self.name}  {'running' if self.is_running else self.progress.status}", style="bold", highlight=False
         )
         console.print(overview(result.plan, result.state, self.progress, top=ROWS))
+        for line in (*lineage_lines(result.plan), *order_lines(answered_orders(result.state))):
+            console.print(line, highlight=False, markup=False)
         return console.export_html(inline_styles=True, code_format=_PAGE)
 
     def _ipython_display_(self) -> None:
@@ -123,6 +273,56 @@ class Sweep:
             time.sleep(REFRESH_S)
             runs = self.is_running
             shown.update(page(self._repr_html_()))
+
+
+class RunningSweep(Sweep):
+    """A sweep whose driver is a process that this one started: a ``Sweep`` that can be waited for."""
+
+    def __init__(self, driver: DriverProcess) -> None:
+        super().__init__(driver.folder)
+        self._driver = driver
+
+    @property
+    def is_running(self) -> bool:
+        """Return True while the driver runs."""
+        return self._driver.is_running
+
+    @property
+    def output(self) -> str:
+        """Text that the driver has printed."""
+        return self._driver.output
+
+    def wait(self, timeout_s: float | None = None) -> SweepResult:
+        """Wait until the driver ends, and return the result.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout_s``.
+            Interrupted: it was stopped; continue with ``ravel.resume``.
+            OrchestratorError: it ended with an error.
+        """
+        self._driver.wait(timeout_s)
+        return self.result
+
+    def stop(self, trial: str | Sequence[str] | None = None, *, wait_s: float = changing.WAIT_S) -> OrderAnswer:
+        """Stop the sweep or trials, as ``Sweep.stop``; if it is the sweep, wait until its driver has ended.
+
+        Raises:
+            RefusedOrder: as ``Sweep.stop``.
+            OrchestratorError: as ``Sweep.stop``; or the driver still runs after a minute.
+        """
+        answer = super().stop(trial, wait_s=wait_s)
+        if trial is None:
+            with suppress(Interrupted):
+                self._await_end()
+        return answer
+
+    def _await_end(self) -> None:
+        try:
+            self._driver.wait(STOP_S)
+        except TimeoutError:
+            pid = self._driver.process.pid
+            message = f"process {pid} accepted the order to stop and still runs after {STOP_S:.0f} s; see `output`"
+            raise OrchestratorError(f"{self.name}: {message}") from None
 
 
 def open(sweep: str | Path | None = None, *, storage: str | Path = "results") -> Sweep:  # noqa: A001  ravel.open, as gzip.open
@@ -142,3 +342,12 @@ def open(sweep: str | Path | None = None, *, storage: str | Path = "results") ->
         0.9889
     """
     return Sweep(find_sweep(storage, None if sweep is None else str(sweep)))
+
+
+def _settings(values: Mapping[str, Any] | None) -> list[str]:
+    """Return new values of fields as after ``--set``; JSON is YAML.
+
+    >>> _settings({"budget.gpu_s": 7200, "scheduler.name": None})
+    ['budget.gpu_s=7200', 'scheduler.name=null']
+    """
+    return [f"{path}={json.dumps(value)}" for path, value in (values or {}).items()]

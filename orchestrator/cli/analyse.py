@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.analysis.evaluation_output import plain, show, show_matrix, write
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
+from orchestrator.analysis.replay_output import replay_text, what_if_text
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.cli.evaluation_options import (
@@ -32,7 +33,6 @@ from orchestrator.cli.evaluation_options import (
     one_radius,
     suites_of,
 )
-from orchestrator.cli.replay_text import replay_text, what_if_text
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_lookup import find_sweep
 from trainables.errors import ConfigError

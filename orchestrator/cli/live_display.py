@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, event_line, failures, table
+from orchestrator.analysis.order_history import answered_orders, order_lines
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Say: TypeAlias = "Callable[[str | None], None]"
 LIVE_ROWS = 10
+LIVE_ORDERS = 3
 WAIT_EVERY_S = 60.0
 FINAL_ROWS = 10
 
@@ -145,6 +147,7 @@ def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) 
     return Group(
         Text(plan.sweep, style="bold"),
         overview(plan, state, progress(plan, state, now=time.time()), top=LIVE_ROWS),
+        *(Text(line, style="dim") for line in order_lines(answered_orders(state)[-LIVE_ORDERS:])),
         *(Text(line, style="red") for line in failures(state)[-3:]),
         *(Text(line, style="yellow") for line in notes),
     )

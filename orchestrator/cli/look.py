@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 
 from orchestrator.analysis.leaderboard import describe_status, failures, log_line, measured
+from orchestrator.analysis.order_history import as_json as orders_json
+from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
@@ -42,11 +44,12 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel status digits")
 def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None:  # noqa: FBT002
-    """Show the progress of a sweep and its leaderboard."""
+    """Show the progress of a sweep, its leaderboard, and the orders that changed it."""
     result = _read(folder, sweep)
     summary, plain = _state(result)
+    orders = order_history(result.state, result.folder)
     if as_json:
-        _print_json(plain)
+        _print_json({**plain, "orders": orders_json(orders), "plan": lineage(result.plan)})
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
     ended = result.state.ended
@@ -59,6 +62,9 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
         _say(f"{host}: {counts.lost} trials lost their workers on it within an hour; it gets none if others are left")
     for line in failures(result.state):
         _say(line)
+    for title, lines in {"plan": lineage_lines(result.plan), "orders": order_lines(orders)}.items():
+        for line in ["", title, *(f"  {line}" for line in lines)] if lines else []:
+            _say(line)
 
 
 @app.command("list", rich_help_panel=PANEL, epilog="Example: ravel list --storage s3://team/ravel")

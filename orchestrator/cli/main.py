@@ -17,7 +17,7 @@ import typer
 
 from orchestrator.cli import analyse, change, init, jobs, look, maintain, models, run, serve, spaces
 from orchestrator.cli.arguments import HELP_NAMES
-from orchestrator.errors import Interrupted, OrchestratorError, RayLost, SpecError
+from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
 
 DISTRIBUTION = "ravel-sweeps"
 EXTRAS = {
@@ -68,7 +68,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app()
-    except SpecError as error:
+    except (SpecError, RefusedOrder) as error:
         _exit(error.exit_code, str(error))
     except Interrupted as error:
         _leave(error.exit_code, f"\n{error}")

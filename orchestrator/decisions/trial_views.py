@@ -6,7 +6,7 @@ import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.planning.budget import BudgetUse
+from orchestrator.decisions.budget import BudgetUse
 from orchestrator.planning.extension import extended
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.rung_decision import RungDecision

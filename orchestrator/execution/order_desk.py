@@ -58,13 +58,13 @@ class OrderDesk:
         self._book = book_of(folder)
         self._queue: SimpleQueue[Order | Unreadable] = SimpleQueue()
         self._queued: set[str] = set()
-        self._has_failed = False
+        self._has_failed = self._cannot_read = False
 
     def open(self) -> None:
         """Carry out what an earlier driver accepted, then answer the orders that none has; no trial runs yet."""
         settle_unfinished(self._store, self._decisions, clock=self._clock)
         carry_out(self._store, self._decisions, NoWorkers(), clock=self._clock)
-        self._read()
+        self._try_to_read()
         self.serve(NoWorkers())
 
     @contextmanager
@@ -124,16 +124,20 @@ class OrderDesk:
         return (self._folder.path / last.path).is_dir()
 
     def _keep_reading(self, ended: threading.Event) -> None:
-        poll_s, has_failed = POLL_S if self._folder.remote is None else POLL_S3_S, False
+        poll_s = POLL_S if self._folder.remote is None else POLL_S3_S
         while not ended.wait(poll_s):
-            try:
-                self._read()
-            except (OSError, StorageError) as error:
-                if not has_failed:
-                    logger.warning("orders cannot be read (%s); retrying", one_line(error))
-                has_failed = True
-            else:
-                has_failed = False
+            self._try_to_read()
+
+    def _try_to_read(self) -> None:
+        """Read the order book, or warn once that it cannot be read: trials continue without orders."""
+        try:
+            self._read()
+        except StorageError as error:
+            if not self._cannot_read:
+                logger.warning("orders cannot be read (%s); retrying", one_line(error))
+            self._cannot_read = True
+        else:
+            self._cannot_read = False
 
     def _read(self) -> None:
         """Queue the orders that are new."""

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.decisions.trial_views import DecisionState
-    from orchestrator.state.event_store import EventStore
-    from orchestrator.state.events import OrderAccepted, TrialStatus
-    from orchestrator.state.sweep_state import Trial
+    from orchestrator.state.events import Event, OrderAccepted, TrialStatus
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 
 class Workers(Protocol):
@@ -38,7 +37,18 @@ class NoWorkers:
         """Do nothing."""
 
 
-def carry_out(store: EventStore, decisions: DecisionState, workers: Workers, *, clock: Callable[[], float]) -> None:
+class Store(Protocol):
+    """Event store, as far as acts need it."""
+
+    @property
+    def state(self) -> SweepState:
+        """State of the sweep."""
+
+    def append(self, event: Event) -> None:
+        """Append an event, and apply it."""
+
+
+def carry_out(store: Store, decisions: DecisionState, workers: Workers, *, clock: Callable[[], float]) -> None:
     """Append what accepted orders require and the log lacks; nothing if it lacks nothing."""
     state = store.state
     for name, order in list(state.to_stop.items()):
@@ -52,14 +62,14 @@ def carry_out(store: EventStore, decisions: DecisionState, workers: Workers, *, 
             workers.enqueue(name)
 
 
-def settle_unfinished(store: EventStore, decisions: DecisionState, *, clock: Callable[[], float]) -> None:
+def settle_unfinished(store: Store, decisions: DecisionState, *, clock: Callable[[], float]) -> None:
     """Decide about trials that had reached their end when an order extended them, and whose driver was killed then."""
     for trial in store.state.with_status("waiting", "interrupted", "running"):
         if trial.has_final_checkpoint:
             settle(store, decisions, trial, clock=clock)
 
 
-def settle(store: EventStore, decisions: DecisionState, trial: Trial, *, clock: Callable[[], float]) -> bool:
+def settle(store: Store, decisions: DecisionState, trial: Trial, *, clock: Callable[[], float]) -> bool:
     """Append the decisions that an extended trial has not met at its last epoch; return True if it continues."""
     while (fields := late_decision(decisions, trial)) is not None:
         store.append(RungDecided(time=clock(), **fields))

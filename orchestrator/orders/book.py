@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import ObjectMissing, SpecError, StorageError, visible
 from orchestrator.orders.order import ID_PATTERN, Order
 from orchestrator.state.stray_files import leave_out
 from orchestrator.state.sweep_folder import reference
 from orchestrator.storage.atomic_files import create_exclusively
+from search_spaces import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.storage.s3 import Bucket
 
-NAME = re.compile(rf"(\d{{6,}})-({ID_PATTERN})\.json")
+NAME = re.compile(rf"(\d{{6,12}})-({ID_PATTERN})\.json")
 MAX_BYTES = 1_000_000
 ORDERS = "orders"
 
@@ -40,7 +43,7 @@ class OrderBook(Protocol):
         """Return the names of all orders, in order."""
 
     def read(self, name: str) -> bytes:
-        """Return the content of an order."""
+        """Return the content of an order, and no more than shows that it is too long; empty if it is gone."""
 
     def create(self, name: str, content: bytes) -> bool:
         """Create an order; return False if one of this name exists."""
@@ -48,27 +51,39 @@ class OrderBook(Protocol):
 
 @dataclass(frozen=True)
 class FolderOrders:
-    """Orders in a folder that all users of the sweep see. A link is no order: it may lead anywhere."""
+    """Orders in a folder that all users of the sweep see. No link is followed: it may lead anywhere."""
 
     folder: Path
 
     def names(self) -> list[str]:
         """Return the names of all orders, in order."""
+        if self.folder.is_symlink():
+            leave_out(str(self.folder), "the folder of the orders must be one of this sweep, no link")
+            return []
         try:
             with os.scandir(self.folder) as entries:
                 files = [entry.name for entry in entries if _is_own_file(entry)]
         except FileNotFoundError:
             return []
-        return sorted(_orders(self.folder, files))
+        return _in_order(self.folder, files)
 
     def read(self, name: str) -> bytes:
-        """Return the content of an order, and no more than tells that it is too long."""
-        with (self.folder / name).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        """Return the content of an order, and no more than shows that it is too long; empty if it is gone."""
+        try:
+            with (self.folder / name).open("rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return b""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create an order; return False if one of this name exists."""
-        return create_exclusively(self.folder / name, content)
+        """Create an order that every reader of the sweep can read; return False if one of this name exists."""
+        if self.folder.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link", str(self.folder))
+        readers = self.folder.parent.stat().st_mode & 0o777
+        with suppress(FileExistsError):
+            self.folder.mkdir()
+            self.folder.chmod(0o700 | readers)  # the umask of one user must not hide orders from the driver of another
+        return create_exclusively(self.folder / name, content, mode=0o600 | (readers & 0o044))
 
 
 @dataclass(frozen=True)
@@ -79,11 +94,17 @@ class BucketOrders:
 
     def names(self) -> list[str]:
         """Return the names of all orders, in order."""
-        return sorted(_orders(self.bucket.uri(), (item.key for item in self.bucket.list())))
+        return _in_order(self.bucket.uri(), (item.key for item in self.bucket.list()))
 
     def read(self, name: str) -> bytes:
-        """Return the content of an order."""
-        return self.bucket.read(name)
+        """Return the content of an order, and no more than shows that it is too long; empty if it is gone."""
+        content = b""
+        with suppress(ObjectMissing):
+            for piece in self.bucket.stream(name):
+                content += piece
+                if len(content) > MAX_BYTES:
+                    break
+        return content
 
     def create(self, name: str, content: bytes) -> bool:
         """Create an order; return False if one of this name exists."""
@@ -99,13 +120,17 @@ def submit(folder: SweepFolder, order: Order) -> None:
     """Write an order into a sweep, after those that it has.
 
     Raises:
+        SpecError: it is too long.
         StorageError: the folder cannot be written by this user, or S3 refused.
     """
-    book = book_of(folder)
+    book, content = book_of(folder), order.model_dump_json().encode()
+    if len(content) > MAX_BYTES:
+        requirement = f"must have at most {MAX_BYTES:,} bytes, got {len(content):,}"
+        raise SpecError([Problem("order", f"{requirement}; give fewer points or trials in one order")])
     try:
         names = book.names()
-        number = 1 + max((int(name.partition("-")[0]) for name in names), default=0)
-        book.create(f"{number:06d}-{order.id}.json", order.model_dump_json().encode())
+        number = 1 + max(map(_number_of, names), default=0)
+        book.create(f"{number:06d}-{order.id}.json", content)
     except OSError as error:
         place = folder.path / ORDERS
         requirement = f"must be a folder that this user can write, to order something ({error.strerror})"
@@ -114,11 +139,29 @@ def submit(folder: SweepFolder, order: Order) -> None:
 
 
 def unanswered(book: OrderBook, answered: Collection[str]) -> Iterator[Order | Unreadable]:
-    """Yield the orders without an answer, in order; an order is known by the id in its name."""
-    for name in book.names():
-        order_id = id_of(name)
-        if order_id not in answered:
-            yield _read(order_id, book.read(name))
+    """Yield the orders without an answer, in order; an order is known by the id in its name.
+
+    An empty one is being written, where a file system has no links. One that this user may not read is an unreadable
+    order, and delays no other.
+
+    Raises:
+        StorageError: the folder cannot be read by this user; or S3 refused, or could not be reached.
+    """
+    try:
+        for name in book.names():
+            if (order_id := id_of(name)) not in answered and (order := _order(book, name, order_id)) is not None:
+                yield order
+    except OSError as error:
+        requirement = f"must be a folder that this user can read, as it holds the orders ({error.strerror})"
+        raise StorageError(f"{error.filename}: {requirement}; get read access, or move it away") from None
+
+
+def _order(book: OrderBook, name: str, order_id: str) -> Order | Unreadable | None:
+    try:
+        content = book.read(name)
+    except PermissionError as error:
+        return Unreadable(order_id, f"must be a file that the user of the driver can read ({error.strerror})")
+    return _read(order_id, content) if content else None
 
 
 def id_of(name: str) -> str:
@@ -147,9 +190,16 @@ def _is_own_file(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _orders(place: object, names: Iterable[str]) -> Iterator[str]:
+def _in_order(place: object, names: Iterable[str]) -> list[str]:
+    """Return the names that are those of orders, by number; name any other file once."""
+    orders = []
     for name in names:
         if NAME.fullmatch(name):
-            yield name
+            orders.append(name)
         elif not name.startswith("."):  # a draft that is being written
-            leave_out(f"{place}/{name}", "no order has such a name")
+            leave_out(f"{place}/{visible(name)}", "no order has such a name")
+    return sorted(orders, key=lambda name: (_number_of(name), name))
+
+
+def _number_of(name: str) -> int:
+    return int(name.partition("-")[0])

@@ -113,7 +113,7 @@ def extension(plan: SweepPlan, wish: Wish, *, num_existing: int) -> Extension:
     problems = [*_number_problems(plan, spec, num_existing), *_scheduler_problems(plan, spec)]
     if problems:
         raise SpecError(problems)
-    settings = _changes(plan.spec, spec)
+    settings = {path: new for path, (_, new) in differences(plan.spec, spec).items()}
     max_epochs = max_epochs_of(spec)
     schedule = _schedule(plan, spec, max_epochs=max_epochs)
     scheduler = scheduler_of(spec, pauses=plan.pauses, max_epochs=max_epochs, schedule=schedule)
@@ -184,10 +184,15 @@ def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
     return [Problem("scheduler.name", f"{requirement}, as {what} from them; got {got}; use ravel fork")]
 
 
-def _changes(before: SweepSpec, after: SweepSpec) -> dict[str, Any]:
-    """Return the changed fields, as plain data."""
+def differences(before: SweepSpec, after: SweepSpec) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that orders have changed, each with its value before and after, as plain data.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> differences(SweepSpec(name="a"), SweepSpec(name="a", search={"num_trials": 96}))
+    {'search.num_trials': (32, 96)}
+    """
     pairs = {path: (_value(before, path), _value(after, path)) for path in (*CHANGEABLE, POINTS)}
-    return {path: new for path, (old, new) in pairs.items() if old != new}
+    return {path: (old, new) for path, (old, new) in pairs.items() if old != new}
 
 
 def _value(spec: SweepSpec, path: str) -> Any:
@@ -237,7 +242,8 @@ def _config(plan: SweepPlan) -> dict[str, Any]:
 def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the changes for people, with what is no longer comparable."""
     lines = [
-        f"{path}: {_shown(_value(before.spec, path), path)} to {_shown(new, path)}" for path, new in settings.items()
+        f"{path}: {shown_value(_value(before.spec, path), path)} to {shown_value(new, path)}"
+        for path, new in settings.items()
     ]
     if before.rungs != after.rungs:
         kept = ", ".join(str(rung) for rung in after.rungs if rung in before.rungs) or "none"
@@ -268,5 +274,21 @@ def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:
     return notes
 
 
-def _shown(value: Any, path: str) -> str:
-    return f"{len(value)} points" if path == POINTS else "unset" if value is None else str(value)
+def shown_value(value: Any, path: str) -> str:
+    """Return the value of a field in words.
+
+    >>> shown_value([{"lr": 0.1}], "search.points"), shown_value(None, "budget.gpu_s"), shown_value(8, "trial.epochs")
+    ('1 point', 'unset', '8')
+    """
+    if path == POINTS:
+        return num_points(len(value))
+    return "unset" if value is None else str(value)
+
+
+def num_points(count: int) -> str:
+    """Return a number of points in words.
+
+    >>> num_points(1), num_points(2)
+    ('1 point', '2 points')
+    """
+    return f"{count} point{'' if count == 1 else 's'}"

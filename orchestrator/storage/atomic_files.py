@@ -27,8 +27,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def create_exclusively(path: Path, content: bytes) -> bool:
+def create_exclusively(path: Path, content: bytes, *, mode: int | None = None) -> bool:
     """Create a file that is on disk when this returns; return False if it exists.
+
+    Args of note: ``mode`` are its permissions, by default those of the process's umask.
 
     With hard links the file appears with its content. On a file system without them it is created empty, by one
     process only, and filled: a reader must take an empty file for one that is being written.
@@ -40,6 +42,8 @@ def create_exclusively(path: Path, content: bytes) -> bool:
     draft = path.with_name(f".{secrets.token_hex(8)}.draft")  # processes of two machines may have the same number
     try:
         _write(draft, content)
+        if mode is not None:
+            draft.chmod(mode)
         is_created = _link(draft, path, content)
     finally:
         draft.unlink(missing_ok=True)

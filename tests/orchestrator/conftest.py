@@ -1,10 +1,13 @@
 """Sweeps to look at: in virtual time, decided by the functions that decide in a real one; and with trained models."""
 
 import contextlib
+import ctypes
 import heapq
 import math
+import os
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
@@ -13,12 +16,16 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, levels_after
-from orchestrator.orders.acts import carry_out, settle
+from orchestrator.execution import driver, order_desk
+from orchestrator.orders.acts import NoWorkers, carry_out, settle
 from orchestrator.orders.answers import answer
+from orchestrator.planning.extension import in_force
 from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.trial_configs import trial_config
+from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
+from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import (
     AttemptStarted,
     CheckpointSaved,
@@ -50,9 +57,9 @@ def learning(point, epoch):
 class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
-    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None):
-        self.events, self.state, self._name, self._started_with = [], SweepState(), name, {}
-        self.decisions = DecisionState(plan, self.state)
+    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False):
+        self.events, self.state, self._name, self._started_with, self.given = [], SweepState(), name, {}, {}
+        self.decisions, self._fails = DecisionState(plan, self.state), fails
         self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
@@ -87,6 +94,7 @@ class VirtualSweep:
         is_one = False
         while self._orders and self._orders[0][0] <= until:
             now, order = self._orders.pop(0)
+            self.given[order.id] = order
             self._now, is_one = max(now, self._now), True
             self._log(answer(order, self.decisions, has_checkpoint=lambda _: True, now=self._now))
             carry_out(self, self.decisions, self, clock=lambda: self._now)
@@ -160,6 +168,9 @@ class VirtualSweep:
         if None in metrics.values():
             self._log(TrialEnded(time=now, trial=trial.id, status="diverged"))
             return False
+        if self._fails(trial, epoch):
+            self._log(TrialEnded(time=now, trial=trial.id, status="failed", cause="user"))
+            return False
         if epoch == self._started_with[trial.id]:
             if epoch < trial.budget:
                 if settle(self, self.decisions, trial, clock=lambda: now):
@@ -194,6 +205,101 @@ def virtual_sweep(tmp_path):
         folder = SweepFolder(tmp_path / "results" / "virtual")
         plan = make_plan(parse_spec(text), folder, slots=workers, now=0.0, working_directory=tmp_path)
         return VirtualSweep(plan, workers=workers, **keywords).run(*orders)
+
+    return run
+
+
+STOPPING = """
+name: virtual
+trial: {epochs: 9, optimizer.name: sgd}
+space:
+  use: [mixup]
+  parameters: {optimizer.lr: {float: [1.0e-3, 1.0], log: true}}
+search: {num_trials: 9, seed: 5, sampler: random}
+scheduler: {grace_period: 3, kind: stopping}
+"""
+
+
+@pytest.fixture
+def finished(virtual_sweep, tmp_path, monkeypatch):
+    """``finished(spec)`` writes a virtual sweep that has ended as a real one, which is not tracked, and its folder.
+
+    ``until`` is the number of events after which its driver was gone, ``reason`` that of its end.
+    """
+    monkeypatch.setattr(driver, "exporters_of", lambda *_: {})
+
+    def write(text=STOPPING, *, name="virtual", reason=None, until=None):
+        sweep = virtual_sweep(text, workers=1)
+        folder = SweepFolder(tmp_path / "results" / name)
+        folder.path.mkdir(parents=True)
+        spec = parse_spec(text, [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"storage.uri={tmp_path}/results"])
+        make_plan(spec, folder, slots=1, now=0.0, working_directory=tmp_path).save(folder)
+        lock = sweep_lock.acquire(folder)
+        with EventLog(folder.events) as log:
+            for event in sweep.events[:until]:
+                log.append(event)
+                if isinstance(event, TrialEnded) and event.status == "completed":
+                    path = f"tune/{event.trial}/9"
+                    (folder.path / path).mkdir(parents=True)
+                    log.append(CheckpointSaved(time=event.time, trial=event.trial, epoch=9, path=path))
+            if until is None:
+                log.append(SweepEnded(time=sweep.events[-1].time, status="completed", reason=reason))
+        lock.release()
+        return folder
+
+    return write
+
+
+def _without_rights():
+    """Let root read and write no more than the file modes allow."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER):
+        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER = 24, 1, 2, 3
+
+
+@pytest.fixture(scope="session")
+def as_user():
+    """Keywords of ``subprocess.run`` with which file modes hold for the command, though the tests run as root."""
+    return {"preexec_fn": _without_rights if os.geteuid() == 0 else None}
+
+
+@pytest.fixture
+def desk_of(monkeypatch):
+    """``with desk_of(folder) as left:`` runs a driver that only answers orders; ``left`` is why it would leave.
+
+    It holds the lock, and its order desk reads and answers in threads, as that of a driver with Ray.
+    """
+    monkeypatch.setattr(order_desk, "POLL_S", 0.02)
+
+    @contextlib.contextmanager
+    def run(folder):
+        state, ended, left = SweepState.read(folder.events), threading.Event(), []
+        lock = sweep_lock.acquire(folder)
+        log = EventLog(folder.events, generation=lock.generation)
+        decisions = DecisionState(in_force(SweepPlan.load(folder), state), state)
+        store = EventStore(log, state, folds=(decisions,))
+        store.append(SweepStarted(time=state.last_time, generation=lock.generation, host="here", pid=1))
+        desk = order_desk.OrderDesk(folder, decisions, store, leave=left.append)
+        desk.open()
+
+        def serve():
+            while not ended.wait(0.02):
+                desk.serve(NoWorkers())
+
+        thread = threading.Thread(target=serve)
+        with desk.reading():
+            thread.start()
+            try:
+                yield left
+            finally:
+                ended.set()
+                thread.join()
+        store.close()
+        lock.release()
 
     return run
 

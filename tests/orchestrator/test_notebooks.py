@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ravel
-from orchestrator.errors import Interrupted, PreflightError, SpecError, SweepNotFound
+from orchestrator.errors import Interrupted, OrchestratorError, PreflightError, SpecError, SweepNotFound
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.sweep_folder import SweepFolder
 
@@ -104,12 +104,39 @@ def test_a_sweep_in_the_background_is_stopped_resumed_and_read_while_it_runs(tmp
     assert sweep.is_running
     with pytest.raises(TimeoutError, match=f"{sweep.name}: still runs after"):
         sweep.wait(0.01)
-    sweep.stop()
+    assert str(sweep.stop()).endswith(": accepted\n  stops the sweep; ravel resume continues it")
     assert not sweep.is_running
-    with pytest.raises(Interrupted, match="ravel resume"):
+    with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+        sweep.stop()
+    with pytest.raises(Interrupted, match=r"stopped by order of .*@.*; nothing measured is lost.*ravel resume"):
         sweep.wait()
     assert ravel.open("small").progress.status == "interrupted"
     assert ravel.resume(sweep.folder).state.ended.status == "completed"
     assert sweep.progress.share == 1.0
     assert Path("results", sweep.name).is_dir()
     assert json.loads(Path("results", sweep.name, "plan.json").read_text())["sweep"] == sweep.name
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_sweep_in_the_background_is_extended_and_forked_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = {**SMALL, "trial": {**SMALL["trial"], "epochs": 150}, "search": {"num_trials": 3}}
+    sweep = ravel.launch(ravel.SweepSpec(**long, resources={"max_concurrent": 1}), background=True)
+    try:
+        assert sweep.stop(trial="t000", wait_s=60).trials == ("t000",)
+        answer = ravel.open("small").extend(trials="+1", set={"resources.max_concurrent": 2}, wait_s=60)
+        assert (answer.outcome, answer.settings) == (
+            "accepted",
+            {"search.num_trials": 4, "resources.max_concurrent": 2},
+        )
+        result = sweep.wait(240)
+    finally:
+        sweep._driver.process.kill()
+    assert result.state.trials["t000"].stopped_by_order
+    assert len(result.state.trials) == 4
+    assert [order.outcome for order in sweep.orders] == ["accepted", "accepted"]
+    younger = sweep.fork("younger", set={"trial.epochs": 1, "search.num_trials": 2}, best=1, background=True)
+    forked = younger.wait(120)
+    assert forked.plan.parent.sweep == sweep.name
+    assert forked.state.trials["t001"].origin == "point"

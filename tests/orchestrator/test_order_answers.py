@@ -16,15 +16,11 @@ from orchestrator.analysis.replay import replay
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError, SpecError, StorageError
-from orchestrator.execution import driver
 from orchestrator.orders.book import ORDERS, book_of, submit, unanswered
 from orchestrator.orders.order import Order, extend_order, stop_order
-from orchestrator.planning.loading import parse_spec
-from orchestrator.planning.plan import SweepPlan, make_plan
-from orchestrator.state import sweep_lock
+from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.event_log import EventLog, read_events
-from orchestrator.state.events import OrderAccepted, OrderRefused, SweepEnded, TrialEnded, TrialReopened
-from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.events import OrderAccepted, OrderRefused, TrialEnded, TrialReopened
 from orchestrator.state.sweep_state import SweepState
 
 ASSETS = Path(__file__).parent / "assets"
@@ -38,40 +34,6 @@ search: {num_trials: 9, seed: 5, sampler: random}
 scheduler: {SCHEDULER}
 """
 STOPPING = SPEC.replace("SCHEDULER", "grace_period: 3, kind: stopping")
-
-
-@pytest.fixture
-def finished(virtual_sweep, tmp_path, monkeypatch):
-    """``finished(spec)`` writes a virtual sweep that has ended as a real one, which is not tracked."""
-    monkeypatch.setattr(driver, "exporters_of", lambda *_: {})
-
-    def write(text=STOPPING, *, reason=None, until=None):
-        uri = f"sqlite:///{tmp_path}/mlflow.db"
-        sweep = virtual_sweep(text, workers=1)
-        folder = SweepFolder(tmp_path / "results" / "virtual")
-        folder.path.mkdir(parents=True)
-        spec = parse_spec(text, [f"tracking.uri={uri}"])
-        make_plan(spec, folder, slots=1, now=0.0, working_directory=tmp_path).save(folder)
-        lock = sweep_lock.acquire(folder)
-        with EventLog(folder.events) as log:
-            for event in sweep.events[:until]:
-                log.append(event)
-                if isinstance(event, TrialEnded) and event.status == "completed":
-                    path = f"tune/{event.trial}/9"
-                    (folder.path / path).mkdir(parents=True)
-                    log.append(checkpoint_of(event, path))
-            if until is None:
-                log.append(SweepEnded(time=sweep.events[-1].time, status="completed", reason=reason))
-        lock.release()
-        return folder
-
-    return write
-
-
-def checkpoint_of(event, path):
-    from orchestrator.state.events import CheckpointSaved
-
-    return CheckpointSaved(time=event.time, trial=event.trial, epoch=9, path=path)
 
 
 def events_of(folder):
@@ -140,7 +102,7 @@ def test_a_trial_whose_checkpoint_is_gone_stays_as_it_ended(finished):
 def test_two_orders_are_answered_one_after_the_other_in_the_order_of_their_names(finished):
     folder = finished()
     for _ in range(2):
-        submit(folder, extend_order(now=1.0, more_trials=2))
+        submit(folder, extend_order(now=1.0, trials="+2"))
     launching.answer_orders(folder)
     first, second = of_kind(folder, OrderAccepted)
     names = [name.partition("-")[2].removesuffix(".json") for name in book_of(folder).names()]
@@ -175,10 +137,10 @@ REFUSALS = {
         extend_order(now=0.0, settings=["trial.epochs=27"]),
         STOPPING.replace("epochs: 9, ", "").replace("parameters: {", "parameters: {epochs: {choice: [3, 9]}, "),
     ),
-    "a budget that is spent": (extend_order(now=0.0, more_trials=1), STOPPING + "budget: {gpu_s: 5}\n"),
-    "a target that is reached": (extend_order(now=0.0, more_trials=1), STOPPING + "budget: {target: 0.1}\n"),
+    "a budget that is spent": (extend_order(now=0.0, trials="+1"), STOPPING + "budget: {gpu_s: 5}\n"),
+    "a target that is reached": (extend_order(now=0.0, trials="+1"), STOPPING + "budget: {target: 0.1}\n"),
     "more points than a grid has": (
-        extend_order(now=0.0, more_trials=500),
+        extend_order(now=0.0, trials="+500"),
         STOPPING.replace("sampler: random", "sampler: grid, resolution: 2"),
     ),
 }
@@ -207,7 +169,7 @@ def test_an_imported_sweep_is_refused_before_an_order_is_written(finished):
         "sweep: must be a sweep that was launched, and this one was imported from MLflow: its trials have no models; "
         "use its best points in a new spec: ravel import-mlflow"
     )
-    assert ravel(folder, "extend", "--trials", "+1") == (2, f"virtual: refused\n  {refusal}\n")
+    assert ravel(folder, "extend", "--trials", "+1") == (2, f"virtual: refused\n  {refusal}")
     assert book_of(folder).names() == []
 
 
@@ -242,7 +204,7 @@ def test_a_file_that_is_no_order_is_refused_once(finished, content, says):
 
 def test_a_link_out_of_the_folder_is_no_order(finished, tmp_path, caplog):
     folder = finished()
-    order = extend_order(now=0.0, more_trials=1)
+    order = extend_order(now=0.0, trials="+1")
     outside = tmp_path / "outside.json"
     outside.write_text(order.model_dump_json())
     (folder.path / ORDERS).mkdir()
@@ -255,7 +217,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(finished):
     folder = finished()
     (folder.path / ORDERS).write_text("a file where the folder of the orders would be")
     with pytest.raises(StorageError) as error:
-        submit(folder, extend_order(now=0.0, more_trials=1))
+        submit(folder, extend_order(now=0.0, trials="+1"))
     where = f"virtual --storage {folder.path.parent}"
     assert str(error.value) == (
         f"{folder.path}/orders: must be a folder that this user can write, to order something (Not a directory); have"
@@ -272,6 +234,8 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(finished):
             "--trials: must be the one place with a number of trials; leave the rest out",
         ),
         (["--add-point", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--add-point", "/dev/zero"], "/dev/zero: must have at most 1,000,000 characters"),
+        (["--add-point", "/"], "/: cannot be read: Is a directory"),
     ],
 )
 def test_wrong_arguments_are_refused_before_an_order_is_written(finished, arguments, says):
@@ -288,7 +252,7 @@ class Killed(BaseException):
 def test_a_driver_that_is_killed_at_any_event_of_an_order_loses_and_doubles_nothing(finished, monkeypatch, when):
     """The first driver dies before or after its second event, each next one too, until nothing is left to do."""
     folder = finished()
-    submit(folder, extend_order(now=0.0, more_trials=2, settings=["trial.epochs=27"]))
+    submit(folder, extend_order(now=0.0, trials="+2", settings=["trial.epochs=27"]))
     submit(folder, stop_order(now=0.0, generation=1, trials=["t001"]))
     append, counts = EventLog.append, {"left": 0, "kills": 0}
 
@@ -350,7 +314,7 @@ launching.answer_orders(SweepFolder(Path(sys.argv[1])))
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_sigkill_between_the_order_and_its_event_and_between_the_event_and_its_action(finished, tmp_path, when):
     folder = finished()
-    submit(folder, extend_order(now=0.0, more_trials=2, settings=["trial.epochs=27"]))
+    submit(folder, extend_order(now=0.0, trials="+2", settings=["trial.epochs=27"]))
     submit(folder, stop_order(now=0.0, generation=1, trials=["t001"]))
     command = [sys.executable, "-c", KILLED, str(folder.path), when]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=with_path())
@@ -380,6 +344,16 @@ def test_a_stop_of_a_trial_survives_its_driver(finished):
 
 
 def test_an_order_names_who_gave_it_and_is_read_back():
-    order = extend_order(now=1.0, more_trials=3, points=[{"optimizer.lr": 0.1}])
+    order = extend_order(now=1.0, trials="+3", points=[{"optimizer.lr": 0.1}])
     assert "@" in order.author
     assert Order.read(order.model_dump_json().encode()) == order
+
+
+def test_a_fork_at_a_dashboard_is_refused_with_what_to_do(finished):
+    folder = finished()
+    code, message = ravel(folder, "fork", "--name", "younger", "--address", "http://10.0.0.5:8265")
+    assert code == SpecError.exit_code
+    assert message == (
+        "--address: must be local, auto or HOST:PORT to fork a sweep, got 'http://10.0.0.5:8265'; "
+        "run it on a node of the cluster, with --address auto"
+    )

@@ -1,6 +1,5 @@
 """A colleague's sweep that this user can only read: looking works and writes nothing, the rest is refused in a line."""
 
-import ctypes
 import json
 import os
 import subprocess
@@ -9,7 +8,6 @@ import sys
 import pytest
 
 COLLEAGUE = 12345
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_FOWNER = 24, 1, 3
 LOOKING = [
     ["status", "digits-1"],
     ["status", "digits-1", "--json"],
@@ -21,7 +19,14 @@ LOOKING = [
     ["replay", "digits-1"],
     ["evaluate", "digits-1/t001", "--subset", "50"],
 ]
-WRITING = [["resume", "digits-1"], ["sync", "digits-1"], ["purge", "digits-1"], ["purge", "digits-1", "--yes"]]
+WRITING = [
+    ["resume", "digits-1"],
+    ["sync", "digits-1"],
+    ["purge", "digits-1"],
+    ["purge", "digits-1", "--yes"],
+    ["extend", "digits-1", "--trials", "+1"],
+    ["extend", "digits-1", "--trials", "+1", "--now"],
+]
 RUN = """
 import json, sys
 from typer.testing import CliRunner
@@ -32,14 +37,6 @@ for arguments in json.loads(sys.argv[1]):
     results.append((result.exit_code, result.output, type(result.exception).__name__, str(result.exception)))
 print("\\n" + json.dumps(results))
 """
-
-
-def without_rights():
-    """Let root write no more than the file modes allow."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (CAP_DAC_OVERRIDE, CAP_FOWNER):
-        if libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl")
 
 
 def made_read_only(root):
@@ -54,7 +51,7 @@ def content(root):
 
 
 @pytest.fixture
-def commands(trained, tmp_path):
+def commands(trained, tmp_path, as_user):
     """``commands(*arguments)`` runs each on a sweep of a colleague; ``commands.root`` is his."""
     root = tmp_path / "colleague"
     root.mkdir()
@@ -66,7 +63,7 @@ def commands(trained, tmp_path):
     def run(*arguments):
         done = subprocess.run(
             [sys.executable, "-c", RUN, json.dumps(arguments), str(root / "results")],
-            preexec_fn=without_rights if os.geteuid() == 0 else None,
+            **as_user,
             env={**os.environ, "HOME": str(home), "RAVEL_CACHE": str(home / "cache")},
             cwd=home,
             capture_output=True,

@@ -11,7 +11,7 @@ from orchestrator.analysis.leaderboard import event_line, failures, log_line
 from orchestrator.analysis.sweep_progress import headline, progress, trials_over, work_left
 from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
-from orchestrator.planning.budget import BudgetUse
+from orchestrator.decisions.budget import BudgetUse
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.trial_configs import trial_config

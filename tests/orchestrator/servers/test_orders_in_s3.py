@@ -39,7 +39,7 @@ def test_orders_in_s3_are_read_in_order_and_none_replaces_another(s3):
 
 
 def assert_in_order(book):
-    orders = [extend_order(now=0.0, more_trials=count) for count in (1, 2)]
+    orders = [extend_order(now=0.0, trials=f"+{count}") for count in (1, 2)]
     names = [f"{number:06d}-{order.id}.json" for number, order in zip((2, 1), orders, strict=True)]
     for name, order in zip(names, orders, strict=True):
         assert book.create(name, order.model_dump_json().encode())

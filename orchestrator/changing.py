@@ -1,0 +1,175 @@
+"""Change a sweep, for the command line and Python: give it an order and return the answer, or plan a fork of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.analysis.result import SweepResult
+from orchestrator.decisions.trial_views import DecisionState
+from orchestrator.errors import OrchestratorError, RefusedOrder, SpecError
+from orchestrator.orders.acts import NoWorkers, carry_out
+from orchestrator.orders.answers import answer
+from orchestrator.orders.book import book_of, submit, unanswered
+from orchestrator.orders.order import stop_order
+from orchestrator.orders.waiting import wait_for_answer
+from orchestrator.planning.fork import Fork
+from orchestrator.planning.fork import fork as planned_fork
+from orchestrator.planning.original import require_original
+from orchestrator.planning.plan import SweepPlan
+from orchestrator.state.log_segments import end_of
+from orchestrator.state.sweep_folder import reference
+from orchestrator.state.sweep_lock import held_generation, is_held
+from search_spaces import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from orchestrator.orders.book import Unreadable
+    from orchestrator.orders.order import Order
+    from orchestrator.state.events import Event, OrderAccepted, OrderRefused
+    from orchestrator.state.sweep_folder import SweepFolder
+
+WAIT_S = 20.0
+BEST = 4
+
+
+@dataclass(frozen=True)
+class OrderAnswer:
+    """Answer of a sweep to an order that was not refused; its text is that of the command line.
+
+    ``outcome`` is ``accepted`` by a driver, or ``written`` for the next one, which ``ravel resume`` starts; then the
+    other fields are as the driver will compute them from the state of now.
+
+    Example:
+        >>> print(OrderAnswer("digits-1", "0a", "accepted", notes=("search.num_trials: 8 to 10",)))
+        digits-1: accepted
+          search.num_trials: 8 to 10
+    """
+
+    sweep: str
+    order: str
+    outcome: Literal["accepted", "written"]
+    trials: tuple[str, ...] = ()
+    """Trials that are stopped, or continue."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """New values of fields of the spec, by their dotted names."""
+    notes: tuple[str, ...] = ()
+    """Changes in words."""
+    reference: str = ""
+    """Arguments that name the sweep in a command."""
+
+    def __str__(self) -> str:
+        words = (
+            self.outcome if self.outcome == "accepted" else f"written, to be applied by ravel resume {self.reference}"
+        )
+        return "".join([f"{self.sweep}: {words}", *(f"\n  {note}" for note in self.notes)])
+
+
+def stop(folder: SweepFolder, trials: Sequence[str] = (), *, wait_s: float = WAIT_S) -> OrderAnswer:
+    """Stop a sweep that a driver runs, or some of its trials.
+
+    Raises:
+        RefusedOrder: a trial does not exist, or is over.
+        OrchestratorError: no driver runs it, or the driver does not answer in time.
+        SweepCopied: the folder is a copy of the sweep's.
+        StorageError: the folder cannot be written, or S3 does not answer.
+    """
+    generation = held_generation(folder)
+    if generation is None:
+        remedy = f"ravel resume {reference(folder)} continues it, ravel extend {reference(folder)} changes it"
+        raise OrchestratorError(f"{folder.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}")
+    return give(folder, stop_order(now=time.time(), generation=generation, trials=trials), wait_s=wait_s)
+
+
+def give(folder: SweepFolder, order: Order, *, wait_s: float = WAIT_S, now: bool = False) -> OrderAnswer:
+    """Write an order into a sweep, and return the answer.
+
+    A sweep without a driver refuses at once what it can see; with ``now`` the order is applied here, else by the next
+    driver.
+
+    Raises:
+        RefusedOrder: nothing was changed; lists every reason.
+        OrchestratorError: the driver does not answer in time.
+        SweepCopied: the folder is a copy of the sweep's.
+        StorageError: the folder cannot be written, or S3 does not answer.
+    """
+    if not wait_s >= 0:
+        raise SpecError([Problem("--wait", f"must be a number of seconds >= 0, got {wait_s:g}")])
+    require_original(SweepPlan.load(folder), folder)
+    runs, start = is_held(folder), end_of(folder.events)
+    preview = None if runs else _accepted(folder, _preview(folder, order))
+    submit(folder, order)
+    if preview is not None and not now:
+        return _answer(folder, "written", preview)
+    if preview is not None:
+        from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+
+        launching.answer_orders(folder)
+    event = wait_for_answer(folder, order.id, start=start, timeout_s=wait_s)
+    if event is None:
+        raise OrchestratorError(_unanswered(folder, wait_s))
+    return _answer(folder, "accepted", _accepted(folder, event))
+
+
+def fork(folder: SweepFolder, name: str, *, settings: Sequence[str] = (), best: int = BEST) -> Fork:
+    """Return the spec of a new sweep from that of an earlier one and its best points, with a report on each point.
+
+    Raises:
+        SpecError: lists every mistake.
+    """
+    result = SweepResult.read(folder)
+    return planned_fork(result.plan, result.state, folder, name=name, settings=settings, best=best)
+
+
+def _preview(folder: SweepFolder, order: Order) -> OrderAccepted | OrderRefused:
+    """Return what the next driver will answer, after the orders that wait for it, as far as can be seen now."""
+    result = SweepResult.read(folder)
+    decisions = DecisionState(result.plan, result.state)
+    store = _Scratch(decisions)
+
+    def answer_to(order: Order | Unreadable) -> OrderAccepted | OrderRefused:
+        return answer(order, decisions, has_checkpoint=lambda trial: trial.has_final_checkpoint, now=time.time())
+
+    for earlier in list(unanswered(book_of(folder), result.state.orders)):
+        store.append(answer_to(earlier))
+        carry_out(store, decisions, NoWorkers(), clock=time.time)
+    return answer_to(order)
+
+
+class _Scratch:
+    """Event store without a log: what events would lead to."""
+
+    def __init__(self, decisions: DecisionState) -> None:
+        self.state, self._decisions = decisions.state, decisions
+
+    def append(self, event: Event) -> None:
+        """Apply an event."""
+        self.state.apply(event)
+        self._decisions.apply(event)
+
+
+def _accepted(folder: SweepFolder, event: OrderAccepted | OrderRefused) -> OrderAccepted:
+    if event.kind == "order_refused":
+        raise RefusedOrder(folder.sweep, event.reasons)
+    return event
+
+
+def _answer(folder: SweepFolder, outcome: Literal["accepted", "written"], event: OrderAccepted) -> OrderAnswer:
+    return OrderAnswer(
+        folder.sweep,
+        event.order,
+        outcome,
+        trials=event.trials,
+        settings=event.settings,
+        notes=event.notes,
+        reference=reference(folder),
+    )
+
+
+def _unanswered(folder: SweepFolder, wait_s: float) -> str:
+    if is_held(folder):
+        return f"{folder.sweep}: written, and not answered within {wait_s:g} s; see ravel status {reference(folder)}"
+    remedy = f"ravel resume {reference(folder)} answers it"
+    return f"{folder.sweep}: written, and the driver ended before it answered; {remedy}"

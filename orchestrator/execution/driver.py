@@ -17,6 +17,7 @@ from orchestrator.decisions.promotion import next_promotion
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import Interrupted, PreflightError, RayLost, SweepLocked
 from orchestrator.execution import preflight, ray_cluster, ray_watch
+from orchestrator.execution.checkpoint_retention import CheckpointRetention
 from orchestrator.execution.cluster import node_checks
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.exporters import Exporter
     from orchestrator.execution.tune.thread import FitThread
+    from orchestrator.orders.acts import Workers
     from orchestrator.planning.plan import Parent
     from orchestrator.spec.model import SweepSpec
 
@@ -204,12 +206,16 @@ def _drive(
         desk = OrderDesk(folder, decisions, store, leave=stop.inbox.put)
         desk.open()
         exporters = exporters_of(decisions.plan, folder)
+        retention = CheckpointRetention.of_driver(decisions, store, folder, exporters=exporters, is_lost=lock.is_lost)
+        retention.open()
         for exporter in exporters.values():
             exporter.start()
         notify(callback.on_start, decisions.plan, store, lambda: lagging(exporters, store.state.num_events))
         crash, has_work = None, True
         try:
-            leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack, desk=desk)
+            leave = _run_trials(
+                decisions, store, folder, session=session, stop=stop, stack=stack, desk=desk, retention=retention
+            )
             has_work = leave is not None or _has_work(decisions, now=time.time())
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
@@ -217,14 +223,16 @@ def _drive(
         finally:
             notify(callback.on_end)
             if is_lost.is_set():
+                retention.cancel()
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                _close(decisions, store, leave=leave, crash=crash, has_work=has_work)
+                _close(decisions, store, retention, leave=leave, crash=crash, has_work=has_work)
                 for name, reason in _flush(exporters, stop, leave):
                     logger.warning(
                         "%s lags (%s); later: ravel sync %s", name, reason or "not waited for", reference(folder)
                     )
+                _finish_deletions(retention, stop, leave)
     _raise_if_interrupted(store.state, folder, leave, is_lost=is_lost.is_set())
     return decisions.plan, store.state, folder
 
@@ -238,6 +246,7 @@ def _run_trials(
     stop: StopSignals,
     stack: ExitStack,
     desk: OrderDesk,
+    retention: CheckpointRetention,
 ) -> Leave | None:
     """Run Tune until it is done; return the reason if the driver must leave it before.
 
@@ -247,8 +256,12 @@ def _run_trials(
         return _leave_of(None if stop.inbox.empty() else stop.inbox.get(), session)
     from orchestrator.execution.tune import run, thread  # noqa: PLC0415  import Ray and torch, for drivers with work
 
+    def serve(workers: Workers) -> None:
+        desk.serve(workers)
+        retention.serve()
+
     def fit(before_step: Callable[[], None]) -> None:
-        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=desk.serve)
+        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=serve)
 
     fitting = thread.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
     lost = ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason)))
@@ -289,6 +302,13 @@ def _flush(exporters: dict[str, Exporter], stop: StopSignals, leave: Leave | Non
     return list(flush(exporters, timeout_s=0.0))
 
 
+def _finish_deletions(retention: CheckpointRetention, stop: StopSignals, leave: Leave | None) -> None:
+    """Wait for the deletion of dropped checkpoints, for a limited time that a signal ends."""
+    with suppress(KeyboardInterrupt), stop.skippable():
+        retention.finish(timeout_s=FLUSH_S if leave is None else FLUSH_INTERRUPTED_S)
+    retention.warn_of_rest()
+
+
 def _raise_if_interrupted(state: SweepState, folder: SweepFolder, leave: Leave | None, *, is_lost: bool) -> None:
     if is_lost:
         raise SweepLocked(
@@ -313,11 +333,17 @@ def _has_work(decisions: DecisionState, *, now: float) -> bool:
 
 
 def _close(
-    decisions: DecisionState, store: EventStore, *, leave: Leave | None, crash: str | None, has_work: bool
+    decisions: DecisionState,
+    store: EventStore,
+    retention: CheckpointRetention,
+    *,
+    leave: Leave | None,
+    crash: str | None,
+    has_work: bool,
 ) -> None:
     """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished.
 
-    Nothing is decided here, so that no error of a user's own scheduler can keep the end from the log.
+    No scheduler is asked here, so that no error of a user's own one can keep the end from the log.
     """
     now, state = time.time(), store.state
     with store.lock:  # Tune's thread may be in the middle of an event; it appends none after the end
@@ -327,6 +353,7 @@ def _close(
         if not has_work:
             for trial in state.with_status("paused"):
                 store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+        retention.serve()
         store.append(_end_of(decisions, now=now, leave=leave, crash=crash, has_work=has_work))
 
 

@@ -101,6 +101,11 @@ class Trial:
         return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
 
     @property
+    def is_dropped(self) -> bool:
+        """True if the checkpoints of the trial were dropped, and it has saved none since."""
+        return self.drop is not None and not self.checkpoints
+
+    @property
     def stored(self) -> list[CheckpointSaved]:
         """Checkpoints whose files are there, as far as the log shows: the newest of each attempt."""
         by_attempt: dict[PurePosixPath, list[CheckpointSaved]] = {}

@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSizes:
-    """Sizes of all checkpoints of a sweep, in bytes; null where the log has no size, as older ones.
+    """Sizes of the checkpoints of a sweep; null where the log has no size, as older ones.
 
-    ``at_most`` is the largest size until the end, and ``free`` the room on the disk of the sweep, null in S3.
+    ``at_most_bytes`` is the largest size until the end; ``free_bytes`` is the room on the sweep's disk, null in S3.
     """
 
     trials: int
-    now: float | None
-    at_end: float | None
-    at_most: float | None
-    free: int | None = None
+    now_bytes: float | None
+    at_end_bytes: float | None
+    at_most_bytes: float | None
+    free_bytes: int | None = None
 
     @property
     def is_too_large(self) -> bool:
         """True if the disk has less room than the sweep will take."""
-        return None not in (self.free, self.at_most, self.now) and self.at_most - self.now > self.free  # type: ignore[operator]
+        if self.now_bytes is None or self.at_most_bytes is None or self.free_bytes is None:
+            return False
+        return self.at_most_bytes - self.now_bytes > self.free_bytes
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for ``--json``, in whole bytes."""
@@ -76,7 +78,7 @@ def checkpoint_sizes(
     return CheckpointSizes(len(sizes), now, at_end, max(now, most), free)
 
 
-def free_bytes(folder: SweepFolder) -> int | None:
+def free_on_disk(folder: SweepFolder) -> int | None:
     """Return the free room on the disk of a sweep; None for one in S3, or if the disk does not say."""
     if folder.remote is not None:
         return None
@@ -89,25 +91,26 @@ def free_bytes(folder: SweepFolder) -> int | None:
 def size_line(sizes: CheckpointSizes) -> str | None:
     """Return the sizes in one line; None before there is one.
 
-    >>> size_line(CheckpointSizes(trials=34, now=1.2e9, at_end=2.0e9, at_most=3.1e9))
+    >>> size_line(CheckpointSizes(trials=34, now_bytes=1.2e9, at_end_bytes=2.0e9, at_most_bytes=3.1e9))
     'checkpoints: 1.2 GB of 34 trials, about 2.0 GB at the end, up to 3.1 GB before'
     """
     if not sizes.trials:
         return None
-    if sizes.now is None:
+    now, at_end, at_most = sizes.now_bytes, sizes.at_end_bytes, sizes.at_most_bytes
+    if now is None:
         return f"checkpoints: of {sizes.trials} trials; the log of this sweep has no sizes yet"
-    line = f"checkpoints: {shown_bytes(sizes.now)} of {sizes.trials} trials"
-    if sizes.at_end is None or sizes.at_most is None or sizes.at_end == sizes.at_most == sizes.now:
+    line = f"checkpoints: {shown_bytes(now)} of {sizes.trials} trials"
+    if at_end is None or at_most is None or at_end == at_most == now:
         return line
-    line += f", about {shown_bytes(sizes.at_end)} at the end"
-    return line if sizes.at_most <= sizes.at_end else f"{line}, up to {shown_bytes(sizes.at_most)} before"
+    line += f", about {shown_bytes(at_end)} at the end"
+    return line if at_most <= at_end else f"{line}, up to {shown_bytes(at_most)} before"
 
 
 def room_line(sizes: CheckpointSizes, *, remedy: str) -> str | None:
     """Return a warning if the disk has less room than the sweep will take, else None."""
-    if not sizes.is_too_large or sizes.free is None or sizes.at_most is None:
+    if not sizes.is_too_large or sizes.free_bytes is None or sizes.at_most_bytes is None:
         return None
-    return f"only {shown_bytes(sizes.free)} are free on its disk; {remedy}"
+    return f"only {shown_bytes(sizes.free_bytes)} are free on its disk; {remedy}"
 
 
 def _size(trial: Trial, mean: float) -> float:

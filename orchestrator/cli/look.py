@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_bytes, room_line, size_line
+from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
 from orchestrator.analysis.leaderboard import describe_status, failures, log_line, measured
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
@@ -170,7 +170,7 @@ def _read(folder: str, sweep: str | None) -> SweepResult:
 
 
 def _sizes(result: SweepResult, summary: Progress) -> CheckpointSizes:
-    free = None if summary.is_finished else free_bytes(result.folder)
+    free = None if summary.is_finished else free_on_disk(result.folder)
     return checkpoint_sizes(result.plan, result.state, is_finished=summary.is_finished, free=free)
 
 
@@ -208,7 +208,7 @@ def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
     lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
     driver = "running" if is_running else "gone"
     more = {"best": _best_json(result), "driver": driver, "mlflow_behind": lag}
-    return summary, {**summary.as_json(), **more, "checkpoint_bytes": _sizes(result, summary).as_json()}
+    return summary, {**summary.as_json(), **more, "checkpoints": _sizes(result, summary).as_json()}
 
 
 def _best_json(result: SweepResult) -> dict[str, Any] | None:

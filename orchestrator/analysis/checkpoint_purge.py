@@ -70,12 +70,12 @@ def carry_out(plan: SweepPlan, folder: SweepFolder, *, keep_best: int, now: floa
         OrchestratorError, StorageError: as ``find``; after the log has it, a second call deletes the rest.
         OSError: a file cannot be deleted.
     """
-    found = find(plan, folder, keep_best=keep_best)
+    chosen = find(plan, folder, keep_best=keep_best)
     lock = acquire(folder)
     try:
         with lock.renewing(on_lost=lambda: None):  # checked below, before files go
             with EventLog(folder.events, generation=lock.generation) as log:
-                for name in found.dropped:
+                for name in chosen.dropped:
                     time_ = time.time() if now is None else now
                     log.append(CheckpointsDropped(time=time_, trial=name, keep_best=keep_best, author=author()))
             if folder.remote is not None:
@@ -85,7 +85,7 @@ def carry_out(plan: SweepPlan, folder: SweepFolder, *, keep_best: int, now: floa
             delete(folder, left_over(folder, list(all_dropped(SweepState.read(folder.events), folder))))
     finally:
         lock.release()
-    return found
+    return chosen
 
 
 def _state_of(folder: SweepFolder) -> SweepState:

@@ -159,8 +159,8 @@ def purge(
 
 def _purge_checkpoints(result: SweepResult, *, keep_best: int | None, is_chosen: bool, yes: bool) -> None:
     if keep_best is None or not is_chosen:
-        missing, given = ("--keep-best K", "--checkpoints") if is_chosen else ("--checkpoints", "--keep-best")
-        raise SpecError([Problem(given, f"must be given with {missing}; without both, purge removes the whole sweep")])
+        missing, place = ("--keep-best K", "--checkpoints") if is_chosen else ("--checkpoints", "--keep-best")
+        raise SpecError([Problem(place, f"must be given with {missing}; without both, purge removes the whole sweep")])
     options = f"{reference(result.folder)} --checkpoints --keep-best {keep_best}"
     if not yes:
         for line in checkpoint_purge.find(result.plan, result.folder, keep_best=keep_best).lines:

@@ -65,7 +65,7 @@ def dropped_folders(trial: Trial, folder: SweepFolder) -> list[AttemptFolder]:
             )
             continue
         names.setdefault("/".join(parts[:2]), set()).add(parts[2])
-    return [AttemptFolder(path, frozenset(found)) for path, found in names.items()]
+    return [AttemptFolder(path, frozenset(logged)) for path, logged in names.items()]
 
 
 def all_dropped(state: SweepState, folder: SweepFolder) -> Iterator[AttemptFolder]:
@@ -103,14 +103,14 @@ def left_over(folder: SweepFolder, attempts: Collection[AttemptFolder]) -> list[
         StorageError: S3 refused or could not be reached.
     """
     by_path = {attempt.path: attempt for attempt in attempts}
-    found = {path for path, attempt in by_path.items() if _checkpoints(folder.path / path, attempt)}
+    present = {path for path, attempt in by_path.items() if _checkpoints(folder.path / path, attempt)}
     if folder.remote is not None and by_path:
         for item in folder.remote.list(folder.tune.name):
             parts = item.key.split("/")
             attempt = by_path.get("/".join(parts[:2]))
             if attempt is not None and len(parts) > 2 and attempt.holds(parts[2]):
-                found.add(attempt.path)
-    return [attempt for path, attempt in by_path.items() if path in found]
+                present.add(attempt.path)
+    return [attempt for path, attempt in by_path.items() if path in present]
 
 
 def _delete_here(path: Path, attempt: AttemptFolder) -> None:

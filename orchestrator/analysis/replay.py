@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import Proposer
+from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.decisions.rung import decide
 from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
@@ -20,6 +21,7 @@ from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
+    CheckpointsDropped,
     OrderAccepted,
     RungDecided,
     TrialCreated,
@@ -63,7 +65,7 @@ class Replay:
 
 
 def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
-    """Repeat every decision of a log: points proposed, rungs decided, trials promoted.
+    """Repeat every decision of a log: points proposed, rungs decided, trials promoted, checkpoints dropped.
 
     Each is a function of the plan and of the events before it, so the same version on the same machine repeats it bit
     for bit. The plan is that of the launch, until an event of an order extends it.
@@ -75,8 +77,13 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     find_own_code(plan.spec, Path(plan.working_directory))
     state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
     decisions, proposer = DecisionState(plan.launched, state), Proposer(plan.launched.spec, state)
+    retention = RetentionIndex(state)
     for number, event in enumerate(events, start=1):
-        decision = _repeated(decisions, proposer, event)
+        decision = (
+            _dropped_again(decisions.plan, retention, event)
+            if isinstance(event, CheckpointsDropped)
+            else _repeated(decisions, proposer, event)
+        )
         if decision is not None:
             recorded, replayed = decision
             counts[event.kind] = counts.get(event.kind, 0) + 1
@@ -103,6 +110,13 @@ def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tup
             return recorded, decide(decisions, event.trial, event.rung)
         case _:
             return None
+
+
+def _dropped_again(plan: SweepPlan, retention: RetentionIndex, event: CheckpointsDropped) -> tuple[object, object]:
+    """Return the trial whose checkpoints were dropped and the number of those kept, as recorded and as decided now."""
+    keep_best = event.keep_best if event.author is not None else plan.spec.storage.keep_best
+    chosen = retention.droppable(plan.spec.objective, keep_best=event.keep_best)
+    return (event.trial, event.keep_best), (event.trial if event.trial in chosen else None, keep_best)
 
 
 def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, workers: int) -> tuple[SweepPlan, Outcome]:

@@ -67,9 +67,10 @@ class TrialResult:
         """Return the folder of the last epoch's checkpoint, downloaded if the sweep is in S3.
 
         Raises:
-            OrchestratorError: it was removed, or never completed.
+            OrchestratorError: it was removed, dropped, or never completed.
             StorageError: S3 refused or could not be reached.
         """
+        self._refuse_dropped()
         final = (saved.path for saved in reversed(self.trial.checkpoints) if saved.epoch == self.trial.epoch)
         path = next(final, None)
         checkpoint = None if path is None else fetch(self.folder, path)
@@ -79,6 +80,15 @@ class TrialResult:
                 "choose another trial, or retrain this one (an imported sweep has no models)"
             )
         return checkpoint.resolve()
+
+    def _refuse_dropped(self) -> None:
+        drop = self.trial.drop
+        if drop is None or self.trial.checkpoints:
+            return
+        by = "storage.keep_best" if drop.author is None else f"ravel purge of {drop.author}, to keep the best"
+        reason = f"its checkpoints were dropped ({by}: {drop.keep_best}), so it has no model"
+        remedy = f"choose one of the best trials, or train its point once more: ravel extend {reference(self.folder)}"
+        raise OrchestratorError(f"{self.name}: {reason}; {remedy} --add-point FILE")
 
     def load_model(self) -> torch.nn.Module:
         """Load the trained model, in eval mode, from the trial's last checkpoint.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
 from orchestrator.analysis.leaderboard import describe_status, failures, log_line, measured
 from orchestrator.analysis.order_history import as_json as orders_json
 from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
@@ -28,6 +29,7 @@ from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from orchestrator.storage.locations import expanded, is_remote
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.checkpoint_sizes import CheckpointSizes
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.tracking.cursor import Cursor
@@ -56,6 +58,8 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     if ended is not None and ended.status == "failed" and ended.reason:
         _say(ended.reason)
     Console().print(overview(result.plan, result.state, summary, top=TOP))
+    for line in _size_lines(result, summary):
+        _say(line)
     if plain["mlflow_behind"]:
         _say(f"MLflow has {plain['mlflow_behind']} events yet to take")
     for host, counts in unreliable_hosts(result.state.hosts, now=time.time()).items():
@@ -171,6 +175,18 @@ def _read(folder: str, sweep: str | None) -> SweepResult:
     return SweepResult.read(find_sweep(folder, sweep))
 
 
+def _sizes(result: SweepResult, summary: Progress) -> CheckpointSizes:
+    free = None if summary.is_finished else free_on_disk(result.folder)
+    return checkpoint_sizes(result.plan, result.state, is_finished=summary.is_finished, free=free)
+
+
+def _size_lines(result: SweepResult, summary: Progress) -> list[str]:
+    """Return the size of the checkpoints, and a warning if the disk is too small for those to come."""
+    sizes = _sizes(result, summary)
+    remedy = f"keep fewer: ravel extend {reference(result.folder)} --set storage.keep_best=10"
+    return [line for line in (size_line(sizes), room_line(sizes, remedy=remedy)) if line is not None]
+
+
 def _entry_or_warning(folder: SweepFolder) -> tuple[str, dict[str, Any]] | None:
     """Return the line and the data of a sweep of a list; name one that cannot be read on stderr and leave it out."""
     try:
@@ -197,7 +213,8 @@ def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
     elsewhere = folder.remote is not None and not folder.cursor.exists()  # another machine tracks it, or did
     lag = None if elsewhere else num_events(folder.events, Cursor.load(folder.cursor).offset)
     driver = "running" if is_running else "gone"
-    return summary, {**summary.as_json(), "best": _best_json(result), "driver": driver, "mlflow_behind": lag}
+    more = {"best": _best_json(result), "driver": driver, "mlflow_behind": lag}
+    return summary, {**summary.as_json(), **more, "checkpoints": _sizes(result, summary).as_json()}
 
 
 def _best_json(result: SweepResult) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from orchestrator.analysis import checkpoint_purge
 from orchestrator.analysis import purge as purging
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
@@ -126,14 +127,25 @@ def import_mlflow(
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel purge digits-20260101-120000-1a2b --yes")
 def purge(
     sweep: Sweep,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove everything listed; by default only list it.")] = False,  # noqa: FBT002
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove everything listed; by default only list it.")] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Remove checkpoints only, those of all but the best trials.")
+    ] = False,
+    keep_best: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="With --checkpoints: trials that keep theirs.")
+    ] = None,
     folder: StorageFolder = RESULTS,
 ) -> None:
-    """Remove everything a sweep wrote.
+    """Remove everything a sweep wrote, or the checkpoints of all but its best trials.
 
-    List its folder or S3 prefix, its MLflow runs, artifacts and views; with --yes, remove these and nothing else.
+    List its folder or S3 prefix, its MLflow runs, artifacts and views; with --yes, remove these and nothing else. With
+    --checkpoints --keep-best K, only checkpoints of trials that are over go; all measurements stay.
     """
     result = SweepResult.read(find_sweep(folder, sweep))
+    if checkpoints or keep_best is not None:
+        _purge_checkpoints(result, keep_best=keep_best, is_chosen=checkpoints, yes=yes)
+        return
     purged = purging.find(result.plan, result.folder)
     for line in purged.lines():
         typer.echo(line)
@@ -143,6 +155,26 @@ def purge(
     purging.carry_out(result.plan, purged)
     later = "" if purged.traces.for_good else "; its server keeps deleted runs until `mlflow gc` runs there"
     typer.echo(f"{result.sweep}: removed{later}")
+
+
+def _purge_checkpoints(result: SweepResult, *, keep_best: int | None, is_chosen: bool, yes: bool) -> None:
+    if keep_best is None or not is_chosen:
+        missing, place = ("--keep-best K", "--checkpoints") if is_chosen else ("--checkpoints", "--keep-best")
+        raise SpecError([Problem(place, f"must be given with {missing}; without both, purge removes the whole sweep")])
+    options = f"{reference(result.folder)} --checkpoints --keep-best {keep_best}"
+    if not yes:
+        for line in checkpoint_purge.find(result.plan, result.folder, keep_best=keep_best).lines:
+            typer.echo(line)
+        typer.echo(f"nothing was removed; to delete them: ravel purge {options} --yes")
+        return
+    try:
+        purged = checkpoint_purge.carry_out(result.plan, result.folder, keep_best=keep_best)
+    except OSError as error:
+        reason = f"{error.filename or result.folder.uri}: cannot be deleted ({error.strerror or error})"
+        raise OrchestratorError(
+            f"{reason}; delete the rest with the same command: ravel purge {options} --yes"
+        ) from None
+    typer.echo("\n".join([*purged.lines, f"{result.sweep}: deleted"]))
 
 
 def direction(metric: str, objective: Objective) -> Mode:

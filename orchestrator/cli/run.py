@@ -24,12 +24,14 @@ from orchestrator.cli.arguments import (
     StorageFolder,
     Sweep,
 )
+from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import PreflightError, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
+from orchestrator.state.trial import CHECKPOINTS_KEPT
 
 if TYPE_CHECKING:
     from orchestrator.analysis.forecast import Forecast, Probe, Range
@@ -47,7 +49,6 @@ SweepId = Annotated[
     str | None, typer.Option("--id", hidden=True, help="Id of the sweep, chosen when it was submitted.")
 ]
 PANEL = "Run"
-CHECKPOINTS_KEPT = 2
 
 app = typer.Typer()
 
@@ -94,7 +95,7 @@ def plan(
     expected = forecast.forecast(loaded, slots=slots, pauses=pauses(loaded, slots=slots))
     _refuse_too_short(loaded, expected, seconds)
     if as_json:
-        typer.echo(json.dumps(_plan_json(expected, probe, seconds), indent=1))
+        typer.echo(json.dumps(_plan_json(loaded, expected, probe, seconds), indent=1))
         return
     for line in _plan_lines(loaded, expected, probe, seconds):
         typer.echo(line)
@@ -220,7 +221,7 @@ def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> No
         raise PreflightError([f"budget.wall_clock_s: {reason}; give it more, or its trials fewer epochs"])
 
 
-def _plan_json(expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
+def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
     return {
         **asdict(expected),
         "share": expected.share,
@@ -229,13 +230,13 @@ def _plan_json(expected: Forecast, probe: Probe, seconds: float) -> dict[str, ob
         "mlflow_runs": expected.num_trials + 1,
         "mlflow_metric_rows": asdict(_metric_rows(expected, probe)),
         "checkpoint_bytes": probe.checkpoint_bytes,
-        "storage_bytes": asdict(_storage(expected, probe)),
+        "storage_bytes": asdict(_storage(spec, expected, probe)),
     }
 
 
 def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
     kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
-    size, full = _storage(expected, probe), expected.num_trials * expected.max_epochs
+    size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs
     mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
     *rungs, end = expected.reached.items()
     return [
@@ -245,8 +246,14 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
         f"MLflow   {expected.num_trials + 1:,} runs, {_shown(_metric_rows(expected, probe))} metric rows",
-        f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each",
+        f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each"
+        + _kept(spec),
     ]
+
+
+def _kept(spec: SweepSpec) -> str:
+    best = spec.storage.keep_best
+    return "" if best is None else f" at most, those of {best} trials at the end"
 
 
 def _shown(value: Range, digits: int = 0) -> str:
@@ -267,10 +274,15 @@ def _metric_rows(expected: Forecast, probe: Probe) -> Range:
     return type(ordinary)(ordinary.mean + more, ordinary.low + more, ordinary.high + more)
 
 
-def _storage(expected: Forecast, probe: Probe) -> Range:
-    """Return the bytes of the newest checkpoints of each attempt; each promotion of a trial adds an attempt."""
+def _storage(spec: SweepSpec, expected: Forecast, probe: Probe) -> Range:
+    """Return the bytes of the newest checkpoints of each attempt; each promotion of a trial adds an attempt.
+
+    With ``storage.keep_best`` that is the most at one time, as paused trials wait with theirs.
+    """
     _, *later = expected.reached.values()
-    attempts = expected.num_trials + (sum(trials.mean for trials in later) if expected.pauses else 0)
-    least = float(expected.num_trials * probe.checkpoint_bytes)
+    keep_best, num_trials = spec.storage.keep_best, expected.num_trials
+    stored = most_stored(num_trials, keep_best=keep_best, pauses=expected.pauses, live=expected.slots)
+    attempts = stored + (sum(trials.mean for trials in later) if expected.pauses else 0)
+    least = float(stored * probe.checkpoint_bytes)
     most = CHECKPOINTS_KEPT * attempts * probe.checkpoint_bytes
     return type(expected.epochs)((least + most) / 2, least, most)

@@ -12,7 +12,7 @@ from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
-from orchestrator.state.events import CheckpointSaved, OfSweep, OrderAccepted
+from orchestrator.state.events import CheckpointSaved, CheckpointsDropped, OfSweep, OrderAccepted
 from orchestrator.state.ranking import measured
 from orchestrator.state.sweep_state import OVER
 from search_spaces import Choice, Fixed, ZeroOr
@@ -61,7 +61,7 @@ class DecisionState:
         self.budget.apply(event)
         if isinstance(event, OrderAccepted) and event.action == "extend":
             self._begin(extended(self.plan, event))
-        elif not isinstance(event, OfSweep | CheckpointSaved):
+        elif not isinstance(event, OfSweep | CheckpointSaved | CheckpointsDropped):
             self._update(self.state.trials[event.trial])
 
     def _update(self, trial: Trial) -> None:

@@ -16,6 +16,7 @@ from orchestrator import timeouts
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError
 from orchestrator.execution import preflight, ray_watch
+from orchestrator.execution.checkpoint_retention import CheckpointRetention
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
 from orchestrator.execution.progress import ProgressCallback, notify
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from orchestrator.execution.exporters import Exporter
     from orchestrator.execution.tune.thread import FitThread
+    from orchestrator.orders.acts import Workers
     from orchestrator.planning.plan import Parent
     from orchestrator.spec.model import SweepSpec
 
@@ -165,12 +167,16 @@ def _drive(
         desk = OrderDesk(folder, decisions, store, leave=stop.inbox.put)
         desk.open()
         exporters = exporters_of(decisions.plan, folder)
+        retention = CheckpointRetention.of_driver(decisions, store, folder, exporters=exporters, is_lost=lock.is_lost)
+        retention.open()
         for exporter in exporters.values():
             exporter.start()
         notify(callback.on_start, decisions.plan, store, lambda: lagging(exporters, store.state.num_events))
         crash, is_unfinished = None, True
         try:
-            leave = _run_trials(decisions, store, folder, session=session, stop=stop, stack=stack, desk=desk)
+            leave = _run_trials(
+                decisions, store, folder, session=session, stop=stop, stack=stack, desk=desk, retention=retention
+            )
             is_unfinished = leave is not None or has_work(decisions, now=time.time())
         except BaseException as error:
             crash = f"{type(error).__name__}: {error}"
@@ -178,14 +184,16 @@ def _drive(
         finally:
             notify(callback.on_end)
             if is_lost.is_set():
+                retention.cancel()
                 for exporter in exporters.values():
                     exporter.cancel()
             else:
-                close(decisions, store, leave=leave, crash=crash, is_unfinished=is_unfinished)
+                close(decisions, store, retention, leave=leave, crash=crash, is_unfinished=is_unfinished)
                 for name, reason in _flush(exporters, stop, leave):
                     logger.warning(
                         "%s lags (%s); later: ravel sync %s", name, reason or "not waited for", reference(folder)
                     )
+                _finish_deletions(retention, stop, leave)
     raise_if_interrupted(store.state, folder, leave, is_lost=is_lost.is_set())
     return decisions.plan, store.state, folder
 
@@ -199,6 +207,7 @@ def _run_trials(
     stop: StopSignals,
     stack: ExitStack,
     desk: OrderDesk,
+    retention: CheckpointRetention,
 ) -> Leave | None:
     """Run Tune until it is done; return the reason if the driver must leave it before.
 
@@ -208,8 +217,12 @@ def _run_trials(
         return _leave_of(None if stop.inbox.empty() else stop.inbox.get(), session)
     from orchestrator.execution.tune import run, thread  # noqa: PLC0415  import Ray and torch, for drivers with work
 
+    def serve(workers: Workers) -> None:
+        desk.serve(workers)
+        retention.serve()
+
     def fit(before_step: Callable[[], None]) -> None:
-        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=desk.serve)
+        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=serve)
 
     fitting = thread.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
     lost = ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason)))
@@ -248,3 +261,10 @@ def _flush(exporters: dict[str, Exporter], stop: StopSignals, leave: Leave | Non
         with suppress(KeyboardInterrupt), stop.skippable():
             return list(flush(exporters, timeout_s=timeout_s, progressing=leave is None and timeout_s == FLUSH_S))
     return list(flush(exporters, timeout_s=0.0))
+
+
+def _finish_deletions(retention: CheckpointRetention, stop: StopSignals, leave: Leave | None) -> None:
+    """Wait for the deletion of dropped checkpoints, for a limited time that a signal ends."""
+    with suppress(KeyboardInterrupt), stop.skippable():
+        retention.finish(timeout_s=FLUSH_S if leave is None else FLUSH_INTERRUPTED_S)
+    retention.warn_of_rest()

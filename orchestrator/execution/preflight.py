@@ -6,11 +6,15 @@ memory), the data sets are located, the tracking server is queried, and the stor
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from orchestrator.decisions.imagined_sweep import decider_problems
+from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
@@ -21,9 +25,13 @@ from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
+from orchestrator.scheduling.registry import pauses as promotes
+from orchestrator.state.formatting import shown_bytes
 from orchestrator.state.sweep_lookup import try_out
+from orchestrator.storage.locations import expanded, is_remote
 from orchestrator.tracking import reachable
 from trainables.config.trial import TrialConfig
+from trainables.errors import TrainableError
 from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.lightning.config import LightningConfig
 
@@ -31,13 +39,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.spec.model import SweepSpec
+    from trainables.config.optimizer import OptimizerConfig
 
+logger = logging.getLogger(__name__)
 UserLoop = FunctionConfig | LightningConfig
 """Configurations of trials whose loop, model and data are a user's own."""
 MAX_NETWORKS = 32
 MAX_SETS = 8
 """Of a user's own, of which each is built and run; a sweep may have as many as trials."""
 MAX_LISTED = 200
+MAX_SIZED = 8
+"""Networks whose checkpoints are estimated before a launch."""
 WITHOUT_BATCH_NORM = ("mlp", "cnn")
 
 
@@ -71,6 +83,65 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     if address == "local":  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
+    shortage = room_shortage(spec)
+    if shortage is not None:
+        logger.warning("%s", shortage)
+
+
+def room_shortage(spec: SweepSpec, *, free: int | None = None) -> str | None:
+    """Return a warning if the disk has less room than the checkpoints of a sweep take at least, else None.
+
+    Each trial is counted with one checkpoint of its network, optimizer and averaged weights. Nothing is said of a sweep
+    in S3, nor of trials whose network is a user's own.
+
+    Args:
+        spec: Checked spec.
+        free: Free bytes; by default, those of the disk of ``storage.uri``.
+    """
+    size = None if is_remote(spec.storage.uri) else checkpoint_bytes(spec)
+    if size is None:
+        return None
+    live = spec.resources.max_concurrent or max(1, int(cores_here() // spec.resources.cpus))
+    keep_best, num_trials = spec.storage.keep_best, spec.search.num_trials
+    stored = most_stored(num_trials, keep_best=keep_best, pauses=promotes(spec, slots=live), live=live)
+    if free is None:
+        free = shutil.disk_usage(expanded(spec.storage.uri)).free
+    if stored * size <= free:
+        return None
+    remedy = "storage.keep_best keeps those of the best trials alone" if keep_best is None else "or launch fewer trials"
+    return (
+        f"storage.uri: {stored} trials with checkpoints of about {shown_bytes(size)} take {shown_bytes(stored * size)} "
+        f"or more, and {spec.storage.uri} has {shown_bytes(free)} free; choose another disk: {remedy}"
+    )
+
+
+def checkpoint_bytes(spec: SweepSpec) -> float | None:
+    """Estimate the size of a checkpoint: the mean over the first networks of a sweep; None if none is known."""
+    from trainables.data import shape_of  # noqa: PLC0415  imports torch
+    from trainables.models import build  # noqa: PLC0415
+
+    configs = {
+        (config.data.name, config.data.root, config.model, config.optimizer.name): config
+        for _, config in configured(spec)
+        if isinstance(config, TrialConfig) and not (config.model.is_own or config.data.is_own)
+    }
+    sizes = []
+    for config in list(configs.values())[:MAX_SIZED]:
+        try:
+            image_shape, num_classes = shape_of(config.data)
+            model = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
+        except TrainableError:  # reported by the checks; a data set in S3 is not staged twice
+            continue
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+        averaged = weights if config.optimizer.ema_decay else 0
+        sizes.append(weights + averaged + trained * _moments(config.optimizer))
+    return fmean(sizes) if sizes else None
+
+
+def _moments(optimizer: OptimizerConfig) -> int:
+    """Return how many numbers the optimizer keeps for each weight; a user's own is taken to keep none."""
+    return {"adamw": 2, "sgd": int(optimizer.momentum > 0)}.get(optimizer.name, 0)
 
 
 def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
     from orchestrator.decisions.trial_views import DecisionState
+    from orchestrator.execution.checkpoint_retention import CheckpointRetention
     from orchestrator.execution.signals import Leave
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
@@ -37,11 +38,17 @@ def has_work(decisions: DecisionState, *, now: float) -> bool:
 
 
 def close(
-    decisions: DecisionState, store: EventStore, *, leave: Leave | None, crash: str | None, is_unfinished: bool
+    decisions: DecisionState,
+    store: EventStore,
+    retention: CheckpointRetention,
+    *,
+    leave: Leave | None,
+    crash: str | None,
+    is_unfinished: bool,
 ) -> None:
     """Record the end: running trials are interrupted until the sweep resumes; paused ones stop if it is finished.
 
-    Nothing is decided here, so that no error of a user's own scheduler can keep the end from the log.
+    No scheduler is asked here, so that no error of a user's own one can keep the end from the log.
     """
     now, state = time.time(), store.state
     with store.lock:  # Tune's thread may be in the middle of an event; it appends none after the end
@@ -51,6 +58,7 @@ def close(
         if not is_unfinished:
             for trial in state.with_status("paused"):
                 store.append(TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
+        retention.serve()
         store.append(_end_of(decisions, now=now, leave=leave, crash=crash, is_unfinished=is_unfinished))
 
 

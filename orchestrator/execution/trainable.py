@@ -54,6 +54,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 LEAVING = "leaving"
 """Key of a result whose worker is about to end, with the reason."""
+SIZE = "size_bytes"
+"""Attribute of a checkpoint on its way from worker to driver: Tune hands its callbacks nothing else."""
 PATIENCE_S = 600.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
@@ -69,6 +71,7 @@ class SweepTrainable(TrialTrainable):
     _is_leaving = False
     _measures_system = False
     _has_warned_system = False
+    _saved_bytes = 0
 
     def setup(self, config: dict[str, Any]) -> None:
         """Download data and checkpoint, then set up the trial; SIGTERM ends it with its epoch."""
@@ -92,6 +95,17 @@ class SweepTrainable(TrialTrainable):
         if self._is_leaving:
             result[LEAVING] = "its worker got SIGTERM"
         return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save a checkpoint, and tell the driver the size of its files."""
+        result = super().save(checkpoint_dir)
+        setattr(result.checkpoint, SIZE, self._saved_bytes)
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the checkpoint, and measure it before it leaves this machine."""
+        super().save_checkpoint(checkpoint_dir)
+        self._saved_bytes = sum(path.stat().st_size for path in Path(checkpoint_dir).rglob("*") if path.is_file())
 
     def cleanup(self) -> None:
         """Release the trial, and end its other workers."""

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_state import SweepState, Trial
 
 WITHOUT_TRAINING = frozenset(
-    {"failures.infrastructure", "failures.user", "failures.allowed", "resources.max_concurrent"}
+    {
+        "failures.infrastructure",
+        "failures.user",
+        "failures.allowed",
+        "resources.max_concurrent",
+        "storage.keep_best",
+    }
 )
 """Settings after which no trial that is over has more to do."""
 MAX_NAMED = 5
@@ -100,14 +106,14 @@ def _extended(
     if new.plan.max_epochs > plan.max_epochs:
         for trial in sorted(state.with_status("completed"), key=lambda trial: trial.ended_at):
             (completed if has_checkpoint(trial) else gone).append(trial)
-    paused = [trial for trial in state.with_status("stopped") if was_paused(trial, plan)] if trains else []
+    stopped = [trial for trial in state.with_status("stopped") if was_paused(trial, plan)] if trains else []
+    paused = [trial for trial in stopped if not trial.is_dropped]
     _require_effect(order, bool(new.settings), failed)
     if trains or failed:
         _require_budget(new.plan, state, now=now)
     reopened = {"retried": failed, "reopened": completed, "paused once more": paused}
     notes = [f"{_named(trials)} {words}" for words, trials in reopened.items() if trials]
-    if gone:
-        notes.append(f"{_named(gone)} stay at {plan.max_epochs} epochs: their last checkpoint is gone")
+    notes += _notes_on_lost(gone, stopped, failed, max_epochs=plan.max_epochs)
     return OrderAccepted(
         time=now,
         order=order.id,
@@ -119,6 +125,21 @@ def _extended(
         config=new.config,
         notes=(*new.notes, *notes),
     )
+
+
+def _notes_on_lost(gone: list[Trial], stopped: list[Trial], failed: list[Trial], *, max_epochs: int) -> list[str]:
+    """Return what happens to the trials without a checkpoint, a line each."""
+    dropped = "their checkpoints were dropped (storage.keep_best, or ravel purge)"
+    remedy = "to train a point once more: ravel extend SWEEP --add-point FILE"
+    lines = {
+        f"stay at {max_epochs} epochs: their last checkpoint is gone": [
+            trial for trial in gone if not trial.is_dropped
+        ],
+        f"stay at {max_epochs} epochs: {dropped}; {remedy}": [trial for trial in gone if trial.is_dropped],
+        f"stay stopped: {dropped}; {remedy}": [trial for trial in stopped if trial.is_dropped],
+        f"start from their first epoch: {dropped}": [trial for trial in failed if trial.is_dropped],
+    }
+    return [f"{_named(trials)} {words}" for words, trials in lines.items() if trials]
 
 
 def was_paused(trial: Trial, plan: SweepPlan) -> bool:

@@ -36,6 +36,7 @@ CHANGEABLE = (
     "failures.user",
     "failures.allowed",
     "resources.max_concurrent",
+    "storage.keep_best",
 )
 """Fields of a spec on which no earlier decision rests; `search.points` may grow too."""
 POINTS = "search.points"

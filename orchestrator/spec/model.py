@@ -231,9 +231,20 @@ class Tracking(Section):
 
 
 class Storage(Section):
-    """Storage of sweeps: a local folder with one folder for each sweep, or ``s3://bucket/prefix``."""
+    """Storage of sweeps: a local folder with one folder for each sweep, or ``s3://bucket/prefix``.
+
+    ``keep_best`` is the number of trials that are over and keep their checkpoints, the best ones (null: all do). Trials
+    that run, wait or are paused always keep theirs, and all keep what they measured.
+    """
 
     uri: StrictStr = "results"
+    keep_best: PositiveInt | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``keep_best: null``, so that plans are what they were before the field."""
+        plain: dict[str, Any] = handler(self)
+        return {name: value for name, value in plain.items() if name != "keep_best" or value is not None}
 
     @field_validator("uri")
     @classmethod

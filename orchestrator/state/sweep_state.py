@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
+    CheckpointsDropped,
     EpochReported,
     OfSweep,
     OrderAccepted,
@@ -25,120 +25,19 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.log_segments import refuse_lost
 from orchestrator.state.ranking import for_people, fronts, is_finite, measured
+from orchestrator.state.trial import ORDERED, OVER, Status, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from orchestrator.spec.objective import Objective
-    from orchestrator.state.events import Cause, Event, Origin, TrialStatus
+    from orchestrator.state.events import Event, TrialStatus
 
-Status: TypeAlias = Literal["waiting", "running", "paused", "completed", "stopped", "diverged", "failed", "interrupted"]
-OVER: frozenset[str] = frozenset({"completed", "stopped", "diverged", "failed"})
-ORDERED = "ordered by"
-"""Beginning of the reason of a trial that a user stopped."""
+__all__ = ["IMPORTED", "ORDERED", "OVER", "HostHistory", "Status", "SweepState", "Trial", "missing_ends"]
+
 IMPORTED = "imported from MLflow"
 """Reason of the end of a sweep that was imported: its trials were never ours to continue."""
-
-
-@dataclass
-class Trial:
-    """State of one trial."""
-
-    id: str
-    origin: Origin
-    point: dict[str, Any]
-    config: dict[str, Any]
-    attempts: int = 0
-    host: str | None = None
-    """Machine of the current attempt; null between attempts, or where it is not known."""
-    epochs: dict[int, dict[str, float | None]] = field(default_factory=dict)
-    rungs: dict[int, RungDecided] = field(default_factory=dict)
-    checkpoints: list[CheckpointSaved] = field(default_factory=list)
-    failures: list[AttemptFailed] = field(default_factory=list)
-    promotions: list[TrialPromoted] = field(default_factory=list)
-    end: TrialEnded | None = None
-    has_worker: bool = False
-    ended_at: int = 0
-    """Number of the event that ended the trial last."""
-    is_reopened: bool = False
-    """True from the order that reopens the trial to its next attempt."""
-    forgiven: int = 0
-    """Failures before the trial was reopened, which no longer count against its retries."""
-
-    @property
-    def status(self) -> Status:
-        """Status after the last event."""
-        if self.end is not None:
-            return self.end.status
-        if self.is_reopened:
-            return "waiting"
-        has_failed = bool(self.failures) and self.failures[-1].attempt == self.attempts
-        return "running" if self.attempts and not has_failed else "waiting"
-
-    @property
-    def epoch(self) -> int:
-        """Number of the last reported epoch, 0 before the first."""
-        return max(self.epochs, default=0)
-
-    @property
-    def budget(self) -> int:
-        """Number of epochs of a full run."""
-        return int(self.config["epochs"])
-
-    @property
-    def promoted_from(self) -> tuple[int, ...]:
-        """Rungs at which the trial was paused and then promoted."""
-        return tuple(promotion.rung for promotion in self.promotions)
-
-    @property
-    def rejected_at(self) -> int | None:
-        """Rung that stops or pauses the trial, even before the trial has left its worker."""
-        rejections = (rung.rung for rung in self.rungs.values() if not rung.kept and not rung.audited)
-        return next((rung for rung in rejections if rung not in self.promoted_from), None)
-
-    @property
-    def blind_from(self) -> int | None:
-        """Rung that rejected the trial, if it is audited; above it, no trial is compared with this one."""
-        from_decisions = (rung.rung for rung in self.rungs.values() if rung.audited)
-        from_promotions = (promotion.rung for promotion in self.promotions if promotion.audited)
-        return next(iter((*from_decisions, *from_promotions)), None)
-
-    @property
-    def has_final_checkpoint(self) -> bool:
-        """True if a checkpoint of the last reported epoch is complete."""
-        return any(checkpoint.epoch == self.epoch for checkpoint in self.checkpoints)
-
-    def failures_of(self, cause: Cause) -> int:
-        """Count the attempts that failed for a cause, since the trial was reopened if it was."""
-        return sum(failure.cause == cause for failure in self.failures[self.forgiven :])
-
-    @property
-    def stopped_by_order(self) -> bool:
-        """True if a user stopped the trial, and no rung did."""
-        end = self.end
-        return end is not None and end.status == "stopped" and (end.reason or "").startswith(ORDERED)
-
-    @property
-    def stopping_rung(self) -> int | None:
-        """Rung at which the trial was stopped or is paused."""
-        return self.end.rung if self.end is not None else None
-
-    def values(self, metric: str) -> dict[int, float]:
-        """Return the finite values of a metric by epoch, in order."""
-        values = {epoch: metrics.get(metric) for epoch, metrics in sorted(self.epochs.items())}
-        return {epoch: value for epoch, value in values.items() if value is not None and math.isfinite(value)}
-
-    def score(self, objective: Objective) -> float | None:
-        """Return the objective at the last epoch that measured it, which is that of the last checkpoint's model.
-
-        The best epoch is not used: the maximum of a noisy validation curve favours noisy trials.
-        """
-        return self.last(objective.metric)
-
-    def last(self, metric: str) -> float | None:
-        """Return the last finite value of a metric, None if there is none."""
-        return next(reversed(self.values(metric).values()), None)
 
 
 @dataclass
@@ -255,10 +154,13 @@ class SweepState:
         trial.end, trial.is_reopened = (None, True) if event.rung is None else (paused, False)
 
     def _advance(self, event: Event) -> None:
-        """Add the time since the event before; a clock that was set back loses this interval and subtracts nothing."""
+        """Add the time since the event before; a clock that was set back loses this interval and subtracts nothing.
+
+        No driver runs before a start, nor after the end of the sweep.
+        """
         step_s = self._since_last_s(event.time)
         self._age_s += step_s
-        self._ran_s += 0.0 if isinstance(event, SweepStarted) else step_s
+        self._ran_s += 0.0 if isinstance(event, SweepStarted) or self.ended is not None else step_s
         self.last_time = event.time
 
     def _since_last_s(self, time: float) -> float:
@@ -278,7 +180,13 @@ class SweepState:
     @staticmethod
     def _apply_to_trial(
         trial: Trial,
-        event: AttemptStarted | AttemptFailed | RungDecided | TrialPromoted | CheckpointSaved | TrialEnded,
+        event: AttemptStarted
+        | AttemptFailed
+        | RungDecided
+        | TrialPromoted
+        | CheckpointSaved
+        | CheckpointsDropped
+        | TrialEnded,
     ) -> None:
         match event:
             case AttemptStarted():
@@ -297,6 +205,9 @@ class SweepState:
                 trial.end = None
             case CheckpointSaved():
                 trial.checkpoints.append(event)
+            case CheckpointsDropped():
+                trial.dropped += trial.checkpoints
+                trial.checkpoints, trial.drop = [], event
             case TrialEnded():
                 trial.end = event
                 trial.has_worker = False

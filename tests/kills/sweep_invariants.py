@@ -269,7 +269,16 @@ def _the_lock_is_free(sweep: Evidence) -> Iterator[str]:
 
 
 def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
+    """Yield the last checkpoints that cannot be read, unless they were dropped: of those no file may be left."""
+    state = sweep.state
     last = {event.trial: event for event in sweep.of_kind(CheckpointSaved)}
+    for trial in state.trials.values():
+        for event in trial.dropped:
+            if (sweep.folder.path / event.path).exists():
+                yield f"{trial.id}: {event.path} was dropped, and is there"
+            last.pop(trial.id, None)
+        for event in trial.checkpoints[-1:]:
+            last[trial.id] = event
     for trial, event in last.items():
         try:
             epoch = checkpoint.load(sweep.folder.path / event.path).epoch
@@ -278,8 +287,8 @@ def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
         else:
             if epoch != event.epoch:
                 yield f"{trial}: {event.path} is of epoch {epoch}, not {event.epoch}"
-    for trial in sweep.state.with_status("completed"):
-        if not trial.has_final_checkpoint:
+    for trial in state.with_status("completed"):
+        if not trial.has_final_checkpoint and not trial.is_dropped:
             yield f"{trial.id} completed without a checkpoint of its last epoch"
 
 

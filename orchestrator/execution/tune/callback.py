@@ -13,7 +13,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from orchestrator.decisions.retries import pause_s
 from orchestrator.decisions.trial_views import values_at
-from orchestrator.execution.trainable import LEAVING
+from orchestrator.execution.trainable import LEAVING, SIZE
 from orchestrator.execution.tune.placement import trial_name
 from orchestrator.execution.tune.worker_errors import WorkerError, worker_error
 from orchestrator.orders.acts import ordered_end, settle
@@ -140,7 +140,9 @@ class TrialRecorder(Callback):
     ) -> None:
         """Log a completed checkpoint folder."""
         path, epoch = checkpoint.path.removeprefix(self._storage_root), int(trial.last_result["epoch"])
-        self._store.append(CheckpointSaved(time=self._clock(), trial=trial_name(trial), epoch=epoch, path=path))
+        size = getattr(checkpoint, SIZE, None)
+        saved = CheckpointSaved(time=self._clock(), trial=trial_name(trial), epoch=epoch, path=path, size_bytes=size)
+        self._store.append(saved)
 
     @guarded
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002

@@ -21,6 +21,7 @@ from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.execution.tune.thread import StepCallback
 from orchestrator.execution.tune.workers import TuneWorkers
+from orchestrator.state.trial import CHECKPOINTS_KEPT
 from orchestrator.storage import s3
 from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
@@ -100,7 +101,7 @@ def fit(
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=tune.FailureConfig(max_failures=0),  # retries are ours: counted in the log, over all drivers
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=2, checkpoint_at_end=False),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT, checkpoint_at_end=False),
             callbacks=[recorder, StepCallback(begin_step)],
             verbose=0,
         ),

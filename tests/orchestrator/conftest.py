@@ -250,6 +250,43 @@ def finished(virtual_sweep, tmp_path, monkeypatch):
     return write
 
 
+PLANTER = """
+# Imported by every Python of a sweep: `before_epoch(loop)` is called before each epoch of each trial.
+import importlib.abc, importlib.util, os, pathlib, sys, time
+
+class Planter(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "trainables.engine.epoch_loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), plant(module))
+        return spec
+
+def plant(module):
+    train = module.EpochLoop.run_epoch
+    def run_epoch(self):
+        before_epoch(self)
+        return train(self)
+    module.EpochLoop.run_epoch = run_epoch
+
+sys.meta_path.insert(0, Planter())
+"""
+
+
+@pytest.fixture(scope="session")
+def plant():
+    """``plant(folder, fault)`` writes ``before_epoch(loop)`` for each Python of a sweep; it returns the environment."""
+
+    def write(folder, fault):
+        (folder / "sitecustomize.py").write_text(PLANTER + fault)
+        paths = (str(folder), os.environ.get("PYTHONPATH"))
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+    return write
+
+
 def _without_rights():
     """Let root read and write no more than the file modes allow."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -26,37 +26,19 @@ resources: {cpus: 1, workers: 2, max_concurrent: 1}
 failures: {user: 1}
 """
 PLANTED = """
-# Imported by every Python of the sweep: the second worker of the first trial dies once, that of another raises once.
-import importlib.abc, importlib.util, os, pathlib, sys, time
 HERE = pathlib.Path(__file__).parent
 
-class Planter(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "trainables.engine.epoch_loop":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (load(module), plant(module))
-        return spec
-
-def plant(module):
-    train = module.EpochLoop.run_epoch
-    def run_epoch(self):
-        share = self.run.placement.share
-        (HERE / f"worked-{self.config.seed}-{share.rank}-of-{share.world_size}").touch()
-        if share.rank == 1 and self.epoch == 2 and not list(HERE.glob("died-*")):
-            (HERE / f"died-{self.config.seed}").touch()
-            os._exit(1)
-        others = [mark for mark in HERE.glob("died-*") if mark.name != f"died-{self.config.seed}"]
-        if share.rank == 1 and others and not (HERE / "raised").exists():
-            (HERE / "raised").touch()
-            raise ValueError("a bug of the second worker")
-        time.sleep(0.2)
-        return train(self)
-    module.EpochLoop.run_epoch = run_epoch
-
-sys.meta_path.insert(0, Planter())
+def before_epoch(loop):  # the second worker of the first trial dies once, that of another raises once
+    share = loop.run.placement.share
+    (HERE / f"worked-{loop.config.seed}-{share.rank}-of-{share.world_size}").touch()
+    if share.rank == 1 and loop.epoch == 2 and not list(HERE.glob("died-*")):
+        (HERE / f"died-{loop.config.seed}").touch()
+        os._exit(1)
+    others = [mark for mark in HERE.glob("died-*") if mark.name != f"died-{loop.config.seed}"]
+    if share.rank == 1 and others and not (HERE / "raised").exists():
+        (HERE / "raised").touch()
+        raise ValueError("a bug of the second worker")
+    time.sleep(0.2)
 """
 
 
@@ -72,13 +54,11 @@ def events_of(folder):
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
+def resumed(tmp_path_factory, plant):
     """Folder of a sweep that was killed after both faults, and resumed to its end."""
     folder = tmp_path_factory.mktemp("pair")
-    (folder / "sitecustomize.py").write_text(PLANTED)
+    environment = plant(folder, PLANTED)
     (folder / "spec.yaml").write_text(SPEC)
-    paths = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": paths}
     with (folder / "output.txt").open("w") as output:
         driver = subprocess.Popen(
             [str(RAVEL), "launch", "spec.yaml"],

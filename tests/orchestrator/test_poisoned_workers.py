@@ -1,6 +1,5 @@
 """Workers that an error leaves unusable, on a real local Ray: no other trial gets their process."""
 
-import os
 import runpy
 import subprocess
 import sys
@@ -32,33 +31,10 @@ scheduler: {name: none}
 resources: {max_concurrent: 1}
 failures: {allowed: 1}
 """
-PLANTER = """
-# Imported by every Python of the sweep: it changes the training of each epoch.
-import importlib.abc, importlib.util, os, pathlib, sys
-
-class Planter(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "trainables.engine.epoch_loop":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (load(module), plant(module))
-        return spec
-
-def plant(module):
-    train = module.EpochLoop.run_epoch
-    def run_epoch(self):
-        fail(self)
-        return train(self)
-    module.EpochLoop.run_epoch = run_epoch
-
-sys.meta_path.insert(0, Planter())
-"""
 POISON = """
 import torch
 poisoned = []
-def fail(loop):
+def before_epoch(loop):
     if poisoned:
         raise RuntimeError("this process was poisoned before")
     number = len(list(pathlib.Path(__file__).parent.glob("broke-*")))
@@ -69,19 +45,12 @@ def fail(loop):
         raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number]
 """
 BAD_HOST = """
-def fail(loop):
+def before_epoch(loop):
     import time, torch  # not in every process of Ray
     if os.environ.get("BAD_HOST"):
         raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
     time.sleep(3)
 """
-
-
-def plant(folder, fault):
-    """Write the fault where every Python of a sweep imports it, and return the environment for that."""
-    (folder / "sitecustomize.py").write_text(PLANTER + fault)
-    paths = (str(folder), os.environ.get("PYTHONPATH"))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def launch(folder, spec, *arguments, environment):
@@ -96,7 +65,7 @@ def log_of(folder):
     return [event for event, _ in read_events(find_sweep(folder / "results").events)]
 
 
-def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path):
+def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path, plant):
     done = launch(tmp_path, SPEC, environment=plant(tmp_path, POISON))
     assert done.returncode == 0, done.stdout + done.stderr
     events = log_of(tmp_path)
@@ -119,7 +88,7 @@ def test_a_process_that_an_error_may_have_poisoned_gets_no_other_trial(tmp_path)
 
 
 @pytest.mark.timeout(600)  # two nodes start first
-def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path):
+def test_a_host_that_loses_its_workers_gets_no_more_trials(tmp_path, plant):
     with (
         tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as short,
         ray_nodes.nodes(Path(short), **plant(tmp_path, BAD_HOST)) as nodes,

@@ -57,30 +57,11 @@ scheduler: {grace_period: 3, reduction_factor: 3}
 
 
 PLANTED_ERROR = """
-# Imported by every Python of the sweep: the training of each trial breaks once, in its third epoch.
-import importlib.abc, importlib.util, pathlib, sys
-
-class Planter(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != "trainables.engine.epoch_loop":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (load(module), plant(module))
-        return spec
-
-def plant(module):
-    train = module.EpochLoop.run_epoch
-    def run_epoch(self):
-        mark = pathlib.Path(__file__).with_name(f"broke-{self.config.seed}")
-        if self.epoch == 2 and not mark.exists():
-            mark.touch()
-            raise ValueError("boom")
-        return train(self)
-    module.EpochLoop.run_epoch = run_epoch
-
-sys.meta_path.insert(0, Planter())
+def before_epoch(loop):
+    mark = pathlib.Path(__file__).with_name(f"broke-{loop.config.seed}")
+    if loop.epoch == 2 and not mark.exists():
+        mark.touch()
+        raise ValueError("boom")
 """
 
 
@@ -353,15 +334,9 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
 
 
 @pytest.mark.parametrize(("retries", "code"), [(1, 0), (0, 1)])
-def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, retries, code):
-    (tmp_path / "sitecustomize.py").write_text(PLANTED_ERROR)
+def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, plant, retries, code):
     (tmp_path / "spec.yaml").write_text(TINY + f"failures: {{user: {retries}}}\n")
-    done = ravel(
-        "launch",
-        "spec.yaml",
-        cwd=tmp_path,
-        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
-    )
+    done = ravel("launch", "spec.yaml", cwd=tmp_path, **plant(tmp_path, PLANTED_ERROR))
     assert done.returncode == code, done.stdout + done.stderr
     events = log_of(tmp_path)
     state = SweepState(events)

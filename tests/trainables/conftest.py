@@ -1,6 +1,7 @@
 """Shared by the tests of the trainables: one thread, so that equal trials are equal bits; vectors; MNIST."""
 
 import gzip
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +64,19 @@ def trainables_of(tmp_path, monkeypatch):
     yield of
     for trainable in started:
         trainable.stop()
+
+
+@pytest.fixture
+def module_writer(tmp_path, monkeypatch):
+    """``module_writer(stem, head)(body)`` writes a module with this head and body, and returns its new name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def of(stem, head=""):
+        def write(body):
+            name = f"{stem}_{next(NUMBERS)}"
+            (tmp_path / f"{name}.py").write_text(head + body)
+            return name
+
+        return write
+
+    return of

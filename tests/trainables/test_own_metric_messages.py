@@ -1,6 +1,5 @@
 """What authors of metrics and suites do wrong, and the messages: each with place, requirement, value and remedy."""
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,12 @@ from trainables.metrics import declared_by
 from trainables.testing import check_suite
 
 MESSAGES = Path(__file__).parent / "assets" / "own_metric_messages.txt"
-counter = itertools.count()
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(module_writer):
     """Return a function that writes a module and returns its name."""
-
-    def write(body):
-        name = f"wrong_metric_{next(counter)}"
-        (tmp_path / f"{name}.py").write_text(f"import torch\n\n{body}")
-        return name
-
-    monkeypatch.syspath_prepend(tmp_path)
-    return write
+    return module_writer("wrong_metric", "import torch\n\n")
 
 
 def gives(result, arguments="logits, labels", after=""):

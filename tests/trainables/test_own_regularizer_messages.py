@@ -1,6 +1,5 @@
 """What authors of regularizers do wrong, and what they are told: all of it before a trial starts, if it can be seen."""
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,12 @@ from trainables.tasks.classifier.run import start
 MESSAGES = Path(__file__).parent / "assets" / "own_regularizer_messages.txt"
 SMALL = {"epochs": 2, "device": "cpu", "precision": "float32", "evaluation.robust_epsilon": 0.0, "model.name": "mlp"}
 HEAD = "import torch\nfrom trainables.regularizers.protocol import Batch, Needs, Term\n\n"
-counter = itertools.count()
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(module_writer):
     """Return a function that writes a module and returns its name."""
-
-    def write(body):
-        name = f"wrong_regularizer_{next(counter)}"
-        (tmp_path / f"{name}.py").write_text(HEAD + body)
-        return name
-
-    monkeypatch.syspath_prepend(tmp_path)
-    return write
+    return module_writer("wrong_regularizer", HEAD)
 
 
 def config(**point):

@@ -1,6 +1,5 @@
 """What authors of optimizers and batch transforms do wrong, and what they are told before a trial starts."""
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,12 @@ from trainables.regularizers.preflight_checks import check_arguments, check_regu
 MESSAGES = Path(__file__).parent / "assets" / "own_training_messages.txt"
 SMALL = {"epochs": 2, "device": "cpu", "precision": "float32", "evaluation.robust_epsilon": 0.0, "model.name": "mlp"}
 HEAD = "import torch\nfrom torch.optim import SGD\nfrom trainables.mixup import MixedBatch\n\n"
-counter = itertools.count()
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
+def module(module_writer):
     """Return a function that writes a module and returns its name."""
-
-    def write(body):
-        name = f"wrong_training_{next(counter)}"
-        (tmp_path / f"{name}.py").write_text(HEAD + body)
-        return name
-
-    monkeypatch.syspath_prepend(tmp_path)
-    return write
+    return module_writer("wrong_training", HEAD)
 
 
 def message(settings):

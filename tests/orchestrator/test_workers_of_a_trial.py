@@ -71,6 +71,7 @@ def test_networks_with_batch_normalisation_are_named_where_there_are_several_wor
     assert set(preflight.unequal_networks(spec(**searched))) == {"cnn_bn", "preact_resnet18"}
     assert preflight.unequal_networks(spec(workers=1, **searched)) == ()
     assert preflight.unequal_networks(spec(trial="model.name: cnn")) == ()
+    assert preflight.unequal_networks(spec(trial="model.name: cnn_bn, model.sync_batch_norm: true")) == ()
 
 
 def test_a_plan_with_one_worker_is_what_it_was_before_there_could_be_several():

@@ -77,9 +77,9 @@ def _batch_norm(  # noqa: PLR0917  the signature of `functional.batch_norm`
         if running_var is not None:
             running_var.lerp_((variance_C * (count / (count - 1))).to(running_var.dtype), momentum)
     scale_C = (variance_C + eps).rsqrt()
-    each = (1, -1, *[1] * (x_SC.dim() - 2))
-    normal_SC = (x_SC - mean_C.view(each)) * (scale_C if weight is None else scale_C * weight).view(each)
-    return (normal_SC if bias is None else normal_SC + bias.view(each)).to(input.dtype)
+    broadcast = (1, -1, *[1] * (x_SC.dim() - 2))
+    normal_SC = (x_SC - mean_C.view(broadcast)) * (scale_C if weight is None else scale_C * weight).view(broadcast)
+    return (normal_SC if bias is None else normal_SC + bias.view(broadcast)).to(input.dtype)
 
 
 def _statistics(share: Share, x_SC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,7 +88,8 @@ def _statistics(share: Share, x_SC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance_C, mean_C = torch.var_mean(x_SC, axes, correction=0)
     channels = len(mean_C)
     own = torch.cat([mean_C, variance_C, mean_C.new_full((1,), x_SC.numel() / channels)])
-    means_RC, variances_RC, counts_R1 = share.whole(own[None]).split([channels, channels, 1], dim=1)
+    gathered = share.whole(own[None])
+    means_RC, variances_RC, counts_R1 = gathered[:, :channels], gathered[:, channels:-1], gathered[:, -1:]
     count = counts_R1.detach().sum()
     weights_R1 = counts_R1.detach() / count
     mean_C = (weights_R1 * means_RC).sum(0)

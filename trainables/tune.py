@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import ray
-import torch
 from ray.tune import Trainable
 from ray.tune.result import DONE, SHOULD_CHECKPOINT
 
@@ -42,6 +41,7 @@ from trainables.engine.faults import fault_of, first_line
 from trainables.engine.guards import release_memory
 from trainables.engine.placement import placement_of
 from trainables.engine.share import WHOLE, Share
+from trainables.engine.worker_process import prepare_process
 from trainables.errors import (
     CheckpointError,
     ConfigError,
@@ -94,7 +94,8 @@ class TrialTrainable(Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Store the configuration; the first step validates it, so that its errors are the trial's own."""
-        _use_threads_of(self.trial_resources)
+        if self.trial_resources is not None:  # in a worker of Tune; elsewhere the process is the user's
+            prepare_process(cpus=self.trial_resources.bundles[0].get("CPU", 1))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -293,12 +294,6 @@ def _event(epoch: int, metrics: Mapping[str, float], *, data: str | None) -> str
     """Return the full record of an epoch, as strict JSON: a metric that is not finite is null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return json.dumps({"epoch": epoch, "metrics": finite, "data": data}, allow_nan=False)
-
-
-def _use_threads_of(resources: Any) -> None:
-    """Use as many torch threads as this worker of the trial has CPUs, at least one; change nothing outside Tune."""
-    if resources is not None:
-        torch.set_num_threads(max(1, int(resources.bundles[0].get("CPU", 1))))
 
 
 def _shares_gpu(resources: Any) -> bool:

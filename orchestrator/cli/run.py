@@ -64,7 +64,8 @@ def check(spec: Spec, overrides: Set = None) -> None:
     if networks := preflight.unequal_networks(loaded):
         _say(
             f"resources.workers: each of {loaded.resources.workers} workers normalises its own share of a batch, so a "
-            f"network with batch normalisation trains otherwise than with one worker: {', '.join(networks)}"
+            "network with batch normalisation trains otherwise than with one worker, unless you set "
+            f"model.sync_batch_norm: {', '.join(networks)}"
         )
     for root in _roots(loaded):
         _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")

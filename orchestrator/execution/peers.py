@@ -40,7 +40,7 @@ class Peers:
     """
 
     def __init__(self, kind: type[Worker], bundles: Sequence[Mapping[str, float]]) -> None:
-        self._group = group = get_current_placement_group()
+        group = get_current_placement_group()
         self.world_size = len(bundles)
         self._actors = [
             ray.remote(kind)
@@ -56,8 +56,7 @@ class Peers:
 
     def address(self) -> str:
         """Return the address at which the peers reach this process: the loopback if all are on its machine."""
-        nodes = placement_group_table(self._group)["bundles_to_node_id"]
-        return LOOPBACK if len(set(nodes.values())) == 1 else address_seen_from(None)
+        return LOOPBACK if len(set(nodes_of_reservation())) == 1 else address_seen_from(None)
 
     @contextmanager
     def working(self, method: str, *arguments: Any) -> Iterator[None]:
@@ -86,6 +85,12 @@ class Peers:
         ready, _ = ray.wait(list(parts), num_returns=len(parts), timeout=timeout_s)
         errors = [error for part in ready if (error := _error_of(part)) is not None]
         return next((error for error in errors if not isinstance(error, PeerLost)), next(iter(errors), None))
+
+
+def nodes_of_reservation() -> list[str]:
+    """Return Ray's id of the node of each worker of the trial that this actor trains, rank 0 first."""
+    nodes = placement_group_table(get_current_placement_group())["bundles_to_node_id"]
+    return [nodes[rank] for rank in sorted(nodes)]
 
 
 def _error_of(part: Any) -> Exception | None:

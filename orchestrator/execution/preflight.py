@@ -160,13 +160,14 @@ def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, P
 
 
 def unequal_networks(spec: SweepSpec) -> tuple[str, ...]:
-    """Return the networks that several workers train otherwise than one: those with batch normalisation, by name.
+    """Return the networks that several workers train otherwise than one, by name.
 
-    Those of a user are among them, as they may have it.
+    They are those with batch normalisation that is not synchronised, and those of a user, as they may have it.
     """
     if spec.resources.workers == 1:
         return ()
-    names = dict.fromkeys(config.model.name for _, config in configured(spec) if isinstance(config, TrialConfig))
+    models = [config.model for _, config in configured(spec) if isinstance(config, TrialConfig)]
+    names = dict.fromkeys(model.name for model in models if not model.sync_batch_norm)
     return tuple(name for name in names if name not in WITHOUT_BATCH_NORM)
 
 

@@ -28,7 +28,7 @@ import torch
 
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.execution.cluster.sent_code import CODE_SENT
-from orchestrator.execution.peers import Peers, address_seen_from
+from orchestrator.execution.peers import Peers, address_seen_from, nodes_of_reservation
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
@@ -38,6 +38,7 @@ from trainables.data import cache_folder
 from trainables.engine import checkpoint as checkpoints
 from trainables.engine import process_group
 from trainables.engine.share import Share
+from trainables.engine.worker_process import prepare_process
 from trainables.errors import CheckpointError, Diverged, PeerLost
 from trainables.import_paths import find_in
 from trainables.metrics import SYSTEM_METRICS
@@ -107,6 +108,11 @@ class SweepTrainable(TrialTrainable):
         super().save_checkpoint(checkpoint_dir)
         self._saved_bytes = sum(path.stat().st_size for path in Path(checkpoint_dir).rglob("*") if path.is_file())
 
+    def node_ids(self) -> list[str]:
+        """Return Ray's ids of the nodes that this trial's workers run on, that of this actor first."""
+        others = nodes_of_reservation() if self._has_peers else []
+        return list(dict.fromkeys([self.node_id(), *others]))
+
     def cleanup(self) -> None:
         """Release the trial, and end its other workers."""
         super().cleanup()
@@ -117,10 +123,9 @@ class SweepTrainable(TrialTrainable):
 
     def _opened(self, checkpoint: str | None) -> EpochLoop[TrialRun]:
         """Return the trial; where it has several workers, start them, and join them in one process group."""
-        bundles = [] if self.trial_resources is None else self.trial_resources.bundles
-        if len(bundles) < 2:
+        if not self._has_peers:
             return super()._opened(checkpoint)
-        self._peers = peers = self._peers or Peers(Peer, bundles)
+        self._peers = peers = self._peers or Peers(Peer, self.trial_resources.bundles)
         file = None if checkpoint is None else Path(checkpoint, checkpoints.FILE_NAME)
         saved = file.read_bytes() if file is not None and file.is_file() else None  # else rank 0 says what is wrong
         share = Share(0, peers.world_size)
@@ -136,6 +141,11 @@ class SweepTrainable(TrialTrainable):
         """Train one epoch; where the trial has several workers, all do."""
         with nullcontext() if self._peers is None else self._peers.working("train"):
             return super()._trained(loop)
+
+    @property
+    def _has_peers(self) -> bool:
+        """True if the trial has several workers."""
+        return self.trial_resources is not None and len(self.trial_resources.bundles) > 1
 
     def _leave(self, *_: object) -> None:
         """Have the trial go on elsewhere after this epoch; Ray's own handler would break it off at once."""
@@ -184,7 +194,7 @@ class Peer:
     """Further worker of a trial: it trains its share of each batch when rank 0 does, and reports nothing."""
 
     def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
-        torch.set_num_threads(max(1, int(cpus)))
+        prepare_process(cpus=cpus)
         self._share = Share(rank, world_size)
         self._loop: EpochLoop[TrialRun] | None = None
 

@@ -29,6 +29,7 @@ MAX_LIST_LENGTH = 200
 """Of the valid names in a message."""
 SHARES = 10_000
 """Of one resource, as Ray counts."""
+DECIMALS = (2, 3, 4)
 CLOSE = 0.01
 """A share that is so close to a whole fraction of a GPU is meant to be one."""
 FIELD_OF_RESOURCE = MappingProxyType({"CPU": "cpus", "GPU": "gpus"})
@@ -58,7 +59,7 @@ def _worker_problems(spec: SweepSpec) -> list[Problem]:
     """Return the problems of trials with several workers: a task that has one, a GPU that they would share."""
     task, resources = task_of(spec.trial), spec.resources
     if resources.workers == 1:
-        return []
+        return [] if resources.strategy == "pack" else [_without_effect(resources)]
     problems = list[Problem]()
     if not task.has_shares:
         remedy = "leave it out, and give the trial more of resources.cpus"
@@ -69,6 +70,11 @@ def _worker_problems(spec: SweepSpec) -> list[Problem]:
         requirement = "must be 'auto', 0 or 1 with several workers, as two of a trial cannot share a GPU"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(resources.gpus)}"))
     return problems
+
+
+def _without_effect(resources: Resources) -> Problem:
+    requirement = "must be left out with one worker, as Ray gives each trial the node with the most room already"
+    return Problem("resources.strategy", f"{requirement}; got {quoted(resources.strategy)}")
 
 
 def share_problems(spec: SweepSpec, configs: Iterable[AnyConfig]) -> list[Problem]:
@@ -86,25 +92,45 @@ def share_problems(spec: SweepSpec, configs: Iterable[AnyConfig]) -> list[Proble
 
 
 def _resource_problems(resources: Resources) -> list[Problem]:
-    """Return the problems of a share of a GPU that Ray cannot count, and of resources with a field of their own."""
+    """Return the problems of a share of a GPU that is not 1/n, and of resources with a field of their own."""
     problems = [
         Problem(f"resources.custom.{name}", f"has a field of its own; use resources.{FIELD_OF_RESOURCE[name]}")
         for name in sorted(resources.custom.keys() & FIELD_OF_RESOURCE.keys())
     ]
-    share = resources.gpus
-    if share == "auto" or not 0 < share < 1:
-        return problems
-    trials = round(1 / share)
-    exact = math.floor(SHARES / trials) / SHARES
+    problem = None if resources.gpus == "auto" or not 0 < resources.gpus < 1 else _share_problem(resources.gpus)
+    return problems if problem is None else [*problems, Problem("resources.gpus", problem)]
+
+
+def _share_problem(share: float) -> str | None:
+    """Return why a share of a GPU is refused: it is not 1/n, rounded down to as many decimals as Ray counts.
+
+    >>> _share_problem(0.3333), _share_problem(0.33), _share_problem(0.125)
+    (None, None, None)
+    >>> _share_problem(0.3)
+    'must be 1/n of a GPU: 3 trials of 0.3 leave 0.1 of it unused; write 0.3333 for 3 trials on a GPU, 0.25 for 4'
+    """
+    units, trials = share * SHARES, round(1 / share)
+    exact = _part_of_a_gpu(trials)
     if share < 1 / SHARES:
-        problems.append(Problem("resources.gpus", f"must be 0, or >= {1 / SHARES:g}, got {quoted(share)}"))
-    elif abs(share * SHARES - round(share * SHARES)) > 1e-6:
+        return f"must be 0, or >= {1 / SHARES:g}, got {quoted(share)}"
+    if abs(units - round(units)) > 1e-6:
         requirement = "must have at most 4 decimals, as Ray counts shares of a GPU in ten-thousandths"
-        problems.append(Problem("resources.gpus", f"{requirement}; for {trials} trials on a GPU write {exact:g}"))
-    elif share * trials > 1 + 1e-9 and abs(share * trials - 1) < CLOSE:
+        return f"{requirement}; for {trials} trials on a GPU write {exact:g}"
+    if share * trials > 1 + 1e-9 and abs(share * trials - 1) < CLOSE:
         requirement = f"{trials} trials of {share:g} take {share * trials:g} of a GPU, so only {trials - 1} would fit"
-        problems.append(Problem("resources.gpus", f"must be {exact:g} for {trials} trials on a GPU: {requirement}"))
-    return problems
+        return f"must be {exact:g} for {trials} trials on a GPU: {requirement}"
+    fits = SHARES // round(units)
+    if any(math.isclose(share, math.floor(10**places / fits) / 10**places) for places in DECIMALS):
+        return None
+    unused = f"{fits} trial{'' if fits == 1 else 's'} of {share:g} leave{'s' if fits == 1 else ''} {1 - fits * share:g}"
+    fewer, more = (f"{_part_of_a_gpu(count):g} for {count}" for count in (fits, fits + 1))
+    on = f"trial{'' if fits == 1 else 's'} on a GPU"
+    return f"must be 1/n of a GPU: {unused} of it unused; write {fewer} {on}, {more}"
+
+
+def _part_of_a_gpu(trials: int) -> float:
+    """Return the largest share that so many trials have of a GPU, as Ray counts it."""
+    return math.floor(SHARES / trials) / SHARES
 
 
 def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:

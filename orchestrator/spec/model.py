@@ -6,7 +6,6 @@ A spec made in Python is the same as one from a YAML file. Paths in error messag
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from functools import reduce
@@ -28,17 +27,10 @@ from pydantic import (
 from orchestrator.errors import WrongLocation, quoted
 from orchestrator.redaction import secret_problem, without_password
 from orchestrator.spec.objective import ANY_METRIC, LABELS, Objective
-from orchestrator.spec.own_code import (
-    SAMPLER_GROUP,
-    SAMPLERS,
-    SCHEDULER_GROUP,
-    SCHEDULERS,
-    Arguments,
-    OwnCode,
-    SamplerName,
-    SchedulerName,
-)
-from orchestrator.spec.section import Count, Positive, PositiveInt, Section, at_most
+from orchestrator.spec.own_code import SAMPLER_GROUP, SAMPLERS, Arguments, OwnCode, SamplerName
+from orchestrator.spec.resources import Resources
+from orchestrator.spec.scheduler import SchedulerSpec
+from orchestrator.spec.section import Count, Positive, PositiveInt, Section, WithArguments, at_most
 from orchestrator.storage.locations import Location, is_remote
 from search_spaces import SearchSpace, catalog
 from trainables.config.own_metrics import labels_among
@@ -48,6 +40,25 @@ from trainables.tasks.registry import CLASSIFIER, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "MAX_NAMES",
+    "NAME_PATTERN",
+    "Budget",
+    "Checked",
+    "Evaluation",
+    "Failures",
+    "Objective",
+    "Point",
+    "Resources",
+    "Scalar",
+    "SchedulerSpec",
+    "Search",
+    "Storage",
+    "SweepSpec",
+    "Tracking",
+    "default_space",
+]
 
 Scalar: TypeAlias = bool | int | float | str | None
 Point: TypeAlias = dict[str, Any]
@@ -59,22 +70,8 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
 MAX_POINTS = 1_000
 MAX_RESOLUTION = 1_000
-MAX_GRACE_PERIOD = 10**12
-MAX_FACTOR = 10**6
-RESOURCE_PATTERN = r"[A-Za-z0-9:._/-]{1,100}"
-MAX_CUSTOM = 20
-"""Custom resources of one trial."""
 MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
-
-
-class WithArguments(Section):
-    """Section that may name a user's own code, whose ``args`` are left out of documents if there are none."""
-
-    @model_serializer(mode="wrap")
-    def _without_empty_arguments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = handler(self)
-        return document if document.get("args") else {key: value for key, value in document.items() if key != "args"}
 
 
 class Search(WithArguments):
@@ -99,93 +96,10 @@ class Search(WithArguments):
         return OwnCode(self.sampler, self.args, SAMPLER_GROUP, place="search.sampler")
 
 
-class SchedulerSpec(WithArguments):
-    """Early stopping.
-
-    With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
-    ``args`` are the arguments of a user's own scheduler.
-    """
-
-    name: SchedulerName = "asha"
-    args: Arguments = Field(default={})
-    kind: Literal["auto", "stopping", "promotion"] = "auto"
-    grace_period: Literal["auto"] | PositiveInt = "auto"
-    reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
-    budget_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
-    brackets: PositiveInt = 1
-    resource: Literal["epochs", "gradient_evaluations", "gpu_seconds"] = "epochs"
-    strata: tuple[StrictStr, ...] = ()
-    audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
-
-    @field_validator("grace_period", "reduction_factor", mode="before")
-    @classmethod
-    def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
-        least, most = (1, MAX_GRACE_PERIOD) if info.field_name == "grace_period" else (2, MAX_FACTOR)
-        if value == "auto":
-            return value
-        if type(value) is not int:
-            raise ValueError(f"must be 'auto' or a whole number >= {least}, got {quoted(value)}")
-        if value < least:
-            raise ValueError(f"must be >= {least}, got {quoted(value)}")
-        if value > most:
-            raise ValueError(f"must be <= {most:,}, as no trial has more to compare; got {quoted(value)}")
-        return value
-
-    @property
-    def own(self) -> OwnCode | None:
-        """The user's own scheduler, or None if it is one of the project's."""
-        if self.name in SCHEDULERS:
-            return None
-        return OwnCode(self.name, self.args, SCHEDULER_GROUP, place="scheduler.name")
-
-    @property
-    def is_budgeted(self) -> bool:
-        """Return True if the rungs follow from the budget."""
-        return self.name == "asha" and self.grace_period == "auto"
-
-
 class Evaluation(Section):
     """One attack strength for every trial of a sweep, in pixel units; 0 measures no robustness."""
 
     robust_epsilon: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
-
-
-class Resources(Section):
-    """Resources of one worker, and the number of trials that run at once (null: as many as fit).
-
-    A trial has one worker, or several ``workers`` that each train an equal share of every batch. ``custom`` are
-    resources that the nodes of a cluster declare to Ray, such as ``accelerator_type:A100``.
-    """
-
-    cpus: Positive = 1
-    gpus: Literal["auto"] | float = "auto"
-    workers: PositiveInt = 1
-    custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
-    max_concurrent: PositiveInt | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out one worker and no custom resources, so that plans are what they were before these fields."""
-        plain: dict[str, Any] = handler(self)
-        usual = {"workers": 1, "custom": {}}
-        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
-
-    @field_validator("custom")
-    @classmethod
-    def _names_of_resources(cls, custom: dict[str, float]) -> dict[str, float]:
-        for name in custom:
-            if not re.fullmatch(RESOURCE_PATTERN, name):
-                requirement = "names must be 1 to 100 letters, digits and any of ':._-/'"
-                raise ValueError(f"{requirement}, got {quoted(name)}")
-        return custom
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _auto_or_a_number(cls, gpus: object) -> object:
-        number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
-        if gpus != "auto" and not (number and 0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):  # type: ignore[operator, call-overload]
-            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {quoted(gpus)}")
-        return gpus
 
 
 class Failures(Section):

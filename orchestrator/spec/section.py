@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    model_serializer,
+)
 
 from orchestrator.errors import quoted
 
@@ -30,3 +38,12 @@ class Section(BaseModel):
     """Frozen and strict: no field that the model does not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+
+class WithArguments(Section):
+    """Section that may name a user's own code, whose ``args`` are left out of documents if there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_arguments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return document if document.get("args") else {key: value for key, value in document.items() if key != "args"}

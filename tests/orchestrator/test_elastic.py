@@ -151,6 +151,9 @@ def test_as_many_trials_fit_on_a_gpu_as_its_share_says(share):
             "0.1667",
             "must be 0.1666 for 6 trials on a GPU: 6 trials of 0.1667 take 1.0002 of a GPU, so only 5 would fit",
         ),
+        ("0.3", "1/n of a GPU: 3 trials of 0.3 leave 0.1 of it unused; write 0.3333 for 3 trials on a GPU, 0.25 for 4"),
+        ("0.34", "2 trials of 0.34 leave 0.32 of it unused; write 0.5 for 2 trials on a GPU, 0.3333 for 3"),
+        ("0.7", "1 trial of 0.7 leaves 0.3 of it unused; write 1 for 1 trial on a GPU, 0.5 for 2"),
         ("0.00001", "must be 0, or >= 0.0001"),
     ],
 )
@@ -160,8 +163,8 @@ def test_a_share_of_a_gpu_that_ray_cannot_count_is_refused_with_the_one_that_is_
     assert remedy in str(raised.value)
 
 
-@pytest.mark.parametrize("share", ["0.3333", "0.25", "0.34", "0.7", "0", "1", "auto"])
-def test_other_shares_of_a_gpu_are_taken_as_they_are(share):
+@pytest.mark.parametrize("share", ["0.5", "0.3333", "0.333", "0.33", "0.25", "0.16", "0.01", "0", "1", "auto"])
+def test_every_part_of_a_gpu_is_taken_as_it_is(share):
     assert str(parse_spec(f"name: a\nresources: {{gpus: {share}}}").document()["resources"]["gpus"]) in {
         share,
         f"{share}.0",
@@ -170,8 +173,7 @@ def test_other_shares_of_a_gpu_are_taken_as_they_are(share):
 
 def test_a_trial_asks_for_custom_resources_and_runs_only_where_they_are():
     spec = parse_spec("name: a\nresources: {gpus: 0, custom: {'accelerator_type:A100': 0.001, license: 1}}")
-    custom = spec.resources.custom
-    asked = resource_request({}, cpus=1, gpus=1 / 3, custom=custom)
+    asked = resource_request({}, resources=spec.resources, gpus=1 / 3)
     assert asked.bundles == [{"CPU": 1.0, "GPU": 0.3333, "accelerator_type:A100": 0.001, "license": 1.0}]
     licensed = Node(cpus=8, gpus=0, custom={"accelerator_type:A100": 1.0, "license": 2.0})
     assert Capacity((Node(cpus=8, gpus=0), licensed)).slots(spec.resources, 0.0) == 2
@@ -400,11 +402,26 @@ def test_a_trial_leaves_a_node_that_is_drained_and_no_other(monkeypatch):
     )
     trials = [trial_of("t000"), trial_of("t001")]
     for trial, node in zip(trials, "ab", strict=True):
-        actor = SimpleNamespace(node_id=SimpleNamespace(remote=lambda node=node: node))
+        actor = SimpleNamespace(node_ids=SimpleNamespace(remote=lambda node=node: [node]))
         trial.temporary_state = SimpleNamespace(ray_actor=actor)
         assert nodes.host_of(trial) == f"{node} (ip)"
     drained.add("b")
     assert [nodes.leaving(trial) for trial in trials] == [None, "b (ip) is drained"]
+
+
+def test_a_trial_leaves_if_the_node_of_any_of_its_workers_is_drained(monkeypatch):
+    drained, nodes, trial = set(), TrialNodes(lambda: drained), trial_of("t000")
+    monkeypatch.setattr("ray.get", lambda node_ids, **_: node_ids)
+    monkeypatch.setattr(
+        "ray.nodes", lambda: [{"NodeID": n, "NodeManagerHostname": n, "NodeManagerAddress": "ip"} for n in "abc"]
+    )
+    actor = SimpleNamespace(node_ids=SimpleNamespace(remote=lambda: ["b", "a"]))
+    trial.temporary_state = SimpleNamespace(ray_actor=actor)
+    assert nodes.host_of(trial) == "b (ip)", "that of rank 0"
+    drained.add("c")
+    assert nodes.leaving(trial) is None
+    drained.add("a")
+    assert nodes.leaving(trial) == "a (ip) is drained"
 
 
 def test_tune_keeps_no_actor_on_a_drained_node(monkeypatch):

@@ -15,6 +15,7 @@ from orchestrator.execution.tune import placement as tune_placement
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.placement import Placement, resource_request
 from orchestrator.planning.loading import parse_spec
+from orchestrator.spec.model import Resources
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import AttemptFailed, AttemptStarted, TrialCreated, TrialEnded
@@ -26,8 +27,8 @@ NODES = ["d473e8b657d38776efb138db38eea8928d472a280a9f3054711e88dc", "f318a4227b
 
 def test_a_trial_asks_for_what_it_did_before_unless_nodes_are_excluded():
     plain, excluding = (
-        resource_request({}, cpus=2, gpus=0.5),
-        resource_request({"ravel.excluded_nodes": NODES}, cpus=2, gpus=0.5),
+        resource_request({}, resources=Resources(cpus=2), gpus=0.5),
+        resource_request({"ravel.excluded_nodes": NODES}, resources=Resources(cpus=2), gpus=0.5),
     )
     assert plain == resource_dict_to_pg_factory({"cpu": 2, "gpu": 0.5})
     assert plain != excluding, "so that Tune gives it no cached actor of an excluded node"

@@ -71,6 +71,7 @@ def test_networks_with_batch_normalisation_are_named_where_there_are_several_wor
     assert set(preflight.unequal_networks(spec(**searched))) == {"cnn_bn", "preact_resnet18"}
     assert preflight.unequal_networks(spec(workers=1, **searched)) == ()
     assert preflight.unequal_networks(spec(trial="model.name: cnn")) == ()
+    assert preflight.unequal_networks(spec(trial="model.name: cnn_bn, model.sync_batch_norm: true")) == ()
 
 
 def test_a_plan_with_one_worker_is_what_it_was_before_there_could_be_several():
@@ -82,11 +83,39 @@ def test_a_plan_with_one_worker_is_what_it_was_before_there_could_be_several():
 
 def test_tune_reserves_a_bundle_for_each_worker_all_off_excluded_nodes():
     node = "d473e8b657d38776efb138db38eea8928d472a280a9f3054711e88dc"
-    request = resource_request({"ravel.excluded_nodes": [node]}, cpus=2, gpus=1, workers=3)
+    request = resource_request({"ravel.excluded_nodes": [node]}, resources=Resources(cpus=2, workers=3), gpus=1)
     assert request.bundles == [{"CPU": 2, "GPU": 1}] * 3
     assert request.strategy == "PACK"
     validate_placement_group(**request._bound.arguments)
     assert request._bound.arguments["bundle_label_selector"] == [{"ray.io/node-id": f"!in({node})"}] * 3
+
+
+@pytest.mark.parametrize(("strategy", "asked"), [("pack", "PACK"), ("spread", "SPREAD")])
+def test_ray_is_asked_for_the_strategy_of_the_spec_on_excluded_nodes_too(strategy, asked):
+    resources = spec(resources=f", strategy: {strategy}").resources
+    for config in ({}, {"ravel.excluded_nodes": ["ab"]}):
+        request = resource_request(config, resources=resources, gpus=0)
+        assert (request.strategy, len(request.bundles)) == (asked, 2)
+        validate_placement_group(**request._bound.arguments)
+
+
+def test_a_strategy_without_effect_is_refused():
+    expected = (
+        "resources.strategy: must be left out with one worker, as Ray gives each trial the node with the most room "
+        "already; got 'spread'"
+    )
+    with pytest.raises(SpecError) as caught:
+        spec(workers=1, resources=", strategy: spread")
+    assert str(caught.value) == expected
+    with pytest.raises(SpecError, match=r"resources\.strategy: must be 'pack' or 'spread', got 'strict_pack'"):
+        spec(resources=", strategy: strict_pack")
+
+
+def test_a_plan_with_the_usual_strategy_is_what_it_was_before_there_were_two():
+    assert "strategy" not in json.loads(spec(resources=", strategy: pack").canonical())["resources"]
+    document = spec(resources=", strategy: spread").document()
+    assert document["resources"]["strategy"] == "spread"
+    assert parse_spec(json.dumps(document)) == spec(resources=", strategy: spread")
 
 
 @pytest.mark.parametrize(("nodes", "slots"), [([4], 2), ([4, 1], 2), ([3, 3], 3), ([1, 1], 1), ([2, 2, 2], 3)], ids=str)

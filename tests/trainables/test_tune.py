@@ -320,6 +320,7 @@ class Resources:
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, 1), (2, 2), (0.5, 1), (0, 1)])
 def test_torch_uses_the_cpus_of_the_trial(start, monkeypatch, cpus, threads):
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "")  # a user's setting: the process of the tests keeps it
     monkeypatch.setattr(ClassifierTrainable, "trial_resources", Resources(cpus))
     start(**POINT)
     assert torch.get_num_threads() == threads

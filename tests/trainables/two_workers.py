@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 from trainables.config.trial import TrialConfig
 from trainables.engine import process_group
@@ -58,6 +60,33 @@ OBJECTIVES = {
         "regularizers.slope.layers": "conv1",
     },
 }
+EVERYTHING = {"snnl.weight": -0.3, "snnl.temperature_mode": "relative", **MANIFOLD, **PGD}
+NORMALISED = {
+    "cnn_bn": {"model.name": "cnn_bn", "model.width": 0.25, **EVERYTHING},
+    "cnn_bn, minimised temperature": {
+        "model.name": "cnn_bn",
+        "model.width": 0.25,
+        **EVERYTHING,
+        "snnl.temperature_mode": "minimised",
+    },
+    "preact_resnet18": {"model.name": "preact_resnet18", "model.width": 0.125, **EVERYTHING},
+    "a network of a user": {"model.name": "two_workers:Normed", **EVERYTHING},
+    "layers without running statistics": {
+        "model.name": "two_workers:Normed",
+        "model.args.track_running_stats": False,
+        **EVERYTHING,
+    },
+    "trades, a gradient penalty of a user": {
+        "model.name": "cnn_bn",
+        "model.width": 0.25,
+        "adversarial.epsilon": 0.1,
+        "adversarial.attack": "trades",
+        **OBJECTIVES["a gradient penalty of a user"],
+        "regularizers.slope.layers": "conv1",
+    },
+}
+"""Trials of networks with batch normalisation, trained for several steps."""
+STEPS = 3
 TRIAL = {
     "model.name": "mlp",
     "model.width": 0.25,
@@ -91,6 +120,35 @@ class SlopePenalty:
         return slope.square().mean() + (other.logits - batch.logits).square().mean() + (curve * hidden.std()).mean()
 
 
+class Own(nn.BatchNorm2d):
+    """Layer of a user, which rectifies what it normalises."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        statistics = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        is_training = self.training or not self.track_running_stats
+        return functional.batch_norm(x_BCHW, *statistics, self.weight, self.bias, is_training, 0.3).relu()
+
+
+class Normed(nn.Module):
+    """Network of a user with layers of batch normalisation of four kinds."""
+
+    def __init__(self, num_classes: int, *, track_running_stats: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(6, momentum=None, track_running_stats=track_running_stats)
+        self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False)
+        self.norm2 = Own(8, track_running_stats=track_running_stats)
+        self.norm3 = nn.BatchNorm2d(8, affine=False, track_running_stats=track_running_stats)
+        self.hidden = nn.Linear(8 * 16, 12)
+        self.norm4 = nn.BatchNorm1d(12, eps=1e-3, track_running_stats=track_running_stats)
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        h = self.norm1(self.conv1(x_BCHW)).relu()
+        h = self.norm3(self.norm2(self.conv2(h)))
+        return self.head(self.norm4(self.hidden(h.flatten(1))).tanh())
+
+
 def config(**point: object) -> TrialConfig:
     return TrialConfig.from_point({**TRIAL, **point})
 
@@ -99,10 +157,7 @@ def loss_and_gradients(name: str, share: Share = WHOLE) -> dict[str, torch.Tenso
     """Return the terms of one step in float64, and the gradient of each parameter, as one process of the share."""
     settings = TrialConfig.from_point({"model.name": "cnn", "model.width": 0.25, **OBJECTIVES[name]})
     model = build(settings.model, image_shape=SHAPE, num_classes=CLASSES, seed=1).double()
-    stream = torch.Generator().manual_seed(2)
-    y = torch.randint(CLASSES, (BATCH,), generator=stream)
-    patterns, noise = (torch.rand(size, *SHAPE, dtype=torch.float64, generator=stream) for size in (CLASSES, BATCH))
-    x = (patterns[y] + noise) / 2
+    x, y = batch_of(torch.Generator().manual_seed(2))
     methods = Methods.resolve(settings, model, num_classes=CLASSES)
     draws = draw(x, methods=methods, streams=Streams.from_seed(3))
     loss = step_loss(model, x, y, num_classes=CLASSES, methods=methods, draws=draws, share=share)
@@ -110,6 +165,43 @@ def loss_and_gradients(name: str, share: Share = WHOLE) -> dict[str, torch.Tenso
     terms = average_step(model, {**loss.terms, "loss": loss.total}, share=share)
     gradients = {path: part.grad for path, part in model.named_parameters() if part.grad is not None}
     return {**{f"term {key}": value.detach() for key, value in terms.items()}, **gradients}
+
+
+def batch_of(stream: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images in float64 with a pattern of their class, and labels."""
+    y = torch.randint(CLASSES, (BATCH,), generator=stream)
+    patterns, noise = (torch.rand(size, *SHAPE, dtype=torch.float64, generator=stream) for size in (CLASSES, BATCH))
+    return (patterns[y] + noise) / 2, y
+
+
+def steps_of(name: str, share: Share = WHOLE, *, sync_batch_norm: bool = True) -> dict[str, torch.Tensor]:
+    """Train some steps in float64; return the terms and gradients of each, and the weights and buffers at the end."""
+    settings = TrialConfig.from_point({**NORMALISED[name], "model.sync_batch_norm": sync_batch_norm})
+    model = build(settings.model, image_shape=SHAPE, num_classes=CLASSES, seed=1).double()
+    methods, streams = Methods.resolve(settings, model, num_classes=CLASSES), Streams.from_seed(3)
+    optimizer, stream = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), torch.Generator().manual_seed(2)
+    seen, memory = {}, None
+    for step in range(STEPS):
+        x, y = batch_of(stream)
+        draws = draw(x, methods=methods, streams=streams)
+        loss = step_loss(
+            model, x, y, num_classes=CLASSES, methods=methods, draws=draws, memory=memory, step=step, share=share
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        terms, memory = average_step(model, {**loss.terms, "loss": loss.total}, share=share), loss.memory
+        seen |= {f"term {key} {step}": value.detach() for key, value in terms.items()}
+        seen |= {f"slope {path} {step}": part.grad for path, part in model.named_parameters() if part.grad is not None}
+        optimizer.step()
+    return {**seen, **{f"end {path}": value.clone() for path, value in model.state_dict().items()}}
+
+
+def normalised(share: Share, _folder: Path) -> object:
+    return {name: steps_of(name, share) for name in NORMALISED}
+
+
+def unsynchronised(share: Share, _folder: Path) -> object:
+    return steps_of("cnn_bn", share, sync_batch_norm=False)
 
 
 def objectives(share: Share, _folder: Path) -> object:
@@ -206,6 +298,8 @@ def joined(share: Share, folder: Path) -> None:
 
 SCENARIOS = {
     "objectives": objectives,
+    "normalised": normalised,
+    "unsynchronised": unsynchronised,
     "training": training,
     "poisoned": poisoned,
     "hanging": hanging,

@@ -130,6 +130,9 @@ class ModelConfig(Frozen):
     `final_norm`: True if a pre-activation ResNet normalises and rectifies before it pools (Rice et al.,
     2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
     network has no such choice.
+
+    With `sync_batch_norm`, batch normalisation takes its statistics from the whole batch where several workers train
+    the trial, as one worker does; without, each of them from its share. It has no effect in a trial with one worker.
     """
 
     name: Annotated[str, name_in(MODEL_NAMES, group=MODEL_GROUP)] = "cnn_bn"
@@ -137,6 +140,8 @@ class ModelConfig(Frozen):
     width: Annotated[Real, Field(gt=0)] = 1.0
     final_norm: bool | None = None
     normalize: bool = True
+    # Absent where it is not set, so that configurations are what they were before it.
+    sync_batch_norm: Annotated[bool | None, Field(exclude_if=lambda value: value is None)] = None
 
     @property
     def is_own(self) -> bool:

@@ -92,6 +92,8 @@ class TrialConfig(FlatConfig):
             )
         if self.compile and self.model.is_own:
             raise ValueError(f"compile: must be false for {short_repr(self.model.name)}; compile within that network")
+        if self.compile and self.model.sync_batch_norm:
+            raise ValueError("compile: must be false with model.sync_batch_norm, whose workers talk in each layer")
         if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
             raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {short_repr(self.mixup.layers)}")
         return self

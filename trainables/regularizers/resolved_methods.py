@@ -26,7 +26,8 @@ __all__ = ["Draws", "Methods", "draw"]
 class Methods:
     """Methods of one trial, with their layers resolved against its model; `terms` are the regularizers that are on.
 
-    `attack` and `transform` are a user's own, None for ours.
+    `attack` and `transform` are a user's own, None for ours. With `sync_batch_norm`, batch normalisation takes its
+    statistics from the whole batch where several processes train it.
     """
 
     loss: LossConfig
@@ -36,6 +37,7 @@ class Methods:
     terms: tuple[WeightedTerm, ...] = ()
     attack: UserAttack | None = None
     transform: UserTransform | None = None
+    sync_batch_norm: bool = False
 
     @classmethod
     def resolve(cls, config: TrialConfig, model: TappedClassifier, *, num_classes: int | None = None) -> Self:
@@ -59,6 +61,7 @@ class Methods:
             terms=on,
             attack=user_attack(config.adversarial),
             transform=user_transform(config.mixup),
+            sync_batch_norm=config.model.sync_batch_norm is True,
         )
 
     def mixture(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ray.tune.experiment import Trial as TuneTrial
 
+    from orchestrator.spec.model import Resources
     from orchestrator.state.event_store import EventStore
 
 logger = logging.getLogger(__name__)
@@ -71,48 +72,47 @@ class Placement:
 
 
 class TrialNodes:
-    """Nodes that trials run on, and those trials that have to leave theirs.
+    """Nodes that trials run on with all their workers, and those trials that have to leave one of theirs.
 
     Args of note: ``drained`` returns Ray's ids of the nodes that are drained.
     """
 
     def __init__(self, drained: Callable[[], Collection[str]]) -> None:
         self._drained = drained
-        self._places: dict[str, tuple[str, str]] = {}
+        self._hosts: dict[str, dict[str, str]] = {}
 
     def host_of(self, trial: TuneTrial) -> str | None:
         """Return the host of a trial's actor; None if it does not answer: that must not cost the attempt."""
-        self._places.pop(trial_name(trial), None)
+        self._hosts.pop(trial_name(trial), None)
         try:
-            node_id = ray.get(trial.temporary_state.ray_actor.node_id.remote(), timeout=ANSWER_S)
-            host = next((_host(node) for node in ray.nodes() if node["NodeID"] == node_id), None)
+            own, *others = ray.get(trial.temporary_state.ray_actor.node_ids.remote(), timeout=ANSWER_S)
+            hosts = {node["NodeID"]: _host(node) for node in ray.nodes()}
         except Exception as error:  # noqa: BLE001  the actor may be lost, which Tune reports later
             logger.info("host of %s unavailable (%s)", trial, type(error).__name__)
             return None
-        if host is not None:
-            self._places[trial_name(trial)] = node_id, host
-        return host
+        self._hosts[trial_name(trial)] = {node_id: hosts[node_id] for node_id in (own, *others) if node_id in hosts}
+        return hosts.get(own)
 
     def leaving(self, trial: TuneTrial) -> str | None:
-        """Return the reason if a trial has to leave its node."""
-        node_id, host = self._places.get(trial_name(trial), (None, None))
-        return f"{host} is drained" if node_id in self._drained() else None
+        """Return the reason if a trial has to leave the node of one of its workers."""
+        drained = self._drained()
+        hosts = self._hosts.get(trial_name(trial), {})
+        return next((f"{host} is drained" for node_id, host in hosts.items() if node_id in drained), None)
 
 
-def resource_request(
-    config: Mapping[str, Any], *, cpus: float, gpus: float, workers: int = 1, custom: Mapping[str, float] | None = None
-) -> tune.PlacementGroupFactory:
+def resource_request(config: Mapping[str, Any], *, resources: Resources, gpus: float) -> tune.PlacementGroupFactory:
     """Return what Tune reserves for a trial: the resources of each worker, on nodes that are not excluded.
 
-    The workers of a trial are on one node where that has room for all.
+    Args of note: ``gpus`` are those of one worker.
     """
-    nodes = config.get(EXCLUDED_NODES) or []
-    demand = {"CPU": cpus, "GPU": gpus, **(custom or {})}
-    bundles = [{name: countable(amount) for name, amount in demand.items()} for _ in range(workers)]
+    nodes, workers = config.get(EXCLUDED_NODES) or [], range(resources.workers)
+    demand = {"CPU": resources.cpus, "GPU": gpus, **resources.custom}
+    bundles = [{name: countable(amount) for name, amount in demand.items()} for _ in workers]
+    strategy = resources.strategy.upper()
     if not nodes:
-        return tune.PlacementGroupFactory(bundles)
-    selectors = [{NODE_LABEL: f"!in({','.join(nodes)})"} for _ in range(workers)]
-    return tune.PlacementGroupFactory(bundles, bundle_label_selector=selectors)
+        return tune.PlacementGroupFactory(bundles, strategy=strategy)
+    selectors = [{NODE_LABEL: f"!in({','.join(nodes)})"} for _ in workers]
+    return tune.PlacementGroupFactory(bundles, strategy=strategy, bundle_label_selector=selectors)
 
 
 def usable_hosts(demand: Mapping[str, float], *, drained: Collection[str] = ()) -> dict[str, list[str]]:

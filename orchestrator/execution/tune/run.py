@@ -60,9 +60,7 @@ def fit(
     capacity.slots(resources, gpus)  # refuses a resume where no trial fits
     watch = ClusterWatch(lambda: decisions.plan.spec.resources, gpus, functools.partial(view_now, sweep))
     nodes = TrialNodes(lambda: watch.drained)
-    request = functools.partial(
-        resource_request, cpus=resources.cpus, gpus=gpus, workers=resources.workers, custom=custom
-    )
+    request = functools.partial(resource_request, resources=resources, gpus=gpus)
     placement = Placement(store, cpus=resources.cpus, gpus=gpus, custom=custom, drained=lambda: watch.drained)
 
     searcher = LogSearcher(

@@ -16,7 +16,7 @@ function of them, and of the seed and the step from which users' code draws.
 
 Where several processes train one trial, each passes its share of the images through the model. Regularizers read the
 activations of the whole batch in all processes, and a mixture has its partners there, so that the mean of the losses
-over the processes is the loss of the batch.
+over the processes is the loss of the batch. With `model.sync_batch_norm`, so are the statistics of these passes.
 Shapes: B images of the batch, S of this process's share, C channels, H by W pixels, K classes.
 """
 
@@ -31,6 +31,7 @@ from torch.nn import functional
 
 from trainables.attacks import kl_divergence
 from trainables.engine.share import WHOLE, Share
+from trainables.engine.sync_batch_norm import synchronised
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import Activations, TappedClassifier
 from trainables.models.tapped import LOGITS
@@ -80,6 +81,7 @@ def step_loss(
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     mixture = partial(methods.mixture, num_classes=num_classes, seed=seed)
     clean_mix = mixture(x_BCHW, y_B, draws.clean_mix, purpose=f"mixup {step}")
+    features = partial(_features, model, share=share, sync_batch_norm=methods.sync_batch_norm)
     passes = _CleanPasses(model, x_BCHW, methods=methods, mix=clean_mix, share=share)
 
     def cross_entropy(logits_SK: Tensor, mix: Mixture | None) -> Tensor:
@@ -91,18 +93,24 @@ def step_loss(
     else:
         x_SCHW, noise = share.rows(x_BCHW), draws.noise_BCHW
         own_seed = derive(seed, f"rank {share.rank}") if share.rank else seed
-        x_adversarial = methods.attacked(
-            model, x_SCHW, share.rows(y_B), noise=None if noise is None else share.rows(noise), seed=own_seed, step=step
-        )
+        with synchronised(share, is_on=methods.sync_batch_norm):  # layers without running statistics
+            x_adversarial = methods.attacked(
+                model,
+                x_SCHW,
+                share.rows(y_B),
+                noise=None if noise is None else share.rows(noise),
+                seed=own_seed,
+                step=step,
+            )
         if methods.diverging:
-            attacked = model.features(x_adversarial)
+            attacked = features(x_adversarial, None)
             ce = cross_entropy(passes.mixed.logits, clean_mix)
             kl = kl_divergence(passes.unmixed.logits, attacked.logits)
             total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
         else:
             attacked_B = x_adversarial if methods.transform is None else share.whole(x_adversarial)
             mix = mixture(attacked_B, y_B, draws.adversarial_mix, purpose=f"adversarial mixup {step}")
-            total = cross_entropy(_features(model, x_adversarial, _of_share(mix, share)).logits, mix)
+            total = cross_entropy(features(x_adversarial, _of_share(mix, share)).logits, mix)
             if methods.adversarial.clean_fraction > 0:
                 ce = cross_entropy(passes.mixed.logits, clean_mix)
                 total = torch.lerp(total, ce, methods.adversarial.clean_fraction)
@@ -126,6 +134,7 @@ class _CleanPasses:
         self, model: TappedClassifier, x_BCHW: Tensor, *, methods: Methods, mix: Mixture | None, share: Share
     ) -> None:
         self._model, self._x_BCHW, self._mix, self._share = model, x_BCHW, mix, share
+        self._features = partial(_features, model, share=share, sync_batch_norm=methods.sync_batch_norm)
         self._whole: dict[tuple[bool, str], Tensor] = {}
         self._taps_mixed = {tap for term in methods.terms if self._reads_mixed(term) for tap in term.taps}
         self._taps_unmixed = {tap for term in methods.terms if not self._reads_mixed(term) for tap in term.taps}
@@ -133,7 +142,7 @@ class _CleanPasses:
     @cached_property
     def unmixed(self) -> Activations:
         """Activations of the unmixed images."""
-        return self._model.features(self._share.rows(self._x_BCHW), taps=self._taps_unmixed)
+        return self._features(self._share.rows(self._x_BCHW), None, taps=self._taps_unmixed)
 
     @cached_property
     def mixed(self) -> Activations:
@@ -141,7 +150,7 @@ class _CleanPasses:
         if self._mix is None:
             return self.unmixed
         mix = _of_share(self._mix, self._share)
-        return _features(self._model, self._share.rows(self._x_BCHW), mix, taps=self._taps_mixed)
+        return self._features(self._share.rows(self._x_BCHW), mix, taps=self._taps_mixed)
 
     def batch(self, term: WeightedTerm, y_B: Tensor, targets_BK: Tensor, *, seed: int, step: int) -> Batch:
         """Return what a regularizer reads of these passes: the activations of the whole batch."""
@@ -175,11 +184,19 @@ class _CleanPasses:
 
 
 def _features(
-    model: TappedClassifier, x_SCHW: Tensor, mix: Mixture | None, *, taps: Collection[str] = ()
+    model: TappedClassifier,
+    x_SCHW: Tensor,
+    mix: Mixture | None,
+    *,
+    share: Share,
+    sync_batch_norm: bool,
+    taps: Collection[str] = (),
 ) -> Activations:
-    if isinstance(mix, TransformedBatch):
-        return model.features(mix.images, taps=taps)
-    return model.features(x_SCHW, mix=mix, taps=taps)
+    """Pass a share through the model."""
+    with synchronised(share, is_on=sync_batch_norm):
+        if isinstance(mix, TransformedBatch):
+            return model.features(mix.images, taps=taps)
+        return model.features(x_SCHW, mix=mix, taps=taps)
 
 
 def _targets(targets_BK: Tensor, mix: Mixture | None) -> Tensor:

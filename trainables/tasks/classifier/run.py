@@ -111,7 +111,7 @@ class ClassifierRun:
             PeerLost: another process that trains the same trial does not answer.
         """
         started, share = time.perf_counter(), self.placement.share
-        # Statistics of a batch normalisation are each process's own within an epoch.
+        # Unless they are synchronised, statistics of a batch normalisation are each process's own within an epoch.
         share.copy_from_first(chain(self.model.parameters(), self.model.buffers()))
         self.model.train()
         order_SB = self._order().to(self.placement.device)

@@ -1,0 +1,56 @@
+"""Section ``resources`` of a spec: what a trial reserves in Ray."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, StrictStr, field_validator, model_serializer
+
+from orchestrator.errors import quoted
+from orchestrator.spec.section import Positive, PositiveInt, Section
+
+RESOURCE_PATTERN = r"[A-Za-z0-9:._/-]{1,100}"
+MAX_CUSTOM = 20
+"""Custom resources of one trial."""
+
+
+class Resources(Section):
+    """Resources of one worker, and the number of trials that run at once (null: as many as fit).
+
+    A trial has one worker, or several ``workers`` that each train an equal share of every batch. By the ``strategy``
+    they are packed on as few nodes as have room for them, or spread over as many as there are. ``custom`` are
+    resources that the nodes of a cluster declare to Ray, such as ``accelerator_type:A100``.
+    """
+
+    cpus: Positive = 1
+    gpus: Literal["auto"] | float = "auto"
+    workers: PositiveInt = 1
+    strategy: Literal["pack", "spread"] = "pack"
+    custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
+    max_concurrent: PositiveInt | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields at their usual values, so that plans are what they were before these fields."""
+        plain: dict[str, Any] = handler(self)
+        usual = {"workers": 1, "strategy": "pack", "custom": {}}
+        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+
+    @field_validator("custom")
+    @classmethod
+    def _names_of_resources(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if not re.fullmatch(RESOURCE_PATTERN, name):
+                requirement = "names must be 1 to 100 letters, digits and any of ':._-/'"
+                raise ValueError(f"{requirement}, got {quoted(name)}")
+        return custom
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, gpus: object) -> object:
+        number = isinstance(gpus, int | float) and not isinstance(gpus, bool)
+        if gpus != "auto" and not (number and 0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):  # type: ignore[operator, call-overload]
+            raise ValueError(f"must be 'auto', a fraction of one GPU or a whole number >= 0, got {quoted(gpus)}")
+        return gpus

@@ -1,0 +1,427 @@
+"""A Ray cluster of three machines with a token, used from a fourth: the real commands, and what they print.
+
+    python infra/three_nodes.py              # as root, on Linux; about five minutes, two cores and 8 GB suffice
+    python infra/three_nodes.py --keep DIR   # results, logs of Ray and outputs stay in DIR
+
+The machines are namespaces of this one (`machines.py`): each has an address, a host name, processes and a /tmp of its
+own, and power that can fail. They share one disk. The user's modules are on the laptop alone.
+
+The first story is one sweep: submitted from a laptop that is lost, followed and changed from a desk, on a cluster that
+loses a machine without notice and gets another one. The second is two sweeps on the full cluster, of which one is
+stopped and resumed. Every step is checked; the script ends with 1 at the first that fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shlex
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machines import HOME, SHARED, Network, missing_tools
+
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import (
+    AttemptFailed,
+    AttemptStarted,
+    EpochReported,
+    OrderAccepted,
+    SweepEnded,
+    TrialCreated,
+    TrialEnded,
+)
+from orchestrator.state.sweep_folder import SweepFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from machines import Command, Machine
+
+    from orchestrator.state.events import Event
+
+BIN = Path(sys.executable).parent
+NAMES = ("head", "one", "two", "three", "laptop", "desk")
+DASHBOARD = "http://head:8265"
+STORAGE = f"{SHARED}/results"
+PATIENT_S = 300.0
+REFUSED_S = 5.0
+FREED_S = 10.0
+EPOCHS = 9
+HEALTH = {
+    "RAY_health_check_period_ms": "3000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+}
+"""Settings of the head with which a silent machine is noticed within 25 s (docs/cluster.md)."""
+SLOW = '''"""The training function of the template, with epochs that take a second more."""
+
+import time
+
+from training import train as quick
+
+
+def train(context, lr: float, weight_decay: float = 0.0, batch_size: int = 32):
+    for metrics in quick(context, lr, weight_decay, batch_size):
+        time.sleep(1)
+        yield metrics
+'''
+SPEC = f"""
+name: digits
+trial: {{task: "slow:train", epochs: {EPOCHS}}}
+space:
+  parameters:
+    lr: {{float: [0.001, 10.0], log: true}}
+    batch_size: {{choice: [16, 32, 64, 128]}}
+objective: {{metric: val/accuracy, mode: max}}
+search: {{num_trials: 12, seed: 0}}
+scheduler: {{budget_fraction: 0.5, audit: 0.2}}
+storage: {{uri: {STORAGE}}}
+tracking: {{uri: "sqlite:///{SHARED}/mlflow.db"}}
+"""
+
+
+class CheckFailed(Exception):
+    """A step that did not come out as it must; the text says which."""
+
+
+class Terminal:
+    """Terminal on a machine: prints each command that is typed, and its output."""
+
+    def __init__(self, machine: Machine, outputs: Path, variables: dict[str, str]) -> None:
+        self.machine, self._outputs, self._variables = machine, outputs, variables
+        self._folder = HOME
+
+    def enter(self, folder: Path) -> None:
+        """Change to a folder of the machine."""
+        self._folder = folder
+
+    def begin(self, line: str, **variables: str) -> Command:
+        """Type a command, and go on while it runs."""
+        assigned = "".join(f"{name}={value} " for name, value in variables.items())
+        print(f"{self.machine.name}$ {assigned}{line}", flush=True)
+        output = self._outputs / f"{self.machine.name}-{secrets.token_hex(4)}.txt"
+        environment = {**self._variables, **variables}
+        return self.machine.start(*shlex.split(line), output=output, environment=environment, folder=self._folder)
+
+    def run(self, line: str, *, code: int = 0, **variables: str) -> str:
+        """Type a command, and return what it printed when it has ended with this exit code."""
+        command = self.begin(line, **variables)
+        ended = command.wait(PATIENT_S)
+        print(command.text.rstrip(), flush=True)
+        check(f"`{line}` must exit with {code}, got {ended}", ended == code)
+        return command.text
+
+
+class Cluster:
+    """Network with its machines, and the token that their owner gave them."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.nodes: dict[str, Command] = {}
+        self._token = ""
+
+    def terminal(self, name: str, **variables: str) -> Terminal:
+        """Switch a machine on, and open a terminal on it."""
+        kept = {name: value for name in ("PYTHONPATH", "LANG") if (value := os.environ.get(name))}
+        environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(HOME), **kept, **variables}
+        terminal = Terminal(self.network.machine(name), self.network.folder / "outputs", environment)
+        if self._token:
+            self._copy_token(name)
+        return terminal
+
+    def head(self) -> None:
+        """Start the head, which makes the token."""
+        terminal = self.terminal("head", RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0", **HEALTH)
+        terminal.run("ray get-auth-token --generate")
+        self._token = self._token_file("head").read_text(encoding="ascii")
+        self._copy_token("head")
+        words = "--head --num-cpus=0 --dashboard-host=0.0.0.0 --object-store-memory=80000000"
+        self._start(terminal, f"ray start --block {words}")
+
+    def node(self, name: str) -> Machine:
+        """Start a machine that joins, and return it."""
+        terminal = self.terminal(name, RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0")
+        self._start(terminal, "ray start --block --address=head:6379 --num-cpus=2 --object-store-memory=80000000")
+        return terminal.machine
+
+    def events(self, sweep: str) -> list[Event]:
+        """Return the log of a sweep."""
+        folder = SweepFolder(self.network.folder / "shared" / "results" / sweep)
+        return [event for event, _ in read_events(folder.events)] if folder.events.exists() else []
+
+    def _start(self, terminal: Terminal, line: str) -> None:
+        node = self.nodes[terminal.machine.name] = terminal.begin(line)
+        wait_until(f"`{line}` must start a node", lambda: "Ray runtime started" in node.text, node)
+        print("...\nRay runtime started.", flush=True)
+
+    def _token_file(self, name: str) -> Path:
+        return self.network.folder / name / "home" / ".ray" / "auth_token"
+
+    def _copy_token(self, name: str) -> None:
+        """Copy the token of the head, as `scp` would; no other user can read it."""
+        file = self._token_file(name)
+        file.parent.mkdir(exist_ok=True)
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(self._token, encoding="ascii")
+
+
+def check(claim: str, holds: object) -> None:
+    """Return if a claim holds.
+
+    Raises:
+        CheckFailed: it does not.
+    """
+    if not holds:
+        raise CheckFailed(claim)
+
+
+def wait_until(claim: str, holds: Callable[[], object], *commands: Command, timeout_s: float = PATIENT_S) -> None:
+    """Wait until a claim holds, while the commands run.
+
+    Raises:
+        CheckFailed: it does not within the time, or a command ended before.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        ended = next((command for command in commands if command.code is not None), None)
+        late = "" if time.monotonic() < deadline else f" (not within {timeout_s:.0f} s)"
+        check(f"{claim}{late}" + ("" if ended is None else f"\n{ended.text}"), not late and ended is None)
+        time.sleep(0.2)
+
+
+def heading(text: str) -> None:
+    """Print the title of a part."""
+    print(f"\n## {text}\n", flush=True)
+
+
+def the_cluster(cluster: Cluster) -> None:
+    """Start the head and two machines."""
+    heading("A head and two nodes, with a token")
+    cluster.head()
+    cluster.node("one")
+    cluster.node("two")
+
+
+def refusals(laptop: Terminal) -> None:
+    """Submit with the wrong token, without one, and with authentication off."""
+    heading("A wrong token, none, and authentication switched off")
+    line = f"ravel launch sweep.yaml --address {DASHBOARD} --detach --shared-results"
+    expected = {
+        "refuses the token of RAY_AUTH_TOKEN": {"RAY_AUTH_TOKEN": "not-the-token"},
+        "asks for a token, and none is set": {"HOME": "/tmp"},  # noqa: S108  of that machine, and empty
+        "asks for a token, and RAY_AUTH_MODE is disabled": {"RAY_AUTH_MODE": "disabled"},
+    }
+    for words, variables in expected.items():
+        begun = time.monotonic()
+        said = laptop.run(line, code=3, **variables)
+        seconds = time.monotonic() - begun
+        print(f"({seconds:.1f} s)\n", flush=True)
+        check(f"the message must say that the cluster {words}", words in said)
+        check(f"a refusal must take at most {REFUSED_S:g} s, took {seconds:.1f}", seconds <= REFUSED_S)
+
+
+def submitted(terminal: Terminal, cluster: Cluster, settings: str = "") -> str:
+    """Submit a sweep, and return its id when it has begun."""
+    line = f"ravel launch sweep.yaml --address {DASHBOARD} --detach --shared-results{settings}"
+    said = terminal.run(line).splitlines()
+    sweep = next(line.split()[1] for line in said if line.startswith("submitted "))
+    check(f"{sweep} must have a log", cluster.events(sweep))
+    return sweep
+
+
+def one_sweep(cluster: Cluster, laptop: Terminal) -> str:
+    """Tell the first story, and return the id of its sweep."""
+    heading("Submit from a laptop, and lose the laptop")
+    sweep = submitted(laptop, cluster)
+    attached = laptop.begin(f"ravel attach {sweep} --address {DASHBOARD}")
+    wait_until("`ravel attach` must show the sweep", lambda: "trials of at most" in attached.text, attached)
+    laptop.machine.power_off()
+    print(f"{attached.text}(the laptop loses its power)\n", flush=True)
+    check("the driver of the sweep must go on", not ended(cluster.events(sweep)))
+
+    heading("Follow from a desk")
+    desk = cluster.terminal("desk", RAY_ADDRESS=DASHBOARD)
+    interrupted(desk.begin(f"ravel attach {sweep}"), "trials of at most", code=130)
+    wait_until("a trial must have an epoch", lambda: of_kind(cluster.events(sweep), EpochReported))
+    interrupted(desk.begin(f"ravel logs {sweep} --follow --storage {STORAGE}"), "epoch_reported", code=130)
+    log = desk.begin(f"ravel logs {sweep} --follow --storage {STORAGE}")
+    output = desk.begin(f"ravel attach {sweep}")
+
+    heading("Stop a trial, and add sixteen")
+    running = sorted(cluster.events(sweep), key=lambda event: isinstance(event, AttemptStarted))[-1]
+    desk.run(f"ravel stop {sweep} {getattr(running, 'trial', '')} --storage {STORAGE}")
+    desk.run(f"ravel extend {sweep} --trials +16 --storage {STORAGE}")
+
+    heading("A machine fails, another one joins")
+    wait_until("machine two must train", lambda: "two" in epochs_by_host(cluster.events(sweep)))
+    cluster.network.power_off("two")
+    failed_at = time.time()
+    print("(machine two loses its power)", flush=True)
+    cluster.node("three")
+    wait_until("the lost trials must be noticed", lambda: of_kind(cluster.events(sweep), AttemptFailed), output)
+    noticed = of_kind(cluster.events(sweep), AttemptFailed)[0]
+    print(f"(its trials are given up {noticed.time - failed_at:.1f} s later)", flush=True)
+
+    heading("The end of the sweep")
+    check("`ravel attach` must end with 0", output.wait(PATIENT_S) == 0)
+    print(output.text, flush=True)
+    check("`ravel logs --follow` must end with 0", log.wait(60) == 0)
+    print("\n".join(["...", *log.text.splitlines()[-3:]]), flush=True)
+    for command in ("status", "replay", "audit"):
+        desk.run(f"ravel {command} {sweep} --storage {STORAGE}")
+    require_whole(cluster.events(sweep), trials=12 + 16, stopped=getattr(running, "trial", ""))
+    hosts = epochs_by_host(cluster.events(sweep))
+    print("\nepochs by host:", dict(hosts), flush=True)
+    check("the machine that joined must train", hosts["three"] > 0)
+    return sweep
+
+
+def two_sweeps(cluster: Cluster, desk: Terminal) -> tuple[str, str]:
+    """Tell the second story, and return the ids of its sweeps."""
+    heading("Two sweeps on the full cluster")
+    slots = 4
+    longer = f" --set trial.epochs={2 * EPOCHS} --set scheduler.name=none"
+    first = submitted(desk, cluster, f" --set name=first --set search.num_trials=6{longer}")
+    wait_until("the first sweep must fill the cluster", lambda: at_work(cluster.events(first)) == slots)
+    second = submitted(desk, cluster, f" --set name=second --set search.num_trials=6{longer}")
+    wait_until("the second sweep must have a trial that waits", lambda: of_kind(cluster.events(second), TrialCreated))
+    check("no more than one trial may wait", len(of_kind(cluster.events(second), TrialCreated)) == 1)
+    desk.run(f"ravel stop {first} --storage {STORAGE}")
+    wait_until("the second sweep must fill the cluster", lambda: at_work(cluster.events(second)) == slots)
+    stopped = of_kind(cluster.events(first), SweepEnded)[0]
+    started = [event.time - stopped.time for event in of_kind(cluster.events(second), AttemptStarted)][:slots]
+    print(f"(trials of the second sweep start {', '.join(f'{s:.1f}' for s in started)} s after the stop)\n", flush=True)
+    check(f"its slots must be in use within {FREED_S:g} s", max(started) <= FREED_S)
+    desk.run(f"ravel resume {STORAGE}/{first} --address {DASHBOARD} --detach --shared-results")
+    for sweep in (first, second):
+        desk.run(f"ravel attach {sweep} --address {DASHBOARD}")
+        desk.run(f"ravel replay {sweep} --storage {STORAGE}")
+        require_whole(cluster.events(sweep), trials=6)
+    desk.run(f"ravel list --storage {STORAGE}")
+    desk.run(f"ravel jobs list --address {DASHBOARD}")
+    return first, second
+
+
+def interrupted(command: Command, words: str, *, code: int) -> None:
+    """Press Ctrl-C when a command has printed the words, and print its output."""
+    wait_until(f"the output must have {words!r}", lambda: words in command.text, command)
+    command.interrupt()
+    ended_with = command.wait(60)
+    print(f"{shortened(command.text)}\n", flush=True)
+    check(f"Ctrl-C must end it with {code}, got {ended_with}", ended_with == code)
+
+
+def shortened(text: str, most: int = 12) -> str:
+    """Return a text without the middle of its lines."""
+    lines = text.rstrip().splitlines()
+    return "\n".join(lines if len(lines) <= most else [*lines[: most // 2], "...", *lines[-most // 2 :]])
+
+
+def of_kind(events: Iterable[Event], kind: type) -> list[Event]:
+    """Return the events of a kind."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def ended(events: Iterable[Event]) -> bool:
+    """Return True if the log has an end."""
+    return bool(of_kind(events, SweepEnded))
+
+
+def at_work(events: Iterable[Event]) -> int:
+    """Return the number of trials with a worker."""
+    working = set[str]()
+    for event in events:
+        if isinstance(event, AttemptStarted):
+            working.add(event.trial)
+        elif isinstance(event, TrialEnded | AttemptFailed):
+            working.discard(event.trial)
+    return len(working)
+
+
+def epochs_by_host(events: Iterable[Event]) -> Counter[str]:
+    """Return the epochs that each machine trained; the log names it as ``one (10.77.0.2)``."""
+    hosts, epochs = dict[tuple[str, int], str](), Counter[str]()
+    for event in events:
+        if isinstance(event, AttemptStarted):
+            hosts[event.trial, event.attempt] = (event.host or "").partition(" ")[0]
+        elif isinstance(event, EpochReported):
+            epochs[hosts[event.trial, event.attempt]] += 1
+    return epochs
+
+
+def require_whole(events: list[Event], *, trials: int, stopped: str = "") -> None:
+    """Check that each trial ran, ended once, and has the epochs 1 to n.
+
+    Raises:
+        CheckFailed: names the trial.
+    """
+    last_end, epochs, reasons = of_kind(events, SweepEnded)[-1], defaultdict(set), dict[str, str | None]()
+    check(f"the sweep must be completed, got {last_end}", getattr(last_end, "status", "") == "completed")
+    created = {event.trial for event in of_kind(events, TrialCreated)}
+    check(f"{trials} trials must be created, got {len(created)}", len(created) == trials)
+    check("every trial must be placed", created == {event.trial for event in of_kind(events, AttemptStarted)})
+    for event in events:
+        if isinstance(event, EpochReported):
+            epochs[event.trial].add(event.epoch)
+        if isinstance(event, TrialEnded) and event.status in {"completed", "stopped"}:
+            check(f"{event.trial} must end once", event.trial not in reasons)
+            reasons[event.trial] = event.reason
+    check(f"every trial must end, got {sorted(created - reasons.keys())}", created == reasons.keys())
+    for trial in created:
+        check(f"{trial} must have epochs without a gap", epochs[trial] == set(range(1, len(epochs[trial]) + 1)))
+    if stopped:
+        check("the stopped trial must end by order", "ordered by" in (reasons[stopped] or ""))
+        check("both orders must be accepted", len(of_kind(events, OrderAccepted)) == 2)
+
+
+def write_project(laptop: Terminal) -> None:
+    """Write the spec and the user's modules on the laptop."""
+    laptop.run("ravel init project --from own-task")
+    laptop.enter(HOME / "project")
+
+
+def tell(network: Network) -> None:
+    """Tell both stories."""
+    cluster = Cluster(network)
+    (network.folder / "outputs").mkdir()
+    the_cluster(cluster)
+    heading("A project on a laptop")
+    laptop = cluster.terminal("laptop")
+    laptop.run("ravel init --from own-task project")
+    project = network.folder / "laptop" / "home" / "project"
+    (project / "slow.py").write_text(SLOW, encoding="utf-8")
+    (project / "sweep.yaml").write_text(SPEC, encoding="utf-8")
+    laptop.enter(HOME / "project")
+    refusals(laptop)
+    one_sweep(cluster, laptop)
+
+
+def main() -> int:
+    """Run the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="empty folder for results, logs and outputs")
+    kept = parser.parse_args().keep
+    if problem := missing_tools():
+        print(f"error: no machines can be made here: {problem}", file=sys.stderr)
+        return 2
+    folder = tempfile.TemporaryDirectory(prefix="ravel-cluster-") if kept is None else nullcontext(kept)
+    with folder as name, Network(Path(name).absolute(), *NAMES) as network:
+        try:
+            tell(network)
+        except CheckFailed as failure:
+            print(f"\nfailed: {failure}", file=sys.stderr)
+            return 1
+    print("\nevery step came out as it must")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,8 +40,9 @@ def follow_events(folder: SweepFolder, *, start: int = 0, timeout_s: float = mat
         runs, is_late = is_held(folder), time.monotonic() >= deadline  # before reading: what it wrote last is read
         if folder.remote is not None:
             pull(folder)
-        for last, start in read_events(folder.events, start):
-            yield last
+        for event, end in read_events(folder.events, start):
+            last, start = event, end
+            yield event
         if not runs or is_late or isinstance(last, SweepEnded):
             return
         time.sleep(poll_s)

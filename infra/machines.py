@@ -99,9 +99,9 @@ class Machine:
 
     def power_off(self) -> None:
         """Kill every process of the machine at once; its network is gone with them."""
-        if self._process.poll() is None:
+        if self._process.returncode is None:
             os.kill(self.init, signal.SIGKILL)
-        self._process.wait(START_S)
+            self._process.communicate(timeout=START_S)
 
     def _entered(self) -> list[str]:
         return ["nsenter", f"--target={self.init}", "--net", "--uts", "--mount", "--pid"]
@@ -172,5 +172,5 @@ def child_of(pid: int) -> int:
 
 
 def _unshared() -> list[str]:
-    ends_with_script = ["setpriv", "--pdeathsig", "KILL"]
-    return [*ends_with_script, *"unshare --net --uts --mount --pid --fork --kill-child --mount-proc".split()]
+    namespaces = ("--net", "--uts", "--mount", "--pid", "--mount-proc")
+    return ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", *namespaces]

@@ -80,11 +80,19 @@ space:
     lr: {{float: [0.001, 10.0], log: true}}
     batch_size: {{choice: [16, 32, 64, 128]}}
 objective: {{metric: val/accuracy, mode: max}}
-search: {{num_trials: 12, seed: 0}}
+search: {{sampler: "halton:propose", num_trials: 12, seed: 0}}
 scheduler: {{budget_fraction: 0.5, audit: 0.2}}
 storage: {{uri: {STORAGE}}}
 tracking: {{uri: "sqlite:///{SHARED}/mlflow.db"}}
 """
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = {
+    "sweep.yaml": SPEC,
+    "slow.py": SLOW,
+    "training.py": (REPOSITORY / "orchestrator/cli/templates/own-task/training.py").read_text(encoding="utf-8"),
+    "halton.py": (REPOSITORY / "examples/halton.py").read_text(encoding="utf-8"),
+}
+"""A project of a user: a spec, a training function in two modules, and a sampler."""
 
 
 class CheckFailed(Exception):
@@ -123,15 +131,17 @@ class Cluster:
     """Network with its machines, and the token that their owner gave them."""
 
     def __init__(self, network: Network) -> None:
+        (network.folder / "outputs").mkdir()
         self.network = network
-        self.nodes: dict[str, Command] = {}
+        self.machines: dict[str, Machine] = {}
         self._token = ""
 
     def terminal(self, name: str, **variables: str) -> Terminal:
         """Switch a machine on, and open a terminal on it."""
         kept = {name: value for name in ("PYTHONPATH", "LANG") if (value := os.environ.get(name))}
         environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(HOME), **kept, **variables}
-        terminal = Terminal(self.network.machine(name), self.network.folder / "outputs", environment)
+        self.machines[name] = self.network.machine(name)
+        terminal = Terminal(self.machines[name], self.network.folder / "outputs", environment)
         if self._token:
             self._copy_token(name)
         return terminal
@@ -139,17 +149,26 @@ class Cluster:
     def head(self) -> None:
         """Start the head, which makes the token."""
         terminal = self.terminal("head", RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0", **HEALTH)
-        terminal.run("ray get-auth-token --generate")
+        terminal.run("sh -c 'umask 077; ray get-auth-token --generate > token'")
         self._token = self._token_file("head").read_text(encoding="ascii")
         self._copy_token("head")
         words = "--head --num-cpus=0 --dashboard-host=0.0.0.0 --object-store-memory=80000000"
         self._start(terminal, f"ray start --block {words}")
 
-    def node(self, name: str) -> Machine:
-        """Start a machine that joins, and return it."""
+    def node(self, name: str) -> None:
+        """Start a machine that joins."""
         terminal = self.terminal(name, RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0")
         self._start(terminal, "ray start --block --address=head:6379 --num-cpus=2 --object-store-memory=80000000")
-        return terminal.machine
+
+    def with_project(self, name: str, **variables: str) -> Terminal:
+        """Switch a machine on that has a copy of the project, and open a terminal in it."""
+        terminal = self.terminal(name, **variables)
+        project = self.network.folder / name / "home" / "project"
+        project.mkdir()
+        for file, text in PROJECT.items():
+            (project / file).write_text(text, encoding="utf-8")
+        terminal.enter(HOME / "project")
+        return terminal
 
     def events(self, sweep: str) -> list[Event]:
         """Return the log of a sweep."""
@@ -157,7 +176,7 @@ class Cluster:
         return [event for event, _ in read_events(folder.events)] if folder.events.exists() else []
 
     def _start(self, terminal: Terminal, line: str) -> None:
-        node = self.nodes[terminal.machine.name] = terminal.begin(line)
+        node = terminal.begin(line)
         wait_until(f"`{line}` must start a node", lambda: "Ray runtime started" in node.text, node)
         print("...\nRay runtime started.", flush=True)
 
@@ -237,8 +256,8 @@ def submitted(terminal: Terminal, cluster: Cluster, settings: str = "") -> str:
     return sweep
 
 
-def one_sweep(cluster: Cluster, laptop: Terminal) -> str:
-    """Tell the first story, and return the id of its sweep."""
+def one_sweep(cluster: Cluster, laptop: Terminal, desk: Terminal) -> None:
+    """Tell the first story."""
     heading("Submit from a laptop, and lose the laptop")
     sweep = submitted(laptop, cluster)
     attached = laptop.begin(f"ravel attach {sweep} --address {DASHBOARD}")
@@ -248,7 +267,6 @@ def one_sweep(cluster: Cluster, laptop: Terminal) -> str:
     check("the driver of the sweep must go on", not ended(cluster.events(sweep)))
 
     heading("Follow from a desk")
-    desk = cluster.terminal("desk", RAY_ADDRESS=DASHBOARD)
     interrupted(desk.begin(f"ravel attach {sweep}"), "trials of at most", code=130)
     wait_until("a trial must have an epoch", lambda: of_kind(cluster.events(sweep), EpochReported))
     interrupted(desk.begin(f"ravel logs {sweep} --follow --storage {STORAGE}"), "epoch_reported", code=130)
@@ -256,13 +274,13 @@ def one_sweep(cluster: Cluster, laptop: Terminal) -> str:
     output = desk.begin(f"ravel attach {sweep}")
 
     heading("Stop a trial, and add sixteen")
-    running = sorted(cluster.events(sweep), key=lambda event: isinstance(event, AttemptStarted))[-1]
-    desk.run(f"ravel stop {sweep} {getattr(running, 'trial', '')} --storage {STORAGE}")
+    trial = max(at_work(cluster.events(sweep)))
+    desk.run(f"ravel stop {sweep} {trial} --storage {STORAGE}")
     desk.run(f"ravel extend {sweep} --trials +16 --storage {STORAGE}")
 
     heading("A machine fails, another one joins")
     wait_until("machine two must train", lambda: "two" in epochs_by_host(cluster.events(sweep)))
-    cluster.network.power_off("two")
+    cluster.machines["two"].power_off()
     failed_at = time.time()
     print("(machine two loses its power)", flush=True)
     cluster.node("three")
@@ -277,25 +295,24 @@ def one_sweep(cluster: Cluster, laptop: Terminal) -> str:
     print("\n".join(["...", *log.text.splitlines()[-3:]]), flush=True)
     for command in ("status", "replay", "audit"):
         desk.run(f"ravel {command} {sweep} --storage {STORAGE}")
-    require_whole(cluster.events(sweep), trials=12 + 16, stopped=getattr(running, "trial", ""))
+    require_whole(cluster.events(sweep), trials=12 + 16, stopped=trial)
     hosts = epochs_by_host(cluster.events(sweep))
     print("\nepochs by host:", dict(hosts), flush=True)
     check("the machine that joined must train", hosts["three"] > 0)
-    return sweep
 
 
-def two_sweeps(cluster: Cluster, desk: Terminal) -> tuple[str, str]:
-    """Tell the second story, and return the ids of its sweeps."""
+def two_sweeps(cluster: Cluster, desk: Terminal) -> None:
+    """Tell the second story."""
     heading("Two sweeps on the full cluster")
     slots = 4
     longer = f" --set trial.epochs={2 * EPOCHS} --set scheduler.name=none"
     first = submitted(desk, cluster, f" --set name=first --set search.num_trials=6{longer}")
-    wait_until("the first sweep must fill the cluster", lambda: at_work(cluster.events(first)) == slots)
+    wait_until("the first sweep must fill the cluster", lambda: len(at_work(cluster.events(first))) == slots)
     second = submitted(desk, cluster, f" --set name=second --set search.num_trials=6{longer}")
     wait_until("the second sweep must have a trial that waits", lambda: of_kind(cluster.events(second), TrialCreated))
     check("no more than one trial may wait", len(of_kind(cluster.events(second), TrialCreated)) == 1)
     desk.run(f"ravel stop {first} --storage {STORAGE}")
-    wait_until("the second sweep must fill the cluster", lambda: at_work(cluster.events(second)) == slots)
+    wait_until("the second sweep must fill the cluster", lambda: len(at_work(cluster.events(second))) == slots)
     stopped = of_kind(cluster.events(first), SweepEnded)[0]
     started = [event.time - stopped.time for event in of_kind(cluster.events(second), AttemptStarted)][:slots]
     print(f"(trials of the second sweep start {', '.join(f'{s:.1f}' for s in started)} s after the stop)\n", flush=True)
@@ -307,7 +324,6 @@ def two_sweeps(cluster: Cluster, desk: Terminal) -> tuple[str, str]:
         require_whole(cluster.events(sweep), trials=6)
     desk.run(f"ravel list --storage {STORAGE}")
     desk.run(f"ravel jobs list --address {DASHBOARD}")
-    return first, second
 
 
 def interrupted(command: Command, words: str, *, code: int) -> None:
@@ -335,15 +351,15 @@ def ended(events: Iterable[Event]) -> bool:
     return bool(of_kind(events, SweepEnded))
 
 
-def at_work(events: Iterable[Event]) -> int:
-    """Return the number of trials with a worker."""
+def at_work(events: Iterable[Event]) -> set[str]:
+    """Return the trials with a worker."""
     working = set[str]()
     for event in events:
         if isinstance(event, AttemptStarted):
             working.add(event.trial)
         elif isinstance(event, TrialEnded | AttemptFailed):
             working.discard(event.trial)
-    return len(working)
+    return working
 
 
 def epochs_by_host(events: Iterable[Event]) -> Counter[str]:
@@ -382,26 +398,14 @@ def require_whole(events: list[Event], *, trials: int, stopped: str = "") -> Non
         check("both orders must be accepted", len(of_kind(events, OrderAccepted)) == 2)
 
 
-def write_project(laptop: Terminal) -> None:
-    """Write the spec and the user's modules on the laptop."""
-    laptop.run("ravel init project --from own-task")
-    laptop.enter(HOME / "project")
-
-
 def tell(network: Network) -> None:
     """Tell both stories."""
     cluster = Cluster(network)
-    (network.folder / "outputs").mkdir()
     the_cluster(cluster)
-    heading("A project on a laptop")
-    laptop = cluster.terminal("laptop")
-    laptop.run("ravel init --from own-task project")
-    project = network.folder / "laptop" / "home" / "project"
-    (project / "slow.py").write_text(SLOW, encoding="utf-8")
-    (project / "sweep.yaml").write_text(SPEC, encoding="utf-8")
-    laptop.enter(HOME / "project")
+    laptop, desk = cluster.with_project("laptop"), cluster.with_project("desk")
     refusals(laptop)
-    one_sweep(cluster, laptop)
+    one_sweep(cluster, laptop, desk)
+    two_sweeps(cluster, desk)
 
 
 def main() -> int:

@@ -31,20 +31,20 @@ def listen_to(line):
     )
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quiet_listener(monkeypatch):
     """Silence what the listener says about the end of the connection, which is ours."""
     monkeypatch.setattr(worker.logger, "error", lambda *_: None)
 
 
-def test_messages_of_rays_servers_reach_the_log_and_not_the_terminal(quiet_listener, capsys, caplog):
+def test_messages_of_rays_servers_reach_the_log_and_not_the_terminal(capsys, caplog):
     with caplog.at_level(logging.INFO, logger=messages.__name__), messages.logged():
         listen_to(LOST)
     assert capsys.readouterr().out == ""
     assert [record.getMessage() for record in caplog.records] == [f"Ray: {LOST}"]
 
 
-def test_ray_prints_its_messages_as_before_when_the_sweep_has_ended(quiet_listener, capsys):
+def test_ray_prints_its_messages_as_before_when_the_sweep_has_ended(capsys):
     with messages.logged():
         pass
     listen_to(LOST)

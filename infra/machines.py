@@ -85,13 +85,15 @@ class Machine:
     def __init__(self, name: str, address: str, process: subprocess.Popen[str]) -> None:
         self.name, self.address, self._process = name, address, process
         self.init = child_of(process.pid)
+        self._commands: list[Command] = []
 
     def start(self, *words: str, output: Path, environment: Mapping[str, str], folder: Path = HOME) -> Command:
         """Start a command of this machine in a folder of it, with its output in a file of the host."""
         entered = [*self._entered(), "sh", "-c", 'cd "$0" && exec "$@"', str(folder), *words]
         with output.open("wb") as file:
             process = subprocess.Popen(entered, stdout=file, stderr=file, env=dict(environment), start_new_session=True)
-        return Command(process, output)
+        self._commands.append(Command(process, output))
+        return self._commands[-1]
 
     def cut_link(self) -> None:
         """Take the cable out: no connection is closed."""
@@ -102,6 +104,8 @@ class Machine:
         if self._process.returncode is None:
             os.kill(self.init, signal.SIGKILL)
             self._process.communicate(timeout=START_S)
+        for command in self._commands:
+            command.wait(START_S)
 
     def _entered(self) -> list[str]:
         return ["nsenter", f"--target={self.init}", "--net", "--uts", "--mount", "--pid"]

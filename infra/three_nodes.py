@@ -21,7 +21,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster import PATIENT_S, CheckFailed, Cluster, check, wait_until
 from machines import SHARED, Network, missing_tools
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from orchestrator.state.events import Event
 
+Kind = TypeVar("Kind")
 NAMES = ("head", "one", "two", "three", "laptop", "desk")
 DASHBOARD = "http://head:8265"
 STORAGE = f"{SHARED}/results"
@@ -210,7 +211,7 @@ def shortened(text: str, most: int = 12) -> str:
     return "\n".join(lines if len(lines) <= most else [*lines[: most // 2], "...", *lines[-most // 2 :]])
 
 
-def of_kind(events: Iterable[Event], kind: type) -> list[Event]:
+def of_kind(events: Iterable[Event], kind: type[Kind]) -> list[Kind]:
     """Return the events of a kind."""
     return [event for event in events if isinstance(event, kind)]
 
@@ -248,8 +249,8 @@ def require_whole(events: list[Event], *, trials: int, stopped: str = "") -> Non
     Raises:
         CheckFailed: names the trial.
     """
-    last_end, epochs, reasons = of_kind(events, SweepEnded)[-1], defaultdict(set), dict[str, str | None]()
-    check(f"the sweep must be completed, got {last_end}", getattr(last_end, "status", "") == "completed")
+    end, epochs, reasons = of_kind(events, SweepEnded)[-1], defaultdict[str, set[int]](set), dict[str, str | None]()
+    check(f"the sweep must be completed, got {end}", end.status == "completed")
     created = {event.trial for event in of_kind(events, TrialCreated)}
     check(f"{trials} trials must be created, got {len(created)}", len(created) == trials)
     check("every trial must be placed", created == {event.trial for event in of_kind(events, AttemptStarted)})

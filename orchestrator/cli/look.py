@@ -143,7 +143,7 @@ def compare(
         _open(views[0][2] if views else plain["compare"])
 
 
-@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003, or ravel logs digits -f")
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003 -f")
 def logs(
     sweep: Sweep,
     name: Annotated[

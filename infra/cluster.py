@@ -95,7 +95,9 @@ class Cluster:
     def node(self, name: str) -> None:
         """Start a machine that joins."""
         terminal = self.terminal(name, **NODE)
-        self._start(terminal, f"ray start --block --address=head:6379 --num-cpus=2 {OBJECTS}")
+        self._start(
+            terminal, f"ray start --block --address={self.machines['head'].address}:6379 --num-cpus=2 {OBJECTS}"
+        )
 
     def with_project(self, name: str, files: Mapping[str, str]) -> Terminal:
         """Switch a machine on that has a project of these files, and open a terminal in it."""

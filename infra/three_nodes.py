@@ -269,28 +269,33 @@ def require_whole(events: list[Event], *, trials: int, stopped: str = "") -> Non
         check("both orders must be accepted", len(of_kind(events, OrderAccepted)) == 2)
 
 
-def tell(network: Network) -> None:
-    """Tell both stories."""
+def tell(network: Network, story: str) -> None:
+    """Tell one of the stories, or both."""
     cluster = Cluster(network)
     the_cluster(cluster)
-    laptop, desk = cluster.with_project("laptop", PROJECT), cluster.with_project("desk", PROJECT)
-    refusals(laptop)
-    one_sweep(cluster, laptop, desk)
-    two_sweeps(cluster, desk)
+    desk = cluster.with_project("desk", PROJECT)
+    if story in {"one", "both"}:
+        laptop = cluster.with_project("laptop", PROJECT)
+        refusals(laptop)
+        one_sweep(cluster, laptop, desk)
+    if story in {"two", "both"}:
+        two_sweeps(cluster, desk)
 
 
 def main() -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="empty folder for results, logs and outputs")
-    kept = parser.parse_args().keep
+    parser.add_argument("--story", choices=("one", "two", "both"), default="both", help="one sweep, or two at once")
+    arguments = parser.parse_args()
+    kept = arguments.keep
     if problem := missing_tools():
         print(f"error: no machines can be made here: {problem}", file=sys.stderr)
         return 2
     folder = tempfile.TemporaryDirectory(prefix="ravel-cluster-") if kept is None else nullcontext(kept)
     with folder as name, Network(Path(name).absolute(), *NAMES) as network:
         try:
-            tell(network)
+            tell(network, arguments.story)
         except CheckFailed as failure:
             print(f"\nfailed: {failure}", file=sys.stderr)
             return 1

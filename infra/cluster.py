@@ -90,14 +90,13 @@ class Cluster:
         terminal = self.terminal("head", **NODE, **HEAD)
         terminal.run("sh -c 'umask 077; ray get-auth-token --generate > /dev/null'")
         self._token = self._token_file("head").read_text(encoding="ascii")
-        self._start(terminal, f"ray start --block --head --num-cpus=0 --dashboard-host=0.0.0.0 {OBJECTS}")
+        _wait_for_start(terminal.begin(f"ray start --block --head --num-cpus=0 --dashboard-host=0.0.0.0 {OBJECTS}"))
 
-    def node(self, name: str) -> None:
-        """Start a machine that joins."""
-        terminal = self.terminal(name, **NODE)
-        self._start(
-            terminal, f"ray start --block --address={self.machines['head'].address}:6379 --num-cpus=2 {OBJECTS}"
-        )
+    def nodes(self, *names: str) -> None:
+        """Start machines that join, at the same time."""
+        line = f"ray start --block --address={self.machines['head'].address}:6379 --num-cpus=2 {OBJECTS}"
+        for node in [self.terminal(name, **NODE).begin(line) for name in names]:
+            _wait_for_start(node)
 
     def with_project(self, name: str, files: Mapping[str, str]) -> Terminal:
         """Switch a machine on that has a project of these files, and open a terminal in it."""
@@ -114,11 +113,6 @@ class Cluster:
         folder = SweepFolder(self.network.folder / "shared" / "results" / sweep)
         return [event for event, _ in read_events(folder.events)] if folder.events.exists() else []
 
-    def _start(self, terminal: Terminal, line: str) -> None:
-        node = terminal.begin(line)
-        wait_until(f"`{line}` must start a node", lambda: "Ray runtime started" in node.text, node)
-        print("...\nRay runtime started.", flush=True)
-
     def _token_file(self, name: str) -> Path:
         return self.network.folder / name / "home" / ".ray" / "auth_token"
 
@@ -129,6 +123,11 @@ class Cluster:
         file.touch(mode=0o600)
         file.chmod(0o600)
         file.write_text(self._token, encoding="ascii")
+
+
+def _wait_for_start(node: Command) -> None:
+    wait_until("`ray start` must start a node", lambda: "Ray runtime started" in node.text, node)
+    print("...\nRay runtime started.", flush=True)
 
 
 def check(claim: str, holds: object) -> None:

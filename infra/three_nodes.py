@@ -96,8 +96,7 @@ def the_cluster(cluster: Cluster) -> None:
     """Start the head and two machines."""
     heading("A head and two nodes, with a token")
     cluster.head()
-    cluster.node("one")
-    cluster.node("two")
+    cluster.nodes("one", "two")
 
 
 def refusals(laptop: Terminal) -> None:
@@ -154,7 +153,7 @@ def one_sweep(cluster: Cluster, laptop: Terminal, desk: Terminal) -> None:
     cluster.machines["two"].power_off()
     failed_at = time.time()
     print("(machine two loses its power)", flush=True)
-    cluster.node("three")
+    cluster.nodes("three")
     wait_until("the lost trials must be noticed", lambda: of_kind(cluster.events(sweep), AttemptFailed), output)
     noticed = of_kind(cluster.events(sweep), AttemptFailed)[0]
     print(f"(its trials are given up {noticed.time - failed_at:.1f} s later)", flush=True)

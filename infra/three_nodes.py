@@ -52,7 +52,7 @@ REFUSED_S = 30.0
 """Ray itself tries for longer. On an idle machine a refusal takes two seconds."""
 FREED_S = 10.0
 EPOCHS = 9
-SLOW = '''"""The training function of the template, with epochs that take a second more."""
+SLOW = '''"""The training function of the template, with epochs that take longer."""
 
 import time
 
@@ -61,7 +61,7 @@ from training import train as quick
 
 def train(context, lr: float, weight_decay: float = 0.0, batch_size: int = 32):
     for metrics in quick(context, lr, weight_decay, batch_size):
-        time.sleep(1)
+        time.sleep(1.5)
         yield metrics
 '''
 SPEC = f"""
@@ -73,7 +73,7 @@ space:
     batch_size: {{choice: [16, 32, 64, 128]}}
 objective: {{metric: val/accuracy, mode: max}}
 search: {{sampler: "halton:propose", num_trials: 12, seed: 0}}
-scheduler: {{budget_fraction: 0.5, audit: 0.2}}
+scheduler: {{grace_period: 4, reduction_factor: 2, kind: stopping, audit: 0.2}}
 storage: {{uri: {STORAGE}}}
 tracking: {{uri: "sqlite:///{SHARED}/mlflow.db"}}
 """

@@ -79,13 +79,17 @@ def trials_at_most(view: ClusterView, resources: Resources, gpus: float) -> int:
 def change_line(before: Slots, now: Slots, *, joined: Collection[str] = (), left: Collection[str] = ()) -> str | None:
     """Return the line for a change of the cluster; None if there is none that a sweep notices.
 
+    One node in the place of another is such a change too.
+
     >>> change_line(Slots(2, 0, 4), Slots(3, 0, 6), joined=["gpu-3 (10.0.0.7)"])
     'cluster: 3 nodes, 6 slots (was 4); joined: gpu-3 (10.0.0.7)'
     >>> change_line(Slots(2, 0, 4), Slots(1, 1, 2), left=["gpu-2 (10.0.0.6)"])
     'cluster: 1 node, 1 more is drained, 2 slots (was 4); left: gpu-2 (10.0.0.6)'
+    >>> change_line(Slots(2, 0, 4), Slots(2, 0, 4), joined=["gpu-3 (10.0.0.7)"], left=["gpu-2 (10.0.0.6)"])
+    'cluster: 2 nodes, 4 slots; joined: gpu-3 (10.0.0.7); left: gpu-2 (10.0.0.6)'
     >>> change_line(Slots(2, 0, 4), Slots(3, 0, 4))
     """
-    if (before.draining, before.slots) == (now.draining, now.slots):
+    if (before.draining, before.slots) == (now.draining, now.slots) and not (joined and left):
         return None
     nodes = f"{now.nodes} node{'' if now.nodes == 1 else 's'}"
     drained = f", {now.draining} more {'is' if now.draining == 1 else 'are'} drained" if now.draining else ""

@@ -162,3 +162,29 @@ def test_the_architecture_names_every_room(heading, package, repository):
     entries = (repository / package).iterdir()
     rooms = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries if entry.name[0] not in "_."}
     assert {room for room in rooms - {"py.typed"} if f"`{room}`" not in section} == set()
+
+
+def anchors(text):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_of_the_pages_leads_to_a_file_and_to_a_heading_of_it(repository):
+    pages = [*repository.glob("*.md"), *repository.glob("docs/**/*.md"), *repository.glob("infra/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    inside = [(page, *link.partition("#")[::2]) for page, link in links if not link.startswith("http")]
+    assert len(inside) > 100
+    broken = []
+    for page, path, anchor in inside:
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            broken.append((page.name, path, anchor))
+    assert broken == []
+
+
+def test_the_page_on_clusters_has_the_settings_of_the_head_that_were_run(repository):
+    run = re.findall(r'"(RAY_health_check_\w+)": "(\d+)"', (repository / "infra" / "cluster.py").read_text())
+    assert len(run) == 3
+    page = (repository / "docs" / "cluster.md").read_text()
+    assert [f"{name}={value}" for name, value in run if f"{name}={value}" not in page] == []

@@ -94,8 +94,8 @@ def launch(spec: SweepSpec, address: str, *, shared_results: bool, detach: bool,
     submission.check_submission(
         spec, storage=spec.storage.uri, tracking=spec.tracking.uri, shared_results=shared_results
     )
-    files = files_to_send(spec, Path.cwd(), address=address)
     dashboard = _dashboard(address)
+    files = files_to_send(spec, Path.cwd(), address=address)
     if dry_run:
         typer.echo(f"ready to submit to {dashboard.address}; data, models and storage are checked by the job")
         return
@@ -113,10 +113,11 @@ def resume(folder: SweepFolder, address: str, *, shared_results: bool, detach: b
     uri = folder.uri if folder.remote is not None else str(folder.path.resolve())
     storage = uri.rpartition("/")[0]
     submission.check_submission(plan.spec, storage=storage, tracking=plan.tracking_uri, shared_results=shared_results)
+    dashboard = _dashboard(address)
     files = files_to_send(plan.spec, Path(plan.working_directory), address=address)
     name = f"{folder.sweep}.resume-{secrets.token_hex(2)}"
     with submission.resume_job(uri, name, files) as job:
-        _submit(_dashboard(address), job, detach=detach)
+        _submit(dashboard, job, detach=detach)
 
 
 def _submit(dashboard: Dashboard, job: Submission, *, detach: bool) -> None:

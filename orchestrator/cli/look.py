@@ -19,10 +19,11 @@ from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.decisions.hosts import unreliable_hosts
-from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
+from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
 from orchestrator.state.formatting import shown
+from orchestrator.state.log_following import follow_events
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
@@ -31,6 +32,7 @@ from orchestrator.storage.locations import expanded, is_remote
 if TYPE_CHECKING:
     from orchestrator.analysis.checkpoint_sizes import CheckpointSizes
     from orchestrator.analysis.sweep_progress import Progress
+    from orchestrator.state.events import Event
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.tracking.cursor import Cursor
 
@@ -151,24 +153,41 @@ def compare(
         _open(views[0][2] if views else plain["compare"])
 
 
-@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003")
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003 -f")
 def logs(
     sweep: Sweep,
     name: Annotated[
         str | None, typer.Argument(metavar="TRIAL", help="Print only this trial's events, with its traceback.")
     ] = None,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print new events too, until the sweep ends; Ctrl-C leaves it alone.")
+    ] = False,
     folder: StorageFolder = RESULTS,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Print the events of a sweep, or of one trial."""
     sweep_folder = find_sweep(folder, sweep)
-    events = [event for event, _ in read_events(sweep_folder.events) if name in {None, getattr(event, "trial", None)}]
-    if name is not None and not events:
+    events = follow_events(sweep_folder) if follow else [event for event, _ in read_events(sweep_folder.events)]
+    is_known = name is None
+    try:
+        for event in events:
+            if name in {None, getattr(event, "trial", None)}:
+                is_known = True
+                _say_event(event, as_json=as_json, with_traceback=name is not None)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        typer.echo("\nno longer following; the sweep goes on", err=True)
+        raise typer.Exit(Interrupted.exit_code) from None
+    if not is_known:
         raise SweepNotFound(f"{sweep_folder.sweep}: no trial {quoted(name)}; see `ravel status {sweep_folder.sweep}`")
-    for event in events:
-        _say(event.model_dump_json() if as_json else log_line(event))
-        if name is not None and not as_json and (text := getattr(event, "traceback", None)):
-            _say(text)
+
+
+def _say_event(event: Event, *, as_json: bool, with_traceback: bool) -> None:
+    _say(event.model_dump_json() if as_json else log_line(event))
+    if with_traceback and not as_json and (text := getattr(event, "traceback", None)):
+        _say(text)
 
 
 def _read(folder: str, sweep: str | None) -> SweepResult:

@@ -26,8 +26,9 @@ from orchestrator.execution.sweep_end import close, has_orders, has_work, raise_
 from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.original import require_original
+from orchestrator.planning.own_modules import code_changes
 from orchestrator.planning.plan import SweepPlan, make_plan
-from orchestrator.planning.provenance import changed_code, code_folder, find_own_code
+from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import check_spec
 from orchestrator.state import sweep_lock
 from orchestrator.state.event_log import EventLog
@@ -111,8 +112,8 @@ def run_remaining(
         if is_unfinished and not only_orders:
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
-            for module in changed_code(plan.provenance, code_in):
-                logger.warning("%s changed since the launch; trials that continue use the new code", module)
+            for line in code_changes(plan.provenance, plan.spec, code_in):
+                logger.warning(line)
             session = stack.enter_context(connected(address, plan.spec, code_in, callback))
             stop.install()
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)

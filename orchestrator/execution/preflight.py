@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import OrchestratorError, PreflightError, quoted
+from orchestrator.execution.cluster.addresses import kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
-from orchestrator.planning.own_modules import own_files, own_modules, size_problem
+from orchestrator.planning.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
@@ -147,12 +148,15 @@ def _moments(optimizer: OptimizerConfig) -> int:
 def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, Path]:
     """Return the files of users' own modules that a cluster is sent, by import path; a private Ray is sent none.
 
+    A cluster that runs the driver is sent those of the sampler and the scheduler too.
+
     Raises:
         PreflightError: they are too large.
     """
     if address == "local" or not find_own_code(spec, folder):
         return {}
-    files = own_files(own_modules(spec), code_folder(folder))
+    deciding = deciding_modules(spec).values() if kind_of(address) == "dashboard" else ()
+    files = own_files([*own_modules(spec), *deciding], code_folder(folder))
     problem = size_problem(files)
     if problem is not None:
         raise PreflightError([f"--address {address}: {problem}"])

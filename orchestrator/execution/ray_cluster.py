@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
-from orchestrator.execution.cluster import authentication, gcs
+from orchestrator.execution.cluster import authentication, gcs, messages
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.sent_code import runtime_environment
 from orchestrator.execution.cores import cores_here
@@ -116,6 +116,7 @@ def _private() -> Iterator[None]:
             private = stack.enter_context(starting(cores_here()))
             import ray  # noqa: PLC0415  while the private one starts
 
+            stack.enter_context(messages.logged())
             stack.callback(ray.shutdown)  # before the private one stops
             clear_leftovers()
             authentication.refresh()
@@ -140,6 +141,7 @@ def _joined(address: str, code: Mapping[str, Path]) -> Iterator[None]:
     import ray  # noqa: PLC0415
 
     with ExitStack() as stack:
+        stack.enter_context(messages.logged())
         stack.callback(ray.shutdown)
         try:
             with runtime_environment(code) as settings:

@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import cut
-from orchestrator.planning.provenance import names_of
+from orchestrator.planning.provenance import changed_code, names_of
 from trainables.config.regularizers import REGISTRY as REGULARIZER_GROUP
 from trainables.config.sections import ATTACK_GROUP, DATA_GROUP, MODEL_GROUP
 from trainables.import_paths import is_import_path, is_own_file, registered
 from trainables.tasks.registry import GROUP as TASK_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from orchestrator.planning.provenance import Provenance
     from orchestrator.spec.model import SweepSpec
 
 MAX_BYTES = 50_000_000
 LARGEST = 3
+TRIALS = "trials that continue"
 SKIPPED = frozenset({"__pycache__", "mlartifacts", "mlruns", "node_modules", "results", "site-packages"})
 """Folders of a package that are not sent, next to hidden ones, environments, and `data` unless it is a package."""
 
@@ -45,6 +47,44 @@ def own_modules(spec: SweepSpec) -> tuple[str, ...]:
     paths = {name: path for group in GROUPS for name, path in registered(group).items()}
     named = (path for name in names_of(spec) if (path := name if is_import_path(name) else paths.get(name)))
     return tuple(dict.fromkeys(path.partition(":")[0] for path in named))
+
+
+def deciding_modules(spec: SweepSpec) -> dict[str, str]:
+    """Return the modules of a user's own sampler and scheduler, which the driver imports, and no trial.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> deciding_modules(SweepSpec(name="mine", search={"sampler": "halton:propose"}))
+    {'sampler': 'halton'}
+    """
+    codes = {"sampler": spec.search.own, "scheduler": spec.scheduler.own}
+    return {
+        kind: code.name.partition(":")[0]
+        for kind, code in codes.items()
+        if code is not None and is_import_path(code.name)
+    }
+
+
+def code_changes(launched: Provenance, spec: SweepSpec, folder: Path) -> list[str]:
+    """Return a line for each of the user's modules that changed since the launch: it names what uses the new code."""
+    deciders = {f"the {kind}": (module,) for kind, module in deciding_modules(spec).items()}
+    modules = {TRIALS: own_modules(spec), **deciders}
+    files = {user: set(own_files(imported, folder).values()) for user, imported in modules.items()}
+    return [
+        _change(name, [user for user, read in files.items() if folder / name in read])
+        for name in changed_code(launched, folder)
+    ]
+
+
+def _change(module: str, users: Sequence[str]) -> str:
+    """Return the line for a module that changed.
+
+    >>> _change("halton.py", ["the sampler"])
+    'halton.py changed since the launch; the sampler uses the new code'
+    >>> _change("nets.py", ["trials that continue", "the scheduler"])
+    'nets.py changed since the launch; trials that continue and the scheduler use the new code'
+    """
+    verb = "use" if len(users) > 1 or TRIALS in users else "uses"
+    return f"{module} changed since the launch; {' and '.join(users) or 'what imports it'} {verb} the new code"
 
 
 def own_files(modules: Iterable[str], folder: Path) -> dict[str, Path]:

@@ -94,12 +94,12 @@ def test_a_cluster_that_grows_to_a_trial_is_not_refused_and_one_that_does_not_is
 
 def test_each_change_of_the_room_is_one_line_and_none_is_a_size(caplog):
     views = [
-        ClusterView(cpus(2), cpus(2)),
-        ClusterView(cpus(2), cpus(0), held=2),
-        ClusterView(cpus(2, 4), cpus(0, 4), held=2),
-        ClusterView(cpus(4), cpus(4), draining=frozenset("a")),
-        ClusterView(cpus(4), cpus(4)),
-        ClusterView(cpus(0.5), cpus(0.5)),
+        ClusterView(cpus(2), cpus(2), hosts=frozenset({"one"})),
+        ClusterView(cpus(2), cpus(0), held=2, hosts=frozenset({"one"})),
+        ClusterView(cpus(2, 4), cpus(0, 4), held=2, hosts=frozenset({"one", "two"})),
+        ClusterView(cpus(4), cpus(4), draining=frozenset("a"), hosts=frozenset({"two"})),
+        ClusterView(cpus(4), cpus(4), hosts=frozenset({"two"})),
+        ClusterView(cpus(0.5), cpus(0.5), hosts=frozenset({"three"})),
     ]
     looks = iter(views)
     watch = ClusterWatch(lambda: ONE, 0.0, lambda: next(looks))
@@ -110,10 +110,10 @@ def test_each_change_of_the_room_is_one_line_and_none_is_a_size(caplog):
             limits.append(watch.limit)
     assert limits == [3, 3, 7, 5, 5, 1]
     assert [record.getMessage() for record in caplog.records] == [
-        "cluster: 2 nodes, 6 slots (was 2)",
-        "cluster: 1 node, 1 more is drained, 4 slots (was 6)",
+        "cluster: 2 nodes, 6 slots (was 2); joined: two",
+        "cluster: 1 node, 1 more is drained, 4 slots (was 6); left: one",
         "cluster: 1 node, 4 slots",
-        "cluster: 1 node, 0 slots (was 4)",
+        "cluster: 1 node, 0 slots (was 4); joined: three; left: two",
     ]
     assert watch.drained == {"a"}, "also when it has left the cluster"
 

@@ -1,5 +1,6 @@
 """Which files of a user's own code go to a cluster, and what the checks of its nodes say."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from orchestrator.errors import PreflightError
 from orchestrator.execution import preflight
 from orchestrator.execution.cluster.node_checks import REQUIRED, differences, node_problems, report_of
 from orchestrator.execution.cluster.sent_code import CODE_SENT, INSIDE_JOB, runtime_environment
-from orchestrator.planning.own_modules import own_files, own_modules, size_problem
-from orchestrator.planning.provenance import code_folder
+from orchestrator.planning.own_modules import code_changes, own_files, own_modules, size_problem
+from orchestrator.planning.provenance import code_folder, collect
 from orchestrator.spec.model import SweepSpec
 from trainables.import_paths import find_in
 
@@ -84,6 +85,33 @@ def test_a_private_ray_and_a_sweep_of_our_own_code_are_sent_nothing(folder):
     assert len(preflight.files_to_send(SPEC, folder, address="auto")) == 9
     with runtime_environment({}) as settings:
         assert settings == {}
+
+
+def test_a_cluster_that_runs_the_driver_is_sent_the_sampler_and_the_scheduler_too(folder):
+    deciders = {"search": {"sampler": "aa_top:propose"}, "scheduler": {"name": "aa_unused:Scheduler"}}
+    spec = SweepSpec(name="mine", trial={"task": "aa_space.sibling:train"}, objective="loss min", **deciders)
+    assert "aa_unused.py" not in preflight.files_to_send(spec, folder, address="10.0.0.5:6379"), "no worker imports it"
+    assert {"aa_top.py", "aa_unused.py"} <= preflight.files_to_send(spec, folder, address="http://head:8265").keys()
+
+
+def test_a_line_about_changed_code_names_what_uses_it(folder):
+    deciders = {"search": {"sampler": "bb_sampler:propose"}, "scheduler": {"name": "bb_scheduler:Scheduler"}}
+    spec = SweepSpec(name="mine", trial={"task": "bb_task:train"}, objective="loss min", **deciders)
+    texts = {"bb_task": "import bb_both", "bb_sampler": "", "bb_scheduler": "import bb_both", "bb_both": ""}
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
+    for name in texts:
+        importlib.import_module(name)
+    launched = collect(folder, spec=spec)
+    assert code_changes(launched, spec, folder) == []
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(f"{text}\n")
+    assert [line.partition(" changed since the launch; ")[::2] for line in code_changes(launched, spec, folder)] == [
+        ("bb_both.py", "trials that continue and the scheduler use the new code"),
+        ("bb_sampler.py", "the sampler uses the new code"),
+        ("bb_scheduler.py", "the scheduler uses the new code"),
+        ("bb_task.py", "trials that continue use the new code"),
+    ]
 
 
 def test_files_that_are_too_large_are_refused_and_the_largest_are_named(folder):

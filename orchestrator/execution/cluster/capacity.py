@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
 
@@ -91,6 +91,15 @@ class Capacity:
             return f"resources: {takes} {required}, the nodes have {present}; ask for less, or add a larger node"
         requirement = f"must be <= {workers}, as each worker takes {required} and the nodes have {present}"
         return f"resources.workers: {requirement}, got {resources.workers}; ask for fewer"
+
+
+def host_of(node: Mapping[str, Any]) -> str:
+    """Name the machine of one of Ray's nodes for people; the address tells machines of one name apart.
+
+    >>> host_of({"NodeManagerHostname": "gpu-2", "NodeManagerAddress": "10.0.0.6"})
+    'gpu-2 (10.0.0.6)'
+    """
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
 
 
 def countable(amount: float) -> float:

@@ -34,6 +34,7 @@ AGENT_S, NO_AGENT = 60.0, "No available agent"
 NO_AGENT_HINT = "; see dashboard_agent.log on the head: another process may have its port 52365"
 """A head that has just started refuses jobs until its agent is up."""
 FAILED = 1
+JOB_MANAGER = "INFO job_manager.py"
 logger = logging.getLogger(__name__)
 
 
@@ -173,7 +174,7 @@ class Dashboard:
         received = ""
         async for piece in self._client.tail_job_logs(job_id):
             received += piece
-            output.show(received)
+            output.show(of_the_command(received))
             if until is not None and until(output.text):
                 break
 
@@ -190,6 +191,20 @@ class Dashboard:
                 raise OrchestratorError(f"{job.id}: still {now.status} {STOP_WAIT_S + 10} s after it was asked to stop")
             time.sleep(POLL_S)
         return now
+
+
+def of_the_command(output: str) -> str:
+    r"""Return the output of a job without the line that Ray's job manager writes before the command's own.
+
+    >>> of_the_command("2026-11-29 14:50:14,679\tINFO job_manager.py:581 -- Runtime env is setting up.\nRunning")
+    'Running'
+    >>> of_the_command("sweep.json: 12 trials\n"), of_the_command("2026-11-29 14:50")  # the line may still come
+    ('sweep.json: 12 trials\n', '')
+    """
+    first, newline, rest = output.partition("\n")
+    if not newline:
+        return ""
+    return rest if JOB_MANAGER in first else output
 
 
 def sweep_of(job_id: str) -> str:

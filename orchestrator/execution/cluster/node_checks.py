@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution.cluster.capacity import host_of
 from orchestrator.execution.private_ray.failure import in_one_line
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _large_enough(cpus: float, gpus: float) -> list[ClusterNode]:
     import ray  # noqa: PLC0415
 
     return [
-        ClusterNode(node["NodeID"], f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})")
+        ClusterNode(node["NodeID"], host_of(node))
         for node in ray.nodes()
         if node["Alive"] and node["Resources"].get("CPU", 0.0) >= cpus and node["Resources"].get("GPU", 0.0) >= gpus
     ]

@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.execution.cluster.capacity import Capacity, Node
+from orchestrator.execution.cluster.capacity import Capacity, Node, host_of
 from orchestrator.execution.ray_cluster import growth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from orchestrator.spec.model import Resources
 
 logger = logging.getLogger(__name__)
 INTERVAL_S = 3.0
 LEAVE_S = 1.0
+NAMED = 3
 NAME = "ravel/{sweep}/{unique}"
 """Name of a placement group: what a trial reserves."""
 
@@ -35,6 +36,8 @@ class ClusterView:
     """Trials of this sweep that have their place: they run, or their workers start."""
     draining: frozenset[str] = frozenset()
     """Ray's ids of the nodes that are drained."""
+    hosts: frozenset[str] = frozenset()
+    """Names of the nodes that take trials, with their addresses."""
 
 
 class Slots(NamedTuple):
@@ -73,21 +76,36 @@ def trials_at_most(view: ClusterView, resources: Resources, gpus: float) -> int:
     return min(most, resources.max_concurrent or most)
 
 
-def change_line(before: Slots, now: Slots) -> str | None:
+def change_line(before: Slots, now: Slots, *, joined: Collection[str] = (), left: Collection[str] = ()) -> str | None:
     """Return the line for a change of the cluster; None if there is none that a sweep notices.
 
-    >>> change_line(Slots(2, 0, 4), Slots(3, 0, 6))
-    'cluster: 3 nodes, 6 slots (was 4)'
-    >>> change_line(Slots(2, 0, 4), Slots(1, 1, 2))
-    'cluster: 1 node, 1 more is drained, 2 slots (was 4)'
+    One node in the place of another is such a change too.
+
+    >>> change_line(Slots(2, 0, 4), Slots(3, 0, 6), joined=["gpu-3 (10.0.0.7)"])
+    'cluster: 3 nodes, 6 slots (was 4); joined: gpu-3 (10.0.0.7)'
+    >>> change_line(Slots(2, 0, 4), Slots(1, 1, 2), left=["gpu-2 (10.0.0.6)"])
+    'cluster: 1 node, 1 more is drained, 2 slots (was 4); left: gpu-2 (10.0.0.6)'
+    >>> change_line(Slots(2, 0, 4), Slots(2, 0, 4), joined=["gpu-3 (10.0.0.7)"], left=["gpu-2 (10.0.0.6)"])
+    'cluster: 2 nodes, 4 slots; joined: gpu-3 (10.0.0.7); left: gpu-2 (10.0.0.6)'
     >>> change_line(Slots(2, 0, 4), Slots(3, 0, 4))
     """
-    if (before.draining, before.slots) == (now.draining, now.slots):
+    if (before.draining, before.slots) == (now.draining, now.slots) and not (joined and left):
         return None
     nodes = f"{now.nodes} node{'' if now.nodes == 1 else 's'}"
     drained = f", {now.draining} more {'is' if now.draining == 1 else 'are'} drained" if now.draining else ""
     slots = f"{now.slots} slot{'' if now.slots == 1 else 's'}"
-    return f"cluster: {nodes}{drained}, {slots}" + (f" (was {before.slots})" if before.slots != now.slots else "")
+    was = f" (was {before.slots})" if before.slots != now.slots else ""
+    return f"cluster: {nodes}{drained}, {slots}{was}{_named('joined', joined)}{_named('left', left)}"
+
+
+def _named(change: str, hosts: Collection[str]) -> str:
+    """Return the hosts of a change, the first few of many.
+
+    >>> _named("left", ["d", "c", "b", "a"]), _named("left", [])
+    ('; left: a, b, c and 1 more', '')
+    """
+    first, more = sorted(hosts)[:NAMED], len(hosts) - NAMED
+    return f"; {change}: {', '.join(first)}{f' and {more} more' if more > 0 else ''}" if hosts else ""
 
 
 def view_now(sweep: str) -> ClusterView:
@@ -96,14 +114,15 @@ def view_now(sweep: str) -> ClusterView:
     from ray._private.state import state  # noqa: PLC0415
 
     draining = frozenset(state.get_draining_nodes())
-    alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-    used = {name: resources for name, resources in alive.items() if name not in draining}
+    alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    used = {name: node["Resources"] for name, node in alive.items() if name not in draining}
     free = state.available_resources_per_node()
     return ClusterView(
         capacity=Capacity(tuple(Node.of(resources) for resources in used.values()), growth=growth()),
         free=Capacity(tuple(Node.of(free.get(name, {})) for name in used)),
         held=num_held(ray.util.placement_group_table(), sweep),
         draining=draining & alive.keys(),
+        hosts=frozenset(host_of(alive[name]) for name in used),
     )
 
 
@@ -144,10 +163,10 @@ class ClusterWatch:
 
     def look(self) -> None:
         """Look once, and log a change."""
-        self.view = self._look()
+        hosts, self.view = self.view.hosts, self._look()
         self._note_drained()
         before, self._slots = self._slots, slots_of(self.view, self._resources(), self._gpus)
-        line = change_line(before, self._slots)
+        line = change_line(before, self._slots, joined=self.view.hosts - hosts, left=hosts - self.view.hosts)
         if line is not None:
             logger.warning(line)
 

@@ -10,7 +10,7 @@ import ray
 from ray import tune
 
 from orchestrator.decisions.hosts import HostCounts, excluded_hosts, hosts_that_lost, unreliable_hosts
-from orchestrator.execution.cluster.capacity import countable
+from orchestrator.execution.cluster.capacity import countable, host_of
 from orchestrator.execution.tune.searcher import EXCLUDED_NODES
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class TrialNodes:
         self._hosts.pop(trial_name(trial), None)
         try:
             own, *others = ray.get(trial.temporary_state.ray_actor.node_ids.remote(), timeout=ANSWER_S)
-            hosts = {node["NodeID"]: _host(node) for node in ray.nodes()}
+            hosts = {node["NodeID"]: host_of(node) for node in ray.nodes()}
         except Exception as error:  # noqa: BLE001  the actor may be lost, which Tune reports later
             logger.info("host of %s unavailable (%s)", trial, type(error).__name__)
             return None
@@ -121,15 +121,10 @@ def usable_hosts(demand: Mapping[str, float], *, drained: Collection[str] = ()) 
     for node in ray.nodes():
         is_usable = node["Alive"] and node["NodeID"] not in drained
         if is_usable and all(node["Resources"].get(name, 0.0) >= amount for name, amount in demand.items()):
-            hosts.setdefault(_host(node), []).append(node["NodeID"])
+            hosts.setdefault(host_of(node), []).append(node["NodeID"])
     return hosts
 
 
 def trial_name(trial: TuneTrial) -> str:
     """Return the id of a trial in the sweep, which its configuration carries."""
     return str(trial.config["ravel.trial"])
-
-
-def _host(node: Mapping[str, Any]) -> str:
-    """Name a machine for people; the address tells nodes of one host name apart."""
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"

@@ -24,6 +24,7 @@ PLAIN = (
         "connection error code 2",
         f"its worker was killed or crashed; if dmesg on its machine says out of memory, {MEMORY_REMEDY}",
     ),
+    ("actor is temporarily unavailable", "the connection to its worker broke; its machine may be gone"),
 )
 """What Ray writes of a dead worker, and what to say of it."""
 
@@ -58,6 +59,8 @@ def plain_reason(text: str) -> str:
 
     >>> plain_reason("The actor died unexpectedly before finishing this task.\nThe actor died because its node died.")
     'The actor died because its node died.'
+    >>> plain_reason("The actor 3feb301f is unavailable: The actor is temporarily unavailable: RpcError: Socket closed")
+    'the connection to its worker broke; its machine may be gone'
     >>> plain_reason("1 worker(s) were killed due to the node running low on memory.").partition(";")[0]
     'its worker was killed because its machine ran low on memory'
     """

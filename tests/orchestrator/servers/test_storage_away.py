@@ -186,6 +186,34 @@ def test_a_worker_waits_to_store_its_checkpoint_while_the_disk_is_full(tmp_path,
     actor.stop()
 
 
+@ONLY_MOTO
+def test_an_old_checkpoint_that_s3_does_not_delete_is_one_line_and_stays(s3, proxy, caplog):
+    from ray import tune
+    from ray.train._internal.checkpoint_manager import _CheckpointManager
+    from ray.train._internal.session import _TrainingResult
+
+    from orchestrator.execution.tune.storage import forgiving_storage
+
+    files, path = filesystem(s3.location / "a-1", Settings(endpoint=proxy.endpoint, attempts=1))
+    results = []
+    for number in range(3):
+        Bucket(s3.location / f"a-1/{number}", Settings(endpoint=s3.endpoint)).write("state.pt", b"x")
+        results.append(_TrainingResult(tune.Checkpoint(f"{path}/{number}", files), {}))
+    kept = _CheckpointManager(tune.CheckpointConfig(num_to_keep=1))
+    with forgiving_storage():
+        kept.register_checkpoint(results[0])
+        proxy.status, proxy.code, proxy.refusals = 500, "InternalError", 10**9
+        kept.register_checkpoint(results[1])
+        proxy.refusals = 0
+        kept.register_checkpoint(results[2])
+    assert kept.latest_checkpoint_result is results[2]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"{path}/0: an old checkpoint could not be deleted, it takes room (")
+    assert "Traceback" not in caplog.text
+    stored = [item.key for item in Bucket(s3.location / "a-1", Settings(endpoint=s3.endpoint)).list()]
+    assert stored == ["0/state.pt", "2/state.pt"]
+
+
 def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     def refuse():
         raise RuntimeError("no driver")

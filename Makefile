@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz kills lint fix check bench evidence
+.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,12 @@ fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which t
 # One after the other: a driver that waits for its turn ends late.
 kills: setup ## Kill sweeps at every seeded moment of tests/kills, of which test takes one of each kind, and change clusters: one to two hours
 	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills tests/orchestrator/test_elastic_cluster.py tests/orchestrator/test_trials_on_two_nodes.py
+
+chaos: setup ## Break machines, servers, links and disks under sweeps on a cluster of three nodes: 25 minutes
+	RAVEL_CHAOS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/chaos
+
+reliability: setup ## Write docs/reliability.md from docs/reliability.jsonl, to which chaos and kills append: RAVEL_CHAOS_RESULTS
+	$(BIN)/python tests/chaos/reliability_page.py
 
 lint: setup ## Check format, lint, types, import contracts and docstring coverage
 	$(BIN)/ruff format --check .

@@ -29,6 +29,7 @@ import torch
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.execution.cluster.sent_code import CODE_SENT
 from orchestrator.execution.peers import Peers, address_seen_from, nodes_of_reservation
+from orchestrator.redaction import one_line
 from orchestrator.state.s3_mirror import download_folder
 from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
@@ -64,7 +65,8 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 class SweepTrainable(TrialTrainable):
     """Trains one trial of a sweep, of any task.
 
-    It waits while S3 is away. A download that fails all the same ends the attempt, which the driver retries.
+    It waits while S3 is away, and while its checkpoints find no room. A transfer that fails all the same ends the
+    attempt, which the driver retries.
     """
 
     _downloaded: Path | None = None
@@ -98,10 +100,32 @@ class SweepTrainable(TrialTrainable):
         return result
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Save a checkpoint, and tell the driver the size of its files."""
-        result = super().save(checkpoint_dir)
+        """Save a checkpoint where the sweep is kept, and report its size; wait while S3 is away or a disk is full.
+
+        Raises:
+            StorageError: it could not be stored for longer than ``PATIENCE_S``.
+            OSError: the place of the checkpoints is gone, or closed to this worker.
+        """
+        result = self._stored(checkpoint_dir)
         setattr(result.checkpoint, SIZE, self._saved_bytes)
         return result
+
+    def _stored(self, checkpoint_dir: str | None) -> Any:
+        if self._storage is None or checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        index = self._storage.current_checkpoint_index
+
+        def store(folder: str) -> Any:
+            self._storage.current_checkpoint_index = index  # a failed try has counted its folder
+            try:
+                return super(SweepTrainable, self).save(folder)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                raise
+            except OSError as error:
+                raise StorageError(f"a checkpoint cannot be stored: {one_line(error)}") from error
+
+        with tempfile.TemporaryDirectory(prefix="ravel-checkpoint-") as folder:
+            return patiently(partial(store, folder))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the checkpoint, and measure it before it leaves this machine."""
@@ -273,7 +297,7 @@ def patiently(
     sleep: Callable[[float], None] = time.sleep,
     rng: Random = JITTER,
 ) -> T:
-    """Return the result of ``fetch``, retried with growing pauses while S3 is away.
+    """Return the result of ``fetch``, retried with growing pauses while S3 is away, or a disk full.
 
     Args:
         fetch: must allow another call after a failure.

@@ -1,37 +1,31 @@
 """Invariants of a sweep, whatever happened to it: pure functions over its log, its plan and its MLflow database.
 
 ``violations(Evidence.read(folder, database))`` is empty for a sweep without a living driver, finished or interrupted.
-The database is read by SQL: what MLflow's own client would smooth over is seen.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sqlite3
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.replay import replay
+from orchestrator.errors import StorageError
 from orchestrator.planning.extension import extended, in_force
-from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.budgeted import BudgetedAsha
-from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     CheckpointSaved,
     EpochReported,
     OrderAccepted,
     OrderRefused,
-    SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
     TrialPromoted,
     TrialReopened,
 )
-from orchestrator.state.sweep_state import OVER, SweepState
+from orchestrator.state.log_segments import segments
+from orchestrator.state.sweep_state import OVER
 from trainables.engine import checkpoint
 from trainables.errors import CheckpointError
 from trainables.metrics import CLASSIFIER_METRICS
@@ -39,8 +33,7 @@ from trainables.metrics import CLASSIFIER_METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.state.events import Event
-    from orchestrator.state.sweep_folder import SweepFolder
+    from sweep_evidence import Evidence
 
 RUN_STATUS = {
     "completed": "FINISHED",
@@ -52,83 +45,6 @@ RUN_STATUS = {
 }
 MOST_TAPS = 6
 MINOR = frozenset(metric.name for metric in CLASSIFIER_METRICS if metric.minor)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of MLflow: ``trial`` is None for the sweep's summary; ``points`` are (key, step, value)."""
-
-    id: str
-    trial: str | None
-    status: str
-    points: tuple[tuple[str, int, float], ...]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a sweep left behind.
-
-    Args:
-        folder: Its files.
-        plan: Its plan.
-        events: Its log.
-        runs: Its runs in MLflow.
-        before: An earlier log of it, of which the log must be a continuation.
-        left: Paths of Ray's temporary folders whose driver is gone.
-    """
-
-    folder: SweepFolder
-    plan: SweepPlan
-    events: tuple[Event, ...]
-    runs: tuple[Run, ...]
-    before: tuple[Event, ...] = ()
-    left: tuple[str, ...] = ()
-
-    @classmethod
-    def read(
-        cls, folder: SweepFolder, database: Path, *, before: tuple[Event, ...] = (), temporary: Path | None = None
-    ) -> Evidence:
-        """Read a sweep without a driver; ``temporary`` is the folder of temporary files that its drivers had."""
-        left = () if temporary is None else tuple(str(path) for path in sorted(temporary.glob("ravel-ray-*")))
-        runs = tuple(runs_of(database, folder.sweep))
-        return cls(folder, SweepPlan.load(folder), events_of(folder), runs, before, left)
-
-    @property
-    def state(self) -> SweepState:
-        """State after the last event."""
-        return SweepState(self.events)
-
-    @property
-    def is_finished(self) -> bool:
-        """True if no driver will continue the sweep."""
-        return bool(self.events) and isinstance(self.events[-1], SweepEnded) and self.events[-1].status == "completed"
-
-    def of_kind(self, kind: type) -> list[Event]:
-        """Return the events of a kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-def events_of(folder: SweepFolder) -> tuple[Event, ...]:
-    """Return the whole events of a log."""
-    return tuple(event for event, _ in read_events(folder.events))
-
-
-def runs_of(database: Path, sweep: str) -> Iterator[Run]:
-    """Yield the runs of a sweep that were not deleted."""
-    if not database.exists():
-        return
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        tags = defaultdict[str, dict[str, str]](dict)
-        for run, key, value in connection.execute("select run_uuid, key, value from tags"):
-            tags[run][key] = value
-        points = defaultdict[str, list[tuple[str, int, float]]](list)
-        for run, *point in connection.execute("select run_uuid, key, step, value from metrics"):
-            points[run].append(tuple(point))
-        for run, status in connection.execute("select run_uuid, status from runs where lifecycle_stage = 'active'"):
-            if tags[run].get("ravel.sweep") == sweep:
-                is_trial = tags[run]["ravel.kind"] == "trial"
-                trial = tags[run]["ravel.trial"].rpartition("/")[2] if is_trial else None
-                yield Run(run, trial, status, tuple(sorted(points[run])))
 
 
 def _trials_end_once(sweep: Evidence) -> Iterator[str]:
@@ -259,11 +175,10 @@ def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
 
 
 def _the_lock_is_free(sweep: Evidence) -> Iterator[str]:
-    records = sorted(sweep.folder.locks.glob("[0-9]*.json"))
     generations = [event.generation for event in sweep.of_kind(SweepStarted)]
-    if generations != sorted(set(generations)) or len(records) < len(generations):
-        yield f"{len(records)} lock records for the generations {generations}"
-    holder = json.loads(records[-1].read_bytes()) if records else {"released": True}
+    if generations != sorted(set(generations)) or len(sweep.locks) < len(generations):
+        yield f"{len(sweep.locks)} lock records for the generations {generations}"
+    holder = sweep.locks[-1] if sweep.locks else {"released": True}
     if not holder["released"] and Path(f"/proc/{holder['pid']}").exists():
         yield f"process {holder['pid']} holds it"
 
@@ -281,8 +196,9 @@ def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
             last[trial.id] = event
     for trial, event in last.items():
         try:
-            epoch = checkpoint.load(sweep.folder.path / event.path).epoch
-        except CheckpointError as error:
+            with sweep.checkpoint(event.path) as path:
+                epoch = checkpoint.load(path).epoch
+        except (CheckpointError, StorageError) as error:
             yield f"{trial}: {error}"
         else:
             if epoch != event.epoch:
@@ -290,6 +206,16 @@ def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
     for trial in state.with_status("completed"):
         if not trial.has_final_checkpoint and not trial.is_dropped:
             yield f"{trial.id} completed without a checkpoint of its last epoch"
+
+
+def _s3_has_the_log(sweep: Evidence) -> Iterator[str]:
+    if sweep.in_s3 is None:
+        return
+    here = {segment.path.name: segment.path.read_bytes() for segment in segments(sweep.folder.events)}
+    for name in sorted({**here, **sweep.in_s3}):
+        if here.get(name, b"") != sweep.in_s3.get(name, b""):
+            sizes = len(here.get(name, b"")), len(sweep.in_s3.get(name, b""))
+            yield f"{name} has {sizes[0]} bytes here, {sizes[1]} in S3, or others"
 
 
 def _no_folder_of_ray_is_left(sweep: Evidence) -> Iterator[str]:
@@ -309,10 +235,13 @@ INVARIANTS = {
     "the budget is kept": _the_budget_is_kept,
     "the lock is free": _the_lock_is_free,
     "checkpoints are readable": _checkpoints_are_readable,
+    "S3 has the log": _s3_has_the_log,
     "no folder of Ray is left": _no_folder_of_ray_is_left,
 }
-OF_MLFLOW = frozenset({"each trial has a run", "MLflow has the metrics of the log", "runs show how trials ended"})
-"""Invariants that hold only after ``ravel sync`` if MLflow lagged when the driver ended."""
+OF_EXPORTS = frozenset(
+    {"each trial has a run", "MLflow has the metrics of the log", "runs show how trials ended", "S3 has the log"}
+)
+"""Invariants that hold only after ``ravel sync`` if MLflow or S3 lagged when the driver ended."""
 
 
 def violations(sweep: Evidence) -> dict[str, list[str]]:

@@ -6,7 +6,8 @@ The moments are drawn from fixed seeds. An ordinary run takes one of each kind, 
 import os
 
 import pytest
-from kill_moments import KINDS, NUM_SEEDS, PLACES, Moment, run
+from kill_moments import KINDS, NUM_SEEDS, drawn, run
+from moments import PLACES
 
 pytestmark = pytest.mark.timeout(900)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
@@ -16,13 +17,13 @@ SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_survives_a_kill(kind, seed, tmp_path):
-    outcome = run(Moment.drawn(kind, seed), tmp_path)
+    outcome = run(drawn(kind, seed), tmp_path)
     assert outcome.faults == [], f"{outcome.moment} ended with {outcome.code}\n{outcome.output}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_moments_of_a_kind_are_spread_over_the_life_of_a_sweep(kind):
-    moments = [Moment.drawn(kind, seed) for seed in range(NUM_SEEDS)]
-    assert moments == [Moment.drawn(kind, seed) for seed in range(NUM_SEEDS)]
+    moments = [drawn(kind, seed) for seed in range(NUM_SEEDS)]
+    assert moments == [drawn(kind, seed) for seed in range(NUM_SEEDS)]
     assert {moment.place for moment in moments} == set(PLACES)
     assert len({(moment.place, moment.nth, moment.delay_s) for moment in moments}) == NUM_SEEDS

@@ -9,8 +9,9 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from kill_moments import RAVEL, SPEC
-from sweep_invariants import INVARIANTS, Evidence, events_of, violations
+from launched import RAVEL, SPEC
+from sweep_evidence import Evidence, events_of
+from sweep_invariants import INVARIANTS, violations
 
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.event_log import EventLog
@@ -43,13 +44,18 @@ class Copied:
     """A copy of a sweep, to plant violations in: its log, its database, its files, what it is compared with."""
 
     def __init__(self, root):
-        self.root, self.before = root, ()
+        self.root, self.before, self.in_s3 = root, (), None
         self.folder = SweepFolder(find_sweep(root / "results").path)
         self.plan = SweepPlan.load(self.folder)
 
     def evidence(self):
         read = Evidence.read(self.folder, self.root / "mlflow.db", before=self.before, temporary=self.root)
-        return replace(read, plan=self.plan)
+        return replace(read, plan=self.plan, in_s3=self.in_s3)
+
+    @property
+    def log(self):
+        """The files of the log."""
+        return {path.name: path.read_bytes() for path in self.folder.path.glob("events*.jsonl")}
 
     def rewrite(self, alter):
         """Write the log anew, as a chain, with other events."""
@@ -154,6 +160,14 @@ def checkpoint_of_another_epoch(sweep):
     shutil.copytree(sweep.folder.path / of[6].path, sweep.folder.path / of[8].path, dirs_exist_ok=True)
 
 
+def cut_short_in_s3(sweep):
+    sweep.in_s3 = {**sweep.log, "events.jsonl": sweep.log["events.jsonl"][:-100]}
+
+
+def another_line_in_s3(sweep):
+    sweep.in_s3 = {**sweep.log, "events.jsonl": sweep.log["events.jsonl"].replace(b"t000", b"t001")}
+
+
 def left_by_ray(sweep):
     (sweep.root / "ravel-ray-left").mkdir()
 
@@ -253,6 +267,9 @@ PLANTS = {
     "a torn checkpoint": ("checkpoints are readable", torn_checkpoint),
     "a checkpoint of another epoch": ("checkpoints are readable", checkpoint_of_another_epoch),
     "no last checkpoint": ("checkpoints are readable", removed(CheckpointSaved, trial="t000", epoch=8)),
+    "no log in S3": ("S3 has the log", lambda sweep: setattr(sweep, "in_s3", {})),
+    "a part of the log in S3": ("S3 has the log", cut_short_in_s3),
+    "another log in S3": ("S3 has the log", another_line_in_s3),
     "a folder of Ray": ("no folder of Ray is left", left_by_ray),
 }
 
@@ -260,7 +277,7 @@ PLANTS = {
 def test_a_good_sweep_violates_nothing(copied):
     evidence = copied.evidence()
     assert evidence.is_finished
-    assert violations(replace(evidence, before=evidence.events[:50])) == {}
+    assert violations(replace(evidence, before=evidence.events[:50], in_s3=copied.log)) == {}
 
 
 def test_each_invariant_has_a_planted_violation():

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,28 +20,37 @@ SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Nodes:
-    """Nodes of a cluster; the first one started is its head, and has no CPU for trials unless told."""
+    """Nodes of a cluster; the first one started is its head, and has no CPU for trials unless told.
 
-    def __init__(self, folder, environment):
-        self._folder, self._processes = folder, {}
+    A node is 127.0.0.LAST, or ``host`` with its ``{last}``; ``inside(last)`` is the start of its command, such as
+    ``ip netns exec NAME``.
+    """
+
+    def __init__(self, folder, environment, *, host="127.0.0.{last}", port=None, inside=lambda _: ()):
+        self._folder, self._processes, self._temporary, self._starts = folder, {}, {}, 0
+        self._host, self._inside = host, inside
         self.environment = {**os.environ, **SETTINGS, **environment}
-        self.address = f"127.0.0.2:{free_port()}"
+        self.address = f"{host.format(last=2)}:{port or free_port()}"
 
     def start(self, last, *, cpus, tries=3, **variables):
-        """Start the node 127.0.0.LAST; 2 is the head. On a busy machine Ray gives a start up after 30 s."""
+        """Start the node LAST; 2 is the head. On a busy machine Ray gives a start up after 30 s."""
         port = self.address.rpartition(":")[2]
         part = (
             ("--head", f"--port={port}", "--include-dashboard=false") if last == 2 else (f"--address={self.address}",)
         )
         command = [
-            *(str(BIN / "ray"), "start", "--block", *part, f"--node-ip-address=127.0.0.{last}", f"--num-cpus={cpus}"),
+            *(*self._inside(last), str(BIN / "ray"), "start", "--block", *part),
+            *(f"--node-ip-address={self._host.format(last=last)}", f"--num-cpus={cpus}"),
             "--object-store-memory=80000000",
         ]
-        for attempt in range(tries):
-            self._processes[last] = process = self._started(command, f"n{last}-{attempt}", variables)
+        for _ in range(tries):
+            self._starts += 1
+            name = f"n{last}-{self._starts}"
+            self._temporary[last] = self._folder / name
+            self._processes[last] = process = self._started(command, name, variables)
             if process.poll() is None:
                 return
-        raise AssertionError((self._folder / f"n{last}-{attempt}.txt").read_text())
+        raise AssertionError((self._folder / f"{name}.txt").read_text())
 
     def _started(self, command, name, variables):
         """Return the process of a node that is up, or has given up."""
@@ -53,13 +62,27 @@ class Nodes:
         until(lambda: "Ray runtime started" in output.read_text() or process.poll() is not None, said=output.read_text)
         return process
 
+    def is_up(self, last):
+        """Return True if a node runs."""
+        return self._processes[last].poll() is None
+
+    def processes(self, last, name=""):
+        """Return the living processes of a node whose title begins with a name: ``raylet``, ``gcs_server``, ``ray::``.
+
+        They write their logs below the node's own folder; titles and environments of Ray's processes change.
+        """
+        folder = f"{self._temporary[last]}/"
+        found = []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                logs = Path(f"/proc/{process.pid}/fd/1").readlink()
+                if str(logs).startswith(folder) and (process.name().startswith(name) or _title(process, name)):
+                    found.append(process)
+        return found
+
     def raylet(self, last):
         """Return the raylet of a node."""
-        (raylet,) = [
-            child
-            for child in psutil.Process(self._processes[last].pid).children(recursive=True)
-            if child.name() == "raylet"
-        ]
+        (raylet,) = self.processes(last, "raylet")
         return raylet
 
     def terminate(self, last):
@@ -68,12 +91,20 @@ class Nodes:
 
     def stop(self):
         """End all nodes, the head last, and whatever they have left."""
-        for _, process in sorted(self._processes.items(), reverse=True):
-            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            for child in children:
-                child.kill()
-            process.kill()
-            process.wait(60)
+        for last in sorted(self._processes, reverse=True):
+            self.kill(last)
+
+    def kill(self, last):
+        """End a node with all its processes, as the loss of its machine does."""
+        self._processes[last].kill()
+        for process in self.processes(last):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._processes[last].wait(60)
+
+
+def _title(process, name):
+    return " ".join(process.cmdline()).startswith(name)
 
 
 @contextmanager

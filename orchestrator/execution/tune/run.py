@@ -19,6 +19,7 @@ from orchestrator.execution.tune.cluster import ClusterWatch, view_now
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
+from orchestrator.execution.tune.storage import forgiving_storage
 from orchestrator.execution.tune.thread import StepCallback
 from orchestrator.execution.tune.workers import TuneWorkers
 from orchestrator.state.trial import CHECKPOINTS_KEPT
@@ -109,6 +110,7 @@ def fit(
             lost_workers(),
             released_from(lambda trial: nodes.leaving(trial) is not None or LEAVING in (trial.last_result or {})),
             named_reservations(sweep),
+            forgiving_storage(),
             _quiet_about_retries(),
             _own_errors(),
             watch.watching(),

@@ -1,6 +1,5 @@
 """Real servers on loopback for the tests of this folder."""
 
-import json
 import logging
 import os
 import runpy
@@ -9,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import pytest
 from orchestrator.storage.s3 import Bucket, Location
 
 HERE = Path(__file__).parent
+SwiftServer = runpy.run_path(str(HERE / "swift_server.py"))["SwiftServer"]
 FaultyProxy = runpy.run_path(str(HERE / "faulty_proxy.py"))["FaultyProxy"]
 POSTGRES = runpy.run_path(str(HERE / "postgres_cluster.py"))
 
@@ -63,22 +62,12 @@ def moto_server():
 def swift_server(unused_port):
     if not sys.platform.startswith("linux") or not Path(sys.executable).with_name("swift-proxy-server").exists():
         pytest.skip("OpenStack Swift runs on Linux, from the development group")
-    memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it; Swift flushes every file it writes
-    parent = memory if os.access(memory, os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="ravel-swift-", dir=parent))
-    secret = secrets.token_hex()
-    ports = [str(unused_port()) for _ in range(4)]
-    launcher = [sys.executable, str(HERE / "swift_server.py"), str(folder), secret, *ports]
-    with subprocess.Popen(launcher, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            line = process.stdout.readline()
-            if not line:
-                pytest.skip(f"OpenStack Swift does not start here: {process.stderr.read().decode()[-500:]}")
-            yield json.loads(line) | {"secret": secret}
-        finally:
-            process.stdin.close()
-            process.wait(timeout=20)
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        server = SwiftServer([unused_port() for _ in range(4)], secrets.token_hex())
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    yield server.settings
+    server.remove()
 
 
 @pytest.fixture(scope="module", params=["moto", "swift"])

@@ -76,6 +76,17 @@ class PostgresCluster:
         self._process.send_signal(how)
         self._process.wait(30)
 
+    def kill(self):
+        """Kill the server; its processes for connections end with it."""
+        left = [int(pid) for pid in self._children()]
+        self.stop(signal.SIGKILL)
+        while any(Path(f"/proc/{pid}").exists() for pid in left):
+            time.sleep(0.05)
+
+    def _children(self):
+        pid = self._process.pid
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
     def remove(self):
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

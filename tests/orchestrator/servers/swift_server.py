@@ -3,16 +3,19 @@
     python swift_server.py FOLDER SECRET PORT PORT PORT PORT
 
 Its four servers keep everything under FOLDER, which must allow extended attributes. When all answer, one line of JSON
-says where; when standard input ends, as after the death of its parent, they are stopped.
+says where; when standard input ends, as after the death of its parent, they are stopped. A FOLDER that has been used
+is served again, on the same ports.
 """
 
 import contextlib
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -51,6 +54,40 @@ max_manifest_segments = 10000
 [filter:cache]
 paste.filter_factory = swift_server:local_cache
 """
+
+
+class SwiftServer:
+    """A running Swift: `kill` and `start` are a crash and the start after it, with the same objects and ports.
+
+    Raises:
+        RuntimeError: it does not start here.
+    """
+
+    def __init__(self, ports, secret):
+        memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it; Swift flushes every file it writes
+        parent = memory if os.access(memory, os.W_OK) else None
+        self._folder = Path(tempfile.mkdtemp(prefix="ravel-swift-", dir=parent))
+        self._ports, self.secret = [str(port) for port in ports], secret
+        self.start()
+
+    def start(self):
+        launcher = [sys.executable, __file__, str(self._folder), self.secret, *self._ports]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        self._process = subprocess.Popen(launcher, start_new_session=True, **pipes)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"OpenStack Swift does not start here: {self._process.stderr.read().decode()[-500:]}")
+        self.settings = json.loads(line) | {"secret": self.secret}
+
+    def kill(self):
+        """Kill the four servers and their launcher at once."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def remove(self):
+        """Stop the servers, and remove what they keep."""
+        self._process.communicate(timeout=20)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class LocalCache:
@@ -139,7 +176,8 @@ def answers(port):
 def main():
     root, secret = Path(sys.argv[1]), sys.argv[2]
     ports = dict(zip(SERVERS, map(int, sys.argv[3:]), strict=True))
-    write_configuration(root, ports, secret)
+    if not (root / "swift.conf").exists():
+        write_configuration(root, ports, secret)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()

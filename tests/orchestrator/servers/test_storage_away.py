@@ -1,5 +1,6 @@
 """S3 that is away for a while is waited for, and a purge leaves nothing in S3 or at an MLflow server."""
 
+import errno
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +129,89 @@ def test_a_worker_waits_for_its_checkpoint_while_s3_is_away(s3, proxy, tmp_path,
     assert actor.train()["epoch"] == 2
     assert caplog.text.count("waiting, for up to") == 1
     actor.stop()
+
+
+@pytest.fixture
+def kept_at():
+    """`kept_at(path, filesystem=None)`: where Tune has a worker put its checkpoints; it takes it in an actor alone."""
+    from ray.train._internal.storage import StorageContext
+
+    def storage(path, files=None):
+        return StorageContext(str(path), "tune", storage_filesystem=files, trial_dir_name="t000-1-g1")
+
+    return storage
+
+
+@ONLY_MOTO
+@pytest.mark.usefixtures("_short_pauses")
+def test_a_worker_waits_to_store_its_checkpoint_while_s3_is_away(s3, proxy, kept_at, caplog):
+    files, path = filesystem(s3.location / "a-1", Settings(endpoint=proxy.endpoint, attempts=1))
+    orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings(proxy.endpoint, attempts=1))}
+    actor = SweepTrainable({**POINT, **orders})
+    actor._storage = kept_at(path, files)
+    actor.train()
+    proxy.status, proxy.code, proxy.refusals = 500, "InternalError", 10**9
+    back = threading.Timer(AWAY_S, setattr, (proxy, "refusals", 0))
+    back.start()
+    began = time.monotonic()
+    saved = actor.save()
+    assert time.monotonic() - began > AWAY_S / 2
+    stored = Bucket(s3.location / "a-1", Settings(endpoint=s3.endpoint)).child("tune/t000-1-g1/checkpoint_000000")
+    assert saved.checkpoint.path.endswith("tune/t000-1-g1/checkpoint_000000")
+    assert [item.key for item in stored.list()] == ["state.pt"]
+    assert caplog.text.count("waiting, for up to") == 1
+    actor.stop()
+
+
+@pytest.mark.usefixtures("_short_pauses")
+def test_a_worker_waits_to_store_its_checkpoint_while_the_disk_is_full(tmp_path, kept_at, monkeypatch, caplog):
+    storage = kept_at(tmp_path)
+    persist, times = storage.persist_current_checkpoint, []
+
+    def full(checkpoint):
+        times.append(time.monotonic())
+        if len(times) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return persist(checkpoint)
+
+    monkeypatch.setattr(storage, "persist_current_checkpoint", full)
+    orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings())}
+    actor = SweepTrainable({**POINT, **orders})
+    actor._storage = storage
+    actor.train()
+    saved = actor.save()
+    assert len(times) == 3
+    assert Path(saved.checkpoint.path, "state.pt").is_file()
+    assert caplog.text.count("No space left on device; waiting, for up to 600 s") == 1
+    actor.stop()
+
+
+@ONLY_MOTO
+def test_an_old_checkpoint_that_s3_does_not_delete_is_one_line_and_stays(s3, proxy, caplog):
+    from ray import tune
+    from ray.train._internal.checkpoint_manager import _CheckpointManager
+    from ray.train._internal.session import _TrainingResult
+
+    from orchestrator.execution.tune.storage import forgiving_storage
+
+    files, path = filesystem(s3.location / "a-1", Settings(endpoint=proxy.endpoint, attempts=1))
+    results = []
+    for number in range(3):
+        Bucket(s3.location / f"a-1/{number}", Settings(endpoint=s3.endpoint)).write("state.pt", b"x")
+        results.append(_TrainingResult(tune.Checkpoint(f"{path}/{number}", files), {}))
+    kept = _CheckpointManager(tune.CheckpointConfig(num_to_keep=1))
+    with forgiving_storage():
+        kept.register_checkpoint(results[0])
+        proxy.status, proxy.code, proxy.refusals = 500, "InternalError", 10**9
+        kept.register_checkpoint(results[1])
+        proxy.refusals = 0
+        kept.register_checkpoint(results[2])
+    assert kept.latest_checkpoint_result is results[2]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"{path}/0: an old checkpoint could not be deleted, it takes room (")
+    assert "Traceback" not in caplog.text
+    stored = [item.key for item in Bucket(s3.location / "a-1", Settings(endpoint=s3.endpoint)).list()]
+    assert stored == ["0/state.pt", "2/state.pt"]
 
 
 def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):

@@ -1,0 +1,50 @@
+"""Changes to what Tune does with the storage of a sweep, for the length of one."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ray.train._internal import checkpoint_manager
+
+from orchestrator.redaction import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+STATE_LOGGER = "ray.tune.execution.experiment_state"
+
+
+@contextmanager
+def forgiving_storage() -> Iterator[None]:
+    """Have Tune leave an old checkpoint that it cannot delete, and say nothing of its own state files.
+
+    Tune 2.60 prints a traceback for each while S3 is away. Checkpoints that are left take room until ``ravel purge``;
+    the state files are never read.
+    """
+    module: Any = checkpoint_manager
+    original = module._delete_fs_path  # noqa: SLF001  Tune has no setting for it
+    state_logger = logging.getLogger(STATE_LOGGER)
+    module._delete_fs_path = _delete  # noqa: SLF001
+    state_logger.addFilter(_is_of_trials)
+    try:
+        yield
+    finally:
+        module._delete_fs_path = original  # noqa: SLF001
+        state_logger.removeFilter(_is_of_trials)
+
+
+def _delete(fs: Any, fs_path: str) -> None:
+    """Delete a checkpoint, unless its storage refuses."""
+    try:
+        (fs.delete_file if fs.get_file_info(fs_path).is_file else fs.delete_dir)(fs_path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.warning("%s: an old checkpoint could not be deleted, it takes room (%s)", fs_path, one_line(error))
+
+
+def _is_of_trials(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Saving experiment state")

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sweep_invariants import Evidence, violations
+from sweep_evidence import Evidence
+from sweep_invariants import violations
 
 from orchestrator.state.sweep_lookup import list_sweeps
 

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_invariants import Evidence, events_of, violations
+from sweep_evidence import Evidence, events_of
+from sweep_invariants import violations
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.events import AttemptStarted, EpochReported, OrderAccepted, TrialEnded, TrialReopened

@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sweep_invariants import Evidence, violations
+from sweep_evidence import Evidence
+from sweep_invariants import violations
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.event_log import read_events

@@ -12,6 +12,7 @@ from trainables.engine.worker_process import EXPANDABLE, VARIABLES
 SCRIPT = """
 import json, os, torch
 from trainables.engine.worker_process import VARIABLES, prepare_process
+torch._C._accelerator_getAllocatorSettings()  # from here on torch reads no variable, as after an import on a GPU
 for _ in range(2):  # the process of two trials
     prepare_process(cpus=3.5)
 settings = torch._C._accelerator_getAllocatorSettings()

@@ -41,7 +41,7 @@ def folder_of(root):
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """The sweep after its driver was killed when it had dropped something, and after a resume; its log at the kill."""
+    """The sweep after its driver was killed and it was resumed; its log at the kill, and what the resume printed."""
     root = tmp_path_factory.mktemp("lean")
     (root / "spec.yaml").write_text(SPEC)
     with (root / "output.txt").open("w") as output:

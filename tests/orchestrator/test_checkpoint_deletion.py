@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -469,3 +470,15 @@ def test_a_purge_of_checkpoints_refuses_a_sweep_that_runs_or_was_killed(written)
     lock.release()
     assert of_kind(folder, CheckpointsDropped) == []
     assert code != 0
+
+
+def test_a_worker_sends_the_size_of_its_checkpoint_to_the_driver(tmp_path):
+    from orchestrator.execution.trainable import SIZE, SweepTrainable
+
+    point = {"data.name": "digits", "model.name": "mlp", "model.width": 0.25, "epochs": 2, "device": "cpu"}
+    trainable = SweepTrainable(config={**point, "ravel.objectives": ["val/accuracy"]})
+    trainable.train()
+    sent = pickle.dumps(trainable.save(str(tmp_path / "saved")))
+    trainable.stop()
+    received = pickle.loads(sent).checkpoint  # noqa: S301  as Ray does between worker and driver
+    assert getattr(received, SIZE) == (tmp_path / "saved" / "state.pt").stat().st_size > 0

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import StorageError
 from orchestrator.redaction import one_line
 from orchestrator.state.sweep_folder import reference
 from orchestrator.storage.backoff import JITTER, pause_s
@@ -154,6 +153,7 @@ class Deleter:
         self._rng, self._shortest_pause_s = rng, shortest_pause_s
         self._queue: deque[tuple[int, AttemptFolder]] = deque()
         self._unchecked: list[AttemptFolder] = []
+        self._check_after = 0
         self._changed, self._ending, self._deadline = threading.Event(), threading.Event(), math.inf
         self._is_cancelled, self._num_working = False, 0
         self._thread: threading.Thread | None = None
@@ -168,9 +168,9 @@ class Deleter:
         self._queue.extend((after, attempt) for attempt in attempts)
         self._wake()
 
-    def check(self, attempts: Iterable[AttemptFolder]) -> None:
-        """Look for folders that an earlier driver dropped and did not delete, and delete them."""
-        self._unchecked += attempts
+    def check(self, attempts: Iterable[AttemptFolder], *, after: int) -> None:
+        """Delete what earlier drivers dropped and did not delete, once so many events are recorded."""
+        self._check_after, self._unchecked = after, list(attempts)
         if self._unchecked:
             self._wake()
 
@@ -197,7 +197,7 @@ class Deleter:
 
     def _run(self) -> None:
         while not self._is_cancelled:
-            if self._unchecked:
+            if self._unchecked and self._num_recorded() >= self._check_after:
                 self._attempt(self._unchecked, self._check)
                 self._unchecked = []
             batch = self._recorded()
@@ -208,16 +208,18 @@ class Deleter:
             elif self._ending.is_set():
                 return
             else:
-                self._changed.wait(POLL_S if self._queue else None)
+                self._changed.wait(POLL_S if self._queue or self._unchecked else None)
                 self._changed.clear()
 
     def _check(self) -> None:
-        delete(self._folder, left_over(self._folder, self._unchecked))
+        left = left_over(self._folder, self._unchecked)
+        self._queue.extend((self._check_after, attempt) for attempt in left)
 
     def _recorded(self) -> list[AttemptFolder]:
-        """Take the next folders from the queue whose line is where the next driver finds it."""
+        """Take the next folders from the queue whose line is where the next driver finds it; one if it is on disk."""
         recorded, batch = self._num_recorded(), list[AttemptFolder]()
-        while self._queue and self._queue[0][0] <= recorded and len(batch) < BATCH:
+        limit = 1 if self._folder.remote is None else BATCH
+        while self._queue and self._queue[0][0] <= recorded and len(batch) < limit:
             batch.append(self._queue.popleft()[1])
         return batch
 
@@ -229,7 +231,7 @@ class Deleter:
                     self.cancel()
                     return
                 work()
-            except (OSError, StorageError) as error:
+            except Exception as error:  # noqa: BLE001  a disk or an outage of any kind
                 failure = error
             else:
                 return

@@ -67,7 +67,8 @@ class CheckpointRetention:
 
     def open(self) -> None:
         """Have deleted what earlier drivers dropped and did not delete, then drop what is due."""
-        self._deleter.check(all_dropped(self._store.state, self._folder))
+        state = self._store.state
+        self._deleter.check(all_dropped(state, self._folder), after=state.num_events)
         self.serve()
 
     def serve(self) -> None:

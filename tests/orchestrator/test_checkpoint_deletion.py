@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -264,6 +265,18 @@ def test_a_line_that_is_recorded_later_is_waited_for(tmp_path):
     assert not exists(folder, attempt)
 
 
+def test_what_an_earlier_driver_dropped_waits_for_its_line_too(tmp_path):
+    folder, recorded = SweepFolder(tmp_path), [3]
+    deleter, attempts = queue_of(folder, ["t000"], num_recorded=lambda: recorded[0])
+    deleter.check(attempts, after=4)
+    assert deleter.finish(timeout_s=20.0) == 1
+    assert exists(folder, attempts[0])
+    deleter = Deleter(folder, num_recorded=lambda: 4, is_lost=lambda: False)
+    deleter.check(attempts, after=4)
+    assert deleter.finish(timeout_s=20.0) == 0
+    assert not exists(folder, attempts[0])
+
+
 def test_a_driver_that_lost_the_sweep_deletes_nothing(tmp_path):
     folder = SweepFolder(tmp_path)
     deleter, (attempt,) = queue_of(folder, ["t000"], is_lost=lambda: True)
@@ -272,12 +285,14 @@ def test_a_driver_that_lost_the_sweep_deletes_nothing(tmp_path):
     assert exists(folder, attempt)
 
 
-def test_a_file_that_cannot_be_deleted_is_tried_again_and_then_named(tmp_path, caplog, monkeypatch):
+def test_a_folder_that_cannot_be_deleted_is_tried_again_and_named_and_the_others_go(tmp_path, caplog, monkeypatch):
     from orchestrator.execution import checkpoint_deletion
 
-    folder, tries = SweepFolder(tmp_path / "results" / "digits-1"), []
+    folder, tries, whole = SweepFolder(tmp_path / "results" / "digits-1"), [], checkpoint_deletion.shutil.rmtree
 
     def refuse(path):
+        if "t000" not in str(path):
+            return whole(path)
         tries.append(path)
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -286,8 +301,9 @@ def test_a_file_that_cannot_be_deleted_is_tried_again_and_then_named(tmp_path, c
     deleter.put(attempts, after=1)
     assert deleter.finish(timeout_s=20.0) == 0
     assert len(tries) == ATTEMPTS
+    assert [exists(folder, attempt) for attempt in attempts] == [True, False]
     (line,) = (record.getMessage() for record in caplog.records)
-    assert line.startswith(f"dropped checkpoints were not deleted: {folder.path}/tune/t000-1-g1 and 1 more (")
+    assert line.startswith(f"dropped checkpoints were not deleted: {folder.path}/tune/t000-1-g1 (")
     assert "Permission denied" in line
     assert f"ravel resume digits-1 --storage {folder.path.parent}" in line
 
@@ -469,3 +485,15 @@ def test_a_purge_of_checkpoints_refuses_a_sweep_that_runs_or_was_killed(written)
     lock.release()
     assert of_kind(folder, CheckpointsDropped) == []
     assert code != 0
+
+
+def test_a_worker_sends_the_size_of_its_checkpoint_to_the_driver(tmp_path):
+    from orchestrator.execution.trainable import SIZE, SweepTrainable
+
+    point = {"data.name": "digits", "model.name": "mlp", "model.width": 0.25, "epochs": 2, "device": "cpu"}
+    trainable = SweepTrainable(config={**point, "ravel.objectives": ["val/accuracy"]})
+    trainable.train()
+    sent = pickle.dumps(trainable.save(str(tmp_path / "saved")))
+    trainable.stop()
+    received = pickle.loads(sent).checkpoint  # noqa: S301  as Ray does between worker and driver
+    assert getattr(received, SIZE) == (tmp_path / "saved" / "state.pt").stat().st_size > 0

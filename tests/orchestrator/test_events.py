@@ -16,6 +16,7 @@ from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointSaved,
+    CheckpointsDropped,
     EpochReported,
     Link,
     OrderAccepted,
@@ -106,6 +107,22 @@ def test_a_log_with_orders_of_format_5_is_still_read():
     events = [event for event, _ in read_events(ASSETS / "events_v5.jsonl")]
     assert events[6:-1] == ORDERS
     assert [event.v for event in events] == [4] * 6 + [5] * 4 + [4]
+
+
+DROPS = [
+    CheckpointSaved(time=5.0, trial="t000", epoch=1, path="tune/t000-1-g1/checkpoint_000000", size_bytes=123456),
+    TrialEnded(time=6.0, trial="t000", status="diverged", reason="a reason"),
+    CheckpointsDropped(time=6.5, trial="t000", keep_best=3),
+    SweepEnded(time=7.0, status="completed"),
+    CheckpointsDropped(time=9.0, trial="t000", keep_best=1, author="ada@here"),
+]
+
+
+def test_a_log_with_dropped_checkpoints_of_format_6_is_still_read_and_written_as_it_is():
+    events = [event for event, _ in read_events(ASSETS / "events_v6.jsonl")]
+    assert events[4:] == DROPS
+    assert [event.v for event in events[4:]] == [4, 4, 6, 4, 6]
+    assert b"".join(lines_of(events)) == (ASSETS / "events_v6.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("event", ORDERS, ids=lambda event: event.kind)

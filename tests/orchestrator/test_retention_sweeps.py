@@ -42,7 +42,7 @@ def folder_of(root):
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """The sweep after its driver was killed when it had dropped something, and after a resume; its log at the kill."""
+    """The sweep after its driver was killed and it was resumed; its log at the kill, and what the resume printed."""
     root = tmp_path_factory.mktemp("lean")
     (root / "spec.yaml").write_text(SPEC)
     with (root / "output.txt").open("w") as output:
@@ -68,7 +68,9 @@ def resumed(tmp_path_factory):
 def test_the_invariants_hold_and_every_drop_replays(resumed):
     root, before, _ = resumed
     assert violations(Evidence.read(folder_of(root), root / "mlflow.db", before=tuple(before))) == {}
-    assert "checkpoints_dropped" in ravel("replay", "lean", cwd=root)
+    replayed = ravel("replay", "lean", cwd=root)
+    assert "every decision came out as recorded" in replayed
+    assert " checkpoints_dropped" in replayed
 
 
 def test_the_best_two_keep_their_checkpoints_and_no_other_file_of_one_is_left(resumed):

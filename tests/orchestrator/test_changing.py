@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
@@ -111,6 +112,14 @@ def test_an_order_says_what_it_will_do_after_those_that_wait_too(sweep):
     assert len(book_of(sweep.folder).names()) == 2
     applied = sweep.extend(trials="+1", now=True)
     assert (applied.outcome, applied.settings) == ("accepted", {"search.num_trials": 18})
+
+
+def test_orders_given_at_once_are_all_answered_once_and_each_from_the_number_in_force(sweep, desk_of):
+    with desk_of(sweep.folder), ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ravel.open(sweep.folder.path).extend(trials="+1", wait_s=60), range(8)))
+    assert {answer.outcome for answer in answers} == {"accepted"}
+    assert sorted(answer.settings["search.num_trials"] for answer in answers) == list(range(10, 18))
+    assert [order.outcome for order in sweep.orders] == ["accepted"] * 8
 
 
 def test_a_limit_of_trials_at_a_time_is_set_and_taken_away(sweep):

@@ -103,6 +103,14 @@ def test_trials_and_the_sweep_are_stopped_by_a_driver_and_only_by_one(finished, 
     assert [leave.cause for leave in left] == ["order"]
 
 
+def test_an_order_to_stop_a_driver_that_has_just_ended_is_not_written(sweep, monkeypatch):
+    monkeypatch.setattr("orchestrator.changing.held_generation", lambda _: 1)
+    for trial in (None, "t000"):
+        with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+            sweep.stop(trial=trial)
+    assert book_of(sweep.folder).names() == []
+
+
 def test_an_order_says_what_it_will_do_after_those_that_wait_too(sweep):
     said = [sweep.extend(trials="+4") for _ in range(2)]
     assert [answer.notes for answer in said] == [("search.num_trials: 9 to 13",), ("search.num_trials: 13 to 17",)]

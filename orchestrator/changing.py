@@ -61,10 +61,8 @@ class OrderAnswer:
     """Arguments that name the sweep in a command."""
 
     def __str__(self) -> str:
-        words = (
-            self.outcome if self.outcome == "accepted" else f"written, to be applied by ravel resume {self.reference}"
-        )
-        return "".join([f"{self.sweep}: {words}", *(f"\n  {note}" for note in self.notes)])
+        later = f", to be applied by ravel resume {self.reference}" if self.outcome == "written" else ""
+        return "".join([f"{self.sweep}: {self.outcome}{later}", *(f"\n  {note}" for note in self.notes)])
 
 
 def stop(folder: SweepFolder, trials: Sequence[str] = (), *, wait_s: float = WAIT_S) -> OrderAnswer:
@@ -78,8 +76,7 @@ def stop(folder: SweepFolder, trials: Sequence[str] = (), *, wait_s: float = WAI
     """
     generation = held_generation(folder)
     if generation is None:
-        remedy = f"ravel resume {reference(folder)} continues it, ravel extend {reference(folder)} changes it"
-        raise OrchestratorError(f"{folder.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}")
+        raise OrchestratorError(_without_driver(folder))
     return give(folder, stop_order(now=time.time(), generation=generation, trials=trials), wait_s=wait_s)
 
 
@@ -91,7 +88,7 @@ def give(folder: SweepFolder, order: Order, *, wait_s: float = WAIT_S, now: bool
 
     Raises:
         RefusedOrder: nothing was changed; lists every reason.
-        OrchestratorError: the driver does not answer in time.
+        OrchestratorError: the driver does not answer in time; or there is none that could stop.
         SweepCopied: the folder is a copy of the sweep's.
         StorageError: the folder cannot be written, or S3 does not answer.
     """
@@ -99,6 +96,8 @@ def give(folder: SweepFolder, order: Order, *, wait_s: float = WAIT_S, now: bool
         raise SpecError([Problem("--wait", f"must be a number of seconds >= 0, got {wait_s:g}")])
     require_original(SweepPlan.load(folder), folder)
     runs, start = is_held(folder), end_of(folder.events)
+    if order.action == "stop" and not runs:  # it ended a moment ago
+        raise OrchestratorError(_without_driver(folder))
     preview = None if runs else _accepted(folder, _preview(folder, order))
     submit(folder, order)
     if preview is not None and not now:
@@ -166,6 +165,11 @@ def _answer(folder: SweepFolder, outcome: Literal["accepted", "written"], event:
         notes=event.notes,
         reference=reference(folder),
     )
+
+
+def _without_driver(folder: SweepFolder) -> str:
+    remedy = f"ravel resume {reference(folder)} continues it, ravel extend {reference(folder)} changes it"
+    return f"{folder.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}"
 
 
 def _unanswered(folder: SweepFolder, wait_s: float) -> str:

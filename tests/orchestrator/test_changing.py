@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from typer.testing import CliRunner
@@ -102,6 +103,14 @@ def test_trials_and_the_sweep_are_stopped_by_a_driver_and_only_by_one(finished, 
     assert [leave.cause for leave in left] == ["order"]
 
 
+def test_an_order_to_stop_a_driver_that_has_just_ended_is_not_written(sweep, monkeypatch):
+    monkeypatch.setattr("orchestrator.changing.held_generation", lambda _: 1)
+    for trial in (None, "t000"):
+        with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+            sweep.stop(trial=trial)
+    assert book_of(sweep.folder).names() == []
+
+
 def test_an_order_says_what_it_will_do_after_those_that_wait_too(sweep):
     said = [sweep.extend(trials="+4") for _ in range(2)]
     assert [answer.notes for answer in said] == [("search.num_trials: 9 to 13",), ("search.num_trials: 13 to 17",)]
@@ -111,6 +120,14 @@ def test_an_order_says_what_it_will_do_after_those_that_wait_too(sweep):
     assert len(book_of(sweep.folder).names()) == 2
     applied = sweep.extend(trials="+1", now=True)
     assert (applied.outcome, applied.settings) == ("accepted", {"search.num_trials": 18})
+
+
+def test_orders_given_at_once_are_all_answered_once_and_each_from_the_number_in_force(sweep, desk_of):
+    with desk_of(sweep.folder), ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ravel.open(sweep.folder.path).extend(trials="+1", wait_s=60), range(8)))
+    assert {answer.outcome for answer in answers} == {"accepted"}
+    assert sorted(answer.settings["search.num_trials"] for answer in answers) == list(range(10, 18))
+    assert [order.outcome for order in sweep.orders] == ["accepted"] * 8
 
 
 def test_a_limit_of_trials_at_a_time_is_set_and_taken_away(sweep):

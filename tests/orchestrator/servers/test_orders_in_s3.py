@@ -49,6 +49,24 @@ def assert_in_order(book):
     assert list(unanswered(book, {id_of(names[0])})) == orders[1:]
 
 
+def test_of_a_huge_object_no_more_is_read_than_shows_that_it_is_too_long(s3, monkeypatch):
+    bucket = Bucket(s3.location / ORDERS)
+    name = f"000001-{'0c' * 16}.json"
+    bucket.write(name, b"x" * 12_000_000)
+    sizes, stream = [], Bucket.stream
+
+    def counted(self, key, **keywords):
+        for piece in stream(self, key, **keywords):
+            sizes.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr(Bucket, "stream", counted)
+    (refused,) = unanswered(BucketOrders(bucket), ())
+    assert refused.reason == "must have at most 1,000,000 bytes"
+    assert sum(sizes) < 4_000_000
+    assert BucketOrders(bucket).read("000002-gone.json") == b""
+
+
 def events(trial):
     yield TrialCreated(time=2.0, trial=trial, origin="search", point={"mixup.alpha": 0.0}, config={"epochs": 3})
     yield AttemptStarted(time=2.0, trial=trial, attempt=1)

@@ -108,6 +108,14 @@ class Cluster:
         terminal.enter(HOME / "project")
         return terminal
 
+    def hurry(self, *, now: bool) -> None:
+        """Have the trials of the project hurry, or take their time."""
+        file = self.network.folder / "shared" / "hurry"
+        if now:
+            file.touch()
+        else:
+            file.unlink(missing_ok=True)
+
     def events(self, sweep: str) -> list[Event]:
         """Return the log of a sweep."""
         folder = SweepFolder(self.network.folder / "shared" / "results" / sweep)

@@ -52,16 +52,20 @@ REFUSED_S = 30.0
 """Ray itself tries for longer. On an idle machine a refusal takes two seconds."""
 FREED_S = 10.0
 EPOCHS = 9
-SLOW = '''"""The training function of the template, with epochs that take longer."""
+SLOW = f'''"""The training function of the template, with epochs that take longer until a file says otherwise."""
 
 import time
+from pathlib import Path
 
 from training import train as quick
+
+HURRY = Path("{SHARED}/hurry")
 
 
 def train(context, lr: float, weight_decay: float = 0.0, batch_size: int = 32):
     for metrics in quick(context, lr, weight_decay, batch_size):
-        time.sleep(1.5)
+        if not HURRY.exists():
+            time.sleep(2)
         yield metrics
 '''
 SPEC = f"""
@@ -158,7 +162,10 @@ def one_sweep(cluster: Cluster, laptop: Terminal, desk: Terminal) -> None:
     noticed = of_kind(cluster.events(sweep), AttemptFailed)[0]
     print(f"(its trials are given up {noticed.time - failed_at:.1f} s later)", flush=True)
 
+    wait_until("machine three must train", lambda: "three" in epochs_by_host(cluster.events(sweep)), output)
+
     heading("The end of the sweep")
+    cluster.hurry(now=True)
     check("`ravel attach` must end with 0", output.wait(PATIENT_S) == 0)
     print(output.text, flush=True)
     check("`ravel logs --follow` must end with 0", log.wait(60) == 0)
@@ -166,19 +173,18 @@ def one_sweep(cluster: Cluster, laptop: Terminal, desk: Terminal) -> None:
     for command in ("status", "replay", "audit"):
         desk.run(f"ravel {command} {sweep} --storage {STORAGE}")
     require_whole(cluster.events(sweep), trials=12 + 16, stopped=trial)
-    hosts = epochs_by_host(cluster.events(sweep))
-    print("\nepochs by host:", dict(hosts), flush=True)
-    check("the machine that joined must train", hosts["three"] > 0)
+    print("\nepochs by host:", dict(epochs_by_host(cluster.events(sweep))), flush=True)
 
 
 def two_sweeps(cluster: Cluster, desk: Terminal) -> None:
     """Tell the second story."""
     heading("Two sweeps on the full cluster")
     slots = 4
-    longer = f" --set trial.epochs={2 * EPOCHS} --set scheduler.name=none"
-    first = submitted(desk, cluster, f" --set name=first --set search.num_trials=6{longer}")
+    cluster.hurry(now=False)
+    long = "--set search.num_trials=6 --set trial.epochs=90 --set scheduler.grace_period=90"
+    first = submitted(desk, cluster, f" --set name=first {long}")
     wait_until("the first sweep must fill the cluster", lambda: len(at_work(cluster.events(first))) == slots)
-    second = submitted(desk, cluster, f" --set name=second --set search.num_trials=6{longer}")
+    second = submitted(desk, cluster, f" --set name=second {long}")
     wait_until("the second sweep must have a trial that waits", lambda: of_kind(cluster.events(second), TrialCreated))
     check("no more than one trial may wait", len(of_kind(cluster.events(second), TrialCreated)) == 1)
     desk.run(f"ravel stop {first} --storage {STORAGE}")
@@ -188,6 +194,7 @@ def two_sweeps(cluster: Cluster, desk: Terminal) -> None:
     print(f"(trials of the second sweep start {', '.join(f'{s:.1f}' for s in started)} s after the stop)\n", flush=True)
     check(f"the first slot must be in use within {FREED_S:g} s", min(started) <= FREED_S)
     desk.run(f"ravel resume {STORAGE}/{first} --address {DASHBOARD} --detach --shared-results")
+    cluster.hurry(now=True)
     for sweep in (first, second):
         desk.run(f"ravel attach {sweep} --address {DASHBOARD}")
         desk.run(f"ravel replay {sweep} --storage {STORAGE}")

@@ -59,13 +59,18 @@ def test_an_outcome_has_its_revision_its_machine_and_its_moment(outcomes):
 
 
 def test_outcomes_are_appended_to_the_file_that_the_environment_names_and_to_none_otherwise(tmp_path, monkeypatch):
-    outcome = Outcome(drawn("GCS killed", 3))
+    outcome = Outcome(drawn("GCS killed", 3), code=3)
     monkeypatch.delenv(VARIABLE, raising=False)
     append(outcome)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "named.jsonl"))
     append(outcome)
     append(outcome)
     assert [run["seed"] for run in read(tmp_path / "named.jsonl")] == [3, 3]
+
+
+def test_a_run_whose_moment_did_not_come_is_not_recorded(tmp_path):
+    append(Outcome(drawn("GCS killed", 3), faults=["the moment never came"]), tmp_path / "results.jsonl")
+    assert not (tmp_path / "results.jsonl").exists()
 
 
 def test_outcomes_of_another_format_are_refused(tmp_path):

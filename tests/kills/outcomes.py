@@ -82,10 +82,13 @@ class Outcome:
 
 
 def append(outcome: Outcome, path: Path | None = None) -> None:
-    """Append an outcome to a file, by default the one that the environment names, if it names one."""
+    """Append an outcome to a file, by default the one that the environment names, if it names one.
+
+    A run whose moment did not come is no run of its fault, and is left out.
+    """
     named = os.environ.get(VARIABLE)
     path = path or (Path(named) if named else None)
-    if path is None:
+    if path is None or outcome.code is None:
         return
     document = {name: value for name, value in asdict(outcome).items() if name not in {"moment", "output"}}
     line = {"v": FORMAT, **asdict(outcome.moment), **document, "time": round(time.time()), **_circumstances()}

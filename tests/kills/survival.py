@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from moments import Moment
     from outcomes import Outcome
 
-BEGINS_S, ENDS_S, LEAVES_S = 240.0, 240.0, 30.0
-"""Time in which a moment comes, in which a driver ends, and in which its processes do: longer is a hang."""
+BEGINS_S, ENDS_S, LEAVES_S = 420.0, 300.0, 60.0
+"""Time in which a moment comes, in which a driver ends, and in which its processes do: longer is a hang.
+
+On a busy machine a worker may need minutes to import torch.
+"""
 RAY_LOST = 3
 RAY_EXITS = 1
 """Exit code with which Ray's own code ends a driver whose raylet dies while it registers, before a sweep begins."""

@@ -21,6 +21,7 @@ from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     CheckpointSaved,
+    CheckpointsDropped,
     EpochReported,
     OrderAccepted,
     OrderRefused,
@@ -137,7 +138,10 @@ def _trials_end_once(sweep: Evidence) -> Iterator[str]:
         trial = getattr(event, "trial", None)
         if isinstance(event, TrialReopened):
             over.pop(trial, None)
-        if trial in over:
+        if isinstance(event, CheckpointsDropped):
+            if trial not in over:
+                yield f"{trial} has {event.kind} before it is over"
+        elif trial in over:
             yield f"{trial} has {event.kind} after it {over[trial]}"
         if isinstance(event, TrialEnded) and event.status in OVER:
             over[event.trial] = event.status

@@ -273,7 +273,7 @@ def _the_lock_is_free(sweep: Evidence) -> Iterator[str]:
 
 
 def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
-    """Yield the last checkpoints that cannot be read, unless they were dropped: of those no file may be left."""
+    """Yield the last checkpoints that cannot be read, and files of dropped ones."""
     state = sweep.state
     last = {event.trial: event for event in sweep.of_kind(CheckpointSaved)}
     for trial in state.trials.values():

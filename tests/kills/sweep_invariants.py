@@ -15,6 +15,7 @@ from orchestrator.planning.extension import extended, in_force
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.events import (
     CheckpointSaved,
+    CheckpointsDropped,
     EpochReported,
     OrderAccepted,
     OrderRefused,
@@ -53,7 +54,10 @@ def _trials_end_once(sweep: Evidence) -> Iterator[str]:
         trial = getattr(event, "trial", None)
         if isinstance(event, TrialReopened):
             over.pop(trial, None)
-        if trial in over:
+        if isinstance(event, CheckpointsDropped):
+            if trial not in over:
+                yield f"{trial} has {event.kind} before it is over"
+        elif trial in over:
             yield f"{trial} has {event.kind} after it {over[trial]}"
         if isinstance(event, TrialEnded) and event.status in OVER:
             over[event.trial] = event.status
@@ -184,7 +188,7 @@ def _the_lock_is_free(sweep: Evidence) -> Iterator[str]:
 
 
 def _checkpoints_are_readable(sweep: Evidence) -> Iterator[str]:
-    """Yield the last checkpoints that cannot be read, unless they were dropped: of those no file may be left."""
+    """Yield the last checkpoints that cannot be read, and files of dropped ones."""
     state = sweep.state
     last = {event.trial: event for event in sweep.of_kind(CheckpointSaved)}
     for trial in state.trials.values():

@@ -322,3 +322,38 @@ def test_a_running_trial_that_was_extended_meets_the_rung_at_its_old_end_and_is_
 def epoch_of(trial, epoch, value):
     metrics = {"val/accuracy": value}
     return EpochReported(time=0.0, trial=trial, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics)
+
+
+def test_trials_are_handed_out_up_to_the_number_at_a_time_that_the_last_order_gave(virtual_sweep, tmp_path):
+    """Eight CPUs are free; ``resources.max_concurrent`` goes from 3 to 1, to 2, and away."""
+    from orchestrator.execution.cluster.capacity import Capacity, Node
+    from orchestrator.execution.tune.cluster import ClusterView, ClusterWatch
+    from orchestrator.execution.tune.searcher import LogSearcher
+
+    text = spec_of("name: none", trials=40) + "resources: {cpus: 1, max_concurrent: 3}\n"
+    decisions = DecisionState(virtual_sweep(text, workers=1).plan.launched, SweepState())
+    store = EventStore(EventLog(tmp_path / "events.jsonl"), decisions.state, folds=(decisions,))
+    store.append(SweepStarted(time=0.0, generation=1, host="here", pid=1))
+    room = Capacity((Node(cpus=8, gpus=0),))
+    watch = ClusterWatch(lambda: decisions.plan.spec.resources, 0.0, lambda: ClusterView(capacity=room, free=room))
+    searcher = LogSearcher(decisions, store, limit=lambda: watch.limit, device="cpu", checkpoint_of=lambda _: None)
+    running = []
+
+    def fill():
+        while (config := searcher.suggest("any")) is not None:
+            running.append(config["ravel.trial"])
+        return len(running)
+
+    def end_one():
+        searcher.over(running.pop(0))
+
+    counts = [fill()]
+    for value, ends in (("1", 3), ("2", 1), ("null", 1)):
+        setting = order(settings=[f"resources.max_concurrent={value}"])
+        store.append(answer(setting, decisions, has_checkpoint=lambda _: True, now=1.0))
+        counts.append(fill())
+        for _ in range(ends):
+            end_one()
+            counts.append(fill())
+    store.close()
+    assert counts == [3, 3, 2, 1, 1, 2, 2, 9, 9]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.errors import OrchestratorError, SweepLocked
-from orchestrator.execution.checkpoint_deletion import all_dropped, delete, left_over
+from orchestrator.execution.checkpoints.deletion import all_dropped, delete, left_over
 from orchestrator.orders.order import author
 from orchestrator.planning.original import require_original
 from orchestrator.state.event_log import EventLog

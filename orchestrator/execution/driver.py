@@ -16,7 +16,7 @@ from orchestrator import timeouts
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError
 from orchestrator.execution import preflight, ray_watch
-from orchestrator.execution.checkpoint_retention import CheckpointRetention
+from orchestrator.execution.checkpoints.retention import CheckpointRetention
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
 from orchestrator.execution.progress import ProgressCallback, notify

@@ -14,7 +14,7 @@ from orchestrator.state.sweep_folder import reference
 
 if TYPE_CHECKING:
     from orchestrator.decisions.trial_views import DecisionState
-    from orchestrator.execution.checkpoint_retention import CheckpointRetention
+    from orchestrator.execution.checkpoints.retention import CheckpointRetention
     from orchestrator.execution.signals import Leave
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder

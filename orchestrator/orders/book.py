@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(rf"(\d{{6,12}})-({ID_PATTERN})\.json")
 MAX_BYTES = 1_000_000
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 ORDERS = "orders"
 
 
@@ -134,7 +135,8 @@ def submit(folder: SweepFolder, order: Order) -> None:
     except OSError as error:
         place = folder.path / ORDERS
         requirement = f"must be a folder that this user can write, to order something ({error.strerror})"
-        remedy = f"have its owner do it, or get write access; to look at the sweep: ravel status {reference(folder)}"
+        remedy = "free some space" if error.errno in FULL else "have its owner do it, or get write access"
+        remedy += f"; to look at the sweep: ravel status {reference(folder)}"
         raise StorageError(f"{place}: {requirement}; {remedy}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.errors import LogIncomplete
@@ -86,6 +87,11 @@ class EventStore:
             self._is_over = isinstance(event, SweepEnded)
         if self._listeners:
             self._notify(event)
+
+    def retry(self) -> None:
+        """Write the queued events, as far as the disk takes them."""
+        with self.lock, suppress(OSError):
+            self._flush()
 
     def close(self) -> None:
         """Write the queued events and release the log.

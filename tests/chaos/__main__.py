@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -48,7 +49,11 @@ def _run(fault: str, seed: int, world: chaos_runs.World, results: Path | None) -
     """Run one, and print a line of it; its folder is kept if it broke something."""
     draw = chaos_runs.drawn(fault, seed)
     folder, began = Path(tempfile.mkdtemp(prefix="ravel-chaos-run-")), time.monotonic()
-    outcome = chaos_runs.run(draw, world, folder, results=results)
+    try:
+        outcome = chaos_runs.run(draw, world, folder, results=results)
+    except Exception:  # noqa: BLE001  the next run repairs what it needs
+        print(f"{fault} {seed}: could not be run\n{traceback.format_exc()}", flush=True)
+        return False
     circumstances = ", ".join([draw.moment.place, *draw.about.values()])
     ends = f"ended with {outcome.code} after {outcome.seconds:.1f} s, then {outcome.resumed_code}"
     noticed = "" if outcome.noticed_s is None else f", noticed after {outcome.noticed_s:.1f} s"

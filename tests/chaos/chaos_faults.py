@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from launched import Launched
 
 WORKER = "ray::SweepTrainable"
-WORKER_S = 90.0
+WORKER_S, ANSWER_S = 240.0, 240.0
 DISK_MB = 32
 INTERRUPTED = 130
 ORDERS = {
@@ -207,7 +207,7 @@ def two_orders(draw: Draw, _: World) -> Fault:
 def _require_answers(commands: list[subprocess.Popen[str]]) -> None:
     """Wait for the commands; each was accepted, refused, written for the next driver, or not answered in time."""
     for command in commands:
-        text = command.communicate(timeout=60)[0]
+        text = command.communicate(timeout=ANSWER_S)[0]
         assert "Traceback" not in text, text
         assert command.returncode in {0, 1, 2, 3}, text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,19 +84,20 @@ def faults_of(sweep: Launched, moment: Moment, fault: Fault, outcome: Outcome) -
 
 def _ended(sweep: Launched, fault: Fault, blow: Blow, outcome: Outcome, *, num_before: int, struck_at: float) -> bool:
     """Wait for the end of the driver, and end the blow in time; return False if the driver hangs."""
-    is_over = False
-    while (passed_s := time.monotonic() - struck_at) < ENDS_S + blow.lasts_s:
-        if not is_over and passed_s >= blow.lasts_s:
-            blow.heal()
-            is_over = True
-        if outcome.noticed_s is None and fault.has_noticed is not None and fault.has_noticed(sweep, num_before):
-            outcome.noticed_s = passed_s
-        if sweep.driver.poll() is not None:
-            break
-        time.sleep(0.1)
-    if not is_over:
-        time.sleep(max(0.0, blow.lasts_s - passed_s))
-        blow.heal()
+    with ThreadPoolExecutor(1) as pool:
+        healing = None
+        while (passed_s := time.monotonic() - struck_at) < ENDS_S + blow.lasts_s:
+            if healing is None and passed_s >= blow.lasts_s:
+                healing = pool.submit(blow.heal)
+            if outcome.noticed_s is None and fault.has_noticed is not None and fault.has_noticed(sweep, num_before):
+                outcome.noticed_s = passed_s
+            if sweep.driver.poll() is not None:
+                break
+            time.sleep(0.1)
+        if healing is None:
+            time.sleep(max(0.0, blow.lasts_s - passed_s))
+            healing = pool.submit(blow.heal)
+        healing.result()
     return sweep.driver.poll() is not None
 
 

@@ -19,7 +19,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution import driver
-from orchestrator.execution.checkpoint_deletion import ATTEMPTS, AttemptFolder, Deleter, delete, dropped_folders
+from orchestrator.execution.checkpoints.deletion import ATTEMPTS, AttemptFolder, Deleter, delete, dropped_folders
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state import sweep_lock
@@ -174,18 +174,19 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from orchestrator import launching
-from orchestrator.execution import checkpoint_deletion, driver
+from orchestrator.execution import driver
+from orchestrator.execution.checkpoints import deletion
 from orchestrator.state.sweep_folder import SweepFolder
 
 driver.exporters_of = lambda *_: {}
-whole = checkpoint_deletion._delete_here
+whole = deletion._delete_here
 seen = []
 def delete_here(path, attempt):
     seen.append(path)
     if len(seen) > int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
     whole(path, attempt)
-checkpoint_deletion._delete_here = delete_here
+deletion._delete_here = delete_here
 launching.answer_orders(SweepFolder(Path(sys.argv[1])))
 """
 
@@ -286,9 +287,9 @@ def test_a_driver_that_lost_the_sweep_deletes_nothing(tmp_path):
 
 
 def test_a_folder_that_cannot_be_deleted_is_tried_again_and_named_and_the_others_go(tmp_path, caplog, monkeypatch):
-    from orchestrator.execution import checkpoint_deletion
+    from orchestrator.execution.checkpoints import deletion
 
-    folder, tries, whole = SweepFolder(tmp_path / "results" / "digits-1"), [], checkpoint_deletion.shutil.rmtree
+    folder, tries, whole = SweepFolder(tmp_path / "results" / "digits-1"), [], deletion.shutil.rmtree
 
     def refuse(path):
         if "t000" not in str(path):
@@ -296,7 +297,7 @@ def test_a_folder_that_cannot_be_deleted_is_tried_again_and_named_and_the_others
         tries.append(path)
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(checkpoint_deletion.shutil, "rmtree", refuse)  # the tests may run as root
+    monkeypatch.setattr(deletion.shutil, "rmtree", refuse)  # the tests may run as root
     deleter, attempts = queue_of(folder, ["t000", "t001"])
     deleter.put(attempts, after=1)
     assert deleter.finish(timeout_s=20.0) == 0
@@ -309,10 +310,10 @@ def test_a_folder_that_cannot_be_deleted_is_tried_again_and_named_and_the_others
 
 
 def test_a_deletion_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch):
-    from orchestrator.execution import checkpoint_deletion
+    from orchestrator.execution.checkpoints import deletion
 
     folder, goes_on = SweepFolder(tmp_path), threading.Event()
-    monkeypatch.setattr(checkpoint_deletion.shutil, "rmtree", lambda _: goes_on.wait(60.0))
+    monkeypatch.setattr(deletion.shutil, "rmtree", lambda _: goes_on.wait(60.0))
     deleter, attempts = queue_of(folder, ["t000"])
     deleter.put(attempts, after=1)
     assert deleter.finish(timeout_s=0.2) == 1

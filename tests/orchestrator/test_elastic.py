@@ -1,5 +1,6 @@
 """Room in a cluster that changes: how many trials are handed out, retried and moved; without a cluster."""
 
+import errno
 import json
 import logging
 import math
@@ -40,7 +41,7 @@ from orchestrator.planning.plan import make_plan
 from orchestrator.spec.model import Resources, SweepSpec
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.event_store import EventStore
-from orchestrator.state.events import SweepStarted
+from orchestrator.state.events import SweepStarted, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 from trainables.tune import TrialTrainable
@@ -296,6 +297,26 @@ def test_a_sweep_waits_for_the_retry_of_its_last_trial_and_can_be_left_meanwhile
     assert handed(sweep) == "t000"
     sweep.searcher.over("t000")
     assert handed(sweep) == Searcher.FINISHED
+
+
+def test_new_trials_wait_while_the_disk_of_the_log_is_full_and_begin_when_it_takes_the_events(sweep, monkeypatch):
+    sweep.limit = 1
+    assert handed(sweep) == "t000"
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.store._log, "_write", refuse)
+        sweep.recorder.on_trial_start(0, [], trial_of("t000"))
+        sweep.store.append(TrialEnded(time=1.0, trial="t000", status="completed"))
+        sweep.searcher.over("t000")
+        sweep.waited = 0
+        assert [handed(sweep) for _ in range(2)] == [None, None], "not the end of the sweep, though no trial runs"
+        assert sweep.waited == 2, "and it can be left meanwhile"
+        assert sweep.store.pending == 2
+    assert handed(sweep) == "t001"
+    assert sweep.store.pending == 0
 
 
 def test_a_retry_is_due_by_the_time_alone_while_another_trial_runs(sweep):

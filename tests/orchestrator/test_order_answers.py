@@ -1,5 +1,6 @@
 """Answers to orders through the real driver and its log, without Ray: refusals word for word, kills at any event."""
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from orchestrator.analysis.replay import replay
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError, SpecError, StorageError
+from orchestrator.orders import book
 from orchestrator.orders.book import ORDERS, book_of, submit, unanswered
 from orchestrator.orders.order import Order, extend_order, stop_order
 from orchestrator.planning.plan import SweepPlan
@@ -223,6 +225,19 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(finished):
         f"{folder.path}/orders: must be a folder that this user can write, to order something (Not a directory); have"
         f" its owner do it, or get write access; to look at the sweep: ravel status {where}"
     )
+
+
+def test_an_order_that_finds_no_room_on_the_disk_says_so(finished, monkeypatch):
+    folder = finished()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(book, "create_exclusively", refuse)
+    with pytest.raises(
+        StorageError, match=r"\(No space left on device\); free some space; to look at the sweep: ravel"
+    ):
+        submit(folder, extend_order(now=0.0, more_trials=1))
 
 
 @pytest.mark.parametrize(

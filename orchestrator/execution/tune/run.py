@@ -19,7 +19,7 @@ from orchestrator.execution.tune.cluster import ClusterWatch, view_now
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
-from orchestrator.execution.tune.storage import forgiving_storage
+from orchestrator.execution.tune.storage import forgiving_storage, once_reachable
 from orchestrator.execution.tune.thread import StepCallback
 from orchestrator.execution.tune.workers import TuneWorkers
 from orchestrator.state.trial import CHECKPOINTS_KEPT
@@ -85,7 +85,8 @@ def fit(
         before_step()
         orders(workers)
 
-    tuner = tune.Tuner(
+    make_tuner = functools.partial(
+        tune.Tuner,
         tune.with_resources(SweepTrainable, request),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -116,7 +117,7 @@ def fit(
             watch.watching(),
         ):
             stack.enter_context(change)
-        tuner.fit()
+        once_reachable(make_tuner, before_try=before_step).fit()
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class LogSearcher(Searcher):
     """Searcher for Tune: hand out at most ``limit()`` trials at a time.
 
     Trials whose attempt broke off come first, unless they pause before their retry, then promoted ones, then new ones.
+    While events wait for a full disk, none is handed out.
 
     Args of note: ``limit`` follows the room in the cluster; ``device`` overrides the trials' own where it is not null
     (a trial without a GPU must not take one); ``excluded_nodes`` returns Ray's ids of the nodes that a trial must not
@@ -66,6 +67,10 @@ class LogSearcher(Searcher):
         """Return the whole configuration of the next trial, ``FINISHED``, or None while every slot is taken."""
         if not self._live:
             self._wait()
+        if self._store.pending:  # results could not be kept
+            self._store.retry()
+        if self._store.pending:
+            return None
         if len(self._live) >= self._limit():
             return None
         is_unchanged = self._live and self._nothing_at == self._store.state.num_events
@@ -74,8 +79,7 @@ class LogSearcher(Searcher):
         trial = self._next()
         self._nothing_at = self._store.state.num_events if trial is None else None
         if trial is None:  # a live trial may still break off, or make room for a paused one
-            retries_later = bool(self._unfinished) and not self._store.pending
-            return None if self._live or retries_later else str(Searcher.FINISHED)
+            return None if self._live or self._unfinished else str(Searcher.FINISHED)
         self._live.add(trial.id)
         return {
             **trial.config,
@@ -128,8 +132,6 @@ class LogSearcher(Searcher):
 
     def _next(self) -> Trial | None:
         state = self._store.state
-        if self._store.pending:  # results could not be kept
-            return None
         now = self._clock()
         ready = next((name for name in self._unfinished if not is_paused(state.trials[name], now=now)), None)
         if ready is not None:

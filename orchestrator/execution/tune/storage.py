@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.train._internal import checkpoint_manager
 
+from orchestrator.errors import StorageError
+from orchestrator.execution.trainable import patiently
 from orchestrator.redaction import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 STATE_LOGGER = "ray.tune.execution.experiment_state"
 
@@ -34,6 +37,27 @@ def forgiving_storage() -> Iterator[None]:
     finally:
         module._delete_fs_path = original  # noqa: SLF001
         state_logger.removeFilter(_is_of_trials)
+
+
+def once_reachable(make: Callable[[], T], *, before_try: Callable[[], None]) -> T:
+    """Return what ``make`` returns; Tune writes into the storage then, so wait while that is away or full.
+
+    Args:
+        make: May be called again after an error of the storage.
+        before_try: Called before each try; may raise to leave.
+
+    Raises:
+        StorageError: the storage was away for longer than a worker would wait.
+    """
+
+    def attempt() -> T:
+        before_try()
+        try:
+            return make()
+        except OSError as error:
+            raise StorageError(f"the place of the checkpoints cannot be written: {one_line(error)}") from error
+
+    return patiently(attempt)
 
 
 def _delete(fs: Any, fs_path: str) -> None:

@@ -13,6 +13,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,9 +81,15 @@ class SwiftServer:
         self.settings = json.loads(line) | {"secret": self.secret}
 
     def kill(self):
-        """Kill the four servers and their launcher at once."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        """Kill the launcher and the four servers, each of which has a process group of its own."""
+        pid = self._process.pid
+        servers = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        self._process.kill()
+        for server in servers:
+            os.kill(server, signal.SIGKILL)
         self._process.communicate()
+        while any(listens(int(port)) for port in self._ports):
+            time.sleep(0.05)
 
     def remove(self):
         """Stop the servers, and remove what they keep."""
@@ -162,6 +169,12 @@ def start(root, name, log):
     program = Path(sys.executable).with_name(f"swift-{name}-server")
     command = [sys.executable, str(program), str(root / f"{name}.conf")]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+
+def listens(port):
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def answers(port):

@@ -9,8 +9,8 @@ from orchestrator import launching
 from orchestrator.cli.main import app
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.execution import driver
-from orchestrator.execution.checkpoint_deletion import AttemptFolder, all_dropped, delete, left_over
-from orchestrator.execution.checkpoint_retention import CheckpointRetention
+from orchestrator.execution.checkpoints.deletion import AttemptFolder, all_dropped, delete, left_over
+from orchestrator.execution.checkpoints.retention import CheckpointRetention
 from orchestrator.execution.exporters import Exporter
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan, make_plan

@@ -214,6 +214,31 @@ def test_an_old_checkpoint_that_s3_does_not_delete_is_one_line_and_stays(s3, pro
     assert stored == ["0/state.pt", "2/state.pt"]
 
 
+@ONLY_MOTO
+@pytest.mark.usefixtures("_short_pauses")
+def test_a_sweep_begins_once_s3_is_back_and_can_be_left_before(s3, proxy, caplog):
+    from ray import tune
+
+    from orchestrator.execution.tune.storage import once_reachable
+
+    files, path = filesystem(s3.location / "a-1", Settings(endpoint=proxy.endpoint, attempts=1))
+    kept = tune.RunConfig(name="tune", storage_path=path, storage_filesystem=files)
+    tries = []
+    proxy.status, proxy.code, proxy.refusals = 500, "InternalError", 10**9
+    back = threading.Timer(AWAY_S, setattr, (proxy, "refusals", 0))
+    back.start()
+    tuner = once_reachable(lambda: tune.Tuner(SweepTrainable, run_config=kept), before_try=lambda: tries.append(1))
+    assert isinstance(tuner, tune.Tuner)
+    assert len(tries) > 1
+    assert caplog.text.count("the place of the checkpoints cannot be written: ") == 1
+
+    def leave():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once_reachable(lambda: tuner, before_try=leave)
+
+
 def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     def refuse():
         raise RuntimeError("no driver")

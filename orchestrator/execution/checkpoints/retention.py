@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.decisions.retention import RetentionIndex
-from orchestrator.execution.checkpoint_deletion import Deleter, all_dropped, dropped_folders
+from orchestrator.execution.checkpoints.deletion import Deleter, all_dropped, dropped_folders
 from orchestrator.state.events import CheckpointsDropped
 from orchestrator.state.sweep_folder import reference
 

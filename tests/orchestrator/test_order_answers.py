@@ -237,7 +237,7 @@ def test_an_order_that_finds_no_room_on_the_disk_says_so(finished, monkeypatch):
     with pytest.raises(
         StorageError, match=r"\(No space left on device\); free some space; to look at the sweep: ravel"
     ):
-        submit(folder, extend_order(now=0.0, more_trials=1))
+        submit(folder, extend_order(now=0.0, trials="+1"))
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_remedy(finished):
 def test_an_order_that_finds_no_room_on_the_disk_says_so(finished, monkeypatch):
     folder = finished()
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(book, "create_exclusively", refuse)

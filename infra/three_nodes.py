@@ -65,7 +65,7 @@ HURRY = Path("{SHARED}/hurry")
 def train(context, lr: float, weight_decay: float = 0.0, batch_size: int = 32):
     for metrics in quick(context, lr, weight_decay, batch_size):
         if not HURRY.exists():
-            time.sleep(2)
+            time.sleep(6)
         yield metrics
 '''
 SPEC = f"""

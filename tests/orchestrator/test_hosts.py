@@ -169,6 +169,7 @@ KILLED = (
     "The actor is dead because its worker process has died. Worker unexpectedly exits with a connection error code 2."
 )
 NODE = "The actor died because its node has died. Node Id: 5f"
+UNAVAILABLE = "The actor 3feb is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed"
 SETUP = "The actor died because of an error raised in its creation task, ray::Sweep.__init__()\n  File x\n"
 
 
@@ -180,11 +181,12 @@ SETUP = "The actor died because of an error raised in its creation task, ray::Sw
             "its worker was killed because its",
         ),
         (DIED + KILLED, "its worker was killed or crashed; if dmesg on its machine says out of memory, run fewer"),
-        (DIED + NODE, NODE),
+        (DIED + NODE, "its machine is gone, or no longer answers"),
+        (UNAVAILABLE, "the connection to its worker broke"),
         (SETUP + "ObjectMissing: s3://b/data: no such object", "ObjectMissing: s3://b/data: no such object"),
         ("", UNKNOWN),
     ],
-    ids=["memory", "killed", "node", "setup", "nothing"],
+    ids=["memory", "killed", "node", "connection", "setup", "nothing"],
 )
 def test_a_lost_worker_has_its_reason_in_plain_words(text, reason):
     assert plain_reason(text).startswith(reason)

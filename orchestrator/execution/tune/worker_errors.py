@@ -24,6 +24,7 @@ PLAIN = (
         "connection error code 2",
         f"its worker was killed or crashed; if dmesg on its machine says out of memory, {MEMORY_REMEDY}",
     ),
+    ("because its node has died", "its machine is gone, or no longer answers"),
     ("actor is temporarily unavailable", "the connection to its worker broke; its machine may be gone"),
 )
 """What Ray writes of a dead worker, and what to say of it."""

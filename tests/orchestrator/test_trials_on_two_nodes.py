@@ -1,6 +1,5 @@
 """A sweep whose trials each span two nodes: its driver is killed, resumed, and compared with an undisturbed one."""
 
-import ast
 import os
 import re
 import runpy
@@ -59,30 +58,6 @@ space:
 search: {num_trials: 4, sampler: random, seed: 3}
 scheduler: {kind: stopping, grace_period: 1, reduction_factor: 2}
 resources: {cpus: 1, workers: 2, strategy: spread}
-"""
-
-RESERVE = """
-import sys, time, ray
-from ray.util.placement_group import placement_group_table, remove_placement_group
-from orchestrator.execution.tune.placement import resource_request
-from orchestrator.spec.model import Resources
-
-ray.init(address=sys.argv[1], _node_ip_address="127.0.0.2", log_to_driver=False)
-addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-
-def places(number, **fields):
-    groups = []
-    for _ in range(number):
-        groups.append(resource_request({}, resources=Resources(**fields), gpus=0.0).to_placement_group())
-        assert groups[-1].wait(60)
-    nodes = [placement_group_table(group)["bundles_to_node_id"].values() for group in groups]
-    for group in groups:
-        remove_placement_group(group)
-    while ray.available_resources().get("CPU") != 4:
-        time.sleep(0.1)
-    return [sorted(addresses[node] for node in of_group) for of_group in nodes]
-
-print(places(2), places(1, workers=2), places(1, workers=2, strategy="spread"), sep="\\n")
 """
 
 
@@ -199,22 +174,3 @@ def test_a_killed_and_resumed_sweep_measures_what_an_undisturbed_one_does(sweeps
 
 def test_every_decision_of_the_resumed_sweep_is_replayed(sweeps):
     assert "every decision came out as recorded" in sweeps[1].said()
-
-
-def test_ray_spreads_trials_of_one_worker_and_the_workers_of_a_trial_by_the_strategy():
-    with tempfile.TemporaryDirectory(prefix="rvl", dir="/tmp") as folder, ray_nodes.nodes(Path(folder)) as nodes:
-        for last in (2, 3):
-            nodes.start(last, cpus=2)
-        done = subprocess.run(
-            [ray_nodes.BIN / "python", "-c", RESERVE, nodes.address],
-            env=nodes.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=200,
-        )
-    assert done.returncode == 0, done.stderr
-    trials, packed, spread = map(ast.literal_eval, done.stdout.splitlines())
-    assert sorted(trials) == [[address] for address in ADDRESSES]
-    assert packed in [[[address] * 2] for address in ADDRESSES]
-    assert spread == [list(ADDRESSES)]

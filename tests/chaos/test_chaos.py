@@ -27,7 +27,7 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 @pytest.mark.parametrize(("fault", "seed"), RUNS, ids=[f"{fault}-{seed}" for fault, seed in RUNS])
 def test_a_sweep_on_a_cluster_survives_chaos(fault, seed, world, tmp_path):

@@ -29,7 +29,7 @@ space: {use: [mixup, snnl], parameters: {optimizer.lr: {float: [1.0e-3, 0.5], lo
 search: {num_trials: 10, seed: 1}
 scheduler: {grace_period: auto, budget_fraction: 0.5, audit: 0.3}
 """
-LONGEST_S = 240
+LONGEST_S = 600
 
 
 @dataclass(frozen=True)

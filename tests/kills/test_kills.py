@@ -9,7 +9,7 @@ import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
 from moments import PLACES
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
 
 

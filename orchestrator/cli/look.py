@@ -98,7 +98,7 @@ def best(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show the best trials of a sweep and their configurations, and those that cannot be told apart from the best.
+    """Show the best trials of a sweep, and those that cannot be told apart.
 
     The best trial is the best with a full budget, at its last epoch; with --epoch, the best of all trials at that one.
     """

@@ -35,7 +35,7 @@ MIDDLE = 0.5
 """Quantile that stands for a parameter that a trial does not have."""
 
 Row: TypeAlias = "dict[str, float | str]"
-Evaluate: TypeAlias = "Callable[[optuna.Study, list[str], int], dict[str, float]]"
+Shares: TypeAlias = "Callable[[optuna.Study, list[str]], dict[str, float]]"
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,19 @@ def importances(plan: SweepPlan, state: SweepState, comparison: Comparison) -> l
             f"and points, got {len(rows)} trials with {len(set(values))} values; choose an earlier one with --epoch"
         )
     rng = random.Random(plan.spec.search.seed)  # noqa: S311  an estimate, not a secret
+    methods: dict[str, tuple[Shares, Shares]] = {
+        "fANOVA": (partial(_fanova, trees=TREES), partial(_fanova, trees=RESAMPLED_TREES)),
+        "PED-ANOVA": (_ped_anova, _ped_anova),
+    }
     return [
         _with_intervals(method, evaluate, rows, values, names, mode=comparison.mode, rng=rng)
-        for method, evaluate in {"fANOVA": _fanova, "PED-ANOVA": _ped_anova}.items()
+        for method, evaluate in methods.items()
     ]
 
 
 def _with_intervals(
     method: str,
-    evaluate: Evaluate,
+    evaluate: tuple[Shares, Shares],
     rows: Sequence[Row],
     values: Sequence[float],
     names: list[str],
@@ -99,13 +103,13 @@ def _with_intervals(
     mode: str,
     rng: random.Random,
 ) -> Importance:
-    shares = _shares(partial(evaluate, trees=TREES), rows, values, names, mode=mode)
+    shares = _shares(evaluate[0], rows, values, names, mode=mode)
     resampled = []
     for _ in range(RESAMPLES):
         chosen = rng.choices(range(len(rows)), k=len(rows))
         if len({values[index] for index in chosen}) > 1:
             some = [rows[index] for index in chosen], [values[index] for index in chosen]
-            resampled.append(_shares(partial(evaluate, trees=RESAMPLED_TREES), *some, names, mode=mode))
+            resampled.append(_shares(evaluate[1], *some, names, mode=mode))
     order = sorted(shares, key=lambda name: (-shares[name], name))
     return Importance(
         method,
@@ -120,13 +124,18 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _shares(
-    evaluate: Callable[[optuna.Study, list[str]], dict[str, float]], rows: Sequence[Row], values: Sequence[float], names: list[str], *, mode: str
+    evaluate: Shares,
+    rows: Sequence[Row],
+    values: Sequence[float],
+    names: list[str],
+    *,
+    mode: str,
 ) -> dict[str, float]:
     """Return shares that sum to 1; a feature with one value has none."""
     varied = [name for name in names if len({row[name] for row in rows}) > 1]
     raw = evaluate(_study(rows, values, varied, mode=mode), varied) if varied else {}
-    total = sum(raw.values())
-    return {name: raw.get(name, 0.0) / total if total > 0 else 0.0 for name in names}
+    total = float(sum(raw.values()))
+    return {name: float(raw.get(name, 0.0)) / total if total > 0 else 0.0 for name in names}
 
 
 def _study(rows: Sequence[Row], values: Sequence[float], names: list[str], *, mode: str) -> optuna.Study:
@@ -147,13 +156,13 @@ def _study(rows: Sequence[Row], values: Sequence[float], names: list[str], *, mo
     return study
 
 
-def _fanova(study: optuna.Study, names: list[str], trees: int) -> dict[str, float]:
+def _fanova(study: optuna.Study, names: list[str], *, trees: int) -> dict[str, float]:
     from optuna.importance import FanovaImportanceEvaluator  # noqa: PLC0415
 
     return FanovaImportanceEvaluator(n_trees=trees, seed=0).evaluate(study, names)
 
 
-def _ped_anova(study: optuna.Study, names: list[str], trees: int) -> dict[str, float]:  # noqa: ARG001  as `_fanova`
+def _ped_anova(study: optuna.Study, names: list[str]) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator  # noqa: PLC0415
 
     with warnings.catch_warnings():

@@ -59,11 +59,10 @@ class Axis:
 
     def ticks(self, values: Iterable[Any]) -> tuple[list[float], list[str]]:
         """Return positions and texts of the ticks for these values: those of the scale, and the places apart in use."""
-        inner = _inner_ticks(self.domain)
+        inner = dict(_inner_ticks(self.domain))
         places = {place for value in values if isinstance(place := self.place(value), str)}
         apart = [name for name in APART if name in places]
-        positions = [*(APART[name] for name in apart), *(self.domain.to_unit(value) for value in inner)]
-        return positions, [*apart, *map(shown, inner)]
+        return [*(APART[name] for name in apart), *inner], [*apart, *inner.values()]
 
 
 def axes_of(space: SearchSpace, names: Iterable[str]) -> list[Axis]:
@@ -91,7 +90,15 @@ def _scale(domain: Domain) -> str:
             return ""
 
 
-def _inner_ticks(domain: Domain) -> list[Any]:
+def _inner_ticks(domain: Domain) -> list[tuple[float, str]]:
+    """Return position and text of the ticks of a scale; those of the smallest magnitudes of both signs are one."""
+    ticks = [(domain.to_unit(value), shown(value)) for value in _tick_values(domain)]
+    if isinstance(domain, SymLog) and domain.low < 0 < domain.high:
+        ticks.append((domain.to_unit(domain.gap), f"±{shown(domain.gap)}"))
+    return sorted(ticks)
+
+
+def _tick_values(domain: Domain) -> list[Any]:
     """Return values with a tick: all of a few choices, round numbers of a range."""
     match domain:
         case Fixed(value=value):
@@ -99,8 +106,11 @@ def _inner_ticks(domain: Domain) -> list[Any]:
         case Choice(options=options):
             step = math.ceil(len(options) / MOST_CHOICES)
             return list(options[::step])
-        case SymLog():
-            return [value for low, high in domain.intervals() for value in (low, high)]
+        case SymLog(low=low, high=high, gap=gap):
+            below = [-value for value in _decades(max(-high, gap), -low)] if low < 0 else []
+            above = _decades(max(low, gap), high) if high > 0 else []
+            ends = [end for end in (low, high) if abs(end) > gap]
+            return [value for value in (*ends, *below, *above) if domain.contains(value)]
         case Int(low=low, high=high) if high - low < MOST_TICKS:
             return [value for value in range(low, high + 1) if domain.contains(value)]
         case Float(low=low, high=high, log=True) | Int(low=low, high=high, log=True):

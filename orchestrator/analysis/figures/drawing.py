@@ -26,6 +26,9 @@ INK = "#222222"
 RANKS = "Viridis"
 WIDTH = 900
 PANEL_WIDTH = 420
+PANEL_HEIGHT = 300
+GAP = 80
+"""Pixels between the rows of panels."""
 
 
 def headed(result: SweepResult, what: str, note: str) -> str:
@@ -33,9 +36,9 @@ def headed(result: SweepResult, what: str, note: str) -> str:
     return f"{result.sweep}: {what}<br><sup>{note}</sup>"
 
 
-def compared(comparison: Comparison) -> str:
-    """Return the epoch of comparison and the numbers of trials, for a title."""
-    left_out = f"; {len(comparison.greyed)} trials without a value there are grey" if comparison.greyed else ""
+def compared(comparison: Comparison, *, rest: str = "left out") -> str:
+    """Return the epoch of comparison and the numbers of trials, for a title; ``rest`` is what became of all others."""
+    left_out = f"; {len(comparison.greyed)} trials without a value there are {rest}" if comparison.greyed else ""
     return f"at epoch {comparison.epoch}, n = {len(comparison.values)} trials{left_out}"
 
 
@@ -79,11 +82,18 @@ def described(trial: Trial, axes: Iterable[Axis], value: float | None = None) ->
     return "<br>".join([first, *measured, status, *point])
 
 
-def grid(title: str, names: Sequence[str], *, columns: int = 3) -> Figure:
-    """Return panels without names above them, at most ``columns`` in a row."""
-    across = min(columns, len(names))
-    plot = panels(title, tuple("" for _ in names), columns=across, width=max(WIDTH, PANEL_WIDTH * across))
-    plot.update_layout(height=150 + 320 * -(-len(names) // across), margin={"l": 80, "r": 40, "t": 90, "b": 70})
+def grid(title: str, count: int, *, columns: int = 3) -> Figure:
+    """Return this many panels without names above them, at most ``columns`` in a row."""
+    across = min(columns, count)
+    rows = -(-count // across)
+    plot = panels(title, ("",) * count, columns=across, width=max(WIDTH, PANEL_WIDTH * across))
+    plot.update_layout(height=160 + PANEL_HEIGHT * rows, margin={"l": 80, "r": 40, "t": 90, "b": 70})
+    plot.update_layout(font={"size": 12}, title={"font": {"size": 18}, "y": 0.98, "yanchor": "top"})
+    gap = GAP / (PANEL_HEIGHT * rows)
+    height = (1 - gap * (rows - 1)) / rows
+    for index in range(rows * across):
+        top = 1 - (height + gap) * (index // across)
+        plot.layout[f"yaxis{index + 1 if index else ''}"].domain = (max(0.0, top - height), top)
     return plot
 
 

@@ -44,7 +44,7 @@ def effect(result: SweepResult, comparison: Comparison) -> Figure:
         )
     axes = searched(result.plan)
     baseline = comparison.values[str(comparison.baseline)]
-    note = f"baseline {comparison.baseline} {baseline:.4f}; {compared(comparison)}; mean with 95 % bootstrap interval"
+    note = f"{compared(comparison)}; baseline {baseline:.4f}; diamonds: mean, 95 % bootstrap interval"
     y = f"difference to the baseline, {with_unit(result.plan, comparison.metric)}"
     plot = figure(headed(result, "effect of each method", note), x="methods that are on", y=y)
     names = [f"{group.methods.replace(' + ', '<br>+ ')}<br>n = {len(group.differences)}" for group in groups]
@@ -71,8 +71,10 @@ def effect(result: SweepResult, comparison: Comparison) -> Figure:
         marker={"color": COLOURS[0], "size": 11, "symbol": "diamond"},
         showlegend=False,
     )
-    plot.add_hline(y=0, line={"dash": "dash", "color": INK, "width": 1}, annotation_text="baseline")
-    return plot.update_layout(width=max(900, 150 * len(groups)), height=600, margin={"b": 140})
+    plot.add_hline(
+        y=0, line={"dash": "dash", "color": INK, "width": 1}, annotation_text="baseline", annotation_position="top left"
+    )
+    return plot.update_layout(width=max(1000, 150 * len(groups)), height=600, margin={"b": 140})
 
 
 def importance(result: SweepResult, comparison: Comparison) -> Figure:
@@ -83,7 +85,7 @@ def importance(result: SweepResult, comparison: Comparison) -> Figure:
     """
     parts = importances(result.plan, result.state, comparison)
     note = f"{compared(comparison)}; bars: 95 % of resampled trials"
-    plot = grid(headed(result, "importance", note), parts, columns=2)
+    plot = grid(headed(result, "importance", note), len(parts), columns=2)
     rows = max(min(MOST_SHARES, len(part.shares)) for part in parts)
     for index, part in enumerate(parts):
         names = list(part.shares)[:MOST_SHARES][::-1]
@@ -106,6 +108,7 @@ def importance(result: SweepResult, comparison: Comparison) -> Figure:
         plot.update_xaxes(title=f"{part.method}, share of all (sum 1)", range=[0, 1], **place)
         plot.update_yaxes(automargin=True, **place)
     plot.update_yaxes(title="parameter", row=1, col=1)
+    plot.update_layout(xaxis={"domain": (0.0, 0.38)}, xaxis2={"domain": (0.62, 1.0)})
     return plot.update_layout(width=1300, height=260 + 28 * rows)
 
 
@@ -177,7 +180,7 @@ def entanglement(result: SweepResult, _: Comparison) -> Figure:
     order = sorted(groups)
     shown = epochs if len(epochs) <= len(COLOURS) else epochs[:: -(-len(epochs) // len(COLOURS))]
     note = f"each trial at the epochs that measured it: {', '.join(map(str, shown))}; n = {len(trials)} trials"
-    plot = grid(headed(result, "entanglement by tap and epoch", note), order)
+    plot = grid(headed(result, "entanglement by tap and epoch", note), len(order))
     for index, group in enumerate(order):
         place = {"row": 1, "col": index + 1}
         for colour, epoch in zip(COLOURS, shown, strict=False):

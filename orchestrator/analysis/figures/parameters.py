@@ -45,7 +45,9 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
     """
     trials = _trials(result, comparison)
     axes = _axes(result, trials)[:MOST_PANELS]
-    plot = grid(headed(result, "slices", f"{compared(comparison)}; ring: no worse than the best beyond chance"), axes)
+    plot = grid(
+        headed(result, "slices", f"{compared(comparison)}; ring: no worse than the best beyond chance"), len(axes)
+    )
     ringed, values = set(comparison.inseparable), comparison.values
     for index, axis in enumerate(axes):
         place = place_of(index, len(axes))
@@ -78,7 +80,7 @@ def rank(result: SweepResult, comparison: Comparison) -> Figure:
     """Return a panel for each pair of parameters, its trials coloured by their rank at the epoch of comparison."""
     trials = _trials(result, comparison)
     pairs = _pairs(result, trials)
-    plot = grid(headed(result, "ranks", compared(comparison)), pairs)
+    plot = grid(headed(result, "ranks", compared(comparison)), len(pairs))
     for index, (first, second) in enumerate(pairs):
         place = place_of(index, len(pairs))
         plot.add_scatter(**_points(first, second, trials, comparison, bar=not index), **place)
@@ -96,7 +98,7 @@ def contour(result: SweepResult, comparison: Comparison) -> Figure:
     if not pairs:
         raise OrchestratorError("contour: needs two continuous parameters with several values; see the figure 'rank'")
     note = f"{compared(comparison)}; smoothed, empty away from points"
-    plot = grid(headed(result, "contours", note), pairs)
+    plot = grid(headed(result, "contours", note), len(pairs))
     low, high = min(comparison.values.values()), max(comparison.values.values())
     for index, (first, second) in enumerate(pairs):
         place = place_of(index, len(pairs))
@@ -166,7 +168,9 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
         )
     )
     title = headed(
-        result, "parallel coordinates", f"{compared(comparison)}; {with_unit(result.plan, comparison.metric)}"
+        result,
+        "parallel coordinates",
+        f"{compared(comparison, rest='grey')}; {with_unit(result.plan, comparison.metric)}",
     )
     width = max(1000, 130 * len(dimensions))
     return plot.update_layout(title=title, width=width, height=560, margin={"l": 90, "r": 60, "t": 190, "b": 50})
@@ -228,13 +232,13 @@ def _points(
         "mode": "markers",
         "showlegend": False,
         "marker": {
-            "size": 9,
+            "size": 10,
             "symbol": ["star" if trial.id == comparison.baseline else "circle" for trial in trials],
             "color": [colour[trial.id] for trial in trials],
             "cmin": span[0],
             "cmax": span[1],
             "colorscale": RANKS,
-            "line": {"width": 1, "color": INK},
+            "line": {"width": 1.5, "color": "white"},
             "showscale": bar,
             "colorbar": {"title": "rank", "tickvals": [0, 1], "ticktext": ["worst", "best"]},
         },

@@ -26,7 +26,7 @@ def history(result: SweepResult, comparison: Comparison) -> Figure:
     axes, trials = searched(result.plan), result.state.trials
     number = {name: index for index, name in enumerate(trials)}
     plot = figure(
-        headed(result, "history", compared(comparison)),
+        headed(result, "history", compared(comparison, rest="grey")),
         x="trial, in the order of their creation",
         y=with_unit(result.plan, comparison.metric),
     )

@@ -126,7 +126,9 @@ def timeline(result: SweepResult, _: Comparison) -> Figure:
                 name=f"{how} (n = {len(some)})",
             )
     plot.update_yaxes(dtick=1, autorange="reversed")
-    return plot.update_layout(barmode="overlay", width=1100, height=240 + 46 * slots, bargap=0.15)
+    return plot.update_layout(
+        barmode="overlay", uniformtext={"minsize": 8, "mode": "hide"}, width=1100, height=240 + 46 * slots, bargap=0.15
+    )
 
 
 def cost(result: SweepResult, _: Comparison) -> Figure:

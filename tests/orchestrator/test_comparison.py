@@ -25,7 +25,7 @@ def misleading(tmp_path_factory):
     return planted.misleading(tmp_path_factory.mktemp("misleading"))
 
 
-def swept(tmp_path, number, *, stop, curve=lambda point, epoch: {"val/accuracy": 0.5 + epoch / 100}):
+def swept(tmp_path, number, *, stop, curve=lambda _, epoch: {"val/accuracy": 0.5 + epoch / 100}):
     return planted.write(SweepFolder(tmp_path / "results" / "s-1"), SPEC.replace("NUMBER", str(number)), curve, stop)
 
 
@@ -55,8 +55,9 @@ def test_the_default_slice_of_alpha_rises(misleading):
 
 
 def test_the_effect_of_alpha_is_positive_at_equal_epochs_and_negative_at_the_last_ones(misleading):
-    (alone,) = (e for e in effects(misleading.plan, misleading.state, compare(misleading.plan, misleading.state, epoch=3))
-                if e.methods == "mixup.alpha")  # fmt: skip
+    compared = compare(misleading.plan, misleading.state, epoch=3)
+    parts = effects(misleading.plan, misleading.state, compared)
+    (alone,) = (part for part in parts if part.methods == "mixup.alpha")
     assert alone.interval[0] > 0
     last = at_last_epochs(misleading)
     assert sum(last[name] - last["t000"] for name in alone.differences) < 0

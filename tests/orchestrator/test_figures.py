@@ -132,7 +132,7 @@ def test_the_timeline_has_an_interval_for_each_attempt_also_of_a_killed_driver()
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(result):
-    with pytest.raises(OrchestratorError, match="kind: must be one of history, .*; did you mean 'slice'"):
+    with pytest.raises(OrchestratorError, match=r"kind: must be one of history, .*; did you mean 'slice'"):
         draw(result, "slices")
 
 

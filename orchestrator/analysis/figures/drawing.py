@@ -88,7 +88,7 @@ def grid(title: str, count: int, *, columns: int = 3) -> Figure:
     rows = -(-count // across)
     plot = panels(title, ("",) * count, columns=across, width=max(WIDTH, PANEL_WIDTH * across))
     plot.update_layout(height=160 + PANEL_HEIGHT * rows, margin={"l": 80, "r": 40, "t": 90, "b": 70})
-    plot.update_layout(font={"size": 12}, title={"font": {"size": 18}, "y": 0.98, "yanchor": "top"})
+    plot.update_layout(font={"size": 12}, title={"font": {"size": 18}})
     gap = GAP / (PANEL_HEIGHT * rows)
     height = (1 - gap * (rows - 1)) / rows
     for index in range(rows * across):

@@ -1,132 +1,84 @@
-"""Figures of a sweep, drawn by plotly: history, learning curves, parallel coordinates.
+"""Figures of a sweep as methods; `ravel plot` draws the same ones.
 
-Trials are compared at equal epochs only: a figure that shows their last epoch says which one that is.
+Trials are compared at one epoch, which each figure names. By default it is the highest that at least 12 trials reached.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from orchestrator.analysis.comparison.epochs import comparable_epoch
+from orchestrator.analysis.figures.registry import draw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from orchestrator.analysis.result import SweepResult
-    from orchestrator.state.sweep_state import Trial
-
-LEAST_TRIALS = 12
-"""Trials that an epoch needs, to be the one at which trials are compared by default."""
 
 
 @dataclass(frozen=True)
 class Plots:
-    """Figures of a sweep; each method returns a plotly figure."""
+    """Figures of a sweep; each method returns a plotly figure, over the trials that measured one epoch.
+
+    All raise an ``OrchestratorError`` if no trial measured the objective at that epoch, or the sweep lacks what the
+    figure shows.
+    """
 
     result: SweepResult
 
-    def history(self) -> go.Figure:
-        """Return the objective of each trial's last epoch in the order of the trials, and the best full run so far."""
-        figure = _figure(f"{self.result.sweep}: history", "trial", self._metric)
-        trials = self.result.state.trials.values()
-        last = [(trial, value) for trial in trials if (value := self._values(trial).get(trial.epoch)) is not None]
-        figure.add_scatter(
-            x=[trial.id for trial, _ in last],
-            y=[value for _, value in last],
-            text=[f"epoch {trial.epoch} of {trial.budget}" for trial, _ in last],
-            mode="markers",
-            name="last epoch",
-        )
-        complete = [(t.id, value) for t, value in last if t.status == "completed" and t.blind_from is None]
-        best = list(accumulate((value for _, value in complete), max if self._mode == "max" else min))
-        figure.add_scatter(
-            x=[name for name, _ in complete], y=best, mode="lines", line_shape="hv", name="best full run so far"
-        )
-        return figure
+    def history(self, *, epoch: int | None = None) -> go.Figure:
+        """Return the objective in the order of the trials, and the best so far; those not compared are grey."""
+        return draw(self.result, "history", epoch=epoch)
 
-    def curves(self) -> go.Figure:
-        """Return the objective of every trial by epoch."""
-        figure = _figure(f"{self.result.sweep}: learning curves", "epoch", self._metric)
-        for trial in self.result.state.trials.values():
-            values = self._values(trial)
-            if values:
-                figure.add_scatter(
-                    x=list(values), y=list(values.values()), mode="lines+markers", name=f"{trial.id} {trial.status}"
-                )
-        return figure
+    def curves(self, *, epoch: int | None = None) -> go.Figure:
+        """Return the objective of every trial by epoch, a colour for each rung at which trials ended."""
+        return draw(self.result, "curves", epoch=epoch)
+
+    def importance(self, *, epoch: int | None = None) -> go.Figure:
+        """Return the importance of each parameter by fANOVA and PED-ANOVA, with bootstrap intervals."""
+        return draw(self.result, "importance", epoch=epoch)
+
+    def slice(self, *, epoch: int | None = None) -> go.Figure:
+        """Return each searched parameter against the objective, with the baseline's as a line."""
+        return draw(self.result, "slice", epoch=epoch)
+
+    def rank(self, *, epoch: int | None = None) -> go.Figure:
+        """Return pairs of parameters, their trials coloured by rank."""
+        return draw(self.result, "rank", epoch=epoch)
+
+    def contour(self, *, epoch: int | None = None) -> go.Figure:
+        """Return smoothed surfaces over pairs of parameters, empty away from points, with the points."""
+        return draw(self.result, "contour", epoch=epoch)
 
     def parallel(self, *, epoch: int | None = None) -> go.Figure:
-        """Return parallel coordinates of the searched parameters, over the trials that measured one epoch.
+        """Return parallel coordinates of the searched parameters, coloured by rank; those not compared are grey."""
+        return draw(self.result, "parallel", epoch=epoch)
 
-        Args:
-            epoch: the epoch at which trials are compared; by default the highest that at least 12 trials measured.
+    def pareto(self, *, epoch: int | None = None) -> go.Figure:
+        """Return trials by two objectives (accuracy and robust accuracy by default), with the Pareto front."""
+        return draw(self.result, "pareto", epoch=epoch)
 
-        Raises:
-            ValueError: no trial measured the objective at that epoch.
-        """
-        import plotly.graph_objects as go  # noqa: PLC0415  an extra
+    def timeline(self) -> go.Figure:
+        """Return the slots of the sweep over time, a bar for each attempt."""
+        return draw(self.result, "timeline")
 
-        chosen = self.comparable_epoch() if epoch is None else epoch
-        trials = [trial for trial in self.result.state.trials.values() if chosen in self._values(trial)]
-        if not trials:
-            raise ValueError(f"epoch: must be one that a trial measured {self._metric} at, got {chosen}")
-        scores = [self._values(trial)[chosen] for trial in trials]
-        dimensions = [_dimension(name, [trial.config.get(name) for trial in trials]) for name in self._searched()]
-        figure = go.Figure(
-            go.Parcoords(
-                line={"color": scores, "colorscale": "Viridis", "showscale": True},
-                dimensions=[*dimensions, {"label": self._metric, "values": scores}],
-            )
-        )
-        figure.update_layout(title=f"{self.result.sweep}: {len(trials)} trials at epoch {chosen}")
-        return figure
+    def cost(self) -> go.Figure:
+        """Return the epochs that trials ran, and those that early stopping saved."""
+        return draw(self.result, "cost")
+
+    def entanglement(self) -> go.Figure:
+        """Return the entanglement at each tap, by the sign of SNNL's weight and by epoch."""
+        return draw(self.result, "entanglement")
+
+    def effect(self, *, epoch: int | None = None) -> go.Figure:
+        """Return the difference of each trial to the baseline, by the methods that are on."""
+        return draw(self.result, "effect", epoch=epoch)
 
     def comparable_epoch(self) -> int:
-        """Return the highest epoch at which at least 12 trials, or else most of them, measured the objective.
+        """Return the epoch at which figures compare trials by default, see ``comparison.epochs``.
 
         Raises:
-            ValueError: no trial has measured it yet.
+            OrchestratorError: no trial has measured the objective yet.
         """
-        counts: dict[int, int] = {}
-        for trial in self.result.state.trials.values():
-            for epoch in self._values(trial):
-                counts[epoch] = counts.get(epoch, 0) + 1
-        if not counts:
-            raise ValueError(f"{self.result.sweep}: no trial has measured {self._metric} yet")
-        needed = min(LEAST_TRIALS, max(counts.values()))
-        return max(epoch for epoch, count in counts.items() if count >= needed)
-
-    @property
-    def _metric(self) -> str:
-        return self.result.plan.spec.objective.metric
-
-    @property
-    def _mode(self) -> str:
-        return self.result.plan.spec.objective.mode
-
-    def _values(self, trial: Trial) -> dict[int, float]:
-        """Return the objective of a trial by epoch, where it was measured."""
-        measured = ((epoch, metrics.get(self._metric)) for epoch, metrics in sorted(trial.epochs.items()))
-        return {epoch: value for epoch, value in measured if value is not None}
-
-    def _searched(self) -> list[str]:
-        return list(self.result.plan.spec.space.names)
-
-
-def _figure(title: str, x: str, y: str) -> go.Figure:
-    import plotly.graph_objects as go  # noqa: PLC0415  an extra
-
-    return go.Figure(layout={"title": title, "xaxis": {"title": x}, "yaxis": {"title": y}})
-
-
-def _dimension(name: str, values: list[Any]) -> dict[str, Any]:
-    """Return an axis of parallel coordinates: numbers as they are, choices and absent values as categories.
-
-    >>> _dimension("depth", [2, 3])["values"], _dimension("act", ["relu", None])["ticktext"]
-    ([2, 3], ['None', 'relu'])
-    """
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return {"label": name, "values": values}
-    texts = sorted({str(value) for value in values})
-    places = [texts.index(str(value)) for value in values]
-    return {"label": name, "values": places, "tickvals": list(range(len(texts))), "ticktext": texts}
+        return comparable_epoch(self.result.plan, self.result.state)

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from orchestrator.analysis.comparison.comparison import compare
+from orchestrator.analysis.comparison.epochs import epoch_of_best
 from orchestrator.analysis.sweep_progress import headline, progress
+from orchestrator.errors import OrchestratorError
 from orchestrator.planning.points import strengths_of
 from orchestrator.state.formatting import shown
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_state import SweepState, Trial
 
@@ -32,7 +36,10 @@ LEGEND = "* baseline: every searched method off · rung N: stopped · paused N: 
 
 
 def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
-    """Return the leaderboard, best first; it fits 80 columns. A star marks the baseline, see ``LEGEND``."""
+    """Return the leaderboard; it fits 80 columns. A star marks the baseline, see ``LEGEND``.
+
+    Trials are ranked at equal epochs: those that ran longest first, and among trials of the same epoch the best first.
+    """
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -44,7 +51,7 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     grid.add_column("status")
     for name in parameters:
         grid.add_column(_header(name, "."), justify="right")
-    for rank, trial in enumerate(state.ranked(objective)[:top], start=1):
+    for rank, trial in enumerate(by_epoch(state, objective)[:top], start=1):
         grid.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
@@ -55,6 +62,19 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
             style="bold" if rank == 1 else None,
         )
     return grid
+
+
+def by_epoch(state: SweepState, objective: Objective) -> list[Trial]:
+    """Return the trials that measured the objective, those that did so at the highest epoch first, the best first."""
+    return sorted(state.ranked(objective), key=lambda trial: -max(trial.values(objective.metric)))
+
+
+def comparison_lines(plan: SweepPlan, state: SweepState) -> list[str]:
+    """Return the set of trials that cannot be told apart from the best, and its interval; nothing without a value."""
+    try:
+        return compare(plan, state, epoch=epoch_of_best(plan, state)).lines()
+    except OrchestratorError:
+        return []
 
 
 def _header(name: str, separator: str) -> str:

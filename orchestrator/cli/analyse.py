@@ -1,4 +1,4 @@
-"""Commands of the panel Analyse: replay, audit, evaluate, transfer."""
+"""Commands of the panel Analyse: plot, replay, audit, evaluate, transfer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.analysis.evaluation_output import plain, show, show_matrix, wr
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
 from orchestrator.analysis.replay_output import replay_text, what_if_text
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
+from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
 from orchestrator.cli.evaluation_options import (
     DataRoot,
     Device,
@@ -54,6 +54,46 @@ PIPE_WIDTH = 160
 PANEL = "Analyse"
 
 app = typer.Typer()
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel plot digits slice --epoch 9")
+def plot(
+    sweep: Sweep,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="history, curves, importance, slice, rank, contour, parallel, pareto, timeline, cost, entanglement, "
+            "effect, or all.",
+        ),
+    ],
+    epoch: Epoch = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Default: SWEEP-KIND.html; of all, the folder SWEEP-figures."),
+    ] = None,
+    folder: StorageFolder = RESULTS,
+) -> None:
+    """Draw a figure of a sweep as an HTML page that needs no network.
+
+    Trials are compared at one epoch, which the figure names: the highest that at least 12 trials reached, or --epoch.
+    """
+    from orchestrator.analysis.figures import registry  # noqa: PLC0415  plotly is an extra
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    if kind != registry.ALL:
+        path = out or Path(f"{result.sweep}-{kind}.html")
+        registry.write_page(registry.draw(result, kind, epoch=epoch), path)
+        typer.echo(path)
+        return
+    for name in registry.KINDS:
+        path = (out or Path(f"{result.sweep}-figures")) / f"{name}.html"
+        try:
+            registry.write_page(registry.draw(result, name, epoch=epoch), path)
+        except OrchestratorError as error:
+            typer.echo(f"{name}: left out: {error}", err=True)
+        else:
+            typer.echo(path)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel replay digits --what-if scheduler.grace_period=4")

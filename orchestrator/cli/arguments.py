@@ -62,3 +62,4 @@ StorageFolder = Annotated[
     str, typer.Option("--storage", help="Storage of the sweeps: a folder, or s3://BUCKET/PREFIX.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Epoch = Annotated[int | None, typer.Option("--epoch", min=1, help="Compare trials at this epoch.", show_default=False)]

@@ -10,7 +10,15 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from orchestrator.analysis.leaderboard import LEGEND, best_lines, best_so_far, event_line, failures, table
+from orchestrator.analysis.leaderboard import (
+    LEGEND,
+    best_lines,
+    best_so_far,
+    comparison_lines,
+    event_line,
+    failures,
+    table,
+)
 from orchestrator.analysis.order_history import answered_orders, order_lines
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.cluster_wait import ClusterWait
@@ -166,9 +174,11 @@ def overview(plan: SweepPlan, state: SweepState, summary: Progress, *, top: int)
 
 
 def leaderboard(plan: SweepPlan, state: SweepState, *, top: int) -> RenderableType:
-    """Return the table of the best trials with its legend; nothing before a trial has a score."""
+    """Return the table of the best trials, its legend, and the trials that cannot be told apart from the best."""
     trials = table(plan, state, top=top)
-    return Group(trials, Text(LEGEND, style="dim")) if trials.row_count else Group()
+    if not trials.row_count:
+        return Group()
+    return Group(trials, Text(LEGEND, style="dim"), *map(Text, comparison_lines(plan, state)))
 
 
 def print_summary(console: Console, plan: SweepPlan, state: SweepState, *, command: str, sweep: str) -> None:

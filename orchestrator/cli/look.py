@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
-from orchestrator.analysis.leaderboard import describe_status, failures, log_line, measured
+from orchestrator.analysis.comparison.comparison import compare as compare_at
+from orchestrator.analysis.comparison.epochs import epoch_of_best
+from orchestrator.analysis.leaderboard import by_epoch, describe_status, failures, log_line, measured
 from orchestrator.analysis.order_history import as_json as orders_json
 from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
-from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
+from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, MaybeSweep, StorageFolder, Sweep
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
@@ -31,6 +33,7 @@ from orchestrator.storage.locations import expanded, is_remote
 
 if TYPE_CHECKING:
     from orchestrator.analysis.checkpoint_sizes import CheckpointSizes
+    from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_folder import SweepFolder
@@ -91,34 +94,48 @@ def list_all(folder: StorageFolder = RESULTS, as_json: AsJson = False) -> None: 
 def best(
     sweep: Sweep,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of trials.")] = 1,
+    epoch: Epoch = None,
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show the best trials of a sweep and their configurations."""
+    """Show the best trials of a sweep, and those that cannot be told apart.
+
+    The best trial is the best with a full budget, at its last epoch; with --epoch, the best of all trials at that one.
+    """
     result = _read(folder, sweep)
-    objective = result.plan.spec.objective
-    first = result.best().trial
-    rest = [trial for trial in result.state.ranked(objective) if trial.id != first.id]
-    chosen = [first, *rest][:k]
+    comparison, chosen = _best_trials(result, k, epoch)
     if as_json:
-        _print_json(
-            [
-                {
-                    "trial": trial.id,
-                    "status": trial.status,
-                    "epoch": trial.epoch,
-                    "score": trial.score(objective),
-                    "config": trial.config,
-                }
-                for trial in chosen
-            ]
-        )
+        _print_json([{**plain, "inseparable": plain["trial"] in comparison.inseparable} for plain in chosen])
         return
-    for trial in chosen:
-        score = trial.score(objective)
-        _say(f"{trial.id}  {measured(result.plan, score)}  {describe_status(trial)}, epoch {trial.epoch}")
+    for plain in chosen:
+        trial = result.state.trials[plain["trial"]]
+        _say(f"{trial.id}  {measured(result.plan, plain['score'])}  {describe_status(trial)}, epoch {plain['epoch']}")
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
+    for line in comparison.lines():
+        _say(line)
+
+
+def _best_trials(result: SweepResult, k: int, epoch: int | None) -> tuple[Comparison, list[dict[str, Any]]]:
+    """Return the comparison at an epoch, and the best trials as plain data: at that epoch, or each at its last."""
+    objective, trials = result.plan.spec.objective, result.state.trials
+    if epoch is None:
+        first = result.best().trial
+        comparison = compare_at(result.plan, result.state, epoch=epoch_of_best(result.plan, result.state))
+        scores = {trial.id: trial.score(objective) for trial in (first, *by_epoch(result.state, objective))}
+    else:
+        comparison = compare_at(result.plan, result.state, epoch=epoch)
+        scores = {**comparison.values}
+    return comparison, [
+        {
+            "trial": name,
+            "status": trials[name].status,
+            "epoch": trials[name].epoch if epoch is None else epoch,
+            "score": score,
+            "config": trials[name].config,
+        }
+        for name, score in list(scores.items())[:k]
+    ]
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel compare digits --open")

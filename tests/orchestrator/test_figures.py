@@ -101,6 +101,14 @@ def test_trials_that_did_not_reach_the_epoch_are_grey_or_left_out(result, figure
     assert len(grey.x) == len(compared.greyed) > 0
 
 
+def test_the_worst_of_the_compared_trials_is_not_grey(figures):
+    (lines,) = figures["parallel"].data
+    low, high = lines.line.cmin, lines.line.cmax
+    greys = [place for place, colour in lines.line.colorscale if colour == "#b8b8b8"]
+    assert max(greys) < (0.0 - low) / (high - low)
+    assert min(lines.line.color) == low
+
+
 def test_the_cost_counts_the_epochs_that_were_not_run(result, figures):
     run, spared = figures["cost"].data
     assert sum(run.x) == result.state.epochs_run

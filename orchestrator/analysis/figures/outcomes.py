@@ -72,7 +72,10 @@ def effect(result: SweepResult, comparison: Comparison) -> Figure:
         showlegend=False,
     )
     plot.add_hline(
-        y=0, line={"dash": "dash", "color": INK, "width": 1}, annotation_text="baseline", annotation_position="bottom left"
+        y=0,
+        line={"dash": "dash", "color": INK, "width": 1},
+        annotation_text="baseline",
+        annotation_position="bottom left",
     )
     return plot.update_layout(width=max(1000, 150 * len(groups)), height=600, margin={"b": 140})
 

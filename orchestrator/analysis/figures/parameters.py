@@ -151,7 +151,7 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
             "ticktext": [*(["not compared"] if grey else []), *(f"{tick:.4g}" for tick in ticks)],
         }
     )
-    scale = [[0.0, GREY], [0.09, GREY], [0.091, "#440154"], [0.32, "#3b528b"], [0.55, "#21918c"], [0.77, "#5ec962"]]
+    scale = [[0.0, GREY], [0.05, GREY], [0.051, "#440154"], [0.32, "#3b528b"], [0.55, "#21918c"], [0.77, "#5ec962"]]
     plot = graph_objects().Figure(
         graph_objects().Parcoords(
             line={

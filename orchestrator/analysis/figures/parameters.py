@@ -56,6 +56,7 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
     )
     ringed, values, (low, high) = set(comparison.inseparable), comparison.values, narrowed(comparison)
     margin = 0.06 * ((high - low) or 1.0)
+    by_rank = ranks(comparison)
     for index, axis in enumerate(axes):
         place = place_of(index, len(axes))
         plot.add_scatter(
@@ -67,7 +68,7 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
             marker={
                 "size": 8,
                 "symbol": [_symbol(trial, comparison, low, high) for trial in trials],
-                "color": [ranks(comparison)[trial.id] for trial in trials],
+                "color": [by_rank[trial.id] for trial in trials],
                 "colorscale": RANKS,
                 "line": {"width": [2 if trial.id in ringed else 0 for trial in trials], "color": "#d62728"},
             },

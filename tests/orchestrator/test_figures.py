@@ -101,6 +101,29 @@ def test_trials_that_did_not_reach_the_epoch_are_grey_or_left_out(result, figure
     assert len(grey.x) == len(compared.greyed) > 0
 
 
+def test_a_failed_trial_does_not_flatten_the_slices(result):
+    compared = compare(result.plan, result.state)
+    worst = list(compared.values)[-1]
+    other = type(compared)(**{**vars(compared), "values": {**compared.values, worst: 0.1}})
+    plot = KINDS["slice"](result, other)
+    points = next(trace for trace in plot.data if trace.mode == "markers")
+    assert plot.layout.yaxis.range[0] > 0.9
+    assert points.marker.symbol[-1] == "triangle-down"
+    assert "value 0.1000" in points.text[-1]
+    assert (
+        "triangle-down"
+        not in next(t for t in KINDS["slice"](result, compared).data if t.mode == "markers").marker.symbol
+    )
+
+
+def test_the_worst_of_the_compared_trials_is_not_grey(figures):
+    (lines,) = figures["parallel"].data
+    low, high = lines.line.cmin, lines.line.cmax
+    greys = [place for place, colour in lines.line.colorscale if colour == "#b8b8b8"]
+    assert max(greys) < (0.0 - low) / (high - low)
+    assert min(lines.line.color) == low
+
+
 def test_the_cost_counts_the_epochs_that_were_not_run(result, figures):
     run, spared = figures["cost"].data
     assert sum(run.x) == result.state.epochs_run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.figures.axes import axes_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.sweep_state import Trial
 
+FENCE = 3.0
 GREY = "#b8b8b8"
 INK = "#222222"
 RANKS = "Viridis"
@@ -71,6 +73,22 @@ def ranks(comparison: Comparison) -> dict[str, float]:
     last = len(values) - 1
     mean = {value: (values.index(value) + last - values[::-1].index(value)) / 2 for value in dict.fromkeys(values)}
     return {trial: 1 - mean[value] / last for trial, value in comparison.values.items()}
+
+
+def narrowed(comparison: Comparison) -> tuple[float, float]:
+    """Return the range of the values, on the worse side without those beyond three interquartile ranges.
+
+    A few failed trials would otherwise flatten all differences.
+    """
+    values = sorted(comparison.values.values())
+    low, high = values[0], values[-1]
+    if len(values) < 4 or low == high:
+        return low, high
+    lower, _, upper = quantiles(values, n=4)
+    reach = FENCE * (upper - lower)
+    if comparison.mode == "max":
+        return min(value for value in values if value >= lower - reach), high
+    return low, max(value for value in values if value <= upper + reach)
 
 
 def described(trial: Trial, axes: Iterable[Axis], value: float | None = None) -> str:

@@ -13,6 +13,7 @@ from orchestrator.analysis.figures.drawing import (
     described,
     grid,
     headed,
+    narrowed,
     place_of,
     ranks,
     scaled,
@@ -41,26 +42,33 @@ PAIRED = 4
 def slices(result: SweepResult, comparison: Comparison) -> Figure:
     """Return a panel for each searched parameter: its values against the objective, with the baseline's as a line.
 
-    Trials that cannot be told apart from the best have a ring.
+    Trials that cannot be told apart from the best have a ring. Those far worse than the rest are triangles at the edge.
     """
     trials = _trials(result, comparison)
     axes = _axes(result, trials)[:MOST_PANELS]
     plot = grid(
-        headed(result, "slices", f"{compared(comparison)}; ring: no worse than the best beyond chance"), len(axes)
+        headed(
+            result,
+            "slices",
+            f"{compared(comparison)}; ring: no worse than the best beyond chance; triangle: off the axis",
+        ),
+        len(axes),
     )
-    ringed, values = set(comparison.inseparable), comparison.values
+    ringed, values, (low, high) = set(comparison.inseparable), comparison.values, narrowed(comparison)
+    margin = 0.06 * ((high - low) or 1.0)
+    by_rank = ranks(comparison)
     for index, axis in enumerate(axes):
         place = place_of(index, len(axes))
         plot.add_scatter(
             x=[axis.position(trial.point.get(axis.name)) for trial in trials],
-            y=[values[trial.id] for trial in trials],
+            y=[min(max(values[trial.id], low - margin / 2), high + margin / 2) for trial in trials],
             text=[described(trial, axes, values[trial.id]) for trial in trials],
             hoverinfo="text",
             mode="markers",
             marker={
                 "size": 8,
-                "symbol": ["star" if trial.id == comparison.baseline else "circle" for trial in trials],
-                "color": [ranks(comparison)[trial.id] for trial in trials],
+                "symbol": [_symbol(trial, comparison, low, high) for trial in trials],
+                "color": [by_rank[trial.id] for trial in trials],
                 "colorscale": RANKS,
                 "line": {"width": [2 if trial.id in ringed else 0 for trial in trials], "color": "#d62728"},
             },
@@ -72,8 +80,15 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
             line = {"dash": "dash", "color": INK, "width": 1}
             plot.add_hline(y=values[str(comparison.baseline)], line=line, **label, **place)
         plot.update_xaxes(**scaled(axis, trials), **place)
-        plot.update_yaxes(title=with_unit(result.plan, comparison.metric), **place)
+        plot.update_yaxes(title=with_unit(result.plan, comparison.metric), range=[low - margin, high + margin], **place)
     return plot
+
+
+def _symbol(trial: Trial, comparison: Comparison, low: float, high: float) -> str:
+    value = comparison.values[trial.id]
+    if not low <= value <= high:
+        return "triangle-down" if value < low else "triangle-up"
+    return "star" if trial.id == comparison.baseline else "circle"
 
 
 def rank(result: SweepResult, comparison: Comparison) -> Figure:
@@ -99,7 +114,7 @@ def contour(result: SweepResult, comparison: Comparison) -> Figure:
         raise OrchestratorError("contour: needs two continuous parameters with several values; see the figure 'rank'")
     note = f"{compared(comparison)}; smoothed, empty away from points"
     plot = grid(headed(result, "contours", note), len(pairs))
-    low, high = min(comparison.values.values()), max(comparison.values.values())
+    low, high = narrowed(comparison)
     for index, (first, second) in enumerate(pairs):
         place = place_of(index, len(pairs))
         inside = [
@@ -151,7 +166,7 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
             "ticktext": [*(["not compared"] if grey else []), *(f"{tick:.4g}" for tick in ticks)],
         }
     )
-    scale = [[0.0, GREY], [0.09, GREY], [0.091, "#440154"], [0.32, "#3b528b"], [0.55, "#21918c"], [0.77, "#5ec962"]]
+    scale = [[0.0, GREY], [0.05, GREY], [0.051, "#440154"], [0.32, "#3b528b"], [0.55, "#21918c"], [0.77, "#5ec962"]]
     plot = graph_objects().Figure(
         graph_objects().Parcoords(
             line={

@@ -101,9 +101,7 @@ def test_exchanging_both_sides_changes_the_sign_alone(pairs):
 def test_holm_never_lowers_a_p_value_and_keeps_their_order_whatever_the_order_of_claims(p_values, order):
     named = {str(index): p for index, p in enumerate(p_values)}
     corrected = holm(named)
-    assert all(
-        p <= corrected[name] <= min(1, len(named) * p + 1e-15) or corrected[name] >= p for name, p in named.items()
-    )
+    assert all(p <= corrected[name] <= min(1, len(named) * p) + 1e-12 for name, p in named.items())
     assert sorted(named, key=lambda name: (named[name], corrected[name])) == sorted(
         named, key=lambda name: (corrected[name], named[name])
     )
@@ -138,12 +136,9 @@ def test_the_set_that_may_be_the_best_holds_the_truly_best_at_its_rate():
 
 
 def test_the_set_that_may_be_the_best_shrinks_as_differences_grow():
-    rng = np.random.default_rng(6)
-    noise = {name: rng.normal(0, 0.01, 5) for name in "abc"}
-    sizes = [
-        len(best_candidates({name: (noise[name] - gap * index).tolist() for index, name in enumerate("abc")}))
-        for gap in (0.0, 1.0)
-    ]
+    noise = {"a": (0.00, 0.01, 0.02), "b": (0.01, 0.02, 0.00), "c": (0.02, 0.00, 0.01)}
+    apart = {name: [value - place for value in own] for place, (name, own) in enumerate(noise.items())}
+    sizes = [len(best_candidates(values)) for values in (noise, apart)]
     assert sizes == [3, 1]
 
 
@@ -155,7 +150,7 @@ def test_a_gain_is_claimed_by_its_corrected_p_value_and_its_sign():
             "better": {seed: value + 0.02 + noise[seed] for seed, value in control.items()},
             CONTROL: control,
             "worse": {seed: value - 0.02 - noise[seed] for seed, value in control.items()},
-            "same": {seed: value + noise[seed] for seed, value in control.items()},
+            "same": {seed: value - noise[6 - seed] for seed, value in control.items()},
         },
         metric="test/accuracy",
         mode="max",

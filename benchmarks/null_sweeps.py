@@ -112,7 +112,7 @@ def main() -> None:
         "naive_on_test": "best trial against the baseline, one seed each, on the test images",
         "differs": "confirmation: a configuration differs from the control",
         "gain": "confirmation: a gain is claimed",
-        "best_is_known": "confirmation: the control is told apart from the best",
+        "best_is_known": "confirmation: the control is distinguished from the best",
     }
     for name, hits in rates(sizes, sweeps=sweeps, seed=seed).items():
         low, high = wilson(hits, sweeps)

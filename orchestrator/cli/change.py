@@ -219,15 +219,15 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
             send_report(result.plan, report, epoch=epoch, trial=trial)
 
     with evaluation_bar(quiet=as_json) as progress:
-        found = evaluated(result, progress=progress, track=send)
+        claimed = evaluated(result, progress=progress, track=send)
     if as_json:
-        typer.echo(json.dumps({"sweep": result.sweep, "confirms": _lineage(result), **plain_claim(found)}, indent=1))
+        typer.echo(json.dumps({"sweep": result.sweep, "confirms": _lineage(result), **plain_claim(claimed)}, indent=1))
         return
     confirmed = result.plan.confirmation
     words = {} if confirmed is None else {item.name: point_in_words(item.point) for item in confirmed.configurations}
     console = evaluation_console()
-    console.print(table_of(found))
-    for line in sentences(found, words):
+    console.print(table_of(claimed))
+    for line in sentences(claimed, words):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -68,7 +68,7 @@ class Configuration(BaseModel):
 
 
 class Confirmation(BaseModel):
-    """What a confirmation measures, fixed before it runs: configurations, the control first, metric and suites."""
+    """Measurements of a confirmation, fixed before it runs: configurations, the control first, metric and suites."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -184,7 +184,7 @@ class SweepPlan(BaseModel):
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """What the sweep confirms, or None if it searches."""
+        """Configurations and metric that the sweep confirms, or None if it searches."""
         return None if self.parent is None else self.parent.confirmation
 
     @property

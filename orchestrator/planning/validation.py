@@ -197,8 +197,8 @@ def _given_point_problems(spec: SweepSpec) -> list[Problem]:
     strengths = sorted(spec.search.baseline.keys() & set(strengths_of(spec)))
     requirement = "must be left out, as all methods are off in the baseline"
     problems = [Problem(f"search.baseline.{name}", requirement) for name in strengths]
-    given = [(f"search.points.{index}", point) for index, point in enumerate(spec.search.points)]
-    for place, point in [("search.baseline", spec.search.baseline), *given]:
+    points = [(f"search.points.{index}", point) for index, point in enumerate(spec.search.points)]
+    for place, point in [("search.baseline", spec.search.baseline), *points]:
         if len(problems) >= MAX_PROBLEMS:
             break
         for name, value in point.items():

@@ -170,7 +170,7 @@ def test_a_gain_is_claimed_by_its_corrected_p_value_and_its_sign():
     words = sentences(found, {})
     assert words[0].startswith("better is better than the control: +0.0200")
     assert any(line.startswith("worse is worse than the control") for line in words)
-    assert any(line.startswith("same cannot be told apart from the control") for line in words)
+    assert any(line.startswith("same cannot be distinguished from the control") for line in words)
 
 
 @settings(deadline=None)

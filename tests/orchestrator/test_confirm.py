@@ -294,7 +294,7 @@ def test_the_claim_has_the_accuracies_that_ravel_evaluate_measures(confirmed, ra
 def test_the_table_says_what_was_found(ravel):
     out, _ = ravel("confirm", "again-1", "--no-track")
     assert "test/accuracy (max) on the test split, 2 paired seeds" in out
-    assert re.search(r"t001 (is better than|cannot be told apart from) the control: \+0\.\d{4} \(95 % ", out)
+    assert re.search(r"t001 (is better than|cannot be distinguished from) the control: \+0\.\d{4} \(95 % ", out)
     assert "the search reported +0.0700" in out
     assert re.search(r"^control: .*optimizer.lr 0.1, snnl.weight 0$", out, re.MULTILINE)
 

@@ -43,22 +43,22 @@ def table_of(claimed: Claim) -> Table:
 
 
 def sentences(claimed: Claim, configurations: Mapping[str, str]) -> list[str]:
-    """Return what was found, a sentence each; ``configurations`` has each point in words."""
+    """Return the conclusions, a sentence each; ``configurations`` has each point in words."""
     lines = [f"{name}: {words}" for name, words in configurations.items()]
     for row in claimed.rows:
         if row.gain is None:
             continue
         low, high = row.gain.interval
         p = f"corrected p {row.p_corrected:.2g}"
-        verdict = "is better than" if row.is_claimed else "cannot be told apart from"
+        conclusion = "is better than" if row.is_claimed else "cannot be distinguished from"
         if not row.is_claimed and row.p_corrected is not None and row.p_corrected <= 0.05:
-            verdict = "is worse than"
+            conclusion = "is worse than"
         lines.append(
-            f"{row.name} {verdict} the control: {row.gain.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, {p}, "
+            f"{row.name} {conclusion} the control: {row.gain.mean:+.4f} (95 % {low:+.4f} to {high:+.4f}, {p}, "
             f"{row.gain.num_pairs} seeds)" + _survival(row)
         )
     best = [row.name for row in claimed.rows if row.may_be_best]
-    lines.append(f"cannot be told apart from the best: {', '.join(best)}")
+    lines.append(f"cannot be distinguished from the best: {', '.join(best)}")
     for name, seeds in claimed.incomplete.items():
         failed = ", ".join(map(str, seeds))
         lines.append(f"{name}: left out of every comparison, as it did not end with seed {failed}")

@@ -70,7 +70,7 @@ def p_greater(differences: Sequence[float]) -> float:
     >>> p_greater([0.1, 0.1, 0.1]), p_greater([0.0, 0.0]), p_greater([-0.1, -0.1])
     (0.125, 1.0, 1.0)
     """
-    from scipy import stats  # noqa: PLC0415
+    from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
 
     mean, spread = moments(differences)
     if not spread:
@@ -92,7 +92,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def best_candidates(values: Mapping[str, Sequence[float]]) -> frozenset[str]:
-    """Return the configurations that cannot be told apart from the best; higher is better, values paired by seed.
+    """Return the configurations that cannot be distinguished from the best; higher is better, values paired by seed.
 
     Multiple comparisons with the best (Hsu, 1984): a configuration is out if any rival is better by a one-sided paired
     t-test at 5 % over the number of rivals. The set contains the truly best one with 95 %, whichever looks best.

@@ -34,7 +34,7 @@ def student_interval(values: Sequence[float], *, confidence: float = CONFIDENCE)
     >>> [round(end, 4) for end in student_interval([0.90, 0.92, 0.94])]
     [0.8703, 0.9697]
     """
-    from scipy import stats  # noqa: PLC0415
+    from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
 
     center, spread = moments(values)
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
@@ -56,12 +56,12 @@ def bootstrap_interval(
     Interval(low=0.5, high=0.5)
     """
     import numpy as np  # noqa: PLC0415
-    from scipy import stats  # noqa: PLC0415
+    from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
 
     center, spread = moments(values)
     if not spread:
         return Interval(center, center)
-    found = stats.bootstrap(
+    resampled = stats.bootstrap(
         (np.sort(np.asarray(values, dtype=float)),),
         np.mean,
         confidence_level=confidence,
@@ -69,7 +69,7 @@ def bootstrap_interval(
         method="BCa",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(found.low), float(found.high))
+    return Interval(float(resampled.low), float(resampled.high))
 
 
 def image_interval(accuracy: float, num_images: int) -> Interval:

@@ -56,7 +56,7 @@ def bootstrap_interval(
     Interval(low=0.5, high=0.5)
     """
     import numpy as np  # noqa: PLC0415
-    from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
+    from scipy import stats  # noqa: PLC0415
 
     center, spread = moments(values)
     if not spread:

@@ -342,3 +342,11 @@ def test_a_dry_run_prints_the_spec_and_starts_nothing(search, ravel):
     spec = parse_spec(out)
     assert (spec.name, spec.search.num_trials, spec.scheduler.name) == ("digits-confirm", 9, "none")
     assert [path.name for path in search.path.parent.iterdir()] == ["digits-1"]
+
+
+def test_a_plan_of_format_5_is_read_for_ever():
+    plan = SweepPlan.load(SweepFolder(Path(__file__).parent / "assets/plan_v5"))
+    control, best = plan.confirmation.configurations
+    assert (plan.format, plan.parent.sweep, control.name, best.name) == (5, "digits-1", "control", "t001")
+    assert (best.searched, plan.confirmation.metric) == (pytest.approx(0.07), "test/accuracy")
+    assert first_points(plan.spec)[0][1]["optimizer.lr"] == best.point["optimizer.lr"]

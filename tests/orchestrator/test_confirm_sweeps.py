@@ -1,6 +1,7 @@
 """A search and its confirmation, from the command line: the test split is read by the last evaluation alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,19 +13,17 @@ from orchestrator.state.sweep_lookup import find_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(290)]
 RAVEL = Path(sys.executable).with_name("ravel")
-GUARDED = '''
-"""Digits whose test part may be read once, to be prepared, and then not before the confirmation has ended."""
+GUARD = '''
+"""In every process of the sweep: `load_test`, the one access to test images, raises before the confirmation ends."""
 
+import importlib.abc
+import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 
-import trainables.data
-from sklearn.datasets import load_digits
-from trainables.data import loading
-
 HERE = Path(__file__).parent
-_load_test = loading.load_test
 
 
 def note(what):
@@ -37,15 +36,38 @@ def confirmation_has_ended():
     return any('"sweep_ended"' in log and '"completed"' in log.splitlines()[-1] for log in logs)
 
 
-def load_test(config):
-    if not confirmation_has_ended():
-        note("refused")
-        raise RuntimeError("the test split was read too early")
-    note("evaluated")
-    return _load_test(config)
+def guard(loading):
+    load_test = loading.load_test
+
+    def guarded(config):
+        if not confirmation_has_ended():
+            note("refused")
+            raise RuntimeError("the test split was read too early")
+        note("evaluated")
+        return load_test(config)
+
+    loading.load_test = guarded
+    note("guarded")
 
 
-trainables.data.load_test = loading.load_test = load_test
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "trainables.data.loading":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        run = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (run(module), guard(module))
+        return spec
+
+
+sys.meta_path.insert(0, Finder())
+'''
+GUARDED = '''
+"""Digits that note each time their test part is read to be prepared."""
+
+from sitecustomize import note
+from sklearn.datasets import load_digits
 
 
 class Part:
@@ -84,19 +106,28 @@ def ravel(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    (tmp_path / "sitecustomize.py").write_text(GUARD)
     (tmp_path / "guarded.py").write_text(GUARDED)
     (tmp_path / "sweep.yaml").write_text(SPEC)
     return lambda *arguments: subprocess.run([RAVEL, *arguments], capture_output=True, text=True, check=False)
 
 
+def notes(root, *, guarded):
+    """What was noted, in order: guards that were installed, or reads of test images, each with its process."""
+    lines = [json.loads(line) for line in (root / "reads.jsonl").read_text().splitlines()]
+    return [line for line in lines if (line["what"] == "guarded") == guarded]
+
+
 def reads(root):
-    return [json.loads(line) for line in (root / "reads.jsonl").read_text().splitlines()]
+    return notes(root, guarded=False)
 
 
 def test_the_test_split_is_read_by_the_last_evaluation_alone(ravel, tmp_path):
     launched = ravel("launch", "sweep.yaml")
     assert launched.returncode == 0, launched.stderr
     assert [read["what"] for read in reads(tmp_path)] == ["prepared"]
+    assert len({note["pid"] for note in notes(tmp_path, guarded=True)}) >= 2  # the driver, and a worker
 
     early = ravel("evaluate", "guarded", "--no-track")  # the guard guards
     assert early.returncode != 0

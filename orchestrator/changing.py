@@ -12,9 +12,10 @@ from orchestrator.errors import OrchestratorError, RefusedOrder, SpecError
 from orchestrator.orders.acts import NoWorkers, carry_out
 from orchestrator.orders.answers import answer
 from orchestrator.orders.book import book_of, submit, unanswered
-from orchestrator.orders.order import stop_order
+from orchestrator.orders.order import extend_order, stop_order
 from orchestrator.orders.waiting import wait_for_answer
-from orchestrator.planning.fork import Fork
+from orchestrator.planning.fork import Fork, further_points
+from orchestrator.planning.fork import confirmation as planned_confirmation
 from orchestrator.planning.fork import fork as planned_fork
 from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan
@@ -120,6 +121,52 @@ def fork(folder: SweepFolder, name: str, *, settings: Sequence[str] = (), best: 
     """
     result = SweepResult.read(folder)
     return planned_fork(result.plan, result.state, folder, name=name, settings=settings, best=best)
+
+
+def confirm(
+    folder: SweepFolder,
+    name: str,
+    *,
+    top: int,
+    seeds: int,
+    suites: Sequence[str] = ("clean",),
+    metric: str | None = None,
+    settings: Sequence[str] = (),
+) -> Fork:
+    """Return the spec of a sweep that confirms the best configurations of an earlier one against a control.
+
+    Raises:
+        SpecError: lists every mistake.
+        OrchestratorError: its trials are no classifiers.
+    """
+    result = SweepResult.read(folder)
+    return planned_confirmation(
+        result.plan,
+        result.state,
+        folder,
+        name=name,
+        top=top,
+        seeds=seeds,
+        suites=suites,
+        metric=metric,
+        settings=settings,
+    )
+
+
+def add_seeds(folder: SweepFolder, seeds: int, *, wait_s: float = WAIT_S) -> OrderAnswer:
+    """Order further seeds for every configuration of a confirmation.
+
+    Raises:
+        SpecError: the sweep confirms nothing.
+        RefusedOrder, OrchestratorError, SweepCopied, StorageError: as ``give``.
+    """
+    result = SweepResult.read(folder)
+    if (confirmed := result.plan.confirmation) is None:
+        raise SpecError(
+            [Problem("--seeds", f"+{seeds} needs a confirmation, and {folder.sweep} searches; leave + out")]
+        )
+    points = further_points(result.plan, confirmed, result.state, seeds=seeds)
+    return give(folder, extend_order(now=time.time(), points=points), wait_s=wait_s)
 
 
 def _preview(folder: SweepFolder, order: Order) -> OrderAccepted | OrderRefused:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.analysis.evaluation_output import plain, show, show_matrix, write
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
@@ -30,7 +27,10 @@ from orchestrator.cli.evaluation_options import (
     Suites,
     Track,
     chosen_trials,
+    evaluation_bar,
+    evaluation_console,
     one_radius,
+    send_report,
     suites_of,
 )
 from orchestrator.errors import OrchestratorError
@@ -38,9 +38,6 @@ from orchestrator.state.sweep_lookup import find_sweep
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from orchestrator.planning.plan import SweepPlan
     from trainables.evaluation.core.report import Report
 
 WhatIf = Annotated[
@@ -50,7 +47,6 @@ WhatIf = Annotated[
     ),
 ]
 ATTACKING = {"robust", "dknn"}
-PIPE_WIDTH = 160
 PANEL = "Analyse"
 
 app = typer.Typer()
@@ -181,7 +177,7 @@ def evaluate(
     cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     reports, failed = [], []
     remedy = "" if subset is None else f"; --subset {subset} may be too few"
-    with _bar(quiet=as_json) as progress:
+    with evaluation_bar(quiet=as_json) as progress:
         for name in names:
             try:
                 (measured,) = report.evaluate(
@@ -195,9 +191,9 @@ def evaluate(
             write(measured, place)
             reports.append(measured)
             if not as_json:
-                show(measured, _console())
+                show(measured, evaluation_console())
             if track and target.plan is not None:
-                _send(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
+                send_report(target.plan, measured, epoch=_epoch(target.checkpoint), trial=target.trial)
     _finish(reports, place, as_json=as_json)
     if failed:
         raise OrchestratorError("\n".join(f"not measured: {line}" for line in failed))
@@ -236,7 +232,7 @@ def transfer(
     attack = attack or ("pgd-l2" if first.norm == "l2" else "pgd")
     radius = one_radius(subjects, attack)
     images, cut = within(first.test, subset)
-    with _bar(quiet=as_json) as progress:
+    with evaluation_bar(quiet=as_json) as progress:
         progress(f"transfer, {attack}", 0)
         matrix = measure(
             {name: subject.model for name, subject in subjects.items()},
@@ -250,9 +246,9 @@ def transfer(
     place = out or Path("evaluations") / f"{result.sweep}-transfer"
     write(document, place)
     if not as_json:
-        show_matrix(matrix, _console())
+        show_matrix(matrix, evaluation_console())
     if track:
-        _send(result.plan, document)
+        send_report(result.plan, document)
     _finish([document], place, as_json=as_json)
 
 
@@ -276,34 +272,8 @@ def _epoch(checkpoint: Path) -> int:
     return state.load(checkpoint).epoch
 
 
-def _send(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> None:
-    """Log a report in MLflow; if the server does not answer, print a line: the report is already on disk."""
-    from orchestrator.tracking.evaluations import log_report  # noqa: PLC0415
-
-    try:
-        log_report(plan, report, epoch=epoch, trial=trial)
-    except OrchestratorError as error:
-        typer.echo(f"not in MLflow: {error}", err=True)
-
-
 def _finish(reports: list[Report], place: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({report.suite: plain(report) for report in reports}, indent=1))
     else:
         typer.echo(f"\ntables and figures: {place}")
-
-
-def _console() -> Console:
-    """Return the terminal, or for output to a file a console wide enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Draw a progress bar on stderr and clear it at the end; draw nothing if stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda suite, done: bar.update(task, description=suite, completed=done)

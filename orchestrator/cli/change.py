@@ -1,7 +1,9 @@
-"""Commands of the panel Change: stop, extend, fork."""
+"""Commands of the panel Change: stop, extend, fork, confirm."""
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,16 +12,30 @@ import typer
 from rich.console import Console
 
 from orchestrator import changing
-from orchestrator.cli.arguments import RESULTS, Address, Set, StorageFolder, Sweep
+from orchestrator.analysis.result import SweepResult
+from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, StorageFolder, Sweep
+from orchestrator.cli.evaluation_options import (
+    Suites,
+    Track,
+    evaluation_bar,
+    evaluation_console,
+    send_report,
+    suites_of,
+)
 from orchestrator.cli.run import describe, finish
 from orchestrator.errors import SpecError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
+from orchestrator.execution.sweep_end import has_orders
 from orchestrator.orders.order import extend_order
+from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
 
 if TYPE_CHECKING:
+    from orchestrator.planning.fork import Fork
     from orchestrator.spec.model import Point
+    from orchestrator.state.sweep_folder import SweepFolder
+    from trainables.evaluation.core.report import Report
 
 PANEL = "Change"
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the driver's answer.")]
@@ -105,9 +121,7 @@ def fork(
 
     Any setting may differ; the plan of the new sweep names the earlier one.
     """
-    if kind_of(chosen_address(address)) == "dashboard":
-        requirement = f"must be local, auto or HOST:PORT to fork a sweep, got {quoted(chosen_address(address))}"
-        raise SpecError([Problem(OPTION, f"{requirement}; run it on a node of the cluster, with --address auto")])
+    _refuse_dashboard(address, "fork")
     earlier = find_sweep(folder, sweep)
     made = changing.fork(earlier, name, settings=overrides or (), best=best)
     for report in made.reports:
@@ -122,6 +136,120 @@ def fork(
     typer.echo(f"{name}, a fork of {earlier.sweep}: {describe(made.spec)}")
     callback = display_for(Console())
     finish(launching.launch(made.spec, address=address, callback=callback, parent=made.parent))
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel confirm digits --top 3 --seeds 5")
+def confirm(
+    sweep: Sweep,
+    *,
+    top: Annotated[int, typer.Option(min=1, help="Best configurations to confirm.")] = 3,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="S", help="Fresh seeds, 5 by default; +N adds some to a confirmation.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new sweep; default: NAME-confirm.")] = None,
+    suite: Suites = "clean",
+    metric: Annotated[
+        str | None, typer.Option(metavar="'NAME max|min'", help="Metric to compare; default: the objective's.")
+    ] = None,
+    overrides: Set = None,
+    address: Address = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the spec; start nothing.")] = False,
+    track: Track = True,
+    folder: StorageFolder = RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Retrain the best configurations of a sweep and a control with fresh seeds, and test them once.
+
+    The control has all methods off, and the other settings of the best trial. All have the same seeds, none is stopped.
+    Of a confirmation, continue what was interrupted, and print its table.
+    """
+    _refuse_dashboard(address, "confirm")
+    earlier = find_sweep(folder, sweep)
+    plan = SweepPlan.load(earlier)
+    if plan.confirmation is None:
+        number = _number_of_seeds(seeds or "5", further=False)
+        made = changing.confirm(
+            earlier,
+            name or f"{plan.spec.name}-confirm",
+            top=top,
+            seeds=number,
+            suites=suites_of(suite),
+            metric=metric,
+            settings=overrides or (),
+        )
+        if dry_run:
+            typer.echo(dump_yaml(made.spec.document()))
+            return
+        result = _confirmed(made, earlier.sweep, address)
+    else:
+        if seeds is not None:
+            typer.echo(changing.add_seeds(earlier, _number_of_seeds(seeds, further=True)), err=True)
+        result = _continued(earlier, address)
+    _claim(result, track=track, as_json=as_json)
+
+
+def _confirmed(made: Fork, earlier: str, address: str | None) -> SweepResult:
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+
+    typer.echo(f"{made.spec.name}, a confirmation of {earlier}: {describe(made.spec)}", err=True)
+    callback = display_for(Console(stderr=True))
+    return launching.launch(made.spec, address=address, callback=callback, parent=made.parent)
+
+
+def _continued(folder: SweepFolder, address: str | None) -> SweepResult:
+    """Run what is left of a confirmation; one that has ended starts no Ray."""
+    result = SweepResult.read(folder)
+    is_over = result.state.ended is not None and result.state.ended.status == "completed"
+    if is_over and not has_orders(folder, result.state):
+        return result
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+
+    return launching.resume(folder, address=address, callback=display_for(Console(stderr=True)))
+
+
+def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
+    """Evaluate the models of a confirmation once, and print what follows."""
+    from orchestrator.analysis.claims.claim_output import plain_claim, point_in_words, sentences, table_of  # noqa: PLC0415
+    from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415
+
+    def send(report: Report, epoch: int, trial: str) -> None:
+        if track:
+            send_report(result.plan, report, epoch=epoch, trial=trial)
+
+    with evaluation_bar(quiet=as_json) as progress:
+        claimed = evaluated(result, progress=progress, track=send)
+    if as_json:
+        typer.echo(json.dumps({"sweep": result.sweep, "confirms": _lineage(result), **plain_claim(claimed)}, indent=1))
+        return
+    confirmed = result.plan.confirmation
+    words = {} if confirmed is None else {item.name: point_in_words(item.point) for item in confirmed.configurations}
+    console = evaluation_console()
+    console.print(table_of(claimed))
+    for line in sentences(claimed, words):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lineage(result: SweepResult) -> dict[str, Any] | None:
+    parent = result.plan.parent
+    return None if parent is None else parent.model_dump()
+
+
+def _number_of_seeds(text: str, *, further: bool) -> int:
+    """Return S of ``--seeds S``, or N of ``--seeds +N``, which belongs to a confirmation alone."""
+    if not re.fullmatch(r"\+[1-9]\d{0,3}" if further else r"[1-9]\d{0,3}", text):
+        form = (
+            "+N, seeds to add to this confirmation" if further else "a whole number, as this sweep is no confirmation"
+        )
+        raise SpecError([Problem("--seeds", f"must be {form}; got {quoted(text)}")])
+    return int(text)
+
+
+def _refuse_dashboard(address: str | None, command: str) -> None:
+    if kind_of(chosen_address(address)) == "dashboard":
+        requirement = f"must be local, auto or HOST:PORT to {command} a sweep, got {quoted(chosen_address(address))}"
+        raise SpecError([Problem(OPTION, f"{requirement}; run it on a node of the cluster, with --address auto")])
 
 
 def _points(path: Path) -> list[Point]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
 from search_spaces import Problem
@@ -13,12 +16,15 @@ from trainables.errors import ConfigError
 from trainables.import_paths import find_in, registered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.analysis.result import SweepResult
+    from orchestrator.planning.plan import SweepPlan
+    from trainables.evaluation.core.report import Report
     from trainables.evaluation.core.results import Subject
 
 ALL = "all"
+PIPE_WIDTH = 160
 Model = Annotated[
     str,
     typer.Argument(
@@ -111,3 +117,29 @@ def one_radius(subjects: Mapping[str, Subject], attack: str) -> float | None:
             [Problem("--attack", f"must be one under {norm}, as the trials' radius is, got {quoted(attack)}")]
         )
     return epsilon
+
+
+def send_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, trial: str | None = None) -> None:
+    """Log a report in MLflow; if the server does not answer, print a line: the report is already on disk."""
+    from orchestrator.tracking.evaluations import log_report  # noqa: PLC0415
+
+    try:
+        log_report(plan, report, epoch=epoch, trial=trial)
+    except OrchestratorError as error:
+        typer.echo(f"not in MLflow: {error}", err=True)
+
+
+def evaluation_console() -> Console:
+    """Return the terminal, or for output to a file a console wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+@contextmanager
+def evaluation_bar(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Draw a progress bar on stderr and clear it at the end; draw nothing if stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda suite, done: bar.update(task, description=suite, completed=done)

@@ -54,6 +54,30 @@ OLD_FORMATS = (1, 2)
 CHECKSUM = "checksum"
 
 
+class Configuration(BaseModel):
+    """Configuration that is confirmed: the control, or a trial of the search, with its point but no seed.
+
+    ``searched`` is the gain over the baseline that the search reported, more is better; null where it has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    point: dict[str, Any]
+    searched: float | None = None
+
+
+class Confirmation(BaseModel):
+    """Measurements of a confirmation, fixed before it runs: configurations, the control first, metric and suites."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configurations: tuple[Configuration, ...]
+    metric: str
+    mode: Literal["max", "min"]
+    suites: tuple[str, ...]
+
+
 class Parent(BaseModel):
     """Lineage of a fork: the earlier sweep, the number of its events that were read, and the trials it begins with."""
 
@@ -64,6 +88,13 @@ class Parent(BaseModel):
     fingerprint: str
     events: int
     trials: tuple[str, ...]
+    confirmation: Confirmation | None = None
+    """Of a confirmation; absent on disk where there is none."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class SweepPlan(BaseModel):
@@ -73,8 +104,8 @@ class SweepPlan(BaseModel):
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    format: Literal[3, 4] = 3
-    """4 for a fork, whose plan has a ``parent``; a version that knows 3 alone refuses it."""
+    format: Literal[3, 4, 5] = 3
+    """4 for a fork, whose plan has a ``parent``, 5 for a confirmation; a version that knows 3 alone refuses them."""
     sweep: str
     created_at: float
     spec: Annotated[
@@ -150,6 +181,11 @@ class SweepPlan(BaseModel):
     def unit_of(self, metric: str) -> str:
         """Return the unit that a user's own code declares for a metric, or ''."""
         return declaration_of(metric, self.metrics).unit
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """Configurations and metric that the sweep confirms, or None if it searches."""
+        return None if self.parent is None else self.parent.confirmation
 
     @property
     def experiment(self) -> str:
@@ -231,7 +267,7 @@ def make_plan(
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
-        format=3 if parent is None else 4,
+        format=3 if parent is None else 4 if parent.confirmation is None else 5,
         parent=parent,
         sweep=folder.sweep,
         created_at=now,

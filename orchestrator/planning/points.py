@@ -19,7 +19,8 @@ def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
     off = {name: 0.0 for name in strengths_of(spec) if name not in spec.trial}  # a value that all trials share stays
-    baseline: Point = {**complete(space, {name: 0.0 for name in off if name in space.names}, task=task), **off}
+    values = {**spec.search.baseline, **{name: 0.0 for name in off if name in space.names}}
+    baseline: Point = {**complete(space, values, task=task), **off}
     points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
     return [("baseline", baseline), *points]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.fields import did_you_mean, field_problems, share_problems
-from orchestrator.planning.points import complete, epochs_of, first_points
+from orchestrator.planning.points import complete, epochs_of, first_points, strengths_of
 from orchestrator.spec.model import MAX_NAMES
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError
 from search_spaces.sampling.enumeration import unconstrained_corners
@@ -194,24 +194,26 @@ def _fixed(domain: Domain, value: Any) -> Domain:
 
 def _given_point_problems(spec: SweepSpec) -> list[Problem]:
     known = frozenset(spec.space.names)
-    problems: list[Problem] = []
-    for index, point in enumerate(spec.search.points):
+    strengths = sorted(spec.search.baseline.keys() & set(strengths_of(spec)))
+    requirement = "must be left out, as all methods are off in the baseline"
+    problems = [Problem(f"search.baseline.{name}", requirement) for name in strengths]
+    points = [(f"search.points.{index}", point) for index, point in enumerate(spec.search.points)]
+    for place, point in [("search.baseline", spec.search.baseline), *points]:
         if len(problems) >= MAX_PROBLEMS:
             break
         for name, value in point.items():
-            path = f"search.points.{index}.{name}"
+            path = f"{place}.{name}"
             if name not in known:
                 problems.append(Problem(path, f"not in the space{did_you_mean(name, known)}"))
             elif not spec.space.parameters[name].contains(value):
                 problems.append(Problem(path, f"must be {spec.space.parameters[name].describe()}, got {quoted(value)}"))
         whole = {**spec.trial, **point}
+        is_wrong = bool(problems) or place == "search.baseline"  # the baseline may lie outside the space
         broken = (
-            [] if problems else [constraint for constraint in spec.space.constraints if not constraint.holds(whole)]
+            [] if is_wrong else [constraint for constraint in spec.space.constraints if not constraint.holds(whole)]
         )
         problems += [
-            Problem(
-                f"search.points.{index}", f"must satisfy the constraint {quoted(constraint.text)}, got {quoted(point)}"
-            )
+            Problem(place, f"must satisfy the constraint {quoted(constraint.text)}, got {quoted(point)}")
             for constraint in broken
         ]
     return problems

@@ -77,6 +77,7 @@ MAX_NAMES = 200
 class Search(WithArguments):
     """Search: the sampler that proposes points; ``num_trials`` counts the baseline and the given ``points`` too.
 
+    ``baseline`` are values that the baseline has instead of the defaults, such as a learning rate. Its methods are off.
     ``resolution`` is the number of values that ``sampler: grid`` tries of every range; ``args`` are the arguments of a
     user's own sampler.
     """
@@ -86,6 +87,7 @@ class Search(WithArguments):
     num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
     seed: Count = 0
     points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
+    baseline: Annotated[Point, Field(max_length=MAX_NAMES)] = Field(default={})
     resolution: Annotated[StrictInt, Field(ge=1), *at_most(MAX_RESOLUTION, "the values of one range")] = 3
 
     @property

@@ -41,9 +41,12 @@ class Section(BaseModel):
 
 
 class WithArguments(Section):
-    """Section that may name a user's own code, whose ``args`` are left out of documents if there are none."""
+    """Section that may name a user's own code, whose ``args`` are left out of documents if there are none.
+
+    So is a ``baseline`` without values, so that plans are what they were before the field.
+    """
 
     @model_serializer(mode="wrap")
-    def _without_empty_arguments(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty_mappings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        return document if document.get("args") else {key: value for key, value in document.items() if key != "args"}
+        return {key: value for key, value in document.items() if value or key not in {"args", "baseline"}}

@@ -22,7 +22,7 @@ RARE: Final = 0.002
 _SIGNIFICANCE: Final = 0.01
 
 
-def wilson(hits: int, trials: int, *, z: float = Z_95) -> tuple[float, float]:
+def wilson(hits: float, trials: int, *, z: float = Z_95) -> tuple[float, float]:
     """Return the score interval of a rate (Wilson, 1927), by default at 95 %; all of [0, 1] of no trials.
 
     >>> [round(end, 4) for end in wilson(1, 10)]

@@ -1,4 +1,4 @@
-"""A user's own code of every kind in `ravel check`, `ravel launch --dry-run` and `ravel trial`: messages, exit codes."""
+"""A user's own code of every kind in `ravel check`, a dry run and `ravel trial`: messages and exit codes."""
 
 import subprocess
 import sys
@@ -51,8 +51,8 @@ def mix(images, labels, share: float = 0.5):
     return images, labels
 
 
-def optimizer(parameters, lr, decay: float = 0.5):
-    return torch.optim.SGD(parameters, lr=lr)
+def optimizer(params, lr, decay: float = 0.5):
+    return torch.optim.SGD(params, lr=lr)
 
 
 def cost(logits, labels, missed: float = 2.0):
@@ -149,7 +149,7 @@ def test_a_name_that_the_module_lacks_is_refused(place):
 @EACH_KIND
 def test_an_argument_that_the_code_lacks_is_refused(place):
     use, argument = KINDS[place]
-    (line,) = checked({place: use, f"{argument}z": 0.5, **({"lr": 0.1} if place == "task" else {})})
+    (line,) = checked({place: use, f"{argument}z": 0.5})
     assert line.startswith(f"trial.{argument}z: {use.partition(':')[2]} has no such argument; did you mean ")
 
 
@@ -173,7 +173,8 @@ def test_right_code_passes(place):
 
 
 def test_the_data_of_a_gan_are_checked_too():
-    document = "{name: a, trial: {task: gan, data.name: 'kinds:Pairs', data.args.noize: 0.1}}"
+    document = "{name: a, trial: {task: gan, data.name: 'kinds:Pairs', data.args.noize: 0.1}, "
+    document += "objective: {metric: val/real_fake_entanglement, mode: max}}"
     with pytest.raises(SpecError, match=r"trial\.data\.args\.noize: Pairs has no such argument; did you mean 'noise'"):
         trial_checks.check_own_code(parse_spec(document))
 
@@ -230,7 +231,8 @@ def test_a_check_says_what_it_has_not_looked_at_and_which_baseline_runs(folder, 
     assert lines[0].startswith("spec.yaml: valid. 32 trials over 3 parameters")
     assert lines[1] == "baseline: model.name cnn, optimizer.lr 0.5; off: snnl.weight"
     assert lines[2] == (
-        "not built, read or called yet: networks and their layers, data, metrics; `ravel launch SPEC --dry-run` does that"
+        "not built, read or called yet: networks and their layers, data, metrics; "
+        "`ravel launch SPEC --dry-run` does that"
     )
 
 

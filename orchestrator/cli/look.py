@@ -100,13 +100,16 @@ def best(
 ) -> None:
     """Show the best trials of a sweep, and those that cannot be told apart.
 
-    The best trial is the best with a full budget, at its last epoch; with --epoch, the best of all trials at that one.
+    The best trial is the best with a full budget, at its last epoch; before there is one, the best of all. With --epoch
+    it is the best of all trials at that one.
     """
     result = _read(folder, sweep)
     comparison, chosen = _best_trials(result, k, epoch)
     if as_json:
         _print_json([{**plain, "inseparable": plain["trial"] in comparison.inseparable} for plain in chosen])
         return
+    if epoch is None and chosen[0]["status"] != "completed":
+        _say("no trial has run its full budget yet; the best so far:")
     for plain in chosen:
         trial = result.state.trials[plain["trial"]]
         _say(f"{trial.id}  {measured(result.plan, plain['score'])}  {describe_status(trial)}, epoch {plain['epoch']}")

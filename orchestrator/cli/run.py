@@ -25,10 +25,12 @@ from orchestrator.cli.arguments import (
     Sweep,
 )
 from orchestrator.decisions.retention import most_stored
-from orchestrator.errors import PreflightError, quoted
+from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.planning.loading import load_spec, load_trial
+from orchestrator.planning.points import first_points, strengths_of
+from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT
@@ -49,6 +51,7 @@ SweepId = Annotated[
     str | None, typer.Option("--id", hidden=True, help="Id of the sweep, chosen when it was submitted.")
 ]
 PANEL = "Run"
+DRY_RUN = "`ravel launch SPEC --dry-run`"
 
 app = typer.Typer()
 
@@ -67,8 +70,9 @@ def check(spec: Spec, overrides: Set = None) -> None:
             "network with batch normalisation trains otherwise than with one worker, unless you set "
             f"model.sync_batch_norm: {', '.join(networks)}"
         )
-    for root in _roots(loaded):
-        _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")
+    _say(f"baseline: {_baseline(loaded)}")
+    roots = "".join(f", data.root {quoted(root)}" for root in _roots(loaded))
+    _say(f"not built, read or called yet: networks and their layers, data, metrics{roots}; {DRY_RUN} does that")
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")
@@ -187,6 +191,16 @@ def describe(spec: SweepSpec) -> str:
     num_parameters = len(spec.space.names)
     trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _baseline(spec: SweepSpec) -> str:
+    """Return the searched parameters of the first trial in one line: their values, and the methods that are off."""
+    (_, point), *_ = first_points(spec)
+    strengths = strengths_of(spec)
+    values = {name: value for name, value in point.items() if name in spec.space.names and name not in spec.trial}
+    used = ", ".join(f"{name} {shown(value)}" for name, value in values.items() if name not in strengths)
+    off = ", ".join(name for name in values if name in strengths)
+    return cut(f"{used or 'the values of trial'}{f'; off: {off}' if off else ''}", MAX_LINE_LENGTH)
 
 
 def _roots(spec: SweepSpec) -> list[str]:

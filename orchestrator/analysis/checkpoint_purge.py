@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.errors import OrchestratorError, SweepLocked
 from orchestrator.execution.checkpoints.deletion import all_dropped, delete, left_over
+from orchestrator.formatting import shown_bytes
 from orchestrator.orders.order import author
 from orchestrator.planning.original import require_original
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import CheckpointsDropped
-from orchestrator.state.formatting import shown_bytes
 from orchestrator.state.s3_mirror import Mirror, pull
 from orchestrator.state.sweep_folder import reference, require_writable
 from orchestrator.state.sweep_lock import acquire, is_held

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.retention import most_stored, num_stored
-from orchestrator.state.formatting import shown_bytes
+from orchestrator.formatting import shown_bytes
 from orchestrator.state.sweep_state import OVER
 
 if TYPE_CHECKING:

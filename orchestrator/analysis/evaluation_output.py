@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.state.formatting import shown
+from orchestrator.formatting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison.epochs import epoch_of_best
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.errors import OrchestratorError
+from orchestrator.formatting import shown
 from orchestrator.planning.points import strengths_of
-from orchestrator.state.formatting import shown
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan

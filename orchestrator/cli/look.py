@@ -22,9 +22,9 @@ from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, MaybeSweep, Stora
 from orchestrator.cli.live_display import leaderboard, overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
+from orchestrator.formatting import shown
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
-from orchestrator.state.formatting import shown
 from orchestrator.state.log_following import follow_events
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import reference

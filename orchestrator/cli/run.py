@@ -28,9 +28,9 @@ from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
+from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, strengths_of
-from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT

@@ -21,13 +21,13 @@ from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
+from orchestrator.formatting import shown_bytes
 from orchestrator.planning.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.scheduling.registry import pauses as promotes
-from orchestrator.state.formatting import shown_bytes
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import expanded, is_remote
 from orchestrator.tracking import reachable

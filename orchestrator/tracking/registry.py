@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
+from orchestrator.formatting import shown
 from orchestrator.planning.provenance import find_code, uses_own_code
-from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.tracking.mlflow_errors import store_errors
 from orchestrator.tracking.store import open_store, refuse_deleted, tracking_uri

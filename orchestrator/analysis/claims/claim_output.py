@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from orchestrator.analysis.claims.claim import CONTROL
-from orchestrator.state.formatting import shown
+from orchestrator.formatting import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.state.formatting import shown
+from orchestrator.formatting import shown
 from search_spaces import Choice, Fixed, Float, Int, SymLog, ZeroOr
 
 if TYPE_CHECKING:

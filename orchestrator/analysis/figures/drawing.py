@@ -6,8 +6,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.figures.axes import axes_of
+from orchestrator.formatting import shown
 from orchestrator.planning.points import strengths_of
-from orchestrator.state.formatting import shown
 from trainables.evaluation.core.figures import panels
 from trainables.metrics import lookup
 

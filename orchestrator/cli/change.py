@@ -158,7 +158,7 @@ def confirm(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Retrain the best configurations of a sweep and a control with fresh seeds, and test them once.
+    """Retrain the best configurations and a control with fresh seeds; test them once.
 
     The control has all methods off, and the other settings of the best trial. All have the same seeds, none is stopped.
     Of a confirmation, continue what was interrupted, and print its table.

@@ -121,7 +121,6 @@ REFUSED = {
     "a transform that is no name": {"mixup.kind": "mixpu"},
     "arguments of our mixup": {"mixup.args.low": 0.1},
     "arguments of our attack": {"adversarial.attack": "pgd", "adversarial.args.restarts": 2},
-    "arguments of our data set": {"data.name": "digits", "data.args.noise": 0.1},
     "a lambda for each image": {"mixup.kind": "mine:A", "mixup.per_sample": True},
     "a gradient that stops": {"mixup.kind": "mine:A", "mixup.detached": True},
 }

@@ -61,7 +61,6 @@ DATA_NAMES = (
     *("image_folder", "arrays", "huggingface"),
 )
 DATA_GROUP = "ravel.datasets"
-_WITHOUT_ARGUMENTS = frozenset(DATA_NAMES) - {"arrays", "huggingface"}
 _PART = re.compile(r"([1-9]\d?)/([1-9]\d?)")
 
 
@@ -113,11 +112,6 @@ class DataConfig(Frozen):
         (False, True)
         """
         return self.name not in DATA_NAMES
-
-    @field_validator("args")
-    @classmethod
-    def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
-        return of_own_code(args, info.data.get("name"), _WITHOUT_ARGUMENTS)
 
 
 class ModelConfig(Frozen):

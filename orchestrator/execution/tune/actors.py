@@ -55,6 +55,33 @@ def released_from(is_leaving: Callable[[TuneTrial], bool]) -> Iterator[None]:
 
 
 @contextmanager
+def starting_workers_kept() -> Iterator[None]:
+    """Have Tune give an idle worker to a trial without one, before a trial whose own worker starts.
+
+    Tune 2.60 gives it to any waiting trial, and ends the worker that was starting for that one. Where trials end sooner
+    than a worker starts, a new slot or node would never come to train.
+    """
+    controller: Any = tune_controller.TuneController
+    original = controller._maybe_reuse_cached_actor  # noqa: SLF001  Tune has no setting for it
+
+    def reuse(self: Any, trial: TuneTrial) -> bool:
+        own = self._trial_to_actor.get(trial)
+        is_starting = own is not None and self._actor_manager.is_actor_started(own)
+        waiting = self._resources_to_pending_trials[trial.placement_group_factory]
+        if is_starting and trial not in self._resetting_trials and any(
+            other not in self._trial_to_actor for other in waiting
+        ):
+            return False
+        return bool(original(self, trial))
+
+    controller._maybe_reuse_cached_actor = reuse  # noqa: SLF001
+    try:
+        yield
+    finally:
+        controller._maybe_reuse_cached_actor = original  # noqa: SLF001
+
+
+@contextmanager
 def named_reservations(sweep: str) -> Iterator[None]:
     """Have Tune name what it reserves in Ray after the sweep, so that a look at the cluster tells whose it is.
 

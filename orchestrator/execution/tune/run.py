@@ -13,7 +13,7 @@ from ray.tune.error import TuneError
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution.trainable import LEAVING, SweepTrainable
-from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from
+from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from, starting_workers_kept
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.cluster import ClusterWatch, view_now
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
@@ -110,6 +110,7 @@ def fit(
         for change in (
             lost_workers(),
             released_from(lambda trial: nodes.leaving(trial) is not None or LEAVING in (trial.last_result or {})),
+            starting_workers_kept(),
             named_reservations(sweep),
             forgiving_storage(),
             _quiet_about_retries(),

@@ -5,6 +5,7 @@
     OrchestratorError
     |-- SpecError            2    the spec or the arguments are wrong: every problem at once
     |-- PreflightError       3    the machine, the data or a server cannot do what the spec asks
+    |   `-- TrialsRefused    2    trials of the spec cannot be built or run: the spec, or the user's own code, is wrong
     |-- SweepNotFound        2    no sweep of that name in this storage
     |-- RefusedOrder         2    an order that a sweep refused: every reason at once; it changed nothing
     |-- SweepLocked          3    another driver runs this sweep
@@ -85,6 +86,12 @@ class PreflightError(OrchestratorError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class TrialsRefused(PreflightError):
+    """A spec whose trials cannot be built or run, or a user's own code in it; found only with the data and the code."""
+
+    exit_code = 2
 
 
 class SweepNotFound(OrchestratorError):

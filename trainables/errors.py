@@ -37,6 +37,7 @@ __all__ = [
     "TrainableError",
     "TrialFailed",
     "WorkerUnusable",
+    "mistakes",
     "short_repr",
     "shortened",
     "suggestion",
@@ -92,6 +93,15 @@ class ConfigError(TrainableError):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.problems))
+
+
+def mistakes(error: TrainableError) -> "list[Problem | str]":
+    """Return the problems of an error: those of a configuration as they are, and a text for each line of any other.
+
+    >>> mistakes(DatasetMissing("pets", "create it"))
+    ["data.name: the data set 'pets' is not available; create it"]
+    """
+    return list(error.problems) if isinstance(error, ConfigError) else list(str(error).splitlines())
 
 
 class DatasetMissing(TrainableError):
@@ -261,8 +271,12 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
     "did you mean 'num_trials'?"
     >>> suggestion("zzz", ["mlp", "cnn"])
     'valid: cnn, mlp'
+    >>> suggestion("zzz", [])
+    'there is none to name'
     """
     known = sorted(valid)
+    if not known:
+        return "there is none to name"
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"valid: {_listed(known)}"
 

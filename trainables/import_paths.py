@@ -181,6 +181,8 @@ def argument_problems(
     ...     print(problem)
     model.args.depht: net has no such argument; did you mean 'depth'?
     model.args.width: must be an int, got 1.5
+    >>> argument_problems(lambda: None, {"width": 3}, place="model.args")[0].message
+    '<lambda> has no such argument; it takes none'
     """
     parameters = _parameters(target)
     name, reserved = getattr(target, "__name__", type(target).__name__), set(provided)
@@ -189,7 +191,9 @@ def argument_problems(
     problems = [
         Problem(f"{place}.{key}", "Ravel passes this argument itself; leave it out")
         if key in reserved
-        else Problem(f"{place}.{key}", f"{name} has no such argument; {suggestion(key, names)}")
+        else Problem(
+            f"{place}.{key}", f"{name} has no such argument; {suggestion(key, names) if names else 'it takes none'}"
+        )
         for key in arguments
         if key in reserved or (key not in names and not takes_any)
     ]

@@ -18,6 +18,7 @@ import typer
 from orchestrator.cli import analyse, change, init, jobs, look, maintain, models, run, serve, spaces
 from orchestrator.cli.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
+from trainables.errors import ConfigError, TrainableError
 
 DISTRIBUTION = "ravel-sweeps"
 EXTRAS = {
@@ -76,6 +77,10 @@ def main() -> None:
         _leave(error.exit_code, f"error: {error}")
     except OrchestratorError as error:
         _exit(error.exit_code, f"error: {error}")
+    except ConfigError as error:  # a mistake of the spec that only its trial finds
+        _exit(SpecError.exit_code, f"error: {error}")
+    except TrainableError as error:
+        _exit(OrchestratorError.exit_code, f"error: {error}")
     except KeyboardInterrupt:
         _exit(Interrupted.exit_code, "\ninterrupted before a sweep began")
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours

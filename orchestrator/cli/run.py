@@ -49,6 +49,7 @@ SweepId = Annotated[
     str | None, typer.Option("--id", hidden=True, help="Id of the sweep, chosen when it was submitted.")
 ]
 PANEL = "Run"
+DRY_RUN = "`ravel launch SPEC --dry-run`"
 
 app = typer.Typer()
 
@@ -67,8 +68,8 @@ def check(spec: Spec, overrides: Set = None) -> None:
             "network with batch normalisation trains otherwise than with one worker, unless you set "
             f"model.sync_batch_norm: {', '.join(networks)}"
         )
-    for root in _roots(loaded):
-        _say(f"data.root {quoted(root)} was not looked at; `ravel launch SPEC --dry-run` checks data and devices")
+    roots = "".join(f", data.root {quoted(root)}" for root in _roots(loaded))
+    _say(f"not built, read or called yet: networks and their layers, data, metrics{roots}; {DRY_RUN} does that")
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel plan examples/digits.yaml --set search.num_trials=64")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.decisions.retention import most_stored
-from orchestrator.errors import OrchestratorError, PreflightError, quoted
+from orchestrator.errors import OrchestratorError, PreflightError, TrialsRefused, quoted
 from orchestrator.execution.cluster.addresses import kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cores import cores_here
@@ -64,16 +64,17 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
         launched_from: the folder that relative paths start from; by default the working directory.
 
     Raises:
-        PreflightError: lists every problem, each with its remedy.
+        PreflightError: lists every problem, each with its remedy; a `TrialsRefused` if the spec has some of them.
     """
     problems = [
         *_storage_problems(storage),
         *_tracking_problems(tracking_uri or ""),
         *trial_problems(spec, launched_from or Path.cwd()),
-        *map(str, decider_problems(spec)),
+        *decider_problems(spec),
     ]
     if problems:
-        raise PreflightError(problems)
+        of_spec = any(not isinstance(problem, str) for problem in problems)
+        raise (TrialsRefused if of_spec else PreflightError)(map(str, problems))
 
 
 def check_here(spec: SweepSpec, *, address: str) -> None:

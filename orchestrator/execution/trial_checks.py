@@ -4,31 +4,34 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.errors import OrchestratorError, SpecError, cut, quoted
-from orchestrator.planning.declared_metrics import declared_metrics, direction_problems, metrics_of
+from orchestrator.planning.declared_metrics import declared_metrics, direction_problems, unnamed_problems
 from orchestrator.planning.folders import located
 from orchestrator.planning.provenance import find_own_code
-from orchestrator.planning.validation import configured
+from orchestrator.planning.validation import VALUES, configured
 from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
 from trainables.config.trial import DataConfig, TrialConfig
-from trainables.errors import ConfigError, TrainableError
+from trainables.errors import ConfigError, TrainableError, mistakes
+from trainables.errors import Problem as TrialProblem
 from trainables.tasks.function.config import FunctionConfig
 from trainables.tasks.lightning.config import LightningConfig
+from trainables.tasks.own_code import signature_problems
 from trainables.tasks.registry import TASK, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from orchestrator.spec.model import SweepSpec
-    from trainables.errors import Problem as TrialProblem
     from trainables.models import TappedClassifier
     from trainables.tasks.gan import GanConfig
     from trainables.tasks.registry import AnyConfig
 
+Mistake: TypeAlias = "Problem | TrialProblem | str"
+"""A mistake of the spec, or what this machine lacks for it."""
 UserLoop = FunctionConfig | LightningConfig
 """Configurations of trials whose loop, model and data are a user's own."""
 MAX_NETWORKS = 32
@@ -41,33 +44,26 @@ WITHOUT_BATCH_NORM = ("mlp", "cnn")
 def check_own_code(spec: SweepSpec) -> None:
     """Import the code of a user that the spec names, and check its arguments by signature; try deciders out.
 
+    A spec without such code imports no torch.
+
     Raises:
         SpecError: lists every problem.
     """
-    if not find_own_code(spec, Path.cwd()) and spec.search.own is None and spec.scheduler.own is None:
-        return
-    from trainables.evaluation.core.own_metrics import static_problems  # noqa: PLC0415  imports torch
-    from trainables.models.own import argument_problems  # noqa: PLC0415
-    from trainables.regularizers.preflight_checks import check_signatures  # noqa: PLC0415
-
-    models = {config.model for _, config in configured(spec) if isinstance(config, TrialConfig) and config.model.is_own}
-    problems = dict.fromkeys(problem for model in models for problem in argument_problems(model))
-    problems |= dict.fromkeys(problem for _, config in configured(spec) for problem in _function_problems(config))
-    for config in {_regularizers_key(config): config for _, config in configured(spec)}.values():
-        if isinstance(config, TrialConfig):
-            try:
-                check_signatures(config)
-            except ConfigError as error:
-                problems |= dict.fromkeys(error.problems)
-    problems |= dict.fromkeys(static_problems(metrics_of(spec.trial)))
-    placed = [Problem(_place(spec, path), message) for path, message in problems] or _declaration_problems(spec)
+    find_own_code(spec, Path.cwd())
+    problems: dict[tuple[str, str], Problem] = {}
+    for path, message in signature_problems(config for _, config in configured(spec)):
+        problems.setdefault((path, VALUES.sub("", message)), Problem(_place(spec, path), message))
+    placed = list(problems.values()) or _declaration_problems(spec) or unnamed_problems(spec)
     deciding = decider_problems(spec)
     if placed or deciding:
         raise SpecError([*placed, *deciding])
 
 
-def trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
-    """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once."""
+def trial_problems(spec: SweepSpec, launched_from: Path) -> list[Mistake]:
+    """Check data sets, models and layers of the baseline, the corners and seeded samples; list each message once.
+
+    A mistake of the spec is a ``Problem``, what this machine lacks is a text.
+    """
     find_own_code(spec, launched_from)
     different: dict[Hashable, dict[str, Any]] = {}
     strength: dict[Hashable, int] = {}
@@ -82,10 +78,12 @@ def trial_problems(spec: SweepSpec, launched_from: Path) -> list[str]:
     except OrchestratorError as error:  # errors of S3 name the place and the remedy
         return [f"data.root: {error}"]
     configs = [task_of(spec.trial).from_point(point) for point in staged]
-    problems = dict.fromkeys(str(problem) for config in configs for problem in _function_problems(config))
+    problems: dict[Mistake, None] = dict.fromkeys(
+        problem for config in configs for problem in _function_problems(config)
+    )
     configs = _on_few_sets(configs)
     problems |= dict.fromkeys(_data_problems(configs))
-    problems |= {} if problems else dict.fromkeys(map(str, _declaration_problems(spec)))
+    problems |= {} if problems else dict.fromkeys(_declaration_problems(spec))
     if not problems:
         problems.update(dict.fromkeys(_model_problems(configs, spec.objective.metrics)))
         problems.update(dict.fromkeys(_metric_problems(configs, spec.objective.metrics)))
@@ -148,7 +146,7 @@ def _regularizers_key(config: AnyConfig) -> Hashable:
     return config.regularizers.of_any_strength, config.adversarial.attack, config.adversarial.args, optimizer, mixture
 
 
-def _argument_problems(config: AnyConfig) -> Iterator[str]:
+def _argument_problems(config: AnyConfig) -> Iterator[Mistake]:
     if not isinstance(config, TrialConfig) or not config.has_user_terms:
         return
     from trainables.regularizers.preflight_checks import check_arguments  # noqa: PLC0415  imports torch
@@ -156,7 +154,7 @@ def _argument_problems(config: AnyConfig) -> Iterator[str]:
     try:
         check_arguments(config)
     except TrainableError as error:
-        yield from str(error).splitlines()
+        yield from mistakes(error)
 
 
 def _methods_on(config: AnyConfig) -> int:
@@ -169,7 +167,7 @@ def _network_key(config: TrialConfig) -> tuple[Hashable, ...]:
     return config.data.name, config.data.root, config.data.args, config.data.image_size, config.model
 
 
-def _data_problems(configs: Iterable[AnyConfig]) -> Iterable[str]:
+def _data_problems(configs: Iterable[AnyConfig]) -> Iterable[Mistake]:
     with_data = {_data_key(config): config.data for config in configs if not isinstance(config, UserLoop)}
     if not with_data:
         return ()
@@ -189,7 +187,7 @@ def _on_few_sets(configs: Sequence[AnyConfig]) -> list[AnyConfig]:
     return [config for config in configs if config not in of_users or of_users[config] in first]
 
 
-def _model_problems(configs: Iterable[AnyConfig], metrics: Iterable[str]) -> Iterator[str]:
+def _model_problems(configs: Iterable[AnyConfig], metrics: Iterable[str]) -> Iterator[Mistake]:
     different = list({_model_key(config): config for config in configs}.values())
     yield from _classifier_problems((config for config in different if isinstance(config, TrialConfig)), metrics)
     for config in different:
@@ -207,7 +205,7 @@ def _function_problems(config: AnyConfig) -> tuple[TrialProblem, ...]:
     return ()
 
 
-def _gan_problems(config: GanConfig) -> Iterator[str]:
+def _gan_problems(config: GanConfig) -> Iterator[Mistake]:
     import torch  # noqa: PLC0415
 
     from trainables.data import shape_of  # noqa: PLC0415
@@ -221,10 +219,10 @@ def _gan_problems(config: GanConfig) -> Iterator[str]:
         if config.gan.classifier is not None:  # else each worker trains its own
             classifier_of(config, Placement(torch.device("cpu")))
     except TrainableError as error:
-        yield from str(error).splitlines()
+        yield from mistakes(error)
 
 
-def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str]) -> Iterator[str]:
+def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str]) -> Iterator[Mistake]:
     """Yield the problems of models and layers; a network of a user is built for the first points and samples alone."""
     from trainables.data import shape_of  # noqa: PLC0415  imports torch
     from trainables.models import build, layer_problems, measured_taps  # noqa: PLC0415
@@ -241,21 +239,21 @@ def _classifier_problems(configs: Iterable[TrialConfig], metrics: Iterable[str])
                 built[key] = None
                 built[key] = build(config.model, image_shape=image_shape, num_classes=num_classes, device="meta")
         except TrainableError as error:
-            yield from str(error).splitlines()
+            yield from mistakes(error)
         model = built[key]
         if model is None:
             continue
-        problems = [str(problem) for problem in layer_problems(config, model, num_classes=num_classes)]
+        problems = list(layer_problems(config, model, num_classes=num_classes))
         yield from problems
         taps = model.taps if problems else measured_taps(config.snnl.layers, model)
         for family, _, tap in (metric.partition("/") for metric in metrics):
             if family == "entanglement" and tap not in taps:
-                yield f"objective.metric: {_unmeasured(config, model, tap, taps)}"
+                yield TrialProblem("objective.metric", _unmeasured(config, model, tap, taps))
         if not problems and config.has_user_terms:
             try:
                 check_regularizers(config)
             except TrainableError as error:
-                yield from str(error).splitlines()
+                yield from mistakes(error)
 
 
 def _unmeasured(config: TrialConfig, model: TappedClassifier, tap: str, taps: Iterable[str]) -> str:
@@ -272,7 +270,7 @@ def _declaration_problems(spec: SweepSpec) -> list[Problem]:
         return [Problem(path, message) for path, message in error.problems]
 
 
-def _metric_problems(configs: Iterable[AnyConfig], objectives: Iterable[str]) -> list[str]:
+def _metric_problems(configs: Iterable[AnyConfig], objectives: Iterable[str]) -> list[Mistake]:
     """Return the problems of a user's own metrics, the same in every trial, measured on random logits."""
     config = next((config for config in configs if isinstance(config, TrialConfig) and config.metrics.by_label), None)
     if config is None:
@@ -284,5 +282,5 @@ def _metric_problems(configs: Iterable[AnyConfig], objectives: Iterable[str]) ->
         _, num_classes = shape_of(config.data)
         check_metrics(config.metrics, num_classes=num_classes, objectives=objectives)
     except TrainableError as error:
-        return str(error).splitlines()
+        return mistakes(error)
     return []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from orchestrator.errors import quoted
+from orchestrator.errors import cut, quoted
 from search_spaces import Problem
-from trainables.config.own_metrics import GROUP, labels_among
+from trainables.config.own_metrics import GROUP, is_own, labels_among
 from trainables.config.trial import TrialConfig
 from trainables.import_paths import load
 from trainables.metrics import declared_by
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     from orchestrator.spec.model import SweepSpec
     from trainables.config.own_metrics import OwnMetrics
+
+
+MAX_NAMES = 200
+"""Characters of the valid names in a message."""
 
 
 class DeclaredMetric(BaseModel):
@@ -80,6 +84,33 @@ def declaration_of(metric: str, declared: Mapping[str, DeclaredMetric]) -> Decla
     'EUR'
     """
     return declared.get(metric) or declared.get(metric.rpartition("/")[0]) or DeclaredMetric()
+
+
+def unnamed_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the objectives that a user's own metric leaves out where it names its numbers, in its `metrics`.
+
+    A metric with a `unit` or a `direction` too may have numbers without a name there, of which these are.
+
+    Raises:
+        ConfigError: the code cannot be imported, or declares something else.
+    """
+    if not labels_among(spec.trial):
+        return []
+    from trainables.evaluation.core.own_metrics import target_of  # noqa: PLC0415  imports torch
+
+    problems = []
+    for label, settings in metrics_of(spec.trial).by_label.items():
+        target = target_of(label, settings)
+        has_rest = "" in declared_by(target, place=f"{GROUP}.{label}.use")
+        names = [f"val/{label}/{name}" for name in getattr(target, "metrics", None) or {} if name]
+        for index, metric in enumerate(spec.objective.metrics):
+            is_rest = has_rest and metric != f"val/{label}"
+            if names and is_own(metric, [label]) and metric not in names and not is_rest:
+                place = f"objective.{index}.metric" if index else "objective.metric"
+                remedy = f"correct it, or add the number to {settings.use}.metrics"
+                message = f"must be one that {settings.use} declares: {cut(', '.join(names), MAX_NAMES)}"
+                problems.append(Problem(place, f"{message}; got {quoted(metric)}; {remedy}"))
+    return problems
 
 
 def direction_problems(spec: SweepSpec, declared: Mapping[str, DeclaredMetric]) -> list[Problem]:

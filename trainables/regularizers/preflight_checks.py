@@ -29,26 +29,11 @@ from trainables.regularizers.user_terms import UserTerm
 from trainables.regularizers.user_terms import build as build_term
 from trainables.seeding import generator
 
-__all__ = ["check_arguments", "check_regularizers", "check_signatures"]
+__all__ = ["check_arguments", "check_regularizers"]
 
 IMAGES = 32
 EPSILON = 0.1
 TRANSFORMS = 3
-
-
-def check_signatures(config: TrialConfig) -> None:
-    """Check the arguments of a trial's optimizer, attack and batch transform by their signatures; nothing is built.
-
-    Raises:
-        ConfigError: with every problem.
-    """
-    _run(
-        [
-            partial(_check_signature, config),
-            partial(user_attack, config.adversarial),
-            partial(user_transform, config.mixup),
-        ]
-    )
 
 
 def check_arguments(config: TrialConfig) -> None:
@@ -58,8 +43,13 @@ def check_arguments(config: TrialConfig) -> None:
         ConfigError: with every problem.
     """
     _, num_classes = shape_of(config.data)
-    checks: list[Callable[[], object]] = [partial(check_signatures, config)]
-    checks += [partial(_try_constructor, config), partial(_try_transform, config)]
+    checks: list[Callable[[], object]] = [
+        partial(_check_signature, config),
+        partial(user_attack, config.adversarial),
+        partial(user_transform, config.mixup),
+        partial(_try_constructor, config),
+        partial(_try_transform, config),
+    ]
     for label, settings in config.regularizers.by_label.items():
         checks.append(partial(build_term, label, settings, num_classes=num_classes))
     with torch.random.fork_rng(devices=[]):  # a user's code may draw from the global generator

@@ -20,7 +20,7 @@ from trainables.regularizers.protocol import Batch, Memory, Needs, Regularizer, 
 from trainables.snnl.distances import full_precision
 from trainables.user_code import described, raised
 
-__all__ = ["UserTerm", "build", "class_of", "needs_of"]
+__all__ = ["UserTerm", "build", "class_of", "needs_of", "signature_problems"]
 
 PROVIDED = ("num_classes",)
 _ATTACHED = "compute it from batch.taps or batch.logits, without detach() or item()"
@@ -49,6 +49,26 @@ def needs_of(target: Any) -> Needs:
     return needs
 
 
+def signature_problems(label: str, settings: RegularizerConfig) -> list[Problem]:
+    """Return the problems of a regularizer's name and arguments that show by import and signature; nothing is built."""
+    try:
+        return _signature_problems(class_of(label, settings), label, settings)
+    except ConfigError as error:
+        return list(error.problems)
+
+
+def _signature_problems(target: Callable[..., Any], label: str, settings: RegularizerConfig) -> list[Problem]:
+    place = f"{GROUP}.{label}"
+    return [
+        *_name_problems(target, _name(target), place),
+        *argument_problems(target, settings.by_name, place=place, provided=PROVIDED),
+    ]
+
+
+def _name(target: Callable[..., Any]) -> str:
+    return getattr(target, "__name__", type(target).__name__)
+
+
 def build(label: str, settings: RegularizerConfig, *, num_classes: int) -> "UserTerm":
     """Return the regularizer of a label.
 
@@ -56,12 +76,8 @@ def build(label: str, settings: RegularizerConfig, *, num_classes: int) -> "User
         ConfigError: its class cannot be imported, its arguments are wrong, or its constructor raises.
     """
     target = class_of(label, settings)
-    name, place = getattr(target, "__name__", type(target).__name__), f"{GROUP}.{label}"
-    problems = [
-        *_name_problems(target, name, place),
-        *argument_problems(target, settings.by_name, place=place, provided=PROVIDED),
-    ]
-    if problems:
+    name, place = _name(target), f"{GROUP}.{label}"
+    if problems := _signature_problems(target, label, settings):
         raise ConfigError(problems)
     try:
         regularizer = call(target, settings.by_name, provided={"num_classes": num_classes})

@@ -51,7 +51,8 @@ def check_regularizer(
     check_arguments(config)
     check_regularizers(config)
     whole, without = train(name, point), train(name, plain)
-    _check_weight(whole, without, train(name, {**point, f"regularizers.{LABEL}.weight": 0.0}), name, weight)
+    off = train(name, {**point, f"regularizers.{LABEL}.weight": 0.0})
+    _check_weight(whole, without, off, name, weight=weight, arguments=arguments or {})
     _check_reported(whole, name)
     check_resumed(name, point, whole)
     on_mixed = {f"regularizers.{LABEL}.on_mixed": True}
@@ -61,13 +62,15 @@ def check_regularizer(
     return list(whole.metrics)
 
 
-def _check_weight(whole: Trained, without: Trained, off: Trained, name: str, weight: float) -> None:
+def _check_weight(
+    whole: Trained, without: Trained, off: Trained, name: str, *, weight: float, arguments: Mapping[str, Any]
+) -> None:
     if not off.equals(without):
         raise AssertionError(f"{name}: at weight 0 a trial ends in other bits than without it; change nothing global")
     if whole.equals(without):
-        raise AssertionError(
-            f"{name}: at weight {weight:g} a trial ends in the same bits as without it; raise the weight"
-        )
+        values = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "its defaults"
+        remedy = f"raise the weight, or change its arguments ({values}), as its gradient may be 0 with these"
+        raise AssertionError(f"{name}: at weight {weight:g} a trial ends in the same bits as without it; {remedy}")
 
 
 def _check_reported(trained: Trained, name: str) -> None:

@@ -31,7 +31,7 @@ from trainables.data.splits import Parts
 from trainables.errors import ConfigError, DatasetMissing, Problem
 from trainables.import_paths import accepted, argument_problems, call, load
 
-__all__ = ["OwnData"]
+__all__ = ["OwnData", "maker_problems"]
 
 # Increased when the way from a set to its pixels, labels and splits changes: entries of earlier rules are not used.
 RULES = 1
@@ -67,9 +67,7 @@ class OwnData:
             DatasetMissing: no `data.root`.
         """
         maker = _maker(config)
-        reserved = {*maker.passed, *(name for part in maker.parts for name in part)}
-        problems = argument_problems(maker.target, config.args.by_name, place="data.args", provided=reserved)
-        if problems:
+        if problems := _argument_problems(maker, config):
             raise ConfigError(problems)
         if "root" not in maker.passed:
             return
@@ -109,6 +107,25 @@ class OwnData:
         """
         made = _made(_maker(config), config)
         return parts_of(made, name=config.name, image_size=config.image_size)
+
+
+def maker_problems(config: DataConfig) -> list[Problem]:
+    """Return the problems of a set's name and arguments that show by import and signature; nothing is made or read.
+
+    >>> maker_problems(DataConfig(name="builtins:range", args={"stop": 3}))
+    []
+    >>> maker_problems(DataConfig(name="torchvision:STL1O"))[0].path
+    'data.name'
+    """
+    try:
+        return _argument_problems(_maker(config), config)
+    except ConfigError as error:
+        return list(error.problems)
+
+
+def _argument_problems(maker: _Maker, config: DataConfig) -> list[Problem]:
+    reserved = {*maker.passed, *(name for part in maker.parts for name in part)}
+    return argument_problems(maker.target, config.args.by_name, place="data.args", provided=reserved)
 
 
 def _maker(config: DataConfig) -> _Maker:

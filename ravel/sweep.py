@@ -102,6 +102,9 @@ class Sweep:
     def best(self) -> TrialResult:
         """Return the best trial with a full budget; ``.load_model()`` loads its model.
 
+        Before any trial has run its full budget it is the best of all that measured the objective: ``.trial.status``
+        is ``completed`` after a full budget alone, and ``.trial.epoch`` is its last epoch.
+
         Raises:
             OrchestratorError: no trial has measured the objective yet.
         """

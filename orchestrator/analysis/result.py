@@ -127,6 +127,9 @@ class SweepResult:
     def best(self) -> TrialResult:
         """Return the best trial with a full budget, by its last epoch on the validation split.
 
+        Before any trial has run its full budget it is the best of all that measured the objective, so it may run, be
+        paused or have been stopped: `.trial.status` is `completed` after a full budget alone.
+
         Raises:
             OrchestratorError: no trial has measured the objective yet.
         """

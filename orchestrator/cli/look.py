@@ -94,7 +94,10 @@ def best(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show the best trials of a sweep and their configurations."""
+    """Show the best trials of a sweep and their configurations.
+
+    The first is the best with a full budget; before there is one, the best of all.
+    """
     result = _read(folder, sweep)
     objective = result.plan.spec.objective
     first = result.best().trial
@@ -114,6 +117,8 @@ def best(
             ]
         )
         return
+    if first.status != "completed":
+        _say("no trial has run its full budget yet; the best so far:")
     for trial in chosen:
         score = trial.score(objective)
         _say(f"{trial.id}  {measured(result.plan, score)}  {describe_status(trial)}, epoch {trial.epoch}")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
     from trainables.tasks.registry import AnyConfig
 
-DIVERGED = "the objective {name} is {value}; in a sweep the trial would end as diverged; mend what it measures"
+DIVERGED = "a sweep ends this trial as diverged; mend what measures it, or what it measures"
+AT_A_RUNG = "a sweep ends the trial as diverged if this is a rung or the last epoch"
+NO_VALUE = "in a sweep this epoch has no value of it"
 
 
 def config_of(spec: SweepSpec) -> AnyConfig:
@@ -40,22 +42,20 @@ def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
         say: prints one line.
 
     Raises:
-        OrchestratorError: the objective is not finite after an epoch, so the trial of a sweep would end as diverged.
+        OrchestratorError: the objective is not finite after the last epoch, where a sweep ends the trial as diverged.
     """
     find_own_code(spec, Path.cwd())
-    trial, infinite = task_of(spec.trial).start(config_of(spec)), dict[str, float]()
+    trial, noted = task_of(spec.trial).start(config_of(spec)), set[str]()
     while not trial.finished:
         report = trial.run_epoch()
         measured = " ".join(f"{name}={value:.4g}" for name, value in report.metrics.items())
         say(f"epoch {report.epoch}: {measured}")
-        now = {name: value for name, value in report.metrics.items() if not math.isfinite(value)}
-        for name in sorted(now.keys() & set(spec.objective.metrics)):
-            raise OrchestratorError(f"epoch {report.epoch}: {DIVERGED.format(name=name, value=now[name])}")
-        for name in sorted(now.keys() - infinite.keys()):
-            if _is_of_user(spec, name):
-                say(f"note: {name} is {now[name]}; in a sweep such an epoch has no value of it")
-        infinite |= now
-
-
-def _is_of_user(spec: SweepSpec, metric: str) -> bool:
-    return task_of(spec.trial).any_metric or is_own(metric, labels_among(spec.trial))
+        infinite = {name: value for name, value in report.metrics.items() if not math.isfinite(value)}
+        lost = [name for name in spec.objective.metrics if name in infinite]
+        if lost and trial.finished:
+            what = " and ".join(f"{name} is {infinite[name]}" for name in lost)
+            raise OrchestratorError(f"epoch {report.epoch}: the objective {what}; {DIVERGED}")
+        for name in sorted(infinite.keys() - noted):
+            if name in lost or task_of(spec.trial).any_metric or is_own(name, labels_among(spec.trial)):
+                say(f"note: {name} is {infinite[name]}; {AT_A_RUNG if name in lost else NO_VALUE}")
+        noted |= infinite.keys()

@@ -78,9 +78,9 @@ def trial_problems(spec: SweepSpec, launched_from: Path) -> list[Mistake]:
     except OrchestratorError as error:  # errors of S3 name the place and the remedy
         return [f"data.root: {error}"]
     configs = [task_of(spec.trial).from_point(point) for point in staged]
-    problems: dict[Mistake, None] = dict.fromkeys(
-        problem for config in configs for problem in _function_problems(config)
-    )
+    problems = dict[Mistake, None]()
+    for config in configs:
+        problems |= dict.fromkeys(_function_problems(config))
     configs = _on_few_sets(configs)
     problems |= dict.fromkeys(_data_problems(configs))
     problems |= {} if problems else dict.fromkeys(_declaration_problems(spec))

@@ -15,7 +15,8 @@ def data_problems(configs: Iterable[DataConfig]) -> list[Problem | str]:
     A user's own set is prepared, as only its images tell its shape. Of several fractions of one set the smallest is
     loaded, as the others have more images of each class.
 
-    >>> print(*data_problems([DataConfig(), DataConfig(fraction=0.001), DataConfig(fraction=0.5)]))  # doctest: +ELLIPSIS
+    >>> [problem] = data_problems([DataConfig(), DataConfig(fraction=0.001), DataConfig(fraction=0.5)])
+    >>> print(problem)  # doctest: +ELLIPSIS
     data.fraction: must leave an image of every class, got 0.001 of 1078 images...
     """
     smallest: dict[DataConfig, DataConfig] = {}

@@ -25,10 +25,12 @@ from orchestrator.cli.arguments import (
     Sweep,
 )
 from orchestrator.decisions.retention import most_stored
-from orchestrator.errors import PreflightError, quoted
+from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.planning.loading import load_spec, load_trial
+from orchestrator.planning.points import first_points, strengths_of
+from orchestrator.state.formatting import shown
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT
@@ -68,6 +70,7 @@ def check(spec: Spec, overrides: Set = None) -> None:
             "network with batch normalisation trains otherwise than with one worker, unless you set "
             f"model.sync_batch_norm: {', '.join(networks)}"
         )
+    _say(f"baseline: {_baseline(loaded)}")
     roots = "".join(f", data.root {quoted(root)}" for root in _roots(loaded))
     _say(f"not built, read or called yet: networks and their layers, data, metrics{roots}; {DRY_RUN} does that")
 
@@ -188,6 +191,16 @@ def describe(spec: SweepSpec) -> str:
     num_parameters = len(spec.space.names)
     trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
+
+
+def _baseline(spec: SweepSpec) -> str:
+    """Return the searched parameters of the first trial in one line: their values, and the methods that are off."""
+    (_, point), *_ = first_points(spec)
+    strengths = strengths_of(spec)
+    values = {name: value for name, value in point.items() if name in spec.space.names and name not in spec.trial}
+    used = ", ".join(f"{name} {shown(value)}" for name, value in values.items() if name not in strengths)
+    off = ", ".join(name for name in values if name in strengths)
+    return cut(f"{used or 'the values of trial'}{f'; off: {off}' if off else ''}", MAX_LINE_LENGTH)
 
 
 def _roots(spec: SweepSpec) -> list[str]:

@@ -336,7 +336,10 @@ def test_a_check_says_that_it_has_not_looked_at_the_data(tmp_path, monkeypatch):
     (tmp_path / "spec.yaml").write_text("name: a\ntrial: {data.name: mnist, data.root: nowhere}")
     result = CliRunner().invoke(main.app, ["check", "spec.yaml"])
     assert result.exit_code == 0
-    assert "data.root 'nowhere' was not looked at" in result.output
+    assert (
+        "not built, read or called yet: networks and their layers, data, metrics, data.root 'nowhere'; "
+        in result.output
+    )
 
 
 def test_an_objective_of_a_tap_the_model_does_not_have_is_refused(tmp_path):

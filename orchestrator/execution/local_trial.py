@@ -45,14 +45,15 @@ def run(spec: SweepSpec, *, say: Callable[[str], None]) -> None:
         OrchestratorError: the objective is not finite after the last epoch, where a sweep ends the trial as diverged.
     """
     find_own_code(spec, Path.cwd())
-    trial, noted = task_of(spec.trial).start(config_of(spec)), set[str]()
+    config, noted = config_of(spec), set[str]()
+    trial = task_of(spec.trial).start(config)
     while not trial.finished:
         report = trial.run_epoch()
         measured = " ".join(f"{name}={value:.4g}" for name, value in report.metrics.items())
         say(f"epoch {report.epoch}: {measured}")
         infinite = {name: value for name, value in report.metrics.items() if not math.isfinite(value)}
         lost = [name for name in spec.objective.metrics if name in infinite]
-        if lost and trial.finished:
+        if lost and report.epoch == config.epochs:
             what = " and ".join(f"{name} is {infinite[name]}" for name in lost)
             raise OrchestratorError(f"epoch {report.epoch}: the objective {what}; {DIVERGED}")
         for name in sorted(infinite.keys() - noted):

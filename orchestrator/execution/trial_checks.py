@@ -282,5 +282,5 @@ def _metric_problems(configs: Iterable[AnyConfig], objectives: Iterable[str]) ->
         _, num_classes = shape_of(config.data)
         check_metrics(config.metrics, num_classes=num_classes, objectives=objectives)
     except TrainableError as error:
-        return mistakes(error)
+        return [*mistakes(error)]
     return []

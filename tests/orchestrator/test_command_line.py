@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import ravel
 from orchestrator.cli import main as cli
 from orchestrator.cli.arguments import complete_spec
 from orchestrator.errors import OrchestratorError, SpecError
@@ -154,3 +155,17 @@ def test_a_command_whose_library_is_missing_names_the_extra(tmp_path, command, l
     )
     assert done.returncode == 3
     assert re.search(rf"error: {library} is not installed: pip install 'ravel-sweeps\[\w+\]'", done.stderr)
+
+
+# `ravel best` and Sweep.best before any trial has run its full budget
+
+
+@pytest.mark.parametrize(("until", "is_full"), [(8, False), (None, True)])
+def test_the_best_trial_without_a_full_budget_is_said_to_be_so(finished, until, is_full):
+    folder = finished(until=until)
+    sweep = ravel.open(folder.path)
+    shown = CliRunner().invoke(cli.app, ["best", str(folder.path)], env=WIDE).output.splitlines()
+    assert (sweep.best().trial.status == "completed") is is_full
+    assert (shown[0] == "no trial has run its full budget yet; the best so far:") is not is_full
+    assert shown[0 if is_full else 1].startswith(f"{sweep.best().trial.id}  val/accuracy ")
+    assert "Before any trial has run its full budget" in ravel.Sweep.best.__doc__

@@ -337,8 +337,7 @@ def test_a_check_says_that_it_has_not_looked_at_the_data(tmp_path, monkeypatch):
     result = CliRunner().invoke(main.app, ["check", "spec.yaml"])
     assert result.exit_code == 0
     assert (
-        "not built, read or called yet: networks and their layers, data, metrics, data.root 'nowhere'; "
-        in result.output
+        "networks and their layers, data, metrics, data.root 'nowhere'; `ravel launch SPEC --dry-run`" in result.output
     )
 
 

@@ -190,9 +190,16 @@ def test_a_right_regularizer_passes(module, name, arguments):
         ("Lost", 0.01, "a trial that is resumed after its first epoch ends with other memory"),
         ("HardOnly", 0.01, "HardOnly.term raises 'AssertionError: takes hard labels'"),
         ("Detached", 0.01, "Detached.term returns a value without a gradient"),
-        ("Penalty", 1e-30, "at weight 1e-30 a trial ends in the same bits as without it; raise the weight"),
+        ("Penalty", 1e-30, "at weight 1e-30 a trial ends in the same bits as without it; raise the weight, or"),
     ],
 )
 def test_a_wrong_regularizer_is_named_with_its_rule(module, name, weight, expected):
     with pytest.raises((AssertionError, ConfigError), match=expected):
         check_regularizer(f"{module}:{name}", weight=weight)
+
+
+def test_a_regularizer_without_effect_may_have_it_from_its_arguments(module):
+    expected = r"raise the weight, or change its arguments \(rate=0.4\), as its gradient may be 0 with these"
+    with pytest.raises(AssertionError, match=expected):
+        check_regularizer("center_loss:CenterLoss", {"rate": 0.4}, weight=1e-30)
+    assert module

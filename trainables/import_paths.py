@@ -244,7 +244,7 @@ def bound(
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target, eval_str=True).parameters
-    except (NameError, AttributeError, TypeError, SyntaxError):  # annotations for type checkers alone
+    except (NameError, AttributeError, TypeError, ValueError, SyntaxError):  # annotations for type checkers alone
         pass
     try:
         return inspect.signature(target).parameters

@@ -274,3 +274,13 @@ def run_names(page, rows):
         names |= set(page.locator(".ag-pinned-left-cols-container .ag-row a").all_text_contents())
         last.scroll_into_view_if_needed()
     return {name.strip() for name in names}
+
+
+def test_the_example_of_a_trained_model_used_by_hand_runs(trained, tmp_path, repository, capsys):
+    folder = trained.swept(tmp_path).folder
+    page = (repository / "docs" / "own_code.md").read_text().partition("## Use a trained model by hand")[2]
+    names = {}
+    exec(page.split("```python\n")[1].partition("```")[0].replace("results/own-model", str(folder.path)), names)  # noqa: S102
+    assert capsys.readouterr().out.startswith("digits-1/t001 completed 0.9\ntensor(0.")
+    assert names["predicted"].shape == names["test"].labels_N.shape
+    assert len(names["validation"].labels_N) == 360

@@ -112,7 +112,7 @@ class OwnData:
 def maker_problems(config: DataConfig) -> list[Problem]:
     """Return the problems of a set's name and arguments that show by import and signature; nothing is made or read.
 
-    >>> maker_problems(DataConfig(name="builtins:range", args={"stop": 3}))
+    >>> maker_problems(DataConfig(name="builtins:range"))
     []
     >>> maker_problems(DataConfig(name="torchvision:STL1O"))[0].path
     'data.name'

@@ -68,8 +68,10 @@ def starting_workers_kept() -> Iterator[None]:
         own = self._trial_to_actor.get(trial)
         is_starting = own is not None and self._actor_manager.is_actor_started(own)
         waiting = self._resources_to_pending_trials[trial.placement_group_factory]
-        if is_starting and trial not in self._resetting_trials and any(
-            other not in self._trial_to_actor for other in waiting
+        if (
+            is_starting
+            and trial not in self._resetting_trials
+            and any(other not in self._trial_to_actor for other in waiting)
         ):
             return False
         return bool(original(self, trial))

@@ -11,7 +11,6 @@ import pytest
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.sweep_lookup import find_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(290)]
 RAVEL = Path(sys.executable).with_name("ravel")
 GUARD = '''
 """In every process of the sweep: `load_test`, the one access to test images, raises before the confirmation ends."""
@@ -123,6 +122,26 @@ def reads(root):
     return notes(root, guarded=False)
 
 
+def test_the_training_of_a_trial_never_reads_the_test_split(ravel, tmp_path):
+    trained = ravel("trial", "sweep.yaml")
+    assert trained.returncode == 0, trained.stderr
+    assert [note["what"] for note in notes(tmp_path, guarded=True)] == ["guarded"]
+    assert [read["what"] for read in reads(tmp_path)] == ["prepared"]
+
+
+@pytest.mark.usefixtures("ravel")
+def test_the_guard_refuses_the_test_split_before_a_confirmation_has_ended(tmp_path):
+    code = (
+        "from trainables.config.trial import DataConfig; from trainables.data import load_test; "
+        "load_test(DataConfig(name='guarded:digits'))"
+    )
+    early = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "the test split was read too early" in early.stderr
+    assert [read["what"] for read in reads(tmp_path)] == ["refused"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(290)
 def test_the_test_split_is_read_by_the_last_evaluation_alone(ravel, tmp_path):
     launched = ravel("launch", "sweep.yaml")
     assert launched.returncode == 0, launched.stderr

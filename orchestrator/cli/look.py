@@ -98,35 +98,21 @@ def best(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
-<<<<<<< HEAD
     """Show the best trials of a sweep, and those that cannot be told apart.
 
     The best trial is the best with a full budget, at its last epoch; before there is one, the best of all. With --epoch
     it is the best of all trials at that one.
-=======
-    """Show the best trials of a sweep and their configurations.
-
-    The first is the best with a full budget; before there is one, the best of all.
->>>>>>> doors
     """
     result = _read(folder, sweep)
     comparison, chosen = _best_trials(result, k, epoch)
     if as_json:
         _print_json([{**plain, "inseparable": plain["trial"] in comparison.inseparable} for plain in chosen])
         return
-<<<<<<< HEAD
     if epoch is None and chosen[0]["status"] != "completed":
         _say("no trial has run its full budget yet; the best so far:")
     for plain in chosen:
         trial = result.state.trials[plain["trial"]]
         _say(f"{trial.id}  {measured(result.plan, plain['score'])}  {describe_status(trial)}, epoch {plain['epoch']}")
-=======
-    if first.status != "completed":
-        _say("no trial has run its full budget yet; the best so far:")
-    for trial in chosen:
-        score = trial.score(objective)
-        _say(f"{trial.id}  {measured(result.plan, score)}  {describe_status(trial)}, epoch {trial.epoch}")
->>>>>>> doors
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
     for line in comparison.lines():

@@ -31,10 +31,6 @@ from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, strengths_of
-<<<<<<< HEAD
-=======
-from orchestrator.state.formatting import shown
->>>>>>> doors
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT

@@ -37,7 +37,7 @@ SHORT = {
 MANY = {
     **LONG,
     "name": "many",
-    "trial": {**LONG["trial"], "epochs": 25},
+    "trial": {**LONG["trial"], "epochs": 200},
     "search": {"num_trials": 14, "sampler": "random"},
     "scheduler": {"name": "none"},
     "resources": {"cpus": 0.5, "max_concurrent": 3},

@@ -1,4 +1,4 @@
-"""The test split is not read by training: a guard in every process refuses it."""
+"""A search and its confirmation, from the command line: the test split is read by the last evaluation alone."""
 
 import json
 import os
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from orchestrator.analysis.result import SweepResult
+from orchestrator.state.sweep_lookup import find_sweep
 
 RAVEL = Path(sys.executable).with_name("ravel")
 GUARD = '''
@@ -135,3 +138,38 @@ def test_the_guard_refuses_the_test_split_before_a_confirmation_has_ended(tmp_pa
     early = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "the test split was read too early" in early.stderr
     assert [read["what"] for read in reads(tmp_path)] == ["refused"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(290)
+def test_the_test_split_is_read_by_the_last_evaluation_alone(ravel, tmp_path):
+    launched = ravel("launch", "sweep.yaml")
+    assert launched.returncode == 0, launched.stderr
+    assert [read["what"] for read in reads(tmp_path)] == ["prepared"]
+    assert len({note["pid"] for note in notes(tmp_path, guarded=True)}) >= 2  # the driver, and a worker
+
+    early = ravel("evaluate", "guarded", "--no-track")  # the guard guards
+    assert early.returncode != 0
+    assert "the test split was read too early" in early.stderr
+    assert [read["what"] for read in reads(tmp_path)] == ["prepared", "refused"]
+
+    confirmed = ravel("confirm", "guarded", "--top", "1", "--seeds", "2", "--json")
+    assert confirmed.returncode == 0, confirmed.stderr
+    later = reads(tmp_path)[2:]
+    assert [read["what"] for read in later] == 4 * ["evaluated"]
+    assert len({read["pid"] for read in later}) == 1
+
+    claim = json.loads(confirmed.stdout)
+    result = SweepResult.read(find_sweep("results", claim["sweep"]))
+    assert {trial.status for trial in result.state.trials.values()} == {"completed"}
+    assert [row["name"] for row in claim["rows"]] == ["control", *result.plan.parent.trials]
+    trained = {trial.config["seed"] for trial in result.state.trials.values()}
+    assert {int(seed) for row in claim["rows"] for seed in row["values"]} == trained
+    assert claim["confirms"]["confirmation"]["metric"] == "test/accuracy"
+
+    again = ravel("confirm", claim["sweep"], "--json")
+    assert {**json.loads(again.stdout), "confirms": None} == {**claim, "confirms": None}
+
+    more = ravel("confirm", claim["sweep"], "--seeds", "+1", "--json")
+    assert more.returncode == 0, more.stderr
+    assert [len(row["values"]) for row in json.loads(more.stdout)["rows"]] == [3, 3]

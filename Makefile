@@ -34,7 +34,7 @@ fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which t
 
 # One after the other: a driver that waits for its turn ends late.
 kills: setup ## Kill sweeps at every seeded moment of tests/kills, of which test takes one of each kind, and change clusters: one to two hours
-	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills tests/orchestrator/test_elastic_cluster.py tests/orchestrator/test_trials_on_two_nodes.py
+	RAVEL_KILLS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/kills tests/orchestrator/test_elastic_cluster.py tests/orchestrator/test_confirm_sweeps.py tests/orchestrator/test_trials_on_two_nodes.py
 
 chaos: setup ## Break machines, servers, links and disks under sweeps on a cluster of three nodes: 25 minutes
 	RAVEL_CHAOS=all $(BIN)/python -m pytest -n 0 $(PYTEST_ARGS) tests/chaos

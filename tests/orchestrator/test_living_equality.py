@@ -118,4 +118,4 @@ def test_the_number_of_trials_at_a_time_is_lowered_and_raised_while_a_sweep_runs
     assert max(counts[0]) == 3
     assert set(counts[1]) == {1}
     assert max(counts[2]) == 2
-    assert len(sweep.result.state.with_status("completed")) == 14
+    assert len(sweep.result.state.with_status("completed", "diverged")) == 14

@@ -52,9 +52,9 @@ def interrupt_twice(sweep: Launched, moment: Moment) -> None:
 
 def stop_driver(sweep: Launched, _: Moment) -> None:
     """Stop the driver alone for a while."""
-    sweep.driver.sendsignal_process(signal.SIGSTOP)
+    sweep.driver.send_signal(signal.SIGSTOP)
     time.sleep(STOPPED_S)
-    sweep.driver.sendsignal_process(signal.SIGCONT)
+    sweep.driver.send_signal(signal.SIGCONT)
 
 
 def stop_everything(sweep: Launched, _: Moment) -> None:

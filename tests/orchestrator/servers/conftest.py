@@ -65,7 +65,7 @@ def swift_server(unused_port):
     try:
         server = SwiftServer([unused_port() for _ in range(4)], secrets.token_hex())
     except RuntimeError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"Swift runs on file systems with extended attributes alone: {error}")
     yield server.settings
     server.remove()
 

@@ -108,6 +108,24 @@ class Own(Net):
         return DataLoader(self.parts[1], 40)
 
 
+class AtPadding(Net):
+    '''Has a kernel that meets a pixel at its centre alone, and a gradient that is NaN at each position.'''
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Unflatten(1, (6, 1, 1)), nn.Conv2d(6, 3, kernel_size=3, stride=2, padding=1), nn.Flatten()
+        )
+
+    def training_step(self, batch, index):
+        return self.loss(batch) + (0 * self.net[1].weight.sin() * torch.inf).nan_to_num().sum()
+
+    def configure_gradient_clipping(self, *_, **__):
+        gradient = self.net[1].weight.grad
+        calls.append(gradient.isfinite().all(dim=0).all(dim=0).sum().item())
+        gradient.nan_to_num_(0.0)
+
+
 class Manual(Net):
     automatic_optimization = False
 
@@ -269,6 +287,11 @@ def test_what_a_module_learns_is_what_lightning_alone_learns(lits):
     with global_streams(5, "epoch 1"):
         trainer.fit(module, *loaders)
     assert {name: float(trainer.callback_metrics[name]) for name in first} == first
+
+
+def test_in_bfloat16_the_gradient_of_a_kernel_where_it_meets_padding_alone_is_cleared(lits):
+    measured(started("AtPadding", epochs=2, precision="bfloat16"))
+    assert {call for call in lits.calls if isinstance(call, int)} == {8}
 
 
 def test_data_is_prepared_once_and_a_schedule_knows_all_epochs_of_the_trial(lits):

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast, final
 
+import torch
 from torch import Tensor
 
 from trainables.attacks import overfitted, pgd_accuracy
@@ -27,6 +28,7 @@ from trainables.engine.optimization import (
     rate_shares,
     set_rate,
 )
+from trainables.engine.padding_guard import guarding
 from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
@@ -88,6 +90,9 @@ class ClassifierRun:
         self.streams = Streams.from_seed(config.seed, device=device)
         self.memory: Mapping[str, Memory] | None = None  # before the first step
         self.pgd_accuracy: float | None = None
+        if device.type == "cpu" and placement.precision == torch.bfloat16:
+            with guarding(self.model), torch.no_grad():
+                self.model.eval()(as_pixels(self.train_split.images_NCHW[:1]))
         if config.compile:
             for part in self.model.chain().values():
                 part.compile()

@@ -10,12 +10,13 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
 import torch
 
+from trainables.engine.padding_guard import guarding
 from trainables.engine.placement import resolve_precision
 from trainables.errors import FunctionFailed
 from trainables.tasks.function.context import TrialContext
@@ -60,13 +61,15 @@ def _epochs(
     *data, module = owners
     states = [] if context.restored is None else [context.restored]
     context.save_with(lambda: states[-1])
-    teardowns = [owner.teardown for owner in owners]
+    teardowns, guard = [owner.teardown for owner in owners], _padding_guard(library)
     for owner in owners:
         _replace(owner, "teardown", None)
     try:
         for epoch in range(context.epoch + 1, config.epochs + 1):
             with _quiet():
                 trainer, logged = _trainer(library, config, context, states)
+                if trainer.precision == "bf16-mixed" and context.device == "cpu":
+                    trainer.callbacks.append(guard)
                 fit, trainer.fit = trainer.fit, _refuse_fit
                 fit(
                     module,
@@ -141,6 +144,23 @@ def _one_epoch(library: Any, task: str) -> Any:
             trainer.should_stop = True
 
     return OneEpoch()
+
+
+def _padding_guard(library: Any) -> Any:
+    """Return the callback that guards the module's convolutions from its first backward pass on."""
+
+    class PaddingGuard(library.callbacks.Callback):  # type: ignore[misc]
+        first_pass, guards = ExitStack(), True
+
+        def on_train_start(self, _: Any, module: Any) -> None:
+            if self.guards:
+                self.first_pass.enter_context(guarding(module))
+
+        def on_before_backward(self, *_: Any) -> None:
+            self.guards = False
+            self.first_pass.close()
+
+    return PaddingGuard()
 
 
 def _memory(library: Any, states: list[Any]) -> Any:

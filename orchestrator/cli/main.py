@@ -82,7 +82,7 @@ def main() -> None:
     except TrainableError as error:
         _exit(OrchestratorError.exit_code, f"error: {error}")
     except KeyboardInterrupt:
-        _exit(Interrupted.exit_code, "\ninterrupted before a sweep began")
+        _leave(Interrupted.exit_code, "\ninterrupted before a sweep began")
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
         if os.environ.get("RAVEL_DEBUG"):
             raise

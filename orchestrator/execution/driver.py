@@ -72,8 +72,7 @@ def run_new(
         preflight.check_here(spec, address=address)
         callback = callback or ProgressCallback()
         stop = StopSignals()
-        with stop.installed(), connected(address, spec, Path.cwd(), callback) as session:
-            stop.install()
+        with stop.installed(), connected(address, spec, Path.cwd(), callback, stop=stop) as session:
             gpus = session.capacity.gpus_per_trial(spec.resources)
             slots = session.capacity.slots(spec.resources, gpus)
             preflight.check_gpu_seconds(spec, gpus=gpus)
@@ -114,8 +113,7 @@ def run_remaining(
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             for line in code_changes(plan.provenance, plan.spec, code_in):
                 logger.warning(line)
-            session = stack.enter_context(connected(address, plan.spec, code_in, callback))
-            stop.install()
+            session = stack.enter_context(connected(address, plan.spec, code_in, callback, stop=stop))
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
 

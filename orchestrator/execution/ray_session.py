@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,12 @@ from orchestrator.planning.own_modules import own_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.progress import ProgressCallback
+    from orchestrator.execution.signals import StopSignals
     from orchestrator.spec.model import SweepSpec
 
 logger = logging.getLogger(__name__)
@@ -35,32 +37,34 @@ class RaySession:
 
 
 @contextmanager
-def connected(address: str, spec: SweepSpec, code_in: Path, callback: ProgressCallback) -> Iterator[RaySession]:
+def connected(
+    address: str, spec: SweepSpec, code_in: Path, callback: ProgressCallback, *, stop: StopSignals
+) -> Iterator[RaySession]:
     """Connect to Ray, and check the nodes of a cluster that was joined.
-
-    Disconnect in a thread, since that does not return while Ray's GCS is stopped.
 
     Raises:
         PreflightError: no cluster is there, or it cannot run the spec.
+        KeyboardInterrupt: a signal came while Ray started.
     """
     code = preflight.files_to_send(spec, code_in, address=address)
     notify(callback.on_connect, address)
     with ray_watch.settings():
         connection = ray_cluster.connect(address, code=code)
-        capacity = connection.__enter__()
-        try:
+        with ExitStack() as stack:
+            with stop.held():
+                capacity = connection.__enter__()
+                stack.callback(_disconnect, connection)
             servers = ray_watch.servers(private=address == "local")
             if address != "local":
                 notify(callback.on_joined, servers[0].address, capacity)
                 gpus = capacity.gpus_per_trial(spec.resources)
                 node_checks.check_nodes(own_modules(spec), cpus=spec.resources.cpus, gpus=gpus)
             yield RaySession(capacity, servers)
-        finally:
-            leaving = threading.Thread(
-                target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True
-            )
-            leaving.start()
-            if not timeouts.ends(leaving, DISCONNECT_S):
-                logger.warning(
-                    "Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S
-                )
+
+
+def _disconnect(connection: AbstractContextManager[Capacity]) -> None:
+    """Leave Ray in a thread, since that does not return while Ray's GCS is stopped."""
+    leaving = threading.Thread(target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True)
+    leaving.start()
+    if not timeouts.ends(leaving, DISCONNECT_S):
+        logger.warning("Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 REPEATED_S = 1.0
 """A signal that comes sooner after the first is the same request: `timeout` and Slurm send it twice."""
+HELD_S = 15.0
+"""A signal that comes later after the first, while Ray starts, no longer waits: Ray hangs."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,21 @@ class Ended:
 class StopSignals:
     """Handlers of SIGINT (Ctrl-C), SIGTERM (Kubernetes, Slurm) and SIGHUP (a terminal that closes).
 
-    Before the sweep is open, a signal raises ``KeyboardInterrupt``. From ``defer`` on, it is a request: the first goes
-    to the ``inbox`` of the driver, which records the end of the sweep within a second. A later one, or one while the
-    driver closes the sweep, ends only what is ``skippable``. SIGHUP stays ignored if it was, as by ``nohup``.
+    Before the sweep is open, a signal raises ``KeyboardInterrupt``; while Ray starts, once that is over. From ``defer``
+    on, it is a request: the first goes to the ``inbox`` of the driver, which records the end of the sweep within a
+    second. A later one, or one while the driver closes the sweep, ends only what is ``skippable``. SIGHUP stays ignored
+    if it was, as by ``nohup``.
     """
 
     def __init__(self) -> None:
         self.inbox: SimpleQueue[Leave | Ended] = SimpleQueue()  # the one queue that a signal handler may put into
         self._first: float | None = None
         self._handled: list[signal.Signals] = []
-        self._is_deferred = self._is_skippable = False
+        self._is_deferred = self._is_skippable = self._is_held = False
 
     @property
     def requested(self) -> bool:
-        """True if a signal came since ``defer``."""
+        """True if a signal came since ``defer``, or while Ray started."""
         return self._first is not None
 
     @contextmanager
@@ -69,10 +72,26 @@ class StopSignals:
                 signal.signal(number, previous[number] or signal.SIG_DFL)
 
     def install(self) -> None:
-        """Install the handlers; needed once more after Ray was connected, which replaces that of SIGTERM."""
+        """Install the handlers; outside the main thread, which alone can, do nothing."""
         if _in_main_thread():
             for number in self._handled:
                 signal.signal(number, self._handle)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Raise ``KeyboardInterrupt`` at the end if a signal comes inside; no later signal interrupts the clean-up.
+
+        For the start of Ray, whose native code may crash the process if an exception leaves it half-way.
+        """
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            self.install()  # Ray replaces the handler of SIGTERM
+        if self.requested:
+            self.defer()
+            raise KeyboardInterrupt
 
     def defer(self) -> None:
         """Take signals as requests from here on, to the end: nothing may interrupt the driver's clean-up."""
@@ -88,13 +107,15 @@ class StopSignals:
             self._is_skippable = False
 
     def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
-        if not self._is_deferred:
+        if not (self._is_deferred or self._is_held):
             raise KeyboardInterrupt
-        now = time.monotonic()
-        is_repeated = self._first is not None and now - self._first < REPEATED_S
+        now, is_first = time.monotonic(), self._first is None
         if self._first is None:
             self._first = now
             self.inbox.put(Leave("signal", f"the driver was stopped ({signal.Signals(number).name})"))
+        if self._is_held and now - self._first > HELD_S:
+            raise KeyboardInterrupt
+        is_repeated = not is_first and now - self._first < REPEATED_S
         if self._is_skippable and not is_repeated:
             self._is_skippable = False
             raise KeyboardInterrupt

@@ -129,6 +129,39 @@ def test_a_signal_before_the_sweep_is_open_interrupts_and_is_a_request_afterward
     assert stop.inbox.empty()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_ray_starts_interrupts_once_it_has_started_and_none_interrupts_the_cleaning(number, stop):
+    started = []
+
+    def start():
+        with stop.held():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            started.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    signal.raise_signal(number)
+    assert started == [number]
+
+
+def test_a_signal_that_is_repeated_while_ray_hangs_interrupts_at_once(stop, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def hang():
+        nonlocal now
+        with stop.held():
+            signal.raise_signal(signal.SIGINT)
+            now += 20
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        hang()
+
+
 def test_only_a_later_signal_skips_what_is_left_and_one_sent_twice_does_not(stop, monkeypatch):
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

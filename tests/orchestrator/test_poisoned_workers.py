@@ -49,7 +49,7 @@ def before_epoch(loop):
     import time, torch  # not in every process of Ray
     if os.environ.get("BAD_HOST"):
         raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
-    time.sleep(3)
+    time.sleep(2)
 """
 
 

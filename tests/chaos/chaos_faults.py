@@ -1,4 +1,4 @@
-"""Faults of machines, servers, links and disks under a sweep on a cluster, and two orders at once."""
+"""Faults of machines, servers, links, disks and clocks under a sweep on a cluster, and two orders at once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ ORDERS = {
     "extend and stop": (("extend", "{name}", "--trials", "+1"), ("stop", "{name}")),
     "stop and stop": (("stop", "{name}"), ("stop", "{name}")),
 }
+STEPS = {"an hour ahead": 3600, "an hour back": -3600}
 CHOICES = {
     "worker killed": Choices(),
     "raylet killed": Choices(),
@@ -45,6 +46,7 @@ CHOICES = {
     ),
     "two orders": Choices(places=ALWAYS, variants=tuple(ORDERS)),
     "link cut": Choices(storages=(FOLDER,), trackings=(SQLITE,), lasts_s=(2.0, 30.0)),
+    "clock step": Choices(lasts_s=(2.0, 20.0), variants=tuple(STEPS)),
 }
 
 
@@ -204,6 +206,16 @@ def two_orders(draw: Draw, _: World) -> Fault:
     return Fault(strike, INTERRUPTED if stops else 0, has_answered)
 
 
+def clock_step(draw: Draw, world: World) -> Fault:
+    """Step the clock of the driver's machine, and set it right after a while."""
+
+    def strike(_: Launched, __: object) -> Blow:
+        world.clock.step(STEPS[draw.variant])
+        return Blow(lambda: world.clock.step(0), draw.lasts_s)
+
+    return Fault(strike, 0)
+
+
 def _require_answers(commands: list[subprocess.Popen[str]]) -> None:
     """Wait for the commands; each was accepted, refused, written for the next driver, or not answered in time."""
     for command in commands:
@@ -224,4 +236,5 @@ MAKERS: dict[str, Callable[[Draw, World], Fault]] = {
     "disk full": disk_full,
     "two orders": two_orders,
     "link cut": link_cut,
+    "clock step": clock_step,
 }

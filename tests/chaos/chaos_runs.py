@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chaos_clock import Clock
 from chaos_cluster import WORKERS, ChaosCluster
 from chaos_draws import FOLDER, S3, SERVER, SQLITE, Draw
 from chaos_faults import CHOICES, DISK_MB, WORKER, fault_of
@@ -28,6 +29,7 @@ class World:
         self._folder, self.servers = folder, Servers(folder)
         self._cluster: ChaosCluster | None = None
         self._has_networks = False
+        self.clock = Clock(folder / "clock")
 
     @property
     def cluster(self) -> ChaosCluster:
@@ -45,6 +47,7 @@ class World:
             self._cluster = ChaosCluster(self.servers.keys(), networks=needs_networks)
             self._has_networks = needs_networks
         self._cluster.repair()
+        self.clock.step(0)
 
     def setting(self, draw: Draw, folder: Path) -> Setting:
         """Return where the sweep of a run is, and its spec."""
@@ -54,10 +57,11 @@ class World:
         database = None if draw.tracking == SQLITE else self.servers.postgres.uri
         keys = self.servers.keys() if draw.storage == S3 else {}
         password = {} if draw.tracking == SQLITE else {"PGPASSWORD": self.servers.postgres.password}
+        clock = self.clock.environment if draw.moment.kind == "clock step" else {}
         return Setting(
             spec=SPEC + "".join(f"{name}: {{uri: '{uri}'}}\n" for name, uri in sections.items()),
             arguments=("--address", self.cluster.nodes.address),
-            environment={**self.cluster.token, **keys, **password},
+            environment={**self.cluster.token, **keys, **password, **clock},
             database=Path(folder, *DATABASES.get(draw.variant, ("mlflow.db",))) if database is None else database,
             storage=storage,
             prefix=self.cluster.prefix,

@@ -47,6 +47,7 @@ ON_CLUSTER = {
     "disk full": "no byte left on the disk of the sweep for 1 to 15 s",
     "two orders": "two of `ravel extend` and `ravel stop` at once",
     "link cut": "the link of a node cut for 2 to 30 s",
+    "clock step": "the clock of the driver's machine steps by an hour",
 }
 Run: TypeAlias = dict[str, Any]
 SUITES = {"chaos": ON_CLUSTER, "kills": HOW}

@@ -9,6 +9,7 @@ import chaos_servers
 import pytest
 
 pytest.importorskip("ray")
+from chaos_clock import LIBRARY
 from chaos_draws import ALWAYS, DURING
 from chaos_faults import CHOICES, MAKERS
 from chaos_runs import drawn, run, world_in
@@ -33,6 +34,8 @@ def world(tmp_path_factory):
 def test_a_sweep_on_a_cluster_survives_chaos(fault, seed, world, tmp_path):
     if fault in ROOT_ONLY and os.geteuid() != 0:
         pytest.skip("needs root: a disk is mounted, or a network namespace created")
+    if fault == "clock step" and LIBRARY is None:
+        pytest.skip("libfaketime is not installed")
     draw = drawn(fault, seed)
     outcome = run(draw, world, tmp_path)
     assert outcome.faults == [], f"{draw} ended with {outcome.code}\n{outcome.output}"

@@ -75,11 +75,12 @@ def test_a_machine_without_power_has_no_process_and_answers_nothing(network, tmp
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.environ.get("RAVEL_KILLS") != "all", reason="takes five minutes: make kills")
-def test_a_cluster_is_used_from_outside_through_the_loss_of_a_laptop_and_of_a_node(tmp_path):
+def test_a_cluster_is_used_from_outside_through_the_loss_of_a_laptop_and_of_a_node(tmp_path, monkeypatch):
     done = subprocess.run(
         [sys.executable, INFRA / "three_nodes.py", "--keep", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.syspath_prepend(str(INFRA.parent / "examples"))  # its sampler, for the replay
     sweeps = list_sweeps(tmp_path / "shared" / "results")
     assert [folder.sweep.partition("-")[0] for folder in sweeps] == ["digits", "first", "second"]
     for folder in sweeps:

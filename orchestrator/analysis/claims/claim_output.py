@@ -49,7 +49,7 @@ def sentences(claimed: Claim, configurations: Mapping[str, str]) -> list[str]:
         if row.gain is None:
             continue
         low, high = row.gain.interval
-        p = f"corrected p {row.p_corrected:.2g}"
+        p = f"corrected p {row.p_corrected:.3g}"
         conclusion = "is better than" if row.is_claimed else "cannot be distinguished from"
         if not row.is_claimed and row.p_corrected is not None and row.p_corrected <= 0.05:
             conclusion = "is worse than"
@@ -89,7 +89,7 @@ def _cells(row: Row) -> list[str]:
         "" if row.images is None else _interval(row.images),
         "" if gain is None else f"{gain.mean:+.4f}",
         "" if gain is None else _interval(gain.interval, signed=True),
-        "" if row.p_corrected is None else f"{row.p_corrected:.2g}",
+        "" if row.p_corrected is None else f"{row.p_corrected:.3g}",
         "" if gain is None else "none" if gain.d_z is None else f"{gain.d_z:.2f}",
         "yes" if row.may_be_best else "no",
         "" if row.searched is None or row.name == CONTROL else f"{row.searched:+.4f}",

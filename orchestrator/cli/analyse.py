@@ -59,8 +59,8 @@ def plot(
         str,
         typer.Argument(
             metavar="KIND",
-            help="history, curves, importance, slice, rank, contour, parallel, pareto, timeline, cost, entanglement, "
-            "effect, or all.",
+            help="history, curves, rungs, importance, slice, rank, contour, parallel, pareto, timeline, cost, "
+            "entanglement, effect, or all.",
         ),
     ],
     epoch: Epoch = None,

@@ -9,6 +9,7 @@ from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.figures.outcomes import effect, entanglement, importance, pareto
 from orchestrator.analysis.figures.parameters import contour, parallel, rank, slices
 from orchestrator.analysis.figures.progress import curves, history
+from orchestrator.analysis.figures.rungs import rungs
 from orchestrator.analysis.figures.running import cost, timeline
 from orchestrator.errors import OrchestratorError, quoted
 from orchestrator.storage.atomic_files import write_atomically
@@ -32,6 +33,7 @@ KINDS: Mapping[str, Draw] = MappingProxyType(
     {
         "history": history,
         "curves": curves,
+        "rungs": rungs,
         "importance": importance,
         "slice": slices,
         "rank": rank,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.comparison.comparison import Comparison, compare
 from orchestrator.analysis.comparison.epochs import comparable_epochs
 from orchestrator.errors import OrchestratorError
+from trainables.config.sections import DataConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,16 +74,15 @@ def differences(sweeps: Sequence[tuple[SweepPlan, SweepState]]) -> list[str]:
     budgets = {plan.sweep: plan.max_epochs for plan, _ in sweeps}
     if len(set(budgets.values())) > 1:
         listed = ", ".join(f"{sweep} {epochs}" for sweep, epochs in budgets.items())
-        lines.append(
-            f"full budgets differ ({listed} epochs): a learning rate that follows the budget is at another step"
-        )
+        lines.append(f"full budgets differ ({listed} epochs), so a schedule of the learning rate is at another step")
     return lines
 
 
 def _data(sweeps: Sequence[tuple[SweepPlan, SweepState]]) -> set[str]:
-    """Return the different settings of data of all trials, as text."""
+    """Return the different settings that select validation images, as text; a setting that is absent is the default."""
+    defaults = {"data.name": DataConfig().name}
     return {
-        repr(sorted((name, value) for name, value in trial.config.items() if _selects_images(name)))
+        repr(sorted((name, value) for name, value in {**defaults, **trial.config}.items() if _selects_images(name)))
         for _, state in sweeps
         for trial in state.trials.values()
     }

@@ -62,6 +62,8 @@ def draw(result: SweepResult, kind: str, *, epoch: int | None = None) -> Figure:
     return KINDS[kind](result, compare(result.plan, result.state, epoch=epoch))
 
 
-def write_page(plot: Figure, path: Path) -> None:
-    """Write a figure as an HTML page with all that a browser needs to show it, about 5 MB."""
-    write_atomically(path, plot.to_html(include_plotlyjs=True, full_html=True))
+def write_page(plot: Figure, path: Path) -> str:
+    """Write a figure as an HTML page with all that a browser needs to show it, about 5 MB; return the page."""
+    page = str(plot.to_html(include_plotlyjs=True, full_html=True))
+    write_atomically(path, page)
+    return page

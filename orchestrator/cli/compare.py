@@ -45,7 +45,7 @@ def compare(
     folder: StorageFolder = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Compare trials at one epoch, of one sweep or of several, and link to MLflow's pages.
+    """Compare trials of one sweep or of several at one epoch; link to MLflow's pages.
 
     The epoch is the highest that at least 12 trials of each sweep measured, or --epoch. Of one sweep, also print the
     prepared views of MLflow if the server's version is known to open them, and its plain pages.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.decisions.trial_views import DecisionState
-from orchestrator.errors import OrchestratorError, RefusedOrder, SpecError
+from orchestrator.errors import OrchestratorError, RefusedOrder, SpecError, quoted
 from orchestrator.orders.acts import NoWorkers, carry_out
 from orchestrator.orders.answers import answer
 from orchestrator.orders.book import book_of, submit, unanswered
@@ -25,8 +26,9 @@ from orchestrator.state.sweep_lock import held_generation, is_held
 from search_spaces import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from orchestrator.execution.progress import ProgressCallback
     from orchestrator.orders.book import Unreadable
     from orchestrator.orders.order import Order
     from orchestrator.state.events import Event, OrderAccepted, OrderRefused
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 20.0
 BEST = 4
+TOP = 3
+SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,17 @@ def fork(folder: SweepFolder, name: str, *, settings: Sequence[str] = (), best: 
 
 def confirm(
     folder: SweepFolder,
-    name: str,
+    name: str | None = None,
     *,
-    top: int,
-    seeds: int,
+    top: int = TOP,
+    seeds: int = SEEDS,
     suites: Sequence[str] = ("clean",),
     metric: str | None = None,
     settings: Sequence[str] = (),
 ) -> Fork:
     """Return the spec of a sweep that confirms the best configurations of an earlier one against a control.
+
+    Its name is by default that of the earlier one with ``-confirm``.
 
     Raises:
         SpecError: lists every mistake.
@@ -144,13 +150,88 @@ def confirm(
         result.plan,
         result.state,
         folder,
-        name=name,
+        name=name or f"{result.plan.spec.name}-confirm",
         top=top,
         seeds=seeds,
         suites=suites,
         metric=metric,
         settings=settings,
     )
+
+
+def number_of_seeds(seeds: int | str, *, further: bool) -> int:
+    """Return S of ``5`` or ``"5"``, or N of ``"+5"``, which belongs to a confirmation alone.
+
+    Raises:
+        SpecError: it is of the other form, or no such number.
+
+    >>> number_of_seeds(5, further=False), number_of_seeds("+2", further=True)
+    (5, 2)
+    """
+    if re.fullmatch(r"\+[1-9]\d{0,3}" if further else r"[1-9]\d{0,3}", str(seeds)):
+        return int(seeds)
+    form = "+N, seeds to add to this confirmation" if further else "a whole number, as this sweep is no confirmation"
+    raise SpecError([Problem("--seeds", f"must be {form}; got {quoted(str(seeds))}")])
+
+
+def plan_confirmation(
+    folder: SweepFolder,
+    name: str | None = None,
+    *,
+    top: int = TOP,
+    seeds: int | str | None = None,
+    suites: Sequence[str] = ("clean",),
+    metric: str | None = None,
+    settings: Sequence[str] = (),
+    dry_run: bool = False,
+    notify: Callable[[OrderAnswer], None] = lambda _: None,
+) -> Fork | SweepFolder:
+    """Return the planned confirmation of a search; a confirmation itself is returned with further seeds ordered.
+
+    Args:
+        folder: Sweep to confirm, or a confirmation to continue.
+        name: Name of the confirmation.
+        top: Number of configurations.
+        seeds: Number of fresh seeds, 5 by default; of a confirmation ``"+N"``, or None to add none.
+        suites: Suites that measure the metric.
+        metric: ``"NAME max"`` or ``"NAME min"``; by default the objective's.
+        settings: Other values of fields, ``path=value``.
+        dry_run: Refuse a confirmation, whose spec is fixed: nothing is left to be planned.
+        notify: Called with the answer to the order of further seeds.
+
+    Raises:
+        SpecError: lists every mistake.
+        OrchestratorError: its trials are no classifiers; or as ``add_seeds``.
+    """
+    if SweepPlan.load(folder).confirmation is None:
+        number = number_of_seeds(SEEDS if seeds is None else seeds, further=False)
+        return confirm(folder, name, top=top, seeds=number, suites=suites, metric=metric, settings=settings)
+    if dry_run:
+        requirement = f"must be left out of {folder.sweep}, a confirmation that is planned already"
+        raise SpecError([Problem("--dry-run", f"{requirement}; see ravel status {reference(folder)}")])
+    if seeds is not None:
+        notify(add_seeds(folder, number_of_seeds(seeds, further=True)))
+    return folder
+
+
+def run_confirmation(
+    confirmation: Fork | SweepFolder, *, address: str | None = None, callback: ProgressCallback | None = None
+) -> SweepResult:
+    """Run a planned confirmation, or what is left of one that began; one that has ended starts no Ray.
+
+    Raises:
+        OrchestratorError: as ``ravel.launch`` and ``ravel.resume``.
+    """
+    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+    from orchestrator.execution.sweep_end import has_orders  # noqa: PLC0415
+
+    if isinstance(confirmation, Fork):
+        return launching.launch(confirmation.spec, address=address, callback=callback, parent=confirmation.parent)
+    result = SweepResult.read(confirmation)
+    is_over = result.state.ended is not None and result.state.ended.status == "completed"
+    if is_over and not has_orders(confirmation, result.state):
+        return result
+    return launching.resume(confirmation, address=address, callback=callback)
 
 
 def add_seeds(folder: SweepFolder, seeds: int, *, wait_s: float = WAIT_S) -> OrderAnswer:

@@ -35,6 +35,10 @@ class Plots:
         """Return the objective of every trial by epoch, a colour for each rung at which trials ended."""
         return draw(self.result, "curves", epoch=epoch)
 
+    def rungs(self) -> go.Figure:
+        """Return the trials at each rung, a panel for each, coloured by what became of them there."""
+        return draw(self.result, "rungs")
+
     def importance(self, *, epoch: int | None = None) -> go.Figure:
         """Return the importance of each parameter by fANOVA and PED-ANOVA, with bootstrap intervals."""
         return draw(self.result, "importance", epoch=epoch)

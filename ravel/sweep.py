@@ -21,6 +21,7 @@ from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.live_display import overview
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.orders.order import extend_order
+from orchestrator.planning.fork import Fork
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_lock import is_held
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from orchestrator.analysis.claims.claim import Claim
     from orchestrator.analysis.order_history import OrderEntry
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.changing import OrderAnswer
     from orchestrator.execution.progress import ProgressCallback
-    from orchestrator.spec.model import Point
+    from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.sweep_folder import SweepFolder
 
 ROWS = 10
@@ -247,6 +249,97 @@ class Sweep:
         from orchestrator import launching  # noqa: PLC0415  imports what a run needs
 
         return launching.launch(made.spec, address=address, callback=callback, parent=made.parent)
+
+    @overload
+    def confirm(
+        self,
+        *,
+        top: int = changing.TOP,
+        seeds: int | str | None = None,
+        name: str | None = None,
+        suites: Sequence[str] = ("clean",),
+        metric: str | None = None,
+        set: Mapping[str, Any] | None = None,
+        address: str | None = None,
+        callback: ProgressCallback | None = None,
+        track: bool = True,
+        dry_run: Literal[False] = False,
+    ) -> Claim: ...
+
+    @overload
+    def confirm(
+        self,
+        *,
+        top: int = changing.TOP,
+        seeds: int | str | None = None,
+        name: str | None = None,
+        suites: Sequence[str] = ("clean",),
+        metric: str | None = None,
+        set: Mapping[str, Any] | None = None,
+        address: str | None = None,
+        callback: ProgressCallback | None = None,
+        track: bool = True,
+        dry_run: Literal[True],
+    ) -> SweepSpec: ...
+
+    def confirm(
+        self,
+        *,
+        top: int = changing.TOP,
+        seeds: int | str | None = None,
+        name: str | None = None,
+        suites: Sequence[str] = ("clean",),
+        metric: str | None = None,
+        set: Mapping[str, Any] | None = None,  # noqa: A002  as --set
+        address: str | None = None,
+        callback: ProgressCallback | None = None,
+        track: bool = True,
+        dry_run: bool = False,
+    ) -> Claim | SweepSpec:
+        """Retrain the best configurations and a control with fresh seeds, and test them once. As ``ravel confirm``.
+
+        Of a sweep that is a confirmation, run what is left, and return its claim.
+
+        Args:
+            top: Best configurations to confirm.
+            seeds: Fresh seeds for each, 5 by default; ``"+5"`` adds five to a confirmation.
+            name: Name of the new sweep; by default that of this one with ``-confirm``.
+            suites: Suites that measure the metric on the test split.
+            metric: ``"NAME max"`` or ``"NAME min"``; by default the objective's.
+            set: Other values of fields that change no measurement, by their dotted names.
+            address: As for ``ravel.launch``.
+            callback: As for ``ravel.launch``.
+            track: Send the numbers to MLflow.
+            dry_run: Return the spec of the confirmation; start nothing.
+
+        Raises:
+            SpecError: lists every mistake; nothing was started.
+            OrchestratorError: as ``ravel.launch``; or the control did not end with every seed.
+
+        Example:
+            >>> sweep = ravel.open("digits")  # doctest: +SKIP
+            >>> claim = sweep.confirm(top=3, seeds=5)  # doctest: +SKIP
+            >>> [row.name for row in claim.rows if row.is_claimed]  # doctest: +SKIP
+            []
+            >>> sweep.confirm(top=3, seeds=5, dry_run=True).search.num_trials  # doctest: +SKIP
+            20
+        """
+        from orchestrator.cli.evaluation_options import suites_of  # noqa: PLC0415  imports torch
+        from ravel.confirming import claim_of  # noqa: PLC0415
+
+        confirmation = changing.plan_confirmation(
+            self.folder,
+            name,
+            top=top,
+            seeds=seeds,
+            suites=suites_of(",".join(suites)),
+            metric=metric,
+            settings=_settings(set),
+            dry_run=dry_run,
+        )
+        if dry_run and isinstance(confirmation, Fork):
+            return confirmation.spec
+        return claim_of(confirmation, address=address, callback=callback, track=track)
 
     def __repr__(self) -> str:
         return f"<Sweep {self.name}: {headline(self.progress)}>"

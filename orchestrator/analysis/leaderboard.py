@@ -15,6 +15,7 @@ from orchestrator.formatting import shown
 from orchestrator.planning.points import strengths_of
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Event
@@ -46,18 +47,18 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     grid.add_column("#", justify="right")
     grid.add_column("trial")
     unit = plan.unit_of(objective.metric)
-    grid.add_column(_header(objective.metric, "/") + (f"\n({unit})" if unit else ""), justify="right")
+    grid.add_column(header(objective.metric, "/") + (f"\n({unit})" if unit else ""), justify="right")
     grid.add_column("epoch", justify="right")
     grid.add_column("status")
     for name in parameters:
-        grid.add_column(_header(name, "."), justify="right")
+        grid.add_column(header(name, "."), justify="right")
     for rank, trial in enumerate(by_epoch(state, objective)[:top], start=1):
         grid.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
             f"{trial.epoch}/{trial.budget}",
-            _short_status(trial),
+            short_status(trial),
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
@@ -69,18 +70,24 @@ def by_epoch(state: SweepState, objective: Objective) -> list[Trial]:
     return sorted(state.ranked(objective), key=lambda trial: -max(trial.values(objective.metric)))
 
 
+def comparison_of_best(plan: SweepPlan, state: SweepState) -> Comparison | None:
+    """Return the comparison at the epoch of the best trial, see ``epoch_of_best``; None before any value."""
+    try:
+        return compare(plan, state, epoch=epoch_of_best(plan, state))
+    except OrchestratorError:
+        return None
+
+
 def comparison_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     """Return the set of trials that cannot be told apart from the best, and its interval; nothing without a value."""
-    try:
-        return compare(plan, state, epoch=epoch_of_best(plan, state)).lines()
-    except OrchestratorError:
-        return []
+    compared = comparison_of_best(plan, state)
+    return [] if compared is None else compared.lines()
 
 
-def _header(name: str, separator: str) -> str:
+def header(name: str, separator: str) -> str:
     r"""Return a name in lines: its group, then the rest, a word a line if it is long.
 
-    >>> _header("optimizer.lr", "."), _header("gan.discriminator_snnl", ".")
+    >>> header("optimizer.lr", "."), header("gan.discriminator_snnl", ".")
     ('optimizer.\nlr', 'gan.\ndiscriminator_\nsnnl')
     """
     group, separator, rest = name.partition(separator)
@@ -88,7 +95,8 @@ def _header(name: str, separator: str) -> str:
     return f"{group}{separator}\n{lines}" if separator else name
 
 
-def _short_status(trial: Trial) -> str:
+def short_status(trial: Trial) -> str:
+    """Return the status in a word or two, with the rung of a stopped or paused trial."""
     if trial.status == "completed" and trial.blind_from is not None:
         return f"audit of {trial.blind_from}"
     if trial.stopped_by_order:

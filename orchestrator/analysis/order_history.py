@@ -14,7 +14,7 @@ from orchestrator.state.events import OrderAccepted
 
 if TYPE_CHECKING:
     from orchestrator.orders.order import Order
-    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.planning.plan import Parent, SweepPlan
     from orchestrator.state.events import Action, OrderRefused
     from orchestrator.state.sweep_folder import SweepFolder
     from orchestrator.state.sweep_state import SweepState
@@ -74,7 +74,12 @@ def lineage(plan: SweepPlan) -> dict[str, Any]:
     launched = plan.launched
     changes = {path: list(pair) for path, pair in differences(launched.spec, plan.spec).items()}
     rungs = {"rungs": [list(launched.rungs), list(plan.rungs)]} if launched.rungs != plan.rungs else {}
-    parent = plan.parent and {"sweep": plan.parent.sweep, "place": plan.parent.place, "trials": [*plan.parent.trials]}
+    parent = plan.parent and {
+        "kind": _kind(plan.parent),
+        "sweep": plan.parent.sweep,
+        "place": plan.parent.place,
+        "trials": [*plan.parent.trials],
+    }
     return {"changed": {**changes, **rungs}, "parent": parent}
 
 
@@ -88,8 +93,14 @@ def lineage_lines(plan: SweepPlan) -> list[str]:
     if launched.rungs != plan.rungs:
         lines.append(f"rungs: {_listed(launched.rungs)} at the launch, {_listed(plan.rungs)} now")
     if parent is not None:
-        lines.append(f"fork of {parent.sweep}" + (f", from {', '.join(parent.trials)}" if parent.trials else ""))
+        lines.append(
+            f"{_kind(parent)} of {parent.sweep}" + (f", from {', '.join(parent.trials)}" if parent.trials else "")
+        )
     return lines
+
+
+def _kind(parent: Parent) -> str:
+    return "fork" if parent.confirmation is None else "confirmation"
 
 
 def as_json(orders: tuple[OrderEntry, ...]) -> list[dict[str, Any]]:

@@ -59,15 +59,19 @@ def plot(
         str,
         typer.Argument(
             metavar="KIND",
-            help="history, curves, importance, slice, rank, contour, parallel, pareto, timeline, cost, entanglement, "
-            "effect, or all.",
+            help="history, curves, rungs, importance, slice, rank, contour, parallel, pareto, timeline, cost, "
+            "entanglement, effect, or all.",
         ),
     ],
+    *,
     epoch: Epoch = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="Default: SWEEP-KIND.html; of all, the folder SWEEP-figures."),
     ] = None,
+    track: Annotated[
+        bool, typer.Option("--track/--no-track", help="Send figures to the sweep's run in MLflow.")
+    ] = False,
     folder: StorageFolder = RESULTS,
 ) -> None:
     """Draw a figure of a sweep as an HTML page that needs no network.
@@ -75,21 +79,23 @@ def plot(
     Trials are compared at one epoch, which the figure names: the highest that at least 12 trials reached, or --epoch.
     """
     from orchestrator.analysis.figures import registry  # noqa: PLC0415  plotly is an extra
+    from orchestrator.tracking.evaluations import log_figure  # noqa: PLC0415
 
     result = SweepResult.read(find_sweep(folder, sweep))
-    if kind != registry.ALL:
-        path = out or Path(f"{result.sweep}-{kind}.html")
-        registry.write_page(registry.draw(result, kind, epoch=epoch), path)
-        typer.echo(path)
-        return
-    for name in registry.KINDS:
-        path = (out or Path(f"{result.sweep}-figures")) / f"{name}.html"
+    is_all = kind == registry.ALL
+    for name in registry.KINDS if is_all else [kind]:
+        default = Path(f"{result.sweep}-figures") if is_all else Path(f"{result.sweep}-{kind}.html")
+        path = (out or default) / f"{name}.html" if is_all else out or default
         try:
-            registry.write_page(registry.draw(result, name, epoch=epoch), path)
+            page = registry.write_page(registry.draw(result, name, epoch=epoch), path)
         except OrchestratorError as error:
+            if not is_all:
+                raise
             typer.echo(f"{name}: left out: {error}", err=True)
-        else:
-            typer.echo(path)
+            continue
+        typer.echo(path)
+        if track:
+            log_figure(result.plan, name, page)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel replay digits --what-if scheduler.grace_period=4")

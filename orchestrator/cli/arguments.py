@@ -41,6 +41,10 @@ Sweep = Annotated[
         autocompletion=complete_sweep,
     ),
 ]
+Sweeps = Annotated[
+    list[str],
+    typer.Argument(metavar="SWEEP...", help="Sweep ids, names, or addresses.", autocompletion=complete_sweep),
+]
 MaybeSweep = Annotated[
     str | None, typer.Argument(metavar="SWEEP", help="Default: the latest sweep.", autocompletion=complete_sweep)
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,6 @@ import typer
 from rich.console import Console
 
 from orchestrator import changing
-from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, StorageFolder, Sweep
 from orchestrator.cli.evaluation_options import (
     Suites,
@@ -25,16 +23,14 @@ from orchestrator.cli.evaluation_options import (
 from orchestrator.cli.run import describe, finish
 from orchestrator.errors import SpecError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
-from orchestrator.execution.sweep_end import has_orders
 from orchestrator.orders.order import extend_order
-from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.fork import Fork
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
 
 if TYPE_CHECKING:
-    from orchestrator.planning.fork import Fork
+    from orchestrator.analysis.result import SweepResult
     from orchestrator.spec.model import Point
-    from orchestrator.state.sweep_folder import SweepFolder
     from trainables.evaluation.core.report import Report
 
 PANEL = "Change"
@@ -142,7 +138,7 @@ def fork(
 def confirm(
     sweep: Sweep,
     *,
-    top: Annotated[int, typer.Option(min=1, help="Best configurations to confirm.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Best configurations to confirm.")] = changing.TOP,
     seeds: Annotated[
         str | None, typer.Option(metavar="S", help="Fresh seeds, 5 by default; +N adds some to a confirmation.")
     ] = None,
@@ -165,48 +161,28 @@ def confirm(
     """
     _refuse_dashboard(address, "confirm")
     earlier = find_sweep(folder, sweep)
-    plan = SweepPlan.load(earlier)
-    if plan.confirmation is None:
-        number = _number_of_seeds(seeds or "5", further=False)
-        made = changing.confirm(
-            earlier,
-            name or f"{plan.spec.name}-confirm",
-            top=top,
-            seeds=number,
-            suites=suites_of(suite),
-            metric=metric,
-            settings=overrides or (),
-        )
+    confirmation = changing.plan_confirmation(
+        earlier,
+        name,
+        top=top,
+        seeds=seeds,
+        suites=suites_of(suite),
+        metric=metric,
+        settings=overrides or (),
+        dry_run=dry_run,
+        notify=lambda answer: typer.echo(answer, err=True),
+    )
+    if isinstance(confirmation, Fork):
+        spec = confirmation.spec
         if dry_run:
-            typer.echo(dump_yaml(made.spec.document()))
+            typer.echo(dump_yaml(spec.document()))
             return
-        result = _confirmed(made, earlier.sweep, address)
-    else:
-        if seeds is not None:
-            typer.echo(changing.add_seeds(earlier, _number_of_seeds(seeds, further=True)), err=True)
-        result = _continued(earlier, address)
-    _claim(result, track=track, as_json=as_json)
-
-
-def _confirmed(made: Fork, earlier: str, address: str | None) -> SweepResult:
-    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
+        typer.echo(f"{spec.name}, a confirmation of {earlier.sweep}: {describe(spec)}", err=True)
     from orchestrator.cli.live_display import display_for  # noqa: PLC0415
 
-    typer.echo(f"{made.spec.name}, a confirmation of {earlier}: {describe(made.spec)}", err=True)
     callback = display_for(Console(stderr=True))
-    return launching.launch(made.spec, address=address, callback=callback, parent=made.parent)
-
-
-def _continued(folder: SweepFolder, address: str | None) -> SweepResult:
-    """Run what is left of a confirmation; one that has ended starts no Ray."""
-    result = SweepResult.read(folder)
-    is_over = result.state.ended is not None and result.state.ended.status == "completed"
-    if is_over and not has_orders(folder, result.state):
-        return result
-    from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
-
-    return launching.resume(folder, address=address, callback=display_for(Console(stderr=True)))
+    result = changing.run_confirmation(confirmation, address=address, callback=callback)
+    _claim(result, track=track, as_json=as_json)
 
 
 def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
@@ -234,16 +210,6 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
 def _lineage(result: SweepResult) -> dict[str, Any] | None:
     parent = result.plan.parent
     return None if parent is None else parent.model_dump()
-
-
-def _number_of_seeds(text: str, *, further: bool) -> int:
-    """Return S of ``--seeds S``, or N of ``--seeds +N``, which belongs to a confirmation alone."""
-    if not re.fullmatch(r"\+[1-9]\d{0,3}" if further else r"[1-9]\d{0,3}", text):
-        form = (
-            "+N, seeds to add to this confirmation" if further else "a whole number, as this sweep is no confirmation"
-        )
-        raise SpecError([Problem("--seeds", f"must be {form}; got {quoted(text)}")])
-    return int(text)
 
 
 def _refuse_dashboard(address: str | None, command: str) -> None:

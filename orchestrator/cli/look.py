@@ -1,10 +1,9 @@
-"""Commands of the panel Look: status, list, best, compare, logs."""
+"""Commands of the panel Look: status, list, best, logs."""
 
 from __future__ import annotations
 
 import json
 import time
-import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,13 +12,20 @@ from rich.console import Console
 from orchestrator.analysis.checkpoint_sizes import checkpoint_sizes, free_on_disk, room_line, size_line
 from orchestrator.analysis.comparison.comparison import compare as compare_at
 from orchestrator.analysis.comparison.epochs import epoch_of_best
-from orchestrator.analysis.leaderboard import by_epoch, describe_status, failures, log_line, measured
+from orchestrator.analysis.leaderboard import (
+    by_epoch,
+    comparison_of_best,
+    describe_status,
+    failures,
+    log_line,
+    measured,
+)
 from orchestrator.analysis.order_history import as_json as orders_json
 from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, MaybeSweep, StorageFolder, Sweep
-from orchestrator.cli.live_display import leaderboard, overview
+from orchestrator.cli.live_display import overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
 from orchestrator.formatting import shown
@@ -37,13 +43,8 @@ if TYPE_CHECKING:
     from orchestrator.analysis.sweep_progress import Progress
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_folder import SweepFolder
-    from orchestrator.tracking.cursor import Cursor
 
-Server = Annotated[str, typer.Option(help="Server of MLflow's pages; default: the sweep's, or that of ravel ui.")]
-Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the first page in a browser.")]
 PANEL = "Look"
-SERVED_HERE = "http://127.0.0.1:5000"
-RUNS_LOADED = 100
 TOP = 20
 
 app = typer.Typer()
@@ -56,7 +57,9 @@ def status(sweep: MaybeSweep = None, folder: StorageFolder = RESULTS, as_json: A
     summary, plain = _state(result)
     orders = order_history(result.state, result.folder)
     if as_json:
-        _print_json({**plain, "orders": orders_json(orders), "plan": lineage(result.plan)})
+        compared = comparison_of_best(result.plan, result.state)
+        more = {"comparison": compared and compared.as_json()}
+        _print_json({**plain, **more, "orders": orders_json(orders), "plan": lineage(result.plan)})
         return
     _say(f"{result.sweep}  {_alive(result, summary.status)}")
     ended = result.state.ended
@@ -139,38 +142,6 @@ def _best_trials(result: SweepResult, k: int, epoch: int | None) -> tuple[Compar
         }
         for name, score in list(scores.items())[:k]
     ]
-
-
-@app.command(rich_help_panel=PANEL, epilog="Example: ravel compare digits --open")
-def compare(
-    sweep: Sweep,
-    server: Server = "",
-    open_first: Open = False,  # noqa: FBT002
-    folder: StorageFolder = RESULTS,
-    as_json: AsJson = False,  # noqa: FBT002
-) -> None:
-    """Print links to the MLflow pages that compare a sweep's trials.
-
-    Print the leaderboard, the prepared views if the server's version is known to open them, and the plain pages.
-    """
-    from orchestrator.redaction import server_address  # noqa: PLC0415
-    from orchestrator.tracking import pages  # noqa: PLC0415
-    from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
-
-    result = _read(folder, sweep)
-    cursor = _runs_of(result)
-    uri = tracking_uri(result.plan)
-    base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
-    version = pages.served_version(base, uri)
-    views = _views(result, cursor, base, version)
-    plain = {"compare": pages.compare_page(base, cursor), "runs": pages.runs_page(base, cursor, result.sweep)}
-    if as_json:
-        _print_json({**plain, "views": {name: link for name, _, link in views}})
-    else:
-        Console().print(leaderboard(result.plan, result.state, top=TOP))
-        _say_links(views, plain, version, trials=len(cursor.runs))
-    if open_first:
-        _open(views[0][2] if views else plain["compare"])
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003 -f")
@@ -271,53 +242,6 @@ def _alive(result: SweepResult, status: str) -> str:
     if status != "running" or is_held(result.folder):
         return status
     return f"its driver is gone: ravel resume {reference(result.folder)}"
-
-
-def _runs_of(result: SweepResult) -> Cursor:
-    """Return the MLflow runs that this machine sent; if it sent none, those that MLflow has from another machine."""
-    from orchestrator.tracking.cursor import Cursor  # noqa: PLC0415
-    from orchestrator.tracking.store import look_up  # noqa: PLC0415
-
-    sent = Cursor.load(result.folder.cursor)
-    cursor = sent if sent.runs else look_up(result.plan)
-    if not cursor.runs:
-        sync = f"ravel sync {reference(result.folder)}"
-        raise OrchestratorError(f"{result.sweep}: MLflow has no run of it yet; {sync}")
-    return cursor
-
-
-def _views(result: SweepResult, cursor: Cursor, base: str, version: str | None) -> list[tuple[str, str, str]]:
-    """Return name, title and link of each prepared view; none if the server's version was not tested with them."""
-    from orchestrator.tracking import pages, views  # noqa: PLC0415
-
-    if version is None or not views.supports_views(version):
-        return []
-    return [(view.name, view.title, pages.view_page(base, cursor, view)) for view in views.views(result.plan)]
-
-
-def _say_links(views: list[tuple[str, str, str]], plain: dict[str, str], version: str | None, *, trials: int) -> None:
-    from orchestrator.tracking import pages  # noqa: PLC0415
-
-    if not views:
-        reason = "the MLflow server does not report its version" if version is None else f"MLflow is {version}"
-        typer.echo(f"\n{reason}, so no prepared views (tested with 3.17); its plain pages:")
-    elif trials > RUNS_LOADED:
-        typer.echo(
-            f"\nMLflow's pages load {RUNS_LOADED} trials at a time, the best first; press Load more for the rest"
-        )
-    most = pages.MAX_RUNS_IN_ADDRESS
-    covered = "all trials" if trials <= most else f"the first {most} trials"
-    links = [
-        *((title, link) for _, title, link in views),
-        (f"plain: parallel coordinates, scatter and contour over {covered} (choose the axes there)", plain["compare"]),
-        ("plain: table and charts of the sweep's runs", plain["runs"]),
-    ]
-    typer.echo("\n" + "\n".join(f"{title}:\n  {link}" for title, link in links))
-
-
-def _open(link: str) -> None:
-    if not webbrowser.open(link):
-        typer.echo(f"no browser could be started here; open {link}", err=True)
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.tracking.mlflow_errors import store_errors
+from orchestrator.tracking.note import FIGURES
 from orchestrator.tracking.store import open_store, refuse_deleted, store_here, tracking_uri
 
 if TYPE_CHECKING:
@@ -55,6 +56,20 @@ def log_report(plan: SweepPlan, report: Report, *, epoch: int | None = None, tri
         for analysis in report.analyses:
             _log_artifacts(client, run, report.folder, analysis=analysis)
         _name_tables(client, run, report)
+    return run
+
+
+def log_figure(plan: SweepPlan, name: str, html: str) -> str:
+    """Send a figure of a sweep to its summary run, as an artifact that replaces an earlier one; return the run's id.
+
+    Raises:
+        OrchestratorError: MLflow has no such run, or refused.
+    """
+    uri = tracking_uri(plan)
+    with store_errors(uri, "the figure is kept, and the same command sends it later"):
+        client = open_store(uri)
+        run = _run(client, plan, None)
+        client.log_text(run, html, f"{FIGURES}/{name}.html")
     return run
 
 

@@ -9,19 +9,75 @@ import re
 import urllib.parse
 import urllib.request
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.redaction import server_address
 from orchestrator.tracking.reachable import login
+from orchestrator.tracking.store import tracking_uri
+from orchestrator.tracking.views import supports_views, views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestrator.planning.plan import SweepPlan
     from orchestrator.tracking.cursor import Cursor
     from orchestrator.tracking.views import PreparedView
 
 MAX_RUNS_IN_ADDRESS = 100  # a longer list makes an address that browsers cut
+RUNS_LOADED = 100
+"""Runs that MLflow's pages load at a time."""
+SERVED_HERE = "http://127.0.0.1:5000"
+"""Address of ``ravel ui``."""
 ANSWER_S = 5
+
+
+class Links(NamedTuple):
+    """Addresses of MLflow's pages over one sweep, and the version that serves them; None if it is unknown.
+
+    ``views`` are name, title and address of each prepared view; none for a version that was not tested with them.
+    """
+
+    version: str | None
+    views: tuple[tuple[str, str, str], ...]
+    compare: str
+    runs: str
+
+    @property
+    def first(self) -> str:
+        """Address of the page to open first."""
+        return self.views[0][2] if self.views else self.compare
+
+    def lines(self, *, trials: int) -> list[str]:
+        """Return the addresses with their titles, and what is to know about them."""
+        lines = []
+        if not self.views:
+            unknown = "the MLflow server does not report its version"
+            reason = unknown if self.version is None else f"MLflow is {self.version}"
+            lines.append(f"{reason}, so no prepared views (tested with 3.17); its plain pages:")
+        elif trials > RUNS_LOADED:
+            rest = "the best first; press Load more for the rest"
+            lines.append(f"MLflow's pages load {RUNS_LOADED} trials at a time, {rest}")
+        covered = "all trials" if trials <= MAX_RUNS_IN_ADDRESS else f"the first {MAX_RUNS_IN_ADDRESS} trials"
+        plain = {
+            f"plain: parallel coordinates, scatter and contour over {covered} (choose the axes there)": self.compare,
+            "plain: table and charts of the sweep's runs": self.runs,
+        }
+        titled = {**{title: address for _, title, address in self.views}, **plain}
+        return [*lines, *(f"{title}:\n  {address}" for title, address in titled.items())]
+
+
+def links(plan: SweepPlan, cursor: Cursor, *, server: str = "") -> Links:
+    """Return the addresses of a sweep's pages at a server; by default the sweep's own, or that of ``ravel ui``."""
+    uri = tracking_uri(plan)
+    base = server_address(server or (uri if uri.startswith("http") else SERVED_HERE))
+    version = served_version(base, uri)
+    prepared = views(plan) if version is not None and supports_views(version) else ()
+    return Links(
+        version=version,
+        views=tuple((view.name, view.title, view_page(base, cursor, view)) for view in prepared),
+        compare=compare_page(base, cursor),
+        runs=runs_page(base, cursor, plan.sweep),
+    )
 
 
 def runs_page(base: str, cursor: Cursor, sweep: str) -> str:

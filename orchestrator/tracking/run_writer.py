@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.redaction import one_line
-from orchestrator.tracking import runs, views
+from orchestrator.tracking import note, runs, views
 from orchestrator.tracking.sqlite import count_rows
 from orchestrator.tracking.store import tracking_uri
 
@@ -78,7 +78,7 @@ class RunWriter:
         else:
             client.update_run(cursor.sweep_run, status="RUNNING")
         self._publish_views()  # first, as a failure of the calls below sends the whole event a second time
-        tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation)}
+        tags = {**runs.state_tags("running"), "ravel.generation": str(event.generation), **self._note(cursor.sweep_run)}
         self._log(cursor.sweep_run, parameters=runs.parameters(runs.settings(plan)), tags=tags)
         self._log_text(cursor.sweep_run, runs.spec_yaml(plan), "spec.yaml")
         packages = self._packages()
@@ -227,6 +227,12 @@ class RunWriter:
         except OSError as error:
             self._warn("environment.txt", one_line(error))
             return None
+
+    def _note(self, run: str) -> dict[str, str]:
+        """Return the tag with the description of the summary run, unless a user has written another."""
+        if not note.is_ours(self._client.get_run(run).data.tags.get(note.TAG)):
+            return {}
+        return {note.TAG: note.note_of(self._plan, experiment=str(self._cursor.experiment), run=run)}
 
     def _publish_views(self) -> None:
         """Publish the prepared views. Like artifacts, they are a convenience."""

@@ -69,7 +69,7 @@ def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
     return {
         **_common_tags(plan),
         "ravel.kind": "trial",
-        "mlflow.runName": f"{trial.id} {plan.sweep}",
+        "mlflow.runName": trial.id,
         "ravel.trial": f"{plan.sweep}/{trial.id}",
         "ravel.origin": trial.origin,
     }
@@ -84,6 +84,15 @@ def run_name(sweep: str, tags: dict[str, str]) -> str | None:
     if tags.get("ravel.kind") == "sweep":
         return sweep
     return tags.get("ravel.trial", "").rpartition("/")[2] or None
+
+
+def former_name(sweep: str, trial: str) -> str:
+    """Return the name that earlier versions gave the run of a trial.
+
+    >>> former_name("digits-1", "t003")
+    't003 digits-1'
+    """
+    return f"{trial} {sweep}"
 
 
 def state_tags(status: str, *, reason: str | None = None) -> dict[str, str]:

@@ -170,6 +170,9 @@ class Tracker:
         if not known:  # the store was emptied or replaced
             cursor.offset = 0
         active = {name: info.run_id for name, info in named if name is not None and info.lifecycle_stage == "active"}
+        for name, info in named:
+            if name in active and info.run_id == active[name] and info.run_name == runs.former_name(sweep, name):
+                client.update_run(info.run_id, name=name)
         self._skipped.clear()
         for name in sorted(known - active.keys()):
             self._skip(name, "it was deleted there")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from orchestrator.planning.points import strengths_of
 from search_spaces import Choice
+from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 TAG_PREFIX = "mlflow.sharedViewState."
 SEEN = re.compile(r"3\.17(\.|$)")
 OURS = "ravel"
+COSTS = ("time/", "cost/")
+"""Families of metrics that are last in the table, before those of the machine."""
 
 PageMode: TypeAlias = Literal["CHART", "TABLE"]
 PageState: TypeAlias = dict[str, Any]
@@ -112,13 +115,27 @@ def _curves(plan: SweepPlan) -> PreparedView:
 
 
 def _table(plan: SweepPlan) -> PreparedView:
+    """Return the table: objectives, how trials ended, searched parameters, other metrics, and last costs and system."""
+    objectives = plan.spec.objective.metrics
+    rest = [
+        metric.name
+        for metric in task_of(plan.spec.trial).metrics
+        if not metric.minor and "<" not in metric.name and metric.name not in objectives
+    ]
+    measured = [name for name in rest if not name.startswith(COSTS)]
+    costs = [*(name for name in rest if name.startswith(COSTS)), *_system(plan)]
     columns = [
-        *(f"metrics.`{metric}`" for metric in plan.spec.objective.metrics),
+        *(f"metrics.`{metric}`" for metric in objectives),
         *("tags.`ravel.status`", "tags.`ravel.rung`"),
         *(f"params.`{name}`" for name in _searched(plan)),
+        *(f"metrics.`{metric}`" for metric in [*measured, *costs]),
     ]
     order = {"selectedColumns": columns, "columnOrder": columns}
     return _view(plan, "table", "table, the best trial first", mode="TABLE", state=order)
+
+
+def _system(plan: SweepPlan) -> list[str]:
+    return list(SYSTEM_METRICS) if plan.spec.tracking.system_metrics else []
 
 
 def _charts(plan: SweepPlan, name: str, title: str, cards: list[PageState], **state: Any) -> PreparedView:

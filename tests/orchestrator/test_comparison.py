@@ -1,22 +1,27 @@
 """Trials are compared at equal epochs, and a difference that can be chance is said to be that."""
 
+import json
 import random
 import struct
-from statistics import correlation
+from pathlib import Path
+from statistics import NormalDist, correlation
 
 import planted_sweeps as planted
 import pytest
 
 from orchestrator.analysis.comparison import images
 from orchestrator.analysis.comparison.comparison import compare
-from orchestrator.analysis.comparison.effects import effects
+from orchestrator.analysis.comparison.effects import bootstrap_mean, effects
 from orchestrator.analysis.comparison.epochs import comparable_epoch, epoch_of_best
 from orchestrator.analysis.comparison.importance import importances
 from orchestrator.analysis.figures.registry import draw
 from orchestrator.analysis.leaderboard import by_epoch, comparison_lines
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_folder import SweepFolder
+from trainables.evaluation.core.intervals import wilson
 
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors/comparison_vectors.json").read_text())
+"""Made with statsmodels and scipy by vectors/make_comparison_vectors.py."""
 SPEC = planted.SPEC.replace("num_trials: 48", "num_trials: NUMBER")
 
 
@@ -76,6 +81,17 @@ def test_importance_at_equal_epochs_is_alphas_and_at_the_last_ones_that_of_what_
     assert next(iter(importances(misleading.plan, misleading.state, mixed)[0].shares)) == "batch_size"
 
 
+def test_the_default_figure_of_importance_puts_alpha_first_where_the_last_epochs_put_what_stops_trials(misleading):
+    fanova = next(trace for trace in draw(misleading, "importance").data if trace.type == "bar")
+    shares = dict(zip(fanova.y, fanova.x, strict=True))
+    assert max(shares, key=shares.get) == "mixup.alpha: strength"
+    assert "batch_size" not in shares  # all trials with a small batch were stopped before
+    compared = compare(misleading.plan, misleading.state)
+    mixed = type(compared)(**{**vars(compared), "values": at_last_epochs(misleading)})
+    control, _ = importances(misleading.plan, misleading.state, mixed)
+    assert control.shares["batch_size"] > 2 * control.shares["mixup.alpha: strength"]
+
+
 def test_the_epoch_of_comparison_is_the_highest_that_twelve_trials_reached(tmp_path):
     count = iter(range(40))
     result = swept(tmp_path, 20, stop=lambda _: (None, 9, 3)[next(count) // 7])
@@ -127,6 +143,27 @@ def test_values_that_are_no_shares_of_images_have_no_number():
 def test_trials_that_differ_by_a_few_images_are_never_apart(rivals):
     assert not any(images.is_apart(10_000, 10_000 - few, images=10_000, rivals=rivals) for few in range(5))
     assert images.is_apart(9_500, 9_000, images=10_000, rivals=rivals)
+
+
+@pytest.mark.parametrize("case", VECTORS["wilson"], ids=lambda case: f"{case['hits']} of {case['images']}")
+def test_one_sided_wilson_ends_are_those_of_statsmodels(case):
+    ends = wilson(case["hits"], case["images"], z=NormalDist().inv_cdf(1 - case["level"]))
+    assert ends == pytest.approx(case["interval"], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("rivals", [1, 7, 47])
+def test_trials_are_apart_where_newcombes_interval_and_the_paired_test_of_statsmodels_say_so(rivals):
+    cases = [case for case in VECTORS["separated"] if case["rivals"] == rivals]
+    ours = [images.is_apart(case["best"], case["hits"], images=case["images"], rivals=rivals) for case in cases]
+    assert ours == [case["is_apart"] for case in cases]
+    assert {True, False} == set(ours)
+
+
+@pytest.mark.parametrize("case", VECTORS["effects"], ids=lambda case: f"{len(case['values'])} trials")
+def test_the_interval_of_an_effect_is_scipys_percentile_bootstrap(case):
+    low, high = bootstrap_mean(dict(enumerate(case["values"])), seed=5)
+    width = case["interval"][1] - case["interval"][0]
+    assert (low, high) == pytest.approx(case["interval"], abs=0.06 * width)  # ours has 2,000 resamples
 
 
 def called_worse(seed, *, trials, rivals, number=360):

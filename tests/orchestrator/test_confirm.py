@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import changing
+from orchestrator.analysis.claims.claim_output import plain_claim
 from orchestrator.analysis.confirmation import evaluated, trials_by_configuration
 from orchestrator.analysis.result import SweepResult
 from orchestrator.cli.main import main
@@ -30,6 +31,8 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
+from ravel import open as open_sweep
+from search_spaces import dump_yaml
 from trainables.config.trial import TrialConfig
 from trainables.evaluation.core.results import no_progress
 from trainables.tasks.classifier.run import start
@@ -342,6 +345,64 @@ def test_a_dry_run_prints_the_spec_and_starts_nothing(search, ravel):
     spec = parse_spec(out)
     assert (spec.name, spec.search.num_trials, spec.scheduler.name) == ("digits-confirm", 9, "none")
     assert [path.name for path in search.path.parent.iterdir()] == ["digits-1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        ([], {}),
+        (["--top", "2", "--seeds", "3"], {"top": 2, "seeds": 3}),
+        (
+            ["--name", "again", "--suite", "clean", "--metric", "test/nll min", "--set", "resources.max_concurrent=1"],
+            {"name": "again", "suites": ["clean"], "metric": "test/nll min", "set": {"resources.max_concurrent": 1}},
+        ),
+    ],
+    ids=["defaults", "numbers", "names"],
+)
+def test_a_confirmation_from_python_is_that_of_the_command(search, ravel, monkeypatch, arguments, keywords):
+    planned = open_sweep(search.path).confirm(**keywords, dry_run=True)
+    out, _ = ravel("confirm", "digits-1", *arguments, "--dry-run")
+    assert dump_yaml(planned.document()) == out.rstrip("\n") + "\n"
+    launched = []
+    monkeypatch.setattr("orchestrator.launching.launch", lambda spec, **_: launched.append((spec, _["parent"])))
+    monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    assert open_sweep(search.path).confirm(**keywords) == "claim"
+    monkeypatch.setattr("orchestrator.cli.change._claim", lambda *_, **__: None)
+    ravel("confirm", "digits-1", *arguments)
+    (spec, parent), by_command = launched
+    assert by_command == (spec, parent)
+    assert spec == planned
+
+
+def test_the_claim_from_python_is_that_of_the_command(confirmed, ravel):
+    claimed = open_sweep(confirmed.path).confirm(track=False)
+    document = json.loads(ravel("confirm", "again-1", "--no-track", "--json")[0])
+    assert json.loads(json.dumps(plain_claim(claimed))) == {name: document[name] for name in plain_claim(claimed)}
+
+
+def test_further_seeds_from_python_are_the_order_of_the_command(confirmed, monkeypatch):
+    monkeypatch.setattr("orchestrator.launching.resume", lambda folder, **_: SweepResult.read(folder))
+    monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    assert open_sweep(confirmed.path).confirm(seeds="+2") == "claim"
+    (order,) = confirmed.path.rglob("orders/*.json")
+    assert len(json.loads(order.read_text())["points"]) == 4
+    with pytest.raises(SpecError, match=re.escape("--seeds: must be +N, seeds to add to this confirmation; got '4'")):
+        open_sweep(confirmed.path).confirm(seeds=4)
+
+
+def test_a_dry_run_of_a_confirmation_is_refused_and_orders_nothing(confirmed, ravel):
+    _, err = ravel("confirm", "again-1", "--seeds", "+2", "--dry-run", code=2)
+    assert "--dry-run: must be left out of again-1, a confirmation that is planned already" in err
+    assert list(confirmed.path.rglob("orders/*.json")) == []
+
+
+@pytest.mark.usefixtures("confirmed")
+def test_status_calls_a_confirmation_one_and_a_fork_a_fork(search, tmp_path, ravel):
+    assert "  confirmation of digits-1, from t001\n" in ravel("status", "again-1")[0]
+    assert json.loads(ravel("status", "again-1", "--json")[0])["plan"]["parent"]["kind"] == "confirmation"
+    made = changing.fork(search, "wider")
+    folder_of(tmp_path, made.spec, parent=made.parent)
+    assert "  fork of digits-1, from t003, t001, t004, t002\n" in ravel("status", "wider-1")[0]
 
 
 def test_a_plan_of_format_5_is_read_for_ever():

@@ -18,6 +18,7 @@ from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import AttemptStarted, EpochReported, SweepEnded, SweepStarted, TrialCreated, TrialEnded
 from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.tracker import Tracker
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -81,7 +82,8 @@ def events(plan, index, point):
     yield TrialCreated(time=START, trial=name, origin="search", point=point, config=trial_config(plan, name, point))
     yield AttemptStarted(time=START, trial=name, attempt=1)
     for epoch in range(1, end + 1):
-        metrics = {"val/accuracy": best * epoch / (epoch + 1), "val/nll": 1 / epoch}
+        costs = {"time/epoch_s": 1.0, "cost/gradient_evaluations": 100.0 * epoch}
+        metrics = {"val/accuracy": best * epoch / (epoch + 1), "val/nll": 1 / epoch, **costs}
         yield EpochReported(
             time=START + epoch, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
         )
@@ -239,11 +241,40 @@ def test_the_table_has_the_best_trial_first_and_the_methods_beside_it(page, link
     page.goto(links["views"]["table"])
     best = max(trials, key=lambda trial: trial.epochs[trial.epoch]["val/accuracy"])
     first = page.locator(".ag-pinned-left-cols-container .ag-row[row-index='0']")
-    first.get_by_text(f"{best.id} digits-20260101-120000").wait_for()
+    first.get_by_text(best.id, exact=True).wait_for()
     photograph(page, "table")
     shown = ["val/accuracy", "ravel.status", "ravel.rung", *AXES]
     page.wait_for_function(f"{HEADERS}.length > 5 && {HEADERS}[0] === '{shown[0]}'")  # rows may come before their order
     assert page.evaluate(HEADERS)[:6] == shown
+
+
+def test_the_metrics_of_cost_are_the_last_columns_of_the_table(page, links):
+    page.set_viewport_size({"width": 3200, "height": 1000})
+    page.goto(links["views"]["table"])
+    page.wait_for_function(f"{HEADERS}.includes('time/epoch_s')")
+    photograph(page, "table-wide")
+    headers = page.evaluate(HEADERS)
+    assert headers.index("optimizer.lr") < headers.index("val/nll") < headers.index("time/epoch_s")
+    shown = [name for name in headers if name not in {"", "Duration"}]  # MLflow's own column, which no view moves
+    assert set(shown[-2:]) == {"time/epoch_s", "cost/gradient_evaluations"}
+
+
+def test_the_description_of_the_summary_run_links_to_the_views_and_to_the_figures(page, sweep, server):
+    plotted = subprocess.run(
+        [str(RAVEL), "plot", "digits", "rungs", "--track"], cwd=sweep, capture_output=True, text=True, check=True
+    )
+    assert plotted.stderr == ""
+    run = Cursor.load(SweepFolder(sweep / "results" / "digits-20260101-120000").cursor)
+    page.goto(f"{server}/#/experiments/{run.experiment}/runs/{run.sweep_run}?workflowType=machine_learning")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="table, the best trial first").click()
+    opened.value.wait_for_function(f"{HEADERS}[0] === 'val/accuracy'")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="the artifacts of this run").click()
+    artifacts = opened.value
+    artifacts.get_by_text("rungs.html").first.click()
+    artifacts.frame_locator("iframe").get_by_text("digits-20260101-120000: trials at each rung").wait_for()
+    photograph(artifacts, "artifact")
 
 
 def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(page, links):
@@ -260,9 +291,9 @@ def test_the_compare_page_draws_parallel_coordinates_over_the_chosen_axes(page, 
 
 def test_the_runs_page_lists_the_sweep_flat(page, links):
     page.goto(links["runs"])
-    page.wait_for_selector(".ag-row[row-index='0'] >> text=digits-20260101-120000")
+    page.wait_for_selector(".ag-row[row-index='0'] a")
     photograph(page, "runs")
-    assert run_names(page, TRIALS) == {f"{trial_id(index)} digits-20260101-120000" for index in range(TRIALS)}
+    assert run_names(page, TRIALS) == {trial_id(index) for index in range(TRIALS)}
 
 
 def run_names(page, rows):

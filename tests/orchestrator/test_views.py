@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import look
+from orchestrator.cli import compare
 from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.planning.loading import parse_spec
@@ -270,7 +270,8 @@ def test_compare_as_json_names_the_views(tracked, serve):
     _, seen = serve(b"3.17.2")
     _, unseen = serve(b"3.18.0")
     told = json.loads(tracked("--server", seen, "--json"))
-    assert list(told) == ["compare", "runs", "views"]
+    assert list(told) == ["compare", "runs", "views", "comparison"]
+    assert told["comparison"] is None  # no trial has measured anything yet
     assert list(told["views"]) == ["parallel", "temperature", "layers", "curves", "table"]
     assert json.loads(tracked("--server", unseen, "--json"))["views"] == {}
 
@@ -316,7 +317,7 @@ def test_a_lost_answer_is_asked_for_once(serve):
 def opened(monkeypatch):
     """The addresses a browser was asked to open."""
     links = []
-    monkeypatch.setattr(look.webbrowser, "open", lambda link: links.append(link) or True)
+    monkeypatch.setattr(compare.webbrowser, "open", lambda link: links.append(link) or True)
     return links
 
 

@@ -36,6 +36,8 @@ class Comparison:
     greyed: tuple[str, ...]
     baseline: str | None
     images: int | None
+    no_images: str = ""
+    """Reason why the number of images is unknown, if it is another than that the log does not show it."""
 
     @property
     def best(self) -> str:
@@ -106,7 +108,7 @@ class Comparison:
         interval = self.interval(self.best)
         value = f"{self.name(self.best)} {self.values[self.best]:.4f} at epoch {self.epoch}"
         if interval is None:
-            reason = f"the log does not show on how many images {self.metric} was measured"
+            reason = self.no_images or f"the log does not show on how many images {self.metric} was measured"
             lines = [f"{value}; no interval: {reason}"]
         else:
             lines = [f"{value} (95 %: {interval[0]:.4f} to {interval[1]:.4f})"]
@@ -117,14 +119,17 @@ class Comparison:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain data for ``--json``."""
+        """Return plain data for ``--json``; ``interval`` is that of the best trial."""
         return {
             "epoch": self.epoch,
             "metric": self.metric,
+            "mode": self.mode,
             "images": self.images,
+            "best": self.best,
+            "baseline": self.baseline,
             "values": self.values,
             "inseparable": list(self.inseparable),
-            "interval": self.interval(self.best),
+            "interval": _ends(self.interval(self.best)),
             "not_compared": list(self.greyed),
         }
 
@@ -160,8 +165,12 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
         values={trial: at_epoch[trial] for trial in order},
         greyed=tuple(trial for trial in curves if trial not in at_epoch),
         baseline=baseline_of(state),
-        images=_images(target.metric, state.trials.values()),
+        images=images_of(target.metric, state.trials.values()),
     )
+
+
+def _ends(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
 
 
 def baseline_of(state: SweepState) -> str | None:
@@ -169,7 +178,7 @@ def baseline_of(state: SweepState) -> str | None:
     return next((trial.id for trial in state.trials.values() if trial.origin == "baseline"), None)
 
 
-def _images(metric: str, trials: Iterable[Trial]) -> int | None:
+def images_of(metric: str, trials: Iterable[Trial]) -> int | None:
     """Return the number of images behind a metric, None if it is no accuracy or its values do not show it."""
     if "accuracy" not in metric.rpartition("/")[2]:
         return None

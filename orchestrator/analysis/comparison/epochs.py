@@ -26,6 +26,15 @@ def comparable_epoch(plan: SweepPlan, state: SweepState, *, metrics: Sequence[st
     Raises:
         OrchestratorError: no trial has measured them yet.
     """
+    return comparable_epochs(plan, state, metrics=metrics)[-1]
+
+
+def comparable_epochs(plan: SweepPlan, state: SweepState, *, metrics: Sequence[str] = ()) -> list[int]:
+    """Return all epochs that enough trials measured, in order; ``comparable_epoch`` is the last.
+
+    Raises:
+        OrchestratorError: no trial has measured them yet.
+    """
     names = tuple(metrics) or (plan.spec.objective.metric,)
     epochs = [set.intersection(*(set(trial.values(name)) for name in names)) for trial in state.trials.values()]
     counts = Counter(epoch for measured in epochs for epoch in measured)
@@ -35,7 +44,7 @@ def comparable_epoch(plan: SweepPlan, state: SweepState, *, metrics: Sequence[st
     num_measured = sum(bool(measured) for measured in epochs)
     enough = LEAST_TRIALS if num_measured >= LEAST_TRIALS else (num_measured + 1) // 2
     needed = min(enough, max(counts.values()))
-    return max(epoch for epoch, count in counts.items() if count >= needed)
+    return sorted(epoch for epoch, count in counts.items() if count >= needed)
 
 
 def epoch_of_best(plan: SweepPlan, state: SweepState) -> int:

@@ -91,6 +91,14 @@ def narrowed(comparison: Comparison) -> tuple[float, float]:
     return low, max(value for value in values if value <= upper + reach)
 
 
+def symbol(trial: str, comparison: Comparison, low: float, high: float) -> str:
+    """Return the symbol of a trial: a triangle if it is beyond an axis of this range, a star for the baseline."""
+    value = comparison.values[trial]
+    if not low <= value <= high:
+        return "triangle-down" if value < low else "triangle-up"
+    return "star" if trial == comparison.baseline else "circle"
+
+
 def described(trial: Trial, axes: Iterable[Axis], value: float | None = None) -> str:
     """Return what a pointer shows of a trial: its value, how it ended, its point."""
     first = f"<b>{trial.id}</b>{' (baseline)' if trial.origin == 'baseline' else ''}"

@@ -18,6 +18,7 @@ from orchestrator.analysis.figures.drawing import (
     ranks,
     scaled,
     searched,
+    symbol,
     varied,
     with_unit,
 )
@@ -67,7 +68,7 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
             mode="markers",
             marker={
                 "size": 8,
-                "symbol": [_symbol(trial, comparison, low, high) for trial in trials],
+                "symbol": [symbol(trial.id, comparison, low, high) for trial in trials],
                 "color": [by_rank[trial.id] for trial in trials],
                 "colorscale": RANKS,
                 "line": {"width": [2 if trial.id in ringed else 0 for trial in trials], "color": "#d62728"},
@@ -82,13 +83,6 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
         plot.update_xaxes(**scaled(axis, trials), **place)
         plot.update_yaxes(title=with_unit(result.plan, comparison.metric), range=[low - margin, high + margin], **place)
     return plot
-
-
-def _symbol(trial: Trial, comparison: Comparison, low: float, high: float) -> str:
-    value = comparison.values[trial.id]
-    if not low <= value <= high:
-        return "triangle-down" if value < low else "triangle-up"
-    return "star" if trial.id == comparison.baseline else "circle"
 
 
 def rank(result: SweepResult, comparison: Comparison) -> Figure:

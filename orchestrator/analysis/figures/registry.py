@@ -9,6 +9,7 @@ from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.figures.outcomes import effect, entanglement, importance, pareto
 from orchestrator.analysis.figures.parameters import contour, parallel, rank, slices
 from orchestrator.analysis.figures.progress import curves, history
+from orchestrator.analysis.figures.rungs import rungs
 from orchestrator.analysis.figures.running import cost, timeline
 from orchestrator.errors import OrchestratorError, quoted
 from orchestrator.storage.atomic_files import write_atomically
@@ -32,6 +33,7 @@ KINDS: Mapping[str, Draw] = MappingProxyType(
     {
         "history": history,
         "curves": curves,
+        "rungs": rungs,
         "importance": importance,
         "slice": slices,
         "rank": rank,
@@ -60,6 +62,8 @@ def draw(result: SweepResult, kind: str, *, epoch: int | None = None) -> Figure:
     return KINDS[kind](result, compare(result.plan, result.state, epoch=epoch))
 
 
-def write_page(plot: Figure, path: Path) -> None:
-    """Write a figure as an HTML page with all that a browser needs to show it, about 5 MB."""
-    write_atomically(path, plot.to_html(include_plotlyjs=True, full_html=True))
+def write_page(plot: Figure, path: Path) -> str:
+    """Write a figure as an HTML page with all that a browser needs to show it, about 5 MB; return the page."""
+    page = str(plot.to_html(include_plotlyjs=True, full_html=True))
+    write_atomically(path, page)
+    return page

@@ -146,4 +146,3 @@ def _in_order(first: Iterable[str], mappings: Iterable[dict[str, Any]]) -> tuple
     names = dict.fromkeys(first)
     others = {name for mapping in mappings for name in mapping} - names.keys()
     return (*names, *sorted(others))
-

@@ -80,7 +80,9 @@ def _refuse_to_replace(path: Path, *, is_folder: bool, force: bool) -> None:
         raise SpecError([Problem("--out", f"must be the name of a file, got the folder {path}; add a name to it")])
     if is_folder and not (path / MARK).is_file():
         what = "a folder that holds no export" if path.is_dir() else "a file"
-        raise SpecError([Problem("--out", f"must be a new folder or an earlier export, got {what}: {path}; name another")])
+        raise SpecError(
+            [Problem("--out", f"must be a new folder or an earlier export, got {what}: {path}; name another")]
+        )
     if not force:
         raise SpecError([Problem("--out", f"{path} exists; name another place, or replace it with --force")])
 

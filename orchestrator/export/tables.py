@@ -1,8 +1,8 @@
 """Tables of a sweep: a row for each trial, and a row for each epoch of each trial. Pure, and exact.
 
 A metric that was not finite is NaN, as the log has null for it; one that was not measured is None. Names of parameters
-begin with ``params.``, those of metrics with ``metrics.`` and of objectives with ``objective.``, so that none is that of
-another column.
+begin with ``params.``, those of metrics with ``metrics.`` and those of objectives with ``objective.``, so that none is
+the name of another column.
 """
 
 from __future__ import annotations

@@ -30,19 +30,20 @@ def write_events(history: SweepHistory, folder: Path) -> None:
     """
     hparams = library("tensorboard.plugins.hparams.summary_v2", extra=EXTRA)
     metrics = [hparams.Metric(_tag(name)) for name in history.plan.spec.objective.metrics]
-    names = [hparams.HParam(name) for name in (*history.parameters, "seed")]
+    names = [hparams.HParam(name) for name in dict.fromkeys((*history.parameters, "seed"))]
     created_at = history.plan.created_at
     config = hparams.hparams_config_pb(names, metrics, time_created_secs=created_at)
     _write(folder, created_at, [(created_at, 0, config)])
     for entry in history.trials:
         begun_at = entry.started_at or entry.created_at
         start = hparams.hparams_pb(_hparams(entry), trial_id=entry.trial.id, start_time_secs=begun_at)
-        _write(folder / entry.trial.id, begun_at, [(begun_at, 0, start), *_scalars(entry), *_objectives(entry, history)])
+        events = [(begun_at, 0, start), *_scalars(entry), *_objectives(entry, history)]
+        _write(folder / entry.trial.id, begun_at, events)
 
 
 def _hparams(entry: TrialHistory) -> dict[str, Any]:
     """Return the parameters that a trial has, and its seed."""
-    parameters = {**entry.trial.point, "seed": entry.trial.config.get("seed")}
+    parameters = {"seed": entry.trial.config.get("seed"), **entry.trial.point}
     return {name: value for name, value in parameters.items() if value is not None}
 
 

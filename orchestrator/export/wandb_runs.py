@@ -18,8 +18,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import OrchestratorError
-from orchestrator.redaction import one_line
+from orchestrator.errors import OrchestratorError, visible
 from search_spaces.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def write_runs(history: SweepHistory, folder: Path) -> None:
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise OrchestratorError(f"wandb {version('wandb')} failed, nothing was exported: {one_line(lines[-1])}")
+        raise OrchestratorError(f"wandb {version('wandb')} failed, nothing was exported: {visible(lines[-1])}")
     _tidy(folder / RUNS)
 
 

@@ -28,7 +28,8 @@ class ImageFile:
     @property
     def is_resized(self) -> bool:
         """True if the file has another size."""
-        return self.size != self.pixels_CHW.shape[:0:-1]
+        _, height, width = self.pixels_CHW.shape
+        return self.size != (width, height)
 
     @property
     def is_converted(self) -> bool:

@@ -36,6 +36,7 @@ EXTRAS = {
     "psycopg": "postgres",
 }
 """The extra that installs each library."""
+NOT_IN_ALL = frozenset({"lightning", "tensorboard", "wandb"})
 MAX_LINE = 400
 """Characters of a line of an error message; a longer one loses its middle."""
 
@@ -120,7 +121,8 @@ def missing_extra(error: ImportError) -> str | None:
     """
     library = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(library)
-    return extra and f"{library} is not installed: pip install '{DISTRIBUTION}[{extra}]', or [all] for every command"
+    or_all = "" if extra in NOT_IN_ALL else ", or [all] for every command"
+    return extra and f"{library} is not installed: pip install '{DISTRIBUTION}[{extra}]'{or_all}"
 
 
 def shortened(line: str) -> str:

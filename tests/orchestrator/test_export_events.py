@@ -70,7 +70,7 @@ def test_hparams_has_parameters_and_the_objective_of_full_runs_alone(runs):
         "t001": [9],
         "t002": [9],
     }
-    tags, events = by_run["t001"]
+    _, events = by_run["t001"]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert start.hparams["optimizer.lr"].number_value == 0.1 + 0.2

@@ -58,14 +58,20 @@ def write(root, *, text=SPEC, name="varied-1", trials=None):
     with EventLog(folder.events) as log:
         log.append(SweepStarted(time=1.7e9, generation=1, host="here", pid=1))
         for index, (trial, (point, status, curve)) in enumerate((trials or TRIALS).items()):
-            for event in _events(plan, trial, point, status, curve, 1.7e9 + 100 * index + 0.1):
+            created = TrialCreated(
+                time=1.7e9 + 100 * index + 0.1,
+                trial=trial,
+                origin="baseline" if trial == "t000" else "search",
+                point=point,
+                config=trial_config(plan, trial, point),
+            )
+            for event in (created, *_events(created, status, curve)):
                 log.append(event)
     return folder
 
 
-def _events(plan, trial, point, status, curve, time):
-    origin = "baseline" if trial == "t000" else "search"
-    yield TrialCreated(time=time, trial=trial, origin=origin, point=point, config=trial_config(plan, trial, point))
+def _events(created, status, curve):
+    trial, time = created.trial, created.time
     if status == "waiting":
         return
     yield AttemptStarted(time=time + 1, trial=trial, attempt=1, host="node-1")

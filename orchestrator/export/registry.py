@@ -48,9 +48,9 @@ def _csv(history: SweepHistory, output: Output) -> list[str]:
     with output.folder() as folder:
         for table in written:
             (folder / f"{table.name}.csv").write_text(csv_text(table), encoding="utf-8", newline="")
-    found = [f"{table.name}.csv: {name}" for table in written for name in formulas(table)]
+    suspects = [f"{table.name}.csv: {name}" for table in written for name in formulas(table)]
     remedy = "a spreadsheet may take its texts for formulas; import the column as text"
-    return [f"{place}: {remedy}" for place in found]
+    return [f"{place}: {remedy}" for place in suspects]
 
 
 def _parquet(history: SweepHistory, output: Output) -> list[str]:

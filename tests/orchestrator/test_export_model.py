@@ -218,8 +218,7 @@ def test_a_network_that_no_program_can_express_has_its_weights_exported_and_the_
 def test_a_trial_of_another_task_is_refused(tmp_path):
     text = """
 name: own
-task: mine:train
-trial: {epochs: 9}
+trial: {task: mine:train, epochs: 9}
 space: {parameters: {lr: {float: [0.1, 1.0]}}}
 objective: {metric: val/accuracy, mode: max}
 """

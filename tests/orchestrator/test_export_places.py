@@ -131,8 +131,7 @@ def test_no_code_of_a_user_is_imported_for_an_export_of_the_log(tmp_path):
     (tmp_path / "mine.py").write_text("raise SystemExit('imported')\ndef train(lr):\n    yield {'loss': 1.0}\n")
     text = """
 name: own
-task: mine:train
-trial: {epochs: 9}
+trial: {task: mine:train, epochs: 9}
 space: {parameters: {lr: {float: [0.1, 1.0]}}}
 objective: {metric: val/accuracy, mode: max}
 search: {sampler: "mine:sampler", num_trials: 3}

@@ -55,7 +55,7 @@ class Plain(nn.Module):
 class Branching(Plain):
     def forward(self, images):
         hidden = self.body(images)
-        return self.head(hidden if float(hidden.sum()) > -1e9 else hidden * 2)
+        return self.head(hidden if float(hidden.detach().sum()) > -1e9 else hidden * 2)
 
 class Sampling(Plain):
     def forward(self, images):

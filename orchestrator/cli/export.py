@@ -60,6 +60,7 @@ def predict(
     """Predict the class of images, with its probability.
 
     A probability divides the model's belief among its classes. It says nothing about an image unlike those of training.
+    An exported model can run code when it is loaded: predict with models that you trust.
     """
     from orchestrator.export import prediction  # noqa: PLC0415  imports torch
 

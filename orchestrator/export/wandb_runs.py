@@ -81,7 +81,7 @@ def run_of(entry: TrialHistory, history: SweepHistory) -> dict[str, Any]:
             "tags": [trial.status, trial.origin],
             "config": {**trial.config, "ravel.sweep": sweep, "ravel.trial": trial.id},
         },
-        "host": next((report.host for report in entry.reports.values() if report.host), ""),
+        "host": next((report.host for report in entry.reports.values() if report.host), "unknown"),
         "steps": [
             [epoch, {"epoch": epoch, "_timestamp": report.time, **_finite_or_nan(report.metrics)}]
             for epoch, report in sorted(entry.reports.items())

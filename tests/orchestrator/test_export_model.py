@@ -59,7 +59,7 @@ class Branching(Plain):
 
 class Sampling(Plain):
     def forward(self, images):
-        return super().forward(images) + torch.rand(len(images), 1)
+        return super().forward(images) + torch.rand_like(images[:, 0, 0, :1])
 """
 
 

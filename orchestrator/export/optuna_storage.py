@@ -13,10 +13,8 @@ of an ordered choice. The values as the trial had them are user attributes.
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.export.libraries import library
@@ -53,11 +51,9 @@ def study_file(history: SweepHistory) -> bytes:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        with tempfile.TemporaryDirectory(prefix="ravel-optuna-") as folder, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # names of metrics
-            path = Path(folder) / "study.db"
-            _write(history, f"sqlite:///{path}")
-            return path.read_bytes()
+            return _database(history)
     finally:
         optuna.logging.set_verbosity(verbosity)
 
@@ -79,11 +75,12 @@ def state_of(entry: TrialHistory, history: SweepHistory) -> str:
     return state if history.epoch is None else "COMPLETE"
 
 
-def _write(history: SweepHistory, url: str) -> None:
+def _database(history: SweepHistory) -> bytes:
+    """Return the database of the study, which is built in memory: a file would be flushed for each trial."""
     import optuna  # noqa: PLC0415  an optional library
 
     objective = history.plan.spec.objective
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna.storages.RDBStorage("sqlite:///:memory:")
     try:
         study = optuna.create_study(
             study_name=history.plan.sweep, storage=storage, directions=[DIRECTIONS[mode] for mode in objective.modes]
@@ -92,9 +89,12 @@ def _write(history: SweepHistory, url: str) -> None:
         for name, value in _study_attributes(history).items():
             study.set_user_attr(name, value)
         study.add_trials(frozen_trials(history))
+        storage.remove_session()
+        content: bytes = storage.engine.raw_connection().driver_connection.serialize()
     finally:
         storage.remove_session()
         storage.engine.dispose()
+    return content
 
 
 def _study_attributes(history: SweepHistory) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def _database(history: SweepHistory) -> bytes:
             study.set_user_attr(name, value)
         study.add_trials(frozen_trials(history))
         storage.remove_session()
-        content: bytes = storage.engine.raw_connection().driver_connection.serialize()
+        connection: Any = storage.engine.raw_connection().driver_connection  # of the module sqlite3
+        content: bytes = connection.serialize()
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -123,7 +124,9 @@ def _frozen(entry: TrialHistory, history: SweepHistory) -> FrozenTrial:
     if state != "WAITING":
         frozen.datetime_start = _local(entry.started_at or entry.created_at)
     if frozen.state.is_finished():
-        frozen.datetime_complete = _local(entry.ended_at or entry.reported_at or entry.created_at)
+        # A trial that is paused at a rung ends with its sweep, long after it left its worker.
+        times = (entry.ended_at, entry.reported_at) if state != "PRUNED" else (entry.reported_at, entry.ended_at)
+        frozen.datetime_complete = _local(times[0] or times[1] or entry.created_at)
     return frozen
 
 

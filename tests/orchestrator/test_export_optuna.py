@@ -119,7 +119,9 @@ def test_a_trial_has_its_seed_cost_reason_and_times(study):
     assert (complete.user_attrs["training_s"], complete.user_attrs["gpu_s"]) == (4.5, 2.25)
     assert isinstance(complete.user_attrs["seed"], int)
     assert complete.user_attrs["metrics.val/nll"] == 1.0 - 9 / 10
+    pruned = study.trials[3]
     assert (complete.datetime_complete - complete.datetime_start).total_seconds() == pytest.approx(49)
+    assert (pruned.datetime_complete - pruned.datetime_start).total_seconds() == pytest.approx(5)  # its last report
 
 
 def test_a_study_of_two_objectives_has_both_directions_and_the_pareto_front_of_the_sweep(tmp_path):

@@ -99,4 +99,7 @@ def _put(draft: Path, place: Path) -> None:
     except OSError:
         aside.rename(place)
         raise
-    shutil.rmtree(aside)
+    if aside.is_symlink():
+        aside.unlink()  # what it points to is left alone
+    else:
+        shutil.rmtree(aside)

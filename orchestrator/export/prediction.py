@@ -20,7 +20,7 @@ from orchestrator.tracking.registry import image_shape
 from trainables.errors import ImageUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -42,20 +42,26 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probability of each class for one file, the most probable first: (class, index of its logit, probability)."""
+    """Probability of each class for one file, the most probable first: (class, index of its logit, probability).
+
+    ``size`` (width, height) and Pillow's ``mode`` are those of the file, before it was made an image of the model.
+    """
 
     path: str
-    image: ImageFile
+    size: tuple[int, int]
+    mode: str
+    is_resized: bool
+    is_converted: bool
     ranked: tuple[tuple[str, int, float], ...]
 
     def as_json(self, top: int) -> dict[str, Any]:
         """Return plain data for ``--json``."""
-        width, height = self.image.size
+        width, height = self.size
         classes = [
             {"class": name, "index": index, "probability": probability}
             for name, index, probability in self.ranked[:top]
         ]
-        return {"image": self.path, "width": width, "height": height, "mode": self.image.mode, "classes": classes}
+        return {"image": self.path, "width": width, "height": height, "mode": self.mode, "classes": classes}
 
 
 def find_predictor(text: str, *, storage: str) -> Predictor:
@@ -125,12 +131,11 @@ def predict(predictor: Predictor, paths: Sequence[str | Path]) -> tuple[list[Pre
     return predictions + _predicted(predictor, read), bad
 
 
-def notes(predictor: Predictor, predictions: Iterable[Prediction]) -> list[str]:
+def notes(predictor: Predictor, predictions: Sequence[Prediction]) -> list[str]:
     """Return a line on the files whose size, and one on those whose channels, were made those of the model."""
-    images = [(item.path, item.image) for item in predictions]
     channels, height, width = predictor.shape
-    resized = [f"{path} ({image.size[0]}x{image.size[1]})" for path, image in images if image.is_resized]
-    converted = [f"{path} ({image.mode})" for path, image in images if image.is_converted]
+    resized = [f"{item.path} ({item.size[0]}x{item.size[1]})" for item in predictions if item.is_resized]
+    converted = [f"{item.path} ({item.mode})" for item in predictions if item.is_converted]
     colour = "grey" if channels == 1 else "RGB"
     lines = {
         f"resized and cut to {width}x{height}, the size of the training images": resized,
@@ -161,11 +166,11 @@ def _predicted(predictor: Predictor, read: list[tuple[str, ImageFile]]) -> list[
     with torch.inference_mode():
         probabilities_NK = predictor.logits(images_NCHW).double().softmax(1)
     values_NK, order_NK = probabilities_NK.sort(dim=1, descending=True, stable=True)
+    ranked = [
+        tuple((predictor.classes[k], k, p) for k, p in zip(order_K, values_K, strict=True))
+        for order_K, values_K in zip(order_NK.tolist(), values_NK.tolist(), strict=True)
+    ]
     return [
-        Prediction(
-            path,
-            image,
-            tuple((predictor.classes[k], k, p) for k, p in zip(order_K.tolist(), values_K.tolist(), strict=True)),
-        )
-        for (path, image), order_K, values_K in zip(read, order_NK, values_NK, strict=True)
+        Prediction(path, image.size, image.mode, image.is_resized, image.is_converted, classes)
+        for (path, image), classes in zip(read, ranked, strict=True)
     ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import wandb
+if TYPE_CHECKING:
+    import wandb
 
 
 def settings(host: str) -> wandb.Settings:
     """Return settings with which wandb records what it gets, and nothing of this process or machine."""
+    import wandb  # noqa: PLC0415  an optional library
+
     return wandb.Settings(
         mode="offline",
         host=host,
@@ -28,6 +31,8 @@ def settings(host: str) -> wandb.Settings:
 
 def write(document: dict[str, Any]) -> None:
     """Write one run, see ``wandb_runs.run_of``."""
+    import wandb  # noqa: PLC0415
+
     run = wandb.init(**document["init"], settings=settings(document["host"]))
     for step, metrics in document["steps"]:
         run.log(metrics, step=step)

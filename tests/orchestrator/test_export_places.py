@@ -58,6 +58,15 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_no_draft(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_of_a_link_to_an_earlier_export_the_link_alone_is_replaced(folder, tmp_path):
+    earlier = registry.export(folder, "csv", tmp_path / "earlier").path
+    (tmp_path / "latest").symlink_to(earlier)
+    place = registry.export(folder, "csv", tmp_path / "latest", force=True).path
+    assert not place.is_symlink()
+    assert (earlier / "trials.csv").read_bytes() == (place / "trials.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier", "latest", "results"]
+
+
 def test_a_folder_says_what_it_is(folder, tmp_path):
     place = registry.export(folder, "csv", tmp_path / "deep" / "er" / "out").path
     mark = json.loads((place / MARK).read_text())

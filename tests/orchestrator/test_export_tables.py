@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import varied_sweep as varied
@@ -14,6 +16,8 @@ from orchestrator.export.parquet_files import column_type, parquet_bytes
 from orchestrator.export.tables import Table, tables
 from orchestrator.state.event_log import EventLog, read_events
 from orchestrator.state.events import EpochReported
+from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_state import SweepState
 
 
 @pytest.fixture
@@ -188,6 +192,18 @@ def test_a_parquet_column_of_several_types_has_json_texts():
     table = Table("t", {"params.a": [1, "auto", True, None, 0.5]})
     column = pq.read_table(io.BytesIO(parquet_bytes(table, {})))["params.a"].to_pylist()
     assert column == ["1", '"auto"', "true", None, "0.5"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+def test_logs_of_earlier_formats_are_exported(tmp_path, version):
+    assets, folder = Path(__file__).parent / "assets", SweepFolder(tmp_path / "results" / "old-1")
+    shutil.copytree(assets / "plan_v1", folder.path)
+    shutil.copy(assets / f"events_v{version}.jsonl", folder.events)
+    state = SweepState.read(folder.events)
+    trials, reports = exported(folder)
+    assert list(trials) == list(state.trials)
+    assert len(reports) == state.epochs_run
+    assert registry.export(folder, "optuna", tmp_path / "study.db").path.read_bytes().startswith(b"SQLite format 3")
 
 
 def test_a_sweep_without_a_trial_has_tables_without_rows(tmp_path):

@@ -20,6 +20,7 @@ from orchestrator.analysis.result import SweepResult, TrialResult
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.cli.live_display import overview
 from orchestrator.errors import Interrupted, OrchestratorError
+from orchestrator.export import registry
 from orchestrator.orders.order import extend_order
 from orchestrator.planning.fork import Fork
 from orchestrator.planning.plan import SweepPlan
@@ -120,6 +121,35 @@ class Sweep:
     def plot(self) -> Plots:
         """Figures of the sweep so far, see `ravel.plots.Plots`."""
         return Plots(self.result)
+
+    def export(
+        self,
+        kind: str,
+        out: str | Path | None = None,
+        *,
+        epoch: int | None = None,
+        trial: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Export the sweep for another program, or the model of a trial, and return its place. As ``ravel export``.
+
+        Args:
+            kind: csv, parquet, optuna, tensorboard, wandb-offline, or model.
+            out: File or folder to write; by default ``SWEEP-KIND`` in the working directory.
+            epoch: Epoch at which trials are compared; by default each counts with its last one.
+            trial: Of a model, the id of its trial; by default the best.
+            force: Replace an earlier export.
+
+        Raises:
+            SpecError: no such kind, an argument that it does not take, or the place exists.
+            OrchestratorError: the sweep has nothing to export, or the place cannot be written.
+            MissingExtraError: a library is not installed; names the extra.
+
+        Example:
+            >>> ravel.open("digits").export("csv", "tables")  # doctest: +SKIP
+            PosixPath('/home/you/tables')
+        """
+        return registry.export(self.folder, kind, out, epoch=epoch, trial=trial, force=force).path
 
     def stop(self, trial: str | Sequence[str] | None = None, *, wait_s: float = changing.WAIT_S) -> OrderAnswer:
         """Stop the sweep, to be resumed later; or a trial, or several, for good. As ``ravel stop``.

@@ -9,6 +9,7 @@
     |-- AttackOverfitted   the model learned to stop its training attack, and no other
     |-- FunctionFailed     a user's training function breaks a rule of such functions
     |-- CheckpointError    a checkpoint cannot be read, or belongs to another trial
+    |-- ImageUnreadable    a file is no image that a model can take
     |-- PeerLost           another process that trains the same trial ended, or does not answer
     |-- TrialFailed        what a worker raises for an error of the trial itself
     `-- WorkerUnusable     what a worker raises for an error of its process, device or machine
@@ -30,6 +31,7 @@ __all__ = [
     "DatasetMissing",
     "Diverged",
     "FunctionFailed",
+    "ImageUnreadable",
     "OutOfMemory",
     "PeerLost",
     "Phase",
@@ -206,6 +208,21 @@ class FunctionFailed(TrainableError):
 
 class CheckpointError(TrainableError):
     """A checkpoint cannot be used; `remedy` says what to do instead."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        self.path, self.reason, self.remedy = path, reason, remedy
+        super().__init__(path, reason, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; {self.remedy}"
+
+
+class ImageUnreadable(TrainableError):
+    """A file is no image that a model can take; `remedy` says what to do.
+
+    >>> print(ImageUnreadable("cat.txt", "cannot be read (no image)", "name an image file"))
+    cat.txt: cannot be read (no image); name an image file
+    """
 
     def __init__(self, path: str, reason: str, remedy: str) -> None:
         self.path, self.reason, self.remedy = path, reason, remedy

@@ -15,9 +15,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from orchestrator.cli import analyse, change, compare, init, jobs, look, maintain, models, run, serve, spaces
+from orchestrator.cli import analyse, change, compare, export, init, jobs, look, maintain, models, run, serve, spaces
 from orchestrator.cli.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
+from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError
 
 DISTRIBUTION = "ravel-sweeps"
@@ -27,12 +28,15 @@ EXTRAS = {
     **dict.fromkeys(("boto3", "botocore"), "s3"),
     **dict.fromkeys(("plotly", "torchmetrics"), "evaluate"),
     **dict.fromkeys(("aiohttp", "grpc", "ray"), "tune"),
-    "pyarrow": "tune",
+    **dict.fromkeys(("pyarrow", "safetensors"), "export"),
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
     "mlflow": "track",
     "pytorch_lightning": "lightning",
     "psycopg": "postgres",
 }
 """The extra that installs each library."""
+NOT_IN_ALL = frozenset({"lightning", "tensorboard", "wandb"})
 MAX_LINE = 400
 """Characters of a line of an error message; a longer one loses its middle."""
 
@@ -44,7 +48,7 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-for panel in (init, run, change, jobs, look, compare, analyse, spaces, models, serve, maintain):
+for panel in (init, run, change, jobs, look, compare, analyse, export, spaces, models, serve, maintain):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
 
@@ -86,7 +90,7 @@ def main() -> None:
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
         if os.environ.get("RAVEL_DEBUG"):
             raise
-        if isinstance(error, ModuleNotFoundError) and (remedy := missing_extra(error)):
+        if isinstance(error, ModuleNotFoundError | MissingExtraError) and (remedy := missing_extra(error)):
             _exit(OrchestratorError.exit_code, f"error: {remedy}")
         message = f"error: {type(error).__name__}: {error} (set RAVEL_DEBUG=1 for the traceback)"
         _exit(OrchestratorError.exit_code, message)
@@ -109,7 +113,7 @@ def _exit(code: int, message: str) -> None:
     sys.exit(code)
 
 
-def missing_extra(error: ModuleNotFoundError) -> str | None:
+def missing_extra(error: ImportError) -> str | None:
     """Return the message for a library of an extra that is not installed; None for any other module.
 
     >>> missing_extra(ModuleNotFoundError("No module named 'numpy'", name="numpy"))
@@ -117,7 +121,8 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     """
     library = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(library)
-    return extra and f"{library} is not installed: pip install '{DISTRIBUTION}[{extra}]', or [all] for every command"
+    or_all = "" if extra in NOT_IN_ALL else ", or [all] for every command"
+    return extra and f"{library} is not installed: pip install '{DISTRIBUTION}[{extra}]'{or_all}"
 
 
 def shortened(line: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import suppress
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,15 +24,18 @@ from orchestrator.cli.evaluation_options import (
     suites_of,
 )
 from orchestrator.cli.run import describe, finish
-from orchestrator.errors import SpecError, quoted
+from orchestrator.errors import OrchestratorError, SpecError, StorageError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from orchestrator.execution.sweep_end import has_orders
 from orchestrator.orders.order import extend_order
+from orchestrator.planning.original import require_original
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.redaction import one_line
 from orchestrator.state.sweep_lookup import find_sweep
 from search_spaces import Problem, YamlError, dump_yaml, load_yaml
 
 if TYPE_CHECKING:
+    from orchestrator.analysis.claims.claim import Claim
     from orchestrator.planning.fork import Fork
     from orchestrator.spec.model import Point
     from orchestrator.state.sweep_folder import SweepFolder
@@ -220,6 +224,7 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
 
     with evaluation_bar(quiet=as_json) as progress:
         claimed = evaluated(result, progress=progress, track=send)
+    _keep(result, claimed, track=track)
     if as_json:
         typer.echo(json.dumps({"sweep": result.sweep, "confirms": _lineage(result), **plain_claim(claimed)}, indent=1))
         return
@@ -229,6 +234,25 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
     console.print(table_of(claimed))
     for line in sentences(claimed, words):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _keep(result: SweepResult, claimed: Claim, *, track: bool) -> None:
+    """Write the claim next to the log, and bring the reports in MLflow up to date: its own and that of the search."""
+    from orchestrator.analysis.claim_file import save_claim  # noqa: PLC0415
+    from orchestrator.analysis.report.attaching import attach  # noqa: PLC0415
+
+    try:
+        save_claim(result.folder, claimed)
+    except (OSError, StorageError) as error:
+        typer.echo(f"the claim is not kept for ravel report: {one_line(error)}", err=True)
+    if not track:
+        return
+    attach(result)
+    parent = result.plan.parent
+    with suppress(OrchestratorError):  # the search may be elsewhere, or gone
+        search = find_sweep(result.folder.uri.rpartition("/")[0], None if parent is None else parent.sweep)
+        require_original(SweepPlan.load(search), search)
+        attach(SweepResult.read(search))
 
 
 def _lineage(result: SweepResult) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ READING = (
     "Intervals over seeds say what other seeds would give; those over images, what as many other test images would. "
     "Gains are differences to the control seed by seed, and above 0 is better. A gain is claimed if it is above 0 and "
     "its p-value, from a paired t-test and corrected by Holm for the number of configurations, is at most 5 %. d_z, "
-    "the effect size, is the mean difference over the standard deviation of the differences. Survived is the share of the "
-    "search's own gain that the fresh seeds and test images confirmed."
+    "the effect size, is the mean difference over the standard deviation of the differences. Survived is the share of "
+    "the search's own gain that the fresh seeds and test images confirmed."
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.claim_file import confirmations_of
 from orchestrator.analysis.comparison.images import SIGNIFICANCE
@@ -13,13 +13,14 @@ from orchestrator.analysis.report.overview import what_ran
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported
 from orchestrator.state.sweep_folder import named
-from search_spaces import dump_yaml
+from search_spaces import SpaceError, dump_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.analysis.result import SweepResult
+    from orchestrator.spec.model import SweepSpec
 
 
 def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
@@ -41,7 +42,7 @@ def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
         tag("h3", "Commands"),
         pre("\n".join(commands), label="Commands"),
         tag("p", note),
-        folded(f"Spec as it was launched: {name}.yaml", pre(dump_yaml(plan.launched.spec.document()), label="Spec")),
+        folded(f"Spec as it was launched: {name}.yaml", pre(dump_yaml(launchable(plan.launched.spec)), label="Spec")),
         tag("h3", "Changes since the launch"),
         listed([*changes, *orders]) or tag("p", "None: no order changed the plan."),
         tag("h3", "Versions, data and seeds"),
@@ -57,6 +58,20 @@ def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
     return joined(parts)
 
 
+def launchable(spec: SweepSpec) -> dict[str, Any]:
+    """Return the spec as a document that a file may have: what ``trial`` fixes and the space searches is fixed there.
+
+    A file names fragments, and ``trial`` overrides what they search. Written out, that would be refused as a mistake.
+    """
+    document = spec.document()
+    fixed = {name: value for name, value in spec.trial.items() if name in spec.space.names}
+    rest = {name: value for name, value in spec.trial.items() if name not in fixed}
+    try:
+        return {**document, "trial": rest, "space": spec.space.fix(fixed).to_dict()}
+    except SpaceError:  # a value outside of what the fragment searches
+        return document
+
+
 def digests(result: SweepResult) -> list[str]:
     """Return the digests of the data that trials read, in the order of the log."""
     events = (event for event, _ in read_events(result.folder.events))
@@ -64,20 +79,20 @@ def digests(result: SweepResult) -> list[str]:
     return list(dict.fromkeys(read))
 
 
-def _facts(result: SweepResult) -> list[list[object]]:
+def _facts(result: SweepResult) -> list[Sequence[object]]:
     plan = result.plan
     made = plan.provenance
     commit = made.git_commit or "launched outside a git checkout"
     changed = f"changed since; SHA-256 of the changes {made.git_diff}" if made.git_diff else "changed since"
     data = digests(result)
     own = {f"own module {path}": f"SHA-256 {digest}" for path, digest in made.code.items()}.items()
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         ["sweep", plan.sweep],
         ["SHA-256 of the spec", plan.fingerprint],
         ["git commit", commit + (f", {changed}" if made.git_dirty else "")],
         ["Python", made.python],
-        *map(list, made.libraries.items()),
-        *map(list, own),
+        *([name, number] for name, number in made.libraries.items()),
+        *([name, digest] for name, digest in own),
         ["digest of the data", ", ".join(data) or "the log has none"],
         ["seed of the search", plan.spec.search.seed],
         ["seed of each trial", "follows from the seed of the search and the trial's id, unless the spec sets it"],

@@ -164,8 +164,8 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
     rows.append([comparison.metric, f"{low:.4f}", f"{high:.4f}", ""])
     caption = (
         f"{share_shown(len(kept), len(names))} Compared at epoch {comparison.epoch}; the table below has the ends of "
-        "the axes. Look for bundles of lines of the best colour: those settings belong together. Values below an axis are "
-        "off, not set or outside of its range."
+        "the axes. Look for bundles of lines of the best colour: those settings belong together. Values below an axis "
+        "are off, not set or outside of its range."
     )
     legend = tuple(
         (f"r{index} line", words)

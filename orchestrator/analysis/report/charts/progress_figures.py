@@ -163,9 +163,9 @@ def timeline(result: SweepResult, _: Comparison) -> Figure:
     )
     rule = "those that failed, the first and last, the shortest and longest, and of the rest evenly spaced ones"
     caption = (
-        f"{share_shown(len(shown), len(attempts), rule=rule, what='attempts')} Trials held {share} of the time of "
-        f"{slots} slots over {span / MINUTE_S:.1f} minutes. Look for idle slots, and for attempts of the same trial: each "
-        "repeats work."
+        f"{share_shown(len(shown), len(attempts), rule=rule, what='attempts')} Trials held {share} of the time "
+        f"of {slots} slots over {span / MINUTE_S:.1f} minutes. Look for idle slots, and for attempts of the same "
+        "trial: each repeats work."
     )
     counts = {how: sum(attempt.outcome == how for attempt in attempts) for how in OUTCOMES}
     legend = tuple((f"{styles[how]} bar", f"{how} ({count})") for how, count in counts.items() if count)

@@ -2,6 +2,7 @@
 
 import html
 import html.parser
+import itertools
 import json
 import math
 import random
@@ -55,7 +56,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 RAVEL = Path(sys.executable).with_name("ravel")
 SECTIONS = ("What ran", "What can be claimed", "Figures", "Trials", "To reproduce it")
 ATTACK = '<script>alert("x")</script><img src=http://evil.example/a.png>'
-SECRET = "http://ada:hunter2@host:5000/?token=abc123 refused"
+REFUSAL = "http://ada:hunter2@host:5000/?token=abc123 refused"
 IMAGES = 360
 
 
@@ -96,7 +97,7 @@ def result(tmp_path_factory, repository):
     trial = SweepResult.read(folder).state.trials["t004"]
     config = {**trial.config, "data.name": ATTACK}
     events = [SweepStarted(time=600.0, generation=2, host="here", pid=2)]
-    for name, status, reason in (("t048", "failed", f"{ATTACK} {SECRET}"), ("t049", "diverged", "loss is not finite")):
+    for name, status, reason in (("t048", "failed", f"{ATTACK} {REFUSAL}"), ("t049", "diverged", "loss is not finite")):
         point = {**trial.point, "optimizer.schedule": ATTACK}
         events += [
             TrialCreated(time=600.0, trial=name, origin="search", point=point, config=config),
@@ -229,7 +230,7 @@ def test_the_last_section_has_all_that_repeats_the_sweep(page, result):
     assert "budget_fraction: 0.3" in words
 
 
-def test_the_spec_on_the_page_launches_the_same_trials(page, result, tmp_path):
+def test_the_spec_on_the_page_launches_the_same_trials(page, result):
     """Though its space was merged with fragments that search what `trial` fixes, which a file may not say."""
     text = html.unescape(re.search(r'aria-label="Spec"><pre><code>(.*?)</code>', page, re.DOTALL)[1])
     spec, launched = parse_spec(text), result.plan.launched.spec
@@ -243,10 +244,11 @@ def test_the_spec_on_the_page_launches_the_same_trials(page, result, tmp_path):
     assert spec.search.num_trials == launched.search.num_trials
 
 
-def test_a_spec_that_fixes_what_its_space_does_not_have_is_shown_as_it_is():
-    spec = parse_spec("{name: a, trial: {mixup.alpha: 9.0}, space: {use: [mixup]}}")
-    assert launchable(spec) == spec.document()
-    assert launchable(parse_spec("{name: a, trial: {mixup.alpha: 0.4}, space: {use: [mixup]}}"))["trial"] == {}
+def test_a_value_that_trial_and_a_fragment_both_have_is_written_once():
+    spec = parse_spec("{name: a, trial: {mixup.alpha: 9.0, epochs: 3}, space: {use: [mixup]}}")
+    assert "mixup.alpha" in spec.document()["trial"]
+    assert launchable(spec)["trial"] == {"epochs": 3}
+    assert parse_spec(json.dumps(launchable(spec))).space.parameters["mixup.alpha"].value == 9.0
 
 
 def test_the_papers_of_the_methods_that_were_on_are_cited_and_no_others(page):
@@ -336,7 +338,7 @@ def test_thinning_keeps_the_best_the_baseline_and_the_ends_and_says_so(tmp_path,
     monkeypatch.setattr(parameter_figures, "MOST_POINTS", 60)
     figure = parameter_figures.slices(many, compared)
     assert f"Shown are 60 of {len(compared.values)} trials: the best, the baseline, both ends" in figure.caption
-    best, worst = list(compared.values)[0], list(compared.values)[-1]
+    best, worst = compared.best, list(compared.values)[-1]
     for panel in figure.panels:
         words = " ".join(mark.words for mark in panel.marks if hasattr(mark, "shape"))
         assert all(f"{name}:" in words for name in (best, worst, "t000"))
@@ -353,7 +355,7 @@ def test_thinning_is_even_and_never_drops_what_must_stay():
     kept = thinned(names, MOST_POINTS, always={"t0007", "t1999"})
     assert len(kept) == MOST_POINTS
     assert {"t0007", "t1999"} <= set(kept)
-    gaps = [int(b[1:]) - int(a[1:]) for a, b in zip(kept, kept[1:], strict=False)]
+    gaps = [int(b[1:]) - int(a[1:]) for a, b in itertools.pairwise(kept)]
     assert max(gaps) <= 6
     assert thinned(names, 3, always=names[:10]) == tuple(names[:10])
 
@@ -488,7 +490,8 @@ def test_two_sweeps_on_other_data_or_goals_are_not_compared(search, tmp_path, re
         assert reason in page
 
 
-def test_a_report_against_another_is_written_by_the_command(search, tmp_path, repository):
+@pytest.mark.usefixtures("search")
+def test_a_report_against_another_is_written_by_the_command(tmp_path, repository):
     write_search(tmp_path, repository, name="digits-2")
     command = [str(RAVEL), "report", "digits-1", "--against", "digits-2", "--out", "both.html"]
     subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)

@@ -13,7 +13,7 @@ from orchestrator.analysis.report.overview import what_ran
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported
 from orchestrator.state.sweep_folder import named
-from search_spaces import SpaceError, dump_yaml
+from search_spaces import Fixed, dump_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,17 +59,12 @@ def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
 
 
 def launchable(spec: SweepSpec) -> dict[str, Any]:
-    """Return the spec as a document that a file may have: what ``trial`` fixes and the space searches is fixed there.
+    """Return the spec as a document that a file may have: a value that its space has fixed is not in ``trial``, too.
 
-    A file names fragments, and ``trial`` overrides what they search. Written out, that would be refused as a mistake.
+    A loaded spec has it in both where ``trial`` overrides a fragment, and a file with both is refused as a mistake.
     """
-    document = spec.document()
-    fixed = {name: value for name, value in spec.trial.items() if name in spec.space.names}
-    rest = {name: value for name, value in spec.trial.items() if name not in fixed}
-    try:
-        return {**document, "trial": rest, "space": spec.space.fix(fixed).to_dict()}
-    except SpaceError:  # a value outside of what the fragment searches
-        return document
+    both = {name for name, domain in spec.space.parameters.items() if isinstance(domain, Fixed)}
+    return {**spec.document(), "trial": {name: value for name, value in spec.trial.items() if name not in both}}
 
 
 def digests(result: SweepResult) -> list[str]:

@@ -70,7 +70,9 @@ def _of_confirmation(confirmation: SweepResult, result: SweepResult) -> Html:
     caption = f"{claimed.metric} ({claimed.mode}) on the test split, {len(claimed.seeds)} paired seeds"
     source = "" if confirmation is result else f"Measured by the confirmation {confirmation.sweep}. "
     points = folded(
-        "The configurations", table("Configurations", ("configuration", "settings"), [*map(list, words.items())])
+        "What the configurations are",
+        table("Configurations", ("configuration", "settings"), [*map(list, words.items())]),
+        is_open=True,
     )
     parts = [
         tag("p", tag("strong", _verdict(claimed)), class_="verdict"),
@@ -89,7 +91,8 @@ def _verdict(claimed: Claim) -> str:
     better = [row.name for row in claimed.rows if row.is_claimed]
     if not better:
         return "Claimed: no gain. No configuration is better than the control beyond chance."
-    return f"Claimed: {', '.join(better)} {'is' if len(better) == 1 else 'are'} better than the control."
+    names = " and ".join(filter(None, (", ".join(better[:-1]), better[-1])))
+    return f"Claimed: {names} {'is' if len(better) == 1 else 'are'} better than the control."
 
 
 def _nothing_claimed(result: SweepResult) -> Html:
@@ -146,11 +149,16 @@ def _gains(row: Row) -> list[object]:
         number(gain.mean, "+.4f"),
         _interval(gain.interval, sign="+"),
         _interval(gain.bootstrap, sign="+"),
-        number(row.p_corrected, ".2g"),
+        _p_value(row.p_corrected),
         Cell("none") if gain.d_z is None else number(gain.d_z, ".2f"),
         number(row.searched, "+.4f"),
         number(row.survived, ".0%"),
     ]
+
+
+def _p_value(p: float | None) -> Cell:
+    """Return a p-value with three decimals, or as below the smallest of them."""
+    return Cell("< 0.001", p) if p is not None and p < 0.0005 else number(p, ".3f")
 
 
 def _interval(interval: Interval | None, *, sign: str = "") -> Cell:

@@ -15,8 +15,9 @@ from orchestrator.analysis.report.document import Section
 from orchestrator.analysis.report.markup import Html, joined, listed, table, tag
 from orchestrator.analysis.report.overview import cost_of, duration, states, what_ran, when
 from orchestrator.analysis.report.reproduction import digests
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, cut
 from orchestrator.formatting import shown
+from orchestrator.planning.extension import POINTS, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ROWS_OF_DOTS = 7
 """Heights over which the trials of a sweep are spread, so that equal values can be seen."""
 OF_THE_DATA = "data."
+MOST_CHARACTERS = 160
+"""Characters of a value that the table of differences shows."""
 
 
 def side_by_side(first: SweepResult, second: SweepResult) -> list[Section]:
@@ -90,7 +93,7 @@ def _comparable(reasons: list[str], epoch: int | None) -> Html:
 def _numbers(first: SweepResult, second: SweepResult) -> Html:
     one, two = _numbers_of(first), _numbers_of(second)
     rows = [[name, one[name], two[name]] for name in one]
-    return table("What ran, and what it cost", ("", first.sweep, second.sweep), rows)
+    return table("What ran, and what it cost", ("what", first.sweep, second.sweep), rows)
 
 
 def _numbers_of(result: SweepResult) -> dict[str, str]:
@@ -196,4 +199,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _said(fields: dict[str, Any], name: str) -> str:
-    return shown(fields[name]) if name in fields else "not there"
+    if name not in fields:
+        return "not there"
+    value = fields[name]
+    return shown_value(value, name) if name == POINTS else cut(shown(value), MOST_CHARACTERS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = "Callable[[float], float]"
 """Coordinate of a value, in pixels."""
 WIDE, NARROW = 720, 340
-TOP, RIGHT, BOTTOM, LEFT = 14, 14, 46, 54
+TOP, RIGHT, BOTTOM, LEFT = 14, 14, 46, 64
 SLANTED = 104
 """Height below a panel whose horizontal ticks are slanted."""
 LETTER = 7.0

@@ -40,7 +40,10 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel sync digits")
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
-    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep; and its report."""
+    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep.
+
+    MLflow gets its report, too.
+    """
     from orchestrator.analysis.report.attaching import attach  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Report of a sweep as an artifact of its summary run, which a reader of MLflow opens there."""
+"""Report of a sweep as an artifact of its summary run, which MLflow shows."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def log_page(plan: SweepPlan, run: str, page: str) -> None:
         OrchestratorError: MLflow refused, or did not answer.
     """
     uri = tracking_uri(plan)
-    with store_errors(uri, f"the report is not there; ravel sync {plan.sweep} sends it later"):
+    with store_errors(uri, f"the report is missing; ravel sync {plan.sweep} sends it later"):
         open_store(uri).log_text(run, page, FILE)

@@ -19,7 +19,7 @@ SECOND = "val/robust_accuracy"
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Both metrics, the epoch, the values of each trial that measured both there, and the front by its first value."""
+    """Both metrics, the epoch, the values of each trial that measured both at it, and the front by its first value."""
 
     first: str
     second: str
@@ -31,7 +31,7 @@ class TradeOff:
 def trade_off(plan: SweepPlan, state: SweepState, comparison: Comparison) -> TradeOff:
     """Return the trials by their first two objectives; by default accuracy and robust accuracy.
 
-    The epoch is that of the comparison if two trials or more measured both there, else the highest that 12 trials did.
+    The epoch is that of the comparison if two trials or more measured both at it, else the highest that 12 trials did.
 
     Raises:
         OrchestratorError: no trial measured both.

@@ -110,7 +110,12 @@ def table(
     caption: str, headers: Sequence[object], rows: Iterable[Sequence[object]], *, is_sortable: bool = False
 ) -> Html:
     """Return a table in a box that scrolls; the first cell of a row is its header."""
-    head = tag("tr", *(tag("th", header, scope="col") for header in headers))
+    rows = [[*row] for row in rows]
+    numeric = {index for row in rows for index, cell in enumerate(row) if isinstance(cell, Cell) and cell.is_number}
+    head = tag(
+        "tr",
+        *(tag("th", header, scope="col", class_="n" if i in numeric else None) for i, header in enumerate(headers)),
+    )
     body = [tag("tr", *(_cell(cell, is_first=not index) for index, cell in enumerate(row))) for row in rows]
     parts = (tag("caption", caption), tag("thead", head), tag("tbody", *body))
     return scrolling(tag("table", *parts, class_="sortable" if is_sortable else None), label=f"Table: {caption}")

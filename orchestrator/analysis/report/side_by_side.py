@@ -178,7 +178,7 @@ def _epochs(result: SweepResult) -> set[int]:
 
 
 def _data(result: SweepResult) -> dict[str, Any]:
-    """Return what the spec says about the data of all trials, without the place where they lie."""
+    """Return what the spec says about the data of all trials, without its place."""
     trial = result.plan.spec.trial
     places = {"data.root", "data.cache", "data.download"}
     return {name: value for name, value in trial.items() if name.startswith(OF_THE_DATA) and name not in places}

@@ -113,7 +113,7 @@ class Figure:
 
 
 def scale_of(title: str, values: Iterable[float], *, zero: bool = False) -> Scale:
-    """Return a linear scale around values, with round ticks; with ``zero`` it begins at 0 and has no margin there.
+    """Return a linear scale around values, with round ticks; with ``zero`` it begins at 0, without a margin.
 
     >>> scale_of("epoch", [1, 27]).ticks[0], scale_of("n", [4.0], zero=True).low
     ((0.0, '0'), 0.0)

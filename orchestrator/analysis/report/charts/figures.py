@@ -41,9 +41,9 @@ SHAPES: tuple[Shape, ...] = ("star", "diamond")
 
 
 def figures(result: SweepResult, comparison: Comparison | None) -> Html:
-    """Return the figures that a sweep has something to show in, and for the others the reason."""
+    """Return the figures that a sweep has something to show in, and for the rest the reason."""
     if comparison is None:
-        return tag("p", "No trial has measured the objective yet, so there is nothing to show.")
+        return tag("p", "No trial has measured the objective yet, so no figure is shown.")
     parts, reasons = [], []
     for kind, draw in KINDS.items():
         try:

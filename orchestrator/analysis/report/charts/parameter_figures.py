@@ -101,8 +101,8 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
         panels.append(Panel(_scale(axis, trials), y, (*rule, *dots), height=250, is_wide=False))
     caption = (
         f"{share_shown(len(kept), len(names))} Compared at epoch {comparison.epoch}, on the scale that was searched; "
-        f"{len(comparison.greyed)} trials without a value there are left out. Triangles lie off the axis. Look for a "
-        "slope, and for a best value at the edge of its range: search further there."
+        f"{len(comparison.greyed)} trials without a value at it are left out. Triangles are off the axis. Look for a "
+        "slope, and for a best value at the edge of its range: search beyond it."
     )
     legend = (("c0", "a trial"), ("ring", "cannot be told apart from the best"), ("ink star", "baseline"))
     return Figure("slice", "Each parameter against the objective", caption, tuple(panels), legend)

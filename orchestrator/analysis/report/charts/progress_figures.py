@@ -56,7 +56,7 @@ def curves(result: SweepResult, comparison: Comparison) -> Figure:
     counts = {words: sum(outcome(trial) == words for trial in measured) for words in styles}
     legend = [(f"{styles[words]} line", f"{words} ({count})") for words, count in counts.items()]
     legend += [("ink line", "baseline")] if baseline is not None else []
-    cut_off = "" if low <= min(values) and high >= max(values) else " Values far below the rest lie at the edge."
+    cut_off = "" if low <= min(values) and high >= max(values) else " Values far from the rest are at the edge."
     caption = (
         f"{share_shown(len(kept), len(measured))} The dotted line is epoch {comparison.epoch}, at which "
         f"{len(comparison.values)} trials are compared.{cut_off} Look for stopped trials that were still rising: they "
@@ -89,7 +89,7 @@ def history(result: SweepResult, comparison: Comparison) -> Figure:
         scale_of(with_unit(result.plan, comparison.metric), [low, high]),
         (steps, *dots),
     )
-    greyed = f" {len(comparison.greyed)} trials without a value there are left out." if comparison.greyed else ""
+    greyed = f" {len(comparison.greyed)} trials without a value at it are left out." if comparison.greyed else ""
     caption = (
         f"{share_shown(len(kept), len(values))} Values are those of epoch {comparison.epoch}.{greyed} Look for the "
         "last step of the line: if it is long ago, further trials of this search would have gained little."

@@ -140,8 +140,8 @@ def _methods(result: SweepResult, comparison: Comparison | None) -> tuple[str, l
         parts.append(_comparing(comparison, cite))
     if plan.confirmation is not None or confirmations_of(result):
         parts.append(
-            "The best configurations and a control were trained once more with fresh paired seeds and evaluated once on "
-            "the test split; gains were tested by paired t-tests, corrected for their number"
+            "The best configurations and a control were trained once more with fresh paired seeds and evaluated once "
+            "on the test split; gains were tested by paired t-tests, corrected for their number"
             f"{cite('holm1979')}, with bootstrap intervals{cite('efron1987')}, intervals over images"
             f"{cite('wilson1927')} and a confidence set for the best configuration{cite('hsu1984')}."
         )

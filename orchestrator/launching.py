@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from orchestrator.analysis.report.attaching import attach
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import Interrupted, SpecError
 from orchestrator.execution import driver
@@ -50,7 +51,7 @@ def launch(
         0.9916
     """
     address = _joinable(address)
-    return SweepResult(*driver.run_new(spec, address=address, callback=callback, sweep=sweep, parent=parent))
+    return _reported(SweepResult(*driver.run_new(spec, address=address, callback=callback, sweep=sweep, parent=parent)))
 
 
 def resume(folder: SweepFolder, *, address: str | None = None, callback: ProgressCallback | None = None) -> SweepResult:
@@ -63,7 +64,13 @@ def resume(folder: SweepFolder, *, address: str | None = None, callback: Progres
         Interrupted: Ctrl-C, SIGTERM or SIGHUP, once more.
         RayLost: Ray died.
     """
-    return SweepResult(*driver.run_remaining(folder, address=_joinable(address), callback=callback))
+    return _reported(SweepResult(*driver.run_remaining(folder, address=_joinable(address), callback=callback)))
+
+
+def _reported(result: SweepResult) -> SweepResult:
+    """Attach the report of a sweep that ended to its run in MLflow, and return the result."""
+    attach(result)
+    return result
 
 
 def _joinable(address: str | None) -> str:

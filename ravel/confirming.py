@@ -23,6 +23,7 @@ def claim_of(
         OrchestratorError: as ``ravel.launch``; or a trial is not over, or the control has no value of a seed.
     """
     from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415  imports torch when it evaluates
+    from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
     from orchestrator.cli.evaluation_options import send_report  # noqa: PLC0415
     from trainables.evaluation.core.results import no_progress  # noqa: PLC0415  imports torch
 
@@ -32,4 +33,6 @@ def claim_of(
         if track:
             send_report(result.plan, report, epoch=epoch, trial=trial)
 
-    return evaluated(result, progress=no_progress, track=send)
+    claimed = evaluated(result, progress=no_progress, track=send)
+    keep_claim(result, claimed, track=track)
+    return claimed

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from rich.console import Console
@@ -32,7 +33,6 @@ from ravel.plots import Plots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import pandas as pd
 
@@ -150,6 +150,27 @@ class Sweep:
             PosixPath('/home/you/tables')
         """
         return registry.export(self.folder, kind, out, epoch=epoch, trial=trial, force=force).path
+
+    def report(self, out: str | Path | None = None, *, against: Sweep | None = None) -> Path:
+        """Write the sweep so far as one HTML page that needs no network, and return its path. As ``ravel report``.
+
+        Args:
+            out: File of the page; by default SWEEP-report.html in the working directory.
+            against: Another sweep, to put both side by side.
+
+        Raises:
+            OSError: The file cannot be written.
+            StorageError: S3 does not answer.
+
+        Example:
+            >>> ravel.open("digits").report("digits.html")  # doctest: +SKIP
+            PosixPath('digits.html')
+        """
+        from orchestrator.analysis.report.report import write_report  # noqa: PLC0415
+
+        path = Path(out) if out is not None else Path(f"{self.name}-report.html")
+        write_report(self.result, path, against=None if against is None else against.result)
+        return path
 
     def stop(self, trial: str | Sequence[str] | None = None, *, wait_s: float = changing.WAIT_S) -> OrderAnswer:
         """Stop the sweep, to be resumed later; or a trial, or several, for good. As ``ravel stop``.

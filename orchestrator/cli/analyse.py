@@ -1,4 +1,4 @@
-"""Commands of the panel Analyse: plot, replay, audit, evaluate, transfer."""
+"""Commands of the panel Analyse: plot, report, replay, audit, evaluate, transfer."""
 
 from __future__ import annotations
 
@@ -96,6 +96,28 @@ def plot(
         typer.echo(path)
         if track:
             log_figure(result.plan, name, page)
+
+
+@app.command(rich_help_panel=PANEL, epilog="Example: ravel report digits --out digits.html")
+def report(
+    sweep: Sweep,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="OTHER", help="Another sweep, to put both side by side.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Default: SWEEP-report.html.")] = None,
+    folder: StorageFolder = RESULTS,
+) -> None:
+    """Write a sweep as one HTML page to send to others.
+
+    It has what ran, what can be claimed, figures, all trials, and all that is needed to repeat it. It needs no network.
+    """
+    from orchestrator.analysis.report.report import write_report  # noqa: PLC0415
+
+    result = SweepResult.read(find_sweep(folder, sweep))
+    other = None if against is None else SweepResult.read(find_sweep(folder, against))
+    path = out or Path(f"{result.sweep}-report.html" if other is None else f"{result.sweep}-and-{other.sweep}.html")
+    write_report(result, path, against=other)
+    typer.echo(path)
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel replay digits --what-if scheduler.grace_period=4")

@@ -189,6 +189,7 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
     """Evaluate the models of a confirmation once, and print what follows."""
     from orchestrator.analysis.claims.claim_output import plain_claim, point_in_words, sentences, table_of  # noqa: PLC0415
     from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415
+    from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
 
     def send(report: Report, epoch: int, trial: str) -> None:
         if track:
@@ -196,6 +197,7 @@ def _claim(result: SweepResult, *, track: bool, as_json: bool) -> None:
 
     with evaluation_bar(quiet=as_json) as progress:
         claimed = evaluated(result, progress=progress, track=send)
+    keep_claim(result, claimed, track=track)
     if as_json:
         typer.echo(json.dumps({"sweep": result.sweep, "confirms": _lineage(result), **plain_claim(claimed)}, indent=1))
         return

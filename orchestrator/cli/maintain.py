@@ -40,7 +40,11 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel sync digits")
 def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
-    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep."""
+    """Send MLflow, and S3 if the sweep is stored there, what they lack of a sweep.
+
+    MLflow gets its report, too.
+    """
+    from orchestrator.analysis.report.attaching import attach  # noqa: PLC0415
     from orchestrator.redaction import without_password  # noqa: PLC0415
     from orchestrator.tracking.store import tracking_uri  # noqa: PLC0415
     from orchestrator.tracking.tracker import Tracker  # noqa: PLC0415  needs MLflow
@@ -66,6 +70,7 @@ def sync(sweep: Sweep, folder: StorageFolder = RESULTS) -> None:
         except Exception as error:
             reason = f"{tracking_uri(result.plan)}: MLflow did not take it ({error}); retry later"
             raise OrchestratorError(without_password(reason)) from error
+        attach(result)
     refused = f", except {', '.join(tracker.skipped)}, which it refuses" if tracker.skipped else ""
     typer.echo(f"{store.sweep}: MLflow has everything the log has{refused}")
 

@@ -8,6 +8,7 @@
                       events*.jsonl    the event log: the source of truth
                       tracking.json    position of MLflow in the log
                       orders/          orders of users, whose answers are in the log
+                      claim.json       measured claim, of a confirmation whose test split was read
                       sync.lock        lock of the ``ravel sync`` that is sending
                       leases/          lock records: one file for each driver that ever ran the sweep
                       tune/            checkpoints, one folder for each trial and attempt
@@ -76,6 +77,11 @@ class SweepFolder:
         return self.path / "tracking.json"
 
     @property
+    def claim(self) -> Path:
+        """File of the claim of a confirmation."""
+        return self.path / "claim.json"
+
+    @property
     def sync_lock(self) -> Path:
         """Lock file of a ``ravel sync`` that is sending."""
         return self.path / "sync.lock"
@@ -104,6 +110,11 @@ def reference(folder: SweepFolder) -> str:
     return (
         folder.sweep if storage.resolve() == Path(DEFAULT_STORAGE).resolve() else f"{folder.sweep} --storage {storage}"
     )
+
+
+def named(folder: SweepFolder) -> str:
+    """Return the name of a sweep in commands for readers elsewhere: its id, or its whole address in S3."""
+    return folder.sweep if folder.remote is None else folder.uri
 
 
 def require_writable(folder: SweepFolder, *, purpose: str) -> None:

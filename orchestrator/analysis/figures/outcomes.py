@@ -6,14 +6,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.comparison.effects import effects
-from orchestrator.analysis.comparison.epochs import comparable_epoch
 from orchestrator.analysis.comparison.importance import importances
+from orchestrator.analysis.comparison.trade_off import trade_off
 from orchestrator.analysis.figures.drawing import GREY, INK, compared, described, grid, headed, searched, with_unit
 from orchestrator.analysis.figures.progress import COLOURS
 from orchestrator.errors import OrchestratorError
-from orchestrator.state.ranking import fronts, measured
 from trainables.evaluation.core.figures import figure
-from trainables.metrics import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult
     from orchestrator.state.sweep_state import Trial
 
-SECOND = "val/robust_accuracy"
 MOST_SHARES = 15
 FAMILY = "entanglement/"
 CHANCE = "val/entanglement_chance"
@@ -123,21 +120,9 @@ def pareto(result: SweepResult, comparison: Comparison) -> Figure:
     Raises:
         OrchestratorError: no trial measured both.
     """
-    objective = result.plan.spec.objective
-    first, second = (*objective.metrics, SECOND)[:2]
-    trials = result.state.trials
-    modes = [*objective.modes, lookup(SECOND).direction or "max"][:2]
-    both = {
-        name for name, trial in trials.items() if {comparison.epoch} <= {*trial.values(first)} & {*trial.values(second)}
-    }
-    epoch = comparison.epoch if len(both) > 1 else comparable_epoch(result.plan, result.state, metrics=(first, second))
-    points = {
-        name: (trial.values(first)[epoch], trial.values(second)[epoch])
-        for name, trial in trials.items()
-        if epoch in trial.values(first) and epoch in trial.values(second)
-    }
-    front = fronts({name: measured(values, modes) for name, values in points.items()})[0]
-    front.sort(key=lambda name: points[name])
+    both = trade_off(result.plan, result.state, comparison)
+    first, second, epoch = both.first, both.second, both.epoch
+    points, front, trials = both.points, list(both.front), result.state.trials
     baseline, axes = comparison.baseline, searched(result.plan)
     note = f"at epoch {epoch}, n = {len(points)} trials with both; {len(trials) - len(points)} without are not drawn"
     plot = figure(
@@ -173,13 +158,13 @@ def entanglement(result: SweepResult, _: Comparison) -> Figure:
     Raises:
         OrchestratorError: no trial measured it.
     """
-    trials = [trial for trial in result.state.trials.values() if _taps([trial])]
-    taps, epochs = _taps(trials), sorted({epoch for trial in trials for epoch in _measured_epochs(trial)})
+    trials = [trial for trial in result.state.trials.values() if taps_of([trial])]
+    taps, epochs = taps_of(trials), sorted({epoch for trial in trials for epoch in measured_epochs(trial)})
     if not trials:
         raise OrchestratorError(f"{result.sweep}: no trial has measured entanglement; it is that of classifiers")
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(_weight(trial), []).append(trial)
+        groups.setdefault(weight_in_words(trial), []).append(trial)
     order = sorted(groups)
     shown = epochs if len(epochs) <= len(COLOURS) else epochs[:: -(-len(epochs) // len(COLOURS))]
     note = f"each trial at the epochs that measured it: {', '.join(map(str, shown))}; n = {len(trials)} trials"
@@ -217,17 +202,18 @@ def entanglement(result: SweepResult, _: Comparison) -> Figure:
     )
 
 
-def _weight(trial: Trial) -> str:
+def weight_in_words(trial: Trial) -> str:
     """Return the sign of a trial's SNNL weight, in words."""
     weight = trial.config.get("snnl.weight") or 0.0
     return "snnl off" if not weight else f"snnl.weight {'< 0' if weight < 0 else '> 0'}"
 
 
-def _taps(trials: Iterable[Trial]) -> list[str]:
+def taps_of(trials: Iterable[Trial]) -> list[str]:
     """Return the taps at which trials measured entanglement, in the order of the network."""
     names = (name for trial in trials for metrics in trial.epochs.values() for name in metrics)
     return list(dict.fromkeys(name.removeprefix(FAMILY) for name in names if name.startswith(FAMILY)))
 
 
-def _measured_epochs(trial: Trial) -> list[int]:
+def measured_epochs(trial: Trial) -> list[int]:
+    """Return the epochs at which a trial measured entanglement."""
     return [epoch for epoch, metrics in trial.epochs.items() if any(name.startswith(FAMILY) for name in metrics)]

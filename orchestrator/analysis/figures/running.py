@@ -142,7 +142,7 @@ def cost(result: SweepResult, _: Comparison) -> Figure:
     saved = [most - run for most, run in zip(full, ran, strict=True)]
     share = f"{sum(saved) / sum(full):.0%}" if sum(full) else "none"
     note = f"n = {len(result.state.trials)} trials at their last epochs; ran {sum(ran):,} of {sum(full):,} epochs"
-    spent, spared = _seconds(result)
+    spent, spared = trained_seconds(result)
     time = f", trained {spent / MINUTE_S:.1f} min and saved about {spared / MINUTE_S:.1f} min" if spent else ""
     title = headed(result, f"cost: early stopping saved {share}", note + time)
     plot = figure(title, x="epochs", y="")
@@ -152,7 +152,7 @@ def cost(result: SweepResult, _: Comparison) -> Figure:
     return plot.update_layout(barmode="stack", width=1000, height=240 + 50 * len(labels))
 
 
-def _seconds(result: SweepResult) -> tuple[float, float]:
+def trained_seconds(result: SweepResult) -> tuple[float, float]:
     """Return the measured seconds of all epochs, and those of the epochs not run at each trial's own pace."""
     spent = spared = 0.0
     for trial in result.state.trials.values():

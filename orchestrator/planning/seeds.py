@@ -45,6 +45,44 @@ def _digits_of(num_trials: int) -> int:
     return max(DIGITS, len(str(num_trials - 1)))
 
 
+def seed_trial_id(configuration: str, seed: int) -> str:
+    """Return the id of the trial of a configuration with its ``seed``-th seed; that of seed 0 has the same id.
+
+    >>> seed_trial_id("t007", 0), seed_trial_id("t007", 2)
+    ('t007', 't007s2')
+    """
+    return f"{configuration}s{seed}" if seed else configuration
+
+
+def configuration_of(trial: str) -> str:
+    """Return the configuration of a trial, in a sweep with several seeds.
+
+    >>> configuration_of("t007"), configuration_of("t007s2")
+    ('t007', 't007')
+    """
+    return trial.partition("s")[0]
+
+
+def seed_index_of(trial: str) -> int:
+    """Return the number of a trial's seed, in a sweep with several seeds.
+
+    >>> seed_index_of("t007"), seed_index_of("t007s2")
+    (0, 2)
+    """
+    return int(trial.partition("s")[2] or 0)
+
+
+def trial_seed(seed: int, trial: str, *, seeds: int) -> int:
+    """Return the seed of a trial; with several ``seeds``, those of one number are the same for all configurations.
+
+    >>> trial_seed(0, "t007s1", seeds=2) == trial_seed(0, "t008s1", seeds=2) != trial_seed(0, "t008", seeds=2)
+    True
+    """
+    if seeds == 1:
+        return derive_seed(seed, "trial", trial)
+    return derive_seed(seed, "seed", str(seed_index_of(trial)))
+
+
 def derive_seed(seed: int, *path: str) -> int:
     """Return a 31-bit seed for one purpose, independent of every other one and of the order of calls.
 

@@ -12,9 +12,10 @@ import threading
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
-from orchestrator.decisions.rung import decide
+from orchestrator.decisions.rung import decide, stop_at
+from orchestrator.decisions.seeds import step_event
 from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.execution import driver, order_desk
 from orchestrator.orders.acts import NoWorkers, carry_out, settle
@@ -31,11 +32,11 @@ from orchestrator.state.events import (
     CheckpointSaved,
     EpochReported,
     RungDecided,
+    SeedsDropped,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
-    TrialPromoted,
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
@@ -130,16 +131,17 @@ class VirtualSweep:
     def _next(self, now):
         if self._queue:
             return self._queue.pop(0)
-        promotion = next_promotion(self.decisions, now=now)
-        if promotion is not None:
-            self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
-            return promotion.trial
+        step = next_step(self.decisions, now=now)
+        if step is not None:
+            event = step_event(self.decisions, step, now=now)
+            self._log(event)
+            return self._next(now) if isinstance(event, SeedsDropped) else event.trial
         if not self.decisions.budget.unstarted(now=now):
             return None
         if self._proposes_for is not self.plan:
-            self._proposes_for, self._proposer = self.plan, Proposer(self.plan.spec, self.state)
+            self._proposes_for, self._proposer = self.plan, Proposer(self.plan.spec, self.decisions.searched)
         origin, point = self._proposer.propose()
-        name = self._name(len(self.state.trials)) if self._name else self._proposer.next_id()
+        name = self._name(len(self.decisions.searched.trials)) if self._name else self._proposer.next_id()
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return name
@@ -183,6 +185,10 @@ class VirtualSweep:
 
     def _goes_on(self, trial, epoch, now):
         rungs = self.plan.scheduler.rungs
+        if (stop := stop_at(self.decisions, trial.id, epoch)) is not None:
+            self._log(RungDecided(time=now, **stop))
+            self._leave(trial, epoch, now)
+            return False
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
@@ -190,11 +196,14 @@ class VirtualSweep:
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:
-                self._log(CheckpointSaved(time=now, trial=trial.id, epoch=epoch, path=f"{trial.id}-{epoch}"))
-                status = "paused" if self.plan.pauses else "stopped"
-                self._log(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
+                self._leave(trial, epoch, now)
                 return False
         return True
+
+    def _leave(self, trial, epoch, now):
+        self._log(CheckpointSaved(time=now, trial=trial.id, epoch=epoch, path=f"{trial.id}-{epoch}"))
+        status = "paused" if self.plan.pauses else "stopped"
+        self._log(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
 
 
 @pytest.fixture

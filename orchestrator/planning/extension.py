@@ -101,7 +101,7 @@ def extension(plan: SweepPlan, wish: Wish, *, num_existing: int) -> Extension:
     Args:
         plan: Plan in force.
         wish: Changes that a user wants.
-        num_existing: Number of trials that were created so far.
+        num_existing: Number of trials that were created so far; with several seeds, of configurations.
 
     Raises:
         SpecError: lists every reason for which the plan cannot be changed so.

@@ -98,7 +98,7 @@ class RungSchedule:
     seeds: int = 1
 
     @classmethod
-    def within(  # noqa: PLR0913  numbers of a schedule
+    def within(
         cls,
         fraction: float,
         *,

@@ -8,8 +8,8 @@ the spread s of paired differences between complete configurations at that level
 
     P(T >= -d sqrt(n m / (n - m)) / s)
 
-Below ``CHANCE`` the seeds that have not come are dropped. Without two complete configurations there is no spread, and
-no race.
+Below ``CHANCE`` the seeds that have not come are dropped. With fewer than ``LEAST_FREEDOM`` degrees of freedom (three
+complete configurations of three seeds, or four of two) the spread is not known well enough, and there is no race.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CHANCE = 0.05
 """A configuration is out of the race where the chance to reach its rival is below this."""
 
 
+LEAST_FREEDOM = 3
 ROUNDING = 1e-12
 """Relative size of residuals that are no more than rounding."""
 
@@ -52,8 +53,8 @@ def paired_spread(table: Sequence[Sequence[float]]) -> Spread | None:
     Spread(deviation=0.014142135623730963, freedom=1)
     """
     rows, columns = len(table), len(table[0]) if table else 0
-    freedom = (rows - 1) * (columns - 1)
-    if freedom < 1:
+    freedom = max(0, rows - 1) * max(0, columns - 1)
+    if not freedom:
         return None
     of_row = [math.fsum(row) / columns for row in table]
     of_column = [math.fsum(column) / rows for column in zip(*table, strict=True)]
@@ -65,7 +66,6 @@ def paired_spread(table: Sequence[Sequence[float]]) -> Spread | None:
     )
     deviation = math.sqrt(2 * math.fsum(residual**2 for residual in residuals) / freedom)
     return Spread(deviation, freedom) if deviation > ROUNDING * max(1.0, abs(middle)) else None
-
 
 
 def chance_to_reach(own: Mapping[int, float], rival: Mapping[int, float], spread: Spread) -> float:
@@ -107,7 +107,7 @@ def out_of_race(
         return None
     rival = _best(views, level) if level == configuration.maximum else scheduler.rival(views, views[name], level)
     spread = paired_spread(_table(configurations, views, level, columns=configuration.levels[level]))
-    if rival is None or spread is None:
+    if rival is None or spread is None or spread.freedom < LEAST_FREEDOM:
         return None
     values = {number: value[0] for number, value in configurations[rival].values(level).items()}
     chance = chance_to_reach(own, values, spread)

@@ -39,7 +39,7 @@ from orchestrator.state.events import (
     TrialEnded,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.state.sweep_state import SweepState
+from orchestrator.state.sweep_state import SweepState, missing_ends
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
@@ -58,11 +58,23 @@ def learning(point, epoch):
 class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
-    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False):
+    def __init__(
+        self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False, of_trial=None
+    ):
         self.events, self.state, self._name, self._started_with, self.given = [], SweepState(), name, {}, {}
         self.decisions, self._fails = DecisionState(plan, self.state), fails
         self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
+        self._again = set()
+        """Trials that train their last epoch once more, as its checkpoint was not saved before the driver was killed."""
+        self._of_trial = of_trial or (lambda trial, epoch: self._metrics(trial.point, epoch))
+        self._keywords = {
+            "workers": workers,
+            "metrics": metrics,
+            "seconds": seconds,
+            "fails": fails,
+            "of_trial": of_trial,
+        }
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._now = 0.0
 
@@ -89,6 +101,20 @@ class VirtualSweep:
         for trial in self.state.with_status("paused"):
             self._log(TrialEnded(time=self._now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
         return self
+
+    def restarted(self, events):
+        """Run the rest of a sweep whose driver was killed after these events."""
+        sweep = VirtualSweep(self.plan.launched, **self._keywords)
+        for event in events:
+            sweep._log(event)
+        sweep._now = sweep.state.last_time
+        for end in missing_ends(sweep.state, pauses=self.plan.pauses, now=sweep._now):
+            sweep._log(end)
+        for trial in sweep.state.with_status("running"):
+            sweep._log(TrialEnded(time=sweep._now, trial=trial.id, status="interrupted"))
+        sweep._queue = [trial.id for trial in sweep.state.with_status("interrupted", "waiting")]
+        sweep._again = {name for name in sweep._queue if sweep.state.trials[name].epochs}
+        return sweep.run(generation=sweep.state.generation + 1)
 
     def _serve(self, until):
         """Answer the orders up to a time; return True if there was one."""
@@ -152,9 +178,10 @@ class VirtualSweep:
         heapq.heappush(self._running, (now + seconds, self._count, trial))
 
     def _step(self, trial, now):
-        epoch = trial.epoch + 1
+        epoch = trial.epoch + (trial.id not in self._again)
+        self._again.discard(trial.id)
         metrics = {
-            name: value if math.isfinite(value) else None for name, value in self._metrics(trial.point, epoch).items()
+            name: value if math.isfinite(value) else None for name, value in self._of_trial(trial, epoch).items()
         }
         cost = {"time/epoch_s": 1.0, "cost/gpu_s": 2.0}
         self._log(
@@ -192,7 +219,7 @@ class VirtualSweep:
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
-            fields = decide(self.decisions, trial.id, level)
+            fields = None if level in trial.rungs else decide(self.decisions, trial.id, level)
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:

@@ -90,7 +90,7 @@ class RungDecided(_Event):
 
     In a sweep with several seeds ``outcome`` says what was decided: the seed ``waits`` for others, its configuration
     was compared by the ``mean`` of its seeds (and is kept or not), or it is ``out``: nothing that the seed measures
-    matters any more. ``mean`` is that of the first objective over the seeds that the rung needs, ``reason`` is in words.
+    matters any more. ``mean`` is that of the objective over the seeds that the rung needs, ``reason`` is in words.
     """
 
     kind: Literal["rung_decided"] = "rung_decided"

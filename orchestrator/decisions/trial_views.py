@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.budget import BudgetUse
 from orchestrator.planning.extension import extended
-from orchestrator.planning.seeds import configuration_of, seed_trial_id
+from orchestrator.planning.seeds import configuration_in, configuration_of
 from orchestrator.scheduling.asha import Asha
-from orchestrator.scheduling.configurations import Configuration
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
@@ -22,6 +21,7 @@ from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.scheduling.configurations import Configuration
     from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.scheduling.trial_views import State
     from orchestrator.spec.model import SweepSpec
@@ -79,7 +79,7 @@ class DecisionState:
         return sorted(some, key=lambda each: (-(each.target or 0), each.id))
 
     def _update_configuration(self, name: str) -> None:
-        configuration = configuration_in(self.state, self.plan, name)
+        configuration = configuration_in(self.plan, self.state, name)
         trial = configuration.as_trial()
         if name not in self.configurations:
             self.searched.num_given += trial.origin != "search"
@@ -101,14 +101,6 @@ class DecisionState:
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Tune pickles whatever holds this into a file that is never read; the log is the state."""
         return {}
-
-
-def configuration_in(state: SweepState, plan: SweepPlan, name: str) -> Configuration:
-    """Return a configuration of a sweep with several seeds, as far as its trials were created."""
-    seeds = plan.spec.search.seeds
-    names = (seed_trial_id(name, number) for number in range(seeds))
-    trials = tuple(state.trials[each] for each in names if each in state.trials)
-    return Configuration(trials, plan.scheduler.rungs or (), seeds, plan.spec.objective)
 
 
 def trial_views_of(state: SweepState, plan: SweepPlan) -> TrialViews:

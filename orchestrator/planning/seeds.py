@@ -1,12 +1,17 @@
-"""Trial ids, and independent seeds derived from one."""
+"""Trial ids, independent seeds derived from one, and the configurations of a sweep with several seeds."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
 
+from orchestrator.scheduling.configurations import Configuration
+from orchestrator.state.sweep_state import SweepState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from orchestrator.planning.plan import SweepPlan
 
 DIGITS = 3
 
@@ -91,3 +96,31 @@ def derive_seed(seed: int, *path: str) -> int:
     """
     digest = hashlib.sha256("/".join((str(seed), *path)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def configuration_in(plan: SweepPlan, state: SweepState, name: str) -> Configuration:
+    """Return a configuration of a sweep with several seeds, as far as its trials were created."""
+    seeds = plan.spec.search.seeds
+    names = (seed_trial_id(name, number) for number in range(seeds))
+    trials = tuple(state.trials[each] for each in names if each in state.trials)
+    return Configuration(trials, plan.rungs, seeds, plan.spec.objective)
+
+
+def configurations_of(plan: SweepPlan, state: SweepState) -> dict[str, Configuration]:
+    """Return the configurations of a sweep with several seeds, by id; those of a sweep with one seed are its trials."""
+    if plan.spec.search.seeds == 1:
+        return {}
+    return {name: configuration_in(plan, state, name) for name in dict.fromkeys(map(configuration_of, state.trials))}
+
+
+def searched_state(plan: SweepPlan, state: SweepState) -> SweepState:
+    """Return a state whose trials are the configurations of a sweep, with means over their seeds.
+
+    It is for reading: ranks, scores and counts. Of a sweep with one seed it is the state itself.
+    """
+    if plan.spec.search.seeds == 1:
+        return state
+    searched = SweepState()
+    searched.trials = {name: each.as_trial() for name, each in configurations_of(plan, state).items()}
+    searched.num_events, searched.ended, searched.last_time = state.num_events, state.ended, state.last_time
+    return searched

@@ -195,7 +195,7 @@ class Configuration:
         if status in ACTIVE:
             return None
         rung = self.level if status in {"paused", "stopped"} else None
-        return TrialEnded(time=0.0, trial=self.id, status=status, rung=rung, reason=self.over_because)  # type: ignore[arg-type]
+        return TrialEnded(time=0.0, trial=self.id, status=status, rung=rung, reason=self.over_because)
 
     @property
     def status(self) -> Status:

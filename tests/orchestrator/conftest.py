@@ -66,7 +66,7 @@ class VirtualSweep:
         self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
         self._again = set()
-        """Trials that train their last epoch once more, as its checkpoint was not saved before the driver was killed."""
+        """Trials that train their last epoch once more: the driver was killed before its checkpoint was saved."""
         self._of_trial = of_trial or (lambda trial, epoch: self._metrics(trial.point, epoch))
         self._keywords = {
             "workers": workers,

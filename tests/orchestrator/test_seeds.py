@@ -290,10 +290,8 @@ def test_an_order_adds_configurations_with_all_their_seeds(seeded, scheduler):
 def test_an_order_for_more_epochs_is_refused_in_words(seeded):
     sweep = seeded(orders=[(4.0, extend_order(now=0.0, epochs=27))])
     (answer,) = sweep.state.orders.values()
-    assert answer.reasons == (
-        "trial.epochs: must stay 9 with search.seeds above 1, as seeds that ended are not reopened; got 27; use "
-        "ravel fork",
-    )
+    reason = "must stay 9 with search.seeds above 1, as seeds that ended are not reopened; got 27; use ravel fork"
+    assert answer.reasons == (f"trial.epochs: {reason}",)
 
 
 REFUSED = {

@@ -149,10 +149,8 @@ class Comparison:
             lines = [f"{value} (95 %: {interval[0]:.4f} to {interval[1]:.4f})"]
         if (over := self.over_seeds(self.best)) is not None:
             shown = ", ".join(f"{value:.4f}" for value in self.seeds[self.best])
-            lines += [
-                f"its seeds: {shown} (95 % over seeds: {over[0]:.4f} to {over[1]:.4f}"
-                f"{'' if interval is None else '; the one above: over images'})"
-            ]
+            beside = "" if interval is None else "; the one above: over images"
+            lines += [f"its seeds: {shown} (95 % over seeds: {over[0]:.4f} to {over[1]:.4f}{beside})"]
         tie = self.equal_to_best
         lines += [f"equal at the top: {self.named(tie)}"] if len(tie) > 1 and self.images is not None else []
         if self.greyed:

@@ -76,7 +76,7 @@ class DecisionState:
     def advancing(self) -> list[Configuration]:
         """Return the configurations that have a seed to start or to promote, the one furthest on its way first."""
         some = (self.configurations[name] for name in self._advancing)
-        return sorted(some, key=lambda each: (-(each.target or 0), each.id))
+        return sorted(some, key=lambda configuration: (-(configuration.target or 0), configuration.id))
 
     def _update_configuration(self, name: str) -> None:
         configuration = configuration_in(self.plan, self.state, name)

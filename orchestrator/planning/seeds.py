@@ -102,7 +102,7 @@ def configuration_in(plan: SweepPlan, state: SweepState, name: str) -> Configura
     """Return a configuration of a sweep with several seeds, as far as its trials were created."""
     seeds = plan.spec.search.seeds
     names = (seed_trial_id(name, number) for number in range(seeds))
-    trials = tuple(state.trials[each] for each in names if each in state.trials)
+    trials = tuple(state.trials[trial] for trial in names if trial in state.trials)
     return Configuration(trials, plan.rungs, seeds, plan.spec.objective)
 
 
@@ -121,6 +121,7 @@ def searched_state(plan: SweepPlan, state: SweepState) -> SweepState:
     if plan.spec.search.seeds == 1:
         return state
     searched = SweepState()
-    searched.trials = {name: each.as_trial() for name, each in configurations_of(plan, state).items()}
+    configurations = configurations_of(plan, state)
+    searched.trials = {name: configuration.as_trial() for name, configuration in configurations.items()}
     searched.num_events, searched.ended, searched.last_time = state.num_events, state.ended, state.last_time
     return searched

@@ -1,4 +1,4 @@
-"""Configurations of a sweep with several seeds: the trials of each taken as one, as schedulers and samplers see it.
+"""Configurations of a sweep with several seeds: their trials taken as one, for schedulers and samplers.
 
 A configuration is compared at a level by the mean over as many seeds as the level needs: 1 at the first rung, all at
 the last rung and at the end. A mean over fewer is never compared. So where a seed failed, diverged or was stopped by
@@ -60,7 +60,7 @@ class Configuration:
         return {**{rung: count for rung, count in needs if rung < self.maximum}, self.maximum: self.seeds}
 
     def values(self, level: int) -> dict[int, Measured]:
-        """Return the finite values that seeds which a level needs have measured there, by their numbers."""
+        """Return the finite values that seeds which a level needs have measured, by their numbers."""
         metrics, modes = self.objective.metrics, self.objective.modes
         values = {
             number: measured([trial.epochs[level].get(metric) for metric in metrics], modes)
@@ -80,8 +80,8 @@ class Configuration:
         """Decisions about its means, by rung."""
         decided = (decision for trial in self.trials for decision in trial.rungs.values() if decision.outcome == "mean")
         return {
-            each.rung: RungDecision(each.rung, each.kept, competitors=each.competitors, rungs=each.rungs)
-            for each in decided
+            event.rung: RungDecision(event.rung, event.kept, competitors=event.competitors, rungs=event.rungs)
+            for event in decided
         }
 
     @cached_property
@@ -102,7 +102,7 @@ class Configuration:
 
     @cached_property
     def over_because(self) -> str | None:
-        """Reason for which no further seed of it matters, in words; None if there is none."""
+        """Reason for which no further seed of it matters, in words; None if one may."""
         if self.trials[0].seeds_dropped is not None:
             return f"{self.id} is out of the race: {self.trials[0].seeds_dropped.reason}"
         lost = next((trial for trial in self.trials if is_lost(trial)), None)
@@ -152,7 +152,7 @@ class Configuration:
         return None
 
     def missing(self, level: int) -> tuple[int, ...]:
-        """Return the numbers of the seeds that a level needs and that have no finite value there."""
+        """Return the numbers of the seeds that a level needs and that lack a finite value at it."""
         values = self.values(level)
         return tuple(number for number in range(self.levels[level]) if number not in values)
 
@@ -174,21 +174,22 @@ class Configuration:
         """Return the configuration as one trial, with the means of its metrics at the levels that have one.
 
         One that racing dropped has what its seeds measured at the level it was dropped before, so that samplers learn
-        from it; it counts as stopped there.
+        from it; it counts as stopped at that level.
         """
         first, drop = self.trials[0], self.trials[0].seeds_dropped
         epochs = {level: self._metrics(level) for level in self.means}
         if drop is not None and self.values(drop.rung):
             epochs[drop.rung] = self._metrics(drop.rung)
         trial = Trial(first.id, first.origin, first.point, first.config, attempts=first.attempts, epochs=epochs)
-        trial.rungs = {rung: each for one in self.trials for rung, each in one.rungs.items() if each.outcome == "mean"}
+        decided = (event for seed in self.trials for event in seed.rungs.values() if event.outcome == "mean")
+        trial.rungs = {event.rung: event for event in decided}
         trial.end = self._end()
         return trial
 
     def _metrics(self, level: int) -> dict[str, float | None]:
-        measured_there = [trial.epochs[level] for trial in self.trials[: self.levels[level]] if level in trial.epochs]
-        names = [name for name in measured_there[0] if all(_is_number(each.get(name)) for each in measured_there)]
-        return {name: math.fsum(each[name] or 0.0 for each in measured_there) / len(measured_there) for name in names}
+        rows = [trial.epochs[level] for trial in self.trials[: self.levels[level]] if level in trial.epochs]
+        names = [name for name in rows[0] if all(_is_number(row.get(name)) for row in rows)]
+        return {name: math.fsum(row[name] or 0.0 for row in rows) / len(rows) for name in names}
 
     def _end(self) -> TrialEnded | None:
         status = self.status

@@ -37,4 +37,4 @@ class RacingScheduler(Scheduler, Protocol):
     """Scheduler of configurations with several seeds: it also names the one that a further configuration must reach."""
 
     def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:
-        """Return the configuration in the last place kept at a rung, None before there is one."""
+        """Return the configuration in the last place kept at a rung, None before one is."""

@@ -9,7 +9,7 @@ the spread s of paired differences between complete configurations at that level
     P(T >= -d sqrt(n m / (n - m)) / s)
 
 Below ``CHANCE`` the seeds that have not come are dropped. With fewer than ``LEAST_FREEDOM`` degrees of freedom (three
-complete configurations of three seeds, or four of two) the spread is not known well enough, and there is no race.
+complete configurations of three seeds, or four of two) the spread is not known well enough for a race.
 """
 
 from __future__ import annotations

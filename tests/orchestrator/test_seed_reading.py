@@ -124,7 +124,7 @@ def test_a_drop_is_a_line_in_words(raced):
 
 def test_the_dry_run_names_configurations_and_seeds():
     spec = parse_spec(SPEC.replace("SCHEDULER", "grace_period: auto"))
-    assert describe(spec).startswith("12 configurations of up to 3 seeds over 3 parameters")
+    assert describe(spec).startswith("12 configurations of up to 3 seeds over 4 parameters")
 
 
 @pytest.mark.parametrize("scheduler", ["name: none", "grace_period: 1", "grace_period: auto"])

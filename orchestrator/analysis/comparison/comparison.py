@@ -56,8 +56,8 @@ class Comparison:
     def inseparable(self) -> tuple[str, ...]:
         """Ids of the trials that cannot be told apart from the best, the best first; see ``images.is_apart``.
 
-        Without a number of images, these are the trials of equal value. Configurations with two seeds or more are told
-        apart by paired tests over seeds (Hsu 1984), and those with fewer seeds than the best are not among them.
+        Without a number of images, these are the trials of equal value. Configurations with two seeds or more are
+        compared by paired tests over seeds (Hsu 1984), and those with fewer seeds than the best are not among them.
         """
         if self.is_seeded:
             signed = {name: [self._signed(value) for value in self.seeds[name]] for name in self._complete}
@@ -189,7 +189,7 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
     searched = searched_state(plan, state)
     curves = {trial.id: trial.values(target.metric) for trial in searched.trials.values()}
     if configurations:  # a dropped configuration has no mean
-        curves = {name: {at: curves[name][at] for at in each.means} for name, each in configurations.items()}
+        curves = {name: {at: curves[name][at] for at in one.means} for name, one in configurations.items()}
     at_epoch = {trial: curve[chosen] for trial, curve in curves.items() if chosen in curve}
     if not at_epoch:
         measured = sorted({epoch for curve in curves.values() for epoch in curve})

@@ -88,7 +88,7 @@ class RungDecided(_Event):
     objective. ``rungs`` are the current ones, if the scheduler moves them. A rejected trial that is ``audited`` runs
     to its end all the same, to measure if the rejection was right.
 
-    In a sweep with several seeds ``outcome`` says what was decided: the seed ``waits`` for others, its configuration
+    In a sweep with several seeds ``outcome`` says what was decided: the seed ``waits`` for more, its configuration
     was compared by the ``mean`` of its seeds (and is kept or not), or it is ``out``: nothing that the seed measures
     matters any more. ``mean`` is that of the objective over the seeds that the rung needs, ``reason`` is in words.
     """

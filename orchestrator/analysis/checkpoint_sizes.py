@@ -67,7 +67,8 @@ def checkpoint_sizes(
         return CheckpointSizes(len(sizes), now, now, now, free)
     left = [size for name, size in sizes.items() if state.trials[name].status in OVER | {"paused"}]
     typical, live = fmean(left or sizes.values()), len(state.with_status("running", "waiting", "interrupted"))
-    num_trials, keep_best = plan.spec.search.num_trials, plan.spec.storage.keep_best
+    search, keep_best = plan.spec.search, plan.spec.storage.keep_best
+    num_trials = search.num_trials * search.seeds
     most = most_stored(num_trials, keep_best=keep_best, pauses=plan.pauses, live=live) * typical
     if keep_best is None:
         to_come = [typical] * (num_trials - len(sizes))

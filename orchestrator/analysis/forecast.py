@@ -16,7 +16,7 @@ from orchestrator.planning.points import first_points, max_epochs_of
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.registry import scheduler_of
-from orchestrator.scheduling.rungs import expected_cost
+from orchestrator.scheduling.rungs import expected_cost, weights
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from trainables.tasks.registry import task_of
 
@@ -71,11 +71,13 @@ class Forecast:
     reached: dict[int, Range]
     epochs: Range
     seconds: Range
+    seeds: int = 1
+    """Seeds of a configuration at most; ``num_trials`` counts configurations then."""
 
     @property
     def share(self) -> float:
         """Share of the epochs of a sweep without early stopping."""
-        return self.epochs.mean / (self.num_trials * self.max_epochs)
+        return self.epochs.mean / (self.num_trials * self.seeds * self.max_epochs)
 
 
 def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
@@ -105,9 +107,19 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
         num_trials=num_trials,
         max_epochs=max_epochs,
         reached={level: Range.of([counts[level] for counts in reached]) for level in levels if level <= max_epochs},
-        epochs=Range.of([float(outcome.spent) for outcome in outcomes]),
+        epochs=Range.of([float(_spent(outcome, spec, scheduler)) for outcome in outcomes]),
         seconds=Range.of([outcome.ended_at for outcome in outcomes]),
+        seeds=spec.search.seeds,
     )
+
+
+def _spent(outcome: Outcome, spec: SweepSpec, scheduler: Scheduler) -> int:
+    """Return the epochs of a simulated sweep; with several seeds, of all that each level needs. Racing saves some."""
+    if spec.search.seeds == 1:
+        return outcome.spent
+    rungs = scheduler.rungs or ()
+    used = dict(zip((0, *rungs), (0, *weights(rungs, spec.search.seeds)), strict=True))
+    return sum(used.get(view.level, view.level * spec.search.seeds) for view in outcome.views.values())
 
 
 def expected_epochs(plan: SweepPlan) -> float:
@@ -116,11 +128,15 @@ def expected_epochs(plan: SweepPlan) -> float:
     A user's own scheduler is not asked: its code is not imported to read a sweep.
     """
     scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
-    num_trials, maximum = plan.spec.search.num_trials, plan.max_epochs
+    num_trials, seeds = plan.spec.search.num_trials, plan.spec.search.seeds
+    maximum = plan.max_epochs * seeds
     if isinstance(scheduler, BudgetedAsha):
         return scheduler.schedule.budget + maximum
     if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":
-        costs = [expected_cost(bracket, scheduler.reduction_factor, maximum) for bracket in scheduler.brackets]
+        costs = [
+            expected_cost(weights(bracket, seeds), scheduler.reduction_factor, maximum)
+            for bracket in scheduler.brackets
+        ]
         return len(costs) * num_trials / sum(1 / cost for cost in costs)
     return float(num_trials * maximum)
 
@@ -149,12 +165,26 @@ def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -
         epochs = int(config.get("epochs", max_epochs))
         curves[f"{index:06d}"] = LearningCurve(
             values=[(rng.random(),)] * epochs,
-            seconds=[float(passes_per_epoch(config))] * epochs,
+            seconds=[factor * passes_per_epoch(config) for factor in _seeds_per_epoch(spec, scheduler, epochs)],
             bracket=bracket,
             stratum=stratum(config, spec),
             exempt=index == 0,
         )
     return curves
+
+
+def _seeds_per_epoch(spec: SweepSpec, scheduler: Scheduler, epochs: int) -> list[float]:
+    """Return the epochs that a configuration trains for each epoch of its way, its seeds one after the other."""
+    if spec.search.seeds == 1:
+        return [1.0] * epochs
+    rungs = scheduler.rungs or ()
+    levels = (0, *rungs, epochs)
+    used = (0, *weights(rungs, spec.search.seeds), epochs * spec.search.seeds)
+    return [
+        (after - before) / (end - start)
+        for start, end, before, after in zip(levels, levels[1:], used, used[1:], strict=False)
+        for _ in range(end - start)
+    ]
 
 
 def _reached(outcome: Outcome, levels: Sequence[int]) -> Counter[int]:

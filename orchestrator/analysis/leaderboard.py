@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from orchestrator.analysis.claims.intervals import student_interval
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison.epochs import epoch_of_best
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.errors import OrchestratorError
 from orchestrator.formatting import shown
-from orchestrator.planning.points import strengths_of
+from orchestrator.planning.points import num_trials, strengths_of
+from orchestrator.planning.seeds import configurations_of, searched_state, seed_trial_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.scheduling.configurations import Configuration
     from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_state import SweepState, Trial
@@ -40,6 +46,7 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     """Return the leaderboard; it fits 80 columns. A star marks the baseline, see ``LEGEND``.
 
     Trials are ranked at equal epochs: those that ran longest first, and among trials of the same epoch the best first.
+    With several seeds a row is a configuration: its mean, the seeds of that epoch, and Student's 95 % of the mean.
     """
     objective = plan.spec.objective
     parameters = shown_parameters(plan)
@@ -48,21 +55,36 @@ def table(plan: SweepPlan, state: SweepState, *, top: int) -> Table:
     grid.add_column("trial")
     unit = plan.unit_of(objective.metric)
     grid.add_column(header(objective.metric, "/") + (f"\n({unit})" if unit else ""), justify="right")
+    configurations = configurations_of(plan, state)
+    if configurations:
+        grid.add_column("seeds", justify="right")
+        grid.add_column("95 % ±", justify="right")
     grid.add_column("epoch", justify="right")
     grid.add_column("status")
     for name in parameters:
         grid.add_column(header(name, "."), justify="right")
-    for rank, trial in enumerate(by_epoch(state, objective)[:top], start=1):
+    for rank, trial in enumerate(by_epoch(searched_state(plan, state), objective)[:top], start=1):
         grid.add_row(
             str(rank),
             trial.id + ("*" if trial.origin == "baseline" else ""),
             f"{trial.score(objective):.4f}",
+            *_over_seeds(configurations, trial),
             f"{trial.epoch}/{trial.budget}",
             short_status(trial),
             *(shown(trial.config.get(name)) for name in parameters),
             style="bold" if rank == 1 else None,
         )
     return grid
+
+
+def _over_seeds(configurations: Mapping[str, Configuration], trial: Trial) -> list[str]:
+    """Return the seeds behind a configuration's value of those it may have, and half of the interval of its mean."""
+    if not configurations:
+        return []
+    configuration = configurations[trial.id]
+    values = [value[0] for value in configuration.values(trial.epoch).values()]
+    half = (student_interval(values).high - math.fsum(values) / len(values)) if len(values) > 1 else None
+    return [f"{len(values)}/{configuration.seeds}", "" if half is None else f"{half:.4f}"]
 
 
 def by_epoch(state: SweepState, objective: Objective) -> list[Trial]:
@@ -140,7 +162,7 @@ def measured(plan: SweepPlan, score: float | None) -> str:
 
 def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     """Return the best trial, its score next to the baseline's, and its searched parameters, a line each."""
-    objective = plan.spec.objective
+    objective, state = plan.spec.objective, searched_state(plan, state)
     best = state.best(objective)
     if best is None:
         return [f"no trial has measured {objective.metric} yet"]
@@ -148,13 +170,14 @@ def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     score = baseline.score(objective) if baseline is not None else None
     compared = f"; baseline {baseline.id}: {score:.4f}" if baseline is not None and score is not None else ""
     shown_score = measured(plan, best.score(objective))
-    lines = [f"best {best.id}: {shown_score} after epoch {best.epoch}{compared}"]
+    seeds = f" (mean of {plan.spec.search.seeds} seeds)" if plan.spec.search.seeds > 1 and _is_whole(best) else ""
+    lines = [f"best {best.id}: {shown_score}{seeds} after epoch {best.epoch}{compared}"]
     return lines + [f"  {name}: {shown(value)}" for name, value in best.point.items()]
 
 
 def best_so_far(plan: SweepPlan, state: SweepState) -> str:
     """Return the best trial in one line: its score, its epoch, and the parameters that the leaderboard shows."""
-    objective = plan.spec.objective
+    objective, state = plan.spec.objective, searched_state(plan, state)
     best = state.best(objective)
     if best is None:
         return f"no trial has measured {objective.metric} yet"
@@ -162,6 +185,10 @@ def best_so_far(plan: SweepPlan, state: SweepState) -> str:
     values = ", ".join(f"{name} {shown(best.config[name])}" for name in shown_parameters(plan) if name in best.config)
     score = f"{measured(plan, best.score(objective))} after epoch {best.epoch}"
     return f"best {best.id}{mark}: {score}{'; ' if values else ''}{values}"
+
+
+def _is_whole(trial: Trial) -> bool:
+    return trial.status == "completed"
 
 
 def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
@@ -179,13 +206,16 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
     match event.kind:
         case "sweep_started":
             resumed = f" (resumed, driver {event.generation})" if event.generation > 1 else ""
-            return f"{plan.sweep}: {plan.spec.search.num_trials} trials{resumed}"
+            return f"{plan.sweep}: {num_trials(plan.spec)}{resumed}"
         case "attempt_failed":
             return f"{event.trial} attempt {event.attempt} failed ({event.cause}): {event.reason}; retrying"
         case "order_accepted":
             return f"by order of {event.author}: {'; '.join(event.notes)}"
         case "order_refused":
             return f"refused an order of {event.author or 'an unknown user'}: {'; '.join(event.reasons)}"
+        case "seeds_dropped":
+            names = ", ".join(seed_trial_id(event.trial, number) for number in event.seeds)
+            return f"{event.trial}: racing drops {names}: {event.reason}"
         case "trial_promoted":
             return f"{event.trial} promoted from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":

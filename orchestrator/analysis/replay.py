@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.decisions.promotion import Promotion, next_promotion
+from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.decisions.rung import decide
+from orchestrator.decisions.steps import FurtherSeed, Promotion, SeedDrop
 from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import find_own_code
+from orchestrator.planning.seeds import seed_index_of
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.scheduling.simulator import LearningCurve, simulate
@@ -24,6 +26,7 @@ from orchestrator.state.events import (
     CheckpointsDropped,
     OrderAccepted,
     RungDecided,
+    SeedsDropped,
     TrialCreated,
     TrialEnded,
     TrialPromoted,
@@ -76,7 +79,8 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
     """
     find_own_code(plan.spec, Path(plan.working_directory))
     state, counts, differences = SweepState(), dict[str, int](), list[Mismatch]()
-    decisions, proposer = DecisionState(plan.launched, state), Proposer(plan.launched.spec, state)
+    decisions = DecisionState(plan.launched, state)
+    proposer = Proposer(plan.launched.spec, decisions.searched)
     retention = RetentionIndex(state)
     for number, event in enumerate(events, start=1):
         decision = (
@@ -92,19 +96,24 @@ def replay(plan: SweepPlan, events: Iterable[Event]) -> Replay:
         state.apply(event)
         decisions.apply(event)
         if isinstance(event, OrderAccepted):
-            proposer = Proposer(decisions.plan.spec, state)
+            proposer = Proposer(decisions.plan.spec, decisions.searched)
     return Replay(counts, tuple(differences))
 
 
 def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tuple[object, object] | None:
     """Return the recorded decision of an event, and the one that the state before it gives now."""
     match event:
+        case TrialCreated() if decisions.is_seeded and seed_index_of(event.trial):
+            return FurtherSeed(event.trial), next_step(decisions, now=event.time)
         case TrialCreated():
-            promotion, left = next_promotion(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
-            proposed = proposer.propose() if promotion is None and left else promotion
+            step, left = next_step(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
+            proposed = proposer.propose() if step is None and left else step
             return (event.origin, event.point), proposed
         case TrialPromoted():
-            return Promotion(event.trial, event.rung, event.audited), next_promotion(decisions, now=event.time)
+            return Promotion(event.trial, event.rung, event.audited), next_step(decisions, now=event.time)
+        case SeedsDropped():
+            recorded_drop = SeedDrop(event.trial, event.rung, event.seeds, event.reason)
+            return recorded_drop, next_step(decisions, now=event.time)
         case RungDecided():
             recorded = event.model_dump(exclude={"v", "time", "kind"})
             return recorded, decide(decisions, event.trial, event.rung)
@@ -186,6 +195,9 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     if problems:
         raise SpecError(problems)
     spec = override(plan.spec, settings)
+    if spec.search.seeds > 1:
+        requirement = "must be 1 to simulate other settings, as seeds that were not trained have no curve"
+        raise SpecError([Problem("search.seeds", f"{requirement}; got {spec.search.seeds}; use ravel replay alone")])
     if spec.scheduler.resource != "epochs":
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to simulate other settings")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND

@@ -11,6 +11,7 @@ from orchestrator.errors import OrchestratorError, SweepNotFound, quoted
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import find_code, uses_own_code
+from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
 from orchestrator.state.s3_mirror import fetch
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_state import SweepState
@@ -130,15 +131,18 @@ class SweepResult:
         Before any trial has run its full budget it is the best of all that measured the objective, so it may run, be
         paused or have been stopped: `.trial.status` is `completed` after a full budget alone.
 
+        With several seeds it is the first trial of the configuration with the best mean, and the score is that mean:
+        the luckiest of its seeds would be no better model.
+
         Raises:
             OrchestratorError: no trial has measured the objective yet.
         """
-        trial = self.state.best(self.plan.spec.objective)
+        trial = searched_state(self.plan, self.state).best(self.plan.spec.objective)
         score = trial.score(self.plan.spec.objective) if trial is not None else None
         if trial is None or score is None:
             metric = self.plan.spec.objective.metric
             raise OrchestratorError(f"{self.sweep}: no trial has measured {metric} yet; see `ravel logs {self.sweep}`")
-        return TrialResult(trial, score, self.folder)
+        return TrialResult(self.state.trials[trial.id], score, self.folder)
 
     def named(self, trial: str) -> TrialResult:
         """Return the result of one trial.
@@ -164,7 +168,7 @@ class SweepResult:
         """
         ended = [
             trial
-            for trial in self.state.with_status("completed", "stopped", "diverged", "failed")
+            for trial in searched_state(self.plan, self.state).with_status("completed", "stopped", "diverged", "failed")
             if self.plan.spec.space.contains(trial.point)
         ]
         objective = self.plan.spec.objective
@@ -183,12 +187,16 @@ class SweepResult:
         return audit(self.plan, self.state)
 
     def dataframe(self) -> pd.DataFrame:
-        """Return one row for each trial: id, origin, status, epoch, rung, configuration, metrics of its last epoch."""
+        """Return one row for each trial: id, origin, status, epoch, rung, parameters, metrics of its last epoch.
+
+        With several seeds a row also has the id of its configuration, and the number of its seed.
+        """
         import pandas as pd  # noqa: PLC0415
 
         rows = [
             {
                 "trial": trial.id,
+                **self._seed_columns(trial.id),
                 "origin": trial.origin,
                 "status": trial.status,
                 "epoch": trial.epoch,
@@ -199,3 +207,8 @@ class SweepResult:
             for trial in self.state.trials.values()
         ]
         return pd.DataFrame(rows)
+
+    def _seed_columns(self, trial: str) -> dict[str, object]:
+        if self.plan.spec.search.seeds == 1:
+            return {}
+        return {"configuration": configuration_of(trial), "seed_index": seed_index_of(trial)}

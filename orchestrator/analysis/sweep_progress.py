@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.analysis.forecast import expected_epochs
+from orchestrator.planning.seeds import searched_state
 from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.sweep_state import OVER
@@ -47,6 +48,13 @@ class Progress:
     share: float
     elapsed_s: float
     left_s: float | None
+    seeds: int = 1
+    """Seeds of a configuration at most; with several, all counts of trials are of configurations."""
+
+    @property
+    def unit(self) -> str:
+        """Return what is counted, in words."""
+        return "trials" if self.seeds == 1 else "configurations"
 
     @property
     def over(self) -> int:
@@ -65,25 +73,27 @@ class Progress:
 
 def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
     """Return the progress of a sweep; the time left assumes the pace so far and the planned epochs."""
-    statuses = [trial.status for trial in state.trials.values()]
-    is_finished = _is_finished(plan, state)
+    searched = searched_state(plan, state)
+    statuses = [trial.status for trial in searched.trials.values()]
+    is_finished = _is_finished(plan, searched)
     to_start = 0 if is_finished else max(0, plan.spec.search.num_trials - len(statuses))
     planned = _planned_epochs(plan, state, to_start=to_start)
-    rungs = [trial.stopping_rung for trial in state.with_status("paused")]
+    rungs = [trial.stopping_rung for trial in searched.with_status("paused")]
     return Progress(
         sweep=plan.sweep,
         status=state.ended.status if state.ended is not None else "running",
         num_trials=plan.spec.search.num_trials,
         by_status={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        stopped_by_rung=state.stopped_by_rung(),
+        stopped_by_rung=searched.stopped_by_rung(),
         paused_by_rung={rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})},
         to_start=to_start,
         epochs_run=state.epochs_run,
         epochs_planned=math.ceil(planned),
-        epochs_full=plan.spec.search.num_trials * plan.max_epochs,
+        epochs_full=plan.spec.search.num_trials * plan.max_epochs * plan.spec.search.seeds,
         share=1.0 if is_finished else min(MAX_SHARE, _share(plan, state, planned, state.age_s(now=now))),
         elapsed_s=state.elapsed_s(now=now),
         left_s=_time_left(plan, state, planned, now) if (OVER | {"paused"}) & set(statuses) else None,
+        seeds=plan.spec.search.seeds,
     )
 
 
@@ -134,7 +144,7 @@ def _time_left(plan: SweepPlan, state: SweepState, planned: float, now: float) -
 def headline(summary: Progress) -> str:
     """Return one line: share of the planned budget, trials, epochs, elapsed time, time left."""
     running, paused = summary.by_status.get("running", 0), summary.by_status.get("paused", 0)
-    parts = [f"{summary.share:.0%}", f"{summary.over}/{summary.num_trials} trials"]
+    parts = [f"{summary.share:.0%}", f"{summary.over}/{summary.num_trials} {summary.unit}"]
     parts += [f"{running} running"] if running else []
     parts += [f"{paused} paused"] if paused else []
     return " · ".join([*parts, _epochs(summary), *_times(summary)])
@@ -155,7 +165,7 @@ def trials_over(summary: Progress) -> str:
     ordered = summary.by_status.get("stopped", 0) - sum(summary.stopped_by_rung.values())
     parts += [f"{ordered} stopped by order"] if ordered else []
     parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
-    return f"{summary.over}/{summary.num_trials} trials over{': ' if parts else ''}{', '.join(parts)}"
+    return f"{summary.over}/{summary.num_trials} {summary.unit} over{': ' if parts else ''}{', '.join(parts)}"
 
 
 def work_left(summary: Progress) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.errors import OrchestratorError, SpecError, quoted
+from orchestrator.planning.seeds import searched_state
 from search_spaces import Problem
 from trainables.errors import ConfigError
 from trainables.import_paths import find_in, registered
@@ -86,7 +87,8 @@ def chosen_trials(result: SweepResult, trials: str, k: int) -> list[str]:
         if len(set(names)) < 2:
             raise SpecError([Problem("--trials", f"must name two trials or more, got {trials}")])
         return names
-    done = [trial.id for trial in result.state.ranked(result.plan.spec.objective) if trial.status == "completed"]
+    ranked = searched_state(result.plan, result.state).ranked(result.plan.spec.objective)
+    done = [trial.id for trial in ranked if trial.status == "completed"]
     if len(done) < 2:
         raise OrchestratorError(
             f"{result.sweep}: {len(done)} trials ran their full budget, two are needed; use --trials"

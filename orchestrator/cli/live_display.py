@@ -25,6 +25,7 @@ from orchestrator.cli.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.cluster import view_now
 from orchestrator.planning.extension import extended, in_force
+from orchestrator.planning.points import num_trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,7 +90,7 @@ class PlainDisplay(_Display):
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
         """Print the size of the sweep."""
         self._plan, self._store = plan, store
-        self._print(f"{plan.sweep}: {plan.spec.search.num_trials} trials of at most {plan.max_epochs} epochs")
+        self._print(f"{plan.sweep}: {num_trials(plan.spec)} of at most {plan.max_epochs} epochs")
         self._look_at_cluster(plan, store, say=self._say_wait, every_s=WAIT_EVERY_S)
 
     def on_event(self, event: Event) -> None:

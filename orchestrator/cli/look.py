@@ -29,6 +29,7 @@ from orchestrator.cli.live_display import overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
 from orchestrator.formatting import shown
+from orchestrator.planning.seeds import configurations_of, searched_state
 from orchestrator.redaction import one_line
 from orchestrator.state.event_log import read_events
 from orchestrator.state.log_following import follow_events
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
     from orchestrator.analysis.checkpoint_sizes import CheckpointSizes
     from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.analysis.sweep_progress import Progress
+    from orchestrator.scheduling.configurations import Configuration
+    from orchestrator.spec.objective import Objective
     from orchestrator.state.events import Event
     from orchestrator.state.sweep_folder import SweepFolder
+    from orchestrator.state.sweep_state import SweepState
 
 PANEL = "Look"
 TOP = 20
@@ -107,14 +111,15 @@ def best(
     it is the best of all trials at that one.
     """
     result = _read(folder, sweep)
-    comparison, chosen = _best_trials(result, k, epoch)
+    searched = searched_state(result.plan, result.state)
+    comparison, chosen = _best_trials(result, searched, k, epoch)
     if as_json:
         _print_json([{**plain, "inseparable": plain["trial"] in comparison.inseparable} for plain in chosen])
         return
     if epoch is None and chosen[0]["status"] != "completed":
         _say("no trial has run its full budget yet; the best so far:")
     for plain in chosen:
-        trial = result.state.trials[plain["trial"]]
+        trial = searched.trials[plain["trial"]]
         _say(f"{trial.id}  {measured(result.plan, plain['score'])}  {describe_status(trial)}, epoch {plain['epoch']}")
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
@@ -122,13 +127,19 @@ def best(
         _say(line)
 
 
-def _best_trials(result: SweepResult, k: int, epoch: int | None) -> tuple[Comparison, list[dict[str, Any]]]:
-    """Return the comparison at an epoch, and the best trials as plain data: at that epoch, or each at its last."""
-    objective, trials = result.plan.spec.objective, result.state.trials
+def _best_trials(
+    result: SweepResult, searched: SweepState, k: int, epoch: int | None
+) -> tuple[Comparison, list[dict[str, Any]]]:
+    """Return the comparison at an epoch, and the best trials as plain data: at that epoch, or each at its last.
+
+    With several seeds ``searched`` has configurations, and a score is a mean.
+    """
+    objective, trials = result.plan.spec.objective, searched.trials
+    configurations = configurations_of(result.plan, result.state)
     if epoch is None:
-        first = result.best().trial
+        first = trials[result.best().trial.id]
         comparison = compare_at(result.plan, result.state, epoch=epoch_of_best(result.plan, result.state))
-        scores = {trial.id: trial.score(objective) for trial in (first, *by_epoch(result.state, objective))}
+        scores = {trial.id: trial.score(objective) for trial in (first, *by_epoch(searched, objective))}
     else:
         comparison = compare_at(result.plan, result.state, epoch=epoch)
         scores = {**comparison.values}
@@ -139,9 +150,20 @@ def _best_trials(result: SweepResult, k: int, epoch: int | None) -> tuple[Compar
             "epoch": trials[name].epoch if epoch is None else epoch,
             "score": score,
             "config": trials[name].config,
+            **(
+                {"seeds": _seeds(configurations[name], epoch or trials[name].epoch, objective)}
+                if configurations
+                else {}
+            ),
         }
         for name, score in list(scores.items())[:k]
     ]
+
+
+def _seeds(configuration: Configuration, level: int, objective: Objective) -> dict[int, float]:
+    """Return what the seeds of a configuration measured at a level, by their numbers."""
+    sign = 1 if objective.mode == "max" else -1
+    return {number: sign * value[0] for number, value in configuration.values(level).items()}
 
 
 @app.command(rich_help_panel=PANEL, epilog="Example: ravel logs digits t003 -f")
@@ -229,7 +251,7 @@ def _state(result: SweepResult) -> tuple[Progress, dict[str, Any]]:
 
 def _best_json(result: SweepResult) -> dict[str, Any] | None:
     objective = result.plan.spec.objective
-    trial = result.state.best(objective)
+    trial = searched_state(result.plan, result.state).best(objective)
     if trial is None:
         return None
     return {"trial": trial.id, "score": trial.score(objective), "epoch": trial.epoch, "parameters": trial.point}

@@ -30,7 +30,8 @@ from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
-from orchestrator.planning.points import first_points, strengths_of
+from orchestrator.planning.points import first_points, num_trials, strengths_of
+from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT
@@ -189,7 +190,7 @@ def finish(result: SweepResult) -> None:
 def describe(spec: SweepSpec) -> str:
     """Return the size and the objective of a sweep in one line."""
     num_parameters = len(spec.space.names)
-    trials = f"{spec.search.num_trials} trials over {num_parameters} parameters"
+    trials = f"{num_trials(spec)} over {num_parameters} parameters"
     return f"{trials}, {spec.objective.mode} {spec.objective.metric}."
 
 
@@ -242,7 +243,7 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
         "share": expected.share,
         "epoch_s": seconds,
         "hours": asdict(expected.seconds.scaled(seconds / 3600)),
-        "mlflow_runs": expected.num_trials + 1,
+        "mlflow_runs": _most_trials(expected) + 1,
         "mlflow_metric_rows": asdict(_metric_rows(expected, probe)),
         "checkpoint_bytes": probe.checkpoint_bytes,
         "storage_bytes": asdict(_storage(spec, expected, probe)),
@@ -251,19 +252,33 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
 
 def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
     kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
-    size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs
+    seeds = spec.search.seeds
+    size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs * seeds
     mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
     *rungs, end = expected.reached.items()
+    levels, at_most = [rung for rung, _ in rungs], " at most" if seeds > 1 else ""
     return [
-        f"{spec.name}: {expected.num_trials} trials of at most {expected.max_epochs} epochs, {mode}",
-        *(f"  rung {rung:>4}: reached by {_shown(trials)} trials" for rung, trials in rungs),
-        f"  end  {end[0]:>4}: reached by {_shown(end[1])} trials",
+        f"{spec.name}: {num_trials(spec)} of at most {expected.max_epochs} epochs, {mode}",
+        *(f"  rung {rung:>4}: reached by {_shown(trials)} {_kind(spec, rung, levels)}" for rung, trials in rungs),
+        f"  end  {end[0]:>4}: reached by {_shown(end[1])} {_kind(spec, end[0], levels)}",
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
-        f"MLflow   {expected.num_trials + 1:,} runs, {_shown(_metric_rows(expected, probe))} metric rows",
+        f"MLflow   {_most_trials(expected) + 1:,} runs{at_most}, {_shown(_metric_rows(expected, probe))} metric rows",
         f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each"
         + _kept(spec),
     ]
+
+
+def _most_trials(expected: Forecast) -> int:
+    return expected.num_trials * expected.seeds
+
+
+def _kind(spec: SweepSpec, level: int, rungs: list[int]) -> str:
+    """Return what reaches a level: trials, or configurations with the seeds that they are compared by there."""
+    if spec.search.seeds == 1:
+        return "trials"
+    seeds = dict(zip(rungs, seeds_at(rungs, spec.search.seeds), strict=True)).get(level, spec.search.seeds)
+    return f"configurations with {seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def _kept(spec: SweepSpec) -> str:
@@ -295,8 +310,8 @@ def _storage(spec: SweepSpec, expected: Forecast, probe: Probe) -> Range:
     With ``storage.keep_best`` that is the most at one time, as paused trials wait with theirs.
     """
     _, *later = expected.reached.values()
-    keep_best, num_trials = spec.storage.keep_best, expected.num_trials
-    stored = most_stored(num_trials, keep_best=keep_best, pauses=expected.pauses, live=expected.slots)
+    keep_best = spec.storage.keep_best
+    stored = most_stored(_most_trials(expected), keep_best=keep_best, pauses=expected.pauses, live=expected.slots)
     attempts = stored + (sum(trials.mean for trials in later) if expected.pauses else 0)
     least = float(stored * probe.checkpoint_bytes)
     most = CHECKPOINTS_KEPT * attempts * probe.checkpoint_bytes

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from orchestrator.state.events import EpochReported
+from orchestrator.planning.seeds import seed_index_of
+from orchestrator.state.events import EpochReported, TrialCreated
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
@@ -23,6 +24,7 @@ class BudgetUse:
         self._plan, self._state = plan, state
         self._gpu_s = Fraction(0)
         self._counted: dict[str, int] = {}
+        self._num_started = sum(map(self._is_first, state.trials))
         self._on_target: set[str] = set()
         for trial in state.trials.values():
             for epoch in trial.epochs:
@@ -30,6 +32,8 @@ class BudgetUse:
 
     def apply(self, event: Event) -> None:
         """Take one event in; an epoch that was reported before is not counted."""
+        if isinstance(event, TrialCreated):
+            self._num_started += self._is_first(event.trial)
         if not isinstance(event, EpochReported):
             return
         trial = self._state.trials[event.trial]
@@ -52,8 +56,12 @@ class BudgetUse:
         return None
 
     def unstarted(self, *, now: float) -> int:
-        """Return the number of new trials that may yet be started."""
-        return 0 if self.is_spent(now=now) else max(0, self._plan.spec.search.num_trials - len(self._state.trials))
+        """Return the number of new trials that may yet be started; with several seeds, of new configurations."""
+        return 0 if self.is_spent(now=now) else max(0, self._plan.spec.search.num_trials - self._num_started)
+
+    def _is_first(self, trial: str) -> bool:
+        """Return True if a trial is the first of its point: with several seeds, it has the first one."""
+        return self._plan.spec.search.seeds == 1 or not seed_index_of(trial)
 
     def _add(self, trial: Trial, epoch: int) -> None:
         self._counted[trial.id] = len(trial.epochs)

@@ -1,14 +1,16 @@
-"""Promotion: the paused trial that a free worker resumes."""
+"""Promotion: the paused trial that a free worker resumes, or with several seeds, the next step of a configuration."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.decisions.seeds import next_seed_step
+from orchestrator.decisions.steps import Promotion
 from orchestrator.planning.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from orchestrator.decisions.steps import Step
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.scheduling.trial_views import TrialView
@@ -16,13 +18,9 @@ if TYPE_CHECKING:
 SEEDS = 2**31
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """A trial resumes from the rung it is paused at; ``audited`` if only to test the decision that paused it."""
-
-    trial: str
-    rung: int
-    audited: bool = False
+def next_step(decisions: DecisionState, *, now: float) -> Step | None:
+    """Choose what a free worker is for before a new point is proposed; None if nothing comes before."""
+    return next_seed_step(decisions, now=now) if decisions.is_seeded else next_promotion(decisions, now=now)
 
 
 def next_promotion(decisions: DecisionState, *, now: float) -> Promotion | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.promotion import is_audited
+from orchestrator.decisions.seeds import decide_seed, is_out
 from orchestrator.decisions.trial_views import levels_after
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ def decide(decisions: DecisionState, trial: str, level: int) -> dict[str, Any] |
 
     A trial that is stopped for good may be sampled for the audit at once; one that is paused, when the sweep is over.
     """
+    if decisions.is_seeded:
+        return decide_seed(decisions, trial, level)
     plan, views = decisions.plan, decisions.views
     decision = plan.scheduler.decide(views, trial, level)
     if decision is None:
@@ -31,7 +34,20 @@ def decide(decisions: DecisionState, trial: str, level: int) -> dict[str, Any] |
         "kept": decision.kept,
         "rungs": decision.rungs,
         "audited": not decision.kept and not plan.pauses and is_audited(plan, trial),
+        "outcome": None,
+        "mean": None,
+        "reason": None,
     }
+
+
+def stop_at(decisions: DecisionState, trial: str, epoch: int) -> dict[str, Any] | None:
+    """Return the fields of ``RungDecided`` for a trial that stops after an epoch, whatever it has measured, or None.
+
+    It is a seed of a configuration that racing has dropped, or that lost another seed.
+    """
+    if not is_out(decisions, trial) or epoch in decisions.state.trials[trial].rungs:
+        return None
+    return decide_seed(decisions, trial, epoch)
 
 
 def late_decision(decisions: DecisionState, trial: Trial) -> dict[str, Any] | None:

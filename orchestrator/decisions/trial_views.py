@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.budget import BudgetUse
 from orchestrator.planning.extension import extended
+from orchestrator.planning.seeds import configuration_in, configuration_of
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets_of, expected_cost, fill_bracket
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.events import CheckpointSaved, CheckpointsDropped, OfSweep, OrderAccepted
 from orchestrator.state.ranking import measured
-from orchestrator.state.sweep_state import OVER
+from orchestrator.state.sweep_state import OVER, SweepState
 from search_spaces import Choice, Fixed, ZeroOr
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
+    from orchestrator.scheduling.configurations import Configuration
     from orchestrator.scheduling.protocol import Scheduler
     from orchestrator.scheduling.trial_views import State
     from orchestrator.spec.model import SweepSpec
     from orchestrator.state.events import Event, RungDecided
     from orchestrator.state.ranking import Measured
-    from orchestrator.state.sweep_state import SweepState, Trial
+    from orchestrator.state.sweep_state import Trial
     from search_spaces import SearchSpace
 
 UNBOUNDED = 2**53
@@ -37,6 +39,8 @@ class DecisionState:
 
     An event changes the view of one trial, so it costs as much as that trial has rungs, however large the sweep is. An
     order that extends the plan makes all views once more.
+
+    With ``search.seeds`` above 1 the views are those of configurations, and ``searched`` has each of them as one trial.
 
     Args:
         plan: Plan in force at the state.
@@ -53,6 +57,11 @@ class DecisionState:
         self.budget = BudgetUse(plan, state)
         self._bracket_costs = bracket_costs(plan.scheduler, plan.max_epochs)
         self._bracket_counts = [0] * len(self._bracket_costs)
+        self.is_seeded = plan.spec.search.seeds > 1
+        self.configurations: dict[str, Configuration] = {}
+        self.searched = SweepState() if self.is_seeded else state
+        """Trials as a sampler sees them."""
+        self._advancing: set[str] = set()
         for trial in state.trials.values():
             self._update(trial)
 
@@ -64,7 +73,25 @@ class DecisionState:
         elif not isinstance(event, OfSweep | CheckpointSaved | CheckpointsDropped):
             self._update(self.state.trials[event.trial])
 
+    def advancing(self) -> list[Configuration]:
+        """Return the configurations that have a seed to start or to promote, the one furthest on its way first."""
+        some = (self.configurations[name] for name in self._advancing)
+        return sorted(some, key=lambda configuration: (-(configuration.target or 0), configuration.id))
+
+    def _update_configuration(self, name: str) -> None:
+        configuration = configuration_in(self.plan, self.state, name)
+        trial = configuration.as_trial()
+        if name not in self.configurations:
+            self.searched.num_given += trial.origin != "search"
+        self.configurations[name], self.searched.trials[name] = configuration, trial
+        self.searched.changes.append(name)
+        (self._advancing.discard if configuration.next_seed() is None else self._advancing.add)(name)
+        self.views.put(configuration.view(stratum=_stratum(trial.config, self.plan.spec)))
+
     def _update(self, trial: Trial) -> None:
+        if self.is_seeded:
+            self._update_configuration(configuration_of(trial.id))
+            return
         if trial.id in self.views:
             bracket = self.views[trial.id].bracket
         else:
@@ -126,6 +153,10 @@ def stratum(config: dict[str, Any], spec: SweepSpec) -> tuple[object, ...]:
     return tuple(_part(config.get(name), name, spec.space) for name in spec.scheduler.strata)
 
 
+def _stratum(config: dict[str, Any], spec: SweepSpec) -> tuple[object, ...]:
+    return stratum(config, spec) if spec.scheduler.strata else ()
+
+
 def _part(value: Any, name: str, space: SearchSpace) -> object:
     domain = space.parameters[name]
     if not value or isinstance(value, bool | str) or isinstance(domain, Choice | Fixed):
@@ -144,7 +175,7 @@ def _view(trial: Trial, plan: SweepPlan, *, bracket: int) -> TrialView:
         trial.id,
         maximum=trial.budget if by_epochs else UNBOUNDED,
         bracket=bracket,
-        stratum=stratum(trial.config, spec) if spec.scheduler.strata else (),
+        stratum=_stratum(trial.config, spec),
         exempt=trial.origin == "baseline",
         level=paused_at or (trial.epoch if by_epochs else max(values, default=0)),
         values=values,

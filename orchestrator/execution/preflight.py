@@ -104,7 +104,7 @@ def room_shortage(spec: SweepSpec, *, free: int | None = None) -> str | None:
     if size is None:
         return None
     live = spec.resources.max_concurrent or max(1, int(cores_here() // spec.resources.cpus))
-    keep_best, num_trials = spec.storage.keep_best, spec.search.num_trials
+    keep_best, num_trials = spec.storage.keep_best, spec.search.num_trials * spec.search.seeds
     stored = most_stored(num_trials, keep_best=keep_best, pauses=promotes(spec, slots=live), live=live)
     if free is None:
         free = shutil.disk_usage(expanded(spec.storage.uri)).free

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.promotion import next_step
 from orchestrator.errors import Interrupted, RayLost, StorageError, SweepLocked
 from orchestrator.orders.book import book_of, unanswered
 from orchestrator.state.events import SweepEnded, TrialEnded
@@ -34,7 +34,7 @@ def has_work(decisions: DecisionState, *, now: float) -> bool:
     """Return True if a trial is left to run."""
     if decisions.state.with_status("waiting", "running", "interrupted"):
         return True
-    return decisions.budget.unstarted(now=now) > 0 or next_promotion(decisions, now=now) is not None
+    return decisions.budget.unstarted(now=now) > 0 or next_step(decisions, now=now) is not None
 
 
 def close(
@@ -75,7 +75,8 @@ def _end_of(
         return SweepEnded(time=now, status="interrupted")
     if failed > allowed:
         return SweepEnded(time=now, status="failed", reason=f"{failed} trials failed, failures.allowed is {allowed}")
-    short = len(state.trials) < plan.spec.search.num_trials or (plan.pauses and decisions.budget.is_spent(now=now))
+    is_spent = (plan.pauses or decisions.is_seeded) and decisions.budget.is_spent(now=now)
+    short = len(decisions.searched.trials) < plan.spec.search.num_trials or is_spent
     return SweepEnded(time=now, status="completed", reason="its budget is spent" if short else None)
 
 

@@ -98,9 +98,9 @@ def _extended(
     if state.is_imported:
         reason = "must be a sweep that was launched, and this one was imported from MLflow: its trials have no models"
         raise SpecError([Problem("sweep", f"{reason}; use its best points in a new spec: ravel import-mlflow")])
-    new = extension(plan, order.wish, num_existing=len(state.trials))
-    trains = bool(new.settings.keys() - WITHOUT_TRAINING)
+    new = extension(plan, order.wish, num_existing=len(decisions.searched.trials))
     failed = [trial for trial in state.trials.values() if trial.status == "failed"] if order.retry_failed else []
+    trains = bool(new.settings.keys() - WITHOUT_TRAINING) or (decisions.is_seeded and bool(failed))
     completed: list[Trial] = []
     gone: list[Trial] = []
     if new.plan.max_epochs > plan.max_epochs:

@@ -101,7 +101,7 @@ def extension(plan: SweepPlan, wish: Wish, *, num_existing: int) -> Extension:
     Args:
         plan: Plan in force.
         wish: Changes that a user wants.
-        num_existing: Number of trials that were created so far.
+        num_existing: Number of trials that were created so far; with several seeds, of configurations.
 
     Raises:
         SpecError: lists every reason for which the plan cannot be changed so.
@@ -171,6 +171,9 @@ def _number_problems(plan: SweepPlan, spec: SweepSpec, num_existing: int) -> lis
     elif max_epochs_of(spec) < plan.max_epochs:
         requirement = f"must be >= {plan.max_epochs}, the epochs that the sweep has"
         problems.append(Problem("trial.epochs", f"{requirement}; got {max_epochs_of(spec)}; ravel stop ends trials"))
+    elif spec.search.seeds > 1 and max_epochs_of(spec) > plan.max_epochs:
+        requirement = f"must stay {plan.max_epochs} with search.seeds above 1, as seeds that ended are not reopened"
+        problems.append(Problem("trial.epochs", f"{requirement}; got {max_epochs_of(spec)}; use ravel fork"))
     return problems
 
 
@@ -228,6 +231,7 @@ def _plain(schedule: RungSchedule) -> dict[str, Any]:
         "num_trials": schedule.num_trials,
         "maximum": schedule.maximum,
         "budget": schedule.budget,
+        **({"seeds": schedule.seeds} if schedule.seeds > 1 else {}),
     }
 
 

@@ -10,6 +10,7 @@ from orchestrator.errors import cut, quoted
 from orchestrator.planning.folders import folder_problems
 from orchestrator.planning.points import epochs_of, max_epochs_of
 from orchestrator.scheduling.registry import scheduler_of
+from orchestrator.spec.model import MAX_TRIALS
 from orchestrator.spec.tracking_address import address_problem
 from search_spaces import Problem, SearchSpace, nearest
 from trainables.config.own_metrics import is_own, labels_among
@@ -48,7 +49,7 @@ def field_problems(spec: SweepSpec) -> list[Problem]:
         requirement = "must be 'auto' or at most 1, as a trial uses one device"
         problems.append(Problem("resources.gpus", f"{requirement}; got {quoted(spec.resources.gpus)}"))
     problems += [*_worker_problems(spec), *_resource_problems(spec.resources)]
-    problems += [*scheduler_problems(spec), *_sampler_problems(spec, first)]
+    problems += [*scheduler_problems(spec), *_sampler_problems(spec, first), *_seed_problems(spec)]
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, requirement) for place in _without_attack(spec)]
@@ -147,6 +148,49 @@ def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
     if "evaluation.robust_epsilon" not in task.parameter_names and spec.evaluation.robust_epsilon != usual:
         message = f"a {task.name} is not attacked; leave it out"
         problems.append(Problem("evaluation.robust_epsilon", f"{message}, got {spec.evaluation.robust_epsilon}"))
+    return problems
+
+
+def _seed_problems(spec: SweepSpec) -> list[Problem]:
+    """Return what a sweep with several seeds for each configuration cannot have."""
+    seeds, scheduler = spec.search.seeds, spec.scheduler
+    if seeds == 1:
+        return []
+    with_seeds = f"with search.seeds: {seeds}"
+    problems = [
+        Problem(place, f"must be left out {with_seeds}, which gives each trial its seed")
+        for place, is_given in {
+            "trial.seed": spec.trial.get("seed") is not None,
+            "space.parameters.seed": "seed" in spec.space.names,
+        }.items()
+        if is_given
+    ]
+    requirements = [
+        ("scheduler.name", scheduler.name, scheduler.name in {"asha", "none"}, "must be asha or none"),
+        ("scheduler.kind", scheduler.kind, scheduler.kind != "stopping", "must be promotion or auto"),
+        ("scheduler.brackets", scheduler.brackets, scheduler.brackets == 1, "must be 1"),
+        ("scheduler.resource", scheduler.resource, scheduler.resource == "epochs", "must be epochs"),
+        ("scheduler.audit", scheduler.audit, not scheduler.audit, "must be 0"),
+        ("objective", len(spec.objective.all), not spec.objective.others, "must be one metric"),
+        ("budget.target", spec.budget.target, spec.budget.target is None, "must be unset"),
+    ]
+    reasons = {
+        "scheduler.name": ", as no other scheduler compares means over seeds",
+        "scheduler.kind": ", as a seed waits at its rung for the others",
+        "scheduler.audit": ", as a rejected configuration has no more seeds",
+        "objective": ", as racing needs one order",
+        "budget.target": ", as one lucky seed would end the sweep",
+    }
+    problems += [
+        Problem(place, f"{requirement} {with_seeds}{reasons.get(place, '')}; got {quoted(got)}")
+        for place, got, holds, requirement in requirements
+        if not holds
+    ]
+    if "epochs" in spec.space.names and spec.trial.get("epochs") is None:
+        problems.append(Problem("space.parameters.epochs", f"must be fixed in trial {with_seeds}, as rungs need seeds"))
+    if spec.search.num_trials * seeds > MAX_TRIALS:
+        requirement = f"must be at most {MAX_TRIALS // seeds:,} {with_seeds}, as the driver holds each trial in memory"
+        problems.append(Problem("search.num_trials", f"{requirement}; got {spec.search.num_trials}"))
     return problems
 
 

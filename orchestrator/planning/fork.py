@@ -9,7 +9,7 @@ from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import Configuration, Confirmation, Parent
 from orchestrator.planning.points import complete, first_points, strengths_of
-from orchestrator.planning.seeds import derive_seed
+from orchestrator.planning.seeds import derive_seed, searched_state
 from orchestrator.planning.validation import check_spec
 from orchestrator.spec.model import MAX_POINTS, Budget, SchedulerSpec, Search
 from search_spaces import Choice, Fixed, Int, Problem, SearchSpace, adopt
@@ -62,7 +62,8 @@ def fork(
     if name == plan.spec.name:
         raise SpecError([Problem("--name", f"must differ from that of the earlier sweep, got {name!r}")])
     spec = override(plan.spec, [f"name={name}", *settings])
-    ranked = [trial for trial in state.ranked(plan.spec.objective) if trial.origin != "baseline"][:best]
+    searched = searched_state(plan, state)
+    ranked = [trial for trial in searched.ranked(plan.spec.objective) if trial.origin != "baseline"][:best]
     adoption = adopt(spec.space, [trial.point for trial in ranked])
     points = tuple({key: value for key, value in point.items() if key not in spec.trial} for point in adoption.points)
     if points:
@@ -95,7 +96,8 @@ def confirmation(
 
     The configurations are those of the best trials that ran their full budget. The control has all methods off, and all
     other settings of the best of these trials; of a search without methods it is the search's baseline. All have the
-    same seeds, and no trial is stopped.
+    same seeds, and no trial is stopped. A search with several seeds has configurations in the place of trials, ranked
+    by their means.
 
     Raises:
         SpecError: lists every mistake.
@@ -104,19 +106,20 @@ def confirmation(
     if task_of(plan.spec.trial) is not CLASSIFIER:
         requirement = f"must train a {CLASSIFIER.name} to be confirmed, as `ravel evaluate` measures no other task"
         raise OrchestratorError(f"{plan.sweep}: {requirement}; got {task_of(plan.spec.trial).name}")
-    full = _at_full_budget(plan, state)
+    searched = searched_state(plan, state)
+    full = _at_full_budget(plan, searched)
     measured, mode = _metric_of(plan.spec.objective, metric)
     problems = _confirmation_problems(plan, name=name, top=top, seeds=seeds, full=full, settings=settings)
     problems += [] if measured else [_metric_problem(plan.spec.objective, metric)]
     if problems:
         raise SpecError(problems)
-    control = _control(plan.spec, state, full[0])
+    control = _control(plan.spec, searched, full[0])
     chosen = list(itertools.islice(_candidates(plan.spec, full, control), top))
     if len(chosen) < top:
         requirement = f"must be at most {len(chosen)}, the different configurations with a method that ran to the end"
         raise SpecError([Problem("--top", f"{requirement}; got {top}")])
     points = [control, *(searched_values(trial.point, plan.spec) for trial in chosen)]
-    gains = _gains(plan.spec.objective, state, chosen)
+    gains = _gains(plan.spec.objective, searched, chosen)
     used = [trial.config.get(SEED) for trial in state.trials.values()]
     spec = _confirming(
         override(plan.spec, [f"name={name}", *settings]),

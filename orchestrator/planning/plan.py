@@ -157,6 +157,9 @@ class SweepPlan(BaseModel):
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
         absent = {name for name in ("metrics", "parent") if not getattr(self, name)}
+        if self.rung_schedule is not None and self.rung_schedule.seeds == 1:  # as before the field
+            for name in document.keys() & {"ladder", "rung_schedule"}:
+                document[name] = {key: value for key, value in document[name].items() if key != "seeds"}
         return {name: value for name, value in document.items() if name not in absent}
 
     @property

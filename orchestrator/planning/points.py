@@ -48,3 +48,16 @@ def epochs_of(spec: SweepSpec) -> list[Any]:
     if domain is not None:
         values = [*getattr(domain, "options", ()), domain.from_unit(1.0)]
     return [default if value is None else value for value in values]
+
+
+def num_trials(spec: SweepSpec) -> str:
+    """Return the number of trials of a sweep in words.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> num_trials(SweepSpec(name="a")), num_trials(SweepSpec(name="a", search={"num_trials": 24, "seeds": 3}))
+    ('32 trials', '24 configurations of up to 3 seeds')
+    """
+    search = spec.search
+    if search.seeds == 1:
+        return f"{search.num_trials} trials"
+    return f"{search.num_trials} configurations of up to {search.seeds} seeds"

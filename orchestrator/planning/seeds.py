@@ -1,12 +1,17 @@
-"""Trial ids, and independent seeds derived from one."""
+"""Trial ids, independent seeds derived from one, and the configurations of a sweep with several seeds."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
 
+from orchestrator.scheduling.configurations import Configuration
+from orchestrator.state.sweep_state import SweepState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from orchestrator.planning.plan import SweepPlan
 
 DIGITS = 3
 
@@ -45,6 +50,44 @@ def _digits_of(num_trials: int) -> int:
     return max(DIGITS, len(str(num_trials - 1)))
 
 
+def seed_trial_id(configuration: str, seed: int) -> str:
+    """Return the id of the trial of a configuration with its ``seed``-th seed; that of seed 0 has the same id.
+
+    >>> seed_trial_id("t007", 0), seed_trial_id("t007", 2)
+    ('t007', 't007s2')
+    """
+    return f"{configuration}s{seed}" if seed else configuration
+
+
+def configuration_of(trial: str) -> str:
+    """Return the configuration of a trial, in a sweep with several seeds.
+
+    >>> configuration_of("t007"), configuration_of("t007s2")
+    ('t007', 't007')
+    """
+    return trial.partition("s")[0]
+
+
+def seed_index_of(trial: str) -> int:
+    """Return the number of a trial's seed, in a sweep with several seeds.
+
+    >>> seed_index_of("t007"), seed_index_of("t007s2")
+    (0, 2)
+    """
+    return int(trial.partition("s")[2] or 0)
+
+
+def trial_seed(seed: int, trial: str, *, seeds: int) -> int:
+    """Return the seed of a trial; with several ``seeds``, those of one number are the same for all configurations.
+
+    >>> trial_seed(0, "t007s1", seeds=2) == trial_seed(0, "t008s1", seeds=2) != trial_seed(0, "t008", seeds=2)
+    True
+    """
+    if seeds == 1:
+        return derive_seed(seed, "trial", trial)
+    return derive_seed(seed, "seed", str(seed_index_of(trial)))
+
+
 def derive_seed(seed: int, *path: str) -> int:
     """Return a 31-bit seed for one purpose, independent of every other one and of the order of calls.
 
@@ -53,3 +96,32 @@ def derive_seed(seed: int, *path: str) -> int:
     """
     digest = hashlib.sha256("/".join((str(seed), *path)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def configuration_in(plan: SweepPlan, state: SweepState, name: str) -> Configuration:
+    """Return a configuration of a sweep with several seeds, as far as its trials were created."""
+    seeds = plan.spec.search.seeds
+    names = (seed_trial_id(name, number) for number in range(seeds))
+    trials = tuple(state.trials[trial] for trial in names if trial in state.trials)
+    return Configuration(trials, plan.rungs, seeds, plan.spec.objective)
+
+
+def configurations_of(plan: SweepPlan, state: SweepState) -> dict[str, Configuration]:
+    """Return the configurations of a sweep with several seeds, by id; those of a sweep with one seed are its trials."""
+    if plan.spec.search.seeds == 1:
+        return {}
+    return {name: configuration_in(plan, state, name) for name in dict.fromkeys(map(configuration_of, state.trials))}
+
+
+def searched_state(plan: SweepPlan, state: SweepState) -> SweepState:
+    """Return a state whose trials are the configurations of a sweep, with means over their seeds.
+
+    It is for reading: ranks, scores and counts. Of a sweep with one seed it is the state itself.
+    """
+    if plan.spec.search.seeds == 1:
+        return state
+    searched = SweepState()
+    configurations = configurations_of(plan, state)
+    searched.trials = {name: configuration.as_trial() for name, configuration in configurations.items()}
+    searched.num_events, searched.ended, searched.last_time = state.num_events, state.ended, state.last_time
+    return searched

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.folders import located
 from orchestrator.planning.points import strengths_of
-from orchestrator.planning.seeds import derive_seed
+from orchestrator.planning.seeds import trial_seed
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def trial_config(plan: SweepPlan, trial: str, point: Mapping[str, Any]) -> Point
     """Return the whole flat configuration of a trial: fixed parameters, point, seed, and epochs to measure."""
     spec, task = plan.spec, task_of(plan.spec.trial)
     config: Point = {
-        "seed": derive_seed(spec.search.seed, "trial", trial),
+        "seed": trial_seed(spec.search.seed, trial, seeds=spec.search.seeds),
         **attack_of(spec),
         **spec.trial,
         **dict.fromkeys(strengths_of(spec), 0.0),

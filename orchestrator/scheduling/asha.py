@@ -17,7 +17,7 @@ from orchestrator.scheduling.trial_views import RungIndex
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.scheduling.trial_views import TrialViews
+    from orchestrator.scheduling.trial_views import TrialView, TrialViews
     from orchestrator.state.ranking import Ranking
 
 
@@ -78,6 +78,10 @@ class NoStopping:
         """Promote none: no trial is ever paused."""
         return None
 
+    def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:  # noqa: ARG002
+        """Return none: there is no rung."""
+        return None
+
 
 @dataclass(frozen=True)
 class Asha:
@@ -117,6 +121,12 @@ class Asha:
             return trial
         trial = best_paused(index, self.rungs, self.reduction_factor, at_least=1)
         return trial if trial is not None or views.any_completed else first_paused(index, self.rungs)
+
+    def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:
+        """Return the trial in the last of the best 1/eta at a rung; none before eta trials have come."""
+        ranking = views.index(RungIndex, self.rungs).at(level, view.group).ranked
+        kept = _places(ranking, self.reduction_factor, 0)
+        return ranking[kept - 1] if kept else None
 
 
 def best_paused(index: RungIndex, rungs: Sequence[int], reduction_factor: float, *, at_least: int = 0) -> str | None:

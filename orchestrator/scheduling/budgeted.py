@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.rung_decision import RungDecision
-from orchestrator.scheduling.rungs import rungs
+from orchestrator.scheduling.rungs import rungs, weights
 from orchestrator.state.ranking import Ranking, is_finite
 
 if TYPE_CHECKING:
@@ -85,17 +85,28 @@ def _one_more(
 
 @dataclass(frozen=True)
 class RungSchedule:
-    """Rungs of a sweep, the number of ``num_trials`` trials that advance from each, and the resource that may cost."""
+    """Rungs of a sweep, the number of ``num_trials`` trials that advance from each, and the resource that may cost.
+
+    With several ``seeds``, trials are configurations, and all of their seeds are counted in the resource.
+    """
 
     rungs: tuple[int, ...]
     places: tuple[int, ...]
     num_trials: int
     maximum: int
     budget: float
+    seeds: int = 1
 
     @classmethod
     def within(
-        cls, fraction: float, *, num_trials: int, maximum: int, spacing: int = SPACING, cut: float = CUT
+        cls,
+        fraction: float,
+        *,
+        num_trials: int,
+        maximum: int,
+        spacing: int = SPACING,
+        cut: float = CUT,
+        seeds: int = 1,
     ) -> RungSchedule:
         """Return, of all schedules that cost ``fraction`` of training every trial, that which keeps about 1 in ``cut``.
 
@@ -109,15 +120,15 @@ class RungSchedule:
         >>> RungSchedule.within(0.3, num_trials=2, maximum=27)
         RungSchedule(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28)
         """
-        cheapest = rungs(1, spacing, maximum)
-        least = cost(cheapest, (1,) * len(cheapest), num_trials, maximum)
-        budget = max(fraction * num_trials * maximum, least)
+        cheapest, full = weights(rungs(1, spacing, maximum), seeds), maximum * seeds
+        least = cost(cheapest, (1,) * len(cheapest), num_trials, full)
+        budget = max(fraction * num_trials * full, least)
         schedules = []
         for first in range(1, maximum + 1):
             levels = rungs(first, spacing, maximum)
-            solved = places(levels, num_trials, maximum, budget)
+            solved = places(weights(levels, seeds), num_trials, full, budget)
             if solved is not None:
-                schedule = cls(levels, solved[0], num_trials, maximum, budget)
+                schedule = cls(levels, solved[0], num_trials, maximum, budget, seeds)
                 schedules.append((abs(math.log(solved[1] / cut)), first, schedule))
         return min(schedules, key=lambda scored: scored[:2])[2]
 
@@ -131,14 +142,22 @@ class RungSchedule:
         (67, 44, 29, 20, 13)
         """
         levels = rungs(self.rungs[0], spacing, maximum) if self.rungs else ()
-        budget = max(fraction * num_trials * maximum, cost(levels, (1,) * len(levels), num_trials, maximum))
-        solved = places(levels, num_trials, maximum, budget)
+        costs, full = weights(levels, self.seeds), maximum * self.seeds
+        budget = max(fraction * num_trials * full, cost(costs, (1,) * len(levels), num_trials, full))
+        solved = places(costs, num_trials, full, budget)
         assert solved is not None, "one place at each rung is within the budget"  # noqa: S101  our own arithmetic
-        return RungSchedule(levels, solved[0], num_trials, maximum, budget)
+        return RungSchedule(levels, solved[0], num_trials, maximum, budget, self.seeds)
 
     def step(self, rung: int) -> int:
         """Return the cost of training from a rung to the next one, or to the end."""
-        return (*self.rungs, self.maximum)[self.rungs.index(rung) + 1] - rung
+        after = (*self.rungs, self.maximum)[self.rungs.index(rung) + 1]
+        return self.weight(after) - self.weight(rung)
+
+    def weight(self, level: int) -> int:
+        """Return the resource that a trial has used at a level: with several seeds, that of all which a rung needs."""
+        if self.seeds == 1:
+            return level
+        return dict(zip(self.rungs, weights(self.rungs, self.seeds), strict=True)).get(level, level * self.seeds)
 
 
 @dataclass(frozen=True)
@@ -172,6 +191,11 @@ class BudgetedAsha:
             if trial is not None and rung.is_certain(trial, coming):
                 return trial
         return None if unstarted or any(to_come) else self._second_chance(index)
+
+    def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:  # noqa: ARG002  no groups
+        """Return the trial in the last place of a rung, once all of its places are taken."""
+        rung = views.index(PlaceIndex, self.schedule).rungs[self.rungs.index(level)]
+        return rung.ranked[rung.places - 1] if len(rung.ranked) >= rung.places else None
 
     def _second_chance(self, index: PlaceIndex) -> str | None:
         """Return the best of the highest rung that the rest of the budget takes a step further."""
@@ -273,7 +297,8 @@ class PlaceIndex:
     def _count(self, view: TrialView, sign: int) -> None:
         self.num_trials += sign
         self.num_alive += sign * (view.state in {"running", "completed"} and view.blind_from is None)
-        self.used += sign * (view.level if view.blind_from is None else view.blind_from)
+        weight = self._schedule.weight
+        self.used += sign * weight(view.level if view.blind_from is None else view.blind_from)
         if view.is_running_below(self._schedule.maximum):
-            self.used += sign * (self._schedule.maximum - view.level)
+            self.used += sign * (weight(self._schedule.maximum) - weight(view.level))
             self._running[bisect_right(self._schedule.rungs, view.level)] += sign

@@ -7,11 +7,11 @@ scheduler cannot tell the two apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.rung_decision import RungDecision
-    from orchestrator.scheduling.trial_views import TrialViews
+    from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
 
 class Scheduler(Protocol):
@@ -30,3 +30,11 @@ class Scheduler(Protocol):
 
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Choose the paused trial to promote when a worker is free; ``unstarted`` new trials may yet be started."""
+
+
+@runtime_checkable
+class RacingScheduler(Scheduler, Protocol):
+    """Scheduler of configurations with several seeds: it also names the one that a further configuration must reach."""
+
+    def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:
+        """Return the configuration in the last place kept at a rung, None before one is."""

@@ -38,6 +38,8 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
         return promotes(scheduler.own, kind=scheduler.kind, few_slots=slots <= FEW_SLOTS)
     if scheduler.name in {"none", "median"}:
         return False
+    if spec.search.seeds > 1:  # a seed waits at its rung for the others
+        return True
     if scheduler.name == "pasha" or scheduler.kind == "promotion":
         return True
     return scheduler.kind == "auto" and (scheduler.is_budgeted or slots <= FEW_SLOTS)
@@ -81,7 +83,9 @@ def rung_schedule_of(spec: SweepSpec, *, max_epochs: int) -> RungSchedule:
     factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
     spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
     num_trials = max(1, spec.search.num_trials - 1)
-    return RungSchedule.within(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut)
+    return RungSchedule.within(
+        fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut, seeds=spec.search.seeds
+    )
 
 
 def _budgeted(spec: SweepSpec, schedule: RungSchedule, *, pauses: bool) -> Scheduler:

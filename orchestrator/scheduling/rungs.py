@@ -22,6 +22,27 @@ def rungs(grace_period: int, reduction_factor: int, maximum: int) -> tuple[int, 
     return tuple(levels)
 
 
+def seeds_at(levels: Sequence[int], seeds: int) -> tuple[int, ...]:
+    """Return the seeds that a configuration needs at each rung: 1 at the first, all at the last, evenly between.
+
+    At the end it needs all, so a single rung needs one.
+
+    >>> seeds_at((3, 9, 27), 3), seeds_at((1, 3, 9, 27), 3), seeds_at((9,), 3), seeds_at((3, 9), 1)
+    ((1, 2, 3), (1, 1, 2, 3), (1,), (1, 1))
+    """
+    last = max(1, len(levels) - 1)
+    return tuple(1 + rung * (seeds - 1) // last for rung in range(len(levels)))
+
+
+def weights(levels: Sequence[int], seeds: int) -> tuple[int, ...]:
+    """Return the epochs of all seeds of a configuration up to each rung: a later seed begins at its first epoch.
+
+    >>> weights((3, 9, 27), 3), weights((3, 9, 27), 1)
+    ((3, 18, 81), (3, 9, 27))
+    """
+    return tuple(level * count for level, count in zip(levels, seeds_at(levels, seeds), strict=True))
+
+
 def brackets(grace_period: int, reduction_factor: int, maximum: int, count: int) -> tuple[tuple[int, ...], ...]:
     """Return the rungs of each bracket (Li et al. 2018): bracket s leaves out the first s, the last may have none.
 

@@ -70,6 +70,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 MAX_TRIALS = 100_000
 MAX_POINTS = 1_000
 MAX_RESOLUTION = 1_000
+MAX_SEEDS = 100
 MAX_NAMES = 200
 """Parameters in ``trial``, in a space or in a point: several times as many as a trial has."""
 
@@ -77,6 +78,8 @@ MAX_NAMES = 200
 class Search(WithArguments):
     """Search: the sampler that proposes points; ``num_trials`` counts the baseline and the given ``points`` too.
 
+    With ``seeds`` above 1 a point is a configuration of up to so many trials, one for each seed. It is compared by the
+    mean over its seeds, and ``num_trials`` counts configurations.
     ``baseline`` are values that the baseline has instead of the defaults, such as a learning rate. Its methods are off.
     ``resolution`` is the number of values that ``sampler: grid`` tries of every range; ``args`` are the arguments of a
     user's own sampler.
@@ -86,6 +89,7 @@ class Search(WithArguments):
     args: Arguments = Field(default={})
     num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
     seed: Count = 0
+    seeds: Annotated[StrictInt, Field(ge=1), *at_most(MAX_SEEDS, "the trials of one configuration")] = 1
     points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
     baseline: Annotated[Point, Field(max_length=MAX_NAMES)] = Field(default={})
     resolution: Annotated[StrictInt, Field(ge=1), *at_most(MAX_RESOLUTION, "the values of one range")] = 3

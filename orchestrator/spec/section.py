@@ -43,10 +43,11 @@ class Section(BaseModel):
 class WithArguments(Section):
     """Section that may name a user's own code, whose ``args`` are left out of documents if there are none.
 
-    So is a ``baseline`` without values, so that plans are what they were before the field.
+    So are a ``baseline`` without values and ``seeds: 1``, so that plans are what they were before these fields.
     """
 
     @model_serializer(mode="wrap")
     def _without_empty_mappings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        return {key: value for key, value in document.items() if value or key not in {"args", "baseline"}}
+        usual = {"args": {}, "baseline": {}, "seeds": 1}
+        return {key: value for key, value in document.items() if key not in usual or value != usual[key]}

@@ -16,6 +16,7 @@ from orchestrator.state.events import (
     OrderAccepted,
     OrderRefused,
     RungDecided,
+    SeedsDropped,
     SweepEnded,
     SweepStarted,
     TrialCreated,
@@ -186,6 +187,7 @@ class SweepState:
         | TrialPromoted
         | CheckpointSaved
         | CheckpointsDropped
+        | SeedsDropped
         | TrialEnded,
     ) -> None:
         match event:
@@ -208,6 +210,8 @@ class SweepState:
             case CheckpointsDropped():
                 trial.dropped += trial.checkpoints
                 trial.checkpoints, trial.drop = [], event
+            case SeedsDropped():
+                trial.seeds_dropped = event
             case TrialEnded():
                 trial.end = event
                 trial.has_worker = False

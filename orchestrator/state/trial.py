@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         CheckpointsDropped,
         Origin,
         RungDecided,
+        SeedsDropped,
         TrialEnded,
         TrialPromoted,
     )
@@ -48,6 +49,8 @@ class Trial:
     """Last event that dropped checkpoints of the trial."""
     failures: list[AttemptFailed] = field(default_factory=list)
     promotions: list[TrialPromoted] = field(default_factory=list)
+    seeds_dropped: SeedsDropped | None = None
+    """Racing's drop of the configuration whose first trial this is."""
     end: TrialEnded | None = None
     has_worker: bool = False
     ended_at: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.planning.seeds import searched_state
 from orchestrator.redaction import one_line
 from orchestrator.tracking import note, runs, views
 from orchestrator.tracking.sqlite import count_rows
@@ -182,8 +183,8 @@ class RunWriter:
         state, objective, run = self._state, self._plan.spec.objective, self._cursor.sweep_run
         if run is None:
             raise RunGone(self._plan.sweep)
-        best, at = state.best(objective), runs.milliseconds(event.time)
-        counts = runs.counts(state, objective).items()
+        best, at = searched_state(self._plan, state).best(objective), runs.milliseconds(event.time)
+        counts = runs.counts(state, objective, best=best).items()
         self._client.log_batch(run, metrics=[Metric(name, value, at, state.generation) for name, value in counts])
         tags = {} if best is None else {"ravel.best_trial": best.id}
         self._log(run, tags={**tags, **runs.state_tags(event.status, reason=event.reason)})

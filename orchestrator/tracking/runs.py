@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planning.seeds import configuration_of, seed_index_of
 from orchestrator.storage.locations import is_remote
 from trainables.config.own_metrics import is_own, labels_among
 from trainables.metrics import SYSTEM_METRICS
@@ -72,7 +73,16 @@ def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
         "mlflow.runName": trial.id,
         "ravel.trial": f"{plan.sweep}/{trial.id}",
         "ravel.origin": trial.origin,
+        **_seed_tags(plan, trial),
     }
+
+
+def _seed_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
+    """Return the configuration of a trial and the number of its seed, in a sweep with several seeds."""
+    if plan.spec.search.seeds == 1:
+        return {}
+    configuration = f"{plan.sweep}/{configuration_of(trial.id)}"
+    return {"ravel.configuration": configuration, "ravel.seed_index": str(seed_index_of(trial.id))}
 
 
 def run_name(sweep: str, tags: dict[str, str]) -> str | None:
@@ -253,10 +263,9 @@ def spec_yaml(plan: SweepPlan) -> str:
     return str(yaml.safe_dump(plan.spec.document(), sort_keys=False))
 
 
-def counts(state: SweepState, objective: Objective) -> dict[str, float]:
-    """Return the metrics of the summary run at the end of a driver."""
+def counts(state: SweepState, objective: Objective, *, best: Trial | None) -> dict[str, float]:
+    """Return the metrics of the summary run at the end of a driver; ``best`` is its best trial or configuration."""
     measured = {f"trials/{status}": float(len(state.with_status(status))) for status in STATUS}  # type: ignore[arg-type]
-    best = state.best(objective)
     score = None if best is None else best.score(objective)
     return {
         **measured,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from orchestrator.analysis.replay import replay
 from orchestrator.errors import StorageError
 from orchestrator.planning.extension import extended, in_force
+from orchestrator.planning.seeds import searched_state
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.events import (
     CheckpointSaved,
@@ -153,8 +154,9 @@ def _orders_are_answered_and_carried_out_once(sweep: Evidence) -> Iterator[str]:
 def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
     state = sweep.state
     plan = in_force(sweep.plan, state)
-    if len(state.trials) > plan.spec.search.num_trials:
-        yield f"{len(state.trials)} trials, search.num_trials is {plan.spec.search.num_trials}"
+    count = len(searched_state(plan, state).trials)
+    if count > plan.spec.search.num_trials:
+        yield f"{count} trials, search.num_trials is {plan.spec.search.num_trials}"
     for trial in state.trials.values():
         if trial.epoch > min(trial.budget, plan.max_epochs):
             yield f"{trial.id} has {trial.epoch} epochs, its budget is {min(trial.budget, plan.max_epochs)}"

@@ -12,9 +12,10 @@ import threading
 import pytest
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
-from orchestrator.decisions.rung import decide
+from orchestrator.decisions.rung import decide, stop_at
+from orchestrator.decisions.seeds import step_event
 from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.execution import driver, order_desk
 from orchestrator.orders.acts import NoWorkers, carry_out, settle
@@ -31,14 +32,14 @@ from orchestrator.state.events import (
     CheckpointSaved,
     EpochReported,
     RungDecided,
+    SeedsDropped,
     SweepEnded,
     SweepStarted,
     TrialCreated,
     TrialEnded,
-    TrialPromoted,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.state.sweep_state import SweepState
+from orchestrator.state.sweep_state import SweepState, missing_ends
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
@@ -57,11 +58,23 @@ def learning(point, epoch):
 class VirtualSweep:
     """``events`` is the log, ``plan`` the plan, ``state`` what the log amounts to."""
 
-    def __init__(self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False):
+    def __init__(
+        self, plan, *, workers, metrics=None, seconds=lambda _: 1.0, name=None, fails=lambda *_: False, of_trial=None
+    ):
         self.events, self.state, self._name, self._started_with, self.given = [], SweepState(), name, {}, {}
         self.decisions, self._fails = DecisionState(plan, self.state), fails
         self._proposer, self._proposes_for, self._queue, self._orders = None, None, [], []
         self._metrics = metrics or (lambda point, epoch: {"val/accuracy": learning(point, epoch)})
+        self._again = set()
+        """Trials that train their last epoch once more: the driver was killed before its checkpoint was saved."""
+        self._of_trial = of_trial or (lambda trial, epoch: self._metrics(trial.point, epoch))
+        self._keywords = {
+            "workers": workers,
+            "metrics": metrics,
+            "seconds": seconds,
+            "fails": fails,
+            "of_trial": of_trial,
+        }
         self._seconds, self._idle, self._running, self._count = seconds, workers, [], 0
         self._now = 0.0
 
@@ -88,6 +101,20 @@ class VirtualSweep:
         for trial in self.state.with_status("paused"):
             self._log(TrialEnded(time=self._now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
         return self
+
+    def restarted(self, events):
+        """Run the rest of a sweep whose driver was killed after these events."""
+        sweep = VirtualSweep(self.plan.launched, **self._keywords)
+        for event in events:
+            sweep._log(event)
+        sweep._now = sweep.state.last_time
+        for end in missing_ends(sweep.state, pauses=self.plan.pauses, now=sweep._now):
+            sweep._log(end)
+        for trial in sweep.state.with_status("running"):
+            sweep._log(TrialEnded(time=sweep._now, trial=trial.id, status="interrupted"))
+        sweep._queue = [trial.id for trial in sweep.state.with_status("interrupted", "waiting")]
+        sweep._again = {name for name in sweep._queue if sweep.state.trials[name].epochs}
+        return sweep.run(generation=sweep.state.generation + 1)
 
     def _serve(self, until):
         """Answer the orders up to a time; return True if there was one."""
@@ -130,16 +157,17 @@ class VirtualSweep:
     def _next(self, now):
         if self._queue:
             return self._queue.pop(0)
-        promotion = next_promotion(self.decisions, now=now)
-        if promotion is not None:
-            self._log(TrialPromoted(time=now, trial=promotion.trial, rung=promotion.rung, audited=promotion.audited))
-            return promotion.trial
+        step = next_step(self.decisions, now=now)
+        if step is not None:
+            event = step_event(self.decisions, step, now=now)
+            self._log(event)
+            return self._next(now) if isinstance(event, SeedsDropped) else event.trial
         if not self.decisions.budget.unstarted(now=now):
             return None
         if self._proposes_for is not self.plan:
-            self._proposes_for, self._proposer = self.plan, Proposer(self.plan.spec, self.state)
+            self._proposes_for, self._proposer = self.plan, Proposer(self.plan.spec, self.decisions.searched)
         origin, point = self._proposer.propose()
-        name = self._name(len(self.state.trials)) if self._name else self._proposer.next_id()
+        name = self._name(len(self.decisions.searched.trials)) if self._name else self._proposer.next_id()
         config = trial_config(self.plan, name, point)
         self._log(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return name
@@ -150,9 +178,10 @@ class VirtualSweep:
         heapq.heappush(self._running, (now + seconds, self._count, trial))
 
     def _step(self, trial, now):
-        epoch = trial.epoch + 1
+        epoch = trial.epoch + (trial.id not in self._again)
+        self._again.discard(trial.id)
         metrics = {
-            name: value if math.isfinite(value) else None for name, value in self._metrics(trial.point, epoch).items()
+            name: value if math.isfinite(value) else None for name, value in self._of_trial(trial, epoch).items()
         }
         cost = {"time/epoch_s": 1.0, "cost/gpu_s": 2.0}
         self._log(
@@ -183,18 +212,25 @@ class VirtualSweep:
 
     def _goes_on(self, trial, epoch, now):
         rungs = self.plan.scheduler.rungs
+        if (stop := stop_at(self.decisions, trial.id, epoch)) is not None:
+            self._log(RungDecided(time=now, **stop))
+            self._leave(trial, epoch, now)
+            return False
         for level in levels_after(trial, epoch, self.plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue
-            fields = decide(self.decisions, trial.id, level)
+            fields = None if level in trial.rungs else decide(self.decisions, trial.id, level)
             if fields is not None:
                 self._log(RungDecided(time=now, **fields))
             if trial.rejected_at is not None:
-                self._log(CheckpointSaved(time=now, trial=trial.id, epoch=epoch, path=f"{trial.id}-{epoch}"))
-                status = "paused" if self.plan.pauses else "stopped"
-                self._log(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
+                self._leave(trial, epoch, now)
                 return False
         return True
+
+    def _leave(self, trial, epoch, now):
+        self._log(CheckpointSaved(time=now, trial=trial.id, epoch=epoch, path=f"{trial.id}-{epoch}"))
+        status = "paused" if self.plan.pauses else "stopped"
+        self._log(TrialEnded(time=now, trial=trial.id, status=status, rung=trial.rejected_at))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from orchestrator.state.events import (
     OrderAccepted,
     OrderRefused,
     RungDecided,
+    SeedsDropped,
     SweepEnded,
     SweepStarted,
     TrialCreated,
@@ -123,6 +124,31 @@ def test_a_log_with_dropped_checkpoints_of_format_6_is_still_read_and_written_as
     assert events[4:] == DROPS
     assert [event.v for event in events[4:]] == [4, 4, 6, 4, 6]
     assert b"".join(lines_of(events)) == (ASSETS / "events_v6.jsonl").read_bytes()
+
+
+WAITS = {
+    "value": 0.5,
+    "cutoff": None,
+    "competitors": 1,
+    "kept": False,
+    "outcome": "waits",
+    "reason": "waits for t001s1",
+}
+MEAN = {"value": 0.7, "cutoff": 0.5, "competitors": 4, "kept": True, "outcome": "mean", "mean": 0.6}
+SEEDS = [
+    RungDecided(time=3.0, trial="t001", rung=9, **WAITS),
+    TrialCreated(time=4.0, trial="t001s1", origin="search", point={}, config={"epochs": 27, "seed": 5}),
+    RungDecided(time=5.0, trial="t001s1", rung=9, **MEAN),
+    SeedsDropped(time=6.0, trial="t002", rung=27, seeds=(1, 2), reason="its mean reaches that of t001 with 1%"),
+    SweepEnded(time=7.0, status="completed"),
+]
+
+
+def test_a_log_with_dropped_seeds_of_format_7_is_still_read_and_written_as_it_is():
+    events = [event for event, _ in read_events(ASSETS / "events_v7.jsonl")]
+    assert events == SEEDS
+    assert [event.v for event in events] == [4, 4, 4, 7, 4]
+    assert b"".join(lines_of(events)) == (ASSETS / "events_v7.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("event", ORDERS, ids=lambda event: event.kind)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.analysis.claims.comparisons import best_candidates
+from orchestrator.analysis.claims.intervals import student_interval
 from orchestrator.analysis.comparison.epochs import comparable_epoch
 from orchestrator.analysis.comparison.images import is_apart, num_images
 from orchestrator.errors import OrchestratorError
+from orchestrator.planning.seeds import configurations_of, searched_state
 from trainables.evaluation.core.intervals import wilson
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ class Comparison:
 
     ``values`` has the objective of every trial that measured it at ``epoch``, the best first, and those of equal value
     in the order of their ids. ``greyed`` are the ids of all others, which are not compared. ``images`` is the number of
-    validation images behind the objective if that is an accuracy, and its log shows it.
+    validation images behind the objective if that is an accuracy, and its log shows it. ``seeds`` has, in a sweep with
+    several, what each seed of a configuration measured: then trials are configurations, and values are means.
     """
 
     metric: str
@@ -38,6 +42,7 @@ class Comparison:
     images: int | None
     no_images: str = ""
     """Reason why the number of images is unknown, if it is another than that the log does not show it."""
+    seeds: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -53,8 +58,13 @@ class Comparison:
     def inseparable(self) -> tuple[str, ...]:
         """Ids of the trials that cannot be told apart from the best, the best first; see ``images.is_apart``.
 
-        Without a number of images, these are the trials of equal value.
+        Without a number of images, these are the trials of equal value. Configurations with two seeds or more are
+        compared by paired tests over seeds (Hsu 1984), and those with fewer seeds than the best are not among them.
         """
+        if self.is_seeded:
+            signed = {name: [self._signed(value) for value in self.seeds[name]] for name in self._complete}
+            candidates = best_candidates(signed)
+            return tuple(name for name in self._complete if name in candidates)
         if self.images is None:
             return self.equal_to_best
         hits = {trial: self._hits(value) for trial, value in self.values.items()}
@@ -62,6 +72,24 @@ class Comparison:
         return tuple(
             trial for trial, count in hits.items() if not is_apart(best, count, images=self.images, rivals=rivals)
         )
+
+    @property
+    def is_seeded(self) -> bool:
+        """Return True if the best has two seeds or more at this epoch."""
+        return len(self.seeds.get(self.best, ())) > 1
+
+    @property
+    def _complete(self) -> list[str]:
+        """Configurations with as many seeds as the best, the best first."""
+        return [name for name in self.values if len(self.seeds[name]) == len(self.seeds[self.best])]
+
+    def _signed(self, value: float) -> float:
+        return value if self.mode == "max" else -value
+
+    def over_seeds(self, trial: str) -> tuple[float, float] | None:
+        """Return Student's 95 % interval of a configuration's mean over its seeds; None with fewer than two."""
+        values = self.seeds.get(trial, ())
+        return student_interval(values) if len(values) > 1 else None
 
     def _hits(self, value: float) -> int:
         """Return the right answers of an accuracy, or the wrong ones if fewer are better."""
@@ -87,6 +115,15 @@ class Comparison:
     def sentence(self) -> str:
         """Return the set of trials that cannot be told apart from the best, in one sentence."""
         count, total = len(self.inseparable), len(self.values)
+        if self.is_seeded:
+            seeds, of = len(self.seeds[self.best]), len(self._complete)
+            place = f"over {seeds} seeds, epoch {self.epoch}"
+            if of == 1:
+                return f"{self.name(self.best)} is the only configuration with {seeds} seeds at epoch {self.epoch}"
+            if count == 1:
+                return f"1 of {of} configurations is better than the rest beyond chance {place}: {self.name(self.best)}"
+            named = self.named(self.inseparable)
+            return f"{count} of {of} configurations cannot be told apart from the best {place}: {named}"
         if self.images is None:
             have = "has" if count == 1 else "have"
             return (
@@ -112,6 +149,10 @@ class Comparison:
             lines = [f"{value}; no interval: {reason}"]
         else:
             lines = [f"{value} (95 %: {interval[0]:.4f} to {interval[1]:.4f})"]
+        if (over := self.over_seeds(self.best)) is not None:
+            shown = ", ".join(f"{value:.4f}" for value in self.seeds[self.best])
+            beside = "" if interval is None else "; the one above: over images"
+            lines += [f"its seeds: {shown} (95 % over seeds: {over[0]:.4f} to {over[1]:.4f}{beside})"]
         tie = self.equal_to_best
         lines += [f"equal at the top: {self.named(tie)}"] if len(tie) > 1 and self.images is not None else []
         if self.greyed:
@@ -130,6 +171,7 @@ class Comparison:
             "values": self.values,
             "inseparable": list(self.inseparable),
             "interval": _ends(self.interval(self.best)),
+            **({"seeds": self.seeds, "over_seeds": _ends(self.over_seeds(self.best))} if self.seeds else {}),
             "not_compared": list(self.greyed),
         }
 
@@ -148,7 +190,11 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
     """
     target = next(item for item in plan.spec.objective.all if metric in {None, item.metric})
     chosen = comparable_epoch(plan, state) if epoch is None else epoch
-    curves = {trial.id: trial.values(target.metric) for trial in state.trials.values()}
+    configurations = configurations_of(plan, state)
+    searched = searched_state(plan, state)
+    curves = {trial.id: trial.values(target.metric) for trial in searched.trials.values()}
+    if configurations:  # a dropped configuration has no mean
+        curves = {name: {at: curves[name][at] for at in one.means} for name, one in configurations.items()}
     at_epoch = {trial: curve[chosen] for trial, curve in curves.items() if chosen in curve}
     if not at_epoch:
         measured = sorted({epoch for curve in curves.values() for epoch in curve})
@@ -166,6 +212,11 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
         greyed=tuple(trial for trial in curves if trial not in at_epoch),
         baseline=baseline_of(state),
         images=images_of(target.metric, state.trials.values()),
+        seeds={
+            name: tuple(sign * -value[0] for value in configurations[name].values(chosen).values())
+            for name in order
+            if name in configurations
+        },
     )
 
 

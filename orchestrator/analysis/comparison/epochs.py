@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.planning.seeds import searched_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,8 @@ def comparable_epochs(plan: SweepPlan, state: SweepState, *, metrics: Sequence[s
         OrchestratorError: no trial has measured them yet.
     """
     names = tuple(metrics) or (plan.spec.objective.metric,)
-    epochs = [set.intersection(*(set(trial.values(name)) for name in names)) for trial in state.trials.values()]
+    trials = searched_state(plan, state).trials.values()
+    epochs = [set.intersection(*(set(trial.values(name)) for name in names)) for trial in trials]
     counts = Counter(epoch for measured in epochs for epoch in measured)
     if not counts:
         what = " and ".join(names)
@@ -56,7 +58,7 @@ def epoch_of_best(plan: SweepPlan, state: SweepState) -> int:
         OrchestratorError: no trial has measured the objective yet.
     """
     objective = plan.spec.objective
-    best = state.best(objective)
+    best = searched_state(plan, state).best(objective)
     if best is None or best.status != "completed":
         return comparable_epoch(plan, state)
     return max(best.values(objective.metric))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.decisions.rung import decide
+from orchestrator.decisions.rung import decide, stop_at
 from orchestrator.decisions.trial_views import levels_after, values_at
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.events import RungDecided
@@ -75,6 +75,9 @@ class LogScheduler(FIFOScheduler):
     def _continues(self, trial: Trial, epoch: int) -> bool:
         plan, name = self._decisions.plan, trial.id
         rungs = plan.scheduler.rungs
+        if (stop := stop_at(self._decisions, name, epoch)) is not None:
+            self._store.append(RungDecided(time=self._clock(), **stop))
+            return False
         for level in levels_after(trial, epoch, plan):
             if trial.blind_from is not None or (rungs is not None and level not in rungs):
                 continue

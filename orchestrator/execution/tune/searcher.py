@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.decisions.promotion import next_promotion
+from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.retries import is_paused
+from orchestrator.decisions.seeds import step_event
+from orchestrator.decisions.steps import Promotion
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.trial_configs import trial_config
-from orchestrator.state.events import TrialCreated, TrialPromoted
+from orchestrator.state.events import SeedsDropped, TrialCreated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestrator.decisions.promotion import Promotion
+    from orchestrator.decisions.steps import Step
     from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.event_store import EventStore
@@ -55,7 +57,7 @@ class LogSearcher(Searcher):
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._decisions, self._store, self._clock = decisions, store, clock
-        self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, store.state)
+        self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, decisions.searched)
         self._limit, self._device, self._wait = limit, device, wait
         self._uses_own_code = uses_own_code(self._plan.spec)
         self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
@@ -137,23 +139,24 @@ class LogSearcher(Searcher):
         if ready is not None:
             self._unfinished.remove(ready)
             return state.trials[ready]
-        promotion = next_promotion(self._decisions, now=now)
-        if promotion is not None:
-            return self._promote(promotion, now=now)
+        step = next_step(self._decisions, now=now)
+        if step is not None:
+            return self._take(step, now=now)
         if not self._decisions.budget.unstarted(now=now):
             return None
         if self._proposes_for is not self._plan:
-            self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, state)
+            self._proposes_for, self._proposer = self._plan, Proposer(self._plan.spec, self._decisions.searched)
         origin, point = self._proposer.propose()
         name = self._proposer.next_id()
         config = trial_config(self._plan, name, point)
         self._store.append(TrialCreated(time=now, trial=name, origin=origin, point=point, config=config))
         return state.trials[name]
 
-    def _promote(self, promotion: Promotion, *, now: float) -> Trial | None:
-        """Promote a trial once it has left its worker: until then no other takes its place."""
-        trial = self._store.state.trials[promotion.trial]
-        if trial.status != "paused":
+    def _take(self, step: Step, *, now: float) -> Trial | None:
+        """Record a step, and return its trial. One is promoted once it has left its worker: none takes its place."""
+        trials = self._store.state.trials
+        if isinstance(step, Promotion) and trials[step.trial].status != "paused":
             return None
-        self._store.append(TrialPromoted(time=now, trial=trial.id, rung=promotion.rung, audited=promotion.audited))
-        return trial
+        event = step_event(self._decisions, step, now=now)
+        self._store.append(event)
+        return self._next() if isinstance(event, SeedsDropped) else trials[event.trial]

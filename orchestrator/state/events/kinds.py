@@ -10,6 +10,7 @@ TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
 Origin: TypeAlias = Literal["baseline", "point", "search"]
 Action: TypeAlias = Literal["stop", "extend"]
+SeedOutcome: TypeAlias = Literal["waits", "mean", "out"]
 
 
 class _Event(BaseModel):
@@ -86,6 +87,10 @@ class RungDecided(_Event):
     ``cutoff`` is the value to reach among ``competitors`` trials (this one included); both values are of the first
     objective. ``rungs`` are the current ones, if the scheduler moves them. A rejected trial that is ``audited`` runs
     to its end all the same, to measure if the rejection was right.
+
+    In a sweep with several seeds ``outcome`` says what was decided: the seed ``waits`` for more, its configuration
+    was compared by the ``mean`` of its seeds (and is kept or not), or it is ``out``: nothing that the seed measures
+    matters any more. ``mean`` is that of the objective over the seeds that the rung needs, ``reason`` is in words.
     """
 
     kind: Literal["rung_decided"] = "rung_decided"
@@ -97,6 +102,9 @@ class RungDecided(_Event):
     kept: bool
     rungs: tuple[int, ...] = ()
     audited: bool = False
+    outcome: SeedOutcome | None = None
+    mean: float | None = None
+    reason: str | None = None
 
 
 class TrialPromoted(_Event):
@@ -206,6 +214,24 @@ class CheckpointsDropped(BaseModel):
     author: str | None = None
 
 
+class SeedsDropped(BaseModel):
+    """Racing dropped seeds of a configuration: they are not started, and not promoted, on the way to a rung or the end.
+
+    ``trial`` is the configuration, whose first trial has the same id; ``rung`` the level, ``seeds`` the numbers of the
+    seeds that had not measured it, ``reason`` the rule in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[7] = 7
+    kind: Literal["seeds_dropped"] = "seeds_dropped"
+    time: float
+    trial: str
+    rung: int
+    seeds: tuple[int, ...]
+    reason: str
+
+
 Event: TypeAlias = (
     SweepStarted
     | TrialCreated
@@ -221,6 +247,7 @@ Event: TypeAlias = (
     | OrderRefused
     | TrialReopened
     | CheckpointsDropped
+    | SeedsDropped
 )
 OfSweep: TypeAlias = SweepStarted | SweepEnded | OrderAccepted | OrderRefused
 """Events that concern no single trial."""

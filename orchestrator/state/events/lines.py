@@ -4,8 +4,8 @@ Since format 4 a line ends in three fields. ``seq`` is its number, from 1. ``pre
 (of a line of format 1 or 2, that of its text), so that a line that was deleted, doubled or moved breaks the chain.
 ``crc`` is the CRC-32 of the object without that field.
 
-Format 5 has three more kinds of events, of orders, and format 6 has dropped checkpoints. Lines of all other kinds stay
-as in format 4.
+Format 5 has three more kinds of events, of orders, format 6 has dropped checkpoints, and format 7 dropped seeds. Lines
+of all other kinds stay as in format 4.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 _EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 
 
-ADDED: Mapping[str, str] = MappingProxyType(
-    {"attempt_started": "host", "trial_ended": "cause", "checkpoint_saved": "size_bytes"}
+ADDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "attempt_started": ("host",),
+        "trial_ended": ("cause",),
+        "checkpoint_saved": ("size_bytes",),
+        "rung_decided": ("outcome", "mean", "reason"),
+    }
 )
 """Fields that are younger than format 4, by kind: where null they are left out, as in the lines before them."""
 
@@ -71,8 +76,7 @@ def encode(event: Event, link: Link = FIRST) -> bytes:
 
 def body_of(event: Event) -> bytes:
     """Return an event as a JSON object, without its place in the log."""
-    added = ADDED.get(event.kind)
-    absent = {added} if added is not None and getattr(event, added) is None else None
+    absent = {name for name in ADDED.get(event.kind, ()) if getattr(event, name) is None} or None
     return event.model_dump_json(exclude=absent).encode()
 
 

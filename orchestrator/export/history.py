@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.comparison.comparison import compare
@@ -108,12 +109,12 @@ class SweepHistory:
             compare(plan, state, epoch=epoch)
         return cls(plan, state, folder, histories(events, state), epoch)
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Parameters of the points of all trials: the searched ones in the space's order, then further ones."""
         return _in_order(self.plan.spec.space.names, (trial.trial.point for trial in self.trials))
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Metrics that any trial reported: the objectives, then all others by name."""
         reported = (report.metrics for trial in self.trials for report in trial.reports.values())

@@ -1,5 +1,6 @@
 """Exported models: the program gives the model's own logits, and runs without Ravel; predictions of image files."""
 
+import io
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError
 from orchestrator.export import prediction, registry
 from orchestrator.export.model_document import ModelDocument
+from orchestrator.export.program import program_bytes
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state.event_log import EventLog
@@ -31,7 +33,9 @@ from orchestrator.state.events import (
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from trainables import TrialConfig
+from trainables.config.sections import ModelConfig
 from trainables.data import load_splits
+from trainables.models import MODELS, build
 from trainables.tasks.classifier.run import start
 
 safetensors = pytest.importorskip("safetensors.torch", reason="of the extra export")
@@ -190,6 +194,17 @@ def test_every_kind_of_network_is_exported_as_it_was_evaluated(changed, tmp_path
     folder = trained(tmp_path, [{**OWN, **changed, "epochs": 1}])
     place = registry.export(folder, "model", tmp_path / "out").path
     assert_equal_logits(place, SweepResult.read(folder).best().load_model(), (1, 8, 8))
+
+
+@pytest.mark.parametrize("name", [*MODELS, "torchvision:resnet18"])
+def test_every_network_of_the_registry_is_a_program(name):
+    width = {} if ":" in name else {"width": 0.1}
+    network = build(ModelConfig(name=name, **width), image_shape=(3, 32, 32), num_classes=10).eval()
+    network.standardise([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
+    program = torch.export.load(io.BytesIO(program_bytes(network, (3, 32, 32)))).module()
+    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(program(pixels), network(pixels), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", ["Branching", "Sampling"])

@@ -49,7 +49,7 @@ def another(result, *, epochs=27, data="digits", metric="val/accuracy", name="wi
     text = text.replace("epochs: 27", f"epochs: {epochs}, data.name: {data}")
     text += f"objective: {{metric: {metric}, mode: max}}\n"
     folder = SweepFolder(result.folder.path.parent / f"{name}-1")
-    return planted.write(folder, text, lambda _, epoch: {metric: round(0.5 + epoch / 90, 2)}, lambda _: None)
+    return planted.write(folder, text, lambda _, epoch: {metric: (180 + 4 * epoch) / 360}, lambda _: None)
 
 
 def ravel(result, *arguments, code=0):

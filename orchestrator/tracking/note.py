@@ -36,15 +36,13 @@ def note_of(plan: SweepPlan, *, experiment: str, run: str) -> str:
         f"[{view.title}]({page}?{kind}&compareRunsMode={view.mode}&viewStateShareKey={quote(view.key)})"
         for view in views(plan)
     ]
-    place = f"[the artifacts of this run]({page}/{run}/artifacts/{FIGURES}?{kind})"
-    last = "MLflow's tables and charts show the last value of each run, so an early epoch is next to a late one."
+    figures = f"[Figures at one epoch]({page}/{run}/artifacts/{FIGURES}?{kind})"
     return "\n".join(
         [
-            f"{OPENING} {last} To compare at one epoch:",
+            f"{OPENING} MLflow's tables and charts put the last value of each next to each other.",
             "",
-            f"- `ravel compare {plan.sweep}` prints the trials at one epoch; `--rungs` prints them at each rung.",
-            f"- `ravel plot {plan.sweep} all --track` draws figures, and puts them into {place}.",
-            "",
-            f"MLflow's own views (3.17), over the last values: {', '.join(links)}.",
+            f"- {figures}: `ravel plot {plan.sweep} all --track` draws them, and puts them there.",
+            f"- Trials at one epoch: `ravel compare {plan.sweep}`, and with `--rungs` at each rung.",
+            f"- MLflow's own views (3.17), of last values: {', '.join(links)}.",
         ]
     )

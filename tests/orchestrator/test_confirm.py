@@ -29,6 +29,7 @@ from orchestrator.state.events import (
     TrialCreated,
     TrialEnded,
 )
+from orchestrator.state.log_segments import num_events
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 from ravel import open as open_sweep
@@ -378,6 +379,19 @@ def test_the_claim_from_python_is_that_of_the_command(confirmed, ravel):
     claimed = open_sweep(confirmed.path).confirm(track=False)
     document = json.loads(ravel("confirm", "again-1", "--no-track", "--json")[0])
     assert json.loads(json.dumps(plain_claim(claimed))) == {name: document[name] for name in plain_claim(claimed)}
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_confirmation_from_python_trains_evaluates_and_returns_its_claim_once_more(search):
+    claimed = open_sweep(search.path).confirm(top=1, seeds=2, name="again", track=False)
+    confirmation = open_sweep("again", storage=search.path.parent)
+    assert {trial.status for trial in confirmation.result.state.trials.values()} == {"completed"}
+    assert [(row.name, len(row.values)) for row in claimed.rows] == [("control", 2), ("t001", 2)]
+    assert set(claimed.seeds) == {trial.config["seed"] for trial in confirmation.result.state.trials.values()}
+    events = num_events(confirmation.folder.events)
+    assert confirmation.confirm(track=False) == claimed
+    assert num_events(confirmation.folder.events) == events  # nothing was left to run
 
 
 def test_further_seeds_from_python_are_the_order_of_the_command(confirmed, monkeypatch):

@@ -453,7 +453,7 @@ def test_a_sweep_of_ours_comes_back_with_the_same_trials_and_the_same_best(store
             9,
         )
         assert trial.values("val/accuracy") == original.values("val/accuracy")
-    assert back.state.trials["t002"].end.reason.startswith("ce is not finite; MLflow's run t002 digits-1 (")
+    assert back.state.trials["t002"].end.reason.startswith("ce is not finite; MLflow's run t002 (")
     objective = own.plan.spec.objective
     assert [t.id for t in back.state.ranked(objective)] == [t.id for t in own.state.ranked(objective)]
     assert back.scored_points()[0] == own.scored_points()[0]

@@ -82,7 +82,7 @@ def events(plan, index, point):
     yield TrialCreated(time=START, trial=name, origin="search", point=point, config=trial_config(plan, name, point))
     yield AttemptStarted(time=START, trial=name, attempt=1)
     for epoch in range(1, end + 1):
-        costs = {"time/epoch_s": 1.0, "cost/gradient_evaluations": 100.0 * epoch}
+        costs = {"time/epoch_s": 1.0, "cost/gpu_s": 0.5}
         metrics = {"val/accuracy": best * epoch / (epoch + 1), "val/nll": 1 / epoch, **costs}
         yield EpochReported(
             time=START + epoch, trial=name, attempt=1, epoch=epoch, since_restore=epoch, metrics=metrics
@@ -256,7 +256,7 @@ def test_the_metrics_of_cost_are_the_last_columns_of_the_table(page, links):
     headers = page.evaluate(HEADERS)
     assert headers.index("optimizer.lr") < headers.index("val/nll") < headers.index("time/epoch_s")
     shown = [name for name in headers if name not in {"", "Duration"}]  # MLflow's own column, which no view moves
-    assert set(shown[-2:]) == {"time/epoch_s", "cost/gradient_evaluations"}
+    assert set(shown[-2:]) == {"time/epoch_s", "cost/gpu_s"}
 
 
 def test_the_description_of_the_summary_run_links_to_the_views_and_to_the_figures(page, sweep, server):
@@ -266,11 +266,13 @@ def test_the_description_of_the_summary_run_links_to_the_views_and_to_the_figure
     assert plotted.stderr == ""
     run = Cursor.load(SweepFolder(sweep / "results" / "digits-20260101-120000").cursor)
     page.goto(f"{server}/#/experiments/{run.experiment}/runs/{run.sweep_run}?workflowType=machine_learning")
+    page.get_by_text("Show more").click()
+    photograph(page, "description")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="table, the best trial first").click()
     opened.value.wait_for_function(f"{HEADERS}[0] === 'val/accuracy'")
     with page.context.expect_page() as opened:
-        page.get_by_role("link", name="the artifacts of this run").click()
+        page.get_by_role("link", name="Figures at one epoch").click()
     artifacts = opened.value
     artifacts.get_by_text("rungs.html").first.click()
     artifacts.frame_locator("iframe").get_by_text("digits-20260101-120000: trials at each rung").wait_for()

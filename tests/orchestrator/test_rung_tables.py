@@ -49,7 +49,7 @@ def another(result, *, epochs=27, data="digits", metric="val/accuracy", name="wi
     text = text.replace("epochs: 27", f"epochs: {epochs}, data.name: {data}")
     text += f"objective: {{metric: {metric}, mode: max}}\n"
     folder = SweepFolder(result.folder.path.parent / f"{name}-1")
-    return planted.write(folder, text, lambda _, epoch: {metric: round(0.5 + epoch / 90, 2)}, lambda _: None)
+    return planted.write(folder, text, lambda _, epoch: {metric: (150 + 7 * epoch) / 360}, lambda _: None)
 
 
 def ravel(result, *arguments, code=0):
@@ -152,7 +152,7 @@ def test_sweeps_are_compared_at_the_highest_epoch_that_enough_trials_of_each_mea
     shorter = another(misleading, epochs=9, name="shorter")
     pairs = [(result.plan, result.state) for result in (misleading, shorter)]
     compared = compare_across(pairs)
-    assert (common_epoch(pairs), compared.epoch, compared.images) == (9, 9, None)
+    assert (common_epoch(pairs), compared.epoch, compared.images) == (9, 9, 360)
     assert len(compared.values) == 22 + 20
     assert len(compared.greyed) == 26
     for result in (misleading, shorter):

@@ -100,13 +100,19 @@ def runs_of(plan, kind):
     return client, {run.data.tags.get("ravel.trial", "sweep").rpartition("/")[2]: run for run in found}
 
 
+def _without_ids(value, run, plan):
+    """A tag's value without the ids that MLflow assigns, which a description has in its addresses."""
+    text = value.replace(run.info.run_id, "RUN").replace(f"experiments/{run.info.experiment_id}/", "experiments/E/")
+    return text.replace(plan.sweep, "SWEEP")
+
+
 def everything_of(plan):
     """All that MLflow shows of a sweep, without the ids it assigns and the sweep's own name."""
     client, _ = runs_of(plan, "trial")
     experiment = client.get_experiment_by_name("digits").experiment_id
     return sorted(
         (
-            sorted((name, value.replace(plan.sweep, "SWEEP")) for name, value in run.data.tags.items()),
+            sorted((name, _without_ids(value, run, plan)) for name, value in run.data.tags.items()),
             sorted(run.data.params.items()),
             (run.info.status, run.info.start_time, run.info.end_time),
             [

@@ -46,9 +46,9 @@ def comparison_vectors():
     cases = []
     for images in IMAGES:
         for rivals in RIVALS:
-            for _ in range(6):
-                best = int(rng.integers(int(0.8 * images), images + 1))
-                cases.append(separated(best, best - int(rng.integers(0, max(3, images // 20))), images, rivals))
+            for best in rng.integers(int(0.8 * images), images + 1, 6).tolist():
+                hits = next(hits for hits in range(best, -1, -1) if separated(best, hits, images, rivals)["is_apart"])
+                cases += [separated(best, near, images, rivals) for near in (hits, hits + 1)]  # the two at the edge
     wilson = [
         {"hits": hits, "images": images, "level": level, "interval": list(ends)}
         for hits, images in ((0, 40), (38, 40), (351, 360), (360, 360), (9876, 10_000))

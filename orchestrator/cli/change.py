@@ -247,7 +247,9 @@ def _keep(result: SweepResult, claimed: Claim, *, track: bool) -> None:
         typer.echo(f"the claim is not kept for ravel report: {one_line(error)}", err=True)
     if not track:
         return
-    attach(result)
+    with suppress(OrchestratorError):  # a copy shares the runs of its original, and must not change them
+        require_original(result.plan, result.folder)
+        attach(result)
     parent = result.plan.parent
     with suppress(OrchestratorError):  # the search may be elsewhere, or gone
         search = find_sweep(result.folder.uri.rpartition("/")[0], None if parent is None else parent.sweep)

@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import planted_sweeps as planted
@@ -260,6 +261,13 @@ def test_the_papers_of_the_methods_that_were_on_are_cited_and_no_others(page):
         assert key not in words
 
 
+def test_a_method_that_no_trial_had_on_is_not_cited(tmp_path):
+    words = Page(report(planted.misleading(tmp_path))).text
+    assert "mixup (Zhang et al., 2018)" in words
+    for key in ("wong2020fast", "madry2018pgd", "frosst2019snnl"):
+        assert key not in words
+
+
 def test_every_paper_has_a_whole_entry_of_bibtex():
     assert len(papers()) > 30
     for paper in papers().values():
@@ -292,6 +300,13 @@ def test_nothing_on_the_page_is_loaded_and_its_policy_forbids_it(page):
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert not re.search(r"url\(|@import|https?://", re.search("<style>(.*?)</style>", page, re.DOTALL)[1])
+
+
+def test_every_box_that_scrolls_can_be_reached_and_is_named(page):
+    boxes = [own for _, own in Page(page).elements if own.get("class") == "scroll"]
+    assert len(boxes) > 20
+    assert {(own["tabindex"], own["role"]) for own in boxes} == {("0", "region")}
+    assert all(own["aria-label"] for own in boxes)
 
 
 def test_the_same_log_makes_the_same_bytes_wherever_it_lies(result, page, tmp_path):
@@ -533,11 +548,30 @@ def test_a_report_that_cannot_be_written_or_sent_costs_a_warning_alone(tracked, 
     assert "MLflow is without the report (no page); to write it: ravel report digits-1" in record.getMessage()
 
 
-def test_no_report_is_sent_while_mlflow_lacks_events(search, monkeypatch, tmp_path, caplog):
+def test_no_report_is_sent_to_a_store_that_was_sent_nothing(search, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(attaching, "log_page", lambda *_: pytest.fail("was sent"))
     assert not attaching.attach(search, timeout_s=120)
     assert caplog.records == []
     assert list(tmp_path.rglob("mlflow.db")) == []
+
+
+def test_no_report_is_sent_while_mlflow_lacks_events(tracked, monkeypatch, caplog):
+    search, _ = tracked
+    append(search.folder, [SweepStarted(time=700.0, generation=3, host="here", pid=3)])
+    monkeypatch.setattr(attaching, "log_page", lambda *_: pytest.fail("was sent"))
+    assert not attaching.attach(SweepResult.read(search.folder), timeout_s=120)
+    assert caplog.records == []
+
+
+def test_a_report_that_takes_too_long_does_not_hold_up_the_end_of_a_sweep(tracked, monkeypatch, caplog):
+    search, _ = tracked
+    go_on = threading.Event()
+    monkeypatch.setattr(attaching, "report", lambda _: go_on.wait(60) and "")
+    try:
+        assert not attaching.attach(search, timeout_s=0.2)
+        assert "it took more than 0.2 s" in caplog.text
+    finally:
+        go_on.set()
 
 
 @pytest.mark.ui

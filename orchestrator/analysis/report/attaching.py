@@ -63,7 +63,9 @@ def keep_claim(result: SweepResult, claimed: Claim, *, track: bool) -> None:
         logger.warning("the claim is not kept for ravel report: %s", one_line(error))
     if not track:
         return
-    attach(result)
+    with suppress(OrchestratorError):  # a copy shares the runs of its original, and must not change them
+        require_original(result.plan, result.folder)
+        attach(result)
     parent = result.plan.parent
     with suppress(OrchestratorError):  # the search may be elsewhere, or gone
         search = find_sweep(result.folder.uri.rpartition("/")[0], None if parent is None else parent.sweep)

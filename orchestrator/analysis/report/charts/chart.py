@@ -138,7 +138,7 @@ def round_ticks(low: float, high: float) -> list[float]:
         return [low]
     rough = (high - low) / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.8)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{index * step:.10g}") for index in range(first, last + 1)]
 

@@ -20,6 +20,7 @@ from orchestrator.planning.seeds import configuration_of, seed_index_of
 from orchestrator.scheduling.racing import Spread, chance_to_reach, paired_spread
 from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.events import (
+    EpochReported,
     RungDecided,
     SeedsDropped,
     TrialCreated,

@@ -118,7 +118,7 @@ class RungSchedule:
         >>> RungSchedule.within(0.3, num_trials=64, maximum=27).rungs
         (4, 8, 16)
         >>> RungSchedule.within(0.3, num_trials=2, maximum=27)
-        RungSchedule(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28)
+        RungSchedule(rungs=(1, 2, 4, 8, 16), places=(1, 1, 1, 1, 1), num_trials=2, maximum=27, budget=28, seeds=1)
         """
         cheapest, full = weights(rungs(1, spacing, maximum), seeds), maximum * seeds
         least = cost(cheapest, (1,) * len(cheapest), num_trials, full)

@@ -49,8 +49,9 @@ def paired_spread(table: Sequence[Sequence[float]]) -> Spread | None:
     It is that of the residuals without the means of rows and columns, times the root of 2. None for fewer than two rows
     or columns, or where all residuals are 0, which shows no scale.
 
-    >>> paired_spread([[0.90, 0.91], [0.80, 0.83]])
-    Spread(deviation=0.014142135623730963, freedom=1)
+    >>> spread = paired_spread([[0.90, 0.91], [0.80, 0.83]])
+    >>> round(spread.deviation, 4), spread.freedom
+    (0.0141, 1)
     """
     rows, columns = len(table), len(table[0]) if table else 0
     freedom = max(0, rows - 1) * max(0, columns - 1)

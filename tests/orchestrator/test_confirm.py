@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import changing
+from orchestrator.analysis.claim_file import load_claim
 from orchestrator.analysis.claims.claim_output import plain_claim
 from orchestrator.analysis.confirmation import evaluated, trials_by_configuration
 from orchestrator.analysis.result import SweepResult
@@ -367,6 +368,7 @@ def test_a_confirmation_from_python_is_that_of_the_command(search, ravel, monkey
     launched = []
     monkeypatch.setattr("orchestrator.launching.launch", lambda spec, **_: launched.append((spec, _["parent"])))
     monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    monkeypatch.setattr("orchestrator.analysis.report.attaching.keep_claim", lambda *_, **__: None)
     assert open_sweep(search.path).confirm(**keywords) == "claim"
     monkeypatch.setattr("orchestrator.cli.change._claim", lambda *_, **__: None)
     ravel("confirm", "digits-1", *arguments)
@@ -377,6 +379,8 @@ def test_a_confirmation_from_python_is_that_of_the_command(search, ravel, monkey
 
 def test_the_claim_from_python_is_that_of_the_command(confirmed, ravel):
     claimed = open_sweep(confirmed.path).confirm(track=False)
+    assert load_claim(SweepResult.read(confirmed)) == claimed, "it is kept for the report"
+    confirmed.claim.unlink()
     document = json.loads(ravel("confirm", "again-1", "--no-track", "--json")[0])
     assert json.loads(json.dumps(plain_claim(claimed))) == {name: document[name] for name in plain_claim(claimed)}
 
@@ -397,6 +401,7 @@ def test_a_confirmation_from_python_trains_evaluates_and_returns_its_claim_once_
 def test_further_seeds_from_python_are_the_order_of_the_command(confirmed, monkeypatch):
     monkeypatch.setattr("orchestrator.launching.resume", lambda folder, **_: SweepResult.read(folder))
     monkeypatch.setattr("orchestrator.analysis.confirmation.evaluated", lambda *_, **__: "claim")
+    monkeypatch.setattr("orchestrator.analysis.report.attaching.keep_claim", lambda *_, **__: None)
     assert open_sweep(confirmed.path).confirm(seeds="+2") == "claim"
     (order,) = confirmed.path.rglob("orders/*.json")
     assert len(json.loads(order.read_text())["points"]) == 4

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.plan import SweepPlan
+from orchestrator.planning.seeds import configuration_of, searched_state
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptStarted, EpochReported, TrialCreated
 from orchestrator.state.log_segments import refuse_lost
@@ -83,6 +84,40 @@ class TrialHistory:
         return {} if report is None else dict(report.metrics)
 
 
+@dataclass
+class ConfigurationHistory(TrialHistory):
+    """Configuration of a sweep with several seeds, as one trial whose values are means over its seeds."""
+
+    seeds: tuple[TrialHistory, ...] = ()
+
+    @classmethod
+    def of(cls, trial: Trial, seeds: tuple[TrialHistory, ...]) -> ConfigurationHistory:
+        """Return the history of a configuration from those of its seeds."""
+        started = [seed.started_at for seed in seeds if seed.started_at is not None]
+        created_at = min(seed.created_at for seed in seeds)
+        return cls(trial, created_at, min(started, default=None), seeds=seeds)
+
+    @property
+    def ended_at(self) -> float | None:
+        """Time at which its last seed was over; None if it may continue."""
+        ends = [seed.ended_at for seed in self.seeds if seed.ended_at is not None]
+        return max(ends, default=None) if self.trial.status in OVER else None
+
+    @property
+    def reported_at(self) -> float | None:
+        """Time of the last report of any seed; None before the first."""
+        return max((seed.reported_at for seed in self.seeds if seed.reported_at is not None), default=None)
+
+    def total(self, metric: str) -> float | None:
+        """Sum a metric over the epochs of all seeds; None if none measured it."""
+        totals = [total for seed in self.seeds if (total := seed.total(metric)) is not None]
+        return sum(totals) if totals else None
+
+    def metrics(self, epoch: int | None) -> dict[str, float | None]:
+        """Return the means at an epoch, by default the last that has some."""
+        return dict(self.trial.epochs.get(self.trial.epoch if epoch is None else epoch, {}))
+
+
 @dataclass(frozen=True)
 class SweepHistory:
     """Sweep as an export has it; trials are compared at ``epoch``, or each at its last one if that is None."""
@@ -108,6 +143,17 @@ class SweepHistory:
         if epoch is not None:
             compare(plan, state, epoch=epoch)
         return cls(plan, state, folder, histories(events, state), epoch)
+
+    @cached_property
+    def configurations(self) -> tuple[TrialHistory, ...]:
+        """Trials, or the configurations of a sweep with several seeds, in the order of their creation."""
+        if self.plan.spec.search.seeds == 1:
+            return self.trials
+        seeds: dict[str, list[TrialHistory]] = {}
+        for entry in self.trials:
+            seeds.setdefault(configuration_of(entry.trial.id), []).append(entry)
+        searched = searched_state(self.plan, self.state).trials
+        return tuple(ConfigurationHistory.of(trial, tuple(seeds[name])) for name, trial in searched.items())
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ measured epoch N. So ``study.best_trial`` never compares a trial at epoch 3 with
 stopped or is paused at a rung is PRUNED without a value; what it measured are its intermediate values, by epoch.
 Diverged and failed trials are FAIL, those that run or were interrupted RUNNING, and those without a worker WAITING.
 
+In a sweep with several seeds a trial of the study is a configuration, and its values are means over its seeds.
+
 The number of a trial is its place in the log. Its params are those that Optuna's samplers see (see
 ``search_spaces.adapters.optuna``): ``<name>.gate`` of a parameter that may be off, a signed-log coordinate, the index
 of an ordered choice. The values as the trial had them are user attributes.
@@ -17,6 +19,7 @@ import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.export.history import ConfigurationHistory
 from orchestrator.export.libraries import library
 from orchestrator.export.tables import EPOCH_S, GPU_S
 from search_spaces import SearchSpace, SpaceError
@@ -59,8 +62,8 @@ def study_file(history: SweepHistory) -> bytes:
 
 
 def frozen_trials(history: SweepHistory) -> list[FrozenTrial]:
-    """Return the trials of the study, in the order of the log."""
-    return [_frozen(entry, history) for entry in history.trials]
+    """Return the trials of the study in the order of the log; with several seeds, the configurations."""
+    return [_frozen(entry, history) for entry in history.configurations]
 
 
 def state_of(entry: TrialHistory, history: SweepHistory) -> str:
@@ -169,7 +172,7 @@ def _attributes(entry: TrialHistory, history: SweepHistory, *, outside: list[str
         "origin": trial.origin,
         "point": json.dumps(trial.point, ensure_ascii=False),
         "outside_the_space": ", ".join(outside) or None,
-        "seed": trial.config.get("seed"),
+        **_seeds(entry),
         "epoch": trial.epoch,
         "objective_epoch": entry.epoch_of(objective, history.epoch),
         "rung": trial.stopping_rung,
@@ -186,3 +189,9 @@ def _attributes(entry: TrialHistory, history: SweepHistory, *, outside: list[str
 def _local(seconds: float) -> datetime:
     """Return a time as Optuna has it: local, without its zone."""
     return datetime.fromtimestamp(seconds)  # noqa: DTZ006  as datetime.now() of Optuna
+
+
+def _seeds(entry: TrialHistory) -> dict[str, Any]:
+    if not isinstance(entry, ConfigurationHistory):
+        return {"seed": entry.trial.config.get("seed")}
+    return {"trials": [seed.trial.id for seed in entry.seeds]}

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from orchestrator.planning.seeds import configuration_of, seed_index_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -55,6 +57,7 @@ def trials_table(history: SweepHistory) -> Table:
                 **{f"objective.{item.metric}": entry.score(item, epoch) for item in objectives},
                 "objective_epoch": entry.epoch_of(objectives[0], epoch),
                 **_numbers_of(entry),
+                **(_place_of(trial.id) if history.plan.spec.search.seeds > 1 else {}),
                 **{f"metrics.{name}": _measured(metrics, name) for name in history.metrics},
                 "config": json.dumps(trial.config, ensure_ascii=False, allow_nan=True),
             }
@@ -82,6 +85,11 @@ def _numbers_of(entry: TrialHistory) -> dict[str, Cell]:
         "cause": entry.cause,
         "reason": entry.reason,
     }
+
+
+def _place_of(trial: str) -> dict[str, Cell]:
+    """Return the configuration of a trial and the number of its seed, in a sweep with several seeds."""
+    return {"configuration": configuration_of(trial), "seed_index": seed_index_of(trial)}
 
 
 def reports_table(history: SweepHistory) -> Table:

@@ -13,6 +13,9 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.cli.run import describe
 from orchestrator.decisions.trial_views import DecisionState
+from orchestrator.export.history import SweepHistory, histories
+from orchestrator.export.optuna_storage import frozen_trials
+from orchestrator.export.tables import trials_table
 from orchestrator.planning.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
@@ -71,6 +74,29 @@ def test_the_best_is_the_best_mean_and_not_the_luckiest_seed(raced):
     assert best_lines(raced.plan, raced.state)[0].startswith(
         f"best {best[0]}: val/accuracy {best[1]:.4f} (mean of 3 seeds) after epoch 9; baseline t000: "
     )
+
+
+@pytest.mark.parametrize("epoch", [None, 3])
+def test_an_exported_study_has_a_trial_for_each_configuration_and_the_best_of_ravel_best(promoted, epoch):
+    folder = SweepFolder(promoted.plan.sweep)
+    history = SweepHistory(promoted.plan, promoted.state, folder, histories(promoted.events, promoted.state), epoch)
+    values = {trial.user_attrs["trial"]: trial.value for trial in frozen_trials(history) if trial.value is not None}
+    compared = compare(promoted.plan, promoted.state, epoch=epoch or 9)
+    assert values == compared.values
+    assert max(values, key=values.get) == compared.best
+    assert len(frozen_trials(history)) == 12
+    (best,) = [trial for trial in frozen_trials(history) if trial.user_attrs["trial"] == "t000"]
+    assert best.user_attrs["trials"] == ["t000", "t000s1", "t000s2"]
+    assert best.user_attrs["training_s"] == 27.0
+
+
+def test_an_exported_table_has_a_row_for_each_seed_with_its_configuration(promoted):
+    folder = SweepFolder(promoted.plan.sweep)
+    history = SweepHistory(promoted.plan, promoted.state, folder, histories(promoted.events, promoted.state), None)
+    columns = trials_table(history).columns
+    place = dict(zip(columns["trial"], zip(columns["configuration"], columns["seed_index"], strict=True), strict=True))
+    assert place["t000s2"] == ("t000", 2)
+    assert len(place) == len(promoted.state.trials) > 12
 
 
 def test_the_leaderboard_has_a_row_for_each_configuration_with_its_seeds_and_interval(raced):

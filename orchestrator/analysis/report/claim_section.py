@@ -157,8 +157,8 @@ def _gains(row: Row) -> list[object]:
 
 
 def _p_value(p: float | None) -> Cell:
-    """Return a p-value with three decimals, or as below the smallest of them."""
-    return Cell("< 0.001", p) if p is not None and p < 0.0005 else number(p, ".3f")
+    """Return a p-value with three digits, so that 0.0496 does not look like 0.05, or as below 0.001."""
+    return Cell("< 0.001", p) if p is not None and p < 0.001 else number(p, ".3g")
 
 
 def _interval(interval: Interval | None, *, sign: str = "") -> Cell:

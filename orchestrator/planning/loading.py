@@ -165,10 +165,17 @@ def _searched(document: Mapping[str, Any]) -> list[str]:
 
 
 def _clashes(document: Mapping[str, Any]) -> list[Problem]:
+    """Return the parameters that are fixed and searched; a written spec has one that is fixed to one value twice."""
     message = "is both fixed in `trial` and searched in `space.parameters`; remove one"
     trial = document.get("trial")
     fixed = trial if isinstance(trial, dict) else {}
-    return [Problem(f"trial.{name}", message) for name in _searched(document) if name in fixed]
+    clashes = [name for name in _searched(document) if name in fixed]
+    domains = document["space"]["parameters"] if clashes else {}
+    return [Problem(f"trial.{name}", message) for name in clashes if not _is_fixed_to(fixed[name], domains[name])]
+
+
+def _is_fixed_to(value: object, domain: object) -> bool:
+    return isinstance(domain, dict) and "fixed" in domain and repr(domain["fixed"]) == repr(value)
 
 
 def _problem(detail: ErrorDetails) -> Problem:

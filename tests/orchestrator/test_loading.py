@@ -16,7 +16,7 @@ from orchestrator.planning.plan import fingerprint
 from orchestrator.planning.points import first_points
 from orchestrator.spec.json_schema import sweep_schema
 from orchestrator.spec.model import SweepSpec
-from search_spaces import Float, SearchSpace
+from search_spaces import Float, SearchSpace, dump_yaml
 
 EXAMPLES = sorted(Path(__file__).parents[2].glob("examples/*.yaml"))
 SIX_MISTAKES = """
@@ -337,6 +337,24 @@ def test_a_spec_survives_its_own_document():
     again = SweepSpec(**spec.document())
     assert again == spec
     assert fingerprint(again) == fingerprint(spec)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_as_it_is_written_for_others_is_the_same_spec(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = load_spec(path)
+    assert parse_spec(dump_yaml(spec.document())) == spec
+    assert parse_spec(json.dumps(spec.document())) == spec
+
+
+@pytest.mark.parametrize(("value", "is_wrong"), [("sgd", False), ("adamw", True)])
+def test_trial_may_repeat_what_the_space_fixes_and_nothing_else(value, is_wrong):
+    text = f"name: a\ntrial: {{optimizer.name: {value}}}\nspace: {{parameters: {{optimizer.name: {{fixed: sgd}}}}}}"
+    if is_wrong:
+        with pytest.raises(SpecError, match=r"trial\.optimizer\.name: is both fixed in `trial` and searched"):
+            parse_spec(text)
+    else:
+        assert parse_spec(text).trial == {"optimizer.name": "sgd"}
 
 
 def test_a_spec_can_be_made_in_python():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.analysis.claim_file import confirmations_of
 from orchestrator.analysis.comparison.images import SIGNIFICANCE
@@ -13,14 +13,13 @@ from orchestrator.analysis.report.overview import what_ran
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported
 from orchestrator.state.sweep_folder import named
-from search_spaces import Fixed, dump_yaml
+from search_spaces import dump_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orchestrator.analysis.comparison.comparison import Comparison
     from orchestrator.analysis.result import SweepResult
-    from orchestrator.spec.model import SweepSpec
 
 
 def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
@@ -42,7 +41,7 @@ def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
         tag("h3", "Commands"),
         pre("\n".join(commands), label="Commands"),
         tag("p", note),
-        folded(f"Spec as it was launched: {name}.yaml", pre(dump_yaml(launchable(plan.launched.spec)), label="Spec")),
+        folded(f"Spec as it was launched: {name}.yaml", pre(dump_yaml(plan.launched.spec.document()), label="Spec")),
         tag("h3", "Changes since the launch"),
         listed([*changes, *orders]) or tag("p", "None: no order changed the plan."),
         tag("h3", "Versions, data and seeds"),
@@ -56,15 +55,6 @@ def reproduction(result: SweepResult, comparison: Comparison | None) -> Html:
         folded("BibTeX", pre("\n\n".join(papers()[key].entry for key in keys) + "\n", label="BibTeX")),
     ]
     return joined(parts)
-
-
-def launchable(spec: SweepSpec) -> dict[str, Any]:
-    """Return the spec as a document that a file may have: a value that its space has fixed is not in ``trial``, too.
-
-    A loaded spec has it in both where ``trial`` overrides a fragment, and a file with both is refused as a mistake.
-    """
-    both = {name for name, domain in spec.space.parameters.items() if isinstance(domain, Fixed)}
-    return {**spec.document(), "trial": {name: value for name, value in spec.trial.items() if name not in both}}
 
 
 def digests(result: SweepResult) -> list[str]:

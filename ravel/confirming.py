@@ -24,7 +24,7 @@ def claim_of(
     """
     from orchestrator.analysis.confirmation import evaluated  # noqa: PLC0415  imports torch when it evaluates
     from orchestrator.analysis.report.attaching import keep_claim  # noqa: PLC0415
-    from orchestrator.cli.evaluation_options import send_report  # noqa: PLC0415
+    from orchestrator.cli.shared.evaluation_options import send_report  # noqa: PLC0415
     from trainables.evaluation.core.results import no_progress  # noqa: PLC0415  imports torch
 
     result = changing.run_confirmation(confirmation, address=address, callback=callback)

@@ -19,7 +19,7 @@ from orchestrator import changing
 from orchestrator.analysis.order_history import answered_orders, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult, TrialResult
 from orchestrator.analysis.sweep_progress import headline, progress
-from orchestrator.cli.live_display import overview
+from orchestrator.cli.shared.live_display import overview
 from orchestrator.errors import Interrupted, OrchestratorError
 from orchestrator.export import registry
 from orchestrator.orders.order import extend_order
@@ -375,7 +375,7 @@ class Sweep:
             >>> sweep.confirm(top=3, seeds=5, dry_run=True).search.num_trials  # doctest: +SKIP
             20
         """
-        from orchestrator.cli.evaluation_options import suites_of  # noqa: PLC0415  imports torch
+        from orchestrator.cli.shared.evaluation_options import suites_of  # noqa: PLC0415  imports torch
         from ravel.confirming import claim_of  # noqa: PLC0415
 
         confirmation = changing.plan_confirmation(

@@ -15,8 +15,8 @@ from orchestrator.analysis.evaluation_output import plain, show, show_matrix, wr
 from orchestrator.analysis.evaluation_target import find_target, subject_of, target_of
 from orchestrator.analysis.replay_output import replay_text, what_if_text
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
-from orchestrator.cli.evaluation_options import (
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
+from orchestrator.cli.shared.evaluation_options import (
     DataRoot,
     Device,
     Epsilon,

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from orchestrator import changing
-from orchestrator.cli.arguments import RESULTS, Address, AsJson, Set, StorageFolder, Sweep
-from orchestrator.cli.evaluation_options import (
+from orchestrator.cli.run import describe, finish
+from orchestrator.cli.shared.arguments import RESULTS, Address, AsJson, Set, StorageFolder, Sweep
+from orchestrator.cli.shared.evaluation_options import (
     Suites,
     Track,
     evaluation_bar,
@@ -20,7 +21,6 @@ from orchestrator.cli.evaluation_options import (
     send_report,
     suites_of,
 )
-from orchestrator.cli.run import describe, finish
 from orchestrator.errors import SpecError, quoted
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of
 from orchestrator.orders.order import extend_order
@@ -127,7 +127,7 @@ def fork(
         typer.echo(dump_yaml(made.spec.document()))
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+    from orchestrator.cli.shared.live_display import display_for  # noqa: PLC0415
 
     typer.echo(f"{name}, a fork of {earlier.sweep}: {describe(made.spec)}")
     callback = display_for(Console())
@@ -178,7 +178,7 @@ def confirm(
             typer.echo(dump_yaml(spec.document()))
             return
         typer.echo(f"{spec.name}, a confirmation of {earlier.sweep}: {describe(spec)}", err=True)
-    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+    from orchestrator.cli.shared.live_display import display_for  # noqa: PLC0415
 
     callback = display_for(Console(stderr=True))
     result = changing.run_confirmation(confirmation, address=address, callback=callback)

@@ -14,7 +14,7 @@ from orchestrator.analysis.comparison.comparison import compare as compare_at
 from orchestrator.analysis.comparison.rungs import rungs_of
 from orchestrator.analysis.comparison_output import LEGEND, across_table, rung_table, rungs_table, trials_table
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweeps
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweeps
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError
 from orchestrator.state.sweep_lookup import find_sweep
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from orchestrator.cli.arguments import Address  # noqa: TC001  typer reads it
+from orchestrator.cli.shared.arguments import Address  # noqa: TC001  typer reads it
 from orchestrator.errors import Interrupted, SpecError, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import OPTION, chosen_address, kind_of

@@ -24,8 +24,8 @@ from orchestrator.analysis.order_history import as_json as orders_json
 from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import headline, progress
-from orchestrator.cli.arguments import RESULTS, AsJson, Epoch, MaybeSweep, StorageFolder, Sweep
-from orchestrator.cli.live_display import overview
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, MaybeSweep, StorageFolder, Sweep
+from orchestrator.cli.shared.live_display import overview
 from orchestrator.decisions.hosts import unreliable_hosts
 from orchestrator.errors import Interrupted, OrchestratorError, SweepNotFound, quoted
 from orchestrator.formatting import shown

@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from orchestrator.cli import analyse, change, compare, export, init, jobs, look, maintain, models, run, serve, spaces
-from orchestrator.cli.arguments import HELP_NAMES
+from orchestrator.cli.shared.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
 from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError

@@ -13,7 +13,7 @@ import typer
 from orchestrator.analysis import checkpoint_purge
 from orchestrator.analysis import purge as purging
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, StorageFolder, Sweep
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, SpecError, SweepLocked, quoted
 from orchestrator.planning.loading import load_spec
 from orchestrator.planning.original import require_original

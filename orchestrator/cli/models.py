@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli.arguments import HELP_NAMES, AsJson, Set, complete_spec
+from orchestrator.cli.shared.arguments import HELP_NAMES, AsJson, Set, complete_spec
 from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.loading import load_trial, parse_spec
 from search_spaces import Problem

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from orchestrator.cli import jobs
-from orchestrator.cli.arguments import (
+from orchestrator.cli.shared.arguments import (
     RESULTS,
     Address,
     AsJson,
@@ -139,7 +139,7 @@ def launch(  # noqa: PLR0917  typer passes them by name
         _say(f"{spec}: ready to launch. {describe(loaded)}")
         return
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+    from orchestrator.cli.shared.live_display import display_for  # noqa: PLC0415
 
     _say(f"{spec}: {describe(loaded)}\nchecking data, models and storage ...")
     finish(launching.launch(loaded, address=address, callback=display_for(Console()), sweep=sweep))
@@ -160,7 +160,7 @@ def resume(
         return
     jobs.refuse_elsewhere({"--detach": detach, submission.SHARED: shared_results})
     from orchestrator import launching  # noqa: PLC0415  imports what a run needs
-    from orchestrator.cli.live_display import display_for  # noqa: PLC0415
+    from orchestrator.cli.shared.live_display import display_for  # noqa: PLC0415
 
     finish(launching.resume(find_sweep(folder, sweep), address=address, callback=display_for(Console())))
 
@@ -178,7 +178,7 @@ def trial(spec: Spec, overrides: Set = None) -> None:
 
 def finish(result: SweepResult) -> None:
     """Print the summary of a sweep that ended, and exit with 1 if more trials failed than are allowed."""
-    from orchestrator.cli.live_display import print_summary  # noqa: PLC0415
+    from orchestrator.cli.shared.live_display import print_summary  # noqa: PLC0415
     from orchestrator.execution import signals  # noqa: PLC0415
 
     signals.ignore()

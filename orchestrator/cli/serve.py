@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
+from orchestrator.cli.shared.arguments import RESULTS, AsJson, MaybeSweep, StorageFolder, Sweep
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.state.sweep_lookup import find_sweep, list_sweeps
 from search_spaces.errors import Problem

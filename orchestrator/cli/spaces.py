@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from orchestrator.cli.arguments import HELP_NAMES, AsJson
+from orchestrator.cli.shared.arguments import HELP_NAMES, AsJson
 from orchestrator.errors import SpecError
 from orchestrator.planning.loading import load_spec
 from orchestrator.spec.model import SweepSpec

@@ -18,7 +18,7 @@ LagReport: TypeAlias = Callable[[], list[str]]
 
 
 class ProgressCallback:
-    """Progress callback that does nothing; ``orchestrator.cli.live_display`` has those of the terminal."""
+    """Progress callback that does nothing; ``orchestrator.cli.shared.live_display`` has those of the terminal."""
 
     def on_connect(self, address: str) -> None:
         """Run before the driver connects to Ray; for ``local`` it starts one, which takes seconds."""

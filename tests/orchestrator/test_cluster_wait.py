@@ -9,8 +9,8 @@ import ray
 from rich.console import Console
 
 from orchestrator.cli import cluster_wait
-from orchestrator.cli.cluster_wait import ClusterWait, waiting_line
-from orchestrator.cli.live_display import LiveDisplay, PlainDisplay
+from orchestrator.cli.shared.cluster_wait import ClusterWait, waiting_line
+from orchestrator.cli.shared.live_display import LiveDisplay, PlainDisplay
 from orchestrator.execution import ray_cluster
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.tune.cluster import ClusterView

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import ravel
 from orchestrator.cli import main as cli
-from orchestrator.cli.arguments import complete_spec
+from orchestrator.cli.shared.arguments import complete_spec
 from orchestrator.errors import OrchestratorError, SpecError
 from search_spaces import Problem
 

@@ -12,8 +12,8 @@ import ravel
 from orchestrator import launching
 from orchestrator.analysis.order_history import answered_orders, order_lines
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.live_display import live_view
 from orchestrator.cli.main import app
+from orchestrator.cli.shared.live_display import live_view
 from orchestrator.orders.book import submit
 from orchestrator.orders.order import extend_order, stop_order
 from orchestrator.planning.fork import fork

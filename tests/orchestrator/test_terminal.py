@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from orchestrator.analysis.leaderboard import event_line, failures, log_line
 from orchestrator.analysis.sweep_progress import headline, progress, trials_over, work_left
-from orchestrator.cli.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.cli.main import app
+from orchestrator.cli.shared.live_display import LiveDisplay, PlainDisplay, display_for, live_view, print_summary
 from orchestrator.decisions.budget import BudgetUse
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan

@@ -21,7 +21,7 @@ from orchestrator.analysis.leaderboard import (
 )
 from orchestrator.analysis.order_history import answered_orders, order_lines
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
-from orchestrator.cli.cluster_wait import ClusterWait
+from orchestrator.cli.shared.cluster_wait import ClusterWait
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.cluster import view_now
 from orchestrator.planning.extension import extended, in_force

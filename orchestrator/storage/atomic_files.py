@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,12 @@ UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENO
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step: a reader gets the old content or the new, never a part."""
+    """Replace a file in one step: a reader gets the old content or the new, never a part.
+
+    Raises:
+        OSError: the path is a folder, a device, a pipe or a socket, which stays; or the file system refused.
+    """
+    _refuse_other_than_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
@@ -61,6 +67,18 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _refuse_other_than_file(path: Path) -> None:
+    """Refuse what a rename would destroy: to root, replacing ``/dev/null`` takes it from the whole machine."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder cannot be replaced by a file; add a name to it", str(path))
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise FileExistsError(errno.EEXIST, "a device, pipe or socket is not replaced; name a file", str(path))
 
 
 def _link(draft: Path, path: Path, content: bytes) -> bool:

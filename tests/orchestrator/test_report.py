@@ -5,8 +5,10 @@ import html.parser
 import itertools
 import json
 import math
+import os
 import random
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -45,6 +47,7 @@ from orchestrator.state.events import (
     SweepStarted,
     TrialCreated,
     TrialEnded,
+    TrialPromoted,
 )
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
@@ -434,6 +437,38 @@ def test_a_confirmation_that_was_not_measured_claims_nothing_yet(search, tmp_pat
     words = Page(report(search)).text
     assert "Nothing is claimed yet." in words
     assert "its claim must be measured on the test split first; run ravel confirm digits-confirm-1" in words
+    assert "evaluated once on the test split" not in words
+    assert "Holm, 1979" not in words
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_a_report_replaces_nothing_but_a_file(result, tmp_path, make):
+    place = tmp_path / "page.html"
+    make(place)
+    kind = stat.S_IFMT(place.lstat().st_mode)
+    with pytest.raises(OSError, match=r"not replaced; name a file|cannot be replaced by a file"):
+        ravel.open(result.folder.path).report(place)
+    assert stat.S_IFMT(place.lstat().st_mode) == kind
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_report_on_a_link_replaces_the_link_and_leaves_its_target(result, tmp_path):
+    target, place = tmp_path / "target", tmp_path / "page.html"
+    target.write_text("mine")
+    place.symlink_to(target)
+    ravel.open(result.folder.path).report(place)
+    assert target.read_text() == "mine"
+    assert not place.is_symlink()
+
+
+def test_trials_promoted_after_a_pause_are_counted_at_their_rung(tmp_path, repository):
+    folder = write_search(tmp_path, repository).folder
+    events = [SweepStarted(time=600.0, generation=2, host="here", pid=2)]
+    for name, kept in (("t001", True), ("t002", False), ("t003", False)):
+        events.append(RungDecided(time=605.0, trial=name, rung=3, value=0.8, cutoff=0.79, competitors=3, kept=kept))
+    events.append(TrialPromoted(time=606.0, trial="t002", rung=3))
+    append(folder, events)
+    assert "Rung 3 (epochs): 3 trials compared, 1 kept at once, 1 promoted later" in report(SweepResult.read(folder))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.claim_file import confirmations_of
+from orchestrator.analysis.claim_file import confirmations_of, load_claim
 from orchestrator.analysis.comparison.images import SIGNIFICANCE
 from orchestrator.analysis.order_history import answered_orders, lineage_lines
 from orchestrator.analysis.report.citations import SAMPLERS, SCHEDULERS, cited, methods_on, papers
 from orchestrator.analysis.report.markup import Html, folded, joined, listed, pre, table, tag
 from orchestrator.analysis.report.overview import what_ran
+from orchestrator.errors import OrchestratorError
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported
 from orchestrator.state.sweep_folder import named
@@ -128,7 +129,7 @@ def _methods(result: SweepResult, comparison: Comparison | None) -> tuple[str, l
         parts.append(f"Trials trained with {listing}.")
     if comparison is not None and plan.confirmation is None:
         parts.append(_comparing(comparison, cite))
-    if plan.confirmation is not None or confirmations_of(result):
+    if any(map(_is_measured, [result] if plan.confirmation is not None else confirmations_of(result))):
         parts.append(
             "The best configurations and a control were trained once more with fresh paired seeds and evaluated once "
             "on the test split; gains were tested by paired t-tests, corrected for their number"
@@ -136,6 +137,15 @@ def _methods(result: SweepResult, comparison: Comparison | None) -> tuple[str, l
             f"{cite('wilson1927')} and a confidence set for the best configuration{cite('hsu1984')}."
         )
     return " ".join(filter(None, parts)), keys
+
+
+def _is_measured(confirmation: SweepResult) -> bool:
+    """Return whether the page shows a claim: before it is measured, nothing was tested."""
+    try:
+        load_claim(confirmation)
+    except OrchestratorError:
+        return False
+    return True
 
 
 def _stopping(result: SweepResult, cite: Callable[..., str]) -> str:

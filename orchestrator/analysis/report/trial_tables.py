@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.state.events import RungDecided
     from orchestrator.state.sweep_state import SweepState, Trial
 
+LATER = "paused, promoted later"
 MOST_AT_A_RUNG = 300
 MOST_FAILURES = 200
 MOST_TRACEBACKS = 10
@@ -96,7 +97,9 @@ def _rungs(result: SweepResult) -> Html:
     for level in levels:
         decided = {name: trial.rungs[level] for name, trial in trials.items() if level in trial.rungs}
         kept = sum(decision.kept for decision in decided.values())
+        later = sum(_decision(decision, trials[name], level) == LATER for name, decision in decided.items())
         summary = f"Rung {level} ({unit}): {len(decided):,} trials compared, {kept:,} kept"
+        summary += f" at once, {later:,} promoted later" if later else ""
         tables.append(folded(summary, _rung(decided, result, level)))
     note = "At a rung a trial is compared with all that reached it before; it is kept if it reaches the value to reach."
     return joined([tag("h3", "Rungs"), tag("p", note), *tables])
@@ -139,7 +142,7 @@ def _decision(decision: RungDecided, trial: Trial, level: int) -> str:
         return "kept"
     if decision.audited:
         return "rejected, runs on for the audit"
-    return "paused, promoted later" if level in trial.promoted_from else "rejected"
+    return LATER if level in trial.promoted_from else "rejected"
 
 
 def _failures(state: SweepState) -> Html:

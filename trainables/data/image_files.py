@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ def read_image(path: str | PathLike[str], *, shape: tuple[int, int, int]) -> Ima
     if channels not in MODES:
         reason = f"the model takes images of {channels} channels, image files give it 1 or 3"
         raise ImageUnreadable(fspath(path), reason, "give it arrays in Python")
+    if Path(path).exists() and not Path(path).is_file():
+        raise ImageUnreadable(fspath(path), "is no regular file", "name an image file")
     try:
         with Image.open(path) as image:
             image.load()

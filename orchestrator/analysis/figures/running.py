@@ -139,24 +139,30 @@ def cost(result: SweepResult, _: Comparison) -> Figure:
     labels = [f"{words} (n = {len(trials)})" for words, trials in groups.items()]
     ran = [sum(len(trial.epochs) for trial in trials) for trials in groups.values()]
     full = [sum(trial.budget for trial in trials) for trials in groups.values()]
-    saved = [most - run for most, run in zip(full, ran, strict=True)]
-    share = f"{sum(saved) / sum(full):.0%}" if sum(full) else "none"
+    not_run = [most - run for most, run in zip(full, ran, strict=True)]
+    saved = sum(saved_epochs(trial) for trial in result.state.trials.values())
+    share = f"{saved / sum(full):.0%}" if sum(full) else "none"
     note = f"n = {len(result.state.trials)} trials at their last epochs; ran {sum(ran):,} of {sum(full):,} epochs"
     spent, spared = trained_seconds(result)
     time = f", trained {spent / MINUTE_S:.1f} min and saved about {spared / MINUTE_S:.1f} min" if spent else ""
     title = headed(result, f"cost: early stopping saved {share}", note + time)
     plot = figure(title, x="epochs", y="")
     plot.add_bar(x=ran, y=labels, orientation="h", name="run", marker={"color": COLOURS[0]}, text=ran)
-    plot.add_bar(x=saved, y=labels, orientation="h", name="not run", marker={"color": GREY}, text=saved)
+    plot.add_bar(x=not_run, y=labels, orientation="h", name="not run", marker={"color": GREY}, text=not_run)
     plot.update_yaxes(title="how trials ended", automargin=True)
     return plot.update_layout(barmode="stack", width=1000, height=240 + 50 * len(labels))
 
 
 def trained_seconds(result: SweepResult) -> tuple[float, float]:
-    """Return the measured seconds of all epochs, and those of the epochs not run at each trial's own pace."""
+    """Return the measured seconds of all epochs, and those of the epochs that were saved, at each trial's own pace."""
     spent = spared = 0.0
     for trial in result.state.trials.values():
         own = sum(metrics.get("time/epoch_s") or 0.0 for metrics in trial.epochs.values())
         spent += own
-        spared += own / len(trial.epochs) * (trial.budget - len(trial.epochs)) if trial.epochs else 0.0
+        spared += own / len(trial.epochs) * saved_epochs(trial) if trial.epochs else 0.0
     return spent, spared
+
+
+def saved_epochs(trial: Trial) -> int:
+    """Return the epochs that early stopping saved: those that a stopped trial has not run, and never will."""
+    return trial.budget - len(trial.epochs) if trial.status == "stopped" else 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from orchestrator.analysis.figures.running import MINUTE_S, intervals, trained_seconds
+from orchestrator.analysis.figures.running import MINUTE_S, intervals, saved_epochs, trained_seconds
 from orchestrator.analysis.report.markup import Html, joined, tag
 from orchestrator.analysis.sweep_progress import progress
 from orchestrator.state.event_log import read_events
@@ -32,11 +32,12 @@ STATES = {
 class Cost:
     """Cost of a sweep: epochs that were run and those of full training, and seconds of wall time and of slots.
 
-    ``spared_s`` is the training time of the epochs that were not run, at each trial's own pace.
+    ``spared_s`` is the training time of the epochs that were saved, at each trial's own pace.
     """
 
     epochs: int
     epochs_full: int
+    epochs_saved: int
     wall_s: float
     slot_s: float
     trained_s: float
@@ -44,8 +45,8 @@ class Cost:
 
     @property
     def saved(self) -> float:
-        """Share of the epochs of full training that were not run."""
-        return 1 - self.epochs / self.epochs_full if self.epochs_full else 0.0
+        """Share of the epochs of full training that early stopping saved."""
+        return self.epochs_saved / self.epochs_full if self.epochs_full else 0.0
 
 
 def cost_of(result: SweepResult) -> Cost:
@@ -56,6 +57,7 @@ def cost_of(result: SweepResult) -> Cost:
     return Cost(
         epochs=state.epochs_run,
         epochs_full=sum(trial.budget for trial in state.trials.values()),
+        epochs_saved=sum(saved_epochs(trial) for trial in state.trials.values()),
         wall_s=state.elapsed_s(now=state.last_time),
         slot_s=sum(attempt.end_s - attempt.start_s for attempt in attempts),
         trained_s=trained,
@@ -81,7 +83,7 @@ def overview(result: SweepResult) -> Html:
     tiles = {
         "Trials": (f"{len(result.state.trials):,}", states(result)),
         "Epochs": (f"{cost.epochs:,}", f"of {cost.epochs_full:,} of full training of these trials"),
-        "Saved by early stopping": (f"{cost.saved:.0%}", f"{cost.epochs_full - cost.epochs:,} epochs{spared}"),
+        "Saved by early stopping": (f"{cost.saved:.0%}", f"{cost.epochs_saved:,} epochs{spared}"),
         "Wall time": (duration(cost.wall_s), "while a driver ran"),
         "Slot time": (duration(cost.slot_s), f"all attempts together; {duration(cost.trained_s)} of it in epochs"),
     }

@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 
 from orchestrator.analysis.comparison.comparison import compare
+from orchestrator.analysis.comparison_output import trials_table
 from orchestrator.analysis.forecast import expected_epochs, forecast
-from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, table
+from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, shown_parameters, table
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.cli.run import describe
 from orchestrator.decisions.trial_views import DecisionState
+from orchestrator.errors import OrchestratorError
 from orchestrator.planning.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
@@ -97,6 +99,32 @@ def test_the_set_that_cannot_be_told_apart_is_by_paired_tests_over_seeds(raced):
     assert low < comparison.values[comparison.best] < high
     assert f"(95 % over seeds: {low:.4f} to {high:.4f}; the one above: over images)" in comparison.lines()[2]
     assert set(comparison.as_json()["seeds"]) == set(comparison.values)
+
+
+def test_a_comparison_says_that_dropped_configurations_lack_a_mean_and_calls_them_as_the_leaderboard_does(raced):
+    dropped = [event.trial for event in raced.events if isinstance(event, SeedsDropped)]
+    comparison = compare(raced.plan, raced.state, epoch=9)
+    assert comparison.lines()[-1] == (
+        f"not compared, without a mean over 3 seeds at epoch 9: {len(dropped)} configurations"
+    )
+    console = Console(width=120, record=True)
+    console.print(trials_table(raced.plan, raced.state, comparison, top=20))
+    text = console.export_text()
+    assert f"{12 - len(dropped)} of 12 configurations" in text
+    rows = [line for line in text.splitlines() if line.split()[:1] and line.split()[0] in dropped]
+    assert rows
+    assert all("rung 9" in row and "full budget" not in row for row in rows)
+
+
+def test_an_epoch_without_means_is_refused_with_those_that_have_some(promoted):
+    with pytest.raises(OrchestratorError, match=r"got 2; this sweep has means over seeds at 1, 3, 9$"):
+        compare(promoted.plan, promoted.state, epoch=2)
+
+
+def test_a_searched_learning_rate_has_one_column(raced):
+    names = shown_parameters(raced.plan)
+    assert names.count("optimizer.lr") == 1
+    assert len(set(names)) == len(names)
 
 
 def test_a_rung_with_one_seed_is_compared_over_images(promoted):

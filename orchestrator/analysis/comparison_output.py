@@ -9,6 +9,7 @@ from rich.table import Table
 from orchestrator.analysis.comparison.rungs import OUTCOMES
 from orchestrator.analysis.leaderboard import header, short_status, shown_parameters
 from orchestrator.formatting import shown
+from orchestrator.planning.seeds import searched_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,13 +25,17 @@ LEGEND = "* baseline · dim, in brackets: not compared, its last value and epoch
 
 
 def trials_table(plan: SweepPlan, state: SweepState, comparison: Comparison, *, top: int) -> Table:
-    """Return the trials at the epoch of comparison, the best first, and dim below them some that are not compared."""
+    """Return the trials at the epoch of comparison, the best first, and dim below them some that are not compared.
+
+    With several seeds a status is that of the configuration, as in the leaderboard.
+    """
+    searched = searched_state(plan, state).trials
     return _trials_table(
         state.trials,
         comparison,
         parameters=shown_parameters(plan),
         top=top,
-        outcome=short_status,
+        outcome=lambda name: short_status(searched[name]),
         title=f"{plan.sweep}: {_size(comparison)}",
     )
 
@@ -42,7 +47,7 @@ def rung_table(plan: SweepPlan, state: SweepState, rung: Rung, *, top: int) -> T
         rung.comparison,
         parameters=shown_parameters(plan),
         top=top,
-        outcome=lambda trial: rung.outcomes.get(trial.id, ""),
+        outcome=lambda name: rung.outcomes.get(name, ""),
         title=f"{rung.name}: {rung.summary}",
         column="then",
         greyed=0,
@@ -52,9 +57,18 @@ def rung_table(plan: SweepPlan, state: SweepState, rung: Rung, *, top: int) -> T
 def across_table(sweeps: Sequence[tuple[SweepPlan, SweepState]], comparison: Comparison, *, top: int) -> Table:
     """Return the trials of several sweeps at one epoch, named SWEEP/TRIAL."""
     trials = {f"{plan.sweep}/{name}": trial for plan, state in sweeps for name, trial in state.trials.items()}
+    states = {plan.sweep: searched_state(plan, state) for plan, state in sweeps}
+    searched = {f"{sweep}/{name}": trial for sweep, state in states.items() for name, trial in state.trials.items()}
     parameters = list(dict.fromkeys(name for plan, _ in sweeps for name in shown_parameters(plan)))
     title = f"{len(sweeps)} sweeps: {_size(comparison)}"
-    return _trials_table(trials, comparison, parameters=parameters, top=top, outcome=short_status, title=title)
+    return _trials_table(
+        trials,
+        comparison,
+        parameters=parameters,
+        top=top,
+        outcome=lambda name: short_status(searched[name]),
+        title=title,
+    )
 
 
 def rungs_table(rungs: Sequence[Rung]) -> Table:
@@ -77,7 +91,8 @@ def rungs_table(rungs: Sequence[Rung]) -> Table:
 
 def _size(comparison: Comparison) -> str:
     count = len(comparison.values)
-    return f"{comparison.metric} at epoch {comparison.epoch}, {count} of {count + len(comparison.greyed)} trials"
+    of = count + len(comparison.greyed)
+    return f"{comparison.metric} at epoch {comparison.epoch}, {count} of {of} {comparison.unit}"
 
 
 def _trials_table(
@@ -86,7 +101,7 @@ def _trials_table(
     *,
     parameters: Iterable[str],
     top: int,
-    outcome: Callable[[Trial], str],
+    outcome: Callable[[str], str],
     title: str,
     column: str = "status",
     greyed: int = MOST_GREYED,
@@ -105,7 +120,7 @@ def _trials_table(
         trial = trials[name]
         mark = "*" if trial.origin == "baseline" else ""
         settings = (shown(trial.config.get(parameter)) for parameter in names)
-        grid.add_row(rank, name + mark, value, f"{trial.epoch}/{trial.budget}", outcome(trial), *settings, style=style)
+        grid.add_row(rank, name + mark, value, f"{trial.epoch}/{trial.budget}", outcome(name), *settings, style=style)
 
     for rank, (name, value) in enumerate(list(comparison.values.items())[:top], start=1):
         add(name, str(rank), f"{value:.4f}", "bold" if rank == 1 else None)

@@ -132,9 +132,8 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
     """Return the parameters worth a column: the strengths of the methods, then the first searched parameters."""
     searched = list(plan.spec.space.names)
     first = [name for name in strengths_of(plan.spec) if name in searched]
-    return (first + [name for name in ("optimizer.lr", *searched) if name in searched and name not in first])[
-        : max(4, len(first))
-    ]
+    names = dict.fromkeys(name for name in (*first, "optimizer.lr", *searched) if name in searched)
+    return list(names)[: max(4, len(first))]
 
 
 def describe_status(trial: Trial) -> str:

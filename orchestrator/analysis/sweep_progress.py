@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.analysis.forecast import expected_epochs
-from orchestrator.planning.seeds import searched_state
+from orchestrator.planning.seeds import configurations_of, searched_state
 from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.state.sweep_state import OVER
@@ -113,7 +113,17 @@ def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> flo
         isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs"
     )
     expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)
+    if isinstance(scheduler, NoStopping):
+        expected -= _dropped_epochs(plan, state)
     return max(expected, float(state.epochs_run + unfinished))
+
+
+def _dropped_epochs(plan: SweepPlan, state: SweepState) -> float:
+    """Return the epochs of full training that configurations out of the race will not run."""
+    full = plan.max_epochs * plan.spec.search.seeds
+    configurations = configurations_of(plan, state).values()
+    out = (item.trials for item in configurations if item.over_because is not None)
+    return sum(full - sum(trial.epoch for trial in trials) for trials in out)
 
 
 def _extrapolated_epochs(plan: SweepPlan, state: SweepState) -> float:

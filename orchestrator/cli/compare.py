@@ -58,7 +58,9 @@ def compare(
         _compare_sweeps(results, epoch=epoch, is_single=rungs or open_first, as_json=as_json)
         return
     if rungs and epoch is not None:
-        raise SpecError([Problem("--epoch", f"must be left out with --rungs, which compares at each rung; got {epoch}")])
+        raise SpecError(
+            [Problem("--epoch", f"must be left out with --rungs, which compares at each rung; got {epoch}")]
+        )
     (result,) = results
     compared = _compared(result, epoch)
     at_rungs = rungs_of(result.plan, result.state) if rungs else []

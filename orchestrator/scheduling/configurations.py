@@ -195,6 +195,9 @@ class Configuration:
         status = self.status
         if status in ACTIVE:
             return None
+        lost = next((trial for trial in self.trials if is_lost(trial)), None)
+        if lost is not None and lost.end is not None and lost.stopped_by_order and not self.trials[0].seeds_dropped:
+            return TrialEnded(time=0.0, trial=self.id, status=status, reason=lost.end.reason)  # at no rung
         rung = self.level if status in {"paused", "stopped"} else None
         return TrialEnded(time=0.0, trial=self.id, status=status, rung=rung, reason=self.over_because)
 

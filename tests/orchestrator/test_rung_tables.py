@@ -111,6 +111,12 @@ def test_the_command_prints_a_table_for_each_rung_with_its_counts(misleading):
     assert f"1 {best} " in text
 
 
+def test_an_epoch_beside_rungs_is_refused(misleading):
+    folder = misleading.folder.path
+    done = CliRunner().invoke(app, ["compare", str(folder), "--rungs", "--epoch", "3"])
+    assert str(done.exception).startswith("--epoch: must be left out with --rungs"), done.output
+
+
 def test_the_rungs_as_json_are_those_of_the_library(misleading):
     plain = json.loads(ravel(misleading, "compare", "planted-1", "--rungs", "--json"))["rungs"]
     assert plain == [rung.as_json() for rung in rungs_of(misleading.plan, misleading.state)]

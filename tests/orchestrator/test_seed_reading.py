@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 
 from orchestrator.analysis.comparison.comparison import compare
+from orchestrator.analysis.comparison_output import trials_table
 from orchestrator.analysis.forecast import expected_epochs, forecast
-from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, table
+from orchestrator.analysis.leaderboard import best_lines, event_line, log_line, shown_parameters, table
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.cli.run import describe
 from orchestrator.decisions.trial_views import DecisionState
+from orchestrator.errors import OrchestratorError
 from orchestrator.export.history import SweepHistory, histories
 from orchestrator.export.optuna_storage import frozen_trials
 from orchestrator.export.tables import trials_table
@@ -21,6 +23,7 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
 from orchestrator.state.events import SeedsDropped
 from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.runs import trial_tags
 
 SPEC = """
@@ -90,6 +93,13 @@ def test_an_exported_study_has_a_trial_for_each_configuration_and_the_best_of_ra
     assert best.user_attrs["training_s"] == 27.0
 
 
+def test_dropped_seeds_are_no_longer_planned(raced):
+    events = [event for event in raced.events if event.kind != "sweep_ended"]
+    assert any(isinstance(event, SeedsDropped) for event in events)
+    seen = progress(raced.plan, SweepState(events), now=events[-1].time)
+    assert seen.epochs_planned == seen.epochs_run < seen.epochs_full
+
+
 def test_an_exported_table_has_a_row_for_each_seed_with_its_configuration(promoted):
     folder = SweepFolder(promoted.plan.sweep)
     history = SweepHistory(promoted.plan, promoted.state, folder, histories(promoted.events, promoted.state), None)
@@ -123,6 +133,32 @@ def test_the_set_that_cannot_be_told_apart_is_by_paired_tests_over_seeds(raced):
     assert low < comparison.values[comparison.best] < high
     assert f"(95 % over seeds: {low:.4f} to {high:.4f}; the one above: over images)" in comparison.lines()[2]
     assert set(comparison.as_json()["seeds"]) == set(comparison.values)
+
+
+def test_a_comparison_says_that_dropped_configurations_lack_a_mean_and_calls_them_as_the_leaderboard_does(raced):
+    dropped = [event.trial for event in raced.events if isinstance(event, SeedsDropped)]
+    comparison = compare(raced.plan, raced.state, epoch=9)
+    assert comparison.lines()[-1] == (
+        f"not compared, without a mean over 3 seeds at epoch 9: {len(dropped)} configurations"
+    )
+    console = Console(width=120, record=True)
+    console.print(trials_table(raced.plan, raced.state, comparison, top=20))
+    text = console.export_text()
+    assert f"{12 - len(dropped)} of 12 configurations" in text
+    rows = [line for line in text.splitlines() if line.split()[:1] and line.split()[0] in dropped]
+    assert rows
+    assert all("rung 9" in row and "full budget" not in row for row in rows)
+
+
+def test_an_epoch_without_means_is_refused_with_those_that_have_some(promoted):
+    with pytest.raises(OrchestratorError, match=r"got 2; this sweep has means over seeds at 1, 3, 9$"):
+        compare(promoted.plan, promoted.state, epoch=2)
+
+
+def test_a_searched_learning_rate_has_one_column(raced):
+    names = shown_parameters(raced.plan)
+    assert names.count("optimizer.lr") == 1
+    assert len(set(names)) == len(names)
 
 
 def test_a_rung_with_one_seed_is_compared_over_images(promoted):

@@ -6,7 +6,9 @@ from collections import Counter
 
 import pytest
 
+from orchestrator.analysis.leaderboard import short_status
 from orchestrator.analysis.replay import replay, what_if
+from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide
@@ -16,7 +18,7 @@ from orchestrator.errors import SpecError
 from orchestrator.orders.order import extend_order, stop_order
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
-from orchestrator.planning.seeds import configuration_of, seed_index_of
+from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
 from orchestrator.scheduling.racing import Spread, chance_to_reach, paired_spread
 from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.events import (
@@ -299,6 +301,9 @@ def test_a_stopped_seed_makes_its_configuration_incomplete(seeded):
         "t000 is incomplete: its seed 0 (t000) was stopped by order"
     )
     assert replay(sweep.plan, sweep.events).differences == ()
+    stopped = searched_state(sweep.plan, sweep.state)
+    assert short_status(stopped.trials["t000"]) == "by order"
+    assert "1 stopped by order" in trials_over(progress(sweep.plan, sweep.state, now=sweep.state.last_time))
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)

@@ -1,5 +1,7 @@
 """Image files as the pixels of a model: equal to those that a data set gets, and nothing is cut off silently."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,6 +71,12 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     for name in ("cut.png", "text.png", "absent.png", "."):
         with pytest.raises(ImageUnreadable, match=r"cannot be read \(.+\); name an image file"):
             read_image(tmp_path / name, shape=(3, 8, 8))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageUnreadable, match="is no regular file"):
+        read_image(tmp_path / "a.png", shape=(3, 8, 8))
 
 
 def test_a_model_of_other_channels_takes_no_files(tmp_path):

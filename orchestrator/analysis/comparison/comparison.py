@@ -156,8 +156,19 @@ class Comparison:
         tie = self.equal_to_best
         lines += [f"equal at the top: {self.named(tie)}"] if len(tie) > 1 and self.images is not None else []
         if self.greyed:
-            lines += [f"not compared, without a value at epoch {self.epoch}: {len(self.greyed)} trials"]
+            lines += [f"not compared, without {self._lacks}: {len(self.greyed)} {self.unit}"]
         return lines
+
+    @property
+    def unit(self) -> str:
+        """What is compared."""
+        return "configurations" if self.seeds else "trials"
+
+    @property
+    def _lacks(self) -> str:
+        """What those that are not compared lack: with several seeds, the mean over those that the epoch needs."""
+        count = len(self.seeds.get(self.best, ()))
+        return f"a mean over {count} seeds at epoch {self.epoch}" if count > 1 else f"a value at epoch {self.epoch}"
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for ``--json``; ``interval`` is that of the best trial."""
@@ -199,6 +210,8 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
     if not at_epoch:
         measured = sorted({epoch for curve in curves.values() for epoch in curve})
         have = f"1 to {measured[-1]}" if measured else "none"
+        if configurations and measured:  # means are at rungs and at the end alone
+            have = f"means over seeds at {', '.join(map(str, measured))}"
         raise OrchestratorError(
             f"epoch: must be one that a trial measured {target.metric} at, got {chosen}; this sweep has {have}"
         )

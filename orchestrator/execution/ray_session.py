@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 DISCONNECT_S = 20.0
-DISCONNECT_FROM_LOST_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,10 @@ def connected(
     notify(callback.on_connect, address)
     with ray_watch.settings():
         connection = ray_cluster.connect(address, code=code)
-        servers: tuple[ray_watch.Server, ...] = ()
         with ExitStack() as stack:
             with stop.held():
                 capacity = connection.__enter__()
-                stack.callback(lambda: _disconnect(connection, servers))
+                stack.callback(_disconnect, connection)
             servers = ray_watch.servers(private=address == "local")
             if address != "local":
                 notify(callback.on_joined, servers[0].address, capacity)
@@ -64,10 +62,9 @@ def connected(
             yield RaySession(capacity, servers)
 
 
-def _disconnect(connection: AbstractContextManager[Capacity], servers: tuple[ray_watch.Server, ...]) -> None:
-    """Leave Ray in a thread, since that does not return while Ray's GCS is stopped, nor if it is dead."""
-    patience_s = DISCONNECT_FROM_LOST_S if ray_watch.refusing(servers) else DISCONNECT_S
+def _disconnect(connection: AbstractContextManager[Capacity]) -> None:
+    """Leave Ray in a thread, since that does not return while Ray's GCS is stopped."""
     leaving = threading.Thread(target=connection.__exit__, args=(None, None, None), name="ravel-ray", daemon=True)
     leaving.start()
-    if not timeouts.ends(leaving, patience_s):
-        logger.warning("Ray did not stop within %.0f s; what is left of it ends with this process", patience_s)
+    if not timeouts.ends(leaving, DISCONNECT_S):
+        logger.warning("Ray did not stop within %.0f s; what is left of it ends with this process", DISCONNECT_S)

@@ -24,6 +24,7 @@ os.environ |= {
 for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
+collect_ignore_glob = ["vectors/make_*.py"]  # scripts with libraries of their own
 
 # Each of pytest's workers has a core to itself: torch must not take the others.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,8 @@ def test_a_sweep_in_the_background_is_extended_and_forked_while_it_runs(tmp_path
     long = {**SMALL, "trial": {**SMALL["trial"], "epochs": 150}, "search": {"num_trials": 3}}
     sweep = ravel.launch(ravel.SweepSpec(**long, resources={"max_concurrent": 1}), background=True)
     try:
+        while "t000" not in sweep.result.state.trials:
+            time.sleep(0.05)
         assert sweep.stop(trial="t000", wait_s=60).trials == ("t000",)
         answer = ravel.open("small").extend(trials="+1", set={"resources.max_concurrent": 2}, wait_s=60)
         assert (answer.outcome, answer.settings) == (

@@ -15,9 +15,9 @@ from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.cli.run import describe
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import OrchestratorError
+from orchestrator.export import tables
 from orchestrator.export.history import SweepHistory, histories
 from orchestrator.export.optuna_storage import frozen_trials
-from orchestrator.export.tables import trials_table
 from orchestrator.planning.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.seeds import configuration_of, searched_state, seed_index_of
@@ -103,7 +103,7 @@ def test_dropped_seeds_are_no_longer_planned(raced):
 def test_an_exported_table_has_a_row_for_each_seed_with_its_configuration(promoted):
     folder = SweepFolder(promoted.plan.sweep)
     history = SweepHistory(promoted.plan, promoted.state, folder, histories(promoted.events, promoted.state), None)
-    columns = trials_table(history).columns
+    columns = tables.trials_table(history).columns
     place = dict(zip(columns["trial"], zip(columns["configuration"], columns["seed_index"], strict=True), strict=True))
     assert place["t000s2"] == ("t000", 2)
     assert len(place) == len(promoted.state.trials) > 12

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     picture((64, 64)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:2000])
     (tmp_path / "text.png").write_text("no image")
-    for name in ("cut.png", "text.png", "absent.png", "."):
+    for name in ("cut.png", "text.png", "absent.png"):
         with pytest.raises(ImageUnreadable, match=r"cannot be read \(.+\); name an image file"):
             read_image(tmp_path / name, shape=(3, 8, 8))
 

@@ -40,6 +40,11 @@ def folder_of(root):
     return SweepFolder(next(root.glob("results/lean-*/plan.json")).parent)
 
 
+def at_work(before):
+    """Return the trials that the killed driver ran: it may not have recorded a checkpoint that one had written."""
+    return {trial.id for trial in SweepState(before).with_status("running")}
+
+
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
     """The sweep after its driver was killed and it was resumed; its log at the kill, and what the resume printed."""
@@ -74,18 +79,18 @@ def test_the_invariants_hold_and_every_drop_replays(resumed):
 
 
 def test_the_best_two_keep_their_checkpoints_and_no_other_file_of_one_is_left(resumed):
-    root, _, _ = resumed
+    root, before, _ = resumed
     result = SweepResult.read(folder_of(root))
     kept = [trial.id for trial in result.state.trials.values() if trial.checkpoints]
     assert sorted(kept) == sorted(best_first(result.state.trials.values(), result.plan.spec.objective)[:2])
     on_disk = {path.parent.name.partition("-")[0] for path in folder_of(root).tune.glob("*/checkpoint_*")}
-    assert on_disk == set(kept)
+    assert set(kept) <= on_disk <= set(kept) | at_work(before)
     assert result.best().load_model() is not None
 
 
 def test_trials_that_wait_keep_theirs_until_they_are_over(resumed):
     root, before, _ = resumed
-    killed = {trial.id for trial in SweepState(before).with_status("running")}  # maybe before its checkpoint was saved
+    killed = at_work(before)
     state, most_waiting = SweepState(), 0
     for event in events_of(folder_of(root)):
         if isinstance(event, TrialPromoted):

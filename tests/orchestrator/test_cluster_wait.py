@@ -8,7 +8,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from orchestrator.cli import cluster_wait
+from orchestrator.cli.shared import cluster_wait
 from orchestrator.cli.shared.cluster_wait import ClusterWait, waiting_line
 from orchestrator.cli.shared.live_display import LiveDisplay, PlainDisplay
 from orchestrator.execution import ray_cluster

@@ -161,12 +161,12 @@ class Comparison:
 
     @property
     def unit(self) -> str:
-        """What is compared."""
+        """Name of what is compared, in the plural."""
         return "configurations" if self.seeds else "trials"
 
     @property
     def _lacks(self) -> str:
-        """What those that are not compared lack: with several seeds, the mean over those that the epoch needs."""
+        """Value that trials need to be compared: with several seeds, the mean over those that the epoch needs."""
         count = len(self.seeds.get(self.best, ()))
         return f"a mean over {count} seeds at epoch {self.epoch}" if count > 1 else f"a value at epoch {self.epoch}"
 

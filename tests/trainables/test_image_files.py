@@ -73,10 +73,11 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
             read_image(tmp_path / name, shape=(3, 8, 8))
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+@pytest.mark.parametrize("name", ["a.png", "."])
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(ImageUnreadable, match="is no regular file"):
-        read_image(tmp_path / "a.png", shape=(3, 8, 8))
+    with pytest.raises(ImageUnreadable, match=r"is no regular file.*name an image file"):
+        read_image(tmp_path / name, shape=(3, 8, 8))
 
 
 def test_a_model_of_other_channels_takes_no_files(tmp_path):

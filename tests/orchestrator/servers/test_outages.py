@@ -157,7 +157,7 @@ def assert_caught_up(plan, folder, sweep, exporter, messages):
     """All of the log is in the store, once; no append waited; one warning."""
     sweep.end()
     assert exporter.stop(timeout_s=PATIENCE_S), exporter.error
-    assert sweep.longest_append_s < OUTAGE_S, "an append that waits for the server waits at least as long as it is away"
+    assert sweep.longest_append_s < OUTAGE_S / 2
     assert_tracked(plan.tracking_uri, [event for event, _ in read_events(folder.events)])
     (warning,) = messages()
     assert warning.startswith("MLflow lags (")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 PATIENT_S = 300.0
 OBJECTS = "--object-store-memory=80000000"
-NODE = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+NODE = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "600000"}
 HEAD = {
     "RAY_health_check_period_ms": "3000",
     "RAY_health_check_timeout_ms": "3000",

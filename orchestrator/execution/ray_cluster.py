@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreflightError
+from orchestrator.execution import ray_watch
 from orchestrator.execution.cluster import authentication, gcs, messages
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.sent_code import runtime_environment
@@ -130,7 +131,11 @@ def _private() -> Iterator[None]:
                 problem = f"Ray did not start in {TRIES} tries ({failure}); its logs are in {logs}"
                 remedy = "free processors and memory and try again, or run `ray start --head` and use --address auto"
                 raise PreflightError([f"--address local: {problem}; {remedy}"]) from error
+            servers = ray_watch.servers(private=True)
             yield
+            if (loss := ray_watch.refusing(servers)) is not None:
+                last, logs = private.complaint() or "none", private.keep_logs()
+                logger.warning("%s; its last complaint: %s; its logs are in %s", loss, last, logs)
             return
 
 

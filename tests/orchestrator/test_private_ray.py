@@ -34,7 +34,7 @@ import sys
 import time
 
 if any(argument.endswith(("dashboard/agent.py", "runtime_env/agent/main.py")) for argument in sys.orig_argv):
-    time.sleep(20)
+    time.sleep(40)
 """
 CONNECTED = """
 import os, signal, stat, subprocess, sys, time
@@ -65,6 +65,8 @@ with connect("local") as capacity:
     [private] = Path(sys.argv[1]).glob("ravel-ray-*")
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert signal.getsignal(signal.SIGTERM) == before[1][signal.SIGTERM]
+    settings = {"env_vars": {"A": "1"}}  # made by the agent for environments, as that of an actor of Tune
+    assert ray.get(folder_and_group.options(runtime_env=settings).remote())[0] == folder
 assert state_of_process() == before
 assert not list(Path(sys.argv[1]).glob("ravel-ray-*"))
 assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 KEEPER = Path(__file__).with_name("keeper.py")
 ADDRESS_FILE = "address"
 OBJECT_STORE_BYTES = 200_000_000  # trials exchange a few numbers; the default would take a third of the memory
-PATIENT = {"RAY_health_check_failure_threshold": "1000"}
-"""The GCS would declare its only node dead if a busy machine slows it down; the driver's watch tells dead from slow."""
+PATIENT = {
+    "RAY_health_check_failure_threshold": "1000",  # the GCS would declare its only node dead
+    "RAY_agent_register_timeout_ms": "600000",  # the raylet would end after 30 s without its agent for environments
+    "RAY_worker_register_timeout_seconds": "600",
+}
+"""A busy machine slows Ray's processes, and they would take each other for dead; the driver's watch tells the two apart."""
 START_S = 180.0  # Ray itself gives up earlier, unless one of its processes hangs
 STOP_S = 10.0
 POLL_S = 0.05
@@ -64,8 +68,11 @@ class PrivateRay:
 
     def cause(self, error: Exception) -> str:
         """Return what Ray complains about in its logs, else the error."""
-        complaint = complaint_in(folders.logs_of(self.folder), self.folder / folders.KEEPER_LOG)
-        return complaint or in_one_line(f"{type(error).__name__}: {error}")
+        return self.complaint() or in_one_line(f"{type(error).__name__}: {error}")
+
+    def complaint(self) -> str | None:
+        """Return the last complaint in Ray's logs, if there is one."""
+        return complaint_in(folders.logs_of(self.folder), self.folder / folders.KEEPER_LOG)
 
     def keep_logs(self) -> Path | None:
         """Copy the logs to where they outlive this Ray."""

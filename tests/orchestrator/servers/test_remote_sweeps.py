@@ -44,7 +44,11 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def machine(postgres, tmp_path):
-    """``machine(name)`` runs `ravel` as on a machine of its own: its own folder, its own cache."""
+    """``machine(name)`` runs `ravel` as on a machine of its own: its own folder, its own cache.
+
+    What still runs at the end of the test is killed, and its output closed.
+    """
+    started = []
 
     def on(name):
         home = tmp_path / name
@@ -52,14 +56,21 @@ def machine(postgres, tmp_path):
         environment = {**os.environ, "RAVEL_CACHE": str(home / "cache"), "MLFLOW_TRACKING_URI": postgres.uri}
 
         def ravel(*arguments, **options):
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [str(RAVEL), *arguments], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 text=True, start_new_session=True, **options,
             )  # fmt: skip
+            started.append(process)
+            return process
 
         return home, ravel
 
-    return on
+    yield on
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
 
 
 def finished(process):

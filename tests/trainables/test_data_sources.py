@@ -269,6 +269,13 @@ def test_images_of_several_sizes_are_refused_by_name(lay_out):
         load_splits(config)
 
 
+def test_images_of_16_bits_are_refused_and_not_made_white(lay_out):
+    config = lay_out("image_folder")
+    Image.fromarray(np.full((6, 8), 30_000, dtype=np.uint16)).save(Path(config.root, "train", "dog", "deep.png"))
+    with pytest.raises(DatasetDamaged, match=r"deep\.png has more than 8 bits a channel \(mode I;16\).*; convert all"):
+        load_splits(config)
+
+
 def test_images_of_several_sizes_are_brought_to_one(lay_out):
     config = lay_out("image_folder").model_copy(update={"image_size": 4})
     Image.new("L", (90, 60), 77).save(Path(config.root, "train", "dog", "grey.jpg"))

@@ -346,6 +346,12 @@ def test_a_palette_is_read_as_colours_and_a_grey_image_among_colours_as_equal_ch
     assert (splits.train.images_NCHW == splits.train.images_NCHW[:, :1]).all()
 
 
+def test_images_of_16_bits_are_refused_and_not_made_white(write_module, data):
+    sample = "(Image.fromarray(np.full((6, 6), 30_000, dtype=np.uint16)), i % 3)"
+    with pytest.raises(ConfigError, match=r"more than 8 bits a channel \(mode I;16\).*; convert all to 8 bits"):
+        make_pairs(write_module, data, sample)
+
+
 def test_a_set_of_torchvision_is_read_by_name(data):
     config = data(
         "torchvision:FakeData",

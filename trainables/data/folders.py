@@ -15,6 +15,7 @@ import torch
 
 from trainables._torchvision import import_torchvision
 from trainables.config.trial import DataConfig
+from trainables.data.pixel_depth import depth_problem
 from trainables.data.splits import Parts, Split, cut
 from trainables.errors import DatasetDamaged, DatasetMissing
 
@@ -143,6 +144,8 @@ def _reader(image_size: int | None) -> Any:
 
     def read(path: str) -> np.ndarray:
         with _named(path), Image.open(path) as image:
+            if (problem := depth_problem(image.mode)) is not None:
+                raise DatasetDamaged(NAME, f"{path} {problem}", "convert all images to 8 bits first")
             return np.asarray(fit(image.convert("RGB")))
 
     return read

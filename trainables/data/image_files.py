@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from trainables._torchvision import import_torchvision
+from trainables.data.pixel_depth import depth_problem
 from trainables.errors import ImageUnreadable
 
 __all__ = ["ImageFile", "read_image"]
 
 MODES = {1: "L", 3: "RGB"}
 """Mode of Pillow by the number of channels."""
-DEEP = ("I", "F")
 """First letters of the modes whose pixels have more than 8 bits, which Pillow cuts off at white."""
 
 
@@ -68,9 +68,8 @@ def read_image(path: str | PathLike[str], *, shape: tuple[int, int, int]) -> Ima
 
 
 def _refuse_deep(path: str | PathLike[str], mode: str) -> None:
-    if mode.startswith(DEEP):
-        reason = f"has more than 8 bits a channel (mode {mode}), all above 255 would become white"
-        raise ImageUnreadable(fspath(path), reason, "convert it to 8 bits first")
+    if (problem := depth_problem(mode)) is not None:
+        raise ImageUnreadable(fspath(path), problem, "convert it to 8 bits first")
 
 
 def _fitted(image: Any, height: int, width: int) -> Any:

@@ -126,6 +126,12 @@ def test_a_damaged_image_file_is_named(tmp_path):
         parse(f"photos={tmp_path}", like=images())
 
 
+def test_images_of_16_bits_are_refused_and_not_made_white(tmp_path):
+    Image.fromarray(np.full((8, 8), 30_000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ConfigError, match=r"deep.png cannot be read \(it has more than 8 bits .*; convert it"):
+        parse(f"photos={tmp_path}", like=images())
+
+
 def test_grey_images_get_equal_channels():
     result = fitted(images(), like=images(channels=3)).images_NCHW
     assert torch.equal(result[:, 0], result[:, 1])

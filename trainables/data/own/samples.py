@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from trainables._torchvision import import_torchvision
+from trainables.data.pixel_depth import depth_problem
 from trainables.errors import ConfigError, Problem, short_repr
 
 __all__ = ["Label", "Samples", "image_of", "label_of", "read_samples"]
@@ -138,6 +139,8 @@ def _pair(sample: object) -> tuple[object, object]:
 
 
 def _pil_pixels(image: Any, *, grey: bool | None) -> Pixels:
+    if (problem := depth_problem(image.mode)) is not None:
+        raise _Unsuitable(f"the image {problem}; convert all to 8 bits")
     is_grey = image.mode in GREY_MODES
     if grey and not is_grey:
         raise _Unsuitable(

@@ -27,6 +27,7 @@ from trainables._torchvision import import_torchvision
 from trainables.config.trial import DataConfig
 from trainables.data import Split, load_test
 from trainables.data.folders import EXTENSIONS
+from trainables.data.pixel_depth import depth_problem
 from trainables.data.sources import SOURCES
 from trainables.errors import ConfigError, Problem, TrainableError
 from trainables.seeding import generator
@@ -190,9 +191,11 @@ def _image(path: Path, *, like: Split) -> Tensor:
     channels, height, width = like.images_NCHW.shape[1:]
     try:
         with Image.open(path) as image:
-            pixels_HWC = np.array(image.convert("RGB"))
+            mode, pixels_HWC = image.mode, np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow does not say which file it could not read
         raise ValueError(f"{path} cannot be read ({error})") from error
+    if (problem := depth_problem(mode)) is not None:
+        raise ValueError(f"{path} {problem}; convert it to 8 bits first")
     image_1CHW = torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None]
     return _sized(_coloured(image_1CHW, channels), (height, width))[0]
 

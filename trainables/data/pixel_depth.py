@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel: Pillow makes white what is above 255, so they are refused wherever files are read."""
+"""Images of more than 8 bits a channel, which are refused wherever images are read: Pillow would turn them white."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ def depth_problem(mode: str) -> str | None:
     >>> depth_problem("RGB"), depth_problem("I;16")
     (None, 'has more than 8 bits a channel (mode I;16), all above 255 would become white')
     """
-    return (
-        f"has more than 8 bits a channel (mode {mode}), all above 255 would become white"
-        if mode.startswith(DEEP)
-        else None
-    )
+    if not mode.startswith(DEEP):
+        return None
+    return f"has more than 8 bits a channel (mode {mode}), all above 255 would become white"

@@ -29,7 +29,7 @@ PATIENT = {
     "RAY_agent_register_timeout_ms": "600000",  # the raylet would end after 30 s without its agent for environments
     "RAY_worker_register_timeout_seconds": "600",
 }
-"""A busy machine slows Ray's processes, and they would take each other for dead; the driver's watch tells the two apart."""
+"""On a busy machine Ray's processes would take each other for dead; the driver's watch tells dead from slow."""
 START_S = 180.0  # Ray itself gives up earlier, unless one of its processes hangs
 STOP_S = 10.0
 POLL_S = 0.05

@@ -296,6 +296,10 @@ def _answer(folder: SweepFolder, outcome: Literal["accepted", "written"], event:
 
 
 def _without_driver(folder: SweepFolder) -> str:
+    ended = SweepResult.read(folder).state.ended
+    if ended is not None and ended.status == "completed":
+        remedy = f"ravel extend {reference(folder)} adds trials or epochs"
+        return f"{folder.sweep}: must run to be stopped, and it has run to its end; {remedy}"
     remedy = f"ravel resume {reference(folder)} continues it, ravel extend {reference(folder)} changes it"
     return f"{folder.sweep}: must have a driver to be stopped, and its driver is gone; {remedy}"
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.shared.arguments import RESULTS, AsJson, Epoch, StorageFolder, Sweep
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.state.sweep_lookup import find_sweep
+from search_spaces import Problem
 
 PANEL = "Analyse"
 
@@ -40,6 +41,8 @@ def export(
     """
     from orchestrator.export import registry  # noqa: PLC0415
 
+    if sweep in registry.KINDS and kind not in registry.KINDS:
+        raise SpecError([Problem("KIND", f"must come after the sweep: `ravel export {kind} {sweep}`")])
     exported = registry.export(find_sweep(folder, sweep), kind, out, epoch=epoch, trial=trial, force=force)
     typer.echo(exported.path)
     for note in exported.notes:

@@ -103,10 +103,17 @@ def test_trials_and_the_sweep_are_stopped_by_a_driver_and_only_by_one(finished, 
     assert [leave.cause for leave in left] == ["order"]
 
 
+def test_a_sweep_that_has_run_to_its_end_needs_no_stop(finished):
+    sweep = ravel.open(finished(name=SWEEP).path)
+    message = "must run to be stopped, and it has run to its end; ravel extend .* adds trials or epochs"
+    with pytest.raises(OrchestratorError, match=message):
+        sweep.stop()
+
+
 def test_an_order_to_stop_a_driver_that_has_just_ended_is_not_written(sweep, monkeypatch):
     monkeypatch.setattr("orchestrator.changing.held_generation", lambda _: 1)
     for trial in (None, "t000"):
-        with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+        with pytest.raises(OrchestratorError, match="must run to be stopped, and it has run to its end"):
             sweep.stop(trial=trial)
     assert book_of(sweep.folder).names() == []
 

@@ -16,7 +16,7 @@ from orchestrator.analysis.comparison.epochs import comparable_epoch, epoch_of_b
 from orchestrator.analysis.comparison.importance import importances
 from orchestrator.analysis.figures.registry import draw
 from orchestrator.analysis.leaderboard import by_epoch, comparison_lines
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import SpecError
 from orchestrator.state.sweep_folder import SweepFolder
 from trainables.evaluation.core.intervals import wilson
 
@@ -215,5 +215,5 @@ def test_without_images_only_equal_values_are_named_and_the_reason_is(tmp_path):
 
 
 def test_an_epoch_that_no_trial_measured_is_refused(misleading):
-    with pytest.raises(OrchestratorError, match="epoch: must be one that a trial measured val/accuracy at, got 99"):
+    with pytest.raises(SpecError, match="epoch: must be one that a trial measured val/accuracy at, got 99"):
         compare(misleading.plan, misleading.state, epoch=99)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import varied_sweep as varied
+from typer.testing import CliRunner
 
 import ravel
-from orchestrator.cli.main import missing_extra
+from orchestrator.cli.main import app, missing_extra
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.export import libraries, registry
 from orchestrator.export.output import MARK, checked
@@ -96,6 +97,12 @@ def test_an_epoch_that_no_trial_measured_is_refused_before_anything_is_written(f
     with pytest.raises(OrchestratorError, match="epoch: must be one that a trial measured"):
         registry.export(folder, "csv", tmp_path / "out", epoch=40)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_kind_before_the_sweep_is_named_as_the_mistake():
+    ended = CliRunner().invoke(app, ["export", "csv", "digits"])
+    assert ended.exit_code != 0
+    assert "KIND: must come after the sweep: `ravel export digits csv`" in str(ended.exception)
 
 
 def test_the_log_of_an_exported_sweep_is_left_as_it_was(folder, tmp_path):

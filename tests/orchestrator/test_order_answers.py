@@ -176,7 +176,7 @@ def test_an_imported_sweep_is_refused_before_an_order_is_written(finished):
 
 
 def test_a_sweep_without_a_driver_cannot_be_stopped(finished):
-    folder = finished()
+    folder = finished(until=12)
     where = f"virtual --storage {folder.path.parent}"
     remedy = f"ravel resume {where} continues it, ravel extend {where} changes it"
     reason = f"virtual: must have a driver to be stopped, and its driver is gone; {remedy}"

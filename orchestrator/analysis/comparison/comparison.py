@@ -9,8 +9,9 @@ from orchestrator.analysis.claims.comparisons import best_candidates
 from orchestrator.analysis.claims.intervals import student_interval
 from orchestrator.analysis.comparison.epochs import comparable_epoch
 from orchestrator.analysis.comparison.images import is_apart, num_images
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import SpecError
 from orchestrator.planning.seeds import configurations_of, searched_state
+from search_spaces import Problem
 from trainables.evaluation.core.intervals import wilson
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
         metric: One of the sweep's objectives; by default the first.
 
     Raises:
-        OrchestratorError: no trial measured the objective at that epoch.
+        SpecError: no trial measured the objective at that epoch.
     """
     target = next(item for item in plan.spec.objective.all if metric in {None, item.metric})
     chosen = comparable_epoch(plan, state) if epoch is None else epoch
@@ -212,9 +213,8 @@ def compare(plan: SweepPlan, state: SweepState, *, epoch: int | None = None, met
         have = f"1 to {measured[-1]}" if measured else "none"
         if configurations and measured:  # means are at rungs and at the end alone
             have = f"means over seeds at {', '.join(map(str, measured))}"
-        raise OrchestratorError(
-            f"epoch: must be one that a trial measured {target.metric} at, got {chosen}; this sweep has {have}"
-        )
+        problem = f"must be one that a trial measured {target.metric} at, got {chosen}; this sweep has {have}"
+        raise SpecError([Problem("epoch", problem)])
     sign = -1.0 if target.mode == "max" else 1.0
     order = sorted(at_epoch, key=lambda trial: (sign * at_epoch[trial], trial))
     return Comparison(

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from dealing import dealt
 from hypothesis import settings
 
 # No test has a stopwatch. A commit has one verdict, so the examples are drawn from a fixed seed;
@@ -35,6 +36,17 @@ else:
     os.environ["RAVEL_CACHE"] = _cache.name
 
 
+def pytest_xdist_auto_num_workers():
+    """One worker more than there are cores: a test that starts Ray waits for about half of its time."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def pytest_collection_modifyitems(config, items):
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    if workers > 1:
+        items[:] = dealt(items, workers, file_of=lambda item: item.nodeid.partition("::")[0])
+
+
 @pytest.fixture(scope="session")
 def unused_port():
     """``unused_port()``: a port of loopback where nothing listens, for a server that is to start later.
@@ -56,6 +68,22 @@ def unused_port():
 def free_port(unused_port) -> int:
     """One such port."""
     return unused_port()
+
+
+@pytest.fixture
+def ravel(capsys, monkeypatch):
+    """``ravel(*arguments, code=0)``: run a command in this process, and return its stdout and stderr."""
+    from orchestrator.cli.main import main
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr("sys.argv", ["ravel", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == code, printed.err
+        return printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
+from commands import RAVEL, raced, running
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import PreflightError, SweepLocked
@@ -30,47 +30,46 @@ from orchestrator.state.sweep_state import SweepState
 from orchestrator.storage.s3 import Bucket
 from trainables.metrics import CLASSIFIER_METRICS
 
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: cloud
-trial: {{data.name: digits, model.name: cnn_bn, epochs: 81, optimizer.name: sgd}}
+trial: {{data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}}
 space: {{use: [mixup], parameters: {{optimizer.lr: {{float: [1.0e-3, 0.5], log: true}}}}}}
 search: {{num_trials: 5}}
 scheduler: {{grace_period: 3, reduction_factor: 3}}
+resources: {{cpus: 0.5, max_concurrent: 2}}
 storage: {{uri: "{storage}"}}
+"""
+HELD = """
+def before_epoch(loop):  # past a checkpoint, and far from the end
+    while loop.epoch >= 6:
+        time.sleep(0.1)
 """
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def machine(postgres, tmp_path):
-    """``machine(name)`` runs `ravel` as on a machine of its own: its own folder, its own cache.
+def machine(postgres, tmp_path, plant):
+    """``machine(name, fault)`` runs `ravel` as on a machine of its own: its own folder, its own cache.
 
     What still runs at the end of the test is killed, and its output closed.
     """
-    started = []
+    started = ExitStack()
 
-    def on(name):
+    def on(name, fault=""):
         home = tmp_path / name
         home.mkdir()
-        environment = {**os.environ, "RAVEL_CACHE": str(home / "cache"), "MLFLOW_TRACKING_URI": postgres.uri}
+        variables = {"RAVEL_CACHE": str(home / "cache"), "MLFLOW_TRACKING_URI": postgres.uri}
+        environment = {**(plant(home, fault) if fault else os.environ), **variables}
 
         def ravel(*arguments, **options):
-            process = subprocess.Popen(
-                [str(RAVEL), *arguments], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, start_new_session=True, **options,
-            )  # fmt: skip
-            started.append(process)
-            return process
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            command = running([RAVEL, *arguments], cwd=home, env=environment, **pipes, **options)
+            return started.enter_context(command)
 
         return home, ravel
 
-    yield on
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    with started:
+        yield on
 
 
 def finished(process):
@@ -101,7 +100,7 @@ def test_a_killed_sweep_resumes_on_an_empty_machine_and_is_purged(s3, postgres, 
     storage = s3.location / "sweeps"
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "looking-on"))
     Bucket(s3.location).write("other/keep", b"not of the sweep")
-    home, ravel = machine("first")
+    home, ravel = machine("first", HELD)  # it is killed while two trials are in the middle
     (home / "spec.yaml").write_text(SPEC.format(storage=storage.uri))
     driver = ravel("launch", "spec.yaml")
 
@@ -316,28 +315,23 @@ def test_mlflow_gets_only_events_that_s3_has(s3, tmp_path, monkeypatch):
 
 
 RACE = """
-import sys, time
+import sys
 from pathlib import Path
 from orchestrator import errors
 from orchestrator.state import sweep_lock
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.storage.s3 import Bucket, Location
 folder = SweepFolder(Path("unused"), Bucket(Location.parse(sys.argv[1])))
-while time.time() < float(sys.argv[2]): pass
+at_once()
 try: sweep_lock.acquire(folder)
-except errors.SweepLocked: print("refused")
-else: print("held", flush=True); time.sleep(4)
+except errors.SweepLocked: print("refused", flush=True)
+else: print("held", flush=True)
 """
 
 
-def test_of_drivers_at_once_one_gets_the_lock(s3):
-    start = str(time.time() + 3)
-    uri = (s3.location / "raced").uri
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACE, uri, start], stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    said = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
-    assert said == ["held", "refused", "refused", "refused"]
+def test_of_drivers_at_once_one_gets_the_lock(s3, tmp_path):
+    said = raced(RACE, (s3.location / "raced").uri, folder=tmp_path)
+    assert sorted(said) == ["held", "refused", "refused", "refused"]
 
 
 def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):

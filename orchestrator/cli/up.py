@@ -186,7 +186,7 @@ def write(settings: Settings, folder: Path) -> list[Path]:
     for place, (text, mode) in texts.items():
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "x", encoding="utf-8", opener=lambda name, flags, mode=mode: os.open(name, flags, mode)) as file:  # noqa: PTH123  it has no opener
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w", encoding="utf-8") as file:
             file.write(text)
     return [folder / place for place in texts]
 
@@ -245,7 +245,8 @@ def _spec(kind: Kind, spec: Path | None) -> Path | None:
     if SPEC.exists():
         return SPEC.resolve()
     if kind in NEEDS_SPEC:
-        raise SpecError([Problem("SPEC", f"is required for {kind.value}: no {SPEC} is here; name it, or run ravel init")])
+        rule = f"is required for {kind.value}, and no {SPEC} is here"
+        raise SpecError([Problem("SPEC", f"{rule}; name it, or run ravel init")])
     return None
 
 
@@ -282,4 +283,5 @@ def _storage_problems(settings: Settings) -> Iterator[Problem]:
         Location.parse(settings.storage)
     except WrongLocation:
         rule = f"must be s3://BUCKET/PREFIX for {settings.kind.value}, as its machines share no disk"
-        yield Problem("--storage", f"{rule}, got {quoted(settings.storage)}; name it here, or in storage.uri of the spec")
+        given = quoted(settings.storage) if settings.storage else "none"
+        yield Problem("--storage", f"{rule}, got {given}; name it here, or in storage.uri of the spec")

@@ -171,12 +171,10 @@ def test_the_templates_are_the_files_of_infra_and_belong_to_the_wheel(repository
     root = Path(str(TEMPLATES))
     files = [path for path in root.rglob("*") if path.is_file()]
     files += [path for link in root.iterdir() if link.is_symlink() for path in link.rglob("*") if path.is_file()]
-    infra = repository / "infra"
-    assert {path.resolve() for path in files} == {
-        path
-        for path in infra.rglob("*")
-        if path.is_file() and path.relative_to(infra).parts[0] in {"slurm", "kuberay", "aws", "compose.yaml", "compose.env"}
-    }
+    infra, cli = repository / "infra", repository / "orchestrator" / "cli"
+    kinds = {"slurm", "kuberay", "aws", "compose.yaml", "compose.env"}
+    of_kinds = (path for path in infra.rglob("*") if path.relative_to(infra).parts[0] in kinds)
+    assert {path.resolve() for path in files} == {path for path in of_kinds if path.is_file()}
     data = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    packed = {path for pattern in data["orchestrator.cli"] for path in (repository / "orchestrator" / "cli").glob(pattern)}
+    packed = {path for pattern in data["orchestrator.cli"] for path in cli.glob(pattern)}
     assert [path for path in files if path not in packed] == []

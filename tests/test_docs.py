@@ -184,7 +184,8 @@ def test_every_link_of_the_pages_leads_to_a_file_and_to_a_heading_of_it(reposito
 
 
 def test_the_page_on_clusters_has_the_settings_that_were_run(repository):
-    run = re.findall(r'"(RAY_\w+_ms|RAY_\w+_threshold)": "(\d+)"', (repository / "infra" / "netns" / "cluster.py").read_text())
+    code = (repository / "infra" / "netns" / "cluster.py").read_text()
+    run = re.findall(r'"(RAY_\w+_ms|RAY_\w+_threshold)": "(\d+)"', code)
     assert len(run) == 4
     page = (repository / "docs" / "cluster.md").read_text()
     assert [f"{name}={value}" for name, value in run if f"{name}={value}" not in page] == []

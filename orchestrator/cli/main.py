@@ -15,7 +15,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from orchestrator.cli import analyse, change, compare, export, init, jobs, look, maintain, models, run, serve, spaces, up
+from orchestrator.cli import (
+    analyse,
+    change,
+    compare,
+    export,
+    init,
+    jobs,
+    look,
+    maintain,
+    models,
+    run,
+    serve,
+    spaces,
+    up,
+)
 from orchestrator.cli.shared.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
 from search_spaces.errors import MissingExtraError

@@ -283,5 +283,5 @@ def _storage_problems(settings: Settings) -> Iterator[Problem]:
         Location.parse(settings.storage)
     except WrongLocation:
         rule = f"must be s3://BUCKET/PREFIX for {settings.kind.value}, as its machines share no disk"
-        given = quoted(settings.storage) if settings.storage else "none"
-        yield Problem("--storage", f"{rule}, got {given}; name it here, or in storage.uri of the spec")
+        value = quoted(settings.storage) if settings.storage else "none"
+        yield Problem("--storage", f"{rule}, got {value}; name it here, or in storage.uri of the spec")

@@ -32,6 +32,10 @@ COUNT_OBJECTS = (
 )
 
 
+def basic(password):
+    return "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+
+
 @pytest.fixture
 def stack(tmp_path):
     size = {"nodes": 2, "gpus": 0, "cpus": 1}
@@ -53,15 +57,16 @@ def test_the_services_of_compose_run_a_sweep_that_a_laptop_submits(stack):
     assert "the cluster refuses the token of RAY_AUTH_TOKEN" in refused
 
     output = stack.laptop(launch, RAY_AUTH_TOKEN=stack.settings["RAY_AUTH_TOKEN"])
+    print(refused, output)  # noqa: T201  seen with -s
     sweep = re.search(r"submitted (\S+) to", output).group(1)
     assert "12/12 trials" in output
     status = stack.laptop(f"ravel status {sweep} --storage s3://ravel/sweeps", **s3)
     assert "completed" in status or "12/12" in status
 
-    login = base64.b64encode(f"admin:{stack.settings['MLFLOW_PASSWORD']}".encode()).decode()
+    login, wrong = (basic(password) for password in (stack.settings["MLFLOW_PASSWORD"], "not-the-password"))
     address = "http://mlflow:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=cluster"
-    assert '"name": "cluster"' in stack.laptop(f'python -c "{ASK_MLFLOW}" {address} "Basic {login}"')
-    assert "401" in stack.laptop(f'python -c "{ASK_MLFLOW}" {address} none', code=1)
+    assert '"name": "cluster"' in stack.laptop(f'python -c "{ASK_MLFLOW}" {address} "{login}"')
+    assert "401" in stack.laptop(f'python -c "{ASK_MLFLOW}" {address} "{wrong}"', code=1)
     assert int(stack.laptop(f'python -c "{COUNT_OBJECTS}" mlflow', **s3)) > 0, "files went through the server"
 
     printed = output + "".join(stack.log(name) for name in ("postgres", "mlflow", "ray-head", "ray-worker-1"))

@@ -136,7 +136,7 @@ def up(
     name: Annotated[str | None, typer.Option(help="Name of the cluster.  [default: the spec's name]")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes that run trials, at most.")] = 2,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of each node.")] = 0,
-    cpus: Annotated[int, typer.Option(min=1, help="Cores of each node.")] = 8,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Cores of each node.  [default: 8; compose: 2]")] = None,
     storage: Annotated[
         str | None, typer.Option(help="Results: s3://BUCKET/PREFIX, or for slurm a folder that all nodes mount.")
     ] = None,
@@ -158,7 +158,7 @@ def up(
         spec=path,
         nodes=nodes,
         gpus=gpus,
-        cpus=cpus,
+        cpus=cpus or (2 if kind is Kind.COMPOSE else 8),
         storage=storage or _storage(kind, loaded.storage.uri if loaded else ""),
         image=image or f"ravel:{'cuda' if gpus else 'cpu'}",
         region=region,

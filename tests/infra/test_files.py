@@ -294,7 +294,7 @@ def test_the_roles_of_aws_allow_no_more_than_they_name(cluster):
     allowed = [statement for statement in statements if "Deny" not in str(statement.get("effect"))]
     whole_services = [a for statement in allowed for a in statement["actions"] if re.fullmatch(r'"?(\w+:)?\*"?', a)]
     assert whole_services == []
-    lists = [statement for statement in allowed if isinstance(statement["resources"], list)]
+    lists = [statement for statement in allowed if isinstance(statement.get("resources"), list)]
     everywhere = [statement for statement in lists if "*" in {r.strip('"') for r in statement["resources"]}]
     assert [statement["sid"].strip('"') for statement in everywhere] == ["Look"]
     assert all(":Describe" in action for action in everywhere[0]["actions"])

@@ -146,7 +146,7 @@ def test_a_mark_without_a_setting_is_a_fault_of_ours():
         filled("nodes: 2  # <- nods", {"nodes": "2"})
 
 
-def test_a_file_that_cannot_be_written_leaves_no_secret_readable(tmp_path):
+def test_a_secret_is_for_its_owner_whatever_the_umask(tmp_path):
     umask = os.umask(0)
     try:
         files = write(settings(tmp_path), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A cluster of machines with networks of their own, used from outside: `infra/three_nodes.py`, and what it leaves."""
+"""A cluster of machines with networks of their own, used from outside by `infra/netns/three_nodes.py`; what is left."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from sweep_invariants import violations
 
 from orchestrator.state.sweep_lookup import list_sweeps
 
-INFRA = Path(__file__).parents[2] / "infra"
-machines = SimpleNamespace(**runpy.run_path(str(INFRA / "machines.py")))
+NETNS = Path(__file__).parents[2] / "infra" / "netns"
+machines = SimpleNamespace(**runpy.run_path(str(NETNS / "machines.py")))
 PROBLEM = machines.missing_tools()
 pytestmark = pytest.mark.skipif(PROBLEM is not None, reason=f"no machines can be made here: {PROBLEM}")
 SERVE = """
@@ -77,10 +77,10 @@ def test_a_machine_without_power_has_no_process_and_answers_nothing(network, tmp
 @pytest.mark.skipif(os.environ.get("RAVEL_KILLS") != "all", reason="takes five minutes: make kills")
 def test_a_cluster_is_used_from_outside_through_the_loss_of_a_laptop_and_of_a_node(tmp_path, monkeypatch):
     done = subprocess.run(
-        [sys.executable, INFRA / "three_nodes.py", "--keep", tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, NETNS / "three_nodes.py", "--keep", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    monkeypatch.syspath_prepend(str(INFRA.parent / "examples"))  # its sampler, for the replay
+    monkeypatch.syspath_prepend(str(NETNS.parents[1] / "examples"))  # its sampler, for the replay
     sweeps = list_sweeps(tmp_path / "shared" / "results")
     assert [folder.sweep.partition("-")[0] for folder in sweeps] == ["digits", "first", "second"]
     for folder in sweeps:

@@ -23,6 +23,7 @@ import urllib.request
 from pathlib import Path
 
 ACCESS = "ravel:admin"
+HOST = os.environ.get("SWIFT_HOST", "127.0.0.1")
 STORES = ("account", "container", "object")
 SERVERS = (*STORES, "proxy")
 PIPELINE = "catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth copy slo dlo symlink proxy-server"
@@ -77,7 +78,8 @@ class SwiftServer:
         self._process = subprocess.Popen(launcher, start_new_session=True, **pipes)
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"OpenStack Swift does not start here: {self._process.stderr.read().decode()[-500:]}")
+            error = self._process.communicate()[1].decode()[-500:]  # closes the pipes
+            raise RuntimeError(f"OpenStack Swift does not start here: {error}")
         self.settings = json.loads(line) | {"secret": self.secret}
 
     def kill(self):
@@ -147,7 +149,7 @@ def write_configuration(root, ports, secret):
     def section(port):
         user = pwd.getpwuid(os.geteuid()).pw_name
         return (
-            f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nuser = {user}\nworkers = 0\nlog_level = WARNING\n"
+            f"[DEFAULT]\nbind_ip = {HOST}\nbind_port = {port}\nuser = {user}\nworkers = 0\nlog_level = WARNING\n"
             f"swift_dir = {root}\ndevices = {root}/dev\nmount_check = false\nrecon_cache_path = {root}/run\n"
         )
 

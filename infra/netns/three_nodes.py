@@ -1,7 +1,7 @@
 """A Ray cluster of three machines with a token, used from a fourth: the real commands, and what they print.
 
-    python infra/three_nodes.py              # as root, on Linux; about five minutes, two cores and 8 GB suffice
-    python infra/three_nodes.py --keep DIR   # results, logs of Ray and outputs stay in DIR
+    python infra/netns/three_nodes.py              # as root, on Linux; about five minutes, two cores and 8 GB suffice
+    python infra/netns/three_nodes.py --keep DIR   # results, logs of Ray and outputs stay in DIR
 
 The machines are namespaces of this one (`machines.py`): each has an address, a host name, processes and a /tmp of its
 own, and power that can fail. They share one disk. The user's modules are on the laptop and on the desk, and on no
@@ -81,7 +81,7 @@ scheduler: {{grace_period: 4, reduction_factor: 2, kind: stopping, audit: 0.2}}
 storage: {{uri: {STORAGE}}}
 tracking: {{uri: "sqlite:///{SHARED}/mlflow.db"}}
 """
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PROJECT = {
     "sweep.yaml": SPEC,
     "slow.py": SLOW,

@@ -1,0 +1,96 @@
+"""`ravel up slurm` on a real Slurm of two nodes: the job is interrupted, queued once more, and its sweep continues."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from slurm_cluster import SlurmCluster, missing
+from sweep_evidence import Evidence
+from sweep_invariants import violations
+
+from orchestrator.state.event_log import read_events
+from orchestrator.state.sweep_lookup import list_sweeps
+
+BIN = Path(sys.executable).parent
+PATIENT_S = 420.0
+SPEC = """
+name: digits
+trial: {{data.name: digits, model.name: mlp, epochs: 9, batch_size: 32}}
+space:
+  parameters:
+    optimizer.lr: {{float: [0.01, 0.3], log: true}}
+search: {{num_trials: 16, sampler: random}}
+resources: {{cpus: 1, gpus: 0}}
+tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
+"""
+pytestmark = [
+    pytest.mark.skipif(missing() is not None, reason=f"no Slurm can be started here: {missing()}"),
+    pytest.mark.skipif(os.environ.get("RAVEL_KILLS") != "all", reason="takes two minutes: make kills"),
+]
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [server.getsockname()[1] for server in servers]
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # whatever else runs here
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    cluster = SlurmCluster(folder, free_ports(3), cpus=1)
+    yield cluster
+    cluster.remove()
+
+
+def wait_until(holds, seen):
+    deadline = time.monotonic() + PATIENT_S
+    while not (result := holds()):
+        assert time.monotonic() < deadline, seen()
+        time.sleep(0.5)
+    return result
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(1200)
+def test_a_job_whose_time_is_over_is_queued_once_more_and_continues_its_sweep(slurm, tmp_path):
+    (tmp_path / "sweep.yaml").write_text(SPEC.format(folder=tmp_path))
+    job_folder, results = tmp_path / "job", tmp_path / "results"
+    arguments = ["--out", str(job_folder), "--storage", str(results), "--cpus", "1", "--nodes", "2"]
+    subprocess.run(
+        [BIN / "ravel", "up", "slurm", str(tmp_path / "sweep.yaml"), *arguments], check=True, env=slurm.environment
+    )
+    job = slurm.run("sbatch", "--parsable", "sweep.sbatch", cwd=job_folder).strip()
+    log = job_folder / f"ravel-{job}.log"
+
+    def seen():
+        return f"{slurm.state(job)}\n{log.read_text() if log.exists() else 'no output yet'}"
+
+    def kinds():
+        sweeps = list_sweeps(results) if results.exists() else []
+        return [event.kind for folder in sweeps if folder.events.exists() for event, _ in read_events(folder.events)]
+
+    wait_until(lambda: kinds().count("epoch_reported") >= 6, seen)
+    slurm.run("scancel", "--signal=USR1", "--batch", job)  # as `--signal` of the script has Slurm do
+    state = wait_until(lambda: (now := slurm.state(job))["JobState"] == "PENDING" and now, seen)
+    assert state["Restarts"] == "1", seen()
+    assert "queued once more" in log.read_text()
+    before = kinds().count("epoch_reported")
+    assert before < 16 * 9
+    slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # without the two minutes that Slurm waits
+
+    wait_until(lambda: slurm.state(job)["JobState"] in {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"}, seen)
+    assert slurm.state(job)["JobState"] == "COMPLETED", seen()
+    (sweep,) = list_sweeps(results)
+    assert kinds().count("sweep_started") == 2, "one sweep, which was resumed"
+    assert violations(Evidence.read(sweep, tmp_path / "mlflow.db")) == {}
+    assert "2 running" in log.read_text(), "each node has one core, so both trained"

@@ -14,6 +14,7 @@ from orchestrator.doctor.folders import clock_finding, skew
 from orchestrator.doctor.machine import LITTLE_ROOM, nearest
 from orchestrator.errors import OrchestratorError, PreflightError
 from orchestrator.execution.cluster.addresses import OPTION, kind_of
+from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.formatting import shown_bytes
 from orchestrator.storage.locations import expanded, is_remote
 
@@ -140,8 +141,8 @@ def node_findings(node: NodeFacts, here: Mapping[str, Any], *, storage: str | No
 
     name, report = f"node {node.name}", node.report
     versions = ", ".join(f"{library} {version}" for library, version in report["versions"].items())
-    counts = f"{node.resources.get('CPU', 0):g} CPUs, {node.resources.get('GPU', 0):g} GPUs"
-    yield ok(name, f"Python {report['python']}, {versions}; {counts}")
+    capacity = Capacity((Node.of(node.resources),))
+    yield ok(name, f"Python {report['python']}, {versions}; {str(capacity).removeprefix('1 node, ')}")
     yield from (fail(name, *split(problem)) for problem in node_problems(dict(report), dict(here)))
     fix = "install the same on every node, or expect results to differ"
     yield from (warn(name, line, fix) for line in differences(dict(report), dict(here)))

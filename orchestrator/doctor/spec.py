@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.doctor.finding import Finding, fail, ok, split, warn
+from orchestrator.doctor.machine import nearest
 from orchestrator.errors import OrchestratorError, PreflightError, SpecError
+from orchestrator.storage.locations import expanded, is_remote
 from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError
 
@@ -31,7 +34,7 @@ def probe(spec: str, overrides: Sequence[str], address: str) -> Iterator[Finding
         if address == "local":
             preflight.check_devices(loaded, cpus=cores_here(), gpus=preflight.gpus_here())
             yield ok("resources", "a trial fits on this machine")
-        shortage = preflight.room_shortage(loaded)
+        shortage = preflight.room_shortage(loaded, free=_free(loaded.storage.uri))
         yield ok("checkpoints", "the disk has room") if shortage is None else warn("checkpoints", *split(shortage))
     except (SpecError, PreflightError) as error:
         yield from (fail("trials", *split(str(problem))) for problem in error.problems)
@@ -39,3 +42,8 @@ def probe(spec: str, overrides: Sequence[str], address: str) -> Iterator[Finding
         yield fail("trials", *split(str(error)))
     except (MissingExtraError, ModuleNotFoundError) as error:
         yield fail("trials", str(error), "install what it imports")
+
+
+def _free(storage: str) -> int | None:
+    """Return the free bytes of the disk of a folder that may be still to come; None for S3."""
+    return None if is_remote(storage) else shutil.disk_usage(nearest(expanded(storage).absolute())).free

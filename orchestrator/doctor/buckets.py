@@ -132,7 +132,7 @@ def _checkpoints(folder: Bucket) -> Finding:
 def _delete(folder: Bucket) -> Finding:
     folder.delete(["object"])
     if folder.head("object") is not None:
-        return warn("delete", "a deleted object is still there", "see the bucket's rules: it may be locked")
+        return warn("delete", "a deleted object still exists", "see the bucket's rules: it may be locked")
     return ok("delete", "works")
 
 

@@ -1,4 +1,4 @@
-"""What is checked, in the order in which it is printed."""
+"""Choose what is checked, in the order in which it is printed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GRACE_S = 15.0
 
 @dataclass(frozen=True)
 class Subject:
-    """What the doctor looks at.
+    """Subject of an examination.
 
     Args:
         spec: file of a spec, or None.

@@ -62,7 +62,7 @@ def problem_of(name: str, environ: Mapping[str, str]) -> Finding | None:
         return warn(name, f"{value}: who reaches a port of Ray runs code as you", f"unset {name}, or set it to token")
     if name == "MLFLOW_TRACKING_INSECURE_TLS" and value.lower() in {"1", "true"}:
         fix = f"unset {name}, and name the authority in MLFLOW_TRACKING_SERVER_CERT_PATH"
-        return warn(name, "a login goes to any server that poses as yours", fix)
+        return warn(name, "a login is sent to any server that poses as yours", fix)
     if name == "CUDA_VISIBLE_DEVICES" and value in {"", "-1"}:
         return warn(name, "hides all GPUs from trials", f"unset {name} if this machine has GPUs")
     if name == "SSL_CERT_FILE" and not value:

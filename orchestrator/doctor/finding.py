@@ -1,4 +1,4 @@
-"""Findings: what a check has seen, in one line, with the fix where something is broken."""
+"""Findings: the result of a check in one line, with the fix where something is broken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUSES: tuple[Status, ...] = ("fail", "warn", "ok", "skipped")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has seen.
+    """Result of one check.
 
     Args:
         name: what was checked.

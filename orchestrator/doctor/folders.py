@@ -28,10 +28,10 @@ REASONS = {
     errno.ENOSPC: "free some space on its disk, or choose another folder (storage.uri)",
     errno.EDQUOT: "free some of your quota, or choose another folder (storage.uri)",
     errno.EROFS: "mount it for writing, or choose another folder (storage.uri)",
-    errno.EACCES: "give yourself the right to write there, or choose another folder (storage.uri)",
-    errno.EPERM: "give yourself the right to write there, or choose another folder (storage.uri)",
+    errno.EACCES: "give yourself the right to write to it, or choose another folder (storage.uri)",
+    errno.EPERM: "give yourself the right to write to it, or choose another folder (storage.uri)",
     errno.ENOTDIR: "a part of its path is a file; choose another folder (storage.uri)",
-    errno.ESTALE: "mount the file server again",
+    errno.ESTALE: "mount the file server once more",
 }
 
 
@@ -160,7 +160,9 @@ CHECKS: dict[str, Callable[[Path], Finding]] = {
 def removal_finding(folder: Path) -> Finding:
     """Return the finding on the removal of what was written."""
     if folder.exists():
-        return fail("delete", f"{folder} cannot be removed", "give yourself the right to delete there, and remove it")
+        return fail(
+            "delete", f"{folder} cannot be removed", "give yourself the right to delete in its folder, and remove it"
+        )
     return ok("delete", "nothing of this check is left")
 
 

@@ -36,7 +36,7 @@ def gpu_findings() -> Iterator[Finding]:
         return
     if asked.returncode:
         reason = (asked.stdout + asked.stderr).strip().partition("\n")[0]
-        yield fail("gpu", f"nvidia-smi fails ({reason})", "install the driver of the running kernel again, and restart")
+        yield fail("gpu", f"nvidia-smi fails ({reason})", "reinstall the driver of the running kernel, and restart")
         return
     rows = [line for line in asked.stdout.splitlines() if line.strip()]
     yield from (ok(f"gpu {index}", line) for index, line in enumerate(rows))

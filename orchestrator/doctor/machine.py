@@ -45,7 +45,7 @@ def machine_findings(storage: str) -> Iterator[Finding]:
 
 
 def core_finding(affinity: int, present: int, *, environ: Mapping[str, str], root: Path) -> Finding:
-    """Return the finding on processors: those that sweeps may use, and what keeps them from the others.
+    """Return the finding on processors: those that sweeps may use, and the reason why they are not all.
 
     >>> print(core_finding(64, 64, environ={"SLURM_CPUS_PER_TASK": "8"}, root=Path("/nowhere")))
     ok cores: 8 granted of 64 present (Slurm's allocation)
@@ -124,7 +124,7 @@ def nearest(folder: Path) -> Path:
 
 
 def temporary_path_finding(folder: str) -> Finding:
-    """Return the finding on the length of the temporary folder's path: Ray's sockets lie below it.
+    """Return the finding on the length of the temporary folder's path: Ray's sockets are below it.
 
     >>> print(temporary_path_finding("/scratch/users/ada/jobs/4711/tmp"))
     ok temporary path: 32 characters; sockets of Ray allow 22, so a private Ray uses /tmp

@@ -1,4 +1,4 @@
-"""What a spec asks of this machine: its own modules, data, models and devices. It imports torch, and users' code."""
+"""Check what a spec asks of this machine: own modules, data, models and devices. It imports torch and users' code."""
 
 from __future__ import annotations
 

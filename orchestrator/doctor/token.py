@@ -1,4 +1,4 @@
-"""The token of a Ray cluster: present, and not readable by others."""
+"""Check the token of a Ray cluster: present, and readable by its owner alone."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def token_findings(address: str) -> Iterator[Finding]:
 
 
 def is_open(file: Path) -> bool:
-    """Return True if others can enter every folder above a file: a home of mode 700 keeps them out."""
+    """Return True if other users can enter every folder above a file: a home of mode 700 keeps them out."""
     return all(folder.stat().st_mode & ENTER for folder in file.resolve().parents)
 
 
 def file_findings(file: Path) -> Iterator[Finding]:
-    """Yield the finding on a file of a token that other users can read: whoever has a token runs code as its owner."""
+    """Yield the finding on the file of a token: a user who has a token runs code as its owner."""
     try:
         mode = file.stat().st_mode & 0o777
     except OSError:
         return
     if mode & OTHERS and is_open(file):
-        fix = f"chmod 600 {shlex.quote(str(file))}, and make a new token if others use this machine"
+        fix = f"chmod 600 {shlex.quote(str(file))}, and make a new token if this machine has other users"
         yield fail("token file", f"{file} can be read by other users ({mode:o})", fix)
     else:
         yield ok("token file", f"{file} can be read by its owner alone")

@@ -13,7 +13,7 @@ from orchestrator.doctor.finding import Finding, fail, ok, skipped, split, warn
 from orchestrator.doctor.folders import clock_finding, skew
 from orchestrator.doctor.packages import installed
 from orchestrator.mlflow_server.host_check import is_loopback
-from orchestrator.redaction import without_password
+from orchestrator.redaction import server_address, without_password
 from orchestrator.tracking import reachable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _server_findings(uri: str, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def version_finding(server: str, here: str | None) -> Finding:
-    """Return the finding on a server's version, beside that of the client.
+    """Return the finding on a server's version, compared with the client's.
 
     >>> print(version_finding("2.9.2", "3.17.0"))
     FAIL version: the server is MLflow 2.9.2, which has no logged models; upgrade it to 3.17.0, the client's version
@@ -89,7 +89,7 @@ def latency_finding(seconds: float) -> Finding:
 
 def _login_finding(uri: str, environ: Mapping[str, str]) -> Finding:
     """Return the finding on who else may use the server: it is asked without any login."""
-    bare = reachable.server_address(uri)
+    bare = server_address(uri)
     certificates = {name: environ[name] for name in CERTIFICATES if environ.get(name)}
     problem = reachable.problem_of(bare, environ={**NO_LOGIN, **certificates})
     if problem is not None:

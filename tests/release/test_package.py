@@ -107,6 +107,10 @@ def test_the_wheel_is_for_every_platform_and_has_one_command(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
+def test_the_licence_is_in_the_wheel(wheel, repository):
+    assert read(wheel, "licenses/LICENSE") == (repository / "LICENSE").read_text()
+
+
 def test_every_python_of_the_classifiers_is_tried_before_a_release(repository, project):
     said = [match[1] for line in project["classifiers"] if (match := re.fullmatch(r".* :: Python :: (3\.\d+)", line))]
     release = yaml.safe_load((repository / ".github/workflows/release.yml").read_text())

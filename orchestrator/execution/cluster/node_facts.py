@@ -18,12 +18,12 @@ CLOCK_S = 20.0
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node has.
+    """Versions, devices, clock and storage of a node.
 
     Args:
         name: for people.
         report: that of ``node_checks``, with ``gpus`` (lines of nvidia-smi), ``sees`` (of the storage folder: True,
-            False, or the error), ``free`` (bytes there) and ``cores``.
+            False, or the error), ``free`` (bytes of its disk) and ``cores``.
         resources: as Ray counts them.
         clock: time of its clock, and the times of this machine between which it was read.
     """
@@ -35,7 +35,7 @@ class NodeFacts:
 
 
 def facts_of(marker: str | None, *, limit_s: float) -> tuple[dict[str, NodeFacts], dict[str, str]]:
-    """Ask all living nodes, and return the facts of those that answer, and why the others do not, by name.
+    """Ask all living nodes, and return the facts of those that answer, and the reason for each that does not, by name.
 
     Args:
         marker: a file in the storage folder that every node should see; None: not asked.

@@ -34,7 +34,7 @@ def doctor(
     start_ray: Annotated[bool, typer.Option("--start-ray", help="Start a private Ray, which takes a while.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, its servers and a cluster, and say how to mend what is broken.
+    """Check this machine, its servers and a cluster; print the fix for each fault.
 
     With SPEC, import its modules and read its data too. Exit with 0 if nothing failed, with 2 if the spec is wrong,
     else with 3. What is written for a check is removed.

@@ -138,10 +138,10 @@ def is_outside(version: str, allowed: str) -> bool:
     """
     try:
         from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415  comes with every large library
-        from packaging.version import InvalidVersion  # noqa: PLC0415
+        from packaging.version import InvalidVersion, Version  # noqa: PLC0415
     except ImportError:
         return False
     try:
-        return not SpecifierSet(allowed).contains(version, prereleases=True)
+        return not SpecifierSet(allowed).contains(Version(version), prereleases=True)
     except (InvalidSpecifier, InvalidVersion):
         return False

@@ -538,6 +538,16 @@ def test_a_closed_dashboard_port_is_worth_mending(free_port):
     assert (finding.status, "cannot be reached" in finding.text) == ("warn", True)
 
 
+def test_a_cluster_that_is_away_is_one_failure(free_port, tmp_path):
+    pytest.importorskip("ray")
+    done = ravel("--address", f"127.0.0.1:{free_port}", "--json", cwd=tmp_path, MLFLOW_TRACKING_URI=None)
+    groups = {group["title"]: group["findings"] for group in json.loads(done.stdout)["groups"]}
+    (finding,) = (one for one in groups["Ray"] if one["name"] == "ray")
+    assert (done.returncode, finding["status"]) == (3, "fail")
+    assert "nothing listens on that port" in finding["text"]
+    assert "start Ray there" in finding["fix"]
+
+
 @pytest.mark.ray
 def test_a_private_ray_is_started_and_leaves_nothing(tmp_path):
     pytest.importorskip("ray")

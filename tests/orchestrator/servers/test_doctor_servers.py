@@ -74,6 +74,12 @@ def test_an_address_that_breaks_the_grammar_is_one_failure():
     assert "empty part" in finding.text
 
 
+def test_without_boto3_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    (finding,) = buckets.bucket_findings("s3://team/ravel")
+    assert (finding.status, finding.fix) == ("fail", "pip install 'ravel-sweeps[s3]'")
+
+
 def test_a_server_that_ignores_conditions_is_refused_as_two_drivers_could_run_one_sweep(s3, monkeypatch):
     """The server is real; only the condition is left out of the request, as some servers leave it out of account."""
     plain = buckets.Bucket.write

@@ -3,12 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .tools
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence
+.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence package sbom audit
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -63,3 +64,23 @@ bench: setup ## Run the benchmarks
 evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with MNIST/raw and notMNIST/raw in it
 	@test -n "$(DATA)" || { echo "evidence: say where MNIST and notMNIST are, for example make evidence DATA=data"; exit 2; }
 	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)
+
+package: setup $(TOOLS)/.installed ## Build wheel and sdist into dist/, check both, and try them in clean environments
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist .
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(TOOLS)/bin/check-wheel-contents dist/*.whl
+	RAVEL_RELEASE=$(CURDIR)/dist $(BIN)/python -m pytest -n 0 tests/release
+
+sbom: setup $(TOOLS)/.installed ## Write the bill of materials (CycloneDX) and the licences of all dependencies into build/sbom
+	mkdir -p build/sbom
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/sbom.cdx.json $(BIN)/python
+	$(TOOLS)/bin/pip-licenses --python $(BIN)/python --format=markdown --order=license --with-urls --output-file build/sbom/licences.md
+
+audit: $(TOOLS)/.installed ## Ask PyPI for known vulnerabilities of the pinned dependencies; fails too where it cannot ask
+	$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+$(TOOLS)/.installed: .ci/release-tools.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install -qq --disable-pip-version-check --requirement $<
+	@touch $@

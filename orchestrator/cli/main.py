@@ -19,6 +19,7 @@ from orchestrator.cli import (
     analyse,
     change,
     compare,
+    doctor,
     export,
     init,
     jobs,
@@ -31,11 +32,11 @@ from orchestrator.cli import (
     up,
 )
 from orchestrator.cli.shared.arguments import HELP_NAMES
+from orchestrator.doctor.packages import DISTRIBUTION, NOT_IN_ALL
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
 from search_spaces.errors import MissingExtraError
 from trainables.errors import ConfigError, TrainableError
 
-DISTRIBUTION = "ravel-sweeps"
 EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "numpy", "scipy", "sklearn", "filelock"), "train"),
     **dict.fromkeys(("optuna", "cmaes"), "optuna"),
@@ -50,7 +51,6 @@ EXTRAS = {
     "psycopg": "postgres",
 }
 """The extra that installs each library."""
-NOT_IN_ALL = frozenset({"lightning", "tensorboard", "wandb"})
 MAX_LINE = 400
 """Characters of a line of an error message; a longer one loses its middle."""
 
@@ -62,7 +62,7 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-for panel in (init, up, run, change, jobs, look, compare, analyse, export, spaces, models, serve, maintain):
+for panel in (init, up, run, change, jobs, look, compare, analyse, export, spaces, models, serve, maintain, doctor):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
 

@@ -83,7 +83,7 @@ def check_here(spec: SweepSpec, *, address: str) -> None:
     files_to_send(spec, Path.cwd(), address=address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
     if address == "local":  # the driver checks a cluster when it connects
-        check_devices(spec, cpus=cores_here(), gpus=_gpus_here())
+        check_devices(spec, cpus=cores_here(), gpus=gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
     shortage = room_shortage(spec)
     if shortage is not None:
@@ -194,7 +194,8 @@ def check_devices(spec: SweepSpec, *, cpus: int, gpus: int) -> None:
         raise PreflightError([f"{place}: {requirement}, got {quoted(name)}; use auto or cpu" for name in absent])
 
 
-def _gpus_here() -> int:
+def gpus_here() -> int:
+    """Return the number of GPUs that torch sees on this machine."""
     import torch  # noqa: PLC0415
 
     return torch.cuda.device_count()

@@ -207,16 +207,34 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Do not follow the redirect."""
 
 
+class Answer(NamedTuple):
+    """Answer of a server: its body, and its clock in the header ``Date`` ("" if it sends none)."""
+
+    body: bytes
+    date: str
+
+
+def asked(uri: str, path: str, environ: Mapping[str, str], *, known: Login | None = None) -> Answer:
+    """Return the answer of a server to a request, with a login; a redirect is not followed.
+
+    Raises:
+        OSError: it does not answer; a ``urllib.error.HTTPError`` if it answers with another status than 200.
+        ValueError: the address is none.
+    """
+    request = urllib.request.Request(server_address(uri) + path)  # noqa: S310  http(s) alone
+    if known is not None:
+        request.add_unredirected_header("Authorization", known.header)
+    handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=_certificates(environ))]
+    with urllib.request.build_opener(*handlers).open(request, timeout=ANSWER_S) as answer:
+        return Answer(answer.read(), answer.headers.get("Date") or "")
+
+
 def _server_problem(uri: str, environ: Mapping[str, str]) -> str | None:
     signed = any(environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
+    known = None
     try:
-        request = urllib.request.Request(server_address(uri) + ("/health" if signed else QUESTION))  # noqa: S310  http(s) alone
         known = None if signed else login(uri, environ)  # a plugin of MLflow signs the request
-        if known is not None:
-            request.add_unredirected_header("Authorization", known.header)
-        handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=_certificates(environ))]
-        with urllib.request.build_opener(*handlers).open(request, timeout=ANSWER_S) as answer:
-            body = answer.read()
+        body = asked(uri, "/health" if signed else QUESTION, environ, known=known).body
     except urllib.error.HTTPError as error:
         with error:
             note = proxy_note(uri, environ=environ) if error.code in IN_THE_WAY else ""

@@ -201,6 +201,48 @@ def test_everything_that_a_node_lacks_is_said_before_the_sweep_begins(cluster, f
     assert not (tmp_path / "results").exists() or not list((tmp_path / "results").iterdir())
 
 
+def diagnosis(done):
+    """The findings of a doctor on Ray, by name: their status and their line."""
+    groups = {group["title"]: group["findings"] for group in json.loads(done.stdout)["groups"]}
+    findings = {}
+    for one in groups["Ray"]:
+        findings.setdefault(one["name"], []).append((one["status"], f"{one['text']}; {one['fix']}"))
+    return findings
+
+
+def test_the_doctor_asks_every_node_what_it_has_and_what_it_sees(cluster, folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(WITHOUT_RAVEL)
+    host, paths = socket.gethostname(), os.environ.get("PYTHONPATH", "")
+    words = ("doctor", "--address", cluster.address, "--storage", str(folder), "--json")
+    with cluster.node(BROKEN, f"--address={cluster.address}", "--num-cpus=1", PYTHONPATH=f"{broken}:{paths}"):
+        done = ravel(*words, cwd=folder, environment=cluster.environment)
+    findings = diagnosis(done)
+    assert done.returncode == 3, done.stderr
+    assert findings["gcs"][0][0] == findings["capacity"][0][0] == findings["dashboard"][0][0] == "ok", findings
+    head, hidden, without = (f"node {host} ({ip})" for ip in (HEAD, WORKER, BROKEN))
+    assert [status for status, _ in findings[hidden]] == ["ok"], findings
+    assert ray.__version__ in findings[hidden][0][1]
+    assert "ravel-sweeps is not installed" in str(findings[without])
+    assert findings[f"{head} storage"][0][0] == "ok"
+    assert findings[f"{hidden} storage"][0][0] == "fail"
+    assert "mount that folder on every node" in findings[f"{hidden} storage"][0][1]
+    assert {findings[f"{name} clock"][0][0] for name in (head, hidden, without)} == {"ok"}
+    assert not list(folder.glob(".ravel-doctor-*"))
+
+
+def test_the_doctor_asks_a_dashboard_for_its_nodes(cluster, folder):
+    words = ("doctor", "--address", cluster.dashboard, "--json")
+    findings = diagnosis(ravel(*words, cwd=folder, environment=cluster.environment))
+    assert findings["dashboard"][0][0] == "ok", findings
+    assert f"node {socket.gethostname()}" in findings
+    refused = diagnosis(ravel(*words, cwd=folder, environment={**cluster.environment, "RAY_AUTH_TOKEN": "f" * 64}))
+    assert refused["ray"][0][0] == "fail"
+    assert "refuses the token of RAY_AUTH_TOKEN" in refused["ray"][0][1]
+    assert "f" * 64 not in str(refused)
+
+
 def test_a_dry_run_looks_at_the_cluster_of_ray_address_and_names_it(cluster, folder):
     variables = cluster.environment | {"RAY_ADDRESS": cluster.address}
     done = ravel("launch", "sweep.yaml", "--dry-run", cwd=folder, environment=variables)

@@ -23,6 +23,11 @@ def uses_token() -> bool:
     return os.environ.get(MODE, "token").lower() == "token"
 
 
+def token_file() -> Path:
+    """Return the file that a token is read from, if no variable holds it: it may not exist."""
+    return Path(os.environ.get(TOKEN_PATH) or DEFAULT_PATH).expanduser()
+
+
 def token_here() -> Token:
     """Return the token of ``RAY_AUTH_TOKEN``, else of the file in ``RAY_AUTH_TOKEN_PATH`` or ``~/.ray/auth_token``."""
     if text := os.environ.get(TOKEN, "").strip():
@@ -30,7 +35,7 @@ def token_here() -> Token:
     named = os.environ.get(TOKEN_PATH)
     source = f"{TOKEN_PATH}={named}" if named else DEFAULT_PATH
     try:
-        text = Path(named or DEFAULT_PATH).expanduser().read_text(encoding="utf-8").strip()
+        text = token_file().read_text(encoding="utf-8").strip()
     except OSError:
         text = ""
     return Token(text or None, source)

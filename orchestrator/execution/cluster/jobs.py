@@ -85,7 +85,7 @@ class Dashboard:
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
-        _probe(self.address)
+        check(self.address)
         enter_mode()
         from ray._private.runtime_env import packaging  # noqa: PLC0415
         from ray.dashboard.modules import dashboard_sdk  # noqa: PLC0415
@@ -234,8 +234,8 @@ def _job_of(details: Any) -> Job:
     return Job(details.submission_id, str(status), (details.start_time or 0) / 1000, details.driver_exit_code)
 
 
-def _probe(address: str) -> None:
-    """Ask a dashboard for its version, without the token and with it.
+def check(address: str) -> None:
+    """Ask a dashboard for its version, without the token and with it, which takes seconds.
 
     Raises:
         PreflightError: says what is wrong.
@@ -256,6 +256,21 @@ def _probe(address: str) -> None:
         problem = _unreachable(error)
     if problem is not None:
         raise PreflightError([f"{OPTION} {address}: {problem}"])
+
+
+def nodes_of(address: str) -> list[dict[str, Any]]:
+    """Return what a dashboard that was checked says about each node: ``hostname``, ``ip``, ``cpus``, ``mem``, ...
+
+    Raises:
+        PreflightError: it does not say it.
+    """
+    token = token_here() if uses_token() else None
+    try:
+        _, body = _get(f"{address.rstrip('/')}/nodes?view=summary", token=None if token is None else token.text)
+        return list(json.loads(body)["data"]["summary"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        problem = "the dashboard does not list its nodes; see dashboard.log on the head"
+        raise PreflightError([f"{OPTION} {address}: {problem}"]) from error
 
 
 def _get(url: str, *, token: str | None) -> tuple[int, bytes]:

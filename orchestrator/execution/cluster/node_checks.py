@@ -45,12 +45,12 @@ def check_nodes(modules: Sequence[str], *, cpus: float, gpus: float) -> None:
     Raises:
         PreflightError: lists every problem of every node.
     """
-    nodes = _large_enough(cpus, gpus)
+    nodes = living_nodes(cpus=cpus, gpus=gpus)
     if not nodes:  # which the capacity of the cluster refuses
         return
     here = report_of()(list(modules), REQUIRED)
     problems = []
-    for node, answer in _answers(nodes, modules).items():
+    for node, answer in answers(nodes, report_of(), list(modules), REQUIRED).items():
         problems += (
             [f"{node.name}: {answer}"]
             if isinstance(answer, str)
@@ -147,7 +147,8 @@ def report_of() -> Callable[[list[str], Mapping[str, str]], Report]:
     return report
 
 
-def _large_enough(cpus: float, gpus: float) -> list[ClusterNode]:
+def living_nodes(*, cpus: float = 0.0, gpus: float = 0.0) -> list[ClusterNode]:
+    """Return the living nodes of the connected cluster that have so many CPUs and GPUs, free or not."""
     import ray  # noqa: PLC0415
 
     return [
@@ -157,24 +158,24 @@ def _large_enough(cpus: float, gpus: float) -> list[ClusterNode]:
     ]
 
 
-def _answers(nodes: Sequence[ClusterNode], modules: Sequence[str]) -> dict[ClusterNode, Report | str]:
-    """Return the report of each node, or the reason why there is none."""
+def answers(
+    nodes: Sequence[ClusterNode], question: Callable[..., Report], *arguments: Any, limit_s: float = ANSWER_S
+) -> dict[ClusterNode, Report | str]:
+    """Run a function on all nodes at once, and return what each returned, or the reason why there is nothing."""
     import ray  # noqa: PLC0415
     from ray.exceptions import RayError  # noqa: PLC0415
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
-    task = ray.remote(num_cpus=0, max_retries=0)(report_of())
+    task = ray.remote(num_cpus=0, max_retries=0)(question)
     sent = {
-        node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
-            list(modules), REQUIRED
-        )
+        node: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(*arguments)
         for node in nodes
     }
-    done, _ = ray.wait(list(sent.values()), num_returns=len(sent), timeout=ANSWER_S)
-    answers: dict[ClusterNode, Report | str] = {}
+    done, _ = ray.wait(list(sent.values()), num_returns=len(sent), timeout=limit_s)
+    returned: dict[ClusterNode, Report | str] = {}
     for node, reference in sent.items():
         try:
-            answers[node] = ray.get(reference) if reference in done else f"it ran no task within {ANSWER_S:.0f} s"
+            returned[node] = ray.get(reference) if reference in done else f"it ran no task within {limit_s:.0f} s"
         except RayError as error:
-            answers[node] = f"it cannot run a task ({in_one_line(str(getattr(error, 'cause', None) or error))})"
-    return answers
+            returned[node] = f"it cannot run a task ({in_one_line(str(getattr(error, 'cause', None) or error))})"
+    return returned

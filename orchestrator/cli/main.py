@@ -15,7 +15,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from orchestrator.cli import analyse, change, compare, export, init, jobs, look, maintain, models, run, serve, spaces
+from orchestrator.cli import (
+    analyse,
+    change,
+    compare,
+    export,
+    init,
+    jobs,
+    look,
+    maintain,
+    models,
+    run,
+    serve,
+    simulate,
+    spaces,
+)
 from orchestrator.cli.shared.arguments import HELP_NAMES
 from orchestrator.errors import Interrupted, OrchestratorError, RayLost, RefusedOrder, SpecError
 from search_spaces.errors import MissingExtraError
@@ -48,7 +62,7 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-for panel in (init, run, change, jobs, look, compare, analyse, export, spaces, models, serve, maintain):
+for panel in (init, run, change, jobs, look, compare, analyse, simulate, export, spaces, models, serve, maintain):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
 

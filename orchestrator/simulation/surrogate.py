@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from orchestrator.simulation.objective_value import Value
     from orchestrator.simulation.tables import Recorded, Table
 
 ALIKE = 8
@@ -89,6 +90,7 @@ class Surrogate:
         self._noise, self._noise_of = self._donors(curves)
         self._bounds = _bounds(np.concatenate(curves))
         self._lost_after = [len(next(iter(trial.curves.values()))) for trial in table.trials if trial.diverged]
+        self._optima: dict[Value, float] = {}
         self._truth = lru_cache(maxsize=CACHED)(self._truth_of)
 
     def curve(self, point: Mapping[str, Any], seed: int) -> TrialCurve:
@@ -108,6 +110,18 @@ class Surrogate:
             seconds=seconds * passes,
             passes=passes,
         )
+
+    def true_final(self, point: Mapping[str, Any]) -> dict[str, float]:
+        """Return the noise-free value of each metric at the last epoch."""
+        true = self._truth(_Point(point, tuple(self._encoding.row(point))))[0]
+        return dict(zip(self.table.metrics, true[:, -1].tolist(), strict=True))
+
+    def optimum(self, value: Value) -> float:
+        """Return the best noise-free final value of an objective over the candidates."""
+        if value not in self._optima:
+            finals = [value.final(candidate) for candidate in self.candidates]
+            self._optima[value] = max(finals, key=lambda final: value.sign * final)
+        return self._optima[value]
 
     @cached_property
     def candidates(self) -> list[dict[str, float]]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import passes_per_epoch
-from orchestrator.errors import SpecError
+from orchestrator.errors import SpecError, quoted
 from search_spaces import Problem, SearchSpace, SpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 SECONDS = "time/epoch_s"
 NOT_MEASURED = frozenset({SECONDS, "cost/gpu_s", "train/loss"})
@@ -93,6 +93,21 @@ def load_table(path: str | Path) -> Table:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, OSError, SpaceError) as error:
         requirement = "must be a recorded table (name, fixed, space, trials with point, seed, status and curves)"
         raise SpecError([Problem(str(path), f"{requirement}; {type(error).__name__}: {error}")]) from None
+
+
+def require(table: Table, metrics: Iterable[str]) -> None:
+    """Check that a table measured metrics.
+
+    Raises:
+        SpecError: it did not.
+    """
+    problems = [
+        Problem("--objective", f"must be measured by {table.name} ({', '.join(table.metrics)}), got {quoted(metric)}")
+        for metric in metrics
+        if metric not in table.metrics
+    ]
+    if problems:
+        raise SpecError(problems)
 
 
 def table_of(document: Mapping[str, Any]) -> Table:

@@ -28,10 +28,11 @@ from orchestrator.state.events import (
 from orchestrator.state.sweep_state import SweepState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.events import Event, TrialStatus
+    from orchestrator.spec.model import Point
+    from orchestrator.state.events import Event, Origin, TrialStatus
     from orchestrator.state.sweep_state import Trial
 
 
@@ -57,6 +58,16 @@ class Runs(Protocol):
         """Return the run of a trial, a function of its id and its configuration alone."""
 
 
+class PointProposer(Protocol):
+    """Next points of a sweep, as `Proposer` has them."""
+
+    def propose(self) -> tuple[Origin, Point]:
+        """Return the origin and the point of the next trial."""
+
+    def next_id(self) -> str:
+        """Return the id of the next trial."""
+
+
 class VirtualSweep:
     """A sweep of ``plan`` on so many workers.
 
@@ -64,11 +75,19 @@ class VirtualSweep:
     in the same instant: the same decisions, but for what a sampler sees of trials that are between two rungs.
 
     ``limit`` is the number of gradient evaluations (of each training example) that may be spent: an epoch, or a leap,
-    that it does not pay for is not begun, and the sweep ends when nothing runs any more.
+    that it does not pay for is not begun, and the sweep ends when nothing runs any more. ``proposer`` takes the place
+    of the sampler of the plan.
     """
 
     def __init__(
-        self, plan: SweepPlan, runs: Runs, *, workers: int, leaps: bool = True, limit: float = float("inf")
+        self,
+        plan: SweepPlan,
+        runs: Runs,
+        *,
+        workers: int,
+        leaps: bool = True,
+        limit: float = float("inf"),
+        proposer: Callable[[SweepState], PointProposer] | None = None,
     ) -> None:
         self.state = SweepState()
         self.decisions = DecisionState(plan, self.state)
@@ -77,7 +96,8 @@ class VirtualSweep:
         self.passes_spent = 0
         self.completed: list[tuple[float, int, str]] = []
         """Virtual time, gradient evaluations spent so far, and trial, for each that was trained to its end."""
-        self._proposer = Proposer(plan.spec, self.decisions.searched)
+        searched = self.decisions.searched
+        self._proposer = Proposer(plan.spec, searched) if proposer is None else proposer(searched)
         self._runs, self._limit, self._leaps = runs, limit, leaps and _may_leap(plan)
         self._idle, self._count = workers, 0
         self._running: list[tuple[float, int, str, int]] = []

@@ -1,4 +1,4 @@
-"""Whole search on a surrogate: points are proposed, trials trained, stopped and promoted, as a live sweep would."""
+"""Simulated sweeps and what they found: whole searches on a surrogate, and given points of a table."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 from orchestrator.planning.plan import make_plan
 from orchestrator.planning.provenance import Provenance
+from orchestrator.simulation.objective_value import Value
+from orchestrator.simulation.runs import GivenPoints, RecordedRuns, SurrogateRuns
 from orchestrator.simulation.virtual_sweep import VirtualSweep
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.sweep_folder import SweepFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from orchestrator.simulation.surrogate import Surrogate, TrialCurve
+    from orchestrator.planning.plan import SweepPlan
+    from orchestrator.simulation.runs import Truth
+    from orchestrator.simulation.surrogate import Surrogate
     from orchestrator.simulation.tables import Table
-    from orchestrator.state.sweep_state import SweepState, Trial
+    from orchestrator.state.sweep_state import SweepState
 
-MEAN = "+"
-"""An objective ``a+b`` is the mean of two metrics; trials report it under the name of the first."""
 NO_PROVENANCE = Provenance(git_commit=None, git_dirty=False, python="", libraries={})
 
 
@@ -38,11 +40,11 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A whole simulated search.
+    """A simulated sweep.
 
-    ``regret`` is by how much the noise-free final value of the trial that the sweep reports as its best falls short of
-    the optimum, both of the surrogate. ``epochs`` and ``passes`` (gradient evaluations of each training example) are
-    what all trials cost, and ``full_passes`` what as many trials trained to their ends cost on average.
+    ``regret`` is by how much the true final value of the trial that the sweep reports as its best, chosen by what it
+    measured, falls short of the optimum. ``epochs`` and ``passes`` (gradient evaluations of each training example) are
+    what all trials cost, ``full_epochs`` and ``full_passes`` what as many trials cost if all are trained to their ends.
     """
 
     best: str
@@ -76,110 +78,78 @@ def search(
     limit: float = math.inf,
     leaps: bool = True,
 ) -> Outcome:
-    """Run one search of a spec on a surrogate.
+    """Run one whole search of a spec on a surrogate.
 
     Args:
         spec: a sweep of the table's space; see `spec_for`.
         surrogate: the truth, and the noise.
-        objective: the metric that trials report under the name of the spec's objective; ``a+b`` is a mean.
+        objective: the value that trials report as the spec's objective; ``a+b`` is the mean of two metrics.
         workers: trials that run at a time.
         seed: of the search, instead of the spec's.
         limit: gradient evaluations (of each training example) that may be spent; the search ends there.
         leaps: see `VirtualSweep`.
+
+    Raises:
+        SpecError: a user's own sampler or scheduler cannot be imported, or is none.
+        OwnCodeFailed: it raises, or gives an answer that breaks a rule.
     """
-    if seed is not None:
-        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"seed": seed})})
-    plan = make_plan(
-        spec, SweepFolder(Path("simulated")), slots=workers, now=0.0, working_directory=Path.cwd(),
-        provenance=NO_PROVENANCE,
-    )  # fmt: skip
-    runs = SurrogateRuns(surrogate, spec, objective or spec.objective.metric)
-    sweep = VirtualSweep(plan, runs, workers=workers, leaps=leaps, limit=limit).run()
-    return _outcome(sweep, runs, surrogate)
+    spec = spec if seed is None else with_seed(spec, seed)
+    value = Value((spec.objective.metric,), spec.objective.mode) if objective is None else Value.of(objective)
+    runs = SurrogateRuns(surrogate, spec, value)
+    sweep = VirtualSweep(imagined_plan(spec, workers=workers), runs, workers=workers, leaps=leaps, limit=limit).run()
+    return outcome_of(sweep, runs)
+
+
+def given_points(spec: SweepSpec, table: Table, value: Value, *, workers: int, seed: int) -> Outcome:
+    """Run the recorded points of a table in a random order: only the scheduler of a spec is tested."""
+    runs = RecordedRuns(table, value, seed=seed)
+    chosen = spec.search.model_copy(update={"num_trials": len(runs.trials), "seed": seed})
+    plan = imagined_plan(spec.model_copy(update={"search": chosen}), workers=workers)
+    sweep = VirtualSweep(plan, runs, workers=workers, proposer=lambda state: GivenPoints(runs.trials, state)).run()
+    return outcome_of(sweep, runs)
 
 
 def spec_for(table: Table, objective: str, **sections: Mapping[str, object]) -> SweepSpec:
     """Return the spec of a sweep of a table's space; ``sections`` as in YAML: ``search``, ``scheduler`` and so on."""
-    fixed = {name: value for name, value in table.fixed.items() if name != "evaluation.epochs"}
-    trial = {**fixed, "epochs": table.epochs}
-    return SweepSpec(
-        name="simulated", trial=trial, space=table.space, objective=objective.partition(MEAN)[0], **sections
-    )
+    value = Value.of(objective)
+    fixed = {name: setting for name, setting in table.fixed.items() if name != "evaluation.epochs"}
+    trial, reported = {**fixed, "epochs": table.epochs}, f"{value.metric} {value.mode}"
+    return SweepSpec(name="simulated", trial=trial, space=table.space, objective=reported, **sections)
 
 
-@dataclass(frozen=True, slots=True)
-class SurrogateRun:
-    """Run of a trial whose curve is a surrogate's."""
-
-    curve: TrialCurve
-    reported: Mapping[str, Sequence[float]]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of an epoch."""
-        return self.curve.seconds
-
-    @property
-    def passes(self) -> int:
-        """Gradient evaluations of each training example in an epoch."""
-        return self.curve.passes
-
-    def metrics(self, epoch: int) -> dict[str, float | None] | None:
-        """Return the metrics of an epoch; None where the trial diverges in it."""
-        if epoch > self.curve.epochs:
-            return None
-        return {name: values[epoch - 1] for name, values in self.reported.items()}
+def with_seed(spec: SweepSpec, seed: int) -> SweepSpec:
+    """Return the spec with another seed of the search."""
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"seed": seed})})
 
 
-class SurrogateRuns:
-    """Runs of a surrogate, for a spec that may report a mean of metrics."""
-
-    def __init__(self, surrogate: Surrogate, spec: SweepSpec, objective: str) -> None:
-        self._surrogate, self._parts = surrogate, objective.split(MEAN)
-        self._first, self._all = spec.objective.metric, spec.objective.metrics
-        self.sign = 1.0 if spec.objective.mode == "max" else -1.0
-
-    def run_of(self, trial: Trial) -> SurrogateRun:
-        """Return the run of a trial: noise is a function of its training seed."""
-        curve = self._surrogate.curve(trial.config, int(trial.config["seed"]))
-        mean = [
-            sum(values) / len(values) for values in zip(*(curve.measured[part] for part in self._parts), strict=True)
-        ]
-        return SurrogateRun(curve, {**{name: curve.measured[name] for name in self._all}, self._first: mean})
-
-    def true_final(self, trial: Trial) -> float:
-        """Return the noise-free final value of a trial's objective, that of a trial which diverges included."""
-        true = self._surrogate.curve(trial.config, int(trial.config["seed"])).true
-        return sum(true[part][-1] for part in self._parts) / len(self._parts)
-
-    @property
-    def optimum(self) -> float:
-        """Best noise-free final value of the surrogate."""
-        values = (sum(candidate[part] for part in self._parts) for candidate in self._surrogate.candidates)
-        return self.sign * max(self.sign * value for value in values) / len(self._parts)
+def imagined_plan(spec: SweepSpec, *, workers: int) -> SweepPlan:
+    """Return the plan of a sweep that is never launched."""
+    folder, here = SweepFolder(Path("simulated")), Path.cwd()
+    return make_plan(spec, folder, slots=workers, now=0.0, working_directory=here, provenance=NO_PROVENANCE)
 
 
-def _outcome(sweep: VirtualSweep, runs: SurrogateRuns, surrogate: Surrogate) -> Outcome:
-    state, objective = sweep.state, sweep.plan.spec.objective
+def outcome_of(sweep: VirtualSweep, runs: Truth) -> Outcome:
+    """Return what a simulated sweep found."""
+    state, objective, sign = sweep.state, sweep.plan.spec.objective, runs.value.sign
     best = state.best(objective)
-    true = -runs.sign * math.inf if best is None else runs.true_final(best)
+    true = -sign * math.inf if best is None else runs.true_final(best)
     completed = tuple(
         Completed(at, passes, name, state.trials[name].score(objective) or 0.0, runs.true_final(state.trials[name]))
         for at, passes, name in sweep.completed
     )
-    full_epochs = len(state.trials) * surrogate.table.epochs
+    count = len(sweep.decisions.searched.trials)
     return Outcome(
         best="" if best is None else best.id,
         measured=math.nan if best is None else best.score(objective) or 0.0,
         true=true,
         optimum=runs.optimum,
-        regret=runs.sign * (runs.optimum - true),
+        regret=sign * (runs.optimum - true),
         found_at_s=next((each.at_s for each in completed if best is not None and each.trial == best.id), math.inf),
         ended_at_s=sweep.now,
         epochs=sweep.epochs_spent,
         passes=sweep.passes_spent,
-        full_epochs=full_epochs,
-        full_passes=full_epochs * surrogate.mean_passes,
+        full_epochs=count * sweep.plan.max_epochs,
+        full_passes=runs.full_passes(count),
         completed=completed,
         state=state,
     )

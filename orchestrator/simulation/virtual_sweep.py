@@ -122,10 +122,13 @@ class VirtualSweep:
             self.apply(TrialEnded(time=self.now, trial=trial.id, status="stopped", rung=trial.stopping_rung))
         return self
 
-    def apply(self, event: Event) -> None:
-        """Take one event in, as the store of a live sweep does."""
+    def apply(self, event: Event, *, is_passed: bool = False) -> None:
+        """Take one event in, as the store of a live sweep does; of an epoch that a leap passes no view is made."""
         self.state.apply(event)
-        self.decisions.apply(event)
+        if is_passed:
+            self.decisions.budget.apply(event)
+        else:
+            self.decisions.apply(event)
 
     def _fill(self) -> None:
         """Give each idle worker a trial."""
@@ -191,11 +194,7 @@ class VirtualSweep:
                 time=self.now, trial=trial.id, attempt=trial.attempts, epoch=epoch, since_restore=epoch,
                 metrics=dict(metrics),
             )  # fmt: skip
-            self.state.apply(event)
-            if epoch == last:
-                self.decisions.apply(event)
-            else:
-                self.decisions.budget.apply(event)
+            self.apply(event, is_passed=epoch < last)
         if last == trial.budget:
             self.completed.append((self.now, self.passes_spent, trial.id))
             return self._end(trial, "completed")

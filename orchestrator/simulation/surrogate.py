@@ -190,7 +190,8 @@ class Surrogate:
 
         *curves, (lost, seconds) = self._forests.predict_one(np.array(point.row, np.float32))
         true = np.stack(curves) * self._scales
-        return true, lost, max(0.0, seconds * self._seconds_scale), self.table.passes(point.point), self._alike(true)
+        seconds = max(0.0, float(seconds) * self._seconds_scale)
+        return true, float(lost), seconds, self.table.passes(point.point), self._alike(true)
 
     def _alike(self, true: NDArray[np.float64]) -> tuple[int, ...]:
         """Return the recorded points whose predicted curves are nearest, the nearest first."""

@@ -66,9 +66,7 @@ class Table:
     def pass_s(self) -> float:
         """Median seconds of one pass over the training set; 1 where seconds were not recorded."""
         seconds = [
-            statistics.median(trial.curves[SECONDS]) / self.passes(trial.point)
-            for trial in self.trials
-            if trial.curves.get(SECONDS)
+            epoch_s / self.passes(trial.point) for trial in self.trials for epoch_s in trial.curves.get(SECONDS, ())
         ]
         return statistics.median(seconds) if seconds else 1.0
 

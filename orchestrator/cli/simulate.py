@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PANEL = "Analyse"
 SUFFIXES = (".json", ".json.gz")
 SAMPLERS, SCHEDULERS, TRIALS = "random tpe", "none asha", 64
+
+Number = TypeVar("Number", int, float)
 
 app = typer.Typer()
 
@@ -139,15 +141,13 @@ def _of_sweep(sweep: str, storage: str, objective: str | None) -> tuple[Table, S
     return table, spec, value
 
 
-def _numbers(option: str, text: str, kind: Callable[[str], float]) -> list[float]:
+def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
     """Return the numbers of an option."""
-    found = []
-    for word in text.split():
-        try:
-            found.append(kind(word))
-        except ValueError:
-            found.append(0)
-    if not found or min(found) <= 0:
+    try:
+        found = [kind(word) for word in text.split()]
+    except ValueError:
+        found = []
+    if not found or not all(number > 0 for number in found):
         what = "whole numbers" if kind is int else "numbers"
         raise SpecError([Problem(option, f"must be {what} above 0, separated by spaces; got {quoted(text)}")])
     return found

@@ -56,7 +56,7 @@ class Mean:
         """
         if len(values) < 2:
             return cls(fmean(values), float("inf"))
-        from scipy.stats import t  # noqa: PLC0415  the simulator alone needs it
+        from scipy.stats import t  # type: ignore[import-untyped]  # noqa: PLC0415  the simulator alone needs it
 
         width = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
         return cls(fmean(values), width)

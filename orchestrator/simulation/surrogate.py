@@ -263,7 +263,7 @@ def _bounds(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 def _agreement(recorded: NDArray[np.float64], predicted: NDArray[np.float64]) -> tuple[float, float]:
     """Return the explained share of variance, and the rank correlation."""
     import numpy as np  # noqa: PLC0415
-    from scipy.stats import spearmanr  # noqa: PLC0415
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]  # noqa: PLC0415
 
     total = float(((recorded - recorded.mean()) ** 2).sum())
     if not total or not np.ptp(predicted):

@@ -98,9 +98,9 @@ def simulate(
     )
     truth = table if given_points else Surrogate(table)
     if given_points:
-        from orchestrator.simulation.runs import points_drawn  # noqa: PLC0415
+        from orchestrator.simulation.runs import num_sampled  # noqa: PLC0415
 
-        count = points_drawn(table)
+        count = num_sampled(table)
     if not as_json:
         typer.echo("\n".join(header(truth, value, sweeps=sweeps, trials=count)))
     scores = compare(chosen, truth, value, sweeps=sweeps, progress=_progress())
@@ -130,8 +130,8 @@ def _of_sweep(sweep: str, storage: str, objective: str | None) -> tuple[Table, S
     from orchestrator.simulation.sweep_table import sweep_table  # noqa: PLC0415
     from orchestrator.state.sweep_state import SweepState  # noqa: PLC0415
 
-    found = find_sweep(storage, sweep)
-    plan, state = SweepPlan.load(found), SweepState.read(found.events)
+    location = find_sweep(storage, sweep)
+    plan, state = SweepPlan.load(location), SweepState.read(location.events)
     spec = plan.spec
     value = Value((spec.objective.metric,), spec.objective.mode) if objective is None else Value.of(objective)
     table = sweep_table(plan, state, (*value.parts, *(() if objective else spec.objective.metrics)))
@@ -144,13 +144,13 @@ def _of_sweep(sweep: str, storage: str, objective: str | None) -> tuple[Table, S
 def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
     """Return the numbers of an option."""
     try:
-        found = [kind(word) for word in text.split()]
+        numbers = [kind(word) for word in text.split()]
     except ValueError:
-        found = []
-    if not found or not all(number > 0 for number in found):
+        numbers = []
+    if not numbers or not all(number > 0 for number in numbers):
         what = "whole numbers" if kind is int else "numbers"
         raise SpecError([Problem(option, f"must be {what} above 0, separated by spaces; got {quoted(text)}")])
-    return found
+    return numbers
 
 
 def _progress() -> Callable[[object], None]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search_spaces import SearchSpace
 
 OFF = -1.0
-"""Column of a parameter that is inactive or off, below all of its values, which lie in [0, 1]."""
+"""Column of a parameter that is inactive or off, below all of its values, which are in [0, 1]."""
 
 
 class Encoding:
@@ -33,7 +33,7 @@ class Encoding:
         ]
 
     def row(self, point: Mapping[str, Any]) -> list[float]:
-        """Return the row of a point; one outside the space (a baseline whose methods are off) has ``OFF`` there."""
+        """Return the row of a point; a value outside its domain (in a baseline whose methods are off) is ``OFF``."""
         row: list[float] = []
         for name, width, of in self._columns:
             value = point.get(name)

@@ -77,7 +77,7 @@ def _shown(mean: Mean, *, signed: bool = False) -> str:
 def as_json(scores: Sequence[Score], truth: Surrogate | Table, value: Value, *, sweeps: int, trials: int) -> str:
     """Return the same as JSON, with the regret of each sweep."""
     table = truth.table if isinstance(truth, Surrogate) else truth
-    quality = [asdict(each) for each in truth.quality] if isinstance(truth, Surrogate) else None
+    quality = [asdict(quality) for quality in truth.quality] if isinstance(truth, Surrogate) else None
     plain = {
         "table": table.name,
         "points": len(table.by_point),

@@ -94,16 +94,16 @@ def policies(
         SpecError: every setting that is wrong, in the words of a spec.
     """
     problems: list[Problem] = []
-    found: list[tuple[Policy, SweepSpec]] = []
+    combinations: list[tuple[Policy, SweepSpec]] = []
     for sampler in samplers:
         for scheduler in schedulers:
             try:
-                found += _of(spec, sampler, scheduler, budgets, workers)
+                combinations += _of(spec, sampler, scheduler, budgets, workers)
             except SpecError as error:
                 problems += error.problems
     if problems:
         raise SpecError(dict.fromkeys(problems))
-    return found
+    return combinations
 
 
 def _of(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_state import SweepState, Trial
 
 SHARE_OF_POINTS = 0.75
-"""Recorded points that one sweep over given points draws."""
+"""Share of the recorded points that one sweep over given points samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +51,23 @@ class Truth(Protocol):
 
     @property
     def optimum(self) -> float:
-        """Best such value that the search could have found."""
+        """Best such value of all points."""
 
     def full_passes(self, trials: int) -> float:
         """Return the gradient evaluations of so many trials that are trained to their ends, on average."""
 
 
 class SurrogateRuns:
-    """Runs of a surrogate; further objectives of the spec are reported as they are."""
+    """Runs of a surrogate; the spec's further objectives are reported as they are."""
 
     def __init__(self, surrogate: Surrogate, spec: SweepSpec, value: Value) -> None:
-        self.value, self._surrogate, self._others = value, surrogate, spec.objective.metrics[1:]
+        self.value, self._surrogate, self._further = value, surrogate, spec.objective.metrics[1:]
 
     def run_of(self, trial: Trial) -> KnownRun:
         """Return the run of a trial: noise is a function of its training seed."""
         curve = self._surrogate.curve(trial.config, int(trial.config["seed"]))
-        others = {name: curve.measured[name] for name in self._others}
-        reported = {self.value.metric: self.value.curve(curve.measured), **others}
+        further = {name: curve.measured[name] for name in self._further}
+        reported = {self.value.metric: self.value.curve(curve.measured), **further}
         return KnownRun(reported, curve.epochs, curve.seconds, curve.passes)
 
     def true_final(self, trial: Trial) -> float:
@@ -84,8 +84,8 @@ class SurrogateRuns:
         return trials * self._surrogate.table.epochs * self._surrogate.mean_passes
 
 
-def points_drawn(table: Table) -> int:
-    """Return the number of points of a table that one sweep over given points draws."""
+def num_sampled(table: Table) -> int:
+    """Return the number of points of a table that one sweep over given points samples."""
     return max(1, round(SHARE_OF_POINTS * len(table.by_point)))
 
 
@@ -94,7 +94,7 @@ class RecordedRuns:
 
     def __init__(self, table: Table, value: Value, *, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  no secret
-        points = chance.sample(table.by_point, points_drawn(table))
+        points = chance.sample(table.by_point, num_sampled(table))
         self.value, self._table = value, table
         self.trials: list[Recorded] = [chance.choice(trials) for trials in points]
         self._recorded: dict[str, Recorded] = {}
@@ -112,7 +112,7 @@ class RecordedRuns:
 
     @property
     def optimum(self) -> float:
-        """Best recorded final value of the points that were drawn."""
+        """Best recorded final value of the sampled points."""
         whole = [trial for trial in self.trials if not trial.diverged]
         return max((self.value.curve(trial.curves)[-1] for trial in whole), key=lambda final: self.value.sign * final)
 

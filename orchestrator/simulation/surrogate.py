@@ -251,7 +251,7 @@ def _seconds_of(trials: Sequence[Recorded]) -> float:
 
 
 def _bounds(curves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the bounds of each metric: 0 and 1 where all that was recorded lies between, 0 for what is positive."""
+    """Return the bounds of each metric: 0 and 1 where all recorded values are between, 0 for positive ones."""
     import numpy as np  # noqa: PLC0415
 
     lowest, highest = curves.min(axis=(0, 2)), curves.max(axis=(0, 2))

@@ -184,7 +184,7 @@ class VirtualSweep:
         return next((epoch for epoch in between if run.metrics(epoch) is None), min(last, trial.budget))
 
     def _train(self, trial: Trial, last: int) -> bool:
-        """Report the epochs of a trial up to one, and decide there; return True if the trial continues."""
+        """Report the epochs of a trial up to one, then decide; return True if the trial continues."""
         run = self._run_of(trial.id)
         for epoch in range(trial.epoch + 1, last + 1):
             metrics = run.metrics(epoch)

@@ -1,4 +1,4 @@
-"""Simulated sweeps and what they found: whole searches on a surrogate, and given points of a table."""
+"""Simulated sweeps and their outcomes: whole searches on a surrogate, and given points of a table."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def search(
         objective: the value that trials report as the spec's objective; ``a+b`` is the mean of two metrics.
         workers: trials that run at a time.
         seed: of the search, instead of the spec's.
-        limit: gradient evaluations (of each training example) that may be spent; the search ends there.
+        limit: gradient evaluations (of each training example) that the search may spend.
         leaps: see `VirtualSweep`.
 
     Raises:
@@ -129,7 +129,7 @@ def imagined_plan(spec: SweepSpec, *, workers: int) -> SweepPlan:
 
 
 def outcome_of(sweep: VirtualSweep, runs: Truth) -> Outcome:
-    """Return what a simulated sweep found."""
+    """Return the outcome of a simulated sweep."""
     state, objective, sign = sweep.state, sweep.plan.spec.objective, runs.value.sign
     best = state.best(objective)
     true = -sign * math.inf if best is None else runs.true_final(best)
@@ -144,7 +144,7 @@ def outcome_of(sweep: VirtualSweep, runs: Truth) -> Outcome:
         true=true,
         optimum=runs.optimum,
         regret=sign * (runs.optimum - true),
-        found_at_s=next((each.at_s for each in completed if best is not None and each.trial == best.id), math.inf),
+        found_at_s=next((at for at, _, name in sweep.completed if best is not None and name == best.id), math.inf),
         ended_at_s=sweep.now,
         epochs=sweep.epochs_spent,
         passes=sweep.passes_spent,

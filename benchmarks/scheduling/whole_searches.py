@@ -6,7 +6,9 @@
 A search has a budget of gradient evaluations: a share of what 64 random points of the table's space would cost if all
 were trained to their end. The project is told that share; a rival starts trials until the budget is spent. Seeds are
 paired: the n-th trial has the same noise under every policy. Scores are kept in KEPT, one line each, so that a run that
-was stopped continues, on any machine; ``--redo POLICY`` simulates a policy once more, after its code was changed.
+was stopped continues, on any machine. A line names the table's bytes and the code that made it: lines of another table
+are simulated once more, and the report says which policies rest on other code than that of today; ``--redo POLICY``
+simulates those once more.
 
 DEVELOPMENT tables are for trying things out, TEST tables for the result: each is named here before it is used.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import itertools
 import json
 import math
@@ -59,16 +62,16 @@ Cell = tuple[str, str, float, int]
 Job = tuple[str, str, float, int, str, int]
 
 
-def _ours(**settings: Any) -> Callable[..., Result]:
+def _ours(*, is_cut: bool = False, **settings: Any) -> Callable[..., Result]:
     def run(surrogate: Surrogate, value: Value, *, workers: int, seed: int, limit: float, budget: float) -> Result:
-        del limit  # told as a share
         spec = spec_for(
             surrogate.table,
             str(value),
             search={"num_trials": TRIALS, "seed": seed, **settings.get("search", {})},
             scheduler={"budget_fraction": budget, **settings.get("scheduler", {})},
         )
-        found = search(spec, surrogate, objective=str(value), workers=workers)
+        most = limit if is_cut else math.inf
+        found = search(spec, surrogate, objective=str(value), workers=workers, limit=most)
         return Result(found.regret, found.passes, found.epochs, len(found.state.trials), found.found_at_s)
 
     return run
@@ -76,6 +79,7 @@ def _ours(**settings: Any) -> Callable[..., Result]:
 
 PROJECT: dict[str, Callable[..., Result]] = {
     OURS: _ours(),
+    f"{OURS}, cut at the budget": _ours(is_cut=True),
     "random + ladder": _ours(search={"sampler": "random"}),
 }
 """Policies of this project, by name: its defaults, whatever they are now, and parts of them."""
@@ -103,6 +107,8 @@ def simulated(job: Job) -> dict[str, Any]:
         result = rivals()[policy](surrogate, value, workers=workers, seed=seed, limit=limit)
     return {
         "job": list(job),
+        "table": table_digest(table),
+        "code": code_digest(),
         "regret": round(result.regret, 6),
         "spent": round(result.passes / limit, 4),
         "epochs": result.epochs,
@@ -111,13 +117,30 @@ def simulated(job: Job) -> dict[str, Any]:
     }
 
 
+@cache
+def table_digest(table: str) -> str:
+    """Return the digest of a table's file."""
+    return hashlib.sha256((TABLES / f"{table}.json.gz").read_bytes()).hexdigest()[:8]
+
+
+@cache
+def code_digest() -> str:
+    """Return the digest of the code that decides in a simulated search."""
+    root = Path(__file__).parents[2]
+    rooms = ("decisions", "planning", "scheduling", "simulation", "spec", "state")
+    sources = sorted(path for room in rooms for path in (root / "orchestrator" / room).rglob("*.py"))
+    here = [Path(__file__).with_name(name) for name in ("bohb.py", "rival_sweep.py", "rivals.py")]
+    content = b"".join(path.read_bytes() for path in [*sources, *here])
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
 def kept() -> dict[Job, dict[str, Any]]:
     """Return the scores so far."""
     lines: list[dict[str, Any]] = []
     if KEPT.exists():
         with gzip.open(KEPT, "rt", encoding="utf-8") as file, suppress(EOFError):  # a run was killed
             lines.extend(json.loads(line) for line in file if line.endswith("\n"))
-    return {tuple(line["job"]): line for line in lines}
+    return {tuple(line["job"]): line for line in lines if line["table"] == table_digest(line["job"][0])}
 
 
 def write(lines: Iterable[dict[str, Any]]) -> None:
@@ -183,7 +206,11 @@ def against(ours: dict[int, dict[str, Any]], other: dict[int, dict[str, Any]]) -
 
 def report(arguments: argparse.Namespace) -> None:
     """Print the Markdown tables of docs/scheduling.md."""
-    found = cells(kept(), arguments.tables)
+    done = kept()
+    found = cells(done, arguments.tables)
+    old = {job[4] for job, line in done.items() if job[0] in arguments.tables and line["code"] != code_digest()}
+    if old:
+        print(f"Simulated by other code than that of today: {', '.join(sorted(old))}.")
     names = list(dict.fromkeys(name for policies in found.values() for name in policies))
     rivalry = [name for name in names if name not in PROJECT]
     for table, objective in dict.fromkeys(cell[:2] for cell in found):

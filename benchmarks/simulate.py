@@ -3,6 +3,9 @@
     python benchmarks/simulate.py                                   every scheduler on the digits table
     python benchmarks/simulate.py --table crossing --workers 64 --objective accuracy
 
+``ravel simulate TABLE --given-points`` does the same for the project's own schedulers, as they run in a live sweep;
+here are also those of others, and synthetic curves.
+
 Prints, for each scheduler, the share of all epochs it spent, its regret (by how many points its best trial falls short
 of the best of the table), and how much faster than the recorded training the simulation ran. The tables were recorded
 by ``benchmarks/scheduling/record.py``; ``crossing`` is sampled at random: a stronger regulariser learns more slowly and
@@ -15,7 +18,6 @@ an epoch of the smallest model 0.1 s. Result on two cores (digits, 8 workers): 2
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import math
 import random
@@ -35,6 +37,7 @@ from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, Outcome, simulate
+from orchestrator.simulation.tables import load_table
 from orchestrator.state.ranking import order
 
 if TYPE_CHECKING:
@@ -100,14 +103,10 @@ def load(name: str) -> Table:
     """Load a recorded table, or make the synthetic one."""
     if name == "crossing":
         return crossing()
-    document = json.loads(gzip.decompress((TABLES / f"{name}.json.gz").read_bytes()))
-    trials, seconds = [], []
-    for trial in document["trials"]:
-        curves = trial["curves"]
-        robust = tuple(curves["val/robust_accuracy"])
-        trials.append(Recorded(trial["point"], tuple(curves["val/accuracy"]), robust))
-        seconds += [epoch_s / trials[-1].passes for epoch_s in curves["time/epoch_s"]]
-    return Table(name, tuple(trials), statistics.median(seconds))
+    table = load_table(TABLES / f"{name}.json.gz")
+    names = ("val/accuracy", "val/robust_accuracy")
+    trials = tuple(Recorded(trial.point, *(trial.curves[metric] for metric in names)) for trial in table.trials)
+    return Table(name, trials, table.pass_s)
 
 
 def crossing(trials: int = DEFAULT_TRIALS) -> Table:

@@ -28,6 +28,7 @@ from orchestrator.cli import (
     models,
     run,
     serve,
+    simulate,
     spaces,
     up,
 )
@@ -62,7 +63,23 @@ app = typer.Typer(
     context_settings=HELP_NAMES,
     pretty_exceptions_enable=False,
 )
-for panel in (init, up, run, change, jobs, look, compare, analyse, export, spaces, models, serve, maintain, doctor):
+for panel in (
+    init,
+    up,
+    run,
+    change,
+    jobs,
+    look,
+    compare,
+    analyse,
+    simulate,
+    export,
+    spaces,
+    models,
+    serve,
+    maintain,
+    doctor,
+):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 
 

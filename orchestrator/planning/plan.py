@@ -263,10 +263,12 @@ def make_plan(
     working_directory: Path,
     metrics: Mapping[str, DeclaredMetric] = MappingProxyType({}),
     parent: Parent | None = None,
+    provenance: Provenance | None = None,
 ) -> SweepPlan:
     """Make the plan of a new sweep on this number of slots; reads the git commit and the environment.
 
     ``metrics`` are the units and directions that the user's own code declares; no code of a user is imported here.
+    ``provenance`` is that of a sweep that only is imagined.
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     return SweepPlan(
@@ -282,7 +284,7 @@ def make_plan(
         rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
-        provenance=collect(working_directory, spec=spec),
+        provenance=provenance or collect(working_directory, spec=spec),
         metrics=dict(metrics),
     )
 

@@ -1,0 +1,107 @@
+"""Rivals of the defaults in benchmarks/scheduling: they keep the rules of those they stand for, and of equal spend."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.simulation.objective_value import Value
+from orchestrator.simulation.surrogate import Surrogate
+from orchestrator.simulation.tables import table_of
+
+SCHEDULING = Path(__file__).parents[2] / "benchmarks" / "scheduling"
+EPOCHS = 9
+ACCURACY = Value(("val/accuracy",), "max")
+
+
+@pytest.fixture(scope="module")
+def rivals():
+    sys.path.insert(0, str(SCHEDULING))
+    yield importlib.import_module("rivals")
+    sys.path.remove(str(SCHEDULING))
+
+
+@pytest.fixture(scope="module")
+def surrogate():
+    """Accuracy is the momentum, at every epoch."""
+    space = {"version": 1, "parameters": {"optimizer.momentum": {"float": [0.0, 0.99]}}}
+    trials = [
+        {
+            "trial": str(index),
+            "seed": 0,
+            "point": {"optimizer.momentum": index / 41},
+            "status": "completed",
+            "curves": {"val/accuracy": [index / 41] * EPOCHS, "time/epoch_s": [1.0] * EPOCHS},
+        }
+        for index in range(41)
+    ]
+    return Surrogate(
+        table_of({"name": "momentum", "fixed": {"optimizer.name": "sgd"}, "space": space, "trials": trials})
+    )
+
+
+@pytest.fixture(scope="module")
+def names(rivals):
+    return [*rivals.rivals(grid=False), "random + promotion 1 2", "random + stopping 2 4"]
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_every_rival_spends_the_budget_no_more_and_repeats_by_its_seed(rivals, surrogate, names, workers):
+    for name in names:
+        run = rivals.rivals()[name]
+        found = run(surrogate, ACCURACY, workers=workers, seed=3, limit=150)
+        assert 150 - EPOCHS <= found.passes <= 150, name
+        assert found.passes == found.epochs, name  # without attacks
+        assert -1e-9 <= found.regret < 0.4, name
+        assert run(surrogate, ACCURACY, workers=workers, seed=3, limit=150) == found, name
+
+
+def test_tunes_asha_stops_at_its_rungs_and_trains_the_best_to_its_end(rivals, surrogate):
+    trials = rivals.Trials(surrogate, 0)
+    rival = rivals.RandomTune(trials, grace_period=3, reduction_factor=3)
+    ends = []
+    over = rival.report
+
+    def report(trial, value):
+        continues = over(trial, value)
+        if not continues:
+            ends.append(trial.epoch)
+        return continues
+
+    rival.report = report
+    rivals.sweep(rival, trials, ACCURACY, workers=2, limit=120)
+    assert ends
+    assert set(ends) == {3}
+
+
+def test_bohb_promotes_the_best_of_full_stages_and_begins_the_next_bracket_meanwhile(rivals, surrogate):
+    trials = rivals.Trials(surrogate, 0)
+    rival = rivals.Bohb(trials)
+    assert [(rival._bracket(number).budgets, rival._bracket(number).counts) for number in range(3)] == [
+        ([1, 3, 9], [9, 3, 1]),
+        ([3, 9], [5, 1]),
+        ([9], [3]),
+    ]
+    first = [rival.next() for _ in range(9)]
+    later = rival.next()
+    assert later.memory["bracket"] is not first[0].memory["bracket"]
+    for trial in first:
+        trial.epoch = 1
+        assert not rival.report(trial, trial.point["optimizer.momentum"])
+    promoted = [rival.next() for _ in range(3)]
+    best = sorted(first, key=lambda trial: -trial.point["optimizer.momentum"])[:3]
+    assert {trial.number for trial in promoted} == {trial.number for trial in best}
+
+
+def test_a_pruned_trial_of_optuna_is_told_as_pruned_and_others_with_their_value(rivals, surrogate):
+    trials = rivals.Trials(surrogate, 1)
+    rival = rivals.OptunaStudy(trials, rivals.successive_halving, workers=2)
+    found = rivals.sweep(rival, trials, ACCURACY, workers=2, limit=150)
+    states = {trial.state.name for trial in rival._study.trials}
+    assert {"PRUNED", "COMPLETE"} <= states
+    assert found.trials <= len(rival._study.trials)
+    for trial in rival._study.trials:
+        if trial.state.name == "COMPLETE":
+            assert max(trial.intermediate_values) == EPOCHS
+            assert trial.value == trial.intermediate_values[EPOCHS]

@@ -139,7 +139,7 @@ def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(s
 
 
 def test_the_rung_schedule_of_the_page_is_the_one_a_spec_gets(scheduling):
-    from orchestrator.scheduling.budgeted import RungSchedule
+    from orchestrator.scheduling.rung_schedule import RungSchedule
 
     assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
     assert RungSchedule.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)

@@ -86,8 +86,8 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
     Raises:
         PreflightError: the scheduler counts in another unit than epochs, whose cost is unknown before the sweep.
     """
-    if spec.scheduler.resource != "epochs":
-        problem = f"scheduler.resource: must be epochs to forecast a sweep, got {spec.scheduler.resource}"
+    if spec.scheduler.rung_unit != "epochs":
+        problem = f"scheduler.resource: must be epochs to forecast a sweep, got {spec.scheduler.rung_unit}"
         raise PreflightError([problem])
     max_epochs, num_trials = max_epochs_of(spec), spec.search.num_trials
     if num_trials > MAX_TRIALS:
@@ -132,7 +132,7 @@ def expected_epochs(plan: SweepPlan) -> float:
     maximum = plan.max_epochs * seeds
     if isinstance(scheduler, BudgetedAsha):
         return scheduler.schedule.budget + maximum
-    if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":
+    if isinstance(scheduler, Asha) and plan.spec.scheduler.rung_unit == "epochs":
         costs = [
             expected_cost(weights(bracket, seeds), scheduler.reduction_factor, maximum)
             for bracket in scheduler.brackets

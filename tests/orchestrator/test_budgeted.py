@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.budgeted import CUT, BudgetedAsha, RungSchedule, cost, places
+from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.rung_schedule import DESIGNS, RungSchedule, cost, places
 from orchestrator.scheduling.rungs import rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews

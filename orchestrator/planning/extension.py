@@ -281,7 +281,7 @@ def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:
             f"optimizer.schedule is not constant: the trials so far followed that of {before.max_epochs} epochs, "
             f"and go on with that of {after.max_epochs}"
         )
-    if spec.scheduler.name == "median" and spec.scheduler.grace_period == "auto":
+    if spec.scheduler.chosen == "median" and spec.scheduler.grace_period == "auto":
         notes.append("scheduler.grace_period: auto follows the epochs; decisions that were made stay")
     return notes
 

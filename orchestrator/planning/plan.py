@@ -40,7 +40,7 @@ from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
 from orchestrator.scheduling.rung_schedule import RungSchedule, unusual
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.folder_identity import record
-from orchestrator.state.migrations import plan_of_format_1
+from orchestrator.state.migrations import plan_of_format_1, with_older_defaults
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.locations import expanded
@@ -189,8 +189,9 @@ class SweepPlan(BaseModel):
     def _migrated(cls, document: Any) -> Any:
         if isinstance(document, dict) and document.get("format") == 1:
             document = plan_of_format_1(document)
-        is_old = isinstance(document, dict) and document.get("format") == 2
-        return {**document, "format": 3} if is_old else document
+        if isinstance(document, dict) and document.get("format") == 2:
+            document = {**document, "format": 3}
+        return with_older_defaults(document)
 
     def unit_of(self, metric: str) -> str:
         """Return the unit that a user's own code declares for a metric, or ''."""

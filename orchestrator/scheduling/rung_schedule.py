@@ -182,9 +182,14 @@ class RungSchedule:
 
     @property
     def extrapolated(self) -> tuple[int, ...]:
-        """Places of each rung that go by extrapolation; none at the first, which has no earlier value."""
+        """Places of each rung that go by extrapolation: none at the first, which has no earlier value, and where all go.
+
+        >>> RungSchedule.within(0.3, num_trials=64, maximum=27).extrapolated
+        (0, 7, 4, 3, 2, 1)
+        """
         share = DESIGNS[self.design].extrapolated
-        return tuple(int(share * count) if rung else 0 for rung, count in enumerate(self.places))
+        before = zip(self.places, self.places[1:], strict=False)
+        return (0, *(int(share * after) if after < count else 0 for count, after in before))[: len(self.places)]
 
     def base_of(self, index: int) -> int:
         """Return the earlier rung nearest to half the epochs of a rung: extrapolation begins there.

@@ -234,13 +234,13 @@ class _Rung:
             chosen.append(trial)
         if self.to_come or self.by_value == self.places:
             return chosen
-        used = sum(self.cost[trial] for trial in chosen)
-        for trial in order({trial: value for trial, value in self.projected.items() if trial not in chosen}):
+        used, others = sum(self.cost[trial] for trial in chosen), []
+        for trial in (trial for trial in order(self.projected) if trial not in chosen):
             used += self.cost[trial]
             if used > self.places * self.mean:
                 break
-            chosen.append(trial)
-        return chosen
+            others.append(trial)
+        return chosen + others
 
     def _has_room(self, advanced, cost):
         return not advanced or advanced + cost <= self.places * self.mean

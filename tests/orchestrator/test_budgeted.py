@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.rung_schedule import DESIGNS, RungSchedule, cost, places
-from orchestrator.scheduling.rungs import rungs
+from orchestrator.scheduling.rungs import spaced
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
@@ -57,7 +57,7 @@ def test_places_become_fewer_from_rung_to_rung_and_never_none(fraction, num_tria
     descending = (num_trials, *schedule.places, 1)
     assert list(descending) == sorted(descending, reverse=True)
     assert len(schedule.places) == len(schedule.rungs)
-    assert schedule.rungs == rungs((*schedule.rungs, maximum)[0], 2, maximum)
+    assert schedule.rungs == spaced((*schedule.rungs, maximum)[0], 1.5, maximum, highest=0.9)
 
 
 @given(FRACTION, NUM_TRIALS, MAXIMUM)
@@ -80,18 +80,21 @@ def test_the_first_rung_grows_with_the_fraction(maximum):
 
 @pytest.mark.parametrize("maximum", [27, 81])
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-def test_no_other_first_rung_cuts_nearer_to_the_one_it_aims_at(fraction, maximum):
-    schedule = RungSchedule.within(fraction, num_trials=64, maximum=maximum)
-    found = {first: places(rungs(first, 2, maximum), 64, maximum, schedule.budget) for first in range(1, maximum + 1)}
+@pytest.mark.parametrize("design", DESIGNS)
+def test_no_other_first_rung_cuts_nearer_to_the_one_it_aims_at(fraction, maximum, design):
+    schedule, cut = RungSchedule.within(fraction, num_trials=64, maximum=maximum, design=design), DESIGNS[design].cut
+    spacing, highest = DESIGNS[design].spacing, DESIGNS[design].highest
+    sequences = {first: spaced(first, spacing, maximum, highest=highest) for first in range(1, maximum + 1)}
+    found = {first: places(levels, 64, maximum, schedule.budget) for first, levels in sequences.items()}
     factors = {first: solved[1] for first, solved in found.items() if solved is not None}
     chosen = factors[schedule.rungs[0]]
-    assert abs(math.log(chosen / CUT)) == min(abs(math.log(factor / CUT)) for factor in factors.values())
-    assert CUT / 1.4 < chosen < CUT * 1.4
+    assert abs(math.log(chosen / cut)) == min(abs(math.log(factor / cut)) for factor in factors.values())
+    assert cut / 1.4 < chosen < cut * 1.4
 
 
 def test_a_fraction_too_small_for_one_trial_buys_the_cheapest_schedule():
     schedule = RungSchedule.within(0.01, num_trials=8, maximum=27)
-    assert (schedule.rungs, set(schedule.places), schedule.budget) == ((1, 2, 4, 8, 16), {1}, 8 + 26)
+    assert (schedule.rungs, set(schedule.places), schedule.budget) == ((1, 2, 3, 5, 8, 11, 17), {1}, 8 + 26)
 
 
 def test_the_whole_budget_trains_every_trial_and_none_is_paused():

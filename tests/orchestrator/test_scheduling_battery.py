@@ -357,13 +357,14 @@ def halved(sweep):
         here = list(taken(ranked, costs, (places - schedule.extrapolated[index]) * mean)) or ranked[:1]
         if schedule.extrapolated[index]:
             base = schedule.base_of(index)
-            values = {trial: sweep.curves[trial].values for trial in came if trial not in here}
+            values = {trial: sweep.curves[trial].values for trial in came}
             projected = {
                 trial: tuple(now + (now - then) for then, now in zip(curve[base - 1], curve[rung - 1], strict=True))
                 for trial, curve in values.items()
             }
             used = sum(costs[trial] for trial in here)
-            here += taken(order(projected), costs, places * mean, used=used)
+            others = [trial for trial in order(projected) if trial not in here]
+            here += taken(others, costs, places * mean, used=used)
         yield rung, set(here)
 
 

@@ -113,13 +113,13 @@ def fraction_of(spec: SweepSpec, *, design: int) -> float:
     The baseline is always trained to its end. Since design 2 the budget pays for it.
 
     >>> from orchestrator.spec.model import SweepSpec
-    >>> fraction_of(SweepSpec(name="a", search={"num_trials": 11}), design=2)
+    >>> round(fraction_of(SweepSpec(name="a", search={"num_trials": 11}), design=2), 6)
     0.23
     """
     fraction, num_trials = spec.scheduler.budget_fraction, spec.search.num_trials
     if design == 1 or num_trials == 1:
         return fraction
-    return round((fraction * num_trials - 1) / (num_trials - 1), 12)
+    return (fraction * num_trials - 1) / (num_trials - 1)
 
 
 def least_complete(spec: SweepSpec, *, design: int) -> int:

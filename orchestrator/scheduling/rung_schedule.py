@@ -182,7 +182,7 @@ class RungSchedule:
 
     @property
     def extrapolated(self) -> tuple[int, ...]:
-        """Places of each rung that go by extrapolation: none at the first, which has no earlier value, and where all go.
+        """Places of each rung that go by extrapolation; the first rung has no earlier value and none.
 
         >>> RungSchedule.within(0.3, num_trials=64, maximum=27).extrapolated
         (0, 7, 4, 3, 2, 1)

@@ -155,7 +155,7 @@ def test_audit_is_told_to_people_and_programs():
         ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: 'mixup.alfa'; did you mean"),
         (
             "resource: gpu_seconds",
-            "scheduler.resource: must be 'auto', 'epochs' or 'gradient_evaluations' for asha with",
+            "scheduler.resource: must be 'auto', 'epochs' or 'gradient_evaluations' for asha",
         ),
         ("name: none, audit: 0.1", "scheduler.audit: must be 0 for none, got 0.1"),
         ("grace_period: never", "scheduler.grace_period: must be 'auto' or a whole number >= 1, got 'never'"),

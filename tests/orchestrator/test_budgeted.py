@@ -1,5 +1,6 @@
 """Budgeted ASHA: a rung schedule within a budget, certain places at once, and the rest for the best paused trials."""
 
+import hashlib
 import math
 import random
 from dataclasses import replace
@@ -236,3 +237,30 @@ def test_with_two_objectives_none_advances_whose_place_a_later_trial_can_change(
     ends = [simulate(curves, BudgetedAsha(schedule), workers=workers) for workers in (2, 3)]
     assert [spent(out.views) for out in ends] == [schedule.budget] * 2
     assert len({tuple(sorted(out.completed_at)) for out in ends}) == 1
+
+
+FIRST_DESIGN = "908846a62e0adbd050e7dfb90a3951b3d1232e3a29d759fe2336dfe04a35630b"
+"""Of the decisions below, as the version that had no other design made them."""
+
+
+def test_a_schedule_of_the_first_design_decides_as_it_ever_did():
+    digest = hashlib.sha256()
+    for seed in range(60):
+        generator = random.Random(seed)
+        num_trials, maximum = generator.randint(1, 30), generator.randint(2, 40)
+        schedule = RungSchedule.within(
+            generator.choice([0.02, 0.1, 0.2, 0.3, 0.5, 1.0]), num_trials=num_trials, maximum=maximum, design=1
+        )
+        curves = {
+            f"t{index:02}": LearningCurve(
+                [
+                    (-math.inf,) if generator.random() < 0.02 else (round(generator.random(), 2),)
+                    for _ in range(maximum)
+                ],
+                [10 ** generator.uniform(-2, 2)] * maximum,
+            )
+            for index in range(num_trials)
+        }
+        happened = simulate(curves, BudgetedAsha(schedule), workers=generator.randint(1, 8)).decisions
+        digest.update(repr((schedule.rungs, schedule.places, [entry[1:] for entry in happened])).encode())
+    assert digest.hexdigest() == FIRST_DESIGN

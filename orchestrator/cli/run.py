@@ -263,7 +263,7 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         *(f"  rung {rung:>4}: reached by {_shown(trials)} {_kind(spec, rung, levels)}" for rung, trials in rungs),
         f"  end  {end[0]:>4}: reached by {_shown(end[1])} {_kind(spec, end[0], levels)}",
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
-        f"gradients {_shown(expected.gradient_evaluations)} at each training image, {expected.gradient_share:.0%} of all",
+        f"gradients {_shown(expected.gradient_evaluations)} at each image, {expected.gradient_share:.0%} of all",
         *_too_small(spec, expected),
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
         f"MLflow   {_most_trials(expected) + 1:,} runs{at_most}, {_shown(_metric_rows(expected, probe))} metric rows",

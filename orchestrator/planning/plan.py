@@ -133,7 +133,7 @@ class SweepPlan(BaseModel):
     """Units and directions that the user's own code declares; absent on disk where there are none."""
     parent: Parent | None = None
     choices: dict[str, str] = {}
-    """Reasons for what ``auto`` chose, by section of the spec; absent on disk where there are none."""
+    """Reasons for what ``auto`` chose, by section of the spec; absent on disk if empty."""
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
     _launched: SweepPlan | None = PrivateAttr(default=None)

@@ -2,9 +2,9 @@
 
 A trial is paused at a rung until no trial that is still to come to it can take its place: so, unless trials diverge,
 the promoted trials are the same whatever the order in which trials were started, the number of workers and their speed,
-and no slow learner is dropped for having met the wrong first arrivals. A part of the places goes to the trials whose
-values rise fastest, once all have come. The budget that is left at the end (what diverged trials did not use) goes to
-the best paused trials. ``rung_schedule`` has the rungs and places of a budget, ``rung_places`` who takes them.
+and no slow learner is dropped for having met the wrong first arrivals. Once all have come, a part of the places is for
+the trials whose values rise fastest. The budget that is left at the end (what diverged trials did not use) promotes the
+best paused trials. ``rung_schedule`` has the rungs and places of a budget, ``rung_places`` who takes them.
 """
 
 from __future__ import annotations

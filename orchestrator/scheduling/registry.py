@@ -26,7 +26,7 @@ MEDIAN_GRACE = 9
 """The median rule stops no trial in the first ninth of the epochs, unless the spec says otherwise."""
 
 LEAST_OF_A_FRONT = 5
-"""Trials that end at least with several objectives, so that there is a front to choose from."""
+"""Trials that end at least with several objectives, which make a front to choose from."""
 
 MOST_RUNGS = 10
 """Of a resource whose maximum differs from trial to trial."""

@@ -2,7 +2,8 @@
 
 A trial takes ``TrialView.cost`` of the places of a rung, in units of the mean over all trials of the sweep: without
 prices each has cost 1, so a place is one trial. The best by value advance, as many as their share of the places has
-room for, and at least one. Once all have come, the best of the others by extrapolation take the rest of the places.
+room for, and at least one. Once all have come, the best of the remaining trials by extrapolation take the rest of the
+places.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class RungPlaces:
 
     @property
     def is_plain(self) -> bool:
-        """Return True if a place is one trial, whatever its cost, and none goes by extrapolation."""
+        """Return True if a place is one trial, whatever its cost, and none is taken by extrapolation."""
         return not self.is_priced and not self.extrapolated
 
     @property
@@ -147,7 +148,7 @@ class RungPlaces:
         return not self.num_advanced or price.affords(self.places, self.cost_advanced + cost)
 
     def last(self, price: Price) -> str | None:
-        """Return the trial in the last place that goes by value, once all of these are taken."""
+        """Return the trial in the last place that is taken by value, once all of these are taken."""
         if self.is_priced:
             kept = self._by_value(0, price)
             return kept[-1] if len(kept) < len(self.ranked) else None

@@ -29,7 +29,7 @@ class Design:
     """Numbers by which a schedule follows from a budget, chosen on recorded curves and never changed afterwards.
 
     Each rung is ``spacing`` times the one before it, one in ``cut`` is kept, no rung is later than the share
-    ``highest`` of the epochs, and of the places at a rung the share ``extrapolated`` goes to the best extrapolation.
+    ``highest`` of the epochs, and the share ``extrapolated`` of the places at a rung is for the best extrapolations.
     """
 
     spacing: float
@@ -144,13 +144,13 @@ class RungSchedule:
         cheapest, full = weights(_levels(design, factor, 1, maximum), seeds), maximum * seeds
         budget = max(fraction * num_trials * full, cost(cheapest, (1,) * len(cheapest), num_trials, full))
         for fewest in range(least, 0, -1):
-            found = [
+            scored = [
                 (abs(math.log(solved[1] / cut)), levels, solved[0])
                 for levels in _sequences(design, factor, maximum)
                 if (solved := places(weights(levels, seeds), num_trials, full, budget, least=fewest)) is not None
             ]
-            if found:
-                _, levels, counts = min(found, key=lambda scored: scored[0])
+            if scored:
+                _, levels, counts = min(scored, key=lambda one: one[0])
                 return cls(levels, counts, num_trials, maximum, budget, seeds, design)
         raise AssertionError("the cheapest schedule is within the budget")
 
@@ -182,7 +182,7 @@ class RungSchedule:
 
     @property
     def extrapolated(self) -> tuple[int, ...]:
-        """Places of each rung that go by extrapolation; the first rung has no earlier value and none.
+        """Places of each rung that are taken by extrapolation; the first rung has no earlier value and none.
 
         >>> RungSchedule.within(0.3, num_trials=64, maximum=27).extrapolated
         (0, 7, 4, 3, 2, 1)

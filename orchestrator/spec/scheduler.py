@@ -18,7 +18,7 @@ class SchedulerSpec(WithArguments):
     """Early stopping.
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of training every trial to its end
-    that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number there,
+    that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number,
     ``resource`` is the unit of the rungs. ``args`` are the arguments of a user's own scheduler.
     """
 

@@ -41,7 +41,7 @@ def plan_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_older_defaults(document: Any) -> Any:
-    """Return a plan's document with what its spec left out when the defaults were others.
+    """Return a plan's document with the older defaults of what its spec left out.
 
     >>> with_older_defaults({"spec": {"scheduler": {"grace_period": 3}}})["spec"]["scheduler"]
     {'name': 'asha', 'resource': 'epochs', 'grace_period': 3}

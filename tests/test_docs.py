@@ -139,10 +139,12 @@ def test_every_scheduler_of_the_page_is_one_and_the_default_is_the_one_it_says(s
 
 
 def test_the_rung_schedule_of_the_page_is_the_one_a_spec_gets(scheduling):
-    from orchestrator.scheduling.budgeted import RungSchedule
+    from orchestrator.planning.loading import parse_spec
+    from orchestrator.scheduling.registry import rung_schedule_of
 
-    assert "64 trials of 27 epochs at 0.3 have rungs 4, 8 and 16" in scheduling
-    assert RungSchedule.within(0.3, num_trials=64, maximum=27).rungs == (4, 8, 16)
+    assert "64 trials of 27 epochs at 0.3 have rungs 3, 4, 7, 10, 15 and 23" in scheduling
+    spec = parse_spec("name: page\ntrial: {epochs: 27}\nsearch: {num_trials: 64}")
+    assert rung_schedule_of(spec, max_epochs=27).rungs == (3, 4, 7, 10, 15, 23)
 
 
 def test_every_path_that_the_architecture_names_is_in_the_repository(repository):

@@ -42,7 +42,7 @@ from simulate import (
 )
 
 from orchestrator.analysis.audit import spearman
-from orchestrator.scheduling.budgeted import CUT, places
+from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, places
 
 FRONTIER = Path(__file__).parent / "tables" / "frontier.jsonl"
 GRACES, FACTORS = (1, 2, 3, 4, 6, 9), (2, 3, 4, 8)
@@ -66,7 +66,10 @@ def contenders() -> Iterator[Contender]:
             yield Contender(f"strata-{name} {grace} {factor}", asha(grace, factor, pauses=False), stratum)
     for budget in BUDGETS:
         yield Contender(f"auto {budget}", budgeted(budget))
-        yield Contender(f"asynchronous {budget}", lambda n, b=budget: Asha((budgeted(b)(n).rungs,), CUT, pauses=True))
+        yield Contender(
+            f"asynchronous {budget}",
+            lambda n, b=budget: Asha((budgeted(b)(n).rungs,), DESIGNS[NEWEST].cut, pauses=True),
+        )
         for epochs in (2, 3):
             yield Contender(f"smoothed-{epochs} {budget}", budgeted(budget), smoothed=epochs)
         for first in FIRST_RUNGS:

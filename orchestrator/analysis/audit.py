@@ -93,7 +93,7 @@ def audit(plan: SweepPlan, state: SweepState) -> Audit:
             rung: _rank_correlation(
                 _pairs(kept, rung, plan), _pairs(audited, rung, plan), rejected=len(rejected), rng=rng
             )
-            for rung in (plan.rungs if plan.spec.scheduler.resource == "epochs" else ())
+            for rung in (plan.rungs if plan.spec.scheduler.rung_unit == "epochs" else ())
         },
     )
 

@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import brackets_for, passes_per_epoch, stratum
 from orchestrator.errors import PreflightError
+from orchestrator.planning.choices import scheduler_choice
 from orchestrator.planning.points import first_points, max_epochs_of
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.budgeted import BudgetedAsha
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from orchestrator.spec.model import SweepSpec
 
 MIN_SIMULATIONS, MAX_SIMULATIONS = 5, 40
+ROUNDING = 1e-9
+"""Of shares of a budget."""
 MAX_TRIALS = 400
 """Larger sweeps are simulated with this many trials and scaled: the cost of a simulation grows quadratically."""
 
@@ -71,8 +74,16 @@ class Forecast:
     reached: dict[int, Range]
     epochs: Range
     seconds: Range
+    gradient_evaluations: Range
+    """Gradient evaluations at each training image: 1 for a plain epoch, k more for an attack of k steps."""
+    gradient_share: float
+    """Share of the gradient evaluations of a sweep without early stopping."""
     seeds: int = 1
     """Seeds of a configuration at most; ``num_trials`` counts configurations then."""
+    reason: str = ""
+    """Scheduler that ``auto`` chose, and why."""
+    cheapest_share: float = 0.0
+    """Share that the cheapest sweep costs which ends one trial besides the baseline, where the budget is smaller."""
 
     @property
     def share(self) -> float:
@@ -86,8 +97,8 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
     Raises:
         PreflightError: the scheduler counts in another unit than epochs, whose cost is unknown before the sweep.
     """
-    if spec.scheduler.resource != "epochs":
-        problem = f"scheduler.resource: must be epochs to forecast a sweep, got {spec.scheduler.resource}"
+    if spec.scheduler.rung_unit != "epochs":
+        problem = f"scheduler.resource: must be epochs to forecast a sweep, got {spec.scheduler.rung_unit}"
         raise PreflightError([problem])
     max_epochs, num_trials = max_epochs_of(spec), spec.search.num_trials
     if num_trials > MAX_TRIALS:
@@ -95,10 +106,13 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
         return _scaled(forecast(spec.model_copy(update={"search": fewer}), slots=slots, pauses=pauses), num_trials)
     scheduler = scheduler_of(spec, pauses=pauses, max_epochs=max_epochs)
     simulations = max(MIN_SIMULATIONS, min(MAX_SIMULATIONS, MAX_SIMULATIONS * MAX_SIMULATIONS // num_trials))
+    passes = [_passes(spec, max_epochs, seed) for seed in range(simulations)]
     outcomes = [
-        simulate(_curves(spec, scheduler, max_epochs, seed), scheduler, workers=slots, leaps=True)
-        for seed in range(simulations)
+        simulate(_curves(spec, scheduler, sampled, seed), scheduler, workers=slots, leaps=True)
+        for seed, sampled in enumerate(passes)
     ]
+    gradients = [float(_gradients(*pair, spec, scheduler)) for pair in zip(outcomes, passes, strict=True)]
+    full = [sum(item.epochs * item.passes for item in sampled) * spec.search.seeds for sampled in passes]
     levels = (*(scheduler.rungs or ()), max_epochs)
     reached = [_reached(outcome, levels) for outcome in outcomes]
     return Forecast(
@@ -109,17 +123,39 @@ def forecast(spec: SweepSpec, *, slots: int, pauses: bool) -> Forecast:
         reached={level: Range.of([counts[level] for counts in reached]) for level in levels if level <= max_epochs},
         epochs=Range.of([float(_spent(outcome, spec, scheduler)) for outcome in outcomes]),
         seconds=Range.of([outcome.ended_at for outcome in outcomes]),
+        gradient_evaluations=Range.of(gradients),
+        gradient_share=fmean(gradients) / fmean(full),
         seeds=spec.search.seeds,
+        reason=scheduler_choice(spec, getattr(scheduler, "schedule", None), pauses=pauses),
+        cheapest_share=_cheapest_share(spec, scheduler),
     )
 
 
 def _spent(outcome: Outcome, spec: SweepSpec, scheduler: Scheduler) -> int:
     """Return the epochs of a simulated sweep; with several seeds, of all that each level needs. Racing saves some."""
-    if spec.search.seeds == 1:
-        return outcome.spent
+    return sum(_epochs(outcome, spec, scheduler))
+
+
+def _epochs(outcome: Outcome, spec: SweepSpec, scheduler: Scheduler) -> list[int]:
+    """Return the epochs of each trial of a simulated sweep, in their order."""
     rungs = scheduler.rungs or ()
     used = dict(zip((0, *rungs), (0, *weights(rungs, spec.search.seeds)), strict=True))
-    return sum(used.get(view.level, view.level * spec.search.seeds) for view in outcome.views.values())
+    return [used.get(view.level, view.level * spec.search.seeds) for view in outcome.views.values()]
+
+
+def _gradients(outcome: Outcome, sampled: Sequence[_Sampled], spec: SweepSpec, scheduler: Scheduler) -> int:
+    """Return the gradient evaluations of a simulated sweep."""
+    pairs = zip(_epochs(outcome, spec, scheduler), sampled, strict=True)
+    return sum(epochs * trial.passes for epochs, trial in pairs)
+
+
+def _cheapest_share(spec: SweepSpec, scheduler: Scheduler) -> float:
+    """Return the budget with which one trial besides the baseline ends; 0 where the spec's is enough."""
+    if not isinstance(scheduler, BudgetedAsha):
+        return 0.0
+    full = scheduler.schedule.maximum * spec.search.seeds
+    share = (scheduler.schedule.budget + full) / (spec.search.num_trials * full)
+    return share if share > spec.scheduler.budget_fraction + ROUNDING else 0.0
 
 
 def expected_epochs(plan: SweepPlan) -> float:
@@ -132,7 +168,7 @@ def expected_epochs(plan: SweepPlan) -> float:
     maximum = plan.max_epochs * seeds
     if isinstance(scheduler, BudgetedAsha):
         return scheduler.schedule.budget + maximum
-    if isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs":
+    if isinstance(scheduler, Asha) and plan.spec.scheduler.rung_unit == "epochs":
         costs = [
             expected_cost(weights(bracket, seeds), scheduler.reduction_factor, maximum)
             for bracket in scheduler.brackets
@@ -149,28 +185,44 @@ def _scaled(simulated: Forecast, num_trials: int) -> Forecast:
         num_trials=num_trials,
         reached={level: trials.scaled(factor) for level, trials in simulated.reached.items()},
         epochs=simulated.epochs.scaled(factor),
+        gradient_evaluations=simulated.gradient_evaluations.scaled(factor),
         seconds=simulated.seconds.scaled(factor),
     )
 
 
-def _curves(spec: SweepSpec, scheduler: Scheduler, max_epochs: int, seed: int) -> dict[str, LearningCurve]:
-    rng = random.Random(seed)  # noqa: S311  a forecast, not a secret
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """Trial of an imagined sweep: its configuration, its epochs, and the passes of each."""
+
+    config: dict[str, Any]
+    epochs: int
+    passes: int
+
+
+def _passes(spec: SweepSpec, max_epochs: int, seed: int) -> list[_Sampled]:
+    """Return the trials of a sweep of random points."""
     first = [point for _, point in first_points(spec)]
     sampled = spec.space.sample_many(max(0, spec.search.num_trials - len(first)), seed=seed)
     points = [*first, *sampled][: spec.search.num_trials]
-    curves = {}
-    trials = zip(points, brackets_for(scheduler, len(points), max_epochs), strict=True)
-    for index, (point, bracket) in enumerate(trials):
-        config = {**spec.trial, **point}
-        epochs = int(config.get("epochs", max_epochs))
-        curves[f"{index:06d}"] = LearningCurve(
-            values=[(rng.random(),)] * epochs,
-            seconds=[factor * passes_per_epoch(config) for factor in _seeds_per_epoch(spec, scheduler, epochs)],
+    configs = [{**spec.trial, **point} for point in points]
+    return [_Sampled(config, int(config.get("epochs", max_epochs)), passes_per_epoch(config)) for config in configs]
+
+
+def _curves(spec: SweepSpec, scheduler: Scheduler, sampled: Sequence[_Sampled], seed: int) -> dict[str, LearningCurve]:
+    rng = random.Random(seed)  # noqa: S311  a forecast, not a secret
+    is_priced = isinstance(scheduler, BudgetedAsha) and scheduler.schedule.is_priced
+    brackets = brackets_for(scheduler, len(sampled), max_epochs_of(spec))
+    return {
+        f"{index:06d}": LearningCurve(
+            values=[(rng.random(),)] * trial.epochs,
+            seconds=[factor * trial.passes for factor in _seeds_per_epoch(spec, scheduler, trial.epochs)],
             bracket=bracket,
-            stratum=stratum(config, spec),
+            stratum=stratum(trial.config, spec),
             exempt=index == 0,
+            cost=trial.passes if is_priced else 1,
         )
-    return curves
+        for index, (trial, bracket) in enumerate(zip(sampled, brackets, strict=True))
+    }
 
 
 def _seeds_per_epoch(spec: SweepSpec, scheduler: Scheduler, epochs: int) -> list[float]:

@@ -19,6 +19,7 @@ from orchestrator.planning.provenance import find_own_code
 from orchestrator.planning.seeds import seed_index_of
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
+from orchestrator.scheduling.rung_schedule import NEWEST
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.state.events import (
     AttemptFailed,
@@ -149,6 +150,7 @@ def what_if(plan: SweepPlan, state: SweepState, settings: Sequence[str], *, work
             bracket=views[trial.id].bracket,
             stratum=views[trial.id].stratum,
             exempt=views[trial.id].exempt,
+            cost=views[trial.id].cost,
         )
         for trial in state.trials.values()
         if trial.epochs
@@ -198,12 +200,14 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     if spec.search.seeds > 1:
         requirement = "must be 1 to simulate other settings, as seeds that were not trained have no curve"
         raise SpecError([Problem("search.seeds", f"{requirement}; got {spec.search.seeds}; use ravel replay alone")])
-    if spec.scheduler.resource != "epochs":
+    if spec.scheduler.rung_unit != "epochs":
         raise SpecError([Problem("scheduler.resource", "must be 'epochs' to simulate other settings")])
     touched = {setting.partition("=")[0].removeprefix(WHAT_IF) for setting in settings} & DECIDE_KIND
     pauses = promotes(spec, slots=slots) if touched else plan.pauses
-    scheduler = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs)
-    rungs = rung_schedule_of(spec, max_epochs=plan.max_epochs) if spec.scheduler.is_budgeted else None
+    design = NEWEST if plan.rung_schedule is None else plan.rung_schedule.design
+    is_budgeted = spec.scheduler.is_budgeted
+    rungs = rung_schedule_of(spec, max_epochs=plan.max_epochs, design=design) if is_budgeted else None
+    scheduler = scheduler_of(spec, pauses=pauses, max_epochs=plan.max_epochs, schedule=rungs)
     return SweepPlan(
         **{**dict(plan), "spec": spec, "pauses": pauses, "rungs": scheduler.rungs or (), "rung_schedule": rungs}
     )

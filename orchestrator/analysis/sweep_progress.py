@@ -110,7 +110,7 @@ def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> flo
     unfinished = to_start + len(state.with_status("running", "waiting", "interrupted"))
     scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
     known = isinstance(scheduler, BudgetedAsha | NoStopping) or (
-        isinstance(scheduler, Asha) and plan.spec.scheduler.resource == "epochs"
+        isinstance(scheduler, Asha) and plan.spec.scheduler.rung_unit == "epochs"
     )
     expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)
     if isinstance(scheduler, NoStopping):

@@ -251,22 +251,34 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
 
 
 def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
-    kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
+    kind = "no early stopping" if spec.scheduler.chosen == "none" else "promotion" if expected.pauses else "stopping"
     seeds = spec.search.seeds
     size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs * seeds
-    mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
+    mode = f"{expected.slots} at a time; {spec.scheduler.chosen}, {kind}"
     *rungs, end = expected.reached.items()
     levels, at_most = [rung for rung, _ in rungs], " at most" if seeds > 1 else ""
     return [
         f"{spec.name}: {num_trials(spec)} of at most {expected.max_epochs} epochs, {mode}",
+        *([f"scheduler: {expected.reason}"] if expected.reason else []),
         *(f"  rung {rung:>4}: reached by {_shown(trials)} {_kind(spec, rung, levels)}" for rung, trials in rungs),
         f"  end  {end[0]:>4}: reached by {_shown(end[1])} {_kind(spec, end[0], levels)}",
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
+        f"gradients {_shown(expected.gradient_evaluations)} at each image, {expected.gradient_share:.0%} of all",
+        *_too_small(spec, expected),
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
         f"MLflow   {_most_trials(expected) + 1:,} runs{at_most}, {_shown(_metric_rows(expected, probe))} metric rows",
         f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each"
         + _kept(spec),
     ]
+
+
+def _too_small(spec: SweepSpec, expected: Forecast) -> list[str]:
+    """Return the warning about a budget in which no trial would end but the baseline."""
+    if not expected.cheapest_share:
+        return []
+    budget = f"{spec.scheduler.budget_fraction:g} of {expected.num_trials} trials"
+    cheapest = f"the cheapest sweep that does costs {expected.cheapest_share:.2f} of them, and runs instead"
+    return [f"budget   {budget} ends none but the baseline; {cheapest}"]
 
 
 def _most_trials(expected: Forecast) -> int:

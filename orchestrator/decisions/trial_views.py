@@ -62,6 +62,7 @@ class DecisionState:
         self.searched = SweepState() if self.is_seeded else state
         """Trials as a sampler sees them."""
         self._advancing: set[str] = set()
+        self._is_priced = plan.rung_schedule is not None and plan.rung_schedule.is_priced
         for trial in state.trials.values():
             self._update(trial)
 
@@ -86,7 +87,8 @@ class DecisionState:
         self.configurations[name], self.searched.trials[name] = configuration, trial
         self.searched.changes.append(name)
         (self._advancing.discard if configuration.next_seed() is None else self._advancing.add)(name)
-        self.views.put(configuration.view(stratum=_stratum(trial.config, self.plan.spec)))
+        stratum, cost = _stratum(trial.config, self.plan.spec), self._cost(trial)
+        self.views.put(configuration.view(stratum=stratum, cost=cost))
 
     def _update(self, trial: Trial) -> None:
         if self.is_seeded:
@@ -96,7 +98,14 @@ class DecisionState:
             bracket = self.views[trial.id].bracket
         else:
             bracket = fill_bracket(self._bracket_counts, self._bracket_costs)
-        self.views.put(_view(trial, self.plan, bracket=bracket))
+        self.views.put(_view(trial, self.plan, bracket=bracket, cost=self._cost(trial)))
+
+    def _cost(self, trial: Trial) -> int:
+        """Return the passes of an epoch, where the budget counts them; else 1."""
+        if not self._is_priced:
+            return 1
+        view = self.views.get(trial.id)
+        return passes_per_epoch(trial.config) if view is None else view.cost
 
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Tune pickles whatever holds this into a file that is never read; the log is the state."""
@@ -125,7 +134,7 @@ def levels_after(trial: Trial, epoch: int, plan: SweepPlan) -> list[int]:
 
     An epoch may cross several. After a pause at the first of them, the rest follow with the next epoch.
     """
-    if plan.spec.scheduler.resource == "epochs":
+    if plan.spec.scheduler.rung_unit == "epochs":
         return [epoch]
     return [rung for rung, at in _crossings(trial, plan).items() if at <= epoch and rung not in trial.rungs]
 
@@ -166,9 +175,9 @@ def _part(value: Any, name: str, space: SearchSpace) -> object:
     return "high" if domain.to_unit(value) >= domain.to_unit(domain.from_unit(0.5)) else "low"
 
 
-def _view(trial: Trial, plan: SweepPlan, *, bracket: int) -> TrialView:
+def _view(trial: Trial, plan: SweepPlan, *, bracket: int, cost: int) -> TrialView:
     spec = plan.spec
-    by_epochs = spec.scheduler.resource == "epochs"
+    by_epochs = spec.scheduler.rung_unit == "epochs"
     values = _values(trial, plan)
     paused_at = trial.rejected_at if plan.pauses else None
     return TrialView(
@@ -183,6 +192,7 @@ def _view(trial: Trial, plan: SweepPlan, *, bracket: int) -> TrialView:
         promoted=frozenset(trial.promoted_from),
         state=_state(trial.status) if paused_at is None or trial.status in OVER else "paused",
         blind_from=trial.blind_from,
+        cost=cost,
     )
 
 
@@ -199,7 +209,7 @@ def _decision(decided: RungDecided) -> RungDecision:
 
 def _values(trial: Trial, plan: SweepPlan) -> dict[int, Measured]:
     """Return the value of the trial at each level that a scheduler may read."""
-    if plan.spec.scheduler.resource != "epochs":
+    if plan.spec.scheduler.rung_unit != "epochs":
         at = _crossings(trial, plan)
     else:
         levels = trial.epochs if plan.scheduler.rungs is None else plan.scheduler.rungs
@@ -216,7 +226,7 @@ def _ended_before_extension(trial: Trial, plan: SweepPlan) -> bool:
 def _crossings(trial: Trial, plan: SweepPlan) -> dict[int, int]:
     """Return the epoch at which the cost of the trial crossed each rung, lowest first."""
     epochs = sorted(trial.epochs)
-    if plan.spec.scheduler.resource == "gpu_seconds":
+    if plan.spec.scheduler.rung_unit == "gpu_seconds":
         costs = [trial.epochs[epoch].get("cost/gpu_s") or 0.0 for epoch in epochs]
     else:
         costs = [float(passes_per_epoch(trial.config))] * len(epochs)

@@ -208,7 +208,7 @@ def check_gpu_seconds(spec: SweepSpec, *, gpus: float) -> None:
         PreflightError: names the fields that count them.
     """
     counted = {
-        "scheduler.resource": spec.scheduler.resource == "gpu_seconds",
+        "scheduler.resource": spec.scheduler.rung_unit == "gpu_seconds",
         "budget.gpu_s": spec.budget.gpu_s is not None,
     }
     problem = "counts GPU seconds, and trials here have no GPU; use another unit, or request GPUs in resources.gpus"

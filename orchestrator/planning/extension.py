@@ -9,8 +9,8 @@ from orchestrator.planning.fields import did_you_mean
 from orchestrator.planning.loading import override
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.trial_configs import compared_epochs
-from orchestrator.scheduling.budgeted import SPACING
-from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
+from orchestrator.scheduling.registry import fraction_of, least_complete, rung_schedule_of, scheduler_of
+from orchestrator.scheduling.rung_schedule import unusual
 from orchestrator.spec.model import SweepSpec
 from search_spaces import Problem
 from trainables.tasks.registry import CLASSIFIER, task_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.scheduling.budgeted import RungSchedule
+    from orchestrator.scheduling.rung_schedule import RungSchedule
     from orchestrator.spec.model import Point
     from orchestrator.state.events import OrderAccepted
     from orchestrator.state.sweep_state import SweepState
@@ -79,7 +79,8 @@ def extended(plan: SweepPlan, event: OrderAccepted) -> SweepPlan:
 def with_settings(spec: SweepSpec, settings: Mapping[str, Any]) -> SweepSpec:
     """Return a spec with other values of fields, by their dotted names.
 
-    >>> from orchestrator.spec.model import SweepSpec
+    >>> from orchestrator.scheduling.rung_schedule import unusual
+    from orchestrator.spec.model import SweepSpec
     >>> spec = with_settings(SweepSpec(name="a"), {"search.num_trials": 96, "trial.epochs": 81})
     >>> spec.search.num_trials, spec.trial["epochs"]
     (96, 81)
@@ -179,7 +180,7 @@ def _number_problems(plan: SweepPlan, spec: SweepSpec, num_existing: int) -> lis
 
 def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
     """Return the schedulers whose earlier decisions more epochs would make incomparable."""
-    name = spec.scheduler.name
+    name = spec.scheduler.chosen
     if max_epochs_of(spec) == plan.max_epochs or (name not in {"pasha", "hyperband"} and spec.scheduler.brackets == 1):
         return []
     what = "the ceiling of its rungs follows" if name == "pasha" else "the bracket of each trial follows"
@@ -191,7 +192,8 @@ def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
 def differences(before: SweepSpec, after: SweepSpec) -> dict[str, tuple[Any, Any]]:
     """Return the fields that orders have changed, each with its value before and after, as plain data.
 
-    >>> from orchestrator.spec.model import SweepSpec
+    >>> from orchestrator.scheduling.rung_schedule import unusual
+    from orchestrator.spec.model import SweepSpec
     >>> differences(SweepSpec(name="a"), SweepSpec(name="a", search={"num_trials": 96}))
     {'search.num_trials': (32, 96)}
     """
@@ -211,7 +213,7 @@ def _schedule(plan: SweepPlan, spec: SweepSpec, *, max_epochs: int) -> RungSched
     """Return the rung schedule of a budget for the new numbers: its rungs stay, and continue up to the new maximum."""
     if not spec.scheduler.is_budgeted:
         return None
-    schedule = plan.rung_schedule or rung_schedule_of(plan.spec, max_epochs=plan.max_epochs)
+    schedule = plan.rung_schedule or rung_schedule_of(plan.spec, max_epochs=plan.max_epochs, design=1)
     factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
     num_trials = max(1, spec.search.num_trials - 1)
     if (num_trials, max_epochs, fraction) == (
@@ -220,8 +222,13 @@ def _schedule(plan: SweepPlan, spec: SweepSpec, *, max_epochs: int) -> RungSched
         plan.spec.scheduler.budget_fraction,
     ):
         return schedule
-    spacing = SPACING if factor == "auto" else factor
-    return schedule.extended(fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing)
+    return schedule.extended(
+        fraction_of(spec, design=schedule.design),
+        num_trials=num_trials,
+        maximum=max_epochs,
+        factor=None if factor == "auto" else factor,
+        least=least_complete(spec, design=schedule.design),
+    )
 
 
 def _plain(schedule: RungSchedule) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _plain(schedule: RungSchedule) -> dict[str, Any]:
         "num_trials": schedule.num_trials,
         "maximum": schedule.maximum,
         "budget": schedule.budget,
-        **({"seeds": schedule.seeds} if schedule.seeds > 1 else {}),
+        **unusual(schedule),
     }
 
 
@@ -274,7 +281,7 @@ def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:
             f"optimizer.schedule is not constant: the trials so far followed that of {before.max_epochs} epochs, "
             f"and go on with that of {after.max_epochs}"
         )
-    if spec.scheduler.name == "median" and spec.scheduler.grace_period == "auto":
+    if spec.scheduler.chosen == "median" and spec.scheduler.grace_period == "auto":
         notes.append("scheduler.grace_period: auto follows the epochs; decisions that were made stay")
     return notes
 

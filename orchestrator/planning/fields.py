@@ -166,10 +166,10 @@ def _seed_problems(spec: SweepSpec) -> list[Problem]:
         if is_given
     ]
     requirements = [
-        ("scheduler.name", scheduler.name, scheduler.name in {"asha", "none"}, "must be asha or none"),
+        ("scheduler.name", scheduler.name, scheduler.chosen in {"asha", "none"}, "must be asha or none"),
         ("scheduler.kind", scheduler.kind, scheduler.kind != "stopping", "must be promotion or auto"),
         ("scheduler.brackets", scheduler.brackets, scheduler.brackets == 1, "must be 1"),
-        ("scheduler.resource", scheduler.resource, scheduler.resource == "epochs", "must be epochs"),
+        ("scheduler.resource", scheduler.resource, scheduler.rung_unit == "epochs", "must be epochs"),
         ("scheduler.audit", scheduler.audit, not scheduler.audit, "must be 0"),
         ("objective", len(spec.objective.all), not spec.objective.others, "must be one metric"),
         ("budget.target", spec.budget.target, spec.budget.target is None, "must be unset"),
@@ -229,16 +229,18 @@ def _grid_size(space: SearchSpace, resolution: int, *, enough: int) -> tuple[int
 
 def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     """Return the problems of a scheduler: fields that it cannot have."""
-    scheduler, name = spec.scheduler, spec.scheduler.name
+    scheduler, name = spec.scheduler, spec.scheduler.chosen
+    budgets = "must be 'auto', 'epochs' or 'gradient_evaluations'"
     if scheduler.own is not None:
         return _own_scheduler_problems(scheduler)
     kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
     requirements = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
         ("brackets", scheduler.brackets > 1 and (name != "asha" or scheduler.is_budgeted), "must be 1"),
-        ("resource", scheduler.resource != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
+        ("resource", scheduler.rung_unit != "epochs" and scheduler.brackets > 1, "must be 'epochs' with brackets"),
         ("strata", bool(scheduler.strata) and (name in {"pasha", "none"} or scheduler.is_budgeted), "must be empty"),
-        ("resource", scheduler.resource != "epochs" and (name != "asha" or scheduler.is_budgeted), "must be 'epochs'"),
+        ("resource", scheduler.rung_unit != "epochs" and name != "asha", "must be 'epochs'"),
+        ("resource", scheduler.is_budgeted and scheduler.resource == "gpu_seconds", budgets),
         ("audit", bool(scheduler.audit) and name == "none", "must be 0"),
     ]
     of = f"for {name}" + (" with grace_period: auto; give grace_period a number" if scheduler.is_budgeted else "")
@@ -280,7 +282,7 @@ def _own_scheduler_problems(scheduler: SchedulerSpec) -> list[Problem]:
 
 
 def _bracket_problems(spec: SweepSpec) -> list[Problem]:
-    if not all(type(value) is int and value >= 1 for value in epochs_of(spec)):
+    if spec.scheduler.is_budgeted or not all(type(value) is int and value >= 1 for value in epochs_of(spec)):
         return []  # reported by the points
     try:
         scheduler_of(spec, pauses=False, max_epochs=max_epochs_of(spec))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,18 +28,19 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.choices import SCHEDULER, scheduler_choice
 from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
 from orchestrator.redaction import one_line
-from orchestrator.scheduling.budgeted import RungSchedule
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import rung_schedule_of, scheduler_of
+from orchestrator.scheduling.rung_schedule import RungSchedule, unusual
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.folder_identity import record
-from orchestrator.state.migrations import plan_of_format_1
+from orchestrator.state.migrations import plan_of_format_1, with_older_defaults
 from orchestrator.state.s3_mirror import publish
 from orchestrator.storage.atomic_files import write_atomically
 from orchestrator.storage.locations import expanded
@@ -104,8 +106,10 @@ class SweepPlan(BaseModel):
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
 
-    format: Literal[3, 4, 5] = 3
-    """4 for a fork, whose plan has a ``parent``, 5 for a confirmation; a version that knows 3 alone refuses them."""
+    format: Literal[3, 4, 5, 6] = 3
+    """4 for a fork, whose plan has a ``parent``, 5 for a confirmation, 6 with a rung schedule of design 2 or later.
+
+    A version that knows 3 alone refuses them."""
     sweep: str
     created_at: float
     spec: Annotated[
@@ -128,6 +132,8 @@ class SweepPlan(BaseModel):
     metrics: dict[str, DeclaredMetric] = {}
     """Units and directions that the user's own code declares; absent on disk where there are none."""
     parent: Parent | None = None
+    choices: dict[str, str] = {}
+    """Reasons for what ``auto`` chose, by section of the spec; absent on disk if empty."""
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
     _launched: SweepPlan | None = PrivateAttr(default=None)
@@ -151,15 +157,20 @@ class SweepPlan(BaseModel):
         return self._scheduler
 
     def _built(self) -> Scheduler:
-        return scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=self.rung_schedule)
+        schedule = self.rung_schedule
+        if schedule is None and self.spec.scheduler.is_budgeted:  # of a version before the field
+            schedule = rung_schedule_of(self.spec, max_epochs=self.max_epochs, design=1)
+        return scheduler_of(self.spec, pauses=self.pauses, max_epochs=self.max_epochs, schedule=schedule)
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        absent = {name for name in ("metrics", "parent") if not getattr(self, name)}
-        if self.rung_schedule is not None and self.rung_schedule.seeds == 1:  # as before the field
+        absent = {name for name in ("metrics", "parent", "choices") if not getattr(self, name)}
+        if self.rung_schedule is not None:  # as before the fields
+            absent_there = {field.name for field in fields(RungSchedule) if field.default is not MISSING}
+            absent_there -= unusual(self.rung_schedule).keys()
             for name in document.keys() & {"ladder", "rung_schedule"}:
-                document[name] = {key: value for key, value in document[name].items() if key != "seeds"}
+                document[name] = {key: value for key, value in document[name].items() if key not in absent_there}
         return {name: value for name, value in document.items() if name not in absent}
 
     @property
@@ -178,8 +189,9 @@ class SweepPlan(BaseModel):
     def _migrated(cls, document: Any) -> Any:
         if isinstance(document, dict) and document.get("format") == 1:
             document = plan_of_format_1(document)
-        is_old = isinstance(document, dict) and document.get("format") == 2
-        return {**document, "format": 3} if is_old else document
+        if isinstance(document, dict) and document.get("format") == 2:
+            document = {**document, "format": 3}
+        return with_older_defaults(document)
 
     def unit_of(self, metric: str) -> str:
         """Return the unit that a user's own code declares for a metric, or ''."""
@@ -271,8 +283,10 @@ def make_plan(
     ``provenance`` is that of a sweep that only is imagined.
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
+    schedule = rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None
+    why = scheduler_choice(spec, schedule, pauses=pauses)
     return SweepPlan(
-        format=3 if parent is None else 4 if parent.confirmation is None else 5,
+        format=_format(parent, schedule),
         parent=parent,
         sweep=folder.sweep,
         created_at=now,
@@ -281,12 +295,21 @@ def make_plan(
         tracking_uri=tracking_store(spec, working_directory),
         working_directory=str(working_directory),
         max_epochs=max_epochs,
-        rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
-        rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
+        rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs, schedule=schedule).rungs or (),
+        rung_schedule=schedule,
         pauses=pauses,
         provenance=provenance or collect(working_directory, spec=spec),
         metrics=dict(metrics),
+        choices={SCHEDULER: why} if why else {},
     )
+
+
+def _format(parent: Parent | None, schedule: RungSchedule | None) -> Literal[3, 4, 5, 6]:
+    if schedule is not None and schedule.design > 1:
+        return 6
+    if parent is None:
+        return 3
+    return 4 if parent.confirmation is None else 5
 
 
 def fingerprint(spec: SweepSpec) -> str:

@@ -45,6 +45,6 @@ def attack_of(spec: SweepSpec) -> Point:
 
 def compared_epochs(plan: SweepPlan, epochs: int) -> tuple[int, ...]:
     """Return the epochs after which a trial may be compared, and so must have measured its objectives."""
-    if plan.spec.scheduler.resource == "epochs" and plan.scheduler.rungs is not None:
+    if plan.spec.scheduler.rung_unit == "epochs" and plan.scheduler.rungs is not None:
         return plan.rungs
     return tuple(range(1, epochs + 1))

@@ -156,8 +156,8 @@ class Configuration:
         values = self.values(level)
         return tuple(number for number in range(self.levels[level]) if number not in values)
 
-    def view(self, *, stratum: Hashable) -> TrialView:
-        """Return the view of the configuration, whose values are means."""
+    def view(self, *, stratum: Hashable, cost: int = 1) -> TrialView:
+        """Return the view of the configuration, whose values are means; ``cost`` is that of an epoch of a seed."""
         return TrialView(
             self.id,
             maximum=self.maximum,
@@ -168,6 +168,7 @@ class Configuration:
             decisions=self.decisions,
             promoted=self.promoted,
             state=self.state,
+            cost=cost,
         )
 
     def as_trial(self) -> Trial:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import CUT, SPACING, BudgetedAsha, RungSchedule
+from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.own_scheduler import own_scheduler, promotes
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
+from orchestrator.spec.trial_costs import passes_of
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.protocol import Scheduler
@@ -21,6 +24,9 @@ FEW_SLOTS = 8
 FACTOR = 3
 MEDIAN_GRACE = 9
 """The median rule stops no trial in the first ninth of the epochs, unless the spec says otherwise."""
+
+LEAST_OF_A_FRONT = 5
+"""Trials that end at least with several objectives, which make a front to choose from."""
 
 MOST_RUNGS = 10
 """Of a resource whose maximum differs from trial to trial."""
@@ -36,11 +42,11 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
     scheduler = spec.scheduler
     if scheduler.own is not None:
         return promotes(scheduler.own, kind=scheduler.kind, few_slots=slots <= FEW_SLOTS)
-    if scheduler.name in {"none", "median"}:
+    if scheduler.chosen in {"none", "median"}:
         return False
     if spec.search.seeds > 1:  # a seed waits at its rung for the others
         return True
-    if scheduler.name == "pasha" or scheduler.kind == "promotion":
+    if scheduler.chosen == "pasha" or scheduler.kind == "promotion":
         return True
     return scheduler.kind == "auto" and (scheduler.is_budgeted or slots <= FEW_SLOTS)
 
@@ -63,34 +69,67 @@ def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, schedule: Ru
     if scheduler.own is not None:
         provided = {"max_epochs": max_epochs, "num_trials": spec.search.num_trials, "pauses": pauses}
         return own_scheduler(scheduler.own, provided)
-    if scheduler.name == "none":
+    if scheduler.chosen == "none":
         return NoStopping()
     if scheduler.is_budgeted:
         return _budgeted(spec, schedule or rung_schedule_of(spec, max_epochs=max_epochs), pauses=pauses)
     factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor
     grace = 1 if scheduler.grace_period == "auto" else scheduler.grace_period
-    if scheduler.name == "median":
+    if scheduler.chosen == "median":
         return Median(max(1, max_epochs // MEDIAN_GRACE) if scheduler.grace_period == "auto" else grace)
-    maximum = max_epochs if scheduler.resource == "epochs" else grace * factor**MOST_RUNGS
-    if scheduler.name == "pasha":
+    maximum = max_epochs if scheduler.rung_unit == "epochs" else grace * factor**MOST_RUNGS
+    if scheduler.chosen == "pasha":
         return Pasha(rungs(grace, factor, maximum), factor)
-    count = len(rungs(grace, factor, maximum)) + 1 if scheduler.name == "hyperband" else scheduler.brackets
+    count = len(rungs(grace, factor, maximum)) + 1 if scheduler.chosen == "hyperband" else scheduler.brackets
     return Asha(brackets(grace, factor, maximum, count), factor, pauses)
 
 
-def rung_schedule_of(spec: SweepSpec, *, max_epochs: int) -> RungSchedule:
-    """Return the rung schedule of a budget. The baseline is always trained to its end, and costs the budget nothing."""
-    factor, fraction = spec.scheduler.reduction_factor, spec.scheduler.budget_fraction
-    spacing, cut = (SPACING, CUT) if factor == "auto" else (factor, float(factor))
-    num_trials = max(1, spec.search.num_trials - 1)
-    return RungSchedule.within(
-        fraction, num_trials=num_trials, maximum=max_epochs, spacing=spacing, cut=cut, seeds=spec.search.seeds
+def rung_schedule_of(spec: SweepSpec, *, max_epochs: int, design: int = NEWEST) -> RungSchedule:
+    """Return the rung schedule of a budget; by default as this version designs it.
+
+    With ``resource: auto`` the budget counts gradient evaluations where trials differ in these, else epochs.
+    """
+    factor, num_trials = spec.scheduler.reduction_factor, max(1, spec.search.num_trials - 1)
+    schedule = RungSchedule.within(
+        fraction_of(spec, design=design),
+        num_trials=num_trials,
+        maximum=max_epochs,
+        design=design,
+        factor=None if factor == "auto" else factor,
+        seeds=spec.search.seeds,
+        least=least_complete(spec, design=design),
     )
+    if design == 1 or spec.scheduler.resource == "epochs":
+        return schedule
+    passes = passes_of(spec)
+    if passes.least == passes.most and spec.scheduler.resource == "auto":
+        return schedule
+    return replace(schedule, resource="gradient_evaluations", most_passes=passes.most)
+
+
+def fraction_of(spec: SweepSpec, *, design: int) -> float:
+    """Return the share of the cost of all trials but the baseline that these may use.
+
+    The baseline is always trained to its end. Since design 2 the budget pays for it.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> round(fraction_of(SweepSpec(name="a", search={"num_trials": 11}), design=2), 6)
+    0.23
+    """
+    fraction, num_trials = spec.scheduler.budget_fraction, spec.search.num_trials
+    if design == 1 or num_trials == 1:
+        return fraction
+    return (fraction * num_trials - 1) / (num_trials - 1)
+
+
+def least_complete(spec: SweepSpec, *, design: int) -> int:
+    """Return the number of trials that end at least, if the budget allows: with several objectives, a front of them."""
+    return LEAST_OF_A_FRONT if spec.objective.others and design > 1 else 1
 
 
 def _budgeted(spec: SweepSpec, schedule: RungSchedule, *, pauses: bool) -> Scheduler:
     may_end_at_any_time = spec.budget.wall_clock_s is not None or spec.budget.gpu_s is not None
     if not pauses or may_end_at_any_time:  # with a time budget a rung may never fill: promote asynchronously
         factor = spec.scheduler.reduction_factor
-        return Asha((schedule.rungs,), CUT if factor == "auto" else factor, pauses)
+        return Asha((schedule.rungs,), DESIGNS[schedule.design].cut if factor == "auto" else factor, pauses)
     return BudgetedAsha(schedule)

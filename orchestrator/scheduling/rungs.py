@@ -22,6 +22,20 @@ def rungs(grace_period: int, reduction_factor: int, maximum: int) -> tuple[int, 
     return tuple(levels)
 
 
+def spaced(first: int, spacing: float, maximum: int, *, highest: float = 1.0) -> tuple[int, ...]:
+    """Return rungs ``spacing`` times apart, rounded, each once, below ``maximum`` and up to a share of it.
+
+    >>> spaced(4, 1.5, 27, highest=0.9), spaced(3, 3, 27), spaced(1, 1.5, 9)
+    ((4, 6, 9, 14, 20), (3, 9), (1, 2, 3, 5, 8))
+    """
+    levels: list[int] = []
+    exact = float(first)
+    while (rung := round(exact)) < maximum and rung <= highest * maximum:
+        levels += [rung] if rung not in levels[-1:] else []
+        exact *= spacing
+    return tuple(levels)
+
+
 def seeds_at(levels: Sequence[int], seeds: int) -> tuple[int, ...]:
     """Return the seeds that a configuration needs at each rung: 1 at the first, all at the last, evenly between.
 

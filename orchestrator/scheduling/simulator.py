@@ -22,7 +22,8 @@ class LearningCurve:
     """One trial as it would run to its end: the value and the seconds of each level.
 
     ``maximum`` is the level of a full run, where the record is shorter; by default the record's own end. ``end`` says
-    how a shorter record ended; at the levels in ``unmeasured`` the value is unknown.
+    how a shorter record ended; at the levels in ``unmeasured`` the value is unknown. ``cost`` is that of the
+    trial's view: the passes of an epoch.
     """
 
     values: Sequence[Measured]
@@ -33,6 +34,7 @@ class LearningCurve:
     exempt: bool = False
     unmeasured: frozenset[int] = frozenset()
     end: Literal["unknown", "diverged"] = "unknown"
+    cost: int = 1
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ class _Simulation:
         trial = self._unstarted.popleft()
         curve = self._curves[trial]
         maximum = len(curve.values) if curve.maximum is None else curve.maximum
-        view = TrialView(trial, maximum, curve.bracket, curve.stratum, curve.exempt)
+        view = TrialView(trial, maximum, curve.bracket, curve.stratum, curve.exempt, cost=curve.cost)
         self._views.put(view)
         self._note(now, view, "started")
         return trial

@@ -43,6 +43,8 @@ class TrialView:
     promoted: frozenset[int] = frozenset()
     state: State = "running"
     blind_from: int | None = None
+    cost: int = 1
+    """Passes of an epoch, where the scheduler's places and budget are priced by them; else 1."""
 
     @property
     def group(self) -> tuple[int, Hashable]:

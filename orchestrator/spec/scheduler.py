@@ -17,18 +17,19 @@ MAX_FACTOR = 10**6
 class SchedulerSpec(WithArguments):
     """Early stopping.
 
-    With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
-    ``args`` are the arguments of a user's own scheduler.
+    With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of training every trial to its end
+    that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number,
+    ``resource`` is the unit of the rungs. ``args`` are the arguments of a user's own scheduler.
     """
 
-    name: SchedulerName = "asha"
+    name: SchedulerName = "auto"
     args: Arguments = Field(default={})
     kind: Literal["auto", "stopping", "promotion"] = "auto"
     grace_period: Literal["auto"] | PositiveInt = "auto"
     reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
     budget_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
     brackets: PositiveInt = 1
-    resource: Literal["epochs", "gradient_evaluations", "gpu_seconds"] = "epochs"
+    resource: Literal["auto", "epochs", "gradient_evaluations", "gpu_seconds"] = "auto"
     strata: tuple[StrictStr, ...] = ()
     audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
 
@@ -56,4 +57,14 @@ class SchedulerSpec(WithArguments):
     @property
     def is_budgeted(self) -> bool:
         """Return True if the rungs follow from the budget."""
-        return self.name == "asha" and self.grace_period == "auto"
+        return self.chosen == "asha" and self.grace_period == "auto"
+
+    @property
+    def chosen(self) -> str:
+        """Name of the scheduler, which for ``auto`` is ``asha``."""
+        return "asha" if self.name == "auto" else self.name
+
+    @property
+    def rung_unit(self) -> str:
+        """Unit of the rungs: epochs, unless ``resource`` asks for another with rungs that the spec gives."""
+        return "epochs" if self.is_budgeted or self.resource == "auto" else self.resource

@@ -18,6 +18,9 @@ RENAMED: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """New names of values since format 1, by parameter."""
 
+OLDER_SCHEDULER: Mapping[str, str] = MappingProxyType({"name": "asha", "resource": "epochs"})
+"""Defaults of a scheduler before ``auto``."""
+
 PRECISION = {"precision": "float32"}
 
 
@@ -35,6 +38,18 @@ def plan_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"spec: must be that of a plan of format 1, {type(error).__name__}: {error}") from None
     return {**document, "format": 2, "spec": {**spec, "trial": trial, "search": search, "space": space}}
+
+
+def with_older_defaults(document: Any) -> Any:
+    """Return a plan's document with the older defaults of what its spec left out.
+
+    >>> with_older_defaults({"spec": {"scheduler": {"grace_period": 3}}})["spec"]["scheduler"]
+    {'name': 'asha', 'resource': 'epochs', 'grace_period': 3}
+    """
+    spec = document.get("spec") if isinstance(document, dict) else None
+    if not isinstance(spec, dict) or not isinstance(spec.get("scheduler", {}), dict):
+        return document
+    return {**document, "spec": {**spec, "scheduler": {**OLDER_SCHEDULER, **spec.get("scheduler", {})}}}
 
 
 def event_of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.analysis.replay import replay
+from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import StorageError
 from orchestrator.planning.extension import extended, in_force
 from orchestrator.planning.seeds import searched_state
@@ -160,11 +161,16 @@ def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
     for trial in state.trials.values():
         if trial.epoch > min(trial.budget, plan.max_epochs):
             yield f"{trial.id} has {trial.epoch} epochs, its budget is {min(trial.budget, plan.max_epochs)}"
-    if isinstance(plan.scheduler, BudgetedAsha) and plan.spec.scheduler.resource == "epochs":
+    if isinstance(plan.scheduler, BudgetedAsha):
+        schedule = plan.scheduler.schedule
         searched = [trial for trial in state.trials.values() if trial.origin != "baseline"]
-        spent = sum(min(trial.epoch, trial.blind_from or trial.epoch) for trial in searched)
-        if spent > plan.scheduler.schedule.budget:
-            yield f"{spent} epochs, those of the rungs are {plan.scheduler.schedule.budget}"
+        costs = [passes_per_epoch(trial.config) if schedule.is_priced else 1 for trial in searched]
+        epochs = [min(trial.epoch, trial.blind_from or trial.epoch) for trial in searched]
+        spent = sum(cost * count for cost, count in zip(costs, epochs, strict=True))
+        budget = schedule.budget * sum(costs) / max(1, len(costs))
+        most = budget + (schedule.maximum * max(costs, default=1) if schedule.is_priced else 0)
+        if spent > most:
+            yield f"{spent} {schedule.resource}, those of the rungs are {budget}"
     gpu_s, at, budget = 0.0, sweep.plan, sweep.plan.spec.budget
     for event in sweep.events:
         if isinstance(event, EpochReported):

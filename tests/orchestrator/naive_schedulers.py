@@ -1,6 +1,7 @@
 """Reference for the schedulers: the same decisions from all views at each question, with no index and no shortcut."""
 
 import math
+from fractions import Fraction
 from itertools import combinations, pairwise
 from statistics import fmean, median
 
@@ -186,42 +187,108 @@ def _crossings(one, other, rungs):
 
 
 class _Rung:
-    """One rung of a schedule: its competitors, best first, those that are paused, and the number still to come."""
+    """One rung of a schedule: its competitors, best first, those that are paused, and the cost still to come.
 
-    def __init__(self, views, schedule, index, from_below):
+    ``mean`` is the mean cost of a trial at least, ``most`` at most; 1 without prices.
+    """
+
+    def __init__(self, views, schedule, index, *, from_below, mean, most):
         self.level, self.places = schedule.rungs[index], schedule.places[index]
+        self.by_value = self.places - schedule.extrapolated[index]
+        self.is_priced = schedule.is_priced
+        self.mean, self.is_plain = mean, not schedule.is_priced and self.by_value == self.places
         below = (0, *schedule.rungs)[index]
-        values, self.paused, running, self.num_advanced = {}, set(), 0, 0
+        values, self.projected, self.paused, running = {}, {}, set(), 0
+        self.num_advanced = self.cost_advanced = 0
+        self.cost = {view.trial: view.cost for view in views}
         for view in views:
             competes = view.competes_at(self.level) and is_finite(view.values[self.level])
             if competes and not view.was_lost_at(self.level):
                 values[view.trial] = view.values[self.level]
+                before = view.values.get(schedule.base_of(index) if index else 0, values[view.trial])
+                pairs = zip(before, values[view.trial], strict=True)
+                self.projected[view.trial] = tuple(now + (now - then) for then, now in pairs)
                 self.num_advanced += view.advanced_from(self.level)
+                self.cost_advanced += view.cost * view.advanced_from(self.level)
                 if view.state == "paused" and view.level == self.level:
                     self.paused.add(view.trial)
             elif _is_running_between(view, below, self.level):
-                running += 1
+                running += view.cost
         self.to_come, self.ranked = running + from_below, order(values)
         self._is_linear = len(next(iter(values.values()), (0.0,))) == 1
+        self.leaving = self._leaving(most)
 
     @property
     def certain(self):
-        if self.num_advanced >= self.places or (self.to_come and not self._is_linear):
+        """Trials whose place is certain and that second chances have left room for."""
+        return [trial for trial in self._certain() if self._has_room(self.cost_advanced, self.cost[trial])]
+
+    def _certain(self):
+        if self.to_come and not self._is_linear:
             return []
-        return self.ranked[: max(0, self.places - self.to_come)]
+        chosen, used = [], self.to_come
+        for trial in self.ranked:
+            used += self.cost[trial]
+            if used > self.by_value * self.mean and (chosen or self.to_come):
+                break
+            chosen.append(trial)
+        if self.to_come or self.by_value == self.places:
+            return chosen
+        used, others = sum(self.cost[trial] for trial in chosen), []
+        for trial in (trial for trial in order(self.projected) if trial not in chosen):
+            used += self.cost[trial]
+            if used > self.places * self.mean:
+                break
+            others.append(trial)
+        return chosen + others
+
+    def _has_room(self, advanced, cost):
+        return not advanced or advanced + cost <= self.places * self.mean
+
+    def _leaving(self, most):
+        if self.is_plain:
+            return max(0, min(self.places - self.num_advanced, len(self.paused) + self.to_come))
+        if self.to_come:
+            all_here = sum(self.cost[trial] for trial in self.paused) + self.to_come
+            room = math.floor(self.places * most) - self.cost_advanced
+            return max(0, min(room, all_here)) if self.num_advanced else all_here
+        advanced = self.cost_advanced
+        for trial in self._certain():
+            if trial in self.paused and self._has_room(advanced, self.cost[trial]):
+                advanced += self.cost[trial]
+        return advanced - self.cost_advanced
 
     @property
     def last(self):
-        return self.ranked[self.places - 1] if len(self.ranked) >= self.places else None
+        if not self.is_priced:
+            return self.ranked[self.by_value - 1] if len(self.ranked) >= self.by_value else None
+        used, kept = 0, []
+        for trial in self.ranked:
+            used += self.cost[trial]
+            if kept and used > self.by_value * self.mean:
+                return kept[-1]
+            kept.append(trial)
+        return None
 
 
 def _rungs(scheduler, views, unstarted):
-    competitors, rungs, from_below = [view for view in views.values() if not view.exempt], [], unstarted
+    competitors, rungs = [view for view in views.values() if not view.exempt], []
+    from_below = unstarted * scheduler.schedule.most_passes
+    mean, most = (
+        _mean_cost(scheduler.schedule, competitors, unstarted, cost) for cost in (1, scheduler.schedule.most_passes)
+    )
     for index in range(len(scheduler.rungs)):
-        rung = _Rung(competitors, scheduler.schedule, index, from_below)
-        from_below = max(0, min(rung.places - rung.num_advanced, len(rung.paused) + rung.to_come))
+        rung = _Rung(competitors, scheduler.schedule, index, from_below=from_below, mean=mean, most=most)
+        from_below = rung.leaving
         rungs.append(rung)
     return rungs
+
+
+def _mean_cost(schedule, competitors, unstarted, cost_of_unstarted):
+    count = len(competitors) + unstarted
+    if not schedule.is_priced or not count:
+        return Fraction(1)
+    return Fraction(sum(view.cost for view in competitors) + unstarted * cost_of_unstarted, count)
 
 
 def _decide_budgeted(scheduler, views, trial, level):
@@ -247,10 +314,18 @@ def _promote_budgeted(scheduler, views, unstarted):
 
 def _second_chance(schedule, views, rungs):
     trials = [view for view in views.values() if not view.exempt]
-    used = sum(view.level if view.blind_from is None else view.blind_from for view in trials)
-    used += sum(schedule.maximum - view.level for view in trials if _is_running_between(view, 0, schedule.maximum))
+    used = sum(view.cost * (view.level if view.blind_from is None else view.blind_from) for view in trials)
+    running = (view for view in trials if _is_running_between(view, 0, schedule.maximum))
+    used += sum(view.cost * (schedule.maximum - view.level) for view in running)
     none_ends = not any(view.state in {"running", "completed"} and view.blind_from is None for view in trials)
+    mean = _mean_cost(schedule, trials, 0, 1)
+    left = schedule.budget * mean.numerator / mean.denominator - used
     for rung in reversed(rungs):
-        if rung.paused and (schedule.step(rung.level) <= schedule.budget - used or none_ends):
-            return next(trial for trial in rung.ranked if trial in rung.paused)
+        best = next((trial for trial in rung.ranked if trial in rung.paused), None)
+        if best is None:
+            continue
+        cost = rung.cost[best]
+        to_its_end = cost * (schedule.maximum - rung.level) <= left + cost * schedule.maximum
+        if cost * schedule.step(rung.level) <= left or (none_ends and (schedule.design == 1 or to_its_end)):
+            return best
     return None

@@ -1,5 +1,6 @@
 """Budgeted ASHA: a rung schedule within a budget, certain places at once, and the rest for the best paused trials."""
 
+import hashlib
 import math
 import random
 from dataclasses import replace
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.scheduling.budgeted import CUT, BudgetedAsha, RungSchedule, cost, places
-from orchestrator.scheduling.rungs import rungs
+from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.rung_schedule import DESIGNS, RungSchedule, cost, places
+from orchestrator.scheduling.rungs import spaced
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
@@ -56,7 +58,7 @@ def test_places_become_fewer_from_rung_to_rung_and_never_none(fraction, num_tria
     descending = (num_trials, *schedule.places, 1)
     assert list(descending) == sorted(descending, reverse=True)
     assert len(schedule.places) == len(schedule.rungs)
-    assert schedule.rungs == rungs((*schedule.rungs, maximum)[0], 2, maximum)
+    assert schedule.rungs == spaced((*schedule.rungs, maximum)[0], 1.5, maximum, highest=0.9)
 
 
 @given(FRACTION, NUM_TRIALS, MAXIMUM)
@@ -79,18 +81,21 @@ def test_the_first_rung_grows_with_the_fraction(maximum):
 
 @pytest.mark.parametrize("maximum", [27, 81])
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-def test_no_other_first_rung_cuts_nearer_to_the_one_it_aims_at(fraction, maximum):
-    schedule = RungSchedule.within(fraction, num_trials=64, maximum=maximum)
-    found = {first: places(rungs(first, 2, maximum), 64, maximum, schedule.budget) for first in range(1, maximum + 1)}
+@pytest.mark.parametrize("design", DESIGNS)
+def test_no_other_first_rung_cuts_nearer_to_the_one_it_aims_at(fraction, maximum, design):
+    schedule, cut = RungSchedule.within(fraction, num_trials=64, maximum=maximum, design=design), DESIGNS[design].cut
+    spacing, highest = DESIGNS[design].spacing, DESIGNS[design].highest
+    sequences = {first: spaced(first, spacing, maximum, highest=highest) for first in range(1, maximum + 1)}
+    found = {first: places(levels, 64, maximum, schedule.budget) for first, levels in sequences.items()}
     factors = {first: solved[1] for first, solved in found.items() if solved is not None}
     chosen = factors[schedule.rungs[0]]
-    assert abs(math.log(chosen / CUT)) == min(abs(math.log(factor / CUT)) for factor in factors.values())
-    assert CUT / 1.4 < chosen < CUT * 1.4
+    assert abs(math.log(chosen / cut)) == min(abs(math.log(factor / cut)) for factor in factors.values())
+    assert cut / 1.4 < chosen < cut * 1.4
 
 
 def test_a_fraction_too_small_for_one_trial_buys_the_cheapest_schedule():
     schedule = RungSchedule.within(0.01, num_trials=8, maximum=27)
-    assert (schedule.rungs, set(schedule.places), schedule.budget) == ((1, 2, 4, 8, 16), {1}, 8 + 26)
+    assert (schedule.rungs, set(schedule.places), schedule.budget) == ((1, 2, 3, 5, 8, 11, 17), {1}, 8 + 26)
 
 
 def test_the_whole_budget_trains_every_trial_and_none_is_paused():
@@ -232,3 +237,30 @@ def test_with_two_objectives_none_advances_whose_place_a_later_trial_can_change(
     ends = [simulate(curves, BudgetedAsha(schedule), workers=workers) for workers in (2, 3)]
     assert [spent(out.views) for out in ends] == [schedule.budget] * 2
     assert len({tuple(sorted(out.completed_at)) for out in ends}) == 1
+
+
+FIRST_DESIGN = "908846a62e0adbd050e7dfb90a3951b3d1232e3a29d759fe2336dfe04a35630b"
+"""Of the decisions below, as the version that had no other design made them."""
+
+
+def test_a_schedule_of_the_first_design_decides_as_it_ever_did():
+    digest = hashlib.sha256()
+    for seed in range(60):
+        generator = random.Random(seed)
+        num_trials, maximum = generator.randint(1, 30), generator.randint(2, 40)
+        schedule = RungSchedule.within(
+            generator.choice([0.02, 0.1, 0.2, 0.3, 0.5, 1.0]), num_trials=num_trials, maximum=maximum, design=1
+        )
+        curves = {
+            f"t{index:02}": LearningCurve(
+                [
+                    (-math.inf,) if generator.random() < 0.02 else (round(generator.random(), 2),)
+                    for _ in range(maximum)
+                ],
+                [10 ** generator.uniform(-2, 2)] * maximum,
+            )
+            for index in range(num_trials)
+        }
+        happened = simulate(curves, BudgetedAsha(schedule), workers=generator.randint(1, 8)).decisions
+        digest.update(repr((schedule.rungs, schedule.places, [entry[1:] for entry in happened])).encode())
+    assert digest.hexdigest() == FIRST_DESIGN

@@ -75,7 +75,8 @@ def module(tmp_path, monkeypatch):
 
 
 def test_a_spec_that_names_no_code_of_its_own_has_the_fingerprint_that_it_had():
-    digest = hashlib.sha256(parse_spec("name: a").canonical().encode()).hexdigest()
+    spec = parse_spec("name: a\nscheduler: {name: asha, resource: epochs}")
+    digest = hashlib.sha256(spec.canonical().encode()).hexdigest()
     assert digest == "bdde433dd8945aaeff46b26551ecba74a2523aeb221e7713dfdde5974250c57d"
     assert "args" not in parse_spec("name: a").search.model_dump()
 

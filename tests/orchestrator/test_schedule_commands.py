@@ -54,8 +54,10 @@ def test_plan_tells_trials_epochs_time_rows_and_storage():
     told = ravel("plan", "spec.yaml", "--slots", "2")
     lines = told.splitlines()
     assert lines[0] == "planned: 20 trials of at most 9 epochs, 2 at a time; asha, promotion"
-    assert [line.split()[0] for line in lines[1:]] == ["rung", "rung", "end", "epochs", "time", "MLflow", "storage"]
-    assert lines[1] == "  rung    1: reached by 20 trials"
+    names = ["scheduler:", "rung", "rung", "end", "epochs", "gradients", "time", "MLflow", "storage"]
+    assert [line.split()[0] for line in lines[1:]] == names
+    assert lines[1] == "scheduler: asha that pauses and promotes trials, at the rungs of grace_period 1"
+    assert lines[2] == "  rung    1: reached by 20 trials"
     assert "MLflow   21 runs" in told
 
 
@@ -151,7 +153,10 @@ def test_audit_is_told_to_people_and_programs():
         ("brackets: 2", "scheduler.brackets: must be 1 for asha with grace_period: auto; give grace_period a number"),
         ("grace_period: 1, brackets: 9", "scheduler.brackets: must be 1 to 3 (rungs (1, 3), and one bracket without)"),
         ("grace_period: 1, strata: [mixup.alfa]", "scheduler.strata: not in the space: 'mixup.alfa'; did you mean"),
-        ("resource: gpu_seconds", "scheduler.resource: must be 'epochs' for asha with grace_period: auto"),
+        (
+            "resource: gpu_seconds",
+            "scheduler.resource: must be 'auto', 'epochs' or 'gradient_evaluations' for asha",
+        ),
         ("name: none, audit: 0.1", "scheduler.audit: must be 0 for none, got 0.1"),
         ("grace_period: never", "scheduler.grace_period: must be 'auto' or a whole number >= 1, got 'never'"),
         ("budget_fraction: 0", "scheduler.budget_fraction: must be > 0, got 0"),

@@ -5,6 +5,7 @@ import math
 import random
 import runpy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.scheduling.asha import Asha, NoStopping
-from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
+from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
-KINDS = ("none", "asha that stops", "brackets that stop", "median", "budgeted", *PROMOTING)
+BUDGETED = ("budgeted", "budgeted and priced")
+KINDS = ("none", "asha that stops", "brackets that stop", "median", *BUDGETED, *PROMOTING)
+COSTS = (1, 2, 4, 11)
 ONE_OBJECTIVE = ("median", "pasha")
 naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("naive_schedulers.py"))))
 
@@ -125,8 +129,16 @@ def a_scheduler(draw, kind, num_trials, maximum):
         return NoStopping()
     if kind == "median":
         return Median(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
-    if kind == "budgeted":
-        return BudgetedAsha(RungSchedule.within(draw(st.floats(0.02, 1)), num_trials=num_trials, maximum=maximum))
+    if kind in BUDGETED:
+        fraction, design, least = (
+            draw(st.floats(0.02, 1)),
+            draw(st.sampled_from(sorted(DESIGNS))),
+            draw(st.integers(1, 5)),
+        )
+        schedule = RungSchedule.within(fraction, num_trials=num_trials, maximum=maximum, design=design, least=least)
+        if kind == "budgeted":
+            return BudgetedAsha(schedule)
+        return BudgetedAsha(replace(schedule, resource="gradient_evaluations", most_passes=max(COSTS), design=NEWEST))
     grace, factor = draw(st.integers(1, 3)), draw(st.integers(2, 4))
     if kind == "pasha":
         return Pasha(rungs(grace, factor, maximum), factor)
@@ -168,8 +180,9 @@ def sweeps(draw, kind, *, diverging=True, objectives=None):
         if diverging and generator.random() < share_diverged:
             values = diverged(values, generator.randrange(maximum))
         bracket = generator.randrange(len(scheduler.brackets)) if isinstance(scheduler, Asha) else 0
-        stratum = generator.randrange(num_strata) if kind not in {"budgeted", "pasha"} else ()
-        curves[f"t{index:02}"] = LearningCurve(values, seconds, maximum, bracket, stratum, exempt[index])
+        stratum = generator.randrange(num_strata) if kind not in {*BUDGETED, "pasha"} else ()
+        cost = generator.choice(COSTS) if kind == "budgeted and priced" else 1
+        curves[f"t{index:02}"] = LearningCurve(values, seconds, maximum, bracket, stratum, exempt[index], cost=cost)
     return Sweep(scheduler, curves, draw(st.integers(1, 8)))
 
 
@@ -225,7 +238,7 @@ def test_a_diverged_trial_goes_nowhere(kind, data):
     )
 
 
-@pytest.mark.parametrize("kind", ["budgeted", *PROMOTING])
+@pytest.mark.parametrize("kind", [*BUDGETED, *PROMOTING])
 @given(data=st.data())
 def test_only_a_paused_trial_is_promoted(kind, data):
     _, questions = record(data.draw(sweeps(kind)))
@@ -269,7 +282,7 @@ def test_a_scheduler_reads_no_level_that_it_does_not_name(kind, data):
             assert question.ask(sweep.scheduler, at_rungs) == question.answer
 
 
-@pytest.mark.parametrize("kind", ["budgeted", *PROMOTING])
+@pytest.mark.parametrize("kind", [*BUDGETED, *PROMOTING])
 @given(data=st.data())
 def test_no_worker_idles_while_a_paused_trial_may_be_promoted(kind, data):
     sweep = data.draw(sweeps(kind))
@@ -319,27 +332,55 @@ def test_in_the_end_the_best_share_of_every_rung_was_promoted(kind, data):
             assert all(views[trial].level > rung for trial in best if is_finite(values[trial]))
 
 
+def mean_cost(sweep):
+    """The mean cost of a competing trial."""
+    costs = [curve.cost for curve in sweep.competitors.values()]
+    return Fraction(sum(costs), len(costs))
+
+
+def taken(ranked, costs, room, *, used=0):
+    """The trials that fit into the room, best first, up to the first that does not."""
+    for trial in ranked:
+        used += costs[trial]
+        if used > room:
+            return
+        yield trial
+
+
 def halved(sweep):
     """The trials that synchronous successive halving advances from each rung."""
-    here, schedule = list(sweep.competitors), sweep.scheduler.schedule
-    for rung, places in zip(schedule.rungs, schedule.places, strict=True):
+    here, schedule, mean = list(sweep.competitors), sweep.scheduler.schedule, mean_cost(sweep)
+    costs = {trial: curve.cost for trial, curve in sweep.competitors.items()}
+    for index, (rung, places) in enumerate(zip(schedule.rungs, schedule.places, strict=True)):
         came = [trial for trial in here if all(map(is_finite, sweep.curves[trial].values[:rung]))]
-        here = order({trial: sweep.curves[trial].values[rung - 1] for trial in came})[:places]
+        ranked = order({trial: sweep.curves[trial].values[rung - 1] for trial in came})
+        here = list(taken(ranked, costs, (places - schedule.extrapolated[index]) * mean)) or ranked[:1]
+        if schedule.extrapolated[index]:
+            base = schedule.base_of(index)
+            values = {trial: sweep.curves[trial].values for trial in came}
+            projected = {
+                trial: tuple(now + (now - then) for then, now in zip(curve[base - 1], curve[rung - 1], strict=True))
+                for trial, curve in values.items()
+            }
+            used = sum(costs[trial] for trial in here)
+            others = [trial for trial in order(projected) if trial not in here]
+            here += taken(others, costs, places * mean, used=used)
         yield rung, set(here)
 
 
 def spent_by(sweep, views):
-    return sum(views[trial].level for trial in sweep.competitors)
+    return sum(views[trial].level * views[trial].cost for trial in sweep.competitors)
 
 
-def for_one_objective_and_two(function):
-    return pytest.mark.parametrize("objectives", [1, 2])(function)
+def of_every_budget(function):
+    numbers = pytest.mark.parametrize("objectives", [1, 2])(function)
+    return pytest.mark.parametrize("kind", BUDGETED)(numbers)
 
 
-@for_one_objective_and_two
+@of_every_budget
 @given(data=st.data())
-def test_a_budget_promotes_the_trials_of_synchronous_halving_and_then_gives_second_chances(objectives, data):
-    sweep = data.draw(sweeps("budgeted", objectives=objectives))
+def test_a_budget_promotes_the_trials_of_synchronous_halving_and_then_gives_second_chances(kind, objectives, data):
+    sweep = data.draw(sweeps(kind, objectives=objectives))
     out, questions = record(sweep)
     for rung, best in halved(sweep):
         assert best <= {trial for trial, view in out.views.items() if view.advanced_from(rung)}
@@ -351,7 +392,7 @@ def test_a_budget_promotes_the_trials_of_synchronous_halving_and_then_gives_seco
             assert best <= {trial for trial, other in question.views.items() if other.advanced_from(rung)}
 
 
-@for_one_objective_and_two
+@pytest.mark.parametrize("objectives", [1, 2])
 @given(data=st.data())
 def test_a_sweep_never_exceeds_its_budget_nor_its_places_where_no_trial_diverges(objectives, data):
     sweep = data.draw(sweeps("budgeted", diverging=False, objectives=objectives))
@@ -361,6 +402,36 @@ def test_a_sweep_never_exceeds_its_budget_nor_its_places_where_no_trial_diverges
         assert sum(views[trial].advanced_from(rung) for trial in sweep.competitors) == places
 
 
+@of_every_budget
+@given(data=st.data())
+def test_whatever_is_lost_a_sweep_exceeds_its_budget_by_one_full_trial_at_most(kind, objectives, data):
+    sweep = data.draw(sweeps(kind, objectives=objectives))
+    schedule = sweep.scheduler.schedule
+    sweep = replace(sweep, scheduler=BudgetedAsha(replace(schedule, design=NEWEST)))
+    full = schedule.maximum * max(curve.cost for curve in sweep.competitors.values())
+    assert spent_by(sweep, sweep.run().views) <= schedule.budget * mean_cost(sweep) + full
+
+
+@pytest.mark.parametrize("kind", BUDGETED)
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_sweep_whose_trials_are_all_lost_in_their_last_epoch_stays_within_a_full_trial_of_its_budget(kind, workers):
+    generator, schedule = random.Random(0), RungSchedule.within(0.3, num_trials=64, maximum=27)
+    if kind == "budgeted and priced":
+        schedule = replace(schedule, resource="gradient_evaluations", most_passes=max(COSTS))
+    curves = {
+        f"t{index:02}": LearningCurve(
+            [*[(generator.random(),) for _ in range(26)], (-math.inf,)],
+            [1.0] * 27,
+            cost=generator.choice(COSTS) if kind == "budgeted and priced" else 1,
+        )
+        for index in range(64)
+    }
+    sweep = Sweep(BudgetedAsha(schedule), curves, workers)
+    full = 27 * max(curve.cost for curve in curves.values())
+    spent = spent_by(sweep, sweep.run().views)
+    assert schedule.budget * mean_cost(sweep) - full < spent <= schedule.budget * mean_cost(sweep) + full
+
+
 @given(sweeps("budgeted", objectives=1))
 def test_a_sweep_exceeds_its_budget_for_none_but_the_one_trial_that_is_trained_to_its_end(sweep):
     out = sweep.run()
@@ -368,16 +439,28 @@ def test_a_sweep_exceeds_its_budget_for_none_but_the_one_trial_that_is_trained_t
     assert spent_by(sweep, out.views) <= sweep.scheduler.schedule.budget or len(completed) <= 1
 
 
-@given(sweeps("budgeted", objectives=1))
-def test_a_budget_trains_a_trial_to_its_end_where_any_can_be(sweep):
-    completed = sweep.run().completed_at
-    assert any(trial in completed for trial in sweep.competitors) or all(map(sweep.diverges, sweep.competitors))
+@pytest.mark.parametrize("kind", BUDGETED)
+@given(data=st.data())
+def test_a_budget_trains_a_trial_to_its_end_where_any_can_be_and_a_full_trial_more_than_it_pays_for_that(kind, data):
+    sweep = data.draw(sweeps(kind, objectives=1))
+    out, schedule = sweep.run(), sweep.scheduler.schedule
+    if any(trial in out.completed_at for trial in sweep.competitors) or all(map(sweep.diverges, sweep.competitors)):
+        return
+    assert schedule.design > 1
+    left = schedule.budget * mean_cost(sweep) - spent_by(sweep, out.views)
+    paused = [view for view in out.views.values() if view.state == "paused"]
+    assert paused
+    for level in {view.level for view in paused}:
+        best = order({view.trial: view.values[level] for view in paused if view.level == level})[0]
+        assert out.views[best].cost * -level > left
 
 
-@for_one_objective_and_two
+@of_every_budget
 @given(data=st.data(), generator=st.randoms(use_true_random=False), workers=st.integers(1, 8))
-def test_the_trials_a_budget_trains_depend_on_neither_order_nor_workers_nor_speed(objectives, data, generator, workers):
-    sweep = data.draw(sweeps("budgeted", diverging=False, objectives=objectives))
+def test_the_trials_a_budget_trains_depend_on_neither_order_nor_workers_nor_speed(
+    kind, objectives, data, generator, workers
+):
+    sweep = data.draw(sweeps(kind, diverging=False, objectives=objectives))
     shuffled = {
         trial: replace(curve, seconds=[10 ** generator.uniform(-3, 3)] * len(curve.seconds))
         for trial, curve in generator.sample(list(sweep.curves.items()), len(sweep.curves))

@@ -223,8 +223,9 @@ def test_a_budgeted_sweep_with_seeds_stays_within_its_budget(seeded, seeds):
     for fraction in (0.3, 0.6):
         sweep = seeded(f"grace_period: auto, budget_fraction: {fraction}", seeds)
         baseline = sum(sweep.state.trials[name].epoch for name in members(sweep, "t000"))
-        assert sweep.plan.rung_schedule.budget == pytest.approx(fraction * 11 * 9 * seeds)
-        assert sweep.state.epochs_run - baseline <= sweep.plan.rung_schedule.budget
+        assert sweep.plan.rung_schedule.budget == pytest.approx((fraction * 12 - 1) * 9 * seeds)
+        assert baseline == 9 * seeds
+        assert sweep.state.epochs_run <= fraction * 12 * 9 * seeds
 
 
 def test_racing_drops_seeds_of_hopeless_configurations_and_says_why(seeded):

@@ -166,7 +166,10 @@ def test_what_if_with_the_same_settings_decides_the_same(virtual_sweep):
     [
         ("search.num_trials=3", "must be scheduler.FIELD=VALUE"),
         ("scheduler.grace_perod=3", "scheduler.grace_perod: unknown field; did you mean 'grace_period'?"),
-        ("scheduler.resource=gpu_seconds", "scheduler.resource: must be 'epochs' for asha with grace_period: auto"),
+        (
+            "scheduler.resource=gpu_seconds",
+            "scheduler.resource: must be 'auto', 'epochs' or 'gradient_evaluations' for asha",
+        ),
     ],
 )
 def test_what_if_refuses_what_it_cannot_answer(virtual_sweep, setting, says):

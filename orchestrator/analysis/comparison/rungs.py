@@ -76,7 +76,7 @@ def rungs_of(plan: SweepPlan, state: SweepState) -> list[Rung]:
     Raises:
         OrchestratorError: rungs are no epochs, so trials are at different epochs there; or no trial has reached one.
     """
-    resource = plan.spec.scheduler.resource
+    resource = plan.spec.scheduler.rung_unit
     if resource != "epochs":
         raise OrchestratorError(
             f"{plan.sweep}: scheduler.resource must be epochs to compare trials at rungs, got {resource}; trials have "

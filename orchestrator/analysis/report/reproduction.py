@@ -150,7 +150,7 @@ def _is_measured(confirmation: SweepResult) -> bool:
 
 def _stopping(result: SweepResult, cite: Callable[..., str]) -> str:
     plan = result.plan
-    name = plan.spec.scheduler.name
+    name = plan.spec.scheduler.chosen
     if name == "none":
         return f"Every trial ran its full budget of {plan.max_epochs} epochs."
     words, sources = SCHEDULERS.get(name, (f"our own scheduler {name}", ()))

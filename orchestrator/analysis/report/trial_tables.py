@@ -92,7 +92,7 @@ def _rungs(result: SweepResult) -> Html:
     levels = sorted({level for trial in trials.values() for level in trial.rungs})
     if not levels:
         return joined([tag("h3", "Rungs"), tag("p", "No trial was compared at a rung.")])
-    unit = result.plan.spec.scheduler.resource.replace("_", " ")
+    unit = result.plan.spec.scheduler.rung_unit.replace("_", " ")
     tables = []
     for level in levels:
         decided = {name: trial.rungs[level] for name, trial in trials.items() if level in trial.rungs}

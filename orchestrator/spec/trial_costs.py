@@ -1,0 +1,52 @@
+"""Cost of an epoch of the trials that a spec leads to, in passes: gradient evaluations for each image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from orchestrator.spec.model import SweepSpec
+from trainables.errors import ConfigError
+from trainables.tasks.registry import task_of
+
+SAMPLES, CORNERS = 64, 256
+"""Points of a spec that was not validated in this process; its validation tries more."""
+
+
+class Passes(NamedTuple):
+    """Fewest and most passes of an epoch."""
+
+    least: int
+    most: int
+
+
+def passes_of(spec: SweepSpec) -> Passes:
+    """Return the fewest and the most passes of an epoch, over the points that the validation of a spec tried.
+
+    These are its first points, the corners of its space and samples of it. A spec that was not validated has some.
+
+    >>> from search_spaces import Choice, SearchSpace
+    >>> trial = {"adversarial.epsilon": 0.1, "adversarial.attack": "pgd"}
+    >>> space = SearchSpace({"adversarial.steps": Choice([1, 7])})
+    >>> passes_of(SweepSpec(name="a", trial=trial, space=space))
+    Passes(least=2, most=8)
+    """
+    checked = spec.checked
+    if checked is None:
+        return _of_samples(spec.canonical())
+    task = task_of(spec.trial)
+    costs = [task.passes(config) for _, config in checked.trials]
+    return Passes(min(costs, default=1), max(costs, default=1))
+
+
+@lru_cache(maxsize=64)
+def _of_samples(canonical: str) -> Passes:
+    spec = SweepSpec.model_validate_json(canonical)
+    points = [*spec.search.points, *spec.space.corners()[:CORNERS], *spec.space.sample_many(SAMPLES, seed=0)]
+    costs = []
+    for point in points:
+        try:
+            costs.append(task_of(spec.trial).passes_per_epoch({**spec.trial, **point}))
+        except ConfigError:  # reported when the spec is validated
+            continue
+    return Passes(min(costs, default=1), max(costs, default=1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import assume, given, settings
 from sklearn.datasets import load_digits
 
 from trainables.config.trial import DataConfig
-from trainables.data import Split, available, load_splits, load_test, shape_of
+from trainables.data import Split, available, load_splits, load_test, shape_of, sources
 from trainables.data.splits import partition
 from trainables.errors import DatasetMissing
 
@@ -90,6 +91,13 @@ def test_digits_are_the_real_ones_in_three_disjoint_parts():
     source = torch.from_numpy(load_digits().images)
     expected = {image.numpy().tobytes() for image in (source * 255 / 16).round().to(torch.uint8)}
     assert set.union(*parts) == expected
+
+
+def test_the_digits_are_those_of_scikit_learn_with_its_file_and_without(monkeypatch):
+    read = sources._digits()
+    monkeypatch.setattr(sources, "DIGITS_FILE", Path("elsewhere.csv.gz"))
+    assert all(torch.equal(one, other) for one, other in zip(read, sources._digits(), strict=True))
+    assert [one.dtype for one in read] == [other.dtype for other in sources._digits()]
 
 
 def test_stretching_the_digits_keeps_their_seventeen_levels():

@@ -25,6 +25,7 @@ from trainables.errors import DatasetMissing
 
 __all__ = ["SOURCES", "DatasetSource", "Digits", "source_of"]
 
+DIGITS_FILE = Path("data", "digits.csv.gz")
 DIGITS_WHITE = 16
 
 
@@ -70,7 +71,7 @@ class Digits:
 
     def require(self, config: DataConfig) -> None:  # noqa: ARG002
         """Require scikit-learn."""
-        if _digits_file() is None:
+        if find_spec("sklearn") is None:
             raise DatasetMissing("digits", "install scikit-learn: pip install 'ravel-sweeps[train]'")
 
     def fetch(self, config: DataConfig) -> None:
@@ -85,24 +86,29 @@ class Digits:
         return "digits"
 
     def read(self, config: DataConfig) -> Parts:  # noqa: ARG002
-        """Cut 60 / 20 / 20 % by content. The file is read without scikit-learn, whose import takes a second."""
-        path = _digits_file()
-        assert path is not None
-        with gzip.open(path, "rt") as file:
-            rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
-        counts, labels_N = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].to(torch.int64)
-        images_NCHW = (counts * (255 / DIGITS_WHITE)).round().to(torch.uint8)
+        """Cut 60 / 20 / 20 % by content."""
+        counts, labels_N = _digits()
+        images_NCHW = (counts[:, None] * (255 / DIGITS_WHITE)).round().to(torch.uint8)
         train, val, test = partition(Split(images_NCHW, labels_N), (0.6, 0.2))
         return Parts(train, val, test)
 
 
-def _digits_file() -> Path | None:
-    """Return scikit-learn's file of digits, each line 64 counts and a label; None if it is not installed."""
+def _digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the counts (N, 8, 8) and labels of scikit-learn's digits.
+
+    The import of scikit-learn takes each process a second, so its file is read without it where it is found: lines of
+    64 counts and a label.
+    """
     found = find_spec("sklearn")
-    if found is None or found.origin is None:
-        return None
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    return path if path.is_file() else None
+    path = None if found is None or found.origin is None else Path(found.origin).with_name("datasets") / DIGITS_FILE
+    if path is None or not path.is_file():
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - see above
+
+        bunch = load_digits()
+        return torch.from_numpy(bunch.images), torch.from_numpy(bunch.target)
+    with gzip.open(path, "rt") as file:
+        rows = torch.from_numpy(np.loadtxt(file, delimiter=","))
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].to(torch.int64)
 
 
 SOURCES: Mapping[str, DatasetSource] = MappingProxyType(

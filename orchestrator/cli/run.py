@@ -31,6 +31,7 @@ from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, num_trials, strengths_of
+from orchestrator.planning.sampler_choice import sampler_choice
 from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -240,6 +241,7 @@ def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> No
 def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
     return {
         **asdict(expected),
+        "sampler": sampler_choice(spec) or spec.search.sampler,
         "share": expected.share,
         "epoch_s": seconds,
         "hours": asdict(expected.seconds.scaled(seconds / 3600)),
@@ -261,6 +263,7 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         f"{spec.name}: {num_trials(spec)} of at most {expected.max_epochs} epochs, {mode}",
         *(f"  rung {rung:>4}: reached by {_shown(trials)} {_kind(spec, rung, levels)}" for rung, trials in rungs),
         f"  end  {end[0]:>4}: reached by {_shown(end[1])} {_kind(spec, end[0], levels)}",
+        *([] if (choice := sampler_choice(spec)) is None else [f"sampler  {choice}"]),
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
         f"time     {_clock(expected.seconds.scaled(seconds))}, at {seconds:.2g} s for an epoch without attacks",
         f"MLflow   {_most_trials(expected) + 1:,} runs{at_most}, {_shown(_metric_rows(expected, probe))} metric rows",

@@ -31,6 +31,7 @@ from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_o
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
+from orchestrator.planning.sampler_choice import sampler_choice
 from orchestrator.redaction import one_line
 from orchestrator.scheduling.budgeted import RungSchedule
 from orchestrator.scheduling.protocol import Scheduler
@@ -124,6 +125,8 @@ class SweepPlan(BaseModel):
     """Rungs, places and budget of ``grace_period: auto``, so that a later version continues with the same."""
     pauses: bool = False
     """Rejected trials pause at their rung: ``kind: auto`` was decided by the slots of the first launch."""
+    sampler_choice: str | None = None
+    """What ``sampler: auto`` chose at the launch, and why; absent on disk for another sampler."""
     provenance: Provenance
     metrics: dict[str, DeclaredMetric] = {}
     """Units and directions that the user's own code declares; absent on disk where there are none."""
@@ -156,7 +159,7 @@ class SweepPlan(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        absent = {name for name in ("metrics", "parent") if not getattr(self, name)}
+        absent = {name for name in ("metrics", "parent", "sampler_choice") if not getattr(self, name)}
         if self.rung_schedule is not None and self.rung_schedule.seeds == 1:  # as before the field
             for name in document.keys() & {"ladder", "rung_schedule"}:
                 document[name] = {key: value for key, value in document[name].items() if key != "seeds"}
@@ -284,6 +287,7 @@ def make_plan(
         rungs=scheduler_of(spec, pauses=pauses, max_epochs=max_epochs).rungs or (),
         rung_schedule=rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None,
         pauses=pauses,
+        sampler_choice=sampler_choice(spec),
         provenance=provenance or collect(working_directory, spec=spec),
         metrics=dict(metrics),
     )

@@ -297,7 +297,7 @@ def test_a_neighbour_is_a_point_of_the_space_that_differs(seed):
     for point in MIXED.sample_many(60, seed):
         near = neighbour(MIXED, point, rng)
         assert MIXED.problems(near) == []
-    assert sum(neighbour(MIXED, point, rng) != point for point in MIXED.sample_many(60, seed)) > 50
+    assert sum(neighbour(MIXED, point, rng) != point for point in MIXED.sample_many(60, seed)) > 40
 
 
 def test_a_neighbour_keeps_most_values():

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -64,6 +66,16 @@ class GaussianProcess:
         squared = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
         kernel: Array = self._variance * np.exp(-np.maximum(squared, 0.0) / 2)
         return kernel
+
+
+def best_of(candidates: Sequence[Sequence[float]], ranked: Sequence[Sequence[float]], *, seed: int) -> int:
+    """Return the candidate that is best in a function drawn from the posterior; rows of trials are ranked, best first.
+
+    >>> best_of([[0.9], [0.1]], [[place / 20] for place in range(20)], seed=0)
+    1
+    """
+    model = GaussianProcess(np.array(ranked, dtype=float), normal_scores(len(ranked)))
+    return int(model.sample(np.array(candidates, dtype=float), np.random.default_rng(seed)).argmax())
 
 
 def normal_scores(count: int) -> Array:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from orchestrator.spec.model import Point
     from search_spaces import Domain, SearchSpace
+    from search_spaces.domains.types import Scalar
 
 CHANGED = 2.0
 """Parameters that change, on average."""
@@ -45,7 +46,7 @@ def neighbour(space: SearchSpace, point: Point, rng: random.Random) -> Point:
     return new
 
 
-def _step(domain: Domain, value: object, rng: random.Random) -> object:
+def _step(domain: Domain, value: Scalar, rng: random.Random) -> Scalar:
     if isinstance(domain, ZeroOr):
         if not value:
             return domain.domain.from_unit(rng.random())
@@ -53,5 +54,5 @@ def _step(domain: Domain, value: object, rng: random.Random) -> object:
     if isinstance(domain, Choice) and not domain.ordered:
         others = [option for option in domain.options if identity(option) != identity(value)]
         return rng.choice(others or list(domain.options))
-    at = abs(domain.to_unit(value) + rng.gauss(0.0, WIDTH))  # type: ignore[arg-type]  a value of the domain
+    at = abs(domain.to_unit(value) + rng.gauss(0.0, WIDTH))
     return domain.from_unit(min(max(2 - at if at > 1 else at, 0.0), 1.0))

@@ -2,10 +2,10 @@
 
 It is made for sweeps whose trials are stopped early. All that is measured while most points are proposed are values of
 the first rung, which say little about the end. So the first points are sampled at random, a part of the later ones
-too, and the rest is screened: of some random points and some neighbours of the best trials, the one that a model of
-the order of all trials predicts to be best. The order never compares values of different epochs, the model is drawn
-to the middle where trials are few, and a screened point is one of a few dozen candidates, not the optimum of a model:
-how far the search is led by early values is bounded.
+too, and the rest is screened: of many random points and some neighbours of the best trials, the one that is best in a
+function drawn from a model of the order of all trials (Thompson 1933). The order never compares values of different
+epochs, and a drawn function is far from the mean where trials are few: points that are proposed at the same time
+differ, and how far the search is led by early values is bounded.
 
 A point is a function of the spec, the trials so far and a seed. Diverged and failed trials count as the worst, so that
 their neighbourhood is avoided. No point is proposed twice while there is another.
@@ -21,6 +21,7 @@ from orchestrator.decisions.screened_search.neighbours import neighbour
 from orchestrator.decisions.screened_search.rows import Rows
 from orchestrator.decisions.screened_search.trial_order import LOST, TrialOrder
 from orchestrator.planning.sampler_choice import FEWEST_RANKED, SCREENED_SHARE, num_random
+from search_spaces.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,7 @@ class ScreenedSearch:
 
         Raises:
             InfeasibleError: no point was found that satisfies the constraints.
+            MissingExtraError: numpy is not installed.
         """
         self._update()
         rng = random.Random(seed)  # noqa: S311  no secret
@@ -75,14 +77,12 @@ class ScreenedSearch:
 
     def _best_of(self, candidates: list[Point], ranked: list[str], seed: int) -> int:
         """Return the index of the candidate that is best in one function drawn from the posterior of the model."""
-        import numpy as np  # noqa: PLC0415  reading commands propose nothing
-
-        from orchestrator.decisions.screened_search.gaussian_process import GaussianProcess, normal_scores  # noqa: PLC0415
-
-        rows = np.array([self._known[name].row for name in ranked])
-        model = GaussianProcess(rows, normal_scores(len(ranked)))
-        drawn = model.sample(np.array(self._rows.of_all(candidates)), np.random.default_rng(seed))
-        return int(drawn.argmax())
+        try:
+            from orchestrator.decisions.screened_search import gaussian_process  # noqa: PLC0415  imports numpy
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("numpy", extra="tune") from error
+        rows = [self._known[name].row for name in ranked]
+        return gaussian_process.best_of(self._rows.of_all(candidates), rows, seed=seed)
 
     def _update(self) -> None:
         """Note the points of the trials that were created since the last ask."""

@@ -1,28 +1,43 @@
 """Screened search, which `sampler: auto` chooses: points of the space, from the log alone, none twice, led by order."""
 
+import json
 import math
 import random
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from orchestrator.analysis.replay import replay
 from orchestrator.decisions.propose import Proposer, propose
 from orchestrator.decisions.screened_search import sampler as screened
 from orchestrator.decisions.screened_search.gaussian_process import GaussianProcess, normal_scores
 from orchestrator.decisions.screened_search.neighbours import neighbour
 from orchestrator.decisions.screened_search.rows import Rows
 from orchestrator.decisions.screened_search.trial_order import TrialOrder, reordered
+from orchestrator.planning.extension import _notes
 from orchestrator.planning.loading import parse_spec
+from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.points import first_points
 from orchestrator.planning.sampler_choice import FEWEST_RANKED, num_random, sampler_choice
 from orchestrator.planning.seeds import trial_id
 from orchestrator.spec.model import Search
-from orchestrator.state.events import AttemptStarted, EpochReported, TrialCreated, TrialEnded, TrialPromoted
+from orchestrator.state.events import (
+    AttemptStarted,
+    EpochReported,
+    TrialCreated,
+    TrialEnded,
+    TrialPromoted,
+    decode,
+    encode,
+)
+from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 from search_spaces import Choice, Float, Int, SearchSpace, SymLog, When, ZeroOr, catalog, not_equal
+from search_spaces.errors import MissingExtraError
 
 SPEC = """
 name: a
@@ -360,3 +375,46 @@ def test_the_first_points_come_before_random_ones():
         assert propose(state, spec) == expected
         add(state, *expected, values={1: 0.5})
     assert propose(state, spec)[0] == "search"
+
+
+def test_a_plan_says_what_auto_chose_and_one_with_another_sampler_is_what_it_was(tmp_path):
+    folder, fixed = SweepFolder(tmp_path / "a"), {"slots": 2, "now": 0.0, "working_directory": tmp_path}
+    plan = make_plan(spec_of(64), folder, **fixed)
+    assert plan.sampler_choice == sampler_choice(spec_of(64))
+    assert SweepPlan.model_validate_json(plan.model_dump_json()) == plan
+    other = make_plan(parse_spec("name: a\nsearch: {sampler: tpe}"), folder, **fixed)
+    assert "sampler_choice" not in other.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("version", ["plan_v1", "plan_v2", "plan_v3"])
+def test_a_plan_of_an_earlier_version_keeps_the_sampler_that_was_the_default(version):
+    document = json.loads((Path(__file__).parent / "assets" / version / "plan.json").read_text())
+    document.pop("checksum", None)
+    plan = SweepPlan.model_validate_json(json.dumps(document))
+    assert (plan.spec.search.sampler, plan.sampler_choice) == ("tpe", None)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_sweep_of_many_trials_replays_bit_for_bit_from_its_log(virtual_sweep, seeds):
+    text = SPEC.replace("TRIALS", f"30, seeds: {seeds}").replace("CONSTRAINTS", "").replace("SEED", "3")
+    sweep = virtual_sweep(text, workers=3)
+    found = replay(sweep.plan, [decode(encode(event)) for event in sweep.events])
+    assert found.differences == ()
+    assert found.counts["trial_created"] == len(sweep.state.trials) >= 30
+
+
+def test_an_extended_sweep_says_that_its_random_part_grows():
+    plan = make_plan(spec_of(40), SweepFolder(Path("a")), slots=2, now=0.0, working_directory=Path.cwd())
+    more = plan.successor(spec_of(60), {})
+    assert _notes(plan, more, {"search.num_trials": 60})[-1].startswith("search.sampler: auto: 30 trials at random")
+    few = make_plan(spec_of(12), SweepFolder(Path("a")), slots=2, now=0.0, working_directory=Path.cwd())
+    notes = _notes(few, few.successor(spec_of(16), {}), {"search.num_trials": 16})
+    assert not any("search.sampler" in note for note in notes)
+
+
+def test_numpy_that_is_missing_is_named_with_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "orchestrator.decisions.screened_search.gaussian_process", None)
+    monkeypatch.delattr("orchestrator.decisions.screened_search.gaussian_process", raising=False)
+    search = screened.ScreenedSearch(spec_of(40), swept(spec_of(40), 20))
+    with pytest.raises(MissingExtraError, match="numpy"):
+        search.ask(1)  # a seed under which the point is screened

@@ -31,6 +31,7 @@ from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.formatting import shown
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, num_trials, strengths_of
+from orchestrator.planning.sampler_choice import sampler_choice
 from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
@@ -240,6 +241,7 @@ def _refuse_too_short(spec: SweepSpec, expected: Forecast, seconds: float) -> No
 def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> dict[str, object]:
     return {
         **asdict(expected),
+        "sampler": sampler_choice(spec) or spec.search.sampler,
         "share": expected.share,
         "epoch_s": seconds,
         "hours": asdict(expected.seconds.scaled(seconds / 3600)),
@@ -262,6 +264,7 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         *([f"scheduler: {expected.reason}"] if expected.reason else []),
         *(f"  rung {rung:>4}: reached by {_shown(trials)} {_kind(spec, rung, levels)}" for rung, trials in rungs),
         f"  end  {end[0]:>4}: reached by {_shown(end[1])} {_kind(spec, end[0], levels)}",
+        *([] if (choice := sampler_choice(spec)) is None else [f"sampler  {choice}"]),
         f"epochs   {_shown(expected.epochs)}, {expected.share:.0%} of {full:,}",
         f"gradients {_shown(expected.gradient_evaluations)} at each image, {expected.gradient_share:.0%} of all",
         *_too_small(spec, expected),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from orchestrator.decisions.optuna_study import SweepStudy, random_point
 from orchestrator.decisions.own_sampler import own_points
+from orchestrator.decisions.screened_search.sampler import ScreenedSearch
 from orchestrator.decisions.sequences import GridPoints, SobolPoints
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, next_trial_id, trial_id
@@ -66,6 +67,8 @@ def _sampler(spec: SweepSpec, state: SweepState, *, first: int) -> Callable[[int
     if search.own is not None:
         return own_points(spec, state, search.own, first=first)
     match search.sampler:
+        case "auto":
+            return _seeded(spec, ScreenedSearch(spec, state).ask)
         case "grid":
             grid = GridPoints(space, search.resolution)
             return lru_cache(maxsize=1)(lambda index: grid.point(index - first))

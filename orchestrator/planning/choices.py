@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from orchestrator.scheduling.rung_schedule import RungSchedule
     from orchestrator.spec.model import SweepSpec
 
-SCHEDULER = "scheduler"
+SAMPLER, SCHEDULER = "sampler", "scheduler"
 
 
 def scheduler_choice(spec: SweepSpec, schedule: RungSchedule | None, *, pauses: bool) -> str:

@@ -8,6 +8,7 @@ from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.fields import did_you_mean
 from orchestrator.planning.loading import override
 from orchestrator.planning.points import max_epochs_of
+from orchestrator.planning.sampler_choice import num_random, sampler_choice
 from orchestrator.planning.trial_configs import compared_epochs
 from orchestrator.scheduling.registry import fraction_of, least_complete, rung_schedule_of, scheduler_of
 from orchestrator.scheduling.rung_schedule import unusual
@@ -266,6 +267,8 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
         lines.append(f"budget: {old.budget:.0f} to {new.budget:.0f} epochs; places at the rungs: {new.places}")
     if "search.num_trials" in settings and after.spec.search.sampler in {"nsga2", "nsga3"}:
         lines.append(f"search.sampler: the population of {after.spec.search.sampler} follows the number of trials")
+    if after.spec.search.sampler == "auto" and num_random(after.spec) != num_random(before.spec):
+        lines.append(f"search.sampler: {sampler_choice(after.spec)}")
     if after.max_epochs != before.max_epochs:
         lines += _epoch_notes(before, after)
     return tuple(lines)

@@ -200,7 +200,8 @@ def _sampler_problems(spec: SweepSpec, first: int) -> list[Problem]:
     if spec.search.own is None and spec.search.args:
         return _without_arguments("search", sampler, spec.search.args)
     if sampler == "cmaes" and spec.objective.others:
-        return [Problem("search.sampler", "must be one for several objectives (nsga2, nsga3, tpe, gp), got 'cmaes'")]
+        requirement = "must be one for several objectives (auto, nsga2, nsga3, tpe, gp)"
+        return [Problem("search.sampler", f"{requirement}, got 'cmaes'")]
     if sampler != "grid" or num_trials <= first:
         return []
     size, is_whole = _grid_size(spec.space, spec.search.resolution, enough=num_trials - first)

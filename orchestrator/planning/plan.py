@@ -28,11 +28,12 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
-from orchestrator.planning.choices import SCHEDULER, scheduler_choice
+from orchestrator.planning.choices import SAMPLER, SCHEDULER, scheduler_choice
 from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
+from orchestrator.planning.sampler_choice import sampler_choice
 from orchestrator.redaction import one_line
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
@@ -284,7 +285,7 @@ def make_plan(
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     schedule = rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None
-    why = scheduler_choice(spec, schedule, pauses=pauses)
+    whys = {SCHEDULER: scheduler_choice(spec, schedule, pauses=pauses), SAMPLER: sampler_choice(spec)}
     return SweepPlan(
         format=_format(parent, schedule),
         parent=parent,
@@ -300,7 +301,7 @@ def make_plan(
         pauses=pauses,
         provenance=provenance or collect(working_directory, spec=spec),
         metrics=dict(metrics),
-        choices={SCHEDULER: why} if why else {},
+        choices={section: why for section, why in whys.items() if why},
     )
 
 

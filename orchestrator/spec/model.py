@@ -85,7 +85,7 @@ class Search(WithArguments):
     user's own sampler.
     """
 
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "auto"
     args: Arguments = Field(default={})
     num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
     seed: Count = 0

@@ -24,7 +24,7 @@ from trainables.import_paths import accepted, argument_problems, bound, is_impor
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid")
+SAMPLERS = ("auto", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid")
 SCHEDULERS = ("auto", "asha", "pasha", "hyperband", "median", "none")
 SAMPLER_GROUP, SCHEDULER_GROUP = "ravel.samplers", "ravel.schedulers"
 MAX_ARGUMENTS = 200

@@ -91,7 +91,7 @@ def of_kind(sweep, kind):
     return [event for event in sweep.events if isinstance(event, kind)]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "auto"])
 @pytest.mark.parametrize(
     "scheduler", ["grace_period: 1, kind: stopping", "name: median, grace_period: 1", "name: none"]
 )
@@ -131,7 +131,7 @@ def test_more_epochs_after_the_end_equal_a_sweep_that_had_them_from_the_start(vi
         assert any(not event.kept for event in of_kind(sweep, RungDecided) if event.rung == 9)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "grid", "qmc"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "auto", "cmaes", "grid", "qmc"])
 def test_an_order_to_a_running_sweep_equals_one_that_had_the_larger_number_from_the_start(virtual_sweep, sampler):
     scheduler = "grace_period: 1, kind: stopping"
     longer = virtual_sweep(spec_of(scheduler, sampler=sampler, trials=14), workers=3, seconds=by_alpha)

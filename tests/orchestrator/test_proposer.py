@@ -14,6 +14,7 @@ from scipy.stats import qmc
 from orchestrator.decisions import sequences
 from orchestrator.decisions.optuna_study import DIRECTIONS, ENOUGH, STATEFUL, SweepStudy, _asked, _sampler
 from orchestrator.decisions.propose import Proposer, propose
+from orchestrator.decisions.screened_search.sampler import ScreenedSearch
 from orchestrator.decisions.sequences import GridPoints, SobolPoints
 from orchestrator.planning import points
 from orchestrator.planning.loading import parse_spec
@@ -64,6 +65,8 @@ def reference(state, spec):
     if spec.search.sampler == "grid":
         grid = list(islice(spec.space.grid(spec.search.resolution), spec.search.num_trials))
         return "search", grid[index - len(first)]
+    if spec.search.sampler == "auto":
+        return "search", ScreenedSearch(spec, state).ask(derive_seed(spec.search.seed, "ask", trial_id(index)))
     if spec.search.sampler == "qmc":
         return "search", reference_sobol(spec.space, index - len(first), seed=spec.search.seed)
     seed = derive_seed(spec.search.seed, "ask", trial_id(index))
@@ -217,7 +220,7 @@ def test_a_kept_proposer_proposes_after_every_event_what_one_made_from_zero_does
     assert propose(state, spec) == kept.propose()
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "nsga2"])
 def test_with_several_objectives_a_kept_proposer_proposes_what_one_made_from_zero_does(sampler):
     spec, state = spec_of(sampler, more=SEVERAL), SweepState()
     kept = Proposer(spec, state)

@@ -65,13 +65,13 @@ def test_the_baseline_comes_first_then_the_given_points_then_the_sampler():
     ]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
 def test_the_same_state_gets_the_same_proposal(sampler):
     state = swept(spec_of(sampler), 14)
     assert propose(state, spec_of(sampler)) == propose(state, spec_of(sampler))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
 def test_every_proposal_lies_in_the_space(sampler):
     spec = spec_of(sampler)
     assert all(spec.space.contains(trial.point) for trial in swept(spec, 25).trials.values())

@@ -166,7 +166,7 @@ def test_trials_of_one_seed_number_have_one_seed_and_those_of_others_another(see
 
 
 @pytest.mark.parametrize(("scheduler", "seeds"), EVERY)
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
 def test_a_seeded_sweep_replays_bit_for_bit_from_its_log(seeded, scheduler, seeds, sampler):
     sweep = seeded(scheduler, seeds, sampler)
     found = replay(sweep.plan, [decode(encode(event)) for event in sweep.events])

@@ -100,7 +100,7 @@ def restarted(events, *, now):
     return state
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "qmc", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "gp", "cmaes", "qmc", "nsga2", "random"])
 def test_a_sequential_sweep_repeats_exactly(virtual_sweep, sampler):
     first, second = (virtual_sweep(spec_of("grace_period: 1", sampler), workers=1) for _ in range(2))
     assert [encode(event) for event in first.events] == [encode(event) for event in second.events]

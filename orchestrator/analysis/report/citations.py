@@ -19,6 +19,7 @@ ENTRY = re.compile(r"^@\w+\{([^,]+),\n(.*?)^\}\n", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"^  (\w+) = \{(.*)\},?$", re.MULTILINE)
 ACCENTS = {r"{\'e}": "é", r"{\'a}": "á", r"{\"u}": "ü"}
 SAMPLERS = {
+    "auto": ("screened random search", ("bergstra2012random", "nadaraya1964regression")),
     "tpe": ("the tree-structured Parzen estimator", ("bergstra2011tpe", "akiba2019optuna")),
     "gp": ("Bayesian optimisation with a Gaussian process", ("snoek2012gp", "akiba2019optuna")),
     "cmaes": ("CMA-ES", ("hansen2001cmaes", "akiba2019optuna")),

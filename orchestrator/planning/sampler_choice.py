@@ -1,0 +1,46 @@
+"""Choice of ``search.sampler: auto``: how many points are random before any is screened, in numbers and words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.spec.model import SweepSpec
+
+RANDOM_SHARE = 0.5
+"""Share of a sweep's trials that are sampled at random before any is screened."""
+MOST_RANDOM = 64
+"""At most so many, in a large sweep."""
+SCREENED_SHARE = 0.8
+"""Share of the later points that are screened; the others are sampled at random."""
+FEWEST_RANKED = 10
+"""Trials that must be comparable before a point is screened."""
+
+
+def num_random(spec: SweepSpec) -> int:
+    """Return the number of trials before the first screened one; those that come first are among them.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> [num_random(SweepSpec(name="a", search={"num_trials": num_trials})) for num_trials in (8, 64, 1000)]
+    [10, 32, 64]
+    """
+    return max(FEWEST_RANKED, min(MOST_RANDOM, round(RANDOM_SHARE * spec.search.num_trials)))
+
+
+def sampler_choice(spec: SweepSpec) -> str | None:
+    """Return what ``auto`` chooses for a sweep, and why, in one line; None for another sampler.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> sampler_choice(SweepSpec(name="a", search={"num_trials": 64}))
+    'auto: 32 trials at random, then 4 of 5 points screened, as the order of early values tells good regions from bad'
+    >>> sampler_choice(SweepSpec(name="a", search={"num_trials": 8}))
+    'auto: all points at random, as 8 trials are too few to learn from'
+    """
+    if spec.search.sampler != "auto":
+        return None
+    first, num_trials = num_random(spec), spec.search.num_trials
+    if num_trials <= first:
+        return f"auto: all points at random, as {num_trials} trials are too few to learn from"
+    of_five = round(5 * SCREENED_SHARE)
+    reason = "as the order of early values tells good regions from bad"
+    return f"auto: {first} trials at random, then {of_five} of 5 points screened, {reason}"

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from orchestrator.errors import quoted
 from orchestrator.spec.own_code import SCHEDULER_GROUP, SCHEDULERS, Arguments, OwnCode, SchedulerName
@@ -17,6 +25,9 @@ MAX_FACTOR = 10**6
 class SchedulerSpec(WithArguments):
     """Early stopping.
 
+    ``interval``, ``quantile``, ``resample`` and ``perturb`` are those of population based training (``pbt``): the epochs
+    between two rungs, the share of the population that is over at each, the probability that a value is drawn anew
+    rather than multiplied or moved, and the parameters that change (none listed: all that are searched).
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
     ``args`` are the arguments of a user's own scheduler.
     """
@@ -31,11 +42,22 @@ class SchedulerSpec(WithArguments):
     resource: Literal["epochs", "gradient_evaluations", "gpu_seconds"] = "epochs"
     strata: tuple[StrictStr, ...] = ()
     audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    interval: Literal["auto"] | PositiveInt = "auto"
+    quantile: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.25
+    perturb: tuple[StrictStr, ...] = ()
 
-    @field_validator("grace_period", "reduction_factor", mode="before")
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not set of population based training, so that plans are what they were before it."""
+        usual = {"args": {}, "interval": "auto", "quantile": 0.25, "resample": 0.25, "perturb": ()}
+        plain: dict[str, Any] = handler(self)
+        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+
+    @field_validator("grace_period", "reduction_factor", "interval", mode="before")
     @classmethod
     def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
-        least, most = (1, MAX_GRACE_PERIOD) if info.field_name == "grace_period" else (2, MAX_FACTOR)
+        least, most = (2, MAX_FACTOR) if info.field_name == "reduction_factor" else (1, MAX_GRACE_PERIOD)
         if value == "auto":
             return value
         if type(value) is not int:

@@ -224,7 +224,10 @@ def main() -> None:
 
 def table(done: dict[tuple[Any, ...], dict[str, Any]], seeds: Sequence[int], train_seeds: Sequence[int]) -> list[str]:
     """Return the lines of the table: a row for each method, then the differences to it, paired by seed."""
-    lines = ["| search | selected by val | test, robust | test, plain | epochs | schedules |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| search | selected by val | test, robust | test, plain | epochs | schedules |",
+        "|---|---|---|---|---|---|",
+    ]
     means = dict[str, list[float]]()
     for method in METHODS:
         found = [done["search", method, seed] for seed in seeds]

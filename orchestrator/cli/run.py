@@ -251,7 +251,9 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
 
 
 def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
-    kind = "no early stopping" if spec.scheduler.name == "none" else "promotion" if expected.pauses else "stopping"
+    kind = "promotion" if expected.pauses else "stopping"
+    if spec.scheduler.name in {"none", "pbt"}:
+        kind = "no early stopping" if spec.scheduler.name == "none" else _population(spec)
     seeds = spec.search.seeds
     size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs * seeds
     mode = f"{expected.slots} at a time; {spec.scheduler.name}, {kind}"
@@ -267,6 +269,13 @@ def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: floa
         f"storage  {_shown(size.scaled(1e-6), 1)} MB of checkpoints of {probe.checkpoint_bytes / 1e6:.2g} MB each"
         + _kept(spec),
     ]
+
+
+def _population(spec: SweepSpec) -> str:
+    """Return what population based training does, in words: epochs are those of a sweep without early stopping."""
+    members = spec.search.num_trials - 1
+    replaced = min(int(members * spec.scheduler.quantile), (members - 1) // 2)
+    return f"{members} members and the baseline, up to {replaced} of them replaced at each rung"
 
 
 def _most_trials(expected: Forecast) -> int:

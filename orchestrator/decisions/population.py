@@ -9,6 +9,7 @@ from orchestrator.planning.seeds import derive_seed, next_trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.scheduling.population import Pbt
 from orchestrator.state.events import Descent, TrialCreated
+from orchestrator.state.trial import OVER
 
 if TYPE_CHECKING:
     from orchestrator.decisions.trial_views import DecisionState
@@ -43,14 +44,12 @@ def next_member_step(decisions: DecisionState, *, now: float) -> Promotion | Des
         seed=seed,
     )
     name = next_trial_id(state.trials, count=len(state.trials), num_trials=plan.spec.search.num_trials)
-    return Descendant(
-        name, changed.point, Descent(parent=parent, epoch=rung, replaces=member, changes=changed.changes)
-    )
+    return Descendant(name, changed.point, Descent(parent=parent, epoch=rung, replaces=member, changes=changed.changes))
 
 
 def is_continuable(trial: Trial, epoch: int) -> bool:
-    """Return True if a trial has a checkpoint of an epoch, or is about to save it."""
-    if trial.status in {"stopped", "diverged", "failed"}:  # its checkpoints may be dropped
+    """Return True if a trial is not over and has a checkpoint of an epoch, or is about to save it."""
+    if trial.status in OVER:  # its checkpoints may be dropped
         return False
     return has_checkpoint(trial, epoch) or (trial.status == "running" and trial.rejected_at == epoch)
 
@@ -69,6 +68,4 @@ def may_begin(decisions: DecisionState, step: Descendant) -> bool:
 def created(decisions: DecisionState, step: Descendant, *, now: float) -> TrialCreated:
     """Return the event that begins a descendant."""
     config = trial_config(decisions.plan, step.trial, step.point)
-    return TrialCreated(
-        time=now, trial=step.trial, origin="pbt", point=step.point, config=config, descent=step.descent
-    )
+    return TrialCreated(time=now, trial=step.trial, origin="pbt", point=step.point, config=config, descent=step.descent)

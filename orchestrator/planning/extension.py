@@ -180,7 +180,10 @@ def _number_problems(plan: SweepPlan, spec: SweepSpec, num_existing: int) -> lis
 def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
     """Return the schedulers whose earlier decisions more epochs would make incomparable."""
     name = spec.scheduler.name
-    if name == "pbt" and (spec.search.num_trials, max_epochs_of(spec)) != (plan.spec.search.num_trials, plan.max_epochs):
+    if name == "pbt" and (spec.search.num_trials, max_epochs_of(spec)) != (
+        plan.spec.search.num_trials,
+        plan.max_epochs,
+    ):
         requirement = "must not be pbt to get more trials, points or epochs, as its population began together"
         return [Problem("scheduler.name", f"{requirement}; use ravel fork")]
     if max_epochs_of(spec) == plan.max_epochs or (name not in {"pasha", "hyperband"} and spec.scheduler.brackets == 1):

@@ -24,7 +24,9 @@ def without_population_problems(scheduler: SchedulerSpec) -> list[Problem]:
     """Return the fields of population based training that are set for another scheduler."""
     usual = type(scheduler)()
     return [
-        Problem(f"scheduler.{field}", f"must be left out for {scheduler.name}, as pbt alone has it; got {quoted(value)}")
+        Problem(
+            f"scheduler.{field}", f"must be left out for {scheduler.name}, as pbt alone has it; got {quoted(value)}"
+        )
         for field in FIELDS
         if (value := _plain(getattr(scheduler, field))) != _plain(getattr(usual, field))
     ]
@@ -71,7 +73,9 @@ def _size_problems(spec: SweepSpec, max_epochs: int | None) -> Iterator[Problem]
         reason = f"the baseline and {least} members, of which 1 is replaced at an interval"
         yield Problem("search.num_trials", f"{requirement}: {reason}; got {spec.search.num_trials}")
     if "epochs" in spec.space.names and spec.trial.get("epochs") is None:
-        yield Problem("space.parameters.epochs", "must be fixed in trial for scheduler pbt, whose members stay together")
+        yield Problem(
+            "space.parameters.epochs", "must be fixed in trial for scheduler pbt, whose members stay together"
+        )
     elif max_epochs is not None and interval_of(scheduler.interval, max_epochs) >= max_epochs:
         requirement = f"must be below the epochs of a trial ({max_epochs}), or no member is ever replaced"
         yield Problem("scheduler.interval", f"{requirement}; got {quoted(scheduler.interval)}")

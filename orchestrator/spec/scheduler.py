@@ -25,9 +25,9 @@ MAX_FACTOR = 10**6
 class SchedulerSpec(WithArguments):
     """Early stopping.
 
-    ``interval``, ``quantile``, ``resample`` and ``perturb`` are those of population based training (``pbt``): the epochs
-    between two rungs, the share of the population that is over at each, the probability that a value is drawn anew
-    rather than multiplied or moved, and the parameters that change (none listed: all that are searched).
+    Of population based training (``pbt``) alone, ``interval`` is the epochs between two rungs, ``quantile`` the share
+    of the population that is over at each, ``resample`` the probability that a value is drawn anew rather than moved,
+    and ``perturb`` the parameters that change (none: all that are searched).
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
     ``args`` are the arguments of a user's own scheduler.
     """

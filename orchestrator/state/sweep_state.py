@@ -297,7 +297,9 @@ def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEn
     """
     paused = state.with_status("paused")
     ends = [
-        replaced_end(trial, state.trials[trial.replaced_by], now=now) for trial in paused if trial.replaced_by is not None
+        replaced_end(trial, state.trials[trial.replaced_by], now=now)
+        for trial in paused
+        if trial.replaced_by is not None
     ]
     for trial in state.with_status("running", "waiting", "interrupted"):
         if trial.id in state.to_stop:

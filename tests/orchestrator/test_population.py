@@ -22,5 +22,4 @@ def test_a_population_replays_bit_for_bit_from_its_log(virtual_sweep, workers):
     sweep = virtual_sweep(SPEC, workers=workers)
     found = replay(sweep.plan, [decode(encode(event)) for event in sweep.events])
     assert found.differences == ()
-    for e in sweep.events: print(e) if e.kind in {"trial_created","trial_ended"} else 0
     assert [event for event in sweep.events if isinstance(event, TrialCreated) and event.descent]

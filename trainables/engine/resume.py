@@ -41,9 +41,7 @@ def read_trial(config_type: type[C], directory: Path, *, config: C | None) -> tu
     return checkpoint, config
 
 
-def read_parent(
-    config_type: type[C], directory: Path, *, config: C, changed: Collection[str]
-) -> state.Checkpoint:
+def read_parent(config_type: type[C], directory: Path, *, config: C, changed: Collection[str]) -> state.Checkpoint:
     """Return the checkpoint of the parent of a trial, from which it differs in its seed and the ``changed`` parameters.
 
     Raises:
@@ -93,9 +91,7 @@ def saved_config(config_type: type[C], directory: Path, checkpoint: state.Checkp
         ) from error
 
 
-def check_same_trial(
-    directory: Path, *, saved: FlatConfig, resumed: FlatConfig, free: Collection[str] = ()
-) -> None:
+def check_same_trial(directory: Path, *, saved: FlatConfig, resumed: FlatConfig, free: Collection[str] = ()) -> None:
     """Return if both configurations describe one trial; the place where it runs may differ, and it may get more epochs.
 
     The parameters in ``free`` may differ too.

@@ -149,7 +149,6 @@ class Task:
         loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config, placement=placement)
         return loop
 
-
     def inherit(
         self, directory: str, *, config: AnyConfig, changed: Collection[str], placement: "Placement | None" = None
     ) -> "EpochLoop[TrialRun]":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.retries import is_paused
 from orchestrator.decisions.seeds import step_event
-from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.steps import Descendant, Promotion
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.trial_configs import trial_config

@@ -11,7 +11,7 @@ from rich.table import Table
 from orchestrator.analysis.claims.intervals import student_interval
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison.epochs import epoch_of_best
-from orchestrator.analysis.lineage import schedule_lines, perturbation
+from orchestrator.analysis.lineage import perturbation, schedule_lines
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.errors import OrchestratorError
 from orchestrator.formatting import shown

@@ -196,11 +196,12 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     ]
     if problems:
         raise SpecError(problems)
-    spec = override(plan.spec, settings)
-    if "pbt" in {plan.spec.scheduler.name, spec.scheduler.name}:
+    changes_name = f"{WHAT_IF}name=pbt" in settings
+    if changes_name or plan.spec.scheduler.name == "pbt":
         requirement = "must not be pbt to simulate other settings"
         reason = "a trial that continues another one with other values has no recorded curve"
         raise SpecError([Problem("scheduler.name", f"{requirement}, as {reason}; use ravel replay alone")])
+    spec = override(plan.spec, settings)
     if spec.search.seeds > 1:
         requirement = "must be 1 to simulate other settings, as seeds that were not trained have no curve"
         raise SpecError([Problem("search.seeds", f"{requirement}; got {spec.search.seeds}; use ravel replay alone")])

@@ -50,9 +50,10 @@ class SchedulerSpec(WithArguments):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not set of population based training, so that plans are what they were before it."""
-        usual = {"args": {}, "interval": "auto", "quantile": 0.25, "resample": 0.25, "perturb": ()}
+        usual = {"args": {}, "interval": "auto", "quantile": 0.25, "resample": 0.25}
         plain: dict[str, Any] = handler(self)
-        return {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+        set_ = {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+        return set_ if self.perturb else {name: value for name, value in set_.items() if name != "perturb"}
 
     @field_validator("grace_period", "reduction_factor", "interval", mode="before")
     @classmethod

@@ -108,4 +108,4 @@ def _scaled(domain: Domain, value: Any, factor: float) -> Scalar:
         near -= 1
     if near == place:
         near += 1 if target > value else -1
-    return values[min(max(near, 0), last)]  # type: ignore[no-any-return]
+    return values[min(max(near, 0), last)]

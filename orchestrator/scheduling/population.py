@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 INTERVALS = 9
 """Parts into which ``interval: auto`` cuts the epochs."""
-EVERYBODY = (0, ())
-"""Group of all trials, where there are neither brackets nor strata."""
 
 
 def interval_of(interval: int | str, max_epochs: int) -> int:
@@ -44,7 +42,7 @@ class Pbt:
         """Pause a member at each rung."""
         if level not in self.rungs or views[trial].exempt:
             return None
-        ranked = self._ranked(views, level)
+        ranked = self._ranked(views, trial, level)
         places = self._num_worst(ranked)
         cutoff = ranked.values[ranked[len(ranked) - places - 1]] if places else None
         return RungDecision(level, kept=False, cutoff=cutoff, competitors=len(ranked))
@@ -62,7 +60,7 @@ class Pbt:
 
     def parents(self, views: TrialViews, trial: str) -> tuple[str, ...]:
         """Return the best members at the rung of a paused one, best first, if it is among the worst; else none."""
-        ranked = self._ranked(views, views[trial].level)
+        ranked = self._ranked(views, trial, views[trial].level)
         places = self._num_worst(ranked)
         if ranked.place(trial) < len(ranked) - places:
             return ()
@@ -72,9 +70,9 @@ class Pbt:
         """Return how many of the members that came so far are the worst, and how many the best: less than half."""
         return min(int(len(ranked) * self.quantile), (len(ranked) - 1) // 2)
 
-    def _ranked(self, views: TrialViews, level: int) -> Ranking:
+    def _ranked(self, views: TrialViews, trial: str, level: int) -> Ranking:
         """Return what all members measured at a rung; the baseline is none of them."""
-        return views.index(MemberIndex, self.rungs).at(level, EVERYBODY).ranked
+        return views.index(MemberIndex, self.rungs).at(level, views[trial].group).ranked
 
 
 class MemberIndex(RungIndex):

@@ -16,14 +16,15 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha, RungSchedule
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.population import Pbt
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
-KINDS = ("none", "asha that stops", "brackets that stop", "median", "budgeted", *PROMOTING)
-ONE_OBJECTIVE = ("median", "pasha")
+KINDS = ("none", "asha that stops", "brackets that stop", "median", "budgeted", "pbt", *PROMOTING)
+ONE_OBJECTIVE = ("median", "pasha", "pbt")
 naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("naive_schedulers.py"))))
 
 
@@ -125,6 +126,9 @@ def a_scheduler(draw, kind, num_trials, maximum):
         return NoStopping()
     if kind == "median":
         return Median(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    if kind == "pbt":
+        interval = draw(st.integers(1, 4))
+        return Pbt(tuple(range(interval, maximum, interval)), draw(st.floats(0.05, 0.49)))
     if kind == "budgeted":
         return BudgetedAsha(RungSchedule.within(draw(st.floats(0.02, 1)), num_trials=num_trials, maximum=maximum))
     grace, factor = draw(st.integers(1, 3)), draw(st.integers(2, 4))

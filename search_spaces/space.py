@@ -12,11 +12,11 @@ from search_spaces.documents import json_schema as schemas
 from search_spaces.documents import reader, serialization
 from search_spaces.errors import quoted
 from search_spaces.operations import algebra, difference
-from search_spaces.sampling import counting, enumeration, random_sampling
+from search_spaces.sampling import counting, enumeration, perturbation, random_sampling
 from search_spaces.sampling.points import completed, point_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from search_spaces.conditions.condition import Condition
     from search_spaces.conditions.constraints import Constraint
@@ -240,6 +240,20 @@ class SearchSpace:
         True
         """
         return random_sampling.sample_many(self, n, seed=seed)
+
+    def perturb(
+        self, point: Mapping[str, Scalar], names: Collection[str], *, resample: float = 0.25, seed: int = 0
+    ) -> perturbation.Perturbed:
+        """Return a point near another one, and how each changed value came about: population based training's step.
+
+        Of the named parameters a number is multiplied by 0.8 or 1.25 within its range, and an option moves to a
+        neighbour; with probability `resample` the value is drawn anew.
+
+        >>> from search_spaces import Float
+        >>> SearchSpace({"lr": Float(0.01, 1.0, log=True)}).perturb({"lr": 0.1}, ["lr"], resample=0.0).changes
+        {'lr': 'x 1.25'}
+        """
+        return perturbation.perturbed(self, point, names, resample=resample, seed=seed)
 
     def feasibility(self, n: int = 10_000, seed: int = 0) -> Feasibility:
         """Return the rejection statistics of n draws: the number accepted, and refused by each constraint.

@@ -8,6 +8,8 @@ that start with `ravel.` belong to the orchestrator:
 
     ravel.objectives         names of metrics; if present, a result has these, `epoch` and one JSON `event`
     ravel.checkpoint         directory of a checkpoint to start from, or None
+    ravel.parent             of a descendant without a checkpoint of its own: `checkpoint` of the trial whose training
+                             it continues, and `changed`, the parameters in which it differs from that one
     ravel.checkpoint_epochs  epochs after which a result requests a checkpoint
 
 A loss that diverges is an outcome: it ends the trial with a result that names it. Every other error is raised, because
@@ -78,6 +80,7 @@ class _SweepSettings:
     objectives: tuple[str, ...] | None
     checkpoint: str | None
     checkpoint_epochs: frozenset[int]
+    parent: Mapping[str, Any] | None
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Self:
@@ -86,6 +89,7 @@ class _SweepSettings:
             objectives=None if objectives is None else tuple(objectives),
             checkpoint=config.get("ravel.checkpoint"),
             checkpoint_epochs=frozenset(config.get("ravel.checkpoint_epochs") or ()),
+            parent=config.get("ravel.parent"),
         )
 
 
@@ -181,8 +185,17 @@ class TrialTrainable(Trainable):
 
     def _current_loop(self) -> EpochLoop[TrialRun]:
         if self._loop is None:
-            self._loop = self._opened(self._settings.checkpoint)
+            settings = self._settings
+            inherits = settings.checkpoint is None and settings.parent is not None
+            self._loop = self._inherited(settings.parent or {}) if inherits else self._opened(settings.checkpoint)
         return self._loop
+
+    def _inherited(self, parent: Mapping[str, Any]) -> EpochLoop[TrialRun]:
+        """Return the trial as it goes on from the checkpoint of its parent."""
+        task = task_of(self._point)
+        config = task.from_point(self._point)
+        placement = placement_of(config, share=WHOLE)
+        return task.inherit(parent["checkpoint"], config=config, changed=parent["changed"], placement=placement)
 
     def _opened(self, checkpoint: str | None) -> EpochLoop[TrialRun]:
         """Return the trial before its first epoch, or as the checkpoint has it."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from orchestrator.analysis.claims.intervals import student_interval
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.comparison.epochs import epoch_of_best
+from orchestrator.analysis.lineage import perturbation, schedule_lines
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.errors import OrchestratorError
 from orchestrator.formatting import shown
@@ -171,7 +172,8 @@ def best_lines(plan: SweepPlan, state: SweepState) -> list[str]:
     shown_score = measured(plan, best.score(objective))
     seeds = f" (mean of {plan.spec.search.seeds} seeds)" if plan.spec.search.seeds > 1 and _is_whole(best) else ""
     lines = [f"best {best.id}: {shown_score}{seeds} after epoch {best.epoch}{compared}"]
-    return lines + [f"  {name}: {shown(value)}" for name, value in best.point.items()]
+    lines += [f"  {name}: {shown(value)}" for name, value in best.point.items()]
+    return [*lines, *schedule_lines(plan, state, best)]
 
 
 def best_so_far(plan: SweepPlan, state: SweepState) -> str:
@@ -215,10 +217,16 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
         case "seeds_dropped":
             names = ", ".join(seed_trial_id(event.trial, number) for number in event.seeds)
             return f"{event.trial}: racing drops {names}: {event.reason}"
+        case "trial_created" if event.descent is not None:
+            return f"{event.trial} {perturbation(event)}"
+        case "trial_promoted" if plan.spec.scheduler.name == "pbt":  # every member that goes on, at every rung
+            return None
         case "trial_promoted":
             return f"{event.trial} promoted from rung {event.rung}{' for the audit' if event.audited else ''}"
         case "trial_ended":
             trial = state.trials[event.trial]
+            if plan.spec.scheduler.name == "pbt" and trial.status == "paused":
+                return None
             if (
                 plan.pauses and trial.status == "stopped" and not trial.stopped_by_order
             ):  # its line was printed when it paused

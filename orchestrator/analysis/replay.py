@@ -10,7 +10,7 @@ from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.decisions.rung import decide
-from orchestrator.decisions.steps import FurtherSeed, Promotion, SeedDrop
+from orchestrator.decisions.steps import Descendant, FurtherSeed, Promotion, SeedDrop
 from orchestrator.decisions.trial_views import DecisionState, trial_views_of, values_at
 from orchestrator.errors import SpecError
 from orchestrator.planning.loading import override
@@ -106,6 +106,8 @@ def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tup
     match event:
         case TrialCreated() if decisions.is_seeded and seed_index_of(event.trial):
             return FurtherSeed(event.trial), next_step(decisions, now=event.time)
+        case TrialCreated() if event.descent is not None:
+            return Descendant(event.trial, event.point, event.descent), next_step(decisions, now=event.time)
         case TrialCreated():
             step, left = next_step(decisions, now=event.time), decisions.budget.unstarted(now=event.time)
             proposed = proposer.propose() if step is None and left else step
@@ -196,6 +198,11 @@ def _with(plan: SweepPlan, settings: Sequence[str], *, slots: int) -> SweepPlan:
     ]
     if problems:
         raise SpecError(problems)
+    changes_name = f"{WHAT_IF}name=pbt" in settings
+    if changes_name or plan.spec.scheduler.name == "pbt":
+        requirement = "must not be pbt to simulate other settings"
+        reason = "a trial that continues another one with other values has no recorded curve"
+        raise SpecError([Problem("scheduler.name", f"{requirement}, as {reason}; use ravel replay alone")])
     spec = override(plan.spec, settings)
     if spec.search.seeds > 1:
         requirement = "must be 1 to simulate other settings, as seeds that were not trained have no curve"

@@ -14,6 +14,7 @@ from orchestrator.analysis.forecast import expected_epochs
 from orchestrator.planning.seeds import configurations_of, searched_state
 from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
+from orchestrator.scheduling.population import Pbt
 from orchestrator.state.sweep_state import OVER
 
 if TYPE_CHECKING:
@@ -75,14 +76,15 @@ def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
     """Return the progress of a sweep; the time left assumes the pace so far and the planned epochs."""
     searched = searched_state(plan, state)
     statuses = [trial.status for trial in searched.trials.values()]
+    num_descendants = sum(trial.descent is not None for trial in searched.trials.values())
     is_finished = _is_finished(plan, searched)
-    to_start = 0 if is_finished else max(0, plan.spec.search.num_trials - len(statuses))
+    to_start = 0 if is_finished else max(0, plan.spec.search.num_trials + num_descendants - len(statuses))
     planned = _planned_epochs(plan, state, to_start=to_start)
     rungs = [trial.stopping_rung for trial in searched.with_status("paused")]
     return Progress(
         sweep=plan.sweep,
         status=state.ended.status if state.ended is not None else "running",
-        num_trials=plan.spec.search.num_trials,
+        num_trials=plan.spec.search.num_trials + num_descendants,
         by_status={status: statuses.count(status) for status in dict.fromkeys(statuses)},
         stopped_by_rung=searched.stopped_by_rung(),
         paused_by_rung={rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})},
@@ -109,7 +111,7 @@ def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> flo
     """Return the epochs that the whole sweep is expected to run, at least one more for each unfinished trial."""
     unfinished = to_start + len(state.with_status("running", "waiting", "interrupted"))
     scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
-    known = isinstance(scheduler, BudgetedAsha | NoStopping) or (
+    known = isinstance(scheduler, BudgetedAsha | NoStopping | Pbt) or (
         isinstance(scheduler, Asha) and plan.spec.scheduler.rung_unit == "epochs"
     )
     expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)

@@ -20,6 +20,7 @@ from orchestrator.analysis.leaderboard import (
     log_line,
     measured,
 )
+from orchestrator.analysis.lineage import schedule_lines
 from orchestrator.analysis.order_history import as_json as orders_json
 from orchestrator.analysis.order_history import lineage, lineage_lines, order_history, order_lines
 from orchestrator.analysis.result import SweepResult
@@ -123,6 +124,8 @@ def best(
         _say(f"{trial.id}  {measured(result.plan, plain['score'])}  {describe_status(trial)}, epoch {plain['epoch']}")
         for name, value in trial.config.items():
             _say(f"  {name}: {shown(value)}")
+        for line in schedule_lines(result.plan, searched, trial):
+            _say(line)
     for line in comparison.lines():
         _say(line)
 

@@ -253,7 +253,9 @@ def _plan_json(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float
 
 
 def _plan_lines(spec: SweepSpec, expected: Forecast, probe: Probe, seconds: float) -> list[str]:
-    kind = "no early stopping" if spec.scheduler.chosen == "none" else "promotion" if expected.pauses else "stopping"
+    kind = "promotion" if expected.pauses else "stopping"
+    if spec.scheduler.chosen in {"none", "pbt"}:
+        kind = "no early stopping" if spec.scheduler.chosen == "none" else _population(spec)
     seeds = spec.search.seeds
     size, full = _storage(spec, expected, probe), expected.num_trials * expected.max_epochs * seeds
     mode = f"{expected.slots} at a time; {spec.scheduler.chosen}, {kind}"
@@ -282,6 +284,13 @@ def _too_small(spec: SweepSpec, expected: Forecast) -> list[str]:
     budget = f"{spec.scheduler.budget_fraction:g} of {expected.num_trials} trials"
     cheapest = f"the cheapest sweep that does costs {expected.cheapest_share:.2f} of them, and runs instead"
     return [f"budget   {budget} ends none but the baseline; {cheapest}"]
+
+
+def _population(spec: SweepSpec) -> str:
+    """Return what population based training does, in words: epochs are those of a sweep without early stopping."""
+    members = spec.search.num_trials - 1
+    replaced = min(int(members * spec.scheduler.quantile), (members - 1) // 2)
+    return f"{members} members and the baseline, up to {replaced} of them replaced at each rung"
 
 
 def _most_trials(expected: Forecast) -> int:

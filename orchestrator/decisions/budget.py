@@ -10,7 +10,7 @@ from orchestrator.state.events import EpochReported, TrialCreated
 
 if TYPE_CHECKING:
     from orchestrator.planning.plan import SweepPlan
-    from orchestrator.state.events import Event
+    from orchestrator.state.events import Event, Origin
     from orchestrator.state.sweep_state import SweepState, Trial
 
 
@@ -24,7 +24,7 @@ class BudgetUse:
         self._plan, self._state = plan, state
         self._gpu_s = Fraction(0)
         self._counted: dict[str, int] = {}
-        self._num_started = sum(map(self._is_first, state.trials))
+        self._num_started = sum(self._is_first(trial.id, trial.origin) for trial in state.trials.values())
         self._on_target: set[str] = set()
         for trial in state.trials.values():
             for epoch in trial.epochs:
@@ -33,7 +33,7 @@ class BudgetUse:
     def apply(self, event: Event) -> None:
         """Take one event in; an epoch that was reported before is not counted."""
         if isinstance(event, TrialCreated):
-            self._num_started += self._is_first(event.trial)
+            self._num_started += self._is_first(event.trial, event.origin)
         if not isinstance(event, EpochReported):
             return
         trial = self._state.trials[event.trial]
@@ -59,8 +59,10 @@ class BudgetUse:
         """Return the number of new trials that may yet be started; with several seeds, of new configurations."""
         return 0 if self.is_spent(now=now) else max(0, self._plan.spec.search.num_trials - self._num_started)
 
-    def _is_first(self, trial: str) -> bool:
-        """Return True if a trial is the first of its point: with several seeds, it has the first one."""
+    def _is_first(self, trial: str, origin: Origin) -> bool:
+        """Return True if a trial is the first of its point: it has the first seed, and continues no other trial."""
+        if origin == "pbt":
+            return False
         return self._plan.spec.search.seeds == 1 or not seed_index_of(trial)
 
     def _add(self, trial: Trial, epoch: int) -> None:

@@ -1,10 +1,11 @@
-"""Promotion: the paused trial that a free worker resumes, or with several seeds, the next step of a configuration."""
+"""Promotion: the paused trial that a free worker resumes, or the next step of a population or of several seeds."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
+from orchestrator.decisions.population import next_member_step
 from orchestrator.decisions.seeds import next_seed_step
 from orchestrator.decisions.steps import Promotion
 from orchestrator.planning.seeds import derive_seed
@@ -20,6 +21,8 @@ SEEDS = 2**31
 
 def next_step(decisions: DecisionState, *, now: float) -> Step | None:
     """Choose what a free worker is for before a new point is proposed; None if nothing comes before."""
+    if decisions.plan.spec.scheduler.name == "pbt":
+        return next_member_step(decisions, now=now)
     return next_seed_step(decisions, now=now) if decisions.is_seeded else next_promotion(decisions, now=now)
 
 

@@ -1,7 +1,7 @@
 """Retention of checkpoints: which trials that are over keep theirs, a function of the sweep state alone.
 
 A trial keeps all of its checkpoints or none. Trials that run, wait for a retry or are paused at a rung keep theirs, as
-do those that an order is about to reopen.
+do those that an order is about to reopen, and those whose training a trial that is not over continues.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ class RetentionIndex:
     def __init__(self, state: SweepState) -> None:
         self._state, self._num_read = state, 0
         self._over: dict[str, Trial] = {}
+        self._parents: dict[str, str] = {}
+        """Parents of the descendants that are not over, which may have to begin once more."""
 
     def droppable(self, objective: Objective, *, keep_best: int) -> list[str]:
-        """Return the trials whose checkpoints go now; those that an order is about to reopen keep theirs."""
+        """Return the trials whose checkpoints go now; not of those that an order reopens or a descendant needs."""
         changed = self._state.changes[self._num_read :]
         self._num_read += len(changed)
         for name in dict.fromkeys(changed):
@@ -79,7 +81,12 @@ class RetentionIndex:
                 self._over[name] = trial
             else:
                 self._over.pop(name, None)
-        trials = (trial for name, trial in self._over.items() if name not in self._state.to_reopen)
+            if trial.descent is not None and trial.status not in OVER:
+                self._parents[name] = trial.descent.parent
+            else:
+                self._parents.pop(name, None)
+        needed = {*self._state.to_reopen, *self._parents.values()}
+        trials = (trial for name, trial in self._over.items() if name not in needed)
         return droppable(trials, objective, keep_best=keep_best)
 
 

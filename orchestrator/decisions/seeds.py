@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.decisions.steps import FurtherSeed, Promotion, SeedDrop
+from orchestrator.decisions.population import created
+from orchestrator.decisions.steps import Descendant, FurtherSeed, Promotion, SeedDrop
 from orchestrator.planning.seeds import configuration_of, seed_index_of, seed_trial_id
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.scheduling.racing import out_of_race
@@ -61,6 +62,8 @@ def step_event(decisions: DecisionState, step: Step, *, now: float) -> TrialProm
     match step:
         case Promotion():
             return TrialPromoted(time=now, trial=step.trial, rung=step.rung, audited=step.audited)
+        case Descendant():
+            return created(decisions, step, now=now)
         case FurtherSeed():
             first = decisions.state.trials[configuration_of(step.trial)]
             config = trial_config(decisions.plan, step.trial, first.point)

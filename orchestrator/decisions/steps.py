@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from orchestrator.spec.model import Point
+    from orchestrator.state.events import Descent
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +36,13 @@ class SeedDrop:
     reason: str
 
 
-Step: TypeAlias = Promotion | FurtherSeed | SeedDrop
+@dataclass(frozen=True, slots=True)
+class Descendant:
+    """A new trial continues the training of one of the best members of a population, in the place of a bad one."""
+
+    trial: str
+    point: Point
+    descent: Descent
+
+
+Step: TypeAlias = Promotion | FurtherSeed | SeedDrop | Descendant

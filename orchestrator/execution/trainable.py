@@ -3,6 +3,7 @@
 The configuration has these keys in addition to those of ``trainables.tune``:
 
     ravel.checkpoint         may be a list of addresses in S3, newest first: the first readable one is used
+    ravel.parent             may have an address in S3 as `checkpoint`; it is downloaded if none of the above is there
     ravel.storage            the driver's S3 settings, without any secret
     ravel.system_metrics     true to measure the machine with each epoch
     ravel.working_directory  folder in which users' own modules are looked up first
@@ -181,20 +182,27 @@ class SweepTrainable(TrialTrainable):
         local, start = with_local_data(config), config.get("ravel.checkpoint")
         if isinstance(start, list):
             local["ravel.checkpoint"] = self._first_readable(start, _settings(config))
+        parent = config.get("ravel.parent")
+        if parent is not None and local.get("ravel.checkpoint") is None and is_remote(parent["checkpoint"]):
+            local["ravel.parent"] = {**parent, "checkpoint": self._download(parent["checkpoint"], _settings(config))}
         return local
+
+    def _download(self, uri: str, settings: Settings) -> str:
+        """Return the folder on this machine to which a checkpoint in S3 was copied."""
+        self._remove_download()
+        self._downloaded = folder = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
+        patiently(partial(download_folder, Bucket(Location.parse(uri), settings), folder))
+        return str(folder)
 
     def _first_readable(self, addresses: Iterable[str], settings: Settings) -> str | None:
         for uri in addresses:
-            self._remove_download()
-            self._downloaded = folder = Path(tempfile.mkdtemp(prefix="ravel-checkpoint-"))
-            source = Bucket(Location.parse(uri), settings)
-            patiently(partial(download_folder, source, folder))
+            folder = self._download(uri, settings)
             try:
                 checkpoints.load(folder)
             except CheckpointError as error:
                 logger.warning("%s: %s; an older one is used", uri, error)
             else:
-                return str(folder)
+                return folder
         return None
 
     def _system_metrics(self) -> dict[str, float]:

@@ -98,7 +98,8 @@ def _extended(
     if state.is_imported:
         reason = "must be a sweep that was launched, and this one was imported from MLflow: its trials have no models"
         raise SpecError([Problem("sweep", f"{reason}; use its best points in a new spec: ravel import-mlflow")])
-    new = extension(plan, order.wish, num_existing=len(decisions.searched.trials))
+    num_proposed = sum(trial.descent is None for trial in decisions.searched.trials.values())
+    new = extension(plan, order.wish, num_existing=num_proposed)
     failed = [trial for trial in state.trials.values() if trial.status == "failed"] if order.retry_failed else []
     trains = bool(new.settings.keys() - WITHOUT_TRAINING) or (decisions.is_seeded and bool(failed))
     completed: list[Trial] = []

@@ -182,6 +182,12 @@ def _number_problems(plan: SweepPlan, spec: SweepSpec, num_existing: int) -> lis
 def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
     """Return the schedulers whose earlier decisions more epochs would make incomparable."""
     name = spec.scheduler.chosen
+    if name == "pbt" and (spec.search.num_trials, max_epochs_of(spec)) != (
+        plan.spec.search.num_trials,
+        plan.max_epochs,
+    ):
+        requirement = "must not be pbt to get more trials, points or epochs, as its population began together"
+        return [Problem("scheduler.name", f"{requirement}; use ravel fork")]
     if max_epochs_of(spec) == plan.max_epochs or (name not in {"pasha", "hyperband"} and spec.scheduler.brackets == 1):
         return []
     what = "the ceiling of its rungs follows" if name == "pasha" else "the bracket of each trial follows"

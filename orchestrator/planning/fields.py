@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import cut, quoted
 from orchestrator.planning.folders import folder_problems
 from orchestrator.planning.points import epochs_of, max_epochs_of
+from orchestrator.scheduling.population_problems import FIELDS as OF_POPULATIONS
+from orchestrator.scheduling.population_problems import population_problems, without_population_problems
 from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.spec.model import MAX_TRIALS
 from orchestrator.spec.tracking_address import address_problem
@@ -154,7 +156,7 @@ def _unmeasured_problems(spec: SweepSpec) -> list[Problem]:
 def _seed_problems(spec: SweepSpec) -> list[Problem]:
     """Return what a sweep with several seeds for each configuration cannot have."""
     seeds, scheduler = spec.search.seeds, spec.scheduler
-    if seeds == 1:
+    if seeds == 1 or scheduler.name == "pbt":  # which refuses them
         return []
     with_seeds = f"with search.seeds: {seeds}"
     problems = [
@@ -234,6 +236,10 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
     budgets = "must be 'auto', 'epochs' or 'gradient_evaluations'"
     if scheduler.own is not None:
         return _own_scheduler_problems(scheduler)
+    if name == "pbt":
+        are_valid = all(type(value) is int and value >= 1 for value in epochs_of(spec))
+        problems = population_problems(spec, max_epochs=max_epochs_of(spec) if are_valid else None)
+        return [*problems, *_without_arguments("scheduler", name, scheduler.args)]
     kinds = {"pasha": "promotion", "median": "stopping", "none": "auto"}
     requirements = [
         ("kind", name in kinds and scheduler.kind not in {"auto", kinds.get(name)}, f"must be {kinds.get(name)!r}"),
@@ -257,7 +263,7 @@ def scheduler_problems(spec: SweepSpec) -> list[Problem]:
         for name in scheduler.strata
         if name not in spec.space.names
     ]
-    problems += _without_arguments("scheduler", name, scheduler.args)
+    problems += [*without_population_problems(scheduler), *_without_arguments("scheduler", name, scheduler.args)]
     return problems or _bracket_problems(spec)
 
 
@@ -270,7 +276,8 @@ def _without_arguments(section: str, name: str, arguments: Iterable[str]) -> lis
 def _own_scheduler_problems(scheduler: SchedulerSpec) -> list[Problem]:
     """Return the fields of the project's schedulers that are set for a user's own, which has its arguments."""
     usual = type(scheduler)()
-    without = ("grace_period", "reduction_factor", "budget_fraction", "brackets", "resource", "strata")
+    of_ours = ("grace_period", "reduction_factor", "budget_fraction", "brackets", "resource", "strata")
+    without = (*of_ours, *OF_POPULATIONS)
     return [
         Problem(
             f"scheduler.{field}",

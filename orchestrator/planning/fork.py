@@ -31,6 +31,7 @@ SEEDS = Int(0, 2**31 - 1)
 CONTROL = "control"
 MEASURED = ("val/accuracy", "val/nll", "val/ece")
 """Objectives that the suite `clean` measures on the test split, too."""
+SCHEDULES = "the values of its best trials are the ends of schedules, and their weights were trained with other values"
 SETTABLE = ("resources.", "tracking.", "storage.uri", "failures.")
 """Fields that change nothing of what a trial measures."""
 
@@ -61,6 +62,9 @@ def fork(
     """
     if name == plan.spec.name:
         raise SpecError([Problem("--name", f"must differ from that of the earlier sweep, got {name!r}")])
+    if best and plan.spec.scheduler.name == "pbt":
+        requirement = f"must be 0 to fork {plan.sweep}, as {SCHEDULES}"
+        raise SpecError([Problem("--best", f"{requirement}; got {best}; give points with --set search.points=...")])
     spec = override(plan.spec, [f"name={name}", *settings])
     searched = searched_state(plan, state)
     ranked = [trial for trial in searched.ranked(plan.spec.objective) if trial.origin != "baseline"][:best]
@@ -101,11 +105,15 @@ def confirmation(
 
     Raises:
         SpecError: lists every mistake.
-        OrchestratorError: the trials are no classifiers.
+        OrchestratorError: the trials are no classifiers, or their values changed while they trained.
     """
     if task_of(plan.spec.trial) is not CLASSIFIER:
         requirement = f"must train a {CLASSIFIER.name} to be confirmed, as `ravel evaluate` measures no other task"
         raise OrchestratorError(f"{plan.sweep}: {requirement}; got {task_of(plan.spec.trial).name}")
+    if plan.spec.scheduler.name == "pbt":
+        reason = f"{SCHEDULES}, and a confirmation trains constant points"
+        remedy = "`ravel best` shows the schedule to train again"
+        raise OrchestratorError(f"{plan.sweep}: must not be a sweep under pbt to be confirmed: {reason}; {remedy}")
     searched = searched_state(plan, state)
     full = _at_full_budget(plan, searched)
     measured, mode = _metric_of(plan.spec.objective, metric)

@@ -10,6 +10,7 @@ from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.own_scheduler import own_scheduler, promotes
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.population import Pbt, interval_of
 from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.spec.trial_costs import passes_of
@@ -46,7 +47,7 @@ def pauses(spec: SweepSpec, *, slots: int) -> bool:
         return False
     if spec.search.seeds > 1:  # a seed waits at its rung for the others
         return True
-    if scheduler.chosen == "pasha" or scheduler.kind == "promotion":
+    if scheduler.chosen in {"pasha", "pbt"} or scheduler.kind == "promotion":
         return True
     return scheduler.kind == "auto" and (scheduler.is_budgeted or slots <= FEW_SLOTS)
 
@@ -71,6 +72,9 @@ def scheduler_of(spec: SweepSpec, *, pauses: bool, max_epochs: int, schedule: Ru
         return own_scheduler(scheduler.own, provided)
     if scheduler.chosen == "none":
         return NoStopping()
+    if scheduler.name == "pbt":
+        interval = interval_of(scheduler.interval, max_epochs)
+        return Pbt(tuple(range(interval, max_epochs, interval)), scheduler.quantile)
     if scheduler.is_budgeted:
         return _budgeted(spec, schedule or rung_schedule_of(spec, max_epochs=max_epochs), pauses=pauses)
     factor = FACTOR if scheduler.reduction_factor == "auto" else scheduler.reduction_factor

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
 SAMPLERS = ("auto", "tpe", "gp", "cmaes", "qmc", "nsga2", "nsga3", "random", "grid")
-SCHEDULERS = ("auto", "asha", "pasha", "hyperband", "median", "none")
+SCHEDULERS = ("auto", "asha", "pasha", "hyperband", "median", "pbt", "none")
 SAMPLER_GROUP, SCHEDULER_GROUP = "ravel.samplers", "ravel.schedulers"
 MAX_ARGUMENTS = 200
 MAX_REASON = 150

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from orchestrator.errors import quoted
 from orchestrator.spec.own_code import SCHEDULER_GROUP, SCHEDULERS, Arguments, OwnCode, SchedulerName
@@ -20,6 +28,9 @@ class SchedulerSpec(WithArguments):
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of training every trial to its end
     that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number,
     ``resource`` is the unit of the rungs. ``args`` are the arguments of a user's own scheduler.
+    Of population based training (``pbt``) alone, ``interval`` is the epochs between two rungs, ``quantile`` the share
+    of the population that is over at each, ``resample`` the probability that a value is drawn anew rather than moved,
+    and ``perturb`` the parameters that change (none: all that are searched).
     """
 
     name: SchedulerName = "auto"
@@ -32,11 +43,23 @@ class SchedulerSpec(WithArguments):
     resource: Literal["auto", "epochs", "gradient_evaluations", "gpu_seconds"] = "auto"
     strata: tuple[StrictStr, ...] = ()
     audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    interval: Literal["auto"] | PositiveInt = "auto"
+    quantile: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.25
+    perturb: tuple[StrictStr, ...] = ()
 
-    @field_validator("grace_period", "reduction_factor", mode="before")
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not set of population based training, so that plans are what they were before it."""
+        usual = {"args": {}, "interval": "auto", "quantile": 0.25, "resample": 0.25}
+        plain: dict[str, Any] = handler(self)
+        set_ = {name: value for name, value in plain.items() if name not in usual or value != usual[name]}
+        return set_ if self.perturb else {name: value for name, value in set_.items() if name != "perturb"}
+
+    @field_validator("grace_period", "reduction_factor", "interval", mode="before")
     @classmethod
     def _auto_or_a_whole_number(cls, value: object, info: ValidationInfo) -> object:
-        least, most = (1, MAX_GRACE_PERIOD) if info.field_name == "grace_period" else (2, MAX_FACTOR)
+        least, most = (2, MAX_FACTOR) if info.field_name == "reduction_factor" else (1, MAX_GRACE_PERIOD)
         if value == "auto":
             return value
         if type(value) is not int:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMPORTED", "ORDERED", "OVER", "HostHistory", "Status", "SweepState", "Trial", "missing_ends"]
 
+GIVEN = ("baseline", "point")
 IMPORTED = "imported from MLflow"
 """Reason of the end of a sweep that was imported: its trials were never ours to continue."""
 
@@ -111,8 +112,11 @@ class SweepState:
                     origin=event.origin,
                     point=event.point,
                     config=event.config,
+                    descent=event.descent,
                 )
-                self.num_given += event.origin != "search"
+                if event.descent is not None:
+                    self.trials[event.descent.replaces].replaced_by = event.trial
+                self.num_given += event.origin in GIVEN
             case SweepEnded():
                 self.ended = event
                 self.is_imported = self.is_imported or event.reason == IMPORTED
@@ -278,12 +282,25 @@ def _is_interruption(event: AttemptFailed | TrialEnded) -> bool:
     return isinstance(event, TrialEnded) and event.status == "interrupted"
 
 
+def replaced_end(trial: Trial, child: Trial, *, now: float) -> TrialEnded:
+    """Return the end of a member of a population whose place another trial has taken."""
+    descent = child.descent
+    assert descent is not None, "it was made by population based training"  # noqa: S101  our own bookkeeping
+    reason = f"replaced by {child.id}, which continues {descent.parent} from epoch {descent.epoch}"
+    return TrialEnded(time=now, trial=trial.id, status="stopped", rung=trial.stopping_rung, reason=reason)
+
+
 def missing_ends(state: SweepState, *, pauses: bool, now: float) -> list[TrialEnded]:
-    """Return the ends that a killed driver had decided but not logged: a stop or pause at a rung, a full budget.
+    """Return the ends that a killed driver had decided but not logged: a replacement, a rung, a full budget.
 
     A trial with its full budget but without its last checkpoint has not ended: it resumes from the checkpoint before.
     """
-    ends = []
+    paused = state.with_status("paused")
+    ends = [
+        replaced_end(trial, state.trials[trial.replaced_by], now=now)
+        for trial in paused
+        if trial.replaced_by is not None
+    ]
     for trial in state.with_status("running", "waiting", "interrupted"):
         if trial.id in state.to_stop:
             continue  # an order ends it

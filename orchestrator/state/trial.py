@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Cause,
         CheckpointSaved,
         CheckpointsDropped,
+        Descent,
         Origin,
         RungDecided,
         SeedsDropped,
@@ -37,6 +38,10 @@ class Trial:
     origin: Origin
     point: dict[str, Any]
     config: dict[str, Any]
+    descent: Descent | None = None
+    """Trial and epoch from which it continues, of one that population based training made."""
+    replaced_by: str | None = None
+    """Trial that has taken its place in a population."""
     attempts: int = 0
     host: str | None = None
     """Machine of the current attempt; null between attempts, or where it is not known."""

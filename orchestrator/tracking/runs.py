@@ -74,7 +74,16 @@ def trial_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
         "ravel.trial": f"{plan.sweep}/{trial.id}",
         "ravel.origin": trial.origin,
         **_seed_tags(plan, trial),
+        **_descent_tags(plan, trial),
     }
+
+
+def _descent_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:
+    """Return the trial and the epoch that a trial continues, of one that population based training made."""
+    if trial.descent is None:
+        return {}
+    parent = f"{plan.sweep}/{trial.descent.parent}"
+    return {"ravel.parent_trial": parent, "ravel.parent_epoch": str(trial.descent.epoch)}
 
 
 def _seed_tags(plan: SweepPlan, trial: Trial) -> dict[str, str]:

@@ -71,7 +71,8 @@ def _trials_end_once(sweep: Evidence) -> Iterator[str]:
 
 
 def _epochs_are_contiguous(sweep: Evidence) -> Iterator[str]:
-    last = Counter[str]()
+    begins = {trial.id: trial.descent.epoch for trial in sweep.state.trials.values() if trial.descent is not None}
+    last = Counter[str](begins)
     for event in sweep.of_kind(EpochReported):
         if event.epoch != last[event.trial] + 1:
             yield f"{event.trial} reports epoch {event.epoch} after {last[event.trial]}"
@@ -155,7 +156,7 @@ def _orders_are_answered_and_carried_out_once(sweep: Evidence) -> Iterator[str]:
 def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
     state = sweep.state
     plan = in_force(sweep.plan, state)
-    count = len(searched_state(plan, state).trials)
+    count = sum(trial.descent is None for trial in searched_state(plan, state).trials.values())
     if count > plan.spec.search.num_trials:
         yield f"{count} trials, search.num_trials is {plan.spec.search.num_trials}"
     for trial in state.trials.values():

@@ -16,6 +16,7 @@ from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.rung import decide, stop_at
 from orchestrator.decisions.seeds import step_event
+from orchestrator.decisions.steps import Descendant
 from orchestrator.decisions.trial_views import DecisionState, levels_after
 from orchestrator.execution import driver, order_desk
 from orchestrator.orders.acts import NoWorkers, carry_out, settle
@@ -39,7 +40,7 @@ from orchestrator.state.events import (
     TrialEnded,
 )
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.state.sweep_state import SweepState, missing_ends
+from orchestrator.state.sweep_state import SweepState, missing_ends, replaced_end
 from orchestrator.tracking.store import open_store
 from orchestrator.tracking.tracker import Tracker
 from trainables import TrialConfig
@@ -161,6 +162,9 @@ class VirtualSweep:
         if step is not None:
             event = step_event(self.decisions, step, now=now)
             self._log(event)
+            if isinstance(step, Descendant):
+                trials = self.state.trials
+                self._log(replaced_end(trials[step.descent.replaces], trials[step.trial], now=now))
             return self._next(now) if isinstance(event, SeedsDropped) else event.trial
         if not self.decisions.budget.unstarted(now=now):
             return None
@@ -178,7 +182,8 @@ class VirtualSweep:
         heapq.heappush(self._running, (now + seconds, self._count, trial))
 
     def _step(self, trial, now):
-        epoch = trial.epoch + (trial.id not in self._again)
+        begins_at = 0 if trial.descent is None else trial.descent.epoch
+        epoch = max(trial.epoch, begins_at) + (trial.id not in self._again)
         self._again.discard(trial.id)
         metrics = {
             name: value if math.isfinite(value) else None for name, value in self._of_trial(trial, epoch).items()

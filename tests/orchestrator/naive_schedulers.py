@@ -9,6 +9,7 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import FIRST_CEILING, NOISE_PERCENTILE, Pasha
+from orchestrator.scheduling.population import Pbt
 from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.state.ranking import is_finite, order
 
@@ -26,6 +27,8 @@ def decide(scheduler, views, trial, level):
             return _decide_median(scheduler, views, trial, level)
         case Pasha():
             return _decide_pasha(scheduler, views, trial, level)
+        case Pbt():
+            return _decide_pbt(scheduler, views, trial, level)
 
 
 def promote(scheduler, views, *, unstarted):
@@ -41,6 +44,32 @@ def promote(scheduler, views, *, unstarted):
             return _promote(views, below, rungs, scheduler.reduction_factor, unstarted)
         case BudgetedAsha():
             return _promote_budgeted(scheduler, views, unstarted)
+        case Pbt():
+            return None if unstarted else _promote_pbt(views)
+
+
+def _decide_pbt(scheduler, views, trial, level):
+    if level not in scheduler.rungs or views[trial].exempt:
+        return None
+    values = _members_at(views, level, views[trial].group)
+    ranked = order(values)
+    worst = min(int(len(ranked) * scheduler.quantile), (len(ranked) - 1) // 2)
+    cutoff = values[ranked[-worst - 1]] if worst else None
+    return RungDecision(level, kept=False, cutoff=cutoff, competitors=len(ranked))
+
+
+def _promote_pbt(views):
+    paused = [view for view in views.values() if view.state == "paused" and not view.exempt]
+    if not paused:
+        return None
+    lowest = min(view.level for view in paused)
+    at_lowest = {view.trial: view.group for view in paused if view.level == lowest}
+    group = next(iter(at_lowest.values()))
+    return next(trial for trial in order(_members_at(views, lowest, group)) if trial in at_lowest)
+
+
+def _members_at(views, level, group):
+    return {trial: value for trial, value in at(views, level, group).items() if not views[trial].exempt}
 
 
 def at(views, level, group):

@@ -17,6 +17,7 @@ from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
+from orchestrator.scheduling.population import Pbt
 from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
@@ -25,9 +26,9 @@ from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
 BUDGETED = ("budgeted", "budgeted and priced")
-KINDS = ("none", "asha that stops", "brackets that stop", "median", *BUDGETED, *PROMOTING)
+KINDS = ("none", "asha that stops", "brackets that stop", "median", *BUDGETED, "pbt", *PROMOTING)
 COSTS = (1, 2, 4, 11)
-ONE_OBJECTIVE = ("median", "pasha")
+ONE_OBJECTIVE = ("median", "pasha", "pbt")
 naive = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("naive_schedulers.py"))))
 
 
@@ -129,6 +130,9 @@ def a_scheduler(draw, kind, num_trials, maximum):
         return NoStopping()
     if kind == "median":
         return Median(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    if kind == "pbt":
+        interval = draw(st.integers(1, 4))
+        return Pbt(tuple(range(interval, maximum, interval)), draw(st.floats(0.05, 0.49)))
     if kind in BUDGETED:
         fraction, design, least = (
             draw(st.floats(0.02, 1)),

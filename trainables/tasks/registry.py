@@ -13,7 +13,7 @@ Traceback (most recent call last):
 trainables.errors.ConfigError: task: unknown task 'gna'; did you mean 'gan'?
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -49,7 +49,8 @@ class Task:
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
     report; with `any_metric`, others too, whose names it alone knows, and `remedy` says how to report one. `passes`
     returns the cost of an epoch of a trial, in epochs of plain training. With `has_shares`, several processes can
-    train a trial together. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
+    train a trial together. `changeable` are the parameters that may change in the middle of training, each of which
+    acts anew in every step. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
     `reader` says how to read what it trained.
     """
 
@@ -64,6 +65,7 @@ class Task:
     remedy: str = "yield or return it"
     reader: str = "trainables.models.loading.load_model(CHECKPOINT)"
     has_shares: bool = False
+    changeable: tuple[str, ...] = ()
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -90,6 +92,14 @@ class Task:
         ('regularizers.center.weight',)
         """
         return (*self.strengths, *strengths_among(name for name in names if self.accepts(name)))
+
+    def may_change(self, name: str) -> bool:
+        """Return True if a parameter may change in the middle of training: a strength, or a setting of the optimizer.
+
+        >>> CLASSIFIER.may_change("adversarial.epsilon"), CLASSIFIER.may_change("model.width")
+        (True, False)
+        """
+        return name in self.changeable or bool(self.changeable and name in strengths_among([name]))
 
     def from_point(self, point: Mapping[str, object]) -> AnyConfig:
         """Return the configuration for a flat point of this task.
@@ -139,6 +149,20 @@ class Task:
         loop: EpochLoop[TrialRun] = import_module(self.run).restore(directory, config=config, placement=placement)
         return loop
 
+    def inherit(
+        self, directory: str, *, config: AnyConfig, changed: Collection[str], placement: "Placement | None" = None
+    ) -> "EpochLoop[TrialRun]":
+        """Return a trial that continues the training of another one, whose checkpoint this is; imports torch.
+
+        It may differ from that trial in its seed and in the ``changed`` parameters, which `may_change`.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read, or its trial differs in more.
+        """
+        run = import_module(self.run)
+        loop: EpochLoop[TrialRun] = run.inherit(directory, config=config, changed=changed, placement=placement)
+        return loop
+
 
 def _is_of_family(metric: str, name: str) -> bool:
     family, bracket, _ = name.partition("<")
@@ -164,6 +188,12 @@ CLASSIFIER = Task(
     passes=_passes_of_classifier,
     run="trainables.tasks.classifier.run",
     has_shares=True,
+    changeable=(
+        *("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm"),
+        *("loss.label_smoothing", "snnl.weight", "snnl.temperature", "mixup.alpha"),
+        *("adversarial.epsilon", "adversarial.relative_step", "adversarial.clean_fraction", "adversarial.trades_beta"),
+        *("data.rotation", "data.shear", "data.zoom", "data.erasing", "data.policy_magnitude"),
+    ),
 )
 GAN = Task(
     name="gan",

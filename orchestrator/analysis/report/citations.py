@@ -33,6 +33,7 @@ SCHEDULERS = {
     "asha": ("asynchronous successive halving", ("li2020asha",)),
     "pasha": ("PASHA", ("bohdal2023pasha",)),
     "hyperband": ("asynchronous Hyperband", ("li2018hyperband", "li2020asha")),
+    "pbt": ("population based training", ("jaderberg2017pbt",)),
     "median": ("the median stopping rule", ("golovin2017vizier",)),
 }
 ATTACKS = {

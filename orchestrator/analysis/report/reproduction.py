@@ -155,11 +155,24 @@ def _stopping(result: SweepResult, cite: Callable[..., str]) -> str:
         return f"Every trial ran its full budget of {plan.max_epochs} epochs."
     words, sources = SCHEDULERS.get(name, (f"our own scheduler {name}", ()))
     rungs = f" at rungs {', '.join(map(str, plan.rungs))}" if plan.rungs else ""
+    if name == "pbt":
+        return _population(result, f"{words}{cite(*sources)}")
     full = sum(trial.budget for trial in result.state.trials.values())
     kind = "paused and promoted" if plan.pauses else "stopped"
     return (
         f"Trials of at most {plan.max_epochs} epochs were {kind} by {words}{cite(*sources)}{rungs}; "
         f"{result.state.epochs_run:,} of {full:,} epochs were run."
+    )
+
+
+def _population(result: SweepResult, words: str) -> str:
+    plan, scheduler = result.plan, result.plan.spec.scheduler
+    children = sum(trial.descent is not None for trial in result.state.trials.values())
+    return (
+        f"A population of {plan.spec.search.num_trials - 1} was trained for {plan.max_epochs} epochs by {words} at "
+        f"epochs {', '.join(map(str, plan.rungs))}: members among the worst {scheduler.quantile:.0%} were replaced by "
+        f"perturbed copies of those among the best, {children} times. Their values changed while they trained: a "
+        f"trial's own are those of its last epochs. {result.state.epochs_run:,} epochs were run."
     )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestrator.orders.acts import Workers
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
-    from orchestrator.state.sweep_state import Trial
+    from orchestrator.state.sweep_state import SweepState, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def fit(
         device=None if gpus else "cpu",
         storage=None if folder.remote is None else asdict(folder.remote.settings),
         checkpoint_of=functools.partial(latest_checkpoint, folder),
+        parent_of=functools.partial(parent_checkpoint, folder, store.state),
         excluded_nodes=placement.excluded_nodes,
         wait=before_step,
     )
@@ -174,6 +175,22 @@ def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | No
         else:
             return str(path)
     return None
+
+
+def parent_checkpoint(folder: SweepFolder, state: SweepState, trial: Trial) -> dict[str, Any] | None:
+    """Return the place of the checkpoint that a descendant continues, and the parameters that changed; else None.
+
+    The worker reads it where the descendant has no checkpoint of its own, and says so if it cannot.
+    """
+    if trial.descent is None:
+        return None
+    parent = state.trials[trial.descent.parent]
+    *_, path = (saved.path for saved in (*parent.dropped, *parent.checkpoints) if saved.epoch == trial.descent.epoch)
+    names = {**parent.config, **trial.config}
+    return {
+        "checkpoint": str((folder.path / path).resolve()) if folder.remote is None else folder.remote.uri(path),
+        "changed": sorted(name for name in names if parent.config.get(name) != trial.config.get(name)),
+    }
 
 
 def _folder_name(trial: TuneTrial) -> str:

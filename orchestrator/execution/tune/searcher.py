@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.promotion import next_step
 from orchestrator.decisions.propose import Proposer
 from orchestrator.decisions.retries import is_paused
 from orchestrator.decisions.seeds import step_event
-from orchestrator.decisions.steps import Promotion
+from orchestrator.decisions.steps import Descendant, Promotion
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.planning.trial_configs import trial_config
 from orchestrator.state.events import SeedsDropped, TrialCreated
+from orchestrator.state.sweep_state import replaced_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,7 @@ class LogSearcher(Searcher):
         limit: Callable[[], int],
         device: str | None,
         checkpoint_of: Callable[[Trial], str | list[str] | None],
+        parent_of: Callable[[Trial], dict[str, Any] | None] = lambda _: None,
         excluded_nodes: Callable[[str], list[str]] = lambda _: [],
         storage: dict[str, Any] | None = None,
         wait: Callable[[], None] = lambda: None,
@@ -61,6 +64,7 @@ class LogSearcher(Searcher):
         self._limit, self._device, self._wait = limit, device, wait
         self._uses_own_code = uses_own_code(self._plan.spec)
         self._checkpoint_of, self._excluded_nodes, self._storage = checkpoint_of, excluded_nodes, storage
+        self._parent_of = parent_of
         self._unfinished = deque(trial.id for trial in store.state.with_status("running", "interrupted", "waiting"))
         self._live: set[str] = set()
         self._nothing_at: int | None = None
@@ -91,6 +95,7 @@ class LogSearcher(Searcher):
             "ravel.attempt": trial.attempts + 1,
             "ravel.generation": self._store.state.generation,
             "ravel.checkpoint": self._checkpoint_of(trial),
+            **({} if (parent := self._parent_of(trial)) is None else {"ravel.parent": parent}),
             "ravel.checkpoint_epochs": list(self._plan.rungs),
             EXCLUDED_NODES: self._excluded_nodes(trial.id),
             **({} if self._storage is None else {"ravel.storage": self._storage}),
@@ -157,6 +162,10 @@ class LogSearcher(Searcher):
         trials = self._store.state.trials
         if isinstance(step, Promotion) and trials[step.trial].status != "paused":
             return None
+        if isinstance(step, Descendant) and not may_begin(self._decisions, step):
+            return None
         event = step_event(self._decisions, step, now=now)
         self._store.append(event)
+        if isinstance(step, Descendant):
+            self._store.append(replaced_end(trials[step.descent.replaces], trials[step.trial], now=now))
         return self._next() if isinstance(event, SeedsDropped) else trials[event.trial]

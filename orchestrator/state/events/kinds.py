@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 TrialStatus: TypeAlias = Literal["completed", "stopped", "paused", "diverged", "failed", "interrupted"]
 Cause: TypeAlias = Literal["infrastructure", "preemption", "user"]
-Origin: TypeAlias = Literal["baseline", "point", "search"]
+Origin: TypeAlias = Literal["baseline", "point", "search", "pbt"]
 Action: TypeAlias = Literal["stop", "extend"]
 SeedOutcome: TypeAlias = Literal["waits", "mean", "out"]
 
@@ -30,14 +30,33 @@ class SweepStarted(_Event):
     pid: int
 
 
+class Descent(BaseModel):
+    """Lineage of a trial that continues the training of another one, its ``parent``, from an epoch of it.
+
+    It takes the place of the trial that it ``replaces`` in a population. ``changes`` says by parameter how its value
+    was made from the parent's: ``x 0.8``, ``neighbour`` or ``resampled``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parent: str
+    epoch: int
+    replaces: str
+    changes: dict[str, str] = {}
+
+
 class TrialCreated(_Event):
-    """A point was proposed; ``config`` is the whole flat trial, ``point`` the searched part of it."""
+    """A point was proposed; ``config`` is the whole flat trial, ``point`` the searched part of it.
+
+    A trial of origin ``pbt`` has a ``descent``: it is not trained from the beginning.
+    """
 
     kind: Literal["trial_created"] = "trial_created"
     trial: str
     origin: Origin
     point: dict[str, Any]
     config: dict[str, Any]
+    descent: Descent | None = None
 
 
 class AttemptStarted(_Event):

@@ -31,6 +31,7 @@ _EPOCH: TypeAdapter[EpochReported] = TypeAdapter(EpochReported)
 
 ADDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "trial_created": ("descent",),
         "attempt_started": ("host",),
         "trial_ended": ("cause",),
         "checkpoint_saved": ("size_bytes",),

@@ -30,7 +30,7 @@ from trainables.engine.optimization import (
 )
 from trainables.engine.padding_guard import guarding
 from trainables.engine.placement import Placement, placement_of
-from trainables.engine.resume import read_trial
+from trainables.engine.resume import inherited, read_parent, read_trial
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.own_metrics import own_metrics
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, logits
@@ -43,11 +43,11 @@ from trainables.seeding import Streams, generator, global_streams
 from trainables.tasks.classifier.objective import step_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from trainables.regularizers.protocol import Memory
 
-__all__ = ["ClassifierRun", "restore", "start"]
+__all__ = ["ClassifierRun", "inherit", "restore", "start"]
 
 Path = str | os.PathLike[str]
 OVERFITTING_IMAGES = 256
@@ -276,6 +276,20 @@ def restore(
     run = ClassifierRun(config, placement or placement_of(config))
     check_weights(run.model, checkpoint.model, name=config.model.name, directory=directory)
     return EpochLoop(run, checkpoint=checkpoint)
+
+
+def inherit(
+    directory: Path, *, config: TrialConfig, changed: "Collection[str]", placement: Placement | None = None
+) -> EpochLoop[ClassifierRun]:
+    """Return a trial that continues another one's training with its own settings; see `trainables.engine.resume`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or its trial differs in more than its seed and ``changed``.
+    """
+    parent = read_parent(TrialConfig, directory, config=config, changed=changed)
+    run = ClassifierRun(config, placement or placement_of(config))
+    check_weights(run.model, parent.model, name=config.model.name, directory=directory)
+    return EpochLoop(run, checkpoint=inherited(parent, run.state(), keeps_groups=config.optimizer.is_own))
 
 
 def _indivisible(size: int, workers: int) -> Problem:

@@ -15,7 +15,8 @@ The images of --data-root, of which each table uses ``images`` after the first `
 Files of MNIST and Fashion-MNIST may be unpacked or end in .gz:
 
     MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte           as torchvision has them
-    FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte    also in Debian's package dataset-fashion-mnist
+    FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte    in /usr/share/datasets/fashion-mnist of Debian's
+                                                                     package dataset-fashion-mnist
     cifar10/test/CLASS/*.jpg                                         the 10,000 test images, as image files
 """
 
@@ -26,26 +27,19 @@ import gzip
 import hashlib
 import json
 import multiprocessing
-import shutil
-import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from scipy.stats import spearmanr
+from describe import describe, passes
+from images import subset
 
 from search_spaces import Float, SearchSpace, catalog
-from trainables.tasks.registry import task_of
 
 HERE = Path(__file__).parent / "tables"
 METRICS = ("val/accuracy", "val/robust_accuracy", "val/nll", "train/loss", "time/epoch_s")
-IDX_HEADERS = {"images": ">4i", "labels": ">2i"}
-FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}
 FEW_IMAGES = 30
-DIGITS_IMAGES = (1_078, 360)
-MARK = "<!-- rows by record.py --describe -->\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,40 +151,6 @@ def record(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def subset(source: Path, folder: Path, table: Table) -> None:
-    """Make a data root with the table's images; the test set of MNIST and Fashion-MNIST is copied, and not used."""
-    name = table.fixed["data.name"]
-    if name == "image_folder":
-        _subset_of_files(source / "cifar10" / "test", folder, table)
-        return
-    raw = folder / FOLDERS[name]
-    raw.mkdir(parents=True)
-    for path in sorted((source / FOLDERS[name]).glob("*-ubyte*")):
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if path.name.startswith("train"):
-            header = IDX_HEADERS["images" if "images" in path.name else "labels"]
-            magic, count, *shape = struct.unpack_from(header, content)
-            size = struct.calcsize(header)
-            item = (len(content) - size) // count
-            chosen = content[size + table.skip * item : size + (table.skip + table.images) * item]
-            content = struct.pack(header, magic, table.images, *shape) + chosen
-        (raw / path.name.removesuffix(".gz")).write_bytes(content)
-
-
-def _subset_of_files(source: Path, folder: Path, table: Table) -> None:
-    """Copy the first images of each class as training images, and the one after them as the test set."""
-    classes = sorted(path for path in source.iterdir() if path.is_dir())
-    if not classes:
-        raise SystemExit(f"--data-root: must hold class folders below {source}, got none")
-    each = table.images // len(classes)
-    for kind in classes:
-        files = sorted(kind.iterdir())[table.skip // len(classes) :][: each + 1]
-        for part, chosen in (("train", files[:each]), ("test", files[each:])):
-            (folder / part / kind.name).mkdir(parents=True)
-            for file in chosen:
-                shutil.copy(file, folder / part / kind.name)
-
-
 def main() -> None:
     """Record one table, pack unfinished ones, or describe all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,7 +169,7 @@ def main() -> None:
         for name in TABLES:
             _pack(name)
     if arguments.describe:
-        _describe()
+        describe(HERE, TABLES)
     if not (arguments.name or arguments.pack or arguments.describe):
         parser.error("name a table, or --pack or --describe")
 
@@ -223,7 +183,7 @@ def _record_table(name: str, table: Table, arguments: argparse.Namespace) -> Non
         if not embedded:
             root = Path(folder, "root")
             root.mkdir()
-            subset(arguments.data_root, root, table)
+            subset(arguments.data_root, root, data=table.fixed["data.name"], images=table.images, skip=table.skip)
             fixed |= {"data.root": str(root), "data.cache": str(Path(folder, "cache"))}
         trials = _record_all(name, table, fixed, arguments)
     path = HERE / f"{name}.json.gz"
@@ -235,17 +195,11 @@ def _record_table(name: str, table: Table, arguments: argparse.Namespace) -> Non
         "points_seed": table.points_seed,
         "fixed": table.settings,
         "space": table.space.to_dict(),
-        "trials": [{key: trial[key] for key in keys} | {"passes_per_epoch": _passes(table, trial)} for trial in trials],
+        "trials": [{key: trial[key] for key in keys} | {"passes_per_epoch": passes(table, trial)} for trial in trials],
     }
     _write(path, json.dumps(document, separators=(",", ":")))
     (HERE / f"{name}.jsonl.gz").unlink(missing_ok=True)
     print(f"{path}: {len(trials)} trials, {path.stat().st_size / 1e3:.0f} kB")
-
-
-def _passes(table: Table, trial: dict[str, Any]) -> int:
-    """Return the gradient evaluations per training image and epoch."""
-    parameters = {**table.settings, **trial["point"]}
-    return task_of(parameters).passes_per_epoch(parameters)
 
 
 def _write(path: Path, text: str) -> None:
@@ -290,9 +244,9 @@ def _record_all(name: str, table: Table, fixed: dict[str, Any], arguments: argpa
         for i, point in enumerate(points)
     ]
     done = _kept(name, table)
-    jobs_done = [job["trial"] for job in jobs if job["trial"] in done and done[job["trial"]]["point"] != job["point"]]
-    if jobs_done:
-        raise SystemExit(f"{name}: trial {jobs_done[0]} was recorded at another point; move its file away")
+    elsewhere = [job["trial"] for job in jobs if job["trial"] in done and done[job["trial"]]["point"] != job["point"]]
+    if elsewhere:
+        raise SystemExit(f"{name}: trial {elsewhere[0]} was recorded at another point; move its file away")
     waiting = [job for job in jobs if job["trial"] not in done]
     with (HERE / f"{name}.jsonl").open("a") as file, _pool(arguments.processes) as pool:
         for result in pool.imap_unordered(record, waiting):
@@ -318,63 +272,6 @@ def _pack(name: str) -> None:
     if lines:
         _write(HERE / f"{name}.jsonl.gz", "".join(lines))
         print(f"{name}: {len(lines)} trials of an unfinished table packed")
-
-
-def _describe() -> None:
-    """Replace the rows of the README by those of the tables that are there."""
-    readme = HERE / "README.md"
-    head, _, rest = readme.read_text().partition(MARK)
-    tail = rest.partition(MARK)[2]
-    rows = [_row(name, table) for name, table in TABLES.items() if (HERE / f"{name}.json.gz").exists()]
-    columns = (
-        "table | role | data, network | images to train, validate | points x seeds, diverged | epochs | accuracy "
-        "| robust accuracy | NLL | rank correlation of epochs 1, 3, 9: accuracy | robust accuracy | passes | seconds"
-    )
-    rule = "|".join(["---"] * len(columns.split("|")))
-    readme.write_text("\n".join([head + MARK, f"| {columns} |", f"|{rule}|", *rows, "", MARK]) + tail)
-
-
-def _row(name: str, table: Table) -> str:
-    document = json.loads(gzip.decompress((HERE / f"{name}.json.gz").read_bytes()))
-    trials, settings = document["trials"], document["fixed"]
-    ends = {m: np.array([t["curves"][m][-1] for t in trials if t["status"] == "completed"]) for m in METRICS[:3]}
-    seeds = sorted({trial["seed"] for trial in trials})
-    diverged = sum(trial["status"] == "diverged" for trial in trials)
-    width = f" x {settings['model.width']:g}" if "model.width" in settings else ""
-    cells = [
-        name,
-        table.role,
-        f"{settings['data.name']}, {settings['model.name']}{width}",
-        ", ".join(map(str, _images(table))),
-        f"{len(trials) // len(seeds)} x {len(seeds)}, {diverged}",
-        str(table.epochs),
-        *(" / ".join(f"{value:.3f}" for value in np.quantile(values, (0, 0.5, 1))) for values in ends.values()),
-        *(" / ".join(f"{_agreement(trials, m, at):.2f}" for at in (1, 3, 9)) for m in METRICS[:2]),
-        f"{np.mean([_passes(table, trial) for trial in trials]):.1f}",
-        f"{np.mean([sum(trial['curves']['time/epoch_s']) for trial in trials]):.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _images(table: Table) -> tuple[int, int]:
-    if table.fixed["data.name"] == "digits":
-        return DIGITS_IMAGES
-    validating = round(table.images / 6)
-    return round((table.images - validating) * table.fixed.get("data.fraction", 1)), validating
-
-
-def _agreement(trials: list[dict[str, Any]], metric: str, epoch: int) -> float:
-    """Return Spearman's rank correlation of an epoch with the last, over seeds' means; diverged trials are worst."""
-
-    def value(trial: dict[str, Any], index: int) -> float:
-        curve = trial["curves"][metric]
-        if index < 0:
-            return float(curve[-1]) if trial["status"] == "completed" else -1.0
-        return float(curve[index]) if index < len(curve) else -1.0
-
-    by_seed = [[t for t in trials if t["seed"] == seed] for seed in sorted({t["seed"] for t in trials})]
-    found = [spearmanr([value(t, epoch - 1) for t in s], [value(t, -1) for t in s])[0] for s in by_seed]
-    return float(np.mean(found))
 
 
 if __name__ == "__main__":

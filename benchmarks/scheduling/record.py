@@ -94,9 +94,9 @@ TABLES: dict[str, Table] = {
     ),
     "cifar10": Table(
         "test",
-        _on("image_folder", "preact_resnet18", 0.01, width=0.125, images=300, steps=3, fraction=0.36, image_size=16),
+        _on("image_folder", "preact_resnet18", 0.01, width=0.125, images=300, steps=3, fraction=0.35, image_size=16),
         points_seed=105,
-        images=3_000,
+        images=2_400,
     ),
     "fashion-strong": Table(
         "test",

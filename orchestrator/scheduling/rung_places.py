@@ -56,6 +56,7 @@ class RungPlaces:
     costs: dict[str, int] = field(default_factory=dict)
     num_advanced: int = 0
     cost_advanced: int = 0
+    cost_paused: int = 0
     _certain: dict[tuple[int, Price], list[str]] = field(default_factory=dict)
     """Last result of ``certain``, until a view changes."""
 
@@ -128,7 +129,7 @@ class RungPlaces:
             return max(0, min(self.places - self.num_advanced, len(self.paused) + to_come))
         if not to_come:
             return self._cost_leaving(price)
-        most = sum(self.costs[trial] for trial in self.paused.values) + to_come
+        most = self.cost_paused + to_come
         room = self.places * price.total // price.num_trials - self.cost_advanced
         return max(0, min(room, most)) if self.num_advanced else most
 
@@ -165,6 +166,7 @@ class RungPlaces:
             self.cost_advanced -= advanced * old.cost
             if self._is_paused(old):
                 self.paused.discard(new.trial)
+                self.cost_paused -= old.cost
         if before is not None and before != after:
             self.ranked.discard(new.trial)
         if after is not None and before != after:
@@ -176,6 +178,7 @@ class RungPlaces:
             self.cost_advanced += advanced * new.cost
             if self._is_paused(new):
                 self.paused.add(new.trial, after)
+                self.cost_paused += new.cost
         if self.extrapolated:
             self._project(new)
 

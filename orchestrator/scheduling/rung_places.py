@@ -222,6 +222,8 @@ class PlaceIndex:
         """Trials that run or were trained to their end, but for the audit."""
         self.used = 0
         """Resource that was used, and that running trials will use if they are trained to their end."""
+        self.committed = 0
+        """Resource that was used, and that running trials will use up to the next rung."""
         self._schedule = schedule
         self._running = [0] * (len(schedule.rungs) + 1)
         self._total = 0
@@ -257,6 +259,10 @@ class PlaceIndex:
         self.num_alive += sign * (view.state in {"running", "completed"} and view.blind_from is None)
         weight = self._schedule.weight
         self.used += sign * view.cost * weight(view.level if view.blind_from is None else view.blind_from)
+        self.committed += sign * view.cost * weight(view.level if view.blind_from is None else view.blind_from)
         if view.is_running_below(self._schedule.maximum):
             self.used += sign * view.cost * (weight(self._schedule.maximum) - weight(view.level))
-            self._running[bisect_right(self._schedule.rungs, view.level)] += sign * view.cost
+            rung = bisect_right(self._schedule.rungs, view.level)
+            after = (*self._schedule.rungs, self._schedule.maximum)[rung]
+            self.committed += sign * view.cost * (weight(after) - weight(view.level))
+            self._running[rung] += sign * view.cost

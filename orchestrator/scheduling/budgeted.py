@@ -16,6 +16,7 @@ from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rung_places import PlaceIndex
 
 if TYPE_CHECKING:
+    from orchestrator.scheduling.rung_places import Price
     from orchestrator.scheduling.rung_schedule import RungSchedule
     from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
@@ -47,7 +48,9 @@ class BudgetedAsha:
         unstarted = max(0, self.schedule.num_trials - index.num_trials)
         to_come, price = index.to_come(unstarted), index.price(unstarted)
         rung = index.rungs[at]
-        kept = views[trial].exempt or rung.is_certain(trial, to_come[at], price)
+        kept = views[trial].exempt or (
+            rung.is_certain(trial, to_come[at], price) and self._is_paid(index, price, views[trial].cost)
+        )
         last = rung.last(price)
         return RungDecision(level, kept, None if last is None else rung.ranked.values[last], len(rung.ranked))
 
@@ -57,7 +60,10 @@ class BudgetedAsha:
         to_come, price = index.to_come(unstarted), index.price(unstarted)
         for rung, coming in zip(reversed(index.rungs), reversed(to_come), strict=True):
             trial = rung.best_certain(coming, price)
-            if trial is not None:
+            if trial is None:
+                continue
+            cost = rung.costs[trial]
+            if self._is_paid(index, price, cost, more=cost * self.schedule.step(rung.level)):
                 return trial
         return None if unstarted or any(to_come) else self._second_chance(index)
 
@@ -65,6 +71,15 @@ class BudgetedAsha:
         """Return the trial in the last place of a rung, once all of its places are taken."""
         index = views.index(PlaceIndex, self.schedule)
         return index.rungs[self.rungs.index(level)].last(index.price(0))
+
+    def _is_paid(self, index: PlaceIndex, price: Price, cost: int, *, more: int = 0) -> bool:
+        """Return True if a step keeps the sweep within its budget and one full trial, as without losses it always does.
+
+        A trial that came to a rung by a second chance may find a place there, which the budget has not foreseen.
+        """
+        schedule = self.schedule
+        most = schedule.budget * price.total / price.num_trials + cost * schedule.weight(schedule.maximum)
+        return schedule.design == UNBOUNDED_DESIGN or index.committed + more <= most
 
     def _second_chance(self, index: PlaceIndex) -> str | None:
         """Return the best of the highest rung that the rest of the budget takes a step further.

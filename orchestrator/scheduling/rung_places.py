@@ -56,6 +56,7 @@ class RungPlaces:
     costs: dict[str, int] = field(default_factory=dict)
     num_advanced: int = 0
     cost_advanced: int = 0
+    cost_paused: int = 0
     _certain: dict[tuple[int, Price], list[str]] = field(default_factory=dict)
     """Last result of ``certain``, until a view changes."""
 
@@ -128,7 +129,7 @@ class RungPlaces:
             return max(0, min(self.places - self.num_advanced, len(self.paused) + to_come))
         if not to_come:
             return self._cost_leaving(price)
-        most = sum(self.costs[trial] for trial in self.paused.values) + to_come
+        most = self.cost_paused + to_come
         room = self.places * price.total // price.num_trials - self.cost_advanced
         return max(0, min(room, most)) if self.num_advanced else most
 
@@ -165,6 +166,7 @@ class RungPlaces:
             self.cost_advanced -= advanced * old.cost
             if self._is_paused(old):
                 self.paused.discard(new.trial)
+                self.cost_paused -= old.cost
         if before is not None and before != after:
             self.ranked.discard(new.trial)
         if after is not None and before != after:
@@ -176,6 +178,7 @@ class RungPlaces:
             self.cost_advanced += advanced * new.cost
             if self._is_paused(new):
                 self.paused.add(new.trial, after)
+                self.cost_paused += new.cost
         if self.extrapolated:
             self._project(new)
 
@@ -219,6 +222,8 @@ class PlaceIndex:
         """Trials that run or were trained to their end, but for the audit."""
         self.used = 0
         """Resource that was used, and that running trials will use if they are trained to their end."""
+        self.committed = 0
+        """Resource that was used, and that running trials will use up to the next rung."""
         self._schedule = schedule
         self._running = [0] * (len(schedule.rungs) + 1)
         self._total = 0
@@ -254,6 +259,10 @@ class PlaceIndex:
         self.num_alive += sign * (view.state in {"running", "completed"} and view.blind_from is None)
         weight = self._schedule.weight
         self.used += sign * view.cost * weight(view.level if view.blind_from is None else view.blind_from)
+        self.committed += sign * view.cost * weight(view.level if view.blind_from is None else view.blind_from)
         if view.is_running_below(self._schedule.maximum):
             self.used += sign * view.cost * (weight(self._schedule.maximum) - weight(view.level))
-            self._running[bisect_right(self._schedule.rungs, view.level)] += sign * view.cost
+            rung = bisect_right(self._schedule.rungs, view.level)
+            after = (*self._schedule.rungs, self._schedule.maximum)[rung]
+            self.committed += sign * view.cost * (weight(after) - weight(view.level))
+            self._running[rung] += sign * view.cost

@@ -325,7 +325,8 @@ def _decide_budgeted(scheduler, views, trial, level):
         return None
     unstarted = scheduler.schedule.num_trials - sum(not view.exempt for view in views.values())
     rung = _rungs(scheduler, views, max(0, unstarted))[scheduler.rungs.index(level)]
-    kept = views[trial].exempt or trial in rung.certain
+    paid = _is_paid(scheduler.schedule, views, max(0, unstarted), views[trial].cost, more=0)
+    kept = views[trial].exempt or (trial in rung.certain and paid)
     cutoff = views[rung.last].values[level] if rung.last is not None else None
     return RungDecision(level, kept, cutoff, len(rung.ranked))
 
@@ -334,11 +335,25 @@ def _promote_budgeted(scheduler, views, unstarted):
     rungs = _rungs(scheduler, views, unstarted)
     for rung in reversed(rungs):
         trial = next((trial for trial in rung.certain if trial in rung.paused), None)
-        if trial is not None:
+        if trial is None:
+            continue
+        more = views[trial].cost * scheduler.schedule.step(rung.level)
+        if _is_paid(scheduler.schedule, views, unstarted, views[trial].cost, more=more):
             return trial
     if unstarted or any(rung.to_come for rung in rungs):
         return None
     return _second_chance(scheduler.schedule, views, rungs)
+
+
+def _is_paid(schedule, views, unstarted, cost, *, more):
+    trials = [view for view in views.values() if not view.exempt]
+    for view in trials:
+        levels = [rung for rung in (*schedule.rungs, schedule.maximum) if rung > view.level]
+        runs = _is_running_between(view, 0, schedule.maximum)
+        level = view.level if view.blind_from is None else view.blind_from
+        more += view.cost * (levels[0] if runs else level)
+    budget = schedule.budget * _mean_cost(schedule, trials, unstarted, 1)
+    return schedule.design == 1 or more <= budget + cost * schedule.maximum
 
 
 def _second_chance(schedule, views, rungs):

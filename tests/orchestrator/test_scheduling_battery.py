@@ -436,13 +436,6 @@ def test_a_sweep_whose_trials_are_all_lost_in_their_last_epoch_stays_within_a_fu
     assert schedule.budget * mean_cost(sweep) - full < spent <= schedule.budget * mean_cost(sweep) + full
 
 
-@given(sweeps("budgeted", objectives=1))
-def test_a_sweep_exceeds_its_budget_for_none_but_the_one_trial_that_is_trained_to_its_end(sweep):
-    out = sweep.run()
-    completed = [trial for trial in out.completed_at if trial in sweep.competitors]
-    assert spent_by(sweep, out.views) <= sweep.scheduler.schedule.budget or len(completed) <= 1
-
-
 @pytest.mark.parametrize("kind", BUDGETED)
 @given(data=st.data())
 def test_a_budget_trains_a_trial_to_its_end_where_any_can_be_and_a_full_trial_more_than_it_pays_for_that(kind, data):

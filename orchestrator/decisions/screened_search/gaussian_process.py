@@ -69,7 +69,7 @@ class GaussianProcess:
 
 
 def best_of(candidates: Sequence[Sequence[float]], ranked: Sequence[Sequence[float]], *, seed: int) -> int:
-    """Return the candidate that is best in a function sampled from the posterior; rows of trials are ranked, best first.
+    """Return the candidate that is best in a function sampled from the posterior; trials are ranked, best first.
 
     >>> best_of([[0.9], [0.1]], [[place / 20] for place in range(20)], seed=0)
     1

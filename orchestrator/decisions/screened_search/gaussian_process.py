@@ -1,7 +1,7 @@
 """Gaussian process over the rows of points, for the scores of a sweep's trials (Rasmussen and Williams 2006).
 
 The kernel is a squared exponential with a weight for each column. Weights, variance and noise are the most probable
-ones under a log-normal prior, found by a few steps of resilient propagation (Riedmiller and Braun 1993), which needs
+ones under a log-normal prior, after a few steps of resilient propagation (Riedmiller and Braun 1993), which needs
 the signs of the gradient alone. The prior has every column matter a little: with a few dozen trials the data say more
 than that about two or three of them.
 """

@@ -61,7 +61,7 @@ class ScreenedSearch:
         """Return the next point under this seed.
 
         Raises:
-            InfeasibleError: no point was found that satisfies the constraints.
+            InfeasibleError: no point satisfies the constraints, of all that were tried.
             MissingExtraError: numpy is not installed.
         """
         self._update()

@@ -26,7 +26,7 @@ RUNS = frozenset({"waiting", "running", "interrupted"})
 
 @final
 class TrialOrder:
-    """Order of the trials of a sweep; the values of those that changed since the last call are read again."""
+    """Order of the trials of a sweep; the values of those that changed since the last call are re-read."""
 
     def __init__(self, spec: SweepSpec, state: SweepState) -> None:
         self._objective, self._state = spec.objective, state

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.state.events import Event, Origin, TrialStatus
 
 ENDS: tuple[TrialStatus | None, ...] = ("completed", "paused", None, "stopped", "failed", "diverged")
-"""Ends of imagined trials, in turn; None for one that still runs."""
+"""Ends of imagined trials, in rotation; None for one that still runs."""
 TRIED = 8
 """Trials of an imagined sweep in which a user's code is tried out."""
 MAX_EPOCHS = 81
@@ -35,7 +35,7 @@ MAX_EPOCHS = 81
 
 
 def events_of(spec: SweepSpec, index: int, origin: Origin, point: Point, *, epochs: int, seed: int) -> Iterator[Event]:
-    """Yield the events of one imagined trial: it is created, and has run and ended in one of the ways in turn."""
+    """Yield the events of one imagined trial: it is created, and has run and ended in the next of the ways."""
     name, rng = trial_id(index), random.Random(f"{seed}/{index}")  # noqa: S311  no secret
     end = ENDS[index % len(ENDS)]
     last = epochs if end == "completed" else 0 if end == "failed" else rng.randint(1, max(1, epochs - 1))

@@ -238,12 +238,12 @@ def _own_traits(own: OwnSampler, spec: SweepSpec) -> tuple[bool, bool]:
 
 
 def _searched(trial: Trial, spec: SweepSpec) -> Point:
-    """Return the searched part of a trial's point: a baseline also has the methods that the sweep never turns on."""
+    """Return the searched part of a trial's point: a baseline also has the methods that the sweep never switches on."""
     return {name: value for name, value in trial.point.items() if name in spec.space.parameters}
 
 
 def _frozen(trial: Trial, row: _Row, spec: SweepSpec, level: int | None, *, learns: bool) -> optuna.trial.FrozenTrial:
-    """Return the trial as the study has it; with a ``level``, trials are complete with what they measured there.
+    """Return the trial as the study has it; with a ``level``, trials are complete with what they measured at it.
 
     A sampler that ``learns`` from pruned trials sees all values that they reported.
     """

@@ -47,8 +47,8 @@ _RUNNING = frozenset({"waiting", "running", "interrupted"})
 class PastTrial:
     """A trial of the sweep as a sampler sees it.
 
-    ``point`` holds its searched parameters; a baseline or a given point may lie outside the space. ``values`` holds
-    every objective by epoch, in order, signed so that higher is better; -inf stands for one that is not finite.
+    ``point`` holds its searched parameters; a baseline or a given point may be outside the space. ``values`` holds
+    every objective by epoch, in order, signed so that higher is better; -inf marks one that is not finite.
     """
 
     trial: str

@@ -24,7 +24,7 @@ def propose(state: SweepState, spec: SweepSpec) -> tuple[Origin, Point]:
     """Return the next point of a sweep, computed from zero; a driver keeps a `Proposer`, which returns the same.
 
     Raises:
-        InfeasibleError: no point was found that satisfies the constraints.
+        InfeasibleError: no point satisfies the constraints, of all that were tried.
         MissingExtraError: the sampler needs a library that is not installed.
         SpecError: a user's own sampler cannot be imported, or is none.
         OwnCodeFailed: it raises, or proposes a wrong point.

@@ -61,7 +61,7 @@ class SobolPoints:
         """Return the ``index``-th point, counted from 0; one sampled from the space where too many were skipped.
 
         Raises:
-            InfeasibleError: no point was found that satisfies the constraints.
+            InfeasibleError: no point satisfies the constraints, of all that were tried.
         """
         if index <= self._asked or self._sequence is None:
             self._start()

@@ -12,7 +12,7 @@ RANDOM_SHARE = 0.5
 MOST_RANDOM = 64
 """At most so many, in a large sweep."""
 SCREENED_SHARE = 0.8
-"""Share of the later points that are screened; the others are sampled at random."""
+"""Share of the later points that are screened; the rest is sampled at random."""
 FEWEST_RANKED = 10
 """Trials that must be comparable before a point is screened."""
 

@@ -62,6 +62,13 @@ def test_plan_tells_trials_epochs_time_rows_and_storage():
 
 
 @pytest.mark.usefixtures("here")
+def test_plan_says_in_one_line_what_auto_chose_and_why():
+    lines = ravel("plan", "spec.yaml", "--slots", "2", "--set", "search.sampler=auto").splitlines()
+    (line,) = (line for line in lines if line.startswith("sampler"))
+    assert line.startswith("sampler  auto: 10 trials at random, then 4 of 5 points screened, as ")
+
+
+@pytest.mark.usefixtures("here")
 def test_plan_speaks_json_and_scales_its_hours_with_the_seconds_of_an_epoch():
     slow, fast = (
         json.loads(ravel("plan", "spec.yaml", "--slots", "4", "--epoch-s", seconds, "--json"))

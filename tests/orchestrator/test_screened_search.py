@@ -114,9 +114,9 @@ def test_auto_is_the_default_sampler():
 
 def test_screened_points_are_better_than_random_ones():
     better = [
-        statistics.fmean(map(quality, late(swept(spec_of(80, seed=seed), 80), 40)))
+        statistics.fmean(map(quality, late(swept(spec_of(60, seed=seed), 60), 30)))
         - statistics.fmean(map(quality, spec_of().space.sample_many(400, seed)))
-        for seed in range(3)
+        for seed in range(2)
     ]
     assert min(better) > 0.05
 
@@ -166,9 +166,9 @@ def test_the_neighbourhood_of_lost_trials_is_avoided(status):
 
     shares = [
         statistics.fmean(
-            point["optimizer.lr"] > 0.1 for point in late(swept(spec_of(80, seed=seed), 80, status=end), 40)
+            point["optimizer.lr"] > 0.1 for point in late(swept(spec_of(60, seed=seed), 60, status=end), 30)
         )
-        for seed in range(3)
+        for seed in range(2)
     ]
     assert max(shares) < 0.2  # a third of the space
 
@@ -206,8 +206,8 @@ def test_with_several_objectives_the_front_leads():
     def value(point):
         return {"val/accuracy": quality(point), "val/nll": 1 - quality(point)}
 
-    state = swept(spec_of(80, more=SEVERAL), 80, value=value)
-    assert statistics.fmean(map(quality, late(state, 40))) > 0.05 + statistics.fmean(
+    state = swept(spec_of(60, more=SEVERAL), 60, value=value)
+    assert statistics.fmean(map(quality, late(state, 30))) > 0.05 + statistics.fmean(
         map(quality, spec_of().space.sample_many(400, 1))
     )
 

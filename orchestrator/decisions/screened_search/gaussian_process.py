@@ -1,7 +1,7 @@
 """Gaussian process over the rows of points, for the scores of a sweep's trials (Rasmussen and Williams 2006).
 
 The kernel is a squared exponential with a weight for each column. Weights, variance and noise are the most probable
-ones under a log-normal prior, found by a few steps of resilient propagation (Riedmiller and Braun 1993), which needs
+ones under a log-normal prior, after a few steps of resilient propagation (Riedmiller and Braun 1993), which needs
 the signs of the gradient alone. The prior has every column matter a little: with a few dozen trials the data say more
 than that about two or three of them.
 """
@@ -53,12 +53,12 @@ class GaussianProcess:
         return across @ self._dual, np.sqrt(np.maximum(variances, 0.0))
 
     def sample(self, rows: Array, rng: np.random.Generator) -> Array:
-        """Return the scores of the rows in one function that is drawn from the posterior."""
+        """Return the scores of the rows in one function that is sampled from the posterior."""
         across = self._kernel(rows, self._rows)
         covariance = self._kernel(rows, rows) - across @ self._inverse @ across.T
         jitter = 10 * JITTER * self._variance * np.eye(len(rows))
-        drawn: Array = across @ self._dual + np.linalg.cholesky(covariance + jitter) @ rng.standard_normal(len(rows))
-        return drawn
+        sampled: Array = across @ self._dual + np.linalg.cholesky(covariance + jitter) @ rng.standard_normal(len(rows))
+        return sampled
 
     def _kernel(self, one: Array, other: Array) -> Array:
         scale = np.sqrt(self._weights)
@@ -69,7 +69,7 @@ class GaussianProcess:
 
 
 def best_of(candidates: Sequence[Sequence[float]], ranked: Sequence[Sequence[float]], *, seed: int) -> int:
-    """Return the candidate that is best in a function drawn from the posterior; rows of trials are ranked, best first.
+    """Return the candidate that is best in a function sampled from the posterior; trials are ranked, best first.
 
     >>> best_of([[0.9], [0.1]], [[place / 20] for place in range(20)], seed=0)
     1

@@ -52,7 +52,7 @@ def _step(domain: Domain, value: Scalar, rng: random.Random) -> Scalar:
             return domain.domain.from_unit(rng.random())
         return domain.zero if rng.random() < SWITCHED else _step(domain.domain, value, rng)
     if isinstance(domain, Choice) and not domain.ordered:
-        others = [option for option in domain.options if identity(option) != identity(value)]
-        return rng.choice(others or list(domain.options))
+        rest = [option for option in domain.options if identity(option) != identity(value)]
+        return rng.choice(rest or list(domain.options))
     at = abs(domain.to_unit(value) + rng.gauss(0.0, WIDTH))
     return domain.from_unit(min(max(2 - at if at > 1 else at, 0.0), 1.0))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from search_spaces import Domain, SearchSpace
 
 MIDDLE = 0.5
-"""Quantile of a value that a point lacks: its parameter is off or inactive, or it lies outside the space."""
+"""Quantile of a value that a point lacks: its parameter is off or inactive, or it is outside the space."""
 
 
 @final
@@ -36,7 +36,7 @@ class Rows:
         for name, missing, of in self._columns:
             try:
                 row += missing if name not in point else of(point[name])
-            except SpaceError:  # of a given point, which may lie outside
+            except SpaceError:  # of a given point, which may be outside
                 row += missing
         return row
 

@@ -3,12 +3,12 @@
 It is made for sweeps whose trials are stopped early. All that is measured while most points are proposed are values of
 the first rung, which say little about the end. So the first points are sampled at random, a part of the later ones
 too, and the rest is screened: of many random points and some neighbours of the best trials, the one that is best in a
-function drawn from a model of the order of all trials (Thompson 1933). The order never compares values of different
-epochs, and a drawn function is far from the mean where trials are few: points that are proposed at the same time
+function sampled from a model of the order of all trials (Thompson 1933). The order never compares values of different
+epochs, and a sampled function is far from the mean where trials are few: points that are proposed at the same time
 differ, and how far the search is led by early values is bounded.
 
 A point is a function of the spec, the trials so far and a seed. Diverged and failed trials count as the worst, so that
-their neighbourhood is avoided. No point is proposed twice while there is another.
+their neighbourhood is avoided. No point is proposed twice while another is left.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ScreenedSearch:
         """Return the next point under this seed.
 
         Raises:
-            InfeasibleError: no point was found that satisfies the constraints.
+            InfeasibleError: no point satisfies the constraints, of all that were tried.
             MissingExtraError: numpy is not installed.
         """
         self._update()
@@ -76,7 +76,7 @@ class ScreenedSearch:
         return candidates[self._best_of(candidates, _part(ranked), seed)]
 
     def _best_of(self, candidates: list[Point], ranked: list[str], seed: int) -> int:
-        """Return the index of the candidate that is best in one function drawn from the posterior of the model."""
+        """Return the index of the candidate that is best in one function sampled from the posterior of the model."""
         try:
             from orchestrator.decisions.screened_search import gaussian_process  # noqa: PLC0415  imports numpy
         except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 Values of different epochs are never compared. Trials are ordered by the epoch that all of them measured; then those
 that went further are reordered, by the value at the next epoch at which one of them ended, among the places that they
 held. So a trial that was promoted keeps a good place for having been the better one below, and loses it to no trial
-that has measured less, while a leader that falls behind others on the way loses its place to these.
+that has measured less, while a leader that falls back on the way loses its place to these.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RUNS = frozenset({"waiting", "running", "interrupted"})
 
 @final
 class TrialOrder:
-    """Order of the trials of a sweep; the values of those that changed since the last call are read again."""
+    """Order of the trials of a sweep; the values of those that changed since the last call are re-read."""
 
     def __init__(self, spec: SweepSpec, state: SweepState) -> None:
         self._objective, self._state = spec.objective, state

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.decisions.imagined_sweep import curves, events_of
 from orchestrator.decisions.propose import Proposer, propose
 from orchestrator.scheduling.registry import pauses as promotes
 from orchestrator.scheduling.registry import scheduler_of
 from orchestrator.scheduling.simulator import simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
+from orchestrator.simulation.imagined_sweep import curves, events_of
 from orchestrator.spec.model import SweepSpec
 from orchestrator.state.sweep_state import SweepState
 from search_spaces import SearchSpace

@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import OrchestratorError, PreflightError, TrialsRefused, quoted
 from orchestrator.execution.cluster.addresses import kind_of
@@ -28,6 +27,7 @@ from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured
 from orchestrator.redaction import without_password
 from orchestrator.scheduling.registry import pauses as promotes
+from orchestrator.simulation.imagined_sweep import decider_problems
 from orchestrator.state.sweep_lookup import try_out
 from orchestrator.storage.locations import expanded, is_remote
 from orchestrator.tracking import reachable

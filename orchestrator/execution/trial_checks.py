@@ -6,12 +6,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.errors import OrchestratorError, SpecError, cut, quoted
 from orchestrator.planning.declared_metrics import declared_metrics, direction_problems, unnamed_problems
 from orchestrator.planning.folders import located
 from orchestrator.planning.provenance import find_own_code
 from orchestrator.planning.validation import VALUES, configured
+from orchestrator.simulation.imagined_sweep import decider_problems
 from orchestrator.storage.locations import is_remote
 from search_spaces import Problem
 from trainables.config.trial import DataConfig, TrialConfig

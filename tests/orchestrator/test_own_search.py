@@ -16,7 +16,6 @@ from orchestrator.analysis.forecast import expected_epochs, forecast
 from orchestrator.analysis.replay import replay
 from orchestrator.analysis.result import SweepResult
 from orchestrator.analysis.sweep_progress import progress
-from orchestrator.decisions.imagined_sweep import decider_problems
 from orchestrator.decisions.promotion import Promotion, next_promotion
 from orchestrator.decisions.propose import propose
 from orchestrator.decisions.rung import decide
@@ -26,6 +25,7 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.planning.provenance import uses_own_code
 from orchestrator.scheduling.registry import pauses, scheduler_of
+from orchestrator.simulation.imagined_sweep import decider_problems
 from orchestrator.spec.json_schema import sweep_schema
 from orchestrator.state.event_log import EventLog
 from orchestrator.state.events import RungDecided, SweepStarted, TrialCreated, TrialEnded, TrialPromoted, decode, encode

@@ -342,6 +342,14 @@ def test_a_sweep_without_early_stopping_is_a_table(virtual_sweep):
     assert Surrogate(found).true_final({"optimizer.lr": 0.03, "mixup.alpha": 0.0})["val/accuracy"] > 0.5
 
 
+@pytest.mark.parametrize("kind", ["stopping", "promotion"])
+def test_a_sweep_that_was_audited_whole_is_a_table_too(virtual_sweep, kind):
+    text = spec_of(f"grace_period: 1, kind: {kind}, audit: 1.0").replace("num_trials: 14", "num_trials: 20")
+    sweep = virtual_sweep(text, workers=2, metrics=curve_of)
+    assert any(not decided.kept for trial in sweep.state.trials.values() for decided in trial.rungs.values())
+    assert len(sweep_table(sweep.plan, sweep.state, ["val/accuracy"]).trials) == 20
+
+
 def test_a_sweep_whose_trials_were_stopped_says_how_many_curves_are_whole(virtual_sweep):
     sweep = virtual_sweep(spec_of("grace_period: 1, kind: stopping"), workers=2, metrics=curve_of)
     ended = len(sweep.state.with_status("completed"))

@@ -29,6 +29,11 @@ def test_training_needs_neither_ray_nor_mlflow():
     assert not heavy & {"ray", "mlflow", "sklearn", "torchvision"}
 
 
+def test_the_digits_are_read_without_scikit_learn():
+    read = "from trainables.config.trial import DataConfig; from trainables.data import load_splits; "
+    assert not loaded_by(f"{read}load_splits(DataConfig(name='digits'))") & {"sklearn"}
+
+
 def test_an_unknown_export_says_what_there_is():
     import trainables
 

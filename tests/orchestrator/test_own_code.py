@@ -90,7 +90,8 @@ def test_a_function_is_swept_with_promotion_and_an_objective_that_it_does_not_re
     assert "every decision came out as recorded" in ravel("replay", "mine", cwd=folder).stdout
     best = json.loads(ravel("best", "mine", "--json", cwd=folder).stdout)[0]
     assert best["epoch"] == 9
-    failing = ravel("launch", "sweep.yaml", "--set", "name=other", "--set", "objective=lost min", cwd=folder)
+    other = ("name=other", "objective=lost min", "search.num_trials=2")
+    failing = ravel("launch", "sweep.yaml", *(word for setting in other for word in ("--set", setting)), cwd=folder)
     assert failing.returncode == 1
     status = ravel("status", "other", cwd=folder).stdout
     assert "epoch 1 must report lost, it reported loss, accuracy; yield or return it" in status

@@ -2,10 +2,9 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, ravel
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import OrchestratorError
@@ -14,7 +13,6 @@ from trainables.tasks.gan import GanConfig, load_generator
 from trainables.tasks.registry import GAN
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: tiny-gan
 trial:
@@ -32,13 +30,8 @@ space:
 objective: {metric: val/mode_kl, mode: min}
 search: {num_trials: 3, points: [{gan.generator_snnl: 1.0, gan.snnl_features: pixels}]}
 scheduler: {name: none}
+resources: {max_concurrent: 1}
 """
-
-
-def ravel(*arguments, cwd):
-    done = subprocess.run([str(RAVEL), *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_sweep_of_gans_trains_saves_shows_and_replays_its_trials(tmp_path):

@@ -1,11 +1,9 @@
 """A real sweep that is changed while it runs, and after it ended, through the command line."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, ravel, running
 from sweep_evidence import Evidence, events_of
 from sweep_invariants import violations
 
@@ -14,7 +12,6 @@ from orchestrator.state.events import AttemptStarted, EpochReported, OrderAccept
 from orchestrator.state.sweep_folder import SweepFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: living
 trial: {data.name: digits, model.name: cnn_bn, epochs: 45, optimizer.name: sgd, optimizer.schedule: constant}
@@ -23,12 +20,6 @@ search: {num_trials: 4, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: stopping}
 resources: {max_concurrent: 1}
 """
-
-
-def ravel(*arguments, cwd):
-    done = subprocess.run([str(RAVEL), *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def folder_of(root):
@@ -54,9 +45,7 @@ def changed(tmp_path_factory):
     """A sweep whose first trial is stopped and whose plan is extended while it runs."""
     root = tmp_path_factory.mktemp("living")
     (root / "spec.yaml").write_text(SPEC)
-    with (root / "output.txt").open("w") as output:
-        driver = subprocess.Popen([str(RAVEL), "launch", "spec.yaml"], cwd=root, stdout=output, stderr=output)
-    try:
+    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root) as driver:
         wait_for(root, driver, lambda events: any(isinstance(event, EpochReported) for event in events))
         answers = [
             ravel("stop", "living", "t000", "--wait", "120", cwd=root),
@@ -65,9 +54,6 @@ def changed(tmp_path_factory):
             ),
         ]
         assert driver.wait(timeout=400) == 0, (root / "output.txt").read_text()
-    finally:
-        if driver.poll() is None:
-            driver.kill()
     return root, answers
 
 

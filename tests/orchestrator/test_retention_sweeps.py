@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, ravel, running
 from sweep_evidence import Evidence, events_of
 from sweep_invariants import violations
 
@@ -19,7 +17,6 @@ from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: lean
 trial: {data.name: digits, model.name: mlp, epochs: 9, optimizer.name: sgd}
@@ -28,12 +25,6 @@ search: {num_trials: 9, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: promotion}
 storage: {keep_best: 2}
 """
-
-
-def ravel(*arguments, cwd):
-    done = subprocess.run([str(RAVEL), *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def folder_of(root):
@@ -51,11 +42,7 @@ def resumed(tmp_path_factory):
     """The sweep after its driver was killed and it was resumed; its log at the kill, and what the resume printed."""
     root = tmp_path_factory.mktemp("lean")
     (root / "spec.yaml").write_text(SPEC)
-    with (root / "output.txt").open("w") as output:
-        driver = subprocess.Popen(
-            [str(RAVEL), "launch", "spec.yaml"], cwd=root, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
+    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root) as driver:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             assert driver.poll() is None, (root / "output.txt").read_text()
@@ -66,9 +53,6 @@ def resumed(tmp_path_factory):
                     break
                 os.killpg(driver.pid, signal.SIGCONT)
             time.sleep(0.05)
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
     output = ravel("resume", "lean", cwd=root)
     return root, before, output
 

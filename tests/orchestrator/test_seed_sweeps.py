@@ -1,14 +1,10 @@
 """A real sweep with two seeds for each configuration: killed, resumed, replayed, and read."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, ravel, running
 from sweep_evidence import Evidence, events_of
 from sweep_invariants import violations
 
@@ -18,7 +14,6 @@ from orchestrator.state.events import RungDecided
 from orchestrator.state.sweep_folder import SweepFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: seeded
 trial: {data.name: digits, model.name: mlp, epochs: 9, optimizer.name: sgd}
@@ -26,12 +21,6 @@ space: {use: [mixup], parameters: {optimizer.lr: {float: [0.001, 1.0], log: true
 search: {num_trials: 4, seeds: 2, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3}
 """
-
-
-def ravel(*arguments, cwd):
-    done = subprocess.run([str(RAVEL), *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def folder_of(root):
@@ -49,17 +38,12 @@ def killed(tmp_path_factory):
     """A sweep whose driver was killed when a first seed waited for its second one, and that was resumed."""
     root = tmp_path_factory.mktemp("seeded")
     (root / "spec.yaml").write_text(SPEC)
-    with (root / "output.txt").open("w") as output:
-        driver = subprocess.Popen(
-            [str(RAVEL), "launch", "spec.yaml"], cwd=root, stdout=output, stderr=output, start_new_session=True
-        )
-    deadline = time.monotonic() + 240
-    while not seed_waits(root):
-        assert driver.poll() is None, (root / "output.txt").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root) as driver:
+        deadline = time.monotonic() + 240
+        while not seed_waits(root):
+            assert driver.poll() is None, (root / "output.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     before = events_of(folder_of(root))
     ravel("resume", "seeded", cwd=root)
     return root, before

@@ -1,0 +1,47 @@
+"""The command ``ravel`` in a process of its own, as a user runs it; what a test starts ends with the test."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+RAVEL = Path(sys.executable).with_name("ravel")
+
+
+def ravel(*arguments, cwd, code=0, timeout_s=400, **variables):
+    """Run a command to its end, require its exit code, and return what it printed."""
+    done = subprocess.run(
+        [RAVEL, *arguments],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def running(command, *, output=None, **options):
+    """Run a command in a process group of its own, which is killed after the body, and its pipes are closed.
+
+    ``output`` is a file for all that it prints.
+    """
+    if output is not None:
+        with output.open("w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, **options)
+    else:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
+from commands import RAVEL, running
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import PreflightError, SweepLocked
@@ -30,47 +31,46 @@ from orchestrator.state.sweep_state import SweepState
 from orchestrator.storage.s3 import Bucket
 from trainables.metrics import CLASSIFIER_METRICS
 
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: cloud
-trial: {{data.name: digits, model.name: cnn_bn, epochs: 81, optimizer.name: sgd}}
+trial: {{data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}}
 space: {{use: [mixup], parameters: {{optimizer.lr: {{float: [1.0e-3, 0.5], log: true}}}}}}
 search: {{num_trials: 5}}
 scheduler: {{grace_period: 3, reduction_factor: 3}}
+resources: {{cpus: 0.5, max_concurrent: 2}}
 storage: {{uri: "{storage}"}}
+"""
+HELD = """
+def before_epoch(loop):  # past a checkpoint, and far from the end
+    while loop.epoch >= 6:
+        time.sleep(0.1)
 """
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def machine(postgres, tmp_path):
-    """``machine(name)`` runs `ravel` as on a machine of its own: its own folder, its own cache.
+def machine(postgres, tmp_path, plant):
+    """``machine(name, fault)`` runs `ravel` as on a machine of its own: its own folder, its own cache.
 
     What still runs at the end of the test is killed, and its output closed.
     """
-    started = []
+    started = ExitStack()
 
-    def on(name):
+    def on(name, fault=""):
         home = tmp_path / name
         home.mkdir()
-        environment = {**os.environ, "RAVEL_CACHE": str(home / "cache"), "MLFLOW_TRACKING_URI": postgres.uri}
+        variables = {"RAVEL_CACHE": str(home / "cache"), "MLFLOW_TRACKING_URI": postgres.uri}
+        environment = {**(plant(home, fault) if fault else os.environ), **variables}
 
         def ravel(*arguments, **options):
-            process = subprocess.Popen(
-                [str(RAVEL), *arguments], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, start_new_session=True, **options,
-            )  # fmt: skip
-            started.append(process)
-            return process
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            command = running([RAVEL, *arguments], cwd=home, env=environment, **pipes, **options)
+            return started.enter_context(command)
 
         return home, ravel
 
-    yield on
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+    with started:
+        yield on
 
 
 def finished(process):
@@ -101,7 +101,7 @@ def test_a_killed_sweep_resumes_on_an_empty_machine_and_is_purged(s3, postgres, 
     storage = s3.location / "sweeps"
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "looking-on"))
     Bucket(s3.location).write("other/keep", b"not of the sweep")
-    home, ravel = machine("first")
+    home, ravel = machine("first", HELD)  # it is killed while two trials are in the middle
     (home / "spec.yaml").write_text(SPEC.format(storage=storage.uri))
     driver = ravel("launch", "spec.yaml")
 
@@ -333,10 +333,10 @@ else: print("held", flush=True); time.sleep(4)
 def test_of_drivers_at_once_one_gets_the_lock(s3):
     start = str(time.time() + 3)
     uri = (s3.location / "raced").uri
-    racers = [
-        subprocess.Popen([sys.executable, "-c", RACE, uri, start], stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
-    said = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
+    command = [sys.executable, "-c", RACE, uri, start]
+    with ExitStack() as stack:
+        racers = [stack.enter_context(running(command, stdout=subprocess.PIPE, text=True)) for _ in range(4)]
+        said = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
     assert said == ["held", "refused", "refused", "refused"]
 
 

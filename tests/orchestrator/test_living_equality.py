@@ -35,13 +35,22 @@ SHORT = {
     "search": {**LONG["search"], "num_trials": 3},
 }
 MANY = {
-    **LONG,
     "name": "many",
-    "trial": {**LONG["trial"], "epochs": 200},
+    "trial": {"task": "unhurried:train", "epochs": 30},
+    "space": {"parameters": {"lr": {"float": [0.001, 1.0], "log": True}}},
+    "objective": "loss min",
     "search": {"num_trials": 14, "sampler": "random"},
     "scheduler": {"name": "none"},
     "resources": {"cpus": 0.5, "max_concurrent": 3},
 }
+UNHURRIED = """
+import time
+
+def train(lr: float, epochs: int):  # long enough for an order, and little work
+    for epoch in range(epochs):
+        time.sleep(0.1)
+        yield {"loss": lr / (epoch + 1)}
+"""
 
 
 def measured(result):
@@ -103,6 +112,8 @@ def wait_until(sweep, condition, timeout_s=120):
 
 def test_the_number_of_trials_at_a_time_is_lowered_and_raised_while_a_sweep_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "unhurried.py").write_text(UNHURRIED)
     sweep = ravel.launch(ravel.SweepSpec.model_validate(MANY), background=True)
     try:
         wait_until(sweep, lambda: 3 in starts_after(sweep.folder, 0))

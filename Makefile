@@ -25,8 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and adversarial training
 	$(BIN)/ravel launch examples/digits.yaml
 
-# A worker for each core, four at most: a test that starts Ray brings workers of its own.
+# A worker for each core and one more, four at most: tests/conftest.py.
+# Once Ray's agent is compiled, Ray's processes keep their bytecode next to it, not in each cache folder of a test.
 test: setup ## Set up, then run every test, the linters and type checks among them
+	$(BIN)/python -m compileall -q $(VENV)/lib/python*/site-packages/ray/dashboard/modules/reporter
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 fuzz: setup ## Run every mutated spec and damaged file of tests/fuzz, of which test takes a tenth

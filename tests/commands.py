@@ -4,10 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 RAVEL = Path(sys.executable).with_name("ravel")
+AT_ONCE = """
+import os, pathlib, sys, time
+here = pathlib.Path(sys.argv.pop(1))
+def at_once():
+    (here / f"ready-{os.getpid()}").touch()
+    while not (here / "go").exists():
+        time.sleep(0.001)
+"""
 
 
 def ravel(*arguments, cwd, code=0, timeout_s=400, **variables):
@@ -45,3 +54,19 @@ def running(command, *, output=None, **options):
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def raced(code, *arguments, folder, number=4):
+    """Run code in several processes, and return the first line of each; all live until each has printed one.
+
+    What follows its call of ``at_once()`` is done when every process has come there.
+    """
+    command = [sys.executable, "-c", f"{AT_ONCE}{code}\nsys.stdin.read()", str(folder), *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        racers = [stack.enter_context(running(command, **pipes)) for _ in range(number)]
+        while len(list(folder.glob("ready-*"))) < number:
+            assert all(racer.poll() is None for racer in racers), "one has ended before the race"
+            time.sleep(0.01)
+        (folder / "go").touch()
+        return [racer.stdout.readline().strip() for racer in racers]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from commands import raced
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.state import sweep_lock
@@ -26,10 +27,10 @@ from orchestrator.state import sweep_folder, sweep_lock
 def acquire(): return sweep_lock.acquire(sweep_folder.SweepFolder(Path('{path}')))
 """
 RACE = """
-while time.time() < START: pass
+at_once()
 try: acquire()
-except errors.SweepLocked: print("refused")
-else: print("lock", flush=True); time.sleep(3)
+except errors.SweepLocked: print("refused", flush=True)
+else: print("lock", flush=True)
 """
 
 
@@ -77,15 +78,9 @@ def test_a_lock_of_another_host_ends_without_heartbeats(folder):
     assert not sweep_lock.is_held(folder)
 
 
-def test_of_two_drivers_at_once_one_gets_the_lock(folder):
-    code = f"{HOLD.format(path=folder.path)}\n{RACE}"
-    start = time.time() + 2
-    racers = [
-        subprocess.Popen([sys.executable, "-c", code.replace("START", str(start))], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    said = sorted(racer.communicate()[0].strip() for racer in racers)
-    assert said == ["lock", "refused", "refused", "refused"]
+def test_of_two_drivers_at_once_one_gets_the_lock(folder, tmp_path):
+    said = raced(f"{HOLD.format(path=folder.path)}\n{RACE}", folder=tmp_path)
+    assert sorted(said) == ["lock", "refused", "refused", "refused"]
 
 
 @pytest.fixture

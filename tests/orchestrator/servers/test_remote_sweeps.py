@@ -5,14 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
 
 import pytest
 import torch
-from commands import RAVEL, running
+from commands import RAVEL, raced, running
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.errors import PreflightError, SweepLocked
@@ -316,28 +315,23 @@ def test_mlflow_gets_only_events_that_s3_has(s3, tmp_path, monkeypatch):
 
 
 RACE = """
-import sys, time
+import sys
 from pathlib import Path
 from orchestrator import errors
 from orchestrator.state import sweep_lock
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.storage.s3 import Bucket, Location
 folder = SweepFolder(Path("unused"), Bucket(Location.parse(sys.argv[1])))
-while time.time() < float(sys.argv[2]): pass
+at_once()
 try: sweep_lock.acquire(folder)
-except errors.SweepLocked: print("refused")
-else: print("held", flush=True); time.sleep(4)
+except errors.SweepLocked: print("refused", flush=True)
+else: print("held", flush=True)
 """
 
 
-def test_of_drivers_at_once_one_gets_the_lock(s3):
-    start = str(time.time() + 3)
-    uri = (s3.location / "raced").uri
-    command = [sys.executable, "-c", RACE, uri, start]
-    with ExitStack() as stack:
-        racers = [stack.enter_context(running(command, stdout=subprocess.PIPE, text=True)) for _ in range(4)]
-        said = sorted(racer.communicate(timeout=60)[0].strip() for racer in racers)
-    assert said == ["held", "refused", "refused", "refused"]
+def test_of_drivers_at_once_one_gets_the_lock(s3, tmp_path):
+    said = raced(RACE, (s3.location / "raced").uri, folder=tmp_path)
+    assert sorted(said) == ["held", "refused", "refused", "refused"]
 
 
 def test_a_lock_in_s3_is_renewed_released_and_expires(s3, tmp_path, monkeypatch):

@@ -70,6 +70,22 @@ def free_port(unused_port) -> int:
     return unused_port()
 
 
+@pytest.fixture
+def ravel(capsys, monkeypatch):
+    """``ravel(*arguments, code=0)``: run a command in this process, and return its stdout and stderr."""
+    from orchestrator.cli.main import main
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr("sys.argv", ["ravel", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == code, printed.err
+        return printed.out, printed.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

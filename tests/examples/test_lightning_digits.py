@@ -1,24 +1,26 @@
 """The example of a `LightningModule`: stopped by SIGKILL, resumed, and replayed."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from commands import RAVEL, running
 
 from trainables._torchvision import import_torchvision
 
 import_torchvision()  # Lightning imports it, and fails on wheels that this function repairs
 pytest.importorskip("pytorch_lightning")
 
-RAVEL = Path(sys.executable).with_name("ravel")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SETTINGS = ("search.num_trials=4", "trial.epochs=4", "space.parameters.model.args.width={choice: [16]}")
+SETTINGS = (
+    "search.num_trials=4",
+    "trial.epochs=4",
+    "space.parameters.model.args.width={choice: [16]}",
+)
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
@@ -34,25 +36,23 @@ def ravel(*words, cwd):
     return subprocess.run([RAVEL, *words], cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_wrong_arguments_are_named_before_ray_starts(folder):
-    right = ravel("check", "lightning_digits.yaml", cwd=folder)
-    assert right.returncode == 0, right.stderr
-    wrong = ravel("check", "lightning_digits.yaml", "--set", "trial.model.args.depth=3", cwd=folder)
-    message = "trial.model.args.depth: LitDigits has no such argument; did you mean 'width'?\n"
-    assert (wrong.returncode, wrong.stderr) == (2, message)
+def test_wrong_arguments_are_named_before_ray_starts(folder, ravel, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    ravel("check", "lightning_digits.yaml")
+    _, wrong = ravel("check", "lightning_digits.yaml", "--set", "trial.model.args.depth=3", code=2)
+    assert wrong == "trial.model.args.depth: LitDigits has no such argument; did you mean 'width'?\n"
+    sys.modules.pop("lightning_digits")
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder):
     command = [RAVEL, "launch", "lightning_digits.yaml", *SMALL]
-    with (folder / "output.txt").open("w") as output:
-        driver = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    with running(command, output=folder / "output.txt", cwd=folder) as driver:
         while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):
             time.sleep(0.1)
         assert driver.poll() is None, (folder / "output.txt").read_text()
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait(30)
     resumed = ravel("resume", "lightning_digits", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert "4/4 trials" in resumed.stdout

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from orchestrator.analysis.claim_file import load_claim
 from orchestrator.analysis.claims.claim_output import plain_claim
 from orchestrator.analysis.confirmation import evaluated, trials_by_configuration
 from orchestrator.analysis.result import SweepResult
-from orchestrator.cli.main import main
 from orchestrator.decisions.propose import propose
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.planning.fork import fresh_seeds
@@ -108,21 +106,6 @@ def search(tmp_path, monkeypatch):
     run_trials(folder, {name: (score, "stopped" if name in STOPPED else "completed") for name, score in SCORES.items()})
     append(folder, [SweepEnded(time=9.0, status="completed")])
     return folder
-
-
-@pytest.fixture
-def ravel(capsys, monkeypatch):
-    """``ravel(*arguments, code=0)``: run a command and return its stdout and stderr."""
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["ravel", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert (ended.value.code or 0) == code, printed.err
-        return printed.out, printed.err
-
-    return run
 
 
 def configs_of(made, root):

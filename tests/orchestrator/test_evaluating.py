@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from orchestrator.analysis.evaluation_target import find_target, subject_of
-from orchestrator.cli.main import main
 from orchestrator.errors import OrchestratorError, SpecError, SweepNotFound
 from trainables.engine import checkpoint
 
@@ -23,21 +22,6 @@ def sweep(tmp_path, monkeypatch, trained):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
     return trained.swept(tmp_path)
-
-
-@pytest.fixture
-def ravel(capsys, monkeypatch):
-    """``ravel(*arguments, code=0)``: run a command and return its stdout and stderr."""
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr("sys.argv", ["ravel", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert (ended.value.code or 0) == code, printed.err
-        return printed.out, printed.err
-
-    return run
 
 
 def client_of(sweep):

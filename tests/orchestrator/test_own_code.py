@@ -5,15 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, running
 
 from orchestrator.planning.provenance import changed_code, collect, uses_own_code
 from orchestrator.spec.model import SweepSpec
 from trainables.import_paths import code_digest, find_in, load
 
-RAVEL = Path(sys.executable).with_name("ravel")
 FUNCTION = """
 import helper_of_mine
 
@@ -65,20 +64,20 @@ def test_a_sweep_of_our_own_code_records_none(folder):
     assert collect(folder, spec=spec).code == {}
 
 
-def test_check_reports_wrong_arguments_of_a_function_in_the_folder_of_the_command(folder):
-    assert ravel("check", "sweep.yaml", cwd=folder).returncode == 0
-    wrong = ravel("check", "sweep.yaml", "--set", "trial.epoch=3", cwd=folder)
-    assert (wrong.returncode, wrong.stderr) == (2, "trial.epoch: train has no such argument; valid: lr\n")
-    missing = ravel("check", "sweep.yaml", "--set", "trial.task=function_of_mine:trian", cwd=folder)
-    assert missing.returncode == 2
-    assert "has no 'trian'; did you mean 'train'?" in missing.stderr
+def test_check_reports_wrong_arguments_of_a_function_in_the_folder_of_the_command(folder, ravel, monkeypatch):
+    monkeypatch.chdir(folder)
+    ravel("check", "sweep.yaml")
+    _, wrong = ravel("check", "sweep.yaml", "--set", "trial.epoch=3", code=2)
+    assert wrong == "trial.epoch: train has no such argument; valid: lr\n"
+    _, missing = ravel("check", "sweep.yaml", "--set", "trial.task=function_of_mine:trian", code=2)
+    assert "has no 'trian'; did you mean 'train'?" in missing
 
 
 @pytest.mark.parametrize(("objective", "message"), [("loss", "mode must be 'max' or 'min' for 'loss'")])
-def test_the_direction_of_a_metric_of_ones_own_is_required(folder, objective, message):
+def test_the_direction_of_a_metric_of_ones_own_is_required(folder, objective, message, ravel, monkeypatch):
+    monkeypatch.chdir(folder)
     (folder / "sweep.yaml").write_text(SPEC.replace("loss min", objective))
-    done = ravel("check", "sweep.yaml", cwd=folder)
-    assert (done.returncode, message in done.stderr) == (2, True)
+    assert message in ravel("check", "sweep.yaml", code=2)[1]
 
 
 @pytest.mark.ray
@@ -100,15 +99,15 @@ def test_a_function_is_swept_with_promotion_and_an_objective_that_it_does_not_re
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_resumed_sweep_that_meets_other_code_says_so(folder):
-    slow = FUNCTION.replace("        yield", "        time.sleep(0.3)\n        yield")
-    (folder / "function_of_mine.py").write_text(f"import time\n{slow}")
-    with (folder / "output.txt").open("w") as output:
-        command = [RAVEL, "launch", "sweep.yaml"]
-        driver = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    pause = f"time.sleep(0 if Path({str(folder / 'resumed')!r}).exists() else 0.3)"
+    slow = FUNCTION.replace("        yield", f"        {pause}\n        yield")
+    (folder / "function_of_mine.py").write_text(f"import time\nfrom pathlib import Path\n{slow}")
+    with running([RAVEL, "launch", "sweep.yaml"], output=folder / "output.txt", cwd=folder) as driver:
         while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):
             time.sleep(0.1)
         driver.send_signal(signal.SIGINT)
         assert driver.wait(60) == 130, (folder / "output.txt").read_text()
+    (folder / "resumed").touch()
     (folder / "helper_of_mine.py").write_text(f"{HELPER} + 1")
     resumed = ravel("resume", "mine", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr

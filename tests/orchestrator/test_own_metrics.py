@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from orchestrator.analysis import leaderboard
-from orchestrator.cli.main import main
 from orchestrator.errors import PreflightError, SpecError
 from orchestrator.execution import preflight, trial_checks
 from orchestrator.planning.declared_metrics import DeclaredMetric, declared_metrics
@@ -212,21 +211,6 @@ def broken(subject, budget, progress):
 def leaves(subject, budget, progress):
     raise SystemExit(1)
 """
-
-
-@pytest.fixture
-def ravel(capsys, monkeypatch):
-    """``ravel(*arguments, code=0)``: run a command and return its stdout and stderr."""
-
-    def run(*arguments, code=0):
-        monkeypatch.setattr("sys.argv", ["ravel", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert (ended.value.code or 0) == code, printed.err
-        return printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ SETTINGS = (
     "search.num_trials=4",
     "trial.epochs=4",
     "space.parameters.model.args.width={choice: [16]}",
+    "resources.max_concurrent=1",
 )
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 

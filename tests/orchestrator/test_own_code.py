@@ -28,6 +28,7 @@ space: {parameters: {lr: {float: [0.001, 1.0], log: true}}}
 objective: loss min
 search: {num_trials: 12}
 scheduler: {kind: promotion}
+resources: {max_concurrent: 1}
 """
 
 

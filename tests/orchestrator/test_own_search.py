@@ -463,6 +463,7 @@ space: {parameters: {lr: {float: [0.001, 1.0], log: true}}}
 objective: loss min
 search: {sampler: "deciders_of_search:propose", num_trials: 16}
 scheduler: {name: "deciders_of_search:A", kind: stopping}
+resources: {max_concurrent: 1}
 """
 
 

@@ -248,12 +248,19 @@ def poisoned(share: Share, _folder: Path) -> object:
     return error_of(loop.run_epoch)
 
 
-def hanging(share: Share, _folder: Path) -> object:
-    """Return the error of a trial whose process of rank 1 hangs in its second epoch for longer than the timeout."""
+def hanging(share: Share, folder: Path) -> object:
+    """Return the error of a trial whose process of rank 1 hangs in its second epoch, until it is given up.
+
+    If it is not, it hangs for four times the timeout.
+    """
     loop = start(config(), placement=placed(share))
     loop.run_epoch()
+
+    def hang(*_: object) -> None:
+        wait_for(folder.with_name("hanging-0.pt"), 4 * SHORT.total_seconds())
+
     if share.rank == 1:
-        loop.run.model.head.register_forward_pre_hook(lambda *_: time.sleep(4 * SHORT.total_seconds()))
+        loop.run.model.head.register_forward_pre_hook(hang)
     return error_of(loop.run_epoch)
 
 
@@ -275,12 +282,12 @@ def error_of(work: object) -> str:
     return "no error"
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
+def wait_for(path: Path, timeout_s: float = 300.0) -> bool:
+    """Wait for a file; return False after the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return path.exists()
 
 
 def joined(share: Share, folder: Path) -> None:
@@ -290,7 +297,8 @@ def joined(share: Share, folder: Path) -> None:
         (folder / "port.part").write_text(str(store.port))
         (folder / "port.part").rename(folder / "port")
     else:
-        wait_for(folder / "port")
+        if not wait_for(folder / "port"):
+            raise TimeoutError(folder / "port")
         port = int((folder / "port").read_text())
         store = process_group.reach_store("127.0.0.1", port, world_size=share.world_size)
     process_group.join(store, *share.numbers, device=torch.device("cpu"), address="127.0.0.1")

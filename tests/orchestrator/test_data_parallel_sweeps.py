@@ -1,13 +1,9 @@
 """Sweeps whose trials are trained by two workers each, on a real local Ray: lost, wrong, killed, resumed, replayed."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, ravel, running
 
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, EpochReported
@@ -15,7 +11,6 @@ from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: pair
 trial: {data.name: digits, model.name: mlp, epochs: 9, batch_size: 128, precision: float32}
@@ -42,12 +37,6 @@ def before_epoch(loop):  # the second worker of the first trial dies once, that 
 """
 
 
-def ravel(*arguments, cwd, environment):
-    return subprocess.run(
-        [str(RAVEL), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-
-
 def events_of(folder):
     logs = list(folder.glob("results/*/events.jsonl"))
     return [event for event, _ in read_events(logs[0])] if logs else []
@@ -59,25 +48,15 @@ def resumed(tmp_path_factory, plant):
     folder = tmp_path_factory.mktemp("pair")
     environment = plant(folder, PLANTED)
     (folder / "spec.yaml").write_text(SPEC)
-    with (folder / "output.txt").open("w") as output:
-        driver = subprocess.Popen(
-            [str(RAVEL), "launch", "spec.yaml"],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + 300
-    while len([e for e in events_of(folder) if isinstance(e, AttemptFailed)]) < 2:
-        output = (folder / "output.txt").read_text()
-        assert driver.poll() is None, output
-        assert time.monotonic() < deadline, output
-        time.sleep(0.1)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    done = ravel("resume", "pair", cwd=folder, environment=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [RAVEL, "launch", "spec.yaml"]
+    with running(command, output=folder / "output.txt", cwd=folder, env=environment) as driver:
+        deadline = time.monotonic() + 300
+        while len([e for e in events_of(folder) if isinstance(e, AttemptFailed)]) < 2:
+            output = (folder / "output.txt").read_text()
+            assert driver.poll() is None, output
+            assert time.monotonic() < deadline, output
+            time.sleep(0.1)
+    ravel("resume", "pair", cwd=folder, **environment)
     return folder, environment
 
 
@@ -108,7 +87,5 @@ def test_an_error_of_one_worker_is_the_trials_own_with_its_cause(resumed):
 
 def test_every_decision_of_the_sweep_is_replayed(resumed):
     folder, environment = resumed
-    replayed = ravel("replay", "pair", cwd=folder, environment=environment)
-    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    assert "every decision came out as recorded" in replayed.stdout
+    assert "every decision came out as recorded" in ravel("replay", "pair", cwd=folder, **environment)
     assert find_sweep(folder / "results").path.exists()

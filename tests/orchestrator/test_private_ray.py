@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import commands
 import pytest
 
 from orchestrator.errors import PreflightError
@@ -20,7 +21,6 @@ from orchestrator.execution.private_ray.failure import MAX_CAUSE, complaint_in
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported, SweepEnded
 
-RAVEL = Path(sys.executable).with_name("ravel")
 SLOW = """
 name: slow
 trial: {data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}
@@ -112,9 +112,8 @@ assert not os.path.exists("results")
 def start(folder, spec):
     """Start a sweep in its own process group, as a terminal does."""
     (folder / "spec.yaml").write_text(spec)
-    with (folder / "output.txt").open("w") as output:
-        command = [str(RAVEL), "launch", "spec.yaml"]
-        return subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+    command = [commands.RAVEL, "launch", "spec.yaml"]
+    return commands.running(command, output=folder / "output.txt", cwd=folder)
 
 
 def wait_for(condition, *, timeout_s):

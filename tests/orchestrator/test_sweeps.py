@@ -5,12 +5,11 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from commands import RAVEL, running
 from sweep_evidence import Evidence
 from sweep_invariants import violations
 
@@ -31,7 +30,6 @@ from search_spaces import adopt
 from trainables.metrics import CLASSIFIER_METRICS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
-RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: tiny
 trial: {data.name: digits, model.name: cnn_bn, epochs: 9, optimizer.name: sgd}
@@ -75,10 +73,7 @@ def ravel(*arguments, cwd, **environment):
 def start(folder, spec):
     """Start a sweep in its own process group, as a terminal does."""
     (folder / "spec.yaml").write_text(spec)
-    with (folder / "output.txt").open("w") as output:
-        return subprocess.Popen(
-            [str(RAVEL), "launch", "spec.yaml"], cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+    return running([RAVEL, "launch", "spec.yaml"], output=folder / "output.txt", cwd=folder)
 
 
 def wait_for(folder, condition, *, driver, timeout_s=120):

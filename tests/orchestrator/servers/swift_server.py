@@ -77,7 +77,8 @@ class SwiftServer:
         self._process = subprocess.Popen(launcher, start_new_session=True, **pipes)
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"OpenStack Swift does not start here: {self._process.stderr.read().decode()[-500:]}")
+            error = self._process.communicate()[1].decode()[-500:]  # closes the pipes
+            raise RuntimeError(f"OpenStack Swift does not start here: {error}")
         self.settings = json.loads(line) | {"secret": self.secret}
 
     def kill(self):

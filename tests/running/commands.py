@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 RAVEL = Path(sys.executable).with_name("ravel")
@@ -36,7 +36,7 @@ def ravel(*arguments, cwd, code=0, timeout_s=400, **variables):
 
 @contextmanager
 def running(command, *, output=None, **options):
-    """Run a command in a process group of its own, which is killed after the body, and its pipes are closed.
+    """Run a command in a process group of its own; after the body kill the group if it still runs, and close its pipes.
 
     ``output`` is a file for all that it prints.
     """
@@ -48,7 +48,7 @@ def running(command, *, output=None, **options):
     try:
         yield process
     finally:
-        with suppress(ProcessLookupError):
+        if process.poll() is None:  # else the number may be another process's by now
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):

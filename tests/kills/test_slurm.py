@@ -116,7 +116,8 @@ def test_usr1_stops_the_driver_and_queues_the_job_and_the_next_driver_resumes(sl
 def test_a_job_that_another_one_preempts_comes_back_and_resumes(slurm, job):
     number, calls = job()
     wait_until(lambda: driver_calls(calls) == ["launch"], lambda: slurm.state(number))
-    urgent = slurm.run("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--wrap", "sleep 1").strip()
+    command = ["sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--output=/dev/null", "--wrap", "sleep 1"]
+    urgent = slurm.run(*command).strip()
     wait_until(lambda: slurm.state(number)["Restarts"] == "1", lambda: slurm.state(number))
     wait_until(lambda: slurm.state(urgent)["JobState"] == "COMPLETED", lambda: slurm.state(urgent))
     slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")

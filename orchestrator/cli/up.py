@@ -53,7 +53,7 @@ NEXT = {
 cd {out} && sbatch sweep.sbatch        # a job; squeue --me, tail -f ravel-*.log
 scancel JOB                            # stops the sweep; ravel resume continues it""",
     Kind.COMPOSE: """\
-cd {out} && docker compose up --detach --wait
+cd {out} && docker compose up --detach
 set -a && . {out}/.env && set +a       # the token, for the commands below
 ravel launch {spec} --address http://127.0.0.1:8265 --set storage.uri={storage} --set tracking.uri=http://mlflow:5000
 docker compose stop                    # keeps everything; down --volumes deletes it""",

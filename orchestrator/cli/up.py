@@ -53,7 +53,7 @@ NEXT = {
 cd {out} && sbatch sweep.sbatch        # a job; squeue --me, tail -f ravel-*.log
 scancel JOB                            # stops the sweep; ravel resume continues it""",
     Kind.COMPOSE: """\
-cd {out} && docker compose up --detach --wait
+cd {out} && docker compose up --detach
 set -a && . {out}/.env && set +a       # the token, for the commands below
 ravel launch {spec} --address http://127.0.0.1:8265 --set storage.uri={storage} --set tracking.uri=http://mlflow:5000
 docker compose stop                    # keeps everything; down --volumes deletes it""",
@@ -129,19 +129,19 @@ def up(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="slurm, compose, kuberay or aws.")],
     spec: Annotated[
         Path | None,
-        typer.Argument(metavar="SPEC", help="Sweep spec.  [default: sweep.yaml]", autocompletion=complete_spec),
+        typer.Argument(metavar="SPEC", help="Sweep spec; default: sweep.yaml.", autocompletion=complete_spec),
     ] = None,
     *,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into.  [default: KIND]")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the cluster.  [default: the spec's name]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write into; default: KIND.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the cluster; default: the spec's.")] = None,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes that run trials, at most.")] = 2,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of each node.")] = 0,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Cores of each node.  [default: 8; compose: 2]")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Cores of each node; default: 8, and 2 for compose.")] = None,
     storage: Annotated[
         str | None, typer.Option(help="Results: s3://BUCKET/PREFIX, or for slurm a folder that all nodes mount.")
     ] = None,
     image: Annotated[
-        str | None, typer.Option(help="Image that infra/Dockerfile built.  [default: ravel:cpu, ravel:cuda]")
+        str | None, typer.Option(help="Image that infra/Dockerfile built; default: ravel:cpu, or ravel:cuda.")
     ] = None,
     region: Annotated[str, typer.Option(help="Region of AWS.")] = "us-east-1",
 ) -> None:

@@ -71,6 +71,7 @@ min, max, sqrt, exp, log, log2, log10
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         reader(tree)
+        ast.unparse(tree)  # as a constraint is written; from Python 3.12 on, it recurses deeper than the parser
     except SyntaxError as error:
         raise broken("Constraint", f"is not an expression: {cut(error.msg)} in {quoted(text)}") from None
     except (RecursionError, MemoryError, ValueError) as error:

@@ -380,6 +380,26 @@ def test_the_plain_command_imports_neither_torch_nor_ray_nor_mlflow(tmp_path):
     assert done.stdout == "6 []\n"
 
 
+HANGING = """
+import sys, time
+from orchestrator.cli import main
+from orchestrator.doctor import checkup, folders
+checkup.DISK_S = 1.0
+folders.CHECKS = {"write": lambda folder: time.sleep(1000)}
+sys.argv = ["ravel", "doctor"]
+main.main()
+"""
+
+
+def test_a_disk_that_hangs_does_not_hang_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 3, done.stderr
+    assert "FAIL  time: no answer within 1 s; its disk hangs" in done.stdout
+    assert " failed" in done.stdout.splitlines()[-1]
+
+
 def test_a_check_leaves_nothing(tmp_path):
     done = ravel(cwd=tmp_path, MLFLOW_TRACKING_URI=None)
     assert "Storage\n" in done.stdout

@@ -113,6 +113,9 @@ def _of(
     if wrong := [field for field in fields if not FIELD.fullmatch(field)]:
         requirement = "must be NAME or NAME,FIELD=VALUE,..., such as asha,grace_period=3"
         raise SpecError([Problem(f"--schedulers {scheduler}", f"{requirement}; got {quoted(wrong[0])}")])
+    if name == "pbt":
+        reason = "no recorded curve tells how a trial goes on whose values change in the middle of training"
+        raise SpecError([Problem(f"--schedulers {scheduler}", f"cannot be simulated: {reason}; launch it")])
     settings = [f"scheduler.name={name}", *(f"scheduler.{field}" for field in fields)]
     if sampler is not None:
         settings.append(f"search.sampler={sampler}")

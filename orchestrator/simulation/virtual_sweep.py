@@ -177,7 +177,7 @@ class VirtualSweep:
         """Return the next epoch of a trial; when leaping, the next that diverges, ends the trial, or is compared."""
         if not self._leaps:
             return trial.epoch + 1
-        per_epoch = run.passes if self.plan.spec.scheduler.resource == "gradient_evaluations" else 1
+        per_epoch = run.passes if self.plan.spec.scheduler.rung_unit == "gradient_evaluations" else 1
         at_rungs = (-(-rung // per_epoch) for rung in self.plan.scheduler.rungs or ())
         last = next((epoch for epoch in at_rungs if epoch > trial.epoch), trial.budget)
         between = range(trial.epoch + 1, min(last, trial.budget))
@@ -230,5 +230,5 @@ def _may_leap(plan: SweepPlan) -> bool:
     return (
         plan.scheduler.rungs is not None
         and plan.spec.search.seeds == 1
-        and plan.spec.scheduler.resource != "gpu_seconds"
+        and plan.spec.scheduler.rung_unit != "gpu_seconds"
     )

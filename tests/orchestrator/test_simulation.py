@@ -314,6 +314,10 @@ REFUSALS = {
     "tiny.json.gz --schedulers asha,grace_perod=3": (
         "scheduler.grace_perod: unknown field; did you mean 'grace_period'?"
     ),
+    "tiny.json.gz --schedulers pbt": (
+        "--schedulers pbt: cannot be simulated: no recorded curve tells how a trial goes on whose values change in the "
+        "middle of training; launch it"
+    ),
     "tiny.json.gz --workers 0": "--workers: must be whole numbers above 0, separated by spaces; got '0'",
     "tiny.json.gz --budget much": "--budget: must be numbers above 0, separated by spaces; got 'much'",
     "none.json": "none.json: cannot be read: No such file or directory",

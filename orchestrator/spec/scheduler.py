@@ -26,7 +26,7 @@ class SchedulerSpec(WithArguments):
     """Early stopping.
 
     Of population based training (``pbt``) alone, ``interval`` is the epochs between two rungs, ``quantile`` the share
-    of the population that is over at each, ``resample`` the probability that a value is drawn anew rather than moved,
+    of the population that is over at each, ``resample`` the probability that a value is sampled rather than moved,
     and ``perturb`` the parameters that change (none: all that are searched).
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of all epochs the sweep may cost.
     ``args`` are the arguments of a user's own scheduler.

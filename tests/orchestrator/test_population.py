@@ -255,7 +255,7 @@ MESSAGES = {
         "scheduler.audit: must be left out for pbt, which has interval, quantile, resample and perturb; got 0.5"
     ),
     "search.seeds=3": (
-        "search.seeds: must be 1 for scheduler pbt, as each member has its own seed; train its schedule again with "
+        "search.seeds: must be 1 for scheduler pbt, as each member has its own seed; train its schedule with "
         "other seeds; got 3"
     ),
     "resources.workers=2": (
@@ -306,7 +306,7 @@ def handed_out(sweep, events, saved):
     decisions = DecisionState(sweep.plan, state)
 
     class Log:
-        def append(self, event, body=None):
+        def append(self, event, _body=None):
             appended.append(event)
 
     store = EventStore(Log(), state, folds=(decisions,))

@@ -247,7 +247,7 @@ class SearchSpace:
         """Return a point near another one, and how each changed value came about: population based training's step.
 
         Of the named parameters a number is multiplied by 0.8 or 1.25 within its range, and an option moves to a
-        neighbour; with probability `resample` the value is drawn anew.
+        neighbour; with probability `resample` the value is sampled.
 
         >>> from search_spaces import Float
         >>> SearchSpace({"lr": Float(0.01, 1.0, log=True)}).perturb({"lr": 0.1}, ["lr"], resample=0.0).changes

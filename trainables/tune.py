@@ -191,7 +191,7 @@ class TrialTrainable(Trainable):
         return self._loop
 
     def _inherited(self, parent: Mapping[str, Any]) -> EpochLoop[TrialRun]:
-        """Return the trial as it goes on from the checkpoint of its parent."""
+        """Return the trial as it continues from the checkpoint of its parent."""
         task = task_of(self._point)
         config = task.from_point(self._point)
         placement = placement_of(config, share=WHOLE)

@@ -219,7 +219,7 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
             return f"{event.trial}: racing drops {names}: {event.reason}"
         case "trial_created" if event.descent is not None:
             return f"{event.trial} {perturbation(event)}"
-        case "trial_promoted" if plan.spec.scheduler.name == "pbt":  # every member that goes on, at every rung
+        case "trial_promoted" if plan.spec.scheduler.name == "pbt":  # every member that continues, at every rung
             return None
         case "trial_promoted":
             return f"{event.trial} promoted from rung {event.rung}{' for the audit' if event.audited else ''}"

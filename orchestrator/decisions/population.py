@@ -1,4 +1,4 @@
-"""Next steps of a population: a paused member goes on, or a perturbed copy of a better one takes its place."""
+"""Next steps of a population: a paused member resumes, or a perturbed copy of a better one takes its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def next_member_step(decisions: DecisionState, *, now: float) -> Promotion | Descendant | None:
-    """Choose the member of a population that a free worker goes on with; None before all have started.
+    """Choose the member of a population that a free worker resumes or replaces; None before all have started.
 
     A function of the spec, the state and the seed of the search: which of the best is copied, and how it is perturbed,
     follows from the id of the member that is replaced and its rung.

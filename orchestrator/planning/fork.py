@@ -112,7 +112,7 @@ def confirmation(
         raise OrchestratorError(f"{plan.sweep}: {requirement}; got {task_of(plan.spec.trial).name}")
     if plan.spec.scheduler.name == "pbt":
         reason = f"{SCHEDULES}, and a confirmation trains constant points"
-        remedy = "`ravel best` shows the schedule to train again"
+        remedy = "`ravel best` shows the schedule to train once more"
         raise OrchestratorError(f"{plan.sweep}: must not be a sweep under pbt to be confirmed: {reason}; {remedy}")
     searched = searched_state(plan, state)
     full = _at_full_budget(plan, searched)

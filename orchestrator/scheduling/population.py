@@ -1,7 +1,7 @@
 """Population based training (Jaderberg et al. 2017, arXiv 1711.09846): which member is over, and who continues it.
 
 Members pause at each rung. A free worker takes a paused member of the lowest rung, the best of them first: so the
-population stays together, and the worst are judged last, when most of the others have come. Only a member among the
+population stays together, and the worst are evaluated last, when most members have come. Only a member among the
 worst of those that came so far is over; a copy of one of the best, with perturbed values, takes its place.
 """
 
@@ -50,7 +50,7 @@ class Pbt:
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Return the best paused member of the lowest rung, once the whole population has started.
 
-        It goes on, unless it is `worst`.
+        It resumes, unless it is `worst`.
         """
         if unstarted:
             return None

@@ -49,7 +49,7 @@ def _field_problems(spec: SweepSpec) -> Iterator[Problem]:
         requirement = "must be one metric for scheduler pbt, which needs one order"
         yield Problem("objective", f"{requirement}; got {len(spec.objective.all)}")
     if search.seeds > 1:
-        reason = "each member has its own seed; train its schedule again with other seeds"
+        reason = "each member has its own seed; train its schedule with other seeds"
         yield Problem("search.seeds", f"must be 1 for scheduler pbt, as {reason}; got {search.seeds}")
     if spec.resources.workers > 1:
         requirement = "must be 1 for scheduler pbt, as a trial of several workers cannot continue another one"

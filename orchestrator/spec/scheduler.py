@@ -29,7 +29,7 @@ class SchedulerSpec(WithArguments):
     that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number,
     ``resource`` is the unit of the rungs. ``args`` are the arguments of a user's own scheduler.
     Of population based training (``pbt``) alone, ``interval`` is the epochs between two rungs, ``quantile`` the share
-    of the population that is over at each, ``resample`` the probability that a value is drawn anew rather than moved,
+    of the population that is over at each, ``resample`` the probability that a value is sampled rather than moved,
     and ``perturb`` the parameters that change (none: all that are searched).
     """
 

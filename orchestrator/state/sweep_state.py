@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IMPORTED", "ORDERED", "OVER", "HostHistory", "Status", "SweepState", "Trial", "missing_ends"]
 
-GIVEN = ("baseline", "point")
 IMPORTED = "imported from MLflow"
 """Reason of the end of a sweep that was imported: its trials were never ours to continue."""
 
@@ -116,7 +115,7 @@ class SweepState:
                 )
                 if event.descent is not None:
                     self.trials[event.descent.replaces].replaced_by = event.trial
-                self.num_given += event.origin in GIVEN
+                self.num_given += event.origin in {"baseline", "point"}
             case SweepEnded():
                 self.ended = event
                 self.is_imported = self.is_imported or event.reason == IMPORTED

@@ -1,7 +1,7 @@
 """Perturbation of points: the exploration step of population based training (Jaderberg et al. 2017, arXiv 1711.09846).
 
 A number is multiplied by 0.8 or 1.25 and stays in its range; an option moves to the one before or after it. With a
-probability a value is drawn anew instead.
+probability a value is sampled instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def perturbed(
 ) -> Perturbed:
     """Perturb the named values of a point; the result is a point of the space.
 
-    Each parameter draws from its own stream. A parameter that becomes active is drawn, one that becomes inactive is
+    Each parameter draws from its own stream. A parameter that becomes active is sampled, one that becomes inactive is
     left out. Where no try satisfies the constraints the point stays as it is.
 
     >>> from search_spaces import Float, SearchSpace
@@ -74,10 +74,10 @@ def _attempt(
 
 def _moved(domain: Domain, value: Scalar, *, resample: float, rng: random.Random) -> tuple[Scalar, str]:
     """Return another value of a domain, and how it came about; at a bound the other direction is taken."""
-    drawn, factors = rng.random() < resample, FACTORS if rng.random() < 0.5 else FACTORS[::-1]
-    if not drawn and isinstance(domain, Choice):
+    is_sampled, factors = rng.random() < resample, FACTORS if rng.random() < 0.5 else FACTORS[::-1]
+    if not is_sampled and isinstance(domain, Choice):
         return _neighbour(domain.options, value, forward=factors == FACTORS), NEIGHBOUR
-    if not drawn and is_number(value) and not isinstance(domain, Fixed):
+    if not is_sampled and is_number(value) and not isinstance(domain, Fixed):
         inner = domain.domain if isinstance(domain, ZeroOr) else domain
         for factor in factors if value else ():
             moved = _scaled(inner, value, factor)

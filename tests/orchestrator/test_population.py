@@ -10,9 +10,13 @@ from orchestrator.analysis.lineage import schedule
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.analysis.sweep_progress import progress
 from orchestrator.cli.run import _population
+from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.retention import RetentionIndex
+from orchestrator.decisions.steps import Descendant
+from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.execution.tune.run import parent_checkpoint
+from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.orders.order import Order
 from orchestrator.planning.fork import confirmation, fork
 from orchestrator.planning.loading import parse_spec
@@ -20,6 +24,7 @@ from orchestrator.scheduling.population import Pbt
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.spec.model import SweepSpec
 from orchestrator.spec.scheduler import SchedulerSpec
+from orchestrator.state.event_store import EventStore
 from orchestrator.state.events import CheckpointSaved, Descent, TrialCreated, TrialEnded, TrialPromoted, decode, encode
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import OVER, SweepState, missing_ends
@@ -250,7 +255,7 @@ MESSAGES = {
         "scheduler.audit: must be left out for pbt, which has interval, quantile, resample and perturb; got 0.5"
     ),
     "search.seeds=3": (
-        "search.seeds: must be 1 for scheduler pbt, as each member has its own seed; train its schedule again with "
+        "search.seeds: must be 1 for scheduler pbt, as each member has its own seed; train its schedule with "
         "other seeds; got 3"
     ),
     "resources.workers=2": (
@@ -293,3 +298,50 @@ def test_what_a_population_cannot_have_is_refused_in_words(setting):
     with pytest.raises(SpecError) as error:
         parse_spec(SPEC, [setting])
     assert str(error.value) == MESSAGES[setting]
+
+
+def handed_out(sweep, events, saved):
+    """What the searcher hands out to Tune after these events, and the events that it appends."""
+    state, appended = SweepState(events), []
+    decisions = DecisionState(sweep.plan, state)
+
+    class Log:
+        def append(self, event, _body=None):
+            appended.append(event)
+
+    store = EventStore(Log(), state, folds=(decisions,))
+    searcher = LogSearcher(
+        decisions,
+        store,
+        limit=lambda: 9,
+        device=None,
+        checkpoint_of=lambda _: saved,
+        parent_of=lambda _: {"changed": []},
+    )
+    return searcher.suggest("tune"), appended
+
+
+def test_a_free_worker_gets_the_descendant_and_the_log_has_its_creation_first(virtual_sweep):
+    sweep = virtual_sweep(SPEC, workers=1)
+    at = next(i for i, event in enumerate(sweep.events) if isinstance(event, TrialCreated) and event.descent)
+    config, appended = handed_out(sweep, sweep.events[:at], None)
+    assert [(event.kind, event.trial) for event in appended] == [
+        ("trial_created", sweep.events[at].trial),
+        ("trial_ended", sweep.events[at].descent.replaces),
+    ]
+    assert appended[0].descent == sweep.events[at].descent
+    assert (config["ravel.trial"], config["ravel.parent"]) == (sweep.events[at].trial, {"changed": []})
+
+
+def test_a_descendant_waits_until_its_parent_has_saved_what_it_continues(virtual_sweep):
+    sweep = virtual_sweep(SPEC, workers=1)
+    at = next(i for i, event in enumerate(sweep.events) if isinstance(event, TrialCreated) and event.descent)
+    descent = sweep.events[at].descent
+    leaves = {("checkpoint_saved", descent.parent), ("trial_ended", descent.parent)}
+    before = [event for event in sweep.events[:at] if (event.kind, getattr(event, "trial", None)) not in leaves]
+    state = SweepState(before)
+    decisions = DecisionState(sweep.plan, state)
+    step = Descendant(sweep.events[at].trial, sweep.events[at].point, descent)
+    assert state.trials[descent.parent].status == "running"
+    assert not may_begin(decisions, step)
+    assert may_begin(DecisionState(sweep.plan, SweepState(sweep.events[:at])), step)

@@ -1,4 +1,4 @@
-"""Configuration of a saved trial: read it from a checkpoint, and compare it with that of a trial that goes on from it.
+"""Configuration of a saved trial: read it from a checkpoint, compare it with that of a trial that continues from it.
 
 A trial is resumed from its own checkpoint, bit for bit. A *descendant* continues the training of another trial, its
 parent, with other settings: it has the parent's weights, their average, the moments of the optimizer and what

@@ -50,7 +50,7 @@ class Task:
     report; with `any_metric`, others too, whose names it alone knows, and `remedy` says how to report one. `passes`
     returns the cost of an epoch of a trial, in epochs of plain training. With `has_shares`, several processes can
     train a trial together. `changeable` are the parameters that may change in the middle of training, each of which
-    acts anew in every step. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
+    every step reads. `run` is the module with the functions `start` and `restore`, imported when a trial starts.
     `reader` says how to read what it trained.
     """
 

@@ -58,8 +58,9 @@ def older(swept, monkeypatch):
     def run(text=PLAIN):
         spec = parse_spec(text, ["scheduler.name=asha", "scheduler.resource=epochs"])
         schedule = rung_schedule_of(spec, max_epochs=27, design=1)
-        monkeypatch.setattr("orchestrator.planning.plan.rung_schedule_of", lambda *_, **__: schedule)
-        return swept(text, "scheduler.name=asha", "scheduler.resource=epochs")
+        with monkeypatch.context() as patched:
+            patched.setattr("orchestrator.planning.plan.rung_schedule_of", lambda *_, **__: schedule)
+            return swept(text, "scheduler.name=asha", "scheduler.resource=epochs")
 
     return run
 
@@ -137,6 +138,8 @@ def test_an_older_sweep_continues_replays_and_extends_by_the_design_it_was_launc
     assert longer.rung_schedule.budget == pytest.approx(0.4 * 31 * 81)
     other, _ = what_if(sweep.plan, sweep.state, ["scheduler.budget_fraction=0.3"], workers=4)
     assert other.rung_schedule.design == 1
+    without = SweepPlan(**{**dict(sweep.plan), "rung_schedule": None})
+    assert without.scheduler.schedule.design == 1
 
 
 @pytest.mark.parametrize("num_trials", [2, 3, 4, 8, 12])

@@ -28,12 +28,12 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
-from orchestrator.planning.choices import SAMPLER, SCHEDULER, scheduler_choice
 from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
 from orchestrator.planning.sampler_choice import sampler_choice
+from orchestrator.planning.scheduler_choice import scheduler_choice
 from orchestrator.redaction import one_line
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes
@@ -133,8 +133,9 @@ class SweepPlan(BaseModel):
     metrics: dict[str, DeclaredMetric] = {}
     """Units and directions that the user's own code declares; absent on disk where there are none."""
     parent: Parent | None = None
-    choices: dict[str, str] = {}
-    """Reasons for what ``auto`` chose, by section of the spec; absent on disk if empty."""
+    sampler_choice: str | None = None
+    scheduler_choice: str | None = None
+    """What ``auto`` chose for the scheduler at the launch, and why; absent on disk if the spec names it."""
 
     _scheduler: Scheduler | None = PrivateAttr(default=None)
     _launched: SweepPlan | None = PrivateAttr(default=None)
@@ -166,7 +167,7 @@ class SweepPlan(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        absent = {name for name in ("metrics", "parent", "choices") if not getattr(self, name)}
+        absent = {name for name in ("metrics", "parent", "sampler_choice", "scheduler_choice") if not getattr(self, name)}
         if self.rung_schedule is not None:  # as before the fields
             absent_there = {field.name for field in fields(RungSchedule) if field.default is not MISSING}
             absent_there -= unusual(self.rung_schedule).keys()
@@ -285,7 +286,6 @@ def make_plan(
     """
     max_epochs, pauses = max_epochs_of(spec), promotes(spec, slots=slots)
     schedule = rung_schedule_of(spec, max_epochs=max_epochs) if spec.scheduler.is_budgeted else None
-    whys = {SCHEDULER: scheduler_choice(spec, schedule, pauses=pauses), SAMPLER: sampler_choice(spec)}
     return SweepPlan(
         format=_format(parent, schedule),
         parent=parent,
@@ -301,7 +301,8 @@ def make_plan(
         pauses=pauses,
         provenance=provenance or collect(working_directory, spec=spec),
         metrics=dict(metrics),
-        choices={section: why for section, why in whys.items() if why},
+        scheduler_choice=scheduler_choice(spec, schedule, pauses=pauses) or None,
+        sampler_choice=sampler_choice(spec),
     )
 
 

@@ -58,8 +58,9 @@ def older(swept, monkeypatch):
     def run(text=PLAIN):
         spec = parse_spec(text, ["scheduler.name=asha", "scheduler.resource=epochs"])
         schedule = rung_schedule_of(spec, max_epochs=27, design=1)
-        monkeypatch.setattr("orchestrator.planning.plan.rung_schedule_of", lambda *_, **__: schedule)
-        return swept(text, "scheduler.name=asha", "scheduler.resource=epochs")
+        with monkeypatch.context() as patched:
+            patched.setattr("orchestrator.planning.plan.rung_schedule_of", lambda *_, **__: schedule)
+            return swept(text, "scheduler.name=asha", "scheduler.resource=epochs")
 
     return run
 
@@ -96,7 +97,7 @@ def test_a_sweep_with_a_budget_of_gradient_evaluations_replays_extends_and_is_re
 
 
 def test_the_plan_says_what_auto_chose_and_why():
-    from orchestrator.planning.choices import scheduler_choice
+    from orchestrator.planning.scheduler_choice import scheduler_choice
 
     def said(text, *settings):
         spec = parse_spec(text, list(settings))
@@ -118,11 +119,11 @@ def test_the_reason_is_part_of_the_plan_on_disk_and_absent_where_nothing_was_cho
     folder = SweepFolder(tmp_path)
     sweep.plan.save(folder)
     document = json.loads(folder.plan.read_text())
-    assert document["choices"]["scheduler"].startswith("asha that pauses and promotes trials")
+    assert document["scheduler_choice"].startswith("asha that pauses and promotes trials")
     assert document["format"] == 6
-    assert SweepPlan.load(folder).choices == sweep.plan.choices
+    assert SweepPlan.load(folder).scheduler_choice == sweep.plan.scheduler_choice
     named = swept(PLAIN, "scheduler.name=none", "search.num_trials=3").plan
-    assert "choices" not in json.loads(named.model_dump_json())
+    assert "scheduler_choice" not in json.loads(named.model_dump_json())
 
 
 def test_an_older_sweep_continues_replays_and_extends_by_the_design_it_was_launched_with(older):
@@ -137,6 +138,8 @@ def test_an_older_sweep_continues_replays_and_extends_by_the_design_it_was_launc
     assert longer.rung_schedule.budget == pytest.approx(0.4 * 31 * 81)
     other, _ = what_if(sweep.plan, sweep.state, ["scheduler.budget_fraction=0.3"], workers=4)
     assert other.rung_schedule.design == 1
+    without = SweepPlan(**{**dict(sweep.plan), "rung_schedule": None})
+    assert without.scheduler.schedule.design == 1
 
 
 @pytest.mark.parametrize("num_trials", [2, 3, 4, 8, 12])

@@ -64,6 +64,7 @@ def test_every_figure_names_the_sweep_epochs_and_n(figures, kind):
 def test_every_axis_has_a_title(figures, kind):
     layout = figures[kind].to_plotly_json()["layout"]
     axes = {name: axis for name, axis in layout.items() if name.startswith(("xaxis", "yaxis"))}
+    axes = {name: axis for name, axis in axes.items() if axis.get("visible", True)}
     untitled = [name for name, axis in axes.items() if not axis.get("title", {}).get("text")]
     assert axes
     assert untitled == ([] if kind != "importance" else ["yaxis2"])  # its axis is that of the panel next to it

@@ -201,7 +201,8 @@ def test_a_budget_is_computed_once_more_and_its_rungs_stay(virtual_sweep):
     after = sweep.plan.rung_schedule
     assert after.rungs == before.rungs
     assert (after.num_trials, after.budget) == (27, pytest.approx((0.3 * 28 - 1) * 9))
-    assert all(new > old for new, old in zip(after.places, before.places, strict=True))
+    assert all(new >= old for new, old in zip(after.places, before.places, strict=True))
+    assert after.places > before.places
     searched = [trial for trial in sweep.state.trials.values() if trial.origin != "baseline"]
     assert sum(trial.epoch for trial in searched) <= after.budget
 

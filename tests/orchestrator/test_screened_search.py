@@ -380,10 +380,10 @@ def test_the_first_points_come_before_random_ones():
 def test_a_plan_says_what_auto_chose_and_one_with_another_sampler_is_what_it_was(tmp_path):
     folder, fixed = SweepFolder(tmp_path / "a"), {"slots": 2, "now": 0.0, "working_directory": tmp_path}
     plan = make_plan(spec_of(64), folder, **fixed)
-    assert plan.choices["sampler"] == sampler_choice(spec_of(64))
+    assert plan.sampler_choice == sampler_choice(spec_of(64))
     assert SweepPlan.model_validate_json(plan.model_dump_json()) == plan
     other = make_plan(parse_spec("name: a\nsearch: {sampler: tpe}"), folder, **fixed)
-    assert "sampler" not in other.choices
+    assert "sampler_choice" not in other.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("version", ["plan_v1", "plan_v2", "plan_v3"])
@@ -391,7 +391,7 @@ def test_a_plan_of_an_earlier_version_keeps_the_sampler_that_was_the_default(ver
     document = json.loads((Path(__file__).parent / "assets" / version / "plan.json").read_text())
     document.pop("checksum", None)
     plan = SweepPlan.model_validate_json(json.dumps(document))
-    assert (plan.spec.search.sampler, plan.choices) == ("tpe", {})
+    assert (plan.spec.search.sampler, plan.sampler_choice) == ("tpe", None)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

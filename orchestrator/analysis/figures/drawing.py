@@ -120,6 +120,10 @@ def grid(title: str, count: int, *, columns: int = 3) -> Figure:
     for index in range(rows * across):
         top = 1 - (height + gap) * (index // across)
         plot.layout[f"yaxis{index + 1 if index else ''}"].domain = (max(0.0, top - height), top)
+    for index in range(count, rows * across):  # the rest of the last row
+        place = place_of(index, count, columns=columns)
+        plot.update_xaxes(visible=False, **place)
+        plot.update_yaxes(visible=False, **place)
     return plot
 
 

@@ -1,4 +1,4 @@
-"""Reasons for what ``auto`` chose, in one line each, for ``ravel plan`` and the plan of a sweep."""
+"""Scheduler that ``auto`` chose and the reason in one line, for ``ravel plan`` and the plan of a sweep."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from orchestrator.spec.trial_costs import passes_of
 if TYPE_CHECKING:
     from orchestrator.scheduling.rung_schedule import RungSchedule
     from orchestrator.spec.model import SweepSpec
-
-SAMPLER, SCHEDULER = "sampler", "scheduler"
 
 
 def scheduler_choice(spec: SweepSpec, schedule: RungSchedule | None, *, pauses: bool) -> str:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from sklearn.datasets import load_digits
 
 from trainables.config.trial import DataConfig
-from trainables.data import Split, available, load_splits, load_test, shape_of
+from trainables.data import Split, available, load_splits, load_test, shape_of, sources
 from trainables.data.splits import partition
 from trainables.errors import DatasetMissing
 
@@ -110,6 +110,13 @@ def test_digits_are_stratified():
 def test_digits_splits_are_those_of_the_first_release():
     splits, test = load_splits(DIGITS), load_test(DIGITS)
     assert digest_of(splits.train, splits.val, test) == GOLDEN_DIGITS
+
+
+def test_digits_without_scikit_learn_are_missing_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(sources, "find_spec", lambda _: None)
+    for use in (sources.Digits().require, sources.Digits().read):
+        with pytest.raises(DatasetMissing, match=r"install scikit-learn: pip install 'ravel-sweeps\[train\]'"):
+            use(DIGITS)
 
 
 def test_splits_are_read_once_per_process_however_images_are_varied():

@@ -120,6 +120,13 @@ def test_digits_splits_are_those_of_the_first_release():
     assert digest_of(splits.train, splits.val, test) == GOLDEN_DIGITS
 
 
+def test_digits_without_scikit_learn_are_missing_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(sources, "find_spec", lambda _: None)
+    for use in (sources.Digits().require, sources.Digits().read):
+        with pytest.raises(DatasetMissing, match=r"install scikit-learn: pip install 'ravel-sweeps\[train\]'"):
+            use(DIGITS)
+
+
 def test_splits_are_read_once_per_process_however_images_are_varied():
     assert load_splits(DIGITS).train is load_splits(DataConfig(name="digits", crop_padding=2, flip=True)).train
 

@@ -1,7 +1,7 @@
 """BOHB (Falkner et al. 2018, arXiv 1807.01774), by its paper: Hyperband whose points a model proposes.
 
 Optuna's multivariate TPE takes the place of the paper's own estimator of densities, which knows no inactive parameters.
-Its package, HpBandSter, is no longer maintained and does not fit the versions of this project.
+Its package, HpBandSter, is no longer maintained, and is not used here.
 """
 
 from __future__ import annotations

@@ -51,8 +51,9 @@ class Mean:
     def of(cls, values: Sequence[float]) -> Mean:
         """Return the mean of values, with Student's interval.
 
-        >>> Mean.of([1.0, 2.0, 3.0])
-        Mean(value=2.0, margin=2.484137711822508)
+        >>> mean = Mean.of([1.0, 2.0, 3.0])
+        >>> mean.value, round(mean.margin, 3)
+        (2.0, 2.484)
         """
         if len(values) < 2:
             return cls(fmean(values), float("inf"))

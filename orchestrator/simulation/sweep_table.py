@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import SpecError
 from orchestrator.planning.trial_configs import attack_of
-from orchestrator.simulation.tables import SECONDS, Recorded, Table
+from orchestrator.simulation.tables import LEAST_POINTS, SECONDS, Recorded, Table
 from search_spaces import Problem
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.sweep_state import SweepState, Trial
-
-LEAST_POINTS = 16
-"""Points with whole curves that a sweep must have, to predict other points from them."""
 
 
 def sweep_table(plan: SweepPlan, state: SweepState, metrics: Iterable[str]) -> Table:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 SECONDS = "time/epoch_s"
+LEAST_POINTS = 16
+"""Points with whole curves that a table must have, to predict other points from them."""
 NOT_MEASURED = frozenset({SECONDS, "cost/gpu_s", "train/loss"})
 """Metrics that describe the training of an epoch, and that no sweep is decided by."""
 
@@ -94,16 +96,19 @@ def load_table(path: str | Path) -> Table:
 
 
 def require(table: Table, metrics: Iterable[str]) -> None:
-    """Check that a table measured metrics.
+    """Check that a table measured metrics, of enough points to predict more.
 
     Raises:
         SpecError: it did not.
     """
+    whole = sum(any(not trial.diverged for trial in trials) for trials in table.by_point)
     problems = [
         Problem("--objective", f"must be measured by {table.name} ({', '.join(table.metrics)}), got {quoted(metric)}")
         for metric in metrics
         if metric not in table.metrics
     ]
+    if whole < LEAST_POINTS:
+        problems.append(Problem(table.name, f"must have at least {LEAST_POINTS} points with whole curves, got {whole}"))
     if problems:
         raise SpecError(problems)
 

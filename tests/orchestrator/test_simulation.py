@@ -16,8 +16,8 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.simulation.objective_value import Value
 from orchestrator.simulation.runs import KnownRun, RecordedRuns
 from orchestrator.simulation.surrogate import Surrogate
-from orchestrator.simulation.sweep_table import LEAST_POINTS, sweep_table
-from orchestrator.simulation.tables import load_table, table_of
+from orchestrator.simulation.sweep_table import sweep_table
+from orchestrator.simulation.tables import LEAST_POINTS, load_table, table_of
 from orchestrator.simulation.virtual_sweep import VirtualSweep
 from orchestrator.simulation.whole_search import given_points, search, spec_for
 
@@ -320,6 +320,7 @@ REFUSALS = {
     ),
     "tiny.json.gz --workers 0": "--workers: must be whole numbers above 0, separated by spaces; got '0'",
     "tiny.json.gz --budget much": "--budget: must be numbers above 0, separated by spaces; got 'much'",
+    "small.json": "tiny: must have at least 16 points with whole curves, got 1",
     "none.json": "none.json: cannot be read: No such file or directory",
     "broken.json": (
         "broken.json: must be a recorded table (name, fixed, space, trials with point, seed, status and curves); "
@@ -332,6 +333,7 @@ REFUSALS = {
 @pytest.mark.parametrize("arguments", REFUSALS)
 def test_a_mistake_is_refused_with_its_place_and_what_would_be_right(tmp_path, arguments):
     (tmp_path / "broken.json").write_text('{"name": "broken"}')
+    (tmp_path / "small.json").write_text(json.dumps(document([trial(0.1, seed, [0.5] * 3) for seed in range(20)])))
     result = CliRunner().invoke(app, ["simulate", *arguments.split()])
     assert isinstance(result.exception, SpecError)
     assert str(result.exception) == REFUSALS[arguments]

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 OLD_FORMATS = (1, 2)
 CHECKSUM = "checksum"
+WRITTEN_IF_PRESENT = ("metrics", "parent", "sampler_choice", "scheduler_choice")
 
 
 class Configuration(BaseModel):
@@ -134,6 +135,7 @@ class SweepPlan(BaseModel):
     """Units and directions that the user's own code declares; absent on disk where there are none."""
     parent: Parent | None = None
     sampler_choice: str | None = None
+    """What ``sampler: auto`` chose at the launch, and why; absent on disk for another sampler."""
     scheduler_choice: str | None = None
     """What ``auto`` chose for the scheduler at the launch, and why; absent on disk if the spec names it."""
 
@@ -167,7 +169,7 @@ class SweepPlan(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        absent = {name for name in ("metrics", "parent", "sampler_choice", "scheduler_choice") if not getattr(self, name)}
+        absent = {name for name in WRITTEN_IF_PRESENT if not getattr(self, name)}
         if self.rung_schedule is not None:  # as before the fields
             absent_there = {field.name for field in fields(RungSchedule) if field.default is not MISSING}
             absent_there -= unusual(self.rung_schedule).keys()

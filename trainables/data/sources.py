@@ -99,8 +99,9 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
     The import of scikit-learn takes each process a second, so its file is read without it where it is found: lines of
     64 counts and a label.
     """
-    found = find_spec("sklearn")
-    path = None if found is None or found.origin is None else Path(found.origin).with_name("datasets") / DIGITS_FILE
+    package = find_spec("sklearn")
+    folder = None if package is None or package.origin is None else Path(package.origin).with_name("datasets")
+    path = None if folder is None else folder / DIGITS_FILE
     if path is None or not path.is_file():
         from sklearn.datasets import load_digits  # noqa: PLC0415 - see above
 

@@ -85,8 +85,9 @@ class Digits:
         """Return a fixed text."""
         return "digits"
 
-    def read(self, config: DataConfig) -> Parts:  # noqa: ARG002
+    def read(self, config: DataConfig) -> Parts:
         """Cut 60 / 20 / 20 % by content."""
+        self.require(config)
         counts, labels_N = _digits()
         images_NCHW = (counts[:, None] * (255 / DIGITS_WHITE)).round().to(torch.uint8)
         train, val, test = partition(Split(images_NCHW, labels_N), (0.6, 0.2))

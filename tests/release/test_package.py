@@ -70,8 +70,9 @@ def read(wheel, name):
 
 
 def in_packages(repository):
-    """Every file of the packages, templates and other data among them."""
-    files = [path for package in PACKAGES for path in (repository / package).rglob("*") if path.is_file()]
+    """Every file of the packages, templates and other data among them; some templates are links to ``infra``."""
+    walks = [os.walk(repository / package, followlinks=True) for package in PACKAGES]
+    files = [Path(folder, name) for walk in walks for folder, _, names in walk for name in names]
     return {str(path.relative_to(repository)) for path in files if "__pycache__" not in path.parts}
 
 

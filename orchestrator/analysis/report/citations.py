@@ -19,7 +19,10 @@ ENTRY = re.compile(r"^@\w+\{([^,]+),\n(.*?)^\}\n", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"^  (\w+) = \{(.*)\},?$", re.MULTILINE)
 ACCENTS = {r"{\'e}": "é", r"{\'a}": "á", r"{\"u}": "ü"}
 SAMPLERS = {
-    "auto": ("screened random search", ("bergstra2012random", "nadaraya1964regression")),
+    "auto": (
+        "random search whose later points are screened by functions sampled from a Gaussian process",
+        ("bergstra2012random", "thompson1933", "snoek2012gp"),
+    ),
     "tpe": ("the tree-structured Parzen estimator", ("bergstra2011tpe", "akiba2019optuna")),
     "gp": ("Bayesian optimisation with a Gaussian process", ("snoek2012gp", "akiba2019optuna")),
     "cmaes": ("CMA-ES", ("hansen2001cmaes", "akiba2019optuna")),
@@ -130,7 +133,7 @@ def _is_gan_with_snnl(result: SweepResult) -> bool:
 
 def _paper(match: re.Match[str]) -> Paper:
     fields = dict(FIELD.findall(match[2]))
-    place = fields.get("booktitle") or fields["journal"]
+    place = next(fields[name] for name in ("booktitle", "journal", "howpublished") if name in fields)
     volume = f" {fields['volume']}" if "volume" in fields else ""
     pages = f", {fields['pages']}".replace("--", "-") if "pages" in fields else ""
     return Paper(

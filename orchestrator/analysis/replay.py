@@ -119,6 +119,8 @@ def _repeated(decisions: DecisionState, proposer: Proposer, event: Event) -> tup
             return recorded_drop, next_step(decisions, now=event.time)
         case RungDecided():
             recorded = event.model_dump(exclude={"v", "time", "kind"})
+            if not decisions.is_seeded and event.rung not in decisions.views[event.trial].values:
+                return recorded, None  # a log without the epoch that was decided about
             return recorded, decide(decisions, event.trial, event.rung)
         case _:
             return None

@@ -80,8 +80,7 @@ def extended(plan: SweepPlan, event: OrderAccepted) -> SweepPlan:
 def with_settings(spec: SweepSpec, settings: Mapping[str, Any]) -> SweepSpec:
     """Return a spec with other values of fields, by their dotted names.
 
-    >>> from orchestrator.scheduling.rung_schedule import unusual
-    from orchestrator.spec.model import SweepSpec
+    >>> from orchestrator.spec.model import SweepSpec
     >>> spec = with_settings(SweepSpec(name="a"), {"search.num_trials": 96, "trial.epochs": 81})
     >>> spec.search.num_trials, spec.trial["epochs"]
     (96, 81)
@@ -199,8 +198,7 @@ def _scheduler_problems(plan: SweepPlan, spec: SweepSpec) -> list[Problem]:
 def differences(before: SweepSpec, after: SweepSpec) -> dict[str, tuple[Any, Any]]:
     """Return the fields that orders have changed, each with its value before and after, as plain data.
 
-    >>> from orchestrator.scheduling.rung_schedule import unusual
-    from orchestrator.spec.model import SweepSpec
+    >>> from orchestrator.spec.model import SweepSpec
     >>> differences(SweepSpec(name="a"), SweepSpec(name="a", search={"num_trials": 96}))
     {'search.num_trials': (32, 96)}
     """

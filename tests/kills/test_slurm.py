@@ -97,7 +97,7 @@ def driver_calls(calls):
     return [line.split()[1] for line in lines if line.startswith(WORDS)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_usr1_stops_the_driver_and_queues_the_job_and_the_next_driver_resumes(slurm, job):
     number, calls = job()
     wait_until(lambda: driver_calls(calls) == ["launch"], lambda: slurm.state(number))
@@ -112,7 +112,7 @@ def test_usr1_stops_the_driver_and_queues_the_job_and_the_next_driver_resumes(sl
     assert [("--head" in line) for line in starts] == [True, False] * 2
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_job_that_another_one_preempts_comes_back_and_resumes(slurm, job):
     number, calls = job()
     wait_until(lambda: driver_calls(calls) == ["launch"], lambda: slurm.state(number))
@@ -124,7 +124,7 @@ def test_a_job_that_another_one_preempts_comes_back_and_resumes(slurm, job):
     wait_until(lambda: driver_calls(calls) == ["launch", "resume"], calls.read_text)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("code", "state"), [("0", "COMPLETED"), ("1", "FAILED"), ("2", "FAILED")])
 def test_a_driver_that_ends_by_itself_ends_the_job_with_its_code(code, state, slurm, job):
     number, calls = job(CODE=code)

@@ -16,7 +16,7 @@ SPEC = """
 name: living
 trial: {data.name: digits, model.name: cnn_bn, epochs: 45, optimizer.name: sgd, optimizer.schedule: constant}
 space: {use: [snnl, mixup]}
-search: {num_trials: 4, seed: 1}
+search: {num_trials: 4, seed: 1, sampler: tpe}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: stopping}
 resources: {max_concurrent: 1}
 """

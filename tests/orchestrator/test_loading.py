@@ -390,7 +390,7 @@ def test_a_given_point_that_makes_no_trial_is_named():
 
 
 def test_the_fgsm_rs_of_the_demo_takes_the_step_of_its_paper():
-    points = [point for _, point in first_points(load_spec(EXAMPLES[0]))]
+    points = [point for _, point in first_points(load_spec(EXAMPLES[0].with_name("digits.yaml")))]
     assert [point["adversarial.relative_step"] for point in points if point["adversarial.epsilon"]] == [1.25]
 
 

@@ -211,6 +211,18 @@ def test_the_agents_of_a_raylet_that_died_end_with_the_keeper(monkeypatch):
         assert not running([*processes, *agents])
 
 
+def test_agents_get_free_ports_that_nothing_else_is_given():
+    pytest.importorskip("ray")
+    from orchestrator.execution.private_ray import keeper
+
+    ports = [port for _ in range(50) for port in keeper._free_ports().values()]
+    assert set(ports) <= set(keeper.PORTS)
+    assert len(set(ports)) > 150
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if given.exists():
+        assert max(ports) < int(given.read_text().split()[0])
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_the_keeper_ends_a_ray_whose_gcs_died(monkeypatch):

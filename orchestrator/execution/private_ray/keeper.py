@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port  # type: 
 ADDRESS_FILE = "address"
 AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 NO_DASHBOARD = b"127.0.0.1:9"
+PORTS = range(20_000, 32_768)
+"""Below the ports that Linux and macOS give to connections, above those of Ray's workers (10,002 to 19,999)."""
+PORT_TRIES = 50
 STOP_S = 6.0
 
 
@@ -91,10 +95,22 @@ def _start_watchdog() -> subprocess.Popen[bytes]:
 
 
 def _free_ports() -> dict[str, int]:
-    """Choose a free port for each of Ray's agents."""
+    """Choose a free port for each of Ray's agents.
+
+    An agent listens seconds later, and the raylet ends with one that finds its port taken. So the ports lie where the
+    system takes none for a connection, or for a server that asks for any port, and are chosen at random.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in AGENT_PORTS]
+        sockets = [stack.enter_context(_server()) for _ in AGENT_PORTS]
         return {name: held.getsockname()[1] for name, held in zip(AGENT_PORTS, sockets, strict=True)}
+
+
+def _server() -> socket.socket:
+    """Listen at a random port of our own range; at any, if that has none."""
+    for port in random.SystemRandom().sample(PORTS, PORT_TRIES):
+        with suppress(OSError):
+            return socket.create_server(("", port))
+    return socket.create_server(("", 0))
 
 
 def _stop_after(driver: int) -> None:

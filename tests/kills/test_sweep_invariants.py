@@ -152,12 +152,9 @@ def torn_checkpoint(sweep):
 
 
 def checkpoint_of_another_epoch(sweep):
-    of = {
-        event.epoch: event
-        for event in events_of(sweep.folder)
-        if getattr(event, "path", None) and event.trial == "t000"
-    }
-    shutil.copytree(sweep.folder.path / of[6].path, sweep.folder.path / of[8].path, dirs_exist_ok=True)
+    saved = [event for event in events_of(sweep.folder) if getattr(event, "path", None) and event.trial == "t000"]
+    *_, earlier, last = sorted(saved, key=lambda event: event.epoch)
+    shutil.copytree(sweep.folder.path / earlier.path, sweep.folder.path / last.path, dirs_exist_ok=True)
 
 
 def cut_short_in_s3(sweep):

@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## Set up, then run the main job: an ASHA sweep over SNNL, Mixup and adversarial training
 	$(BIN)/ravel launch examples/digits.yaml
 
-# A worker for each core and one more, four at most: tests/conftest.py.
+# A worker for each core, four at most: a test that starts Ray brings workers of its own.
 # Once Ray's agent is compiled, Ray's processes keep their bytecode next to it, not in each cache folder of a test.
 test: setup ## Set up, then run every test, the linters and type checks among them
 	$(BIN)/python -m compileall -q $(VENV)/lib/python*/site-packages/ray/dashboard/modules/reporter

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from dealing import dealt
 from hypothesis import settings
 
 # No test has a stopwatch. A commit has one verdict, so the examples are drawn from a fixed seed;
@@ -35,17 +34,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 else:
     _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
     os.environ["RAVEL_CACHE"] = _cache.name
-
-
-def pytest_xdist_auto_num_workers():
-    """One worker more than there are cores: a test that starts Ray waits for about half of its time."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def pytest_collection_modifyitems(config, items):
-    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
-    if workers > 1:
-        items[:] = dealt(items, workers, file_of=lambda item: item.nodeid.partition("::")[0])
 
 
 @pytest.fixture(scope="session")

@@ -57,22 +57,8 @@ main()
 pytestmark = pytest.mark.timeout(4 * PATIENCE_S)
 
 
-class TimedLog(EventLog):
-    """A log that knows how long it has waited for its disk, which is as slow as the machine is busy."""
-
-    disk_s = 0.0
-
-    def _flush(self):
-        began = time.monotonic()
-        super()._flush()
-        self.disk_s += time.monotonic() - began
-
-
 class GrowingSweep(threading.Thread):
-    """Appends the events of a sweep at a pace, as a driver does, until ``end``; every trial is then over.
-
-    ``longest_append_s`` is the longest that an append took besides its wait for the disk.
-    """
+    """Appends the events of a sweep at a pace, as a driver does, until ``end``; every trial is then over."""
 
     def __init__(self, log):
         super().__init__(name="growing")
@@ -82,10 +68,9 @@ class GrowingSweep(threading.Thread):
 
     def run(self):
         for event in self._events():
-            began, disk_s = time.monotonic(), self._log.disk_s
+            began = time.monotonic()
             self._log.append(event)
-            took_s = time.monotonic() - began - (self._log.disk_s - disk_s)
-            self.longest_append_s = max(self.longest_append_s, took_s)
+            self.longest_append_s = max(self.longest_append_s, time.monotonic() - began)
             self._ending.wait(PACE_S)
 
     def end(self):
@@ -140,7 +125,7 @@ def planned(root, uri):
 def followed(plan, folder):
     """A growing sweep and what follows it; over, one way or the other, afterwards."""
     exporter = Exporter(Tracker(plan, folder))
-    with TimedLog(folder.events) as log:
+    with EventLog(folder.events) as log:
         sweep = GrowingSweep(log)
         try:
             exporter.start()

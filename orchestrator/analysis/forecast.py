@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decisions.trial_views import brackets_for, passes_per_epoch, stratum
 from orchestrator.errors import PreflightError
+from orchestrator.planning.choices import scheduler_choice
 from orchestrator.planning.points import first_points, max_epochs_of
-from orchestrator.planning.scheduler_choice import scheduler_choice
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.registry import scheduler_of

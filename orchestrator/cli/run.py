@@ -29,9 +29,9 @@ from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
 from orchestrator.execution.cluster.addresses import chosen_address, kind_of
 from orchestrator.formatting import shown
+from orchestrator.planning.choices import sampler_choice
 from orchestrator.planning.loading import load_spec, load_trial
 from orchestrator.planning.points import first_points, num_trials, strengths_of
-from orchestrator.planning.sampler_choice import sampler_choice
 from orchestrator.scheduling.rungs import seeds_at
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep

@@ -17,6 +17,7 @@ from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError
 from orchestrator.execution import preflight, ray_watch
 from orchestrator.execution.checkpoints.retention import CheckpointRetention
+from orchestrator.execution.cluster.own_modules import code_changes
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
 from orchestrator.execution.progress import ProgressCallback, notify
@@ -26,7 +27,6 @@ from orchestrator.execution.sweep_end import close, has_orders, has_work, raise_
 from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.original import require_original
-from orchestrator.planning.own_modules import code_changes
 from orchestrator.planning.plan import SweepPlan, make_plan
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import check_spec

@@ -17,11 +17,11 @@ from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import OrchestratorError, PreflightError, TrialsRefused, quoted
 from orchestrator.execution.cluster.addresses import kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
+from orchestrator.execution.cluster.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.execution.cores import cores_here
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
 from orchestrator.formatting import shown_bytes
-from orchestrator.planning.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.planning.plan import tracking_store
 from orchestrator.planning.provenance import code_folder, find_own_code
 from orchestrator.planning.validation import configured

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from orchestrator import timeouts
 from orchestrator.execution import preflight, ray_cluster, ray_watch
 from orchestrator.execution.cluster import node_checks
+from orchestrator.execution.cluster.own_modules import own_modules
 from orchestrator.execution.progress import notify
-from orchestrator.planning.own_modules import own_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import SpecError, quoted
+from orchestrator.planning.choices import num_random, sampler_choice
 from orchestrator.planning.fields import did_you_mean
 from orchestrator.planning.loading import override
 from orchestrator.planning.points import max_epochs_of
-from orchestrator.planning.sampler_choice import num_random, sampler_choice
 from orchestrator.planning.trial_configs import compared_epochs
 from orchestrator.scheduling.registry import fraction_of, least_complete, rung_schedule_of, scheduler_of
 from orchestrator.scheduling.rung_schedule import unusual

@@ -28,12 +28,11 @@ from pydantic import (
 )
 
 from orchestrator.errors import PlanDamaged, SweepNotFound
+from orchestrator.planning.choices import sampler_choice, scheduler_choice
 from orchestrator.planning.declared_metrics import DeclaredMetric, declaration_of
 from orchestrator.planning.folders import at_home
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.provenance import Provenance, collect, installed
-from orchestrator.planning.sampler_choice import sampler_choice
-from orchestrator.planning.scheduler_choice import scheduler_choice
 from orchestrator.redaction import one_line
 from orchestrator.scheduling.protocol import Scheduler
 from orchestrator.scheduling.registry import pauses as promotes

@@ -97,7 +97,7 @@ def test_a_sweep_with_a_budget_of_gradient_evaluations_replays_extends_and_is_re
 
 
 def test_the_plan_says_what_auto_chose_and_why():
-    from orchestrator.planning.scheduler_choice import scheduler_choice
+    from orchestrator.planning.choices import scheduler_choice
 
     def said(text, *settings):
         spec = parse_spec(text, list(settings))

@@ -13,8 +13,8 @@ from ray import cloudpickle
 from orchestrator.errors import PreflightError
 from orchestrator.execution import preflight
 from orchestrator.execution.cluster.node_checks import REQUIRED, differences, node_problems, report_of
+from orchestrator.execution.cluster.own_modules import code_changes, own_files, own_modules, size_problem
 from orchestrator.execution.cluster.sent_code import CODE_SENT, INSIDE_JOB, runtime_environment
-from orchestrator.planning.own_modules import code_changes, own_files, own_modules, size_problem
 from orchestrator.planning.provenance import code_folder, collect
 from orchestrator.spec.model import SweepSpec
 from trainables.import_paths import find_in

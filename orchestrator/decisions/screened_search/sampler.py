@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 from orchestrator.decisions.screened_search.neighbours import neighbour
 from orchestrator.decisions.screened_search.rows import Rows
 from orchestrator.decisions.screened_search.trial_order import LOST, TrialOrder
-from orchestrator.planning.sampler_choice import FEWEST_RANKED, SCREENED_SHARE, num_random
+from orchestrator.planning.choices import FEWEST_RANKED, SCREENED_SHARE, num_random
 from search_spaces.errors import MissingExtraError
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from orchestrator.cli import (
     analyse,
     change,
     compare,
-    doctor,
     export,
     init,
     jobs,
@@ -78,7 +77,6 @@ for panel in (
     models,
     serve,
     maintain,
-    doctor,
 ):
     app.add_typer(panel.app, rich_help_panel=panel.PANEL)
 

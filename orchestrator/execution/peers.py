@@ -6,44 +6,46 @@ actor whose owner is gone, and what was reserved for a trial is one placement gr
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from trainables.errors import PeerLost, TrainableError, WorkerUnusable
+from orchestrator.execution.cluster.local_data import with_local_data
+from trainables.engine import checkpoint as checkpoints
+from trainables.engine import process_group
+from trainables.engine.share import Share
+from trainables.engine.worker_process import prepare_process
+from trainables.errors import Diverged, PeerLost, TrainableError, WorkerUnusable
+from trainables.tune import classified, open_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from trainables.engine.epoch_loop import EpochLoop, TrialRun
 
 LOOPBACK = "127.0.0.1"
 CAUSE_S = 30.0
 """Wait for what the other workers say, when one is lost."""
 
 
-class Worker(Protocol):
-    """Class of the actors: its constructor takes the rank, and it has the methods that `Peers.working` names."""
-
-    def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
-        """Begin without a trial."""
-
-
 class Peers:
     """Workers of ranks 1 to N - 1 of the trial that this actor trains.
 
     Args:
-        kind: the class of the actors.
         bundles: what Tune reserved for each worker, rank 0 first.
     """
 
-    def __init__(self, kind: type[Worker], bundles: Sequence[Mapping[str, float]]) -> None:
+    def __init__(self, bundles: Sequence[Mapping[str, float]]) -> None:
         group = get_current_placement_group()
         self.world_size = len(bundles)
         self._actors = [
-            ray.remote(kind)
+            ray.remote(Peer)
             .options(
                 num_cpus=bundle.get("CPU", 0),
                 num_gpus=bundle.get("GPU", 0),
@@ -85,6 +87,65 @@ class Peers:
         ready, _ = ray.wait(list(parts), num_returns=len(parts), timeout=timeout_s)
         errors = [error for part in ready if (error := _error_of(part)) is not None]
         return next((error for error in errors if not isinstance(error, PeerLost)), next(iter(errors), None))
+
+
+class Peer:
+    """Further worker of a trial: it trains its share of each batch when rank 0 does, and reports nothing."""
+
+    def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
+        prepare_process(cpus=cpus)
+        self._share = Share(rank, world_size)
+        self._loop: EpochLoop[TrialRun] | None = None
+
+    def prepare(self, config: dict[str, Any], checkpoint: bytes | None) -> None:
+        """Build a trial as it is before its first epoch, or from the bytes of a checkpoint.
+
+        Raises:
+            TrialFailed, WorkerUnusable: as `TrialTrainable.step`.
+        """
+        process_group.leave()
+        point = {name: value for name, value in config.items() if not name.startswith("ravel.")}
+        with self._classifying(), tempfile.TemporaryDirectory(prefix="ravel-checkpoint-") as folder:
+            point["data.root"] = with_local_data(config).get("data.root")
+            if checkpoint is not None:
+                Path(folder, checkpoints.FILE_NAME).write_bytes(checkpoint)
+            self._loop = open_trial(point, None if checkpoint is None else folder, share=self._share)
+
+    def join(self, address: str, port: int) -> None:
+        """Join the process group of rank 0.
+
+        Raises:
+            PeerLost: rank 0, or another worker, does not answer.
+        """
+        with self._classifying():
+            store = process_group.reach_store(address, port, world_size=self._share.world_size)
+            device = self._prepared().run.placement.device
+            process_group.join(store, *self._share.numbers, device=device, address=address_seen_from(address))
+
+    def train(self) -> None:
+        """Train this worker's share of an epoch; a trial that diverges does so in rank 0 too.
+
+        Raises:
+            TrialFailed, WorkerUnusable, PeerLost: as `TrialTrainable.step`; or another worker does not answer.
+        """
+        with self._classifying(), suppress(Diverged):
+            self._prepared().run_epoch()
+
+    def _prepared(self) -> EpochLoop[TrialRun]:
+        if self._loop is None:
+            raise RuntimeError("the worker was not prepared")
+        return self._loop
+
+    @contextmanager
+    def _classifying(self) -> Iterator[None]:
+        """Raise errors as whose fault they are; leave the process group first, so that no other worker waits."""
+        try:
+            yield
+        except Exception as error:
+            process_group.leave()
+            if isinstance(error, PeerLost):
+                raise
+            raise classified(error, shares_gpu=False) from None
 
 
 def nodes_of_reservation() -> list[str]:

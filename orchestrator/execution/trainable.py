@@ -15,52 +15,42 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
 import tempfile
-import time
-from contextlib import contextmanager, nullcontext, suppress
-from functools import lru_cache, partial
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.execution.cluster.sent_code import CODE_SENT
-from orchestrator.execution.peers import Peers, address_seen_from, nodes_of_reservation
+from orchestrator.errors import StorageError
+from orchestrator.execution.cluster.local_data import settings_of, with_local_data
+from orchestrator.execution.peers import Peers, nodes_of_reservation
 from orchestrator.redaction import one_line
 from orchestrator.state.s3_mirror import download_folder
-from orchestrator.storage.backoff import JITTER, pause_s
 from orchestrator.storage.locations import is_remote
+from orchestrator.storage.patience import patiently
 from orchestrator.storage.s3 import Bucket, Location, Settings
-from trainables.config.trial import DataConfig
-from trainables.data import cache_folder
 from trainables.engine import checkpoint as checkpoints
 from trainables.engine import process_group
 from trainables.engine.share import Share
-from trainables.engine.worker_process import prepare_process
-from trainables.errors import CheckpointError, Diverged, PeerLost
-from trainables.import_paths import find_in
+from trainables.errors import CheckpointError
 from trainables.metrics import SYSTEM_METRICS
-from trainables.tune import TrialTrainable, classified, open_trial
+from trainables.tune import TrialTrainable, open_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from random import Random
+    from collections.abc import Iterable
 
     from trainables.engine.epoch_loop import EpochLoop, TrialRun
     from trainables.engine.epoch_report import EpochReport
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 LEAVING = "leaving"
 """Key of a result whose worker is about to end, with the reason."""
 SIZE = "size_bytes"
 """Attribute of a checkpoint on its way from worker to driver: Tune hands its callbacks nothing else."""
-PATIENCE_S = 600.0
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 30.0
 
 
 class SweepTrainable(TrialTrainable):
@@ -150,7 +140,7 @@ class SweepTrainable(TrialTrainable):
         """Return the trial; where it has several workers, start them, and join them in one process group."""
         if not self._has_peers:
             return super()._opened(checkpoint)
-        self._peers = peers = self._peers or Peers(Peer, self.trial_resources.bundles)
+        self._peers = peers = self._peers or Peers(self.trial_resources.bundles)
         file = None if checkpoint is None else Path(checkpoint, checkpoints.FILE_NAME)
         saved = file.read_bytes() if file is not None and file.is_file() else None  # else rank 0 says what is wrong
         share = Share(0, peers.world_size)
@@ -181,10 +171,10 @@ class SweepTrainable(TrialTrainable):
         self._measures_system = bool(config.get("ravel.system_metrics"))
         local, start = with_local_data(config), config.get("ravel.checkpoint")
         if isinstance(start, list):
-            local["ravel.checkpoint"] = self._first_readable(start, _settings(config))
+            local["ravel.checkpoint"] = self._first_readable(start, settings_of(config))
         parent = config.get("ravel.parent")
         if parent is not None and local.get("ravel.checkpoint") is None and is_remote(parent["checkpoint"]):
-            local["ravel.parent"] = {**parent, "checkpoint": self._download(parent["checkpoint"], _settings(config))}
+            local["ravel.parent"] = {**parent, "checkpoint": self._download(parent["checkpoint"], settings_of(config))}
         return local
 
     def _download(self, uri: str, settings: Settings) -> str:
@@ -220,125 +210,6 @@ class SweepTrainable(TrialTrainable):
         if self._downloaded is not None:
             shutil.rmtree(self._downloaded, ignore_errors=True)
             self._downloaded = None
-
-
-class Peer:
-    """Further worker of a trial: it trains its share of each batch when rank 0 does, and reports nothing."""
-
-    def __init__(self, rank: int, world_size: int, *, cpus: float) -> None:
-        prepare_process(cpus=cpus)
-        self._share = Share(rank, world_size)
-        self._loop: EpochLoop[TrialRun] | None = None
-
-    def prepare(self, config: dict[str, Any], checkpoint: bytes | None) -> None:
-        """Build a trial as it is before its first epoch, or from the bytes of a checkpoint.
-
-        Raises:
-            TrialFailed, WorkerUnusable: as `TrialTrainable.step`.
-        """
-        process_group.leave()
-        point = {name: value for name, value in config.items() if not name.startswith("ravel.")}
-        with self._classifying(), tempfile.TemporaryDirectory(prefix="ravel-checkpoint-") as folder:
-            point["data.root"] = with_local_data(config).get("data.root")
-            if checkpoint is not None:
-                Path(folder, checkpoints.FILE_NAME).write_bytes(checkpoint)
-            self._loop = open_trial(point, None if checkpoint is None else folder, share=self._share)
-
-    def join(self, address: str, port: int) -> None:
-        """Join the process group of rank 0.
-
-        Raises:
-            PeerLost: rank 0, or another worker, does not answer.
-        """
-        with self._classifying():
-            store = process_group.reach_store(address, port, world_size=self._share.world_size)
-            device = self._prepared().run.placement.device
-            process_group.join(store, *self._share.numbers, device=device, address=address_seen_from(address))
-
-    def train(self) -> None:
-        """Train this worker's share of an epoch; a trial that diverges does so in rank 0 too.
-
-        Raises:
-            TrialFailed, WorkerUnusable, PeerLost: as `TrialTrainable.step`; or another worker does not answer.
-        """
-        with self._classifying(), suppress(Diverged):
-            self._prepared().run_epoch()
-
-    def _prepared(self) -> EpochLoop[TrialRun]:
-        if self._loop is None:
-            raise RuntimeError("the worker was not prepared")
-        return self._loop
-
-    @contextmanager
-    def _classifying(self) -> Iterator[None]:
-        """Raise errors as whose fault they are; leave the process group first, so that no other worker waits."""
-        try:
-            yield
-        except Exception as error:
-            process_group.leave()
-            if isinstance(error, PeerLost):
-                raise
-            raise classified(error, shares_gpu=False) from None
-
-
-def with_local_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with its data set on this machine; have a user's own modules be found."""
-    working_directory = config.get("ravel.working_directory")
-    if working_directory is not None and CODE_SENT not in os.environ:
-        find_in(Path(working_directory))
-    local, root = dict(config), config.get("data.root")
-    if root is not None and is_remote(root):
-        cache = cache_folder(DataConfig(cache=config.get("data.cache")))
-        local["data.root"] = str(patiently(partial(_staged, root, cache, _settings(config))))
-    return local
-
-
-def _settings(config: Mapping[str, Any]) -> Settings:
-    storage = config.get("ravel.storage")
-    return Settings.from_environment() if storage is None else Settings(**storage)
-
-
-def patiently(
-    fetch: Callable[[], T],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    rng: Random = JITTER,
-) -> T:
-    """Return the result of ``fetch``, retried with growing pauses while S3 is away, or a disk full.
-
-    Args:
-        fetch: must allow another call after a failure.
-        clock: seconds that never go back.
-        sleep: waits so many of them.
-        rng: source of the jitter of the pauses.
-
-    Raises:
-        ObjectMissing: at once, since waiting brings nothing back.
-        StorageError: S3 was away for longer than ``PATIENCE_S``.
-    """
-    deadline, failures = clock() + PATIENCE_S, 0
-    while True:
-        try:
-            return fetch()
-        except ObjectMissing:
-            raise
-        except StorageError as error:
-            left_s = deadline - clock()
-            if left_s <= 0:
-                raise
-            failures += 1
-            if failures == 1:
-                logger.warning("%s; waiting, for up to %.0f s", error, PATIENCE_S)
-        sleep(min(left_s, pause_s(failures, shortest_s=SHORTEST_PAUSE_S, longest_s=LONGEST_PAUSE_S, rng=rng)))
-
-
-@lru_cache
-def _staged(root: str, cache: Path, settings: Settings) -> Path:
-    """Stage a data set from S3, once in the life of a worker, and return its folder on this machine."""
-    from orchestrator.storage.staging import stage  # noqa: PLC0415  not every worker stages data
-
-    return stage(root, cache, settings)
 
 
 def system_metrics() -> dict[str, float]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray.train._internal import checkpoint_manager
 
 from orchestrator.errors import StorageError
-from orchestrator.execution.trainable import patiently
 from orchestrator.redaction import one_line
+from orchestrator.storage.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

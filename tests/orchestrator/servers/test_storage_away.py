@@ -16,7 +16,7 @@ import pytest
 from orchestrator.analysis import purge
 from orchestrator.errors import ObjectMissing, StorageError
 from orchestrator.execution import trainable
-from orchestrator.execution.trainable import SweepTrainable, patiently
+from orchestrator.execution.trainable import SweepTrainable
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state import sweep_lookup
@@ -26,6 +26,8 @@ from orchestrator.state.s3_mirror import publish
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lock import acquire, is_held
 from orchestrator.state.sweep_lookup import create_folder, list_sweeps, new_id
+from orchestrator.storage import patience
+from orchestrator.storage.patience import patiently
 from orchestrator.storage.s3 import Bucket, Settings, filesystem
 from orchestrator.tracking.tracker import Tracker
 
@@ -89,7 +91,7 @@ def test_an_outage_that_does_not_end_is_raised():
     clock = Clock()
     with pytest.raises(StorageError, match="away"):
         patiently(failing(1000), clock=clock, sleep=clock.sleep)
-    assert clock.now == trainable.PATIENCE_S
+    assert clock.now == patience.PATIENCE_S
 
 
 def test_what_is_missing_is_not_waited_for():

@@ -1,4 +1,4 @@
-"""Choices of ``auto`` in words, with their reasons, for ``ravel plan`` and the plan of a sweep: sampler and scheduler."""
+"""Choices of ``auto`` in words, with reasons, for ``ravel plan`` and the plan of a sweep: sampler and scheduler."""
 
 from __future__ import annotations
 

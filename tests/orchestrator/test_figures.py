@@ -12,6 +12,7 @@ import pytest
 import ravel
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.figures.axes import APART, OFF, axis_of
+from orchestrator.analysis.figures.drawing import searched, varied
 from orchestrator.analysis.figures.registry import KINDS, draw, write_page
 from orchestrator.analysis.figures.running import intervals
 from orchestrator.analysis.figures.surface import STEPS, surface
@@ -100,6 +101,15 @@ def test_trials_that_did_not_reach_the_epoch_are_grey_or_left_out(result, figure
     grey, reached, _ = figures["history"].data
     assert len(points.x) == len(reached.x) == len(compared.values) >= 12
     assert len(grey.x) == len(compared.greyed) > 0
+
+
+def test_each_searched_parameter_has_a_slice_and_an_axis(figures, result):
+    compared = compare(result.plan, result.state)
+    axes = varied(searched(result.plan), [result.state.trials[name] for name in compared.values])
+    assert len(axes) > 12
+    assert sum(trace.mode == "markers" for trace in figures["slice"].data) == len(axes)
+    labels = [dimension.label for dimension in figures["parallel"].data[0].dimensions]
+    assert [axis.name for axis in axes] == labels[: len(axes)]
 
 
 def test_a_failed_trial_does_not_flatten_the_slices(result):

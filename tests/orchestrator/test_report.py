@@ -23,6 +23,7 @@ from orchestrator.analysis.claim_file import confirmations_of, load_claim, save_
 from orchestrator.analysis.claims.claim import claim
 from orchestrator.analysis.comparison.comparison import compare
 from orchestrator.analysis.confirmation import trials_by_configuration
+from orchestrator.analysis.figures.drawing import searched, varied
 from orchestrator.analysis.report import attaching
 from orchestrator.analysis.report.charts import parameter_figures, progress_figures
 from orchestrator.analysis.report.charts.figures import KINDS
@@ -49,7 +50,7 @@ from orchestrator.state.events import (
     TrialEnded,
     TrialPromoted,
 )
-from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_folder import SweepFolder, named
 from orchestrator.state.sweep_state import SweepState
 from orchestrator.tracking.store import open_store, tracking_uri
 from orchestrator.tracking.tracker import Tracker
@@ -333,6 +334,23 @@ def test_a_sweep_that_has_only_begun_has_a_report(result, tmp_path, kept):
     early = report(SweepResult.read(folder))
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", early) == list(SECTIONS)
     assert ("No trial has measured the objective yet" in early) == (kept < 3)
+
+
+def test_parameters_that_a_figure_leaves_out_are_counted_with_where_all_are(result, page):
+    compared = compare(result.plan, result.state)
+    total = len(varied(searched(result.plan), [result.state.trials[name] for name in compared.values]))
+    for kind, most in (("slice", parameter_figures.MOST_PANELS), ("parallel", parameter_figures.MOST_AXES)):
+        assert total > most
+        caption = KINDS[kind](result, compared).caption
+        command = f"ravel plot {named(result.folder)} {kind}"
+        assert f"Shown are the first {most} of {total} parameters; for all run: {command}. " in caption
+        assert f"Shown are the first {most} of {total} parameters" in page
+    importance = parameter_figures.importance(result, compared)
+    (shown, many), *_ = re.findall(
+        r"the most important (\d+) of (\d+) parameters; the numbers below", importance.caption
+    )
+    assert [len(panel.y.ticks) for panel in importance.panels] == [int(shown)] * len(importance.panels)
+    assert len(re.findall("<tr>", importance.numbers)) > int(many) > int(shown)
 
 
 def test_thinning_keeps_the_best_the_baseline_and_the_ends_and_says_so(tmp_path, repository, monkeypatch):

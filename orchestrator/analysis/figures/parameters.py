@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult
     from orchestrator.state.sweep_state import Trial
 
-MOST_PANELS = 12
-MOST_AXES = 12
 PAIRED = 4
 """Parameters of which every pair has a panel: the strengths of the methods, then others."""
 
@@ -46,7 +44,7 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
     Trials that cannot be told apart from the best have a ring. Those far worse than the rest are triangles at the edge.
     """
     trials = _trials(result, comparison)
-    axes = _axes(result, trials)[:MOST_PANELS]
+    axes = _axes(result, trials)
     plot = grid(
         headed(
             result,
@@ -147,7 +145,7 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
     by_rank, values = ranks(comparison), comparison.values
     grey = [result.state.trials[name] for name in comparison.greyed]
     trials = [*grey, *reversed(_trials(result, comparison))]  # later lines are drawn over earlier ones
-    axes = _axes(result, trials)[:MOST_AXES]
+    axes = _axes(result, trials)
     low, high = min(values.values()), max(values.values())
     below = low - 0.12 * ((high - low) or 1.0)
     ticks = [low + (high - low) * step / 4 for step in range(5)]

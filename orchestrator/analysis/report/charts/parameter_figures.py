@@ -21,10 +21,18 @@ from orchestrator.analysis.report.charts.chart import (
     round_ticks,
     scale_of,
 )
-from orchestrator.analysis.report.charts.thinning import MOST_LINES, MOST_POINTS, ends, share_shown, thinned
+from orchestrator.analysis.report.charts.thinning import (
+    MOST_LINES,
+    MOST_POINTS,
+    ends,
+    parameters_shown,
+    share_shown,
+    thinned,
+)
 from orchestrator.analysis.report.markup import number, table
 from orchestrator.errors import OrchestratorError
 from orchestrator.formatting import shown
+from orchestrator.state.sweep_folder import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -83,7 +91,8 @@ def effect(result: SweepResult, comparison: Comparison) -> Figure:
 def slices(result: SweepResult, comparison: Comparison) -> Figure:
     """Return a panel for each searched parameter: its values against the objective, the baseline's as a line."""
     trials = [result.state.trials[name] for name in comparison.values]
-    axes = _axes(result, trials)[:MOST_PANELS]
+    every = _axes(result, trials)
+    axes = every[:MOST_PANELS]
     names, values = list(comparison.values), comparison.values
     places = [[axis.position(trial.point.get(axis.name)) for trial in trials] for axis in axes]
     always = {names[0], names[-1], *([comparison.baseline] if comparison.baseline else []), *ends(names, *places)}
@@ -100,7 +109,8 @@ def slices(result: SweepResult, comparison: Comparison) -> Figure:
         rule = (Rule(min(max(baseline, low), high), "baseline"),) if baseline is not None else ()
         panels.append(Panel(_scale(axis, trials), y, (*rule, *dots), height=250, is_wide=False))
     caption = (
-        f"{share_shown(len(kept), len(names))} Compared at epoch {comparison.epoch}, on the scale that was searched; "
+        f"{share_shown(len(kept), len(names))}{_left_out(result, 'slice', axes, every)} "
+        f"Compared at epoch {comparison.epoch}, on the scale that was searched; "
         f"{len(comparison.greyed)} trials without a value at it are left out. Triangles are off the axis. Look for a "
         "slope, and for a best value at the edge of its range: search beyond it."
     )
@@ -123,15 +133,19 @@ def importance(result: SweepResult, comparison: Comparison) -> Figure:
             low, high = part.intervals[name]
             words = f"{name}: {part.shares[name]:.2f} ({low:.2f} to {high:.2f})"
             marks += [Bar(at, 0.0, part.shares[name], words, f"c{index}"), Span(at, low, high)]
-            rows.append([name, part.method, number(part.shares[name], ".3f"), number(low, ".3f"), number(high, ".3f")])
+        for name, share in part.shares.items():
+            low, high = part.intervals[name]
+            rows.append([name, part.method, number(share, ".3f"), number(low, ".3f"), number(high, ".3f")])
         x = Scale(
             f"{part.method}, share of all (sum 1)", 0.0, 1.0, tuple((at, label_of(at)) for at in round_ticks(0, 1))
         )
         panels.append(Panel(x, y, tuple(marks), height=70 + 24 * len(names)))
+    most = max(len(part.shares) for part in parts)
+    left_out = parameters_shown(min(most, MOST_SHARES), most, which="most important", see="the numbers below have all")
     caption = (
         f"All {len(comparison.values)} trials at epoch {comparison.epoch}; lines are the middle 95 % over resampled "
-        "trials. Look for bars whose interval excludes 0. Trials that reach a late epoch are those that early stopping "
-        "liked, so a strong method may look less important than it is."
+        f"trials.{left_out} Look for bars whose interval excludes 0. Trials that reach a late epoch are those that "
+        "early stopping liked, so a strong method may look less important than it is."
     )
     headers = ("parameter", "method", "share", "95 % low", "95 % high")
     numbers = table("Importance", headers, rows)
@@ -141,7 +155,8 @@ def importance(result: SweepResult, comparison: Comparison) -> Figure:
 def parallel(result: SweepResult, comparison: Comparison) -> Figure:
     """Return a line for each trial over the searched parameters and the objective, coloured by rank."""
     trials = [result.state.trials[name] for name in comparison.values]
-    axes = _axes(result, trials)[:MOST_AXES]
+    every = _axes(result, trials)
+    axes = every[:MOST_AXES]
     names, by_rank, (low, high) = list(comparison.values), ranks(comparison), narrowed(comparison)
     places = [[axis.position(trial.point.get(axis.name)) for trial in trials] for axis in axes]
     always = {names[0], names[-1], *([comparison.baseline] if comparison.baseline else []), *ends(names, *places)}
@@ -163,7 +178,8 @@ def parallel(result: SweepResult, comparison: Comparison) -> Figure:
     rows = [[axis.title, *_ends_of(axis, trials)] for axis in axes]
     rows.append([comparison.metric, f"{low:.4f}", f"{high:.4f}", ""])
     caption = (
-        f"{share_shown(len(kept), len(names))} Compared at epoch {comparison.epoch}; the table below has the ends of "
+        f"{share_shown(len(kept), len(names))}{_left_out(result, 'parallel', axes, every)} "
+        f"Compared at epoch {comparison.epoch}; the table below has the ends of "
         "the axes. Look for bundles of lines of the best colour: those settings belong together. Values below an axis "
         "are off, not set or outside of its range."
     )
@@ -181,6 +197,11 @@ def _axes(result: SweepResult, trials: Sequence[Trial]) -> list[Axis]:
     if not axes:
         raise OrchestratorError(f"no searched parameter has two values among the {len(trials)} compared trials")
     return axes
+
+
+def _left_out(result: SweepResult, kind: str, axes: Sequence[Axis], every: Sequence[Axis]) -> str:
+    see = f"for all run: ravel plot {named(result.folder)} {kind}"
+    return parameters_shown(len(axes), len(every), which="first", see=see)
 
 
 def _scale(axis: Axis, trials: Iterable[Trial]) -> Scale:

@@ -54,3 +54,14 @@ def share_shown(shown: int, total: int, *, rule: str = RULE, what: str = "trials
     if shown == total:
         return f"All {total:,} {what} are shown." if total != 1 else f"The only one of the {what} is shown."
     return f"Shown are {shown:,} of {total:,} {what}: {rule}."
+
+
+def parameters_shown(shown: int, total: int, *, which: str, see: str) -> str:
+    """Return the sentence on parameters that a figure leaves out, and where all are; empty if it shows all.
+
+    >>> parameters_shown(3, 3, which="first", see="see the table")
+    ''
+    >>> parameters_shown(12, 19, which="first", see="for all run: ravel plot digits slice")
+    ' Shown are the first 12 of 19 parameters; for all run: ravel plot digits slice.'
+    """
+    return "" if shown == total else f" Shown are the {which} {shown} of {total} parameters; {see}."

@@ -268,7 +268,8 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
         lines.append(f"rungs: {kept} stay" + (f", {added} are new" if added else ""))
     old, new = before.rung_schedule, after.rung_schedule
     if old is not None and new is not None and old != new:
-        lines.append(f"budget: {old.budget:.0f} to {new.budget:.0f} epochs; places at the rungs: {new.places}")
+        places = f"places at the rungs: {new.places}"
+        lines.append(f"budget: {_whole_budget(old):.0f} to {_whole_budget(new):.0f} epochs; {places}")
     if "search.num_trials" in settings and after.spec.search.sampler in {"nsga2", "nsga3"}:
         lines.append(f"search.sampler: the population of {after.spec.search.sampler} follows the number of trials")
     if after.spec.search.sampler == "auto" and num_random(after.spec) != num_random(before.spec):
@@ -276,6 +277,11 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
     if after.max_epochs != before.max_epochs:
         lines += _epoch_notes(before, after)
     return tuple(lines)
+
+
+def _whole_budget(schedule: RungSchedule) -> float:
+    """Return the epochs that a budget pays for: since design 2 also those of the baseline, with all its seeds."""
+    return schedule.budget + (schedule.maximum * schedule.seeds if schedule.design > 1 else 0)
 
 
 def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:

@@ -167,9 +167,10 @@ def _seed_problems(spec: SweepSpec) -> list[Problem]:
         }.items()
         if is_given
     ]
+    has_no_kind = scheduler.chosen == "none"  # which allows auto alone, and says so
     requirements = [
         ("scheduler.name", scheduler.name, scheduler.chosen in {"asha", "none"}, "must be asha or none"),
-        ("scheduler.kind", scheduler.kind, scheduler.kind != "stopping", "must be promotion or auto"),
+        ("scheduler.kind", scheduler.kind, scheduler.kind != "stopping" or has_no_kind, "must be promotion or auto"),
         ("scheduler.brackets", scheduler.brackets, scheduler.brackets == 1, "must be 1"),
         ("scheduler.resource", scheduler.resource, scheduler.rung_unit == "epochs", "must be epochs"),
         ("scheduler.audit", scheduler.audit, not scheduler.audit, "must be 0"),

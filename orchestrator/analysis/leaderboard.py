@@ -124,6 +124,8 @@ def short_status(trial: Trial) -> str:
         return f"audit of {trial.blind_from}"
     if trial.stopped_by_order:
         return "by order"
+    if trial.is_out_of_race:
+        return "dropped"
     if trial.status in {"stopped", "paused"}:
         return f"{'rung' if trial.status == 'stopped' else 'paused'} {trial.stopping_rung}"
     return NAMES.get(trial.status, trial.status)
@@ -139,8 +141,8 @@ def shown_parameters(plan: SweepPlan) -> list[str]:
 
 def describe_status(trial: Trial) -> str:
     """Return the status in words, with the rung of a stopped trial and a mark of the baseline."""
-    words = NAMES.get(trial.status, trial.status)
-    if trial.status in {"stopped", "paused"} and not trial.stopped_by_order:
+    words = "dropped" if trial.is_out_of_race else NAMES.get(trial.status, trial.status)
+    if trial.status in {"stopped", "paused"} and not trial.stopped_by_order and not trial.is_out_of_race:
         words = f"{words} at rung {trial.stopping_rung}"
     if trial.blind_from is not None:
         words = f"{words} for the audit of rung {trial.blind_from}"

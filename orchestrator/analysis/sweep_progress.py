@@ -51,6 +51,8 @@ class Progress:
     left_s: float | None
     seeds: int = 1
     """Seeds of a configuration at most; with several, all counts of trials are of configurations."""
+    dropped: int = 0
+    """Configurations that racing dropped on the way to their end, where no rung is."""
 
     @property
     def unit(self) -> str:
@@ -69,7 +71,7 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for ``--json``."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "dropped" or value}
 
 
 def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
@@ -96,6 +98,7 @@ def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
         elapsed_s=state.elapsed_s(now=now),
         left_s=_time_left(plan, state, planned, now) if (OVER | {"paused"}) & set(statuses) else None,
         seeds=plan.spec.search.seeds,
+        dropped=sum(trial.is_out_of_race for trial in searched.trials.values()),
     )
 
 
@@ -174,7 +177,8 @@ def trials_over(summary: Progress) -> str:
     """Return one line: how many trials are over, at which rung they stopped, and how the rest ended."""
     kinds = (("completed", "at full budget"), ("diverged", "diverged"), ("failed", "failed"))
     parts = [f"{count} stopped at rung {rung}" for rung, count in summary.stopped_by_rung.items()]
-    ordered = summary.by_status.get("stopped", 0) - sum(summary.stopped_by_rung.values())
+    parts += [f"{summary.dropped} dropped by racing"] if summary.dropped else []
+    ordered = summary.by_status.get("stopped", 0) - sum(summary.stopped_by_rung.values()) - summary.dropped
     parts += [f"{ordered} stopped by order"] if ordered else []
     parts += [f"{summary.by_status[kind]} {words}" for kind, words in kinds if summary.by_status.get(kind)]
     return f"{summary.over}/{summary.num_trials} {summary.unit} over{': ' if parts else ''}{', '.join(parts)}"

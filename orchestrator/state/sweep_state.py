@@ -272,8 +272,8 @@ class SweepState:
         return sum(metrics.get(metric) or 0.0 for trial in self.trials.values() for metrics in trial.epochs.values())
 
     def stopped_by_rung(self) -> dict[int, int]:
-        """Count the stopped trials by rung."""
-        rungs = [trial.stopping_rung for trial in self.with_status("stopped")]
+        """Count the stopped trials by rung, without those that are out of the race."""
+        rungs = [trial.stopping_rung for trial in self.with_status("stopped") if not trial.is_out_of_race]
         return {rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})}
 
 

@@ -136,6 +136,15 @@ class Trial:
         """Rung at which the trial was stopped or is paused."""
         return self.end.rung if self.end is not None else None
 
+    @property
+    def is_out_of_race(self) -> bool:
+        """True if it was stopped as its configuration gets no further seed: after any epoch, which need be no rung."""
+        if self.end is None or self.end.rung is None or self.status != "stopped":
+            return False
+        decision = self.rungs.get(self.end.rung)
+        is_of_configuration = self.end.rung == self.budget and self.end.reason is not None  # its seeds as one trial
+        return is_of_configuration or (decision is not None and decision.outcome == "out")
+
     def values(self, metric: str) -> dict[int, float]:
         """Return the finite values of a metric by epoch, in order."""
         values = {epoch: metrics.get(metric) for epoch, metrics in sorted(self.epochs.items())}

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.analysis.leaderboard import short_status
+from orchestrator.analysis.figures.progress import outcome
+from orchestrator.analysis.leaderboard import describe_status, event_line, short_status
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.analysis.sweep_progress import progress, trials_over
 from orchestrator.decisions.promotion import next_step
@@ -15,6 +16,7 @@ from orchestrator.decisions.rung import decide
 from orchestrator.decisions.seeds import step_event
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import SpecError
+from orchestrator.orders.answers import answer
 from orchestrator.orders.order import extend_order, stop_order
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
@@ -49,6 +51,7 @@ SCHEDULERS = [
     "grace_period: 1, strata: [mixup.alpha]",
     "name: none",
 ]
+STATUSES = (short_status, describe_status, outcome)
 EVERY = [(scheduler, seeds) for scheduler in SCHEDULERS for seeds in (2, 3)]
 
 
@@ -252,6 +255,19 @@ def test_running_seeds_of_a_dropped_configuration_stop_after_their_epoch(seeded)
         assert sweep.state.trials[event.trial].epoch == event.rung < 9
 
 
+def test_what_racing_drops_without_a_scheduler_is_shown_at_no_rung(seeded):
+    sweep = seeded("name: none", seeds=5, workers=16)
+    out = {event.trial for event in sweep.events if isinstance(event, RungDecided) and event.outcome == "out"}
+    dropped = {event.trial for event in sweep.events if isinstance(event, SeedsDropped)}
+    assert out
+    lines = [line for event in sweep.events if (line := event_line(sweep.plan, sweep.state, event))]
+    assert sum(f" {name} dropped after epoch " in line for line in lines for name in out) == len(out)
+    shown = [*lines, trials_over(progress(sweep.plan, sweep.state, now=sweep.state.last_time))]
+    shown += [words(searched_state(sweep.plan, sweep.state).trials[name]) for name in dropped for words in STATUSES]
+    shown += [words(sweep.state.trials[name]) for name in out for words in STATUSES]
+    assert not [text for text in shown if "rung" in text]
+
+
 def test_racing_saves_epochs_and_finds_the_same_best(seeded, monkeypatch):
     racing = seeded("name: none")
     monkeypatch.setattr("orchestrator.scheduling.racing.CHANCE", 0.0)
@@ -317,6 +333,15 @@ def test_an_order_adds_configurations_with_all_their_seeds(seeded, scheduler):
     assert replay(later.plan.launched, later.events).differences == ()
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_budget_of_an_extension_counts_the_baseline_as_the_setting_does(seeded, seeds):
+    sweep = seeded("grace_period: auto, budget_fraction: 0.5", seeds)
+    order = extend_order(now=0.0, trials="+4")
+    event = answer(order, sweep.decisions, has_checkpoint=lambda _: True, now=sweep.state.last_time)
+    before, after = (f"{0.5 * trials * seeds * 9:.0f}" for trials in (12, 16))
+    assert any(note.startswith(f"budget: {before} to {after} epochs; ") for note in event.notes)
+
+
 def test_an_order_for_more_epochs_is_refused_in_words(seeded):
     sweep = seeded(orders=[(4.0, extend_order(now=0.0, epochs=27))])
     (answer,) = sweep.state.orders.values()
@@ -345,6 +370,12 @@ def test_what_seeds_cannot_have_is_refused_before_a_launch(setting):
     with pytest.raises(SpecError) as refused:
         parse_spec(spec_of("grace_period: 1"), [setting])
     assert [str(problem) for problem in refused.value.problems] == [REFUSED[setting]]
+
+
+def test_a_kind_without_a_scheduler_is_refused_with_one_remedy():
+    with pytest.raises(SpecError) as refused:
+        parse_spec(spec_of("name: none, kind: stopping"))
+    assert str(refused.value) == "scheduler.kind: must be 'auto' for none, got 'stopping'"
 
 
 def test_a_users_scheduler_is_refused_with_seeds():

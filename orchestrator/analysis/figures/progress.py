@@ -109,6 +109,8 @@ def outcome(trial: Trial) -> str:
         return f"full budget{audited}"
     if trial.stopped_by_order:
         return "stopped by order"
+    if trial.is_out_of_race:
+        return "dropped by racing"
     if trial.status in {"stopped", "paused"}:
         return f"{trial.status} at rung {trial.stopping_rung}"
     return trial.status

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.cli.main import app
 from orchestrator.errors import OrchestratorError
 from orchestrator.execution import driver
 from orchestrator.execution.checkpoints.deletion import ATTEMPTS, AttemptFolder, Deleter, delete, dropped_folders
+from orchestrator.execution.checkpoints.orphans import QUIET_S
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state import sweep_lock
@@ -459,6 +461,47 @@ def test_a_purge_finishes_what_a_driver_has_dropped_and_not_deleted(written):
         log.append(CheckpointsDropped(time=state.last_time, trial=name, keep_best=2))
     ravel(folder, "purge", "--checkpoints", "--keep-best", "2", "--yes")
     assert trials_with_files(folder) == best_of(folder, 2)
+
+
+def aged(path, *, age_s):
+    """Have a checkpoint be this old, files and folder."""
+    for each in (*path.iterdir(), path):
+        os.utime(each, (time.time() - age_s,) * 2)
+    return path
+
+
+def left_behind(folder, name, *, age_s=2 * QUIET_S):
+    """Write a checkpoint as a worker does whose driver was killed before the log had it."""
+    path = folder.tune / name
+    path.mkdir(parents=True)
+    (path / "state.pt").write_bytes(b"w" * SIZE)
+    return aged(path, age_s=age_s)
+
+
+def test_a_purge_deletes_the_checkpoints_that_no_event_names_and_nothing_else(written, tmp_path):
+    folder = written()
+    recorded = [aged(path, age_s=2 * QUIET_S) for path in folder.tune.glob("*/checkpoint_*")]
+    left = [left_behind(folder, name) for name in ("t001-1-g1/checkpoint_000099", "t002-7-g3/checkpoint_000000")]
+    young = left_behind(folder, "t003-1-g1/checkpoint_000099", age_s=60)
+    foreign = left_behind(folder, "notes-1-g1/checkpoint_000001")
+    outside = left_behind(SweepFolder(tmp_path), "t001-1-g1/checkpoint_000001")
+    link = folder.tune / "t001-1-g1" / "checkpoint_000098"
+    link.symlink_to(outside)
+
+    everything = ["purge", "--checkpoints", "--keep-best", "100"]
+    code, output = ravel(folder, *everything)
+    assert code == 0, output
+    assert output.splitlines()[:2] == [
+        "to delete: nothing",
+        "to delete: 2 checkpoints that a killed driver left, 2.0 kB: no event names them",
+    ]
+    assert all(path.exists() for path in left)
+
+    code, output = ravel(folder, *everything, "--yes")
+    assert code == 0, output
+    assert not any(path.exists() for path in left)
+    assert all((path / "state.pt").exists() for path in (*recorded, young, foreign, outside, link))
+    assert "a killed driver left" not in ravel(folder, *everything)[1]
 
 
 @pytest.mark.parametrize(

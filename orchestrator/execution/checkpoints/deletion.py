@@ -42,14 +42,18 @@ TUNE_PREFIX = "checkpoint_"
 
 @dataclass(frozen=True)
 class AttemptFolder:
-    """Folder of one attempt below a sweep's, and the names of the checkpoints in it that the log has."""
+    """Folder of one attempt below a sweep's, and the names of checkpoints in it.
+
+    They are those that the log has, and all others in the folder go with them; unless ``is_exact``.
+    """
 
     path: str
     names: frozenset[str]
+    is_exact: bool = False
 
     def holds(self, name: str) -> bool:
-        """Return True if a name in the folder is that of a checkpoint."""
-        return name in self.names or name.startswith(TUNE_PREFIX)
+        """Return True if a name in the folder is that of a checkpoint to delete."""
+        return name in self.names or (not self.is_exact and name.startswith(TUNE_PREFIX))
 
 
 def dropped_folders(trial: Trial, folder: SweepFolder) -> list[AttemptFolder]:

@@ -1,6 +1,7 @@
 """Dropped checkpoints of a sweep in S3: deleted once the log is there, in few requests, and after an interruption."""
 
 import shutil
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from orchestrator.cli.main import app
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.execution import driver
 from orchestrator.execution.checkpoints.deletion import AttemptFolder, all_dropped, delete, left_over
+from orchestrator.execution.checkpoints.orphans import QUIET_S, orphans
 from orchestrator.execution.checkpoints.retention import CheckpointRetention
 from orchestrator.execution.exporters import Exporter
 from orchestrator.planning.loading import parse_spec
@@ -162,3 +164,17 @@ def test_a_purge_of_checkpoints_in_s3_is_in_the_log_there(cloud, tmp_path, monke
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "third"))
     dropped = [e for e, _ in read_events(find_sweep(storage, "cloud-1").events) if isinstance(e, CheckpointsDropped)]
     assert len(dropped) == 5
+
+
+def test_objects_of_checkpoints_that_no_event_names_are_found_once_they_are_old_and_deleted_alone(cloud):
+    folder, _ = cloud()
+    attempt = folder.remote.child("tune/t002-1-g1")
+    for key in ("checkpoint_000001/state.pt", "checkpoint_000001/.tune_metadata"):
+        attempt.write(key, b"content")
+    before, state = objects(folder), SweepState.read(folder.events)
+    assert orphans(state, folder, now=time.time()).count == 0
+    found = orphans(state, folder, now=time.time() + 2 * QUIET_S)
+    assert (found.count, found.num_bytes) == (1, 14)
+    delete(folder, found.attempts)
+    assert objects(folder) == [key for key in before if "t002-1-g1/checkpoint_000001/" not in key]
+    assert len(objects(folder)) == len(before) - 2

@@ -61,14 +61,14 @@ def orphans(state: SweepState, folder: SweepFolder, *, now: float) -> Orphans:
             size[key] = size.get(key, 0) + file.size
             written[key] = max(written.get(key, 0.0), file.modified)
     names: dict[str, set[str]] = {}
-    found = [key for key, modified in written.items() if modified <= now - QUIET_S]
-    for attempt, checkpoint in found:
+    quiet = [key for key, modified in written.items() if modified <= now - QUIET_S]
+    for attempt, checkpoint in quiet:
         names.setdefault(attempt, set()).add(checkpoint)
     attempts = (
         AttemptFolder(f"{folder.tune.name}/{attempt}", frozenset(some), is_exact=True)
         for attempt, some in sorted(names.items())
     )
-    return Orphans(tuple(attempts), sum(size[key] for key in found))
+    return Orphans(tuple(attempts), sum(size[key] for key in quiet))
 
 
 def _files_here(folder: SweepFolder) -> Iterator[_File]:

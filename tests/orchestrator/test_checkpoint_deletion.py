@@ -487,6 +487,7 @@ def test_a_purge_deletes_the_checkpoints_that_no_event_names_and_nothing_else(wr
     outside = left_behind(SweepFolder(tmp_path), "t001-1-g1/checkpoint_000001")
     link = folder.tune / "t001-1-g1" / "checkpoint_000098"
     link.symlink_to(outside)
+    os.utime(link, (time.time() - 2 * QUIET_S,) * 2, follow_symlinks=False)
 
     everything = ["purge", "--checkpoints", "--keep-best", "100"]
     code, output = ravel(folder, *everything)

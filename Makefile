@@ -75,6 +75,7 @@ package: setup $(TOOLS)/.installed ## Build wheel and sdist into dist/, check bo
 newcomer: $(TOOLS)/.installed ## Write docs/newcomer.md: install the wheel into an empty home, and follow README and tutorial
 	rm -rf dist
 	$(TOOLS)/bin/python -m build --wheel --outdir dist .
+	mkdir -p build
 	$(PYTHON) tests/release/newcomer.py dist/*.whl > build/newcomer.md
 	mv build/newcomer.md docs/newcomer.md
 

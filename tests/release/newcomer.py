@@ -21,7 +21,7 @@ from pathlib import Path
 
 SMALL = "--set search.num_trials=12 --set trial.epochs=9"
 LIBRARY = "torch==2.13.0"  # pip takes the build for CPUs where its index has one
-KEPT = ("LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")  # and those of pip: where its index is
+KEPT = ("LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "RAY_worker_niceness")  # and those of pip
 COLUMNS = 120
 LONGEST_LINES = 60
 LIMIT_S = 3000.0
@@ -220,6 +220,7 @@ def page(plan, done, where):
             commands=len(done),
             words=len(words),
             machine=where,
+            nice=NICE if "RAY_worker_niceness" in os.environ else "",
         ),
         "| word | means | first met in |\n|---|---|---|",
         *(f"| {word} | {WORDS[word]} | `{command}` |" for word, command in words.items()),
@@ -238,6 +239,8 @@ def page(plan, done, where):
     return "\n".join(parts).rstrip() + "\n"
 
 
+NICE = """`RAY_worker_niceness` was set to 0: other programs kept the cores busy, and Ray gives way to them by default.
+"""
 HEAD = """# A first sweep, as a new user sees it
 
 `make newcomer` writes this page. It follows the [README](../README.md) and the tutorial from an empty home.
@@ -256,7 +259,7 @@ Each command is shown as it was typed, with what it printed. Your times will dif
 The times are those of the commands, added up. Reading takes longer.
 
 One thing is other than in the tutorial: pip installs a wheel file and one version of torch, no release of an index.
-
+{nice}
 ## New words
 
 These are the words in commands and outputs that a person who trains networks need not know."""

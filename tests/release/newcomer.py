@@ -29,13 +29,17 @@ LIMIT_S = 3000.0
 
 @dataclass(frozen=True)
 class Step:
-    """A command that the user types; `stop_after` is a line of its output after which they press Ctrl-C."""
+    """A command that the user types.
+
+    `stop_after` is a line of its output after which they press Ctrl-C. A page shows `last` lines, if it is given.
+    """
 
     heading: str
     command: str
     code: int = 0
     folder: str = "."
     stop_after: str | None = None
+    last: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def steps(wheel):
     work = "my-sweep"
     return [
         Step("Install", "python3 -m venv .venv && source .venv/bin/activate"),
-        Step("Install", f"pip install '{LIBRARY}' './{wheel}[all]'"),
+        Step("Install", f"pip install '{LIBRARY}' './{wheel}[all]'", last=1),
         Step("Install", "ravel doctor"),
         Step("Get a spec", f"ravel init {work}"),
         Step("Check it", "ravel check sweep.yaml", folder=work),
@@ -151,8 +155,8 @@ def follow(plan, folder):
     return done
 
 
-def shown(output):
-    """Return what a page shows of an output: a long one loses its middle.
+def shown(output, last=None):
+    """Return what a page shows of an output: its last lines, or all of it; a long one loses its middle.
 
     >>> shown("a\\nb\\n")
     'a\\nb'
@@ -160,6 +164,8 @@ def shown(output):
     '... (40 lines)'
     """
     lines = [line.rstrip() for line in output.splitlines()]
+    if last is not None:
+        lines = [f"... ({len(lines) - last} lines)", *lines[-last:]]
     if len(lines) > LONGEST_LINES:
         half = LONGEST_LINES // 2
         lines = [*lines[:half], f"... ({len(lines) - LONGEST_LINES} lines)", *lines[-half:]]
@@ -177,7 +183,7 @@ def met(done):
         text = f"{one.command}\n{one.output}"
         for word in WORDS:
             ending = r"(s|d|ed|ing|ation)?" if word.islower() else ""
-            if one.command.startswith("ravel") and re.search(rf"(?<![\w/]){re.escape(word)}{ending}\b", text):
+            if one.command.startswith("ravel") and re.search(rf"(?<![\w/-]){re.escape(word)}{ending}\b", text):
                 first.setdefault(word, one.command)
     return first
 
@@ -233,7 +239,7 @@ def page(plan, done, where):
             parts.append(f"\n### {(heading := step.heading)}\n")
         enter = f"$ cd {step.folder}\n" if step.folder != folder else ""
         folder = step.folder
-        text = "\n".join(filter(None, [f"{enter}$ {one.command}", shown(one.output)]))
+        text = "\n".join(filter(None, [f"{enter}$ {one.command}", shown(one.output, step.last)]))
         ended = f"Exit code {one.code}, {duration(one.seconds)}." if one.code else f"{duration(one.seconds)}."
         parts.append(f"```console\n{text}\n```\n\n{ended}\n")
     return "\n".join(parts).rstrip() + "\n"

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence package sbom audit
+.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence package newcomer sbom audit
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -71,6 +71,13 @@ package: setup $(TOOLS)/.installed ## Build wheel and sdist into dist/, check bo
 	$(TOOLS)/bin/twine check --strict dist/*
 	$(TOOLS)/bin/check-wheel-contents dist/*.whl
 	RAVEL_RELEASE=$(CURDIR)/dist $(BIN)/python -m pytest -n 0 tests/release
+
+newcomer: $(TOOLS)/.installed ## Write docs/newcomer.md: install the wheel into an empty home, and follow README and tutorial
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --wheel --outdir dist .
+	mkdir -p build
+	$(PYTHON) tests/release/newcomer.py dist/*.whl > build/newcomer.md
+	mv build/newcomer.md docs/newcomer.md
 
 sbom: setup $(TOOLS)/.installed ## Write the bill of materials (CycloneDX) and the licences of all dependencies into build/sbom
 	mkdir -p build/sbom

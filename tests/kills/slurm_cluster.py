@@ -13,6 +13,8 @@ from pathlib import Path
 
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun")
 START_S = 60.0
+# How long credentials of a job last, and so how long a requeued job waits before it starts: by default two minutes.
+REQUEUE_S = 15
 CONF = """
 ClusterName=ravel
 SlurmctldHost={host}(127.0.0.1)
@@ -20,7 +22,7 @@ SlurmctldPort={controller}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={munge}/munge.socket
+AuthInfo=socket={munge}/munge.socket,cred_expire={requeue_s}
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -75,7 +77,7 @@ class SlurmCluster:
         try:
             self._munge()
             self.conf = self.folder / "slurm.conf"
-            places = {"folder": self.folder, "munge": self._home}
+            places = {"folder": self.folder, "munge": self._home, "requeue_s": REQUEUE_S}
             self.conf.write_text(CONF.format(host=host, controller=controller, nodes=nodes, **places))
             self.environment = {**os.environ, "SLURM_CONF": str(self.conf)}
             self._start("slurmctld", "-D", "-f", str(self.conf))

@@ -103,8 +103,8 @@ def test_what_is_missing_is_not_waited_for():
 
 @pytest.fixture
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(trainable, "SHORTEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(trainable, "LONGEST_PAUSE_S", 0.5)
+    monkeypatch.setattr(patience, "SHORTEST_PAUSE_S", 0.1)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE_S", 0.5)
 
 
 @ONLY_MOTO

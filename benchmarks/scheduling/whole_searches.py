@@ -16,6 +16,7 @@ DEVELOPMENT tables are for trying things out, TEST tables for the result: each i
 from __future__ import annotations
 
 import argparse
+import ast
 import gzip
 import hashlib
 import itertools
@@ -52,7 +53,6 @@ TEST = ("digits-cnn", "mnist-pgd", "fashion", "cifar10", "fashion-strong")
 OBJECTIVES = ("val/accuracy", "val/robust_accuracy", "val/accuracy+val/robust_accuracy")
 BUDGETS, WORKERS = (0.1, 0.2, 0.3, 0.4), (1, 8, 64)
 TRIALS = 64
-SAMPLER_CHOICE = "sampler_choice.py"
 OURS = "defaults"
 TUNED = "random + best-tuned ASHA"
 GRID = "random + "
@@ -129,15 +129,30 @@ def table_digest(table: str) -> str:
 
 @cache
 def code_digest(*, is_ours: bool) -> str:
-    """Return the digest of the code that decides in a simulated search; rivals do not use the project's sampler."""
-    root = Path(__file__).parents[2]
-    rooms = ("decisions", "planning", "scheduling", "simulation", "spec", "state")
-    sources = sorted(path for room in rooms for path in (root / "orchestrator" / room).rglob("*.py"))
-    if not is_ours:
-        sources = [path for path in sources if path.parent.name != "screened_search" and path.name != SAMPLER_CHOICE]
-    here = [Path(__file__).with_name(name) for name in ("bohb.py", "rival_sweep.py", "rivals.py")]
-    content = b"".join(path.read_bytes() for path in [*sources, *here])
-    return hashlib.sha256(content).hexdigest()[:8]
+    """Return the digest of the statements that decide in a simulated search; imports and layout do not count.
+
+    Rivals use neither the project's sampler nor its decisions.
+    """
+    root = Path(__file__).parents[2] / "orchestrator"
+    rooms = ("decisions", "scheduling", "simulation") if is_ours else ("scheduling", "simulation")
+    sources = sorted(path for room in rooms for path in (root / room).rglob("*.py"))
+    here = [] if is_ours else [Path(__file__).with_name(name) for name in ("bohb.py", "rival_sweep.py", "rivals.py")]
+    return hashlib.sha256("".join(map(statements, [*sources, *here])).encode()).hexdigest()[:8]
+
+
+def statements(path: Path) -> str:
+    """Return the statements of a module without its imports and docstrings."""
+    parsed = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(parsed):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_left_out(each)]  # type: ignore[attr-defined]
+    return ast.dump(parsed)
+
+
+def _is_left_out(node: ast.stmt) -> bool:
+    is_words = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_words or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def kept() -> dict[Job, dict[str, Any]]:

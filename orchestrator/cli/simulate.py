@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -79,6 +80,8 @@ def simulate(
     printed. The sweeps are decided by the code of a live one, your own samplers and schedulers included. Several values
     of an option are separated by spaces.
     """
+    # numpy reads it once. Matrices of a model are so small that the threads of a busy machine only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from orchestrator.simulation.output import as_json as json_of  # noqa: PLC0415  the samplers import Optuna
     from orchestrator.simulation.output import header, text  # noqa: PLC0415
     from orchestrator.simulation.policies import compare, policies  # noqa: PLC0415

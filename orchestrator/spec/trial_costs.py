@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.spec.model import SweepSpec
 from trainables.errors import ConfigError
 from trainables.tasks.registry import task_of
+
+if TYPE_CHECKING:
+    from orchestrator.spec.model import Point
 
 SAMPLES, CORNERS = 64, 256
 """Points of a spec that was not validated in this process; its validation tries more."""
@@ -46,7 +49,24 @@ def _of_samples(canonical: str) -> Passes:
     costs = []
     for point in points:
         try:
-            costs.append(task_of(spec.trial).passes_per_epoch({**spec.trial, **point}))
+            costs.append(_cost(spec, point))
         except ConfigError:  # reported when the spec is validated
             continue
     return Passes(min(costs, default=1), max(costs, default=1))
+
+
+def passes_of_point(spec: SweepSpec, point: Point) -> int:
+    """Return the passes of an epoch of a point; 1 for one that is no configuration of the task.
+
+    >>> trial = {"adversarial.attack": "pgd", "adversarial.steps": 7}
+    >>> passes_of_point(SweepSpec(name="a", trial=trial), {"adversarial.epsilon": 0.1})
+    8
+    """
+    try:
+        return _cost(spec, point)
+    except ConfigError:
+        return 1
+
+
+def _cost(spec: SweepSpec, point: Point) -> int:
+    return task_of(spec.trial).passes_per_epoch({**spec.trial, **point})

@@ -10,6 +10,7 @@ from orchestrator.analysis.lineage import schedule
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.analysis.sweep_progress import progress
 from orchestrator.cli.run import _population
+from orchestrator.decisions.budget import BudgetUse
 from orchestrator.decisions.population import may_begin
 from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.decisions.steps import Descendant
@@ -53,6 +54,14 @@ def test_a_population_replays_bit_for_bit_from_its_log(virtual_sweep, workers):
     found = replay(sweep.plan, [decode(encode(event)) for event in sweep.events])
     assert found.differences == ()
     assert found.counts["trial_created"] == len(sweep.state.trials) > 9
+
+
+def test_descendants_are_no_new_members_for_a_sweep_that_is_extended(virtual_sweep):
+    sweep = virtual_sweep(SPEC)
+    search = sweep.plan.spec.search.model_copy(update={"num_trials": 12})
+    plan = sweep.plan.model_copy(update={"spec": sweep.plan.spec.model_copy(update={"search": search})})
+    assert len(sweep.state.trials) >= 12
+    assert BudgetUse(plan, sweep.state).unstarted(now=0.0) == 3
 
 
 def test_another_perturbation_in_the_log_is_found_by_replay(virtual_sweep):

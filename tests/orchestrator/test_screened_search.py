@@ -121,6 +121,29 @@ def test_screened_points_are_better_than_random_ones():
     assert min(better) > 0.05
 
 
+def attacked(*, more=""):
+    """A space in which a fifth of the points is attacked, and costs eleven times as much as the others."""
+    epsilon = "adversarial.epsilon: {zero_or: {float: [0.05, 0.2]}, probability: 0.8}"
+    space = f"space: {{parameters: {{{epsilon}, optimizer.lr: {{float: [0.001, 1.0], log: true}}}}}}"
+    trial = "trial: {epochs: 9, adversarial.attack: pgd, adversarial.steps: 10}"
+    return parse_spec(f"name: a\n{trial}\n{space}\nsearch: {{num_trials: 40}}\n{more}")
+
+
+def mean_cost(spec):
+    state = swept(spec, 40, value=lambda point: point.get("adversarial.epsilon", 0.0))
+    return statistics.fmean(11 if trial.point.get("adversarial.epsilon") else 1 for trial in state.trials.values())
+
+
+def test_where_the_costliest_points_are_the_best_a_sweep_costs_little_more_than_random_search():
+    random_points = attacked().space.sample_many(2000, seed=1)
+    of_random = statistics.fmean(11 if point["adversarial.epsilon"] else 1 for point in random_points)
+    assert mean_cost(attacked()) < 1.45 * of_random
+
+
+def test_a_budget_of_epochs_does_not_ask_what_a_point_costs():
+    assert mean_cost(attacked(more="scheduler: {resource: epochs}\n")) > 1.3 * mean_cost(attacked())
+
+
 def test_the_first_half_of_a_sweep_is_sampled_at_random_whatever_was_measured():
     one, other = swept(spec_of(40), 20), swept(spec_of(40), 20, value=lambda point: -quality(point))
     assert [trial.point for trial in one.trials.values()] == [trial.point for trial in other.trials.values()]

@@ -7,6 +7,8 @@ function sampled from a model of the order of all trials (Thompson 1933). The or
 epochs, and a sampled function is far from the mean where trials are few: points that are proposed at the same time
 differ, and how far the search is led by early values is bounded.
 
+The mean cost of all points is kept near that of random ones, unless the budget counts epochs (``costs``).
+
 A point is a function of the spec, the trials so far and a seed. Diverged and failed trials count as the worst, so that
 their neighbourhood is avoided. No point is proposed twice while another is left.
 """
@@ -17,6 +19,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
+from orchestrator.decisions.screened_search.costs import PointCosts
 from orchestrator.decisions.screened_search.neighbours import neighbour
 from orchestrator.decisions.screened_search.rows import Rows
 from orchestrator.decisions.screened_search.trial_order import LOST, TrialOrder
@@ -54,6 +57,7 @@ class ScreenedSearch:
         self._num_random = num_random(spec)
         self._order = TrialOrder(spec, state)
         self._rows = Rows(spec.space)
+        self._costs = None if spec.scheduler.resource == "epochs" else PointCosts(spec)
         self._known: dict[str, _Known] = {}
         self._proposed: set[tuple[tuple[str, object], ...]] = set()
 
@@ -71,6 +75,8 @@ class ScreenedSearch:
         if len(ranked) < FEWEST_RANKED or self._state.trials[ranked[0]].status in LOST:
             return self._new(seed)
         candidates = list(self._candidates(ranked, seed, rng))
+        if self._costs is not None:
+            candidates = [candidates[index] for index in self._costs.affordable(candidates)]
         if not candidates:
             return self._new(seed)
         return candidates[self._best_of(candidates, _part(ranked), seed)]
@@ -91,6 +97,8 @@ class ScreenedSearch:
                 point = {key: value for key, value in trial.point.items() if key in self._spec.space.parameters}
                 self._known[name] = _Known(point, self._rows.of(point))
                 self._proposed.add(_identity(point))
+                if self._costs is not None:
+                    self._costs.add(point)
 
     def _new(self, seed: int) -> Point:
         """Return a random point that was not proposed before; a repeated one in a space that has hardly another."""

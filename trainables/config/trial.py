@@ -96,7 +96,31 @@ class TrialConfig(FlatConfig):
             raise ValueError("compile: must be false with model.sync_batch_norm, whose workers talk in each layer")
         if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
             raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {short_repr(self.mixup.layers)}")
+        if self.adversarial.epsilon > 0:
+            self._check_attack()
         return self
+
+    def _check_attack(self) -> None:
+        """Check requirements of an attack that is on."""
+        attack = self.adversarial.attack
+        if attack == "n_fgsm" and self.adversarial.norm != "linf":
+            raise ValueError("adversarial.norm: must be 'linf' for n_fgsm, which is defined there alone, got 'l2'")
+        if attack == "mart":
+            loss = self.loss
+            if loss.label_smoothing or loss.name != "cross_entropy":
+                name, value = ("label_smoothing", 0) if loss.label_smoothing else ("name", "cross_entropy")
+                got = short_repr(getattr(loss, name))
+                raise ValueError(
+                    f"loss.{name}: must be {short_repr(value)} for mart, which has a loss of its own, got {got}"
+                )
+            if self.mixup.alpha:
+                got = f"got {self.mixup.alpha:g}"
+                raise ValueError(f"mixup.alpha: must be 0 for mart, whose loss takes images with one label each, {got}")
+        if self.adversarial.awp_gamma and self.optimizer.sam_rho:
+            got = f"got {self.optimizer.sam_rho:g}"
+            raise ValueError(
+                f"optimizer.sam_rho: must be 0 with adversarial.awp_gamma, as one step moves weights once, {got}"
+            )
 
 
 def _at_least_pairs(batch_size: int, classes: int) -> bool:

@@ -170,9 +170,10 @@ def _is_of_family(metric: str, name: str) -> bool:
 
 
 def _passes_of_classifier(config: TrialConfig) -> int:
-    """Return 1, plus k for an attack of k steps, and the further passes of regularizers that are on."""
+    """Return 1, plus k for an attack of k steps, 1 at perturbed weights, and those of regularizers that are on."""
     attack = config.adversarial.num_steps if config.adversarial.epsilon else 0
-    return 1 + attack + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
+    perturbed = int(config.adversarial.perturbs_weights or bool(config.optimizer.sam_rho))
+    return 1 + attack + perturbed + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
 
 
 def _one_pass(_: GanConfig | FunctionConfig | LightningConfig) -> int:
@@ -192,6 +193,7 @@ CLASSIFIER = Task(
         *("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm"),
         *("loss.label_smoothing", "snnl.weight", "snnl.temperature", "mixup.alpha"),
         *("adversarial.epsilon", "adversarial.relative_step", "adversarial.clean_fraction", "adversarial.trades_beta"),
+        *("adversarial.noise_k", "adversarial.mart_lambda", "adversarial.awp_gamma", "optimizer.sam_rho"),
         *("data.rotation", "data.shear", "data.zoom", "data.erasing", "data.policy_magnitude"),
     ),
 )

@@ -242,12 +242,14 @@ class AdversarialConfig(Frozen):
     `attack`: 'fgsm' is one step from the image, 'fgsm_rs' one from a random start (Wong et al., 2020), 'n_fgsm' one
     from noise of `noise_k` epsilon, 2 where absent, without a projection to the ball (de Jorge et al., 2022),
     'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019), 'mart' those of
-    'pgd' with a loss that weighs misclassified images more (Wang et al., 2020). It may be the import path of a function of `steps` passes, whose own arguments are `args` (see `regularizers.training_attacks`).
-    `relative_step` is the step in units of epsilon; None means 1, 1.25 and, for several, 2.5 / steps.
-    `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
-    `trades_beta` instead, mart by `mart_lambda`, 5 where absent. With `awp_gamma` above 0, the gradient is that at
-    weights perturbed against it, layer by layer by this share of their length (Wu et al., 2020). A trial whose PGD accuracy on training images (one batch of them, 256 at most)
-    falls by more than `max_robust_drop` from one epoch to the next has overfitted to its attack, and
+    'pgd' with a loss that weighs misclassified images more (Wang et al., 2020). It may be the import path of a
+    function of `steps` passes, whose own arguments are `args` (see `regularizers.training_attacks`).
+    `relative_step` is the step in units of epsilon; None means 1, 1.25, 1 and, for several, 2.5 / steps.
+    `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by `trades_beta` instead,
+    mart by `mart_lambda`, 5 where absent. With `awp_gamma` above 0, the gradient is that at weights perturbed against
+    it, layer by layer by this share of their length (Wu et al., 2020). A trial whose PGD accuracy on training images
+    (one batch of them, 256 at most) falls by more than `max_robust_drop` from one epoch to the next has overfitted to
+    its attack, and
     fails. With None it continues.
     """
 

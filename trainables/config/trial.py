@@ -102,25 +102,23 @@ class TrialConfig(FlatConfig):
 
     def _check_attack(self) -> None:
         """Check requirements of an attack that is on."""
-        attack = self.adversarial.attack
+        attack, loss, alpha = self.adversarial.attack, self.loss, self.mixup.alpha
         if attack == "n_fgsm" and self.adversarial.norm != "linf":
             raise ValueError("adversarial.norm: must be 'linf' for n_fgsm, which is defined there alone, got 'l2'")
-        if attack == "mart":
-            loss = self.loss
-            if loss.label_smoothing or loss.name != "cross_entropy":
-                name, value = ("label_smoothing", 0) if loss.label_smoothing else ("name", "cross_entropy")
-                got = short_repr(getattr(loss, name))
-                raise ValueError(
-                    f"loss.{name}: must be {short_repr(value)} for mart, which has a loss of its own, got {got}"
-                )
-            if self.mixup.alpha:
-                got = f"got {self.mixup.alpha:g}"
-                raise ValueError(f"mixup.alpha: must be 0 for mart, whose loss takes images with one label each, {got}")
+        if attack == "mart" and loss.label_smoothing:
+            raise ValueError(f"loss.label_smoothing: must be 0 for mart, {_OWN_LOSS}, got {loss.label_smoothing:g}")
+        if attack == "mart" and loss.name != "cross_entropy":
+            raise ValueError(f"loss.name: must be 'cross_entropy' for mart, {_OWN_LOSS}, got {short_repr(loss.name)}")
+        if attack == "mart" and alpha:
+            raise ValueError(f"mixup.alpha: must be 0 for mart, {_OWN_LOSS}, got {alpha:g}")
         if self.adversarial.awp_gamma and self.optimizer.sam_rho:
-            got = f"got {self.optimizer.sam_rho:g}"
+            reason = "as a step moves the weights for one of them"
             raise ValueError(
-                f"optimizer.sam_rho: must be 0 with adversarial.awp_gamma, as one step moves weights once, {got}"
+                f"optimizer.sam_rho: must be 0 with adversarial.awp_gamma, {reason}, got {self.optimizer.sam_rho:g}"
             )
+
+
+_OWN_LOSS = "whose own loss takes images with one label each"
 
 
 def _at_least_pairs(batch_size: int, classes: int) -> bool:

@@ -55,19 +55,16 @@ class WeightPerturbation:
     def applied(self, model: nn.Module, loss: Tensor, *, share: Share) -> Iterator[None]:
         """Move the weights up the gradient of a loss for the block, in which the loss at w + v is differentiated.
 
-        The gradient is the mean over the processes that share the batch. After the block the weights are w, bit for bit.
+        The gradient is the mean over the processes that share the batch. After the block the weights are w again.
 
         Raises:
             PeerLost: another process does not answer.
         """
         weights = [weight for weight in model.parameters() if weight.requires_grad]
-        slopes = torch.autograd.grad(loss, weights, allow_unused=True)
-        present = [
-            torch.zeros_like(weight) if slope is None else slope for weight, slope in zip(weights, slopes, strict=True)
-        ]
+        slopes = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
         before = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
-            for weight, step in zip(weights, self._steps(before, share.means(present)), strict=True):
+            for weight, step in zip(weights, self._steps(before, share.means(slopes)), strict=True):
                 weight.add_(step)
         try:
             yield

@@ -44,6 +44,8 @@ ATTACKS = {
     "fgsm_rs": ("FGSM from a random start", ("wong2020fast",)),
     "pgd": ("PGD", ("madry2018pgd",)),
     "trades": ("TRADES", ("zhang2019trades",)),
+    "n_fgsm": ("N-FGSM", ("dejorge2022nfgsm",)),
+    "mart": ("MART", ("wang2020mart",)),
 }
 
 
@@ -111,6 +113,10 @@ def _methods(result: SweepResult) -> Iterator[tuple[str, tuple[str, ...]]]:
         name = str(config.get("adversarial.attack"))
         attack, keys = ATTACKS.get(name, (name, ()))
         yield f"adversarial training with {attack}", keys
+        if config.get("adversarial.awp_gamma"):
+            yield "adversarial weight perturbation", ("wu2020awp",)
+    if any(config.get("optimizer.sam_rho") for config in configs):
+        yield "sharpness-aware minimisation", ("foret2021sam",)
     if any(config.get("loss.label_smoothing") for config in configs):
         yield "label smoothing", ("szegedy2016smoothing",)
     policies = {str(config.get("data.policy")) for config in configs}

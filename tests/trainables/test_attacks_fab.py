@@ -157,7 +157,7 @@ def test_distances_of_a_linear_model_are_exact(norm, targeted):
     assert found.succeeded_B.all()
     ratio = found.distance_B / expected
     assert ratio.min() >= 1 - 1e-9
-    assert ratio.max() <= 1.002
+    assert ratio.max() <= 1.01
     assert (model(found.x_adv).argmax(1) != y).all()
 
 
@@ -169,13 +169,13 @@ def test_the_attack_fools_the_images_within_reach_and_no_other(norm):
     attacked = fab(model, x, y, epsilon=epsilon, norm=norm, steps=10)
     fooled = model(attacked).argmax(1) != y
     assert not fooled[expected > epsilon].any()
-    assert fooled[expected < epsilon / 1.002].all()
+    assert fooled[expected < epsilon / 1.01].all()
     length = torch.linalg.vector_norm((attacked - x).flatten(1), ORDERS[norm], dim=1)
     torch.testing.assert_close(length[~fooled], torch.full_like(length[~fooled], epsilon))
 
 
 @every_norm
-@pytest.mark.parametrize("scale", [2.0**-60, 2.0**60])
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**90])
 def test_the_scale_of_the_logits_changes_nothing(norm, scale):
     model, x, y = published_case()
     expected = fab_nearest(model, x, y, start_radius=0.3, norm=norm, steps=8)

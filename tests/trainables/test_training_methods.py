@@ -266,6 +266,13 @@ def test_a_step_at_perturbed_weights_costs_one_more_pass():
     assert passes({**PGD, "adversarial.epsilon": 0.0, "adversarial.awp_gamma": 0.01}) == passes(TRIAL)
 
 
+def test_perturbed_weights_are_off_in_a_baseline_that_knows_them_and_nowhere_else():
+    off = ("snnl.weight", "mixup.alpha", "adversarial.epsilon")
+    assert CLASSIFIER.strengths_of(["optimizer.lr"]) == off
+    names = ["optimizer.sam_rho", "adversarial.awp_gamma"]
+    assert CLASSIFIER.strengths_of(iter(names)) == (*off, "adversarial.awp_gamma", "optimizer.sam_rho")
+
+
 def test_configurations_without_these_methods_are_what_they_were():
     names = ("adversarial.noise_k", "adversarial.mart_lambda", "adversarial.awp_gamma", "optimizer.sam_rho")
     assert not set(names) & set(TrialConfig().to_point())

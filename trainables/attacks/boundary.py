@@ -141,7 +141,7 @@ class _Settings:
         return torch.linalg.vector_norm(delta.flatten(1), torch.inf if self.norm == "linf" else 2, dim=1)
 
     def dual_length(self, gradient: Tensor) -> Tensor:
-        """Return the largest change of a linear function over the unit ball (B,); squares neither vanish nor overflow."""
+        """Return the largest change of a linear function over the unit ball (B,), without squares that overflow."""
         flat_Bn = gradient.flatten(1)
         largest_B = flat_Bn.abs().amax(1).clamp_min(torch.finfo(flat_Bn.dtype).tiny)
         order = 1 if self.norm == "linf" else 2

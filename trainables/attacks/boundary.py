@@ -13,7 +13,7 @@ Shapes: B images of n pixels, K classes.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from trainables.attacks.checks import check_epsilon, check_finite, check_images,
 from trainables.attacks.hyperplanes import step_onto_plane
 from trainables.attacks.margins import likeliest_wrong
 from trainables.attacks.modes import attacking, outside_inference_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["NearestAdversarial", "fab", "fab_nearest"]
 
@@ -138,7 +141,9 @@ class _Settings:
 
     def length(self, delta: Tensor) -> Tensor:
         """Return the length of each perturbation (B,)."""
-        return torch.linalg.vector_norm(delta.flatten(1), torch.inf if self.norm == "linf" else 2, dim=1)
+        order = torch.inf if self.norm == "linf" else 2
+        length_B: Tensor = torch.linalg.vector_norm(delta.flatten(1), order, dim=1)
+        return length_B
 
     def dual_length(self, gradient: Tensor) -> Tensor:
         """Return the largest change of a linear function over the unit ball (B,), without squares that overflow."""
@@ -161,7 +166,9 @@ def _search(
     with attacking(settings.model, device=x.device):
         logits_BK = _logits(settings.model, x)
         found = NearestAdversarial.of_clean(x, logits_BK.argmax(1) == y_B)
-        targets = likeliest_wrong(logits_BK, y_B, number=NUM_TARGETS).unbind(1) if targeted else [None]
+        targets: Sequence[Tensor | None] = [None]
+        if targeted:
+            targets = likeliest_wrong(logits_BK, y_B, number=NUM_TARGETS).unbind(1)
         for restart in range(restarts):
             for target_B in targets:
                 (left_B,) = (found.distance_B > within).nonzero(as_tuple=True)
@@ -179,11 +186,10 @@ def _run(
     settings: _Settings, x: Tensor, y_B: Tensor, target_B: Tensor | None, found: NearestAdversarial, *, at_random: bool
 ) -> NearestAdversarial:
     """Run from x, or from a random start; return the nearest misclassified images of this run and of those before."""
-    linearised = partial(_nearest_plane if target_B is None else partial(_target_plane, target_B=target_B), settings)
     iterate = _random_start(settings, x, found.distance_B) if at_random else x
     best = found
     for _ in range(settings.steps):
-        iterate = _biased_step(settings, x, iterate, linearised(iterate, y_B))
+        iterate = _biased_step(settings, x, iterate, _plane(settings, iterate, y_B, target_B))
         fooled_B = _logits(settings.model, iterate).argmax(1) != y_B
         best = _nearer(best, iterate, settings.length(iterate - x), fooled_B)
         iterate = torch.where(_wide(fooled_B, x), x + BETA * (iterate - x), iterate)
@@ -194,6 +200,12 @@ def _run(
 def _random_start(settings: _Settings, x: Tensor, distance_B: Tensor) -> Tensor:
     noise = surface_noise(x, epsilon=1.0, norm=settings.norm, generator=settings.generator)
     return (x + noise * _wide(distance_B.clamp_max(settings.start_radius) / 2, x)).clamp(0, 1)
+
+
+def _plane(settings: _Settings, iterate: Tensor, y_B: Tensor, target_B: Tensor | None) -> _Plane:
+    if target_B is None:
+        return _nearest_plane(settings, iterate, y_B)
+    return _target_plane(settings, iterate, y_B, target_B)
 
 
 def _nearest_plane(settings: _Settings, iterate: Tensor, y_B: Tensor) -> _Plane:
@@ -215,7 +227,7 @@ def _nearest_plane(settings: _Settings, iterate: Tensor, y_B: Tensor) -> _Plane:
     return _Plane(value_B, normal)
 
 
-def _target_plane(settings: _Settings, iterate: Tensor, y_B: Tensor, *, target_B: Tensor) -> _Plane:
+def _target_plane(settings: _Settings, iterate: Tensor, y_B: Tensor, target_B: Tensor) -> _Plane:
     leaf = iterate.detach().requires_grad_()
     value_B = _lead(settings.model(leaf), y_B).gather(1, target_B[:, None])[:, 0]
     (gradient,) = torch.autograd.grad(value_B.sum(), leaf)

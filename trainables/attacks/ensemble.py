@@ -76,7 +76,7 @@ def autoattack(
     >>> list(result.accuracy)
     ['clean', 'apgd-ce', 'apgd-t', 'fab-t', 'square']
     """
-    attacks = {
+    attacks: dict[str, Attack] = {
         **_auto_pgd(norm, steps=steps),
         "fab-t": partial(fab, norm=norm, steps=steps, targeted=True),
         "square": partial(square, norm=norm, queries=queries),

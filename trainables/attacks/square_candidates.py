@@ -43,8 +43,8 @@ def square_side(query: int, *, height: int, width: int) -> int:
 def bump(side: int, *, like: Tensor) -> Tensor:
     """Return two opposite bumps (side, side) of length 1, each the sum of nested squares of height 1 / m^2.
 
-    >>> (bump(3, like=torch.zeros(1)) * 7.2284).round().int().tolist()  # in units of 1 / 4
-    [[1, 5, 1], [-1, -5, -1], [-1, -1, -1]]
+    >>> (bump(3, like=torch.zeros(1)) * 100).round().int().tolist()
+    [[14, 68, 14], [-13, -13, -13], [-13, -65, -13]]
     """
     upper, lower = side // 2, side - side // 2
     halves = torch.cat([_nested(upper, side, like), -_nested(lower, side, like)])

@@ -249,8 +249,7 @@ class AdversarialConfig(Frozen):
     mart by `mart_lambda`, 5 where absent. With `awp_gamma` above 0, the gradient is that at weights perturbed against
     it, layer by layer by this share of their length (Wu et al., 2020). A trial whose PGD accuracy on training images
     (one batch of them, 256 at most) falls by more than `max_robust_drop` from one epoch to the next has overfitted to
-    its attack, and
-    fails. With None it continues.
+    its attack, and fails. With None it continues.
     """
 
     norm: Norm = "linf"

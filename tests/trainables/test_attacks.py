@@ -177,7 +177,7 @@ def test_equal_generators_give_equal_attacks_whatever_the_global_one_holds(name)
 @every_attack
 def test_only_an_attack_without_randomness_ignores_its_generator(name):
     first, second = (run(name, network(), *images(), seed=seed) for seed in (3, 4))
-    assert torch.equal(first, second) == (name in {"fgsm", "fab-t"})
+    assert torch.equal(first, second) == (name == "fgsm" or name.startswith("fab"))  # whose restarts meet none here
 
 
 @every_attack

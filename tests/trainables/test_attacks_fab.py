@@ -191,6 +191,8 @@ def test_restarts_find_nothing_that_is_farther(norm):
     once, often = attack(), attack(restarts=3, generator=stream())
     assert (often.distance_B <= once.distance_B).all()
     assert (often.distance_B < once.distance_B).any()
+    assert torch.equal(often.x_adv, attack(restarts=3, generator=stream()).x_adv)
+    assert not torch.equal(often.x_adv, attack(restarts=3, generator=stream(1)).x_adv)
 
 
 def test_a_misclassified_image_is_its_own_nearest():

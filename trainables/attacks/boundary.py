@@ -150,7 +150,8 @@ class _Settings:
         flat_Bn = gradient.flatten(1)
         largest_B = flat_Bn.abs().amax(1).clamp_min(torch.finfo(flat_Bn.dtype).tiny)
         order = 1 if self.norm == "linf" else 2
-        return largest_B * torch.linalg.vector_norm(flat_Bn / largest_B[:, None], order, dim=1)
+        length_B: Tensor = largest_B * torch.linalg.vector_norm(flat_Bn / largest_B[:, None], order, dim=1)
+        return length_B
 
 
 class _Plane(NamedTuple):

@@ -48,7 +48,8 @@ def bump(side: int, *, like: Tensor) -> Tensor:
     """
     upper, lower = side // 2, side - side // 2
     halves = torch.cat([_nested(upper, side, like), -_nested(lower, side, like)])
-    return halves / torch.linalg.vector_norm(halves)
+    shape: Tensor = halves / torch.linalg.vector_norm(halves)
+    return shape
 
 
 def _nested(height: int, width: int, like: Tensor) -> Tensor:

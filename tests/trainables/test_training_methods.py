@@ -259,6 +259,27 @@ def test_batch_normalisation_sees_each_batch_once():
     assert counts[0]
 
 
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"adversarial.epsilon": 0.1, "adversarial.attack": "n_fgsm", "optimizer.sam_rho": 0.05},
+        {**PGD, "adversarial.attack": "mart", "adversarial.awp_gamma": 0.01},
+    ],
+)
+def test_an_interrupted_trial_ends_with_the_bits_of_one_that_was_not(point, tmp_path):
+    config = TrialConfig.from_point(
+        {**TRIAL, "epochs": 2, "data.fraction": 0.2, "evaluation.robust_images": 20, **point}
+    )
+    whole, first = run.start(config), run.start(config)
+    whole.run_all()
+    first.run_epoch()
+    first.save(tmp_path)
+    resumed = run.restore(tmp_path, config=config)
+    resumed.run_all()
+    for name, value in whole.run.model.state_dict().items():
+        assert torch.equal(resumed.run.model.state_dict()[name], value), name
+
+
 def test_a_step_at_perturbed_weights_costs_one_more_pass():
     passes = CLASSIFIER.passes_per_epoch
     assert passes({**TRIAL, "optimizer.sam_rho": 0.05}) == 2 * passes(TRIAL)

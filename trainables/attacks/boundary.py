@@ -90,10 +90,10 @@ def fab(
     if epsilon == 0:
         return x
     settings = _Settings(model, norm, steps, epsilon, generator)
-    found = _search(settings, x, y_B, targeted=targeted, restarts=restarts, within=epsilon)
-    shrink_B = (epsilon / found.distance_B).clamp_max(1)
-    inside = torch.lerp(x, found.x_adv, _wide(shrink_B, x))
-    return ball.project(torch.where(_wide(shrink_B < 1, x), inside, found.x_adv))
+    nearest = _search(settings, x, y_B, targeted=targeted, restarts=restarts, within=epsilon)
+    shrink_B = (epsilon / nearest.distance_B).clamp_max(1)
+    inside = torch.lerp(x, nearest.x_adv, _wide(shrink_B, x))
+    return ball.project(torch.where(_wide(shrink_B < 1, x), inside, nearest.x_adv))
 
 
 @outside_inference_mode
@@ -119,8 +119,8 @@ def fab_nearest(
     >>> model, x = nn.Linear(2, 2, bias=False), torch.tensor([[0.6, 0.5]])
     >>> model.weight.data.copy_(torch.tensor([[1.0, -1.0], [-1.0, 1.0]])).shape
     torch.Size([2, 2])
-    >>> found = fab_nearest(model, x, torch.tensor([0]), start_radius=0.1, norm="l2")
-    >>> found.succeeded_B, f"{float(found.distance_B):.3f}"  # 0.1 / sqrt(2)
+    >>> nearest = fab_nearest(model, x, torch.tensor([0]), start_radius=0.1, norm="l2")
+    >>> nearest.succeeded_B, f"{float(nearest.distance_B):.3f}"  # 0.1 / sqrt(2)
     (tensor([True]), '0.071')
     """
     _check(x, y_B, epsilon=start_radius, norm=norm, steps=steps, restarts=restarts)
@@ -166,29 +166,30 @@ def _search(
 ) -> NearestAdversarial:
     with attacking(settings.model, device=x.device):
         logits_BK = _logits(settings.model, x)
-        found = NearestAdversarial.of_clean(x, logits_BK.argmax(1) == y_B)
+        nearest = NearestAdversarial.of_clean(x, logits_BK.argmax(1) == y_B)
         targets: Sequence[Tensor | None] = [None]
         if targeted:
             targets = likeliest_wrong(logits_BK, y_B, number=NUM_TARGETS).unbind(1)
         for restart in range(restarts):
             for target_B in targets:
-                (left_B,) = (found.distance_B > within).nonzero(as_tuple=True)
+                (left_B,) = (nearest.distance_B > within).nonzero(as_tuple=True)
                 if not len(left_B):
-                    return found
-                part = NearestAdversarial(found.x_adv[left_B], found.succeeded_B[left_B], found.distance_B[left_B])
+                    return nearest
+                part = NearestAdversarial(
+                    nearest.x_adv[left_B], nearest.succeeded_B[left_B], nearest.distance_B[left_B]
+                )
                 target_L = None if target_B is None else target_B[left_B]
                 result = _run(settings, x[left_B], y_B[left_B], target_L, part, at_random=restart > 0)
-                found.x_adv[left_B], found.succeeded_B[left_B] = result.x_adv, result.succeeded_B
-                found.distance_B[left_B] = result.distance_B
-    return found
+                nearest.x_adv[left_B], nearest.succeeded_B[left_B] = result.x_adv, result.succeeded_B
+                nearest.distance_B[left_B] = result.distance_B
+    return nearest
 
 
 def _run(
-    settings: _Settings, x: Tensor, y_B: Tensor, target_B: Tensor | None, found: NearestAdversarial, *, at_random: bool
+    settings: _Settings, x: Tensor, y_B: Tensor, target_B: Tensor | None, best: NearestAdversarial, *, at_random: bool
 ) -> NearestAdversarial:
     """Run from x, or from a random start; return the nearest misclassified images of this run and of those before."""
-    iterate = _random_start(settings, x, found.distance_B) if at_random else x
-    best = found
+    iterate = _random_start(settings, x, best.distance_B) if at_random else x
     for _ in range(settings.steps):
         iterate = _biased_step(settings, x, iterate, _plane(settings, iterate, y_B, target_B))
         fooled_B = _logits(settings.model, iterate).argmax(1) != y_B

@@ -52,6 +52,10 @@ class NearestAdversarial:
         """Return the state before the search: an image that is already misclassified is its own nearest."""
         return cls(x.clone(), ~right_B, torch.where(right_B, torch.inf, 0.0).to(x.dtype))
 
+    def part(self, index_L: Tensor) -> Self:
+        """Return the state of some of the images."""
+        return type(self)(self.x_adv[index_L], self.succeeded_B[index_L], self.distance_B[index_L])
+
 
 @outside_inference_mode
 def fab(
@@ -175,11 +179,8 @@ def _search(
                 (left_B,) = (nearest.distance_B > within).nonzero(as_tuple=True)
                 if not len(left_B):
                     return nearest
-                part = NearestAdversarial(
-                    nearest.x_adv[left_B], nearest.succeeded_B[left_B], nearest.distance_B[left_B]
-                )
                 target_L = None if target_B is None else target_B[left_B]
-                result = _run(settings, x[left_B], y_B[left_B], target_L, part, at_random=restart > 0)
+                result = _run(settings, x[left_B], y_B[left_B], target_L, nearest.part(left_B), at_random=restart > 0)
                 nearest.x_adv[left_B], nearest.succeeded_B[left_B] = result.x_adv, result.succeeded_B
                 nearest.distance_B[left_B] = result.distance_B
     return nearest

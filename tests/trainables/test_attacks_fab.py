@@ -191,8 +191,16 @@ def test_restarts_find_nothing_that_is_farther(norm):
     once, often = attack(), attack(restarts=3, generator=stream())
     assert (often.distance_B <= once.distance_B).all()
     assert (often.distance_B < once.distance_B).any()
-    assert torch.equal(often.x_adv, attack(restarts=3, generator=stream()).x_adv)
-    assert not torch.equal(often.x_adv, attack(restarts=3, generator=stream(1)).x_adv)
+
+
+@every_norm
+def test_restarts_draw_from_their_generator_alone(norm):
+    attack = partial(fab_nearest, *published_case(), start_radius=0.3, norm=norm, steps=3, restarts=2)
+    noise = stream()
+    first = attack(generator=noise)
+    torch.manual_seed(9)
+    assert torch.equal(attack(generator=stream()).x_adv, first.x_adv)
+    assert not torch.equal(noise.get_state(), stream().get_state())
 
 
 def test_a_misclassified_image_is_its_own_nearest():

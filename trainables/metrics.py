@@ -61,7 +61,7 @@ CLASSIFIER_METRICS: tuple[Metric, ...] = (
     Metric("train/snnl_chance", "nats", None, "chance level of train/snnl: its limit at infinite temperature"),
     Metric("train/snnl_singletons", "images", None, "images per batch that are alone in their class, left out of snnl"),
     Metric("train/<label>", "own", None, "value of a regularizer before its weight; LABEL/NAME is a metric of its own"),
-    Metric("train/kl", "nats", "min", "divergence of the attacked from the clean prediction, before trades_beta"),
+    Metric("train/kl", "nats", "min", "divergence of the attacked from the clean prediction, before its weight"),
     Metric(
         "train/pgd_accuracy",
         "fraction",

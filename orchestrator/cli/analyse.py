@@ -173,6 +173,7 @@ def evaluate(
     ] = None,
     epsilon: Epsilon = None,
     aa_lite: Annotated[bool, typer.Option("--aa-lite", help="Attack with the AA-lite ensemble too.")] = False,
+    autoattack: Annotated[bool, typer.Option("--autoattack", help="Attack with AutoAttack (standard) too.")] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -201,7 +202,7 @@ def evaluate(
         seed=seed,
         attacked=bool(ATTACKING & set(names)),
     )
-    budget = EvaluationBudget(images=subset, aa_lite=aa_lite)
+    budget = EvaluationBudget(images=subset, aa_lite=aa_lite, autoattack=autoattack)
     cache, place = cache_folder(_data_of(target.checkpoint)) / "evaluations", out or Path("evaluations") / target.slug
     reports, failed = [], []
     remedy = "" if subset is None else f"; --subset {subset} may be too few"

@@ -10,10 +10,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from search_spaces.catalog._adversarial import adversarial, fgsm_rs, pgd, trades
+from search_spaces.catalog._adversarial import adversarial, awp, fgsm_rs, mart, n_fgsm, pgd, trades
 from search_spaces.catalog._gan import gan
 from search_spaces.catalog._mixup import input_mixup, manifold_mixup, mixup
-from search_spaces.catalog._optimizer import adamw, optimizer, sgd
+from search_spaces.catalog._optimizer import adamw, optimizer, sam, sgd
 from search_spaces.catalog._snnl import disentangle, entangle, snnl
 from search_spaces.space import SearchSpace
 
@@ -24,16 +24,20 @@ __all__ = [
     "FRAGMENTS",
     "adamw",
     "adversarial",
+    "awp",
     "disentangle",
     "entangle",
     "fgsm_rs",
     "gan",
     "input_mixup",
     "manifold_mixup",
+    "mart",
     "mixup",
+    "n_fgsm",
     "optimizer",
     "pgd",
     "regularizers",
+    "sam",
     "sgd",
     "snnl",
     "trades",
@@ -65,6 +69,10 @@ FRAGMENTS: Mapping[str, Callable[[], SearchSpace]] = MappingProxyType(
         "fgsm_rs": fgsm_rs,
         "pgd": pgd,
         "trades": trades,
+        "n_fgsm": n_fgsm,
+        "mart": mart,
+        "awp": awp,
+        "sam": sam,
         "regularizers": regularizers,
         "gan": gan,
     }

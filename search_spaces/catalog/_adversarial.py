@@ -1,4 +1,4 @@
-"""Adversarial training: FGSM with a random start (Wong et al. 2020) and PGD (Madry et al. 2018)."""
+"""Adversarial training by several attacks and losses, and perturbed weights."""
 
 from __future__ import annotations
 
@@ -73,3 +73,47 @@ def trades() -> SearchSpace:
     True
     """
     return SearchSpace.from_dict({"use": ["trades"]})
+
+
+def n_fgsm() -> SearchSpace:
+    """Return the parameters of training against one step from noise, unprojected (de Jorge et al., arXiv 2202.01181).
+
+    - `adversarial.epsilon`, 0 (off) or [0.01, 0.3]; `adversarial.norm`, Linf; `adversarial.attack`, n_fgsm.
+    - `adversarial.noise_k` [0.5, 4]: the noise in units of epsilon; 2 as published, and a larger one keeps larger
+      epsilons from overfitting to the attack.
+    - `adversarial.relative_step` [0.5, 1.5]: 1 as published.
+    - `adversarial.clean_fraction` [0, 0.5]: 0 as published. `adversarial.max_robust_drop`: 0.2, as in `fgsm_rs`.
+
+    >>> n_fgsm().parameters["adversarial.noise_k"].contains(2.0)
+    True
+    """
+    return SearchSpace.from_dict({"use": ["n_fgsm"]})
+
+
+def mart() -> SearchSpace:
+    """Return the parameters of MART (Wang et al. 2020, ICLR).
+
+    - `adversarial.epsilon`, 0 (off) or [0.01, 0.3]; `adversarial.norm`, Linf; `adversarial.attack`, mart.
+    - `adversarial.mart_lambda` [0.5, 12], lambda of their equation 11: 5 and 6 in the authors' code.
+    - `adversarial.steps` [2, 40]: 10 as published.
+    - `adversarial.relative_step` [0.03, 1]: 0.25 as published.
+
+    Its loss takes hard labels, so it is for spaces without mixup and label smoothing. A constraint asks that the steps
+    reach the edge of the ball from its centre.
+
+    >>> mart().parameters["adversarial.mart_lambda"].contains(5.0)
+    True
+    """
+    return SearchSpace.from_dict({"use": ["mart"]})
+
+
+def awp() -> SearchSpace:
+    """Return the strength of adversarial weight perturbation (Wu et al., arXiv 2004.05884); merge it with an attack.
+
+    - `adversarial.awp_gamma`, 0 (off) or [0.001, 0.03]: 0.01 with PGD and 0.005 with TRADES as published. It has no
+      effect where `adversarial.epsilon` is 0.
+
+    >>> sorted((trades() | awp()).names)[:2]
+    ['adversarial.attack', 'adversarial.awp_gamma']
+    """
+    return SearchSpace.from_dict({"use": ["awp"]})

@@ -55,3 +55,14 @@ def adamw() -> SearchSpace:
     'adamw'
     """
     return SearchSpace.from_dict({"use": ["adamw"]})
+
+
+def sam() -> SearchSpace:
+    """Return the strength of sharpness-aware minimisation (Foret et al., arXiv 2010.01412); merge it with an optimizer.
+
+    - `optimizer.sam_rho`, 0 (off) or [0.01, 0.5]: the paper's grid; 0.05 is its default.
+
+    >>> sam().parameters["optimizer.sam_rho"].contains(0.05)
+    True
+    """
+    return SearchSpace.from_dict({"use": ["sam"]})

@@ -136,6 +136,26 @@ FRAGMENTS: Mapping[str, _Document] = MappingProxyType(
             },
             _REACHES,
         ),
+        "n_fgsm": _adversarial(
+            {
+                "adversarial.attack": {"fixed": "n_fgsm"},
+                "adversarial.noise_k": {"float": [0.5, 4.0], "log": True},
+                "adversarial.relative_step": {"float": [0.5, 1.5]},
+                "adversarial.clean_fraction": {"float": [0.0, 0.5]},
+                "adversarial.max_robust_drop": {"fixed": 0.2},
+            }
+        ),
+        "mart": _adversarial(
+            {
+                "adversarial.attack": {"fixed": "mart"},
+                "adversarial.mart_lambda": {"float": [0.5, 12.0], "log": True},
+                "adversarial.steps": {"int": [2, 40], "log": True},
+                "adversarial.relative_step": {"float": [0.03, 1.0], "log": True},
+            },
+            _REACHES,
+        ),
+        "awp": {"parameters": _switched("adversarial.awp_gamma", {"float": [1e-3, 3e-2], "log": True}, {})},
+        "sam": {"parameters": _switched("optimizer.sam_rho", {"float": [0.01, 0.5], "log": True}, {})},
         "regularizers": {"use": ["snnl", "mixup", "adversarial"]},
         "gan": {
             "parameters": {

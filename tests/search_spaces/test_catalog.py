@@ -11,7 +11,9 @@ from trainables.config.trial import TrialConfig
 METHODS = {
     **dict.fromkeys(["snnl", "entangle", "disentangle"], "snnl.weight"),
     **dict.fromkeys(["mixup", "input_mixup", "manifold_mixup"], "mixup.alpha"),
-    **dict.fromkeys(["adversarial", "fgsm_rs", "pgd", "trades"], "adversarial.epsilon"),
+    **dict.fromkeys(["adversarial", "fgsm_rs", "n_fgsm", "pgd", "trades", "mart"], "adversarial.epsilon"),
+    "awp": "adversarial.awp_gamma",
+    "sam": "optimizer.sam_rho",
 }
 ALTERNATIVES = [
     ("sgd", "adamw"),
@@ -20,6 +22,8 @@ ALTERNATIVES = [
     ("mixup", "manifold_mixup"),
     ("fgsm_rs", "pgd"),
     ("pgd", "trades"),
+    ("fgsm_rs", "n_fgsm"),
+    ("trades", "mart"),
 ]
 TRIALS = [name for name in catalog.FRAGMENTS if name != "gan"]  # its networks are none that a trial trains
 GOLDEN = json.loads((Path(__file__).parent / "assets" / "catalog.json").read_text())
@@ -170,6 +174,10 @@ def test_domains_are_the_reviewed_ones():
             {"adversarial.steps": Int(2, 40, log=True), "adversarial.relative_step": Float(0.03, 1.0, log=True)},
         ),
         ("trades", {"adversarial.trades_beta": Float(0.5, 12.0, log=True)}),
+        ("n_fgsm", {"adversarial.noise_k": Float(0.5, 4.0, log=True), "adversarial.relative_step": Float(0.5, 1.5)}),
+        ("mart", {"adversarial.mart_lambda": Float(0.5, 12.0, log=True)}),
+        ("awp", {"adversarial.awp_gamma": ZeroOr(Float(1e-3, 3e-2, log=True))}),
+        ("sam", {"optimizer.sam_rho": ZeroOr(Float(0.01, 0.5, log=True))}),
     ],
 )
 def test_ranges_of_the_alternatives_are_the_reviewed_ones(name, domains):

@@ -13,7 +13,17 @@ from torch import nn
 from torch.nn import functional
 
 import trainables.attacks
-from trainables.attacks import ATTACKS, aa_lite, lbfgs, pgd_accuracy, projected_ascent, trades_ascent
+from trainables.attacks import (
+    ATTACKS,
+    aa_lite,
+    autoattack,
+    fab_nearest,
+    lbfgs,
+    n_fgsm,
+    pgd_accuracy,
+    projected_ascent,
+    trades_ascent,
+)
 
 EPSILON = 0.1
 every_attack = pytest.mark.parametrize("name", ATTACKS)
@@ -167,7 +177,7 @@ def test_equal_generators_give_equal_attacks_whatever_the_global_one_holds(name)
 @every_attack
 def test_only_an_attack_without_randomness_ignores_its_generator(name):
     first, second = (run(name, network(), *images(), seed=seed) for seed in (3, 4))
-    assert torch.equal(first, second) == (name == "fgsm")
+    assert torch.equal(first, second) == (name == "fgsm" or name.startswith("fab"))  # whose restarts meet none here
 
 
 @every_attack
@@ -200,7 +210,7 @@ def test_labels_of_another_shape_or_type_are_refused(name, labels):
         run(name, network(), images()[0], labels)
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "square"])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.startswith("square")])
 def test_a_gradient_that_is_not_finite_is_an_error(name):
     class Overflowing(nn.Module):
         def forward(self, x):
@@ -231,6 +241,7 @@ def test_a_radius_of_eight_bit_pixels_is_refused_where_images_are_not_checked():
         partial(projected_ascent, model, x, y, steps=1, step_size=1.0),
         partial(trades_ascent, model, x, steps=1, step_size=1.0, noise=torch.zeros(2, 4)),
         partial(aa_lite, nn.Linear(4, 5), x, y, seed=0),
+        partial(autoattack, nn.Linear(4, 5), x, y, seed=0),
     ):
         with pytest.raises(ValueError, match="epsilon: must be <= 1 under linf"):
             attack(epsilon=8)
@@ -252,7 +263,10 @@ def test_other_attacks_run_under_inference_mode():
         x, y = x.clone(), y.clone()
         assert 0 <= pgd_accuracy(model, x, y, epsilon=0.1, generator=noise) <= 1
         assert trades_ascent(model, x, epsilon=0.1, steps=2, step_size=0.1, noise=0.001 * x).shape == x.shape
-        assert aa_lite(model, x, y, epsilon=0.1, steps=2, queries=2, seed=0).x_adv.shape == x.shape
+        for ensemble in (aa_lite, autoattack):
+            assert ensemble(model, x, y, epsilon=0.1, steps=2, queries=2, seed=0).x_adv.shape == x.shape
+        assert fab_nearest(model, x, y, start_radius=0.1, steps=2).x_adv.shape == x.shape
+        assert n_fgsm(model, x, y, step_size=0.1, noise=0.1 * x).shape == x.shape
         assert lbfgs(model, x[:1], y[:1], decades=1, bisections=1).x_adv.shape == x[:1].shape
 
 

@@ -1,5 +1,6 @@
 """APGD, its losses against their vectors, Square and AA-lite, where the right answer is known in closed form."""
 
+import inspect
 import math
 from functools import partial
 from itertools import pairwise
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.attacks import aa_lite, apgd, dlr, dlr_targeted, pgd, square
+from trainables.attacks import aa_lite, apgd, auto_pgd, autoattack, boundary, dlr, dlr_targeted, pgd, square
 from trainables.attacks.auto_pgd import checkpoints
 from trainables.attacks.balls import surface_noise
 from trainables.attacks.margins import attack_cross_entropy
@@ -298,7 +299,7 @@ def test_square_gets_through_a_model_without_gradients():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "l2"}, "norm: must be 'linf', got 'l2'; for L2 use apgd"),
+        ({"norm": "l1"}, "norm: must be one of 'linf', 'l2', got 'l1'"),
         ({"queries": 0}, "queries: must be >= 1, got 0"),
     ],
 )
@@ -338,6 +339,53 @@ def test_aa_lite_reports_accuracy_after_each_attack_in_its_order():
     assert found.zero_gradient == 0
     assert found.square_alone == values[2] - values[3]
     assert "square" not in aa_lite(model, x, y, epsilon=0.02, norm="l2", steps=2, seed=0).accuracy
+
+
+@pytest.mark.parametrize(("norm", "dual_order", "epsilon"), [("linf", 1, 0.01), ("l2", 2, 0.03)])
+def test_autoattack_finds_the_exact_robust_accuracy_of_a_linear_model(norm, dual_order, epsilon):
+    model, x, y = linear_network()
+    found = autoattack(model, x, y, epsilon=epsilon, norm=norm, steps=50, queries=5, seed=0, batch_size=64)
+    assert torch.equal(found.robust_B, ~vulnerable(model, x, y, epsilon=epsilon, dual_order=dual_order))
+    delta = (found.x_adv - x).flatten(1)
+    assert torch.linalg.vector_norm(delta, math.inf if norm == "linf" else 2, dim=1).max() <= epsilon + 1e-12
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.01), ("l2", 0.03)])
+def test_autoattack_runs_its_four_attacks_in_order_with_the_published_budgets(norm, epsilon, monkeypatch):
+    calls = []
+
+    def record(name):
+        def attack(_model, x, _y, /, **named):
+            calls.append((name, {key: value for key, value in named.items() if key != "generator"}))
+            return x
+
+        return attack
+
+    for name in ("apgd", "fab", "square"):
+        monkeypatch.setattr(f"trainables.attacks.ensemble.{name}", record(name))
+    model, x, y = linear_network()
+    found = autoattack(model, x, y, epsilon=epsilon, norm=norm, seed=0)
+    shared = {"norm": norm, "epsilon": epsilon}
+    assert calls == [
+        ("apgd", {**shared, "steps": 100, "loss": "ce"}),
+        ("apgd", {**shared, "steps": 100, "loss": "dlr_targeted"}),
+        ("fab", {**shared, "steps": 100, "targeted": True}),
+        ("square", {**shared, "queries": 5000}),
+    ]
+    assert list(found.accuracy) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
+    assert (auto_pgd.NUM_TARGETS, boundary.NUM_TARGETS) == (9, 9)
+    assert [inspect.signature(attack).parameters["restarts"].default for attack in (apgd, boundary.fab)] == [1, 1]
+
+
+def test_autoattack_is_never_weaker_than_its_first_attacks_and_depends_on_its_seed_alone():
+    model, x, y = curved_network()
+    torch.manual_seed(1)
+    found = autoattack(model, x, y, epsilon=0.02, steps=5, queries=20, seed=0)
+    values = list(found.accuracy.values())
+    assert values == sorted(values, reverse=True)
+    assert found.square_alone == values[-2] - values[-1]
+    torch.manual_seed(2)
+    assert torch.equal(autoattack(model, x, y, epsilon=0.02, steps=5, queries=20, seed=0).x_adv, found.x_adv)
 
 
 def test_aa_lite_sees_masked_gradients():

@@ -20,11 +20,16 @@ GROUPS = {
         "policy policy_ops policy_magnitude erasing"
     ),
     "model": "name width final_norm normalize sync_batch_norm",
-    "optimizer": ("name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay"),
+    "optimizer": (
+        "name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay sam_rho"
+    ),
     "loss": "name label_smoothing",
     "snnl": "weight temperature temperature_mode layers distance on_mixed penalty",
     "mixup": "kind alpha layers per_sample detached",
-    "adversarial": ("norm epsilon attack steps relative_step clean_fraction trades_beta max_robust_drop"),
+    "adversarial": (
+        "norm epsilon attack steps relative_step clean_fraction trades_beta max_robust_drop "
+        "noise_k mart_lambda awp_gamma"
+    ),
     "evaluation": "robust_norm robust_epsilon robust_steps robust_images epochs",
 }
 DOCUMENTED_NAMES = {
@@ -154,6 +159,8 @@ def test_a_config_cannot_be_changed():
         ("fgsm", 7, None, 1, 0.2),
         ("fgsm_rs", 7, None, 1, 0.25),
         ("fgsm_rs", 7, 1.0, 1, 0.2),
+        ("n_fgsm", 7, None, 1, 0.2),
+        ("mart", 5, None, 5, 0.1),
         ("trades", 5, None, 5, 0.1),
         ("pgd", 5, None, 5, 0.1),
         ("pgd", 10, 0.25, 10, 0.05),

@@ -46,11 +46,21 @@ OTHER = {
     "adversarial.relative_step": 0.1,
     "adversarial.clean_fraction": 0.9,
     "adversarial.trades_beta": 1.0,
+    "adversarial.noise_k": 0.5,
+    "adversarial.mart_lambda": 1.0,
+    "adversarial.awp_gamma": 0.1,
+    "optimizer.sam_rho": 0.5,
     "data.rotation": 90.0,
     "data.shear": 0.5,
     "data.zoom": 0.5,
     "data.erasing": 0.9,
     "data.policy_magnitude": 30,
+}
+# Parameters that trades does not have.
+ATTACKS = {
+    "adversarial.clean_fraction": {"adversarial.attack": "pgd"},
+    "adversarial.noise_k": {"adversarial.attack": "n_fgsm"},
+    "adversarial.mart_lambda": {"adversarial.attack": "mart", "mixup.alpha": 0.0},
 }
 
 
@@ -119,7 +129,7 @@ def test_the_rate_of_a_descendant_is_that_of_its_epoch_in_its_own_schedule(tmp_p
 @pytest.mark.parametrize("name", CLASSIFIER.changeable)
 def test_every_parameter_that_may_change_acts_in_the_next_epoch(parent, name):
     assert OTHER.keys() == set(CLASSIFIER.changeable)
-    attack = {"adversarial.attack": "pgd"} if name == "adversarial.clean_fraction" else {}  # trades has none
+    attack = ATTACKS.get(name, {})
     same, other = child(parent, **attack), child(parent, **attack, **{name: OTHER[name]})
     assert torch.equal(weights(same), weights(other))
     same.run_epoch()

@@ -31,6 +31,13 @@ COMBINATIONS = {
     "manifold mixup per sample": {"mixup.alpha": 1.0, "mixup.layers": "all", "mixup.per_sample": True},
     "fgsm_rs": {"adversarial.epsilon": 0.1},
     "trades": {"adversarial.epsilon": 1.0, "adversarial.norm": "l2", "adversarial.attack": "trades"},
+    "n_fgsm": {"adversarial.epsilon": 0.1, "adversarial.attack": "n_fgsm"},
+    "mart, perturbed weights": {
+        "adversarial.epsilon": 0.1,
+        "adversarial.attack": "mart",
+        "adversarial.awp_gamma": 0.01,
+    },
+    "sharpness-aware": {"model.name": "cnn_bn", "model.width": 0.25, "optimizer.sam_rho": 0.05},
     "cutmix": {"mixup.kind": "cutmix", "mixup.alpha": 1.0},
     "augmentation": {"data.crop_padding": 1, "data.rotation": 10.0, "data.zoom": 0.1},
     "averaged weights": {"optimizer.ema_decay": 0.9, "optimizer.clip_norm": 1.0},

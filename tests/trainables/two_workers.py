@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from trainables.engine import process_group
 from trainables.engine.optimization import average_step
 from trainables.engine.placement import Placement
 from trainables.engine.share import WHOLE, Share
+from trainables.engine.weight_perturbation import WeightPerturbation
 from trainables.errors import TrainableError
 from trainables.models import build
 from trainables.regularizers.protocol import Batch, Needs
@@ -52,6 +54,14 @@ OBJECTIVES = {
         "adversarial.clean_fraction": 0.5,
     },
     "trades": {"adversarial.epsilon": 0.1, "adversarial.attack": "trades"},
+    "n_fgsm": {"adversarial.epsilon": 0.1, "adversarial.attack": "n_fgsm"},
+    "mart, perturbed weights, snnl": {
+        **PGD,
+        "adversarial.attack": "mart",
+        "adversarial.awp_gamma": 0.05,
+        "snnl.weight": -0.3,
+    },
+    "sharpness-aware, manifold mixup": {**MANIFOLD, "optimizer.sam_rho": 0.1},
     "class means": {"snnl.weight": 0.1, "snnl.penalty": "class_mean"},
     "a gradient penalty of a user": {
         "regularizers.slope.use": "two_workers:SlopePenalty",
@@ -160,8 +170,14 @@ def loss_and_gradients(name: str, share: Share = WHOLE) -> dict[str, torch.Tenso
     x, y = batch_of(torch.Generator().manual_seed(2))
     methods = Methods.resolve(settings, model, num_classes=CLASSES)
     draws = draw(x, methods=methods, streams=Streams.from_seed(3))
-    loss = step_loss(model, x, y, num_classes=CLASSES, methods=methods, draws=draws, share=share)
-    loss.total.backward()
+    loss_of = partial(step_loss, model, x, y, num_classes=CLASSES, methods=methods, draws=draws, share=share)
+    loss, perturbation = loss_of(), WeightPerturbation.of(settings)
+    if perturbation is None:
+        loss.total.backward()
+    else:
+        with perturbation.applied(model, loss.total, share=share):
+            loss = loss_of(x_adversarial=loss.x_adversarial)
+            loss.total.backward()
     terms = average_step(model, {**loss.terms, "loss": loss.total}, share=share)
     gradients = {path: part.grad for path, part in model.named_parameters() if part.grad is not None}
     return {**{f"term {key}": value.detach() for key, value in terms.items()}, **gradients}

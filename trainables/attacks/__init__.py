@@ -1,12 +1,14 @@
 """Attacks on any `nn.Module` that maps images in [0, 1] to logits.
 
-    gradient         fgsm, fgsm_rs, pgd: one step, one step from a random start, many steps
+    gradient         fgsm, fgsm_rs, n_fgsm, pgd: one step, one from a random start, one from noise, many steps
     trades           the ascent and the loss of TRADES
     overfitting      detection of a model that overfitted its training attack
     auto_pgd         apgd: steps that halve themselves
     margins          dlr, dlr_targeted: losses of logit differences
+    boundary         fab, fab_nearest: the nearest misclassified image, by linearised boundaries
+    hyperplanes      step_onto_plane: the shortest step onto a hyperplane inside the box
     random_search    square: no gradient at all
-    ensemble         aa_lite: the strongest of these in sequence
+    ensemble         autoattack: the standard ensemble; aa_lite: without FAB
     box_constrained  lbfgs, amplify: an upper bound of the smallest perturbation, by SciPy
     registry         ATTACKS: the attacks of a fixed radius, with one signature
 
@@ -23,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm, random_start_noise, uniform_noise
-from trainables.attacks.ensemble import AaLite, aa_lite
-from trainables.attacks.gradient import fgsm, fgsm_rs, pgd, projected_ascent
+from trainables.attacks.boundary import NearestAdversarial, fab, fab_nearest
+from trainables.attacks.ensemble import EnsembleResult, aa_lite, autoattack
+from trainables.attacks.gradient import fgsm, fgsm_rs, n_fgsm, pgd, projected_ascent
 from trainables.attacks.margins import dlr, dlr_targeted
 from trainables.attacks.modes import evaluating
 from trainables.attacks.overfitting import overfitted, pgd_accuracy
@@ -37,20 +40,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTACKS",
-    "AaLite",
     "Attack",
+    "EnsembleResult",
     "MinimumDistortion",
+    "NearestAdversarial",
     "Norm",
     "aa_lite",
     "amplify",
     "apgd",
+    "autoattack",
     "dlr",
     "dlr_targeted",
     "evaluating",
+    "fab",
+    "fab_nearest",
     "fgsm",
     "fgsm_rs",
     "kl_divergence",
     "lbfgs",
+    "n_fgsm",
     "overfitted",
     "pgd",
     "pgd_accuracy",

@@ -3,6 +3,7 @@
 FGSM (Goodfellow et al., 2015): clip(x + epsilon sign(grad CE), 0, 1). PGD (Madry et al., 2018):
 x_{t+1} = project(x_t + step_size direction(grad CE)), in the Linf or the L2 ball of radius epsilon.
 FGSM-RS (Wong et al., 2020): one PGD step of 1.25 epsilon from a uniform start.
+N-FGSM (de Jorge et al., 2022): clip(x + eta + alpha sign(grad CE(x + eta)), 0, 1), eta from U(-k epsilon, k epsilon).
 CE is `margins.attack_cross_entropy`, whose gradient does not vanish where a model is sure.
 """
 
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks.balls import Ball, Norm, at_least_float32, ball_around, random_start_noise
+from trainables.attacks.balls import Ball, LinfBall, Norm, at_least_float32, ball_around, random_start_noise
 from trainables.attacks.checks import (
     check_epsilon,
     check_finite,
@@ -25,7 +26,7 @@ from trainables.attacks.checks import (
 from trainables.attacks.margins import attack_cross_entropy
 from trainables.attacks.modes import attacking, outside_inference_mode
 
-__all__ = ["ascend", "fgsm", "fgsm_rs", "pgd", "projected_ascent"]
+__all__ = ["ascend", "fgsm", "fgsm_rs", "n_fgsm", "pgd", "projected_ascent"]
 
 
 @outside_inference_mode
@@ -81,6 +82,32 @@ def fgsm_rs(
         random_start=True,
         generator=generator,
     )
+
+
+@outside_inference_mode
+def n_fgsm(model: nn.Module, x: Tensor, y_B: Tensor, *, step_size: float, noise: Tensor) -> Tensor:
+    """Take one step along the sign of the gradient at x + noise, and do not project: only the box [0, 1] binds.
+
+    It is for training: with noise of up to k epsilon and a step of alpha, pixels move by up to k epsilon + alpha. It
+    checks nothing, for the reason of `projected_ascent`. The noise is clipped to the box before the gradient is taken.
+
+    >>> x, noise = torch.tensor([[0.5, 0.95]]), torch.tensor([[-0.2, 0.1]])
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> model.weight.data.copy_(torch.tensor([[1.0, -1.0], [0.0, 0.0]])).shape
+    torch.Size([2, 2])
+    >>> n_fgsm(model, x, torch.tensor([0]), step_size=0.1, noise=noise)
+    tensor([[0.2000, 1.0000]])
+    """
+    x = at_least_float32(x)
+    box = LinfBall(torch.zeros_like(x), torch.ones_like(x))
+    with attacking(model, device=x.device):
+        return ascend(
+            lambda images: attack_cross_entropy(model(images), y_B).sum(),
+            box.project(x + noise.detach().to(x.dtype)),
+            ball=box,
+            steps=1,
+            step_size=step_size,
+        )
 
 
 @outside_inference_mode

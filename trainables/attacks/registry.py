@@ -1,6 +1,6 @@
 """Attacks of a fixed radius by name, with one signature and a moderate budget.
 
-Use them for a quick check and for comparisons. A claim of robustness requires `aa_lite`, or the budgets of a paper.
+Use them for a quick check and for comparisons. A claim of robustness requires `autoattack`, or the budgets of a paper.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.attacks.auto_pgd import apgd
 from trainables.attacks.balls import Norm
+from trainables.attacks.boundary import fab
 from trainables.attacks.gradient import fgsm, fgsm_rs, pgd
 from trainables.attacks.random_search import square
 from trainables.config.sections import pgd_step_size
@@ -73,6 +74,10 @@ ATTACKS: Final[Mapping[str, Attack]] = MappingProxyType(
         "apgd-dlr": partial(apgd, loss="dlr"),
         "apgd-t": partial(apgd, loss="dlr_targeted", steps=_STEPS),
         "apgd-ce-l2": partial(apgd, norm="l2"),
+        "fab": partial(fab, steps=_STEPS, restarts=2),
+        "fab-t": partial(fab, steps=_STEPS, targeted=True),
+        "fab-l2": partial(fab, steps=_STEPS, restarts=2, norm="l2"),
         "square": partial(square, queries=_QUERIES),
+        "square-l2": partial(square, queries=_QUERIES, norm="l2"),
     }
 )

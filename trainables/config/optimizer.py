@@ -22,7 +22,9 @@ class OptimizerConfig(Frozen):
     `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
     'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
     before any other schedule begins. `clip_norm` bounds the gradient's global L2 norm. With `ema_decay`
-    above 0, the exponential moving average of the weights is evaluated; its decay rises to `ema_decay`.
+    above 0, the exponential moving average of the weights is evaluated; its decay rises to `ema_decay`. With
+    `sam_rho` above 0, each step takes the gradient at weights moved by so much, in L2, up the loss: sharpness-aware
+    minimisation (Foret et al., 2021), with any optimizer.
     """
 
     name: Annotated[str, name_in(OPTIMIZER_NAMES, group=OPTIMIZER_GROUP)] = "sgd"
@@ -37,6 +39,8 @@ class OptimizerConfig(Frozen):
     decay: Annotated[Real, Field(gt=0, lt=1)] = 0.1
     clip_norm: Annotated[Real, Field(gt=0)] | None = None
     ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    # Absent where it is not set, so that configurations are what they were before it.
+    sam_rho: Annotated[Real | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
 
     @property
     def is_own(self) -> bool:

@@ -26,14 +26,16 @@ __all__ = [
 
 MODEL_NAMES = ("mlp", "cnn", "cnn_bn", "preact_resnet18", "preact_resnet34", "wide_resnet28_10")
 MODEL_GROUP = "ravel.models"
-ATTACK_NAMES = ("fgsm", "fgsm_rs", "pgd", "trades")
+ATTACK_NAMES = ("fgsm", "fgsm_rs", "n_fgsm", "pgd", "trades", "mart")
 ATTACK_GROUP = "ravel.attacks"
 MIXUP_NAMES = ("mixup", "cutmix")
 MIXUP_GROUP = "ravel.batch_transforms"
 _RELATIVE_TRAVEL = 2.5
 # FGSM has no random start, so its one step reaches the edge of the ball. From a random start,
-# Wong et al. (2020) train with 1.25.
-RELATIVE_STEPS = {"fgsm": 1.0, "fgsm_rs": 1.25}
+# Wong et al. (2020) train with 1.25. N-FGSM does not project, and trains with 1.
+RELATIVE_STEPS = {"fgsm": 1.0, "fgsm_rs": 1.25, "n_fgsm": 1.0}
+# Attacks whose loss compares the prediction of the attacked image with that of the image itself.
+PAIRED_ATTACKS = frozenset({"trades", "mart"})
 
 
 def pgd_step_size(epsilon: float, *, steps: int) -> float:
@@ -237,14 +239,17 @@ class MixupConfig(Frozen):
 class AdversarialConfig(Frozen):
     """Adversarial training: off at epsilon 0 (pixels in [0, 1]; for l2 the norm of the whole image).
 
-    `attack`: 'fgsm' is one step from the image, 'fgsm_rs' one from a random start (Wong et al., 2020),
-    'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019). It may be the
-    import path of a function of `steps` passes, whose own arguments are `args` (see `regularizers.training_attacks`).
-    `relative_step` is the step in units of epsilon; None means 1, 1.25 and, for several, 2.5 / steps.
-    `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by
-    `trades_beta` instead. A trial whose PGD accuracy on training images (one batch of them, 256 at most)
-    falls by more than `max_robust_drop` from one epoch to the next has overfitted to its attack, and
-    fails. With None it continues.
+    `attack`: 'fgsm' is one step from the image, 'fgsm_rs' one from a random start (Wong et al., 2020), 'n_fgsm' one
+    from noise of `noise_k` epsilon, 2 where absent, without a projection to the ball (de Jorge et al., 2022),
+    'pgd' several, 'trades' several up the divergence from the clean prediction (Zhang et al., 2019), 'mart' those of
+    'pgd' with a loss that weighs misclassified images more (Wang et al., 2020). It may be the import path of a
+    function of `steps` passes, whose own arguments are `args` (see `regularizers.training_attacks`).
+    `relative_step` is the step in units of epsilon; None means 1, 1.25, 1 and, for several, 2.5 / steps.
+    `clean_fraction` is the weight of the clean cross-entropy; trades weighs its divergence by `trades_beta` instead,
+    mart by `mart_lambda`, 5 where absent. With `awp_gamma` above 0, the gradient is that at weights perturbed against
+    it, layer by layer by this share of their length (Wu et al., 2020). A trial whose PGD accuracy on training images
+    (one batch of them, 256 at most) falls by more than `max_robust_drop` from one epoch to the next has overfitted to
+    its attack, and fails. With None it continues.
     """
 
     norm: Norm = "linf"
@@ -256,6 +261,10 @@ class AdversarialConfig(Frozen):
     clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5
     trades_beta: Annotated[Real, Field(gt=0)] = 6.0
     max_robust_drop: Annotated[Real, Field(gt=0, le=1)] | None = None
+    # Absent where they are not set, so that configurations are what they were before them.
+    noise_k: Annotated[Real | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
+    mart_lambda: Annotated[Real | None, Field(gt=0, exclude_if=lambda value: value is None)] = None
+    awp_gamma: Annotated[Real | None, Field(ge=0, lt=1, exclude_if=lambda value: value is None)] = None
 
     @field_validator("args")
     @classmethod
@@ -264,7 +273,7 @@ class AdversarialConfig(Frozen):
 
     @property
     def num_steps(self) -> int:
-        """Number of gradient steps of one attack: always 1 for fgsm and fgsm_rs."""
+        """Number of gradient steps of one attack: always 1 for fgsm, fgsm_rs and n_fgsm."""
         return 1 if self.attack in RELATIVE_STEPS else self.steps
 
     @property
@@ -279,6 +288,23 @@ class AdversarialConfig(Frozen):
         if self.attack in RELATIVE_STEPS:
             return self.epsilon * RELATIVE_STEPS[self.attack]
         return pgd_step_size(self.epsilon, steps=self.steps)
+
+    @property
+    def noise_radius(self) -> float:
+        """Radius of the uniform noise of n_fgsm, in pixel units: k epsilon, with the published k = 2 by default."""
+        return self.epsilon * (2.0 if self.noise_k is None else self.noise_k)
+
+    @property
+    def divergence_weight(self) -> float:
+        """Weight of the divergence in a loss of pairs: beta of trades, lambda of mart (5 as published)."""
+        if self.attack == "trades":
+            return self.trades_beta
+        return 5.0 if self.mart_lambda is None else self.mart_lambda
+
+    @property
+    def perturbs_weights(self) -> bool:
+        """True if adversarial weight perturbation is on; like all of this group, only where epsilon is not 0."""
+        return self.epsilon > 0 and bool(self.awp_gamma)
 
 
 class EvaluationConfig(Frozen):

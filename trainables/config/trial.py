@@ -96,7 +96,29 @@ class TrialConfig(FlatConfig):
             raise ValueError("compile: must be false with model.sync_batch_norm, whose workers talk in each layer")
         if self.mixup.alpha > 0 and self.mixup.kind == "cutmix" and self.mixup.layers != "input":
             raise ValueError(f"mixup.layers: must be 'input' for cutmix, got {short_repr(self.mixup.layers)}")
+        if self.adversarial.epsilon > 0:
+            self._check_attack()
         return self
+
+    def _check_attack(self) -> None:
+        """Check requirements of an attack that is on."""
+        attack, loss, alpha = self.adversarial.attack, self.loss, self.mixup.alpha
+        if attack == "n_fgsm" and self.adversarial.norm != "linf":
+            raise ValueError("adversarial.norm: must be 'linf' for n_fgsm, which is defined there alone, got 'l2'")
+        if attack == "mart" and loss.label_smoothing:
+            raise ValueError(f"loss.label_smoothing: must be 0 for mart, {_OWN_LOSS}, got {loss.label_smoothing:g}")
+        if attack == "mart" and loss.name != "cross_entropy":
+            raise ValueError(f"loss.name: must be 'cross_entropy' for mart, {_OWN_LOSS}, got {short_repr(loss.name)}")
+        if attack == "mart" and alpha:
+            raise ValueError(f"mixup.alpha: must be 0 for mart, {_OWN_LOSS}, got {alpha:g}")
+        if self.adversarial.awp_gamma and self.optimizer.sam_rho:
+            reason = "as a step moves the weights for one of them"
+            raise ValueError(
+                f"optimizer.sam_rho: must be 0 with adversarial.awp_gamma, {reason}, got {self.optimizer.sam_rho:g}"
+            )
+
+
+_OWN_LOSS = "whose own loss takes images with one label each"
 
 
 def _at_least_pairs(batch_size: int, classes: int) -> bool:

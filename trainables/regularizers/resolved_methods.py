@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from trainables import attacks, mixup
-from trainables.config.sections import ATTACK_NAMES
+from trainables.config.sections import ATTACK_NAMES, PAIRED_ATTACKS
 from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, TrialConfig
 from trainables.data import shape_of
 from trainables.mixup import Mix
@@ -90,12 +90,12 @@ class Methods:
     def attacking(self) -> bool:
         """True if a step has an adversarial batch, of any weight."""
         settings = self.adversarial
-        return settings.epsilon > 0 and (settings.attack == "trades" or settings.clean_fraction < 1)
+        return settings.epsilon > 0 and (settings.attack in PAIRED_ATTACKS or settings.clean_fraction < 1)
 
     @property
-    def diverging(self) -> bool:
-        """True if the adversarial batch is that of TRADES."""
-        return self.attacking and self.adversarial.attack == "trades"
+    def is_paired(self) -> bool:
+        """True if the loss compares attacked with clean predictions, as those of TRADES and MART do."""
+        return self.attacking and self.adversarial.attack in PAIRED_ATTACKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def draw(x_BCHW: Tensor, *, methods: Methods, streams: Streams) -> Draws:
     if methods.mixup.alpha == 0 or methods.transform is not None:
         return Draws(noise_BCHW=noise_BCHW)
     clean_mix = _draw_mix(x_BCHW, methods, streams)
-    adversarial_mix = _draw_mix(x_BCHW, methods, streams) if methods.attacking and not methods.diverging else None
+    adversarial_mix = _draw_mix(x_BCHW, methods, streams) if methods.attacking and not methods.is_paired else None
     return Draws(clean_mix, adversarial_mix, noise_BCHW)
 
 
@@ -145,4 +145,6 @@ def _draw_noise(x_BCHW: Tensor, settings: AdversarialConfig, streams: Streams) -
         return None
     if settings.attack == "trades":
         return attacks.trades_noise(x_BCHW, generator=streams.attack)
+    if settings.attack == "n_fgsm":
+        return attacks.uniform_noise(x_BCHW, epsilon=settings.noise_radius, generator=streams.attack)
     return attacks.random_start_noise(x_BCHW, epsilon=settings.epsilon, norm=settings.norm, generator=streams.attack)

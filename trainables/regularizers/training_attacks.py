@@ -125,4 +125,8 @@ def perturbed(
                 "draws.noise_BCHW: must be present for trades, as the divergence has no gradient at the image"
             )
         return attacks.trades_ascent(model, x_BCHW, noise=noise, **size)
+    if settings.attack == "n_fgsm":
+        if noise is None:
+            raise ValueError("draws.noise_BCHW: must be present for n_fgsm, as noise is a part of its perturbation")
+        return attacks.n_fgsm(model, x_BCHW, y_B, step_size=settings.step_size, noise=noise)
     return attacks.projected_ascent(model, x_BCHW, y_B, start=None if noise is None else x_BCHW + noise, **size)

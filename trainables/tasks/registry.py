@@ -45,7 +45,7 @@ class Task:
     """Kind of trial.
 
     `strengths` are the parameters that every trial has and that are 0 in the baseline, where all methods are off;
-    `strengths_of` adds those of a sweep's own regularizers.
+    `strengths_of` adds those of a sweep's own regularizers, and `optional_strengths` that it names.
     `fragments` of the catalog of search spaces are the default search space. `metrics` are those that it may
     report; with `any_metric`, others too, whose names it alone knows, and `remedy` says how to report one. `passes`
     returns the cost of an epoch of a trial, in epochs of plain training. With `has_shares`, several processes can
@@ -66,6 +66,7 @@ class Task:
     reader: str = "trainables.models.loading.load_model(CHECKPOINT)"
     has_shares: bool = False
     changeable: tuple[str, ...] = ()
+    optional_strengths: tuple[str, ...] = ()
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -86,12 +87,14 @@ class Task:
         return {name: value for name, value in self.config().to_point().items() if name != TASK}
 
     def strengths_of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the strengths of trials that have parameters of these names: `strengths`, and those of regularizers.
+        """Return the strengths of trials that have parameters of these names: `strengths`, and those among the names.
 
-        >>> CLASSIFIER.strengths_of(["regularizers.center.use", "regularizers.center.weight"])[3:]
-        ('regularizers.center.weight',)
+        >>> CLASSIFIER.strengths_of(["regularizers.center.use", "regularizers.center.weight", "optimizer.sam_rho"])[3:]
+        ('optimizer.sam_rho', 'regularizers.center.weight')
         """
-        return (*self.strengths, *strengths_among(name for name in names if self.accepts(name)))
+        present = [name for name in names if self.accepts(name)]
+        optional = (name for name in self.optional_strengths if name in present)
+        return (*self.strengths, *optional, *strengths_among(present))
 
     def may_change(self, name: str) -> bool:
         """Return True if a parameter may change in the middle of training: a strength, or a setting of the optimizer.
@@ -170,9 +173,10 @@ def _is_of_family(metric: str, name: str) -> bool:
 
 
 def _passes_of_classifier(config: TrialConfig) -> int:
-    """Return 1, plus k for an attack of k steps, and the further passes of regularizers that are on."""
+    """Return 1, plus k for an attack of k steps, 1 at perturbed weights, and those of regularizers that are on."""
     attack = config.adversarial.num_steps if config.adversarial.epsilon else 0
-    return 1 + attack + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
+    perturbed = int(config.adversarial.perturbs_weights or bool(config.optimizer.sam_rho))
+    return 1 + attack + perturbed + sum(term.passes for term in config.regularizers.by_label.values() if term.weight)
 
 
 def _one_pass(_: GanConfig | FunctionConfig | LightningConfig) -> int:
@@ -183,6 +187,7 @@ CLASSIFIER = Task(
     name="classifier",
     config=TrialConfig,
     strengths=("snnl.weight", "mixup.alpha", "adversarial.epsilon"),
+    optional_strengths=("adversarial.awp_gamma", "optimizer.sam_rho"),
     fragments=("optimizer", "snnl", "mixup", "adversarial"),
     metrics=CLASSIFIER_METRICS,
     passes=_passes_of_classifier,
@@ -192,6 +197,7 @@ CLASSIFIER = Task(
         *("optimizer.lr", "optimizer.momentum", "optimizer.weight_decay", "optimizer.clip_norm"),
         *("loss.label_smoothing", "snnl.weight", "snnl.temperature", "mixup.alpha"),
         *("adversarial.epsilon", "adversarial.relative_step", "adversarial.clean_fraction", "adversarial.trades_beta"),
+        *("adversarial.noise_k", "adversarial.mart_lambda", "adversarial.awp_gamma", "optimizer.sam_rho"),
         *("data.rotation", "data.shear", "data.zoom", "data.erasing", "data.policy_magnitude"),
     ),
 )

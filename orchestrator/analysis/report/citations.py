@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trainables.tasks.registry import GAN, task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from orchestrator.analysis.result import SweepResult
 
@@ -44,6 +44,8 @@ ATTACKS = {
     "fgsm_rs": ("FGSM from a random start", ("wong2020fast",)),
     "pgd": ("PGD", ("madry2018pgd",)),
     "trades": ("TRADES", ("zhang2019trades",)),
+    "n_fgsm": ("N-FGSM", ("dejorge2022nfgsm",)),
+    "mart": ("MART", ("wang2020mart",)),
 }
 
 
@@ -107,10 +109,7 @@ def _methods(result: SweepResult) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield ("manifold mixup", ("verma2019manifold",)) if is_hidden else ("mixup", ("zhang2018mixup",))
         else:
             yield f"the mixture {kind}", ()
-    for config in (config for config in configs if config.get("adversarial.epsilon")):
-        name = str(config.get("adversarial.attack"))
-        attack, keys = ATTACKS.get(name, (name, ()))
-        yield f"adversarial training with {attack}", keys
+    yield from _adversarial(configs)
     if any(config.get("loss.label_smoothing") for config in configs):
         yield "label smoothing", ("szegedy2016smoothing",)
     policies = {str(config.get("data.policy")) for config in configs}
@@ -124,6 +123,17 @@ def _methods(result: SweepResult) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "AdamW", ("loshchilov2019adamw",)
     if task_of(result.plan.spec.trial) is GAN:
         yield "a generative adversarial network trained by Adam", ("goodfellow2014gan", "kingma2015adam")
+
+
+def _adversarial(configs: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for config in (config for config in configs if config.get("adversarial.epsilon")):
+        name = str(config.get("adversarial.attack"))
+        attack, keys = ATTACKS.get(name, (name, ()))
+        yield f"adversarial training with {attack}", keys
+        if config.get("adversarial.awp_gamma"):
+            yield "adversarial weight perturbation", ("wu2020awp",)
+    if any(config.get("optimizer.sam_rho") for config in configs):
+        yield "sharpness-aware minimisation", ("foret2021sam",)
 
 
 def _is_gan_with_snnl(result: SweepResult) -> bool:

@@ -153,6 +153,28 @@ def test_aa_lite_is_the_last_rung_where_the_budget_has_it(honest, few, monkeypat
     assert outcome.limits == ()
 
 
+def test_autoattack_meets_what_withstood_and_has_its_own_name(honest, few, monkeypatch):
+    strong = attack_suite.autoattack
+    monkeypatch.setattr(
+        attack_suite, "autoattack", lambda *images, **named: strong(*images, steps=5, queries=20, **named)
+    )
+    small = few.take(torch.arange(30))
+    budget = EvaluationBudget(autoattack=True, restart_images=0)
+    outcome = accuracy_under_attack(honest, small, epsilon=0.1, budget=budget)
+    assert [stage.attack for stage in outcome.stages][-2:] == ["pgd-20", "autoattack"]
+    assert outcome.stages[-1].attacked == round(outcome.stages[-2].worst * len(small))
+    assert outcome.metrics()["robust/autoattack@0.1"] == outcome.metrics()["robust/worst@0.1"]
+    assert not any("did not run: the worst case" in limit for limit in outcome.limits)
+
+
+def test_autoattack_needs_four_classes(few):
+    two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    halves = Split(few.images_NCHW, few.labels_N % 2)
+    budget = EvaluationBudget(autoattack=True, restart_images=0)
+    outcome = accuracy_under_attack(two, halves, epsilon=0.1, budget=budget)
+    assert "AutoAttack did not run: it needs 4 classes, got 2" in outcome.limits
+
+
 def test_aa_lite_needs_four_classes(few):
     two = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     halves = Split(few.images_NCHW, few.labels_N % 2)

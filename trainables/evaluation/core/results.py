@@ -84,7 +84,8 @@ class EvaluationBudget:
     restart_images: number of them that meet an attack with restarts, after they withstood all other attacks.
     distortion_images: number of images with a minimal distortion by L-BFGS.
     attack_images: number of images that meet the adaptive attack on the nearest neighbours.
-    aa_lite: run the strongest ensemble too.
+    aa_lite: run the ensemble AA-lite too.
+    autoattack: run AutoAttack's standard ensemble too.
     """
 
     images: int | None = None
@@ -92,6 +93,7 @@ class EvaluationBudget:
     distortion_images: int = 32
     attack_images: int = 100
     aa_lite: bool = False
+    autoattack: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks import Norm, aa_lite
+from trainables.attacks import Norm, aa_lite, autoattack
 from trainables.evaluation.core.evaluation_attack import unattacked, withstands
 from trainables.evaluation.core.intervals import RARE, mcnemar_test, plausible, wilson
 from trainables.evaluation.core.prediction import as_pixels, logits, within
@@ -26,15 +26,16 @@ from trainables.evaluation.robustness.gradient_masking import MASKING_IMAGES, Ch
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from trainables.attacks import AaLite
+    from trainables.attacks import EnsembleResult
     from trainables.data import Split
 
 __all__ = ["accuracy_under_attack", "suite"]
 
 RESTARTED: Final = "pgd-50x10"
-AA: Final = "aa-lite"
+AA_LITE: Final = "aa-lite"
+AUTOATTACK: Final = "autoattack"
 CURVE_IMAGES: Final = 200
 
 _RESTARTS: Final = 10
@@ -53,7 +54,7 @@ def accuracy_under_attack(
     refusals: tuple[str, ...] = (),
     progress: Progress = no_progress,
 ) -> AccuracyUnderAttack:
-    """Measure accuracy on clean images, under FGSM, PGD-20, PGD-50 with ten restarts, and AA-lite if the budget has it.
+    """Measure accuracy on clean images, under FGSM, PGD-20, PGD-50 with ten restarts, and ensembles of the budget.
 
     The restarts meet only images that withstood all previous attacks: at most `budget.restart_images` of them, a
     random sample. Then the worst case is (images that withstood the previous attacks) x (fraction of the sample that
@@ -87,20 +88,20 @@ def accuracy_under_attack(
             holds_N &= withstands(split, pgd, among_N=holds_N & sample_N) | ~sample_N
         stages.append(_restarted(RESTARTED, int(sample_N.sum()), holds_N, sample_N, before=before))
 
-    if not budget.aa_lite:
+    if not (budget.aa_lite or budget.autoattack):
         limits = (*limits, "AA-lite did not run: the worst case is over FGSM and PGD alone")
-    elif (classes := logits(model, split.take(torch.tensor([0]))).shape[1]) < _AA_CLASSES:
-        limits = (*limits, f"AA-lite did not run: it needs {_AA_CLASSES} classes, got {classes}")
-    elif bool(holds_N.any()):
-        progress("attacks: aa-lite", 0.5)
+    for name, title in _ensembles(budget):
+        if (classes := logits(model, split.take(torch.tensor([0]))).shape[1]) < _AA_CLASSES:
+            limits = (*limits, f"{title} did not run: it needs {_AA_CLASSES} classes, got {classes}")
+            continue
         left_N = holds_N.nonzero()[:, 0]
-        left = split.take(left_N)
-        result = aa_lite(model, as_pixels(left.images_NCHW), left.labels_N, epsilon=epsilon, seed=seed, norm=norm)
-        holds_N = holds_N.index_put((left_N,), result.robust_B)
-        checks += _aa_checks(result, len(left), len(split))
-        stages.append(_restarted(AA, len(left), holds_N, sample_N, before=before))
-    else:
-        stages.append(_restarted(AA, 0, holds_N, sample_N, before=before))
+        if len(left_N):
+            progress(f"attacks: {name}", 0.5)
+            left, attack = split.take(left_N), {AA_LITE: aa_lite, AUTOATTACK: autoattack}[name]
+            result = attack(model, as_pixels(left.images_NCHW), left.labels_N, epsilon=epsilon, seed=seed, norm=norm)
+            holds_N = holds_N.index_put((left_N,), result.robust_B)
+            checks += _ensemble_checks(result, name, len(left), len(split))
+        stages.append(_restarted(name, len(left_N), holds_N, sample_N, before=before))
     progress("attacks", 1.0)
     return AccuracyUnderAttack(epsilon, norm, len(split), tuple(stages), (*refusals, *raised(checks)), limits)
 
@@ -193,11 +194,19 @@ def _fgsm_and_pgd(fgsm_N: Tensor, pgd_N: Tensor) -> Check:
     )
 
 
-def _aa_checks(result: AaLite, attacked: int, total: int) -> list[Check]:
+def _ensembles(budget: EvaluationBudget) -> Iterator[tuple[str, str]]:
+    """Yield the name and the title of each ensemble that the budget has; the later one meets what withstood."""
+    if budget.aa_lite:
+        yield AA_LITE, "AA-lite"
+    if budget.autoattack:
+        yield AUTOATTACK, "AutoAttack"
+
+
+def _ensemble_checks(result: EnsembleResult, name: str, attacked: int, total: int) -> list[Check]:
     flat = round(result.zero_gradient * attacked)
     checks = [
         Check(
-            "zero gradients, aa-lite",
+            f"zero gradients, {name}",
             "gradients of the cross-entropy must not be exactly zero",
             f"they are at {flat} of {attacked} images",
             not plausible(flat, attacked, rate=RARE),
@@ -207,7 +216,7 @@ def _aa_checks(result: AaLite, attacked: int, total: int) -> list[Check]:
         alone = round(result.square_alone * attacked)
         checks.append(
             Check(
-                "black box, aa-lite",
+                f"black box, {name}",
                 f"Square must not fool {RARE:.1%} of the images beyond the attacks that see gradients",
                 f"it alone fools {alone} of {total} images",
                 not plausible(alone, total, rate=RARE),

@@ -5,7 +5,8 @@
       + sum over regularizers weight * term                  on unattacked activations, unmixed or mixed
 
 The regularizers are soft nearest neighbours (`snnl.weight`) and those with a label (`regularizers.LABEL.weight`).
-TRADES replaces the adversarial cross-entropy by beta KL(clean || adversarial), both unmixed. The clean and
+TRADES replaces the adversarial cross-entropy by beta KL(clean || adversarial), both unmixed. MART has a loss of its own
+(`mart_loss`), and no mixture. The clean and
 the adversarial batch are mixed independently (Interpolated Adversarial Training, Lamb et al., 2019). A user's own
 transform of the batch (`mixup.kind`) takes the place of the mixture.
 
@@ -41,6 +42,7 @@ from trainables.regularizers.resolved_methods import Draws, Methods
 from trainables.regularizers.resolved_terms import WeightedTerm
 from trainables.seeding import derive
 from trainables.tasks.classifier.cross_entropy import classification_loss
+from trainables.tasks.classifier.mart_loss import mart_terms
 
 __all__ = ["Loss", "step_loss"]
 
@@ -51,14 +53,16 @@ Mixture: TypeAlias = Mix | TransformedBatch
 class Loss:
     """Total to minimise, and its terms (0-d tensors).
 
-    Terms: 'ce'; 'kl' with TRADES; each regularizer's value before its weight, with its metrics: 'snnl',
+    Terms: 'ce'; 'kl' with TRADES and MART; each regularizer's value before its weight, with its metrics: 'snnl',
     'snnl_chance' and 'snnl_singletons', or a 'control' (`snnl.penalty`), and 'LABEL' and 'LABEL/METRIC'.
-    `memory` is what regularizers remember for the next step, by the place of their parameters.
+    `memory` is what regularizers remember for the next step, by the place of their parameters. `x_adversarial` are the
+    attacked images of this process's share, None without an attack.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
     memory: Mapping[str, Memory] = field(default_factory=dict)
+    x_adversarial: Tensor | None = None
 
 
 def step_loss(
@@ -73,10 +77,12 @@ def step_loss(
     seed: int = 0,
     step: int = 0,
     share: Share = WHOLE,
+    x_adversarial: Tensor | None = None,
 ) -> Loss:
     """Compute the loss of one batch: images in [0, 1], hard labels (B,); users' code draws from the trial's seed.
 
-    Images, labels and draws are those of the whole batch, whatever the share; the value is that of the share.
+    Images, labels and draws are those of the whole batch, whatever the share; the value is that of the share. With
+    `x_adversarial`, the attacked images of another loss, there is no attack.
     """
     targets_BK = functional.one_hot(y_B, num_classes).to(x_BCHW.dtype)
     mixture = partial(methods.mixture, num_classes=num_classes, seed=seed)
@@ -93,20 +99,24 @@ def step_loss(
     else:
         x_SCHW, noise = share.rows(x_BCHW), draws.noise_BCHW
         own_seed = derive(seed, f"rank {share.rank}") if share.rank else seed
-        with synchronised(share, is_on=methods.sync_batch_norm):  # layers without running statistics
-            x_adversarial = methods.attacked(
-                model,
-                x_SCHW,
-                share.rows(y_B),
-                noise=None if noise is None else share.rows(noise),
-                seed=own_seed,
-                step=step,
-            )
-        if methods.diverging:
+        if x_adversarial is None:
+            with synchronised(share, is_on=methods.sync_batch_norm):  # layers without running statistics
+                x_adversarial = methods.attacked(
+                    model,
+                    x_SCHW,
+                    share.rows(y_B),
+                    noise=None if noise is None else share.rows(noise),
+                    seed=own_seed,
+                    step=step,
+                )
+        if methods.is_paired:
             attacked = features(x_adversarial, None)
-            ce = cross_entropy(passes.mixed.logits, clean_mix)
-            kl = kl_divergence(passes.unmixed.logits, attacked.logits)
-            total, terms = ce + methods.adversarial.trades_beta * kl, {"ce": ce, "kl": kl}
+            if methods.adversarial.attack == "mart":
+                ce, kl = mart_terms(passes.unmixed.logits, attacked.logits, share.rows(y_B))
+            else:
+                ce = cross_entropy(passes.mixed.logits, clean_mix)
+                kl = kl_divergence(passes.unmixed.logits, attacked.logits)
+            total, terms = ce + methods.adversarial.divergence_weight * kl, {"ce": ce, "kl": kl}
         else:
             attacked_B = x_adversarial if methods.transform is None else share.whole(x_adversarial)
             mix = mixture(attacked_B, y_B, draws.adversarial_mix, purpose=f"adversarial mixup {step}")
@@ -123,7 +133,7 @@ def step_loss(
         total, terms = total + regularizer.weight * term.value, {**terms, **regularizer.named(term)}
         if term.memory:
             remembered[regularizer.place] = term.memory
-    return Loss(total, terms, remembered)
+    return Loss(total, terms, remembered, x_adversarial)
 
 
 @final

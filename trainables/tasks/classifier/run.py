@@ -4,6 +4,7 @@ import math
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -31,6 +32,7 @@ from trainables.engine.optimization import (
 from trainables.engine.padding_guard import guarding
 from trainables.engine.placement import Placement, placement_of
 from trainables.engine.resume import inherited, read_parent, read_trial
+from trainables.engine.weight_perturbation import WeightPerturbation
 from trainables.errors import AttackOverfitted, ConfigError, DatasetDamaged, Diverged, Problem
 from trainables.evaluation.core.own_metrics import own_metrics
 from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, logits
@@ -40,7 +42,7 @@ from trainables.models.loading import check_weights
 from trainables.regularizers.resolved_methods import Methods, draw
 from trainables.regularizers.resolved_terms import check_first_step
 from trainables.seeding import Streams, generator, global_streams
-from trainables.tasks.classifier.objective import step_loss
+from trainables.tasks.classifier.objective import Loss, step_loss
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -85,6 +87,7 @@ class ClassifierRun:
         self.augmentation = Augmentation.from_config(config.data)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.rate_shares = rate_shares(self.optimizer, config.optimizer)
+        self.perturbation = WeightPerturbation.of(config)
         decay = config.optimizer.ema_decay
         self.average = WeightAverage(self.model, decay=decay) if decay else None
         self.streams = Streams.from_seed(config.seed, device=device)
@@ -180,38 +183,52 @@ class ClassifierRun:
         x_BCHW, y_B = self._images(indices_B)
         x_BCHW = augment(x_BCHW, settings=self.augmentation, generator=self.streams.augmentation)
         draws = draw(x_BCHW, methods=self.methods, streams=self.streams)
+        loss_of = partial(
+            step_loss,
+            self.model,
+            x_BCHW,
+            y_B,
+            num_classes=self.num_classes,
+            methods=self.methods,
+            draws=draws,
+            memory=self.memory,
+            seed=self.config.seed,
+            step=step,
+            share=self.placement.share,
+        )
+        buffers = [] if self.perturbation is None else [buffer.clone() for buffer in self.model.buffers()]
         with self.placement.autocast():
-            loss = step_loss(
-                self.model,
-                x_BCHW,
-                y_B,
-                num_classes=self.num_classes,
-                methods=self.methods,
-                draws=draws,
-                memory=self.memory,
-                seed=self.config.seed,
-                step=step,
-                share=self.placement.share,
-            )
+            loss = loss_of()
         if self.memory is None:
             check_first_step(self.methods.terms, loss.terms, self.model)
-        terms = self._descend({**loss.terms, "loss": loss.total}, step=step)
+        if self.perturbation is None:
+            terms = self._differentiate(loss)
+        else:
+            with self.perturbation.applied(self.model, loss.total, share=self.placement.share):
+                for buffer, value in zip(self.model.buffers(), buffers, strict=True):
+                    buffer.copy_(value)
+                with self.placement.autocast():
+                    loss = loss_of(x_adversarial=loss.x_adversarial)
+                terms = self._differentiate(loss)
+        self._descend(step=step)
         self.memory = loss.memory
         return terms
 
-    def _descend(self, terms: "Mapping[str, Tensor]", *, step: int) -> "Mapping[str, Tensor]":
-        """Take one step down the gradient of the loss, and return the terms; their means, where processes share it."""
+    def _differentiate(self, loss: Loss) -> "Mapping[str, Tensor]":
+        """Compute gradients, and return the terms of the loss; the means of both, where processes share the batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        return average_step(self.model, {**loss.terms, "loss": loss.total}, share=self.placement.share)
+
+    def _descend(self, *, step: int) -> None:
+        """Take one step down the gradient."""
         settings, steps = self.config.optimizer, self.batches_per_epoch
         rate = learning_rate(settings, step, total_steps=self.config.epochs * steps, steps_per_epoch=steps)
         set_rate(self.optimizer, rate, shares=self.rate_shares)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        terms = average_step(self.model, terms, share=self.placement.share)
         clip_gradients(self.model, settings)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
-        return terms
 
     def _attack_overfitting(self, indices_B: Tensor, *, epoch: int) -> dict[str, float]:
         """Return the accuracy under PGD on one batch of training images, if the training is adversarial; at rank 0."""

@@ -129,11 +129,10 @@ def _cell(scores: Scores, recipe: str, metric: str) -> str:
     if found is None:
         return "-"
     text = interval(found)
-    return (
-        text
-        if images is None
-        else f"{text} ({' to '.join(f'{end:.3f}' for end in image_interval(found.mean, images))})"
-    )
+    if images is None:
+        return text
+    low, high = image_interval(found.mean, images)
+    return f"{text} ({low:.3f} to {high:.3f})"
 
 
 def interval(found: Summary) -> str:
@@ -146,7 +145,7 @@ def interval(found: Summary) -> str:
 
 
 def transfer_of(transfer: Transfer) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return mean errors in % with half widths over pairs of different networks, by the recipes of source and target."""
+    """Return mean errors in % with half widths over pairs of networks, by the recipes of source and target."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for (source, target), pairs in transfer.by_group().items():
         if len(pairs) > 1:

@@ -165,7 +165,7 @@ def _row(name: str, prediction: Prediction, finding: Finding) -> list[str]:
         _p(finding.p_corrected),
         "-" if effect is None else f"{effect:.1f}",
         f"{finding.smallest:.2g}",
-        f"{finding.conclusion}: {finding.reason}" if "check" not in finding.reason else finding.conclusion,
+        f"{finding.conclusion}: {finding.reason.partition(':')[0]}",
     ]
 
 

@@ -19,6 +19,9 @@ FORMAT = 1
 KEPT = Path(__file__).parent / "mnist.json"
 TRANSFER = "transfer"
 """Metric of the errors between different networks of one recipe, in %."""
+RELEASED_SHARES = tuple(f"released/{name}" for name in ("accuracy", "highest_bin", "fgsm_accuracy", "fgsm_lowest_bin"))
+CALIBRATION_IMAGES = 1_000
+"""Test images that these do not count, as neighbours are calibrated on them."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Scores:
         """Return the number of images of which a metric is a share; None of any other metric."""
         if metric == "test/accuracy":
             return self.test_images
+        if metric in RELEASED_SHARES:
+            return self.test_images - CALIBRATION_IMAGES
         return self.images if metric.startswith(("pgd-40@", "deformation/", "dknn/accuracy")) else None
 
     def image_interval(self, recipe: str, control: str, metric: str) -> Interval | None:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from scores import TRANSFER, Scores
 
-from orchestrator.analysis.claims.comparisons import PairedDifference
+from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, PairedDifference
 from orchestrator.analysis.claims.conclusions import Finding, Prediction, conclude
 from orchestrator.analysis.claims.intervals import Interval
 
@@ -143,7 +143,7 @@ def write(page: Path, scores: Scores) -> None:
 def _shown(found: Answer) -> Iterator[str]:
     yield f"### {found.question.title}"
     checks = (
-        [name, _mean(check), _ends(check.difference.interval), _p(check.p), "yes" if _passes(check) else "**no**"]
+        [name, _mean(check), _ends(check.difference.interval), _p(check.p), "yes" if passes(check) else "**no**"]
         for name, check in found.checks.items()
     )
     yield _table(["manipulation check", "difference", "95 % over seeds", "p", "passed"], checks)
@@ -169,8 +169,9 @@ def _row(name: str, prediction: Prediction, finding: Finding) -> list[str]:
     ]
 
 
-def _passes(check: Prediction) -> bool:
-    return check.p <= 0.05 and check.is_as_predicted
+def passes(check: Prediction) -> bool:
+    """Return True if a manipulation check passed."""
+    return check.p <= SIGNIFICANCE and check.is_as_predicted
 
 
 def _mean(prediction: Prediction) -> str:

@@ -77,10 +77,11 @@ def test_error_and_degrees_of_a_paired_difference_are_those_of_its_test():
     assert smallest_difference(found) == pytest.approx(smallest_effect(3) * np.std(values, ddof=1), rel=1e-9)
 
 
-def test_the_test_finds_the_smallest_effect_as_often_as_its_power_says():
+@pytest.mark.parametrize(("pairs", "alpha", "power"), [(2, 0.05, 0.8), (3, 0.01, 0.9), (5, 0.05, 0.8)])
+def test_the_test_finds_the_smallest_effect_as_often_as_its_power_says(pairs, alpha, power):
     rng = np.random.default_rng(0)
-    samples = rng.normal(smallest_effect(5), 1, (20_000, 5))
-    assert (stats.ttest_1samp(samples, 0, axis=1).pvalue <= 0.05).mean() == pytest.approx(0.8, abs=0.01)
+    samples = rng.normal(smallest_effect(pairs, power=power, alpha=alpha), 1, (20_000, pairs))
+    assert (stats.ttest_1samp(samples, 0, axis=1).pvalue <= alpha).mean() == pytest.approx(power, abs=0.01)
 
 
 @pytest.mark.parametrize("wrong", [{"power": 0.04}, {"power": 1.0}, {"alpha": 0.0}])
@@ -193,7 +194,7 @@ def test_the_page_concludes_nothing_from_a_treatment_whose_check_failed(question
         found = questions.answer(question, questions.Scores.read())
         passed = all(questions.passes(check) for check in found.checks.values())
         assert passed or {finding.conclusion for finding in found.findings.values()} == {UNKNOWN}
-    assert [question.treatment for question in questions.QUESTIONS][0] == "entangle"
+    assert questions.QUESTIONS[0].treatment == "entangle"
     first = questions.answer(questions.QUESTIONS[0], questions.Scores.read())
     assert not any(questions.passes(check) for check in first.checks.values())
 

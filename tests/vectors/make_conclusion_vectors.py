@@ -15,7 +15,10 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 SEED = 20261130
-LEVELS = ((0.05, 0.8), (0.01, 0.9))
+# Of three pairs at 1 % its noncentral t has no upper tail, and it returns an effect of far too little power.
+LEVELS = tuple(
+    (pairs, *level) for pairs in (3, 5, 10, 30) for level in ((0.05, 0.8), (0.01, 0.9)) if pairs > 3 or level[0] > 0.01
+)
 
 
 def power(pairs, alpha, power):
@@ -51,7 +54,7 @@ def main():
             "numpy": np.__version__,
             "made_by": "TTestPower.solve_power; CompareMeans with usevar='unequal'; confint_proportions_2indep newcomb",
         },
-        "power": [power(pairs, *level) for pairs in (3, 5, 10, 30) for level in LEVELS],
+        "power": [power(*level) for level in LEVELS],
         "welch": [welch(rng, *sizes) for sizes in ((3, 3, 1.0), (3, 5, 9.0), (8, 4, 0.2))],
         "newcombe": [newcombe(*shares) for shares in ((933, 985, 1000), (50, 49, 50), (7, 0, 20))],
     }

@@ -190,7 +190,7 @@ def p_greater(differences: Sequence[float]) -> float:
     >>> p_greater([0.1, 0.1, 0.1]), p_greater([0.0, 0.0]), p_greater([-0.1, -0.1])
     (0.125, 1.0, 1.0)
     """
-    from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
+    from scipy import stats  # noqa: PLC0415
 
     mean, spread = moments(differences)
     if not spread:

@@ -1,4 +1,4 @@
-"""Conclusions on predictions of a paper: they agree, they disagree, or it cannot be told.
+"""Conclusions on predictions of a paper: they agree, they disagree, or it is inconclusive.
 
 A *question* is a family of predictions, which share Holm's correction, and the manipulation checks of its treatment. A
 treatment that did not change what it was to change tests nothing: if one check fails, no prediction is concluded on.
@@ -8,7 +8,7 @@ Each check has to pass by itself, at an uncorrected 5 %, as all of them together
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, holm
 from orchestrator.analysis.claims.power import smallest_difference
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from orchestrator.analysis.claims.comparisons import Difference
     from orchestrator.analysis.claims.intervals import Interval
 
-AGREES, DISAGREES, UNKNOWN = "agrees", "disagrees", "cannot be told"
+Conclusion = Literal["agrees", "disagrees", "inconclusive"]
 
-Conclusion = Literal["agrees", "disagrees", "cannot be told"]
+AGREES: Final = "agrees"
+DISAGREES: Final = "disagrees"
+UNKNOWN: Final = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class _Moments:
     def add(self, features_ND: Tensor, labels_N: Tensor) -> None:
         x_ND = features_ND.double() - self.origin_D
         self.products_DD += x_ND.T @ x_ND
-        for label in labels_N.unique().tolist():
+        for label in sorted(set(labels_N.tolist())):
             own_ND = x_ND[labels_N == label]
             self.sums[label] = self.sums.get(label, 0) + own_ND.sum(0)
             self.counts[label] = self.counts.get(label, 0) + len(own_ND)

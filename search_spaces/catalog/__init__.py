@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from search_spaces.catalog._adversarial import adversarial, fgsm_rs, pgd, trades
+from search_spaces.catalog._augmentation import rand_augment
+from search_spaces.catalog._dropout import dropout
 from search_spaces.catalog._gan import gan
 from search_spaces.catalog._mixup import input_mixup, manifold_mixup, mixup
 from search_spaces.catalog._optimizer import adamw, optimizer, sgd
@@ -25,6 +27,7 @@ __all__ = [
     "adamw",
     "adversarial",
     "disentangle",
+    "dropout",
     "entangle",
     "fgsm_rs",
     "gan",
@@ -33,6 +36,7 @@ __all__ = [
     "mixup",
     "optimizer",
     "pgd",
+    "rand_augment",
     "regularizers",
     "sgd",
     "snnl",
@@ -67,5 +71,7 @@ FRAGMENTS: Mapping[str, Callable[[], SearchSpace]] = MappingProxyType(
         "trades": trades,
         "regularizers": regularizers,
         "gan": gan,
+        "dropout": dropout,
+        "rand_augment": rand_augment,
     }
 )

@@ -6,6 +6,8 @@ z_i is the activation of image i, divided by its length (the paper's projection 
 augmented views: the batch has one view of each image). P(i) are the other images of i's class, and tau is the
 temperature. An image that is alone in its class has no P(i), and is left out of the mean (the paper has a sum).
 
+Ravel has this loss by the name `supervised_contrastive`. This file shows how a regularizer of your own is written.
+
     trial:
       regularizers.contrast.use: "supervised_contrastive:SupervisedContrastive"
       regularizers.contrast.weight: 0.1

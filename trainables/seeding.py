@@ -1,8 +1,8 @@
 """Independent random streams, all derived from one seed.
 
 Each purpose has its own stream, so switching mixup on does not change the order of the data. The seed of a
-trial determines all streams. Streams are explicit objects: this package never draws from a global generator. A
-user's network may (dropout does); `global_streams` seeds those for it, and restores them.
+trial determines all streams. Streams are explicit objects. Dropout alone draws from a global generator, as torch has
+none that takes another one, and a user's network may; `global_streams` seeds those, and restores them.
 
 >>> derive(0, "order") == derive(0, "order"), derive(0, "order") == derive(0, "mixup")
 (True, False)

@@ -19,6 +19,7 @@ from typing import Any
 import page
 import released
 import torch
+from scores import KEPT, Scores
 
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
@@ -38,6 +39,7 @@ from trainables.tasks.classifier.training import train
 
 EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)
+TEST_IMAGES = 10_000
 SUITES = ("clean", "entanglement", "deformations", "ood", "dknn", "flattening")
 PROGRESS = ("train/loss", "train/pgd_accuracy", "val/accuracy", "time/images_per_s")
 COMMON = {
@@ -93,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True, type=Path)
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--data", type=Path, default=KEPT, help="file of the kept numbers")
     parser.add_argument("--kept", type=Path, default=Path("results/evidence"))
     parser.add_argument("--images", type=int, default=1000, help="test images for all but accuracy and calibration")
     parser.add_argument("--recipes", nargs="*", choices=list(RECIPES), default=list(RECIPES))
@@ -100,8 +103,30 @@ def main() -> int:
     networks = [trained(recipe, seed, options) for recipe in options.recipes for seed in SEEDS]
     scores = {network.name: measured(network, options) for network in networks}
     transfers = transferred(networks, options)
-    page.write(options.page, networks, scores, transfer=transfers, images=options.images, machine=machine())
+    kept = Scores(
+        command="make evidence DATA=FOLDER",
+        machine=machine(),
+        seeds=SEEDS,
+        images=options.images,
+        test_images=TEST_IMAGES,
+        values=by_recipe(networks, scores),
+        transfer=page.transfer_of(transfers),
+    )
+    kept.write(options.data)
+    page.write(options.page, kept)
     return 0
+
+
+def by_recipe(networks: list[Network], scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
+    """Return the values of each recipe and metric in the order of the seeds; a metric that a seed lacks is left out."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for network in networks:
+        for metric, value in scores[network.name].items():
+            values.setdefault(network.recipe, {}).setdefault(metric, []).append(value)
+    return {
+        recipe: {metric: own for metric, own in metrics.items() if len(own) == len(SEEDS)}
+        for recipe, metrics in values.items()
+    }
 
 
 def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:

@@ -1,19 +1,27 @@
-"""Tables of docs/results.md: means over seeds with a 95 % interval of Student's t, next to published numbers."""
+"""Tables of docs/results.md: means over seeds with a 95 % interval of Student's t, next to published numbers.
+
+    python benchmarks/evidence/page.py     writes the page from mnist.json; trains nothing
+
+A share of test images has Wilson's interval over the images in brackets, apart from the one over seeds.
+"""
 
 import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import published
+import questions
 import released
+from scores import Scores
 
+from orchestrator.analysis.claims.comparisons import Summary
+from orchestrator.analysis.claims.intervals import image_interval, quantile
 from trainables.evaluation.robustness.transfer_result import Transfer
 
 BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""0.975 quantile of Student's t, by degrees of freedom."""
 
 TAPS = ("conv1", "conv2", "penultimate", "logits")
 
@@ -71,88 +79,97 @@ TABLES: Mapping[str, ResultTable] = {
         },
         published.DEFORMED,
     ),
-    "Flattening: sum of the singular values but the first, class means kept": ResultTable(
-        {tap: f"flattening/{tap}_sum_rest" for tap in TAPS}, published.FLATTENED
+    "Flattening: effective rank of a class's representation, free of the scale of the activations": ResultTable(
+        {tap: f"flattening/{tap}_effective_rank" for tap in TAPS}
     ),
 }
 
 
-def write(
-    path: Path,
-    networks: Sequence[Any],
-    scores: Mapping[str, Mapping[str, float]],
-    *,
-    transfer: Transfer,
-    images: int,
-    machine: str,
-) -> None:
-    """Write the tables between the page's markers, and keep its prose."""
-    recipes: dict[str, list[Mapping[str, float]]] = {}
-    for network in networks:
-        recipes.setdefault(network.recipe, []).append(scores[network.name])
-    seeds = len({network.seed for network in networks})
-    head = f"{machine}. {seeds} seeds; {images:,} class-balanced test images unless said otherwise."
+def write(path: Path, scores: Scores) -> None:
+    """Write the tables and the conclusions between the page's markers, and keep its prose."""
+    head = (
+        f"{scores.machine}. {len(scores.seeds)} seeds; {scores.images:,} class-balanced test images unless said "
+        "otherwise. After ± is the half width of the interval over seeds; in brackets, of a share, the interval over "
+        "images."
+    )
     parts = [head]
     for title, contents in TABLES.items():
-        rows = {label: [row] for label, row in contents.published_rows.items()}
-        parts.append(f"### {title}\n\n{table({**recipes, **rows}, contents.columns)}")
-    if released.NAME in recipes:
-        conventions = {"here": recipes[released.NAME], "published": [published.RELEASED]}
-        parts.append(f"### Deep nearest neighbours as first released\n\n{table(conventions, released.COLUMNS)}")
-    parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(transfer)}")
+        text = table(scores, scores.recipes, contents)
+        parts += [f"### {title}\n\n{text}"] if text else []
+    if released.NAME in scores.recipes:
+        own = ResultTable(released.COLUMNS, {"published": published.RELEASED})
+        parts.append(f"### Deep nearest neighbours as first released\n\n{table(scores, [released.NAME], own)}")
+    parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(scores)}")
     parts.append(f"### Published: transfer of L-BFGS between networks of 2013, %\n\n{published.TRANSFERRED}")
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     path.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    questions.write(path, scores)
 
 
-def table(recipes: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, str]) -> str:
-    """Return one row for each recipe, without columns that no network has; a number that some lack is a dash."""
-    present = {
-        title: name for title, name in columns.items() if any(name in run for runs in recipes.values() for run in runs)
+def table(scores: Scores, recipes: Sequence[str], contents: ResultTable) -> str:
+    """Return one row for each recipe, without columns that no network has; '' if none is left. Missing is a dash."""
+    columns = {
+        head: metric
+        for head, metric in contents.columns.items()
+        if any(scores.summary(recipe, metric) for recipe in recipes)
     }
-    rows = [f"| method | {' | '.join(present)} |", "|---" * (len(present) + 1) + "|"]
-    for recipe, runs in recipes.items():
-        cells = [
-            interval([run[name] for run in runs]) if all(name in run for run in runs) else "-"
-            for name in present.values()
-        ]
-        rows.append(f"| {recipe} | {' | '.join(cells)} |")
-    return "\n".join(rows)
+    if not columns:
+        return ""
+    rows = [[recipe, *(_cell(scores, recipe, metric) for metric in columns.values())] for recipe in recipes]
+    rows += [
+        [label, *(f"{row[metric]:.4g}" if metric in row else "-" for metric in columns.values())]
+        for label, row in contents.published_rows.items()
+    ]
+    lines = [f"| {' | '.join(cells)} |" for cells in (["method", *columns], *rows)]
+    return "\n".join([lines[0], "|---" * (len(columns) + 1) + "|", *lines[1:]])
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return the mean and the half width of its 95 % interval.
+def _cell(scores: Scores, recipe: str, metric: str) -> str:
+    found, images = scores.summary(recipe, metric), scores.images_of(metric)
+    if found is None:
+        return "-"
+    text = interval(found)
+    if images is None:
+        return text
+    low, high = image_interval(found.mean, images)
+    return f"{text} ({low:.3f} to {high:.3f})"
 
-    >>> interval([1.0, 2.0, 3.0]), interval([0.97])
-    ('2.0 ± 2.5', '0.97')
+
+def interval(found: Summary) -> str:
+    """Return the mean and the half width of its 95 % interval over seeds.
+
+    >>> interval(Summary(2.0, 1.0, 3))
+    '2.0 ± 2.5'
     """
-    mean = statistics.mean(values)
-    if len(values) == 1:
-        return f"{mean:.4g}"
-    return rounded(mean, T_975[len(values) - 1] * standard_error(values))
+    return rounded(found.mean, quantile(found.count - 1) * found.spread / math.sqrt(found.count))
 
 
-def interval_of_pairs(values: Mapping[tuple[str, str], float]) -> str:
-    """Return the mean over pairs of networks and its interval, although pairs share networks.
+def transfer_of(transfer: Transfer) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return mean errors in % with half widths over pairs of networks, by the recipes of source and target."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for (source, target), pairs in transfer.by_group().items():
+        if len(pairs) > 1:
+            found.setdefault(source, {})[target] = mean_of_pairs({pair: 100 * error for pair, error in pairs.items()})
+    return found
+
+
+def mean_of_pairs(values: Mapping[tuple[str, str], float]) -> tuple[float, float]:
+    """Return the mean over pairs of networks and its half width, although pairs share networks.
 
     The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of the
     fewer of the two: both kinds of network are a sample of those that other seeds give. The interval is too wide rather
     than too narrow, as the noise of a single pair counts in both.
 
-    >>> interval_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0, ("b", "x"): 1.0, ("b", "y"): 3.0})
+    >>> rounded(*mean_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0, ("b", "x"): 1.0, ("b", "y"): 3.0}))
     '2 ± 13'
-    >>> interval_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0})
-    '2'
     """
     sources, targets = (
         [statistics.mean(value for pair, value in values.items() if pair[end] == name) for name in names]
         for end, names in enumerate(map(dict.fromkeys, zip(*values, strict=True)))
     )
-    mean, fewer = statistics.mean(values.values()), min(len(sources), len(targets))
-    if fewer == 1:
-        return f"{mean:.4g}"
-    return rounded(mean, T_975[fewer - 1] * math.hypot(standard_error(sources), standard_error(targets)))
+    fewer = min(len(sources), len(targets))
+    half = quantile(fewer - 1) * math.hypot(standard_error(sources), standard_error(targets)) if fewer > 1 else 0.0
+    return statistics.mean(values.values()), half
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -166,17 +183,20 @@ def rounded(mean: float, half: float) -> str:
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
-def matrix(transfer: Transfer) -> str:
+def matrix(scores: Scores) -> str:
     """Return mean errors over pairs of different networks, by the recipes of source and target."""
-    names = list(dict.fromkeys(transfer.groups.values()))
-    cells = {
-        recipes: interval_of_pairs({pair: 100 * error for pair, error in pairs.items()}) if pairs else "-"
-        for recipes, pairs in transfer.by_group().items()
-    }
+    names = list(scores.transfer)
     rows = [f"| made for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    rows += [f"| {source} | {' | '.join(cells[source, target] for target in names)} |" for source in names]
+    for source in names:
+        pairs = [scores.transfer[source].get(target) for target in names]
+        rows.append(f"| {source} | {' | '.join('-' if pair is None else rounded(*pair) for pair in pairs)} |")
     return "\n".join(rows)
 
 
 def _magnitude(value: float) -> int:
     return int(f"{value:e}".partition("e")[2])
+
+
+if __name__ == "__main__":
+    write(questions.PAGE, Scores.read())
+    sys.exit(0)

@@ -34,15 +34,6 @@ DEFORMED: Mapping[str, Row] = {
 }
 """Verma et al. 2019, tables 4 and 9, after 1,200 epochs."""
 
-FLATTENED: Mapping[str, Row] = {
-    "published, first hidden layer of a fully connected network: baseline": {"flattening/conv1_sum_rest": 78.67},
-    "published, same layer: weight decay": {"flattening/conv1_sum_rest": 73.36},
-    "published, same layer: dropout": {"flattening/conv1_sum_rest": 77.47},
-    "published, same layer: input mixup": {"flattening/conv1_sum_rest": 66.89},
-    "published, same layer: manifold mixup": {"flattening/conv1_sum_rest": 40.98},
-}
-"""Verma et al. 2019, section 3.2, MNIST."""
-
 RELEASED: Row = {
     "released/accuracy": 0.98724,
     "released/credibility": 0.763,

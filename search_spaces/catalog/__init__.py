@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from search_spaces.catalog._adversarial import adversarial, awp, fgsm_rs, mart, n_fgsm, pgd, trades
+from search_spaces.catalog._augmentation import rand_augment
+from search_spaces.catalog._dropout import dropout
 from search_spaces.catalog._gan import gan
 from search_spaces.catalog._mixup import input_mixup, manifold_mixup, mixup
 from search_spaces.catalog._optimizer import adamw, optimizer, sam, sgd
@@ -26,6 +28,7 @@ __all__ = [
     "adversarial",
     "awp",
     "disentangle",
+    "dropout",
     "entangle",
     "fgsm_rs",
     "gan",
@@ -36,6 +39,7 @@ __all__ = [
     "n_fgsm",
     "optimizer",
     "pgd",
+    "rand_augment",
     "regularizers",
     "sam",
     "sgd",
@@ -75,5 +79,7 @@ FRAGMENTS: Mapping[str, Callable[[], SearchSpace]] = MappingProxyType(
         "sam": sam,
         "regularizers": regularizers,
         "gan": gan,
+        "dropout": dropout,
+        "rand_augment": rand_augment,
     }
 )

@@ -169,5 +169,13 @@ FRAGMENTS: Mapping[str, _Document] = MappingProxyType(
                 "gan.snnl_distance": {"choice": ["sqeuclidean", "cosine"], "when": _GAN_IS_ENTANGLED},
             }
         },
+        "dropout": {"parameters": {"model.dropout": {"zero_or": {"float": [0.05, 0.7]}, "probability": 0.5}}},
+        "rand_augment": {
+            "parameters": {
+                "data.policy": {"choice": ["none", "rand"]},
+                "data.policy_ops": {"int": [1, 3], "when": {"data.policy": "rand"}},
+                "data.policy_magnitude": {"int": [1, 30], "when": {"data.policy": "rand"}},
+            }
+        },
     }
 )

@@ -51,7 +51,7 @@ def test_every_fragment_equals_what_use_reads(name):
 @pytest.mark.parametrize("name", catalog.FRAGMENTS)
 def test_every_parameter_lies_in_a_group_that_a_method_has(name):
     groups = {parameter.partition(".")[0] for parameter in catalog.FRAGMENTS[name]().names}
-    assert groups <= {"optimizer", "snnl", "mixup", "adversarial", "gan"}
+    assert groups <= {"optimizer", "snnl", "mixup", "adversarial", "gan", "model", "data"}
     assert len(groups) == (3 if name == "regularizers" else 1)
 
 
@@ -98,6 +98,13 @@ def test_alternatives_do_not_merge_and_the_error_names_both_sides(names):
 def test_one_fragment_of_each_kind_merges():
     space = catalog.sgd() | catalog.entangle() | catalog.manifold_mixup() | catalog.pgd() | catalog.gan()
     assert space.constraints == (Constraint("adversarial.relative_step * adversarial.steps >= 1"),)
+
+
+def test_dropout_and_rand_augment_can_be_off_and_merge_with_all_methods():
+    space = catalog.sgd() | catalog.regularizers() | catalog.dropout() | catalog.rand_augment()
+    assert space.active({"model.dropout": 0.0, "data.policy": "none"}) >= {"model.dropout", "data.policy"}
+    assert not space.active({"data.policy": "none"}) & {"data.policy_ops", "data.policy_magnitude"}
+    assert space.parameters["model.dropout"] == ZeroOr(Float(0.05, 0.7))
 
 
 def test_regularizers_are_the_three_methods():

@@ -19,7 +19,7 @@ GROUPS = {
         "name root download cache image_size fraction part crop_padding flip rotation shear zoom "
         "policy policy_ops policy_magnitude erasing"
     ),
-    "model": "name width final_norm normalize sync_batch_norm",
+    "model": "name width final_norm normalize dropout sync_batch_norm",
     "optimizer": (
         "name lr momentum nesterov weight_decay schedule warmup_epochs milestones decay clip_norm ema_decay sam_rho"
     ),

@@ -14,7 +14,12 @@ EPOCHS = 3
 SMALL = {"batch_size": 500, "epochs": EPOCHS, "evaluation.robust_images": 20, "evaluation.robust_steps": 2}
 
 MODELS = st.fixed_dictionaries(
-    {"model.name": st.sampled_from(["mlp", "cnn", "cnn_bn"]), "model.width": st.just(0.125), "seed": st.integers(0, 99)}
+    {
+        "model.name": st.sampled_from(["mlp", "cnn", "cnn_bn"]),
+        "model.width": st.just(0.125),
+        "model.dropout": st.sampled_from([0.0, 0.3]),
+        "seed": st.integers(0, 99),
+    }
 )
 OPTIMIZERS = st.fixed_dictionaries(
     {

@@ -127,6 +127,10 @@ class ModelConfig(Frozen):
     2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
     network has no such choice.
 
+    `dropout` is the probability p with which a step zeroes a unit, and scales the others by 1 / (1 - p) (Srivastava
+    et al., 2014): after each hidden layer of mlp, on the penultimate activations of cnn, cnn_bn and preact_resnet, and
+    between the convolutions of each block of wide_resnet28_10. At 0 no random number is sampled.
+
     With `sync_batch_norm`, batch normalisation takes its statistics from the whole batch where several workers train
     the trial, as one worker does; without, each of them from its share. It has no effect in a trial with one worker.
     """
@@ -136,7 +140,8 @@ class ModelConfig(Frozen):
     width: Annotated[Real, Field(gt=0)] = 1.0
     final_norm: bool | None = None
     normalize: bool = True
-    # Absent where it is not set, so that configurations are what they were before it.
+    # Absent where they are not set, so that configurations are what they were before them.
+    dropout: Annotated[Real, Field(ge=0, lt=1, exclude_if=lambda value: value == 0)] = 0.0
     sync_batch_norm: Annotated[bool | None, Field(exclude_if=lambda value: value is None)] = None
 
     @property
@@ -153,11 +158,11 @@ class ModelConfig(Frozen):
     def _takes_arguments(cls, args: Arguments, info: ValidationInfo) -> Arguments:
         return of_own_code(args, info.data.get("name"), MODEL_NAMES)
 
-    @field_validator("width", "final_norm")
+    @field_validator("width", "final_norm", "dropout")
     @classmethod
     def _is_of_this_package(cls, value: float | None, info: ValidationInfo) -> float | None:
         name = info.data.get("name")
-        usual = value is None if info.field_name == "final_norm" else value == 1
+        usual = value == {"width": 1, "final_norm": None, "dropout": 0}[info.field_name or ""]
         if name is not None and name not in MODEL_NAMES and not usual:
             raise ValueError(f"must be left out for {short_repr(name)}, got {value}; its parameters are model.args.*")
         return value

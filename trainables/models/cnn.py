@@ -32,12 +32,13 @@ _PUBLISHED = (_Kernel(8, 2, 3), _Kernel(6, 2, 0), _Kernel(5, 1, 0))
 _FITTED = (_Kernel(3, 1, 1), _Kernel(3, 2, 0), _Kernel(3, 1, 0))
 
 
-def cnn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
+def cnn(image_shape: tuple[int, int, int], num_classes: int, *, width: float, dropout: float = 0.0) -> StagedClassifier:
     """Build a network with taps conv1, conv2, penultimate and logits, for images (C, H, W) of at least 8x8 pixels.
 
     From 28x28 on, the kernels are the published ones: 8x8 with stride 2 ('same'), 6x6 with stride 2 and
     5x5 (both 'valid'), which leave 14x14, 5x5 and 1x1 pixels of 28x28. In a smaller image they do not
-    fit, and are 3x3 ('same'), 3x3 with stride 2 and 3x3 (both 'valid'): 8x8, 3x3 and 1x1 pixels of 8x8.
+    fit, and are 3x3 ('same'), 3x3 with stride 2 and 3x3 (both 'valid'): 8x8, 3x3 and 1x1 pixels of 8x8. `dropout` is
+    that of the penultimate layer.
 
     >>> import torch
     >>> model = cnn((1, 28, 28), 10, width=1.0)
@@ -54,7 +55,8 @@ def cnn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) ->
         PENULTIMATE: nn.Sequential(_convolution(second, third, kernels[2]), nn.ReLU(), nn.Flatten()),
     }
     units = third * prod(_left(side, kernels) for side in sides)
-    return StagedClassifier(stages, nn.Linear(units, num_classes), channels=channels)
+    head = nn.Linear(units, num_classes)
+    return StagedClassifier(stages, head, channels=channels, dropout={PENULTIMATE: dropout})
 
 
 def _convolution(channels_in: int, channels_out: int, kernel: _Kernel) -> nn.Conv2d:

@@ -15,8 +15,13 @@ CHANNELS = (16, 32, 64)
 PENULTIMATE_UNITS = 64
 
 
-def cnn_bn(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
-    """Build a network with taps conv1, conv2, conv3, penultimate and logits, for images (C, H, W) from 4x4 pixels."""
+def cnn_bn(
+    image_shape: tuple[int, int, int], num_classes: int, *, width: float, dropout: float = 0.0
+) -> StagedClassifier:
+    """Build a network with taps conv1, conv2, conv3, penultimate and logits, for images (C, H, W) from 4x4 pixels.
+
+    `dropout` is that of the penultimate layer.
+    """
     channels, height, breadth = image_shape
     first, second, third = (scaled(count, width) for count in CHANNELS)
     units = scaled(PENULTIMATE_UNITS, width)
@@ -27,7 +32,8 @@ def cnn_bn(image_shape: tuple[int, int, int], num_classes: int, *, width: float)
         "conv3": nn.Sequential(*_convolution(second, third), nn.MaxPool2d(2)),
         PENULTIMATE: nn.Sequential(nn.Flatten(), nn.Linear(flat, units), nn.ReLU()),
     }
-    return StagedClassifier(stages, nn.Linear(units, num_classes), channels=channels)
+    head = nn.Linear(units, num_classes)
+    return StagedClassifier(stages, head, channels=channels, dropout={PENULTIMATE: dropout})
 
 
 def _convolution(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:

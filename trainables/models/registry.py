@@ -28,7 +28,9 @@ __all__ = ["MODELS", "Architecture", "build", "check_layers", "layer_problems"]
 class Assemble(Protocol):
     """Function that builds a model of this shape, with arbitrary weights."""
 
-    def __call__(self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float) -> StagedClassifier: ...
+    def __call__(
+        self, image_shape: tuple[int, int, int], num_classes: int, /, *, width: float, dropout: float = 0.0
+    ) -> StagedClassifier: ...
 
 
 @final
@@ -97,7 +99,8 @@ def _build_staged(
     device: torch.device | str,
 ) -> TappedClassifier:
     with torch.device("meta"):
-        model = _assemble(config, image_shape)(image_shape, num_classes, width=config.width)
+        assemble = _assemble(config, image_shape)
+        model = assemble(image_shape, num_classes, width=config.width, dropout=config.dropout)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")

@@ -9,12 +9,13 @@ either sign.
 Shapes: B images, C channels, H by W pixels.
 """
 
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.staged import StagedClassifier
+from trainables.models.staged import NO_DROPOUT, StagedClassifier
 from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
@@ -29,15 +30,16 @@ class PreActivationBlock(nn.Module):
     """Block x + conv(relu(norm(conv(relu(norm(x)))))), both convolutions 3x3 and without bias.
 
     Where the shape changes, the first convolution has the stride, and x is replaced by a 1x1
-    convolution of relu(norm(x)), without a normalisation of its own.
+    convolution of relu(norm(x)), without a normalisation of its own. `dropout` is that between the convolutions.
 
     >>> import torch
     >>> PreActivationBlock(8, 16, stride=2)(torch.zeros(2, 8, 6, 6)).shape
     torch.Size([2, 16, 3, 3])
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm1 = nn.BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels_out)
@@ -50,41 +52,63 @@ class PreActivationBlock(nn.Module):
         h = functional.relu(self.norm1(x_BCHW))
         shortcut = x_BCHW if self.shortcut is None else self.shortcut(h)
         h = functional.relu(self.norm2(self.conv1(h)))
+        if self.training and self.dropout:
+            h = functional.dropout(h, self.dropout)
         total: Tensor = self.conv2(h) + shortcut
         return total
 
 
 def preact_resnet18(
-    image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: float,
+    dropout: float = 0.0,
+    final_norm: bool = True,
 ) -> StagedClassifier:
     """Build a network with taps stage1, stage2, stage3, penultimate and logits, for images of shape (C, H, W).
 
     Four stages of two blocks with 64, 128, 256 and 512 channels, times the width. With `final_norm`, as
     Rice et al. (2020) build it, the last sum is normalised and rectified before it is pooled; without,
-    as in the code of Verma et al. (2019), it is pooled unchanged, and the penultimate tap has either sign.
+    as in the code of Verma et al. (2019), it is pooled unchanged, and the penultimate tap has either sign. `dropout` is
+    that of the pooled features.
     """
-    channels = _channels(PREACT_CHANNELS, width)
-    return _residual(image_shape, num_classes, channels=channels, blocks=(2, 2, 2, 2), final_norm=final_norm)
+    channels, rates = _channels(PREACT_CHANNELS, width), {PENULTIMATE: dropout}
+    return _residual(
+        image_shape, num_classes, channels=channels, blocks=(2, 2, 2, 2), final_norm=final_norm, dropout=rates
+    )
 
 
 def preact_resnet34(
-    image_shape: tuple[int, int, int], num_classes: int, *, width: float, final_norm: bool = True
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    width: float,
+    dropout: float = 0.0,
+    final_norm: bool = True,
 ) -> StagedClassifier:
     """Build a network as `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks."""
-    channels = _channels(PREACT_CHANNELS, width)
-    return _residual(image_shape, num_classes, channels=channels, blocks=(3, 4, 6, 3), final_norm=final_norm)
+    channels, rates = _channels(PREACT_CHANNELS, width), {PENULTIMATE: dropout}
+    return _residual(
+        image_shape, num_classes, channels=channels, blocks=(3, 4, 6, 3), final_norm=final_norm, dropout=rates
+    )
 
 
-def wide_resnet28_10(image_shape: tuple[int, int, int], num_classes: int, *, width: float) -> StagedClassifier:
+def wide_resnet28_10(
+    image_shape: tuple[int, int, int], num_classes: int, *, width: float, dropout: float = 0.0
+) -> StagedClassifier:
     """Build a network with taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
 
-    The network of Zagoruyko and Komodakis (BMVC 2016) without dropout: 16 channels, then three stages of
-    four blocks with 160, 320 and 640, times the width. As published, and unlike the code of Verma et al.
-    (2019), a block's first convolution has the stride, its 1x1 shortcut reads the normalised and rectified
-    state, convolutions have no bias and He's initial variance, and the last normalisation is like all of them.
+    The network of Zagoruyko and Komodakis (BMVC 2016): 16 channels, then three stages of four blocks with 160, 320 and
+    640, times the width, and `dropout` between the convolutions of a block (their section 2.4). As published, and
+    unlike the code of Verma et al. (2019), a block's first convolution has the stride, its 1x1 shortcut reads the
+    normalised and rectified state, convolutions have no bias and He's initial variance, and the last normalisation is
+    like all of them.
     """
     channels = _channels(WIDE_CHANNELS, width)
-    return _residual(image_shape, num_classes, channels=channels, blocks=(4, 4, 4), final_norm=True)
+    return _residual(
+        image_shape, num_classes, channels=channels, blocks=(4, 4, 4), final_norm=True, block_dropout=dropout
+    )
 
 
 def _channels(counts: tuple[int, ...], width: float) -> tuple[int, ...]:
@@ -98,10 +122,13 @@ def _residual(
     channels: tuple[int, ...],
     blocks: tuple[int, ...],
     final_norm: bool,
+    dropout: Mapping[str, float] = NO_DROPOUT,
+    block_dropout: float = 0.0,
 ) -> StagedClassifier:
     """Build a network; `channels` are those of the first convolution, then of each stage."""
     bodies = [
-        _stage(channels[i], channels[i + 1], blocks=count, stride=1 if i == 0 else 2) for i, count in enumerate(blocks)
+        _stage(channels[i], channels[i + 1], blocks=count, stride=1 if i == 0 else 2, dropout=block_dropout)
+        for i, count in enumerate(blocks)
     ]
     first = nn.Conv2d(image_shape[0], channels[0], 3, padding=1, bias=False)
     norm = (nn.BatchNorm2d(channels[-1]), nn.ReLU()) if final_norm else ()
@@ -109,10 +136,12 @@ def _residual(
     modules[-1] += [*norm, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     names = [*(f"stage{i}" for i in range(1, len(blocks))), PENULTIMATE]
     stages = {name: nn.Sequential(*parts) for name, parts in zip(names, modules, strict=True)}
-    return StagedClassifier(stages, nn.Linear(channels[-1], num_classes), channels=image_shape[0])
+    head = nn.Linear(channels[-1], num_classes)
+    return StagedClassifier(stages, head, channels=image_shape[0], dropout=dropout)
 
 
-def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int) -> list[nn.Module]:
+def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int, dropout: float) -> list[nn.Module]:
     """Return the blocks of a stage: the first one changes the shape, the rest keep it."""
-    first = PreActivationBlock(channels_in, channels_out, stride=stride)
-    return [first, *(PreActivationBlock(channels_out, channels_out, stride=1) for _ in range(blocks - 1))]
+    first = PreActivationBlock(channels_in, channels_out, stride=stride, dropout=dropout)
+    later = (PreActivationBlock(channels_out, channels_out, stride=1, dropout=dropout) for _ in range(blocks - 1))
+    return [first, *later]

@@ -6,21 +6,28 @@ stage but the penultimate.
 """
 
 from collections.abc import Collection, Mapping
-from typing import final
+from types import MappingProxyType
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainables import mixup
 from trainables.mixup import Mix
 from trainables.models.tapped import INPUT, LOGITS, PENULTIMATE, Activations, Part, TappedClassifier
 
-__all__ = ["StagedClassifier"]
+__all__ = ["NO_DROPOUT", "StagedClassifier"]
+
+NO_DROPOUT: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 @final
 class StagedClassifier(TappedClassifier):
     """Classifier of images in [0, 1] with named stages; the last stage must be 'penultimate'.
+
+    `dropout` has the probabilities with which training zeroes the outputs of stages. A tap is read, and a hidden state
+    mixed, before it.
 
     >>> stages = {"fc1": nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()), "penultimate": nn.ReLU()}
     >>> model = StagedClassifier(stages, nn.Linear(3, 2), channels=1)
@@ -30,12 +37,20 @@ class StagedClassifier(TappedClassifier):
     (torch.Size([5, 2]), torch.Size([5, 3]))
     """
 
-    def __init__(self, stages: Mapping[str, nn.Module], head: nn.Module, *, channels: int) -> None:
+    def __init__(
+        self,
+        stages: Mapping[str, nn.Module],
+        head: nn.Module,
+        *,
+        channels: int,
+        dropout: Mapping[str, float] = NO_DROPOUT,
+    ) -> None:
         super().__init__(channels=channels)
         if not stages or list(stages)[-1] != PENULTIMATE:
             raise ValueError(f"stages: the last must be {PENULTIMATE!r}, got {list(stages)}")
         self.stages = nn.ModuleDict(stages)
         self.head = head
+        self.dropout = dict(dropout)
         self.taps = (*stages, LOGITS)
         self.boundaries = (INPUT, *list(stages)[:-1])
 
@@ -53,6 +68,8 @@ class StagedClassifier(TappedClassifier):
             if name in taps:
                 read[name] = h
             h = _mixed(h, name, mix=mix)
+            if self.training and self.dropout.get(name):
+                h = functional.dropout(h, self.dropout[name])
         logits = self.head(h)
         if LOGITS in taps:
             read[LOGITS] = logits

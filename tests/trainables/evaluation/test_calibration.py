@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from trainables.config.trial import DataConfig, ModelConfig
 from trainables.data import Split, load_splits
-from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
+from trainables.evaluation.core.clean import (
+    accuracy,
+    brier_score,
+    classwise_calibration_error,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 from trainables.evaluation.core.intervals import Proportion
 from trainables.evaluation.core.prediction import logits, within
 from trainables.evaluation.core.results import EvaluationBudget, Subject
@@ -19,8 +25,8 @@ from trainables.evaluation.uncertainty.calibration import calibration, suite
 from trainables.evaluation.uncertainty.reliability import NUM_BINS, fit_temperature, reliability
 from trainables.models import build
 
-METRICS = {"test/accuracy", "test/nll", "test/ece"}
-SCALED = {"test/temperature", "test/nll_scaled", "test/ece_scaled"}
+METRICS = {"test/accuracy", "test/nll", "test/brier", "test/ece", "test/classwise_ece"}
+SCALED = {"test/temperature", *(f"{name}_scaled" for name in METRICS - {"test/accuracy"})}
 
 
 def scores(num_images=400, num_classes=5, *, scale=3.0, noise=1.0, seed=0):
@@ -78,6 +84,53 @@ def test_calibration_error_of_torchmetrics_equals_ours(seed, scale, num_classes)
     logits_NK, labels_N = scores(num_classes=num_classes, scale=scale, seed=seed)
     result = reliability(logits_NK, labels_N).ece
     assert result == pytest.approx(expected_calibration_error(logits_NK, labels_N, num_bins=NUM_BINS), abs=2e-7)
+
+
+def probabilities(logits_NK):
+    """Softmax by plain Python."""
+    rows = [[math.exp(value - max(row)) for value in row] for row in logits_NK.tolist()]
+    return [[value / sum(row) for value in row] for row in rows]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.1, 3.0, 40.0]), num_classes=st.integers(2, 6))
+def test_the_brier_score_is_its_sum_over_images_and_classes(seed, scale, num_classes):
+    logits_NK, labels_N = scores(60, num_classes, scale=scale, seed=seed)
+    p, y = probabilities(logits_NK), labels_N.tolist()
+    expected = sum((p[n][k] - (y[n] == k)) ** 2 for n in range(60) for k in range(num_classes)) / 60
+    assert brier_score(logits_NK, labels_N) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_of_two_classes_the_brier_score_is_twice_that_of_scikit_learn_and_a_guess_has_1_less_1_over_k():
+    from sklearn.metrics import brier_score_loss
+
+    logits_NK, labels_N = scores(num_classes=2)
+    theirs = brier_score_loss(labels_N.numpy(), logits_NK.softmax(1)[:, 1].numpy())
+    assert brier_score(logits_NK, labels_N) == pytest.approx(2 * theirs, rel=1e-12)
+    assert brier_score(torch.zeros(7, 5), torch.arange(7) % 5) == pytest.approx(0.8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([0.1, 3.0, 40.0]), num_classes=st.integers(2, 6))
+def test_the_classwise_error_is_equation_4_of_kull_et_al(seed, scale, num_classes):
+    logits_NK, labels_N = scores(60, num_classes, scale=scale, seed=seed)
+    p, y, total = probabilities(logits_NK), labels_N.tolist(), 0.0
+    for k in range(num_classes):
+        for m in range(NUM_BINS):
+            inside = [n for n in range(60) if m / NUM_BINS < p[n][k] <= (m + 1) / NUM_BINS or (m == 0 and p[n][k] == 0)]
+            if inside:
+                share = sum(y[n] == k for n in inside) / len(inside)
+                mean = sum(p[n][k] for n in inside) / len(inside)
+                total += len(inside) / 60 * abs(share - mean)
+    assert classwise_calibration_error(logits_NK, labels_N) == pytest.approx(total / num_classes, rel=1e-9)
+
+
+def test_the_classwise_error_sees_what_that_of_the_largest_output_does_not():
+    # Two classes are confused in one direction alone; the largest output is right as often as it says.
+    logits_NK = torch.tensor([[0.7, 0.2, 0.1]] * 10, dtype=torch.float64).log()
+    labels_N = torch.tensor([0] * 7 + [2] * 3)
+    assert expected_calibration_error(logits_NK, labels_N) == pytest.approx(0, abs=1e-12)
+    assert classwise_calibration_error(logits_NK, labels_N) == pytest.approx(0.4 / 3)
 
 
 def test_full_confidence_shares_the_last_bin():

@@ -9,7 +9,8 @@ import torch
 from trainables.data import Split
 from trainables.evaluation.core.results import EvaluationBudget
 from trainables.evaluation.uncertainty import detection as module
-from trainables.evaluation.uncertainty.detection import SCORES, separation, some_of, suite
+from trainables.evaluation.uncertainty.detection import NAMES, separation, some_of, suite
+from trainables.evaluation.uncertainty.mahalanobis import fit_gaussians
 from trainables.evaluation.uncertainty.outliers import noise
 
 
@@ -80,7 +81,7 @@ def result(digits_subject):
 
 def test_without_outliers_the_suite_turns_and_shuffles_the_test_images(result):
     assert result.outside == {"rotated": 150, "permuted": 150}
-    assert set(result.separations) == {(name, score) for name in ("rotated", "permuted") for score in SCORES}
+    assert set(result.separations) == {(name, score) for name in ("rotated", "permuted") for score in NAMES}
 
 
 def test_metrics_are_finite_and_named_for_set_score_and_measure(result):
@@ -90,12 +91,12 @@ def test_metrics_are_finite_and_named_for_set_score_and_measure(result):
 
 
 def test_the_table_has_a_row_for_each_set_and_score(result):
-    assert len(result.table().rows) == 2 * len(SCORES)
+    assert len(result.table().rows) == 2 * len(NAMES)
 
 
 def test_the_figure_has_a_bar_for_each_score(result):
     pytest.importorskip("plotly")
-    assert [bar.name for bar in result.figure().data] == list(SCORES)
+    assert [bar.name for bar in result.figure().data] == list(NAMES)
 
 
 def test_limits_name_what_was_cut(result):
@@ -108,6 +109,7 @@ def test_neighbours_tell_noise_from_digits(digits_subject):
 
     with_noise = replace(digits_subject, outliers={"noise": noise(digits_subject.test)})
     metrics = suite(with_noise, EvaluationBudget(images=150), lambda _, __: None)["detection"].metrics()
+    assert metrics["ood/noise_mahalanobis_sum_auroc"] > 0.9
     assert metrics["ood/noise_credibility_auroc"] > 0.7
     assert metrics["ood/noise_knn_auroc"] > 0.8
 
@@ -115,5 +117,6 @@ def test_neighbours_tell_noise_from_digits(digits_subject):
 def test_test_images_against_themselves_are_a_guess(digits_subject):
     detector = module.fit_subject(digits_subject)
     test = digits_subject.test
-    for result in module.detection(detector, test, {"same": test}).separations.values():
+    gaussians = fit_gaussians(detector.model, digits_subject.train, taps=detector.taps)
+    for result in module.detection(detector, test, {"same": test}, gaussians=gaussians).separations.values():
         assert result.auroc == pytest.approx(0.5, abs=1e-12)

@@ -42,18 +42,17 @@ class Calibration:
 
     def metrics(self) -> Mapping[str, float]:
         """Return the metrics of the test images; the scaled ones only if a temperature was fitted."""
-        result = {"test/accuracy": self.right.value, "test/nll": self.plain.nll, "test/ece": self.plain.ece}
+        result = {"test/accuracy": self.right.value} | _numbers(self.plain)
         if self.scaled is not None:
             result["test/temperature"] = self.scaled.temperature
-            result["test/nll_scaled"] = self.scaled.nll
-            result["test/ece_scaled"] = self.scaled.ece
+            result |= {f"{name}_scaled": value for name, value in _numbers(self.scaled).items()}
         return result
 
     def table(self) -> Table:
         """Return rows of all images, then of each bin that is not empty: at T = 1, then at the fitted temperature."""
         columns = ("T", "confidence above", "up to", "images", "confidence", "accuracy", "low, 95 %", "high, 95 %")
         rows = [row for measured in self._measured for row in _rows(measured, self.right)]
-        return Table((*columns, "gap or ECE", "NLL, nats"), tuple(rows))
+        return Table((*columns, "gap or ECE", "NLL, nats", "Brier score", "classwise ECE"), tuple(rows))
 
     def figure(self) -> Figure:
         """Plot accuracy over confidence with the diagonal of perfect calibration, and the images in each bin."""
@@ -126,12 +125,24 @@ def _no_temperature(edge: float) -> str:
     return f"test/temperature: no temperature is fitted: {cause}; the scaled numbers are left out"
 
 
+def _numbers(measured: Reliability) -> dict[str, float]:
+    return {
+        "test/nll": measured.nll,
+        "test/brier": measured.brier,
+        "test/ece": measured.ece,
+        "test/classwise_ece": measured.classwise_ece,
+    }
+
+
 def _rows(reliability: Reliability, right: Proportion) -> list[tuple[Cell, ...]]:
     t = reliability.temperature
     return [
-        (t, 0.0, 1.0, *_shares(reliability.confidence, right), reliability.ece, reliability.nll),
+        (
+            *(t, 0.0, 1.0, *_shares(reliability.confidence, right), reliability.ece),
+            *(reliability.nll, reliability.brier, reliability.classwise_ece),
+        ),
         *(
-            (t, bin_.low, bin_.high, *_shares(bin_.confidence, bin_.right), _gap(bin_), None)
+            (t, bin_.low, bin_.high, *_shares(bin_.confidence, bin_.right), _gap(bin_), None, None, None)
             for bin_ in reliability.bins
         ),
     ]

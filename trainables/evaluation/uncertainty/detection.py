@@ -1,4 +1,4 @@
-"""Out-of-distribution detection by six scores that are high for images of the known kind.
+"""Out-of-distribution detection by eight scores that are high for images of the known kind.
 
     msp            the largest softmax output (Hendrycks and Gimpel, ICLR 2017)
     energy         logsumexp of the logits (Liu et al., NeurIPS 2020)
@@ -6,6 +6,8 @@
     conformity     -alpha of the predicted class, which is finer than the p-value
     own_votes      neighbours, at all taps, of the class that the network predicts
     knn            minus the distance to the k-th neighbour at the penultimate tap (Sun et al., ICML 2022)
+    mahalanobis    minus the Mahalanobis distance to the nearest class mean at the penultimate tap (Lee et al., 2018)
+    mahalanobis_sum    the sum of these scores over all taps
 
 Test images are the positive ones of `auroc`, `aupr` and `fpr95`; outliers are those of `aupr_out`.
 Shapes: N test images, M outliers.
@@ -24,21 +26,23 @@ from trainables.evaluation.core.figures import figure, graph_objects
 from trainables.evaluation.core.prediction import within
 from trainables.evaluation.core.results import Table, no_progress
 from trainables.evaluation.uncertainty.dknn import fit_subject
+from trainables.evaluation.uncertainty.mahalanobis import fit_gaussians, mahalanobis_scores
 from trainables.evaluation.uncertainty.outliers import permuted, rotated
 from trainables.models.tapped import PENULTIMATE
 from trainables.seeding import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from plotly.graph_objects import Figure
 
     from trainables.data import Split
     from trainables.evaluation.core.results import EvaluationBudget, Progress, Result, Subject
     from trainables.evaluation.uncertainty.conformal import ConformalPrediction
-from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
+    from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
+    from trainables.evaluation.uncertainty.mahalanobis import TiedGaussians
 
-__all__ = ["SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
+__all__ = ["NAMES", "SCORES", "Detection", "Separation", "detection", "separation", "some_of", "suite"]
 
 TRUE_POSITIVE_RATE: Final = 0.95
 
@@ -115,9 +119,11 @@ def suite(subject: Subject, budget: EvaluationBudget, progress: Progress, /) -> 
     """
     progress("neighbours of the training images", 0.0)
     detector = fit_subject(subject)
+    progress("Gaussians of the training images", 0.2)
+    gaussians = fit_gaussians(subject.model, subject.train, taps=detector.taps)
     test, limits = within(subject.test, budget.images)
     outliers = subject.outliers or {"rotated": rotated(test), "permuted": permuted(test, seed=subject.seed)}
-    result = detection(detector, test, outliers, seed=subject.seed, progress=progress)
+    result = detection(detector, test, outliers, gaussians=gaussians, seed=subject.seed, progress=progress)
     return {
         "detection": Detection(
             result.inside, result.outside, result.separations, (*limits, *detector.limits, *result.limits)
@@ -130,21 +136,26 @@ def detection(
     test: Split,
     outliers: Mapping[str, Split],
     *,
+    gaussians: Mapping[str, TiedGaussians],
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Detection:
-    """Measure all scores on all sets; a set larger than `test` is sampled by `seed` down to the same size."""
+    """Measure all scores on all sets; a set larger than `test` is sampled by `seed` down to the same size.
+
+    `gaussians` are those of `mahalanobis.fit_gaussians`, by tap.
+    """
     progress("scores of the test images", 0.3)
-    inside = _scores(detector, test)
+    inside = _scores(detector, test, gaussians)
     separations: dict[tuple[str, str], Separation] = {}
     outside: dict[str, int] = {}
-    limits: list[str] = []
+    limits = [*_flat_directions(gaussians)]
     if PENULTIMATE not in detector.taps:
-        limits.append(f"{KNN}: left out, as no linear layer makes the logits of this network, so it has no penultimate")
+        without = "left out, as no linear layer makes the logits of this network, so it has no penultimate"
+        limits += [f"{KNN}: {without}", f"{MAHALANOBIS}: {without}"]
     for done, (name, whole) in enumerate(outliers.items()):
         progress(f"scores of {name}", 0.4 + 0.6 * done / len(outliers))
         split, notes = some_of(whole, name=name, at_most=len(test), seed=seed)
-        scores = _scores(detector, split)
+        scores = _scores(detector, split, gaussians)
         separations |= {(name, score): separation(inside[score], scores[score]) for score in scores}
         outside[name] = len(split)
         limits += notes
@@ -239,10 +250,28 @@ SCORES: Final[Mapping[str, Callable[[ConformalPrediction, DeepNearestNeighbors],
         KNN: _nearness,
     }
 )
-"""Scores by name."""
+"""Scores of the logits and of the neighbours, by name."""
+MAHALANOBIS: Final = "mahalanobis"
+MAHALANOBIS_SUM: Final = "mahalanobis_sum"
+NAMES: Final = (*SCORES, MAHALANOBIS, MAHALANOBIS_SUM)
+"""Names of all scores."""
 
 
-def _scores(detector: DeepNearestNeighbors, split: Split) -> dict[str, Tensor]:
+def _scores(detector: DeepNearestNeighbors, split: Split, gaussians: Mapping[str, TiedGaussians]) -> dict[str, Tensor]:
     prediction = detector.predict(split)
     scores = {name: score for name, score in SCORES.items() if name != KNN or PENULTIMATE in detector.taps}
-    return {name: score(prediction, detector) for name, score in scores.items()}
+    by_tap = mahalanobis_scores(detector.model, split, gaussians=gaussians)
+    result = {name: score(prediction, detector) for name, score in scores.items()}
+    if PENULTIMATE in by_tap:
+        result[MAHALANOBIS] = by_tap[PENULTIMATE]
+    return result | {MAHALANOBIS_SUM: torch.stack([*by_tap.values()]).sum(0)}
+
+
+def _flat_directions(gaussians: Mapping[str, TiedGaussians]) -> Iterator[str]:
+    for tap, of_tap in gaussians.items():
+        if of_tap.num_left_out:
+            units = len(of_tap.whitening_DR)
+            yield (
+                f"{MAHALANOBIS} at {tap}: {of_tap.num_left_out} of {units} directions left out, in which training "
+                "images of a class do not differ"
+            )

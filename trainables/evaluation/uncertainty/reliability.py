@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainables._torchvision import import_torchvision
-from trainables.evaluation.core.clean import negative_log_likelihood
+from trainables.evaluation.core.clean import brier_score, classwise_calibration_error, negative_log_likelihood
 from trainables.evaluation.core.intervals import Proportion
 
 if TYPE_CHECKING:
@@ -43,11 +43,16 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Likelihood (nats) and calibration error of logits divided by a temperature, with the bins that are not empty."""
+    """Likelihood (nats), Brier score and calibration errors of logits / T, with the bins that are not empty.
+
+    `ece` is of the largest softmax output, `classwise_ece` of every class's own.
+    """
 
     temperature: float
     nll: float
+    brier: float
     ece: float
+    classwise_ece: float
     confidence: float
     bins: tuple[ReliabilityBin, ...]
 
@@ -98,7 +103,9 @@ def reliability(logits_NK: Tensor, labels_N: Tensor, *, temperature: float = 1.0
     return Reliability(
         temperature=temperature,
         nll=negative_log_likelihood(scaled_NK, labels_N),
+        brier=brier_score(scaled_NK, labels_N),
         ece=_calibration_error(probability_NK, labels_N),
+        classwise_ece=classwise_calibration_error(scaled_NK, labels_N, num_bins=NUM_BINS),
         confidence=float(confidence_N.mean()),
         bins=tuple(_bin(index, confidence_N, right_N, bin_N == index) for index in sorted(set(bin_N.tolist()))),
     )

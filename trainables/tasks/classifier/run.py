@@ -152,8 +152,9 @@ class ClassifierRun:
         return metrics
 
     def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
-        """Seed the global generators, which a user's code may draw from, so that an epoch depends on no other."""
-        if not (self.config.model.is_own or self.config.has_user_terms):
+        """Seed the global generators, from which dropout and a user's code draw, so an epoch depends on no other."""
+        model = self.config.model
+        if not (model.is_own or model.dropout or self.config.has_user_terms):
             return nullcontext()
         return global_streams(self.config.seed, f"{phase} {epoch}", device=self.placement.device)
 

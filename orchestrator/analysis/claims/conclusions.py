@@ -1,0 +1,141 @@
+"""Conclusions on predictions of a paper: they agree, they disagree, or it is inconclusive.
+
+A *question* is a family of predictions, which share Holm's correction, and the manipulation checks of its treatment. A
+treatment that did not change what it was to change tests nothing: if one check fails, no prediction is concluded on.
+Each check has to pass by itself, at an uncorrected 5 %, as all of them together make one claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, holm
+from orchestrator.analysis.claims.power import smallest_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.analysis.claims.comparisons import Difference
+    from orchestrator.analysis.claims.intervals import Interval
+
+Conclusion = Literal["agrees", "disagrees", "inconclusive"]
+
+AGREES: Final = "agrees"
+DISAGREES: Final = "disagrees"
+UNKNOWN: Final = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Measured difference of a treatment to its control, and the direction that a paper predicts.
+
+    ``margin`` is the largest difference that counts as none, for the direction ``equal`` alone. ``images`` is the
+    interval of the difference over the choice of images, where the metric is a share of them: ``difference`` speaks of
+    other seeds on the same images, and a conclusion has to hold for other images too.
+
+    Raises:
+        ValueError: a margin without that direction, that direction without one, or one that is not above 0.
+    """
+
+    difference: Difference
+    direction: Literal["higher", "lower", "equal"]
+    margin: float | None = None
+    images: Interval | None = None
+
+    def __post_init__(self) -> None:
+        if (self.direction == "equal") != (self.margin is not None):
+            raise ValueError(f"margin: must be given for 'equal' alone, got {self.margin} for {self.direction!r}")
+        if self.margin is not None and not self.margin > 0:
+            raise ValueError(f"margin: must be > 0, got {self.margin}")
+
+    @property
+    def is_as_predicted(self) -> bool:
+        """True if the mean difference has the predicted direction, whatever its interval."""
+        mean = self.difference.mean
+        return abs(mean) < self.margin if self.margin is not None else (mean > 0) == (self.direction == "higher")
+
+    @property
+    def may_be_of_these_images(self) -> bool:
+        """True if the interval over images has differences on both sides of 0, or of the margin."""
+        if self.images is None:
+            return False
+        edges = (0.0,) if self.margin is None else (-self.margin, self.margin)
+        return any(self.images.low <= edge <= self.images.high for edge in edges)
+
+    @property
+    def p(self) -> float:
+        """P-value of the claim that the mean makes: that it is not 0, or of ``equal``, on its side of the margin.
+
+        Within the margin it is that of two one-sided tests (Schuirmann, 1987), beyond it that of one.
+        """
+        if self.margin is None:
+            return self.difference.p
+        from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        mean, error = abs(self.difference.mean), self.difference.error
+        if not error:
+            return 0.0
+        return float(stats.t.sf(abs(self.margin - mean) / error, self.difference.degrees))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Conclusion on a prediction; ``smallest`` is the difference that would have been found with power 0.8."""
+
+    conclusion: Conclusion
+    reason: str
+    p_corrected: float
+    smallest: float
+
+
+def conclude(
+    predictions: Mapping[str, Prediction], *, checks: Mapping[str, Prediction], alpha: float = SIGNIFICANCE
+) -> dict[str, Finding]:
+    """Conclude on all predictions of one question.
+
+    Args:
+        predictions: by name; their p-values are corrected for their number.
+        checks: manipulation checks by name, to the baseline and to each control.
+        alpha: level of all tests.
+
+    Raises:
+        ValueError: no manipulation check.
+
+    >>> from orchestrator.analysis.claims.comparisons import paired_difference
+    >>> accuracy = Prediction(paired_difference([0.9894, 0.9888, 0.9871], [0.9904, 0.9911, 0.9889]), "higher")
+    >>> raised = Prediction(paired_difference([0.6, 0.5, 0.7], [0.3, 0.3, 0.4]), "higher")
+    >>> not_raised = Prediction(paired_difference([0.6, 0.3, 0.7], [0.3, 0.4, 0.4]), "higher")
+    >>> conclude({"accuracy": accuracy}, checks={"conv1": raised})["accuracy"].conclusion
+    'disagrees'
+    >>> conclude({"accuracy": accuracy}, checks={"conv1": not_raised})["accuracy"].reason
+    'the manipulation check failed: conv1'
+    """
+    if not checks:
+        raise ValueError("checks: must have a manipulation check, or a difference is of no known treatment, got none")
+    failed = [name for name, check in checks.items() if not _is_shown(check, check.p, alpha)]
+    corrected = holm({name: prediction.p for name, prediction in predictions.items()})
+    return {
+        name: Finding(
+            *_concluded(prediction, corrected[name], alpha, failed),
+            p_corrected=corrected[name],
+            smallest=smallest_difference(prediction.difference, alpha=alpha),
+        )
+        for name, prediction in predictions.items()
+    }
+
+
+def _concluded(prediction: Prediction, p: float, alpha: float, failed: list[str]) -> tuple[Conclusion, str]:
+    if failed:
+        return UNKNOWN, f"the manipulation check failed: {', '.join(failed)}"
+    if p <= alpha and prediction.may_be_of_these_images:
+        return UNKNOWN, "other images may not show it"
+    if _is_shown(prediction, p, alpha):
+        return AGREES, f"{prediction.direction}, as predicted"
+    if p <= alpha:
+        return DISAGREES, f"the prediction was {prediction.direction}"
+    return UNKNOWN, "no difference was shown" if prediction.margin is None else "neither none nor one was shown"
+
+
+def _is_shown(prediction: Prediction, p: float, alpha: float) -> bool:
+    return p <= alpha and prediction.is_as_predicted

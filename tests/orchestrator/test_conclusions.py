@@ -1,0 +1,216 @@
+"""Conclusions on predictions: equal to statsmodels and scipy where they have it, and none without a manipulation."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from orchestrator.analysis.claims.comparisons import Summary, paired_difference, unpaired_difference
+from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN, Prediction, conclude
+from orchestrator.analysis.claims.intervals import (
+    Interval,
+    image_bootstrap,
+    image_difference_interval,
+    moments,
+    student_interval,
+)
+from orchestrator.analysis.claims.power import noncentrality, smallest_difference, smallest_effect
+
+ROOT = Path(__file__).parents[2]
+VECTORS = json.loads((ROOT / "tests/vectors/conclusion_vectors.json").read_text())
+"""Made with statsmodels; `meta` says how."""
+FEW = 199
+
+
+def summary(values):
+    return Summary(*moments(values), len(values))
+
+
+def paired(*differences):
+    return paired_difference(differences, [0.0] * len(differences), resamples=FEW)
+
+
+UP, DOWN, NONE = paired(1.0, 1.1, 0.9), paired(-1.0, -1.1, -0.9), paired(0.1, -0.2, 0.15)
+PASSED = {"conv1": Prediction(UP, "higher")}
+
+
+@pytest.mark.parametrize("case", VECTORS["power"], ids=lambda case: f"{case['pairs']} pairs at {case['alpha']}")
+def test_the_smallest_effect_is_that_of_statsmodels(case):
+    found = smallest_effect(case["pairs"], power=case["power"], alpha=case["alpha"])
+    assert found == pytest.approx(case["effect"], rel=1e-4)
+
+
+@pytest.mark.parametrize("case", VECTORS["welch"], ids=lambda case: f"{len(case['values'])} and {len(case['control'])}")
+def test_a_difference_of_summaries_is_welchs_of_statsmodels_and_scipy(case):
+    found = unpaired_difference(summary(case["values"]), summary(case["control"]))
+    assert found.interval == pytest.approx(case["interval"], rel=1e-9)
+    assert (found.p, found.degrees) == (pytest.approx(case["p"], rel=1e-9), pytest.approx(case["degrees"], rel=1e-9))
+    assert found.p == pytest.approx(stats.ttest_ind(case["values"], case["control"], equal_var=False).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("case", VECTORS["newcombe"], ids=lambda case: f"{case['hits']} of {case['images']}")
+def test_the_difference_over_images_is_newcombes_of_statsmodels(case):
+    images = case["images"]
+    found = image_difference_interval(case["hits"] / images, case["control"] / images, images)
+    assert found == pytest.approx(case["interval"], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [3, 4, 10, 40])
+def test_the_corrected_effect_size_has_the_exact_factor_of_hedges(count):
+    found = paired_difference(np.random.default_rng(count).normal(1, 1, count).tolist(), [0.0] * count, resamples=FEW)
+    degrees = count - 1
+    exact = special.gamma(degrees / 2) / (math.sqrt(degrees / 2) * special.gamma((degrees - 1) / 2))
+    assert found.g_z == pytest.approx(found.d_z * exact, rel=1e-12)
+    assert exact == pytest.approx(1 - 3 / (4 * degrees - 1), abs=0.02)
+    assert paired_difference([1.0, 3.0], [0.0, 0.0], resamples=FEW).g_z is None
+
+
+def test_error_and_degrees_of_a_paired_difference_are_those_of_its_test():
+    found, values = NONE, [0.1, -0.2, 0.15]
+    assert found.error == pytest.approx(stats.sem(values), rel=1e-12)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(found.mean) / found.error, found.degrees), rel=1e-9)
+    assert smallest_difference(found) == pytest.approx(smallest_effect(3) * np.std(values, ddof=1), rel=1e-9)
+
+
+@pytest.mark.parametrize(("pairs", "alpha", "power"), [(2, 0.05, 0.8), (3, 0.01, 0.9), (5, 0.05, 0.8)])
+def test_the_test_finds_the_smallest_effect_as_often_as_its_power_says(pairs, alpha, power):
+    rng = np.random.default_rng(0)
+    samples = rng.normal(smallest_effect(pairs, power=power, alpha=alpha), 1, (20_000, pairs))
+    assert (stats.ttest_1samp(samples, 0, axis=1).pvalue <= alpha).mean() == pytest.approx(power, abs=0.01)
+
+
+@pytest.mark.parametrize("wrong", [{"power": 0.04}, {"power": 1.0}, {"alpha": 0.0}])
+def test_a_power_that_is_no_power_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"must be in \(alpha, 1\)"):
+        noncentrality(2, **wrong)
+
+
+def test_a_summary_gives_back_the_interval_that_it_was_read_from():
+    values = [0.361, 0.33, 0.4]
+    low, high = student_interval(values)
+    found = Summary.from_half_width((low + high) / 2, (high - low) / 2, 3)
+    assert (found.mean, found.spread) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+
+
+def test_a_bootstrap_over_images_resamples_whole_images_and_is_as_wide_as_their_normal_interval():
+    rng = np.random.default_rng(1)
+    easy = rng.normal(0, 1, 400)
+    values = (easy + rng.normal(0, 0.5, (3, 400))).tolist()
+    found = image_bootstrap(values, seed=0, resamples=4_000)
+    means = np.mean(values, axis=0)
+    half = 1.96 * stats.sem(means)
+    assert found == pytest.approx((means.mean() - half, means.mean() + half), abs=0.1 * half)
+    assert found == image_bootstrap(values, seed=0, resamples=4_000)
+    assert found != image_bootstrap(values, seed=1, resamples=4_000)
+
+
+@pytest.mark.parametrize("values", [[], [[1.0]], [[1.0, 2.0], [1.0]], [[1.0, math.nan]]])
+def test_a_bootstrap_over_unequal_or_missing_images_is_refused(values):
+    with pytest.raises(ValueError, match="values: must"):
+        image_bootstrap(values, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "conclusion"),
+    [
+        (Prediction(UP, "higher"), AGREES),
+        (Prediction(UP, "lower"), DISAGREES),
+        (Prediction(DOWN, "lower"), AGREES),
+        (Prediction(NONE, "higher"), UNKNOWN),
+        (Prediction(NONE, "equal", margin=2.0), AGREES),
+        (Prediction(NONE, "equal", margin=0.1), UNKNOWN),
+        (Prediction(UP, "equal", margin=0.1), DISAGREES),
+        (Prediction(UP, "higher", images=Interval(0.2, 1.8)), AGREES),
+        (Prediction(UP, "higher", images=Interval(-0.1, 2.1)), UNKNOWN),
+        (Prediction(UP, "lower", images=Interval(-0.1, 2.1)), UNKNOWN),
+        (Prediction(NONE, "equal", margin=2.0, images=Interval(-3.0, 3.0)), UNKNOWN),
+    ],
+)
+def test_a_prediction_is_concluded_on_by_its_direction_its_p_and_its_images(prediction, conclusion):
+    finding = conclude({"it": prediction}, checks=PASSED)["it"]
+    assert finding.conclusion == conclusion
+    assert finding.smallest == smallest_difference(prediction.difference)
+
+
+@pytest.mark.parametrize("check", [Prediction(NONE, "higher"), Prediction(DOWN, "higher")])
+def test_nothing_is_concluded_from_a_treatment_whose_check_failed(check):
+    finding = conclude({"it": Prediction(UP, "higher")}, checks={**PASSED, "conv2": check})["it"]
+    assert (finding.conclusion, finding.reason) == (UNKNOWN, "the manipulation check failed: conv2")
+
+
+def test_a_question_without_a_check_is_refused():
+    with pytest.raises(ValueError, match="must have a manipulation check"):
+        conclude({"it": Prediction(UP, "higher")}, checks={})
+
+
+def test_holms_correction_is_over_the_predictions_of_one_question():
+    one = paired(1.0, 1.3, 0.7)  # p = 0.03
+    alone = conclude({"a": Prediction(one, "higher")}, checks=PASSED)["a"]
+    among = conclude({"a": Prediction(one, "higher"), "b": Prediction(NONE, "higher")}, checks=PASSED)["a"]
+    assert (alone.conclusion, among.conclusion) == (AGREES, UNKNOWN)
+    assert among.p_corrected == pytest.approx(2 * alone.p_corrected)
+
+
+def test_two_one_sided_tests_are_those_of_scipy():
+    values, margin = [0.1, -0.2, 0.15], 0.4
+    sides = [
+        stats.ttest_1samp(values, edge, alternative=side).pvalue
+        for edge, side in ((-margin, "greater"), (margin, "less"))
+    ]
+    assert Prediction(NONE, "equal", margin=margin).p == pytest.approx(max(sides), rel=1e-9)
+
+
+@pytest.mark.parametrize(("direction", "margin"), [("equal", None), ("higher", 0.1), ("equal", 0.0)])
+def test_a_margin_belongs_to_equal_alone(direction, margin):
+    with pytest.raises(ValueError, match="margin: must be"):
+        Prediction(NONE, direction, margin=margin)
+
+
+# The page
+
+
+@pytest.fixture
+def questions(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
+    import questions
+
+    yield questions
+    sys.modules.pop("questions"), sys.modules.pop("scores")
+
+
+def test_the_conclusions_on_the_page_are_those_of_its_data(questions):
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    written = page.split(questions.BEGIN)[1].split(questions.END)[0].strip()
+    assert written == questions.section(questions.Scores.read())
+
+
+def test_the_page_concludes_nothing_from_a_treatment_whose_check_failed(questions):
+    for question in questions.QUESTIONS:
+        found = questions.answer(question, questions.Scores.read())
+        passed = all(questions.passes(check) for check in found.checks.values())
+        assert passed or {finding.conclusion for finding in found.findings.values()} == {UNKNOWN}
+    assert questions.QUESTIONS[0].treatment == "entangle"
+    first = questions.answer(questions.QUESTIONS[0], questions.Scores.read())
+    assert not any(questions.passes(check) for check in first.checks.values())
+
+
+def test_the_paired_accuracies_of_the_page_give_the_t_that_it_names(questions):
+    scores = questions.Scores.read()
+    found = scores.difference("entangle", "baseline", "test/accuracy")
+    t = re.search(r"t\(2\) = (-[\d.]+), p = ([\d.]+)", (ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    assert f"{found.mean / found.error:.1f}" == t[1]
+    assert f"{found.p:.3f}" == t[2]
+
+
+def test_kept_scores_are_read_back_and_another_format_is_refused(questions, tmp_path):
+    scores = questions.Scores.read()
+    scores.write(tmp_path / "scores.json")
+    assert questions.Scores.read(tmp_path / "scores.json") == scores
+    (tmp_path / "scores.json").write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="must have format 1"):
+        questions.Scores.read(tmp_path / "scores.json")

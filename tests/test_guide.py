@@ -25,6 +25,7 @@ ON_A_SWEEP = (
     "docs/howto/confirm-and-report.md",
     "docs/howto/resume.md",
     "docs/howto/extend.md",
+    "docs/howto/team-server.md",
 )
 ALONE = [page for page in PAGES if page not in {*ON_A_SWEEP, "docs/tutorial.md"}]
 PARSED_ONLY = {

@@ -150,6 +150,15 @@ def test_every_document_of_a_page_is_a_part_of_a_valid_spec(page):
             assert parse_spec(text).name
 
 
+def runnable(code):
+    """Return the tree of a block; of one that starts Ray, its imports alone."""
+    tree = ast.parse(code)
+    called = {getattr(node.func, "attr", "") for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    if called & {"launch", "Tuner"}:
+        tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return tree
+
+
 class Reader:
     """A reader who follows pages in a folder: saves their files, runs their commands and their code, in order."""
 
@@ -167,7 +176,7 @@ class Reader:
                 Path(block.file).write_text(block.text)
             elif block.language == "python":
                 self.monkeypatch.syspath_prepend(str(Path.cwd()))
-                exec(compile(block.text, page, "exec"), names)  # noqa: S102 - our own page
+                exec(compile(runnable(block.text), page, "exec"), names)  # noqa: S102 - our own page
             for words, output in block.commands():
                 self._do(words, output)
 

@@ -1,0 +1,46 @@
+"""Tables and code in Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; cells are Markdown in one line.
+
+    >>> print(table(["a", "b"], [["1", "x | y"]]))
+    | a | b |
+    |---|---|
+    | 1 | x \\| y |
+    """
+    lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(
+        f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in map(list, lines)
+    )
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text.strip()).replace("|", "\\|")
+
+
+def code(value: object) -> str:
+    """Return a value as code, or nothing for an empty text.
+
+    >>> code("a"), code(""), code(0)
+    ('`a`', '', '`0`')
+    """
+    return f"`{value}`" if str(value) else ""
+
+
+def prose(docstring: str | None) -> str:
+    """Return a docstring as Markdown: without its sections (Example, Args, Raises), and with single backticks.
+
+    >>> prose("Stop. See ``x``.\\n\\nExample:\\n    >>> 1\\n    1")
+    'Stop. See `x`.'
+    """
+    text = re.split(r"^(?:Example|Examples|Args|Raises|Returns):$|^>>>", docstring or "", flags=re.MULTILINE)[0]
+    return text.replace("``", "`").strip()

@@ -1,4 +1,4 @@
-"""Page of the reference on the command line, from the parser that runs: every command, argument, option and exit code."""
+"""Page of the reference on the command line, from the parser that runs: commands, options, exit codes."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _value(option: Any) -> str:
 def _type(parameter: Any) -> Any:
     """Return the type of a parameter's value, or of each of its values."""
     annotation = parameter.type_descriptor.annotation
-    while (inner := [item for item in get_args(annotation) if item is not type(None)]) and get_origin(annotation) is not Literal:
-        annotation = inner[0]
+    while get_origin(annotation) not in {None, Literal}:
+        annotation = next(item for item in get_args(annotation) if item is not type(None))
     return annotation
 
 

@@ -16,7 +16,7 @@ The newest is first.
 
 
 def decision_list(folder: Path) -> str:
-    """Return the page that lists the decisions in a folder, whose files open with ``# TITLE`` or ``# NUMBER. TITLE``."""
+    """Return the page that lists the decisions in a folder, by the titles with which their files open."""
     lines = []
     for file in sorted(folder.glob("[0-9]*.md"), reverse=True):
         title = re.sub(r"^#\s+(\d+\.\s+)?", "", file.read_text().partition("\n")[0])

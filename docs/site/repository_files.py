@@ -20,9 +20,8 @@ FOLDER = "repository"
 """Folder of the site for pages of files outside ``docs/``."""
 LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
 ADDRESS = re.compile(r"[a-z]+:")
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash"}
 IMAGES = (".png", ".svg", ".jpg")
-GENERATED = ("index.md", "reference/", "decisions/index.md")
-"""Pages below ``docs/`` that no file has."""
 
 
 def targets(text: str, place: str) -> Iterator[str]:
@@ -88,7 +87,9 @@ def text_of(path: str) -> str:
     if file.is_dir():
         names = sorted(entry.name for entry in file.iterdir() if entry.name[0] not in "._")
         return "\n".join([f"# {path}/", "", "A folder of the repository:", "", *(f"- `{name}`" for name in names), ""])
-    language = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash"}.get(file.suffix, "text")
+    language = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash"}.get(
+        file.suffix, "text"
+    )
     return f"# {path}\n\nA file of the repository:\n\n~~~~{language}\n{file.read_text()}\n~~~~\n"
 
 

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are Markdown in one line.
+    r"""Return a table; cells are Markdown in one line.
 
     >>> print(table(["a", "b"], [["1", "x | y"]]))
     | a | b |
     |---|---|
-    | 1 | x \\| y |
+    | 1 | x \| y |
     """
     lines = [header, ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(
@@ -37,9 +37,9 @@ def code(value: object) -> str:
 
 
 def prose(docstring: str | None) -> str:
-    """Return a docstring as Markdown: without its sections (Example, Args, Raises), and with single backticks.
+    r"""Return a docstring as Markdown: without its sections (Example, Args, Raises), and with single backticks.
 
-    >>> prose("Stop. See ``x``.\\n\\nExample:\\n    >>> 1\\n    1")
+    >>> prose("Stop. See ``x``.\n\nExample:\n    >>> 1\n    1")
     'Stop. See `x`.'
     """
     text = re.split(r"^(?:Example|Examples|Args|Raises|Returns):$|^>>>", docstring or "", flags=re.MULTILINE)[0]

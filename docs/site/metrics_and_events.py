@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
+from field_types import default_text, type_text
 from tables import code, prose, table
 
-from orchestrator.spec.meanings import meanings
 from orchestrator.state.events import lines
 from orchestrator.state.events.kinds import Descent, Event
 from trainables import metrics
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 METRICS_OPENING = """# Metrics
 
@@ -28,7 +31,6 @@ EACH = """## Every line
 Every event has `v`, the number of its format, `kind`, and `time`: seconds since the Unix epoch, UTC.
 """
 DIRECTIONS = {"max": "higher", "min": "lower", None: ""}
-TYPES = {"NoneType": "null"}
 
 
 def metrics_page() -> str:
@@ -45,7 +47,11 @@ def events_page() -> str:
     """Return the page on events."""
     kinds = get_args(Event)
     summary = [
-        (f"[`{_kind(kind)}`](#{_kind(kind)})", code(kind.model_fields["v"].default), prose(kind.__doc__).partition("\n")[0])
+        (
+            f"[`{_kind(kind)}`](#{_kind(kind)})",
+            code(kind.model_fields["v"].default),
+            prose(kind.__doc__).partition("\n")[0],
+        )
         for kind in kinds
     ]
     parts = [EVENTS_OPENING, table(["kind", "format", ""], summary), EACH, prose(lines.__doc__).partition("\n\n")[2]]
@@ -54,15 +60,15 @@ def events_page() -> str:
     return "\n\n".join([*parts, "## descent", prose(Descent.__doc__), _fields(Descent), ""])
 
 
-def _kind(event: type) -> str:
+def _kind(event: type[BaseModel]) -> str:
     return str(event.model_fields["kind"].default)
 
 
-def _fields(model: type) -> str:
-    rows = []
+def _fields(model: type[BaseModel]) -> str:
+    rows, schema = [], model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         if name in {"v", "kind", "time"}:
             continue
-        default = "" if field.is_required() else code("null" if field.default is None else field.default)
-        rows.append((code(name), _type(field.annotation), default))
+        default = "" if field.is_required() else default_text(model, name)
+        rows.append((code(name), type_text(schema[name]), default))
     return table(["field", "type", "default"], rows)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
+from field_types import default_text, type_text
 from pydantic import BaseModel
 from tables import code, prose, table
 
@@ -30,7 +32,7 @@ SPEC_OPENING = """# Spec
 
 A spec is a YAML file. Every field but `name` has a default, so a spec may be two lines long.
 Names are dotted, as after `--set`: `--set search.num_trials=64` is the field `num_trials` of the section `search`.
-`ravel check SPEC` lists every mistake, and `ravel space schema --sweep` prints this page for your editor, as JSON Schema.
+`ravel check SPEC` lists every mistake. `ravel space schema --sweep` prints this page as JSON Schema, for your editor.
 
 ```yaml
 name: digits-regularizers
@@ -46,18 +48,18 @@ search: {num_trials: 48}
 TRIAL_OPENING = """# Parameters of a trial
 
 Fix a parameter in `trial`, or search it in `space.parameters`, under the same dotted name.
-A method is off if its strength is 0: `snnl.weight`, `mixup.alpha`, `adversarial.epsilon`, the `weight` of a regularizer.
-The baseline has all methods off. `ravel trial SPEC` trains it. [What a trial can be](../training.md) explains the methods.
+A method is off if its strength is 0: `snnl.weight`, `mixup.alpha`, `adversarial.epsilon`, and the `weight` of a
+regularizer. The baseline has all methods off; `ravel trial SPEC` trains it. [What a trial can be](../training.md)
+explains the methods.
 """
-TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
-LIMITS = {
-    **dict.fromkeys(("minimum", "ge"), ">="),
-    **dict.fromkeys(("exclusiveMinimum", "gt"), ">"),
-    **dict.fromkeys(("maximum", "le"), "<="),
-    **dict.fromkeys(("exclusiveMaximum", "lt"), "<"),
-}
 WRONG = "?"
 """A text that no field with a requirement takes, so that its message gives the requirement."""
+KINDS = {
+    "trial": "[parameters](trial-parameters.md) by name",
+    "space": "[search space](../search_spaces.md)",
+    "objective": "`METRIC MODE`, the [section](#objective), or a list of these",
+}
+"""Types of fields of a spec that have several forms."""
 HEADER = ("field", "type and allowed values", "default", "meaning")
 
 
@@ -66,16 +68,19 @@ def spec_page() -> str:
     schema = sweep_schema()
     fields = SweepSpec.model_fields
     sections = {name: field.annotation for name, field in fields.items() if _is_section(field.annotation)}
-    top = [_row(name, schema["properties"][name], _default(SweepSpec, name), SweepSpec) for name in fields]
+    top = [_row(name, schema["properties"][name], default_text(SweepSpec, name), SweepSpec) for name in fields]
     parts = [SPEC_OPENING, "## Top level", table(HEADER, top)]
     for name, model in sections.items():
         properties = schema["$defs"][model.__name__]["properties"]
         rows = [
-            (code(f"{name}.{key}"), *_row(key, item, _default(model, key), model)[1:])
+            (code(f"{name}.{key}"), *_row(key, item, default_text(model, key), model)[1:])
             for key, item in properties.items()
         ]
         parts += [f"## {name}", prose(model.__doc__), table(HEADER, rows)]
-    parts += ["## Fragments of a space", "Name them in `space.use`. A parameter of your own replaces one of a fragment."]
+    parts += [
+        "## Fragments of a space",
+        "Name them in `space.use`. A parameter of your own replaces one of a fragment.",
+    ]
     rows = [(code(name), ", ".join(map(code, space().names))) for name, space in catalog.FRAGMENTS.items()]
     return "\n\n".join([*parts, table(("fragment", "parameters"), rows), ""])
 
@@ -83,8 +88,8 @@ def spec_page() -> str:
 def trial_page() -> str:
     """Return the page on the parameters of a trial, of each task."""
     parts = [TRIAL_OPENING, *_task("Classifier", CLASSIFIER.config, "`task: classifier`, the default.")]
-    parts += ["### regularizers.LABEL", prose(RegularizerConfig.__doc__), _rows_of(RegularizerConfig, "regularizers.LABEL.")]
-    parts += ["### metrics.LABEL", prose(MetricConfig.__doc__), _rows_of(MetricConfig, "metrics.LABEL.")]
+    for name, model in (("regularizers", RegularizerConfig), ("metrics", MetricConfig)):
+        parts += [f"### {name}.LABEL", _in_yaml(prose(model.__doc__)), _rows_of(model, f"{name}.LABEL.")]
     parts += _task("Generative adversarial network", GanConfig, "`task: gan`.")
     parts += _task("Training function", FunctionConfig, "`task: module:function`. All other names are its arguments.")
     parts += _task("Lightning module", LightningConfig, "`task: lightning:module:Class`.")
@@ -99,11 +104,13 @@ def _task(title: str, config: type[FlatConfig], opening: str) -> Iterator[str]:
         group = field.annotation
         if _is_section(group) and not issubclass(group, Arguments):
             yield f"### {name}" if config is CLASSIFIER.config else f"### {name} of this task"
-            yield prose(group.__doc__)
+            yield _in_yaml(prose(group.__doc__))
             yield _rows_of(group, f"{name}.", config)
 
 
-def _rows_of(model: type[BaseModel], prefix: str, of: type[FlatConfig] | None = None, *, only_plain: bool = False) -> str:
+def _rows_of(
+    model: type[BaseModel], prefix: str, of: type[FlatConfig] | None = None, *, only_plain: bool = False
+) -> str:
     of = of or (model if only_plain else None)
     schema = model.model_json_schema()["properties"]
     rows = []
@@ -111,19 +118,20 @@ def _rows_of(model: type[BaseModel], prefix: str, of: type[FlatConfig] | None = 
         is_arguments = _is_section(field.annotation) and issubclass(field.annotation, Arguments)
         if only_plain and _is_section(field.annotation):
             continue
-        meaning = meanings(model)[name]
+        meaning = _in_yaml(meanings(model)[name])
         if is_arguments:
             rows.append((code(f"{prefix}{name}.NAME"), "plain values and lists of them", "", meaning))
             continue
         stated = _requirement(of, prefix + name) if of and _is_plain_text(schema[name]) else ""
-        allowed = stated or _type(schema[name])
-        rows.append((code(prefix + name), allowed, _default(model, name), meaning))
+        allowed = stated or type_text(schema[name])
+        rows.append((code(prefix + name), allowed, default_text(model, name), meaning))
     return table(HEADER, rows)
 
 
 def _row(name: str, schema: dict[str, Any], default: str, model: type[BaseModel]) -> tuple[str, str, str, str]:
-    kind = f"[section](#{name})" if name != "space" and "$ref" in schema else _type(schema)
-    kind = {"space": "[search space](../search_spaces.md)", "trial": "parameters by name", "objective": "`METRIC MODE`, [section](#objective), or a list of these"}.get(name, kind)
+    kind = KINDS.get(name) if model is SweepSpec else None
+    if kind is None:
+        kind = f"[section](#{name})" if "$ref" in schema else type_text(schema)
     return code(name), kind, default, meanings(model)[name]
 
 
@@ -142,37 +150,15 @@ def _requirement(config: type[FlatConfig], name: str) -> str:
         config.from_point({name: WRONG})
     except ConfigError as error:
         (problem,) = (problem for problem in error.problems if problem.path == name)
-        return problem.message.partition(", got ")[0].removeprefix("must be ").removeprefix("one of ")
+        stated = problem.message.partition(", got ")[0].removeprefix("must be ").removeprefix("one of ")
+        return re.sub(r"^must match (.+)$", r"must match `\1`", _in_yaml(stated))
     return ""
 
 
-def _default(model: type[BaseModel], name: str) -> str:
-    field = model.model_fields[name]
-    if field.is_required():
-        return "required"
-    default = field.get_default()
-    if isinstance(default, BaseModel) or default is None and field.default_factory:
-        return ""
-    return code({None: "null", True: "true", False: "false"}.get(default, default) if not isinstance(default, (dict, tuple)) else list(default) or "none")
+def _in_yaml(text: str) -> str:
+    """Return a text on a configuration of Python with its values as YAML has them.
 
-
-def _type(schema: dict[str, Any]) -> str:
-    """Return the type of a field, and the values that it allows.
-
-    >>> _type({"type": "integer", "minimum": 1}), _type({"enum": ["a", "b"]})
-    ('whole number >= 1', '`a`, `b`')
+    >>> _in_yaml("'sgd' or None")
+    '`sgd` or `null`'
     """
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
-    if "enum" in schema:
-        return ", ".join(map(code, schema["enum"]))
-    if "const" in schema:
-        return code(schema["const"])
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    if schema.get("type") == "object":
-        return "names and values"
-    if "pattern" in schema and schema.get("type") != "string":
-        return "`module:attribute`"
-    limits = [f"{LIMITS[key]} {value:,}" for key, value in schema.items() if key in LIMITS and value < 2**62]
-    return " ".join([TYPES.get(schema.get("type", ""), "values"), " and ".join(limits)]).strip()
+    return re.sub(r"'([\w.:/-]+)'", r"`\1`", re.sub(r"\bNone\b", "`null`", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import TYPE_CHECKING
 
@@ -42,5 +43,7 @@ def prose(docstring: str | None) -> str:
     >>> prose("Stop. See ``x``.\n\nExample:\n    >>> 1\n    1")
     'Stop. See `x`.'
     """
-    text = re.split(r"^(?:Example|Examples|Args|Raises|Returns):$|^>>>", docstring or "", flags=re.MULTILINE)[0]
+    text = re.split(
+        r"^(?:Example|Examples|Args|Raises|Returns):$|^>>>", inspect.cleandoc(docstring or ""), flags=re.MULTILINE
+    )[0]
     return text.replace("``", "`").strip()

@@ -1,15 +1,13 @@
 """Pages of the reference on Python: an entry for each public name, which mkdocstrings reads from the source.
 
-Nothing of the packages' heavy libraries is imported: the list of names is that of ``__all__``.
+Nothing is imported: a package's public names are those of its ``__all__``, read from its text.
 """
 
 from __future__ import annotations
 
-import orchestrator.testing
-import ravel.testing
-import search_spaces
-import trainables
-import trainables.testing
+import ast
+
+from repository_files import ROOT
 
 OPENINGS = {
     "ravel": "One import for sweeps, search spaces and trials, in a script or a notebook.",
@@ -25,20 +23,39 @@ SHOWN_ELSEWHERE = {"trainables": {"TrialConfig": "ravel", "train": "ravel"}, "ra
 """Names that two packages export: the other one's page has them."""
 
 
+CHECKS = ("trainables/testing/__init__.py", "orchestrator/testing.py")
+"""Modules whose public names `ravel.testing` has."""
+
+
 def pages() -> dict[str, str]:
     """Return the pages, by their place on the site."""
-    packages = (ravel, search_spaces, trainables)
-    written = {
-        f"reference/python/{package.__name__}.md": _page(package.__name__, package.__all__) for package in packages
-    }
-    checks = [
-        f"::: {home.__name__}.{name}" for home in (trainables.testing, orchestrator.testing) for name in home.__all__
-    ]
+    written = {f"reference/python/{name}.md": _page(name) for name in OPENINGS}
+    checks = [f"::: {_module(path)}.{name}" for path in CHECKS for name in exported(path)]
     return {**written, "reference/python/testing.md": "\n\n".join([TESTING, *checks, ""])}
 
 
-def _page(package: str, names: list[str]) -> str:
+def exported(path: str) -> list[str]:
+    """Return the names in ``__all__`` of a module of the repository.
+
+    >>> exported("trainables/__init__.py")
+    ['TrialConfig', 'train']
+    """
+    for node in ast.parse((ROOT / path).read_text()).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                names: list[str] = ast.literal_eval(value)
+                return names
+            case _:
+                pass
+    raise LookupError(f"{path}: has no __all__")
+
+
+def _page(package: str) -> str:
     elsewhere = SHOWN_ELSEWHERE.get(package, {})
-    entries = [f"::: {package}.{name}" for name in names if name not in elsewhere]
+    entries = [f"::: {package}.{name}" for name in exported(f"{package}/__init__.py") if name not in elsewhere]
     links = [f"- `{package}.{name}` is [`{home}.{name}`]({home}.md)." for name, home in elsewhere.items()]
     return "\n\n".join([f"# {package}", OPENINGS[package], "\n".join(links), *entries, ""])
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

@@ -25,7 +25,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text.strip()).replace("|", "\\|")
+    """Return a text in one line; Python-Markdown takes no bar in code for the end of a cell, and keeps a backslash."""
+    parts = re.split(r"(`[^`]*`)", re.sub(r"\s+", " ", text.strip()))
+    return "".join(part if part.startswith("`") else part.replace("|", "\\|") for part in parts)
 
 
 def code(value: object) -> str:

@@ -19,6 +19,8 @@ DOCS = "docs"
 FOLDER = "repository"
 """Folder of the site for pages of files outside ``docs/``."""
 LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
+NAMED = re.compile(r"\[[\w./-]+\.md\](?=\(([^)\s#]+))")
+"""Text of a link that is the name of a file, which means nothing on the site."""
 ADDRESS = re.compile(r"[a-z]+:")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".sh": "bash"}
 IMAGES = (".png", ".svg", ".jpg")
@@ -68,8 +70,12 @@ def place_of(page: str) -> str:
 
 
 def with_links_of_the_site(text: str, page: str) -> str:
-    """Return the text of a page whose links lead to pages of the site."""
+    """Return the text of a page whose links lead to pages of the site, and have their titles for names of files."""
     place = place_of(page)
+
+    def titled(match: re.Match[str]) -> str:
+        file = ROOT / _resolved(place, match[1])
+        return f"[{title_of(file.read_text())}]" if file.is_file() else match[0]
 
     def replaced(match: re.Match[str]) -> str:
         path, anchor = match[1], match[2] or ""
@@ -78,7 +84,16 @@ def with_links_of_the_site(text: str, page: str) -> str:
         target = page_of(_resolved(place, path))
         return f"]({os.path.relpath(target, PurePosixPath(page).parent)}{anchor})"
 
-    return LINK.sub(replaced, text)
+    return LINK.sub(replaced, NAMED.sub(titled, text))
+
+
+def title_of(text: str) -> str:
+    r"""Return the title of a page of Markdown.
+
+    >>> title_of("# 130. The files of infra\n\nText")
+    '130. The files of infra'
+    """
+    return text.lstrip().partition("\n")[0].lstrip("# ")
 
 
 def text_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""The site of the documentation: it builds strictly, its links lead somewhere, it needs no network, and its search finds.
+"""The site of the documentation builds strictly, its links lead somewhere, and it needs no network.
 
 The reference's own claims are in test_reference.py, those of the pages in test_docs.py.
 """
@@ -178,7 +178,7 @@ def test_each_part_of_the_site_has_pages(pages, folder):
 @pytest.mark.parametrize("query", QUERIES)
 def test_the_search_index_has_a_page_for(query, folder):
     index = json.loads((folder / "search" / "search_index.json").read_text())
-    words = [word for word in query.split() if word not in {"of"}]  # lunr leaves out such words
+    words = [word for word in query.split() if word != "of"]  # lunr leaves out such words
     texts = [f"{item['title']} {item['text']}".lower() for item in index["docs"]]
     assert any(all(word in text for word in words) for text in texts)
 

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 ALWAYS = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE")
 """Files of the repository that have a page on the site even if no page links to them."""
 
+SEARCHED = {
+    "howto/": {"boost": 2},
+    "troubleshooting": {"boost": 2},
+    "training": {"boost": 2},
+    "reference/python/": {"boost": 0.5},
+    "decisions/": {"boost": 0.5},
+    "repository/": {"boost": 0.3},
+}
+"""How much a page counts in the search, by the beginning of its place: guides first, then records."""
+
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages that no file of ``docs/`` has, and expand the patterns of the navigation."""
@@ -41,5 +51,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
-    """Return the text of a page with links that lead to pages of the site."""
-    return with_links_of_the_site(markdown, page.file.src_uri)
+    """Return the text of a page with links that lead to pages of the site; say how much the search counts it."""
+    place = page.file.src_uri
+    page.meta["search"] = next((weight for start, weight in SEARCHED.items() if place.startswith(start)), {})
+    if place.startswith("repository/") and not (ROOT / place_of(place)).is_file():
+        page.meta["search"] = {"exclude": True}  # a file of code, or the list of a folder
+    return with_links_of_the_site(markdown, place)

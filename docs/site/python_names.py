@@ -30,7 +30,8 @@ CHECKS = ("trainables/testing/__init__.py", "orchestrator/testing.py")
 def pages() -> dict[str, str]:
     """Return the pages, by their place on the site."""
     written = {f"reference/python/{name}.md": _page(name) for name in OPENINGS}
-    checks = [f"::: {_module(path)}.{name}" for path in CHECKS for name in exported(path)]
+    short = "\n    options:\n      show_root_full_path: false"
+    checks = [f"::: {_module(path)}.{name}{short}" for path in CHECKS for name in exported(path)]
     return {**written, "reference/python/testing.md": "\n\n".join([TESTING, *checks, ""])}
 
 

@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence package newcomer sbom audit
+.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence docs docs-serve package newcomer sbom audit
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Create .venv and install everything, pinned (does nothing when up to date)
 
@@ -64,6 +64,12 @@ bench: setup ## Run the benchmarks
 evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with MNIST/raw and notMNIST/raw in it
 	@test -n "$(DATA)" || { echo "evidence: say where MNIST and notMNIST are, for example make evidence DATA=data"; exit 2; }
 	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)
+
+docs: setup ## Build the documentation site into build/site; a broken link or a page without a place fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: setup ## Show the site on 127.0.0.1:8000, and build it once more when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8000
 
 package: setup $(TOOLS)/.installed ## Build wheel and sdist into dist/, check both, and try them in clean environments
 	rm -rf dist

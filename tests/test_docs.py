@@ -180,6 +180,8 @@ def test_every_link_of_the_pages_leads_to_a_file_and_to_a_heading_of_it(reposito
     broken = []
     for page, path, anchor in inside:
         target = page.parent / path if path else page
+        if target.is_relative_to(repository / "docs/reference"):  # made when the site is built: test_site.py
+            continue
         if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
             broken.append((page.name, path, anchor))
     assert broken == []

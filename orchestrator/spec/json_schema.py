@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from orchestrator.spec.meanings import meanings
 from orchestrator.spec.model import NAME_PATTERN, SweepSpec
 from orchestrator.spec.own_code import SAMPLER_GROUP, SAMPLERS, SCHEDULER_GROUP, SCHEDULERS
+from orchestrator.spec.section import Section
 from search_spaces.documents.json_schema import document_schema
 from trainables.import_paths import PATH_PATTERN, registered
 from trainables.tasks.lightning.config import PREFIX
@@ -19,8 +22,9 @@ from trainables.tasks.registry import GROUP as TASK_GROUP
 from trainables.tasks.registry import TASK, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
@@ -60,7 +64,19 @@ def sweep_schema() -> dict[str, Any]:
         "properties": {TASK: {**_names(list(TASKS), TASK_GROUP), "default": next(iter(TASKS))}},
         "propertyNames": {"anyOf": [{"enum": [TASK, *names]}, *({"pattern": form} for form in _open_names())]},
     }
+    _explain(schema, SweepSpec, schema["$defs"])
     return schema
+
+
+def _explain(schema: dict[str, Any], model: type[BaseModel], definitions: Mapping[str, Any]) -> None:
+    """Add the meaning of each field of a model, and of its sections, to their schemas."""
+    texts = meanings(model)
+    for name, field in schema["properties"].items():
+        if name in texts:
+            field["description"] = texts[name]
+        section = model.model_fields[name].annotation
+        if inspect.isclass(section) and issubclass(section, Section):
+            _explain(definitions[section.__name__], section, definitions)
 
 
 def _names(known: Sequence[str], group: str) -> dict[str, Any]:

@@ -80,19 +80,24 @@ class Search(WithArguments):
 
     With ``seeds`` above 1 a point is a configuration of up to so many trials, one for each seed. It is compared by the
     mean over its seeds, and ``num_trials`` counts configurations.
-    ``baseline`` are values that the baseline has instead of the defaults, such as a learning rate. Its methods are off.
-    ``resolution`` is the number of values that ``sampler: grid`` tries of every range; ``args`` are the arguments of a
-    user's own sampler.
     """
 
     sampler: SamplerName = "auto"
+    """Sampler that proposes points: one of the project's, or a user's own by import path."""
     args: Arguments = Field(default={})
+    """Arguments of a user's own sampler, by name."""
     num_trials: Annotated[StrictInt, Field(ge=1), *at_most(MAX_TRIALS, "the driver holds each trial in memory")] = 32
+    """Number of trials, with the baseline and ``points``; with ``seeds`` above 1, of configurations."""
     seed: Count = 0
+    """Seed from which every random choice of the sweep follows."""
     seeds: Annotated[StrictInt, Field(ge=1), *at_most(MAX_SEEDS, "the trials of one configuration")] = 1
+    """Trials of one configuration, each with a seed of its own; it is compared by their mean."""
     points: Annotated[tuple[Point, ...], Field(max_length=MAX_POINTS)] = ()
+    """Points that run after the baseline, before any that the sampler proposes."""
     baseline: Annotated[Point, Field(max_length=MAX_NAMES)] = Field(default={})
+    """Values that the baseline has instead of the defaults, such as a learning rate; its methods stay off."""
     resolution: Annotated[StrictInt, Field(ge=1), *at_most(MAX_RESOLUTION, "the values of one range")] = 3
+    """Number of values that ``sampler: grid`` tries of every range."""
 
     @property
     def own(self) -> OwnCode | None:
@@ -106,14 +111,18 @@ class Evaluation(Section):
     """One attack strength for every trial of a sweep, in pixel units; 0 measures no robustness."""
 
     robust_epsilon: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+    """Radius of the attack behind ``val/robust_accuracy``, in pixels of [0, 1]; 0 measures none."""
 
 
 class Failures(Section):
     """Retries of lost workers and of errors in a trial, and failed trials a sweep may have."""
 
     infrastructure: Count = 3
+    """Retries of a trial whose worker was lost."""
     user: Count = 0
+    """Retries of a trial in which an error was raised."""
     allowed: Count = 0
+    """Failed trials with which a sweep still ends well: with more, the exit code is 1."""
 
 
 class Budget(Section):
@@ -125,21 +134,24 @@ class Budget(Section):
     """
 
     wall_clock_s: Positive | None = None
+    """Seconds since the launch after which no trial is started; they pass while no driver runs, too."""
     gpu_s: Positive | None = None
+    """GPU seconds of all trials after which no trial is started."""
     target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Value of the objective after which no trial is started."""
 
 
 class Tracking(Section):
-    """MLflow: null honours ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
-
-    ``taps`` names the taps whose entanglement MLflow shows, six at most; null takes six spread over it (the event
-    log has all). ``system_metrics`` also measures processor, memory and GPU on the workers, once an epoch.
-    """
+    """MLflow: where a sweep is tracked, and what of it."""
 
     uri: StrictStr | None = None
+    """Address of MLflow; null: ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory."""
     experiment: StrictStr | None = None
+    """Experiment of MLflow; null: the name of the sweep."""
     taps: Annotated[tuple[StrictStr, ...], Field(max_length=6)] | None = None
+    """Taps whose entanglement MLflow shows, six at most; null: six spread over the network. The log has all."""
     system_metrics: bool = False
+    """Measure processor, memory and GPU on the workers too, once an epoch."""
 
     @field_validator("uri")
     @classmethod
@@ -151,14 +163,15 @@ class Tracking(Section):
 
 
 class Storage(Section):
-    """Storage of sweeps: a local folder with one folder for each sweep, or ``s3://bucket/prefix``.
+    """Storage of sweeps, local or in S3.
 
-    ``keep_best`` is the number of trials that are over and keep their checkpoints, the best ones (null: all do). Trials
-    that run, wait or are paused always keep theirs, and all keep what they measured.
+    Trials that run, wait or are paused always keep their checkpoints, and all trials keep what they measured.
     """
 
     uri: StrictStr = "results"
+    """Folder with one folder for each sweep, or ``s3://BUCKET/PREFIX``."""
     keep_best: PositiveInt | None = None
+    """Number of trials that are over and keep their checkpoints, the best ones; null: all keep theirs."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -225,18 +238,31 @@ class SweepSpec(Section):
     """
 
     version: Literal[1] = 1
+    """Version of the format."""
     name: StrictStr
+    """Name of the sweep, and of its folder: at most 63 of a-z, 0-9, '.', '_' and '-'."""
     trial: Annotated[Point, Field(max_length=MAX_NAMES)] = Field(default={})
+    """Parameters that every trial has, by dotted name, and the ``task`` that trials train."""
     space: SearchSpace = Field(default_factory=lambda fields: default_space(fields.get("trial", {})))
+    """Searched parameters: fragments to ``use``, ``parameters`` and ``constraints``; default: all of the task's."""
     objective: Objective = Objective()
+    """Metric to search by, and its direction; a list searches for several."""
     search: Search = Search()
+    """Sampler, number of trials, seeds."""
     scheduler: SchedulerSpec = SchedulerSpec()
+    """Early stopping."""
     evaluation: Evaluation = Evaluation()
+    """What is measured of each trial."""
     resources: Resources = Resources()
+    """What a trial reserves in Ray."""
     failures: Failures = Failures()
+    """Retries, and failed trials that are allowed."""
     budget: Budget = Budget()
+    """Limits after which no trial is started."""
     tracking: Tracking = Tracking()
+    """MLflow."""
     storage: Storage = Storage()
+    """Where the sweep is kept."""
 
     _checked: Checked = PrivateAttr(default=Checked())
 

@@ -30,8 +30,11 @@ class Objective(Section):
     """
 
     metric: StrictStr = "val/accuracy"
+    """Metric of the validation split."""
     mode: Literal["max", "min"] = "max"
+    """Its direction."""
     others: tuple[Objective, ...] = ()
+    """Further objectives, if the spec has a list: trials are ranked by non-dominated sorting."""
 
     @model_validator(mode="before")
     @classmethod

@@ -20,16 +20,21 @@ class Resources(Section):
     """Resources of one worker, and the number of trials that run at once (null: as many as fit).
 
     A trial has one worker, or several ``workers`` that each train an equal share of every batch. By the ``strategy``
-    they are packed on as few nodes as have room for them, or spread over as many as there are. ``custom`` are
-    resources that the nodes of a cluster declare to Ray, such as ``accelerator_type:A100``.
+    they are packed on as few nodes as have room for them, or spread over as many as there are.
     """
 
     cpus: Positive = 1
+    """Cores of one worker."""
     gpus: Literal["auto"] | float = "auto"
+    """GPUs of one worker, also a fraction of one; ``auto``: one where the cluster has GPUs, else none."""
     workers: PositiveInt = 1
+    """Processes that train one trial, each an equal share of every batch."""
     strategy: Literal["pack", "spread"] = "pack"
+    """Pack the workers of a trial on few nodes, or spread them over many."""
     custom: Annotated[dict[StrictStr, Positive], Field(max_length=MAX_CUSTOM)] = Field(default={})
+    """Resources that nodes declare to Ray, such as ``accelerator_type:A100``, and how much a worker needs."""
     max_concurrent: PositiveInt | None = None
+    """Trials at a time; null: as many as fit."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -27,26 +27,38 @@ class SchedulerSpec(WithArguments):
 
     With ``grace_period: auto`` the rungs follow from ``budget_fraction``, the share of training every trial to its end
     that the sweep may cost, and ``resource`` is what that share is counted in; rungs are epochs. With a number,
-    ``resource`` is the unit of the rungs. ``args`` are the arguments of a user's own scheduler.
-    Of population based training (``pbt``) alone, ``interval`` is the epochs between two rungs, ``quantile`` the share
-    of the population that is over at each, ``resample`` the probability that a value is sampled rather than moved,
-    and ``perturb`` the parameters that change (none: all that are searched).
+    ``resource`` is the unit of the rungs. ``interval``, ``quantile``, ``resample`` and ``perturb`` are of population
+    based training (``pbt``) alone.
     """
 
     name: SchedulerName = "auto"
+    """Scheduler: one of the project's, or a user's own by import path."""
     args: Arguments = Field(default={})
+    """Arguments of a user's own scheduler, by name."""
     kind: Literal["auto", "stopping", "promotion"] = "auto"
+    """Fate of a rejected trial: it is over, or paused and may be promoted later; ``auto`` chooses."""
     grace_period: Literal["auto"] | PositiveInt = "auto"
+    """First rung, in the unit of ``resource``; ``auto``: for ASHA, all rungs follow from ``budget_fraction``."""
     reduction_factor: Literal["auto"] | Annotated[StrictInt, Field(ge=2)] = "auto"
+    """Factor from one rung to the next; one in so many trials is kept at each; ``auto`` chooses."""
     budget_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.3
+    """Share of training every trial to its end that the sweep may cost, with ``grace_period: auto``."""
     brackets: PositiveInt = 1
+    """Number of rung schedules of ASHA with a given ``grace_period``; each leaves out one more of the first rungs."""
     resource: Literal["auto", "epochs", "gradient_evaluations", "gpu_seconds"] = "auto"
+    """What ``budget_fraction`` is counted in; with a given ``grace_period``, the unit of the rungs."""
     strata: tuple[StrictStr, ...] = ()
+    """Parameters; a trial is compared only with those that share their value, or a half of their range."""
     audit: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    """Share of the rejected trials that run to their end, to measure if their rejections were right."""
     interval: Literal["auto"] | PositiveInt = "auto"
+    """Epochs between two rungs of population based training."""
     quantile: Annotated[float, Field(gt=0, lt=0.5, allow_inf_nan=False)] = 0.25
+    """Share of the population that is over at each rung."""
     resample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.25
+    """Probability that a value of a descendant is sampled, rather than moved."""
     perturb: tuple[StrictStr, ...] = ()
+    """Parameters that change in a descendant; none: all that are searched."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

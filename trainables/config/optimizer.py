@@ -17,30 +17,39 @@ OPTIMIZER_GROUP = "ravel.optimizers"
 class OptimizerConfig(Frozen):
     """Optimizer and learning rate; `momentum` is beta_1 for adamw, and the schedule is applied at every step.
 
-    `name` may be the import path of a user's own class or function, whose arguments are `args`. It gets `momentum`,
-    `nesterov` and `weight_decay` where its signature has them (see `trainables.engine.own_optimizers`).
-    `schedule`: 'step' multiplies the rate by `decay` at each of `milestones` (fractions of the epochs),
-    'one_cycle' rises linearly over the first 3/10 and falls linearly to 0. `warmup_epochs` rise linearly
-    before any other schedule begins. `clip_norm` bounds the gradient's global L2 norm. With `ema_decay`
-    above 0, the exponential moving average of the weights is evaluated; its decay rises to `ema_decay`. With
-    `sam_rho` above 0, each step takes the gradient at weights moved by so much, in L2, up the loss: sharpness-aware
-    minimisation (Foret et al., 2021), with any optimizer.
+    A user's own class or function gets `momentum`, `nesterov` and `weight_decay` where its signature has them (see
+    `trainables.engine.own_optimizers`). The schedule 'one_cycle' rises linearly over the first 3/10 and falls linearly
+    to 0. With `ema_decay` above 0, the decay of the average rises to it. `sam_rho` is sharpness-aware minimisation
+    (Foret et al., 2021), with any optimizer.
     """
 
     name: Annotated[str, name_in(OPTIMIZER_NAMES, group=OPTIMIZER_GROUP)] = "sgd"
+    """'sgd', 'adamw', or the import path of a class or function."""
     args: Arguments = Arguments()
+    """Arguments of a user's own optimizer, by name."""
     lr: Annotated[Real, Field(gt=0)] = 0.05
+    """Learning rate, the highest of the schedule."""
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd; beta_1 of adamw."""
     nesterov: bool = False
+    """Nesterov's momentum, for sgd."""
     weight_decay: Annotated[Real, Field(ge=0)] = 1e-4
+    """Weight decay."""
     schedule: Literal["cosine", "constant", "step", "one_cycle"] = "cosine"
+    """How the rate changes, at every step, to the last epoch."""
     warmup_epochs: Annotated[Real, Field(ge=0)] = 0.0
+    """Epochs of a linear rise before any schedule but 'one_cycle' begins."""
     milestones: Fractions = (0.5, 0.75)
+    """Fractions of the epochs at which 'step' multiplies the rate by `decay`."""
     decay: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    """Factor of 'step'."""
     clip_norm: Annotated[Real, Field(gt=0)] | None = None
+    """Bound of the gradient's global L2 norm; None: no bound."""
     ema_decay: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Decay of the average of the weights that is evaluated; 0 evaluates the weights themselves."""
     # Absent where it is not set, so that configurations are what they were before it.
     sam_rho: Annotated[Real | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
+    """Distance, in L2 and up the loss, at whose weights each step takes the gradient (SAM's rho); 0 and None: none."""
 
     @property
     def is_own(self) -> bool:

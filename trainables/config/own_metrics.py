@@ -40,7 +40,9 @@ class MetricConfig(Frozen):
     """
 
     use: Annotated[str, name_in((), group=REGISTRY)]
+    """Function or class by import path, or a registered name."""
     args: Arguments = Arguments()
+    """Its arguments, by name."""
 
 
 class OwnMetrics(Arguments):

@@ -45,10 +45,15 @@ class RegularizerConfig(Arguments):
     """
 
     use: Annotated[str, name_in(NAMES, group=REGISTRY)]
+    """Regularizer: one of the package, or a class by import path."""
     weight: Real = 0.0
+    """Strength; 0 is off."""
     layers: Layers | None = None
+    """Taps that it reads, as in `snnl.layers`; None: the class's own choice."""
     on_mixed: bool = False
+    """With mixup, read mixed activations and soft targets."""
     passes: Annotated[int, Field(ge=0)] = 0
+    """Further passes of a batch that it makes in each step: what schedulers count as its cost."""
 
 
 class Regularizers(Arguments):

@@ -76,35 +76,46 @@ def _part_of_a_whole(text: str) -> str:
 class DataConfig(Frozen):
     """Data set, and random variation of its training images.
 
-    `name` may also be the import path of a user's own data set or `torchvision:NAME` (see `trainables.data.own`), whose
-    arguments are `args`. `root` is the folder or file that it is read from (unused by the embedded digits). `cache` is
-    the folder in which each set is prepared once per machine. `image_size` is the side that the images of an
-    image_folder, or of a user's own set, get. Trials train on `part` I/N of the training split, one of N disjoint
-    ones, and of that on a `fraction`; both are stratified, and the same for every trial.
-    Variation, sampled per image and step: a crop after `crop_padding` pixels of black, a horizontal `flip`
-    with probability 1/2, `rotation` in degrees from U(-r, r), `shear` in radians from U(-s, s), and
-    `zoom` by a factor from U(1 - z, 1 + z). Then a `policy`: 'trivial' is TrivialAugment (Mueller and Hutter, 2021),
-    'rand' RandAugment (Cubuk et al., 2020) with `policy_ops` operations of `policy_magnitude` (of 30). Last, a box is
-    erased with probability `erasing` (Zhong et al., 2020).
+    A user's own data set, and `torchvision:NAME`, are in `trainables.data.own`. Trials train on `part` of the training
+    split, and of that on a `fraction`; both are stratified, and the same for every trial.
+    Variation is sampled per image and step, and applied in the order of the fields: a crop, a mirror image, rotation,
+    shear and zoom, each uniform up to its value, then the `policy`, and last the erased box.
     """
 
     name: Annotated[str, name_in(DATA_NAMES, group=DATA_GROUP)] = "digits"
+    """Data set, `torchvision:NAME`, or the import path of a user's own."""
     root: str | None = None
+    """Folder or file that the set is read from; unused by the embedded digits."""
     download: bool = False
+    """Download the set if it is missing."""
     cache: str | None = None
+    """Folder in which each set is prepared once per machine; None: `RAVEL_CACHE`, else `~/.cache/ravel`."""
     args: Arguments = Arguments()
+    """Arguments of a user's own data set, by name."""
     image_size: Annotated[int, Field(ge=1)] | None = None
+    """Side that the images of an image_folder, or of a user's own set, get."""
     fraction: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    """Share of the training images that is used, stratified."""
     part: Annotated[str, AfterValidator(_part_of_a_whole)] | None = None
+    """Part I/N of the training images, one of N disjoint ones."""
     crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Pixels of black around an image before it is cropped to its size at a random place."""
     flip: bool = False
+    """Mirror an image with probability 1/2."""
     rotation: Annotated[Real, Field(ge=0, le=180)] = 0.0
+    """Largest rotation, in degrees."""
     shear: Annotated[Real, Field(ge=0)] = 0.0
+    """Largest shear, in radians."""
     zoom: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Largest zoom z: by a factor from U(1 - z, 1 + z)."""
     policy: Literal["none", "trivial", "rand"] = "none"
+    """'trivial' is TrivialAugment (Mueller and Hutter, 2021), 'rand' RandAugment (Cubuk et al., 2020)."""
     policy_ops: Annotated[int, Field(ge=1, le=16)] = 2
+    """Operations of RandAugment."""
     policy_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """Magnitude of RandAugment, of 30."""
     erasing: Annotated[Real, Field(ge=0, le=1)] = 0.0
+    """Probability that a box is erased (Zhong et al., 2020)."""
 
     @property
     def is_own(self) -> bool:
@@ -119,9 +130,7 @@ class DataConfig(Frozen):
 class ModelConfig(Frozen):
     """Network; `width` multiplies the number of units or channels of every hidden layer of those that have a name.
 
-    `name` may be the import path of a user's own network, or `torchvision:NAME` or `timm:NAME`, with the arguments
-    `args` (see `trainables.models.own`). With `normalize`, images are standardised by the mean and deviation of the
-    training images before the network; without, it gets pixels in [0, 1].
+    Users' own networks are in `trainables.models.own`.
 
     `final_norm`: True if a pre-activation ResNet normalises and rectifies before it pools (Rice et al.,
     2020), False if it pools the last block's sum unchanged (the code of Verma et al., 2019), None where the
@@ -136,13 +145,20 @@ class ModelConfig(Frozen):
     """
 
     name: Annotated[str, name_in(MODEL_NAMES, group=MODEL_GROUP)] = "cnn_bn"
+    """Network: one of the package, `torchvision:NAME`, `timm:NAME`, or the import path of a user's own."""
     args: Arguments = Arguments()
+    """Arguments of a user's own network, by name."""
     width: Annotated[Real, Field(gt=0)] = 1.0
+    """Factor of the units or channels of every hidden layer, for networks of the package."""
     final_norm: bool | None = None
+    """True if a pre-activation ResNet normalises before it pools, False if not; None for other networks."""
     normalize: bool = True
+    """Standardise images by the training images' mean and deviation; else the network gets [0, 1]."""
     # Absent where they are not set, so that configurations are what they were before them.
     dropout: Annotated[Real, Field(ge=0, lt=1, exclude_if=lambda value: value == 0)] = 0.0
+    """Share of the features that are dropped in training; 0 drops none."""
     sync_batch_norm: Annotated[bool | None, Field(exclude_if=lambda value: value is None)] = None
+    """Take batch statistics from the whole batch, if several workers train the trial."""
 
     @property
     def is_own(self) -> bool:
@@ -176,7 +192,9 @@ class LossConfig(Frozen):
     """
 
     name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    """'binary_cross_entropy' is that of the code of Verma et al. (2019)."""
     label_smoothing: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes."""
 
 
 class SnnlConfig(Frozen):
@@ -194,12 +212,19 @@ class SnnlConfig(Frozen):
     """
 
     weight: Real = 0.0
+    """Strength; below 0 entangles classes, above 0 separates them, 0 is off."""
     temperature: Annotated[Real, Field(gt=0)] = 1.0
+    """Temperature where it is 'relative' or 'absolute'."""
     temperature_mode: Literal["minimised", "learned", "relative", "absolute"] = "minimised"
+    """'minimised' over each batch, 'learned' for each layer, or given."""
     layers: Layers = "hidden"
+    """Taps joined by '+', or 'hidden' (all but penultimate and logits), or 'all'."""
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    """Distance between activations."""
     on_mixed: bool = False
+    """With mixup, take the soft-label form on mixed activations, rather than a pass of unmixed images."""
     penalty: Literal["soft_nearest_neighbor", "class_mean", "activation_l2"] = "soft_nearest_neighbor"
+    """Term: the loss itself, or one of two controls without a temperature."""
 
 
 class MixupConfig(Frozen):
@@ -212,11 +237,17 @@ class MixupConfig(Frozen):
     """
 
     kind: Annotated[str, name_in(MIXUP_NAMES, group=MIXUP_GROUP)] = "mixup"
+    """'mixup', 'cutmix' (at the input only), or the import path of a user's own function."""
     args: Arguments = Arguments()
+    """Arguments of a user's own function, by name."""
     alpha: Annotated[Real, Field(ge=0)] = 0.0
+    """Strength: the share of the other image is Beta(alpha, alpha); 0 is off."""
     layers: Layers = "input"
+    """Boundaries to mix at, joined by '+', or 'input', 'hidden' or 'all'; above 'input' it is manifold mixup."""
     per_sample: bool = False
+    """A share for each image, rather than one for a batch."""
     detached: bool = False
+    """Stop the gradient at the mixture (Verma et al., section 5.1)."""
 
     @property
     def is_own(self) -> bool:
@@ -258,18 +289,30 @@ class AdversarialConfig(Frozen):
     """
 
     norm: Norm = "linf"
+    """Norm of the ball."""
     epsilon: Epsilon = 0.0
+    """Strength: the radius of the ball, of pixels in [0, 1]; for l2 of the whole image; 0 is off."""
     attack: Annotated[str, name_in(ATTACK_NAMES, group=ATTACK_GROUP)] = "fgsm_rs"
+    """'fgsm', 'fgsm_rs', 'pgd', 'trades', or the import path of a user's own."""
     args: Arguments = Arguments()
+    """Arguments of a user's own attack, by name."""
     steps: Annotated[int, Field(ge=1)] = 7
+    """Steps of 'pgd', 'trades' and a user's own attack."""
     relative_step: Annotated[Real, Field(gt=0)] | None = None
+    """Step in units of epsilon; None: 1 for fgsm, 1.25 for fgsm_rs, 2.5 / steps for others."""
     clean_fraction: Annotated[Real, Field(ge=0, le=1)] = 0.5
+    """Weight of the cross-entropy of clean images; the rest is that of attacked ones."""
     trades_beta: Annotated[Real, Field(gt=0)] = 6.0
+    """Weight of the divergence of 'trades'."""
     max_robust_drop: Annotated[Real, Field(gt=0, le=1)] | None = None
+    """Fall of PGD accuracy in an epoch that ends a trial as overfitted to its attack; None: none does."""
     # Absent where they are not set, so that configurations are what they were before them.
     noise_k: Annotated[Real | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
+    """Radius of the noise of n_fgsm, in epsilons (its k)."""
     mart_lambda: Annotated[Real | None, Field(gt=0, exclude_if=lambda value: value is None)] = None
+    """Weight of the term of mart that compares clean with attacked predictions (its lambda)."""
     awp_gamma: Annotated[Real | None, Field(ge=0, lt=1, exclude_if=lambda value: value is None)] = None
+    """Size of the adversarial perturbation of the weights, relative to each layer's (AWP's gamma); 0 and None: none."""
 
     @field_validator("args")
     @classmethod
@@ -320,7 +363,12 @@ class EvaluationConfig(Frozen):
     """
 
     robust_norm: Norm = "linf"
+    """Norm of the attack behind `val/robust_accuracy`."""
     robust_epsilon: Epsilon = 0.1
+    """Its radius; 0 measures no robust accuracy."""
     robust_steps: Annotated[int, Field(ge=1)] = 10
+    """Its steps."""
     robust_images: Annotated[int, Field(ge=1)] = 256
+    """Validation images that it attacks."""
     epochs: Epochs = ()
+    """Epochs after which robust accuracy and entanglement are measured, besides the last one."""

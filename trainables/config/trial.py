@@ -56,22 +56,39 @@ class TrialConfig(FlatConfig):
     """
 
     data: DataConfig = DataConfig()
+    """Data set, and variation of its training images."""
     model: ModelConfig = ModelConfig()
+    """Network."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """Optimizer and learning rate."""
     loss: LossConfig = LossConfig()
+    """Classification term of the loss."""
     batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images of a batch."""
     classes_per_batch: Annotated[int, Field(ge=1)] | None = None
+    """Classes of a batch, with equally many images of each; None: random images."""
     epochs: Annotated[int, Field(ge=1)] = 27
+    """Epochs of a full run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the initial weights, of the order of images and of all else that is random."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device: 'auto' is the first GPU, or the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic: 'auto' is bfloat16 autocast where the device computes in it, else float32."""
     compile: bool = False
+    """Compile the network's stages with torch.compile."""
     snnl: SnnlConfig = SnnlConfig()
+    """Soft nearest neighbour loss."""
     mixup: MixupConfig = MixupConfig()
+    """Mixup."""
     adversarial: AdversarialConfig = AdversarialConfig()
+    """Adversarial training."""
     regularizers: Regularizers = Regularizers()
+    """Further terms of the loss, by label."""
     metrics: OwnMetrics = OwnMetrics()
+    """A user's own metrics, by label."""
     evaluation: EvaluationConfig = EvaluationConfig()
+    """Evaluation on the validation split."""
 
     @property
     def has_user_terms(self) -> bool:

@@ -29,9 +29,13 @@ class FunctionConfig(FlatConfig):
     __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(scalar_or_list)]]
 
     task: str = "module:function"
+    """Import path of the function."""
     epochs: Annotated[int, Field(ge=1)] = 27
+    """Epochs of a full run; the function gets it if its signature has it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the trial; the function gets it if its signature has it."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device; the function gets it if its signature has it."""
 
     @classmethod
     def accepts(cls, name: str) -> bool:

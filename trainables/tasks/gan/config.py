@@ -40,16 +40,27 @@ class GanSettings(Frozen):
     """
 
     generator_lr: Rate = 1e-3
+    """Learning rate of the generator."""
     discriminator_lr: Rate = 1e-3
+    """Learning rate of the discriminator."""
     beta_1: Annotated[Real, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the first moment, for both networks."""
     latent_dim: Annotated[int, Field(ge=1)] = 64
+    """Numbers that the generator makes an image of."""
     generator_width: Width = 1.0
+    """Factor of the channels of the generator."""
     discriminator_width: Width = 1.0
+    """Factor of the channels of the discriminator."""
     generator_snnl: Weight = 0.0
+    """Weight with which the generator raises the entanglement of real and synthetic images; 0 is off."""
     discriminator_snnl: Weight = 0.0
+    """Weight with which the discriminator lowers it in its features; 0 is off."""
     snnl_features: Literal["pixels", "discriminator"] = "pixels"
+    """What the generator entangles: pixels, or the discriminator's features."""
     snnl_distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    """Distance of both terms."""
     classifier: str | None = None
+    """Checkpoint folder of a classifier that classifies synthetic images; None trains a small one."""
 
 
 class GanEvaluationConfig(Frozen):
@@ -61,9 +72,13 @@ class GanEvaluationConfig(Frozen):
     """
 
     images: Annotated[int, Field(ge=LEAST_IMAGES)] = 512
+    """Real validation images that are compared with as many synthetic ones, at most."""
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    """Distance of the comparison: one for all trials that you compare."""
     mode_images: Annotated[int, Field(ge=1)] = 1024
+    """Synthetic images whose classes are counted."""
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
+    """Share of its images at equal frequencies with which a class is covered."""
 
 
 class GanConfig(FlatConfig):
@@ -72,9 +87,16 @@ class GanConfig(FlatConfig):
     trial_kind: ClassVar[str] = "trial of a generative adversarial network"
 
     data: DataConfig = DataConfig()
+    """Data set."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images of a batch."""
     epochs: Annotated[int, Field(ge=1)] = 60
+    """Epochs of a full run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of all that is random."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device: 'auto' is the first GPU, or the CPU."""
     gan: GanSettings = GanSettings()
+    """Networks, optimizers, and the soft nearest neighbour loss."""
     evaluation: GanEvaluationConfig = GanEvaluationConfig()
+    """Evaluation after every epoch."""

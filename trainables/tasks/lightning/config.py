@@ -33,21 +33,27 @@ class LightningModelConfig(Frozen):
     """Arguments of the `LightningModule`."""
 
     args: Arguments = Arguments()
+    """Arguments by name."""
 
 
 class LightningDataConfig(Frozen):
     """`LightningDataModule` by import path, and its arguments; None where the module has dataloaders of its own."""
 
     name: Annotated[str, AfterValidator(_import_path)] | None = None
+    """Import path of the `LightningDataModule`."""
     args: Arguments = Arguments()
+    """Its arguments, by name."""
 
 
 class LightningTrainerConfig(Frozen):
     """Arguments of Lightning's `Trainer` that change what is trained; Ravel decides all others."""
 
     accumulate_grad_batches: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients one step takes together."""
     gradient_clip_val: Annotated[Real, Field(gt=0)] | None = None
+    """Bound of the gradients; None: no bound."""
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    """Bound their norm or each value; None: Lightning's own."""
 
 
 class LightningConfig(FlatConfig):
@@ -56,13 +62,21 @@ class LightningConfig(FlatConfig):
     trial_kind: ClassVar[str] = "trial of a LightningModule"
 
     task: str = f"{PREFIX}module:Class"
+    """`lightning:` and the import path of the `LightningModule`."""
     model: LightningModelConfig = LightningModelConfig()
+    """Arguments of the module."""
     data: LightningDataConfig = LightningDataConfig()
+    """Data module."""
     trainer: LightningTrainerConfig = LightningTrainerConfig()
+    """Arguments of the trainer."""
     epochs: Annotated[int, Field(ge=1)] = 27
+    """Epochs of a full run."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of all that is random."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device: 'auto' is the first GPU, or the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Arithmetic: 'auto' is bfloat16 autocast where the device computes in it."""
 
     @property
     def module(self) -> str:

@@ -308,9 +308,9 @@ class AdversarialConfig(Frozen):
     """Fall of PGD accuracy in an epoch that ends a trial as overfitted to its attack; None: none does."""
     # Absent where they are not set, so that configurations are what they were before them.
     noise_k: Annotated[Real | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
-    """Radius of the noise of n_fgsm, in epsilons (its k)."""
+    """Radius of the noise of n_fgsm, in epsilons (its k); None: 2."""
     mart_lambda: Annotated[Real | None, Field(gt=0, exclude_if=lambda value: value is None)] = None
-    """Weight of the term of mart that compares clean with attacked predictions (its lambda)."""
+    """Weight of the term of mart that compares clean with attacked predictions (its lambda); None: 5."""
     awp_gamma: Annotated[Real | None, Field(ge=0, lt=1, exclude_if=lambda value: value is None)] = None
     """Size of the adversarial perturbation of the weights, relative to each layer's (AWP's gamma); 0 and None: none."""
 

@@ -1,4 +1,4 @@
-"""What points cost, and what the next one may cost: a search that is led to costly points spends more than was planned.
+"""Costs of points, and the most that the next one may cost: a search for costly points spends more than was planned.
 
 What wins under attack is what costs most: PGD of many steps. A sweep whose later points are all of that kind costs up
 to 1.7 times what its plan says. So the mean cost of all points proposed is kept near that of random points.

@@ -181,6 +181,7 @@ PAGES = (
     "README.md",
     "CONTRIBUTING.md",
     *sorted(f"docs/{path.name}" for path in Path(__file__).parents[1].glob("docs/*.md")),
+    *sorted(f"docs/howto/{path.name}" for path in Path(__file__).parents[1].glob("docs/howto/*.md")),
 )
 
 

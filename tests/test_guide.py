@@ -238,7 +238,7 @@ class Start:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_tutorial_and_the_pages_on_its_sweep_run_as_they_are_written(tmp_path, ravel, monkeypatch):
     start = Start()
     reader = Reader(tmp_path, ravel, monkeypatch, start)

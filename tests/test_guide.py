@@ -29,7 +29,7 @@ ON_A_SWEEP = (
 )
 ALONE = [page for page in PAGES if page not in {*ON_A_SWEEP, "docs/tutorial.md"}]
 PARSED_ONLY = {
-    r"ravel (launch|resume|confirm|fork)(?!.*--dry-run)": "starts Ray: the tutorial's own test does",
+    r"ravel (launch|resume|confirm|fork)(?!.*--dry-run)": "starts Ray: the test of the tutorial launches and resumes",
     r"ravel .*--address|ravel (attach|jobs)": "needs a cluster",
     r"ravel (?!up).*s3://": "needs a bucket",
     r"ravel (ui|serve)|ravel .*--open": "runs until Ctrl-C",
@@ -238,7 +238,7 @@ class Start:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_tutorial_and_the_pages_on_its_sweep_run_as_they_are_written(tmp_path, ravel, monkeypatch):
     start = Start()
     reader = Reader(tmp_path, ravel, monkeypatch, start)

@@ -185,10 +185,10 @@ def rounded(mean: float, half: float) -> str:
 
 def matrix(scores: Scores) -> str:
     """Return mean errors over pairs of different networks, by the recipes of source and target."""
-    names = list(scores.transfer)
+    names = scores.recipes
     rows = [f"| made for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for source in names:
-        pairs = [scores.transfer[source].get(target) for target in names]
+        pairs = [scores.transfer.get(source, {}).get(target) for target in names]
         rows.append(f"| {source} | {' | '.join('-' if pair is None else rounded(*pair) for pair in pairs)} |")
     return "\n".join(rows)
 

@@ -105,7 +105,11 @@ class Answer:
 
 
 def answer(question: Question, scores: Scores) -> Answer:
-    """Return the conclusions on a question."""
+    """Return the conclusions on a question.
+
+    Raises:
+        ValueError: a manipulation check is not kept.
+    """
     wanted = {
         **{f"{check.words} against {name}": (check, name) for check in question.checks for name in question.references},
         **{expected.words: (expected, BASELINE) for expected in question.predictions},
@@ -129,9 +133,14 @@ def answer(question: Question, scores: Scores) -> Answer:
 
 
 def section(scores: Scores) -> str:
-    """Return the conclusions as Markdown."""
-    answers = [answer(question, scores) for question in QUESTIONS]
-    return "\n\n".join(part for one in answers for part in _shown(one))
+    """Return the conclusions as Markdown; a question of recipes that were not trained is named as such."""
+    parts: list[str] = []
+    for question in QUESTIONS:
+        if absent := [name for name in (question.treatment, *question.references) if name not in scores.recipes]:
+            parts += [f"### {question.title}", f"Not measured: {', '.join(absent)}."]
+        else:
+            parts += _shown(answer(question, scores))
+    return "\n\n".join(parts)
 
 
 def write(page: Path, scores: Scores) -> None:

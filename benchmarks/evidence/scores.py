@@ -60,7 +60,7 @@ class Scores:
     @property
     def recipes(self) -> tuple[str, ...]:
         """Recipes in their order on the page."""
-        return tuple(self.transfer) or tuple(dict.fromkeys((*self.values, *self.summaries)))
+        return tuple(dict.fromkeys((*self.transfer, *self.values, *self.summaries)))
 
     def summary(self, recipe: str, metric: str) -> Summary | None:
         """Return mean and standard deviation over seeds; None if they are not kept."""

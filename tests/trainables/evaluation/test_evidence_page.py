@@ -1,0 +1,87 @@
+"""The page of the evidence, written from networks that were measured a moment ago."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestrator.analysis.claims.intervals import image_interval
+from trainables.config.trial import DataConfig, ModelConfig
+from trainables.data import load_splits, load_test
+from trainables.evaluation.core.clean import accuracy
+from trainables.evaluation.core.prediction import as_pixels, balanced_subset, logits
+from trainables.evaluation.robustness.transfer import transfer
+from trainables.models import build
+
+ROOT = Path(__file__).parents[3]
+RECIPES = ("baseline", "entangle")
+
+
+@pytest.fixture
+def mnist(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
+    import mnist
+
+    yield mnist
+    for name in ("mnist", "page", "questions", "scores", "published", "released"):
+        sys.modules.pop(name)
+
+
+def taught(seed):
+    """Return a small network after a few steps on digits."""
+    train = load_splits(DataConfig()).train
+    model = build(ModelConfig(name="mlp", width=0.1), image_shape=(1, 8, 8), num_classes=10, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(25):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(as_pixels(train.images_NCHW)), train.labels_N).backward()
+        optimizer.step()
+    return model
+
+
+def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trained(mnist, tmp_path):
+    test = load_test(DataConfig())
+    networks = [mnist.Network(recipe, seed, tmp_path) for recipe in RECIPES for seed in mnist.SEEDS]
+    models = {network.name: taught(index) for index, network in enumerate(networks)}
+    scores = {name: {"test/accuracy": accuracy(logits(model, test), test.labels_N)} for name, model in models.items()}
+    scores["entangle 2"]["pgd-40@0.1"] = 0.5  # a metric that not every seed has is not kept
+    errors = transfer(
+        models,
+        balanced_subset(test, size=40),
+        attack="fgsm",
+        epsilon=0.2,
+        seed=0,
+        groups={network.name: network.recipe for network in networks},
+    )
+    kept = mnist.Scores(
+        command="test",
+        machine="this one",
+        seeds=mnist.SEEDS,
+        images=40,
+        test_images=len(test),
+        values=mnist.by_recipe(networks, scores),
+        transfer=mnist.page.transfer_of(errors),
+    )
+    kept.write(tmp_path / "mnist.json")
+    kept = mnist.Scores.read(tmp_path / "mnist.json")
+    own = [scores[f"entangle {seed}"]["test/accuracy"] for seed in mnist.SEEDS]
+    assert kept.values["entangle"] == {"test/accuracy": own}
+    assert kept.difference("entangle", "baseline", "test/accuracy").num_pairs == 3
+    page = tmp_path / "results.md"
+    shutil.copy(ROOT / "docs/results.md", page)
+    mnist.page.write(page, kept)
+    text = page.read_text(encoding="utf-8")
+    low, high = image_interval(sum(own) / 3, len(test))
+    assert (
+        f"| entangle | {mnist.page.interval(kept.summary('entangle', 'test/accuracy'))} ({low:.3f} to {high:.3f}) |"
+        in text
+    )
+    assert "Accuracy under PGD-40" not in text.split(mnist.page.BEGIN)[1].split(mnist.page.END)[0]
+    assert "Not measured: class means (control), activation L2 (control)." in text
+    mean, half = kept.transfer["baseline"]["entangle"]
+    pairs = errors.by_group()["baseline", "entangle"]
+    assert mean == pytest.approx(100 * sum(pairs.values()) / 9)
+    own, other = (mnist.page.rounded(*pair) for pair in (kept.transfer["baseline"]["baseline"], (mean, half)))
+    assert f"| baseline | {own} | {other} |" in text

@@ -121,6 +121,7 @@ def _private() -> Iterator[None]:
             stack.callback(ray.shutdown)  # before the private one stops
             clear_leftovers()
             authentication.refresh()
+            stack.enter_context(_on_loopback())
             try:
                 _init(private.address(), _temp_dir=private.temp_dir)
             except Exception as error:  # Ray raises plain ones
@@ -137,6 +138,18 @@ def _private() -> Iterator[None]:
                 last, logs = private.complaint() or "none", private.keep_logs()
                 logger.warning("%s; its last complaint: %s; its logs are in %s", loss, last, logs)
             return
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have Ray take this machine for the loopback, where all of a private Ray listens."""
+    from ray._private import ray_constants  # noqa: PLC0415
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -71,6 +71,38 @@ assert state_of_process() == before
 assert not list(Path(sys.argv[1]).glob("ravel-ray-*"))
 assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 """
+LISTENING = """
+import http.client, sys, time, urllib.request
+
+from orchestrator.execution.ray_cluster import connect
+
+def listening(processes):  # addresses and ports
+    found = [one for process in processes for one in process.net_connections("tcp") if one.status == "LISTEN"]
+    return {(one.laddr.ip.removeprefix("::ffff:"), one.laddr.port) for one in found}
+
+def serves_metrics(address, port):
+    try:
+        with urllib.request.urlopen(f"http://{address}:{port}/metrics", timeout=20) as answer:
+            return b"ray_" in answer.read()
+    except (OSError, http.client.HTTPException):
+        return False
+
+with connect("local"):
+    import ray
+    import psutil
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    agents = [process for process in processes if "dashboard/agent.py" in " ".join(process.cmdline())]
+    deadline = time.monotonic() + 120
+    while len(listening(agents)) < 2:  # the last ones to listen: gRPC, and HTTP last
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    places = listening(processes)
+    assert len(places) > 5, places
+    assert {address for address, _ in places} == {"127.0.0.1"}, places
+    assert not [place for place in places if serves_metrics(*place)]
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+assert ray._private.ray_constants.ENABLE_RAY_CLUSTER  # so that a cluster can be joined after it
+"""
 BUSY = """
 import time
 from orchestrator.execution.ray_cluster import connect
@@ -164,6 +196,13 @@ def test_ray_starts_with_slow_agents_in_a_session_of_its_own_and_leaves_no_trace
     (tmp_path / "sitecustomize.py").write_text(SLOW_AGENTS)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = run_python(CONNECTED, tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_private_ray_listens_on_the_loopback_alone_and_serves_no_metrics(tmp_path):
+    done = run_python(LISTENING, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

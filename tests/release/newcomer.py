@@ -206,6 +206,7 @@ def machine():
     python = subprocess.run(["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True).stdout.strip()
     cores = len(os.sched_getaffinity(0))
     busy = f"{os.getloadavg()[2]:.0f} processes wanted a core, as a mean over 15 minutes"
+    busy += f", and the commands gave way to them (niceness {nice})" if (nice := os.nice(0)) else ""
     return f"{cores} cores ({name[1] if name else 'unknown'}), {memory_gb:.0f} GB, {python}; {busy}"
 
 
@@ -228,8 +229,8 @@ def page(plan, done, where):
             machine=where,
             nice=NICE if "RAY_worker_niceness" in os.environ else "",
         ),
-        "| word | means | first met in |\n|---|---|---|",
-        *(f"| {word} | {WORDS[word]} | `{command}` |" for word, command in words.items()),
+        "\n| word | means | first met in |\n|---|---|---|",
+        *(f"| {word} | {WORDS[word]} | `{command.partition(' --')[0]}` |" for word, command in words.items()),
         "\n## Transcript\n",
         f"A terminal of {COLUMNS} columns. `...` stands where more than {LONGEST_LINES} lines were printed.",
     ]

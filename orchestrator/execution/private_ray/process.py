@@ -30,6 +30,11 @@ PATIENT = {
     "RAY_worker_register_timeout_seconds": "600",
 }
 """On a busy machine Ray's processes would take each other for dead; the driver's watch tells dead from slow."""
+CLOSED = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a machine that joins no cluster: all of Ray listens on the loopback
+    "RAY_enable_metrics_collection": "0",  # the port of the metrics asks for no token
+}
+"""No other machine reaches a private Ray."""
 START_S = 180.0  # Ray itself gives up earlier, unless one of its processes hangs
 STOP_S = 10.0
 POLL_S = 0.05
@@ -98,6 +103,7 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
                 **PATIENT,
                 **os.environ,
                 **bytecode_variables(folders.cache_folder()),
+                **CLOSED,
                 folders.FOLDER_VARIABLE: str(folder),
             },
         )

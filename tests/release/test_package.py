@@ -263,4 +263,4 @@ def test_the_wheel_launches_a_sweep_from_an_empty_home(wheel, tmp_path):
     small = ("--set", "search.num_trials=3", "--set", "trial.epochs=2")
     printed = run([ravel, "launch", "sweep.yaml", *small], home, limit_s=700)  # an empty home has no bytecode either
     assert "3/3 trials" in printed
-    assert "val/accuracy" in run([ravel, "best"], home)
+    assert "val/accuracy" in run([ravel, "best", "digits"], home)

@@ -227,7 +227,7 @@ def test_a_residual_block_adds_both_ways(out, stride):
     normalised(block.norm2)
     result = module_constant(block, torch.zeros(1, 3, 6, 6), name="block")
     opening, first, second, *shortcut = [part.bound for part in result.parts]
-    expected = opening * (first * second + shortcut[0]) if shortcut else 1 + opening * first * second
+    expected = opening * (first * second + shortcut[0]) if shortcut else 1 + opening * (first * second)
     assert result.bound == expected
     x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
     y = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(2))

@@ -241,9 +241,31 @@ def report(arguments: argparse.Namespace) -> None:
     print("|---" * (len(order) + 4) + "|")
     for (table, objective, budget, workers), policies in found.items():
         shown = " | ".join(_shown(policies.get(name)) for name in order)
-        words = objective.replace("val/", "").replace("_", " ").replace("+", " + ")
-        print(f"| {table}, {words} | {budget:g} | {workers} | {shown} | {_signed_against_best(policies, rivalry)} |")
+        difference = _signed_against_best(policies, rivalry)
+        print(f"| {table}, {_words(objective)} | {budget:g} | {workers} | {shown} | {difference} |")
+    _print_means(found, order)
     summary(found, rivalry)
+
+
+def _print_means(found: dict[Cell, dict[str, dict[int, dict[str, Any]]]], order: Sequence[str]) -> None:
+    """Print the mean over tables of each objective, budget and number of workers."""
+    print(f"\n| mean of the tables | budget | workers | {' | '.join(order)} |")
+    print("|---" * (len(order) + 3) + "|")
+    grouped: dict[tuple[str, float, int], list[dict[str, dict[int, dict[str, Any]]]]] = {}
+    for (_, *group), policies in found.items():
+        grouped.setdefault(tuple(group), []).append(policies)
+    for (objective, budget, workers), each in sorted(grouped.items()):
+        means = [
+            f"{POINTS * statistics.fmean(_mean(policies[name]) for policies in each):.2f}"
+            if all(name in policies for policies in each)
+            else ""
+            for name in order
+        ]
+        print(f"| {_words(objective)} | {budget:g} | {workers} | {' | '.join(means)} |")
+
+
+def _words(objective: str) -> str:
+    return objective.replace("val/", "").replace("_", " ").replace("+", " + ")
 
 
 def _print_surrogates(tables: Sequence[str]) -> None:
@@ -266,7 +288,8 @@ def summary(found: dict[Cell, dict[str, dict[int, dict[str, Any]]]], rivalry: Se
     print(f"in {better} they are better.\n")
     print("| rival | seeds | better in | surely better, surely worse in | regret of the defaults as a share of its |")
     print("|---|---|---|---|---|")
-    for name in rivalry:
+    others = [name for name in PROJECT if name != OURS and any(name in policies for policies in compared.values())]
+    for name in [*others, *rivalry]:
         of_name = [policies for policies in compared.values() if name in policies]
         pairs = [against(policies[OURS], policies[name]) for policies in of_name]
         wins = sum(pair.value < 0 for pair in pairs)

@@ -219,9 +219,11 @@ def address(folder):
 @pytest.fixture(scope="module")
 def chromium():
     """Headless Chromium."""
-    playwright_of = pytest.importorskip("playwright.sync_api")
+    playwright_of = pytest.importorskip(
+        "playwright.sync_api", reason="playwright drives the browser: pip install playwright"
+    )
     if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
+        pytest.skip(f"pages are looked at in a browser, and there is no {CHROMIUM}: install Debian's package chromium")
     with playwright_of.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)

@@ -30,6 +30,9 @@ PATIENT = {
     "RAY_worker_register_timeout_seconds": "600",
 }
 """On a busy machine Ray's processes would take each other for dead; the driver's watch tells dead from slow."""
+LEAN = {
+    "RAY_prestart_worker_first_driver": "0",  # one for each core, and no trial runs in one: Tune's actors start theirs
+}
 CLOSED = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a machine that joins no cluster: all of Ray listens on the loopback
     "RAY_enable_metrics_collection": "0",  # the port of the metrics asks for no token
@@ -101,6 +104,7 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
             start_new_session=True,
             env={
                 **PATIENT,
+                **LEAN,
                 **os.environ,
                 **bytecode_variables(folders.cache_folder()),
                 **CLOSED,

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 from launched import Launched, signal_process
 from moments import Moment
 from outcomes import Outcome, append
-from survival import RAY_LOST, Fault, faults_of
+from survival import INTERRUPTED, RAY_LOST, Fault, faults_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUM_SEEDS = 15
 STOPPED_S = 20.0
-INTERRUPTED = 130
 
 
 def kill(name: str) -> Callable[[Launched, Moment], None]:
@@ -68,8 +67,8 @@ def stop_everything(sweep: Launched, _: Moment) -> None:
 
 
 KINDS = {
-    "raylet killed": Fault(kill("raylet"), RAY_LOST),
-    "GCS killed": Fault(kill("gcs_server"), RAY_LOST),
+    "raylet killed": Fault(kill("raylet"), RAY_LOST, reason="Ray's raylet at .* no longer answers"),
+    "GCS killed": Fault(kill("gcs_server"), RAY_LOST, reason="Ray's GCS at .* no longer answers"),
     "SIGTERM to the group": Fault(terminate_group, INTERRUPTED),
     "SIGINT twice": Fault(interrupt_twice, INTERRUPTED),
     "driver stopped": Fault(stop_driver, 0),

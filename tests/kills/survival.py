@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from launched import name_of
 from sweep_invariants import OF_EXPORTS, violations
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.state.events import AttemptFailed, SweepEnded
+from orchestrator.state.events import AttemptFailed, SweepEnded, TrialEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,9 @@ On a busy machine a worker may need minutes to import torch.
 RAY_LOST = 3
 RAY_EXITS = 1
 """Exit code with which Ray's own code ends a driver whose raylet dies while it registers, before a sweep begins."""
+INTERRUPTED = 130
 KILLED = -9
+OF_RAY = ("GCS", "raylet")
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Fault:
         strike: Does it; returns what ends it, if something does.
         code: Exit code of a sweep that does not complete because of it; 0 if every sweep must.
         has_noticed: Returns True once the driver knows, given the number of events at the moment.
+        reason: Pattern of the reason of an interrupted sweep.
     """
 
     strike: Callable[[Launched, Moment], Blow | None]
     code: int
     has_noticed: Callable[[Launched, int], bool] | None = None
+    reason: str = ""
 
 
 def faults_of(sweep: Launched, moment: Moment, fault: Fault, outcome: Outcome) -> Iterator[str]:
@@ -75,7 +80,7 @@ def faults_of(sweep: Launched, moment: Moment, fault: Fault, outcome: Outcome) -
         yield f"{[name_of(pid) for pid in sweep.processes()]} outlive the driver"
     if "Traceback" in sweep.output:
         yield "the driver printed a traceback"
-    yield from _faults_of_end(sweep, outcome.code, fault.code)
+    yield from _faults_of_end(sweep, outcome.code, fault)
     lags = " lags (" in sweep.output or outcome.code == KILLED
     yield from _broken(sweep, before, "when the driver had ended", without=OF_EXPORTS if lags else frozenset())
     blow.ready()
@@ -101,9 +106,9 @@ def _ended(sweep: Launched, fault: Fault, blow: Blow, outcome: Outcome, *, num_b
     return sweep.driver.poll() is not None
 
 
-def _faults_of_end(sweep: Launched, code: int, interrupted_code: int) -> Iterator[str]:
+def _faults_of_end(sweep: Launched, code: int, fault: Fault) -> Iterator[str]:
     """The log says that the sweep completed, and the exit code is 0; or it says how to continue, and in the output."""
-    folder, events = sweep.sweep, sweep.events
+    folder, events, interrupted_code = sweep.sweep, sweep.events, fault.code
     if code == interrupted_code == KILLED:
         return
     if folder is None or not events:
@@ -118,8 +123,18 @@ def _faults_of_end(sweep: Launched, code: int, interrupted_code: int) -> Iterato
             yield f"exit code {code} of a completed sweep"
     elif (events[-1].status, code) != ("interrupted", interrupted_code):
         yield f"the sweep is {events[-1].status}, the exit code is {code}, not {interrupted_code}"
+    elif re.search(fault.reason, events[-1].reason or "") is None:
+        yield f"the sweep was interrupted as {events[-1].reason!r}, not {fault.reason!r}"
+    elif any(end.reason != events[-1].reason for end in _interrupted(events)):
+        yield f"trials were interrupted for {sorted({end.reason for end in _interrupted(events)})}"
+    elif code == INTERRUPTED and any(word in sweep.output for word in OF_RAY):
+        yield "the driver printed what Ray says of its own end"
     if (code != 0) != (f"ravel resume {sweep.name}" in sweep.output):
         yield f"exit code {code}, and the output {'names' if code == 0 else 'does not name'} ravel resume"
+
+
+def _interrupted(events: tuple) -> list[TrialEnded]:
+    return [event for event in events if isinstance(event, TrialEnded) and event.status == "interrupted"]
 
 
 def _broken(sweep: Launched, before: tuple, when: str, *, without: frozenset[str] = frozenset()) -> Iterator[str]:

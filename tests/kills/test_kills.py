@@ -8,6 +8,7 @@ import os
 import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
 from moments import PLACES
+from survival import RAY_LOST
 
 pytestmark = pytest.mark.timeout(1800)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
@@ -19,6 +20,9 @@ SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
 def test_a_sweep_survives_a_kill(kind, seed, tmp_path):
     outcome = run(drawn(kind, seed), tmp_path)
     assert outcome.faults == [], f"{outcome.moment} ended with {outcome.code}\n{outcome.output}"
+    if outcome.code == RAY_LOST and outcome.recorded_s is not None:
+        assert outcome.recorded_s < 30
+        assert outcome.retries == 0, "the loss of Ray is the fault of no trial"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chaos_cluster import HEAD, WORKERS
 from chaos_draws import ALWAYS, FOLDER, POSTGRES, S3, SERVER, SQLITE, Choices, Draw
-from survival import KILLED, RAY_LOST, Blow, Fault
+from survival import INTERRUPTED, KILLED, RAY_LOST, Blow, Fault
 
 from orchestrator.state.events import AttemptFailed, OrderAccepted, OrderRefused, SweepEnded
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 WORKER = "ray::SweepTrainable"
 WORKER_S, ANSWER_S = 240.0, 240.0
 DISK_MB = 32
-INTERRUPTED = 130
 ORDERS = {
     "extend and extend": (("extend", "{name}", "--trials", "+1"), ("extend", "{name}", "--trials", "+2")),
     "extend and stop a trial": (("extend", "{name}", "--trials", "+1"), ("stop", "{name}", "{trial}")),
@@ -90,11 +89,10 @@ def worker_killed(draw: Draw, world: World) -> Fault:
 
 
 def raylet_killed(draw: Draw, world: World) -> Fault:
-    """Kill the raylet of a node that is not the head."""
+    """Kill the raylet of a node that is not the head; the other node is enough for a next driver."""
 
-    def strike(_: Launched, __: object) -> Blow:
+    def strike(_: Launched, __: object) -> None:
         world.cluster.nodes.raylet(draw.victim).kill()
-        return Blow(ready=world.cluster.repair)
 
     return Fault(strike, 0, has_lost)
 

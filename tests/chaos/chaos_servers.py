@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from postgres_cluster import PostgresCluster
-from swift_server import SwiftServer
+from swift_server import ACCESS, SwiftServer
 
 from orchestrator.storage.s3 import Bucket, Location, Settings
 
@@ -85,12 +85,13 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._environment = folder, dict(os.environ)
+        self._s3_ports, self._s3_secret = [unused_port() for _ in range(4)], secrets.token_hex()
 
     @cached_property
     def s3(self) -> SwiftServer:
         """OpenStack Swift, with a bucket."""
-        server = SwiftServer([unused_port() for _ in range(4)], secrets.token_hex())
-        os.environ.update(self._keys(server))
+        server = SwiftServer(self._s3_ports, self._s3_secret)
+        os.environ.update(self.keys())
         self.storage(server)._client.create_bucket(Bucket=BUCKET)
         return server
 
@@ -100,15 +101,11 @@ class Servers:
         return Bucket(Location(BUCKET), Settings(endpoint=server.settings["endpoint"], region="us-east-1"))
 
     def keys(self) -> dict[str, str]:
-        """Return the environment of a client of S3."""
-        return self._keys(self.s3)
-
-    @staticmethod
-    def _keys(server: SwiftServer) -> dict[str, str]:
+        """Return the environment of a client of S3, which need not run yet."""
         return {
-            "AWS_ACCESS_KEY_ID": server.settings["access"],
-            "AWS_SECRET_ACCESS_KEY": server.settings["secret"],
-            "AWS_ENDPOINT_URL": server.settings["endpoint"],
+            "AWS_ACCESS_KEY_ID": ACCESS,
+            "AWS_SECRET_ACCESS_KEY": self._s3_secret,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._s3_ports[-1]}",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
@@ -132,7 +129,7 @@ class Servers:
             self.postgres.remove()
         if "s3" in started:
             self.s3.remove()
-            for name in self._keys(self.s3):
+            for name in self.keys():
                 os.environ.pop(name, None)
                 os.environ.update({name: self._environment[name]} if name in self._environment else {})
 

@@ -454,9 +454,14 @@ def test_one_import_has_the_checks_of_every_package():
         _ = ravel.testing.check_nothing
 
 
-FUNCTION = (
-    "def train(lr: float, epochs: int):\n    for epoch in range(epochs):\n        yield {'loss': lr / (epoch + 1)}\n"
-)
+FUNCTION = """
+import loss_of_search
+
+def train(lr: float, epochs: int):
+    for epoch in range(epochs):
+        yield {"loss": loss_of_search.loss(lr, epoch)}
+"""
+LOSS = "def loss(lr, epoch): return lr / (epoch + 1)"
 LIVE = """
 name: live
 trial: {task: "function_of_search:train", epochs: 3}
@@ -470,11 +475,12 @@ resources: {max_concurrent: 1}
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended(tmp_path):
+def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended_and_names_all_that_changed(tmp_path):
     good = SAMPLER.format("", "space.sample(seed)") + scheduler(KEPT, rungs="(1,)")
     late = good.replace(KEPT, f"{KEPT} if trial < 't010' else {{}}['lost']")
     later = good.replace("space.sample(seed)", "space.sample(seed) if index < 12 else {'lr': 9.0}")
     (tmp_path / "function_of_search.py").write_text(FUNCTION)
+    (tmp_path / "loss_of_search.py").write_text(LOSS)
     (tmp_path / "sweep.yaml").write_text(LIVE)
     (tmp_path / "deciders_of_search.py").write_text(late)
     failed = ravel("launch", "sweep.yaml", cwd=tmp_path)
@@ -492,9 +498,12 @@ def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended
     assert failed.returncode == 3, failed.stderr
     assert "proposed a wrong point for trial t013: lr: must be a float in [0.001, 1], log, got 9.0" in failed.stderr
     (tmp_path / "deciders_of_search.py").write_text(good)
+    (tmp_path / "loss_of_search.py").write_text(f"{LOSS} + 1")
     resumed = ravel("resume", "live", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "deciders_of_search.py changed since the launch" in resumed.stderr
+    assert "loss_of_search.py changed since the launch; trials that continue use the new code" in resumed.stderr
+    assert "function_of_search.py" not in resumed.stderr
     assert "16/16 trials" in resumed.stdout
     replayed = ravel("replay", "live", cwd=tmp_path)
     assert "every decision came out as recorded (16 trial_created, 16 rung_decided)" in replayed.stdout

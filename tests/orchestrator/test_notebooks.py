@@ -16,11 +16,16 @@ from orchestrator.state.sweep_folder import SweepFolder
 SMALL = {
     "name": "small",
     "trial": {"data.name": "digits", "model.name": "mlp", "epochs": 9, "optimizer.name": "sgd"},
-    "search": {"num_trials": 12},
+    "search": {"num_trials": 3},
     "scheduler": {"grace_period": 1, "reduction_factor": 3},
 }
 
 
+HELD = """
+def before_epoch(loop):  # until the orders were answered
+    while loop.epoch and not pathlib.Path(__file__).with_name("answered").exists():
+        time.sleep(0.05)
+"""
 SPEC = """
 name: virtual
 trial: {epochs: 27, optimizer.name: sgd}
@@ -99,33 +104,15 @@ def test_a_launch_in_the_background_that_cannot_run_raises_what_a_launch_raises(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(240)
-def test_a_sweep_in_the_background_is_stopped_resumed_and_read_while_it_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    sweep = ravel.launch(ravel.SweepSpec(**SMALL), background=True)
-    assert sweep.is_running
-    with pytest.raises(TimeoutError, match=f"{sweep.name}: still runs after"):
-        sweep.wait(0.01)
-    assert str(sweep.stop()).endswith(": accepted\n  stops the sweep; ravel resume continues it")
-    assert not sweep.is_running
-    with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
-        sweep.stop()
-    with pytest.raises(Interrupted, match=r"stopped by order of .*@.*; nothing measured is lost.*ravel resume"):
-        sweep.wait()
-    assert ravel.open("small").progress.status == "interrupted"
-    assert ravel.resume(sweep.folder).state.ended.status == "completed"
-    assert sweep.progress.share == 1.0
-    assert Path("results", sweep.name).is_dir()
-    assert json.loads(Path("results", sweep.name, "plan.json").read_text())["sweep"] == sweep.name
-
-
-@pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_sweep_in_the_background_is_extended_and_forked_while_it_runs(tmp_path, monkeypatch):
+def test_a_sweep_in_the_background_is_extended_stopped_resumed_read_and_forked(tmp_path, monkeypatch, plant):
     monkeypatch.chdir(tmp_path)
-    long = {**SMALL, "trial": {**SMALL["trial"], "epochs": 150}, "search": {"num_trials": 3}}
-    sweep = ravel.launch(ravel.SweepSpec(**long, resources={"max_concurrent": 1}), background=True)
+    monkeypatch.setenv("PYTHONPATH", plant(tmp_path, HELD)["PYTHONPATH"])
+    sweep = ravel.launch(ravel.SweepSpec(**SMALL, resources={"max_concurrent": 1}), background=True)
     try:
+        assert sweep.is_running
+        with pytest.raises(TimeoutError, match=f"{sweep.name}: still runs after"):
+            sweep.wait(0.01)
         while "t000" not in sweep.result.state.trials:
             time.sleep(0.05)
         assert sweep.stop(trial="t000", wait_s=60).trials == ("t000",)
@@ -134,12 +121,24 @@ def test_a_sweep_in_the_background_is_extended_and_forked_while_it_runs(tmp_path
             "accepted",
             {"search.num_trials": 4, "resources.max_concurrent": 2},
         )
-        result = sweep.wait(240)
+        assert str(sweep.stop()).endswith(": accepted\n  stops the sweep; ravel resume continues it")
+        assert not sweep.is_running
     finally:
         sweep._driver.process.kill()
+    with pytest.raises(OrchestratorError, match="must have a driver to be stopped"):
+        sweep.stop()
+    with pytest.raises(Interrupted, match=r"stopped by order of .*@.*; nothing measured is lost.*ravel resume"):
+        sweep.wait()
+    assert ravel.open("small").progress.status == "interrupted"
+    (tmp_path / "answered").touch()
+    result = ravel.resume(sweep.folder)
+    assert result.state.ended.status == "completed"
     assert result.state.trials["t000"].stopped_by_order
     assert len(result.state.trials) == 4
-    assert [order.outcome for order in sweep.orders] == ["accepted", "accepted"]
+    assert [order.outcome for order in sweep.orders] == ["accepted", "accepted", "accepted"]
+    assert sweep.progress.share == 1.0
+    assert Path("results", sweep.name).is_dir()
+    assert json.loads(Path("results", sweep.name, "plan.json").read_text())["sweep"] == sweep.name
     younger = sweep.fork("younger", set={"trial.epochs": 1, "search.num_trials": 2}, best=1, background=True)
     forked = younger.wait(120)
     assert forked.plan.parent.sweep == sweep.name

@@ -13,7 +13,7 @@ from orchestrator.state.sweep_state import SweepState
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 SPEC = """
 name: pair
-trial: {data.name: digits, model.name: mlp, epochs: 9, batch_size: 128, precision: float32}
+trial: {data.name: digits, model.name: mlp, epochs: 4, batch_size: 128, precision: float32}
 space: {use: [snnl, mixup]}
 search: {num_trials: 4, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3}

@@ -36,21 +36,28 @@ SHORT = {
 }
 MANY = {
     "name": "many",
-    "trial": {"task": "unhurried:train", "epochs": 30},
+    "trial": {"task": "waiting:train", "epochs": 3},
     "space": {"parameters": {"lr": {"float": [0.001, 1.0], "log": True}}},
     "objective": "loss min",
-    "search": {"num_trials": 14, "sampler": "random"},
+    "search": {"num_trials": 8, "sampler": "random"},
     "scheduler": {"name": "none"},
     "resources": {"cpus": 0.5, "max_concurrent": 3},
 }
-UNHURRIED = """
-import time
+WAITING = """
+import pathlib, time
 
-def train(lr: float, epochs: int):  # long enough for an order, and little work
+HERE = pathlib.Path(__file__).parent
+
+def train(lr: float, epochs: int):
+    number = len(list(HERE.glob("began-*")))
+    (HERE / f"began-{time.time_ns()}").touch()
+    order = "lowered" if number < 3 else "raised" if number >= 5 else None
+    while order and not (HERE / order).exists():
+        time.sleep(0.05)
     for epoch in range(epochs):
-        time.sleep(0.1)
         yield {"loss": lr / (epoch + 1)}
 """
+"""Its first three trials end after the first order, and all but the next two after the second."""
 
 
 def measured(result):
@@ -113,15 +120,18 @@ def wait_until(sweep, condition, timeout_s=120):
 def test_the_number_of_trials_at_a_time_is_lowered_and_raised_while_a_sweep_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "unhurried.py").write_text(UNHURRIED)
+    (tmp_path / "waiting.py").write_text(WAITING)
     sweep = ravel.launch(ravel.SweepSpec.model_validate(MANY), background=True)
     try:
         wait_until(sweep, lambda: 3 in starts_after(sweep.folder, 0))
         sweep.extend(set={"resources.max_concurrent": 1}, wait_s=60)
+        (tmp_path / "lowered").touch()
         wait_until(sweep, lambda: len(starts_after(sweep.folder, 1)) >= 2)
         command = [RAVEL, "extend", "many", "--set", "resources.max_concurrent=2", "--wait", "60"]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert said.splitlines()[1:] == ["  resources.max_concurrent: 1 to 2"]
+        wait_until(sweep, lambda: 2 in starts_after(sweep.folder, 2))
+        (tmp_path / "raised").touch()
         sweep.wait(240)
     finally:
         sweep._driver.process.kill()
@@ -129,4 +139,4 @@ def test_the_number_of_trials_at_a_time_is_lowered_and_raised_while_a_sweep_runs
     assert max(counts[0]) == 3
     assert set(counts[1]) == {1}
     assert max(counts[2]) == 2
-    assert len(sweep.result.state.with_status("completed", "diverged")) == 14
+    assert len(sweep.result.state.with_status("completed", "diverged")) == 8

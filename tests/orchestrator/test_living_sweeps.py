@@ -14,11 +14,16 @@ from orchestrator.state.sweep_folder import SweepFolder
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 SPEC = """
 name: living
-trial: {data.name: digits, model.name: cnn_bn, epochs: 45, optimizer.name: sgd, optimizer.schedule: constant}
+trial: {data.name: digits, model.name: mlp, epochs: 10, optimizer.name: sgd, optimizer.schedule: constant}
 space: {use: [snnl, mixup]}
 search: {num_trials: 4, seed: 1, sampler: tpe}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: stopping}
 resources: {max_concurrent: 1}
+"""
+HELD = """
+def before_epoch(loop):  # until the orders were answered
+    while loop.epoch and not pathlib.Path(__file__).with_name("answered").exists():
+        time.sleep(0.05)
 """
 
 
@@ -41,11 +46,12 @@ def assert_invariants(root, before=()):
 
 
 @pytest.fixture(scope="module")
-def changed(tmp_path_factory):
+def changed(tmp_path_factory, plant):
     """A sweep whose first trial is stopped and whose plan is extended while it runs."""
     root = tmp_path_factory.mktemp("living")
     (root / "spec.yaml").write_text(SPEC)
-    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root) as driver:
+    environment = plant(root, HELD)
+    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root, env=environment) as driver:
         wait_for(root, driver, lambda events: any(isinstance(event, EpochReported) for event in events))
         answers = [
             ravel("stop", "living", "t000", "--wait", "120", cwd=root),
@@ -53,6 +59,7 @@ def changed(tmp_path_factory):
                 "extend", "living", "--trials", "+2", "--set", "resources.max_concurrent=2", "--wait", "120", cwd=root
             ),
         ]
+        (root / "answered").touch()
         assert driver.wait(timeout=400) == 0, (root / "output.txt").read_text()
     return root, answers
 
@@ -67,7 +74,7 @@ def test_a_stopped_trial_frees_its_slot_and_the_sweep_completes(changed):
     state = SweepResult.read(folder_of(root)).state
     trial = state.trials["t000"]
     assert (trial.status, trial.end.reason) == ("stopped", f"ordered by {trial_author(events)}")
-    assert trial.epoch < 45
+    assert trial.epoch < 10
     assert len(state.trials) == 6
     assert state.ended.status == "completed"
     ended = next(i for i, event in enumerate(events) if isinstance(event, TrialEnded) and event.trial == "t000")
@@ -84,14 +91,14 @@ def trial_author(events):
 def test_a_finished_sweep_gets_more_trials_and_epochs_and_replays(changed):
     root, _ = changed
     before = events_of(folder_of(root))
-    ravel("extend", "living", "--trials", "+1", "--epochs", "50", "--now", cwd=root)
+    ravel("extend", "living", "--trials", "+1", "--epochs", "12", "--now", cwd=root)
     reopened = [event.trial for event in events_of(folder_of(root)) if isinstance(event, TrialReopened)]
     ravel("resume", "living", cwd=root)
     state = SweepResult.read(folder_of(root)).state
     assert len(state.trials) == 7
     assert reopened
     assert {state.trials[name].status for name in reopened} <= {"completed", "stopped"}
-    assert {trial.epoch for trial in state.with_status("completed")} == {50}
+    assert {trial.epoch for trial in state.with_status("completed")} == {12}
     assert "every decision came out as recorded" in ravel("replay", "living", cwd=root)
     assert_invariants(root, before)
     shown = ravel("status", "living", cwd=root)

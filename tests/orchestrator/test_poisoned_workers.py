@@ -44,12 +44,16 @@ def before_epoch(loop):
         poisoned.append(True)
         raise (torch.AcceleratorError("CUDA error: device-side assert triggered"), ValueError("a bug"))[number]
 """
-BAD_HOST = """
-def before_epoch(loop):
+BAD_HOST = f"""
+def before_epoch(loop):  # the good host is slow, so that the bad one gets trials, until that has lost enough of them
     import time, torch  # not in every process of Ray
+    here = pathlib.Path(__file__).parent
     if os.environ.get("BAD_HOST"):
+        (here / f"lost-{{loop.config.seed}}").touch()
         raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered")
-    time.sleep(2)
+    end = time.monotonic() + 2
+    while time.monotonic() < end and len(list(here.glob("lost-*"))) < {TRIALS_LOST}:
+        time.sleep(0.1)
 """
 
 

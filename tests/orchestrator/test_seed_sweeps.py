@@ -20,6 +20,7 @@ trial: {data.name: digits, model.name: mlp, epochs: 9, optimizer.name: sgd}
 space: {use: [mixup], parameters: {optimizer.lr: {float: [0.001, 1.0], log: true}}}
 search: {num_trials: 4, seeds: 2, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3}
+resources: {max_concurrent: 1}
 """
 
 

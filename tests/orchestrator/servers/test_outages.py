@@ -43,6 +43,7 @@ trial: {data.name: digits, model.name: mlp, epochs: 8, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
 search: {num_trials: 24}
 scheduler: {grace_period: 2, reduction_factor: 3}
+resources: {max_concurrent: 1}
 """
 LONGEST_REST_S = 1.0
 """Rest of an exporter after its work: up to half a minute otherwise, for which a test only waits."""

@@ -56,10 +56,19 @@ scheduler: {grace_period: 3, reduction_factor: 3}
 
 
 PLANTED_ERROR = """
-def before_epoch(loop):
-    mark = pathlib.Path(__file__).with_name(f"broke-{loop.config.seed}")
-    if loop.epoch == 2 and not mark.exists():
-        mark.touch()
+HERE = pathlib.Path(__file__).parent
+
+def before_epoch(loop):  # each trial raises once, the first of them twice
+    if loop.epoch != 2:
+        return
+    seed = str(loop.config.seed)
+    try:
+        os.symlink(seed, HERE / "first")
+    except FileExistsError:
+        pass
+    number = len(list(HERE.glob(f"broke-{seed}-*")))
+    if number < 1 + (os.readlink(HERE / "first") == seed):
+        (HERE / f"broke-{seed}-{number}").touch()
         raise ValueError("boom")
 """
 
@@ -293,23 +302,41 @@ def test_a_killed_worker_costs_the_epochs_since_its_checkpoint_and_nothing_else(
     assert_invariants(tmp_path)
 
 
-def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """A sweep whose driver met a second one, was killed, and was resumed: folder, log at the kill, the second one."""
+    folder = tmp_path_factory.mktemp("resumed")
+
     def in_the_middle(events):
         """One trial is over, another has trained past its last checkpoint, and there is more to come."""
         state = SweepState(events)
         past = [trial for trial in state.with_status("running") if trial.epoch % 3 == 2]
         return past and state.with_status("completed", "stopped", "paused") and len(state.trials) < 6
 
-    with start(tmp_path, SLOW) as driver:
-        wait_for(tmp_path, in_the_middle, driver=driver)
+    with start(folder, SLOW) as driver:
+        wait_for(folder, lambda events: of_kind(events, SweepStarted), driver=driver)
+        second = ravel("resume", "slow", cwd=folder)
+        wait_for(folder, in_the_middle, driver=driver)
         driver.kill()
         driver.wait()
-    before = log_of(tmp_path)
-    status = ravel("status", cwd=tmp_path)
+    before = log_of(folder)
+    status = ravel("status", cwd=folder)
     assert "its driver is gone: ravel resume" in status.stdout
-    resumed = ravel("resume", "slow", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    events = log_of(tmp_path)
+    done = ravel("resume", "slow", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, before, (second, driver.pid)
+
+
+def test_a_second_driver_is_refused_while_the_first_runs(resumed):
+    _, before, (second, first) = resumed
+    assert second.returncode == 3
+    assert f"process {first} on" in second.stderr
+    assert [event.pid for event in of_kind(before, SweepStarted)] == [first]
+
+
+def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(resumed):
+    folder, before, _ = resumed
+    events = log_of(folder)
     assert events[: len(before)] == before
     state = SweepState(events)
     assert len(state.trials) == 6
@@ -325,33 +352,39 @@ def test_a_killed_driver_is_resumed_with_no_trial_lost_or_run_twice(tmp_path):
     interrupted = {trial.id for trial in SweepState(before).with_status("running")} - decided
     promoted = {event.trial for event in of_kind(events[len(before) :], TrialPromoted)}
     assert restarted == interrupted | promoted
-    assert_tracked_once(tmp_path, state)
-    assert_invariants(tmp_path, before)
+    assert_tracked_once(folder, state)
+    assert_invariants(folder, before)
 
 
-@pytest.mark.parametrize(("retries", "code"), [(1, 0), (0, 1)])
-def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, plant, retries, code):
-    (tmp_path / "spec.yaml").write_text(TINY + f"failures: {{user: {retries}}}\n")
+def test_an_error_in_a_trial_is_retried_from_its_checkpoint_as_often_as_the_spec_says(tmp_path, plant):
+    """For a spec that says nothing, and so no retry, see test_poisoned_workers."""
+    (tmp_path / "spec.yaml").write_text(TINY + "failures: {user: 1}\n")
     done = ravel("launch", "spec.yaml", cwd=tmp_path, **plant(tmp_path, PLANTED_ERROR))
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
     events = log_of(tmp_path)
     state = SweepState(events)
     past_the_rung = {trial.id for trial in state.trials.values() if trial.status != "stopped" or trial.epoch > 1}
     assert "t000" in past_the_rung
     assert len(past_the_rung) > 1
-    outcomes = {"completed", "stopped"} if retries else {"failed"}
-    assert {state.trials[trial].status for trial in past_the_rung} <= outcomes
+    (twice,) = state.with_status("failed")
+    assert twice.id in past_the_rung
+    assert {state.trials[trial].status for trial in past_the_rung - {twice.id}} <= {"completed", "stopped"}
     broken = {(event.trial, event.cause, event.reason) for event in of_kind(events, AttemptFailed)}
-    if retries:
-        assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
-        assert len(broken) == len(of_kind(events, AttemptFailed))  # one retry each
-        retried = [event for event in of_kind(events, EpochReported) if event.attempt == 2]
-        assert {event.since_restore for event in retried if event.epoch == 3} == {2}  # the checkpoint was of epoch 1
-    else:
-        assert not broken
-        assert (state.trials["t000"].status, state.trials["t000"].attempts) == ("failed", 1)
-        assert 'raise ValueError("boom")' in state.trials["t000"].end.traceback
-        assert "t000 failed: ValueError: boom" in done.stdout
+    assert broken == {(trial, "user", "ValueError: boom") for trial in past_the_rung}
+    assert len(broken) == len(of_kind(events, AttemptFailed))  # one retry each
+    retried = {
+        lost.trial: next(
+            (epoch.epoch, epoch.since_restore)
+            for epoch in of_kind(events[events.index(lost) :], EpochReported)
+            if epoch.trial == lost.trial
+        )
+        for lost in of_kind(events, AttemptFailed)
+        if lost.trial != twice.id
+    }
+    assert set(retried.values()) == {(3, 2)}  # the checkpoint was of epoch 1
+    assert twice.attempts == 2 + sum(event.trial == twice.id for event in of_kind(events, TrialPromoted))
+    assert 'raise ValueError("boom")' in twice.end.traceback
+    assert f"{twice.id} failed: ValueError: boom" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +469,7 @@ def test_trials_pause_resume_from_their_checkpoints_and_are_audited(tmp_path):
     ids=["ctrl-c", "sigterm-at-the-start"],
 )
 def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, number, when):
-    with start(tmp_path, SLOW) as driver:
+    with start(tmp_path, f"{SLOW}resources: {{max_concurrent: 1}}\n") as driver:
         wait_for(tmp_path, lambda events: of_kind(events, when), driver=driver)
         if number == signal.SIGINT:
             os.killpg(driver.pid, number)  # what Ctrl-C in a terminal does
@@ -454,14 +487,3 @@ def test_a_stopped_sweep_says_how_to_resume_and_marks_its_runs_killed(tmp_path, 
         interrupted = [trial.id for trial in state.with_status("interrupted")]
         assert interrupted
         assert {runs[trial].info.status for trial in interrupted if trial in runs} == {"KILLED"}
-
-
-def test_a_second_driver_is_refused_while_the_first_runs_which_sigterm_stops_cleanly(tmp_path):
-    with start(tmp_path, SLOW) as driver:
-        wait_for(tmp_path, lambda events: of_kind(events, EpochReported), driver=driver)
-        refused = ravel("resume", "slow", cwd=tmp_path)
-        driver.send_signal(signal.SIGTERM)
-        assert driver.wait(60) == 130
-    assert SweepState(log_of(tmp_path)).ended.status == "interrupted"
-    assert refused.returncode == 3
-    assert f"process {driver.pid} on" in refused.stderr

@@ -18,7 +18,7 @@ from trainables.batched.layers import Values
 from trainables.batched.network import StackedNetwork
 from trainables.batched.objective import StackedBatch, StackedLoss, stacked_loss
 from trainables.batched.steppers import STEPPERS, clipped
-from trainables.batched.weights import StackedWeights, taken
+from trainables.batched.weights import Layout, StackedWeights, taken
 from trainables.data.augmentation import augment
 from trainables.engine.optimization import learning_rate, set_rate
 from trainables.errors import Diverged
@@ -54,6 +54,7 @@ class StackedEpoch:
         decays = [config.ema_decay for config in self._configs]
         self._average = StackedAverage([run.average for run in runs], decays, layout)
         self._memories = [run.memory or {} for run in runs]
+        self._cleared_P = _cleared(models[0], layout)
         self._first = runs[0]
         self._orders_TMB = torch.stack([run.order() for run in runs], 1).to(self._first.placement.device)
 
@@ -139,6 +140,8 @@ class StackedEpoch:
     def _descend(self, loss: StackedLoss, *, step: int) -> None:
         rows_MP = self._weights.rows_MP
         (slopes_MP,) = torch.autograd.grad(loss.total, rows_MP)
+        if self._cleared_P is not None:
+            slopes_MP = slopes_MP.masked_fill(self._cleared_P, 0.0)
         self._stepper.step(rows_MP, clipped(slopes_MP, self._configs), rates=self._rates(step))
         self._average.update(rows_MP)
 
@@ -163,6 +166,15 @@ class StackedEpoch:
     def _evaluated(self, rows_MP: Tensor) -> Values:
         """Return the values of rows in eval mode, without gradient."""
         return Values(len(rows_MP), self._weights.layout.split(rows_MP), self._weights.buffers)
+
+
+def _cleared(model: StagedClassifier, layout: Layout) -> Tensor | None:
+    """Return where the hooks of a model's parameters clear the gradient (P,), as `guarding` has them; None if nowhere."""
+    parameters = list(model.parameters())
+    with torch.enable_grad():
+        slopes = torch.autograd.grad(torch.stack([parameter.sum() for parameter in parameters]).sum(), parameters)
+    cleared_P = layout.row(slopes) == 0
+    return cleared_P if bool(cleared_P.any()) else None
 
 
 def _means(values_TX: Tensor, terms: Sequence[str], *, epoch: int) -> "Mapping[str, float] | Diverged":

@@ -8,7 +8,7 @@ Shapes: M members, P parameters of one of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 import torch
@@ -78,10 +78,9 @@ class StackedWeights:
         """Take over the buffers of a pass of some members in training, which were a copy of theirs, and count it."""
         for member in members:
             self._passes[member] += 1
-        if values.buffers is not self.buffers:
-            index = torch.tensor(members, device=self.rows_MP.device)
-            for name, buffer in self.buffers.items():
-                buffer.index_copy_(0, index, values.buffers[name])
+        index = torch.tensor(members, device=self.rows_MP.device)
+        for name, buffer in self.buffers.items():
+            buffer.index_copy_(0, index, values.buffers[name])
 
     def unload(self, member: int, model: nn.Module) -> None:
         """Write the parameters and buffers of a member into its own model."""
@@ -95,15 +94,13 @@ class StackedWeights:
 
 
 def taken(values: Values, members: Sequence[int]) -> Values:
-    """Return the values of some of the members, as copies; all of them as they are."""
-    if list(members) == list(range(values.members)):
-        return values
+    """Return the values of some of the members; the buffers are copies, as autograd may keep those of a pass."""
     index = torch.tensor(members, device=next(iter(values.parameters.values())).device)
-    parameters, buffers = (
-        {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
-        for tensors in (values.parameters, values.buffers)
-    )
-    return Values(len(members), parameters, buffers, training=values.training)
+    buffers = {name: buffer.index_select(0, index) for name, buffer in values.buffers.items()}
+    if list(members) == list(range(values.members)):
+        return replace(values, buffers=buffers)
+    parameters = {name: parameter.index_select(0, index) for name, parameter in values.parameters.items()}
+    return replace(values, members=len(members), parameters=parameters, buffers=buffers)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

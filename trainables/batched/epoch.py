@@ -169,7 +169,7 @@ class StackedEpoch:
 
 
 def _cleared(model: StagedClassifier, layout: Layout) -> Tensor | None:
-    """Return where the hooks of a model's parameters clear the gradient (P,), as `guarding` has them; None if nowhere."""
+    """Return where hooks of a model's parameters clear the gradient (P,), as those of `guarding` do, or None."""
     parameters = list(model.parameters())
     with torch.enable_grad():
         slopes = torch.autograd.grad(torch.stack([parameter.sum() for parameter in parameters]).sum(), parameters)

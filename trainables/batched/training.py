@@ -27,7 +27,10 @@ Report = Callable[[int, EpochReport], bool | None]
 
 @dataclass(frozen=True, slots=True)
 class BatchedResult:
-    """Trained model in eval mode, a report for each epoch of this call, and the error that ended it, if one did."""
+    """Trained model in eval mode, a report for each epoch of this call, and the error that ended the trial, if one did.
+
+    The model of a trial that diverged is that before the epoch in which it did.
+    """
 
     model: TappedClassifier
     reports: tuple[EpochReport, ...]

@@ -50,10 +50,12 @@ class BatchedTrials:
             raise ValueError(f"loop: must have an epoch left, got one with all {loop.config.epochs} complete")
         if not loop.run.placement.share.is_whole:
             raise ValueError("loop: must be trained by one process to be batched")
-        config, others = loop.run.config, [other.run.config for other in self._loops.values()]
-        reasons = why_not_batched(config) or (why_not_together(others[0], config) if others else None)
+        config, others = loop.run.config, [other.run for other in self._loops.values()]
+        reasons = why_not_batched(config) or (why_not_together(others[0].config, config) if others else None)
         if reasons:
             raise ConfigError(Problem(*line.split(": ", 1)) for line in reasons.splitlines())
+        for other in others[:1]:  # one copy of the images for all
+            loop.run.train_split, loop.run.val_split = other.train_split, other.val_split
         self._loops[name] = loop
 
     def leave(self, name: str) -> EpochLoop[ClassifierRun]:
@@ -75,8 +77,8 @@ class BatchedTrials:
         own evaluation. They sum to the time of the process.
 
         Raises:
-            OutOfMemory: the members do not fit together; nothing is trained, and each has the state before the epoch,
-                but for its random streams.
+            OutOfMemory: the members do not fit together. Their states are no longer those between two epochs: restore
+                each from its checkpoint.
         """
         members = list(self._loops.items())
         if not members:

@@ -69,7 +69,7 @@ class StackedEpoch:
             names = [tuple(terms) for terms in loss.terms]
             steps.append(torch.stack([value.detach() for terms in loss.terms for value in terms.values()]))
         values_TX = torch.stack(steps).cpu()
-        own = values_TX.split([len(terms) for terms in names], 1)
+        own = torch.split(values_TX, [len(terms) for terms in names], 1)
         parts = zip(self.epochs, names, own, strict=True)
         return [_means(values_TX, terms, epoch=epoch) for epoch, terms, values_TX in parts]
 
@@ -86,7 +86,7 @@ class StackedEpoch:
     def logits(self, members: Sequence[int]) -> Tensor:
         """Return the logits of these members' evaluated models on their validation images (R, N, K)."""
         values = taken(self._evaluated(self._average.evaluated(self._weights.rows_MP.detach())), members)
-        images = self._first.val_split.images_NCHW.split(max(1, BATCH_SIZE // len(members)))
+        images = torch.split(self._first.val_split.images_NCHW, max(1, BATCH_SIZE // len(members)))
         device = self._first.placement.device.type
         with torch.autocast(device, enabled=False):
             parts = [as_pixels(part).expand(len(members), *part.shape) for part in images]
@@ -160,7 +160,7 @@ class StackedEpoch:
 
     def _images(self, indices_MB: Tensor) -> tuple[Tensor, Tensor]:
         split, flat = self._first.train_split, indices_MB.flatten()
-        x_MBCHW = as_pixels(split.images_NCHW.index_select(0, flat)).unflatten(0, tuple(indices_MB.shape))
+        x_MBCHW = torch.unflatten(as_pixels(split.images_NCHW.index_select(0, flat)), 0, tuple(indices_MB.shape))
         return x_MBCHW, split.labels_N.index_select(0, flat).view_as(indices_MB)
 
     def _evaluated(self, rows_MP: Tensor) -> Values:

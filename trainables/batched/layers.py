@@ -83,7 +83,7 @@ def unstackable(model: nn.Module) -> tuple[str, ...]:
 
 def by_member(h: Tensor, members: int) -> Tensor:
     """Return images (B, M * C, H, W) as (M, B, C, H, W), a view where the memory allows it; vectors as they are."""
-    return h if h.dim() == 3 else h.unflatten(1, (members, -1)).transpose(0, 1)
+    return h if h.dim() == 3 else torch.unflatten(h, 1, (members, -1)).transpose(0, 1)
 
 
 def _chain(layer: nn.Sequential, h: Tensor, values: Values) -> Tensor:

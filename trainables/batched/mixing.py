@@ -50,7 +50,7 @@ class StackedMix:
         if h.dim() == 3:
             own, rest = self.own_MB[..., None], self.rest_MB[..., None]
             return (own * h + rest * h[members[:, None], self.partners_MB]).to(h.dtype)
-        h_BM = h.unflatten(1, (len(members), -1))
+        h_BM = torch.unflatten(h, 1, (len(members), -1))
         own, rest = (share_MB.T[:, :, None, None, None] for share_MB in (self.own_MB, self.rest_MB))
         return (own * h_BM + rest * h_BM[self.partners_MB.T, members]).to(h.dtype).flatten(1, 2)
 

@@ -97,7 +97,7 @@ def stacked_neighbours(terms: Sequence[NeighbourTerm]) -> list[Term]:
 def _place(features: Tensor, distance: Any) -> _Placed:
     members, size = features.shape[:2]
     points = place(features.flatten(0, 1), distance)  # its centre is that of all members, and not used
-    x_MBD = points.x_BD.unflatten(0, (members, size))
+    x_MBD = torch.unflatten(points.x_BD, 0, (members, size))
     with torch.no_grad(), full_precision(features.device):
         centre_M1D = x_MBD.mean(1, keepdim=True)
         centred_MBD = x_MBD - centre_M1D
@@ -105,7 +105,7 @@ def _place(features: Tensor, distance: Any) -> _Placed:
         products_MBB = products_MBB + products_MBB.tril(-1).transpose(1, 2)
         offset_MB = products_MBB.diagonal(dim1=1, dim2=2).clone()
         if points.lift_B is not None:
-            offset_MB = offset_MB / 2 + points.lift_B.unflatten(0, (members, size))
+            offset_MB = offset_MB / 2 + points.lift_B.view(members, size)
         distances_MBB = products_MBB.mul_(-points.factor).add_(offset_MB[:, :, None]).add_(offset_MB[:, None])
         eps = torch.finfo(x_MBD.dtype).eps
         rounding_M = ROUNDINGS * eps * (ROUNDINGS * eps * centre_M1D).square().sum((1, 2))

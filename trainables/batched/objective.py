@@ -174,7 +174,7 @@ def _cross_entropies(
         targets_RBK = torch.stack([smoothed(y_BK, loss.label_smoothing) for y_BK, loss in rows])
     logits_NK = of.logits_RBK.flatten(0, 1).to(targets_RBK.dtype)
     losses_N = functional.cross_entropy(logits_NK, targets_RBK.flatten(0, 1), reduction="none")
-    return of.members, losses_N.unflatten(0, (len(of.members), size)).mean(1)
+    return of.members, losses_N.view(len(of.members), size).mean(1)
 
 
 def _weighted(

@@ -9,6 +9,7 @@ Shapes: M members, P parameters of one of them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Self, final
 
 import torch
@@ -49,7 +50,7 @@ class Layout:
 
     def split(self, rows_MP: Tensor) -> dict[str, Tensor]:
         """Return each parameter of all rows, (M, ...): views, whose gradient is one concatenation."""
-        parts = rows_MP.split([torch.Size(shape).numel() for shape in self.shapes.values()], 1)
+        parts = torch.split(rows_MP, [prod(shape) for shape in self.shapes.values()], 1)
         return {name: _as(part, shape) for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)}
 
 
@@ -109,9 +110,9 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 def _as(part_MP: Tensor, shape: tuple[int, ...]) -> Tensor:
     if len(shape) != 4:
-        return part_MP.unflatten(1, shape)
+        return torch.unflatten(part_MP, 1, shape)
     out, channels, height, width = shape
-    return part_MP.unflatten(1, (out, height, width, channels)).permute(0, 1, 4, 2, 3)
+    return torch.unflatten(part_MP, 1, (out, height, width, channels)).permute(0, 1, 4, 2, 3)
 
 
 def _is_count(name: str) -> bool:

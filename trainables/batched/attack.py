@@ -98,13 +98,13 @@ def _together(
         return attack_cross_entropy(logits_MBK.flatten(0, 1), y_MB.flatten()).sum()
 
     x, climb = x_MBCHW.flatten(0, 1), climbs[0]
-    ball = _ball(x, of_each([each.epsilon for each in climbs]), climb)
+    ball = _ball(x, of_each([own.epsilon for own in climbs]), climb)
     return ascend(
         loss,
         ball.project(x + noise_MBCHW.flatten(0, 1)),
         ball=ball,
         steps=climb.steps,
-        step_size=of_each([each.step_size for each in climbs]),
+        step_size=of_each([own.step_size for own in climbs]),
     ).view_as(x_MBCHW)
 
 

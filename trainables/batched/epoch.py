@@ -1,8 +1,8 @@
 """One epoch of all members, step by step together: each keeps its own order of images, variations and draws.
 
 Random numbers come from each member's own streams, in the order of a trial that trains alone, so its batches are the
-same to the bit. What a loss is not finite for is found at the end of the epoch: rows do not mix, so the others never
-see it. Shapes: M members, T steps, B images of a batch, C channels, H by W pixels, N validation images, K classes.
+same to the bit. A loss that is not finite is detected at the end of the epoch: rows do not mix, so it spoils one member.
+Shapes: M members, T steps, B images of a batch, C channels, H by W pixels, N validation images, K classes.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Mixtures of all members' batches at once: each has its own boundary, lambda and partners.
 
-The arithmetic is that of `trainables.mixup`. A member that has no mixture at a boundary keeps its states: there its
+The arithmetic is that of `trainables.mixup`. A member that has no mixture at a boundary keeps its states: its
 lambda is 1, and each image its own partner. Shapes: M members, B images, K classes.
 """
 

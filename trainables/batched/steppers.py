@@ -1,7 +1,7 @@
 """Optimizers of all members: each member has its own rate, momentum and weight decay, and its state is a row.
 
 The formulas are those of `torch.optim.SGD` and `torch.optim.AdamW`. A state comes from the member's own optimizer, and
-goes back to it, so that its checkpoint is that of a trial that trains alone.
+returns to it, so that its checkpoint is that of a trial that trains alone.
 Shapes: M members, P parameters of one of them.
 """
 
@@ -65,7 +65,7 @@ class StackedSGD:
         self._buffers_MP.mul_(self._momentum).add_(slopes_MP)
         direction = self._buffers_MP
         if self._ahead is not None:
-            # A member without Nesterov's momentum goes along its buffer.
+            # A member without Nesterov's momentum moves along its buffer.
             looking = slopes_MP.addcmul_(self._buffers_MP, self._ahead)
             direction = torch.where(self._ahead > 0, looking, self._buffers_MP)
         rows_MP.addcmul_(direction, _column(rates, rows_MP), value=-1)

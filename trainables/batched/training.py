@@ -57,7 +57,7 @@ def train_batched(
         OutOfMemory: a step of all trials did not fit into the device's memory.
         CheckpointError: a directory of `resume` cannot be read or belongs to another trial.
     """
-    saved, written = (list(given) or [None] * len(configs) for given in (resume, checkpoints))
+    saved, written = (list(paths) or [None] * len(configs) for paths in (resume, checkpoints))
     loops = [_loop(config, directory, placement) for config, directory in zip(configs, saved, strict=True)]
     trials, reports = BatchedTrials(), [list[EpochReport]() for _ in configs]
     errors: dict[int, Ended] = {}

@@ -59,7 +59,7 @@ class BatchedTrials:
         self._loops[name] = loop
 
     def leave(self, name: str) -> EpochLoop[ClassifierRun]:
-        """Remove a member, and return it with its state: it can be saved, trained alone, or join again.
+        """Remove a member, and return it with its state: it can be saved, trained alone, or rejoin.
 
         Raises:
             KeyError: no such member.

@@ -1,7 +1,7 @@
 """One epoch of all members, step by step together: each keeps its own order of images, variations and draws.
 
 Random numbers come from each member's own streams, in the order of a trial that trains alone, so its batches are the
-same to the bit. A loss that is not finite is detected at the end of the epoch: rows do not mix, so it spoils one member.
+same to the bit. A loss that is not finite is detected at the end of the epoch; it spoils its own row alone.
 Shapes: M members, T steps, B images of a batch, C channels, H by W pixels, N validation images, K classes.
 """
 

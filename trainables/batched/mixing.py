@@ -79,7 +79,7 @@ def mixed_images(x_MBCHW: Tensor, mixtures: Sequence[Mix | None]) -> Tensor:
 
 
 def _shares(mix: Mix | None, batch_size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    if mix is not None and isinstance(mix.lam, Tensor):
-        return mix.lam, 1 - mix.lam
     lam = 1.0 if mix is None else mix.lam
+    if isinstance(lam, Tensor):
+        return lam, 1 - lam
     return torch.full((batch_size,), lam, device=device), torch.full((batch_size,), 1 - lam, device=device)

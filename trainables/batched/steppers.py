@@ -39,7 +39,8 @@ def clipped(slopes_MP: Tensor, configs: Sequence[OptimizerConfig]) -> Tensor:
     limits = slopes_MP.new_tensor([math.inf if config.clip_norm is None else config.clip_norm for config in configs])
     length_M = torch.linalg.vector_norm(slopes_MP, dim=1)
     # As torch.nn.utils.clip_grad_norm_ has it, the small number included.
-    return slopes_MP * (limits / (length_M + 1e-6)).clamp_max(1)[:, None]
+    scaled_MP: Tensor = slopes_MP * (limits / (length_M + 1e-6)).clamp_max(1)[:, None]
+    return scaled_MP
 
 
 @final

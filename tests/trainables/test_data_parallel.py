@@ -147,4 +147,4 @@ def test_a_process_that_dies_is_noticed_by_the_other_at_once(measured):
 def test_a_batch_that_has_no_equal_shares_is_refused():
     run = start(two_workers.config(batch_size=100), placement=two_workers.placed(Share(0, 3))).run
     with pytest.raises(ConfigError, match=r"batch_size: must be a multiple of the 3 workers of a trial, .* got 100"):
-        run._order()
+        run.order()

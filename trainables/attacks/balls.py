@@ -67,14 +67,14 @@ class LinfBall:
 
 @dataclass(frozen=True, slots=True)
 class L2Ball:
-    """Images no further than `epsilon` from `centre` in the Euclidean norm.
+    """Images no further than `epsilon` from `centre` in the Euclidean norm; a number, or a tensor (B, 1, ...).
 
     >>> L2Ball.around(torch.tensor([[0.5, 0.5]]), epsilon=0.5).project(torch.tensor([[0.5, 9.0]]))
     tensor([[0.5000, 1.0000]])
     """
 
     centre: Tensor
-    epsilon: float
+    epsilon: float | Tensor
 
     @classmethod
     def around(cls, x: Tensor, *, epsilon: float) -> Self:

@@ -196,9 +196,11 @@ def projected_ascent(
 
 
 def ascend(
-    objective: Callable[[Tensor], Tensor], iterate: Tensor, *, ball: Ball, steps: int, step_size: float
+    objective: Callable[[Tensor], Tensor], iterate: Tensor, *, ball: Ball, steps: int, step_size: float | Tensor
 ) -> Tensor:
     """Climb an objective, summed over images, by projected steps of fixed size; a negative one descends.
+
+    The size may be a tensor that broadcasts with the images, a size for each of them.
 
     >>> from trainables.attacks.balls import LinfBall
     >>> x = torch.tensor([[0.5]])

@@ -115,10 +115,14 @@ class EpochLoop(Generic[R]):
         if share.rank == 0:
             with memory_guard("evaluation", self.run.evaluation_batch_size, device=device):
                 evaluated = self.run.evaluate_epoch(epoch)
-        self.epoch = epoch
-        epoch_s = time.perf_counter() - started
-        gpu_s = epoch_s * share.world_size if device.type == "cuda" else 0.0
-        return EpochReport(epoch, {**trained, **evaluated, "time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
+        return self.count({**trained, **evaluated}, epoch_s=time.perf_counter() - started)
+
+    def count(self, metrics: Mapping[str, float], *, epoch_s: float) -> EpochReport:
+        """Count an epoch that was trained and evaluated in so many seconds, and return its report with its cost."""
+        self.epoch += 1
+        placement = self.run.placement
+        gpu_s = epoch_s * placement.share.world_size if placement.device.type == "cuda" else 0.0
+        return EpochReport(self.epoch, {**metrics, "time/epoch_s": epoch_s, "cost/gpu_s": gpu_s})
 
     def run_all(
         self, *, report: Callable[[EpochReport], None] | None = None, checkpoint: Path | None = None

@@ -56,7 +56,7 @@ def curve_of(distances_AB: Tensor, own_AB: Tensor, anchors_A: Tensor) -> LossCur
     '0.024461'
     """
     far = torch.finfo(distances_AB.dtype).max ** 0.75
-    company_AB = torch.ones_like(distances_AB).scatter_(1, anchors_A[:, None], 0)
+    company_AB = torch.ones_like(distances_AB).scatter(1, anchors_A[:, None], 0)
     own_AB = own_AB * company_AB
     nearest_A = (distances_AB + far * (1 - company_AB)).amin(1)
     alone_AB = (own_AB <= 0).to(distances_AB.dtype)
@@ -125,10 +125,14 @@ def _lowest(curve: LossCurve, grid_K: Tensor, spacing: Tensor) -> Tensor:
     beyond_K = torch.cat([grid_K[0] - beyond_K, grid_K[-1] + beyond_K])
     values_K, beyond_values_K = values_at(curve, grid_K), values_at(curve, beyond_K)
     # Not grid_K[argmin]: indexing by a tensor makes the host wait for the device.
-    inside, outside = grid_K.take(values_K.argmin()), beyond_K.take(beyond_values_K.argmin())
+    inside, outside = _at_lowest(grid_K, values_K), _at_lowest(beyond_K, beyond_values_K)
     chance = values_at(curve, torch.full_like(spacing, -math.inf))
     worthwhile = beyond_values_K.amin() < torch.minimum(values_K.amin(), chance) - _WORTHWHILE * chance
     return outside.where(worthwhile, inside)
+
+
+def _at_lowest(theta_K: Tensor, values_K: Tensor) -> Tensor:
+    return theta_K.gather(0, values_K.argmin(0, keepdim=True))[0]
 
 
 def _newton(theta: Tensor, slope: Slope, longest: Tensor) -> Tensor:

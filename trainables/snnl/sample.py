@@ -62,7 +62,7 @@ class Sample(NamedTuple):
         # Divide first: the sum of large distances overflows.
         bound_A = self.distances_AB.div(self.distances_AB.shape[1]).sum(1, keepdim=True)
         apart_AB = self.distances_AB > torch.maximum((ROUNDINGS * numbers.eps) * bound_A, self.rounding)
-        return self.distances_AB.where(apart_AB, otherwise).scatter_(1, self.anchors_A[:, None], otherwise)
+        return self.distances_AB.where(apart_AB, otherwise).scatter(1, self.anchors_A[:, None], otherwise)
 
 
 def all_rows(distances_BB: Tensor, points: Points) -> Sample:

@@ -122,7 +122,7 @@ class ClassifierRun:
         # Unless they are synchronised, statistics of a batch normalisation are each process's own within an epoch.
         share.copy_from_first(chain(self.model.parameters(), self.model.buffers()))
         self.model.train()
-        order_SB = self._order().to(self.placement.device)
+        order_SB = self.order().to(self.placement.device)
         monitor = LossMonitor(epoch)
         with self._global_streams(f"training rank {share.rank}" if share.rank else "training", epoch):
             for step, indices_B in enumerate(order_SB, start=(epoch - 1) * self.batches_per_epoch):
@@ -139,16 +139,23 @@ class ClassifierRun:
             Diverged: the likelihood is not finite.
             ConfigError: a user's own metric raises, or returns what is no number.
         """
-        settings, model = self.config.evaluation, self.evaluated_model
         with self._global_streams("evaluation", epoch):
-            logits_NK, labels_N = logits(model, self.val_split), self.val_split.labels_N
-            metrics = validate(logits_NK, labels_N)
-            if not math.isfinite(metrics["val/nll"]):
-                raise Diverged(epoch, self.batches_per_epoch, "val/nll")
-            for metric in self.own_metrics:
-                metrics |= metric.measure(logits_NK, labels_N, seed=self.config.seed, epoch=epoch)
-            if epoch == self.config.epochs or epoch in settings.epochs:
-                metrics |= probe(model, self.val_split, settings=settings, snnl=self.config.snnl)
+            return self.evaluate_logits(logits(self.evaluated_model, self.val_split), epoch=epoch)
+
+    def evaluate_logits(self, logits_NK: Tensor, *, epoch: int) -> dict[str, float]:
+        """Evaluate the logits of the evaluated model on the validation split, and the model itself where it is due.
+
+        Raises:
+            Diverged, ConfigError: as `evaluate_epoch`.
+        """
+        settings, labels_N = self.config.evaluation, self.val_split.labels_N
+        metrics = validate(logits_NK, labels_N)
+        if not math.isfinite(metrics["val/nll"]):
+            raise Diverged(epoch, self.batches_per_epoch, "val/nll")
+        for metric in self.own_metrics:
+            metrics |= metric.measure(logits_NK, labels_N, seed=self.config.seed, epoch=epoch)
+        if epoch == self.config.epochs or epoch in settings.epochs:
+            metrics |= probe(self.evaluated_model, self.val_split, settings=settings, snnl=self.config.snnl)
         return metrics
 
     def _global_streams(self, phase: str, epoch: int) -> AbstractContextManager[None]:
@@ -158,8 +165,12 @@ class ClassifierRun:
             return nullcontext()
         return global_streams(self.config.seed, f"{phase} {epoch}", device=self.placement.device)
 
-    def _order(self) -> Tensor:
-        """Return the indices of each batch of an epoch, (steps, B)."""
+    def order(self) -> Tensor:
+        """Sample the indices of each batch of the next epoch, (steps, B), on the host.
+
+        Raises:
+            ConfigError: a batch that the images or the workers cannot make.
+        """
         classes, size = self.config.classes_per_batch, min(self.config.batch_size, len(self.train_split))
         if size % self.placement.share.world_size:
             raise ConfigError([_indivisible(size, self.placement.share.world_size)])
@@ -241,8 +252,16 @@ class ClassifierRun:
         now = float(
             pgd_accuracy(self.model, x_BCHW, y_B, epsilon=settings.epsilon, norm=settings.norm, generator=noise)
         )
+        return self.check_attack(now, epoch=epoch)
+
+    def check_attack(self, now: float, *, epoch: int) -> dict[str, float]:
+        """Remember the accuracy under PGD after an epoch, and return it as a metric.
+
+        Raises:
+            AttackOverfitted: it fell by more than the trial allows.
+        """
         before, self.pgd_accuracy = self.pgd_accuracy, now
-        limit = settings.max_robust_drop
+        limit = self.config.adversarial.max_robust_drop
         if before is not None and limit is not None and overfitted(before, now, drop=limit):
             raise AttackOverfitted(epoch, before, now)
         return {"train/pgd_accuracy": now}

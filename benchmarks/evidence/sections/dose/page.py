@@ -105,7 +105,7 @@ def _answered(found: Reply, grid: Grid) -> Iterator[str]:
         yield table(heads, (_match(match) for match in grid.matches(found.treatment)))
     for name, controls in found.beyond.items():
         if controls and found.answer.verdict(name) == AGREES:
-            yield f"*{name}* is not shown beyond {', '.join(controls)}, so it cannot be told that entanglement does it."
+            yield f"*{name}* is not shown beyond {', '.join(controls)}: inconclusive, as entanglement need not do it."
 
 
 def _match(match: Match) -> list[str]:

@@ -75,12 +75,11 @@ DIGIT_WEIGHTS = {
 }
 """By temperature; the mildest two lead from the first dose with an effect to that of the preset `entangle`."""
 CONTROL_WEIGHTS = {
-    CLASS_MEAN: (-3.0, -1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3),
+    CLASS_MEAN: (-1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3),
     ACTIVATION_L2: (-1e-4, 1e-5, 1e-4, 1e-3, 1e-2),
 }
 MNIST_DOSES = (
     *(("minimised", weight) for weight in (-1.0, -0.3, -0.1, -0.03, -0.01, 0.3, 1.0)),
-    ("learned", -0.1),
     ("learned", -0.3),
     ("fixed", -0.1),
 )

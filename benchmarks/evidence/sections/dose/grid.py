@@ -31,7 +31,7 @@ class DataSet:
     val_images: int
     test_images: int
     scored_images: int
-    """Test images for entanglement, neighbours and attacks."""
+    """Test images for entanglement, neighbours and attacks; as many validation images for entanglement."""
     transfer_images: int
 
 
@@ -51,7 +51,7 @@ MNIST = DataSet(
     outliers=("notmnist",),
     epsilon=0.1,
     val_images=2_000,
-    test_images=10_000,
+    test_images=5_000,
     scored_images=500,
     transfer_images=100,
 )

@@ -52,7 +52,7 @@ def questions(rows: Sequence[Row]) -> list[Question]:
 def question(control: str, words: str, *checks: Expected) -> Question:
     """Return the question against a control, at the layer that is mixed."""
     claimed = {"rest_fraction", "relative_rank"} if control == NONE else {"rest_fraction"}
-    text = f"representations of a class at {MIXED_AT} are flatter with manifold mixup than with {words}"
+    text = f"a class is flatter at {MIXED_AT} with manifold mixup than with {words}"
     check = f"it brings mixtures at {MIXED_AT} nearer to mixed labels than {words}, nats"
     return Question(
         f"Manifold mixup at {MIXED_AT} against {words}",

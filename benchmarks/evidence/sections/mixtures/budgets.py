@@ -9,6 +9,7 @@ from sections.mixtures.trials import NONE, RAND_AUGMENT, Budget, input_mixup, ma
 FEW = Budget(
     data="few",
     title="Fashion-MNIST, 1,000 labels, small CNN",
+    short="Fashion-MNIST, 1,000 labels",
     point={
         "data.name": "fashion_mnist",
         "data.fraction": 0.02,
@@ -28,6 +29,7 @@ FEW = Budget(
 CIFAR = Budget(
     data="cifar",
     title="CIFAR-10, 8,333 labels, PreActResNet-18 of an eighth of its width",
+    short="CIFAR-10, 10 epochs",
     point={
         "data.name": "image_folder",
         "data.fraction": 0.2,
@@ -55,6 +57,7 @@ FULL_CIFAR = replace(
     CIFAR,
     data="cifar-full",
     title="CIFAR-10, PreActResNet-18",
+    short="CIFAR-10, 200 epochs",
     point={
         **CIFAR.point,
         "data.fraction": 1.0,

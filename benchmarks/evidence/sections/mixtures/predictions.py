@@ -60,8 +60,9 @@ class Values:
 class Expected:
     """Direction in which a metric of the treatment differs from that of its control, or from a number.
 
-    `images` is the metric with the number of images of which it is a share, or, with `spread`, a mean. `margin` is for
-    the direction `equal`. `where` in the paper, for those that are rows of the table of claims; `claim` in its words.
+    `shift` is added to the control: `lower` with a shift of 0.05 means less than 0.05 above it, so not better. `images`
+    is the metric with the number of images of which the metric is a share, or, with `spread`, a mean. `margin` is for
+    the direction `equal`. `claim` and `where` (in the paper) are for rows of the table of claims.
     """
 
     words: str
@@ -72,6 +73,7 @@ class Expected:
     images: str | None = None
     spread: str | None = None
     margin: float | None = None
+    shift: float = 0.0
     claim: str | None = None
     where: str = "-"
 
@@ -80,6 +82,7 @@ class Expected:
         own = values.of(self.treatment, self.metric)
         is_method = isinstance(self.control, str)
         control = values.of(self.control, self.metric) if is_method else [self.control] * len(own)
+        control = [value + self.shift for value in control]
         return Prediction(
             paired_difference(own, control), self.direction, margin=self.margin, images=self._over_images(values)
         )
@@ -90,9 +93,11 @@ class Expected:
         own, other = (values.mean(method, self.metric) for method in (self.treatment, self.control))
         number = int(values.mean(self.treatment, self.images))
         if self.spread is None:
-            return image_difference_interval(own, other, number)
-        spreads = [values.mean(method, self.spread) for method in (self.treatment, self.control)]
-        return mean_difference_interval(own - other, spreads, number)
+            found = image_difference_interval(own, other, number)
+        else:
+            spreads = [values.mean(method, self.spread) for method in (self.treatment, self.control)]
+            found = mean_difference_interval(own - other, spreads, number)
+        return Interval(found.low - self.shift, found.high - self.shift)
 
 
 def mean_difference_interval(difference: float, spreads: Sequence[float], number: int) -> Interval:

@@ -30,6 +30,7 @@ class Budget:
 
     data: str
     title: str
+    short: str
     point: Mapping[str, JSON]
     hidden: tuple[str, str]
     seeds: Sequence[int]

@@ -15,6 +15,7 @@ from sections.mixtures.predictions import Values, answer, claims, shown
 from sections.mixtures.tables import MISSING, Column, by_method, cell
 from sections.mixtures.trials import NONE
 
+FIGURE = "![Share of each singular value in the sum of all at the mixed layer, by method](flattening.svg)"
 COLUMNS = {
     "mean norm": "mean_norm",
     "share of all values but the largest": "rest_fraction",
@@ -32,7 +33,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     values = Values(rows, DATA)
     head = f"{described(rows)}, {values.num_seeds} seeds. After ± is the half width of the 95 % interval over seeds."
     parts = {
-        "layers": [head, *by_layer(values)],
+        "layers": [head, FIGURE, *by_layer(values)],
         "conclusions": [part for question in questions(rows) for part in shown(answer(question, rows))],
     }
     texts = {f"flattening {name}": "\n\n".join(own) for name, own in parts.items()}

@@ -154,7 +154,7 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
                     "spread": [1.0] * len(SEEDS),
                     "images": [images] * len(SEEDS),
                 }
-                for name, center in (("none", 0.8), ("mixed", 0.6))
+                for name, center in (("none", 1.8), ("mixed", 1.6))
             },
         )
         lower = predictions.Expected("lower", "nll", "lower", "mixed", "none", images="images", spread="spread")

@@ -136,7 +136,7 @@ def test_no_more_robust_is_a_test_against_a_margin_and_not_the_absence_of_a_diff
     check = predictions.Expected("check", "check", "lower", "mixed", "none")
     robust = predictions.Expected("no more robust", "pgd", "lower", "mixed", "none", shift=0.05)
     question = predictions.Question("Is it robust?", "few", (check,), (robust,))
-    found = predictions.answer(question, rows)
+    found = predictions.measured(question, rows).answer
     assert found.findings["no more robust"].conclusion == conclusion
     assert found.predictions["no more robust"].difference.mean == pytest.approx(gain - 0.05, abs=0.01)
 
@@ -159,7 +159,7 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
         )
         lower = predictions.Expected("lower", "nll", "lower", "mixed", "none", images="images", spread="spread")
         check = predictions.Expected("check", "nll", "lower", "mixed", "none")
-        found = predictions.answer(predictions.Question("Is it lower?", "few", (check,), (lower,)), rows)
+        found = predictions.measured(predictions.Question("Is it lower?", "few", (check,), (lower,)), rows).answer
         conclusions.append((found.findings["lower"].conclusion, found.findings["lower"].reason))
     assert conclusions[0] == ("inconclusive", "other images may not show it")
     assert conclusions[1][0] == "agrees"

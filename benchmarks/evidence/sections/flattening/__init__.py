@@ -11,7 +11,7 @@ from section import Claim, Row, Section, described
 from sections.flattening.figure import spectra
 from sections.flattening.networks import AFTER, BEFORE, DATA, TAPS, measure, units
 from sections.flattening.questions import PAPER, matched, questions
-from sections.mixtures.predictions import Values, answer, claims, shown
+from sections.mixtures.predictions import Values, claims, measured
 from sections.mixtures.tables import MISSING, Column, by_method, cell
 from sections.mixtures.trials import NONE
 
@@ -34,7 +34,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     head = f"{described(rows)}, {values.num_seeds} seeds. After ± is the half width of the 95 % interval over seeds."
     parts = {
         "layers": [head, FIGURE, *by_layer(values)],
-        "conclusions": [part for question in questions(rows) for part in shown(answer(question, rows))],
+        "conclusions": [measured(question, rows).answer.shown() for question in questions(rows)],
     }
     texts = {f"flattening {name}": "\n\n".join(own) for name, own in parts.items()}
     return {**texts, "flattening.svg": spectra(values, matched(rows))}

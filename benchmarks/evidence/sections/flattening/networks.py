@@ -39,7 +39,7 @@ DRAWN = 30
 
 INPUT, MANIFOLD = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2"
 LENGTH_WEIGHTS = (1e-5, 3e-5, 1e-4)
-"""A pilot on validation images had the length of manifold mixup's activations between those of the first and the last."""
+"""In a pilot on validation images, manifold mixup's activations were longer than the last's and shorter than none's."""
 
 
 def length_penalty(weight: float) -> str:

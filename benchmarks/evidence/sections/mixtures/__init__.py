@@ -8,9 +8,9 @@ checks, in `questions`, were written before the whole size was measured.
 from collections.abc import Iterator, Mapping, Sequence
 
 from section import JSON, Claim, Places, Row, Section, Unit, described
+from sections.mixtures import measures
 from sections.mixtures.budgets import FEW, budgets_of, units
-from sections.mixtures.measures import PAPER_BETTER, measured
-from sections.mixtures.predictions import Values, answer, claims, shown
+from sections.mixtures.predictions import Values, claims, measured
 from sections.mixtures.published import ATTACKED, DEFORMED, ERRORS
 from sections.mixtures.questions import PAPER, all_questions
 from sections.mixtures.tables import Column, by_method
@@ -20,7 +20,7 @@ from sections.mixtures.trials import Budget, trained, trial
 def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
     """Train a unit and measure it."""
     network = trained(trial(unit.settings, places.data_root), validation=unit.settings["validation"])
-    return measured(network, unit.settings)
+    return measures.measured(network, unit.settings)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -30,7 +30,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         "accuracy": [part for budget, values in own for part in accuracy(budget, values)],
         "deformations": [part for budget, values in own for part in deformed(budget, values)],
         "attacks": [part for budget, values in own for part in attacked(budget, values, rows)],
-        "conclusions": [part for question in all_questions(rows) for part in shown(answer(question, rows))],
+        "conclusions": [measured(question, rows).answer.shown() for question in all_questions(rows)],
     }
     head = (
         f"{described(rows)}. After ± is the half width of the 95 % interval over seeds; in brackets that over images."
@@ -58,7 +58,7 @@ def accuracy(budget: Budget, values: Values) -> Iterator[str]:
 def deformed(budget: Budget, values: Values) -> Iterator[str]:
     """Yield the title and the tables of accuracy on deformed images."""
     yield f"### {budget.title}: deformed images"
-    names = [f"{family}@{amount:g}" for family, amounts in PAPER_BETTER.items() for amount in amounts]
+    names = [f"{family}@{amount:g}" for family, amounts in measures.PAPER_BETTER.items() for amount in amounts]
     columns = [Column("mean", "deformation/mean", "images")]
     columns += [Column(name.replace("@", " "), f"deformation/{name}", "images") for name in names]
     published = {label: ["-", *(f"{by_name[name] / 100:.4g}" for name in names)] for label, by_name in DEFORMED.items()}

@@ -6,18 +6,18 @@ by seed. A share of images, or a mean over them whose spread was measured, also 
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from section import AGREES, DISAGREES, UNKNOWN, Claim, Row, Verdict
+from answers import Answer
+from section import UNKNOWN, Claim, Row
 
-from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, PairedDifference, paired_difference
-from orchestrator.analysis.claims.conclusions import Finding, Prediction, conclude
+from orchestrator.analysis.claims.comparisons import paired_difference
+from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import Interval, image_difference_interval
 
 NORMAL: Final = statistics.NormalDist().inv_cdf(0.975)
-VERDICTS: Final[Mapping[str, Verdict]] = {"agrees": AGREES, "disagrees": DISAGREES, "inconclusive": UNKNOWN}
 
 
 class Values:
@@ -123,96 +123,39 @@ class Question:
     predictions: tuple[Expected, ...]
 
 
-class Answer(NamedTuple):
-    """Checks and predictions of a question as measured, and the conclusions, by their words."""
+class Measured(NamedTuple):
+    """Answer to a question, and the values that it is from."""
 
     question: Question
-    checks: Mapping[str, Prediction]
-    predictions: Mapping[str, Prediction]
-    findings: Mapping[str, Finding]
+    answer: Answer
     values: Values
 
 
-def answer(question: Question, rows: Sequence[Row]) -> Answer:
+def measured(question: Question, rows: Sequence[Row]) -> Measured:
     """Return the conclusions on a question."""
     values = Values(rows, question.data)
     checks = {check.words: check.prediction(values) for check in question.checks}
     predictions = {expected.words: expected.prediction(values) for expected in question.predictions}
-    return Answer(question, checks, predictions, conclude(predictions, checks=checks), values)
+    return Measured(question, Answer.of(question.title, checks=checks, predictions=predictions), values)
 
 
 def claims(questions: Sequence[Question], rows: Sequence[Row], *, paper: str) -> list[Claim]:
     """Return a row of the table of claims for each prediction that is one; without rows they have no verdict."""
     found: list[Claim] = []
     for question in questions:
-        measured = answer(question, rows) if rows else None
-        found += [
-            _claim(expected, measured, paper=paper) for expected in question.predictions if expected.claim is not None
-        ]
+        found += _claims(question, measured(question, rows) if rows else None, paper)
     return found
 
 
-def _claim(expected: Expected, measured: Answer | None, *, paper: str) -> Claim:
-    text = str(expected.claim)
-    if measured is None:
-        return Claim(paper, text, UNKNOWN, "-", "-", expected.where)
-    finding, prediction = measured.findings[expected.words], measured.predictions[expected.words]
-    reason = finding.reason.partition(":")[0]
-    own = measured.values.mean(expected.treatment, expected.metric)
-    control = measured.values.mean(str(expected.control), expected.metric)
-    numbers = f"{own:.4g} against {control:.4g} ({ends(prediction.difference.interval)} over seeds); {reason}"
-    return Claim(paper, text, VERDICTS[finding.conclusion], numbers, f"{finding.smallest:.2g}", expected.where)
-
-
-def shown(found: Answer) -> Iterator[str]:
-    """Yield the Markdown of an answer: its title, its checks, its predictions."""
-    yield f"### {found.question.title}"
-    checks = [
-        [name, mean(check), ends(check.difference.interval), f"{check.difference.p:.2g}", _passed(check)]
-        for name, check in found.checks.items()
-    ]
-    yield table(["manipulation check", "difference", "95 % over seeds", "p", "passed"], checks)
-    head = ["prediction", "difference", "95 % over seeds", "over images", "p (Holm)", "g_z", "seen from", "conclusion"]
-    rows = [_row(name, prediction, found.findings[name]) for name, prediction in found.predictions.items()]
-    yield table(head, rows)
-
-
-def _passed(check: Prediction) -> str:
-    return "yes" if check.p <= SIGNIFICANCE and check.is_as_predicted else "**no**"
-
-
-def _row(name: str, prediction: Prediction, finding: Finding) -> list[str]:
-    difference = prediction.difference
-    effect = difference.g_z if isinstance(difference, PairedDifference) else None
-    return [
-        name,
-        mean(prediction),
-        ends(difference.interval),
-        "-" if prediction.images is None else ends(prediction.images),
-        f"{finding.p_corrected:.2g}",
-        "-" if effect is None else f"{effect:.1f}",
-        f"{finding.smallest:.2g}",
-        f"{VERDICTS[finding.conclusion]}: {finding.reason.partition(':')[0]}",
-    ]
-
-
-def mean(prediction: Prediction) -> str:
-    """Format the mean difference."""
-    return f"{prediction.difference.mean:+.4f}"
-
-
-def ends(interval: Interval) -> str:
-    """Format both ends of the interval of a difference."""
-    return f"{interval.low:+.4f} to {interval.high:+.4f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table in Markdown.
-
-    >>> print(table(["a", "b"], [[1, 2]]))
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    """
-    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+def _claims(question: Question, found: Measured | None, paper: str) -> Iterator[Claim]:
+    for expected in question.predictions:
+        if expected.claim is not None and found is None:
+            yield Claim(paper, expected.claim, UNKNOWN, "-", "-", expected.where)
+        elif expected.claim is not None and found is not None:
+            answer, name = found.answer, expected.words
+            own, control = (
+                f"{found.values.mean(method, expected.metric):.4g}"
+                for method in (expected.treatment, str(expected.control))
+            )
+            numbers = f"{own} against {control}: {answer.numbers(name)}"
+            yield Claim(paper, expected.claim, answer.verdict(name), numbers, answer.smallest(name), expected.where)

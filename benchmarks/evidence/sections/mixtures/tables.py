@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sections.mixtures.predictions import Values, table
+from answers import table
+from sections.mixtures.predictions import Values
 
 from orchestrator.analysis.claims.intervals import image_interval, moments, quantile
 

@@ -5,12 +5,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from sections.flattening.networks import DRAWN, INPUT, MANIFOLD, MIXED_AT
+from sections.flattening.networks import INPUT, MANIFOLD, MIXED_AT
 from sections.mixtures.predictions import Values
 from sections.mixtures.trials import NONE
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 70, 620, 20, 340
+DRAWN_FROM = 1e-5
 COLOURS = ("#999999", "#000000", "#d95f02", "#1f77b4", "#1b9e77")
 
 
@@ -29,7 +30,7 @@ def shares(values: Values, method: str, metric: str) -> list[float]:
 
 def drawn(lines: Mapping[str, Sequence[float]], *, across: str, up: str) -> str:
     """Return lines over 1, 2, ... with a logarithmic axis upwards, whole powers of ten at both ends."""
-    positive = [value for own in lines.values() for value in own if value > 0]
+    positive = [value for own in lines.values() for value in own if value > DRAWN_FROM]
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     count = max(len(own) for own in lines.values())
 
@@ -44,20 +45,19 @@ def drawn(lines: Mapping[str, Sequence[float]], *, across: str, up: str) -> str:
         f'<text x="{LEFT - 6}" y="{y(10.0**power) + 4:.1f}" text-anchor="end">{10.0**power:g}</text>'
         for power in range(low, high + 1)
     ]
+    step = next(step for step in (2, 5, 10, 20, 50) if count / step <= 8)
     parts += [
-        f'<text x="{x(index):.1f}" y="{BOTTOM + 16}" text-anchor="middle">{index + 1}</text>'
-        for index in range(0, count, max(1, DRAWN // 6))
+        f'<text x="{x(tick - 1):.1f}" y="{BOTTOM + 16}" text-anchor="middle">{tick}</text>'
+        for tick in (1, *range(step, count + 1, step))
     ]
     parts.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 36}" text-anchor="middle">{escape(across)}</text>')
     middle = (TOP + BOTTOM) / 2
     parts.append(f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(up)}</text>')
     for rank, ((name, own), colour) in enumerate(zip(lines.items(), COLOURS, strict=True)):
-        points = " ".join(f"{x(index):.1f},{y(value):.1f}" for index, value in enumerate(own) if value > 0)
+        points = " ".join(f"{x(index):.1f},{y(value):.1f}" for index, value in enumerate(own) if value > DRAWN_FROM)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         height = TOP + 14 + 18 * rank
-        parts.append(
-            f'<line x1="340" y1="{height - 4}" x2="364" y2="{height - 4}" stroke="{colour}" stroke-width="2"/>'
-        )
+        parts.append(f'<path d="M340 {height - 4} h24" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="370" y="{height}">{escape(name)}</text>')
     body = "\n".join(parts)
     frame = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif" font-size="13"'

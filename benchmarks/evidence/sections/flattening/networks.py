@@ -34,7 +34,7 @@ METRICS = (
     "together_effective_rank",
 )
 """All but the first do not depend on the scale of the activations."""
-DRAWN = 30
+DRAWN = 128
 """Singular values of the figure."""
 
 INPUT, MANIFOLD = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2"
@@ -127,4 +127,4 @@ def numbers(found: Flattening, when: str) -> dict[str, float]:
 def mean_shares(found: Flattening) -> list[float]:
     """Return the largest normalised singular values of the layer that is mixed, means over the classes."""
     shares = [flat.uncentred.shares_R[:DRAWN] for flat in found.classes[MIXED_AT].values()]
-    return [round(statistics.fmean(own), 8) for own in zip(*shares, strict=False)]
+    return [round(statistics.fmean(own), 6) for own in zip(*shares, strict=False)]

@@ -112,17 +112,16 @@ def _minutes(units: Sequence[Unit], seconds: Mapping[str, float]) -> str:
 def write(section: Section, *, size: Size = "whole", folder: Path = DATA, docs: Path = ROOT / "docs") -> None:
     """Write the page of a section: its tables and figures, or that it is not measured yet."""
     page = docs / "results" / f"{section.name}.md"
-    units = section.units(size)
-    rows = Store.of(section, size, folder=folder).rows(units)
+    rows, total = _measured(section, size, folder=folder)
     text = page.read_text(encoding="utf-8")
-    if len(rows) == len(units):
-        for name, own in section.write(rows).items():
+    if len(rows) == total or section.earlier:
+        for name, own in section.write(rows if len(rows) == total else ()).items():
             if name.endswith(".svg"):
                 (page.parent / name).write_text(own, encoding="utf-8")
             else:
                 text = between_markers(text, name, own)
     else:
-        note = f"Not measured yet ({len(rows)} of {len(units)} units). Run {command(section.name)}."
+        note = f"Not measured yet ({len(rows)} of {total} units). Run {command(section.name)}."
         for name in re.findall(r"<!-- (.+?): begin -->", text):
             text = between_markers(text, name, note)
     page.write_text(text, encoding="utf-8")
@@ -136,15 +135,20 @@ def write_claims(sections: Sequence[Section], *, folder: Path = DATA, docs: Path
 
 
 def claims(section: Section, *, folder: Path = DATA) -> list[Claim]:
-    """Return the claims of a section; as not measured yet unless all units of the whole size are measured."""
-    units = section.units("whole")
-    rows = Store.of(section, "whole", folder=folder).rows(units)
-    if len(rows) == len(units):
-        return list(section.claims(rows))
+    """Return the claims of a section; not measured yet unless all units of the whole size are, or an earlier run is."""
+    rows, total = _measured(section, "whole", folder=folder)
+    if len(rows) == total or section.earlier:
+        return list(section.claims(rows if len(rows) == total else ()))
     return [
         claim._replace(verdict=UNMEASURED, numbers=f"run {command(section.name)}", smallest="-")
         for claim in section.claims(())
     ]
+
+
+def _measured(section: Section, size: Size, *, folder: Path) -> tuple[list[Row], int]:
+    """Return the rows of a section, and the number of its units."""
+    units = section.units(size)
+    return Store.of(section, size, folder=folder).rows(units), len(units)
 
 
 def claims_table(claims_by_section: Mapping[str, Sequence[Claim]]) -> str:

@@ -26,6 +26,7 @@ class DataSet:
     name: str
     point: Mapping[str, Any]
     outliers: tuple[str, ...]
+    """Sets of outliers; predictions are tested on the first."""
     epsilon: float
     val_images: int
     test_images: int
@@ -37,7 +38,7 @@ class DataSet:
 DIGITS = DataSet(
     "digits",
     {"data.name": "digits", "model.name": "cnn", "epochs": 20},
-    outliers=("rotated", "permuted", "noise"),
+    outliers=("permuted", "rotated", "noise"),
     epsilon=0.1,
     val_images=1_000,
     test_images=1_000,

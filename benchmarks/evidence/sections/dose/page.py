@@ -9,10 +9,10 @@ from section import AGREES, Row, described
 
 from orchestrator.analysis.claims.intervals import moments, quantile
 
-from .doses import Grid, Match, Networks, PairsDifference, data_sets
+from .doses import Grid, Match, Networks, data_sets, over_pairs
 from .grid import LAYERS, TEMPERATURES
 from .measures import FGSM, PGD
-from .questions import OUTLIERS, Reply, questions, reply
+from .questions import OUTLIERS, Reply, questions, reply, transfer_answer
 
 RESPONSES = {
     "accuracy": "test/accuracy",
@@ -44,9 +44,11 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     for data, grid in grids.items():
         parts += _responses(data, grid, rows)
     answers = [reply(question, grids[question.data]) for question in questions(rows)]
+    between = [transfer_answer(data, grid) for data, grid in grids.items()]
     return {
         "dose responses": "\n\n".join(parts),
         "dose answers": "\n\n".join(part for own in answers for part in _answered(own, grids[own.question.data])),
+        "dose transfer": "\n\n".join("Not measured." if own is None else own.shown() for own in between),
         "dose.svg": figure([panel for data, grid in grids.items() for panel in panels(data, grid)]),
     }
 
@@ -132,7 +134,7 @@ def interval(values: Sequence[float]) -> str:
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> str:
     if not matrix:
         return "-"
-    found = PairsDifference.of([[100 * value for value in row] for row in matrix])
+    found = over_pairs([[100 * value for value in row] for row in matrix])
     return _rounded(found.mean, quantile(found.degrees) * found.error)
 
 

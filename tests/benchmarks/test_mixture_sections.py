@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config.trial import DataConfig, TrialConfig
+from orchestrator.analysis.claims.intervals import image_difference_interval, quantile
+from trainables.config.trial import DataConfig, ModelConfig, TrialConfig
 from trainables.data import load_splits, load_test
 from trainables.evaluation.core.prediction import balanced_subset
+from trainables.evaluation.deformations.deformed_accuracy import deformations
 from trainables.evaluation.deformations.families import PAPER
 from trainables.models import build
 from trainables.models.staged import StagedClassifier
@@ -163,6 +165,40 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
         conclusions.append((found.findings["lower"].conclusion, found.findings["lower"].reason))
     assert conclusions[0] == ("inconclusive", "other images may not show it")
     assert conclusions[1][0] == "agrees"
+
+
+def test_a_difference_of_shares_over_images_is_paired_by_image(sections):
+    """Two networks that differ in the answers to few images have a narrow interval, however hard the images are."""
+    predictions, measures = sections("sections.mixtures.predictions"), sections("sections.mixtures.measures")
+    stream = torch.Generator().manual_seed(0)
+    hard_N = torch.rand(400, generator=stream) < 0.5
+    better_N = hard_N | (torch.arange(400) < 24)
+    answers = {"none": [hard_N] * len(SEEDS), "mixed": [better_N] * (len(SEEDS) - 1) + [hard_N]}
+    rows = []
+    for row in rows_of(sections("section"), {"none": {}, "mixed": {}}):
+        right_N = answers[row.settings["method"]][row.settings["seed"]]
+        share = float(right_N.double().mean())
+        rows.append(row._replace(metrics={"share": share, "by image": {"share": measures.packed(right_N)}}))
+    expected = predictions.Expected("higher", "share", "higher", "mixed", "none", by_image=True)
+    prediction = expected.prediction(predictions.Values(rows, "few"))
+    gained = (better_N & ~hard_N).double() * (len(SEEDS) - 1) / len(SEEDS)
+    low, high = prediction.images
+    assert (low + high) / 2 == pytest.approx(float(gained.mean())) == pytest.approx(prediction.difference.mean)
+    assert (high - low) / 2 == pytest.approx(quantile(399) * float(gained.std()) / 20)
+    unpaired = image_difference_interval(float(better_N.double().mean()), float(hard_N.double().mean()), 400)
+    assert high - low < (unpaired.high - unpaired.low) / 4
+
+
+def test_deformed_images_are_those_of_the_suite(sections):
+    measures = sections("sections.mixtures.measures")
+    images = balanced_subset(load_splits(DataConfig()).val, size=50)
+    model = build(ModelConfig(name="mlp"), image_shape=(1, 8, 8), num_classes=10, seed=1)
+    suite = deformations(model, images, mean_C=torch.zeros(1)).metrics()
+    right = measures.deformed(model, images)
+    assert {name: float(right_N.double().mean()) for name, right_N in right.items()} == {
+        name: pytest.approx(suite[name]) for name in right
+    }
+    assert len({tuple(right_N.tolist()) for right_N in right.values()}) > 5
 
 
 def test_the_control_of_flattening_is_the_penalty_whose_activations_are_nearest_in_length(sections):

@@ -203,14 +203,6 @@ def test_metrics_are_those_of_the_primary_variant(outcome):
     assert all(math.isfinite(value) for value in outcome.metrics().values())
 
 
-def test_one_variant_has_the_same_metrics_as_all_of_them(subject, outcome):
-    few = balanced_subset(subject.test, size=60)
-    alone = deformations(subject.model, few, mean_C=torch.zeros(1), seed=outcome.seed, variants=[PRIMARY])
-    assert alone.metrics() == outcome.metrics()
-    assert {row.variant for row in alone.measured} == {PRIMARY}
-    assert len(alone.measured) == sum(len(family.amounts) for family in FAMILIES.values())
-
-
 def test_the_suite_measures_what_the_function_does(subject, outcome):
     mean_C = torch.tensor(subject.train.pixel_statistics()[0])
     few = balanced_subset(subject.test, size=60)

@@ -4,7 +4,7 @@ Shapes: N images, B of a batch, K classes.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from torch.nn import functional
 from trainables.attacks import evaluating, fgsm
 from trainables.data import Split
 from trainables.evaluation.core.clean import accuracy, expected_calibration_error, negative_log_likelihood
-from trainables.evaluation.core.evaluation_attack import pgd_attack, still_right, withstands
+from trainables.evaluation.core.evaluation_attack import pgd_attack, still_right, unattacked, withstands
 from trainables.evaluation.core.prediction import as_pixels, balanced_subset, logits
-from trainables.evaluation.deformations.deformed_accuracy import deformations
-from trainables.evaluation.deformations.families import PRIMARY
+from trainables.evaluation.deformations.families import FAMILIES, DeformationFamily, deform, unit_draws
 from trainables.evaluation.uncertainty.reliability import fit_temperature
 from trainables.mixup import Mix, mixed_targets
 from trainables.models import TappedClassifier
@@ -35,19 +34,60 @@ PAPER_BETTER: Mapping[str, tuple[float, ...]] = {
 }
 """Deformations of tables 4 and 9 at which manifold mixup is best of all in the paper, and which leave an image its
 side: shears from 2 on mirror it. The paper's other zooms are better without it."""
+DEFORMED: Mapping[str, tuple[DeformationFamily, float]] = {
+    f"deformation/{family}@{amount:g}": (FAMILIES[family], amount)
+    for family, amounts in PAPER_BETTER.items()
+    for amount in amounts
+}
 ALL_OF_THEM = "deformation/mean"
+MEANS: Mapping[str, Sequence[str]] = {
+    ALL_OF_THEM: tuple(DEFORMED),
+    **{
+        f"deformation/{family}": [f"deformation/{family}@{amount:g}" for amount in amounts]
+        for family, amounts in PAPER_BETTER.items()
+    },
+}
+"""Names of means of shares, each of the same images."""
 
 
-def measured(network: Network, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Return all numbers of a network."""
-    images = balanced_subset(network.test, size=settings["images"])
-    attacked = balanced_subset(network.test, size=settings["attacked"])
+def measured(network: Network, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all numbers of a network, and its right answers `by image`, for intervals over images."""
+    right = {"test/accuracy": logits(network.model, network.test).argmax(1) == network.test.labels_N}
+    right |= deformed(network.model, balanced_subset(network.test, size=settings["images"]))
+    right |= under_attack(network.model, balanced_subset(network.test, size=settings["attacked"]), settings)
     return {
         **likelihood(network),
         **mixtures(network.model, network.validation, num_classes=network.num_classes),
-        **deformed(network, images),
-        **under_attack(network.model, attacked, settings),
+        **shares(right),
+        "by image": {name: packed(right_N) for name, right_N in right.items()},
     }
+
+
+def shares(right: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the shares of right answers, and means of shares by the names of `MEANS`; the sizes of the subsets."""
+    found = {name: int(right_N.sum()) / len(right_N) for name, right_N in right.items()}
+    found |= {name: statistics.mean(found[own] for own in members) for name, members in MEANS.items()}
+    found["fgsm_drop"] = found["attacked/clean"] - found["fgsm"]
+    return found | {"images": len(right[MEANS[ALL_OF_THEM][0]]), "attacked/images": len(right["attacked/clean"])}
+
+
+def packed(right_N: Tensor) -> str:
+    """Pack right answers as their number, a colon and hexadecimal digits.
+
+    >>> packed(torch.tensor([True, False, True]))
+    '3:a0'
+    """
+    return f"{len(right_N)}:{np.packbits(right_N.cpu().numpy()).tobytes().hex()}"
+
+
+def unpacked(text: str) -> np.ndarray:
+    """Return right answers (N,) as 0 and 1.
+
+    >>> unpacked("3:a0").tolist()
+    [1, 0, 1]
+    """
+    number, _, digits = text.partition(":")
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8), count=int(number))
 
 
 def likelihood(network: Network) -> dict[str, float]:
@@ -64,7 +104,6 @@ def likelihood(network: Network) -> dict[str, float]:
     loss_N = functional.cross_entropy(logits_NK.double(), test.labels_N, reduction="none")
     return {
         "test/images": len(test),
-        "test/accuracy": accuracy(logits_NK, test.labels_N),
         "test/nll": float(loss_N.mean()),
         "test/nll_spread": float(loss_N.std()),
         "test/ece": expected_calibration_error(logits_NK, test.labels_N),
@@ -111,41 +150,41 @@ def mixture_divergence(model: TappedClassifier, images: Split, *, boundary: str,
     return float(divergence_N[images.labels_N != images.labels_N[permutation]].mean())
 
 
-def deformed(network: Network, images: Split) -> dict[str, float]:
-    """Measure accuracy on deformed images: each of the paper's, and means of those where it found an advantage.
-
-    A mean of an image's answers has at most the variance of one answer of that mean, so that the interval of a share
-    over images is an upper bound for it.
-    """
-    mean_C = torch.tensor(network.train.pixel_statistics()[0])
-    result = deformations(network.model, images, mean_C=mean_C, variants=[PRIMARY]).metrics()
-    means = {
-        f"deformation/{family}": statistics.mean(result[f"deformation/{family}@{amount:g}"] for amount in amounts)
-        for family, amounts in PAPER_BETTER.items()
-    }
-    every = [f"deformation/{family}@{amount:g}" for family, amounts in PAPER_BETTER.items() for amount in amounts]
-    return {"images": len(images), **result, **means, ALL_OF_THEM: statistics.mean(result[name] for name in every)}
+def deformed(model: TappedClassifier, images: Split) -> dict[str, Tensor]:
+    """Return the right answers on images under each deformation, with the same angle for every network."""
+    return {name: _right(model, images, family, amount) for name, (family, amount) in DEFORMED.items()}
 
 
-def under_attack(model: TappedClassifier, images: Split, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Measure accuracy after FGSM and PGD; an image that was wrong before the attack does not count as robust.
+def _right(model: TappedClassifier, images: Split, family: DeformationFamily, amount: float) -> Tensor:
+    unit_N = unit_draws(len(images), family=family, seed=0).to(images.labels_N.device)
+
+    def attack(x: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+        return still_right(model, deform(x, unit_N[index_B], family=family, amount=amount), y_B)
+
+    return withstands(images, attack)
+
+
+def under_attack(model: TappedClassifier, images: Split, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the right answers after FGSM and PGD; an image that was wrong before does not count as robust.
 
     PGD has one random start, the same for every network, and steps of a tenth of the radius.
     """
     radius, steps = settings["radius"], settings["pgd_steps"]
-    clean = int(withstands(images, lambda x, y_B, _: still_right(model, x, y_B)).sum()) / len(images)
-    found = {f"fgsm@{epsilon:.4g}": fgsm_accuracy(model, images, epsilon) for epsilon in settings["fgsm"]}
     noise = generator(0, "mixtures of the evidence", device=images.labels_N.device)
     attack = pgd_attack(model, epsilon=radius, steps=steps, step_size=radius / 10, noise=noise)
-    found["pgd"] = int(withstands(images, attack).sum()) / len(images)
-    found["fgsm"] = found[f"fgsm@{radius:.4g}"]
-    return {"attacked/images": len(images), "attacked/clean": clean, **found, "fgsm_drop": clean - found["fgsm"]}
+    found = {f"fgsm@{epsilon:.4g}": after_fgsm(model, images, epsilon) for epsilon in settings["fgsm"]}
+    return {
+        "attacked/clean": withstands(images, unattacked(model)),
+        **found,
+        "fgsm": found[f"fgsm@{radius:.4g}"],
+        "pgd": withstands(images, attack),
+    }
 
 
-def fgsm_accuracy(model: TappedClassifier, images: Split, epsilon: float) -> float:
-    """Return the share of images that are right before and after FGSM."""
+def after_fgsm(model: TappedClassifier, images: Split, epsilon: float) -> Tensor:
+    """Return the images that are right before and after FGSM."""
 
     def attack(x: Tensor, y_B: Tensor, _index_B: Tensor) -> Tensor:
         return still_right(model, x, y_B) & still_right(model, fgsm(model, x, y_B, epsilon=epsilon), y_B)
 
-    return int(withstands(images, attack).sum()) / len(images)
+    return withstands(images, attack)

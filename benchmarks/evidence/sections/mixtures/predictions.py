@@ -1,7 +1,7 @@
 """Questions with their manipulation checks and predictions, and what the measured rows say of them.
 
 A question is a family: Holm's correction is over its predictions, and its checks must all pass. Differences are paired
-by seed. A share of images, or a mean over them whose spread was measured, also has an interval over images.
+by seed. A share of images also has an interval over images, paired by image; a mean has one from its spread.
 """
 
 import math
@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+import numpy as np
 from answers import Answer
 from section import UNKNOWN, Claim, Row
+from sections.mixtures.measures import MEANS, unpacked
 
 from orchestrator.analysis.claims.comparisons import paired_difference
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import Interval, image_difference_interval
+from orchestrator.analysis.claims.intervals import Interval, student_interval
 
 NORMAL: Final = statistics.NormalDist().inv_cdf(0.975)
 
@@ -50,6 +52,11 @@ class Values:
         """Return the mean over seeds."""
         return statistics.fmean(self.of(method, metric))
 
+    def by_image(self, method: str, metric: str) -> np.ndarray:
+        """Return the share of right answers to each image, mean over seeds and over what the metric is a mean of."""
+        right = [row.metrics["by image"][name] for row in self._rows[method] for name in MEANS.get(metric, (metric,))]
+        return np.mean([unpacked(text) for text in right], axis=0)
+
     @property
     def num_seeds(self) -> int:
         """Number of seeds, that of the first method."""
@@ -60,9 +67,10 @@ class Values:
 class Expected:
     """Direction in which a metric of the treatment differs from that of its control, or from a number.
 
-    `shift` is added to the control: `lower` with a shift of 0.05 means less than 0.05 above it, so not better. `images`
-    is the metric with the number of images of which the metric is a share, or, with `spread`, a mean. `margin` is for
-    the direction `equal`. `claim` and `where` (in the paper) are for rows of the table of claims.
+    `shift` is added to the control: `lower` with a shift of 0.05 means less than 0.05 above it, so not better. With
+    `by_image`, the interval over images is of answers to the same images; `spread` and `images` are metrics with the
+    standard deviation over images and their number, of a mean whose values by image are not stored. `margin` is for the
+    direction `equal`. `claim` and `where` (in the paper) are for rows of the table of claims.
     """
 
     words: str
@@ -70,8 +78,9 @@ class Expected:
     direction: Literal["higher", "lower", "equal"]
     treatment: str
     control: str | float
-    images: str | None = None
+    by_image: bool = False
     spread: str | None = None
+    images: str | None = None
     margin: float | None = None
     shift: float = 0.0
     claim: str | None = None
@@ -88,23 +97,26 @@ class Expected:
         )
 
     def _over_images(self, values: Values) -> Interval | None:
-        if self.images is None or not isinstance(self.control, str):
+        if not isinstance(self.control, str):
             return None
-        own, other = (values.mean(method, self.metric) for method in (self.treatment, self.control))
-        number = int(values.mean(self.treatment, self.images))
-        if self.spread is None:
-            found = image_difference_interval(own, other, number)
+        methods = (self.treatment, self.control)
+        if self.by_image:
+            own_N, other_N = (values.by_image(method, self.metric) for method in methods)
+            found = student_interval((own_N - other_N).tolist())
+        elif self.spread is not None and self.images is not None:
+            own, other = (values.mean(method, self.metric) for method in methods)
+            spreads = [values.mean(method, self.spread) for method in methods]
+            found = mean_difference_interval(own - other, spreads, int(values.mean(self.treatment, self.images)))
         else:
-            spreads = [values.mean(method, self.spread) for method in (self.treatment, self.control)]
-            found = mean_difference_interval(own - other, spreads, number)
+            return None
         return Interval(found.low - self.shift, found.high - self.shift)
 
 
 def mean_difference_interval(difference: float, spreads: Sequence[float], number: int) -> Interval:
     """Return the normal interval of a difference of means over images, as if the two had met different images.
 
-    The spread over images is that of single networks, which is more than that of the mean of several. So the interval
-    is too wide rather than too narrow, as that of shares is.
+    Answers to the same images are alike, and the spread is that of single networks, which is more than that of a mean
+    of several. So the interval is too wide rather than too narrow.
 
     >>> [round(end, 2) for end in mean_difference_interval(0.5, [0.6, 0.8], 100)]
     [0.3, 0.7]

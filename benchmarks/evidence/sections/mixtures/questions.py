@@ -58,7 +58,7 @@ def accuracy(budget: Budget, treatment: str, control: str) -> Question:
                 "higher",
                 treatment,
                 control,
-                images="test/images",
+                by_image=True,
                 claim=f"accuracy is higher {text}" if is_claim else None,
                 where="table 1",
             ),
@@ -68,8 +68,8 @@ def accuracy(budget: Budget, treatment: str, control: str) -> Question:
                 "lower",
                 treatment,
                 control,
-                images="test/images",
                 spread="test/nll_spread",
+                images="test/images",
                 claim=f"negative log-likelihood (nats) is lower {text}" if is_claim else None,
                 where="table 1",
             ),
@@ -81,7 +81,7 @@ def deformations(budget: Budget, treatment: str, control: str) -> Question:
     """Return the question of deformed images: tables 4 and 9."""
 
     def expected(words: str, metric: str, claim: str | None = None) -> Expected:
-        return Expected(words, metric, "higher", treatment, control, images="images", claim=claim, where="tables 4, 9")
+        return Expected(words, metric, "higher", treatment, control, by_image=True, claim=claim, where="tables 4, 9")
 
     text = f"on deformed images with {NAMES[treatment]} than with {NAMES[control]} ({budget.short})"
     words = {family: ", ".join(f"{amount:g}" for amount in amounts) for family, amounts in PAPER_BETTER.items()}
@@ -111,7 +111,7 @@ def attacks(budget: Budget) -> Question:
             "higher",
             treatment,
             control,
-            images="attacked/images",
+            by_image=True,
             claim=f"accuracy is higher {text} ({budget.short})" if treatment == MANIFOLD else None,
             where="table 7",
         )
@@ -131,7 +131,7 @@ def attacks(budget: Budget) -> Question:
                 "lower",
                 MANIFOLD,
                 NONE,
-                images="attacked/images",
+                by_image=True,
                 shift=PGD_MARGIN,
                 claim=f"under PGD, manifold mixup gains less than {PGD_MARGIN:g} of accuracy ({budget.short})",
                 where="section 5.4",
@@ -146,9 +146,7 @@ def alphas_and_layers(budget: Budget) -> Question:
 
     def expected(words: str, control: str, where: str) -> Expected:
         claim = f"{words} ({budget.short})"
-        return Expected(
-            words, "test/accuracy", "higher", MANIFOLD, control, images="test/images", claim=claim, where=where
-        )
+        return Expected(words, "test/accuracy", "higher", MANIFOLD, control, by_image=True, claim=claim, where=where)
 
     def mixed(direction: Literal["higher", "lower"], control: str, place: str, words: str) -> Expected:
         return Expected(words, f"mixture/{place}", direction, MANIFOLD, control)

@@ -21,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from section import DATA, UNMEASURED, Claim, Places, Row, Section, Size, Store, Unit, machine
+from section import DATA, UNKNOWN, UNMEASURED, Claim, Places, Row, Section, Size, Store, Unit, machine
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = Path(__file__).parent / "sections"
 CLAIMS = "claims"
 """Marker of the table of claims."""
+SHOWN = {UNKNOWN: "inconclusive"}
+"""Words of the table for verdicts, where they differ: those of `orchestrator.analysis.claims.conclusions`."""
 
 
 class Part(NamedTuple):
@@ -155,10 +157,10 @@ def claims_table(claims_by_section: Mapping[str, Sequence[Claim]]) -> str:
     """Return the claims as a Markdown table, by paper."""
     rows = [(claim, name) for name, own in claims_by_section.items() for claim in own]
     papers = sorted(dict.fromkeys(claim.paper for claim, _ in rows), key=lambda paper: (paper[-4:], paper))
-    lines = ["| paper | where | claim | measured here | verdict | would have been seen from |", "|---" * 6 + "|"]
+    lines = ["| paper | where | claim | measured here | conclusion | would have been seen from |", "|---" * 6 + "|"]
     lines += [
         f"| {claim.paper} | {claim.where} | {claim.claim} | {claim.numbers} ([{name}](results/{name}.md)) | "
-        f"{claim.verdict} | {claim.smallest} |"
+        f"{SHOWN.get(claim.verdict, claim.verdict)} | {claim.smallest} |"
         for paper in papers
         for claim, name in rows
         if claim.paper == paper
@@ -200,11 +202,17 @@ def main() -> int:
     if options.command == "run":
         import torch  # noqa: PLC0415
 
+        from trainables.errors import TrainableError  # noqa: PLC0415
+
         torch.set_num_threads(1)
         for section in sections:
             places = Places(options.data_root, options.kept / section.name)
             places.kept.mkdir(parents=True, exist_ok=True)
-            run(section, places, size=options.size, part=options.part)
+            try:
+                run(section, places, size=options.size, part=options.part)
+            except TrainableError as error:
+                print(f"{section.name}: {error}", file=sys.stderr)
+                return 2
     if options.size != "smoke":
         for section in sections:
             write(section, size=options.size)

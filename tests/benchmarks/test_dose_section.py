@@ -20,7 +20,7 @@ def dose(evidence):
 def rows(dose, *, entangles, gains=lambda _recipe: 0.0, control_entangles=0.0, has_test=True):
     """Return a row of every unit, by what a weight does to entanglement and accuracy; -1 and less costs 5 points."""
     section = importlib.import_module("section")
-    outliers = {"mnist": ("notmnist", "rotated", "permuted"), "digits": ("permuted", "rotated", "noise")}
+    outliers = {"mnist": ("notmnist",), "digits": ("permuted", "rotated")}
     found = []
     for unit in dose.section.units("whole"):
         recipe = dose.grid.Recipe(**unit.settings["recipe"])

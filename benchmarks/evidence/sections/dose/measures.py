@@ -21,7 +21,6 @@ from trainables.evaluation.core.prediction import as_pixels, balanced_subset, ba
 from trainables.evaluation.core.results import Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.robustness.transfer_result import TransferCondition
-from trainables.evaluation.uncertainty.credibility import credibility
 from trainables.evaluation.uncertainty.detection import detection, some_of
 from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.mahalanobis import fit_gaussians
@@ -142,7 +141,8 @@ def _of_neighbours(
     above_N, below_M = placements(inside_N, outside_M)
     metrics = {
         **detection(detector, scored, images.outliers, gaussians=gaussians).metrics(),
-        **credibility(detector, scored, outliers=images.outliers).metrics(),
+        "dknn/credibility": float(inside_N.mean()),
+        f"dknn/credibility_{tested}": float(outside_M.mean()),
         "dknn/credibility_fgsm": float(under_fgsm_N.mean()),
         FGSM: _still_right(model, scored, attacked),
         PGD: robust_accuracy(model, scored, epsilon=epsilon, steps=PGD_STEPS),

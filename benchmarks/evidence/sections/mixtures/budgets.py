@@ -29,7 +29,7 @@ FEW = Budget(
 CIFAR = Budget(
     data="cifar",
     title="CIFAR-10, 8,333 labels, PreActResNet-18 of an eighth of its width",
-    short="CIFAR-10, 10 epochs",
+    short="CIFAR-10, 8 epochs",
     point={
         "data.name": "image_folder",
         "data.fraction": 0.2,
@@ -39,8 +39,8 @@ CIFAR = Budget(
         "model.width": 0.125,
         "model.final_norm": False,
         "batch_size": 100,
-        "epochs": 10,
-        "optimizer.lr": 0.1,
+        "epochs": 8,
+        "optimizer.lr": 0.02,
         "optimizer.nesterov": True,
     },
     hidden=("stage1", "stage2"),
@@ -52,7 +52,8 @@ CIFAR = Budget(
     folder="cifar10",
 )
 """Augmentation, momentum, batch size, boundaries and the pooled sum of the paper's code; the budget is ours. 2/255 is
-about the larger radius of its attacks, 0.03 of standardised pixels."""
+about the larger radius of its attacks, 0.03 of standardised pixels. Its rate of 0.1 is for a loss of a ninth of our
+gradient; at 0.1, this network without a final normalisation stays at chance with ours."""
 FULL_CIFAR = replace(
     CIFAR,
     data="cifar-full",

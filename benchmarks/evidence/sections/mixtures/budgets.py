@@ -49,8 +49,8 @@ CIFAR = Budget(
     radius=2 / 255,
     folder="cifar10",
 )
-"""Momentum, batch size, boundaries and the pooled sum of the paper's code; the budget is ours. Images are not augmented:
-so few epochs of augmented images leave nothing to regularise, which the check of overfitting would find. 2/255 is
+"""Momentum, batch size, boundaries and the pooled sum of the paper's code; the budget is ours. Images are as they are:
+so few epochs of augmented ones leave nothing to regularise, which the check of overfitting would find. 2/255 is
 about the larger radius of its attacks, 0.03 of standardised pixels. Its rate of 0.1 is for a loss of a ninth of our
 gradient; at 0.1, this network without a final normalisation stays at chance with ours."""
 FULL_CIFAR = replace(

@@ -77,11 +77,35 @@ def test_equal_values_have_full_rank():
     assert spectrum.rest_fraction == pytest.approx(0.8)
 
 
+def test_a_normalised_spectrum_sums_to_one_and_its_largest_shares_leave_the_rest():
+    spectrum = flatness(normal(30, 12)).centred
+    assert math.fsum(spectrum.shares_R) == pytest.approx(1)
+    assert spectrum.top_share(1) == pytest.approx(1 - spectrum.rest_fraction)
+    assert spectrum.top_share(5) == pytest.approx(sum(spectrum.values_R[:5]) / sum(spectrum.values_R))
+    assert spectrum.top_share(12) == pytest.approx(1)
+    assert spectrum.top_share(99) == pytest.approx(1)
+
+
+def test_the_figure_draws_shares_so_that_a_larger_network_looks_the_same(digits, model):
+    larger = build(ModelConfig(name="cnn", width=0.25), image_shape=(1, 8, 8), num_classes=10)
+    larger.stages["conv1"][0].weight.data.mul_(2)
+    before, after = (flattening(network, digits.val, images=20).figure().data[0] for network in (model, larger))
+    assert before.name == after.name == "class 0"
+    assert list(after.y) == pytest.approx(list(before.y), rel=1e-4)
+
+
 def test_activations_that_are_all_zero_have_no_ratios():
     spectrum = flatness(torch.zeros(3, 2)).uncentred
     assert spectrum.sum_rest == 0
     assert all(
-        math.isnan(value) for value in (spectrum.rest_fraction, spectrum.participation_ratio, spectrum.effective_rank)
+        math.isnan(value)
+        for value in (
+            spectrum.rest_fraction,
+            spectrum.participation_ratio,
+            spectrum.effective_rank,
+            spectrum.top_share(5),
+            *spectrum.shares_R,
+        )
     )
 
 
@@ -93,7 +117,15 @@ def test_weights_twice_as_large_leave_the_scaled_metrics_alone(digits, model):
     after = flattening(larger, digits.val, images=50).metrics()
     for name in ("sigma_1", "sum_rest", "centred_sum_rest"):
         assert after[f"flattening/conv1_{name}"] == pytest.approx(2 * before[f"flattening/conv1_{name}"], rel=1e-4)
-    for name in ("scaled_sigma_1", "scaled_sum_rest", "effective_rank", "rest_fraction", "centred_participation_ratio"):
+    assert after["flattening/conv1_mean_norm"] == pytest.approx(2 * before["flattening/conv1_mean_norm"], rel=1e-4)
+    depends_on_scale = ("_sigma_1", "_sum_rest", "_mean_norm")
+    free = {
+        name.removeprefix("flattening/conv1_")
+        for name in after
+        if name.startswith("flattening/conv1_") and ("scaled" in name or not name.endswith(depends_on_scale))
+    }
+    assert {"scaled_sigma_1", "top_share", "centred_top_share", "participation_ratio", "together_top_share"} < free
+    for name in sorted(free):
         assert after[f"flattening/conv1_{name}"] == pytest.approx(before[f"flattening/conv1_{name}"], rel=1e-4)
 
 

@@ -3,8 +3,9 @@
 Manifold mixup claims to leave a class few directions of variation (Verma et al., ICML 2019, section 3.2): the first
 singular value stays and the sum of the rest falls. The paper does not say if its activations are centred, nor their
 number. Both variants are measured here, on equally many images of each class, with all values divided by the root of
-that number. Weight decay alone makes activations, and so all values, smaller; the table therefore also has the values
-divided by the mean norm of an activation. Shapes: N images, D units of a tap.
+that number. Weight decay alone makes activations, and so all values, smaller. Compare networks by what the scale leaves
+alone: shares of the sum, effective ranks, and values divided by the mean norm of an activation.
+Shapes: N images, D units of a tap.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Flattening", "flattening", "suite"]
 
 _BATCH = 256
+_TOP = 5
 # Values below this share of the largest are rounding, and would only stretch a logarithmic axis.
 _PLOTTED = 1e-6
 
@@ -62,7 +64,9 @@ class Flattening:
     def metrics(self) -> Mapping[str, float]:
         """Return means over the classes, uncentred as in the paper; `centred_`: minus the class's mean.
 
-        `scaled_`: uncentred, divided by the mean norm of an activation. `together_`: uncentred, of all classes.
+        `scaled_`: uncentred, divided by the mean norm of an activation, which is `mean_norm`. `together_`: of equally
+        many images of all classes. `top_share`: the share of the five largest values in the sum of all. Only `sigma_1`,
+        `sum_rest` and `mean_norm` change with the scale of the activations.
         """
         return {name: value for name, value in self._numbers().items() if math.isfinite(value)}
 
@@ -79,19 +83,21 @@ class Flattening:
             "sigma_1 / mean norm",
             "sum of the rest / mean norm",
             "share of the rest",
+            f"share of the largest {_TOP}",
             "participation ratio",
             "effective rank",
         )
         return Table(columns, tuple(self._rows()))
 
     def figure(self) -> Figure:
-        """Plot a panel for each tap: the uncentred spectrum of each class, and of all together."""
-        plot = panels(f"Singular values of the activations, uncentred, {self.number} images each", tuple(self.classes))
+        """Plot a panel for each tap: the normalised spectrum of each class, uncentred, and that of all together."""
+        title = f"Normalised singular values of the activations, uncentred, {self.number} images each"
+        plot = panels(title, tuple(self.classes))
         go = graph_objects()
         for i, (tap, by_class) in enumerate(self.classes.items()):
             named = {f"class {label}": flat for label, flat in by_class.items()} | {"all": self.together[tap]}
             for rank, (name, flat) in enumerate(named.items()):
-                values = [v for v in flat.uncentred.values_R if v > _PLOTTED * flat.uncentred.sigma_1]
+                values = [share for share in flat.uncentred.shares_R if share > _PLOTTED * flat.uncentred.shares_R[0]]
                 colour = "black" if name == "all" else f"hsl({rank * 360 // len(by_class)}, 65%, 50%)"
                 line = {"color": colour, "dash": "dash" if name == "all" else "solid"}
                 plot.add_trace(
@@ -109,7 +115,7 @@ class Flattening:
                 )
         plot.update_xaxes(title="index of the singular value (log)", type="log", dtick=1)
         plot.update_yaxes(type="log", exponentformat="power", dtick=1)
-        plot.update_yaxes(title="value / sqrt(images) (log)", col=1)
+        plot.update_yaxes(title="share of the sum of all values (log)", col=1)
         return plot
 
     def _numbers(self) -> dict[str, float]:
@@ -119,16 +125,24 @@ class Flattening:
             named = {
                 "sigma_1": [flat.uncentred.sigma_1 for flat in flats],
                 "sum_rest": [flat.uncentred.sum_rest for flat in flats],
+                "mean_norm": [flat.row_norm for flat in flats],
                 "rest_fraction": [flat.uncentred.rest_fraction for flat in flats],
+                "top_share": [flat.uncentred.top_share(_TOP) for flat in flats],
+                "participation_ratio": [flat.uncentred.participation_ratio for flat in flats],
                 "effective_rank": [flat.uncentred.effective_rank for flat in flats],
                 "centred_sigma_1": [flat.centred.sigma_1 for flat in flats],
                 "centred_sum_rest": [flat.centred.sum_rest for flat in flats],
+                "centred_rest_fraction": [flat.centred.rest_fraction for flat in flats],
+                "centred_top_share": [flat.centred.top_share(_TOP) for flat in flats],
                 "centred_participation_ratio": [flat.centred.participation_ratio for flat in flats],
                 "centred_effective_rank": [flat.centred.effective_rank for flat in flats],
                 "scaled_sigma_1": [_ratio(flat.uncentred.sigma_1, flat.row_norm) for flat in flats],
                 "scaled_sum_rest": [_ratio(flat.uncentred.sum_rest, flat.row_norm) for flat in flats],
                 "together_sum_rest": [self.together[tap].uncentred.sum_rest],
+                "together_rest_fraction": [self.together[tap].uncentred.rest_fraction],
+                "together_top_share": [self.together[tap].uncentred.top_share(_TOP)],
                 "together_effective_rank": [self.together[tap].uncentred.effective_rank],
+                "together_centred_effective_rank": [self.together[tap].centred.effective_rank],
             }
             result |= {f"flattening/{tap}_{name}": sum(values) / len(values) for name, values in named.items()}
         return result
@@ -148,6 +162,7 @@ class Flattening:
                         _ratio(spectrum.sigma_1, flat.row_norm),
                         _ratio(spectrum.sum_rest, flat.row_norm),
                         spectrum.rest_fraction,
+                        spectrum.top_share(_TOP),
                         spectrum.participation_ratio,
                         spectrum.effective_rank,
                     )

@@ -30,6 +30,8 @@ class Spectrum:
     '1.2195 1.7548'
     >>> f"{Spectrum((2.0, 2.0)).effective_rank:.3f}"
     '2.000'
+    >>> spectrum.shares_R, spectrum.top_share(2)
+    ((0.75, 0.25, 0.0), 1.0)
     """
 
     values_R: tuple[float, ...]
@@ -48,6 +50,15 @@ class Spectrum:
     def rest_fraction(self) -> float:
         """Share of all values but the largest in the sum of all."""
         return self.sum_rest / self._sum if self._sum else math.nan
+
+    @property
+    def shares_R(self) -> tuple[float, ...]:  # noqa: N802 - the shape
+        """Normalised spectrum: the share of each value in the sum of all, free of the scale of the activations."""
+        return tuple(value / self._sum if self._sum else math.nan for value in self.values_R)
+
+    def top_share(self, count: int) -> float:
+        """Return the share of the `count` largest values in the sum of all; 1 if there are no more."""
+        return math.fsum(self.values_R[:count]) / self._sum if self._sum else math.nan
 
     @property
     def participation_ratio(self) -> float:

@@ -1,0 +1,73 @@
+"""Questions on flattening, each with the checks of its treatment. Written before they were measured."""
+
+from collections.abc import Sequence
+
+from section import Row
+from sections.flattening.networks import AFTER, DATA, INPUT, LENGTH_WEIGHTS, MANIFOLD, MIXED_AT, length_penalty
+from sections.mixtures.predictions import Expected, Question, Values
+from sections.mixtures.trials import NONE
+
+PAPER = "Verma et al. 2019"
+MATCHED_WITHIN = 0.2
+"""Largest difference of the log of the mean norm at which two networks have activations of one scale."""
+METRICS = {
+    "rest_fraction": "the share of all singular values but the largest is lower",
+    "effective_rank": "the effective rank is lower",
+    "centred_effective_rank": "the effective rank around the mean of the class is lower",
+    "relative_rank": "the effective rank is lower relative to that of as many images of all classes",
+}
+
+
+def matched(rows: Sequence[Row]) -> str:
+    """Return the length penalty whose activations of validation images are nearest in length to manifold mixup's.
+
+    Of no rows it is the smallest. It is chosen by the length alone, on validation images.
+    """
+    names = [length_penalty(weight) for weight in LENGTH_WEIGHTS]
+    if not rows:
+        return names[0]
+    values = Values(rows, DATA)
+    target = values.mean(MANIFOLD, "log_norm")
+    return min(names, key=lambda name: abs(values.mean(name, "log_norm") - target))
+
+
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """Return the questions; the control of the last is `matched`."""
+    control = matched(rows)
+    scale = Expected(
+        f"activations are as long as those of the control, log of the mean norm within {MATCHED_WITHIN:g}",
+        "log_norm",
+        "equal",
+        MANIFOLD,
+        control,
+        margin=MATCHED_WITHIN,
+    )
+    return [
+        question(NONE, "no mixup"),
+        question(INPUT, "input mixup"),
+        question(control, "the activation L2 penalty of the same scale", scale),
+    ]
+
+
+def question(control: str, words: str, *checks: Expected) -> Question:
+    """Return the question against a control, at the layer that is mixed."""
+    claimed = {"rest_fraction", "relative_rank"} if control == NONE else {"rest_fraction"}
+    text = f"a class is flatter at {MIXED_AT} with manifold mixup than with {words}"
+    check = f"it brings mixtures at {MIXED_AT} nearer to mixed labels than {words}, nats"
+    return Question(
+        f"Manifold mixup at {MIXED_AT} against {words}",
+        DATA,
+        checks=(Expected(check, f"mixture/{MIXED_AT}", "lower", MANIFOLD, control), *checks),
+        predictions=tuple(
+            Expected(
+                expected,
+                f"{AFTER}/{MIXED_AT}_{metric}",
+                "lower",
+                MANIFOLD,
+                control,
+                claim=f"{text}: {expected} (MNIST, MLP)" if metric in claimed else None,
+                where="appendix G" if metric == "relative_rank" else "section 3.2",
+            )
+            for metric, expected in METRICS.items()
+        ),
+    )

@@ -32,6 +32,8 @@ VARIANTS = {
     "pixels": {"gan.generator_snnl": 1.0},
     "features": {"gan.generator_snnl": 1.0, "gan.discriminator_snnl": 0.5, "gan.snnl_features": "discriminator"},
     "cosine-varied": {"gan.generator_snnl": 1.0, "gan.snnl_distance": "cosine", "data.flip": True},
+    "control": {"gan.generator_snnl": 1.0, "gan.discriminator_snnl": 0.5, "gan.snnl_penalty": "class_mean"},
+    "in-features": {"evaluation.feature_space": "classifier"},
 }
 METRICS = {
     *("gan/generator_loss", "gan/discriminator_loss", "val/real_fake_entanglement", "val/real_anchors_entanglement"),
@@ -62,6 +64,35 @@ def test_an_epoch_reports_finite_numbers_under_the_documented_names():
         assert all(math.isfinite(value) for value in report.metrics.values())
         assert report.metrics["val/real_fake_chance"] == pytest.approx(math.log(79 / 39))
         assert report.metrics["val/real_fake_ceiling"] > 0.9 * report.metrics["val/real_fake_chance"]
+
+
+IN_FEATURES = {
+    *("val/feature_entanglement", "val/feature_ceiling", "val/feature_recall", "val/feature_precision"),
+    *("val/feature_nn_accuracy", "val/manifold_precision", "val/manifold_recall"),
+}
+
+
+def test_images_are_compared_in_features_where_it_is_asked_for_and_nothing_else_changes():
+    plain, also = (train_gan(config_of(epochs=1, **VARIANTS[name])) for name in ("plain", "in-features"))
+    assert set(also.metrics) == METRICS | IN_FEATURES
+    assert all(
+        torch.equal(mine, yours) for mine, yours in zip(weights_of(plain.run), weights_of(also.run), strict=True)
+    )
+    assert {name: also.metrics[name] for name in steady(plain.reports[0])} == steady(plain.reports[0])
+    assert 0 <= also.metrics["val/feature_entanglement"] <= also.metrics["val/real_fake_chance"]
+    assert also.metrics["val/feature_ceiling"] > 0.9 * also.metrics["val/real_fake_chance"]
+
+
+def test_a_control_is_reported_under_its_own_names():
+    metrics = train_gan(config_of(epochs=1, **VARIANTS["control"])).metrics
+    assert set(metrics) == METRICS | {"gan/generator_control", "gan/discriminator_control"}
+
+
+def test_a_classifier_without_a_last_linear_layer_has_no_feature_space(monkeypatch):
+    classifier = classifier_of(config_of(), HERE)
+    monkeypatch.setattr(classifier, "taps", ("logits",))
+    with pytest.raises(ConfigError, match=r"gan.classifier: must be a network that ends in one linear layer, whose"):
+        start(config_of(**VARIANTS["in-features"]))
 
 
 def test_the_entangling_terms_are_reported_where_they_are_on():

@@ -24,11 +24,11 @@ _MEANS = {"snnl.penalty": "class_mean"}
 RECIPES: Mapping[str, Mapping[str, JSON]] = {
     "baseline": {},
     "entangle": _ENTANGLE,
-    "means apart (control)": {**_ENTANGLE, **_MEANS},
+    "means together (control)": {**_ENTANGLE, **_MEANS},
     "separate": _SEPARATE,
-    "means together (control)": {**_SEPARATE, **_MEANS},
+    "means apart (control)": {**_SEPARATE, **_MEANS},
 }
-CONTROLS = {"entangle": "means apart (control)", "separate": "means together (control)"}
+CONTROLS = {"entangle": "means together (control)", "separate": "means apart (control)"}
 COMMON: Mapping[str, JSON] = {
     "model.name": "preact_resnet18",
     "optimizer.schedule": "one_cycle",

@@ -67,7 +67,7 @@ def as_the_paper_says(recipe, tap):
 
 def test_layers_that_move_as_the_paper_says_agree_with_it():
     found = verdicts("overtime", layer_rows(as_the_paper_says))
-    own = {words: verdict for words, verdict in found.items() if words.startswith(("training", "it "))}
+    own = {words: verdict for words, verdict in found.items() if words.startswith("training")}
     assert set(own.values()) == {"agrees"}
     assert found["entangled ResNets: training still lowers the entanglement of the last hidden layer"] == "agrees"
     assert found["entangled ResNets: test accuracy is higher"] == "cannot be told"
@@ -76,7 +76,7 @@ def test_layers_that_move_as_the_paper_says_agree_with_it():
 @pytest.mark.parametrize(("loss", "verdict"), [(0.02, "agrees"), (0.05, "cannot be told"), (0.2, "disagrees")])
 def test_a_layer_keeps_its_entanglement_within_the_margin_alone(loss, verdict):
     found = verdicts("overtime", layer_rows(lambda _, tap: -loss if tap == "block3" else as_the_paper_says(_, tap)))
-    assert found["it does not fall in block3: change + 0.05 of chance is above 0"] == verdict
+    assert found["training keeps the entanglement of block3: its change + 0.05 is above 0"] == verdict
 
 
 def test_a_control_that_moves_as_much_leaves_nothing_to_be_told():

@@ -97,14 +97,14 @@ QUESTIONS = (
                 WHERE,
             ),
             Expected(
-                "it falls more in the last hidden layer than in the lower half of the blocks",
+                "training lowers it more in the last hidden layer than in the lower half of the blocks",
                 _within("baseline", _fall("penultimate"), _fall(*LOWER), "lower"),
                 SHARE,
                 WHERE,
             ),
             *(
                 Expected(
-                    f"it does not fall in {tap}: change + {MARGIN} of chance is above 0",
+                    f"training keeps the entanglement of {tap}: its change + {MARGIN} is above 0",
                     _within("baseline", _after(tap), _before(tap, less=MARGIN), "higher"),
                     SHARE,
                     WHERE,

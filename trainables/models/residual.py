@@ -101,10 +101,10 @@ def wide_resnet28_10(
 ) -> StagedClassifier:
     """Build a network with taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
 
-    The network of Zagoruyko and Komodakis (BMVC 2016): 16 channels, then three stages of four blocks, block1 to block12,
-    with 160, 320 and 640, times the width, and `dropout` between the convolutions of a block (their section 2.4). As
-    published, and unlike the code of Verma et al. (2019), a block's first convolution has the stride, its 1x1 shortcut
-    reads the normalised and rectified state, convolutions have no bias and He's initial variance, and the last
+    The network of Zagoruyko and Komodakis (BMVC 2016): 16 channels, then three stages of four blocks (block1 to
+    block12) with 160, 320 and 640, times the width, and `dropout` between the convolutions of a block (their section
+    2.4). As published, and unlike the code of Verma et al. (2019), a block's first convolution has the stride, its 1x1
+    shortcut reads the normalised and rectified state, convolutions have no bias and He's initial variance, and the last
     normalisation is like all of them.
     """
     channels = _channels(WIDE_CHANNELS, width)

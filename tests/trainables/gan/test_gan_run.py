@@ -13,7 +13,7 @@ from trainables.errors import CheckpointError, ConfigError, Diverged
 from trainables.tasks.classifier import run as classifier
 from trainables.tasks.classifier.training import train
 from trainables.tasks.gan import GanConfig, load_generator, train_gan
-from trainables.tasks.gan.classifier import classifier_config, classifier_of
+from trainables.tasks.gan.classifier import _trained, classifier_config, classifier_of
 from trainables.tasks.gan.run import restore, start
 
 EPOCHS = 2
@@ -200,6 +200,18 @@ def test_the_classifier_is_trained_once_for_all_trials_on_a_data_set():
     one, other = config_of(seed=1), config_of(**{"gan.latent_dim": 8, "data.flip": True})
     assert classifier_config(one) == classifier_config(other)
     assert classifier_of(one, HERE) is classifier_of(other, HERE)
+
+
+@pytest.mark.parametrize(("epochs", "is_poor"), [(1, True), (10, False)])
+def test_a_poor_classifier_is_named_with_its_remedy(caplog, epochs, is_poor):
+    config = classifier_config(config_of())
+    assert config.epochs == 10
+    _trained(config.model_copy(update={"epochs": epochs, "seed": 1}), HERE)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert bool(warnings) == is_poor
+    assert all(
+        "on digits" in line and "set gan.classifier to a checkpoint of a better one" in line for line in warnings
+    )
 
 
 def test_a_given_classifier_is_used(classifier_folder):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from curves import KINDS, Axis, Line, Panel, chart, ticks
 from predicted import mean_and_half, table, written
-from section import Row, described
+from section import Row
 from sections.gan.design import COURSE, RECIPES, by_epoch, of_recipe
 from sections.gan.questions import QUESTIONS
 
@@ -33,7 +33,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     seeds = len({row.settings["seed"] for row in rows})
     first = rows[0]
     note = (
-        f"{described(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. "
+        f"{_machines(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. "
         f"{first.settings['sets']} sets of {first.settings['images']} test images, each with as many synthetic ones; "
         f"classes are counted in {first.settings['mode_images']:,} synthetic images, by a classifier with a test "
         f"accuracy of {first.metrics['classifier_accuracy']:.3f}."
@@ -44,6 +44,12 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         "gan-conclusions": "\n\n".join(written(question, rows) for question in QUESTIONS),
         "gan.svg": figure,
     }
+
+
+def _machines(rows: Sequence[Row]) -> str:
+    """Describe the machines; the task computes everything in float32, whatever precision they prefer."""
+    words = "{processor}, threads: {threads}, torch {torch}, all in float32"
+    return "; ".join(dict.fromkeys(words.format(**row.machine) for row in rows))
 
 
 _SHARES = {

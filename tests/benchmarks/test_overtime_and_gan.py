@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.config.trial import TrialConfig
 from trainables.data import Split
+from trainables.tasks.gan import GanConfig
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks/evidence"
 OWN = {path.stem for path in EVIDENCE.iterdir()}
@@ -150,6 +152,22 @@ def test_every_number_of_a_page_is_finite(rows):
     name = "overtime" if rows is not gan_rows else "gan"
     text = " ".join(module(f"sections.{name}").SECTION.write(rows()).values())
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
+
+
+@pytest.mark.parametrize("size", ["smoke", "whole", "full"])
+def test_every_unit_of_every_size_is_a_valid_trial(size):
+    for unit in module("sections.overtime").SECTION.units(size):
+        assert TrialConfig.from_point(unit.settings["point"]).model.name == "preact_resnet18"
+    for unit in module("sections.gan").SECTION.units(size):
+        GanConfig.from_point(unit.settings["point"])
+        TrialConfig.from_point(unit.settings["classifier"])
+
+
+def test_each_treatment_has_a_control_that_differs_in_the_penalty_alone():
+    for name, penalty in (("overtime", "snnl.penalty"), ("gan", "gan.snnl_penalty")):
+        design = module(f"sections.{name}.design")
+        for recipe, control in design.CONTROLS.items():
+            assert dict(design.RECIPES[control]) == {**design.RECIPES[recipe], penalty: "class_mean"}
 
 
 def test_sets_of_images_are_disjoint_and_balanced():

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.config.trial import ModelConfig
+from trainables.config.trial import ModelConfig, TrialConfig
 from trainables.mixup import Mix
 from trainables.models import build
 from trainables.models.layers import resolve_taps
 from trainables.models.residual import PreActivationBlock
+from trainables.tasks.classifier.training import train
 
 
 def on_meta(name, image_shape, **settings):
@@ -138,6 +139,14 @@ def test_the_last_block_is_what_the_penultimate_features_are_pooled_from():
 def test_to_read_blocks_changes_no_bit_of_the_logits():
     model = small_resnet()
     assert torch.equal(model.features(pixels((3, 16, 16)), taps=model.readable).logits, model(pixels((3, 16, 16))))
+
+
+def test_blocks_are_measured_in_training_where_they_are_named_even_without_a_weight():
+    point = {"model.name": "preact_resnet18", "model.width": 0.05, "data.fraction": 0.05, "epochs": 2}
+    point |= {"evaluation.robust_epsilon": 0.0, "evaluation.epochs": (1,), "snnl.layers": "block3+block8"}
+    for report in train(TrialConfig.from_point(point)).reports:
+        blocks = {name for name in report.metrics if name.startswith("entanglement/block")}
+        assert blocks == {"entanglement/block3", "entanglement/block8"}
 
 
 def test_a_block_follows_the_mixtures_of_the_stages_before_its_own():

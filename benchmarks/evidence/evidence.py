@@ -6,7 +6,8 @@
     python benchmarks/evidence/evidence.py write [dose ...]                        pages from data; trains nothing
 
 A run appends a line to data/SECTION.jsonl after each unit, and skips the units that are there with the same settings.
-Each process computes on one core, so that a result does not depend on how many there are: run a part on each. Pages
+Each process computes on one core, so that a result does not depend on how many there are: run a part on each. Times
+are seconds of that core's work, which are longer on the clock where other programs run too. Pages
 are written when all units of a section are measured, until then they say that it is not measured yet.
 """
 
@@ -72,9 +73,9 @@ def run(section: Section, places: Places, *, size: Size, part: Part, folder: Pat
     seconds = {row.name: row.seconds for row in before}
     print(f"{section.name}: {len(before)} of {len(units)} units are measured, {len(left)} to do here", flush=True)
     for number, unit in enumerate(left):
-        start = time.perf_counter()
+        start = time.process_time()
         metrics = section.measure(unit, places)
-        seconds[unit.name] = time.perf_counter() - start
+        seconds[unit.name] = time.process_time() - start
         store.append(Row(unit, metrics, seconds[unit.name], machine()))
         spent = f"{seconds[unit.name]:.1f} s"
         print(f"{section.name}: {unit.name}: {spent}, {_minutes(left[number + 1 :], seconds)} left", flush=True)

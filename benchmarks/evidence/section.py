@@ -41,7 +41,7 @@ class Unit(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A measured unit: its metrics by name, the seconds it took, and the machine."""
+    """A measured unit: its metrics by name, the CPU time in seconds, and the machine."""
 
     unit: Unit
     metrics: Mapping[str, Any]

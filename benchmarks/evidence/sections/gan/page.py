@@ -3,8 +3,9 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from answers import table
 from curves import KINDS, Axis, Line, Panel, chart, ticks
-from predicted import mean_and_half, table, written
+from predicted import mean_and_half, written
 from section import Row
 from sections.gan.design import COURSE, RECIPES, by_epoch, of_recipe
 from sections.gan.questions import QUESTIONS
@@ -41,7 +42,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     return {
         "gan-test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
         "gan-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
-        "gan-conclusions": "\n\n".join(written(question, rows) for question in QUESTIONS),
+        "gan-conclusions": written(QUESTIONS, rows),
         "gan.svg": figure,
     }
 

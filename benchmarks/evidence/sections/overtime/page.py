@@ -3,8 +3,9 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
+from answers import table
 from curves import DEPTHS, Axis, Line, Panel, chart, ticks
-from predicted import mean_and_half, table, written
+from predicted import mean_and_half, written
 from section import Row, described
 from sections.overtime.design import TAPS, of_recipe
 from sections.overtime.questions import QUESTIONS
@@ -30,7 +31,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     return {
         "overtime-layers": "\n\n".join([note, f"![{words}](overtime.svg)", _by_layer(rows, recipes)]),
         "overtime-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
-        "overtime-conclusions": "\n\n".join(written(question, rows) for question in QUESTIONS),
+        "overtime-conclusions": written(QUESTIONS, rows),
         "overtime.svg": figure,
     }
 

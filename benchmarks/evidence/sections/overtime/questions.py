@@ -19,6 +19,11 @@ def _after(tap: str) -> Values:
     return lambda row: row.metrics["last"][tap]
 
 
+def _mean_after(row: Row) -> list[float]:
+    """Return the mean of the regularised blocks after training."""
+    return [statistics.mean(own) for own in zip(*(row.metrics["last"][tap] for tap in REGULARISED), strict=True)]
+
+
 def _before(tap: str, *, less: float = 0.0) -> Values:
     return lambda row: [value - less for value in row.metrics["first"][tap]]
 
@@ -75,10 +80,12 @@ SHARE = "of chance"
 
 
 def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Expected, ...]) -> Question:
-    """Return a question whose checks are the regularised blocks against the baseline and against the control."""
+    """Return a question whose check is what the term is of, the sum over its blocks, as their mean.
+
+    It is compared with the baseline and with the control.
+    """
     checks = tuple(
-        Expected(f"{tap} against {other}", _between(recipe, other, _after(tap), direction))
-        for tap in REGULARISED
+        Expected(f"mean of {', '.join(REGULARISED)} against {other}", _between(recipe, other, _mean_after, direction))
         for other in ("baseline", CONTROLS[recipe])
     )
     return Question(title, PAPER, checks, predictions)

@@ -11,7 +11,7 @@ from section import JSON, Places, Unit
 from sections.gan.design import CHANCE, COURSE
 
 from trainables.config.trial import TrialConfig
-from trainables.data import Split, load_test
+from trainables.data import Split, cache, load_test
 from trainables.evaluation.core.clean import accuracy
 from trainables.evaluation.core.prediction import as_pixels, logits
 from trainables.tasks.classifier.training import train
@@ -87,7 +87,8 @@ def _classifier(point: Mapping[str, Any], places: Places) -> Path:
     digest = hashlib.blake2b(json.dumps(point, sort_keys=True).encode(), digest_size=6).hexdigest()
     folder = places.kept / f"classifier-{digest}"
     done = folder / "trained"
-    if not done.exists():
-        train(TrialConfig.from_point({**point, **_root(point, places)}), checkpoint=folder)
-        done.touch()
+    with cache.locked(folder):  # the other half of a run waits for it
+        if not done.exists():
+            train(TrialConfig.from_point({**point, **_root(point, places)}), checkpoint=folder)
+            done.touch()
     return folder

@@ -10,7 +10,7 @@ from section import JSON, Places, Unit
 from sections.overtime.design import TAPS
 
 from trainables.config.trial import TrialConfig
-from trainables.data import Split, load_test
+from trainables.data import Split, cache, load_test
 from trainables.evaluation.core.clean import accuracy
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.prediction import logits
@@ -52,7 +52,8 @@ def _folders(settings: Mapping[str, Any], places: Places) -> dict[str, str]:
         raise ValueError("--data-root: must name a folder with cifar10/train and cifar10/test, got none")
     root = places.data_root / "cifar10"
     if settings["excerpt"] is not None:
-        root = excerpt(root, places.kept, *settings["excerpt"])
+        with cache.locked(places.kept / "excerpt"):  # of the other half of a run
+            root = excerpt(root, places.kept, *settings["excerpt"])
     return {"data.root": str(root), "data.cache": str(places.kept / "prepared")}
 
 

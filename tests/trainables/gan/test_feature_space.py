@@ -37,9 +37,10 @@ def test_unlike_images_lower_precision():
     assert found.recall > 0.8
 
 
-def test_an_image_covers_its_own_place_whatever_the_rounding():
+def test_a_kind_covers_itself_and_a_single_place_covers_no_other():
     real = 1e4 + cloud(40, 0)
     assert manifold_overlap(real, real) == ManifoldOverlap(1.0, 1.0)
+    assert manifold_overlap(real, real[:1].repeat(10, 1)) == ManifoldOverlap(1.0, 1 / 40)
 
 
 def test_too_few_images_for_so_many_neighbours_are_refused():

@@ -102,13 +102,8 @@ def manifold_overlap(real_ND: Tensor, fake_ND: Tensor, *, neighbours: int = NEIG
 def _covered(points_MD: Tensor, bank_ND: Tensor, neighbours: int) -> float:
     """Return the share of points within a ball of the bank."""
     # The first of the neighbours is the image itself.
-    radius_N = _distances(bank_ND, bank_ND).kthvalue(neighbours + 1, dim=1).values
-    return float((_distances(points_MD, bank_ND) <= radius_N).any(1).double().mean())
-
-
-def _distances(one_MD: Tensor, other_ND: Tensor) -> Tensor:
-    # Without the Gram matrix, whose rounding would put an image outside of its own place.
-    return torch.cdist(one_MD, other_ND, compute_mode="donot_use_mm_for_euclid_dist")
+    radius_N = torch.cdist(bank_ND, bank_ND).kthvalue(neighbours + 1, dim=1).values
+    return float((torch.cdist(points_MD, bank_ND) <= radius_N).any(1).double().mean())
 
 
 @torch.no_grad()

@@ -18,6 +18,9 @@ PREDICTIONS = (
     *("prediction", "difference", "95 % over seeds", "over images", "p (Holm)", "g_z", "seen from", "conclusion"),
 )
 
+SEEN = (1.96 + 0.84) / 1.96
+"""Difference that an interval of 95 % leaves out with a probability of 0.8, in half widths of it."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -45,8 +48,10 @@ class Answer:
         return f"{found.mean:+.4f} ({ends(found.interval)}), p = {finding.p_corrected:.2g} (Holm); {reason}"
 
     def smallest(self, name: str) -> str:
-        """Return the difference that would have been seen."""
-        return f"{self.findings[name].smallest:.2g}"
+        """Return the difference that would have been found with a probability of 0.8, over seeds and over images."""
+        images = self.predictions[name].images
+        over_images = 0.0 if images is None else (images.high - images.low) / 2 * SEEN
+        return f"{max(self.findings[name].smallest, over_images):.2g}"
 
     def shown(self) -> str:
         """Return the tables of checks and of predictions."""

@@ -21,12 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from section import DATA, UNMEASURED, Claim, Places, Row, Section, Size, Store, Unit, machine
+from section import DATA, UNKNOWN, UNMEASURED, Claim, Places, Row, Section, Size, Store, Unit, machine
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = Path(__file__).parent / "sections"
 CLAIMS = "claims"
 """Marker of the table of claims."""
+SHOWN = {UNKNOWN: "inconclusive"}
+"""Words of the table for verdicts, where they differ: those of `orchestrator.analysis.claims.conclusions`."""
 
 
 class Part(NamedTuple):
@@ -112,17 +114,16 @@ def _minutes(units: Sequence[Unit], seconds: Mapping[str, float]) -> str:
 def write(section: Section, *, size: Size = "whole", folder: Path = DATA, docs: Path = ROOT / "docs") -> None:
     """Write the page of a section: its tables and figures, or that it is not measured yet."""
     page = docs / "results" / f"{section.name}.md"
-    units = section.units(size)
-    rows = Store.of(section, size, folder=folder).rows(units)
+    rows, total = _measured(section, size, folder=folder)
     text = page.read_text(encoding="utf-8")
-    if len(rows) == len(units):
-        for name, own in section.write(rows).items():
+    if len(rows) == total or section.earlier:
+        for name, own in section.write(rows if len(rows) == total else ()).items():
             if name.endswith(".svg"):
                 (page.parent / name).write_text(own, encoding="utf-8")
             else:
                 text = between_markers(text, name, own)
     else:
-        note = f"Not measured yet ({len(rows)} of {len(units)} units). Run {command(section.name)}."
+        note = f"Not measured yet ({len(rows)} of {total} units). Run {command(section.name)}."
         for name in re.findall(r"<!-- (.+?): begin -->", text):
             text = between_markers(text, name, note)
     page.write_text(text, encoding="utf-8")
@@ -136,25 +137,30 @@ def write_claims(sections: Sequence[Section], *, folder: Path = DATA, docs: Path
 
 
 def claims(section: Section, *, folder: Path = DATA) -> list[Claim]:
-    """Return the claims of a section; as not measured yet unless all units of the whole size are measured."""
-    units = section.units("whole")
-    rows = Store.of(section, "whole", folder=folder).rows(units)
-    if len(rows) == len(units):
-        return list(section.claims(rows))
+    """Return the claims of a section; not measured yet unless all units of the whole size are, or an earlier run is."""
+    rows, total = _measured(section, "whole", folder=folder)
+    if len(rows) == total or section.earlier:
+        return list(section.claims(rows if len(rows) == total else ()))
     return [
         claim._replace(verdict=UNMEASURED, numbers=f"run {command(section.name)}", smallest="-")
         for claim in section.claims(())
     ]
 
 
+def _measured(section: Section, size: Size, *, folder: Path) -> tuple[list[Row], int]:
+    """Return the rows of a section, and the number of its units."""
+    units = section.units(size)
+    return Store.of(section, size, folder=folder).rows(units), len(units)
+
+
 def claims_table(claims_by_section: Mapping[str, Sequence[Claim]]) -> str:
     """Return the claims as a Markdown table, by paper."""
     rows = [(claim, name) for name, own in claims_by_section.items() for claim in own]
     papers = sorted(dict.fromkeys(claim.paper for claim, _ in rows), key=lambda paper: (paper[-4:], paper))
-    lines = ["| paper | where | claim | measured here | verdict | would have been seen from |", "|---" * 6 + "|"]
+    lines = ["| paper | where | claim | measured here | conclusion | would have been seen from |", "|---" * 6 + "|"]
     lines += [
         f"| {claim.paper} | {claim.where} | {claim.claim} | {claim.numbers} ([{name}](results/{name}.md)) | "
-        f"{claim.verdict} | {claim.smallest} |"
+        f"{SHOWN.get(claim.verdict, claim.verdict)} | {claim.smallest} |"
         for paper in papers
         for claim, name in rows
         if claim.paper == paper
@@ -196,11 +202,17 @@ def main() -> int:
     if options.command == "run":
         import torch  # noqa: PLC0415
 
+        from trainables.errors import TrainableError  # noqa: PLC0415
+
         torch.set_num_threads(1)
         for section in sections:
             places = Places(options.data_root, options.kept / section.name)
             places.kept.mkdir(parents=True, exist_ok=True)
-            run(section, places, size=options.size, part=options.part)
+            try:
+                run(section, places, size=options.size, part=options.part)
+            except TrainableError as error:
+                print(f"{section.name}: {error}", file=sys.stderr)
+                return 2
     if options.size != "smoke":
         for section in sections:
             write(section, size=options.size)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 300, 220
+WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 58
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7b3294")
 STYLE = "text{font:11px sans-serif;fill:#222}.axis{stroke:#666;fill:none}.grid{stroke:#ddd}rect{fill:#fff}"

@@ -87,7 +87,9 @@ class Section:
 
     `write` returns Markdown by the name of the marker that it goes to, and figures by the name of their file, which
     ends in .svg and lies next to the page. Both `write` and `claims` are given the rows of all units in their order.
-    `claims` of no rows must be the same claims, with any verdict: the table shows them as not measured yet.
+    `claims` of no rows must be the same claims, with any verdict: the table shows them as not measured yet. `earlier`
+    is the file of a run from before units were stored: until they are measured, the section is written from no rows,
+    which it takes for that run.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Section:
     measure: Callable[[Unit, Places], Mapping[str, JSON]]
     write: Callable[[Sequence[Row]], Mapping[str, str]]
     claims: Callable[[Sequence[Row]], Sequence[Claim]]
+    earlier: Path | None = None
 
 
 class Store(NamedTuple):

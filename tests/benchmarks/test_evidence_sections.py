@@ -1,5 +1,6 @@
 """Sections of the evidence: each runs at its smoke size, and no verdict is written without measurements."""
 
+import doctest
 import importlib
 import json
 import re
@@ -16,27 +17,18 @@ NAMES = sorted(
     for path in (EVIDENCE / "sections").iterdir()
     if (path.suffix == ".py" or (path / "__init__.py").exists()) and not path.stem.startswith("_")
 )
-OWN = {path.stem for path in EVIDENCE.iterdir()}
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    """Return the command's module; its neighbours leave with it, as their names are short."""
-    monkeypatch.syspath_prepend(EVIDENCE)
-    yield importlib.import_module("evidence")
-    for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
-        sys.modules.pop(name)
 
 
 @pytest.fixture
 def docs(tmp_path):
     shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     shutil.copy(ROOT / "docs/results.md", tmp_path / "docs/results.md")
+    (tmp_path / "docs/results/counted.md").write_text("<!-- counted: begin -->\n<!-- counted: end -->\n")
     return tmp_path / "docs"
 
 
 def counted(units=4):
-    """Return a section whose units count how often they are measured."""
+    """Return a section whose units count how often they are measured; its page is in `docs`."""
     section = sys.modules["section"]
     measured = []
 
@@ -45,11 +37,11 @@ def counted(units=4):
         return {"value": float(len(measured)), "undefined": float("nan")}
 
     return section.Section(
-        "dose",
-        "Counted",
+        "counted",
+        "Counted units",
         lambda _size: [section.Unit(f"unit {number}", {"number": number}) for number in range(units)],
         measure,
-        lambda rows: {"dose": " ".join(f"{row.metrics['value']:g}" for row in rows), "dose.svg": "<svg/>"},
+        lambda rows: {"counted": " ".join(f"{row.metrics['value']:g}" for row in rows), "counted.svg": "<svg/>"},
         lambda _rows: [section.Claim("Some et al. 2019", "it counts", section.AGREES, "1 to 4", "1", "table 1")],
     ), measured
 
@@ -112,20 +104,20 @@ def test_parts_measure_each_unit_once_between_them(evidence, tmp_path):
 
 def test_a_page_and_the_claims_have_nothing_to_say_until_every_unit_is_measured(evidence, docs, tmp_path):
     section, _ = counted()
-    page = docs / "results/dose.md"
+    page = docs / "results/counted.md"
     run(evidence, section, tmp_path, part="1/2")
     evidence.write(section, folder=tmp_path, docs=docs)
     assert "Not measured yet (2 of 4 units)." in page.read_text()
-    assert not (docs / "results/dose.svg").exists()
+    assert not (docs / "results/counted.svg").exists()
     (claim,) = evidence.claims(section, folder=tmp_path)
     assert (claim.verdict, claim.smallest) == ("not measured yet", "-")
-    assert 'make evidence SECTIONS="dose"' in claim.numbers
+    assert 'make evidence SECTIONS="counted"' in claim.numbers
     run(evidence, section, tmp_path)
     evidence.write(section, folder=tmp_path, docs=docs)
     evidence.write_claims([section], folder=tmp_path, docs=docs)
     assert "\n\n1 3 2 4\n\n" in page.read_text()
-    assert (docs / "results/dose.svg").read_text() == "<svg/>"
-    row = "| Some et al. 2019 | table 1 | it counts | 1 to 4 ([dose](results/dose.md)) | agrees | 1 |"
+    assert (docs / "results/counted.svg").read_text() == "<svg/>"
+    row = "| Some et al. 2019 | table 1 | it counts | 1 to 4 ([counted](results/counted.md)) | agrees | 1 |"
     assert row in (docs / "results.md").read_text()
 
 
@@ -133,15 +125,15 @@ def test_large_results_are_packed_and_read_as_before(evidence, tmp_path, monkeyp
     section, measured = counted()
     monkeypatch.setattr(sys.modules["section"], "PACKED_ABOVE", 100)
     rows = run(evidence, section, tmp_path)
-    assert [path.name for path in tmp_path.glob("dose*")] == ["dose.jsonl.gz"]
+    assert [path.name for path in tmp_path.glob("counted*")] == ["counted.jsonl.gz"]
     assert run(evidence, section, tmp_path) == rows
     assert len(measured) == 4
 
 
 def test_a_damaged_line_names_its_place(evidence, tmp_path):
     section, _ = counted()
-    (tmp_path / "dose.jsonl").write_text(json.dumps({"format": 1})[:-1] + "\n")
-    with pytest.raises(ValueError, match=r"dose.jsonl:1: must be a line of JSON"):
+    (tmp_path / "counted.jsonl").write_text(json.dumps({"format": 1})[:-1] + "\n")
+    with pytest.raises(ValueError, match=r"counted.jsonl:1: must be a line of JSON"):
         run(evidence, section, tmp_path)
 
 
@@ -156,3 +148,17 @@ def test_the_pages_are_what_the_stored_results_say(evidence, docs, name):
 def test_the_table_of_claims_is_what_the_stored_results_say(evidence, docs):
     evidence.write_claims([evidence.load(name) for name in evidence.names()], docs=docs)
     assert (docs / "results.md").read_text() == (ROOT / "docs/results.md").read_text(), "run evidence.py write"
+
+
+DOCUMENTED = (
+    *("answers", "evidence", "line_figure"),
+    *(f"sections.dose.{name}" for name in ("doses", "grid", "measures", "page")),
+)
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTED, "sections.mnist.page"])
+def test_the_examples_of_the_evidence_run_as_they_are_written(evidence, name):
+    assert evidence
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -2,8 +2,6 @@
 
 import importlib
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,20 +10,11 @@ from trainables.config.trial import TrialConfig
 from trainables.data import Split
 from trainables.tasks.gan import GanConfig
 
-EVIDENCE = Path(__file__).parents[2] / "benchmarks/evidence"
-OWN = {path.stem for path in EVIDENCE.iterdir()}
+pytestmark = pytest.mark.usefixtures("evidence")
+
 MACHINE = {"processor": "one", "threads": 1, "torch": "2", "precision": "float32"}
 NOISE = (0.0, 0.004, -0.003)
 """What seeds differ by."""
-
-
-@pytest.fixture(autouse=True)
-def evidence(monkeypatch):
-    """Put the command's folder on the path; its modules leave with it, as their names are short."""
-    monkeypatch.syspath_prepend(EVIDENCE)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
-        sys.modules.pop(name)
 
 
 def module(name):

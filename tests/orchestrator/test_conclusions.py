@@ -177,15 +177,16 @@ def test_a_margin_belongs_to_equal_alone(direction, margin):
 @pytest.fixture
 def questions(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
-    import questions
+    from sections.mnist import questions
 
     yield questions
-    sys.modules.pop("questions"), sys.modules.pop("scores")
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"answers", "section", "sections"}]:
+        sys.modules.pop(name)
 
 
 def test_the_conclusions_on_the_page_are_those_of_its_data(questions):
-    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
-    written = page.split(questions.BEGIN)[1].split(questions.END)[0].strip()
+    page = (ROOT / "docs/results/mnist.md").read_text(encoding="utf-8")
+    written = page.split("<!-- conclusions: begin -->")[1].split("<!-- conclusions: end -->")[0].strip()
     assert written == questions.section(questions.Scores.read())
 
 
@@ -202,7 +203,7 @@ def test_the_page_concludes_nothing_from_a_treatment_whose_check_failed(question
 def test_the_paired_accuracies_of_the_page_give_the_t_that_it_names(questions):
     scores = questions.Scores.read()
     found = scores.difference("entangle", "baseline", "test/accuracy")
-    t = re.search(r"t\(2\) = (-[\d.]+), p = ([\d.]+)", (ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    t = re.search(r"t\(2\) = (-[\d.]+), p = ([\d.]+)", (ROOT / "docs/results/mnist.md").read_text(encoding="utf-8"))
     assert f"{found.mean / found.error:.1f}" == t[1]
     assert f"{found.p:.3f}" == t[2]
 

@@ -1,8 +1,8 @@
 """The page of the evidence, written from networks that were measured a moment ago."""
 
-import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,10 +22,11 @@ RECIPES = ("baseline", "entangle")
 @pytest.fixture
 def mnist(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
-    import mnist
+    from sections import mnist
+    from sections.mnist import networks
 
-    yield mnist
-    for name in ("mnist", "page", "questions", "scores", "published", "released"):
+    yield SimpleNamespace(networks=networks, page=mnist.page, questions=mnist.questions, Scores=mnist.Scores)
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"answers", "section", "sections"}]:
         sys.modules.pop(name)
 
 
@@ -43,7 +44,7 @@ def taught(seed):
 
 def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trained(mnist, tmp_path):
     test = load_test(DataConfig())
-    networks = [mnist.Network(recipe, seed, tmp_path) for recipe in RECIPES for seed in mnist.SEEDS]
+    networks = [mnist.networks.Network(recipe, seed, tmp_path) for recipe in RECIPES for seed in mnist.networks.SEEDS]
     models = {network.name: taught(index) for index, network in enumerate(networks)}
     scores = {name: {"test/accuracy": accuracy(logits(model, test), test.labels_N)} for name, model in models.items()}
     scores["entangle 2"]["pgd-40@0.1"] = 0.5  # a metric that not every seed has is not kept
@@ -58,27 +59,25 @@ def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trai
     kept = mnist.Scores(
         command="test",
         machine="this one",
-        seeds=mnist.SEEDS,
+        seeds=mnist.networks.SEEDS,
         images=40,
         test_images=len(test),
-        values=mnist.by_recipe(networks, scores),
+        values=mnist.networks.by_recipe(networks, scores),
         transfer=mnist.page.transfer_of(errors),
     )
     kept.write(tmp_path / "mnist.json")
     kept = mnist.Scores.read(tmp_path / "mnist.json")
-    own = [scores[f"entangle {seed}"]["test/accuracy"] for seed in mnist.SEEDS]
+    own = [scores[f"entangle {seed}"]["test/accuracy"] for seed in mnist.networks.SEEDS]
     assert kept.values["entangle"] == {"test/accuracy": own}
     assert kept.difference("entangle", "baseline", "test/accuracy").num_pairs == 3
-    page = tmp_path / "results.md"
-    shutil.copy(ROOT / "docs/results.md", page)
-    mnist.page.write(page, kept)
-    text = page.read_text(encoding="utf-8")
+    tables = mnist.page.tables(kept)
+    text = tables + mnist.questions.section(kept)
     low, high = image_interval(sum(own) / 3, len(test))
     assert (
         f"| entangle | {mnist.page.interval(kept.summary('entangle', 'test/accuracy'))} ({low:.3f} to {high:.3f}) |"
         in text
     )
-    assert "Accuracy under PGD-40" not in text.split(mnist.page.BEGIN)[1].split(mnist.page.END)[0]
+    assert "Accuracy under PGD-40" not in tables
     assert "Not measured: class means (control), activation L2 (control)." in text
     mean, half = kept.transfer["baseline"]["entangle"]
     pairs = errors.by_group()["baseline", "entangle"]

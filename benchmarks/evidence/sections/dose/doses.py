@@ -8,8 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 from section import Row
 
-from orchestrator.analysis.claims.comparisons import SIGNIFICANCE, PairedDifference, paired_difference
+from orchestrator.analysis.claims.comparisons import (
+    SIGNIFICANCE,
+    PairedDifference,
+    UnpairedDifference,
+    paired_difference,
+)
 from orchestrator.analysis.claims.conclusions import Prediction
+from orchestrator.analysis.claims.intervals import moments
 
 from .grid import CLASS_MEAN, CONTROLS, LAYERS, SNNL, Recipe
 
@@ -30,7 +36,7 @@ class Networks(NamedTuple):
     diverged: Sequence[int]
     transfer: Sequence[Sequence[float]]
     noise: Sequence[Sequence[float]]
-    images: Mapping[str, Any]
+    by_image: Mapping[str, Any]
 
     @classmethod
     def of(cls, row: Row) -> "Networks":
@@ -38,11 +44,11 @@ class Networks(NamedTuple):
         metrics = row.metrics
         return cls(
             Recipe(**row.settings["recipe"]),
-            metrics["values"],
+            metrics.get("values", {}),
             metrics["diverged"],
             _complete(metrics.get("transfer", ())),
             _complete(metrics.get("noise", ())),
-            row.settings["data"],
+            metrics.get("by_image", {}),
         )
 
     def mean(self, metric: str) -> float:
@@ -169,48 +175,45 @@ def difference(treatment: Networks, reference: Networks, metric: str) -> PairedD
     return paired_difference(treatment.values[metric], reference.values[metric])
 
 
-def transfer_difference(treatment: Networks, reference: Networks) -> "PairsDifference | None":
+def transfer_difference(treatment: Networks, reference: Networks) -> UnpairedDifference | None:
     """Return the difference of transfer, paired by the seeds of source and target; None if either has none."""
-    if not (treatment.transfer and reference.transfer):
+    return _difference_of(treatment.transfer, reference.transfer)
+
+
+def transfer_beyond_noise(networks: Networks) -> UnpairedDifference | None:
+    """Return the difference of transfer to the errors under noise of the same size; None if it was not measured."""
+    return _difference_of(networks.transfer, networks.noise)
+
+
+def _difference_of(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> UnpairedDifference | None:
+    if not (one and other):
         return None
-    pairs = zip(treatment.transfer, reference.transfer, strict=True)
-    return PairsDifference.of([[one - other for one, other in zip(*rows, strict=True)] for rows in pairs])
+    rows = zip(one, other, strict=True)
+    found = over_pairs([[own - control for own, control in zip(*pair, strict=True)] for pair in rows])
+    # Without any spread a mean has no scale, and nothing can be said of it.
+    return found if found.error else None
 
 
-@dataclass(frozen=True)
-class PairsDifference:
-    """Mean difference over pairs of different networks, although pairs share networks.
+def over_pairs(matrix: Sequence[Sequence[float]]) -> UnpairedDifference:
+    """Return the mean of values by source and target over pairs of different networks, although pairs share networks.
 
-    The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of the
-    fewer of the two: the interval is too wide rather than too narrow.
+    The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of either:
+    the interval is too wide rather than too narrow.
+
+    >>> found = over_pairs([[0, 1, 3], [1, 0, 3], [1, 3, 0]])
+    >>> found.mean, found.degrees, f"{found.error:.2f}"
+    (2, 2, '0.58')
     """
-
-    mean: float
-    error: float
-    degrees: float
-
-    @classmethod
-    def of(cls, matrix: Sequence[Sequence[float]]) -> "PairsDifference":
-        """Return that of differences by source and target.
-
-        >>> found = PairsDifference.of([[0, 1, 3], [1, 0, 3], [1, 3, 0]])
-        >>> found.mean, found.degrees, f"{found.error:.2f}"
-        (2, 2, '0.67')
-        """
-        count = len(matrix)
-        sources = [mean(matrix[one][other] for other in range(count) if other != one) for one in range(count)]
-        targets = [mean(matrix[other][one] for other in range(count) if other != one) for one in range(count)]
-        return cls(mean(sources), math.hypot(_standard_error(sources), _standard_error(targets)), count - 1)
+    count = len(matrix)
+    sources = [mean(matrix[one][other] for other in range(count) if other != one) for one in range(count)]
+    targets = [mean(matrix[other][one] for other in range(count) if other != one) for one in range(count)]
+    error = math.hypot(*(moments(values)[1] / math.sqrt(count) for values in (sources, targets)))
+    return UnpairedDifference(mean(sources), error, count - 1)
 
 
 def _complete(matrix: Sequence[Sequence[float | None]]) -> Sequence[Sequence[float]]:
     """Return a matrix, or an empty one if a pair of networks has no image: its mean would be of other networks."""
     return () if any(None in row for row in matrix) else matrix  # type: ignore[return-value]
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    center = mean(values)
-    return math.sqrt(sum((value - center) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def _cost_difference(one: Networks, other: Networks) -> float:

@@ -26,6 +26,7 @@ class DataSet:
     name: str
     point: Mapping[str, Any]
     outliers: tuple[str, ...]
+    """Sets of outliers; predictions are tested on the first."""
     epsilon: float
     val_images: int
     test_images: int
@@ -37,7 +38,7 @@ class DataSet:
 DIGITS = DataSet(
     "digits",
     {"data.name": "digits", "model.name": "cnn", "epochs": 20},
-    outliers=("rotated", "permuted", "noise"),
+    outliers=("permuted", "rotated"),
     epsilon=0.1,
     val_images=1_000,
     test_images=1_000,
@@ -47,7 +48,7 @@ DIGITS = DataSet(
 MNIST = DataSet(
     "mnist",
     {"data.name": "mnist", "model.name": "cnn", "model.width": 0.5, "data.fraction": 0.1, "epochs": 5},
-    outliers=("notmnist", "rotated", "permuted"),
+    outliers=("notmnist",),
     epsilon=0.1,
     val_images=2_000,
     test_images=10_000,
@@ -67,7 +68,12 @@ SMOKE = DataSet(
 
 # What is measured counts among the settings, so that a change of it measures all again.
 REVISION = 1
-DIGIT_WEIGHTS = (-3.0, -1.0, -0.3, -0.1, -0.03, -0.01, 0.1, 0.3, 1.0, 3.0)
+DIGIT_WEIGHTS = {
+    "minimised": (-3.0, -1.0, -0.3, -0.1, -0.03, -0.01, 0.1, 0.3, 1.0, 3.0),
+    "learned": (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0),
+    "fixed": (-3.0, -1.0, -0.3, -0.1, 0.1, 0.3, 1.0, 3.0),
+}
+"""By temperature; the mildest two lead from the first dose with an effect to that of the preset `entangle`."""
 CONTROL_WEIGHTS = {
     CLASS_MEAN: (-3.0, -1.0, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3),
     ACTIVATION_L2: (-1e-4, 1e-5, 1e-4, 1e-3, 1e-2),
@@ -75,8 +81,11 @@ CONTROL_WEIGHTS = {
 MNIST_DOSES = (
     *(("minimised", weight) for weight in (-1.0, -0.3, -0.1, -0.03, -0.01, 0.3, 1.0)),
     ("learned", -0.1),
-    ("fixed", -3.0),
+    ("learned", -0.3),
+    ("fixed", -0.1),
 )
+"""Few, as these networks take longer. Of one network each, -0.03 raised the term by 12 % in so few epochs, -0.1 doubled
+it, and -0.3 took it to 0.6 of chance: only entanglement and accuracy on validation images were looked at."""
 MNIST_CONTROLS = {CLASS_MEAN: (-1.0, -0.3, -0.1, 0.1), ACTIVATION_L2: (1e-5, 1e-4, 1e-3)}
 
 
@@ -141,7 +150,7 @@ def _measured(data: DataSet) -> dict[str, Any]:
 
 def _digits() -> Iterator[Recipe]:
     yield Recipe("digits", SNNL, "-", 0.0)
-    yield from (Recipe("digits", SNNL, mode, weight) for mode in TEMPERATURES for weight in DIGIT_WEIGHTS)
+    yield from (Recipe("digits", SNNL, mode, weight) for mode in TEMPERATURES for weight in DIGIT_WEIGHTS[mode])
     yield from (Recipe("digits", kind, "-", weight) for kind in CONTROLS for weight in CONTROL_WEIGHTS[kind])
 
 

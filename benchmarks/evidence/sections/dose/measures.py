@@ -21,8 +21,7 @@ from trainables.evaluation.core.prediction import as_pixels, balanced_subset, ba
 from trainables.evaluation.core.results import Subject
 from trainables.evaluation.robustness.transfer import transfer
 from trainables.evaluation.robustness.transfer_result import TransferCondition
-from trainables.evaluation.uncertainty.credibility import credibility
-from trainables.evaluation.uncertainty.detection import detection
+from trainables.evaluation.uncertainty.detection import detection, some_of
 from trainables.evaluation.uncertainty.dknn import fit_subject
 from trainables.evaluation.uncertainty.mahalanobis import fit_gaussians
 from trainables.evaluation.uncertainty.outliers import outliers
@@ -33,6 +32,8 @@ from .grid import LAYERS
 
 PGD_STEPS = 20
 ATTACK, FGSM, PGD = "pgd", "fgsm", f"pgd-{PGD_STEPS}"
+LEFT_OUT = ("_aupr", "_aupr_out", "_fpr95")
+"""Endings of metrics that no table has."""
 
 
 class Images(NamedTuple):
@@ -50,8 +51,12 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
 
     `entanglement` without a layer is the sum over those that have the loss, which the loss changes.
 
+    `by_image` has what single images get, for intervals over images: `right`, the number of seeds that classify a test
+    image correctly, a digit each; the others are means over seeds. They are the credibility of outliers, and of test
+    images under FGSM; and of the AUROC of credibility, `above` and `below`, of which it is the mean.
+
     `transfer` is the share of images, fooling their source and right for all networks before, that fool the target, by
-    source and target; `noise` is that of noise of the same size. Neither is measured if a seed diverged.
+    source and target; `noise` is that of noise of the same size. If a seed diverged, nothing is measured.
     """
     settings = unit.settings
     images = _images(settings, places)
@@ -61,21 +66,53 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
             networks[seed] = train(_config(settings, places, seed=seed)).model
         except Diverged:
             continue
-    measured = [scores(model, images, epsilon=settings["data"]["epsilon"]) for model in networks.values()]
-    values = {name: [own[name] for own in measured] for name in (measured[0] if measured else ())}
     diverged = [seed for seed in settings["seeds"] if seed not in networks]
-    return {"values": values, "diverged": diverged, **({} if diverged else _transferred(networks, images, settings))}
+    if diverged:
+        return {"diverged": diverged}
+    measured = [scores(model, images, settings["data"]) for model in networks.values()]
+    values = {name: [own.metrics[name] for own in measured] for name in measured[0].metrics}
+    by_image = {name: _mean_over_seeds([own.by_image[name] for own in measured]) for name in measured[0].by_image}
+    right_N = torch.stack([own.right_N for own in measured]).sum(0)
+    by_image["right"] = "".join(map(str, right_N.tolist()))
+    return {"values": values, "by_image": by_image, "diverged": [], **_transferred(networks, images, settings)}
 
 
-def scores(model: TappedClassifier, images: Images, *, epsilon: float) -> dict[str, float]:
-    """Return all metrics of one network."""
+class Scores(NamedTuple):
+    """Metrics of one network, and what single images get: correct answers of test images, and others by name."""
+
+    metrics: Mapping[str, float]
+    right_N: Tensor
+    by_image: Mapping[str, Tensor]
+
+
+def scores(model: TappedClassifier, images: Images, data: Mapping[str, Any]) -> Scores:
+    """Measure one network."""
     found = {"val/accuracy": clean.accuracy(logits(model, images.val), images.val.labels_N)}
-    by_layer = entanglement(model, images.val)
-    found |= {f"val/entanglement_{tap}": minimum.value for tap, minimum in by_layer.items()}
-    found["val/entanglement"] = sum(by_layer[tap].value for tap in LAYERS)
-    found["val/entanglement_chance"] = by_layer[LAYERS[0]].chance
+    found |= _entanglement(model, images.val, "val")
     found |= {f"val/length_{tap}": length for tap, length in lengths(model, images.val).items()}
-    return found | _test_scores(model, images, epsilon=epsilon)
+    logits_NK, labels_N = logits(model, images.test), images.test.labels_N
+    found |= {
+        "test/accuracy": clean.accuracy(logits_NK, labels_N),
+        "test/nll": clean.negative_log_likelihood(logits_NK, labels_N),
+        "test/ece": clean.expected_calibration_error(logits_NK, labels_N),
+        "test/brier": clean.brier_score(logits_NK, labels_N),
+    }
+    found |= _entanglement(model, images.scored, "test")
+    of_neighbours, by_image = _of_neighbours(model, images, data)
+    return Scores(found | of_neighbours, logits_NK.argmax(1) == labels_N, by_image)
+
+
+def _entanglement(model: TappedClassifier, split: Split, images: str) -> dict[str, float]:
+    by_layer = entanglement(model, split)
+    return {
+        **{f"{images}/entanglement_{tap}": minimum.value for tap, minimum in by_layer.items()},
+        f"{images}/entanglement": sum(by_layer[tap].value for tap in LAYERS),
+        f"{images}/entanglement_chance": by_layer[LAYERS[0]].chance,
+    }
+
+
+def _mean_over_seeds(values: Sequence[Tensor]) -> list[float]:
+    return [round(value, 4) for value in torch.stack([*values]).double().mean(0).tolist()]
 
 
 def lengths(model: TappedClassifier, split: Split) -> dict[str, float]:
@@ -89,29 +126,48 @@ def _squared_lengths(features: Tensor) -> Tensor:
     return features.flatten(1).double().square().sum(1)
 
 
-def _test_scores(model: TappedClassifier, images: Images, *, epsilon: float) -> dict[str, float]:
-    logits_NK, labels_N, scored = logits(model, images.test), images.test.labels_N, images.scored
-    found = {
-        "test/accuracy": clean.accuracy(logits_NK, labels_N),
-        "test/nll": clean.negative_log_likelihood(logits_NK, labels_N),
-        "test/ece": clean.expected_calibration_error(logits_NK, labels_N),
-        "test/brier": clean.brier_score(logits_NK, labels_N),
-    }
-    by_layer = entanglement(model, scored)
-    found |= {f"test/entanglement_{tap}": minimum.value for tap, minimum in by_layer.items()}
-    found["test/entanglement"] = sum(by_layer[tap].value for tap in LAYERS)
-    found["test/entanglement_chance"] = by_layer[LAYERS[0]].chance
+def _of_neighbours(
+    model: TappedClassifier, images: Images, data: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Measure outliers and attacks, also by the neighbours; return metrics, and what single images get."""
+    scored, epsilon, tested = images.scored, data["epsilon"], data["outliers"][0]
     subject = Subject(model, images.train, images.val, scored, epsilon=epsilon, outliers=images.outliers)
     detector = fit_subject(subject)
     gaussians = fit_gaussians(model, images.train, taps=detector.taps)
-    found |= detection(detector, scored, images.outliers, gaussians=gaussians).metrics()
-    found |= credibility(detector, scored, outliers=images.outliers).metrics()
     attacked = torch.cat([fgsm(model, x, y, epsilon=epsilon) for x, y in batches(scored, size=256)])
-    found["dknn/credibility_fgsm"] = float(detector.predict_pixels(attacked).credibility_N.mean())
-    found[FGSM] = _still_right(model, scored, attacked)
-    found[PGD] = robust_accuracy(model, scored, epsilon=epsilon, steps=PGD_STEPS)
-    found["test/scored_accuracy"] = float(withstands(scored, unattacked(model)).double().mean())
-    return {name: value for name, value in found.items() if not name.endswith(("_aupr", "_aupr_out", "_fpr95"))}
+    under_fgsm_N = detector.predict_pixels(attacked).credibility_N
+    unlike, _ = some_of(images.outliers[tested], name=tested, at_most=len(scored), seed=0)
+    inside_N, outside_M = (detector.predict(split).credibility_N for split in (scored, unlike))
+    above_N, below_M = placements(inside_N, outside_M)
+    metrics = {
+        **detection(detector, scored, images.outliers, gaussians=gaussians).metrics(),
+        "dknn/credibility": float(inside_N.mean()),
+        f"dknn/credibility_{tested}": float(outside_M.mean()),
+        "dknn/credibility_fgsm": float(under_fgsm_N.mean()),
+        FGSM: _still_right(model, scored, attacked),
+        PGD: robust_accuracy(model, scored, epsilon=epsilon, steps=PGD_STEPS),
+        "test/scored_accuracy": float(withstands(scored, unattacked(model)).double().mean()),
+    }
+    by_image = {
+        "credibility_outliers": outside_M,
+        "credibility_fgsm": under_fgsm_N,
+        "above": above_N,
+        "below": below_M,
+    }
+    return {name: value for name, value in metrics.items() if not name.endswith(LEFT_OUT)}, by_image
+
+
+def placements(inside_N: Tensor, outside_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the share of outliers that score lower than each test image, and of test images higher than each outlier.
+
+    Equal scores count half. The mean of either is the AUROC, and their variances give its own (DeLong et al., 1988).
+
+    >>> above, below = placements(torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1]))
+    >>> above.tolist(), below.tolist()
+    ([1.0, 0.75], [0.75, 1.0])
+    """
+    wins_NM = (inside_N[:, None] > outside_M).double() + 0.5 * (inside_N[:, None] == outside_M).double()
+    return wins_NM.mean(1), wins_NM.mean(0)
 
 
 @torch.no_grad()
@@ -146,7 +202,7 @@ def _config(settings: Mapping[str, Any], places: Places, *, seed: int) -> TrialC
 def _images(settings: Mapping[str, Any], places: Places) -> Images:
     config, data = _config(settings, places, seed=0), settings["data"]
     splits, test = load_splits(config.data), load_test(config.data)
-    sets = [f"{name}={places.data_root / 'notMNIST'}" if name == "notmnist" else name for name in data["outliers"]]
+    sets = [f"{name}={places.data_root}/notMNIST" if name == "notmnist" else name for name in data["outliers"]]
     scored = balanced_subset(test, size=data["scored_images"])
     return Images(
         splits.train,

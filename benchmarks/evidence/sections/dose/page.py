@@ -9,10 +9,10 @@ from section import AGREES, Row, described
 
 from orchestrator.analysis.claims.intervals import moments, quantile
 
-from .doses import Grid, Match, Networks, PairsDifference, data_sets
+from .doses import Grid, Match, Networks, data_sets, over_pairs
 from .grid import LAYERS, TEMPERATURES
 from .measures import FGSM, PGD
-from .questions import OUTLIERS, Reply, questions, reply
+from .questions import Reply, questions, reply, transfer_answer
 
 RESPONSES = {
     "accuracy": "test/accuracy",
@@ -41,12 +41,15 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         f"{described(rows)}. Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 %."
     ]
     grids = {data: Grid.of(rows, data) for data in data_sets(rows)}
+    parts.append("![Entanglement by layer and accuracy over the weight, at the minimising temperature](dose.svg)")
     for data, grid in grids.items():
         parts += _responses(data, grid, rows)
     answers = [reply(question, grids[question.data]) for question in questions(rows)]
+    between = [transfer_answer(data, grid) for data, grid in grids.items()]
     return {
         "dose responses": "\n\n".join(parts),
         "dose answers": "\n\n".join(part for own in answers for part in _answered(own, grids[own.question.data])),
+        "dose transfer": "\n\n".join("Not measured." if own is None else own.shown() for own in between),
         "dose.svg": figure([panel for data, grid in grids.items() for panel in panels(data, grid)]),
     }
 
@@ -63,14 +66,19 @@ def _responses(data: str, grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
     yield from _diverged(data, rows)
     yield f"### {data}: response, test images"
     yield _by_network(grid, RESPONSES)
-    outliers = OUTLIERS[data]
-    yield f"### {data}: AUROC against outliers ({outliers}), by score"
-    yield _by_network(grid, {head: f"ood/{outliers}_{score}_auroc" for head, score in SCORES.items()})
+    for outliers in outlier_sets(grid):
+        yield f"### {data}: AUROC against outliers ({outliers}), by score"
+        yield _by_network(grid, {head: f"ood/{outliers}_{score}_auroc" for head, score in SCORES.items()})
     yield f"### {data}: transfer between seeds of one treatment, {PGD} at 0.1, % of the images that fool the source"
     yield table(
         ["treatment", "attack", "noise of the same size"],
         ([named(own), _of_pairs(own.transfer), _of_pairs(own.noise)] for own in grid.networks),
     )
+
+
+def outlier_sets(grid: Grid) -> list[str]:
+    """Return the names of the sets of outliers, the one of the predictions first."""
+    return [name[len("ood/") : -len("_msp_auroc")] for name in grid.baseline.values if name.endswith("_msp_auroc")]
 
 
 def _by_network(grid: Grid, metrics: Mapping[str, str]) -> str:
@@ -97,7 +105,7 @@ def _answered(found: Reply, grid: Grid) -> Iterator[str]:
         yield table(heads, (_match(match) for match in grid.matches(found.treatment)))
     for name, controls in found.beyond.items():
         if controls and found.answer.verdict(name) == AGREES:
-            yield f"*{name}* is not shown beyond {', '.join(controls)}, so it cannot be told that entanglement does it."
+            yield f"*{name}* is not shown beyond {', '.join(controls)}: inconclusive, as entanglement need not do it."
 
 
 def _match(match: Match) -> list[str]:
@@ -132,7 +140,7 @@ def interval(values: Sequence[float]) -> str:
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> str:
     if not matrix:
         return "-"
-    found = PairsDifference.of([[100 * value for value in row] for row in matrix])
+    found = over_pairs([[100 * value for value in row] for row in matrix])
     return _rounded(found.mean, quantile(found.degrees) * found.error)
 
 

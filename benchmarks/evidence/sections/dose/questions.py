@@ -10,11 +10,14 @@ from typing import NamedTuple
 from answers import Answer, passes
 from section import AGREES, UNKNOWN, Row, Verdict
 
+from orchestrator.analysis.claims.comparisons import paired_difference
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import image_difference_interval
+from orchestrator.analysis.claims.intervals import Interval
 
-from .doses import Direction, Grid, Networks, difference, transfer_difference
+from . import over_images
+from .doses import Direction, Grid, Networks, difference, transfer_beyond_noise, transfer_difference
 from .grid import TEMPERATURES
+from .measures import PGD
 
 PAPER = "Frosst et al. 2019"
 OUTLIERS = {"mnist": "notmnist", "digits": "permuted"}
@@ -89,12 +92,30 @@ class Reply(NamedTuple):
         if name not in self.answer.predictions:
             return "some network is fooled by no image"
         dose = "" if self.treatment is None else f"weight {self.treatment.recipe.weight:g}: "
-        beyond = "; not shown beyond its controls" if self.beyond[name] else ""
+        is_held = self.answer.verdict(name) != self.verdict(name)
+        beyond = "; not shown beyond its controls" if is_held else ""
         return f"{dose}{self.answer.numbers(name)}{beyond}"
 
     def smallest(self, name: str) -> str:
         """Return the difference that would have been seen."""
         return "-" if self.answer is None or name not in self.answer.predictions else self.answer.smallest(name)
+
+
+def transfer_answer(data: str, grid: Grid) -> Answer | None:
+    """Return the answer on Szegedy et al., of networks without a term: attacks transfer more than noise of their size.
+
+    None if some network is fooled by no image.
+    """
+    own = grid.baseline
+    beyond = transfer_beyond_noise(own)
+    if beyond is None:
+        return None
+    attacked = paired_difference(own.values[PGD], own.values["test/scored_accuracy"])
+    return Answer.of(
+        f"{data}: transfer between networks of different seeds",
+        checks={"the attack lowers the accuracy of its own network": Prediction(attacked, "lower")},
+        predictions={TRANSFER: Prediction(beyond, "higher")},
+    )
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
@@ -148,12 +169,21 @@ def predicted(question: Question, treatment: Networks, reference: Networks) -> d
                 found[own.name] = Prediction(pairs, direction)
             continue
         metric = metrics.get(own.metric, own.metric)
-        images = None
-        if metric == ACCURACY:
-            shares = treatment.mean(metric), reference.mean(metric)
-            images = image_difference_interval(*shares, treatment.images["test_images"])
+        images = _over_images(own.metric, treatment, reference)
         found[own.name] = Prediction(difference(treatment, reference, metric), direction, images=images)
     return found
+
+
+def _over_images(metric: str, treatment: Networks, reference: Networks) -> Interval:
+    match metric:
+        case "test/accuracy":
+            return over_images.of_accuracy(treatment, reference)
+        case "auroc":
+            return over_images.of_auroc(treatment, reference)
+        case "credibility":
+            return over_images.of_mean(treatment, reference, "credibility_outliers")
+        case _:
+            return over_images.of_mean(treatment, reference, "credibility_fgsm")
 
 
 def _why_not(question: Question, grid: Grid) -> str:

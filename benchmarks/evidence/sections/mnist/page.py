@@ -1,27 +1,19 @@
-"""Tables of docs/results.md: means over seeds with a 95 % interval of Student's t, next to published numbers.
-
-    python benchmarks/evidence/page.py     writes the page from mnist.json; trains nothing
+"""Tables of the section: means over seeds with a 95 % interval of Student's t, next to published numbers.
 
 A share of test images has Wilson's interval over the images in brackets, apart from the one over seeds.
 """
 
 import math
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
-
-import published
-import questions
-import released
-from scores import Scores
 
 from orchestrator.analysis.claims.comparisons import Summary
 from orchestrator.analysis.claims.intervals import image_interval, quantile
 from trainables.evaluation.robustness.transfer_result import Transfer
 
-BEGIN, END = "<!-- mnist: begin -->\n", "<!-- mnist: end -->"
+from . import published, released
+from .scores import Scores
 
 TAPS = ("conv1", "conv2", "penultimate", "logits")
 
@@ -85,8 +77,8 @@ TABLES: Mapping[str, ResultTable] = {
 }
 
 
-def write(path: Path, scores: Scores) -> None:
-    """Write the tables and the conclusions between the page's markers, and keep its prose."""
+def tables(scores: Scores) -> str:
+    """Return all tables as Markdown."""
     head = (
         f"{scores.machine}. {len(scores.seeds)} seeds; {scores.images:,} class-balanced test images unless said "
         "otherwise. After ± is the half width of the interval over seeds; in brackets, of a share, the interval over "
@@ -101,9 +93,7 @@ def write(path: Path, scores: Scores) -> None:
         parts.append(f"### Deep nearest neighbours as first released\n\n{table(scores, [released.NAME], own)}")
     parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(scores)}")
     parts.append(f"### Published: transfer of L-BFGS between networks of 2013, %\n\n{published.TRANSFERRED}")
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n" + "\n\n".join(parts) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
-    questions.write(path, scores)
+    return "\n\n".join(parts)
 
 
 def table(scores: Scores, recipes: Sequence[str], contents: ResultTable) -> str:
@@ -195,8 +185,3 @@ def matrix(scores: Scores) -> str:
 
 def _magnitude(value: float) -> int:
     return int(f"{value:e}".partition("e")[2])
-
-
-if __name__ == "__main__":
-    write(questions.PAGE, Scores.read())
-    sys.exit(0)

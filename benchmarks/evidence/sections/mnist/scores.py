@@ -1,4 +1,4 @@
-"""Numbers of the evidence as kept data: mnist.json, from which docs/results.md is written.
+"""Numbers of the section: data/mnist.json, a run from before units were stored, or those of stored units.
 
 A recipe has each metric as the values of its seeds, or, from a run that kept no more than its page, as mean and half
 width of Student's interval, to the digits that were printed. This module imports neither torch nor Ray.
@@ -16,7 +16,7 @@ from orchestrator.analysis.claims.comparisons import UnpairedDifference as Unpai
 from orchestrator.analysis.claims.intervals import Interval, image_difference_interval, moments
 
 FORMAT = 1
-KEPT = Path(__file__).parent / "mnist.json"
+KEPT = Path(__file__).parents[2] / "data/mnist.json"
 TRANSFER = "transfer"
 """Metric of the errors between different networks of one recipe, in %."""
 RELEASED_SHARES = tuple(f"released/{name}" for name in ("accuracy", "highest_bin", "fgsm_accuracy", "fgsm_lowest_bin"))

@@ -1,35 +1,29 @@
-"""Reproduce the MNIST numbers of docs/results.md: the paper's small network under each method.
-
-    make evidence DATA=FOLDER          FOLDER holds MNIST/raw and notMNIST/raw, as torchvision lays MNIST out
+"""Networks of the section: the paper's small network under each method, trained and measured.
 
 Nothing was chosen on the test images: learning rates, weights and epochs come from the validation split, and each
-trained network is scored on the test images once, here. Networks and scores are cached under results/evidence. An
-interrupted run resumes; a run with unchanged code recomputes the transfer alone.
+trained network is scored on the test images once, here. Networks and scores are cached in the folder of kept
+checkpoints; with unchanged code, the transfer alone is computed once more.
 """
 
-import argparse
 import json
-import platform
-import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import page
-import released
-import torch
-from scores import KEPT, Scores
+from section import JSON, Places, Row, Size, Unit, described, machine
 
 from trainables.config.trial import PLACE, TrialConfig
 from trainables.data import Split, load_splits, load_test
 from trainables.engine.epoch_report import EpochReport
-from trainables.engine.placement import resolve_precision
 from trainables.evaluation.core import report
 from trainables.evaluation.core.evaluation_attack import pgd_attack, withstands
 from trainables.evaluation.core.prediction import balanced_subset
 from trainables.evaluation.core.results import EvaluationBudget, Subject
 from trainables.evaluation.robustness.transfer import transfer
+from trainables.evaluation.robustness.transfer_result import Transfer
 from trainables.evaluation.uncertainty.outliers import outliers
 from trainables.models import TappedClassifier
 from trainables.models.loading import load_model
@@ -37,9 +31,25 @@ from trainables.regularizers.presets import PRESETS
 from trainables.seeding import generator
 from trainables.tasks.classifier.training import train
 
+from . import page, released
+from .scores import TRANSFER, Scores
+
 EPSILONS, STEPS = (0.1, 0.2, 0.3), 40
 SEEDS = (0, 1, 2)
+IMAGES = 1_000
+"""Test images for all but accuracy, calibration and transfer."""
 TEST_IMAGES = 10_000
+TRANSFER_IMAGES = 500
+MADE = ("rotated", "permuted")
+SMOKE_RECIPES = ("baseline", "entangle")
+SMOKE: Mapping[str, Any] = {
+    "point": {"data.name": "digits", "model.width": 0.1, "epochs": 1},
+    "outliers": list(MADE),
+    "images": 40,
+    "test_images": 359,
+    "transfer_images": 20,
+    "attack_images": 0,
+}
 SUITES = ("clean", "entanglement", "deformations", "ood", "dknn", "flattening")
 PROGRESS = ("train/loss", "train/pgd_accuracy", "val/accuracy", "time/images_per_s")
 COMMON = {
@@ -90,49 +100,65 @@ class Network:
         return f"{self.recipe} {self.seed}"
 
 
-def main() -> int:
-    """Train and measure everything that is missing, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", required=True, type=Path)
-    parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
-    parser.add_argument("--data", type=Path, default=KEPT, help="file of the kept numbers")
-    parser.add_argument("--kept", type=Path, default=Path("results/evidence"))
-    parser.add_argument("--images", type=int, default=1000, help="test images for all but accuracy and calibration")
-    parser.add_argument("--recipes", nargs="*", choices=list(RECIPES), default=list(RECIPES))
-    options = parser.parse_args()
-    networks = [trained(recipe, seed, options) for recipe in options.recipes for seed in SEEDS]
-    scores = {network.name: measured(network, options) for network in networks}
-    transfers = transferred(networks, options)
-    kept = Scores(
-        command="make evidence DATA=FOLDER",
-        machine=machine(),
-        seeds=SEEDS,
-        images=options.images,
-        test_images=TEST_IMAGES,
-        values=by_recipe(networks, scores),
-        transfer=page.transfer_of(transfers),
+def units(size: Size) -> list[Unit]:
+    """Return one unit for each network, and one for the transfer between all of them."""
+    small = SMOKE if size == "smoke" else {}
+    recipes, seeds = (SMOKE_RECIPES, SEEDS[:2]) if small else (tuple(RECIPES), SEEDS)
+    networks = [
+        Unit(f"{recipe} seed {seed}", {"recipe": recipe, "seed": seed, "images": IMAGES, **small})
+        for recipe in recipes
+        for seed in seeds
+    ]
+    return [*networks, Unit(TRANSFER, {"recipes": list(recipes), "seeds": list(seeds), **small})]
+
+
+def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
+    """Measure a network, or the transfer between all: mean errors and half widths by recipes of source and target."""
+    settings = unit.settings
+    if unit.name != TRANSFER:
+        return measured(trained(settings["recipe"], settings["seed"], settings, places), settings, places)
+    pairs = product(settings["recipes"], settings["seeds"])
+    networks = [trained(recipe, seed, settings, places) for recipe, seed in pairs]
+    return page.transfer_of(transferred(networks, settings, places))
+
+
+def scores_of(rows: Sequence[Row]) -> Scores:
+    """Return the numbers of measured units."""
+    networks = [row for row in rows if row.name != TRANSFER]
+    (between,) = (row for row in rows if row.name == TRANSFER)
+    trained_networks = [Network(row.settings["recipe"], row.settings["seed"], Path()) for row in networks]
+    by_name = {own.name: row.metrics for own, row in zip(trained_networks, networks, strict=True)}
+    settings = networks[0].settings
+    return Scores(
+        command='make evidence SECTIONS="mnist" DATA=FOLDER',
+        machine=described(rows),
+        seeds=tuple(dict.fromkeys(network.seed for network in trained_networks)),
+        images=settings["images"],
+        test_images=settings.get("test_images", TEST_IMAGES),
+        values=by_recipe(trained_networks, by_name),
+        transfer=between.metrics,
     )
-    kept.write(options.data)
-    page.write(options.page, kept)
-    return 0
 
 
-def by_recipe(networks: list[Network], scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, list[float]]]:
+def by_recipe(
+    networks: Sequence[Network], scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, list[float]]]:
     """Return the values of each recipe and metric in the order of the seeds; a metric that a seed lacks is left out."""
     values: dict[str, dict[str, list[float]]] = {}
     for network in networks:
         for metric, value in scores[network.name].items():
             values.setdefault(network.recipe, {}).setdefault(metric, []).append(value)
+    seeds = Counter(network.recipe for network in networks)
     return {
-        recipe: {metric: own for metric, own in metrics.items() if len(own) == len(SEEDS)}
+        recipe: {metric: own for metric, own in metrics.items() if len(own) == seeds[recipe]}
         for recipe, metrics in values.items()
     }
 
 
-def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:
+def trained(recipe: str, seed: int, settings: Mapping[str, Any], places: Places) -> Network:
     """Return the network of a recipe and a seed; train it unless it is cached with the same description."""
-    config = TrialConfig.from_point({**COMMON, **RECIPES[recipe], "data.root": str(options.data_root), "seed": seed})
-    folder = options.kept / f"{recipe.replace(' ', '-')}-{seed}"
+    config = _config(settings, places, {**RECIPES[recipe], **settings.get("point", {}), "seed": seed})
+    folder = places.kept / f"{recipe.replace(' ', '-')}-{seed}"
     description = {"trial": identity(config), "machine": machine()}
     note = folder / "trained.json"
     if not note.exists() or json.loads(note.read_text())["description"] != description:
@@ -142,15 +168,17 @@ def trained(recipe: str, seed: int, options: argparse.Namespace) -> Network:
     return Network(recipe, seed, folder)
 
 
-def measured(network: Network, options: argparse.Namespace) -> dict[str, float]:
+def measured(network: Network, settings: Mapping[str, Any], places: Places) -> dict[str, float]:
     """Return all numbers of a network on test images, under the names of metrics."""
-    subject = subject_of(network, options)
-    cache = options.kept / "reports"
+    subject = subject_of(network, settings, places)
+    cache = places.kept / "reports"
+    images, attack_images = settings["images"], settings.get("attack_images", EvaluationBudget().attack_images)
     scores: dict[str, float] = {}
-    for suites, images in ((SUITES[:1], None), (SUITES[1:], options.images)):
-        for result in report.evaluate(subject, suites, EvaluationBudget(images=images), cache=cache, progress=silent):
+    for suites, size in ((SUITES[:1], None), (SUITES[1:], images)):
+        budget = EvaluationBudget(images=size, attack_images=attack_images)
+        for result in report.evaluate(subject, suites, budget, cache=cache, progress=silent):
             scores |= result.metrics
-    scores |= cached(subject, f"pgd-40-{options.images}", cache, lambda: under_attack(subject, options))
+    scores |= cached(subject, f"pgd-40-{images}", cache, lambda: under_attack(subject, images))
     if network.recipe == released.NAME:
         scores |= cached(subject, "released", cache, lambda: released.measured(subject))
     print(network.name, f"accuracy {scores['test/accuracy']:.4f}", flush=True)
@@ -165,9 +193,9 @@ def cached(subject: Subject, name: str, cache: Path, measure: Callable[[], dict[
     return dict(json.loads(path.read_text()))
 
 
-def under_attack(subject: Subject, options: argparse.Namespace) -> dict[str, float]:
+def under_attack(subject: Subject, size: int) -> dict[str, float]:
     """Measure accuracy after PGD-40 from one random start; an image that was wrong before does not count as robust."""
-    images = balanced_subset(subject.test, size=options.images)
+    images = balanced_subset(subject.test, size=size)
     return {f"pgd-40@{epsilon:g}": pgd_accuracy(subject.model, images, epsilon) for epsilon in EPSILONS}
 
 
@@ -178,21 +206,27 @@ def pgd_accuracy(model: TappedClassifier, images: Split, epsilon: float) -> floa
     return int(withstands(images, attack, batch_size=500).sum()) / len(images)
 
 
-def transferred(networks: list[Network], options: argparse.Namespace) -> Any:
+def transferred(networks: Sequence[Network], settings: Mapping[str, Any], places: Places) -> Transfer:
     """Measure how often an image made for one network fools another, by recipe: PGD at 0.1, 500 images."""
     models = {network.name: load_model(network.checkpoint) for network in networks}
-    test = load_test(TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data)
+    test = load_test(_config(settings, places, settings.get("point", {})).data)
     groups = {network.name: network.recipe for network in networks}
-    return transfer(models, balanced_subset(test, size=500), attack="pgd", epsilon=0.1, seed=0, groups=groups)
+    images = balanced_subset(test, size=settings.get("transfer_images", TRANSFER_IMAGES))
+    return transfer(models, images, attack="pgd", epsilon=0.1, seed=0, groups=groups)
 
 
-def subject_of(network: Network, options: argparse.Namespace) -> Subject:
-    """Return a network with the images of MNIST, notMNIST and made outliers."""
-    data = TrialConfig.from_point({**COMMON, "data.root": str(options.data_root)}).data
+def subject_of(network: Network, settings: Mapping[str, Any], places: Places) -> Subject:
+    """Return a network with the images of its data set, notMNIST and made outliers."""
+    data = _config(settings, places, settings.get("point", {})).data
     splits, test = load_splits(data), load_test(data)
-    sets = outliers([f"notmnist={options.data_root / 'notMNIST'}", "rotated", "permuted"], like=test)
+    unlike = settings.get("outliers", [f"notmnist={places.data_root}/notMNIST", *MADE])
     model = load_model(network.checkpoint)
-    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers=sets)
+    return Subject(model, splits.train, splits.val, test, epsilon=0.1, outliers=outliers(unlike, like=test))
+
+
+def _config(settings: Mapping[str, Any], places: Places, point: Mapping[str, Any]) -> TrialConfig:
+    root = {} if places.data_root is None else {"data.root": str(places.data_root)}
+    return TrialConfig.from_point({**COMMON, **settings.get("point", {}), **point, **root})
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
@@ -209,17 +243,3 @@ def progress(epoch: EpochReport) -> None:
 
 def silent(_step: str, _fraction: float) -> None:
     """Ignore the progress: suites are quick compared with the training."""
-
-
-def machine() -> str:
-    """Describe the machine."""
-    cpu = torch.cpu.get_capabilities()
-    precision = resolve_precision("auto", torch.device("cpu"))
-    return (
-        f"{cpu.get('cpu_name', platform.processor())}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__.partition('+')[0]}, steps in {str(precision).removeprefix('torch.')}"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Doses of the soft nearest neighbour loss: chosen by validation images, and no verdict that a control earns too."""
+
+import importlib
+import random
+from types import SimpleNamespace
+
+import pytest
+
+TEST_METRICS = ("test/", "ood/", "dknn/", "fgsm", "pgd")
+
+
+@pytest.fixture
+def dose(evidence):
+    """Return the modules of the section."""
+    parts = ("doses", "grid", "page", "questions")
+    own = {name: importlib.import_module(f"sections.dose.{name}") for name in parts}
+    return SimpleNamespace(section=evidence.load("dose"), table=evidence.claims_table, **own)
+
+
+def rows(dose, *, entangles, gains=lambda _recipe: 0.0, control_entangles=0.0, has_test=True):
+    """Return a row of every unit, by what a weight does to entanglement and accuracy; -1 and less costs 5 points."""
+    section = importlib.import_module("section")
+    outliers = {"mnist": ("notmnist",), "digits": ("permuted", "rotated")}
+    found = []
+    for unit in dose.section.units("whole"):
+        recipe = dose.grid.Recipe(**unit.settings["recipe"])
+        noise = random.Random(unit.name)
+        is_control = recipe.penalty != dose.grid.SNNL
+        raised = control_entangles if is_control else entangles(recipe.weight)
+        cost = 0.05 if recipe.weight <= -1 else 0.0
+        accuracy = 0.95 - cost
+        values = {"val/accuracy": [accuracy + noise.gauss(0, 0.001) for _ in range(5)]}
+        values |= {f"val/length_{tap}": [100.0] * 5 for tap in dose.grid.LAYERS}
+        for images in ("val", "test") if has_test else ("val",):
+            for tap in ("", "_conv1", "_conv2", "_penultimate", "_chance"):
+                values[f"{images}/entanglement{tap}"] = [0.5 + raised + noise.gauss(0, 0.01) for _ in range(5)]
+        if has_test:
+            gain = gains(recipe)
+            names = ["test/accuracy", "test/scored_accuracy", "test/nll", "test/ece", "test/brier", "fgsm", "pgd-20"]
+            names += ["dknn/credibility", "dknn/credibility_fgsm"]
+            for kind in outliers[recipe.data]:
+                names += [f"dknn/credibility_{kind}"]
+                scores = ("msp", "energy", "credibility", "conformity", "own_votes", "knn", "mahalanobis")
+                names += [f"ood/{kind}_{score}_auroc" for score in scores]
+            values |= {name: [0.8 + noise.gauss(0, 0.002) for _ in range(5)] for name in names}
+            values["test/accuracy"] = [0.8 + gain + noise.gauss(0, 0.002) for _ in range(5)]
+            values["pgd-20"] = [0.3 + noise.gauss(0, 0.01) for _ in range(5)]
+        matrix = [[0.5 + noise.gauss(0, 0.02) for _ in range(5)] for _ in range(5)]
+        low = [[0.05 + noise.gauss(0, 0.02) for _ in range(5)] for _ in range(5)]
+        right = "".join(str(min(5, int(5 * (0.8 + gain) + noise.random()))) for _ in range(2000)) if has_test else ""
+        by_image = {"right": right}
+        for name in ("above", "below", "credibility_outliers", "credibility_fgsm") if has_test else ():
+            by_image[name] = [noise.random() for _ in range(100)]
+        metrics = {"values": values, "by_image": by_image, "diverged": [], "transfer": matrix, "noise": low}
+        machine = {"processor": "one", "threads": 1, "torch": "2", "precision": "float32"}
+        found.append(section.Row(unit, metrics, 1.0, machine))
+    return found
+
+
+def from_a_tenth(weight):
+    return 0.4 if weight <= -0.1 else -0.2 if weight >= 0.1 else 0.0
+
+
+def frosst(dose, measured, data="mnist"):
+    found = [claim for claim in dose.section.claims(measured) if claim.paper.startswith("Frosst")]
+    return {claim.claim: claim for claim in found if claim.claim.endswith(f"({data})")}
+
+
+ACCURATE = "entangled networks are more accurate (mnist)"
+
+
+def test_the_mildest_manipulated_dose_is_chosen_and_no_metric_of_test_images_is_read(dose):
+    grid = dose.doses.Grid.of(rows(dose, entangles=from_a_tenth, has_test=False), "digits")
+    assert grid.chosen("minimised", "higher").recipe.weight == -0.1
+    assert grid.chosen("fixed", "lower").recipe.weight == 0.1
+    assert all(not name.startswith(TEST_METRICS) for own in grid.networks for name in own.values)
+
+
+def test_a_treatment_that_entangles_no_more_than_its_controls_is_no_test_of_anything(dose):
+    measured = rows(dose, entangles=from_a_tenth, gains=lambda _: 0.1, control_entangles=0.4)
+    found = frosst(dose, measured)
+    assert len(found) == 5
+    assert {claim.verdict for claim in found.values()} == {"cannot be told"}
+    assert found[ACCURATE].numbers == "no dose passes its manipulation checks"
+    assert "entanglement against class mean" in dose.section.write(measured)["dose answers"]
+
+
+def test_a_prediction_agrees_if_the_controls_do_not_do_the_same(dose):
+    only_treated = rows(
+        dose,
+        entangles=from_a_tenth,
+        gains=lambda own: 0.03 if own.penalty == dose.grid.SNNL and own.weight == -0.1 else 0.0,
+    )
+    assert frosst(dose, only_treated)[ACCURATE].verdict == "agrees"
+    all_alike = rows(dose, entangles=from_a_tenth, gains=lambda own: 0.0 if own.is_baseline else 0.03)
+    found = frosst(dose, all_alike)[ACCURATE]
+    assert found.verdict == "cannot be told"
+    assert "not shown beyond its controls" in found.numbers
+    assert "*accuracy* is not shown beyond class mean" in dose.section.write(all_alike)["dose answers"]
+    costs = rows(
+        dose,
+        entangles=from_a_tenth,
+        gains=lambda own: -0.03 if own.penalty == dose.grid.SNNL and own.weight == -0.1 else 0.0,
+    )
+    assert frosst(dose, costs)[ACCURATE].verdict == "disagrees"
+
+
+def test_a_control_is_the_strongest_that_costs_as_much_and_the_nearest_in_scale(dose):
+    measured = rows(dose, entangles=from_a_tenth)
+    for row in measured:
+        recipe = dose.grid.Recipe(**row.settings["recipe"])
+        if recipe.data == "digits" and recipe.penalty == dose.grid.ACTIVATION_L2:
+            length = 100.0 / (1 + recipe.weight * 1000)
+            row.metrics["values"] |= {f"val/length_{tap}": [length] * 5 for tap in dose.grid.LAYERS}
+    grid = dose.doses.Grid.of(measured, "digits")
+    treatment = grid.chosen("minimised", "higher")
+    found = {(match.kind, match.criterion): match for match in grid.matches(treatment)}
+    assert found["class_mean", "cost"].control.recipe.weight == -0.3
+    assert found["activation_l2", "cost"].control.recipe.weight == 1e-2
+    assert found["activation_l2", "scale"].control.recipe.weight == 1e-5
+    assert all(match.is_within for match in found.values())
+    dear = next(own for own in grid.networks if own.recipe.penalty == dose.grid.SNNL and own.recipe.weight == -3)
+    assert not next(match for match in grid.matches(dear) if match.kind == "activation_l2").is_within
+
+
+def test_a_dose_that_diverged_is_left_out_and_named(dose):
+    measured = rows(dose, entangles=from_a_tenth)
+    for row in measured:
+        if row.name == "digits soft_nearest_neighbor minimised -0.1":
+            row.metrics["diverged"].append(3)
+    assert dose.doses.Grid.of(measured, "digits").chosen("minimised", "higher").recipe.weight == -0.3
+    assert "as training diverged: SNNL minimised, -0.1 (1 seeds)" in dose.section.write(measured)["dose responses"]
+
+
+def test_the_transfer_of_attacks_is_told_from_noise_and_a_pair_without_images_withholds_it(dose):
+    measured = rows(dose, entangles=from_a_tenth)
+    own = next(claim for claim in dose.section.claims(measured) if claim.paper == "Szegedy et al. 2013")
+    assert own.verdict == "agrees"
+    for row in measured:
+        row.metrics["transfer"][0][1] = None
+    verdicts = {claim.verdict for claim in dose.section.claims(measured) if claim.paper == "Szegedy et al. 2013"}
+    assert verdicts == {"cannot be told"}
+
+
+def test_the_interval_of_pairs_is_that_of_the_page_on_mnist(dose):
+    from orchestrator.analysis.claims.intervals import quantile
+
+    page = importlib.import_module("sections.mnist.page")
+    values = [[0, 3, 1, 4], [1, 0, 5, 9], [2, 6, 0, 5], [3, 5, 8, 0]]
+    found = dose.doses.over_pairs(values)
+    pairs = {(f"s{i}", f"s{j}"): values[i][j] for i in range(4) for j in range(4) if i != j}
+    assert page.mean_of_pairs(pairs) == pytest.approx((found.mean, quantile(found.degrees) * found.error))
+
+
+def test_the_interval_of_an_auroc_over_images_is_as_wide_as_the_spread_of_resampled_images(dose):
+    import torch
+
+    assert dose.section.name == "dose"
+    over_images = importlib.import_module("sections.dose.over_images")
+    measures = importlib.import_module("sections.dose.measures")
+    source = torch.Generator().manual_seed(0)
+    shifts = torch.randn(300, generator=source), torch.randn(300, generator=source)
+
+    def scores(shift):
+        noise = torch.randn(2, 300, generator=source) / 3
+        return shifts[0] + shift + noise[0], shifts[1] + noise[1]
+
+    pairs = [scores(1.0), scores(0.5)]
+
+    def of(chosen_N, chosen_M):
+        return [measures.placements(own[chosen_N], other[chosen_M]) for own, other in pairs]
+
+    everyone = torch.arange(300)
+    networks = [
+        SimpleNamespace(by_image={"above": above.tolist(), "below": below.tolist()})
+        for above, below in of(everyone, everyone)
+    ]
+    found = over_images.of_auroc(*networks)
+    resampled = []
+    for _ in range(400):
+        one, two = of(*(torch.randint(300, (300,), generator=source) for _ in range(2)))
+        resampled.append(float(one[0].mean() - two[0].mean()))
+    spread = torch.tensor(resampled).std()
+    assert (found.high - found.low) / 2 == pytest.approx(1.97 * float(spread), rel=0.15)
+    assert found.low < sum(resampled) / 400 < found.high

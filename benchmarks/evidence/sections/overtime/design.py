@@ -16,10 +16,10 @@ REGULARISED = ("block2", "block4", "block6")
 MARGIN = 0.05
 """Share of chance that a layer may lose and still count as one that keeps its entanglement."""
 
-WEIGHT = 1.0
-"""Chosen on validation images of a seed of its own, by the manipulation check alone."""
-_ENTANGLE = {"snnl.weight": -WEIGHT, "snnl.layers": "hidden"}
-_SEPARATE = {"snnl.weight": WEIGHT, "snnl.layers": "hidden"}
+ENTANGLE, SEPARATE = -1.0, 1.0
+"""Weights, chosen on validation images of a seed of its own, by the manipulation check alone."""
+_ENTANGLE = {"snnl.weight": ENTANGLE, "snnl.layers": "hidden"}
+_SEPARATE = {"snnl.weight": SEPARATE, "snnl.layers": "hidden"}
 _MEANS = {"snnl.penalty": "class_mean"}
 RECIPES: Mapping[str, Mapping[str, JSON]] = {
     "baseline": {},

@@ -6,7 +6,7 @@ from typing import Any
 
 from predicted import Expected, Question, by_seed, by_seed_and_images
 from section import Row
-from sections.overtime.design import CONTROLS, LOWER, MARGIN, PAPER, REGULARISED, WEIGHT, WHERE, of_recipe
+from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, PAPER, REGULARISED, SEPARATE, WHERE, of_recipe
 
 from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import image_difference_interval
@@ -121,7 +121,7 @@ QUESTIONS = (
         ),
     ),
     _of_treatment(
-        f"Entangling the hidden blocks, weight {-WEIGHT:g}",
+        f"Entangling the hidden blocks, weight {ENTANGLE:g}",
         "entangle",
         "higher",
         (
@@ -141,7 +141,7 @@ QUESTIONS = (
         ),
     ),
     _of_treatment(
-        f"The reverse: separating them, weight {WEIGHT:g}",
+        f"The reverse: separating them, weight {SEPARATE:g}",
         "separate",
         "lower",
         (

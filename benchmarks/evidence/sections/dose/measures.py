@@ -88,8 +88,9 @@ class Scores(NamedTuple):
 def scores(model: TappedClassifier, images: Images, data: Mapping[str, Any]) -> Scores:
     """Measure one network."""
     found = {"val/accuracy": clean.accuracy(logits(model, images.val), images.val.labels_N)}
-    found |= _entanglement(model, images.val, "val")
-    found |= {f"val/length_{tap}": length for tap, length in lengths(model, images.val).items()}
+    few = balanced_subset(images.val, size=len(images.scored))
+    found |= _entanglement(model, few, "val")
+    found |= {f"val/length_{tap}": length for tap, length in lengths(model, few).items()}
     logits_NK, labels_N = logits(model, images.test), images.test.labels_N
     found |= {
         "test/accuracy": clean.accuracy(logits_NK, labels_N),

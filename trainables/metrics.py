@@ -100,6 +100,8 @@ GAN_METRICS: tuple[Metric, ...] = (
     Metric("gan/discriminator_loss", "nats", None, "objective of the discriminator's steps, mean over the epoch"),
     Metric("gan/generator_snnl", "nats", None, "entanglement that the generator raises, before its weight"),
     Metric("gan/discriminator_snnl", "nats", None, "entanglement that the discriminator lowers, before its weight"),
+    Metric("gan/generator_control", "medians of the distance", None, "its control, of the penalty class_mean"),
+    Metric("gan/discriminator_control", "medians of the distance", None, "as gan/generator_control"),
     Metric(
         "val/real_fake_entanglement",
         "nats",
@@ -128,6 +130,18 @@ GAN_METRICS: tuple[Metric, ...] = (
         "val/mode_kl", "nats", "min", "divergence of the classes that synthetic images show to equally many of each"
     ),
     Metric("val/modes_covered", "classes", "max", "classes with enough synthetic images"),
+    Metric(
+        "val/feature_entanglement",
+        "nats",
+        "max",
+        "val/real_fake_entanglement in the classifier's penultimate features, with evaluation.feature_space",
+    ),
+    Metric("val/feature_ceiling", "nats", None, "val/real_fake_ceiling in these features"),
+    Metric("val/feature_recall", "fraction", "max", "val/real_fake_recall in these features"),
+    Metric("val/feature_precision", "fraction", "max", "val/real_fake_precision in these features"),
+    Metric("val/feature_nn_accuracy", "fraction", None, "val/real_fake_nn_accuracy in these features; best 1/2"),
+    Metric("val/manifold_precision", "fraction", "max", "synthetic images within a ball of a real one's neighbours"),
+    Metric("val/manifold_recall", "fraction", "max", "real images within a ball of a synthetic one's neighbours"),
     *_COSTS,
 )
 

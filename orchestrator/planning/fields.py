@@ -55,7 +55,7 @@ def field_problems(spec: SweepSpec) -> list[Problem]:
     if "val/robust_accuracy" in spec.objective.metrics:
         requirement = "must be > 0 to measure the objective val/robust_accuracy"
         problems += [Problem(place, requirement) for place in _without_attack(spec)]
-    return problems
+    return [*problems, *_feature_problems(spec)]
 
 
 def _worker_problems(spec: SweepSpec) -> list[Problem]:
@@ -309,6 +309,16 @@ def _without_attack(spec: SweepSpec) -> list[str]:
         domain = spec.space.parameters[name]
         return [f"space.parameters.{name}"] if domain.contains(0.0) or domain.contains(0) else []
     return [name] if spec.evaluation.robust_epsilon == 0 else []
+
+
+def _feature_problems(spec: SweepSpec) -> list[Problem]:
+    """Return the setting without which a GAN is not compared in the features that an objective is measured in."""
+    name, objectives = "evaluation.feature_space", spec.objective.metrics
+    wanted = [metric for metric in objectives if metric.startswith(("val/feature_", "val/manifold_"))]
+    has_name = name in task_of(spec.trial).parameter_names
+    if not wanted or not has_name or name in spec.space.names or spec.trial.get(name) is not None:
+        return []
+    return [Problem(f"trial.{name}", f"must be 'classifier' to measure the objective {wanted[0]}, got none")]
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

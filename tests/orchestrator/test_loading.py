@@ -188,6 +188,10 @@ WRONG_GAN = [
     ),
     (f"{GAN}evaluation: {{robust_epsilon: 0.3}}", "evaluation.robust_epsilon: a gan is not attacked; leave it out"),
     (
+        "name: a\ntrial: {task: gan}\nobjective: {metric: val/manifold_recall}",
+        "trial.evaluation.feature_space: must be 'classifier' to measure the objective val/manifold_recall, got none",
+    ),
+    (
         f"{GAN}space: {{parameters: {{mixup.alpha: {{float: [0, 1]}}}}}}",
         "space.parameters.mixup.alpha: no trial has this parameter; one with trial.task: classifier has it",
     ),

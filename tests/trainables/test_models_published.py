@@ -5,9 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainables.config.trial import ModelConfig
+from trainables.config.trial import ModelConfig, TrialConfig
+from trainables.mixup import Mix
 from trainables.models import build
+from trainables.models.layers import resolve_taps
 from trainables.models.residual import PreActivationBlock
+from trainables.tasks.classifier.training import train
 
 
 def on_meta(name, image_shape, **settings):
@@ -103,6 +106,57 @@ def test_every_stage_has_the_published_number_of_blocks_and_only_its_first_has_a
     strides = [[block.conv1.stride[0] for block in stage] for stage in stages]
     assert strides == [[1 if i == 0 else 2] + [1] * (count - 1) for i, count in enumerate(blocks)]
     assert all(block.conv2.stride == (1, 1) for stage in stages for block in stage)
+
+
+def small_resnet(**settings):
+    config = ModelConfig(name="preact_resnet18", width=0.05, **settings)
+    return build(config, image_shape=(3, 16, 16), num_classes=10).eval()
+
+
+@pytest.mark.parametrize(("name", "count"), [("preact_resnet18", 8), ("preact_resnet34", 16), ("wide_resnet28_10", 12)])
+def test_every_residual_block_can_be_read_and_belongs_to_no_group(name, count):
+    model = on_meta(name, (3, 32, 32))
+    blocks = [tap for tap in model.readable if tap.startswith("block")]
+    assert blocks == [f"block{number}" for number in range(1, count + 1)]
+    assert set(model.readable) - set(blocks) == set(model.taps)
+    assert {model.part(block).kind for block in blocks} == {"PreActivationBlock"}
+    assert not {*resolve_taps("all", model), *resolve_taps("hidden", model)} & set(blocks)
+
+
+def test_the_last_block_of_a_stage_is_what_its_tap_reads():
+    read = small_resnet().features(pixels((3, 16, 16)), taps=("block2", "stage1", "block3", "block4", "stage2")).taps
+    assert torch.equal(read["block2"], read["stage1"])
+    assert torch.equal(read["block4"], read["stage2"])
+    assert read["block3"].shape == read["block4"].shape
+    assert not torch.equal(read["block3"], read["block4"])
+
+
+def test_the_last_block_is_what_the_penultimate_features_are_pooled_from():
+    read = small_resnet(final_norm=False).features(pixels((3, 16, 16)), taps=("block8", "penultimate")).taps
+    assert torch.allclose(read["block8"].mean((2, 3)), read["penultimate"], atol=1e-6)
+
+
+def test_to_read_blocks_changes_no_bit_of_the_logits():
+    model = small_resnet()
+    assert torch.equal(model.features(pixels((3, 16, 16)), taps=model.readable).logits, model(pixels((3, 16, 16))))
+
+
+def test_blocks_are_measured_in_training_where_they_are_named_even_without_a_weight():
+    point = {"model.name": "preact_resnet18", "model.width": 0.05, "data.fraction": 0.05, "epochs": 2}
+    point |= {"evaluation.robust_epsilon": 0.0, "evaluation.epochs": (1,), "snnl.layers": "block3+block8"}
+    for report in train(TrialConfig.from_point(point)).reports:
+        blocks = {name for name in report.metrics if name.startswith("entanglement/block")}
+        assert blocks == {"entanglement/block3", "entanglement/block8"}
+
+
+def test_a_block_follows_the_mixtures_of_the_stages_before_its_own():
+    model = small_resnet()
+    order = torch.arange(3, -1, -1)
+    for boundary in model.boundaries:
+        clean = model.features(pixels((3, 16, 16)), taps=model.readable).taps
+        mixed = model.features(pixels((3, 16, 16)), taps=model.readable, mix=Mix(boundary, 0.3, order)).taps
+        moved = {tap for tap in model.readable if not torch.equal(clean[tap], mixed[tap])}
+        assert moved == {tap for tap in model.readable if boundary == "input" or model.follows(tap, boundary)}
 
 
 @pytest.mark.parametrize("name", ["preact_resnet18", "preact_resnet34", "wide_resnet28_10"])

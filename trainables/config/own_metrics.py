@@ -26,6 +26,8 @@ RESERVED = (
     *("real_fake_entanglement", "real_anchors_entanglement", "fake_anchors_entanglement"),
     *("real_fake_recall", "real_fake_precision", "real_fake_nn_accuracy", "real_anchors_nn_accuracy"),
     *("fake_anchors_nn_accuracy", "real_fake_chance", "real_fake_ceiling", "mode_kl", "modes_covered"),
+    *("feature_entanglement", "feature_ceiling", "feature_recall", "feature_precision", "feature_nn_accuracy"),
+    *("manifold_precision", "manifold_recall"),
 )
 """Names of other metrics below `val/`, which no label may have."""
 _LABEL = r"[a-z][a-z0-9_]*"

@@ -5,17 +5,19 @@ global average pooling, and a linear layer. The stages are 'stage1' (which inclu
 convolution), 'stage2' and so on; the last stage, with everything up to the pooled features, is
 'penultimate'. A stage's output is the sum of its last block, *before* the normalisation and ReLU that
 begin the next block. Verma et al. (2019) mix at this point, and the tap reads it, so its values have
-either sign.
+either sign. The sum of each block can be read, too: 'block1' is the first from the input, and the last
+block of 'stage1' is what that stage's tap reads.
 Shapes: B images, C channels, H by W pixels.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.staged import NO_DROPOUT, StagedClassifier
+from trainables.models.staged import NO_DROPOUT, Blocks, StagedClassifier
 from trainables.models.tapped import PENULTIMATE
 from trainables.models.widths import scaled
 
@@ -68,8 +70,8 @@ def preact_resnet18(
 ) -> StagedClassifier:
     """Build a network with taps stage1, stage2, stage3, penultimate and logits, for images of shape (C, H, W).
 
-    Four stages of two blocks with 64, 128, 256 and 512 channels, times the width. With `final_norm`, as
-    Rice et al. (2020) build it, the last sum is normalised and rectified before it is pooled; without,
+    Four stages of two blocks, block1 to block8, with 64, 128, 256 and 512 channels, times the width. With
+    `final_norm`, as Rice et al. (2020) build it, the last sum is normalised and rectified before it is pooled; without,
     as in the code of Verma et al. (2019), it is pooled unchanged, and the penultimate tap has either sign. `dropout` is
     that of the pooled features.
     """
@@ -87,7 +89,7 @@ def preact_resnet34(
     dropout: float = 0.0,
     final_norm: bool = True,
 ) -> StagedClassifier:
-    """Build a network as `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks."""
+    """Build a network as `preact_resnet18`, with stages of 3, 4, 6 and 3 blocks: block1 to block16."""
     channels, rates = _channels(PREACT_CHANNELS, width), {PENULTIMATE: dropout}
     return _residual(
         image_shape, num_classes, channels=channels, blocks=(3, 4, 6, 3), final_norm=final_norm, dropout=rates
@@ -99,11 +101,11 @@ def wide_resnet28_10(
 ) -> StagedClassifier:
     """Build a network with taps stage1, stage2, penultimate and logits, for images of shape (C, H, W).
 
-    The network of Zagoruyko and Komodakis (BMVC 2016): 16 channels, then three stages of four blocks with 160, 320 and
-    640, times the width, and `dropout` between the convolutions of a block (their section 2.4). As published, and
-    unlike the code of Verma et al. (2019), a block's first convolution has the stride, its 1x1 shortcut reads the
-    normalised and rectified state, convolutions have no bias and He's initial variance, and the last normalisation is
-    like all of them.
+    The network of Zagoruyko and Komodakis (BMVC 2016): 16 channels, then three stages of four blocks (block1 to
+    block12) with 160, 320 and 640, times the width, and `dropout` between the convolutions of a block (their section
+    2.4). As published, and unlike the code of Verma et al. (2019), a block's first convolution has the stride, its 1x1
+    shortcut reads the normalised and rectified state, convolutions have no bias and He's initial variance, and the last
+    normalisation is like all of them.
     """
     channels = _channels(WIDE_CHANNELS, width)
     return _residual(
@@ -137,7 +139,21 @@ def _residual(
     names = [*(f"stage{i}" for i in range(1, len(blocks))), PENULTIMATE]
     stages = {name: nn.Sequential(*parts) for name, parts in zip(names, modules, strict=True)}
     head = nn.Linear(channels[-1], num_classes)
-    return StagedClassifier(stages, head, channels=image_shape[0], dropout=dropout)
+    named = _block_names(dict(zip(names, modules, strict=True)))
+    return StagedClassifier(stages, head, channels=image_shape[0], dropout=dropout, blocks=named)
+
+
+def _block_names(stages: Mapping[str, Sequence[nn.Module]]) -> Blocks:
+    """Number the residual blocks from the input on."""
+    numbers = itertools.count(1)
+    return {
+        stage: {
+            index: f"block{next(numbers)}"
+            for index, module in enumerate(modules)
+            if isinstance(module, PreActivationBlock)
+        }
+        for stage, modules in stages.items()
+    }
 
 
 def _stage(channels_in: int, channels_out: int, *, blocks: int, stride: int, dropout: float) -> list[nn.Module]:

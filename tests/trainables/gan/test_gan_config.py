@@ -18,9 +18,9 @@ GROUPS = {
     ),
     "gan": (
         "generator_lr discriminator_lr beta_1 latent_dim generator_width discriminator_width generator_snnl "
-        "discriminator_snnl snnl_features snnl_distance classifier"
+        "discriminator_snnl snnl_features snnl_distance snnl_penalty classifier"
     ),
-    "evaluation": "images distance mode_images mode_share",
+    "evaluation": "images distance mode_images mode_share feature_space",
 }
 DOCUMENTED_NAMES = {
     *("batch_size", "epochs", "seed", "device"),
@@ -52,9 +52,19 @@ def test_none_counts_as_absent_and_the_loss_is_off_by_default():
     assert (config.gan.generator_snnl, config.gan.discriminator_snnl) == (0, 0)
 
 
+def test_settings_that_came_later_are_absent_where_they_are_not_set():
+    saved = json.loads(GanConfig().model_dump_json())
+    assert "snnl_penalty" not in saved["gan"]
+    assert "feature_space" not in saved["evaluation"]
+    config = GanConfig.from_point({"gan.snnl_penalty": "class_mean", "evaluation.feature_space": "classifier"})
+    assert GanConfig.model_validate_json(config.model_dump_json()) == config
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("gan.snnl_penalty", "class_means"),
+        ("evaluation.feature_space", "discriminator"),
         ("gan.generator_lr", 0.0),
         ("gan.discriminator_lr", "0.1"),
         ("gan.generator_lr", np.float64(0.1)),

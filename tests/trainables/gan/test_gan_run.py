@@ -13,7 +13,7 @@ from trainables.errors import CheckpointError, ConfigError, Diverged
 from trainables.tasks.classifier import run as classifier
 from trainables.tasks.classifier.training import train
 from trainables.tasks.gan import GanConfig, load_generator, train_gan
-from trainables.tasks.gan.classifier import classifier_config, classifier_of
+from trainables.tasks.gan.classifier import _trained, classifier_config, classifier_of
 from trainables.tasks.gan.run import restore, start
 
 EPOCHS = 2
@@ -32,6 +32,8 @@ VARIANTS = {
     "pixels": {"gan.generator_snnl": 1.0},
     "features": {"gan.generator_snnl": 1.0, "gan.discriminator_snnl": 0.5, "gan.snnl_features": "discriminator"},
     "cosine-varied": {"gan.generator_snnl": 1.0, "gan.snnl_distance": "cosine", "data.flip": True},
+    "control": {"gan.generator_snnl": 1.0, "gan.discriminator_snnl": 0.5, "gan.snnl_penalty": "class_mean"},
+    "in-features": {"evaluation.feature_space": "classifier"},
 }
 METRICS = {
     *("gan/generator_loss", "gan/discriminator_loss", "val/real_fake_entanglement", "val/real_anchors_entanglement"),
@@ -62,6 +64,35 @@ def test_an_epoch_reports_finite_numbers_under_the_documented_names():
         assert all(math.isfinite(value) for value in report.metrics.values())
         assert report.metrics["val/real_fake_chance"] == pytest.approx(math.log(79 / 39))
         assert report.metrics["val/real_fake_ceiling"] > 0.9 * report.metrics["val/real_fake_chance"]
+
+
+IN_FEATURES = {
+    *("val/feature_entanglement", "val/feature_ceiling", "val/feature_recall", "val/feature_precision"),
+    *("val/feature_nn_accuracy", "val/manifold_precision", "val/manifold_recall"),
+}
+
+
+def test_images_are_compared_in_features_where_it_is_asked_for_and_nothing_else_changes():
+    plain, also = (train_gan(config_of(epochs=1, **VARIANTS[name])) for name in ("plain", "in-features"))
+    assert set(also.metrics) == METRICS | IN_FEATURES
+    assert all(
+        torch.equal(mine, yours) for mine, yours in zip(weights_of(plain.run), weights_of(also.run), strict=True)
+    )
+    assert {name: also.metrics[name] for name in steady(plain.reports[0])} == steady(plain.reports[0])
+    assert 0 <= also.metrics["val/feature_entanglement"] <= also.metrics["val/real_fake_chance"]
+    assert also.metrics["val/feature_ceiling"] > 0.9 * also.metrics["val/real_fake_chance"]
+
+
+def test_a_control_is_reported_under_its_own_names():
+    metrics = train_gan(config_of(epochs=1, **VARIANTS["control"])).metrics
+    assert set(metrics) == METRICS | {"gan/generator_control", "gan/discriminator_control"}
+
+
+def test_a_classifier_without_a_last_linear_layer_has_no_feature_space(monkeypatch):
+    classifier = classifier_of(config_of(), HERE)
+    monkeypatch.setattr(classifier, "taps", ("logits",))
+    with pytest.raises(ConfigError, match=r"gan.classifier: must be a network that ends in one linear layer, whose"):
+        start(config_of(**VARIANTS["in-features"]))
 
 
 def test_the_entangling_terms_are_reported_where_they_are_on():
@@ -169,6 +200,18 @@ def test_the_classifier_is_trained_once_for_all_trials_on_a_data_set():
     one, other = config_of(seed=1), config_of(**{"gan.latent_dim": 8, "data.flip": True})
     assert classifier_config(one) == classifier_config(other)
     assert classifier_of(one, HERE) is classifier_of(other, HERE)
+
+
+@pytest.mark.parametrize(("epochs", "is_poor"), [(1, True), (10, False)])
+def test_a_poor_classifier_is_named_with_its_remedy(caplog, epochs, is_poor):
+    config = classifier_config(config_of())
+    assert config.epochs == 10
+    _trained(config.model_copy(update={"epochs": epochs, "seed": 1}), HERE)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert bool(warnings) == is_poor
+    assert all(
+        "on digits" in line and "set gan.classifier to a checkpoint of a better one" in line for line in warnings
+    )
 
 
 def test_a_given_classifier_is_used(classifier_folder):

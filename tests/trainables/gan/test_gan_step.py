@@ -13,7 +13,14 @@ from trainables.snnl import minimise_temperature, soft_nearest_neighbor_loss
 from trainables.tasks.gan import step
 from trainables.tasks.gan.config import GanSettings
 from trainables.tasks.gan.networks import DiscriminatorOutput, build_networks
-from trainables.tasks.gan.step import Optimizers, discriminator_loss, gan_step, generator_loss, real_fake_loss
+from trainables.tasks.gan.step import (
+    Optimizers,
+    discriminator_loss,
+    gan_step,
+    generator_loss,
+    real_fake_loss,
+    real_fake_means,
+)
 
 SHAPE = (1, 8, 8)
 SMALL = {"latent_dim": 4, "generator_width": 0.25, "discriminator_width": 0.25}
@@ -171,3 +178,27 @@ def test_the_terms_add_up():
         terms["discriminator_loss"], plain["discriminator_loss"] + 3 * terms["discriminator_snnl"], rtol=1e-6
     )
     assert torch.allclose(terms["generator_loss"], plain["generator_loss"] - 2 * terms["generator_snnl"], rtol=1e-6)
+
+
+def test_the_control_is_the_distance_of_the_means_and_sees_no_neighbours():
+    """Pairs that lie apart in the same way, one kind around the other: the means coincide, the neighbours do not."""
+    inner = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.1, 0.0], [-1.1, 0.0]])
+    outer = torch.tensor([[9.0, 0.0], [-9.0, 0.0], [9.1, 0.0], [-9.1, 0.0]])
+    assert float(real_fake_loss(inner, outer)) < 0.01
+    assert abs(float(real_fake_means(inner, outer) - real_fake_means(outer, inner))) < 1e-6
+    around = float(real_fake_means(inner, outer))
+    apart = float(real_fake_means(inner, outer + 30))
+    assert apart < around
+
+
+@pytest.mark.parametrize("features", ["pixels", "discriminator"])
+def test_the_generator_raises_the_control_of_its_space(features):
+    settings = {"generator_snnl": 2.0, "snnl_features": features, "snnl_penalty": "class_mean"}
+    networks, settings = start(**settings)
+    with torch.no_grad():
+        fake_BCHW = networks.generator(torch.randn(12, 4, generator=stream()))
+        terms = generator_loss(networks, real_images(), fake_BCHW, settings=settings)
+        plain = generator_loss(networks, real_images(), fake_BCHW, settings=GanSettings(**SMALL))
+    expected = plain["generator_loss"] - 2.0 * terms["generator_control"]
+    assert float(terms["generator_loss"]) == pytest.approx(float(expected), rel=1e-6)
+    assert set(terms) == {"generator_loss", "generator_control"}

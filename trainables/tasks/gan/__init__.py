@@ -4,14 +4,15 @@ Real images are one class, synthetic images the other (Frosst, Papernot and Hint
 up to chance, means a good generator. As a term of the objective, the generator raises it and the discriminator
 lowers it in its features. As a metric, it measures the distance between synthetic and real images.
 
-    config      the complete validated configuration of one trial
-    networks    generator and discriminator
-    step        one step of both networks
-    streams     the random streams of training
-    classifier  the network that classifies synthetic images
-    measures    entanglement of real and synthetic images, and classes covered
-    figures     both as figures
-    run         one trial in progress
+    config          the complete validated configuration of one trial
+    networks        generator and discriminator
+    step            one step of both networks
+    streams         the random streams of training
+    classifier      the network that classifies synthetic images
+    measures        entanglement of real and synthetic images, and classes covered
+    feature_space   the same comparison in the classifier's features
+    figures         entanglement and images as figures
+    run             one trial in progress
 
 Importing this package imports no torch; its exports are imported on first use (PEP 562).
 

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # Enough epochs for this many images: 10 for the digits, and at least 2.
 _IMAGES = 10_000
 _FEWEST_EPOCHS = 2
+_FAIR_ACCURACY = 0.95
+"""Validation accuracy below which counts of classes, and features, are those of a poor classifier."""
 
 
 def classifier_of(config: GanConfig, placement: Placement) -> TappedClassifier:
@@ -76,4 +78,11 @@ def _trained(config: TrialConfig, placement: Placement) -> TappedClassifier:
     result = train(config, placement=placement)
     accuracy = result.metrics["val/accuracy"]
     logger.info("a classifier of validation accuracy %.3f classifies synthetic images", accuracy)
+    if accuracy < _FAIR_ACCURACY:
+        logger.warning(
+            "the classifier of synthetic images has a validation accuracy of %.3f on %s: "
+            "classes are counted roughly; set gan.classifier to a checkpoint of a better one",
+            accuracy,
+            config.data.name,
+        )
     return result.model

@@ -35,6 +35,8 @@ class GanSettings(Frozen):
     With the weight `generator_snnl` the generator raises the entanglement of real and synthetic images, in pixels
     or in the discriminator's features (`snnl_features`); with `discriminator_snnl` the discriminator lowers it
     in its features, whatever `snnl_features` is, because it cannot move pixels. Both are off at 0.
+    The `snnl_penalty` 'class_mean' is the limit of the loss at a high temperature, for a control: it sees the distance
+    between the means of real and synthetic images, and no neighbours.
     `classifier` is the folder of a checkpoint of a classifier of the same data set, which classifies synthetic
     images; None trains a small one.
     """
@@ -59,6 +61,11 @@ class GanSettings(Frozen):
     """What the generator entangles: pixels, or the discriminator's features."""
     snnl_distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
     """Distance of both terms."""
+    # Absent where it is not set, so that configurations are what they were before it.
+    snnl_penalty: Annotated[
+        Literal["soft_nearest_neighbor", "class_mean"], Field(exclude_if=lambda value: value == "soft_nearest_neighbor")
+    ] = "soft_nearest_neighbor"
+    """Term of both weights: the loss itself, or 'class_mean', a control that sees the means alone."""
     classifier: str | None = None
     """Checkpoint folder of a classifier that classifies synthetic images; None trains a small one."""
 
@@ -69,6 +76,8 @@ class GanEvaluationConfig(Frozen):
     Entanglement is that of at most `images` real validation images, equally many of each class, and as many
     synthetic images. Use one `distance` for all trials that you compare. Classes are counted in `mode_images`
     synthetic images. A class is covered if it has at least `mode_share` of its images at equal frequencies.
+    With the `feature_space` 'classifier' the same images are also compared in the penultimate features of the
+    classifier that counts the classes (`val/feature_...`, `val/manifold_...`).
     """
 
     images: Annotated[int, Field(ge=LEAST_IMAGES)] = 512
@@ -79,6 +88,9 @@ class GanEvaluationConfig(Frozen):
     """Synthetic images whose classes are counted."""
     mode_share: Annotated[Real, Field(gt=0, le=1)] = 0.2
     """Share of its images at equal frequencies with which a class is covered."""
+    # Absent where it is not set, so that configurations are what they were before it.
+    feature_space: Annotated[Literal["classifier"] | None, Field(exclude_if=lambda value: value is None)] = None
+    """'classifier': compare in the penultimate features of the classifier, too; None: in pixels alone."""
 
 
 class GanConfig(FlatConfig):

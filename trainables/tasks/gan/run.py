@@ -30,6 +30,7 @@ from trainables.evaluation.core.prediction import BATCH_SIZE, as_pixels, balance
 from trainables.seeding import generator
 from trainables.tasks.gan.classifier import classifier_of
 from trainables.tasks.gan.config import LEAST_IMAGES, GanConfig
+from trainables.tasks.gan.feature_space import FeatureSpace
 from trainables.tasks.gan.figures import entanglement_by_epoch, sheet_of_images
 from trainables.tasks.gan.measures import modes, predicted_classes, real_fake_entanglement
 from trainables.tasks.gan.networks import Generator, build_networks
@@ -76,7 +77,13 @@ class GanRun:
             )
             raise ConfigError([Problem("evaluation.images", f"{reason}; use a data set with more of the rarest class")])
         self.real_NCHW, other_NCHW = (as_pixels(split.images_NCHW[:n]).to(device) for split in (val, other))
-        self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, config.evaluation.distance).value
+        distance = config.evaluation.distance
+        self.ceiling = real_fake_entanglement(self.real_NCHW, other_NCHW, distance).value
+        self.feature_space = (
+            FeatureSpace.of(self.classifier, self.real_NCHW, other_NCHW, distance)
+            if config.evaluation.feature_space == "classifier"
+            else None
+        )
 
     def synthetic_images(self, count: int) -> Tensor:
         """Return the images (N, C, H, W) in [0, 1] for evaluation, from the same noise in every epoch."""
@@ -112,9 +119,9 @@ class GanRun:
         """Compare the synthetic images with the validation split."""
         settings = self.config.evaluation
         fake_NCHW = self.synthetic_images(max(len(self.real_NCHW), settings.mode_images))
-        quality = real_fake_entanglement(
-            self.real_NCHW, fake_NCHW[: len(self.real_NCHW)], self.config.evaluation.distance
-        )
+        as_many_NCHW = fake_NCHW[: len(self.real_NCHW)]
+        quality = real_fake_entanglement(self.real_NCHW, as_many_NCHW, settings.distance)
+        in_features = {} if self.feature_space is None else self.feature_space.metrics(as_many_NCHW)
         classes_N = predicted_classes(self.classifier, fake_NCHW[: settings.mode_images])
         spread = modes(classes_N, num_classes=self.num_classes, share=settings.mode_share)
         return {
@@ -130,6 +137,7 @@ class GanRun:
             "val/real_fake_ceiling": self.ceiling,
             "val/mode_kl": spread.kl,
             "val/modes_covered": float(spread.covered),
+            **in_features,
         }
 
     def sheet(self) -> "Figure":

@@ -1,0 +1,101 @@
+"""Figure and tables of the page."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from answers import table
+from curves import KINDS, Axis, Line, Panel, chart, ticks
+from predicted import mean_and_half, written
+from section import Row
+from sections.gan.design import COURSE, RECIPES, by_epoch, of_recipe
+from sections.gan.questions import QUESTIONS
+
+
+def write(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Return the figure, the tables of test images and by epoch, and the conclusions."""
+    recipes = list(dict.fromkeys(row.settings["recipe"] for row in rows))
+    words = (
+        "Entanglement, precision and recall of synthetic digits by epoch, mean of the seeds, a line for each treatment"
+    )
+    epochs = len(rows[0].metrics["course"]["kl"]) - 1
+    titles = {
+        "pixels": "entanglement in pixels, of chance",
+        "features": "entanglement in features, of chance",
+        "precision": "precision by neighbours",
+        "recall": "recall by neighbours",
+    }
+    figure = chart(
+        [Panel(title, [_line(rows, recipe, name) for recipe in recipes]) for name, title in titles.items()],
+        words=words,
+        x=Axis("epoch", 0, epochs, ticks(epochs, max(1, epochs // 5))),
+        y=Axis("share", 0, 1, ticks(1.0, 0.25)),
+        columns=2,
+    )
+    seeds = len({row.settings["seed"] for row in rows})
+    first = rows[0]
+    note = (
+        f"{_machines(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. "
+        f"{first.settings['sets']} sets of {first.settings['images']} test images, each with as many synthetic ones; "
+        f"classes are counted in {first.settings['mode_images']:,} synthetic images, by a classifier with a test "
+        f"accuracy of {first.metrics['classifier_accuracy']:.3f}."
+    )
+    return {
+        "gan-test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
+        "gan-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
+        "gan-conclusions": written(QUESTIONS, rows),
+        "gan.svg": figure,
+    }
+
+
+def _machines(rows: Sequence[Row]) -> str:
+    """Describe the machines; the task computes everything in float32, whatever precision they prefer."""
+    words = "{processor}, threads: {threads}, torch {torch}, all in float32"
+    return "; ".join(dict.fromkeys(words.format(**row.machine) for row in rows))
+
+
+_SHARES = {
+    "entanglement, pixels": "pixels",
+    "entanglement, features": "features",
+    "SNNL precision, pixels": "pixels_precision",
+    "SNNL recall, pixels": "pixels_recall",
+    "1-NN accuracy, pixels": "pixels_nn",
+    "1-NN accuracy, features": "features_nn",
+    "precision": "precision",
+    "recall": "recall",
+}
+
+
+def _on_test_images(rows: Sequence[Row], recipes: Sequence[str]) -> str:
+    lines = [
+        [label, *(mean_and_half([_mean(row, name) for row in of_recipe(rows, recipe)]) for recipe in recipes)]
+        for label, name in _SHARES.items()
+    ]
+    for label, name in {"classes covered": "covered", "divergence from equal classes, nats": "kl"}.items():
+        lines.append(
+            [label, *(mean_and_half([row.metrics[name] for row in of_recipe(rows, recipe)]) for recipe in recipes)]
+        )
+    ceilings = [statistics.mean(_mean(row, f"{name}_ceiling") for row in rows) for name in ("pixels", "features")]
+    note = "With other real images for synthetic ones, entanglement is {:.3f} in pixels and {:.3f} in features."
+    return f"{table(['test images', *recipes], lines)}\n\n{note.format(*ceilings)}"
+
+
+def _by_epoch(rows: Sequence[Row]) -> str:
+    columns = {name: [statistics.mean(own) for own in by_epoch(rows, name)] for name in COURSE}
+    heads = ("entanglement, pixels", "entanglement, features", "precision", "recall", "classes covered", "divergence")
+    lines = [
+        [
+            str(epoch),
+            *(f"{own[epoch]:.1f}" if name == "covered" else f"{own[epoch]:.3f}" for name, own in columns.items()),
+        ]
+        for epoch in range(len(columns["kl"]))
+    ]
+    return table(["epoch", *heads], lines)
+
+
+def _line(rows: Sequence[Row], recipe: str, name: str) -> Line:
+    points = [(float(epoch), statistics.mean(own)) for epoch, own in enumerate(by_epoch(of_recipe(rows, recipe), name))]
+    return Line(recipe, points, KINDS[list(RECIPES).index(recipe)], dashed="control" in recipe)
+
+
+def _mean(row: Row, name: str) -> float:
+    return statistics.mean(row.metrics["test"][name])

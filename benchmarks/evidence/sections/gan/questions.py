@@ -1,0 +1,135 @@
+"""Predictions and manipulation checks; they were written before the networks were trained."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from predicted import Expected, Question, by_seed, by_seed_and_images
+from section import Row
+from sections.gan.design import CONTROLS, DISCRIMINATOR, FEATURES, OBJECTIVE, PAPER, PIXELS, WHERE, by_epoch, of_recipe
+
+from orchestrator.analysis.claims.conclusions import Prediction
+
+
+def _on_sets(recipe: str, control: str, name: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+    """Compare a measure of test images between two recipes, paired by seed."""
+
+    def of(rows: Sequence[Row]) -> Prediction:
+        own, other = ([row.metrics["test"][name] for row in of_recipe(rows, each)] for each in (recipe, control))
+        return by_seed_and_images(own, other, direction)
+
+    return of
+
+
+def _by_seed(recipe: str, control: str, name: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+    def of(rows: Sequence[Row]) -> Prediction:
+        own, other = ([row.metrics[name] for row in of_recipe(rows, each)] for each in (recipe, control))
+        return by_seed(own, other, direction)
+
+    return of
+
+
+def _over_training(name: str) -> Callable[[Sequence[Row]], Prediction]:
+    """Compare the last epoch of the baseline with its first one."""
+
+    def of(rows: Sequence[Row]) -> Prediction:
+        epochs = list(by_epoch(of_recipe(rows, "baseline"), name))
+        return by_seed(epochs[-1], epochs[1], "higher")
+
+    return of
+
+
+def _follows_quality(name: str) -> Callable[[Sequence[Row]], Prediction]:
+    """Correlate entanglement with the mean of precision and recall over the epochs of each baseline."""
+
+    def of(rows: Sequence[Row]) -> Prediction:
+        chosen = of_recipe(rows, "baseline")
+        return by_seed([rank_correlation(*_course(row, name)) for row in chosen], [0.0] * len(chosen), "higher")
+
+    return of
+
+
+def _course(row: Row, name: str) -> tuple[list[float], list[float]]:
+    """Return entanglement and sample quality after each epoch of training."""
+    course = row.metrics["course"]
+    quality = [(one + other) / 2 for one, other in zip(course["precision"], course["recall"], strict=True)]
+    return course[name][1:], quality[1:]
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's correlation; 0 where either does not vary.
+
+    >>> rank_correlation([1, 2, 3, 4], [10, 20, 40, 30])
+    0.8
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return 0.0
+    return float(stats.spearmanr(one, other).statistic)
+
+
+def _of_treatment(recipe: str, space: str, title: str) -> Question:
+    """Return a question on a generator's term: its check is entanglement in the space of the treatment."""
+    name = recipe.removeprefix("entangle ")
+    checks = tuple(
+        Expected(f"entanglement {name} against {other}", _on_sets(recipe, other, space, "higher"))
+        for other in ("baseline", CONTROLS[recipe])
+    )
+    wanted = {
+        "precision by neighbours is higher": ("precision", "higher"),
+        "recall by neighbours is higher": ("recall", "higher"),
+        "real and synthetic are harder to tell apart: 1-NN accuracy in features is lower": ("features_nn", "lower"),
+    }
+    measured = tuple(
+        Expected(f"a generator that entangles {name}: {words}", _on_sets(recipe, "baseline", *own), "", OBJECTIVE)
+        for words, own in wanted.items()
+    )
+    spread = Expected(
+        f"a generator that entangles {name}: digits are more even (divergence is lower)",
+        _by_seed(recipe, "baseline", "kl", "lower"),
+        "nats",
+        OBJECTIVE,
+    )
+    return Question(title, PAPER, checks, (*measured, spread))
+
+
+SHARE = "of chance"
+QUESTIONS = (
+    Question(
+        "Entanglement as a measure of a generator (baseline)",
+        PAPER,
+        (Expected("training made better images: precision by neighbours, last epoch", _over_training("precision")),),
+        (
+            Expected(
+                "training raises the entanglement of real and synthetic images, in pixels",
+                _over_training("pixels"),
+                SHARE,
+                WHERE,
+            ),
+            Expected(
+                "training raises the entanglement of real and synthetic images, in features",
+                _over_training("features"),
+                SHARE,
+                WHERE,
+            ),
+            Expected(
+                "entanglement in pixels rises and falls with precision and recall",
+                _follows_quality("pixels"),
+                "rank correlation",
+                WHERE,
+            ),
+            Expected(
+                "entanglement in features rises and falls with precision and recall",
+                _follows_quality("features"),
+                "rank correlation",
+                WHERE,
+            ),
+        ),
+    ),
+    _of_treatment("entangle in pixels", "pixels", f"A generator that entangles in pixels, weight {PIXELS:g}"),
+    _of_treatment(
+        "entangle in features",
+        "features",
+        f"A generator that entangles in the discriminator's features, weights {FEATURES:g} and {DISCRIMINATOR:g}",
+    ),
+)

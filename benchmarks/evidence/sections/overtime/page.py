@@ -1,0 +1,76 @@
+"""Figure and tables of the page."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+from answers import table
+from curves import DEPTHS, Axis, Line, Panel, chart, ticks
+from predicted import mean_and_half, written
+from section import Row, described
+from sections.overtime.design import TAPS, of_recipe
+from sections.overtime.questions import QUESTIONS
+
+
+def write(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Return the figure, the tables by layer and by epoch, and the conclusions."""
+    recipes = list(dict.fromkeys(row.settings["recipe"] for row in rows))
+    words = "Entanglement of each residual block by epoch, mean of the seeds, one panel for each treatment"
+    epochs = len(rows[0].metrics["val_accuracy"])
+    figure = chart(
+        [Panel(recipe, _lines(of_recipe(rows, recipe))) for recipe in recipes],
+        words=words,
+        x=Axis("epoch", 0, epochs, ticks(epochs, max(1, epochs // 4))),
+        y=Axis("entanglement, share of chance", 0, 1, ticks(1.0, 0.25)),
+    )
+    seeds = len({row.settings["seed"] for row in rows})
+    note = (
+        f"{described(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. Test images: "
+        f"{rows[0].metrics['test_images']:,}; entanglement of {rows[0].settings['sets']} sets of "
+        f"{rows[0].settings['images']}."
+    )
+    return {
+        "overtime-layers": "\n\n".join([note, f"![{words}](overtime.svg)", _by_layer(rows, recipes)]),
+        "overtime-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
+        "overtime-conclusions": written(QUESTIONS, rows),
+        "overtime.svg": figure,
+    }
+
+
+def _by_layer(rows: Sequence[Row], recipes: Sequence[str]) -> str:
+    lines = [
+        [f"{tap}, {moment}", *(_entanglement(of_recipe(rows, recipe), tap, key) for recipe in recipes)]
+        for tap in TAPS
+        for key, moment in (("first", "before"), ("last", "after"))
+    ]
+    tested = (mean_and_half([row.metrics["test_accuracy"] for row in of_recipe(rows, recipe)]) for recipe in recipes)
+    return table(["share of chance", *recipes], [*lines, ["test accuracy", *tested]])
+
+
+def _entanglement(rows: Sequence[Row], tap: str, moment: str) -> str:
+    return mean_and_half([statistics.mean(row.metrics[moment][tap]) for row in rows])
+
+
+def _by_epoch(rows: Sequence[Row]) -> str:
+    means = {tap: [statistics.mean(own) for own in _columns(rows, tap)] for tap in TAPS}
+    accuracies = ["-", *(f"{statistics.mean(own):.3f}" for own in zip(*(_accuracies(rows)), strict=True))]
+    lines = [
+        [str(epoch), *(f"{means[tap][epoch]:.3f}" for tap in TAPS), accuracies[epoch]]
+        for epoch in range(len(accuracies))
+    ]
+    return table(["epoch", *TAPS, "validation accuracy"], lines)
+
+
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    return [
+        Line(tap, [(epoch, statistics.mean(own)) for epoch, own in enumerate(_columns(rows, tap))], colour)
+        for tap, colour in zip(TAPS, (*DEPTHS[:8], DEPTHS[9]), strict=True)
+    ]
+
+
+def _columns(rows: Sequence[Row], tap: str) -> Iterator[Sequence[float]]:
+    """Yield the values of all seeds after each epoch."""
+    return zip(*(row.metrics["course"][tap] for row in rows), strict=True)
+
+
+def _accuracies(rows: Sequence[Row]) -> list[Sequence[float]]:
+    return [row.metrics["val_accuracy"] for row in rows]

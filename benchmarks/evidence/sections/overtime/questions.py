@@ -1,0 +1,157 @@
+"""Predictions and manipulation checks; they were written before the networks were trained."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from predicted import Expected, Question, by_seed, by_seed_and_images
+from section import Row
+from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, PAPER, REGULARISED, SEPARATE, WHERE, of_recipe
+
+from orchestrator.analysis.claims.conclusions import Prediction
+from orchestrator.analysis.claims.intervals import image_difference_interval
+
+Values = Callable[[Row], Sequence[float]]
+"""Value on each set of images."""
+
+
+def _after(tap: str) -> Values:
+    return lambda row: row.metrics["last"][tap]
+
+
+def _mean_after(row: Row) -> list[float]:
+    """Return the mean of the regularised blocks after training."""
+    return [statistics.mean(own) for own in zip(*(row.metrics["last"][tap] for tap in REGULARISED), strict=True)]
+
+
+def _before(tap: str, *, less: float = 0.0) -> Values:
+    return lambda row: [value - less for value in row.metrics["first"][tap]]
+
+
+def _fall(*taps: str) -> Values:
+    """Return the mean change of some layers over training."""
+
+    def of(row: Row) -> list[float]:
+        changes = [
+            [last - first for first, last in zip(row.metrics["first"][tap], row.metrics["last"][tap], strict=True)]
+            for tap in taps
+        ]
+        return [statistics.mean(own) for own in zip(*changes, strict=True)]
+
+    return of
+
+
+def _within(recipe: str, own: Values, control: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+    """Compare two values of the same networks."""
+
+    def of(rows: Sequence[Row]) -> Prediction:
+        chosen = of_recipe(rows, recipe)
+        return by_seed_and_images([own(row) for row in chosen], [control(row) for row in chosen], direction)
+
+    return of
+
+
+def _between(recipe: str, control: str, value: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+    """Compare the same value of two recipes, paired by seed."""
+
+    def of(rows: Sequence[Row]) -> Prediction:
+        own, other = ([value(row) for row in of_recipe(rows, name)] for name in (recipe, control))
+        return by_seed_and_images(own, other, direction)
+
+    return of
+
+
+def _more_accurate(recipe: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+    def of(rows: Sequence[Row]) -> Prediction:
+        own, other = ([row.metrics["test_accuracy"] for row in of_recipe(rows, name)] for name in (recipe, "baseline"))
+        shares = statistics.mean(own), statistics.mean(other)
+        images = image_difference_interval(*shares, rows[0].metrics["test_images"])
+        return Prediction(by_seed(own, other, direction).difference, direction, images=images)
+
+    return of
+
+
+def _learned(rows: Sequence[Row]) -> Prediction:
+    own = [row.metrics["test_accuracy"] for row in of_recipe(rows, "baseline")]
+    return by_seed(own, [0.1] * len(own), "higher")
+
+
+SHARE = "of chance"
+
+
+def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Expected, ...]) -> Question:
+    """Return a question whose check is what the term is of, the sum over its blocks, as their mean.
+
+    It is compared with the baseline and with the control.
+    """
+    checks = tuple(
+        Expected(f"mean of {', '.join(REGULARISED)} against {other}", _between(recipe, other, _mean_after, direction))
+        for other in ("baseline", CONTROLS[recipe])
+    )
+    return Question(title, PAPER, checks, predictions)
+
+
+QUESTIONS = (
+    Question(
+        "Training without the loss (baseline)",
+        PAPER,
+        (Expected("the networks learned: test accuracy above 0.1", _learned),),
+        (
+            Expected(
+                "training lowers the entanglement of the last hidden layer",
+                _within("baseline", _after("penultimate"), _before("penultimate"), "lower"),
+                SHARE,
+                WHERE,
+            ),
+            Expected(
+                "training lowers it more in the last hidden layer than in the lower half of the blocks",
+                _within("baseline", _fall("penultimate"), _fall(*LOWER), "lower"),
+                SHARE,
+                WHERE,
+            ),
+            *(
+                Expected(
+                    f"training keeps the entanglement of {tap}: its change + {MARGIN} is above 0",
+                    _within("baseline", _after(tap), _before(tap, less=MARGIN), "higher"),
+                    SHARE,
+                    WHERE,
+                )
+                for tap in LOWER
+            ),
+        ),
+    ),
+    _of_treatment(
+        f"Entangling the hidden blocks, weight {ENTANGLE:g}",
+        "entangle",
+        "higher",
+        (
+            Expected("entangled ResNets: test accuracy is higher", _more_accurate("entangle", "higher"), "", "table 1"),
+            Expected(
+                "entangled ResNets: the last hidden layer is less entangled than the baseline's",
+                _between("entangle", "baseline", _after("penultimate"), "lower"),
+                SHARE,
+                "abstract",
+            ),
+            Expected(
+                "entangled ResNets: training still lowers the entanglement of the last hidden layer",
+                _within("entangle", _after("penultimate"), _before("penultimate"), "lower"),
+                SHARE,
+                WHERE,
+            ),
+        ),
+    ),
+    _of_treatment(
+        f"The reverse: separating them, weight {SEPARATE:g}",
+        "separate",
+        "lower",
+        (
+            Expected("separated ResNets: test accuracy is lower", _more_accurate("separate", "lower"), "", "table 1"),
+            Expected(
+                "separated ResNets: the last hidden layer is more entangled than the baseline's",
+                _between("separate", "baseline", _after("penultimate"), "higher"),
+                SHARE,
+                "abstract",
+            ),
+        ),
+    ),
+)

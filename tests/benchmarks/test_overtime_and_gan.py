@@ -1,0 +1,198 @@
+"""Arithmetic of the sections on layers over training and on a GAN: made rows with known answers."""
+
+import importlib
+import re
+
+import pytest
+import torch
+
+from trainables.config.trial import TrialConfig
+from trainables.data import Split
+from trainables.tasks.gan import GanConfig
+
+pytestmark = pytest.mark.usefixtures("evidence")
+
+MACHINE = {"processor": "one", "threads": 1, "torch": "2", "precision": "float32"}
+NOISE = (0.0, 0.004, -0.003)
+"""What seeds differ by."""
+
+
+def module(name):
+    return importlib.import_module(name)
+
+
+def layer_rows(change, *, recipes=None, sets=(0.0, 0.001, -0.001, 0.0)):
+    """Rows of the section on layers: `change` of a recipe and a tap over training, from 0.9 of chance."""
+    design, section = module("sections.overtime.design"), module("section")
+    rows = []
+    for seed, noise in enumerate(NOISE):
+        for number, recipe in enumerate(recipes or design.RECIPES):
+            noises = [noise * (1 + number) + own for own in sets]
+            first = {tap: [0.9 + own for own in noises] for tap in design.TAPS}
+            last = {
+                tap: [0.9 + change(recipe, tap) + (2 + place / 9) * own for own in noises]
+                for place, tap in enumerate(design.TAPS)
+            }
+            metrics = {
+                "first": first,
+                "last": last,
+                "course": {tap: [first[tap][0], last[tap][0]] for tap in design.TAPS},
+                "test_accuracy": 0.5 + noise,
+                "test_images": 2000,
+                "val_accuracy": [0.5],
+            }
+            settings = {"recipe": recipe, "seed": seed, "sets": len(sets), "images": 500}
+            rows.append(section.Row(section.Unit(f"{recipe} seed {seed}", settings), metrics, 1.0, MACHINE))
+    return rows
+
+
+def verdicts(name, rows):
+    section = module(f"sections.{name}").SECTION
+    return {claim.claim: claim.verdict for claim in section.claims(rows)}
+
+
+def as_the_paper_says(recipe, tap):
+    entangled = {"entangle": 0.09, "separate": -0.4}.get(recipe, 0.0) if tap in {"block2", "block4", "block6"} else 0.0
+    return entangled - (0.4 if tap == "penultimate" else 0.0)
+
+
+def test_layers_that_move_as_the_paper_says_agree_with_it():
+    found = verdicts("overtime", layer_rows(as_the_paper_says))
+    own = {words: verdict for words, verdict in found.items() if words.startswith("training")}
+    assert set(own.values()) == {"agrees"}
+    assert found["entangled ResNets: training still lowers the entanglement of the last hidden layer"] == "agrees"
+    assert found["entangled ResNets: test accuracy is higher"] == "cannot be told"
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.02, "agrees"), (0.05, "cannot be told"), (0.2, "disagrees")])
+def test_a_layer_keeps_its_entanglement_within_the_margin_alone(loss, verdict):
+    found = verdicts("overtime", layer_rows(lambda _, tap: -loss if tap == "block3" else as_the_paper_says(_, tap)))
+    assert found["training keeps the entanglement of block3: its change + 0.05 is above 0"] == verdict
+
+
+def test_a_control_that_moves_as_much_leaves_nothing_to_be_told():
+    def change(recipe, tap):
+        return as_the_paper_says("entangle" if recipe == "means together (control)" else recipe, tap)
+
+    found = verdicts("overtime", layer_rows(change))
+    entangled = {words: verdict for words, verdict in found.items() if words.startswith("entangled")}
+    assert set(entangled.values()) == {"cannot be told"}
+    assert found["training lowers the entanglement of the last hidden layer"] == "agrees"
+
+
+def test_what_other_images_may_not_show_is_not_concluded():
+    rows = layer_rows(lambda _, tap: -0.02 if tap == "penultimate" else 0.0, sets=(-0.4, 0.3, 0.3, -0.2))
+    assert verdicts("overtime", rows)["training lowers the entanglement of the last hidden layer"] == "cannot be told"
+
+
+def test_the_interval_over_images_is_of_the_means_of_the_seeds():
+    found = module("predicted").by_seed_and_images([[1.0, 2.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], "higher")
+    assert found.difference.mean == 2
+    assert tuple(found.images) == pytest.approx((2, 2)), "the sets agree once the seeds are averaged"
+    assert found.difference.interval.low == pytest.approx(-4.353, abs=1e-3), "the seeds, 1.5 and 2.5, do not"
+
+
+def gan_rows(**changes):
+    """Rows of the section on a GAN: what a recipe adds to a measure of test images."""
+    design, section = module("sections.gan.design"), module("section")
+    spaces = ("pixels", "features", "pixels_ceiling", "features_ceiling", "pixels_nn", "features_nn")
+    names = (*spaces, "pixels_precision", "pixels_recall", "precision", "recall")
+    rows = []
+    for seed, noise in enumerate(NOISE):
+        for number, recipe in enumerate(design.RECIPES):
+            own = noise * (1 + number)
+            test = {
+                name: [0.5 + own + extra + changes.get(recipe, {}).get(name, 0.0) for extra in (0.0, 0.001, -0.001)]
+                for name in names
+            }
+            course = {name: [0.1, 0.2 + own, 0.3, 0.5 + 2 * own] for name in design.COURSE}
+            metrics = {
+                "test": test,
+                "course": course,
+                "val_chance": 0.69,
+                "covered": 10,
+                "kl": 0.1 + own,
+                "classifier_accuracy": 0.98,
+                "counts": [1] * 10,
+            }
+            settings = {"recipe": recipe, "seed": seed, "sets": 3, "images": 500, "mode_images": 1000}
+            rows.append(section.Row(section.Unit(f"{recipe} seed {seed}", settings), metrics, 1.0, MACHINE))
+    return rows
+
+
+def test_a_treatment_of_pixels_is_judged_by_its_own_check():
+    better = {"pixels": 0.2, "precision": 0.1, "recall": -0.1}
+    found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "entangle in features": {"precision": 0.1}}))
+    assert found["a generator that entangles in pixels: precision by neighbours is higher"] == "agrees"
+    assert found["a generator that entangles in pixels: recall by neighbours is higher"] == "disagrees"
+    assert found["a generator that entangles in features: precision by neighbours is higher"] == "cannot be told"
+
+
+def test_a_control_of_pixels_that_entangles_as_much_leaves_nothing_to_be_told():
+    better = {"pixels": 0.2, "precision": 0.1}
+    found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "means in pixels (control)": better}))
+    own = {words: verdict for words, verdict in found.items() if "entangles in pixels" in words}
+    assert set(own.values()) == {"cannot be told"}
+    assert found["training raises the entanglement of real and synthetic images, in pixels"] == "agrees"
+
+
+@pytest.mark.parametrize("rows", [lambda: layer_rows(as_the_paper_says), gan_rows], ids=["overtime", "gan"])
+def test_every_number_of_a_page_is_finite(rows):
+    name = "overtime" if rows is not gan_rows else "gan"
+    text = " ".join(module(f"sections.{name}").SECTION.write(rows()).values())
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
+
+
+@pytest.mark.parametrize("size", ["smoke", "whole", "full"])
+def test_every_unit_of_every_size_is_a_valid_trial(size):
+    for unit in module("sections.overtime").SECTION.units(size):
+        assert TrialConfig.from_point(unit.settings["point"]).model.name == "preact_resnet18"
+    for unit in module("sections.gan").SECTION.units(size):
+        GanConfig.from_point(unit.settings["point"])
+        TrialConfig.from_point(unit.settings["classifier"])
+
+
+def test_each_treatment_has_a_control_that_differs_in_the_penalty_alone():
+    for name, penalty in (("overtime", "snnl.penalty"), ("gan", "gan.snnl_penalty")):
+        design = module(f"sections.{name}.design")
+        for recipe, control in design.CONTROLS.items():
+            assert dict(design.RECIPES[control]) == {**design.RECIPES[recipe], penalty: "class_mean"}
+
+
+def test_sets_of_images_are_disjoint_and_balanced():
+    labels = torch.arange(60) % 3
+    images = torch.arange(60, dtype=torch.uint8).view(60, 1, 1, 1)
+    sets = module("image_sets").image_sets(Split(images, labels), count=3, size=15)
+    taken = [int(value) for one in sets for value in one.images_NCHW.flatten()]
+    assert len(set(taken)) == len(taken) == 45
+    assert all(one.labels_N.bincount().tolist() == [5, 5, 5] for one in sets)
+    with pytest.raises(ValueError, match="must be 5 x 5 of each class, got 20 of the rarest one"):
+        module("image_sets").image_sets(Split(images, labels), count=5, size=15)
+
+
+def test_an_excerpt_links_the_first_images_of_each_class(tmp_path):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "root" / part / name
+            folder.mkdir(parents=True)
+            for number in range(5):
+                (folder / f"{number}.jpg").write_bytes(b"")
+    excerpt = module("sections.overtime.measuring").excerpt
+    found = excerpt(tmp_path / "root", tmp_path, 3, 2)
+    assert excerpt(tmp_path / "root", tmp_path, 3, 2) == found, "a second unit finds the links"
+    links = sorted(str(path.relative_to(found)) for path in found.rglob("*.jpg"))
+    assert links == [f"test/{name}/{i}.jpg" for name in ("cat", "dog") for i in range(2)] + [
+        f"train/{name}/{i}.jpg" for name in ("cat", "dog") for i in range(3)
+    ]
+
+
+def test_a_chart_places_values_on_its_axes_and_keeps_them_within():
+    curves = module("curves")
+    line = curves.Line("a < b", [(0, 0.0), (10, 1.0), (5, 9.0)], "#000")
+    axes = {"x": curves.Axis("epoch", 0, 10, [0, 10]), "y": curves.Axis("share", 0, 1, [0, 1])}
+    svg = curves.chart([curves.Panel("one", [line])], words="what is shown", **axes)
+    left, top = curves.LEFT, curves.TOP
+    right, bottom, middle = left + curves.WIDTH, top + curves.HEIGHT, left + curves.WIDTH / 2
+    assert f"M{left:.1f},{bottom:.1f}L{right:.1f},{top:.1f}L{middle:.1f},{top:.1f}" in svg
+    assert "a &lt; b" in svg
+    assert "<title>what is shown</title>" in svg

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import mixup
-from trainables.mixup import Mix
+from trainables.mixup import Mix, Shift
 from trainables.models.tapped import INPUT, LOGITS, PENULTIMATE, Activations, Part, TappedClassifier
 
 __all__ = ["NO_DROPOUT", "StagedClassifier"]
@@ -54,7 +54,7 @@ class StagedClassifier(TappedClassifier):
         self.taps = (*stages, LOGITS)
         self.boundaries = (INPUT, *list(stages)[:-1])
 
-    def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
+    def features(self, x_BCHW: Tensor, *, mix: Mix | Shift | None = None, taps: Collection[str] = ()) -> Activations:
         """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
 
         Raises:
@@ -95,5 +95,5 @@ class StagedClassifier(TappedClassifier):
         return {**self.stages, LOGITS: self.head}
 
 
-def _mixed(h: Tensor, boundary: str, *, mix: Mix | None) -> Tensor:
+def _mixed(h: Tensor, boundary: str, *, mix: Mix | Shift | None) -> Tensor:
     return h if mix is None or mix.boundary != boundary else mixup.apply(h, mix)

@@ -61,9 +61,9 @@ check: lint test ## lint, then test
 bench: setup ## Run the benchmarks
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-evidence: setup ## Measure docs/results.md again, one to two hours: make evidence DATA=FOLDER, with MNIST/raw and notMNIST/raw in it
-	@test -n "$(DATA)" || { echo "evidence: say where MNIST and notMNIST are, for example make evidence DATA=data"; exit 2; }
-	$(BIN)/python benchmarks/evidence/mnist.py --data-root $(DATA)
+evidence: setup ## Measure sections of docs/results.md that are missing: make evidence SECTIONS="dose gan" DATA=FOLDER, with MNIST/raw and the others in it
+	@test -n "$(DATA)" || { echo "evidence: say where the data sets are, for example make evidence DATA=data"; exit 2; }
+	$(BIN)/python benchmarks/evidence/evidence.py run $(SECTIONS) --data-root $(DATA) $(if $(PART),--part $(PART))
 
 docs: setup ## Build the documentation site into build/site; a broken link or a page without a place fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

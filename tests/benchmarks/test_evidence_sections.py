@@ -1,0 +1,158 @@
+"""Sections of the evidence: each runs at its smoke size, and no verdict is written without measurements."""
+
+import importlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = ROOT / "benchmarks/evidence"
+NAMES = sorted(
+    path.stem
+    for path in (EVIDENCE / "sections").iterdir()
+    if (path.suffix == ".py" or (path / "__init__.py").exists()) and not path.stem.startswith("_")
+)
+OWN = {path.stem for path in EVIDENCE.iterdir()}
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    """Return the command's module; its neighbours leave with it, as their names are short."""
+    monkeypatch.syspath_prepend(EVIDENCE)
+    yield importlib.import_module("evidence")
+    for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def docs(tmp_path):
+    shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
+    shutil.copy(ROOT / "docs/results.md", tmp_path / "docs/results.md")
+    return tmp_path / "docs"
+
+
+def counted(units=4):
+    """Return a section whose units count how often they are measured."""
+    section = sys.modules["section"]
+    measured = []
+
+    def measure(unit, _places):
+        measured.append(unit.name)
+        return {"value": float(len(measured)), "undefined": float("nan")}
+
+    return section.Section(
+        "dose",
+        "Counted",
+        lambda _size: [section.Unit(f"unit {number}", {"number": number}) for number in range(units)],
+        measure,
+        lambda rows: {"dose": " ".join(f"{row.metrics['value']:g}" for row in rows), "dose.svg": "<svg/>"},
+        lambda _rows: [section.Claim("Some et al. 2019", "it counts", section.AGREES, "1 to 4", "1", "table 1")],
+    ), measured
+
+
+def run(evidence, section, folder, part="1/1", size="whole"):
+    places = evidence.Places(None, folder / "kept")
+    places.kept.mkdir(exist_ok=True)
+    return evidence.run(section, places, size=size, part=evidence.Part.parse(part), folder=folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_section_runs_at_its_smoke_size_and_writes_every_table_and_claim(evidence, docs, tmp_path, name):
+    section = evidence.load(name)
+    units = section.units("smoke")
+    rows = run(evidence, section, tmp_path, size="smoke")
+    assert [row.name for row in rows] == [unit.name for unit in units]
+    assert len({unit.name for unit in section.units("whole")}) == len(section.units("whole"))
+    evidence.write(section, size="smoke", folder=tmp_path, docs=docs)
+    page = (docs / "results" / f"{name}.md").read_text()
+    markers = re.findall(r"<!-- (.+?): begin -->", page)
+    written = section.write(rows)
+    assert set(markers) == {own for own in written if not own.endswith(".svg")}
+    for own in markers:
+        assert re.search(rf"<!-- {own}: begin -->\n\n.+", page), f"nothing between the markers of {own}"
+    text = " ".join(written.values())
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text), "a table lacks a value"
+    found, unmeasured = section.claims(rows), section.claims(())
+    assert found, "a section answers a claim"
+    assert [(claim.paper, claim.claim) for claim in found] == [(claim.paper, claim.claim) for claim in unmeasured]
+    for claim in found:
+        assert claim.verdict in {"agrees", "disagrees", "cannot be told"}
+        assert claim.numbers
+        assert claim.smallest
+
+
+def test_a_unit_is_measured_once_and_again_when_its_settings_change(evidence, tmp_path):
+    section, measured = counted()
+    run(evidence, section, tmp_path)
+    run(evidence, section, tmp_path)
+    assert measured == [f"unit {number}" for number in range(4)]
+    changed = section.units("whole")
+    changed[2] = changed[2]._replace(settings={"number": 9})
+    object.__setattr__(section, "units", lambda _size: changed)
+    rows = run(evidence, section, tmp_path)
+    assert measured[4:] == ["unit 2"]
+    assert [row.metrics["value"] for row in rows] == [1, 2, 5, 4]
+    assert rows[0].metrics["undefined"] is None
+    assert set(rows[0].machine) == {"processor", "threads", "torch", "precision"}
+
+
+def test_parts_measure_each_unit_once_between_them(evidence, tmp_path):
+    section, measured = counted(units=5)
+    run(evidence, section, tmp_path, part="2/2")
+    assert measured == ["unit 1", "unit 3"]
+    assert len(run(evidence, section, tmp_path, part="1/2")) == 5
+    assert sorted(measured) == [unit.name for unit in section.units("whole")]
+    with pytest.raises(ValueError, match=r"part: must be as 1/2, got '3/2'"):
+        evidence.Part.parse("3/2")
+
+
+def test_a_page_and_the_claims_have_nothing_to_say_until_every_unit_is_measured(evidence, docs, tmp_path):
+    section, _ = counted()
+    page = docs / "results/dose.md"
+    run(evidence, section, tmp_path, part="1/2")
+    evidence.write(section, folder=tmp_path, docs=docs)
+    assert "Not measured yet (2 of 4 units)." in page.read_text()
+    assert not (docs / "results/dose.svg").exists()
+    (claim,) = evidence.claims(section, folder=tmp_path)
+    assert (claim.verdict, claim.smallest) == ("not measured yet", "-")
+    assert 'make evidence SECTIONS="dose"' in claim.numbers
+    run(evidence, section, tmp_path)
+    evidence.write(section, folder=tmp_path, docs=docs)
+    evidence.write_claims([section], folder=tmp_path, docs=docs)
+    assert "\n\n1 3 2 4\n\n" in page.read_text()
+    assert (docs / "results/dose.svg").read_text() == "<svg/>"
+    row = "| Some et al. 2019 | table 1 | it counts | 1 to 4 ([dose](results/dose.md)) | agrees | 1 |"
+    assert row in (docs / "results.md").read_text()
+
+
+def test_large_results_are_packed_and_read_as_before(evidence, tmp_path, monkeypatch):
+    section, measured = counted()
+    monkeypatch.setattr(sys.modules["section"], "PACKED_ABOVE", 100)
+    rows = run(evidence, section, tmp_path)
+    assert [path.name for path in tmp_path.glob("dose*")] == ["dose.jsonl.gz"]
+    assert run(evidence, section, tmp_path) == rows
+    assert len(measured) == 4
+
+
+def test_a_damaged_line_names_its_place(evidence, tmp_path):
+    section, _ = counted()
+    (tmp_path / "dose.jsonl").write_text(json.dumps({"format": 1})[:-1] + "\n")
+    with pytest.raises(ValueError, match=r"dose.jsonl:1: must be a line of JSON"):
+        run(evidence, section, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pages_are_what_the_stored_results_say(evidence, docs, name):
+    section = evidence.load(name)
+    evidence.write(section, docs=docs)
+    for path in [docs / "results" / f"{name}.md", *(docs / "results").glob(f"{name}*.svg")]:
+        assert path.read_text() == (ROOT / "docs" / path.relative_to(docs)).read_text(), "run evidence.py write"
+
+
+def test_the_table_of_claims_is_what_the_stored_results_say(evidence, docs):
+    evidence.write_claims([evidence.load(name) for name in evidence.names()], docs=docs)
+    assert (docs / "results.md").read_text() == (ROOT / "docs/results.md").read_text(), "run evidence.py write"

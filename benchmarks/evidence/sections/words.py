@@ -1,0 +1,316 @@
+"""Coordinates of word vectors against random directions, by the words that they rank first.
+
+After Szegedy et al. (2014), section 3, which shows words of word2vec. Skip-grams with negative sampling are trained on
+the documentation of three packages (`word_corpus`), written in word2vec's binary format, and read from it. Coherence of
+the first ten words is measured twice: by the cosines of their vectors without their part along the direction, and by
+their normalised pointwise mutual information in blocks of 20 words of the text, which no vector enters.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import word_corpus
+from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
+from scipy import sparse  # type: ignore[import-untyped]
+from section import JSON, Claim, Places, Row, Section, Size, Unit
+
+from trainables.evaluation.representation.group_comparison import compare
+
+if TYPE_CHECKING:
+    from word_files import WordVectors
+    from word_vectors import TopWords, WordComparison
+
+PAPER: Final = "Szegedy et al. 2014"
+MARGIN: Final = 0.03
+"""Largest difference of mean cosines, or of mean information, that counts as none."""
+BLOCK: Final = 20
+TOP: Final = 10
+SHOWN: Final = 6
+EXAMPLES: Final = Path(__file__).parents[3] / "examples/word_vectors"
+SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(5), "full": range(10)}
+OPTIMIZERS: Final = {"adam": 3e-3, "sgd": 50.0}
+"""Learning rates by optimizer. The loss is the same after a rotation of all vectors, and so are the steps of SGD; those
+of Adam are not, as it divides by the size of each coordinate's gradients. The losses are means over 1,024 pairs."""
+
+
+def units(size: Size) -> list[Unit]:
+    """Return a unit for each optimizer and seed; the smoke size has Python's own documentation as its text."""
+    small = size == "smoke"
+    common = {
+        "corpus": "pydoc_data.topics" if small else word_corpus.LISTED.name,
+        "words": 6000 if small else None,
+        "min_count": 5 if small else 10,
+        "dimension": 8 if small else 100,
+        "epochs": 1 if small else 5,
+        "directions": 50 if small else 1000,
+        "draws": 99 if small else 10_000,
+    }
+    return [
+        Unit(f"{name} seed {seed}", {"optimizer": name, "rate": rate, "seed": seed, **common})
+        for seed in SEEDS[size]
+        for name, rate in OPTIMIZERS.items()
+    ]
+
+
+def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
+    """Train vectors, read them from their file, and compare their coordinates with other directions."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))
+    import skip_gram  # noqa: PLC0415
+    from word_files import read_binary_word_vectors, write_binary_word_vectors  # noqa: PLC0415
+    from word_vectors import direction_words  # noqa: PLC0415
+
+    settings = unit.settings
+    text = corpus(settings)
+    optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    vectors = skip_gram.train(
+        text,
+        dimension=settings["dimension"],
+        epochs=settings["epochs"],
+        window=5,
+        seed=settings["seed"],
+        optimizer=lambda tensors: optimizers[settings["optimizer"]](tensors, lr=settings["rate"]),
+    )
+    path = places.kept / f"{settings['optimizer']}-{settings['seed']}-{settings['dimension']}.bin"
+    write_binary_word_vectors(path, vectors)
+    vectors = read_binary_word_vectors(path)
+    result = direction_words(
+        vectors, top=TOP, directions=settings["directions"], draws=settings["draws"], seed=settings["seed"]
+    )
+    information_VV = pointwise_information(text, vectors.words)
+    alike, shuffled = plurals(vectors)
+    return {
+        "text": len(text),
+        "words": len(vectors.words),
+        "plurals": alike,
+        "shuffled plurals": shuffled,
+        "size": axis_share(vectors),
+        "compared": {
+            f"{row.scaling} {row.kind}": _numbers(row, information_VV, settings) for row in result.comparisons
+        },
+        "shown": [list(row) for row in _some(result.words, result.comparisons)] if settings["seed"] == 0 else [],
+    }
+
+
+def corpus(settings: Mapping[str, Any]) -> list[str]:
+    """Return the words of the text, without the rare ones."""
+    import skip_gram  # noqa: PLC0415
+
+    if settings["corpus"] != word_corpus.LISTED.name:
+        return skip_gram.corpus(min_count=settings["min_count"])[: settings["words"]]
+    words = [word for document in word_corpus.documents() for word in document]
+    counts = Counter(words)
+    return [word for word in words if counts[word] >= settings["min_count"]]
+
+
+def pointwise_information(text: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return log(p(v, w) / p(v) p(w)) / -log p(v, w) of each two words, in [-1, 1]; p is of blocks of the text.
+
+    Words that never meet have -1, and words that are in each other's blocks alone, 1.
+
+    >>> pointwise_information(["a", "b"] + 18 * ["a"] + 20 * ["c"], ["a", "b", "c"]).round(2).tolist()
+    [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
+    """
+    place = {word: index for index, word in enumerate(words)}
+    rows, columns = zip(
+        *{(index // BLOCK, place[word]) for index, word in enumerate(text) if word in place}, strict=True
+    )
+    blocks = -(-len(text) // BLOCK)
+    presence = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), (blocks, len(words)))
+    joint_VV = (presence.T @ presence).toarray() / blocks
+    single_V = joint_VV.diagonal()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        information_VV = np.log(joint_VV / single_V[:, None] / single_V) / -np.log(joint_VV)
+    # In every block: log 1 / log 1.
+    whole_VV = np.where(joint_VV >= 1, 1.0, information_VV)
+    return np.where(joint_VV > 0, whole_VV, -1.0).astype(np.float32)
+
+
+def mean_information(information_VV: npt.NDArray[np.float32], indices_RK: torch.Tensor) -> torch.Tensor:
+    """Return the mean information (R,) of the pairs of each row of words."""
+    top_RKK = information_VV[indices_RK.numpy()[:, :, None], indices_RK.numpy()[:, None, :]].astype(np.float64)
+    top = top_RKK.shape[1]
+    own = np.trace(top_RKK, axis1=1, axis2=2)
+    return torch.from_numpy((top_RKK.sum((1, 2)) - own) / (top * (top - 1)))
+
+
+def plurals(vectors: "WordVectors") -> tuple[float, float]:
+    """Return the mean cosine of words and their plurals, and that of words and the plural of the next word.
+
+    A plural is a word of the vocabulary that is another one and an s.
+    """
+    place = {word: index for index, word in enumerate(vectors.words)}
+    pairs = [(place[word], place[f"{word}s"]) for word in vectors.words if len(word) > 2 and f"{word}s" in place]
+    unit_VD = vectors.normalised().vectors_ND.double()
+    one, other = (unit_VD[torch.tensor(side)] for side in zip(*pairs, strict=True))
+    return float((one * other).sum(1).mean()), float((one * other.roll(1, 0)).sum(1).mean())
+
+
+def axis_share(vectors: "WordVectors") -> float:
+    """Return the kurtosis of the coordinates over that of a random rotation of them: 1 where no axis is special."""
+    from trainables.evaluation.representation.directions import rotated  # noqa: PLC0415
+    from trainables.seeding import generator  # noqa: PLC0415
+
+    size = vectors.vectors_ND.shape[1]
+    turn = rotated(size, size, generator=generator(0, "kurtosis"))
+    values = vectors.vectors_ND.double()
+    return _kurtosis(values) / _kurtosis(values @ turn.T)
+
+
+def _kurtosis(values_ND: torch.Tensor) -> float:
+    centred = values_ND - values_ND.mean(0)
+    return float((centred**4).mean(0).div((centred**2).mean(0) ** 2).mean())
+
+
+def _numbers(
+    row: "WordComparison", information_VV: npt.NDArray[np.float32], settings: Mapping[str, Any]
+) -> dict[str, JSON]:
+    own, others = (mean_information(information_VV, group.indices_RK) for group in (row.coordinates, row.others))
+    test = compare(own, others, seed=settings["seed"], draws=settings["draws"])
+    stream = torch.Generator().manual_seed(settings["seed"])
+    chance = torch.stack([torch.randperm(len(information_VV), generator=stream)[:TOP] for _ in range(200)])
+    return {
+        "cosine": [float(group.coherence_R.mean()) for group in (row.coordinates, row.others)],
+        "cosine chance": float(row.chance_B.mean()),
+        "cosine p": row.test.p,
+        "information": [float(own.mean()), float(others.mean())],
+        "information chance": float(mean_information(information_VV, chance).mean()),
+        "information p": test.p,
+    }
+
+
+def _some(words: Sequence[str], comparisons: "Sequence[WordComparison]") -> list[tuple[str, str, float, str]]:
+    """Return the first words of some coordinates and some random directions of raw vectors."""
+    row = comparisons[0]
+
+    def lines(kind: str, group: "TopWords") -> list[tuple[str, str, float, str]]:
+        return [
+            (kind, str(place + 1), float(group.coherence_R[place]), " ".join(words[i] for i in group.indices_RK[place]))
+            for place in range(SHOWN)
+        ]
+
+    return [*lines("coordinate", row.coordinates), *lines("random", row.others)]
+
+
+def by_optimizer(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each optimizer, in the order of the seeds."""
+    return {name: [row for row in rows if row.settings["optimizer"] == name] for name in OPTIMIZERS}
+
+
+def values(rows: Sequence[Row], key: str, what: str, place: int) -> list[float]:
+    """Return a number of each seed: of coordinates (0) or of other directions (1)."""
+    return [row.metrics["compared"][key][what][place] for row in rows]
+
+
+MEASURES: Final = {"cosine": "by cosine", "information": "by information in the text"}
+SCALINGS: Final = ("raw", "normalised")
+
+
+def title_of(optimizer: str) -> str:
+    """Return the title of the question to an optimizer."""
+    return f"Coordinates of word vectors against random directions, {optimizer}"
+
+
+def words_of(scaling: str, measure_: str) -> str:
+    """Return the words of a prediction."""
+    return f"of {scaling} vectors, random directions are as coherent {MEASURES[measure_]}"
+
+
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """Return the predictions, which were written before any of this was measured."""
+    found = []
+    for optimizer, own in by_optimizer(rows).items():
+        plural = [[row.metrics[name] for row in own] for name in ("plurals", "shuffled plurals")]
+        above = [
+            Compared(
+                f"random directions are more coherent than random words, {MEASURES[name]}",
+                values(own, "raw random", name, 1),
+                [row.metrics["compared"]["raw random"][f"{name} chance"] for row in own],
+                "higher",
+            )
+            for name in MEASURES
+        ]
+        checks = [
+            Compared("words are nearer to their own plural than to another", plural[0], plural[1], "higher"),
+            *above,
+        ]
+        predictions = [
+            Compared(
+                words_of(scaling, name),
+                values(own, f"{scaling} random", name, 0),
+                values(own, f"{scaling} random", name, 1),
+                "equal",
+                margin=MARGIN,
+            )
+            for scaling in SCALINGS
+            for name in MEASURES
+        ]
+        found.append(Question(title_of(optimizer), checks, predictions))
+    return found
+
+
+CLAIMED: Final = tuple(
+    Claimed(
+        PAPER,
+        "section 3",
+        f"random directions of word vectors are as interpretable as coordinates ({scaling}, by text, {optimizer})",
+        title_of(optimizer),
+        words_of(scaling, "information"),
+    )
+    for optimizer in OPTIMIZERS
+    for scaling in SCALINGS
+)
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """Return the claims of the paper with our verdicts."""
+    return claims_of(questions(rows) if rows else [], CLAIMED)
+
+
+def write(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Return the tables by their markers."""
+    return {
+        "words": "\n\n".join(_coherence(name, own) for name, own in by_optimizer(rows).items()),
+        "words-shown": "\n\n".join(_examples(name, own) for name, own in by_optimizer(rows).items()),
+        "words-conclusions": shown(questions(rows)),
+    }
+
+
+def _coherence(optimizer: str, rows: Sequence[Row]) -> str:
+    first, lines = rows[0].metrics, []
+    for key in first["compared"]:
+        scaling, kind = key.split(" ")
+        for name, title in MEASURES.items():
+            cells = [spread(values(rows, key, name, place)) for place in (0, 1)]
+            of_seeds = [row.metrics["compared"][key] for row in rows]
+            chance = spread([own[f"{name} chance"] for own in of_seeds])
+            found = sum(own[f"{name} p"] <= 0.05 for own in of_seeds)
+            lines.append([scaling, kind, title, *cells, chance, f"{found} of {len(rows)}"])
+    head = ["vectors", "directions", "coherence", "of coordinates", "of directions", "of random words", "p <= 0.05"]
+    plural = [spread([row.metrics[name] for row in rows]) for name in ("plurals", "shuffled plurals")]
+    size = spread([row.metrics["size"] for row in rows])
+    about = (
+        f"{optimizer}: {first['text']:,} words of text, {first['words']:,} different ones. Cosine of a word and its "
+        f"plural {plural[0]}, of a word and another's {plural[1]}. Kurtosis of coordinates over that of "
+        f"rotated ones {size}."
+    )
+    return f"{about}\n\n{table(head, lines)}"
+
+
+def _examples(optimizer: str, rows: Sequence[Row]) -> str:
+    lines = [
+        [f"{kind} {number}", f"{value:.3f}", words]
+        for row in rows
+        if row.settings["seed"] == 0
+        for kind, number, value, words in row.metrics["shown"]
+    ]
+    return f"{optimizer}, seed 0, raw vectors:\n\n{table(['direction', 'cosine', 'first words'], lines)}"
+
+
+SECTION = Section("words", "Units against random directions, on word vectors", units, measure, write, claims)

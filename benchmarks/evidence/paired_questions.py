@@ -80,7 +80,7 @@ def _claim(own: Claimed, questions: Sequence[Question]) -> Claim:
         f"p {finding.p_corrected:.2g} after correction"
     )
     if finding.conclusion == "inconclusive":
-        numbers += f"; {finding.reason}"
+        numbers += f"; {finding.reason.partition(':')[0]}"
     return Claim(own.paper, own.claim, VERDICTS[finding.conclusion], numbers, f"{finding.smallest:.2g}", own.where)
 
 
@@ -106,7 +106,7 @@ def _shown(question: Question) -> Iterable[str]:
         images = "-" if own.images is None else _ends(own.images)
         effects = ["-" if effect is None else f"{effect:.1f}", f"{finding.smallest:.2g}"]
         verdict = VERDICTS[finding.conclusion]
-        reason = verdict if verdict != UNKNOWN else f"{verdict}: {finding.reason}"
+        reason = verdict if verdict != UNKNOWN else f"{verdict}: {finding.reason.partition(':')[0]}"
         rows.append([own.words, expected, *_cells(prediction), images, f"{finding.p_corrected:.2g}", *effects, reason])
     head = ["prediction", "predicted", "difference", "95 % over seeds", "over images", "p (Holm)", "g_z", "seen from"]
     yield table([*head, "conclusion"], rows)

@@ -110,6 +110,12 @@ def test_activations_of_zeros_are_left_alone_with_a_finite_gradient():
     assert not resized(torch.zeros(2, 3), h + 1, epsilon=1.0).any()
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e-30, 1e-44, 1e20])
+def test_the_length_does_not_depend_on_the_size_of_the_gradient(scale):
+    h = torch.tensor([[3.0, 4.0]])
+    assert resized(torch.tensor([[0.0, 1.0]]) * scale, h, epsilon=0.1).tolist() == [[0.0, pytest.approx(0.5)]]
+
+
 def test_every_layer_has_its_turn_and_the_same_step_has_the_same_one(images):
     model, (x, y) = staged(), images
 

@@ -17,19 +17,17 @@ import numpy.typing as npt
 import torch
 import word_corpus
 from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
-from scipy import sparse  # type: ignore[import-untyped]
 from section import JSON, Claim, Places, Row, Section, Size, Unit
+from word_coherence import axis_share, mean_information, plurals, pointwise_information
 
 from trainables.evaluation.representation.group_comparison import compare
 
 if TYPE_CHECKING:
-    from word_files import WordVectors
     from word_vectors import TopWords, WordComparison
 
 PAPER: Final = "Szegedy et al. 2014"
 MARGIN: Final = 0.03
 """Largest difference of mean cosines, or of mean information, that counts as none."""
-BLOCK: Final = 20
 TOP: Final = 10
 SHOWN: Final = 6
 EXAMPLES: Final = Path(__file__).parents[3] / "examples/word_vectors"
@@ -107,65 +105,6 @@ def corpus(settings: Mapping[str, Any]) -> list[str]:
     words = [word for document in word_corpus.documents() for word in document]
     counts = Counter(words)
     return [word for word in words if counts[word] >= settings["min_count"]]
-
-
-def pointwise_information(text: Sequence[str], words: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return log(p(v, w) / p(v) p(w)) / -log p(v, w) of each two words, in [-1, 1]; p is of blocks of the text.
-
-    Words that never meet have -1, and words that are in each other's blocks alone, 1.
-
-    >>> pointwise_information(["a", "b"] + 18 * ["a"] + 20 * ["c"], ["a", "b", "c"]).round(2).tolist()
-    [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
-    """
-    place = {word: index for index, word in enumerate(words)}
-    rows, columns = zip(
-        *{(index // BLOCK, place[word]) for index, word in enumerate(text) if word in place}, strict=True
-    )
-    blocks = -(-len(text) // BLOCK)
-    presence = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), (blocks, len(words)))
-    joint_VV = (presence.T @ presence).toarray() / blocks
-    single_V = joint_VV.diagonal()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        information_VV = np.log(joint_VV / single_V[:, None] / single_V) / -np.log(joint_VV)
-    # In every block: log 1 / log 1.
-    whole_VV = np.where(joint_VV >= 1, 1.0, information_VV)
-    return np.where(joint_VV > 0, whole_VV, -1.0).astype(np.float32)
-
-
-def mean_information(information_VV: npt.NDArray[np.float32], indices_RK: torch.Tensor) -> torch.Tensor:
-    """Return the mean information (R,) of the pairs of each row of words."""
-    top_RKK = information_VV[indices_RK.numpy()[:, :, None], indices_RK.numpy()[:, None, :]].astype(np.float64)
-    top = top_RKK.shape[1]
-    own = np.trace(top_RKK, axis1=1, axis2=2)
-    return torch.from_numpy((top_RKK.sum((1, 2)) - own) / (top * (top - 1)))
-
-
-def plurals(vectors: "WordVectors") -> tuple[float, float]:
-    """Return the mean cosine of words and their plurals, and that of words and the plural of the next word.
-
-    A plural is a word of the vocabulary that is another one and an s.
-    """
-    place = {word: index for index, word in enumerate(vectors.words)}
-    pairs = [(place[word], place[f"{word}s"]) for word in vectors.words if len(word) > 2 and f"{word}s" in place]
-    unit_VD = vectors.normalised().vectors_ND.double()
-    one, other = (unit_VD[torch.tensor(side)] for side in zip(*pairs, strict=True))
-    return float((one * other).sum(1).mean()), float((one * other.roll(1, 0)).sum(1).mean())
-
-
-def axis_share(vectors: "WordVectors") -> float:
-    """Return the kurtosis of the coordinates over that of a random rotation of them: 1 where no axis is special."""
-    from trainables.evaluation.representation.directions import rotated  # noqa: PLC0415
-    from trainables.seeding import generator  # noqa: PLC0415
-
-    size = vectors.vectors_ND.shape[1]
-    turn = rotated(size, size, generator=generator(0, "kurtosis"))
-    values = vectors.vectors_ND.double()
-    return _kurtosis(values) / _kurtosis(values @ turn.T)
-
-
-def _kurtosis(values_ND: torch.Tensor) -> float:
-    centred = values_ND - values_ND.mean(0)
-    return float((centred**4).mean(0).div((centred**2).mean(0) ** 2).mean())
 
 
 def _numbers(

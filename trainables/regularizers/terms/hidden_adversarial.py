@@ -88,13 +88,17 @@ def ascent(
 def resized(towards: Tensor, h: Tensor, *, epsilon: float) -> Tensor:
     """Return directions (B, ...), each as long as epsilon times the hidden states of its image; 0 where it has none.
 
+    The gradients of a confident network are so small that the sum of their squares is 0 in float32, so each is divided
+    by its largest entry before its length is taken.
+
     >>> resized(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), torch.tensor([[3.0, 4.0], [1.0, 0.0]]), epsilon=0.1).tolist()
     [[0.0, 0.5], [0.0, 0.0]]
     """
     flat = (-1, *[1] * (h.dim() - 1))
-    lengths_B, sizes_B = towards.flatten(1).norm(dim=1), h.flatten(1).norm(dim=1)
-    factors_B = epsilon * sizes_B / lengths_B.clamp_min(torch.finfo(h.dtype).tiny)
-    return towards * factors_B.reshape(flat)
+    largest_B = towards.flatten(1).abs().amax(1)
+    even = towards / largest_B.where(largest_B > 0, 1).reshape(flat)
+    lengths_B, sizes_B = even.flatten(1).norm(dim=1), h.flatten(1).norm(dim=1)
+    return even * (epsilon * sizes_B / lengths_B.where(lengths_B > 0, 1)).reshape(flat)
 
 
 REGULARIZER = HiddenAdversarial

@@ -41,11 +41,10 @@ class FullyConnected(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-def point_of(hidden: Sequence[int], *, decay: float, **settings: Any) -> dict[str, Any]:
-    """Return the point of a fully connected network; names of `settings` have _ for their dot."""
-    own = {"model.name": "fully_connected:FullyConnected", "model.args.hidden": list(hidden)}
-    others = {name.replace("_", ".", 1): value for name, value in settings.items()}
-    return {**COMMON, **own, "optimizer.lr": 0.5 if hidden else 0.1, "optimizer.weight_decay": decay, **others}
+def point_of(hidden: Sequence[int], *, decay: float, epochs: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the point of a fully connected network, with further settings by their names."""
+    own = {"model.name": "fully_connected:FullyConnected", "model.args.hidden": list(hidden), "epochs": epochs}
+    return {**COMMON, **own, "optimizer.lr": 0.5 if hidden else 0.1, "optimizer.weight_decay": decay, **settings}
 
 
 def config_of(point: Mapping[str, Any], *, data_root: Path | None) -> TrialConfig:

@@ -95,7 +95,7 @@ def test_a_png_has_the_pixels_that_it_was_made_of(module):
 def test_the_decay_is_that_of_the_paper(module):
     """The gradient of d |w|^2 / k is what SGD adds for the decay of the point."""
     networks = module("sections.transfer.networks")
-    settings = {"data": "digits", "seed": 0, "softmax_epochs": 1, "deep_epochs": 1, "deep": [100]}
+    settings = {"data": "digits", "batch": 20, "seed": 0, "softmax_epochs": 1, "deep_epochs": 1, "deep": [100]}
     points = networks.networks(settings)
     for name, paper, units in (("FC10(1e-4)", 1e-4, 10), ("FC10(1)", 1.0, 10), ("FC100-100-10", 1e-5, 100)):
         weight = torch.randn(units, 5, generator=generator(0, name), dtype=torch.float64).requires_grad_()
@@ -103,8 +103,29 @@ def test_the_decay_is_that_of_the_paper(module):
         assert torch.allclose(points[name]["optimizer.weight_decay"] * weight, slope, rtol=1e-9)
 
 
+def test_the_sets_of_images_are_disjoint_and_have_all_classes(module, monkeypatch):
+    from trainables.evaluation.core.prediction import balanced_subset
+    from trainables.evaluation.representation.layers import LayerUnits
+
+    units = module("sections.units")
+    _, images = trained_on_digits(module, size=300)
+    images = balanced_subset(images, size=300)
+    seen = []
+
+    def unit_purity(layers, labels_N, **_):
+        seen.append((layers[0].features_ND[:, 0].tolist(), set(labels_N.tolist())))
+        return type("Nothing", (), {"comparisons": ()})
+
+    monkeypatch.setattr(units, "unit_purity", unit_purity)
+    features = torch.arange(300.0)[:, None].repeat(1, 2)
+    units.by_folds(LayerUnits("tap", features, torch.arange(2), (2,), 2), images, {"directions": 1, "seed": 0})
+    assert sorted(value for places, _ in seen for value in places) == list(range(300))
+    assert all(len(labels) > 5 for _, labels in seen)
+    assert len(seen) == units.FOLDS
+
+
 def test_the_two_networks_of_both_halves_differ_in_their_images_alone(module):
-    points = module("sections.transfer.networks").halves({"data": "digits", "seed": 3, "halves_epochs": 1})
+    points = module("sections.transfer.networks").halves({"data": "digits", "batch": 20, "seed": 3, "halves_epochs": 1})
     first, second = points["FC100'(P1)"], points["FC100'(P2)"]
     assert {name for name in first if first[name] != second[name]} == {"data.part"}
     assert points["FC100(P1)"]["seed"] != first["seed"]
@@ -153,7 +174,9 @@ def test_a_slope_above_its_bound_stops_the_measurement(module, monkeypatch):
     for stage in result["stages"].values():
         assert stage["slope"] <= stage["bound"] * (1 + 1e-6)
     first = result["stages"]["logits"]
-    assert first["exact"] == pytest.approx(torch.linalg.matrix_norm(model.module[1].weight.detach(), 2).item(), rel=1e-6)
+    assert first["exact"] == pytest.approx(
+        torch.linalg.matrix_norm(model.module[1].weight.detach(), 2).item(), rel=1e-6
+    )
     halved = slopes.constants
 
     def too_small(*arguments):
@@ -164,16 +187,16 @@ def test_a_slope_above_its_bound_stops_the_measurement(module, monkeypatch):
         slopes.stability(model, images, seed=0)
 
 
-def trained_on_digits(module):
+def trained_on_digits(module, *, size=10):
     from trainables.data import load_test
     from trainables.evaluation.core.prediction import balanced_subset
     from trainables.models.hooked import HookedClassifier
     from trainables.models.trace import trace
 
     fully_connected = module("fully_connected")
-    point = fully_connected.point_of((), decay=2e-5, epochs=1, data_name="digits")
+    point = fully_connected.point_of((), decay=2e-5, epochs=1, settings={"data.name": "digits"})
     config = fully_connected.config_of(point, data_root=None)
-    test = balanced_subset(load_test(config.data), size=10)
+    test = balanced_subset(load_test(config.data), size=size)
     net = fully_connected.FullyConnected(10, (1, 8, 8))
     with torch.no_grad():
         # Nearest class means: trained in closed form.

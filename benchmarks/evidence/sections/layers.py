@@ -54,7 +54,7 @@ def name_of(layer: str, size: float, direction: str = "ascent") -> str:
 def units(size: Size) -> list[Unit]:
     """Return a unit for each treatment and seed."""
     small = size == "smoke"
-    common = {"data": "digits" if small else "mnist", "epochs": 20 if small else 10}
+    common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 10}
     return [
         Unit(f"{name} seed {seed}", {"treatment": name, "regularizer": own, "seed": seed, **common})
         for seed in SEEDS[size]
@@ -65,12 +65,11 @@ def units(size: Size) -> list[Unit]:
 def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
     """Train a network, and measure its errors on test images, and on validation images with each layer changed."""
     settings = unit.settings
-    point = point_of(
-        (100, 100), decay=2e-7, data_name=settings["data"], seed=settings["seed"], epochs=settings["epochs"]
-    )
+    own = {"data.name": settings["data"], "batch_size": settings["batch"], "seed": settings["seed"]}
+    point = point_of((100, 100), decay=2e-7, epochs=settings["epochs"], settings=own)
     if settings["regularizer"]:
-        own = {"use": "hidden_adversarial", "passes": 2, "weight": 1.0, **settings["regularizer"]}
-        point |= {f"regularizers.adversary.{name}": value for name, value in own.items()}
+        adversary = {"use": "hidden_adversarial", "passes": 2, "weight": 1.0, **settings["regularizer"]}
+        point |= {f"regularizers.adversary.{name}": value for name, value in adversary.items()}
     model = trained(point, data_root=places.data_root, kept=places.kept).eval()
     data = config_of(point, data_root=places.data_root).data
     val, test = load_splits(data).val, load_test(data)

@@ -24,6 +24,7 @@ from trainables.evaluation.representation.top_images import top_images
 from trainables.evaluation.representation.units import CONTROLS, UnitComparison, unit_purity
 from trainables.models import build
 from trainables.models.tapped import PENULTIMATE
+from trainables.seeding import generator
 
 PAPER: Final = "Szegedy et al. 2014"
 MARGIN: Final = 0.05
@@ -125,7 +126,8 @@ def _numbers(row: UnitComparison) -> dict[str, JSON]:
 
 def by_folds(layer: LayerUnits, images: Split, settings: Mapping[str, Any]) -> dict[str, JSON]:
     """Return the difference of purities in disjoint sets of the images: what other images would give, of a tenth."""
-    fold_N = torch.arange(len(images)) % FOLDS
+    # In an order of their own: the images come by class in turn, of which every tenth are one class.
+    fold_N = torch.randperm(len(images), generator=generator(0, "folds")) % FOLDS
     found: dict[str, list[float]] = {control: [] for control in CONTROLS}
     for fold in range(FOLDS):
         places = (fold_N == fold).nonzero()[:, 0]

@@ -34,9 +34,10 @@ def units(size: Size) -> list[Unit]:
     small = size == "smoke"
     common = {
         "data": "digits" if small else "mnist",
-        "softmax_epochs": 30 if small else 8,
+        "batch": 20 if small else 100,
+        "softmax_epochs": 10 if small else 8,
         "deep": [100] if small else [100, 200],
-        "deep_epochs": 20 if small else 15,
+        "deep_epochs": 15,
         "halves_epochs": 30 if small else 20,
         "convolutional_epochs": 5 if small else 2,
         "images": IMAGES[size],

@@ -13,11 +13,11 @@ def networks(settings: Mapping[str, Any]) -> dict[str, Point]:
     own, softmax, deep = _common(settings), settings["softmax_epochs"], settings["deep_epochs"]
     return {
         **{
-            f"FC10({decay})": point_of((), decay=weight, epochs=softmax, **own)
+            f"FC10({decay})": point_of((), decay=weight, epochs=softmax, settings=own)
             for decay, weight in (("1e-4", 2e-5), ("1e-2", 2e-3), ("1", 0.2))
         },
         **{
-            f"FC{size}-{size}-10": point_of((size, size), decay=weight, epochs=deep, **own)
+            f"FC{size}-{size}-10": point_of((size, size), decay=weight, epochs=deep, settings=own)
             for size, weight in ((100, 2e-7), (200, 1e-7))
             if size in settings["deep"]
         },
@@ -32,18 +32,19 @@ def halves(settings: Mapping[str, Any]) -> dict[str, Point]:
     """
     own, epochs = _common(settings), settings["halves_epochs"]
     other = {**own, "seed": own["seed"] + 1000}
+    first, second = {"data.part": "1/2"}, {"data.part": "2/2"}
     return {
-        "FC100(P1)": point_of((100, 100), decay=2e-7, epochs=epochs, data_part="1/2", **own),
-        "FC123(P1)": point_of((123, 456), decay=2e-7, epochs=epochs, data_part="1/2", **own),
-        "FC100'(P1)": point_of((100, 100), decay=2e-7, epochs=epochs, data_part="1/2", **other),
-        "FC100'(P2)": point_of((100, 100), decay=2e-7, epochs=epochs, data_part="2/2", **other),
+        "FC100(P1)": point_of((100, 100), decay=2e-7, epochs=epochs, settings=own | first),
+        "FC123(P1)": point_of((123, 456), decay=2e-7, epochs=epochs, settings=own | first),
+        "FC100'(P1)": point_of((100, 100), decay=2e-7, epochs=epochs, settings=other | first),
+        "FC100'(P2)": point_of((100, 100), decay=2e-7, epochs=epochs, settings=other | second),
     }
 
 
 def stability_networks(settings: Mapping[str, Any]) -> dict[str, Point]:
     """Return the networks whose norms are measured: those of table 2, and a small convolutional one."""
     convolutional = {
-        **point_of((), decay=1e-4, epochs=settings["convolutional_epochs"], **_common(settings)),
+        **point_of((), decay=1e-4, epochs=settings["convolutional_epochs"], settings=_common(settings)),
         "model.name": "cnn",
         "model.width": 0.25,
         "optimizer.lr": 0.05,
@@ -53,4 +54,4 @@ def stability_networks(settings: Mapping[str, Any]) -> dict[str, Point]:
 
 
 def _common(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"data_name": settings["data"], "seed": settings["seed"]}
+    return {"data.name": settings["data"], "batch_size": settings["batch"], "seed": settings["seed"]}

@@ -30,6 +30,10 @@ COMMON: Mapping[str, Any] = {
 """Images in [0, 1] as they are, and steps in float32, as a minimal perturbation is smaller than bfloat16 resolves."""
 
 
+SMALL: Mapping[str, Any] = {"optimizer.name": "adamw", "optimizer.lr": 0.01}
+"""Settings of hidden layers on digits, for the smoke size: sigmoid units learn nothing from so few steps of SGD."""
+
+
 class FullyConnected(nn.Sequential):
     """Layers of sigmoid units by their numbers, and a linear one: `model.name: fully_connected:FullyConnected`."""
 

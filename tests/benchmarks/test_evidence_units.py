@@ -17,6 +17,7 @@ from torch import nn
 from trainables.seeding import generator
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks/evidence"
+SETTINGS = {"data": "digits", "batch": 20, "seed": 3, "deep_settings": {}}
 OWN = {path.stem for path in EVIDENCE.iterdir()}
 
 
@@ -95,7 +96,15 @@ def test_a_png_has_the_pixels_that_it_was_made_of(module):
 def test_the_decay_is_that_of_the_paper(module):
     """The gradient of d |w|^2 / k is what SGD adds for the decay of the point."""
     networks = module("sections.transfer.networks")
-    settings = {"data": "digits", "batch": 20, "seed": 0, "softmax_epochs": 1, "deep_epochs": 1, "deep": [100]}
+    settings = {
+        "data": "digits",
+        "batch": 20,
+        "seed": 0,
+        "softmax_epochs": 1,
+        "deep_epochs": 1,
+        "deep": [100],
+        "deep_settings": {},
+    }
     points = networks.networks(settings)
     for name, paper, units in (("FC10(1e-4)", 1e-4, 10), ("FC10(1)", 1.0, 10), ("FC100-100-10", 1e-5, 100)):
         weight = torch.randn(units, 5, generator=generator(0, name), dtype=torch.float64).requires_grad_()
@@ -125,7 +134,7 @@ def test_the_sets_of_images_are_disjoint_and_have_all_classes(module, monkeypatc
 
 
 def test_the_two_networks_of_both_halves_differ_in_their_images_alone(module):
-    points = module("sections.transfer.networks").halves({"data": "digits", "batch": 20, "seed": 3, "halves_epochs": 1})
+    points = module("sections.transfer.networks").halves({**SETTINGS, "halves_epochs": 1})
     first, second = points["FC100'(P1)"], points["FC100'(P2)"]
     assert {name for name in first if first[name] != second[name]} == {"data.part"}
     assert points["FC100(P1)"]["seed"] != first["seed"]

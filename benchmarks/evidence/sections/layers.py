@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any, Final
 
 import torch
-from fully_connected import config_of, point_of, trained
+from fully_connected import SMALL, config_of, point_of, trained
 from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
 from section import JSON, Claim, Places, Row, Section, Size, Unit
 
@@ -54,7 +54,8 @@ def name_of(layer: str, size: float, direction: str = "ascent") -> str:
 def units(size: Size) -> list[Unit]:
     """Return a unit for each treatment and seed."""
     small = size == "smoke"
-    common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 10}
+    common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 5 if small else 10}
+    common |= {"settings": dict(SMALL) if small else {}}
     return [
         Unit(f"{name} seed {seed}", {"treatment": name, "regularizer": own, "seed": seed, **common})
         for seed in SEEDS[size]
@@ -66,7 +67,7 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
     """Train a network, and measure its errors on test images, and on validation images with each layer changed."""
     settings = unit.settings
     own = {"data.name": settings["data"], "batch_size": settings["batch"], "seed": settings["seed"]}
-    point = point_of((100, 100), decay=2e-7, epochs=settings["epochs"], settings=own)
+    point = point_of((100, 100), decay=2e-7, epochs=settings["epochs"], settings=own | settings["settings"])
     if settings["regularizer"]:
         adversary = {"use": "hidden_adversarial", "passes": 2, "weight": 1.0, **settings["regularizer"]}
         point |= {f"regularizers.adversary.{name}": value for name, value in adversary.items()}

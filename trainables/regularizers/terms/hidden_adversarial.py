@@ -98,7 +98,8 @@ def resized(towards: Tensor, h: Tensor, *, epsilon: float) -> Tensor:
     largest_B = towards.flatten(1).abs().amax(1)
     even = towards / largest_B.where(largest_B > 0, 1).reshape(flat)
     lengths_B, sizes_B = even.flatten(1).norm(dim=1), h.flatten(1).norm(dim=1)
-    return even * (epsilon * sizes_B / lengths_B.where(lengths_B > 0, 1)).reshape(flat)
+    changes: Tensor = even * (epsilon * sizes_B / lengths_B.where(lengths_B > 0, 1)).reshape(flat)
+    return changes
 
 
 REGULARIZER = HiddenAdversarial

@@ -9,7 +9,7 @@ are class-balanced test images, the same for all seeds.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fully_connected import config_of, trained
+from fully_connected import SMALL, config_of, trained
 from section import JSON, Places, Section, Size, Unit
 from sections.transfer.answers import claims
 from sections.transfer.networks import halves, networks, stability_networks
@@ -37,9 +37,10 @@ def units(size: Size) -> list[Unit]:
         "batch": 20 if small else 100,
         "softmax_epochs": 10 if small else 8,
         "deep": [100] if small else [100, 200],
+        "deep_settings": dict(SMALL) if small else {},
         "deep_epochs": 15,
-        "halves_epochs": 30 if small else 20,
-        "convolutional_epochs": 5 if small else 2,
+        "halves_epochs": 20,
+        "convolutional_epochs": 3 if small else 2,
         "images": IMAGES[size],
         "stability_images": STABILITY_IMAGES[size],
     }

@@ -10,14 +10,17 @@ Point = Mapping[str, Any]
 
 def networks(settings: Mapping[str, Any]) -> dict[str, Point]:
     """Return the networks of table 2 by name; the autoencoder is left out."""
-    own, softmax, deep = _common(settings), settings["softmax_epochs"], settings["deep_epochs"]
+    own, further = _common(settings), settings["deep_settings"]
+    softmax, deep = settings["softmax_epochs"], settings["deep_epochs"]
     return {
         **{
             f"FC10({decay})": point_of((), decay=weight, epochs=softmax, settings=own)
             for decay, weight in (("1e-4", 2e-5), ("1e-2", 2e-3), ("1", 0.2))
         },
         **{
-            f"FC{size}-{size}-10": point_of((size, size), decay=weight, epochs=deep, settings=own)
+            f"FC{size}-{size}-10": point_of(
+                (size, size), decay=weight, epochs=deep, settings=own | settings["deep_settings"]
+            )
             for size, weight in ((100, 2e-7), (200, 1e-7))
             if size in settings["deep"]
         },
@@ -30,7 +33,7 @@ def halves(settings: Mapping[str, Any]) -> dict[str, Point]:
     Its initial weights and order of images are those of another seed, as FC100'(P2) has, so that the two differ in
     the training images alone.
     """
-    own, epochs = _common(settings), settings["halves_epochs"]
+    own, epochs = _common(settings) | settings["deep_settings"], settings["halves_epochs"]
     other = {**own, "seed": own["seed"] + 1000}
     first, second = {"data.part": "1/2"}, {"data.part": "2/2"}
     return {

@@ -34,14 +34,15 @@ def test_information_of_two_words_is_that_of_counted_blocks(module):
     coherence = module("word_coherence")
     stream = generator(0, "text")
     words = ["a", "b", "c", "d"]
-    # Blocks of 20 with two or three of the words, and the last one shorter.
+    # Blocks with two or three of the words, and the last one shorter.
+    size = coherence.BLOCK
     text = [
         words[int(index)]
         for block in range(12)
-        for index in torch.randint(block % 3, 2 + block % 3, (20 if block < 11 else 7,), generator=stream)
+        for index in torch.randint(block % 3, 2 + block % 3, (size if block < 11 else 7,), generator=stream)
     ]
     found = coherence.pointwise_information(text, words)
-    blocks = [set(text[start : start + 20]) for start in range(0, len(text), 20)]
+    blocks = [set(text[start : start + size]) for start in range(0, len(text), size)]
     for i, j in combinations(range(4), 2):
         both = sum({words[i], words[j]} <= block for block in blocks) / len(blocks)
         one, other = (sum(words[k] in block for block in blocks) / len(blocks) for k in (i, j))
@@ -52,6 +53,27 @@ def test_information_of_two_words_is_that_of_counted_blocks(module):
     assert means == pytest.approx(
         [sum(float(found[i, j]) for i, j in combinations(row, 2)) / 3 for row in rows.tolist()], abs=1e-6
     )
+
+
+def test_words_that_meet_have_more_information_than_others_of_their_frequency_and_random_ones_have_not(module):
+    coherence = module("word_coherence")
+    stream = generator(0, "groups")
+    # 300 words, most frequent first, in 30 groups that share blocks; rare ones seldom occur at all.
+    groups = torch.randperm(300, generator=stream).reshape(30, 10)
+    words = [str(number) for number in range(300)]
+    text = []
+    for block in range(3000):
+        group = groups[block % 30]
+        rare = torch.rand(10, generator=stream) < 1 / (1 + group / 30)
+        chosen = [words[int(word)] for word in group[rare]] or [words[int(group.min())]]
+        text += (chosen * coherence.BLOCK)[: coherence.BLOCK]
+    information = coherence.pointwise_information(text, words)
+    together = coherence.excess(information, groups, seed=0)
+    apart = torch.stack([torch.randperm(300, generator=stream)[:10] for _ in range(200)])
+    rare_ones = torch.stack([150 + torch.randperm(150, generator=stream)[:10] for _ in range(200)])
+    assert float(together.min()) > 0.5
+    for rows in (apart, rare_ones):
+        assert abs(float(coherence.excess(information, rows, seed=0).mean())) < 0.02
 
 
 def test_a_preferred_axis_shows_in_the_kurtosis_and_a_rotated_one_does_not(module):

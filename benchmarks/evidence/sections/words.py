@@ -3,7 +3,8 @@
 After Szegedy et al. (2014), section 3, which shows words of word2vec. Skip-grams with negative sampling are trained on
 the documentation of three packages (`word_corpus`), written in word2vec's binary format, and read from it. Coherence of
 the first ten words is measured twice: by the cosines of their vectors without their part along the direction, and by
-their normalised pointwise mutual information in blocks of 20 words of the text, which no vector enters.
+their normalised pointwise mutual information in blocks of 100 words of the text, which no vector enters, above
+that of random words of the same frequency.
 """
 
 import sys
@@ -18,7 +19,7 @@ import torch
 import word_corpus
 from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
 from section import JSON, Claim, Places, Row, Section, Size, Unit
-from word_coherence import axis_share, mean_information, plurals, pointwise_information
+from word_coherence import axis_share, excess, plurals, pointwise_information
 
 from trainables.evaluation.representation.group_comparison import compare
 
@@ -31,7 +32,8 @@ MARGIN: Final = 0.03
 TOP: Final = 10
 SHOWN: Final = 6
 EXAMPLES: Final = Path(__file__).parents[3] / "examples/word_vectors"
-SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(5), "full": range(10)}
+SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(1, 6), "full": range(1, 11)}
+"""Seed 0 was looked at while the measures were chosen."""
 OPTIMIZERS: Final = {"adam": 3e-3, "sgd": 50.0}
 """Learning rates by optimizer. The loss is the same after a rotation of all vectors, and so are the steps of SGD; those
 of Adam are not, as it divides by the size of each coordinate's gradients. The losses are means over 1,024 pairs."""
@@ -43,7 +45,7 @@ def units(size: Size) -> list[Unit]:
     common = {
         "corpus": "pydoc_data.topics" if small else word_corpus.LISTED.name,
         "words": 6000 if small else None,
-        "min_count": 5 if small else 10,
+        "min_count": 5 if small else 30,
         "dimension": 8 if small else 100,
         "epochs": 1 if small else 5,
         "directions": 50 if small else 1000,
@@ -92,7 +94,7 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
         "compared": {
             f"{row.scaling} {row.kind}": _numbers(row, information_VV, settings) for row in result.comparisons
         },
-        "shown": [list(row) for row in _some(result.words, result.comparisons)] if settings["seed"] == 0 else [],
+        "shown": [list(row) for row in _some(result.words, result.comparisons)],
     }
 
 
@@ -110,16 +112,15 @@ def corpus(settings: Mapping[str, Any]) -> list[str]:
 def _numbers(
     row: "WordComparison", information_VV: npt.NDArray[np.float32], settings: Mapping[str, Any]
 ) -> dict[str, JSON]:
-    own, others = (mean_information(information_VV, group.indices_RK) for group in (row.coordinates, row.others))
-    test = compare(own, others, seed=settings["seed"], draws=settings["draws"])
-    stream = torch.Generator().manual_seed(settings["seed"])
-    chance = torch.stack([torch.randperm(len(information_VV), generator=stream)[:TOP] for _ in range(200)])
+    seed = settings["seed"]
+    own, others = (excess(information_VV, group.indices_RK, seed=seed) for group in (row.coordinates, row.others))
+    test = compare(own, others, seed=seed, draws=settings["draws"])
     return {
         "cosine": [float(group.coherence_R.mean()) for group in (row.coordinates, row.others)],
         "cosine chance": float(row.chance_B.mean()),
         "cosine p": row.test.p,
         "information": [float(own.mean()), float(others.mean())],
-        "information chance": float(mean_information(information_VV, chance).mean()),
+        "information chance": 0.0,
         "information p": test.p,
     }
 
@@ -151,56 +152,57 @@ MEASURES: Final = {"cosine": "by cosine", "information": "by information in the 
 SCALINGS: Final = ("raw", "normalised")
 
 
-def title_of(optimizer: str) -> str:
-    """Return the title of the question to an optimizer."""
-    return f"Coordinates of word vectors against random directions, {optimizer}"
+def title_of(optimizer: str, scaling: str) -> str:
+    """Return the title of the question to the vectors of an optimizer, raw or normalised."""
+    return f"Coordinates against other directions, {scaling} vectors by {optimizer}"
 
 
-def words_of(scaling: str, measure_: str) -> str:
-    """Return the words of a prediction."""
-    return f"of {scaling} vectors, random directions are as coherent {MEASURES[measure_]}"
+ALIKE: Final = {
+    (kind, name): f"{kind} directions are as coherent {title}"
+    for kind in ("random", "rotated")
+    for name, title in MEASURES.items()
+}
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
     """Return the predictions, which were written before any of this was measured."""
-    found = []
-    for optimizer, own in by_optimizer(rows).items():
-        plural = [[row.metrics[name] for row in own] for name in ("plurals", "shuffled plurals")]
-        above = [
+    return [_question(optimizer, own, scaling) for optimizer, own in by_optimizer(rows).items() for scaling in SCALINGS]
+
+
+def _question(optimizer: str, rows: Sequence[Row], scaling: str) -> Question:
+    plural = [[row.metrics[name] for row in rows] for name in ("plurals", "shuffled plurals")]
+    checks = [
+        Compared("words are nearer to their own plural than to another", plural[0], plural[1], "higher"),
+        *(
             Compared(
-                f"random directions are more coherent than random words, {MEASURES[name]}",
-                values(own, "raw random", name, 1),
-                [row.metrics["compared"]["raw random"][f"{name} chance"] for row in own],
+                f"random directions are more coherent than random words, {title}",
+                values(rows, f"{scaling} random", name, 1),
+                [row.metrics["compared"][f"{scaling} random"][f"{name} chance"] for row in rows],
                 "higher",
             )
-            for name in MEASURES
-        ]
-        checks = [
-            Compared("words are nearer to their own plural than to another", plural[0], plural[1], "higher"),
-            *above,
-        ]
-        predictions = [
-            Compared(
-                words_of(scaling, name),
-                values(own, f"{scaling} random", name, 0),
-                values(own, f"{scaling} random", name, 1),
-                "equal",
-                margin=MARGIN,
-            )
-            for scaling in SCALINGS
-            for name in MEASURES
-        ]
-        found.append(Question(title_of(optimizer), checks, predictions))
-    return found
+            for name, title in MEASURES.items()
+        ),
+    ]
+    predictions = [
+        Compared(
+            words,
+            values(rows, f"{scaling} {kind}", name, 0),
+            values(rows, f"{scaling} {kind}", name, 1),
+            "equal",
+            margin=MARGIN,
+        )
+        for (kind, name), words in ALIKE.items()
+    ]
+    return Question(title_of(optimizer, scaling), checks, predictions)
 
 
 CLAIMED: Final = tuple(
     Claimed(
         PAPER,
         "section 3",
-        f"random directions of word vectors are as interpretable as coordinates ({scaling}, by text, {optimizer})",
-        title_of(optimizer),
-        words_of(scaling, "information"),
+        f"random directions of word vectors are as interpretable as coordinates ({scaling}, {optimizer})",
+        title_of(optimizer, scaling),
+        ALIKE["random", "information"],
     )
     for optimizer in OPTIMIZERS
     for scaling in SCALINGS
@@ -243,13 +245,9 @@ def _coherence(optimizer: str, rows: Sequence[Row]) -> str:
 
 
 def _examples(optimizer: str, rows: Sequence[Row]) -> str:
-    lines = [
-        [f"{kind} {number}", f"{value:.3f}", words]
-        for row in rows
-        if row.settings["seed"] == 0
-        for kind, number, value, words in row.metrics["shown"]
-    ]
-    return f"{optimizer}, seed 0, raw vectors:\n\n{table(['direction', 'cosine', 'first words'], lines)}"
+    lines = [[f"{kind} {number}", f"{value:.3f}", words] for kind, number, value, words in rows[0].metrics["shown"]]
+    words = table(["direction", "cosine", "first words"], lines)
+    return f"{optimizer}, seed {rows[0].settings['seed']}, raw vectors:\n\n{words}"
 
 
 SECTION = Section("words", "Units against random directions, on word vectors", units, measure, write, claims)

@@ -18,9 +18,7 @@ def networks(settings: Mapping[str, Any]) -> dict[str, Point]:
             for decay, weight in (("1e-4", 2e-5), ("1e-2", 2e-3), ("1", 0.2))
         },
         **{
-            f"FC{size}-{size}-10": point_of(
-                (size, size), decay=weight, epochs=deep, settings=own | settings["deep_settings"]
-            )
+            f"FC{size}-{size}-10": point_of((size, size), decay=weight, epochs=deep, settings=own | further)
             for size, weight in ((100, 2e-7), (200, 1e-7))
             if size in settings["deep"]
         },

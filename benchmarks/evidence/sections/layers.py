@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any, Final
 
 import torch
-from fully_connected import SMALL, config_of, point_of, trained
+from fully_connected import config_of, point_of, trained
 from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
 from section import JSON, Claim, Places, Row, Section, Size, Unit
 
@@ -55,7 +55,7 @@ def units(size: Size) -> list[Unit]:
     """Return a unit for each treatment and seed."""
     small = size == "smoke"
     common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 5 if small else 10}
-    common |= {"settings": dict(SMALL) if small else {}}
+    common |= {"settings": {"optimizer.lr": 0.01} if small else {}}
     return [
         Unit(f"{name} seed {seed}", {"treatment": name, "regularizer": own, "seed": seed, **common})
         for seed in SEEDS[size]

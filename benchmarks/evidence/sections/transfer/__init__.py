@@ -9,7 +9,7 @@ are class-balanced test images, the same for all seeds.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fully_connected import SMALL, config_of, trained
+from fully_connected import config_of, trained
 from section import JSON, Places, Section, Size, Unit
 from sections.transfer.answers import claims
 from sections.transfer.networks import halves, networks, stability_networks
@@ -24,7 +24,8 @@ from trainables.evaluation.robustness.transfer_result import Rate
 
 RMS: Final = 0.1
 """Size to which perturbations are amplified, as in the paper: root mean square over pixels."""
-SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(5), "full": range(10)}
+SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(1, 6), "full": range(1, 11)}
+"""Seed 0 was looked at while the networks were chosen."""
 IMAGES: Final[Mapping[Size, int]] = {"smoke": 10, "whole": 100, "full": 1000}
 STABILITY_IMAGES: Final[Mapping[Size, int]] = {"smoke": 4, "whole": 30, "full": 200}
 
@@ -37,7 +38,7 @@ def units(size: Size) -> list[Unit]:
         "batch": 20 if small else 100,
         "softmax_epochs": 10 if small else 8,
         "deep": [100] if small else [100, 200],
-        "deep_settings": dict(SMALL) if small else {},
+        "deep_settings": {"optimizer.lr": 0.01} if small else {},
         "deep_epochs": 15,
         "halves_epochs": 10 if small else 20,
         "convolutional_epochs": 3 if small else 2,

@@ -40,7 +40,7 @@ def units(size: Size) -> list[Unit]:
         "deep": [100] if small else [100, 200],
         "deep_settings": {"optimizer.lr": 0.01} if small else {},
         "deep_epochs": 15,
-        "halves_epochs": 10 if small else 20,
+        "halves_epochs": 20,
         "convolutional_epochs": 3 if small else 2,
         "images": IMAGES[size],
         "stability_images": STABILITY_IMAGES[size],

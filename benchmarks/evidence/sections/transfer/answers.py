@@ -61,6 +61,7 @@ def _image_interval(rows: Sequence[Row], own: Sequence[float], other: Sequence[f
         for row in rows
         for of_source in row.metrics["errors"][condition].values()
         for _, images in of_source.values()
+        if images
     ]
     return image_difference_interval(mean(own), mean(other), min(counts))
 

@@ -19,6 +19,7 @@ __all__ = [
     "Boxes",
     "Mix",
     "MixedBatch",
+    "Shift",
     "apply",
     "cut_edges",
     "interpolate",
@@ -83,8 +84,22 @@ class MixedBatch:
     permutation: Tensor | None = None
 
 
-def apply(h: Tensor, mixture: Mix) -> Tensor:
-    """Return the mixture of hidden states or images (B, ...)."""
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Change of the hidden states at a boundary by `delta`, of their shape (B, ...); at 'input', of the images."""
+
+    boundary: str
+    delta: Tensor
+
+
+def apply(h: Tensor, mixture: Mix | Shift) -> Tensor:
+    """Return the mixture of hidden states or images (B, ...), or what a shift makes of them.
+
+    >>> apply(torch.tensor([[1.0, 2.0]]), Shift("input", torch.tensor([[0.5, 0.0]]))).tolist()
+    [[1.5, 2.0]]
+    """
+    if isinstance(mixture, Shift):
+        return h + mixture.delta.to(h.dtype)
     partners = (h if mixture.whole is None else mixture.whole(h))[mixture.permutation]
     mixed = _blended(h, partners, mixture.lam) if mixture.boxes is None else _pasted(h, partners, mixture.boxes)
     return mixed.detach() if mixture.detached else mixed

@@ -11,12 +11,14 @@ coordinates and of random directions, and the comparison; `--out` keeps the vect
 import argparse
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim import Optimizer
 from word_files import WordVectors, write_word_vectors
 from word_vectors import direction_words
 
@@ -66,7 +68,20 @@ def corpus(*, min_count: int) -> list[str]:
     return [word for word in words if counts[word] >= min_count]
 
 
-def train(text: list[str], *, dimension: int, epochs: int, window: int, seed: int) -> WordVectors:
+def adam(tensors: list[Tensor]) -> Optimizer:
+    """Return the optimizer that the example trains with."""
+    return torch.optim.Adam(tensors, lr=3e-3)
+
+
+def train(
+    text: list[str],
+    *,
+    dimension: int,
+    epochs: int,
+    window: int,
+    seed: int,
+    optimizer: Callable[[list[Tensor]], Optimizer] = adam,
+) -> WordVectors:
     """Train vectors of the words, the most frequent first."""
     counts = Counter(text)
     words = sorted(counts, key=lambda word: (-counts[word], word))
@@ -76,15 +91,15 @@ def train(text: list[str], *, dimension: int, epochs: int, window: int, seed: in
     stream = generator(seed, "skip-gram")
     inner_VD = ((torch.rand(len(words), dimension, generator=stream) - 0.5) / dimension).requires_grad_()
     outer_VD = torch.zeros(len(words), dimension, requires_grad=True)
-    optimizer = torch.optim.Adam([inner_VD, outer_VD], lr=3e-3)
+    steps = optimizer([inner_VD, outer_VD])
     for _ in range(epochs):
         pairs_P2 = skip_grams(tokens_N, frequency_V, window=window, stream=stream)
         for batch_B2 in pairs_P2[torch.randperm(len(pairs_P2), generator=stream)].split(BATCH):
             negatives = torch.multinomial(frequency_V**0.75, len(batch_B2) * NEGATIVES, True, generator=stream)
             loss = negative_sampling(inner_VD, outer_VD, batch_B2, negatives.reshape(-1, NEGATIVES))
-            optimizer.zero_grad()
+            steps.zero_grad()
             loss.backward()
-            optimizer.step()
+            steps.step()
     return WordVectors(tuple(words), inner_VD.detach())
 
 

@@ -1,9 +1,9 @@
-"""Word vectors, and their files in word2vec's text format. Shapes: N words, D coordinates."""
+"""Word vectors, and their files in word2vec's formats: text, and binary. Shapes: N words, D coordinates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["WordFileError", "WordVectors", "read_word_vectors", "write_word_vectors"]
+__all__ = [
+    "WordFileError",
+    "WordVectors",
+    "read_binary_word_vectors",
+    "read_word_vectors",
+    "write_binary_word_vectors",
+    "write_word_vectors",
+]
+
+_FLOAT = np.dtype("<f4")
+_LONGEST_WORD = 4096
 
 
 class WordFileError(ValueError):
-    """File that is not in word2vec's text format; the message names the line and the requirement."""
+    """File that is not in the format it is read as; the message names the line or the word, and the requirement."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,18 +148,95 @@ def _parsed(line: str, size: int, where: str) -> tuple[str, np.ndarray]:
     return word, row.astype(np.float32)
 
 
+def read_binary_word_vectors(path: Path, *, encoding: str = "utf-8", first: int | None = None) -> WordVectors:
+    r"""Read word2vec's binary format: a header line, then each word, a space, and its numbers as float32 of four bytes.
+
+    The numbers are in little-endian order, whatever the machine. A line feed may end each word's numbers, as the
+    original program writes it, or not, as in some published files. `first` reads only the words at the top.
+
+    Raises:
+        WordFileError: a file in another format; the message names the word by its number, counted from 1.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "vectors.bin"
+    ...     _ = path.write_bytes(b"1 2\nking " + np.array([1, -0.5], dtype="<f4").tobytes())
+    ...     read_binary_word_vectors(path).vectors_ND.tolist()
+    [[1.0, -0.5]]
+    """
+    if first is not None and first < 1:
+        raise ValueError(f"first: must be >= 1, got {first}")
+    with path.open("rb") as file:
+        line = file.readline(_LONGEST_WORD)
+        header = _header(line.decode("latin-1").rstrip("\r\n"))
+        _require(header, f"{path}:1", "the header must be the numbers of words and coordinates", line[:80])
+        count, size = header or (0, 0)
+        _require(count >= 1 and size >= 2, f"{path}:1", "there must be a word and two coordinates", line[:80])
+        wanted = count if first is None else min(first, count)
+        rows: list[np.ndarray] = []
+        numbers: dict[str, int] = {}
+        for number in range(1, wanted + 1):
+            where = f"{path}: word {number} of {count}"
+            word = _binary_word(file, encoding, where)
+            _require(word not in numbers, where, f"a word must be there once, and it is word {numbers.get(word)}", word)
+            data = file.read(size * _FLOAT.itemsize)
+            _require(len(data) == size * _FLOAT.itemsize, where, f"must have {size} numbers of 4 bytes", len(data))
+            row = np.frombuffer(data, dtype=_FLOAT)
+            _require(bool(np.isfinite(row).all()), where, "numbers must be finite", word)
+            numbers[word] = number
+            rows.append(row.astype(np.float32))
+        if wanted == count:
+            rest = file.read(80).strip(b"\r\n")
+            _require(not rest, str(path), f"the file must end after its {count} words", rest)
+    return WordVectors(tuple(numbers), torch.from_numpy(np.stack(rows)))
+
+
+def _binary_word(file: BinaryIO, encoding: str, where: str) -> str:
+    """Read up to the next space, without the line feed that ends the numbers of the word before."""
+    letters = bytearray()
+    while (letter := file.read(1)) != b" ":
+        _require(letter, where, "must have a word and a space before its numbers", bytes(letters[:80]))
+        _require(len(letters) < _LONGEST_WORD, where, f"a word must be shorter than {_LONGEST_WORD} bytes", "more")
+        letters += letter
+    word = bytes(letters).lstrip(b"\n")
+    _require(word, where, "the word must not be empty", "")
+    try:
+        return word.decode(encoding)
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{word[error.start]:02x} at {error.start + 1} of {word[:80]!r}; give the `encoding` it has"
+        raise WordFileError(f"{where}: must be {encoding}, got {got}") from error
+
+
 def write_word_vectors(path: Path, vectors: WordVectors) -> None:
     """Write word2vec's text format in UTF-8, with the header; reading it back returns the same bits.
 
     Raises:
         ValueError: a word that is empty or has a space or an end of line in it.
     """
-    bad = [word for word in vectors.words if not word or set(word) & set(" \n\r")]
-    if bad:
-        raise ValueError(f"words: must have no space or end of line and not be empty, got {bad[0]!r}")
+    _require_words(vectors)
     count, size = vectors.vectors_ND.shape
     rows = zip(vectors.words, vectors.vectors_ND.numpy(), strict=True)
     lines = (f"{word} {' '.join(map(str, row))}\n" for word, row in rows)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{count} {size}\n")
         file.writelines(lines)
+
+
+def write_binary_word_vectors(path: Path, vectors: WordVectors) -> None:
+    """Write word2vec's binary format in UTF-8, as the original program does; reading it back returns the same bits.
+
+    Raises:
+        ValueError: a word that is empty or has a space or an end of line in it.
+    """
+    _require_words(vectors)
+    count, size = vectors.vectors_ND.shape
+    with path.open("wb") as file:
+        file.write(f"{count} {size}\n".encode())
+        for word, row in zip(vectors.words, vectors.vectors_ND.numpy(), strict=True):
+            file.write(word.encode() + b" " + row.astype(_FLOAT).tobytes() + b"\n")
+
+
+def _require_words(vectors: WordVectors) -> None:
+    bad = [word for word in vectors.words if not word or set(word) & set(" \n\r")]
+    if bad:
+        raise ValueError(f"words: must have no space or end of line and not be empty, got {bad[0]!r}")

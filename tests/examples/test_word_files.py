@@ -1,10 +1,18 @@
-"""Files of word vectors are read strictly, and what is written is read back."""
+"""Files of word vectors are read strictly, in text and in binary, and what is written is read back."""
 
 import math
+import struct
 
 import pytest
 import torch
-from word_files import WordFileError, WordVectors, read_word_vectors, write_word_vectors
+from word_files import (
+    WordFileError,
+    WordVectors,
+    read_binary_word_vectors,
+    read_word_vectors,
+    write_binary_word_vectors,
+    write_word_vectors,
+)
 
 from trainables.seeding import generator
 
@@ -79,9 +87,79 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     assert torch.equal(repeated.vectors_ND, vectors.vectors_ND)
 
 
-def test_a_word_with_a_space_is_not_written(tmp_path):
+@pytest.mark.parametrize("write", [write_word_vectors, write_binary_word_vectors])
+def test_a_word_with_a_space_is_not_written(write, tmp_path):
     with pytest.raises(ValueError, match="must have no space or end of line and not be empty, got 'new york'"):
-        write_word_vectors(tmp_path / "v.txt", WordVectors(("new york",), torch.ones(1, 2)))
+        write(tmp_path / "v", WordVectors(("new york",), torch.ones(1, 2)))
+    assert not (tmp_path / "v").exists()
+
+
+def numbers(*values):
+    """Return the bytes of little-endian float32, packed without numpy."""
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+@pytest.fixture
+def read_binary(tmp_path):
+    def read(content, **options):
+        path = tmp_path / "vectors.bin"
+        path.write_bytes(content)
+        return read_binary_word_vectors(path, **options)
+
+    return read
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["a line feed after each word", "none"])
+def test_binary_files_of_both_kinds_are_read(end, read_binary):
+    # The bytes of 0.5 hold no line feed; those of 2.5e-44 do, and a space.
+    result = read_binary(b"2 3\nking " + numbers(1, -0.5, 2.5e-44) + end + b"queen " + numbers(0, 1, 4.6e-41) + end)
+    assert result.words == ("king", "queen")
+    assert torch.equal(result.vectors_ND, torch.tensor([[1, -0.5, 2.5e-44], [0, 1, 4.6e-41]]))
+
+
+def test_only_the_first_words_of_a_binary_file_are_read_where_so_many_are_wanted(read_binary):
+    assert read_binary(b"9 2\na " + numbers(1, 2) + b"b " + numbers(3, 4) + b"broken", first=2).words == ("a", "b")
+
+
+def test_what_is_written_in_binary_is_read_back_bit_for_bit(tmp_path):
+    words = ("the", "caf\u00e9", "a\u2028b", "7")
+    vectors = WordVectors(words, torch.randn(4, 50, generator=generator(0, "words")) * 1e-7)
+    write_binary_word_vectors(tmp_path / "v.bin", vectors)
+    repeated = read_binary_word_vectors(tmp_path / "v.bin")
+    assert repeated.words == words
+    assert torch.equal(repeated.vectors_ND, vectors.vectors_ND)
+    write_word_vectors(tmp_path / "v.txt", repeated)
+    assert torch.equal(read_word_vectors(tmp_path / "v.txt").vectors_ND, vectors.vectors_ND)
+
+
+ONE = b"a " + numbers(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", ":1: the header must be the numbers of words and coordinates, got b''", id="empty"),
+        pytest.param(b"a 1 2\nb 3 4\n", ":1: the header must be the numbers of words and", id="the text format"),
+        pytest.param(b"0 2\n", ":1: there must be a word and two coordinates", id="no word"),
+        pytest.param(b"1 1\na " + numbers(1), ":1: there must be a word and two coordinates", id="one number"),
+        pytest.param(b"2 2\n" + ONE + b"\nb " + numbers(1), "word 2 of 2: must have 2 numbers of 4 bytes", id="cut"),
+        pytest.param(b"2 2\n" + ONE + b"\n", "word 2 of 2: must have a word and a space", id="a word too few"),
+        pytest.param(b"1 2\n" + ONE + b"\nb", "the file must end after its 1 words, got b'b'", id="a word too many"),
+        pytest.param(b"2 2\n" + 2 * ONE, "word 2 of 2: a word must be there once, and it is word 1", id="twice"),
+        pytest.param(b"1 2\na " + numbers(1, math.nan), "word 1 of 1: numbers must be finite, got 'a'", id="nan"),
+        pytest.param(b"1 2\n " + numbers(1, 2), "word 1 of 1: the word must not be empty", id="no name"),
+        pytest.param(b"1 2\ncaf\xe9 " + numbers(1, 2), "must be utf-8, got byte 0xe9 at 4 of", id="latin-1"),
+        pytest.param(b"1 2\n" + b"a" * 5000, "a word must be shorter than 4096 bytes", id="no space"),
+    ],
+)
+def test_a_broken_binary_file_is_refused_with_its_word_and_requirement(content, message, read_binary):
+    with pytest.raises(WordFileError) as caught:
+        read_binary(content)
+    assert message in str(caught.value)
+
+
+def test_another_encoding_of_a_binary_file_is_read_when_it_is_named(read_binary):
+    assert read_binary(b"1 2\ncaf\xe9 " + numbers(1, 2), encoding="latin-1").words == ("caf\u00e9",)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def gradients(model, x, *, mix=None):
     }
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_network_without_normalisation_sees_the_pixels_as_they_are(name):
+    chosen = ModelConfig(name=name, width=0.1, normalize=False)
+    model = build(chosen, image_shape=(3, 8, 8), num_classes=4, mean=(0.5,), std=(0.2,))
+    assert model.mean.flatten().tolist() == [0.0] * 3
+    assert model.std.flatten().tolist() == [1.0] * 3
+
+
 @every_model
 @every_size
 @pytest.mark.parametrize("width", [0.1, 1.0, 2.0])

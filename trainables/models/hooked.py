@@ -14,7 +14,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from trainables import mixup
-from trainables.mixup import Mix
+from trainables.mixup import Mix, Shift
 from trainables.models.tapped import INPUT, LOGITS, PENULTIMATE, Activations, Part, TappedClassifier
 from trainables.models.trace import Layout
 
@@ -63,7 +63,7 @@ class HookedClassifier(TappedClassifier):
         """Modules that cannot be named, each with the reason."""
         return self.layout.unnamed
 
-    def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
+    def features(self, x_BCHW: Tensor, *, mix: Mix | Shift | None = None, taps: Collection[str] = ()) -> Activations:
         """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
 
         Raises:
@@ -108,7 +108,7 @@ class HookedClassifier(TappedClassifier):
         return {**{name: children[name] for name in names}, LOGITS: children[last]}
 
     @contextmanager
-    def _hooks(self, mix: Mix | None, taps: Collection[str], read: dict[str, Tensor]) -> Iterator[None]:
+    def _hooks(self, mix: Mix | Shift | None, taps: Collection[str], read: dict[str, Tensor]) -> Iterator[None]:
         """Read taps into `read`, and mix at a module, by hooks on those modules inside the block alone."""
         boundary = None if mix is None or mix.boundary == INPUT else mix.boundary
         paths = [path for path in dict.fromkeys([*taps, boundary]) if path not in {PENULTIMATE, LOGITS, None}]
@@ -131,7 +131,9 @@ class HookedClassifier(TappedClassifier):
                 times = f"{ran.count(path)} times"
                 raise ValueError(f"{path}: must run once in each forward pass to be named, ran {times}; name another")
 
-    def _hook(self, path: str, mix: Mix | None, read: dict[str, Tensor] | None, ran: list[str]) -> Callable[..., Any]:
+    def _hook(
+        self, path: str, mix: Mix | Shift | None, read: dict[str, Tensor] | None, ran: list[str]
+    ) -> Callable[..., Any]:
         def hook(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor | None:
             ran.append(path)
             if read is not None:

@@ -104,6 +104,7 @@ def _build_staged(
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
+    model.standardise((0.0,), (1.0,))  # the memory of its buffers is as it was found
     _initialise(model, generator(seed, "init"))
     # With this format, convolutions and poolings on a CPU take two thirds of the time.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import mixup
-from trainables.mixup import Mix
+from trainables.mixup import Mix, Shift
 from trainables.models.tapped import INPUT, LOGITS, PENULTIMATE, Activations, Part, TappedClassifier
 
 __all__ = ["NO_DROPOUT", "Blocks", "StagedClassifier"]
@@ -65,7 +65,7 @@ class StagedClassifier(TappedClassifier):
         """Every tap that can be named, in order: the blocks of a stage, then the stage."""
         return (*(tap for stage in self.stages for tap in (*self._blocks_of(stage).values(), stage)), LOGITS)
 
-    def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
+    def features(self, x_BCHW: Tensor, *, mix: Mix | Shift | None = None, taps: Collection[str] = ()) -> Activations:
         """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
 
         Raises:
@@ -129,5 +129,5 @@ class StagedClassifier(TappedClassifier):
         return self.blocks.get(stage, {})
 
 
-def _mixed(h: Tensor, boundary: str, *, mix: Mix | None) -> Tensor:
+def _mixed(h: Tensor, boundary: str, *, mix: Mix | Shift | None) -> Tensor:
     return h if mix is None or mix.boundary != boundary else mixup.apply(h, mix)

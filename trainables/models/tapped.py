@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainables import mixup
 from trainables.errors import short_repr
-from trainables.mixup import Mix
+from trainables.mixup import Mix, Shift
 
 __all__ = ["ALL", "HIDDEN", "INPUT", "LOGITS", "PENULTIMATE", "Activations", "Part", "TappedClassifier"]
 
@@ -82,7 +82,7 @@ class TappedClassifier(nn.Module, ABC):
         return self.features(x_BCHW).logits
 
     @abstractmethod
-    def features(self, x_BCHW: Tensor, *, mix: Mix | None = None, taps: Collection[str] = ()) -> Activations:
+    def features(self, x_BCHW: Tensor, *, mix: Mix | Shift | None = None, taps: Collection[str] = ()) -> Activations:
         """Return logits and the taps in `taps`, with the hidden state mixed at the boundary of `mix`.
 
         Raises:
@@ -105,13 +105,13 @@ class TappedClassifier(nn.Module, ABC):
             TypeError: the network is no such chain; says why.
         """
 
-    def _check(self, mix: Mix | None, taps: Collection[str]) -> None:
+    def _check(self, mix: Mix | Shift | None, taps: Collection[str]) -> None:
         unknown = [tap for tap in taps if tap not in self.readable]
         if unknown:
             raise ValueError(f"taps: must be among {self.readable}, got {unknown}")
         if mix is not None and mix.boundary not in self.mixable:
             raise ValueError(f"mix.boundary: must be one of {self.mixable}, got {short_repr(mix.boundary)}")
 
-    def _normalised(self, x_BCHW: Tensor, mix: Mix | None) -> Tensor:
+    def _normalised(self, x_BCHW: Tensor, mix: Mix | Shift | None) -> Tensor:
         mixed_BCHW = x_BCHW if mix is None or mix.boundary != INPUT else mixup.apply(x_BCHW, mix)
         return (mixed_BCHW - self.mean) / self.std

@@ -147,7 +147,7 @@ def _try_steps(term: WeightedTerm, model: TappedClassifier, images_BCHW: Tensor)
         targets=dict.fromkeys((*term.taps, LOGITS), targets_BK),
         mixed=term.on_mixed,
         images=images_BCHW,
-        forward=lambda x_BCHW: model.features(x_BCHW, taps=term.taps),
+        forward=lambda x_BCHW, shift=None: model.features(x_BCHW, mix=shift, taps=term.taps),
     )
     first = term.regularizer.term(batch, {})
     term.regularizer.check_gradient(first.value, model)

@@ -58,8 +58,9 @@ class Batch:
     `taps` are activations (B, ...) by tap, in the model's order, and `logits` (B, K), in float32 or float64 for a
     user's own. `labels` (B,) are class indices. `mixed`: True if the activations are those of a mixture; then `labels`
     are those of one of its parts, and `targets` (B, K) at each tap, and under 'logits', what was mixed before it.
-    Without a mixture the targets are one-hot. `forward` makes a further pass, of other images (B, C, H, W). What is
-    random comes from `generator`, so that a resumed trial has the same.
+    Without a mixture the targets are one-hot. `forward` makes a further pass, of other images (B, C, H, W), or with the
+    hidden states shifted at a boundary: `forward(images, shift=Shift(boundary, delta))`. What is random comes from
+    `generator`, so that a resumed trial has the same.
     """
 
     taps: Mapping[str, Tensor]
@@ -68,7 +69,7 @@ class Batch:
     targets: Mapping[str, Tensor]
     mixed: bool
     images: Tensor
-    forward: Callable[[Tensor], Activations]
+    forward: Callable[..., Activations]
     seed: int = 0
     purpose: str = ""
 

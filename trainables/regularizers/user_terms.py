@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainables.config.regularizers import GROUP, NAMES, REGISTRY, RegularizerConfig
 from trainables.errors import ConfigError, Problem, TrainableError, short_repr
 from trainables.import_paths import argument_problems, call, load
+from trainables.mixup import Shift
 from trainables.models import Activations
 from trainables.regularizers.protocol import Batch, Memory, Needs, Regularizer, Term
 from trainables.snnl.distances import full_precision
@@ -215,7 +216,7 @@ class UserTerm:
 class _Forward:
     """Further passes, counted, with the autocast of the step."""
 
-    def __init__(self, forward: Callable[[Tensor], Activations], device_type: str) -> None:
+    def __init__(self, forward: Callable[..., Activations], device_type: str) -> None:
         self.calls = 0
         self._forward = forward
         self._autocast = partial(
@@ -225,10 +226,10 @@ class _Forward:
             enabled=torch.is_autocast_enabled(device_type),
         )
 
-    def __call__(self, images: Tensor) -> Activations:
+    def __call__(self, images: Tensor, shift: Shift | None = None) -> Activations:
         self.calls += 1
         with self._autocast():
-            activations = self._forward(images)
+            activations = self._forward(images) if shift is None else self._forward(images, shift=shift)
         return Activations(_wide_one(activations.logits), _wide(activations.taps))
 
 

@@ -57,6 +57,24 @@ def test_published_singular_values_of_the_circular_convolution(published):
     assert float(values.square().sum()) == pytest.approx(total, rel=1e-9)
 
 
+def test_the_published_norm_of_a_zero_padded_convolution_is_that_of_its_matrix(published):
+    kernel, n, expected = published
+    for stride in (1, 2):
+        exact = operator_norms.unrolled_norm(kernel, (n, n), stride=(stride, stride), padding=(1, 1))
+        assert exact == pytest.approx(expected[f"zeropad1_stride{stride}_opnorm_bruteforce"], rel=1e-9)
+
+
+@pytest.mark.parametrize(("out", "into", "stride", "padding"), [(4, 3, 1, 1), (2, 3, 2, 0), (9, 1, 2, 2), (1, 5, 3, 1)])
+def test_the_unrolled_norm_is_between_the_estimate_and_the_bound(out, into, stride, padding):
+    kernel, side, stride, padding = kernel_of(out, into), (8, 6), (stride, stride), (padding, padding)
+    exact = operator_norms.unrolled_norm(kernel, side, stride=stride, padding=padding, chunk=7)
+    whole = brute_force(lambda x: functional.conv2d(x, kernel, stride=stride, padding=padding), (into, *side))
+    assert exact == pytest.approx(whole, rel=1e-10)
+    estimate = operator_norms.convolution_estimate(kernel, side, stride=stride, padding=padding)
+    assert estimate.value <= exact * (1 + 1e-12)
+    assert exact <= operator_norms.zero_padded_bound(kernel, side, stride=stride) * (1 + 1e-12)
+
+
 def test_published_safe_bound_and_reshaped_norm(published):
     kernel, n, expected = published
     safe = expected["safe_upper_bound_for_zeropad: circular on n+k-1=8"]

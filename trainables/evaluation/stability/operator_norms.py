@@ -32,6 +32,7 @@ __all__ = [
     "max_pool_bound",
     "power_iteration",
     "reshaped_norm",
+    "unrolled_norm",
     "zero_padded_bound",
 ]
 
@@ -127,6 +128,30 @@ def reshaped_norm(kernel_DCkk: Tensor) -> float:
     '2.0000 <= 4.0000'
     """
     return matrix_norm(kernel_DCkk.flatten(1))
+
+
+def unrolled_norm(
+    kernel_DCkk: Tensor, side: Pair, *, stride: Pair = (1, 1), padding: Pair | str = (0, 0), chunk: int = 256
+) -> float:
+    """Return the norm of the convolution with its own zero padding, exact to the rounding of float64.
+
+    It writes the convolution as a matrix, and takes the eigenvalues of the smaller of its two Gram matrices. So the
+    cost is cubic in the number of values on the smaller side: seconds at 3,000 of them, with 8 bytes for each entry of
+    the matrix.
+
+    >>> f"{unrolled_norm(torch.tensor([[[[0.0, 1.0, -1.0]]]]), (1, 3), padding=(0, 1)):.6f}"
+    '1.801938'
+    """
+    kernel = kernel_DCkk.double()
+    size = kernel.shape[1] * math.prod(side)
+    basis_II = torch.eye(size, dtype=torch.float64, device=kernel.device).reshape(size, -1, *side)
+    columns = [
+        functional.conv2d(part, kernel, stride=stride, padding=padding).flatten(1)
+        for part in torch.split(basis_II, chunk)
+    ]
+    matrix_IO = torch.cat(columns)
+    gram = matrix_IO.T @ matrix_IO if matrix_IO.shape[0] > matrix_IO.shape[1] else matrix_IO @ matrix_IO.T
+    return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
 
 
 def max_pool_bound(kernel: Pair, stride: Pair) -> float:

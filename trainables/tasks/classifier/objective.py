@@ -176,7 +176,7 @@ class _CleanPasses:
             },
             mixed=mix is not None,
             images=self._x_BCHW,
-            forward=lambda x_BCHW: self._model.features(x_BCHW, taps=term.taps),
+            forward=lambda x_BCHW, shift=None: self._model.features(x_BCHW, mix=shift, taps=term.taps),
             seed=seed,
             purpose=f"{term.place} {step}",
         )

@@ -1,0 +1,186 @@
+"""Adversarial examples of single layers in training.
+
+Szegedy et al. (2014), section 4.2, train the network FC100-100-10 on adversarial examples of each layer's output, and
+find those of the higher layers more useful than those of the input. Their examples are made by L-BFGS and kept in
+pools, ours by one step of the gradient in each training step (`hidden_adversarial`), of a length relative to the
+activations'. The control has random directions of the same length at the same layer. Layer 0 is the image, 1 and 2 are
+the layers of sigmoid units.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
+from typing import Any, Final
+
+import torch
+from fully_connected import config_of, point_of, trained
+from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
+from section import JSON, Claim, Places, Row, Section, Size, Unit
+
+from orchestrator.analysis.claims.intervals import Interval, image_difference_interval
+from trainables.data import Split, load_splits, load_test
+from trainables.evaluation.core.prediction import batches, logits
+from trainables.mixup import Shift
+from trainables.models import TappedClassifier
+from trainables.regularizers.terms.hidden_adversarial import ascent, resized
+
+PAPER: Final = "Szegedy et al. 2014"
+BASELINE: Final = "baseline"
+TAPS: Final = {"layer 0": "0", "layer 1": "2", "layer 2": "4"}
+"""Modules whose outputs are the image as a row, and the two layers of sigmoid units."""
+SIZES: Final = (0.1, 0.3)
+"""Lengths of the change, relative to the activations."""
+SEEDS: Final[Mapping[Size, Sequence[int]]] = {"smoke": (0, 1), "whole": range(5), "full": range(10)}
+
+
+def treatments() -> dict[str, dict[str, Any]]:
+    """Return the settings of the regularizer by the name of the treatment; the baseline has none."""
+    found: dict[str, dict[str, Any]] = {BASELINE: {}}
+    for size in SIZES:
+        for layer, tap in TAPS.items():
+            for direction in ("ascent", "random"):
+                found[name_of(layer, size, direction)] = {"layers": tap, "epsilon": size, "direction": direction}
+    return found
+
+
+def name_of(layer: str, size: float, direction: str = "ascent") -> str:
+    """Return the name of a treatment.
+
+    >>> name_of("layer 1", 0.3), name_of("layer 1", 0.3, "random")
+    ('layer 1 by 0.3', 'layer 1 by 0.3, random')
+    """
+    return f"{layer} by {size:g}" + (", random" if direction == "random" else "")
+
+
+def units(size: Size) -> list[Unit]:
+    """Return a unit for each treatment and seed."""
+    small = size == "smoke"
+    common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 5 if small else 10}
+    common |= {"settings": {"optimizer.lr": 0.01} if small else {}}
+    return [
+        Unit(f"{name} seed {seed}", {"treatment": name, "regularizer": own, "seed": seed, **common})
+        for seed in SEEDS[size]
+        for name, own in treatments().items()
+    ]
+
+
+def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
+    """Train a network, and measure its errors on test images, and on validation images with each layer changed."""
+    settings = unit.settings
+    own = {"data.name": settings["data"], "batch_size": settings["batch"], "seed": settings["seed"]}
+    point = point_of((100, 100), decay=2e-7, epochs=settings["epochs"], settings=own | settings["settings"])
+    if settings["regularizer"]:
+        adversary = {"use": "hidden_adversarial", "passes": 2, "weight": 1.0, **settings["regularizer"]}
+        point |= {f"regularizers.adversary.{name}": value for name, value in adversary.items()}
+    model = trained(point, data_root=places.data_root, kept=places.kept).eval()
+    data = config_of(point, data_root=places.data_root).data
+    val, test = load_splits(data).val, load_test(data)
+    right_N = logits(model, test).argmax(1) == test.labels_N
+    changed = {name_of(layer, size): error_of(model, val, tap, size) for size in SIZES for layer, tap in TAPS.items()}
+    return {"error": float((~right_N).double().mean()), "images": len(test), "changed": changed}
+
+
+def error_of(model: TappedClassifier, split: Split, tap: str, epsilon: float) -> float:
+    """Return the error where one layer is changed by a step along the gradient, this much of its own length."""
+    wrong = 0
+    for x, y in batches(split):
+        with torch.no_grad():
+            h = model.features(x, taps=(tap,)).taps[tap]
+        towards = ascent(lambda images, shift: model.features(images, mix=shift), x, y, h, boundary=tap)
+        with torch.no_grad():
+            moved = model.features(x, mix=Shift(tap, resized(towards, h, epsilon=epsilon)))
+        wrong += int((moved.logits.argmax(1) != y).sum())
+    return wrong / len(split)
+
+
+def by_treatment(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each treatment, in the order of the seeds."""
+    return {name: [row for row in rows if row.settings["treatment"] == name] for name in treatments()}
+
+
+def title_of(layer: str, size: float) -> str:
+    """Return the title of the question to a layer and a length."""
+    return f"Training on changes of {layer} by {size:g}"
+
+
+HELPS: Final = "the test error is lower than the baseline's"
+BEYOND_NOISE: Final = "and than that of random directions"
+HIGHER_IS_BETTER: Final = "and than that of changes of the image"
+
+
+def questions(rows: Sequence[Row]) -> list[Question]:
+    """Return the predictions, which were written before any of this was measured."""
+    return list(_questions(by_treatment(rows)))
+
+
+def _questions(found: Mapping[str, Sequence[Row]]) -> Iterator[Question]:
+    for size in SIZES:
+        for layer in TAPS:
+            own, name = found[name_of(layer, size)], name_of(layer, size)
+            random = found[name_of(layer, size, "random")]
+            checks = [
+                _withstands("it errs less than the baseline where the layer is changed", own, found[BASELINE], name),
+                _withstands("and less than the control", own, random, name),
+            ]
+            predictions = [_error(HELPS, own, found[BASELINE]), _error(BEYOND_NOISE, own, random)]
+            if layer != "layer 0":
+                predictions.append(_error(HIGHER_IS_BETTER, own, found[name_of("layer 0", size)]))
+            yield Question(title_of(layer, size), checks, predictions)
+
+
+def _withstands(words: str, rows: Sequence[Row], control: Sequence[Row], name: str) -> Compared:
+    own, other = ([row.metrics["changed"][name] for row in some] for some in (rows, control))
+    return Compared(words, own, other, "lower")
+
+
+def _error(words: str, rows: Sequence[Row], control: Sequence[Row]) -> Compared:
+    own, other = ([row.metrics["error"] for row in some] for some in (rows, control))
+    return Compared(words, own, other, "lower", images=_over_images(rows, own, other))
+
+
+def _over_images(rows: Sequence[Row], own: Sequence[float], other: Sequence[float]) -> Interval:
+    return image_difference_interval(mean(own), mean(other), rows[0].metrics["images"])
+
+
+CLAIMED_SIZE: Final = 0.3
+"""Length of the claims, chosen before anything was measured; the conclusions on the other are on the page."""
+CLAIMED: Final = (
+    *(
+        Claimed(
+            PAPER,
+            "section 4.2",
+            f"training on adversarial examples of {layer} lowers the test error",
+            title_of(layer, CLAIMED_SIZE),
+            HELPS,
+        )
+        for layer in TAPS
+    ),
+    *(
+        Claimed(
+            PAPER,
+            "section 4.2",
+            f"adversarial examples of {layer} help more than those of the image",
+            title_of(layer, CLAIMED_SIZE),
+            HIGHER_IS_BETTER,
+        )
+        for layer in list(TAPS)[1:]
+    ),
+)
+
+
+def claims(rows: Sequence[Row]) -> list[Claim]:
+    """Return the claims of the paper with our verdicts."""
+    return claims_of(questions(rows) if rows else [], CLAIMED)
+
+
+def write(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Return the tables by their markers."""
+    changes = [name_of(layer, size) for size in SIZES for layer in TAPS]
+    lines = []
+    for name, own in by_treatment(rows).items():
+        changed = [spread([100 * row.metrics["changed"][change] for row in own], digits=1) for change in changes]
+        lines.append([name, spread([100 * row.metrics["error"] for row in own], digits=2), *changed])
+    head = ["trained on changes of", "test error, %", *(f"error, {change}, %" for change in changes)]
+    return {"layers": table(head, lines), "layers-conclusions": shown(questions(rows))}
+
+
+SECTION = Section("layers", "Adversarial examples of single layers in training", units, measure, write, claims)

@@ -77,7 +77,7 @@ def _joinable(address: str | None) -> str:
     """Return the chosen address, unless it is one of a dashboard, which runs a driver of its own."""
     address = chosen_address(address)
     if kind_of(address) == "dashboard":
-        message = f"must be local, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
+        message = f"must be local, processes, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
         raise SpecError([Problem(OPTION, message)])
     return address
 

@@ -19,6 +19,7 @@ from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.execution.cores import cores_here
+from orchestrator.execution.processes.limits import check_limits
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
 from orchestrator.formatting import shown_bytes
@@ -79,7 +80,9 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
 
 def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
-    if kind_of(address) != "processes":
+    if kind_of(address) == "processes":
+        check_limits(spec.resources)
+    else:
         check_unconnected(address)
     files_to_send(spec, Path.cwd(), address=address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")

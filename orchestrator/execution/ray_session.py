@@ -63,9 +63,7 @@ class RaySession:
 
     def abandon(self) -> None:
         """Give up a thread that does not end; its next call must not start another Ray, as Ray's calls do."""
-        from ray._private import auto_init_hook  # noqa: PLC0415  imported by now
-
-        auto_init_hook.enable_auto_connect = False
+        ray_cluster.forbid_auto_connect()
 
 
 @contextmanager

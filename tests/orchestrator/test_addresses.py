@@ -13,7 +13,10 @@ from orchestrator.execution.cluster.gcs import mode_problem
 from orchestrator.spec.model import SweepSpec
 
 RAVEL = Path(sys.executable).with_name("ravel")
-FORM = "--address: must be local, processes, auto, HOST:PORT of a Ray cluster's head, or http://HOST:PORT of its dashboard, got"
+FORM = (
+    "--address: must be local, processes, auto, HOST:PORT of a Ray cluster's head, "
+    "or http://HOST:PORT of its dashboard, got"
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import PreflightError
+from orchestrator.execution.processes.limits import ADDRESS, check_limits
 from orchestrator.execution.processes.pool import WorkerPool
 from orchestrator.execution.processes.slots import capacity_here, devices_here, slots_of
 from orchestrator.execution.progress import notify
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.execution.signals import StopSignals
     from orchestrator.orders.acts import Workers
     from orchestrator.spec.model import SweepSpec
-    from orchestrator.spec.resources import Resources
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
-
-ADDRESS = "processes"
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,7 @@ def pool_for(spec: SweepSpec) -> WorkerPool:
     Raises:
         PreflightError: lists what worker processes cannot do, each with its remedy.
     """
-    problems = [*problems_of(spec.resources)]
-    if problems:
-        raise PreflightError(problems)
+    check_limits(spec.resources)
     return WorkerPool(cpus=spec.resources.cpus, environ=os.environ)
 
 
@@ -94,21 +89,8 @@ def connected(
     Raises:
         PreflightError: workers cannot be started on this machine, or no trial fits on it.
     """
-    from orchestrator.execution.preflight import gpus_here  # noqa: PLC0415  imports torch
-
     notify(callback.on_connect, ADDRESS)
-    capacity = capacity_here(gpus=gpus_here())
+    capacity = capacity_here()
     capacity.slots(spec.resources, capacity.gpus_per_trial(spec.resources))
     pool.wait_ready()
     yield ProcessSession(capacity, pool)
-
-
-def problems_of(resources: Resources) -> Iterator[str]:
-    """Yield what a spec asks for that worker processes cannot do."""
-    remedy = f"or leave out --address {ADDRESS}, so that Ray runs the workers"
-    if resources.workers > 1:
-        requirement = f"must be 1 with --address {ADDRESS}, where each trial has one process"
-        yield f"resources.workers: {requirement}, got {resources.workers}; set it to 1, {remedy}"
-    for name in sorted(resources.custom):
-        requirement = f"must not be set with --address {ADDRESS}: only Ray counts resources of its nodes"
-        yield f"resources.custom.{name}: {requirement}; remove it, {remedy}"

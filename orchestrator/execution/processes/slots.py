@@ -29,9 +29,11 @@ class Slot:
         return {} if self.gpu is None else {VISIBLE: self.gpu}
 
 
-def capacity_here(*, gpus: int) -> Capacity:
-    """Return the capacity of this machine, with so many GPUs."""
-    return Capacity((Node(cpus=cores_here(), gpus=gpus),))
+def capacity_here() -> Capacity:
+    """Return the capacity of this machine: the cores that this process may use, and the GPUs that torch sees."""
+    import torch  # noqa: PLC0415
+
+    return Capacity((Node(cpus=cores_here(), gpus=torch.cuda.device_count()),))
 
 
 def slots_of(num: int, *, gpus: float, devices: Sequence[str]) -> tuple[Slot, ...]:

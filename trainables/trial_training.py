@@ -92,7 +92,7 @@ class _SweepSettings:
 class TrialTraining:
     """Training of one trial; the process can train another one after it."""
 
-    shares_gpu = False
+    shares_gpu: bool = False
     """True if the process has a part of a GPU, whose memory other trials use too."""
 
     def begin(self, config: Mapping[str, Any]) -> None:

@@ -24,18 +24,15 @@ class TrialTrainable(TrialTraining, Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Set up the process and store the configuration."""
         if self.trial_resources is not None:  # in a worker of Tune; elsewhere the process is the user's
-            prepare_process(cpus=self.trial_resources.bundles[0].get("CPU", 1))
+            bundle = self.trial_resources.bundles[0]
+            self.shares_gpu = bool(bundle.get("GPU", 0) % 1)
+            prepare_process(cpus=bundle.get("CPU", 1))
         self.begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Release the finished trial's tensors and store the next trial's configuration."""
         self.begin(new_config)
         return True
-
-    @property
-    def shares_gpu(self) -> bool:
-        """True if the trial has a part of a GPU."""
-        return self.trial_resources is not None and bool(self.trial_resources.bundles[0].get("GPU", 0) % 1)
 
     def node_id(self) -> str:
         """Return Ray's id of the node that this actor runs on."""

@@ -186,7 +186,7 @@ def test_what_a_trial_prints_is_in_the_folder_of_its_attempt(eventful):
 def test_every_decision_in_processes_is_replayed(eventful):
     folder, _ = eventful
     environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    assert "every decision came out as recorded" in ravel("replay", "eventful", cwd=folder, environment=environment)
+    assert "every decision came out as recorded" in ravel("replay", "eventful-1", cwd=folder, environment=environment)
 
 
 def test_two_checkpoints_of_an_attempt_are_kept(eventful):
@@ -238,7 +238,7 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_is_resumed_to_the_same_res
         driver.wait()
         assert none_left(tmp_path), "they end with the driver"
     before = log_of(tmp_path)
-    ravel("resume", "eventful", *PROCESSES, cwd=tmp_path, environment=variables)
+    ravel("resume", "eventful-1", *PROCESSES, cwd=tmp_path, environment=variables)
     assert log_of(tmp_path)[: len(before)] == before
     assert measured(tmp_path) == measured(eventful[0])
     assert_invariants(tmp_path, before)

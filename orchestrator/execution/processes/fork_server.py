@@ -1,7 +1,8 @@
 """Fork server: the process that starts a sweep's workers and ends them; it imports torch once for all.
 
 A worker is forked from it, in a process group of its own, so it starts in milliseconds and shares the memory of the
-imports. Nothing is forked while a thread runs here, or where forking is unsafe: such a worker starts from zero instead.
+imports. Nothing is forked while a thread runs here, nor for a GPU, whose driver survives no fork: such a worker is a new
+Python.
 
 The driver holds the other end of ``control``. Requests and events are lines of JSON:
 
@@ -55,8 +56,9 @@ class ForkServer:
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
+            waited: list[socket.socket | int] = [self._control, self._wake]
             while True:
-                ready, _, _ = select.select([self._control, self._wake], [], [])
+                ready, _, _ = select.select(waited, [], [])
                 if self._wake in ready:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake, LONGEST_READ)
@@ -83,7 +85,8 @@ class ForkServer:
         return True
 
     def _start(self, number: int, descriptor: int, settings: dict[str, Any]) -> None:
-        pid = os.fork() if can_fork() else worker.spawn(descriptor, settings)
+        forks = not settings["has_gpu"] and can_fork()
+        pid = os.fork() if forks else worker.spawn(descriptor, settings)
         if pid == 0:
             self._become(descriptor, settings)
         with contextlib.suppress(OSError):  # the worker has done it

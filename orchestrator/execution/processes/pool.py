@@ -97,7 +97,12 @@ class WorkerPool:
         """Start a worker in a slot; if it does not come up, its loss is a message."""
         self._count += 1
         ours, theirs = socket.socketpair()
-        settings = {"environment": slot.environment, "cpus": self._cpus, "shares_gpu": slot.shares_gpu}
+        settings = {
+            "environment": slot.environment,
+            "cpus": self._cpus,
+            "has_gpu": slot.gpu is not None,
+            "shares_gpu": slot.shares_gpu,
+        }
         with theirs, suppress(OSError):  # the server was killed, as the next messages say
             socket.send_fds(self._control, [_line({"start": self._count, "worker": settings})], [theirs.fileno()])
         worker = Worker(self._count, slot, Connection(ours.detach()))
@@ -164,7 +169,7 @@ class WorkerPool:
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", "-c", MAIN, str(ROOT)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 start_new_session=True,

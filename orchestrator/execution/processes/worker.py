@@ -47,7 +47,7 @@ def run(descriptor: int, settings: dict[str, Any]) -> None:
 
     Args:
         descriptor: of this process's end of the connection.
-        settings: ``environment``, variables to set; ``cpus`` of this worker; ``shares_gpu``.
+        settings: ``environment``, variables to set; ``cpus`` of this worker; ``has_gpu``, ``shares_gpu``.
     """
     die_with_parent()
     os.environ.update(settings["environment"])
@@ -67,7 +67,7 @@ def spawn(descriptor: int, settings: dict[str, Any]) -> int:
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-P", "-c", MAIN, json.dumps([sys.path, settings])],
-        os.environ,
+        {**os.environ, **settings["environment"]},
         file_actions=[(os.POSIX_SPAWN_DUP2, descriptor, 0)],
         setpgroup=0,
     )

@@ -18,10 +18,11 @@ CONFIG = {**POINT, "ravel.objectives": ["val/accuracy"]}
 ON_CPU, ON_GPU = Slot(0), Slot(1, "7")
 SLEEPER = """
 import pathlib, subprocess
-def train(config):
+def train(context):
     child = subprocess.Popen(["sleep", "600"])
     pathlib.Path("child").write_text(str(child.pid))
-    yield {"loss": 1.0}
+    for _ in range(context.epoch, context.epochs):
+        yield {"loss": 1.0}
 """
 
 

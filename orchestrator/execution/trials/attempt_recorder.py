@@ -45,7 +45,8 @@ def guarded(hook: Callable[P, None]) -> Callable[P, None]:
 class AttemptRecorder:
     """Recorder of attempts, named by their trials.
 
-    Retries are decided here: a trial that may be retried returns to the head of the queue.
+    Retries are decided here: a trial that may be retried returns to the head of the queue. Only an error in what was
+    measured (``reported``), on which decisions rest, ends a sweep; any other is logged.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class AttemptRecorder:
         """Plan in force: an order may have extended it."""
         return self._decisions.plan
 
+    @guarded
     def started(self, name: str, *, host: str | None) -> None:
         """Log the start of an attempt: a worker runs the trial."""
         attempt = self._store.state.trials[name].attempts + 1
@@ -100,11 +102,13 @@ class AttemptRecorder:
         """Return True if a trial is about to leave its worker before its end, and has to be saved first."""
         return self._store.state.trials[name].rejected_at is not None or name in self._moving
 
+    @guarded
     def saved(self, name: str, *, epoch: int, path: str, size_bytes: int | None) -> None:
         """Log a completed checkpoint; ``path`` is its folder, below that of the sweep."""
         saved = CheckpointSaved(time=self._clock(), trial=name, epoch=epoch, path=path, size_bytes=size_bytes)
         self._store.append(saved)
 
+    @guarded
     def left(self, name: str, config: Mapping[str, Any]) -> None:
         """Log the end of a trial that left its worker: finished, rejected, diverged, stopped by order, or to move.
 
@@ -120,6 +124,7 @@ class AttemptRecorder:
         else:
             self._leave(name, self._end(name, ended))
 
+    @guarded
     def failed(self, name: str, error: WorkerError, *, leaving: str | None = None) -> None:
         """Log an error of the trial, or a lost worker; retry from the last checkpoint as often as ``failures`` says.
 

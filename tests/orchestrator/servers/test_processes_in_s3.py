@@ -24,16 +24,17 @@ scheduler: {{grace_period: 1, reduction_factor: 3}}
 resources: {{max_concurrent: 1}}
 storage: {{uri: "{storage}"}}
 """
-SLOWLY = """
-def before_epoch(loop):
-    time.sleep(0.3)
+HELD = """
+def before_epoch(loop):  # past both rungs, and far from the end
+    while loop.epoch >= 4:
+        time.sleep(0.1)
 """
 
 
-def machine(folder, plant):
+def machine(folder, plant, fault):
     """Return the folder of a machine of its own, with its environment."""
     folder.mkdir()
-    environment = plant(folder, SLOWLY)
+    environment = plant(folder, fault)
     return folder, {**environment, "RAVEL_CACHE": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -49,7 +50,7 @@ def mirrored(storage):
 def test_a_sweep_in_processes_goes_on_from_s3_on_another_machine(s3, plant, tmp_path, monkeypatch):
     monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "looks-on"))
     storage = s3.location.uri
-    first, variables = machine(tmp_path / "first", plant)
+    first, variables = machine(tmp_path / "first", plant, HELD)
     (first / "spec.yaml").write_text(SPEC.format(storage=storage))
     command = [RAVEL, "launch", "spec.yaml", "--id", "cloud-1", "--address", "processes"]
     with running(command, output=first / "output.txt", cwd=first, env=variables) as driver:
@@ -59,7 +60,7 @@ def test_a_sweep_in_processes_goes_on_from_s3_on_another_machine(s3, plant, tmp_
             assert time.monotonic() < deadline
             time.sleep(0.5)
         os.killpg(driver.pid, signal.SIGKILL)
-    second, variables = machine(tmp_path / "second", plant)
+    second, variables = machine(tmp_path / "second", plant, "def before_epoch(loop): pass")
     resume = [str(RAVEL), "resume", f"{storage}/cloud-1", "--address", "processes"]
     done = subprocess.run(resume, cwd=second, env=variables, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

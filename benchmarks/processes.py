@@ -28,6 +28,8 @@ from orchestrator.state.sweep_lookup import find_sweep
 WAYS = ("local", "processes")
 SAMPLE_S = 0.25
 MARK = "RAVEL_BENCHMARK"
+PRIORITY = {"RAY_worker_niceness": "0"}
+"""Ray's workers have niceness 15, with which a machine that does other work would starve them alone."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def run_of(spec: Path, overrides: list[str], way: str) -> Run:
         folder = Path(name)
         words = [word for override in overrides for word in ("--set", override)]
         command = [str(Path(sys.executable).with_name("ravel")), "launch", str(spec), "--address", way, *words]
-        environment = {**os.environ, MARK: name, "MLFLOW_TRACKING_URI": f"sqlite:///{name}/mlflow.db"}
+        environment = {**os.environ, **PRIORITY, MARK: name, "MLFLOW_TRACKING_URI": f"sqlite:///{name}/mlflow.db"}
         began, most_mb, used = time.time(), 0.0, dict[int, float]()
         with (folder / "output.txt").open("wb") as output:
             driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)  # noqa: S603

@@ -1,8 +1,8 @@
 """Fork server: the process that starts a sweep's workers and ends them; it imports torch once for all.
 
 A worker is forked from it, in a process group of its own, so it starts in milliseconds and shares the memory of the
-imports. Nothing is forked while a thread runs here, nor for a GPU, whose driver survives no fork: such a worker is a new
-Python.
+imports. Nothing is forked while a thread runs here, nor for a GPU, whose driver survives no fork: such a worker is a
+new Python.
 
 The driver holds the other end of ``control``. Requests and events are lines of JSON:
 

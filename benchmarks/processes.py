@@ -6,8 +6,7 @@ sampled four times a second. The sweeps have one trial at a time, so they train 
 
 Result on two cores that other work kept busy (load 30), one pair of two trials of the digits, an MLP and two epochs:
 first epoch after 105.0 s on Ray and 35.0 s in processes (0.33 of it), end after 126.2 and 92.9 s (0.74), 17.3 and 10.7
-CPU seconds (0.62), 902 and 549 MB (0.61). Of the seconds in processes after the first epoch most are MLflow's, which
-imports itself meanwhile. An idle machine and the whole demo were not measured.
+CPU seconds (0.62), 902 and 549 MB (0.61). An idle machine and the whole demo were not measured.
 
     python benchmarks/processes.py examples/digits.yaml --pairs 3 --set search.num_trials=8
 """

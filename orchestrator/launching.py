@@ -31,9 +31,9 @@ def launch(
 
     Args:
         spec: from ``load_spec``, or made in Python.
-        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster); by default that of
-            ``RAY_ADDRESS``, else ``local``.
-        callback: notified of each event while the sweep runs, from the thread that runs Tune.
+        address: ``local`` (start a private Ray), ``processes`` (worker processes of this machine, without Ray),
+            ``auto`` or ``host:port`` (join a running cluster); by default that of ``RAY_ADDRESS``, else ``local``.
+        callback: notified of each event while the sweep runs, from the thread that runs the trials.
         sweep: id of the sweep, if it must be known before the sweep begins; by default a new one.
         parent: lineage, of a fork.
 
@@ -77,7 +77,8 @@ def _joinable(address: str | None) -> str:
     """Return the chosen address, unless it is one of a dashboard, which runs a driver of its own."""
     address = chosen_address(address)
     if kind_of(address) == "dashboard":
-        message = f"must be local, auto or HOST:PORT from Python, got {address}; `ravel launch` submits to a dashboard"
+        requirement = f"must be local, processes, auto or HOST:PORT from Python, got {address}"
+        message = f"{requirement}; `ravel launch` submits to a dashboard"
         raise SpecError([Problem(OPTION, message)])
     return address
 

@@ -37,8 +37,8 @@ def launch(
 
     Args:
         spec: from ``load_spec``, or made in Python.
-        address: ``local`` (start a private Ray), ``auto`` or ``host:port`` (join a running cluster); by default that of
-            ``RAY_ADDRESS``, else ``local``.
+        address: ``local`` (start a private Ray), ``processes`` (worker processes of this machine, without Ray),
+            ``auto`` or ``host:port`` (join a running cluster); by default that of ``RAY_ADDRESS``, else ``local``.
         callback: notified of each event while the sweep runs in this process.
         background: run the driver as a process of its own, and return as soon as the sweep has begun.
 

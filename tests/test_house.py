@@ -70,6 +70,8 @@ def test_every_type_holds_under_mypy_strict(repository):
         ("search_spaces has rooms", "search_spaces/domains/numeric.py", "import search_spaces.space"),
         ("Ray has five doors", "orchestrator/state/sweep_state.py", "import ray"),
         ("Ray has five doors", "trainables/tasks/classifier/training.py", "import ray.tune"),
+        ("Ray has five doors", "orchestrator/execution/processes/loop.py", "import ray"),
+        ("Ray has five doors", "orchestrator/execution/trials/trial_queue.py", "from ray.tune.search import Searcher"),
         ("MLflow has one door", "orchestrator/analysis/leaderboard.py", "import mlflow"),
         ("S3 has one door", "orchestrator/tracking/tracker.py", "import boto3"),
         ("Optuna has five doors", "orchestrator/planning/plan.py", "import optuna"),

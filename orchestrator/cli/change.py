@@ -216,7 +216,8 @@ def _lineage(result: SweepResult) -> dict[str, Any] | None:
 
 def _refuse_dashboard(address: str | None, command: str) -> None:
     if kind_of(chosen_address(address)) == "dashboard":
-        requirement = f"must be local, auto or HOST:PORT to {command} a sweep, got {quoted(chosen_address(address))}"
+        ways = "local, processes, auto or HOST:PORT"
+        requirement = f"must be {ways} to {command} a sweep, got {quoted(chosen_address(address))}"
         raise SpecError([Problem(OPTION, f"{requirement}; run it on a node of the cluster, with --address auto")])
 
 

@@ -27,7 +27,7 @@ from orchestrator.cli.shared.arguments import (
 from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import MAX_LINE_LENGTH, PreflightError, cut, quoted
 from orchestrator.execution.cluster import submission
-from orchestrator.execution.cluster.addresses import chosen_address, kind_of
+from orchestrator.execution.cluster.addresses import HERE, chosen_address, kind_of
 from orchestrator.formatting import shown
 from orchestrator.planning.choices import sampler_choice
 from orchestrator.planning.loading import load_spec, load_trial
@@ -133,7 +133,7 @@ def launch(  # noqa: PLR0917  typer passes them by name
         from orchestrator.execution import preflight  # noqa: PLC0415  imports torch when it builds models
 
         preflight.check_here(loaded, address=address)
-        if kind_of(address) != "local":
+        if kind_of(address) not in HERE:
             from orchestrator.execution.cluster import gcs  # noqa: PLC0415
 
             _say(f"would join {gcs.probe(gcs.resolved(address))}")

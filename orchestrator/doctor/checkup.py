@@ -12,6 +12,7 @@ from orchestrator.doctor import buckets, environment, folders, gpus, machine, pa
 from orchestrator.doctor.examination import Examination, examine
 from orchestrator.doctor.finding import SPEC, Finding, fail, ok, skipped
 from orchestrator.errors import SpecError
+from orchestrator.execution.cluster.addresses import kind_of
 from orchestrator.planning.loading import load_spec
 from orchestrator.planning.plan import tracking_store
 from orchestrator.state.sweep_folder import DEFAULT_STORAGE
@@ -66,7 +67,7 @@ def check_up(subject: Subject) -> Diagnosis:
             limit_s=TRACKING_S,
             fix="check the address, the network and the firewall",
         ),
-        Examination("Ray", [partial(token.token_findings, subject.address), *_ray(subject, storage)], RAY_S + GRACE_S),
+        _workers_examination(subject, storage),
     ]
     if subject.spec is not None:
         checks = [lambda: problems] if problems else [partial(_spec_findings, subject)]
@@ -100,6 +101,15 @@ def _spec_findings(subject: Subject) -> Iterator[Finding]:
     arguments = {"spec": subject.spec, "overrides": list(subject.overrides), "address": subject.address}
     fix = "import your modules by hand to see what they wait for, and download data sets before the launch"
     yield from probes.findings_of("spec", arguments, limit_s=SPEC_S, fix=fix)
+
+
+def _workers_examination(subject: Subject, storage: str) -> Examination:
+    if kind_of(subject.address) == "processes":
+        arguments, fix = {"address": subject.address, "storage": storage}, "see what keeps this machine busy"
+        probe = partial(probes.findings_of, "ray", arguments, limit_s=RAY_S, fix=fix)
+        return Examination("Worker processes", [probe], RAY_S + GRACE_S)
+    checks = [partial(token.token_findings, subject.address), *_ray(subject, storage)]
+    return Examination("Ray", checks, RAY_S + GRACE_S)
 
 
 def _ray(subject: Subject, storage: str) -> list[partial[Iterator[Finding]]]:

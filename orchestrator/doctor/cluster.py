@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 import time
@@ -30,12 +31,14 @@ MARKER = ".ravel-doctor-"
 
 
 def probe(address: str, storage: str) -> Iterator[Finding]:
-    """Yield the findings on Ray at an address; with ``local`` a private one is started."""
+    """Yield the findings on Ray at an address; with ``local`` a private one is started, with ``processes`` none."""
     logging.disable(logging.WARNING)  # what differs between nodes is a finding
     kind = kind_of(address)
     try:
         if kind == "local":
             yield from _private()
+        elif kind == "processes":
+            yield from _processes()
         elif kind == "dashboard":
             yield from _dashboard(address)
         else:
@@ -58,6 +61,18 @@ def _private() -> Iterator[Finding]:
         fix = "free processors, or install Ravel on a local disk: Ray's processes import its files"
         yield warn("ray", text, fix) if seconds > SLOW_START_S else ok("ray", text)
     yield ok("ray", "it stops, and its folder is removed")
+
+
+def _processes() -> Iterator[Finding]:
+    from orchestrator.execution.processes.pool import WorkerPool  # noqa: PLC0415  no other check starts workers
+
+    started_s = time.monotonic()
+    with WorkerPool(cpus=1, environ=os.environ) as pool:
+        pool.wait_ready()
+        seconds = time.monotonic() - started_s
+        text = f"workers can be started after {seconds:.0f} s, without Ray"
+        fix = "free processors, or install Ravel on a local disk: workers import its files"
+        yield warn("processes", text, fix) if seconds > SLOW_START_S else ok("processes", text)
 
 
 def _dashboard(address: str) -> Iterator[Finding]:

@@ -9,21 +9,24 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator import timeouts
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import PreflightError
-from orchestrator.execution import preflight, ray_watch
+from orchestrator.execution import preflight, ray_session
 from orchestrator.execution.checkpoints.retention import CheckpointRetention
+from orchestrator.execution.cluster.addresses import kind_of
 from orchestrator.execution.cluster.own_modules import code_changes
 from orchestrator.execution.exporters import exporters_of, flush, lagging
 from orchestrator.execution.order_desk import OrderDesk
+from orchestrator.execution.processes import session as processes
 from orchestrator.execution.progress import ProgressCallback, notify
-from orchestrator.execution.ray_session import RaySession, connected
 from orchestrator.execution.signals import Ended, Leave, StopSignals
 from orchestrator.execution.sweep_end import close, has_orders, has_work, raise_if_interrupted
+from orchestrator.execution.trials.loop_thread import LoopThread
 from orchestrator.planning.declared_metrics import declared_metrics
 from orchestrator.planning.extension import in_force
 from orchestrator.planning.original import require_original
@@ -41,9 +44,10 @@ from orchestrator.state.sweep_state import SweepState, missing_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from orchestrator.execution.exporters import Exporter
-    from orchestrator.execution.tune.thread import FitThread
+    from orchestrator.execution.trials.session import Session
     from orchestrator.orders.acts import Workers
     from orchestrator.planning.plan import Parent
     from orchestrator.spec.model import SweepSpec
@@ -52,8 +56,8 @@ logger = logging.getLogger(__name__)
 FLUSH_S = 60.0
 FLUSH_INTERRUPTED_S = 4.0
 LEAVE_LOOP_S = 2.0
-"""Wait for Tune to leave its loop; it takes a tenth of a second, unless a call of Ray does not return."""
-RELEASE_ACTORS_S = 15.0
+"""Wait for the loop to end; it takes a tenth of a second, unless a call of Ray does not return."""
+RELEASE_WORKERS_S = 15.0
 _DRIVING = threading.Lock()
 DriverResult: TypeAlias = tuple[SweepPlan, SweepState, SweepFolder]
 
@@ -68,28 +72,27 @@ def run_new(
 ) -> DriverResult:
     """Plan a new sweep and run it to its end; see ``orchestrator.launch``."""
     with _only_driver_of_this_process():
-        spec = check_spec(spec)
-        preflight.check_here(spec, address=address)
-        callback = callback or ProgressCallback()
-        stop = StopSignals()
-        with stop.installed(), connected(address, spec, Path.cwd(), callback, stop=stop) as session:
-            gpus = session.capacity.gpus_per_trial(spec.resources)
-            slots = session.capacity.slots(spec.resources, gpus)
-            preflight.check_gpu_seconds(spec, gpus=gpus)
-            folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
-            plan = make_plan(
-                spec,
-                folder,
-                slots=slots,
-                now=time.time(),
-                working_directory=Path.cwd(),
-                metrics=declared_metrics(spec),
-                parent=parent,
-            )
-            plan.save(folder)
-            with _locked(folder) as lock:
-                decisions = DecisionState(plan, SweepState())
-                return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
+        spec, callback, stop = check_spec(spec), callback or ProgressCallback(), StopSignals()
+        with _opening(address, spec) as connected:
+            preflight.check_here(spec, address=address)
+            with stop.installed(), connected(spec, Path.cwd(), callback, stop=stop) as session:
+                gpus = session.capacity.gpus_per_trial(spec.resources)
+                slots = session.capacity.slots(spec.resources, gpus)
+                preflight.check_gpu_seconds(spec, gpus=gpus)
+                folder = create_folder(spec.storage.uri, sweep or new_id(spec.name, now=datetime.now(UTC)))
+                plan = make_plan(
+                    spec,
+                    folder,
+                    slots=slots,
+                    now=time.time(),
+                    working_directory=Path.cwd(),
+                    metrics=declared_metrics(spec),
+                    parent=parent,
+                )
+                plan.save(folder)
+                with _locked(folder) as lock:
+                    decisions = DecisionState(plan, SweepState())
+                    return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
 
 
 def run_remaining(
@@ -109,12 +112,27 @@ def run_remaining(
         session, decisions = None, DecisionState(in_force(plan, state), state)
         is_unfinished = has_work(decisions, now=time.time()) or has_orders(folder, state)
         if is_unfinished and not only_orders:
+            connected = stack.enter_context(_opening(address, plan.spec))
             # MLflow is not checked: if it is away, the exporter sends its events later.
             preflight.check(plan.spec, folder.uri.rpartition("/")[0], launched_from=Path(plan.working_directory))
             for line in code_changes(plan.provenance, plan.spec, code_in):
                 logger.warning(line)
-            session = stack.enter_context(connected(address, plan.spec, code_in, callback, stop=stop))
+            session = stack.enter_context(connected(plan.spec, code_in, callback, stop=stop))
         return _drive(decisions, folder, lock=lock, session=session, stop=stop, callback=callback)
+
+
+@contextmanager
+def _opening(address: str, spec: SweepSpec) -> Iterator[Callable[..., AbstractContextManager[Session]]]:
+    """Start what takes long and can start while the machine is checked; yield the function that opens the session.
+
+    Raises:
+        PreflightError: the spec asks for what worker processes cannot do.
+    """
+    if kind_of(address) != "processes":
+        yield partial(ray_session.connected, address)
+        return
+    with processes.pool_for(spec) as pool:
+        yield partial(processes.connected, pool)
 
 
 @contextmanager
@@ -142,7 +160,7 @@ def _drive(
     folder: SweepFolder,
     *,
     lock: sweep_lock.SweepLock,
-    session: RaySession | None,
+    session: Session | None,
     stop: StopSignals,
     callback: ProgressCallback,
 ) -> DriverResult:
@@ -202,55 +220,53 @@ def _run_trials(
     store: EventStore,
     folder: SweepFolder,
     *,
-    session: RaySession | None,
+    session: Session | None,
     stop: StopSignals,
     stack: ExitStack,
     desk: OrderDesk,
     retention: CheckpointRetention,
 ) -> Leave | None:
-    """Run Tune until it is done; return the reason if the driver must leave it before.
+    """Run trials until all are over; return the reason if the driver must leave before.
 
-    The thread of Tune ends with the ``stack``: it releases its actors while the exporters send the last events.
+    The thread that runs them ends with the ``stack``: it releases its workers while the exporters send the last events.
     """
     if session is None or not stop.inbox.empty():
         return _leave_of(None if stop.inbox.empty() else stop.inbox.get(), session)
-    from orchestrator.execution.tune import run, thread  # noqa: PLC0415  import Ray and torch, for drivers with work
 
     def serve(workers: Workers) -> None:
         desk.serve(workers)
         retention.serve()
 
-    def fit(before_step: Callable[[], None]) -> None:
-        run.fit(decisions, store, folder, session.capacity, before_step=before_step, orders=serve)
+    def loop(before_step: Callable[[], None]) -> None:
+        session.run_trials(decisions, store, folder, before_step=before_step, orders=serve)
 
-    fitting = thread.FitThread(fit, on_end=lambda error: stop.inbox.put(Ended(error)))
-    lost = ray_watch.watching(session.servers, on_lost=lambda reason: stop.inbox.put(Leave("ray", reason)))
-    with lost, desk.reading():
-        fitting.start()
+    thread = LoopThread(loop, on_end=lambda error: stop.inbox.put(Ended(error)))
+    with session.watching(lambda reason: stop.inbox.put(Leave("ray", reason))), desk.reading():
+        thread.start()
         leave = _leave_of(stop.inbox.get(), session)
     if leave is not None:
-        fitting.leave(releasing_actors=leave.cause != "ray", timeout_s=LEAVE_LOOP_S)
-        stack.callback(_join, fitting, stop)
+        thread.leave(releasing_workers=leave.cause != "ray", timeout_s=LEAVE_LOOP_S)
+        stack.callback(_join, thread, session, stop)
     return leave
 
 
-def _leave_of(message: Leave | Ended | None, session: RaySession | None) -> Leave | None:
+def _leave_of(message: Leave | Ended | None, session: Session | None) -> Leave | None:
     """Return the reason to leave in a message, or raise its error, unless the error is that Ray is gone."""
     if not isinstance(message, Ended):
         return message
     if message.error is None:
         return None
-    reason = None if session is None else ray_watch.refusing(session.servers)
+    reason = None if session is None else session.loss()
     if reason is None:
         raise message.error
     return Leave("ray", reason)
 
 
-def _join(thread: FitThread, stop: StopSignals) -> None:
+def _join(thread: LoopThread, session: Session, stop: StopSignals) -> None:
     with suppress(KeyboardInterrupt), stop.skippable():
-        timeouts.ends(thread, RELEASE_ACTORS_S)
+        timeouts.ends(thread, RELEASE_WORKERS_S)
     if thread.is_alive():
-        thread.abandon()
+        session.abandon()
 
 
 def _flush(exporters: dict[str, Exporter], stop: StopSignals, leave: Leave | None) -> list[tuple[str, str | None]]:

@@ -22,7 +22,7 @@ from trainables.engine import process_group
 from trainables.engine.share import Share
 from trainables.engine.worker_process import prepare_process
 from trainables.errors import Diverged, PeerLost, TrainableError, WorkerUnusable
-from trainables.tune import classified, open_trial
+from trainables.trial_training import classified, open_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decisions.retention import most_stored
 from orchestrator.errors import OrchestratorError, PreflightError, TrialsRefused, quoted
-from orchestrator.execution.cluster.addresses import kind_of
+from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.cluster.capacity import Capacity, Node
 from orchestrator.execution.cluster.own_modules import deciding_modules, own_files, own_modules, size_problem
 from orchestrator.execution.cores import cores_here
+from orchestrator.execution.processes.limits import check_limits
 from orchestrator.execution.ray_cluster import check_unconnected
 from orchestrator.execution.trial_checks import trial_problems
 from orchestrator.formatting import shown_bytes
@@ -79,10 +80,13 @@ def check(spec: SweepSpec, storage: str, *, tracking_uri: str | None = None, lau
 
 def check_here(spec: SweepSpec, *, address: str) -> None:
     """Run ``check`` for a sweep that is launched from the working directory."""
-    check_unconnected(address)
+    if kind_of(address) == "processes":
+        check_limits(spec.resources)
+    else:
+        check_unconnected(address)
     files_to_send(spec, Path.cwd(), address=address)
     uri = tracking_store(spec, Path.cwd()) or os.environ.get("MLFLOW_TRACKING_URI")
-    if address == "local":  # the driver checks a cluster when it connects
+    if kind_of(address) in HERE:  # the driver checks a cluster when it connects
         check_devices(spec, cpus=cores_here(), gpus=gpus_here())
     check(spec, spec.storage.uri, tracking_uri=uri)
     shortage = room_shortage(spec)
@@ -147,14 +151,15 @@ def _moments(optimizer: OptimizerConfig) -> int:
 
 
 def files_to_send(spec: SweepSpec, folder: Path, *, address: str) -> dict[str, Path]:
-    """Return the files of users' own modules that a cluster is sent, by import path; a private Ray is sent none.
+    """Return the files of users' own modules that a cluster is sent, by import path.
 
-    A cluster that runs the driver is sent those of the sampler and the scheduler too.
+    Where all workers run on this machine, they are sent none. A cluster that runs the driver is sent those of the
+    sampler and the scheduler too.
 
     Raises:
         PreflightError: they are too large.
     """
-    if address == "local" or not find_own_code(spec, folder):
+    if kind_of(address) in HERE or not find_own_code(spec, folder):
         return {}
     deciding = deciding_modules(spec).values() if kind_of(address) == "dashboard" else ()
     files = own_files([*own_modules(spec), *deciding], code_folder(folder))

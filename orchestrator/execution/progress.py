@@ -21,7 +21,7 @@ class ProgressCallback:
     """Progress callback that does nothing; ``orchestrator.cli.shared.live_display`` has those of the terminal."""
 
     def on_connect(self, address: str) -> None:
-        """Run before the driver connects to Ray; for ``local`` it starts one, which takes seconds."""
+        """Run before the driver connects to Ray, or waits for what it has started: a Ray, or worker processes."""
 
     def on_joined(self, address: str, capacity: Capacity) -> None:
         """Run when the driver has joined a running cluster, whose GCS is at this address."""

@@ -182,6 +182,13 @@ def _init(address: str, **settings: Any) -> None:
             signal.signal(signal.SIGTERM, handler)  # Ray has set its own
 
 
+def forbid_auto_connect() -> None:
+    """Have Ray's calls in this process start no Ray of their own from here on."""
+    from ray._private import auto_init_hook  # noqa: PLC0415  imported by now
+
+    auto_init_hook.enable_auto_connect = False
+
+
 def growth() -> dict[str, float]:
     """Return all resources that the connected cluster's autoscaler may bring it to; none if it has no autoscaler."""
     from ray._private.state import state  # noqa: PLC0415  heavy

@@ -15,14 +15,18 @@ from orchestrator.execution.cluster.own_modules import own_modules
 from orchestrator.execution.progress import notify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from orchestrator.decisions.trial_views import DecisionState
     from orchestrator.execution.cluster.capacity import Capacity
     from orchestrator.execution.progress import ProgressCallback
     from orchestrator.execution.signals import StopSignals
+    from orchestrator.orders.acts import Workers
     from orchestrator.spec.model import SweepSpec
+    from orchestrator.state.event_store import EventStore
+    from orchestrator.state.sweep_folder import SweepFolder
 
 logger = logging.getLogger(__name__)
 DISCONNECT_S = 20.0
@@ -34,6 +38,32 @@ class RaySession:
 
     capacity: Capacity
     servers: tuple[ray_watch.Server, ...]
+
+    def run_trials(
+        self,
+        decisions: DecisionState,
+        store: EventStore,
+        folder: SweepFolder,
+        *,
+        before_step: Callable[[], None],
+        orders: Callable[[Workers], None],
+    ) -> None:
+        """Run Tune until it is done, or raise what ``before_step`` raises."""
+        from orchestrator.execution.tune import run  # noqa: PLC0415  imports Ray and torch, for drivers with work
+
+        run.fit(decisions, store, folder, self.capacity, before_step=before_step, orders=orders)
+
+    def watching(self, on_lost: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Watch the servers during the work."""
+        return ray_watch.watching(self.servers, on_lost=on_lost)
+
+    def loss(self) -> str | None:
+        """Return the reason if a server refuses connections now."""
+        return ray_watch.refusing(self.servers)
+
+    def abandon(self) -> None:
+        """Give up a thread that does not end; its next call must not start another Ray, as Ray's calls do."""
+        ray_cluster.forbid_auto_connect()
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from survival import INTERRUPTED, RAY_LOST, Fault, faults_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from launched import Setting
+
 NUM_SEEDS = 15
 STOPPED_S = 20.0
 
@@ -84,10 +86,17 @@ def drawn(kind: str, seed: int) -> Moment:
 
 def run(moment: Moment, folder: Path) -> Outcome:
     """Launch a sweep in an empty folder, strike at a moment, resume, and return what happened and all faults."""
+    return struck(moment, folder, KINDS[moment.kind])
+
+
+def struck(
+    moment: Moment, folder: Path, fault: Fault, *, setting: Setting | None = None, suite: str = "kills"
+) -> Outcome:
+    """Do the same with any fault, to a sweep of any setting."""
     temporary = Path(tempfile.mkdtemp(prefix="rk", dir="/tmp"))  # the path of a socket must be short
-    sweep, outcome = Launched(folder, temporary), Outcome(moment)
+    sweep, outcome = Launched(folder, temporary, setting), Outcome(moment, suite)
     try:
-        outcome.faults.extend(faults_of(sweep, moment, KINDS[moment.kind], outcome))
+        outcome.faults.extend(faults_of(sweep, moment, fault, outcome))
     finally:
         outcome.output = sweep.output
         sweep.close()

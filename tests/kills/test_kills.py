@@ -9,6 +9,10 @@ import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
 from moments import PLACES
 from survival import RAY_LOST
+from process_moments import IN_SWEEP
+from process_moments import KINDS as OF_PROCESSES
+from process_moments import drawn as drawn_for_processes
+from process_moments import run as run_in_processes
 
 pytestmark = pytest.mark.timeout(1800)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)
@@ -25,9 +29,21 @@ def test_a_sweep_survives_a_kill(kind, seed, tmp_path):
         assert outcome.retries == 0, "the loss of Ray is the fault of no trial"
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", OF_PROCESSES)
+def test_a_sweep_in_processes_survives_a_kill(kind, seed, tmp_path):
+    outcome = run_in_processes(drawn_for_processes(kind, seed), tmp_path)
+    assert outcome.faults == [], f"{outcome.moment} ended with {outcome.code}\n{outcome.output}"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_moments_of_a_kind_are_spread_over_the_life_of_a_sweep(kind):
     moments = [drawn(kind, seed) for seed in range(NUM_SEEDS)]
     assert moments == [drawn(kind, seed) for seed in range(NUM_SEEDS)]
     assert {moment.place for moment in moments} == set(PLACES)
     assert len({(moment.place, moment.nth, moment.delay_s) for moment in moments}) == NUM_SEEDS
+
+
+@pytest.mark.parametrize("kind", OF_PROCESSES)
+def test_the_moments_of_a_kind_for_processes_are_spread_too(kind):
+    assert {drawn_for_processes(kind, seed).place for seed in range(NUM_SEEDS)} == set(IN_SWEEP)

@@ -13,7 +13,10 @@ from orchestrator.execution.cluster.gcs import mode_problem
 from orchestrator.spec.model import SweepSpec
 
 RAVEL = Path(sys.executable).with_name("ravel")
-FORM = "--address: must be local, auto, HOST:PORT of a Ray cluster's head, or http://HOST:PORT of its dashboard, got"
+FORM = (
+    "--address: must be local, processes, auto, HOST:PORT of a Ray cluster's head, "
+    "or http://HOST:PORT of its dashboard, got"
+)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,9 @@ def test_ray_client_is_refused_with_the_ways_that_work(tmp_path):
 
 
 def test_a_dashboard_is_no_address_for_a_driver_in_this_process():
-    with pytest.raises(SpecError, match="must be local, auto or HOST:PORT from Python, got http://head:8265"):
+    with pytest.raises(
+        SpecError, match="must be local, processes, auto or HOST:PORT from Python, got http://head:8265"
+    ):
         launching.launch(SweepSpec(name="digits"), address="http://head:8265")
 
 

@@ -315,7 +315,10 @@ def test_seeds_are_added_to_every_configuration_by_an_order(confirmed):
         (["confirm", "digits-1", "--seeds", "+2"], "--seeds: must be a whole number, as this sweep is no confirmation"),
         (["confirm", "again-1", "--seeds", "4"], "--seeds: must be +N, seeds to add to this confirmation; got '4'"),
         (["confirm", "digits-1", "--suite", "colour"], "--suite: must be of clean, "),
-        (["confirm", "digits-1", "--address", "http://h:8265"], "must be local, auto or HOST:PORT to confirm a sweep"),
+        (
+            ["confirm", "digits-1", "--address", "http://h:8265"],
+            "must be local, processes, auto or HOST:PORT to confirm a sweep",
+        ),
     ],
     ids=["more seeds of a search", "seeds of a confirmation", "suite", "address"],
 )

@@ -587,3 +587,14 @@ def test_json_has_all_groups_and_their_counts(tmp_path):
     assert document["counts"] == {status: counted.count(status) for status in ("fail", "warn", "ok", "skipped")}
     assert document["format"] == 1
     assert done.returncode == document["exit_code"]
+
+
+def test_worker_processes_are_tried_without_ray(tmp_path):
+    (tmp_path / "ray.py").write_text("raise ImportError('the doctor imports Ray')\n")
+    paths = (str(tmp_path), os.environ.get("PYTHONPATH"))
+    done = ravel("--address", "processes", "--json", cwd=tmp_path, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    groups = {group["title"]: group["findings"] for group in json.loads(done.stdout)["groups"]}
+    assert "Ray" not in groups
+    (finding,) = groups["Worker processes"]
+    assert finding["status"] in {"ok", "warn"}
+    assert finding["text"].startswith("workers can be started after ")

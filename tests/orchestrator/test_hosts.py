@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from orchestrator.decisions.hosts import TRIALS_LOST, WINDOW_S, HostCounts, excluded_hosts, unreliable_hosts
-from orchestrator.execution.tune.worker_errors import UNKNOWN, WorkerError, plain_reason, worker_error
+from orchestrator.execution.trials.worker_error import UNKNOWN, WorkerError
+from orchestrator.execution.tune.worker_errors import plain_reason, worker_error
 from orchestrator.state.events import AttemptFailed, AttemptStarted, TrialCreated, TrialEnded, decode, encode
 from orchestrator.state.sweep_state import SweepState
 from trainables.errors import CheckpointError, TrialFailed, WorkerUnusable

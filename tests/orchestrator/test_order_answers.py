@@ -369,6 +369,6 @@ def test_a_fork_at_a_dashboard_is_refused_with_what_to_do(finished):
     code, message = ravel(folder, "fork", "--name", "younger", "--address", "http://10.0.0.5:8265")
     assert code == SpecError.exit_code
     assert message == (
-        "--address: must be local, auto or HOST:PORT to fork a sweep, got 'http://10.0.0.5:8265'; "
+        "--address: must be local, processes, auto or HOST:PORT to fork a sweep, got 'http://10.0.0.5:8265'; "
         "run it on a node of the cluster, with --address auto"
     )

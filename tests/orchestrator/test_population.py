@@ -16,7 +16,7 @@ from orchestrator.decisions.retention import RetentionIndex
 from orchestrator.decisions.steps import Descendant
 from orchestrator.decisions.trial_views import DecisionState
 from orchestrator.errors import OrchestratorError, SpecError
-from orchestrator.execution.tune.run import parent_checkpoint
+from orchestrator.execution.trials.starting_point import parent_checkpoint
 from orchestrator.execution.tune.searcher import LogSearcher
 from orchestrator.orders.order import Order
 from orchestrator.planning.fork import confirmation, fork

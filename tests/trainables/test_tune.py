@@ -79,7 +79,7 @@ def test_checkpoints_are_asked_for_at_the_chosen_epochs_and_the_last(start):
 def test_a_checkpoint_is_asked_for_when_the_last_one_is_old(start, monkeypatch, tmp_path):
     trainable = start(**{**POINT, "epochs": 9}, **ORDERS)
     now = [trainable._saved_at_s]
-    monkeypatch.setattr("trainables.tune.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.trial_training.time.monotonic", lambda: now[0])
     asked = []
     for seconds in (10, 10, 15, 10):
         now[0] += seconds
@@ -128,7 +128,7 @@ def test_a_digest_that_fails_costs_no_epoch(start, monkeypatch, caplog):
     def gone(_config):
         raise FileNotFoundError("data.root: no such folder")
 
-    monkeypatch.setattr("trainables.tune.digest_of", gone)
+    monkeypatch.setattr("trainables.trial_training.digest_of", gone)
     result = start(**POINT, **ORDERS).train()
     event = event_of(result)
     assert (event["epoch"], event["data"]) == (1, None)

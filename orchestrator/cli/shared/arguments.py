@@ -52,8 +52,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", he
 Address = Annotated[
     str | None,
     typer.Option(
-        help="local (default): start Ray on this machine; auto, or HOST:PORT: join a running Ray cluster; "
-        "http://HOST:8265: submit to its dashboard. Also RAY_ADDRESS.",
+        help="local (default): start Ray on this machine; processes: start workers on it without Ray; "
+        "auto, or HOST:PORT: join a running Ray cluster; http://HOST:8265: submit to its dashboard. Also RAY_ADDRESS.",
         show_default=False,
     ),
 ]

@@ -22,6 +22,7 @@ from orchestrator.analysis.leaderboard import (
 from orchestrator.analysis.order_history import answered_orders, order_lines
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.shared.cluster_wait import ClusterWait
+from orchestrator.execution.cluster.addresses import HERE, kind_of
 from orchestrator.execution.progress import ProgressCallback
 from orchestrator.execution.tune.cluster import view_now
 from orchestrator.planning.extension import extended, in_force
@@ -48,7 +49,7 @@ FINAL_ROWS = 10
 
 
 class _Display(ProgressCallback):
-    """Common part of both displays: say that Ray starts, and look at what the sweep waits for in a shared cluster."""
+    """Common part of both displays: say what starts, and look at what the sweep waits for in a shared cluster."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -56,8 +57,8 @@ class _Display(ProgressCallback):
         self._wait: ClusterWait | None = None
 
     def on_connect(self, address: str) -> None:
-        """Say that Ray starts, which takes seconds."""
-        self._is_shared = address != "local"
+        """Say what starts, which takes seconds."""
+        self._is_shared = kind_of(address) not in HERE
         self._print(connecting(address))
 
     def on_joined(self, address: str, capacity: Capacity) -> None:
@@ -143,12 +144,18 @@ def display_for(console: Console) -> ProgressCallback:
 
 
 def connecting(address: str) -> str:
-    """Return the line to print before Ray is up.
+    """Return the line to print before workers can be started.
 
-    >>> connecting("local"), connecting("10.0.0.1:6379")
-    ('starting Ray ...', 'connecting to Ray at 10.0.0.1:6379 ...')
+    >>> connecting("local"), connecting("10.0.0.1:6379"), connecting("processes")
+    ('starting Ray ...', 'connecting to Ray at 10.0.0.1:6379 ...', 'starting worker processes ...')
     """
-    return "starting Ray ..." if address == "local" else f"connecting to Ray at {address} ..."
+    match kind_of(address):
+        case "local":
+            return "starting Ray ..."
+        case "processes":
+            return "starting worker processes ..."
+        case _:
+            return f"connecting to Ray at {address} ..."
 
 
 def live_view(plan: SweepPlan, state: SweepState, *, notes: Iterable[str] = ()) -> RenderableType:

@@ -1,6 +1,7 @@
-"""Addresses of Ray: where a sweep may run, and why an address cannot be used.
+"""Addresses: where a sweep may run, and why an address cannot be used.
 
 local                a private Ray on this machine
+processes            worker processes on this machine, without Ray
 auto                 the running Ray of this machine
 HOST:PORT            the GCS of a running cluster, of which this machine is a node
 http://HOST:PORT     the dashboard of a running cluster, which runs the driver as a job
@@ -14,10 +15,12 @@ from typing import Literal, TypeAlias
 from orchestrator.errors import SpecError, quoted
 from search_spaces import Problem
 
-AddressKind: TypeAlias = Literal["local", "auto", "gcs", "dashboard"]
+AddressKind: TypeAlias = Literal["local", "processes", "auto", "gcs", "dashboard"]
+HERE: frozenset[AddressKind] = frozenset({"local", "processes"})
+"""Kinds of which all workers run on this machine, and are started for one sweep."""
 VARIABLE = "RAY_ADDRESS"
 OPTION = "--address"
-FORM = "must be local, auto, HOST:PORT of a Ray cluster's head, or http://HOST:PORT of its dashboard"
+FORM = "must be local, processes, auto, HOST:PORT of a Ray cluster's head, or http://HOST:PORT of its dashboard"
 
 
 def chosen_address(option: str | None) -> str:
@@ -40,13 +43,11 @@ def kind_of(address: str) -> AddressKind:
     Raises:
         SpecError: it has none of the forms above; for Ray Client the message has the ways that work.
 
-    >>> kind_of("auto"), kind_of("10.0.0.5:6379"), kind_of("http://10.0.0.5:8265")
-    ('auto', 'gcs', 'dashboard')
+    >>> kind_of("auto"), kind_of("processes"), kind_of("10.0.0.5:6379"), kind_of("http://10.0.0.5:8265")
+    ('auto', 'processes', 'gcs', 'dashboard')
     """
-    if address == "local":
-        return "local"
-    if address == "auto":
-        return "auto"
+    if address in {"local", "processes", "auto"}:
+        return address  # type: ignore[return-value]
     scheme, separator, rest = address.partition("://")
     if scheme == "ray" and separator:
         host = rest.rpartition(":")[0] or rest or "HEAD"

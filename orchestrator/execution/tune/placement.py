@@ -11,7 +11,7 @@ from ray import tune
 
 from orchestrator.decisions.hosts import HostCounts, excluded_hosts, hosts_that_lost, unreliable_hosts
 from orchestrator.execution.cluster.capacity import countable, host_of
-from orchestrator.execution.tune.searcher import EXCLUDED_NODES
+from orchestrator.execution.trials.trial_queue import EXCLUDED_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

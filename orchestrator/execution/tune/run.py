@@ -12,20 +12,20 @@ from ray import tune
 from ray.tune.error import TuneError
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.execution.trainable import LEAVING, SweepTrainable
+from orchestrator.execution.trainable import SweepTrainable
+from orchestrator.execution.trials.starting_point import attempt_folder, latest_checkpoint, parent_checkpoint
+from orchestrator.execution.trials.sweep_training import LEAVING
 from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from, starting_workers_kept
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.cluster import ClusterWatch, view_now
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
+from orchestrator.execution.tune.step_callback import StepCallback
 from orchestrator.execution.tune.storage import forgiving_storage, once_reachable
-from orchestrator.execution.tune.thread import StepCallback
 from orchestrator.execution.tune.workers import TuneWorkers
 from orchestrator.state.trial import CHECKPOINTS_KEPT
 from orchestrator.storage import s3
-from trainables.engine import checkpoint
-from trainables.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from orchestrator.orders.acts import Workers
     from orchestrator.state.event_store import EventStore
     from orchestrator.state.sweep_folder import SweepFolder
-    from orchestrator.state.sweep_state import SweepState, Trial
-
-logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -158,41 +155,5 @@ def _storage(folder: SweepFolder) -> tuple[Any, str]:
     return s3.filesystem(folder.remote.location, folder.remote.settings)
 
 
-def latest_checkpoint(folder: SweepFolder, trial: Trial) -> str | list[str] | None:
-    """Return the absolute path of a trial's newest readable checkpoint; None if it has none.
-
-    For a sweep in S3, return the addresses of all checkpoints, newest first: the worker tries them in that order.
-    """
-    if folder.remote is not None:
-        return [folder.remote.uri(saved.path) for saved in reversed(trial.checkpoints)] or None
-    for saved in reversed(trial.checkpoints):
-        path = (folder.path / saved.path).resolve()
-        try:
-            checkpoint.load(path)
-        except CheckpointError as error:
-            if path.exists():
-                logger.warning("%s: %s; an older one is used", trial.id, error)
-        else:
-            return str(path)
-    return None
-
-
-def parent_checkpoint(folder: SweepFolder, state: SweepState, trial: Trial) -> dict[str, Any] | None:
-    """Return the place of the checkpoint that a descendant continues, and the parameters that changed; else None.
-
-    The worker reads it where the descendant has no checkpoint of its own, and says so if it cannot.
-    """
-    if trial.descent is None:
-        return None
-    parent = state.trials[trial.descent.parent]
-    *_, path = (saved.path for saved in (*parent.dropped, *parent.checkpoints) if saved.epoch == trial.descent.epoch)
-    names = {**parent.config, **trial.config}
-    return {
-        "checkpoint": str((folder.path / path).resolve()) if folder.remote is None else folder.remote.uri(path),
-        "changed": sorted(name for name in names if parent.config.get(name) != trial.config.get(name)),
-    }
-
-
 def _folder_name(trial: TuneTrial) -> str:
-    """Name one folder for each attempt of each driver, so that a resumed trial overwrites no older checkpoint."""
-    return f"{trial.config['ravel.trial']}-{trial.config['ravel.attempt']}-g{trial.config['ravel.generation']}"
+    return attempt_folder(trial.config)

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.decisions.rung import decide, stop_at
-from orchestrator.decisions.trial_views import levels_after, values_at
-from orchestrator.errors import OrchestratorError
-from orchestrator.state.events import RungDecided
-from orchestrator.state.ranking import is_finite
+from orchestrator.execution.trials.rung_check import continues_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,30 +64,13 @@ class LogScheduler(FIFOScheduler):
         Raises:
             OrchestratorError: the epoch did not measure what the decision rests on.
         """
-        continues = self._continues(self._recorder.record(trial, result), int(result["epoch"]))
+        continues = continues_after(
+            self._recorder.record(trial, result),
+            int(result["epoch"]),
+            decisions=self._decisions,
+            store=self._store,
+            diverge=self._recorder.diverge,
+            clock=self._clock,
+        )
         continues = continues and not self._recorder.moves(trial, result)
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
-
-    def _continues(self, trial: Trial, epoch: int) -> bool:
-        plan, name = self._decisions.plan, trial.id
-        rungs = plan.scheduler.rungs
-        if (stop := stop_at(self._decisions, name, epoch)) is not None:
-            self._store.append(RungDecided(time=self._clock(), **stop))
-            return False
-        for level in levels_after(trial, epoch, plan):
-            if trial.blind_from is not None or (rungs is not None and level not in rungs):
-                continue
-            missing = [metric for metric in plan.spec.objective.metrics if metric not in trial.epochs[epoch]]
-            if missing:
-                raise OrchestratorError(
-                    f"{name}: epoch {epoch} did not measure {', '.join(missing)}, by which trials are compared at rung "
-                    f"{level}; it measured {', '.join(trial.epochs[epoch])}"
-                )
-            if not is_finite(values_at(trial, epoch, plan.spec)):
-                self._recorder.diverge(name, f"{', '.join(plan.spec.objective.metrics)} not finite after epoch {epoch}")
-                return False
-            if level not in trial.rungs and (decision := decide(self._decisions, name, level)) is not None:
-                self._store.append(RungDecided(time=self._clock(), **decision))
-            if trial.rejected_at is not None:
-                return False
-        return True

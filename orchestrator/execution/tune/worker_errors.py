@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from ray.exceptions import RayActorError
 
-from trainables.errors import TrialFailed, WorkerUnusable
-
-if TYPE_CHECKING:
-    from orchestrator.state.events import Cause
-
-UNKNOWN = "its worker died"
-LONGEST_REASON = 300
-MEMORY_REMEDY = (
-    "run fewer trials on a machine (resources.cpus, resources.max_concurrent), or lower batch_size or model.width"
+from orchestrator.execution.trials.worker_error import (
+    KILLED,
+    LONGEST_REASON,
+    MEMORY_REMEDY,
+    UNKNOWN,
+    WorkerError,
+    raised_error,
 )
+
 PLAIN = (
     ("running low on memory", f"its worker was killed because its machine ran low on memory; {MEMORY_REMEDY}"),
     (
         "connection error code 2",
-        f"its worker was killed or crashed; if dmesg on its machine says out of memory, {MEMORY_REMEDY}",
+        KILLED,
     ),
     ("because its node has died", "its machine is gone, or no longer answers"),
     ("actor is temporarily unavailable", "the connection to its worker broke; its machine may be gone"),
@@ -30,27 +28,14 @@ PLAIN = (
 """What Ray writes of a dead worker, and what to say of it."""
 
 
-class WorkerError(NamedTuple):
-    """Error that ended an attempt: whose fault it is, one line, and the whole text."""
-
-    cause: Cause
-    reason: str
-    traceback: str | None
-
-
 def worker_error(text_file: str | None, pickle_file: str | None) -> WorkerError:
     """Return the error of a trial of Tune whose actor raised, or is lost, from its two error files."""
     text = _text(text_file)
     match _raised(pickle_file):
-        case TrialFailed(reason=reason, traceback=whole):
-            return WorkerError("user", reason, whole)
-        case WorkerUnusable(reason=reason, traceback=whole):
-            return WorkerError("infrastructure", reason, whole)
         case RayActorError(preempted=True):
             return WorkerError("preemption", plain_reason(text or ""), text)
         case Exception() as error:
-            first = (str(error).splitlines() or [""])[0]
-            return WorkerError("infrastructure", f"{type(error).__name__}: {first}"[:LONGEST_REASON], text)
+            return raised_error(error, text)
         case _:
             return WorkerError("infrastructure", plain_reason(text or ""), text)
 

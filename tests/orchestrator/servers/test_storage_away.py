@@ -15,8 +15,8 @@ import pytest
 
 from orchestrator.analysis import purge
 from orchestrator.errors import ObjectMissing, StorageError
-from orchestrator.execution import trainable
 from orchestrator.execution.trainable import SweepTrainable
+from orchestrator.execution.trials import sweep_training
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import make_plan
 from orchestrator.state import sweep_lookup
@@ -245,7 +245,7 @@ def test_a_machine_that_cannot_be_measured_costs_no_epoch(monkeypatch, caplog):
     def refuse():
         raise RuntimeError("no driver")
 
-    monkeypatch.setattr(trainable, "system_metrics", refuse)
+    monkeypatch.setattr(sweep_training, "system_metrics", refuse)
     orders = {"ravel.objectives": ["val/accuracy"], "ravel.storage": asdict(Settings()), "ravel.system_metrics": True}
     actor = SweepTrainable({**POINT, **orders})
     for epoch in (1, 2):

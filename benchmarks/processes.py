@@ -1,0 +1,117 @@
+"""A sweep in worker processes against the same one on a private Ray, in pairs within one run.
+
+For each way, from the start of the command: seconds to the first report of an epoch, and to the end; CPU seconds of the
+driver and all it started, and the most memory that they had together (PSS: what processes share is counted once), both
+sampled four times a second. The sweeps have one trial at a time, so they train the same epochs.
+
+Result on two cores that other work kept busy (load 30), one pair of two trials of the digits, an MLP and two epochs:
+first epoch after 105.0 s on Ray and 35.0 s in processes (0.33 of it), end after 126.2 and 92.9 s (0.74), 17.3 and 10.7
+CPU seconds (0.62), 902 and 549 MB (0.61). An idle machine and the whole demo were not measured.
+
+    python benchmarks/processes.py examples/digits.yaml --pairs 3 --set search.num_trials=8
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from orchestrator.state.event_log import read_events
+from orchestrator.state.events import EpochReported
+from orchestrator.state.sweep_lookup import find_sweep
+
+WAYS = ("local", "processes")
+SAMPLE_S = 0.25
+MARK = "RAVEL_BENCHMARK"
+PRIORITY = {"RAY_worker_niceness": "0"}
+"""Ray's workers have niceness 15, with which a machine that does other work would starve them alone."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Measurements of one sweep."""
+
+    first_epoch_s: float
+    end_s: float
+    cpu_s: float
+    most_mb: float
+    epochs: int
+
+
+def main() -> None:
+    """Print a line for each way and the ratios of the medians of all pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    arguments = parser.parse_args()
+    overrides = ["resources.max_concurrent=1", *arguments.overrides]
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    for _ in range(arguments.pairs):
+        for way, measured in runs.items():
+            measured.append(run_of(arguments.spec.resolve(), overrides, way))
+            print(f"{way:10} {json.dumps(measured[-1].__dict__)}", flush=True)
+    for name in ("first_epoch_s", "end_s", "cpu_s", "most_mb"):
+        before, after = ([getattr(run, name) for run in runs[way]] for way in WAYS)
+        ratio = median(after) / median(before)
+        print(f"{name}: {median(before):.1f} on Ray, {median(after):.1f} in processes, {ratio:.2f} of it", flush=True)
+
+
+def run_of(spec: Path, overrides: list[str], way: str) -> Run:
+    """Launch a sweep in a folder of its own, and measure it to its end."""
+    with tempfile.TemporaryDirectory(prefix="bp", dir="/tmp") as name:
+        folder = Path(name)
+        words = [word for override in overrides for word in ("--set", override)]
+        command = [str(Path(sys.executable).with_name("ravel")), "launch", str(spec), "--address", way, *words]
+        environment = {**os.environ, **PRIORITY, MARK: name, "MLFLOW_TRACKING_URI": f"sqlite:///{name}/mlflow.db"}
+        began, most_mb, used = time.time(), 0.0, dict[int, float]()
+        with (folder / "output.txt").open("wb") as output:
+            driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)  # noqa: S603
+            while driver.poll() is None:
+                processes = marked(name)
+                most_mb = max(most_mb, sum(map(memory_mb, processes)))
+                used |= {pid: cpu_s(pid) for pid in processes}
+                time.sleep(SAMPLE_S)
+        if driver.returncode:
+            raise SystemExit((folder / "output.txt").read_text())
+        events = [event for event, _ in read_events(find_sweep(folder / "results").events)]
+        epochs = [event.time for event in events if isinstance(event, EpochReported)]
+        return Run(epochs[0] - began, time.time() - began, sum(used.values()), most_mb, len(epochs))
+
+
+def marked(mark: str) -> list[int]:
+    """Return the living processes of a sweep."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"{MARK}={mark}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process, its part of what it shares."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process so far."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Worker processes of this machine, started by the driver without Ray."""

@@ -40,7 +40,7 @@ class Price(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What may yet come to a rung: a cost of ``to_come`` at most, and a place is worth ``price`` at least.
+    """Bounds at a rung: a cost of ``to_come`` may yet come at most, and a place is worth ``price`` at least.
 
     Where ``is_complete``, no trial is to come any more, and the price is exact.
     """

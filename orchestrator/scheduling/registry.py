@@ -141,9 +141,11 @@ def mean_cost_of(spec: SweepSpec) -> float:
     """Return the mean passes of an epoch of the trials that a spec alone tells: the given points, and random ones."""
     count = max(1, spec.search.num_trials - 1)
     task = task_of(spec.trial)
-    given = [complete(spec.space, point, task=task) for point in spec.search.points[:count]]
-    of_given = sum(passes_of_point(spec, point) for point in given)
-    return (of_given + (count - len(given)) * mean_passes_of(spec)) / count if given else mean_passes_of(spec)
+    points = [complete(spec.space, point, task=task) for point in spec.search.points[:count]]
+    if not points:
+        return mean_passes_of(spec)
+    of_points = sum(passes_of_point(spec, point) for point in points)
+    return (of_points + (count - len(points)) * mean_passes_of(spec)) / count
 
 
 def _baseline_cost(spec: SweepSpec) -> float:

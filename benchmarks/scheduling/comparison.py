@@ -116,6 +116,15 @@ def by_workers(found: Cells) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]} workers" if len(words) > 1 else f"{words[0]} workers"
 
 
+def by_objective(found: Cells, workers: int) -> str:
+    """Return the ratio to Tune's defaults by the objective, with a number of workers, in words."""
+    return ", ".join(
+        f"{ratio({cell: each for cell, each in found.items() if cell[1::2] == (objective, workers)}, TUNE):.2f} "
+        f"for {words(objective)}"
+        for objective in OBJECTIVES
+    )
+
+
 def names_of(found: Cells) -> list[str]:
     """Return the policies that are compared with the defaults."""
     return [name for name in ORDER[1:] if any(name in policies for policies in found.values())]
@@ -192,6 +201,7 @@ def goal() -> str:
     return (
         "- **By workers**: of given points, budgeted ASHA promotes the same with any number of workers. Asynchronous "
         f"rivals keep what comes first, and lose most with many: the share of Tune's regret is {by_workers(found)}.\n"
+        f"- **By objective**, with 8 workers, that share is {by_objective(found, 8)}.\n"
         f"- **The goal**, no worse than the best of all rivals by more than {MARGIN} points, is reached in {within} of "
         f"{len(margins)} combinations; in {better} the defaults are better than all. The best rival is picked in "
         "hindsight, case by case, which favours it.\n"

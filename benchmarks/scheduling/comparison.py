@@ -152,8 +152,8 @@ def lead() -> str:
         f"for test. Half was the goal, {reached}.** The shortfall is {', '.join(rivals)}{tuned}. With random points in "
         f"the place of the sampler `auto`, under the same scheduler, it is {1 / shares[RANDOM]:.2f} times that of the "
         "defaults. On a fifth table, on which nothing had ever run, the defaults have "
-        f"{ratio(fresh, TUNE):.2f} times the shortfall of Tune's, and {ratio(fresh, RANDOM):.2f} times that with random "
-        "points."
+        f"{ratio(fresh, TUNE):.2f} times the shortfall of Tune's, and {ratio(fresh, RANDOM):.2f} times that with "
+        "random points."
     )
 
 

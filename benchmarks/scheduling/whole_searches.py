@@ -1,14 +1,16 @@
 """Whole searches at equal spend: this project's defaults against what users would pick, on surrogates of tables.
 
     python benchmarks/scheduling/whole_searches.py run --tables digits mnist --seeds 20 --processes 2
-    python benchmarks/scheduling/whole_searches.py report --tables digits mnist
+    python benchmarks/scheduling/whole_searches.py check
+    python benchmarks/scheduling/comparison.py
 
 A search has a budget of gradient evaluations: a share of what 64 random points of the table's space would cost if all
 were trained to their end. The project is told that share; a rival starts trials until the budget is spent. Seeds are
 paired: the n-th trial has the same noise under every policy. Scores are kept in KEPT, one line each, so that a run that
 was stopped continues, on any machine. A line names the table's bytes and the code that made it: lines of another table
-are simulated once more, and the report says which policies rest on other code than that of today; ``--redo POLICY``
-simulates those once more.
+are simulated once more. ``check`` samples the lines of other code than that of today, simulates them, and says how many
+come out the same; ``--redo POLICY`` simulates all of a policy once more. ``comparison.py`` writes the result into the
+documentation.
 
 DEVELOPMENT tables are for trying things out, TEST tables for the result: each is named here before it is used.
 """
@@ -24,7 +26,7 @@ import json
 import math
 import multiprocessing
 import os
-import statistics
+import random
 import sys
 from contextlib import suppress
 from functools import cache
@@ -38,13 +40,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rivals import TABLES, Result, rivals
 
 from orchestrator.simulation.objective_value import Value
-from orchestrator.simulation.policies import Mean
 from orchestrator.simulation.surrogate import Surrogate
 from orchestrator.simulation.tables import load_table
 from orchestrator.simulation.whole_search import search, spec_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 KEPT = TABLES / "whole_searches.jsonl.gz"
 DEVELOPMENT = ("digits", "digits-mlp", "mnist", "digits-mlp-strong")
@@ -54,15 +55,6 @@ OBJECTIVES = ("val/accuracy", "val/robust_accuracy", "val/accuracy+val/robust_ac
 BUDGETS, WORKERS = (0.1, 0.2, 0.3, 0.4), (1, 8, 64)
 TRIALS = 64
 OURS = "defaults"
-TUNED = "random + best-tuned ASHA"
-GRID = "random + "
-"""Settings of plain ASHA, of which the best one in hindsight is chosen in each cell."""
-TUNE = "Tune's defaults"
-MARGIN = 0.1
-POINTS = 100
-"""Regret is shown in points: hundredths of an accuracy."""
-
-Cell = tuple[str, str, float, int]
 Job = tuple[str, str, float, int, str, int]
 
 
@@ -200,138 +192,22 @@ def simulate_all(arguments: argparse.Namespace) -> None:
     write(done.values())
 
 
-def cells(done: dict[Job, dict[str, Any]], tables: Sequence[str]) -> dict[Cell, dict[str, dict[int, dict[str, Any]]]]:
-    """Return the scores by cell (table, objective, budget, workers), policy and seed."""
-    found: dict[Cell, dict[str, dict[int, dict[str, Any]]]] = {}
-    for (*cell, policy, seed), line in done.items():
-        if cell[0] in tables:
-            found.setdefault(tuple(cell), {}).setdefault(policy, {})[seed] = line
-    for policies in found.values():
-        tuned = {name: seeds for name, seeds in policies.items() if name.startswith(GRID) and name not in PROJECT}
-        if tuned:
-            policies[TUNED] = min(tuned.values(), key=_mean)
-            for name in tuned:
-                del policies[name]
-    return dict(sorted(found.items()))
-
-
-def _mean(seeds: dict[int, dict[str, Any]]) -> float:
-    return statistics.fmean(line["regret"] for line in seeds.values())
-
-
-def against(ours: dict[int, dict[str, Any]], other: dict[int, dict[str, Any]]) -> Mean:
-    """Return the regret of ours less that of another policy, in points, over the seeds that both have."""
-    both = sorted(ours.keys() & other.keys())
-    return Mean.of([POINTS * (ours[seed]["regret"] - other[seed]["regret"]) for seed in both])
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """Print the Markdown tables of docs/scheduling.md."""
-    done = kept()
-    found = cells(done, arguments.tables)
-    chosen = {job: line for job, line in done.items() if job[0] in arguments.tables}
-    old = {job[4] for job, line in chosen.items() if line["code"] != code_digest(is_ours=job[4] in PROJECT)}
-    if old:
-        print(f"Simulated by other code than that of today: {', '.join(sorted(old))}.\n")
-    names = list(dict.fromkeys(name for policies in found.values() for name in policies))
-    rivalry = [name for name in names if name not in PROJECT]
-    order = [OURS, *(name for name in PROJECT if name in names and name != OURS), *rivalry]
-    _print_surrogates(arguments.tables)
-    print(f"\n| table, objective | budget | workers | {' | '.join(order)} | defaults less the best rival |")
-    print("|---" * (len(order) + 4) + "|")
-    for (table, objective, budget, workers), policies in found.items():
-        shown = " | ".join(_shown(policies.get(name)) for name in order)
-        difference = _signed_against_best(policies, rivalry)
-        print(f"| {table}, {_words(objective)} | {budget:g} | {workers} | {shown} | {difference} |")
-    _print_means(found, order)
-    summary(found, rivalry)
-
-
-def _print_means(found: dict[Cell, dict[str, dict[int, dict[str, Any]]]], order: Sequence[str]) -> None:
-    """Print the mean over tables of each objective, budget and number of workers."""
-    print(f"\n| mean of the tables | budget | workers | {' | '.join(order)} |")
-    print("|---" * (len(order) + 3) + "|")
-    grouped: dict[tuple[str, float, int], list[dict[str, dict[int, dict[str, Any]]]]] = {}
-    for (_, *group), policies in found.items():
-        grouped.setdefault(tuple(group), []).append(policies)
-    for (objective, budget, workers), each in sorted(grouped.items()):
-        means = [
-            f"{POINTS * statistics.fmean(_mean(policies[name]) for policies in each):.2f}"
-            if all(name in policies for policies in each)
-            else ""
-            for name in order
-        ]
-        print(f"| {_words(objective)} | {budget:g} | {workers} | {' | '.join(means)} |")
-
-
-def _words(objective: str) -> str:
-    return objective.replace("val/", "").replace("_", " ").replace("+", " + ")
-
-
-def _print_surrogates(tables: Sequence[str]) -> None:
-    """Print how well the surrogate of each table predicts the last epoch of points that it did not see."""
-    print("| table | surrogate of | R² | rank correlation |\n|---|---|---|---|")
-    for table in tables:
-        surrogate = surrogate_of(table)
-        for each in surrogate.quality:
-            if each.epoch == surrogate.table.epochs and each.metric in OBJECTIVES:
-                print(f"| {table} | {each.metric} | {each.r2:.2f} | {each.spearman:.2f} |")
-
-
-def summary(found: dict[Cell, dict[str, dict[int, dict[str, Any]]]], rivalry: Sequence[str]) -> None:
-    """Print over all cells: how often the defaults are no worse than the best rival, and the ratio to each rival."""
-    compared = {cell: policies for cell, policies in found.items() if OURS in policies and set(rivalry) & set(policies)}
-    margins = [-against(policies[OURS], policies[best_of(policies, rivalry)]).value for policies in compared.values()]
-    within = sum(margin >= -MARGIN for margin in margins)
-    better = sum(margin > 0 for margin in margins)
-    print(f"\nIn {within} of {len(margins)} cells the defaults are no worse than the best rival beyond {MARGIN} point;")
-    print(f"in {better} they are better.\n")
-    print("| rival | seeds | better in | surely better, surely worse in | regret of the defaults as a share of its |")
-    print("|---|---|---|---|---|")
-    others = [name for name in PROJECT if name != OURS and any(name in policies for policies in compared.values())]
-    for name in [*others, *rivalry]:
-        of_name = [policies for policies in compared.values() if name in policies]
-        pairs = [against(policies[OURS], policies[name]) for policies in of_name]
-        wins = sum(pair.value < 0 for pair in pairs)
-        surely = [sum(sign * pair.value > pair.margin for pair in pairs) for sign in (-1, 1)]
-        seeds = min(len(policies[OURS].keys() & policies[name].keys()) for policies in of_name)
-        both = [_means(policies[OURS], policies[name]) for policies in of_name]
-        ours, theirs = (statistics.fmean(values) for values in zip(*both, strict=True))
-        print(f"| {name} | {seeds} | {wins} of {len(of_name)} | {surely[0]}, {surely[1]} | {ours / theirs:.2f} |")
-    spent = [line["spent"] for policies in compared.values() for line in policies[OURS].values()]
-    print(f"\nThe defaults spent {statistics.fmean(spent):.2f} of the budget on average, {max(spent):.2f} at most.")
-
-
-def _means(ours: dict[int, dict[str, Any]], other: dict[int, dict[str, Any]]) -> tuple[float, float]:
-    """Return the mean regret of both over the seeds that both have."""
-    both = ours.keys() & other.keys()
-    return _mean({seed: ours[seed] for seed in both}), _mean({seed: other[seed] for seed in both})
-
-
-def _shown(seeds: dict[int, dict[str, Any]] | None) -> str:
-    if not seeds:
-        return ""
-    spent = statistics.fmean(line["spent"] for line in seeds.values())
-    over = f" ({spent:.2f})" if abs(spent - 1) > 0.05 else ""
-    return f"{POINTS * _mean(seeds):.2f}{over}"
-
-
-def best_of(policies: dict[str, dict[int, dict[str, Any]]], rivalry: Sequence[str]) -> str:
-    """Return the rival of least mean regret in a cell."""
-    return min((name for name in rivalry if name in policies), key=lambda name: _mean(policies[name]))
-
-
-def _signed_against_best(policies: dict[str, dict[int, dict[str, Any]]], rivalry: Sequence[str]) -> str:
-    if OURS not in policies or not set(rivalry) & set(policies):
-        return ""
-    difference = against(policies[OURS], policies[best_of(policies, rivalry)])
-    return f"{difference.value:+.2f} ± {difference.margin:.2f}"
+def check(arguments: argparse.Namespace) -> None:
+    """Simulate some kept searches of other code once more, and print how many come out as they are kept."""
+    done = {job: line for job, line in kept().items() if job[0] in arguments.tables}
+    for policy in sorted({job[4] for job in done}):
+        today = code_digest(is_ours=policy in PROJECT)
+        others = [job for job, line in done.items() if job[4] == policy and line["code"] != today]
+        sampled = random.Random(policy).sample(others, min(arguments.sampled, len(others)))
+        same = sum({**simulated(job), "code": done[job]["code"]} == done[job] for job in sampled)
+        if sampled:
+            print(f"{policy}: {same} of {len(sampled)} are the same by the code of today", flush=True)
 
 
 def main() -> None:
-    """Simulate searches, or report on those that are kept."""
+    """Simulate searches, or check some that are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "check"))
     parser.add_argument("--tables", nargs="+", default=list(DEVELOPMENT), choices=(*DEVELOPMENT, *TEST))
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
@@ -341,8 +217,9 @@ def main() -> None:
     parser.add_argument("--redo", nargs="+", default=[], metavar="POLICY")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--sampled", type=int, default=5, help="searches of each policy to check")
     arguments = parser.parse_args()
-    (simulate_all if arguments.what == "run" else report)(arguments)
+    (simulate_all if arguments.what == "run" else check)(arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from orchestrator.planning.choices import scheduler_choice
 from orchestrator.planning.points import first_points, max_epochs_of
 from orchestrator.scheduling.asha import Asha
 from orchestrator.scheduling.budgeted import BudgetedAsha
-from orchestrator.scheduling.registry import scheduler_of
+from orchestrator.scheduling.registry import scheduler_of, whole_budget
 from orchestrator.scheduling.rungs import expected_cost, weights
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from trainables.tasks.registry import task_of
@@ -154,7 +154,7 @@ def _cheapest_share(spec: SweepSpec, scheduler: Scheduler) -> float:
     if not isinstance(scheduler, BudgetedAsha):
         return 0.0
     full = scheduler.schedule.maximum * spec.search.seeds
-    share = (scheduler.schedule.budget + full) / (spec.search.num_trials * full)
+    share = whole_budget(spec, scheduler.schedule) / (spec.search.num_trials * full)
     return share if share > spec.scheduler.budget_fraction + ROUNDING else 0.0
 
 

@@ -15,8 +15,9 @@ from orchestrator.analysis.lineage import perturbation, schedule_lines
 from orchestrator.analysis.sweep_progress import headline, progress
 from orchestrator.errors import OrchestratorError
 from orchestrator.formatting import shown
-from orchestrator.planning.points import num_trials, strengths_of
+from orchestrator.planning.points import num_trials
 from orchestrator.planning.seeds import configurations_of, searched_state, seed_trial_id
+from orchestrator.spec.baseline import strengths_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

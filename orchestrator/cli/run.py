@@ -31,8 +31,9 @@ from orchestrator.execution.cluster.addresses import HERE, chosen_address, kind_
 from orchestrator.formatting import shown
 from orchestrator.planning.choices import sampler_choice
 from orchestrator.planning.loading import load_spec, load_trial
-from orchestrator.planning.points import first_points, num_trials, strengths_of
+from orchestrator.planning.points import first_points, num_trials
 from orchestrator.scheduling.rungs import seeds_at
+from orchestrator.spec.baseline import strengths_of
 from orchestrator.state.sweep_folder import reference
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.trial import CHECKPOINTS_KEPT

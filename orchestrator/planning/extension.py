@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.errors import SpecError, quoted
@@ -10,7 +11,14 @@ from orchestrator.planning.fields import did_you_mean
 from orchestrator.planning.loading import override
 from orchestrator.planning.points import max_epochs_of
 from orchestrator.planning.trial_configs import compared_epochs
-from orchestrator.scheduling.registry import fraction_of, least_complete, rung_schedule_of, scheduler_of
+from orchestrator.scheduling.registry import (
+    fraction_of,
+    least_complete,
+    mean_cost_of,
+    rung_schedule_of,
+    scheduler_of,
+    whole_budget,
+)
 from orchestrator.scheduling.rung_schedule import unusual
 from orchestrator.spec.model import SweepSpec
 from search_spaces import Problem
@@ -227,13 +235,14 @@ def _schedule(plan: SweepPlan, spec: SweepSpec, *, max_epochs: int) -> RungSched
         plan.spec.scheduler.budget_fraction,
     ):
         return schedule
-    return schedule.extended(
+    longer = schedule.extended(
         fraction_of(spec, design=schedule.design),
         num_trials=num_trials,
         maximum=max_epochs,
         factor=None if factor == "auto" else factor,
         least=least_complete(spec, design=schedule.design),
     )
+    return longer if longer.mean_passes is None else replace(longer, mean_passes=mean_cost_of(spec))
 
 
 def _plain(schedule: RungSchedule) -> dict[str, Any]:
@@ -269,7 +278,8 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
     old, new = before.rung_schedule, after.rung_schedule
     if old is not None and new is not None and old != new:
         places = f"places at the rungs: {new.places}"
-        lines.append(f"budget: {_whole_budget(old):.0f} to {_whole_budget(new):.0f} epochs; {places}")
+        (few, _), (more, unit) = _budget_words(before, old), _budget_words(after, new)
+        lines.append(f"budget: {few:.0f} to {more:.0f} {unit}; {places}")
     if "search.num_trials" in settings and after.spec.search.sampler in {"nsga2", "nsga3"}:
         lines.append(f"search.sampler: the population of {after.spec.search.sampler} follows the number of trials")
     if after.spec.search.sampler == "auto" and num_random(after.spec) != num_random(before.spec):
@@ -279,9 +289,11 @@ def _notes(before: SweepPlan, after: SweepPlan, settings: Mapping[str, Any]) -> 
     return tuple(lines)
 
 
-def _whole_budget(schedule: RungSchedule) -> float:
-    """Return the epochs that a budget pays for: since design 2 also those of the baseline, with all its seeds."""
-    return schedule.budget + (schedule.maximum * schedule.seeds if schedule.design > 1 else 0)
+def _budget_words(plan: SweepPlan, schedule: RungSchedule) -> tuple[float, str]:
+    """Return what a budget pays for, since design 2 also the baseline with all its seeds, and its unit."""
+    epochs = whole_budget(plan.spec, schedule)
+    fixed = schedule.mean_passes
+    return (epochs, "epochs") if fixed is None else (epochs * fixed, "gradient evaluations of each image")
 
 
 def _epoch_notes(before: SweepPlan, after: SweepPlan) -> list[str]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from orchestrator.errors import OrchestratorError, SpecError
 from orchestrator.planning.loading import override
 from orchestrator.planning.plan import Configuration, Confirmation, Parent
-from orchestrator.planning.points import complete, first_points, strengths_of
+from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, searched_state
 from orchestrator.planning.validation import check_spec
+from orchestrator.spec.baseline import complete, strengths_of
 from orchestrator.spec.model import MAX_POINTS, Budget, SchedulerSpec, Search
 from search_spaces import Choice, Fixed, Int, Problem, SearchSpace, adopt
 from trainables.tasks.registry import CLASSIFIER, task_of

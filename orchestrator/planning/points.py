@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.spec.baseline import baseline_of, complete
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.spec.model import Point, SweepSpec
     from orchestrator.state.events import Origin
-    from search_spaces import SearchSpace
-    from trainables.tasks.registry import Task
 
 
 def first_points(spec: SweepSpec) -> list[tuple[Origin, Point]]:
     """Return the points that run before the sampler proposes any: the baseline, then those of ``search.points``."""
     space, task = spec.space, task_of(spec.trial)
-    off = {name: 0.0 for name in strengths_of(spec) if name not in spec.trial}  # a value that all trials share stays
-    values = {**spec.search.baseline, **{name: 0.0 for name in off if name in space.names}}
-    baseline: Point = {**complete(space, values, task=task), **off}
     points: list[tuple[Origin, Point]] = [("point", complete(space, point, task=task)) for point in spec.search.points]
-    return [("baseline", baseline), *points]
-
-
-def complete(space: SearchSpace, values: Mapping[str, Any], *, task: Task) -> Point:
-    """Return a whole point: a missing value is the default of the trial, or the middle of its domain."""
-    return space.complete(values, {**dict.fromkeys(task.strengths_of(space.names), 0.0), **task.defaults})
-
-
-def strengths_of(spec: SweepSpec) -> tuple[str, ...]:
-    """Return the parameters that are 0 in the baseline: those of the task, and those of the spec's regularizers."""
-    return task_of(spec.trial).strengths_of({**spec.trial, **dict.fromkeys(spec.space.names)})
+    return [("baseline", baseline_of(spec)), *points]
 
 
 def max_epochs_of(spec: SweepSpec) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.planning.folders import located
-from orchestrator.planning.points import strengths_of
 from orchestrator.planning.seeds import trial_seed
+from orchestrator.spec.baseline import strengths_of
 from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:

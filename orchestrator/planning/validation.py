@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.errors import SpecError, quoted
 from orchestrator.planning.fields import did_you_mean, field_problems, share_problems
-from orchestrator.planning.points import complete, epochs_of, first_points, strengths_of
+from orchestrator.planning.points import epochs_of, first_points
+from orchestrator.spec.baseline import complete, strengths_of
 from orchestrator.spec.model import MAX_NAMES
 from search_spaces import DomainError, Fixed, Problem, SearchSpace, SpaceError
 from search_spaces.sampling.enumeration import unconstrained_corners

@@ -16,7 +16,6 @@ from orchestrator.scheduling.rung_decision import RungDecision
 from orchestrator.scheduling.rung_places import PlaceIndex
 
 if TYPE_CHECKING:
-    from orchestrator.scheduling.rung_places import Price
     from orchestrator.scheduling.rung_schedule import RungSchedule
     from orchestrator.scheduling.trial_views import TrialView, TrialViews
 
@@ -46,39 +45,39 @@ class BudgetedAsha:
             return None
         index, at = views.index(PlaceIndex, self.schedule), self.rungs.index(level)
         unstarted = max(0, self.schedule.num_trials - index.num_trials)
-        to_come, price = index.to_come(unstarted), index.price(unstarted)
-        rung = index.rungs[at]
+        rung, outlook = index.rungs[at], index.outlooks(unstarted)[at]
         kept = views[trial].exempt or (
-            rung.is_certain(trial, to_come[at], price) and self._is_paid(index, price, views[trial].cost)
+            rung.is_certain(trial, outlook) and self._is_paid(index, unstarted, views[trial].cost)
         )
-        last = rung.last(price)
+        last = rung.last(outlook.price)
         return RungDecision(level, kept, None if last is None else rung.ranked.values[last], len(rung.ranked))
 
     def promote(self, views: TrialViews, *, unstarted: int) -> str | None:
         """Promote the paused trial of the highest rung whose place is certain by now; in the end, a second chance."""
         index = views.index(PlaceIndex, self.schedule)
-        to_come, price = index.to_come(unstarted), index.price(unstarted)
-        for rung, coming in zip(reversed(index.rungs), reversed(to_come), strict=True):
-            trial = rung.best_certain(coming, price)
+        outlooks = index.outlooks(unstarted)
+        for rung, outlook in zip(reversed(index.rungs), reversed(outlooks), strict=True):
+            trial = rung.best_certain(outlook)
             if trial is None:
                 continue
             cost = rung.costs[trial]
-            if self._is_paid(index, price, cost, more=cost * self.schedule.step(rung.level)):
+            if self._is_paid(index, unstarted, cost, more=cost * self.schedule.step(rung.level)):
                 return trial
-        return None if unstarted or any(to_come) else self._second_chance(index)
+        return None if unstarted or any(outlook.to_come for outlook in outlooks) else self._second_chance(index)
 
     def rival(self, views: TrialViews, view: TrialView, level: int) -> str | None:  # noqa: ARG002  no groups
         """Return the trial in the last place of a rung, once all of its places are taken."""
         index = views.index(PlaceIndex, self.schedule)
-        return index.rungs[self.rungs.index(level)].last(index.price(0))
+        at = self.rungs.index(level)
+        return index.rungs[at].last(index.outlooks(0)[at].price)
 
-    def _is_paid(self, index: PlaceIndex, price: Price, cost: int, *, more: int = 0) -> bool:
+    def _is_paid(self, index: PlaceIndex, unstarted: int, cost: int, *, more: int = 0) -> bool:
         """Return True if a step keeps the sweep within its budget and one full trial, as without losses it always does.
 
         A trial that came to a rung by a second chance may find a place there, which the budget has not foreseen.
         """
         schedule = self.schedule
-        most = schedule.budget * price.total / price.num_trials + cost * schedule.weight(schedule.maximum)
+        most = index.budget(unstarted) + cost * schedule.weight(schedule.maximum)
         return schedule.design == UNBOUNDED_DESIGN or index.committed + more <= most
 
     def _second_chance(self, index: PlaceIndex) -> str | None:
@@ -86,8 +85,8 @@ class BudgetedAsha:
 
         Where no trial is left that runs or has ended, one may go on to its end for a full trial more than the budget.
         """
-        schedule, price = self.schedule, index.price(0)
-        left = schedule.budget * price.total / price.num_trials - index.used
+        schedule = self.schedule
+        left = index.budget(0) - index.used
         for rung in reversed(index.rungs):
             trial = rung.best_paused
             if trial is None:

@@ -11,9 +11,11 @@ from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.own_scheduler import own_scheduler, promotes
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.population import Pbt, interval_of
-from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
+from orchestrator.scheduling.rung_schedule import DESIGNS, FIXED, NEWEST, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
-from orchestrator.spec.trial_costs import passes_of
+from orchestrator.spec.baseline import baseline_of, complete
+from orchestrator.spec.trial_costs import mean_passes_of, passes_of, passes_of_point
+from trainables.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from orchestrator.scheduling.protocol import Scheduler
@@ -93,6 +95,9 @@ def rung_schedule_of(spec: SweepSpec, *, max_epochs: int, design: int = NEWEST) 
 
     With ``resource: auto`` the budget counts gradient evaluations where trials differ in these, else epochs.
     """
+    is_priced = design > 1 and _counts_passes(spec)
+    if not is_priced:
+        design = min(design, FIXED - 1)
     factor, num_trials = spec.scheduler.reduction_factor, max(1, spec.search.num_trials - 1)
     schedule = RungSchedule.within(
         fraction_of(spec, design=design),
@@ -103,18 +108,23 @@ def rung_schedule_of(spec: SweepSpec, *, max_epochs: int, design: int = NEWEST) 
         seeds=spec.search.seeds,
         least=least_complete(spec, design=design),
     )
-    if design == 1 or spec.scheduler.resource == "epochs":
+    if not is_priced:
         return schedule
+    mean = mean_cost_of(spec) if design >= FIXED else None
+    return replace(schedule, resource="gradient_evaluations", most_passes=passes_of(spec).most, mean_passes=mean)
+
+
+def _counts_passes(spec: SweepSpec) -> bool:
+    """Return True if a budget is of gradient evaluations: the spec says so, or trials differ in them."""
     passes = passes_of(spec)
-    if passes.least == passes.most and spec.scheduler.resource == "auto":
-        return schedule
-    return replace(schedule, resource="gradient_evaluations", most_passes=passes.most)
+    resource = spec.scheduler.resource
+    return resource == "gradient_evaluations" or (resource == "auto" and passes.least < passes.most)
 
 
 def fraction_of(spec: SweepSpec, *, design: int) -> float:
     """Return the share of the cost of all trials but the baseline that these may use.
 
-    The baseline is always trained to its end. Since design 2 the budget pays for it.
+    The baseline is always trained to its end. Since design 2 the budget pays for it, since design 3 what it costs.
 
     >>> from orchestrator.spec.model import SweepSpec
     >>> round(fraction_of(SweepSpec(name="a", search={"num_trials": 11}), design=2), 6)
@@ -123,7 +133,36 @@ def fraction_of(spec: SweepSpec, *, design: int) -> float:
     fraction, num_trials = spec.scheduler.budget_fraction, spec.search.num_trials
     if design == 1 or num_trials == 1:
         return fraction
-    return (fraction * num_trials - 1) / (num_trials - 1)
+    baseline = 1.0 if design < FIXED else _baseline_cost(spec)
+    return (fraction * num_trials - baseline) / (num_trials - 1)
+
+
+def mean_cost_of(spec: SweepSpec) -> float:
+    """Return the mean passes of an epoch of the trials that a spec alone tells: the given points, and random ones."""
+    count = max(1, spec.search.num_trials - 1)
+    task = task_of(spec.trial)
+    points = [complete(spec.space, point, task=task) for point in spec.search.points[:count]]
+    if not points:
+        return mean_passes_of(spec)
+    of_points = sum(passes_of_point(spec, point) for point in points)
+    return (of_points + (count - len(points)) * mean_passes_of(spec)) / count
+
+
+def _baseline_cost(spec: SweepSpec) -> float:
+    """Return the cost of the baseline in that of a mean trial."""
+    return passes_of_point(spec, baseline_of(spec)) / mean_cost_of(spec)
+
+
+def whole_budget(spec: SweepSpec, schedule: RungSchedule) -> float:
+    """Return the epochs of a mean trial that a schedule and the baseline cost, where the budget pays for the baseline.
+
+    >>> from orchestrator.spec.model import SweepSpec
+    >>> spec = SweepSpec(name="a", search={"num_trials": 64}, trial={"epochs": 27})
+    >>> round(whole_budget(spec, rung_schedule_of(spec, max_epochs=27)) / (64 * 27), 6)
+    0.3
+    """
+    baseline = (0.0, 1.0, _baseline_cost(spec))[min(schedule.design, FIXED) - 1]
+    return schedule.budget + schedule.maximum * schedule.seeds * baseline
 
 
 def least_complete(spec: SweepSpec, *, design: int) -> int:

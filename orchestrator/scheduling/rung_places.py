@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from operator import mul
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.state.ranking import Ranking, is_finite
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Price(NamedTuple):
-    """Mean cost of a trial of the sweep, as a fraction of whole numbers: exact on every machine."""
+    """Cost that a place is worth, as a fraction of whole numbers: exact on every machine."""
 
     total: int = 1
     num_trials: int = 1
@@ -38,11 +39,23 @@ class Price(NamedTuple):
         return cost * self.num_trials <= places * self.total
 
 
+class Outlook(NamedTuple):
+    """Bounds at a rung: a cost of ``to_come`` may yet come at most, and a place is worth ``price`` at least.
+
+    Where ``is_complete``, no trial is to come any more, and the price is exact.
+    """
+
+    to_come: int = 0
+    price: Price = Price()
+    is_complete: bool = True
+
+
 @dataclass(slots=True)
 class RungPlaces:
     """Competitors at one rung of a schedule: those that measured a finite value and were not lost at it.
 
-    ``base`` is the earlier rung from which values are extrapolated.
+    ``base`` is the earlier rung from which values are extrapolated. ``to_end`` is the resource from here to the end,
+    where the budget is fixed: a trial that the rest of it does not take to its end takes no place.
     """
 
     level: int
@@ -50,6 +63,7 @@ class RungPlaces:
     extrapolated: int = 0
     base: int | None = None
     is_priced: bool = False
+    to_end: int | None = None
     ranked: Ranking = field(default_factory=Ranking)
     projected: Ranking = field(default_factory=Ranking)
     paused: Ranking = field(default_factory=Ranking)
@@ -57,7 +71,7 @@ class RungPlaces:
     num_advanced: int = 0
     cost_advanced: int = 0
     cost_paused: int = 0
-    _certain: dict[tuple[int, Price], list[str]] = field(default_factory=dict)
+    _certain: dict[Outlook, list[str]] = field(default_factory=dict)
     """Last result of ``certain``, until a view changes."""
 
     @property
@@ -70,40 +84,45 @@ class RungPlaces:
         """Best of the paused trials."""
         return self.ranked.best_of(self.paused)
 
-    def is_certain(self, trial: str, to_come: int, price: Price) -> bool:
-        """Return True if a trial advances whatever the trials measure that are still to come, of cost ``to_come``.
+    def is_certain(self, trial: str, outlook: Outlook) -> bool:
+        """Return True if a trial advances whatever the trials measure that are still to come.
 
         At a rung whose places are taken, only a second chance leads further. Among several objectives one new trial may
         change the order of all: no place is certain before the last trial has come.
         """
-        if trial not in self.ranked or (to_come and not self.ranked.is_linear):
+        if trial not in self.ranked or (outlook.to_come and not self.ranked.is_linear):
             return False
         if self.is_plain:
-            return self.num_advanced < self.places and self.ranked.place(trial) < self.places - to_come
-        return self._has_room(self.costs[trial], price) and trial in self.certain(to_come, price)
+            return self.num_advanced < self.places and self.ranked.place(trial) < self.places - outlook.to_come
+        return self._has_room(self.costs[trial], outlook.price) and trial in self.certain(outlook)
 
-    def best_certain(self, to_come: int, price: Price) -> str | None:
+    def best_certain(self, outlook: Outlook) -> str | None:
         """Return the best of the paused trials whose place is certain."""
         if self.is_plain:
             trial = self.best_paused
-            return trial if trial is not None and self.is_certain(trial, to_come, price) else None
-        if not self.paused or (to_come and not self.ranked.is_linear):
+            return trial if trial is not None and self.is_certain(trial, outlook) else None
+        if not self.paused or (outlook.to_come and not self.ranked.is_linear):
             return None
-        return next((trial for trial in self.certain(to_come, price) if self._may_resume(trial, price)), None)
+        return next((trial for trial in self.certain(outlook) if self._may_resume(trial, outlook.price)), None)
 
-    def certain(self, to_come: int, price: Price) -> list[str]:
+    def certain(self, outlook: Outlook) -> list[str]:
         """Return the trials that are certain to advance: the best by value, then the best by extrapolation."""
-        key = (to_come, price)
-        if key not in self._certain:
-            by_value = self._by_value(to_come, price)
-            self._certain = {key: by_value if to_come else [*by_value, *self._by_extrapolation(by_value, price)]}
-        return self._certain[key]
+        if outlook not in self._certain:
+            by_value = self._by_value(outlook)
+            others = self._by_extrapolation(by_value, outlook.price) if outlook.is_complete else ()
+            self._certain = {outlook: [*by_value, *others]}
+        return self._certain[outlook]
 
-    def _by_value(self, to_come: int, price: Price) -> list[str]:
+    def _by_value(self, outlook: Outlook) -> list[str]:
+        to_come, price, is_complete = outlook
         used, chosen = to_come, list[str]()
         for trial in self.ranked:
-            used += self.costs[trial]
-            is_sure = not chosen and not to_come  # one advances, whatever it costs
+            cost = self.costs[trial]
+            if not self._is_payable(cost, price):
+                used += 0 if is_complete else cost  # it may yet turn out to be payable, and take its place
+                continue
+            used += cost
+            is_sure = not chosen and is_complete  # one advances, whatever it costs
             if not is_sure and not price.affords(self.places - self.extrapolated, used):
                 break
             chosen.append(trial)
@@ -114,30 +133,34 @@ class RungPlaces:
             return
         chosen, used = frozenset(by_value), sum(self.costs[trial] for trial in by_value)
         for trial in self.projected:
-            if trial not in chosen:
+            if trial not in chosen and self._is_payable(self.costs[trial], price):
                 used += self.costs[trial]
                 if not price.affords(self.places, used):
                     return
                 yield trial
 
-    def leaving(self, to_come: int, price: Price) -> int:
+    def _is_payable(self, cost: int, price: Price) -> bool:
+        """Return True if what is left of a fixed budget takes a trial of this cost from here to its end."""
+        return self.to_end is None or cost * self.to_end <= price.total
+
+    def leaving(self, outlook: Outlook, highest: Price) -> int:
         """Return the most places of the rung above that trials may yet take which advance from here.
 
-        ``price`` is the highest that the trials to come may lead to. Once all have come, the number is exact.
+        ``highest`` is the most that a place may be worth. Once the rung is complete, the number is exact.
         """
         if self.is_plain:
-            return max(0, min(self.places - self.num_advanced, len(self.paused) + to_come))
-        if not to_come:
-            return self._cost_leaving(price)
-        most = self.cost_paused + to_come
-        room = self.places * price.total // price.num_trials - self.cost_advanced
+            return max(0, min(self.places - self.num_advanced, len(self.paused) + outlook.to_come))
+        if outlook.is_complete:
+            return self._cost_leaving(outlook)
+        most = self.cost_paused + outlook.to_come
+        room = self.places * highest.total // highest.num_trials - self.cost_advanced
         return max(0, min(room, most)) if self.num_advanced else most
 
-    def _cost_leaving(self, price: Price) -> int:
+    def _cost_leaving(self, outlook: Outlook) -> int:
         cost, count = self.cost_advanced, self.num_advanced
-        for trial in self.certain(0, price):
+        for trial in self.certain(outlook):
             after = cost + self.costs[trial]
-            if trial in self.paused and (not count or price.affords(self.places, after)):
+            if trial in self.paused and (not count or outlook.price.affords(self.places, after)):
                 cost, count = after, count + 1
         return cost - self.cost_advanced
 
@@ -151,8 +174,8 @@ class RungPlaces:
     def last(self, price: Price) -> str | None:
         """Return the trial in the last place that is taken by value, once all of these are taken."""
         if self.is_priced:
-            kept = self._by_value(0, price)
-            return kept[-1] if len(kept) < len(self.ranked) else None
+            kept = self._by_value(Outlook(0, price, is_complete=True))
+            return kept[-1] if kept and len(kept) < len(self.ranked) else None
         count = self.places - self.extrapolated
         return self.ranked[count - 1] if len(self.ranked) >= count else None
 
@@ -216,7 +239,9 @@ class PlaceIndex:
     def __init__(self, schedule: RungSchedule) -> None:
         bases = (None, *(schedule.base_of(index) for index in range(1, len(schedule.rungs))))
         rungs = zip(schedule.rungs, schedule.places, schedule.extrapolated, bases, strict=False)
-        self.rungs = [RungPlaces(*rung, is_priced=schedule.is_priced) for rung in rungs]
+        self.rungs = [
+            RungPlaces(*rung, is_priced=schedule.is_priced, to_end=schedule.to_end(rung[0])) for rung in rungs
+        ]
         self.num_trials = 0
         self.num_alive = 0
         """Trials that run or were trained to their end, but for the audit."""
@@ -224,24 +249,44 @@ class PlaceIndex:
         """Resource that was used, and that running trials will use if they are trained to their end."""
         self.committed = 0
         """Resource that was used, and that running trials will use up to the next rung."""
-        self._schedule = schedule
+        self._schedule, self._fixed = schedule, schedule.passes
+        self._steps = [schedule.step(rung) for rung in schedule.rungs]
         self._running = [0] * (len(schedule.rungs) + 1)
         self._total = 0
 
-    def price(self, unstarted: int, cost: int = 1) -> Price:
+    def budget(self, unstarted: int) -> float:
+        """Return the resource that all trials may use: a fixed number, or one that follows from their mean cost."""
+        price = self._mean_cost(unstarted)
+        return self._schedule.budget * price.total / price.num_trials if self._fixed is None else self._fixed
+
+    def outlooks(self, unstarted: int) -> list[Outlook]:
+        """Return what may yet come to each rung, lowest first, if so many trials are to start."""
+        most = self._schedule.most_passes
+        from_below, is_known = unstarted * most, not unstarted
+        lowest, highest = self._mean_cost(unstarted), self._mean_cost(unstarted, most)
+        first = self._schedule.weight(self.rungs[0].level) if self.rungs else 0
+        least_spent, most_spent = first * (self._total + unstarted), first * (self._total + from_below)
+        outlooks = []
+        for index, (rung, running) in enumerate(zip(self.rungs, self._running, strict=False)):
+            to_come = running + from_below
+            is_known = not to_come and (is_known or self._fixed is None)
+            if self._fixed is not None:
+                lowest, highest = self._share(index, most_spent), self._share(index, least_spent)
+            outlooks.append(Outlook(to_come, lowest, is_known))
+            from_below = rung.leaving(outlooks[-1], highest)
+            least_spent += self._steps[index] * rung.cost_advanced
+            most_spent += self._steps[index] * (rung.cost_advanced + from_below)
+        return outlooks
+
+    def _share(self, index: int, spent: int) -> Price:
+        """Return what a place at a rung is worth if so much is spent below: places share what is left of the budget."""
+        left = max(0, (self._fixed or 0) - spent)
+        return Price(left, sum(map(mul, self._steps[index:], self._schedule.places[index:])))
+
+    def _mean_cost(self, unstarted: int, cost: int = 1) -> Price:
         """Return the mean cost of a trial, if each of the unstarted ones has this cost."""
         count = self.num_trials + unstarted
         return Price(self._total + unstarted * cost, count) if self._schedule.is_priced and count else Price()
-
-    def to_come(self, unstarted: int) -> list[int]:
-        """Return the cost of the trials that may still come to each rung at most, lowest first."""
-        most = self._schedule.most_passes
-        highest = self.price(unstarted, most)
-        costs, from_below = [], unstarted * most
-        for rung, running in zip(self.rungs, self._running, strict=False):
-            costs.append(running + from_below)
-            from_below = rung.leaving(costs[-1], highest)
-        return costs
 
     def replace(self, number: int, old: TrialView | None, new: TrialView) -> None:  # noqa: ARG002  the protocol's
         """Replace what a view contributed."""

@@ -11,7 +11,7 @@ choice hardly depends on how slowly trials learn (c): docs/decisions/012-rungs-f
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,9 +38,16 @@ class Design:
     extrapolated: float
 
 
-DESIGNS: Mapping[int, Design] = MappingProxyType({1: Design(2, 2.5, 1.0, 0.0), 2: Design(1.5, 1.6, 0.9, 0.25)})
-"""Designs by number: a sweep continues by the one that it began with. docs/decisions/012 and 123 have the evidence."""
+DESIGNS: Mapping[int, Design] = MappingProxyType(
+    {1: Design(2, 2.5, 1.0, 0.0), 2: Design(1.5, 1.6, 0.9, 0.25), 3: Design(1.5, 1.6, 0.9, 0.25)}
+)
+"""Designs by number: a sweep continues by the one that it began with. docs/decisions/012, 123 and 146 have the reasons.
+
+Design 3 is design 2 with a budget of gradient evaluations that is fixed beforehand, in the place of one that follows
+the mean cost of the points that the sweep proposes."""
 NEWEST = max(DESIGNS)
+FIXED = 3
+"""First design whose budget of gradient evaluations is fixed."""
 
 
 def cost(levels: tuple[int, ...], places: tuple[int, ...], num_trials: int, maximum: int) -> int:
@@ -99,8 +106,9 @@ class RungSchedule:
     """Rungs of a sweep, the number of ``num_trials`` trials that advance from each, and the resource that may cost.
 
     With several ``seeds``, trials are configurations, and all of their seeds are counted in the resource. Where
-    ``resource`` is ``gradient_evaluations``, all numbers are of trials of mean cost: a place, and the budget, are worth
-    the mean number of passes in an epoch of the sweep's trials, none of which has more than ``most_passes``.
+    ``resource`` is ``gradient_evaluations``, all numbers are of trials of mean cost, none of which has more than
+    ``most_passes`` in an epoch. Since design 3 the budget is of trials of ``mean_passes``, the mean of random points,
+    and the places share what is left of it; before, a place was worth the mean passes of the sweep's own trials.
     """
 
     rungs: tuple[int, ...]
@@ -112,6 +120,7 @@ class RungSchedule:
     design: int = 1
     resource: Literal["epochs", "gradient_evaluations"] = "epochs"
     most_passes: int = 1
+    mean_passes: float | None = None
 
     @classmethod
     def within(
@@ -171,14 +180,21 @@ class RungSchedule:
         budget = max(fraction * num_trials * full, cost(costs, (1,) * len(levels), num_trials, full))
         tried = (places(costs, num_trials, full, budget, least=fewest) for fewest in range(least, 0, -1))
         solved = next(counts for counts in tried if counts is not None)
-        return RungSchedule(
-            levels, solved[0], num_trials, maximum, budget, self.seeds, self.design, self.resource, self.most_passes
-        )
+        return replace(self, rungs=levels, places=solved[0], num_trials=num_trials, maximum=maximum, budget=budget)
 
     @property
     def is_priced(self) -> bool:
         """Return True if a place costs more for a trial whose epochs have more gradient evaluations."""
         return self.resource == "gradient_evaluations"
+
+    @property
+    def passes(self) -> int | None:
+        """Gradient evaluations of each image that all trials may use, or None where the number is not fixed.
+
+        >>> RungSchedule((3, 9), (4, 1), 9, 27, 60.0, 1, 3, "gradient_evaluations", 8, 2.5).passes
+        150
+        """
+        return None if self.mean_passes is None else int(self.budget * self.mean_passes)
 
     @property
     def extrapolated(self) -> tuple[int, ...]:
@@ -203,6 +219,10 @@ class RungSchedule:
         """Return the cost of training from a rung to the next one, or to the end."""
         after = (*self.rungs, self.maximum)[self.rungs.index(rung) + 1]
         return self.weight(after) - self.weight(rung)
+
+    def to_end(self, rung: int) -> int | None:
+        """Return the cost of training from a rung to the end, where a fixed budget must pay for that; else None."""
+        return None if self.mean_passes is None else self.weight(self.maximum) - self.weight(rung)
 
     def weight(self, level: int) -> int:
         """Return the resource that a trial has used at a level: with several seeds, that of all which a rung needs."""

@@ -18,6 +18,7 @@ from orchestrator.planning.seeds import derive_seed
 from orchestrator.simulation.encoding import Encoding
 from orchestrator.simulation.forest import Forests
 from orchestrator.simulation.tables import SECONDS
+from orchestrator.spec.trial_costs import NUM_SAMPLED, SAMPLED_SEED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +138,7 @@ class Surrogate:
     @cached_property
     def mean_passes(self) -> float:
         """Mean cost of an epoch over random points of the space, in gradient evaluations of each training example."""
-        points = self.table.space.sample_many(OPTIMUM_POINTS // 4, seed=derive_seed(0, "passes"))
+        points = self.table.space.sample_many(NUM_SAMPLED, seed=SAMPLED_SEED)
         return sum(map(self.table.passes, points)) / len(points)
 
     @cached_property

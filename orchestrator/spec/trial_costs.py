@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.spec.model import SweepSpec
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 SAMPLES, CORNERS = 64, 256
 """Points of a spec that was not validated in this process; its validation tries more."""
+NUM_SAMPLED, SAMPLED_SEED = 1024, 274528185
+"""Random points, of whose passes the mean is taken: a budget of gradient evaluations follows from it."""
 
 
 class Passes(NamedTuple):
@@ -36,7 +39,7 @@ def passes_of(spec: SweepSpec) -> Passes:
     """
     checked = spec.checked
     if checked is None:
-        return _of_samples(spec.canonical())
+        return _of_samples(_of_any_seed(spec).canonical())
     task = task_of(spec.trial)
     costs = [task.passes(config) for _, config in checked.trials]
     return Passes(min(costs, default=1), max(costs, default=1))
@@ -53,6 +56,29 @@ def _of_samples(canonical: str) -> Passes:
         except ConfigError:  # reported when the spec is validated
             continue
     return Passes(min(costs, default=1), max(costs, default=1))
+
+
+def mean_passes_of(spec: SweepSpec) -> float:
+    """Return the mean passes of an epoch over random points of a space: what a point costs that nothing has chosen.
+
+    >>> from search_spaces import Choice, SearchSpace
+    >>> trial = {"adversarial.epsilon": 0.1, "adversarial.attack": "pgd"}
+    >>> space = SearchSpace({"adversarial.steps": Choice([1, 3])})
+    >>> round(mean_passes_of(SweepSpec(name="a", trial=trial, space=space)))
+    3
+    """
+    return _mean_of_samples(_of_any_seed(spec).canonical())
+
+
+@lru_cache(maxsize=64)
+def _mean_of_samples(canonical: str) -> float:
+    spec = SweepSpec.model_validate_json(canonical)
+    return fmean(passes_of_point(spec, point) for point in spec.space.sample_many(NUM_SAMPLED, seed=SAMPLED_SEED))
+
+
+def _of_any_seed(spec: SweepSpec) -> SweepSpec:
+    """Return a spec that is the same for all seeds of a search, on which no cost depends."""
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"seed": 0})})
 
 
 def passes_of_point(spec: SweepSpec, point: Point) -> int:

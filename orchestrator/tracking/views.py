@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from orchestrator.planning.points import strengths_of
+from orchestrator.spec.baseline import strengths_of
 from search_spaces import Choice
 from trainables.metrics import SYSTEM_METRICS
 from trainables.tasks.registry import task_of

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from orchestrator.planning.loading import load_spec
-from orchestrator.planning.points import first_points, strengths_of
+from orchestrator.planning.points import first_points
 from orchestrator.planning.validation import configured
+from orchestrator.spec.baseline import strengths_of
 from trainables.regularizers.protocol import Batch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -169,6 +169,8 @@ def _the_budget_is_kept(sweep: Evidence) -> Iterator[str]:
         epochs = [min(trial.epoch, trial.blind_from or trial.epoch) for trial in searched]
         spent = sum(cost * count for cost, count in zip(costs, epochs, strict=True))
         budget = schedule.budget * sum(costs) / max(1, len(costs))
+        if schedule.passes is not None:
+            budget = max(schedule.passes, (*schedule.rungs, 0)[0] * sum(costs))
         most = budget + (schedule.maximum * max(costs, default=1) if schedule.is_priced else 0)
         if spent > most:
             yield f"{spent} {schedule.resource}, those of the rungs are {budget}"

@@ -218,10 +218,11 @@ def _crossings(one, other, rungs):
 class _Rung:
     """One rung of a schedule: its competitors, best first, those that are paused, and the cost still to come.
 
-    ``mean`` is the mean cost of a trial at least, ``most`` at most; 1 without prices.
+    A place is worth ``mean`` at least and ``most`` at most; 1 without prices. With a fixed budget ``rest`` is what is
+    left of it at least, and it is ``known`` whether no trial below may yet change that.
     """
 
-    def __init__(self, views, schedule, index, *, from_below, mean, most):
+    def __init__(self, views, schedule, index, *, from_below, mean, most, known=True, rest=None):
         self.level, self.places = schedule.rungs[index], schedule.places[index]
         self.by_value = self.places - schedule.extrapolated[index]
         self.is_priced = schedule.is_priced
@@ -244,6 +245,8 @@ class _Rung:
             elif _is_running_between(view, below, self.level):
                 running += view.cost
         self.to_come, self.ranked = running + from_below, order(values)
+        self.is_complete = known and not self.to_come
+        self._payable = math.inf if rest is None else Fraction(rest, schedule.maximum - self.level)
         self._is_linear = len(next(iter(values.values()), (0.0,))) == 1
         self.leaving = self._leaving(most)
 
@@ -255,21 +258,30 @@ class _Rung:
     def _certain(self):
         if self.to_come and not self._is_linear:
             return []
-        chosen, used = [], self.to_come
-        for trial in self.ranked:
-            used += self.cost[trial]
-            if used > self.by_value * self.mean and (chosen or self.to_come):
-                break
-            chosen.append(trial)
-        if self.to_come or self.by_value == self.places:
+        chosen = self._by_value(self.to_come, complete=self.is_complete)
+        if not self.is_complete or self.by_value == self.places:
             return chosen
         used, others = sum(self.cost[trial] for trial in chosen), []
         for trial in (trial for trial in order(self.projected) if trial not in chosen):
+            if self.cost[trial] > self._payable:
+                continue
             used += self.cost[trial]
             if used > self.places * self.mean:
                 break
             others.append(trial)
         return chosen + others
+
+    def _by_value(self, used, *, complete):
+        chosen = []
+        for trial in self.ranked:
+            if self.cost[trial] > self._payable:
+                used += 0 if complete else self.cost[trial]
+                continue
+            used += self.cost[trial]
+            if used > self.by_value * self.mean and (chosen or not complete):
+                break
+            chosen.append(trial)
+        return chosen
 
     def _has_room(self, advanced, cost):
         return not advanced or advanced + cost <= self.places * self.mean
@@ -277,7 +289,7 @@ class _Rung:
     def _leaving(self, most):
         if self.is_plain:
             return max(0, min(self.places - self.num_advanced, len(self.paused) + self.to_come))
-        if self.to_come:
+        if not self.is_complete:
             all_here = sum(self.cost[trial] for trial in self.paused) + self.to_come
             room = math.floor(self.places * most) - self.cost_advanced
             return max(0, min(room, all_here)) if self.num_advanced else all_here
@@ -291,26 +303,37 @@ class _Rung:
     def last(self):
         if not self.is_priced:
             return self.ranked[self.by_value - 1] if len(self.ranked) >= self.by_value else None
-        used, kept = 0, []
-        for trial in self.ranked:
-            used += self.cost[trial]
-            if kept and used > self.by_value * self.mean:
-                return kept[-1]
-            kept.append(trial)
-        return None
+        kept = self._by_value(0, complete=True)
+        return kept[-1] if kept and len(kept) < len(self.ranked) else None
 
 
 def _rungs(scheduler, views, unstarted):
-    competitors, rungs = [view for view in views.values() if not view.exempt], []
-    from_below = unstarted * scheduler.schedule.most_passes
-    mean, most = (
-        _mean_cost(scheduler.schedule, competitors, unstarted, cost) for cost in (1, scheduler.schedule.most_passes)
-    )
-    for index in range(len(scheduler.rungs)):
-        rung = _Rung(competitors, scheduler.schedule, index, from_below=from_below, mean=mean, most=most)
+    schedule, rungs = scheduler.schedule, []
+    competitors = [view for view in views.values() if not view.exempt]
+    costs = (1, schedule.most_passes)
+    mean, most = (_mean_cost(schedule, competitors, unstarted, cost) for cost in costs)
+    total, from_below = sum(view.cost for view in competitors), unstarted * schedule.most_passes
+    first = (*schedule.rungs, 0)[0]
+    least_spent, most_spent, known, rest = first * (total + unstarted), first * (total + from_below), True, None
+    for index, level in enumerate(schedule.rungs):
+        if schedule.passes is not None:
+            steps = [schedule.step(rung) * places for rung, places in zip(schedule.rungs, schedule.places, strict=True)]
+            rest, most_rest = (max(0, schedule.passes - spent) for spent in (most_spent, least_spent))
+            mean, most = (Fraction(left, sum(steps[index:])) for left in (rest, most_rest))
+            known = not unstarted and all(not rung.to_come for rung in rungs)
+        rung = _Rung(competitors, schedule, index, from_below=from_below, mean=mean, most=most, known=known, rest=rest)
         from_below = rung.leaving
+        least_spent += schedule.step(level) * rung.cost_advanced
+        most_spent += schedule.step(level) * (rung.cost_advanced + rung.leaving)
         rungs.append(rung)
     return rungs
+
+
+def _budget(schedule, trials, unstarted):
+    if schedule.passes is not None:
+        return schedule.passes
+    mean = _mean_cost(schedule, trials, unstarted, 1)
+    return schedule.budget * mean.numerator / mean.denominator
 
 
 def _mean_cost(schedule, competitors, unstarted, cost_of_unstarted):
@@ -352,7 +375,7 @@ def _is_paid(schedule, views, unstarted, cost, *, more):
         runs = _is_running_between(view, 0, schedule.maximum)
         level = view.level if view.blind_from is None else view.blind_from
         more += view.cost * (levels[0] if runs else level)
-    budget = schedule.budget * _mean_cost(schedule, trials, unstarted, 1)
+    budget = _budget(schedule, trials, unstarted)
     return schedule.design == 1 or more <= budget + cost * schedule.maximum
 
 
@@ -362,8 +385,7 @@ def _second_chance(schedule, views, rungs):
     running = (view for view in trials if _is_running_between(view, 0, schedule.maximum))
     used += sum(view.cost * (schedule.maximum - view.level) for view in running)
     none_ends = not any(view.state in {"running", "completed"} and view.blind_from is None for view in trials)
-    mean = _mean_cost(schedule, trials, 0, 1)
-    left = schedule.budget * mean.numerator / mean.denominator - used
+    left = _budget(schedule, trials, 0) - used
     for rung in reversed(rungs):
         best = next((trial for trial in rung.ranked if trial in rung.paused), None)
         if best is None:

@@ -1,9 +1,11 @@
 """The scheduler and the unit of its budget that `auto` chooses, and sweeps that older versions began."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from orchestrator.analysis.forecast import forecast
 from orchestrator.analysis.replay import replay, what_if
 from orchestrator.decisions.trial_views import passes_per_epoch
 from orchestrator.errors import SpecError
@@ -12,6 +14,10 @@ from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.plan import SweepPlan
 from orchestrator.scheduling.registry import rung_schedule_of
 from orchestrator.scheduling.rung_schedule import RungSchedule
+from orchestrator.simulation.surrogate import Surrogate
+from orchestrator.simulation.tables import load_table
+from orchestrator.simulation.whole_search import spec_for
+from orchestrator.spec.trial_costs import mean_passes_of
 from orchestrator.state.sweep_folder import SweepFolder
 
 PLAIN = """
@@ -184,3 +190,83 @@ def test_with_seeds_the_budget_of_gradient_evaluations_counts_every_seed(swept):
     trials = [trial for trial in sweep.state.trials.values() if not trial.id.endswith("s1")]
     costs = [passes_per_epoch(trial.config) for trial in trials]
     assert gradients(sweep) <= 0.5 * sum(costs) * 27 * 2 + max(costs) * 27 * 2
+
+
+@pytest.fixture
+def by_mean_cost(swept, monkeypatch):
+    """A sweep as the version before launched it, in whose schedule a place is worth the mean cost of its trials."""
+    from orchestrator.scheduling import registry
+
+    def run(text, *settings):
+        with monkeypatch.context() as patched:
+            schedule = registry.rung_schedule_of(parse_spec(text, list(settings)), max_epochs=27, design=2)
+            patched.setattr("orchestrator.planning.plan.rung_schedule_of", lambda *_, **__: schedule)
+            return swept(text, *settings)
+
+    return run
+
+
+def promised(text, *settings):
+    """Gradient evaluations of each image that `ravel plan` promises."""
+    spec = parse_spec(text, list(settings))
+    return forecast(spec, slots=4, pauses=True).gradient_evaluations.mean
+
+
+@pytest.mark.parametrize("sampler", ["random", "auto"])
+@pytest.mark.parametrize("fraction", [0.2, 0.3, 0.4])
+def test_a_sweep_spends_the_gradient_evaluations_that_its_plan_promises_whatever_its_points_cost(
+    swept, fraction, sampler
+):
+    settings = [f"scheduler.budget_fraction={fraction}", f"search.sampler={sampler}", "search.num_trials=64"]
+    promise = promised(ATTACKED, *settings)
+    assert promise == pytest.approx(fraction * 64 * 27 * mean_passes_of(parse_spec(ATTACKED)), rel=0.02)
+    assert 0.95 * promise <= gradients(swept(ATTACKED, *settings)) <= 1.02 * promise
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_budget_follows_the_space_and_the_given_points_and_not_what_a_sampler_proposes(swept, steps, monkeypatch):
+    def chosen(space, seed):
+        return {**space.sample(seed), "adversarial.epsilon": 0.1, "adversarial.steps": steps}
+
+    spec = parse_spec(ATTACKED, ["search.num_trials=64"])
+    budget = 0.4 * 64 * 27 * mean_passes_of(spec)
+    monkeypatch.setattr("orchestrator.decisions.propose.random_point", chosen)
+    sweep = swept(ATTACKED, "search.num_trials=64")
+    assert {passes_per_epoch(trial.config) for name, trial in sweep.state.trials.items() if name != "t000"} == {
+        steps + 1
+    }
+    assert 0.95 * budget <= gradients(sweep) <= 1.02 * budget
+
+
+def test_given_points_are_part_of_the_mean_cost_that_a_budget_is_a_share_of():
+    point = "{adversarial.epsilon: 0.1, adversarial.steps: 10, optimizer.lr: 0.%d}"
+    points = ", ".join(point % number for number in range(1, 24))
+    schedule = rung_schedule_of(parse_spec(ATTACKED, [f"search.points=[{points}]"]), max_epochs=27)
+    assert schedule.mean_passes == 11
+    assert schedule.passes == int((0.4 * 24 - 1 / 11) * 27 * 11)
+
+
+def test_a_sweep_whose_places_were_worth_its_mean_cost_continues_replays_and_extends_by_that(by_mean_cost):
+    sweep = by_mean_cost(ATTACKED)
+    schedule = sweep.plan.rung_schedule
+    assert (schedule.design, schedule.mean_passes, schedule.passes) == (2, None, None)
+    assert "mean_passes" not in json.loads(sweep.plan.model_dump_json())["ladder"]
+    assert replay(sweep.plan, sweep.events).differences == ()
+    longer = extension(sweep.plan, Wish(more_trials=8), num_existing=24).plan.rung_schedule
+    assert (longer.design, longer.mean_passes) == (2, None)
+    other, _ = what_if(sweep.plan, sweep.state, ["scheduler.budget_fraction=0.3"], workers=4)
+    assert other.rung_schedule.design == 2
+
+
+def test_an_extension_fixes_the_budget_of_the_new_numbers_in_gradient_evaluations(swept):
+    sweep = swept(ATTACKED)
+    longer = extension(sweep.plan, Wish(more_trials=8), num_existing=24)
+    mean = mean_passes_of(sweep.plan.spec)
+    assert longer.plan.rung_schedule.passes == int((0.4 * 32 - 1 / mean) * 27 * mean)
+    words = f"budget: {0.4 * 24 * 27 * mean:.0f} to {0.4 * 32 * 27 * mean:.0f} gradient evaluations of each image"
+    assert any(note.startswith(words) for note in longer.notes)
+
+
+def test_a_simulated_budget_is_a_share_of_the_cost_that_the_plan_of_a_sweep_takes_for_random_points():
+    table = load_table(Path(__file__).parents[2] / "benchmarks" / "scheduling" / "tables" / "mnist.json.gz")
+    assert mean_passes_of(spec_for(table, "val/accuracy")) == Surrogate(table).mean_passes

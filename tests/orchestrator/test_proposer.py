@@ -20,6 +20,7 @@ from orchestrator.planning import points
 from orchestrator.planning.loading import parse_spec
 from orchestrator.planning.points import first_points
 from orchestrator.planning.seeds import derive_seed, trial_id
+from orchestrator.spec import baseline
 from orchestrator.spec.own_code import SAMPLERS
 from orchestrator.state.events import (
     AttemptFailed,
@@ -308,8 +309,9 @@ def test_a_grid_and_a_sequence_need_no_optuna(sampler):
 
 def test_the_first_points_are_completed_once(monkeypatch):
     spec, state, completed = spec_of("tpe"), SweepState(), []
-    complete = points.complete
-    monkeypatch.setattr(points, "complete", lambda *given, **more: completed.append(1) or complete(*given, **more))
+    complete = baseline.complete
+    for module in (baseline, points):
+        monkeypatch.setattr(module, "complete", lambda *given, **more: completed.append(1) or complete(*given, **more))
     kept = Proposer(spec, state)
     for event in history(spec, events=20, seed=9):
         kept.propose()

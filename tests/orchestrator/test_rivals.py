@@ -105,3 +105,34 @@ def test_a_pruned_trial_of_optuna_is_told_as_pruned_and_others_with_their_value(
         if trial.state.name == "COMPLETE":
             assert max(trial.intermediate_values) == EPOCHS
             assert trial.value == trial.intermediate_values[EPOCHS]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    sys.path.insert(0, str(SCHEDULING))
+    yield importlib.import_module("comparison")
+    sys.path.remove(str(SCHEDULING))
+
+
+def test_the_documentation_has_the_numbers_of_the_kept_scores(comparison):
+    for path, names in comparison.TARGETS.items():
+        text = path.read_text(encoding="utf-8")
+        for name in set(names) - {"surrogates"}:  # they take a forest for each table
+            assert comparison.with_block(text, name, comparison.BLOCKS[name]()) == text, f"{path.name}, {name}"
+
+
+def test_a_block_is_written_between_its_markers_alone_and_a_page_without_them_is_refused(comparison):
+    page = "a\n<!-- comparison.py: x -->\nold\n<!-- end of x -->\nb\n"
+    assert comparison.with_block(page, "x", "new") == page.replace("old\n", "\nnew\n\n")
+    with pytest.raises(ValueError, match="the page must have"):
+        comparison.with_block(page, "y", "new")
+
+
+def test_the_best_rival_of_a_cell_is_none_of_the_projects_own_policies(comparison):
+    scores = {
+        name: {0: {"regret": regret, "spent": 1.0}}
+        for name, regret in (("defaults", 0.01), ("random + ladder", 0.0), ("BOHB", 0.03), ("Tune's defaults", 0.02))
+    }
+    assert comparison.best_rival(scores) == "Tune's defaults"
+    assert comparison.best_rival({"defaults": scores["defaults"]}) is None
+    assert comparison.ratio({("digits", "val/accuracy", 0.1, 8): scores}, "BOHB") == pytest.approx(1 / 3)

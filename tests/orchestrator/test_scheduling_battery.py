@@ -18,14 +18,14 @@ from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.median import Median
 from orchestrator.scheduling.pasha import Pasha
 from orchestrator.scheduling.population import Pbt
-from orchestrator.scheduling.rung_schedule import DESIGNS, NEWEST, RungSchedule
+from orchestrator.scheduling.rung_schedule import DESIGNS, RungSchedule
 from orchestrator.scheduling.rungs import brackets, rungs
 from orchestrator.scheduling.simulator import LearningCurve, simulate
 from orchestrator.scheduling.trial_views import TrialView, TrialViews
 from orchestrator.state.ranking import is_finite, order
 
 PROMOTING = ("asha that promotes", "brackets that promote", "pasha")
-BUDGETED = ("budgeted", "budgeted and priced")
+BUDGETED = ("budgeted", "budgeted and priced", "budgeted and fixed")
 KINDS = ("none", "asha that stops", "brackets that stop", "median", *BUDGETED, "pbt", *PROMOTING)
 COSTS = (1, 2, 4, 11)
 ONE_OBJECTIVE = ("median", "pasha", "pbt")
@@ -125,6 +125,14 @@ def record(sweep):
     return sweep.run(recording), recording.questions
 
 
+def priced(schedule, kind, mean=4.5):
+    """The schedule with a budget of gradient evaluations: as many as its own trials cost, or a fixed number."""
+    fields = {"resource": "gradient_evaluations", "most_passes": max(COSTS)}
+    if kind == "budgeted and fixed":
+        return replace(schedule, **fields, design=3, mean_passes=mean)
+    return replace(schedule, **fields, design=2)
+
+
 def a_scheduler(draw, kind, num_trials, maximum):
     if kind == "none":
         return NoStopping()
@@ -142,7 +150,7 @@ def a_scheduler(draw, kind, num_trials, maximum):
         schedule = RungSchedule.within(fraction, num_trials=num_trials, maximum=maximum, design=design, least=least)
         if kind == "budgeted":
             return BudgetedAsha(schedule)
-        return BudgetedAsha(replace(schedule, resource="gradient_evaluations", most_passes=max(COSTS), design=NEWEST))
+        return BudgetedAsha(priced(schedule, kind, draw(st.floats(min(COSTS), max(COSTS)))))
     grace, factor = draw(st.integers(1, 3)), draw(st.integers(2, 4))
     if kind == "pasha":
         return Pasha(rungs(grace, factor, maximum), factor)
@@ -185,7 +193,7 @@ def sweeps(draw, kind, *, diverging=True, objectives=None):
             values = diverged(values, generator.randrange(maximum))
         bracket = generator.randrange(len(scheduler.brackets)) if isinstance(scheduler, Asha) else 0
         stratum = generator.randrange(num_strata) if kind not in {*BUDGETED, "pasha"} else ()
-        cost = generator.choice(COSTS) if kind == "budgeted and priced" else 1
+        cost = generator.choice(COSTS) if kind in BUDGETED[1:] else 1
         curves[f"t{index:02}"] = LearningCurve(values, seconds, maximum, bracket, stratum, exempt[index], cost=cost)
     return Sweep(scheduler, curves, draw(st.integers(1, 8)))
 
@@ -351,12 +359,24 @@ def taken(ranked, costs, room, *, used=0):
         yield trial
 
 
+def budget_of(sweep):
+    """The gradient evaluations, or epochs, that the trials may cost."""
+    schedule = sweep.scheduler.schedule
+    return schedule.budget * mean_cost(sweep) if schedule.passes is None else schedule.passes
+
+
 def halved(sweep):
     """The trials that synchronous successive halving advances from each rung."""
     here, schedule, mean = list(sweep.competitors), sweep.scheduler.schedule, mean_cost(sweep)
-    costs = {trial: curve.cost for trial, curve in sweep.competitors.items()}
+    costs, rest = {trial: curve.cost for trial, curve in sweep.competitors.items()}, None
+    worth = [schedule.step(rung) * places for rung, places in zip(schedule.rungs, schedule.places, strict=True)]
+    if schedule.passes is not None and schedule.rungs:
+        rest = max(0, schedule.passes - schedule.rungs[0] * sum(costs.values()))
     for index, (rung, places) in enumerate(zip(schedule.rungs, schedule.places, strict=True)):
         came = [trial for trial in here if all(map(is_finite, sweep.curves[trial].values[:rung]))]
+        if rest is not None:
+            mean = Fraction(rest, sum(worth[index:]))
+            came = [trial for trial in came if costs[trial] * (schedule.maximum - rung) <= rest]
         ranked = order({trial: sweep.curves[trial].values[rung - 1] for trial in came})
         here = list(taken(ranked, costs, (places - schedule.extrapolated[index]) * mean)) or ranked[:1]
         if schedule.extrapolated[index]:
@@ -369,6 +389,8 @@ def halved(sweep):
             used = sum(costs[trial] for trial in here)
             others = [trial for trial in order(projected) if trial not in here]
             here += taken(others, costs, places * mean, used=used)
+        if rest is not None:
+            rest = max(0, rest - schedule.step(rung) * sum(costs[trial] for trial in here))
         yield rung, set(here)
 
 
@@ -411,29 +433,31 @@ def test_a_sweep_never_exceeds_its_budget_nor_its_places_where_no_trial_diverges
 def test_whatever_is_lost_a_sweep_exceeds_its_budget_by_one_full_trial_at_most(kind, objectives, data):
     sweep = data.draw(sweeps(kind, objectives=objectives))
     schedule = sweep.scheduler.schedule
-    sweep = replace(sweep, scheduler=BudgetedAsha(replace(schedule, design=NEWEST)))
+    sweep = replace(sweep, scheduler=BudgetedAsha(replace(schedule, design=max(2, schedule.design))))
     full = schedule.maximum * max(curve.cost for curve in sweep.competitors.values())
-    assert spent_by(sweep, sweep.run().views) <= schedule.budget * mean_cost(sweep) + full
+    first = (*schedule.rungs, 0)[0] * sum(curve.cost for curve in sweep.competitors.values())
+    most = budget_of(sweep) if schedule.passes is None else max(first, budget_of(sweep))
+    assert spent_by(sweep, sweep.run().views) <= most + full
 
 
 @pytest.mark.parametrize("kind", BUDGETED)
 @pytest.mark.parametrize("workers", [1, 8])
 def test_a_sweep_whose_trials_are_all_lost_in_their_last_epoch_stays_within_a_full_trial_of_its_budget(kind, workers):
     generator, schedule = random.Random(0), RungSchedule.within(0.3, num_trials=64, maximum=27)
-    if kind == "budgeted and priced":
-        schedule = replace(schedule, resource="gradient_evaluations", most_passes=max(COSTS))
+    if kind != "budgeted":
+        schedule = priced(schedule, kind)
     curves = {
         f"t{index:02}": LearningCurve(
             [*[(generator.random(),) for _ in range(26)], (-math.inf,)],
             [1.0] * 27,
-            cost=generator.choice(COSTS) if kind == "budgeted and priced" else 1,
+            cost=1 if kind == "budgeted" else generator.choice(COSTS),
         )
         for index in range(64)
     }
     sweep = Sweep(BudgetedAsha(schedule), curves, workers)
     full = 27 * max(curve.cost for curve in curves.values())
     spent = spent_by(sweep, sweep.run().views)
-    assert schedule.budget * mean_cost(sweep) - full < spent <= schedule.budget * mean_cost(sweep) + full
+    assert budget_of(sweep) - full < spent <= budget_of(sweep) + full
 
 
 @pytest.mark.parametrize("kind", BUDGETED)
@@ -444,7 +468,7 @@ def test_a_budget_trains_a_trial_to_its_end_where_any_can_be_and_a_full_trial_mo
     if any(trial in out.completed_at for trial in sweep.competitors) or all(map(sweep.diverges, sweep.competitors)):
         return
     assert schedule.design > 1
-    left = schedule.budget * mean_cost(sweep) - spent_by(sweep, out.views)
+    left = budget_of(sweep) - spent_by(sweep, out.views)
     paused = [view for view in out.views.values() if view.state == "paused"]
     assert paused
     for level in {view.level for view in paused}:

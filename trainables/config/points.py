@@ -1,7 +1,7 @@
 """Configurations as flat dotted names: a *point*, the form that search spaces, Ray Tune and MLflow share."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
@@ -59,7 +59,7 @@ class FlatConfig(Frozen):
         >>> TrialConfig.accepts("model.args.depth"), TrialConfig.accepts("model.depth")
         (True, False)
         """
-        return name in cls.parameter_names() or any(
+        return name in _shape(cls).known or any(
             name.startswith(f"{path}.") and group.names.fullmatch(name.removeprefix(f"{path}."))
             for path, group in cls.open_groups().items()
         )
@@ -100,13 +100,15 @@ class FlatConfig(Frozen):
 
 class _Shape(NamedTuple):
     parameter_names: tuple[str, ...]
+    known: frozenset[str]
     open_groups: Mapping[str, type[Arguments]]
 
 
 @cache
 def _shape(config: type[FlatConfig]) -> _Shape:
     defaults = config()
-    return _Shape(tuple(name for name, _ in _leaves(defaults)), dict(_open_groups(defaults)))
+    names = tuple(name for name, _ in _leaves(defaults))
+    return _Shape(names, frozenset(names), dict(_open_groups(defaults)))
 
 
 def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,13 +138,14 @@ def _nested(point: Mapping[str, object], open_groups: tuple[str, ...]) -> dict[s
     return nested
 
 
-def _split(name: str, open_groups: tuple[str, ...]) -> tuple[list[str], str]:
+@lru_cache(maxsize=4096)  # a sampler asks for the cost of thousands of points of the same names
+def _split(name: str, open_groups: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     for group in open_groups:
         if name.startswith(f"{group}."):
             *inner, leaf = name.removeprefix(f"{group}.").split(".")
-            return [*group.split("."), *inner], leaf
+            return (*group.split("."), *inner), leaf
     group, dot, leaf = name.partition(".")
-    return ([group], leaf) if dot else ([], name)
+    return ((group,), leaf) if dot else ((), name)
 
 
 _REQUIREMENTS = {

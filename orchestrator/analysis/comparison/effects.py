@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from orchestrator.planning.points import strengths_of
+from orchestrator.spec.baseline import strengths_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis.figures.axes import axes_of
 from orchestrator.formatting import shown
-from orchestrator.planning.points import strengths_of
+from orchestrator.spec.baseline import strengths_of
 from trainables.evaluation.core.figures import panels
 from trainables.metrics import lookup
 

@@ -9,7 +9,7 @@ from orchestrator.analysis.leaderboard import by_epoch, describe_status
 from orchestrator.analysis.report.charts.thinning import MOST_ROWS, ends, share_shown, thinned
 from orchestrator.analysis.report.markup import Cell, Html, folded, joined, number, pre, table, tag
 from orchestrator.formatting import shown
-from orchestrator.planning.points import strengths_of
+from orchestrator.spec.baseline import strengths_of
 
 if TYPE_CHECKING:
     from orchestrator.analysis.result import SweepResult

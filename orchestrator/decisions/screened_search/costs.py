@@ -1,25 +1,20 @@
 """Costs of points, and the most that the next one may cost: a search for costly points spends more than was planned.
 
-What wins under attack is what costs most: PGD of many steps. A sweep whose later points are all of that kind costs up
-to 1.7 times what its plan says. So the mean cost of all points proposed is kept near that of random points.
+What wins under attack is what costs most: PGD of many steps. If a sweep's later points are all of that kind, comparing
+them at the first rung takes the budget of all later rungs. So the mean cost of all points proposed is kept at that of
+random points.
 """
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, final
 
-from orchestrator.spec.trial_costs import passes_of_point
+from orchestrator.spec.trial_costs import mean_passes_of, passes_of_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from orchestrator.spec.model import Point, SweepSpec
-
-LEEWAY = 1.3
-"""Mean cost of all points at most, in that of random ones."""
-NUM_SAMPLED = 256
-"""Random points, of which the mean is taken."""
 
 
 @final
@@ -51,12 +46,7 @@ class PointCosts:
     def affordable(self, points: Iterable[Point]) -> list[int]:
         """Return the indices of the points that the mean cost has room for; if it has for none, of the cheapest."""
         costs = [passes_of_point(self._spec, point) for point in points]
-        room = LEEWAY * self._mean_of_random() * (self._count + 1) - self._proposed
+        self._mean = mean_passes_of(self._spec) if self._mean is None else self._mean
+        room = self._mean * (self._count + 1) - self._proposed
         most = max(room, min(costs, default=0))
         return [index for index, cost in enumerate(costs) if cost <= most]
-
-    def _mean_of_random(self) -> float:
-        if self._mean is None:
-            points = self._spec.space.sample_many(NUM_SAMPLED, seed=0)
-            self._mean = statistics.fmean(passes_of_point(self._spec, point) for point in points)
-        return self._mean

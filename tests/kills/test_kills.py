@@ -8,11 +8,11 @@ import os
 import pytest
 from kill_moments import KINDS, NUM_SEEDS, drawn, run
 from moments import PLACES
-from survival import RAY_LOST
 from process_moments import IN_SWEEP
 from process_moments import KINDS as OF_PROCESSES
 from process_moments import drawn as drawn_for_processes
 from process_moments import run as run_in_processes
+from survival import RAY_LOST
 
 pytestmark = pytest.mark.timeout(1800)
 SEEDS = range(NUM_SEEDS) if os.environ.get("RAVEL_KILLS") == "all" else range(1)

@@ -5,9 +5,9 @@ from statistics import mean
 from typing import Any, Final
 
 from paired_questions import shown, spread, table
-from published import TRANSFER_HALVES, TRANSFER_NETWORKS
 from section import Row
 from sections.transfer.answers import SLOPE_KINDS, by_kind, error, questions
+from sections.transfer.published import TRANSFER_HALVES, TRANSFER_NETWORKS
 
 from trainables.evaluation.robustness.transfer_result import TransferCondition
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def free_port(unused_port) -> int:
 def ravel(capsys, monkeypatch):
     """``ravel(*arguments, code=0)``: run a command in this process, and return its stdout and stderr."""
     from orchestrator.cli.main import main
+
+    monkeypatch.setattr("sys.path", list(sys.path))  # a command finds modules in its working directory from here on
 
     def run(*arguments, code=0):
         monkeypatch.setattr("sys.argv", ["ravel", *arguments])

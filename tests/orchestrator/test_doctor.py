@@ -572,10 +572,10 @@ def test_a_cluster_that_is_away_is_one_failure(free_port, tmp_path):
 @pytest.mark.ray
 def test_a_private_ray_is_started_and_leaves_nothing(tmp_path):
     pytest.importorskip("ray")
-    before = set(Path(tempfile.gettempdir()).glob("ravel-ray-*"))
-    done = ravel("--start-ray", cwd=tmp_path, RAY_ADDRESS=None)
-    assert "a private one starts in" in done.stdout
-    assert set(Path(tempfile.gettempdir()).glob("ravel-ray-*")) <= before
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # a short path, of which other tests know nothing
+        done = ravel("--start-ray", cwd=tmp_path, RAY_ADDRESS=None, TMPDIR=folder)
+        assert "a private one starts in" in done.stdout
+        assert list(Path(folder).glob("ravel-ray-*")) == []
 
 
 def test_json_has_all_groups_and_their_counts(tmp_path):

@@ -24,7 +24,6 @@ space: {use: [snnl, mixup]}
 search: {num_trials: 9, seed: 1}
 scheduler: {grace_period: 1, reduction_factor: 3, kind: promotion}
 storage: {keep_best: 2}
-resources: {max_concurrent: 1}
 """
 
 

@@ -240,7 +240,7 @@ def test_averaged_weights_are_what_is_evaluated_returned_and_loaded(tmp_path):
 
 def test_class_balanced_batches_hold_as_many_images_of_so_many_classes():
     run = start(config(batch_size=100, classes_per_batch=5)).run
-    for indices in run._order():
+    for indices in run.order():
         counts = run.labels_N[indices].bincount()
         assert counts[counts > 0].tolist() == [20] * 5
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import trainables
+from trainables.batched.neighbours import _Loss
 from trainables.snnl import soft_nearest_neighbor_loss, training_term
 from trainables.snnl.distances import pairwise_distances, place
 from trainables.snnl.functions import BlockLoss, MatrixLoss
@@ -26,6 +27,8 @@ def blocks(x, y, beta, distance):
 FORMS = {"MatrixLoss": matrix, "BlockLoss": blocks}
 OF_SHARES = {"_Whole", "_Rows"}
 """Each is the other's derivative; test_data_parallel takes a gradient penalty through them."""
+ONCE = {"_Loss"}
+"""Of batched trials, none of which may have a gradient penalty."""
 
 
 def batch(*, size=9, dimensions=3):
@@ -52,7 +55,15 @@ def test_every_differentiable_function_of_the_package_is_checked():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).split(".")[-1] == "Function" for base in node.bases)
     }
-    assert names == {*FORMS, *OF_SHARES}
+    assert names == {*FORMS, *OF_SHARES, *ONCE}
+
+
+def test_the_loss_of_batched_trials_refuses_a_second_derivative():
+    x = torch.randn(2, 3, 4, requires_grad=True)
+    loss = _Loss.apply(x, torch.ones(2), torch.ones(2, 3, 3), torch.ones(2, 3, 4)).square().sum()
+    (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
 
 
 @pytest.mark.parametrize("size", [9, 1030])

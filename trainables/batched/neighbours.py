@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
+from torch.autograd.function import Function, once_differentiable
 
 from trainables.regularizers.protocol import Batch, Memory, Term
 from trainables.regularizers.terms.snnl import SoftNearestNeighbors
@@ -175,6 +175,7 @@ class _Loss(Function):
         return losses_M.clone()
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         weights_MBB, centred_MBD = ctx.saved_tensors
         with full_precision(centred_MBD.device):

@@ -58,7 +58,7 @@ class StagedClassifier(TappedClassifier):
         self.dropout = dict(dropout)
         self.taps = (*stages, LOGITS)
         self.boundaries = (INPUT, *list(stages)[:-1])
-        self.blocks = blocks
+        self.blocks = dict(blocks)
 
     @property
     def readable(self) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ class _Loss(Function):
         return losses_M.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         weights_MBB, centred_MBD = ctx.saved_tensors
         with full_precision(centred_MBD.device):

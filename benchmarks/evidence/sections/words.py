@@ -9,24 +9,26 @@ that of random words of the same frequency.
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import published_claims as published
 import torch
 import word_corpus
-from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
-from section import JSON, Claim, Places, Row, Section, Size, Unit
+from cells import spread, table
+from questions import Direction, Expected, Question, Rows, by_seed
+from section import JSON, Places, Row, Section, Size, Unit
 from word_coherence import axis_share, excess, plurals, pointwise_information
 
+from orchestrator.analysis.claims.conclusions import Prediction
 from trainables.evaluation.representation.group_comparison import compare
 
 if TYPE_CHECKING:
     from word_vectors import TopWords, WordComparison
 
-PAPER: Final = "Szegedy et al. 2014"
 MARGIN: Final = 0.03
 """Largest difference of mean cosines, or of mean information, that counts as none."""
 TOP: Final = 10
@@ -152,74 +154,70 @@ MEASURES: Final = {"cosine": "by cosine", "information": "by information in the 
 SCALINGS: Final = ("raw", "normalised")
 
 
-def title_of(optimizer: str, scaling: str) -> str:
-    """Return the title of the question to the vectors of an optimizer, raw or normalised."""
-    return f"Coordinates against other directions, {scaling} vectors by {optimizer}"
+def _compared(
+    words: str, optimizer: str, get: Callable[[Row], Sequence[float]], direction: Direction, **more: Any
+) -> Expected:
+    """Expect a difference of the two numbers of each seed, by the vectors of an optimizer."""
+    margin = MARGIN if direction == "equal" else None
+
+    def of(rows: Rows) -> Prediction:
+        own, control = zip(*(get(row) for row in by_optimizer(rows)[optimizer]), strict=True)
+        return by_seed(own, control, direction, margin=margin)
+
+    return Expected(words, of, **more)
 
 
-ALIKE: Final = {
-    (kind, name): f"{kind} directions are as coherent {title}"
-    for kind in ("random", "rotated")
-    for name, title in MEASURES.items()
-}
-
-
-def questions(rows: Sequence[Row]) -> list[Question]:
+def question(optimizer: str, scaling: str) -> Question:
     """Return the predictions, which were written before any of this was measured."""
-    return [_question(optimizer, own, scaling) for optimizer, own in by_optimizer(rows).items() for scaling in SCALINGS]
 
+    def of(kind: str) -> Callable[[Row], Mapping[str, Any]]:
+        return lambda row: row.metrics["compared"][f"{scaling} {kind}"]
 
-def _question(optimizer: str, rows: Sequence[Row], scaling: str) -> Question:
-    plural = [[row.metrics[name] for row in rows] for name in ("plurals", "shuffled plurals")]
+    def numbers(kind: str, name: str) -> Callable[[Row], Sequence[float]]:
+        return lambda row: of(kind)(row)[name]
+
+    def beyond_chance(name: str) -> Callable[[Row], Sequence[float]]:
+        return lambda row: (of("random")(row)[name][1], of("random")(row)[f"{name} chance"])
+
+    def plural(row: Row) -> Sequence[float]:
+        return row.metrics["plurals"], row.metrics["shuffled plurals"]
+
     checks = [
-        Compared("words are nearer to their own plural than to another", plural[0], plural[1], "higher"),
+        _compared("words are nearer to their own plural than to another", optimizer, plural, "higher"),
         *(
-            Compared(
+            _compared(
                 f"random directions are more coherent than random words, {title}",
-                values(rows, f"{scaling} random", name, 1),
-                [row.metrics["compared"][f"{scaling} random"][f"{name} chance"] for row in rows],
+                optimizer,
+                beyond_chance(name),
                 "higher",
             )
             for name, title in MEASURES.items()
         ),
     ]
+    claimed = {"claim": published.WORD_DIRECTIONS, "about": f"{scaling}, {optimizer}"}
     predictions = [
-        Compared(
-            words,
-            values(rows, f"{scaling} {kind}", name, 0),
-            values(rows, f"{scaling} {kind}", name, 1),
+        _compared(
+            f"{kind} directions are as coherent {title}",
+            optimizer,
+            numbers(kind, name),
             "equal",
-            margin=MARGIN,
+            **(claimed if (kind, name) == ("random", "information") else {}),
         )
-        for (kind, name), words in ALIKE.items()
+        for kind in ("random", "rotated")
+        for name, title in MEASURES.items()
     ]
-    return Question(title_of(optimizer, scaling), checks, predictions)
+    title = f"Coordinates against other directions, {scaling} vectors by {optimizer}"
+    return Question(title, checks, predictions)
 
 
-CLAIMED: Final = tuple(
-    Claimed(
-        PAPER,
-        "section 3",
-        f"random directions of word vectors are as interpretable as coordinates ({scaling}, {optimizer})",
-        title_of(optimizer, scaling),
-        ALIKE["random", "information"],
-    )
-    for optimizer in OPTIMIZERS
-    for scaling in SCALINGS
-)
-
-
-def claims(rows: Sequence[Row]) -> list[Claim]:
-    """Return the claims of the paper with our verdicts."""
-    return claims_of(questions(rows) if rows else [], CLAIMED)
+QUESTIONS: Final = tuple(question(optimizer, scaling) for optimizer in OPTIMIZERS for scaling in SCALINGS)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
     return {
         "words": "\n\n".join(_coherence(name, own) for name, own in by_optimizer(rows).items()),
-        "words-shown": "\n\n".join(_examples(name, own) for name, own in by_optimizer(rows).items()),
-        "words-conclusions": shown(questions(rows)),
+        "words shown": "\n\n".join(_examples(name, own) for name, own in by_optimizer(rows).items()),
     }
 
 
@@ -250,4 +248,5 @@ def _examples(optimizer: str, rows: Sequence[Row]) -> str:
     return f"{optimizer}, seed {rows[0].settings['seed']}, raw vectors:\n\n{words}"
 
 
-SECTION = Section("words", "Units against random directions, on word vectors", units, measure, write, claims)
+TITLE: Final = "Units against random directions, on word vectors"
+SECTION = Section("words", TITLE, units, measure, write, lambda _: QUESTIONS)

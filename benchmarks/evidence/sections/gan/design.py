@@ -5,9 +5,6 @@ from typing import Any
 
 from section import JSON, Row, Size, Unit
 
-PAPER = "Frosst et al. 2019"
-WHERE = "entanglement of real and synthetic data"
-OBJECTIVE = "the loss as an objective of a generator, by our reading"
 PIXELS, FEATURES = 10.0, 10.0
 """Weights of the generator, chosen on validation images of a seed of its own, by the manipulation check alone."""
 DISCRIMINATOR = 1.0

@@ -5,8 +5,6 @@ from typing import Any
 
 from section import JSON, Row, Size, Unit
 
-PAPER = "Frosst et al. 2019"
-WHERE = "entanglement of a ResNet's layers over training"
 BLOCKS = tuple(f"block{number}" for number in range(1, 9))
 TAPS = (*BLOCKS, "penultimate")
 LOWER = BLOCKS[:4]

@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from predicted import Expected, Question, by_seed, by_seed_and_images
+import published_claims as published
+from questions import Expected, Question, by_seed, by_sets, by_shares
 from section import Row
-from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, PAPER, REGULARISED, SEPARATE, WHERE, of_recipe
+from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE, of_recipe
 
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import image_difference_interval
 
 Values = Callable[[Row], Sequence[float]]
 """Value on each set of images."""
@@ -46,7 +46,7 @@ def _within(recipe: str, own: Values, control: Values, direction: Any) -> Callab
 
     def of(rows: Sequence[Row]) -> Prediction:
         chosen = of_recipe(rows, recipe)
-        return by_seed_and_images([own(row) for row in chosen], [control(row) for row in chosen], direction)
+        return by_sets([own(row) for row in chosen], [control(row) for row in chosen], direction)
 
     return of
 
@@ -56,7 +56,7 @@ def _between(recipe: str, control: str, value: Values, direction: Any) -> Callab
 
     def of(rows: Sequence[Row]) -> Prediction:
         own, other = ([value(row) for row in of_recipe(rows, name)] for name in (recipe, control))
-        return by_seed_and_images(own, other, direction)
+        return by_sets(own, other, direction)
 
     return of
 
@@ -64,9 +64,7 @@ def _between(recipe: str, control: str, value: Values, direction: Any) -> Callab
 def _more_accurate(recipe: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
     def of(rows: Sequence[Row]) -> Prediction:
         own, other = ([row.metrics["test_accuracy"] for row in of_recipe(rows, name)] for name in (recipe, "baseline"))
-        shares = statistics.mean(own), statistics.mean(other)
-        images = image_difference_interval(*shares, rows[0].metrics["test_images"])
-        return Prediction(by_seed(own, other, direction).difference, direction, images=images)
+        return by_shares(own, other, direction, num_images=rows[0].metrics["test_images"])
 
     return of
 
@@ -77,6 +75,7 @@ def _learned(rows: Sequence[Row]) -> Prediction:
 
 
 SHARE = "of chance"
+RESNET = "CIFAR-10, ResNet"
 
 
 def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Expected, ...]) -> Question:
@@ -88,33 +87,35 @@ def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Ex
         Expected(f"mean of {', '.join(REGULARISED)} against {other}", _between(recipe, other, _mean_after, direction))
         for other in ("baseline", CONTROLS[recipe])
     )
-    return Question(title, PAPER, checks, predictions)
+    return Question(title, checks, predictions)
 
 
 QUESTIONS = (
     Question(
         "Training without the loss (baseline)",
-        PAPER,
         (Expected("the networks learned: test accuracy above 0.1", _learned),),
         (
             Expected(
                 "training lowers the entanglement of the last hidden layer",
                 _within("baseline", _after("penultimate"), _before("penultimate"), "lower"),
+                published.LAST_LAYER,
+                RESNET,
                 SHARE,
-                WHERE,
             ),
             Expected(
                 "training lowers it more in the last hidden layer than in the lower half of the blocks",
                 _within("baseline", _fall("penultimate"), _fall(*LOWER), "lower"),
+                published.LAST_MORE,
+                RESNET,
                 SHARE,
-                WHERE,
             ),
             *(
                 Expected(
                     f"training keeps the entanglement of {tap}: its change + {MARGIN} is above 0",
                     _within("baseline", _after(tap), _before(tap, less=MARGIN), "higher"),
+                    published.LOWER_LAYERS,
+                    tap,
                     SHARE,
-                    WHERE,
                 )
                 for tap in LOWER
             ),
@@ -125,18 +126,25 @@ QUESTIONS = (
         "entangle",
         "higher",
         (
-            Expected("entangled ResNets: test accuracy is higher", _more_accurate("entangle", "higher"), "", "table 1"),
+            Expected(
+                "entangled ResNets: test accuracy is higher",
+                _more_accurate("entangle", "higher"),
+                published.ACCURATE,
+                RESNET,
+            ),
             Expected(
                 "entangled ResNets: the last hidden layer is less entangled than the baseline's",
                 _between("entangle", "baseline", _after("penultimate"), "lower"),
+                published.DISCRIMINATES,
+                RESNET,
                 SHARE,
-                "abstract",
             ),
             Expected(
                 "entangled ResNets: training still lowers the entanglement of the last hidden layer",
                 _within("entangle", _after("penultimate"), _before("penultimate"), "lower"),
+                published.LAST_STILL,
+                RESNET,
                 SHARE,
-                WHERE,
             ),
         ),
     ),
@@ -145,12 +153,18 @@ QUESTIONS = (
         "separate",
         "lower",
         (
-            Expected("separated ResNets: test accuracy is lower", _more_accurate("separate", "lower"), "", "table 1"),
+            Expected(
+                "separated ResNets: test accuracy is lower",
+                _more_accurate("separate", "lower"),
+                published.SEPARATED,
+                RESNET,
+            ),
             Expected(
                 "separated ResNets: the last hidden layer is more entangled than the baseline's",
                 _between("separate", "baseline", _after("penultimate"), "higher"),
+                published.SEPARATES,
+                RESNET,
                 SHARE,
-                "abstract",
             ),
         ),
     ),

@@ -8,6 +8,7 @@ same claims with and without measurements.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import mean
 from typing import Any, Final, Literal, NamedTuple
 
@@ -193,6 +194,41 @@ def by_sets(values: Sequence[Sequence[float]], control: Sequence[Sequence[float]
     over_sets = [sum(column) / len(column) for column in zip(*differences, strict=True)]
     means, controls = ([sum(own) / len(own) for own in sets] for sets in (values, control))
     return by_seed(means, controls, direction, images=student_interval(over_sets))
+
+
+def rows_of(rows: Rows, settings: Mapping[str, Any]) -> list[Any]:
+    """Return the rows of units with these settings, in their order: that of the seeds."""
+    return [row for row in rows if settings.items() <= row.settings.items()]
+
+
+def paired(
+    value: Callable[[Any], Any],
+    direction: Direction,
+    own: Mapping[str, Any],
+    control: Mapping[str, Any] | None = None,
+    *,
+    control_value: Callable[[Any], Any] | None = None,
+    by: Callable[[Sequence[Any], Sequence[Any], Direction], Prediction] = by_seed,
+    num_images: Callable[[Rows], int] | None = None,
+) -> Callable[[Rows], Prediction]:
+    """Return a function of the rows that compares a value of each, paired by seed.
+
+    Args:
+        value: what is compared, of a row: a number, or for `by_sets` one for each set of images.
+        direction: that of the prediction.
+        own: settings of the rows of the treatment.
+        control: settings of the rows of its control; those of the treatment for a comparison within its rows.
+        control_value: what is compared of a control, if it is something else.
+        by: how values are compared.
+        num_images: number of images of which values are shares, of the rows of the treatment, for `by_shares`.
+    """
+
+    def of(rows: Rows) -> Prediction:
+        treated, controls = rows_of(rows, own), rows_of(rows, own if control is None else control)
+        compare = by if num_images is None else partial(by_shares, num_images=num_images(treated))
+        return compare([value(row) for row in treated], [(control_value or value)(row) for row in controls], direction)
+
+    return of
 
 
 def _measured(group: Sequence[Expected], rows: Rows) -> dict[str, Prediction]:

@@ -7,7 +7,7 @@ activations'. The control has random directions of the same length at the same l
 the layers of sigmoid units.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import published_claims as published
 import torch
 from cells import spread, table
 from fully_connected import config_of, point_of, trained
-from questions import Expected, Published, Question, Rows, by_seed, by_shares
+from questions import Expected, Published, Question, Rows, paired, rows_of
 from section import JSON, Places, Row, Section, Size, Unit
 
 from orchestrator.analysis.claims.conclusions import Prediction
@@ -93,11 +93,6 @@ def error_of(model: TappedClassifier, split: Split, tap: str, epsilon: float) ->
     return wrong / len(split)
 
 
-def _of_treatment(rows: Sequence[Row], name: str) -> list[Row]:
-    """Return the rows of a treatment, in the order of the seeds."""
-    return [row for row in rows if row.settings["treatment"] == name]
-
-
 CLAIMED_SIZE: Final = 0.3
 """Length of the claims, chosen before anything was measured; the conclusions on the other are on the page."""
 
@@ -126,19 +121,16 @@ def _of(claim: Published | None, layer: str, expected: Expected) -> Expected:
 
 
 def _withstands(words: str, name: str, control: str) -> Expected:
-    def of(rows: Rows) -> Prediction:
-        own, other = ([row.metrics["changed"][name] for row in _of_treatment(rows, each)] for each in (name, control))
-        return by_seed(own, other, "lower")
-
-    return Expected(words, of)
+    return Expected(words, _less(lambda row: row.metrics["changed"][name], name, control))
 
 
 def _errs_less(words: str, name: str, control: str) -> Expected:
-    def of(rows: Rows) -> Prediction:
-        own, other = ([row.metrics["error"] for row in _of_treatment(rows, each)] for each in (name, control))
-        return by_shares(own, other, "lower", num_images=rows[0].metrics["images"])
+    images = {"num_images": lambda rows: rows[0].metrics["images"]}
+    return Expected(words, _less(lambda row: row.metrics["error"], name, control, **images))
 
-    return Expected(words, of)
+
+def _less(value: Callable[[Row], float], name: str, control: str, **images: Any) -> Callable[[Rows], Prediction]:
+    return paired(value, "lower", {"treatment": name}, {"treatment": control}, **images)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -146,7 +138,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     changes = [name_of(layer, size) for size in SIZES for layer in TAPS]
     lines = []
     for name in treatments():
-        own = _of_treatment(rows, name)
+        own = rows_of(rows, {"treatment": name})
         changed = [spread([100 * row.metrics["changed"][change] for row in own]) for change in changes]
         lines.append([name, spread([100 * row.metrics["error"] for row in own]), *changed])
     head = ["trained on changes of", "test error, %", *(f"error, {change}, %" for change in changes)]

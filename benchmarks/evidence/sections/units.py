@@ -6,7 +6,7 @@ test images that neither training nor selection saw. A network before training i
 alike in pixels. The seed is that of the weights; images and directions differ by it, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import torch
 from cells import spread, table
 from contact_sheet import drawn, sheet
 from fully_connected import config_of, trained
-from questions import Expected, Question, Rows, by_seed
+from questions import Expected, Question, by_seed, paired, rows_of
 from section import JSON, Places, Row, Section, Size, Unit
 
 from orchestrator.analysis.claims.conclusions import Prediction
@@ -145,12 +145,9 @@ def by_folds(layer: LayerUnits, images: Split, settings: Mapping[str, Any]) -> d
     return dict(found)
 
 
-def by_data(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each data set, in the order of the seeds."""
-    return {
-        data: [row for row in rows if row.settings["data"] == data]
-        for data in dict.fromkeys(row.settings["data"] for row in rows)
-    }
+def data_sets(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the data sets."""
+    return list(dict.fromkeys(row.settings["data"] for row in rows))
 
 
 def values(rows: Sequence[Row], key: str, what: str, *, state: str = "trained") -> list[float]:
@@ -168,24 +165,24 @@ ALIKE: Final = {
 
 def questions(rows: Sequence[Row]) -> list[Question]:
     """Return the predictions on each data set, which were written before any of this was measured."""
-    return [question(data) for data in by_data(rows) or DATA["whole"]]
+    return [question(data) for data in data_sets(rows) or DATA["whole"]]
 
 
 def question(data: str) -> Question:
     """Return the question to a data set."""
     random, name = f"{PENULTIMATE} raw {TOP} random", data.replace("_", "-")
 
-    def learned(rows: Rows) -> Prediction:
-        own = by_data(rows)[data]
-        return by_seed(values(own, random, "others"), values(own, random, "others", state="untrained"), "higher")
+    own = {"data": data}
 
-    def beyond_chance(rows: Rows) -> Prediction:
-        own = by_data(rows)[data]
-        return by_seed(values(own, random, "units"), values(own, random, "chance"), "higher")
+    def purity(state: str, what: str) -> Callable[[Row], float]:
+        return lambda row: row.metrics[state][random][what]
+
+    learned = paired(purity("trained", "others"), "higher", own, control_value=purity("untrained", "others"))
+    beyond_chance = paired(purity("trained", "units"), "higher", own, control_value=purity("trained", "chance"))
 
     def alike(control: str) -> Expected:
         claim = published.DIRECTIONS if control == "raw random" else None
-        return Expected(ALIKE[control], lambda rows: _alike(by_data(rows)[data], control), claim, name)
+        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, name)
 
     return Question(
         f"Units of the last hidden layer against other directions, {name}",
@@ -219,7 +216,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         for data in sheets
     )
     return {
-        "units": "\n\n".join(_purities(data, own) for data, own in by_data(rows).items()),
+        "units": "\n\n".join(_purities(data, rows_of(rows, {"data": data})) for data in data_sets(rows)),
         "units sheets": pictures,
         **{f"units-{data}.svg": drawn(own) for data, own in sheets.items()},
     }

@@ -10,6 +10,7 @@ that of random words of the same frequency.
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,11 +20,10 @@ import published_claims as published
 import torch
 import word_corpus
 from cells import spread, table
-from questions import Direction, Expected, Question, Rows, by_seed
+from questions import Expected, Question, by_seed, paired, rows_of
 from section import JSON, Places, Row, Section, Size, Unit
 from word_coherence import axis_share, excess, plurals, pointwise_information
 
-from orchestrator.analysis.claims.conclusions import Prediction
 from trainables.evaluation.representation.group_comparison import compare
 
 if TYPE_CHECKING:
@@ -140,11 +140,6 @@ def _some(words: Sequence[str], comparisons: "Sequence[WordComparison]") -> list
     return [*lines("coordinate", row.coordinates), *lines("random", row.others)]
 
 
-def by_optimizer(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each optimizer, in the order of the seeds."""
-    return {name: [row for row in rows if row.settings["optimizer"] == name] for name in OPTIMIZERS}
-
-
 def values(rows: Sequence[Row], key: str, what: str, place: int) -> list[float]:
     """Return a number of each seed: of coordinates (0) or of other directions (1)."""
     return [row.metrics["compared"][key][what][place] for row in rows]
@@ -154,60 +149,40 @@ MEASURES: Final = {"cosine": "by cosine", "information": "by information in the 
 SCALINGS: Final = ("raw", "normalised")
 
 
-def _compared(
-    words: str, optimizer: str, get: Callable[[Row], Sequence[float]], direction: Direction, **more: Any
-) -> Expected:
-    """Expect a difference of the two numbers of each seed, by the vectors of an optimizer."""
-    margin = MARGIN if direction == "equal" else None
-
-    def of(rows: Rows) -> Prediction:
-        own, control = zip(*(get(row) for row in by_optimizer(rows)[optimizer]), strict=True)
-        return by_seed(own, control, direction, margin=margin)
-
-    return Expected(words, of, **more)
-
-
 def question(optimizer: str, scaling: str) -> Question:
     """Return the predictions, which were written before any of this was measured."""
+    own = {"optimizer": optimizer}
 
-    def of(kind: str) -> Callable[[Row], Mapping[str, Any]]:
-        return lambda row: row.metrics["compared"][f"{scaling} {kind}"]
+    def coherence(kind: str, name: str, place: int) -> Callable[[Row], float]:
+        return lambda row: row.metrics["compared"][f"{scaling} {kind}"][name][place]
 
-    def numbers(kind: str, name: str) -> Callable[[Row], Sequence[float]]:
-        return lambda row: of(kind)(row)[name]
+    def chance(name: str) -> Callable[[Row], float]:
+        return lambda row: row.metrics["compared"][f"{scaling} random"][f"{name} chance"]
 
-    def beyond_chance(name: str) -> Callable[[Row], Sequence[float]]:
-        return lambda row: (of("random")(row)[name][1], of("random")(row)[f"{name} chance"])
+    def beyond_chance(name: str) -> Expected:
+        words = f"random directions are more coherent than random words, {MEASURES[name]}"
+        return Expected(words, paired(coherence("random", name, 1), "higher", own, control_value=chance(name)))
 
-    def plural(row: Row) -> Sequence[float]:
-        return row.metrics["plurals"], row.metrics["shuffled plurals"]
-
-    checks = [
-        _compared("words are nearer to their own plural than to another", optimizer, plural, "higher"),
-        *(
-            _compared(
-                f"random directions are more coherent than random words, {title}",
-                optimizer,
-                beyond_chance(name),
-                "higher",
-            )
-            for name, title in MEASURES.items()
-        ),
-    ]
-    claimed = {"claim": published.WORD_DIRECTIONS, "about": f"{scaling}, {optimizer}"}
-    predictions = [
-        _compared(
-            f"{kind} directions are as coherent {title}",
-            optimizer,
-            numbers(kind, name),
-            "equal",
-            **(claimed if (kind, name) == ("random", "information") else {}),
+    def alike(kind: str, name: str) -> Expected:
+        of_coordinates, of_others = coherence(kind, name, 0), coherence(kind, name, 1)
+        return Expected(
+            f"{kind} directions are as coherent {MEASURES[name]}",
+            paired(of_coordinates, "equal", own, control_value=of_others, by=partial(by_seed, margin=MARGIN)),
+            published.WORD_DIRECTIONS if (kind, name) == ("random", "information") else None,
+            f"{scaling}, {optimizer}",
         )
-        for kind in ("random", "rotated")
-        for name, title in MEASURES.items()
-    ]
-    title = f"Coordinates against other directions, {scaling} vectors by {optimizer}"
-    return Question(title, checks, predictions)
+
+    plural = paired(
+        lambda row: row.metrics["plurals"], "higher", own, control_value=lambda row: row.metrics["shuffled plurals"]
+    )
+    return Question(
+        f"Coordinates against other directions, {scaling} vectors by {optimizer}",
+        [
+            Expected("words are nearer to their own plural than to another", plural),
+            *(beyond_chance(name) for name in MEASURES),
+        ],
+        [alike(kind, name) for kind in ("random", "rotated") for name in MEASURES],
+    )
 
 
 QUESTIONS: Final = tuple(question(optimizer, scaling) for optimizer in OPTIMIZERS for scaling in SCALINGS)
@@ -216,8 +191,8 @@ QUESTIONS: Final = tuple(question(optimizer, scaling) for optimizer in OPTIMIZER
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
     return {
-        "words": "\n\n".join(_coherence(name, own) for name, own in by_optimizer(rows).items()),
-        "words shown": "\n\n".join(_examples(name, own) for name, own in by_optimizer(rows).items()),
+        "words": "\n\n".join(_coherence(name, rows_of(rows, {"optimizer": name})) for name in OPTIMIZERS),
+        "words shown": "\n\n".join(_examples(name, rows_of(rows, {"optimizer": name})) for name in OPTIMIZERS),
     }
 
 

@@ -112,11 +112,6 @@ def units(size: Size) -> list[Unit]:
     ]
 
 
-def of_recipe(rows: Sequence[Row], recipe: str) -> list[Row]:
-    """Return the rows of a recipe, in the order of the seeds."""
-    return [row for row in rows if row.settings["recipe"] == recipe]
-
-
 def by_epoch(rows: Sequence[Row], name: str) -> Iterator[Sequence[float]]:
     """Yield the values of all seeds after each epoch; entanglement as a share of chance."""
     scale = rows[0].metrics["val_chance"] if name in {"pixels", "features"} else 1.0

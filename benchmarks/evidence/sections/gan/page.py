@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from cells import spread, table
 from line_figure import KINDS, Line, Panel, Point, figure, linear
+from questions import rows_of
 from section import Row
-from sections.gan.design import COURSE, RECIPES, by_epoch, of_recipe
+from sections.gan.design import COURSE, RECIPES, by_epoch
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -34,7 +35,9 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     )
     return {
         "gan test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
-        "gan epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
+        "gan epochs": "\n\n".join(
+            f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes
+        ),
         "gan.svg": figure(panels, words=words, columns=2),
     }
 
@@ -59,11 +62,13 @@ _SHARES = {
 
 def _on_test_images(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     lines = [
-        [label, *(spread([_mean(row, name) for row in of_recipe(rows, recipe)]) for recipe in recipes)]
+        [label, *(spread([_mean(row, name) for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)]
         for label, name in _SHARES.items()
     ]
     for label, name in {"classes covered": "covered", "divergence from equal classes, nats": "kl"}.items():
-        lines.append([label, *(spread([row.metrics[name] for row in of_recipe(rows, recipe)]) for recipe in recipes)])
+        lines.append(
+            [label, *(spread([row.metrics[name] for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)]
+        )
     ceilings = [statistics.mean(_mean(row, f"{name}_ceiling") for row in rows) for name in ("pixels", "features")]
     note = "With other real images for synthetic ones, entanglement is {:.3f} in pixels and {:.3f} in features."
     return f"{table(['test images', *recipes], lines)}\n\n{note.format(*ceilings)}"
@@ -83,7 +88,10 @@ def _by_epoch(rows: Sequence[Row]) -> str:
 
 
 def _line(rows: Sequence[Row], recipe: str, name: str) -> Line:
-    points = [Point(epoch, statistics.mean(own)) for epoch, own in enumerate(by_epoch(of_recipe(rows, recipe), name))]
+    points = [
+        Point(epoch, statistics.mean(own))
+        for epoch, own in enumerate(by_epoch(rows_of(rows, {"recipe": recipe}), name))
+    ]
     return Line(recipe, points, KINDS[list(RECIPES).index(recipe)], dashed="control" in recipe)
 
 

@@ -16,7 +16,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     return {"mnist": page.tables(_scores(rows))}
 
 
-def questions(rows: Sequence[Row]) -> list[Question]:
+def _questions(rows: Sequence[Row]) -> list[Question]:
     """Return the questions, on the kept numbers if there are no rows."""
     return questions_of(_scores(rows))
 
@@ -25,4 +25,4 @@ def _scores(rows: Sequence[Row]) -> Scores:
     return scores_of(rows) if rows else Scores.read(KEPT)
 
 
-SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, questions, earlier=KEPT)
+SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, _questions, earlier=KEPT)

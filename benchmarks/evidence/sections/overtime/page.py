@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cells import spread, table
 from line_figure import DEPTHS, Line, Panel, Point, figure, linear
+from questions import rows_of
 from section import Row, described
-from sections.overtime.design import TAPS, of_recipe
+from sections.overtime.design import TAPS
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -15,7 +16,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     words = "Entanglement of each residual block by epoch, mean of the seeds, one panel for each treatment"
     epochs = len(rows[0].metrics["val_accuracy"])
     x, y = linear("epoch", epochs, max(1, epochs // 4)), linear("entanglement, share of chance", 1.0, 0.25)
-    panels = [Panel(recipe, x, y, _lines(of_recipe(rows, recipe))) for recipe in recipes]
+    panels = [Panel(recipe, x, y, _lines(rows_of(rows, {"recipe": recipe}))) for recipe in recipes]
     seeds = len({row.settings["seed"] for row in rows})
     note = (
         f"{described(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. Test images: "
@@ -24,18 +25,20 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     )
     return {
         "overtime layers": "\n\n".join([note, f"![{words}](overtime.svg)", _by_layer(rows, recipes)]),
-        "overtime epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
+        "overtime epochs": "\n\n".join(
+            f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes
+        ),
         "overtime.svg": figure(panels, words=words),
     }
 
 
 def _by_layer(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     lines = [
-        [f"{tap}, {moment}", *(_entanglement(of_recipe(rows, recipe), tap, key) for recipe in recipes)]
+        [f"{tap}, {moment}", *(_entanglement(rows_of(rows, {"recipe": recipe}), tap, key) for recipe in recipes)]
         for tap in TAPS
         for key, moment in (("first", "before"), ("last", "after"))
     ]
-    tested = (spread([row.metrics["test_accuracy"] for row in of_recipe(rows, recipe)]) for recipe in recipes)
+    tested = (spread([row.metrics["test_accuracy"] for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)
     return table(["share of chance", *recipes], [*lines, ["test accuracy", *tested]])
 
 

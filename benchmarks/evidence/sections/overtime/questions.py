@@ -1,16 +1,16 @@
 """Predictions and manipulation checks; they were written before the networks were trained."""
 
 import statistics
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import published_claims as published
-from questions import Expected, Question, by_seed, by_sets, by_shares
+from questions import Direction, Expected, Question, Rows, by_sets, paired
 from section import Row
-from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE, of_recipe
+from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE
 
 from orchestrator.analysis.claims.conclusions import Prediction
 
+Of = Callable[[Rows], Prediction]
 Values = Callable[[Row], Sequence[float]]
 """Value on each set of images."""
 
@@ -41,44 +41,31 @@ def _fall(*taps: str) -> Values:
     return of
 
 
-def _within(recipe: str, own: Values, control: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+def _within(recipe: str, own: Values, control: Values, direction: Direction) -> Of:
     """Compare two values of the same networks."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        chosen = of_recipe(rows, recipe)
-        return by_sets([own(row) for row in chosen], [control(row) for row in chosen], direction)
-
-    return of
+    return paired(own, direction, {"recipe": recipe}, control_value=control, by=by_sets)
 
 
-def _between(recipe: str, control: str, value: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+def _between(recipe: str, control: str, value: Values, direction: Direction) -> Of:
     """Compare the same value of two recipes, paired by seed."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([value(row) for row in of_recipe(rows, name)] for name in (recipe, control))
-        return by_sets(own, other, direction)
-
-    return of
+    return paired(value, direction, {"recipe": recipe}, {"recipe": control}, by=by_sets)
 
 
-def _more_accurate(recipe: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([row.metrics["test_accuracy"] for row in of_recipe(rows, name)] for name in (recipe, "baseline"))
-        return by_shares(own, other, direction, num_images=rows[0].metrics["test_images"])
-
-    return of
+def _accuracy(row: Row) -> float:
+    return float(row.metrics["test_accuracy"])
 
 
-def _learned(rows: Sequence[Row]) -> Prediction:
-    own = [row.metrics["test_accuracy"] for row in of_recipe(rows, "baseline")]
-    return by_seed(own, [0.1] * len(own), "higher")
+def _more_accurate(recipe: str, direction: Direction) -> Of:
+    recipes: tuple[Mapping[str, str], ...] = ({"recipe": recipe}, {"recipe": "baseline"})
+    return paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
 
 
 SHARE = "of chance"
 RESNET = "CIFAR-10, ResNet"
+LEARNED = paired(_accuracy, "higher", {"recipe": "baseline"}, control_value=lambda _: 0.1)
 
 
-def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Expected, ...]) -> Question:
+def _of_treatment(title: str, recipe: str, direction: Direction, predictions: tuple[Expected, ...]) -> Question:
     """Return a question whose check is what the term is of, the sum over its blocks, as their mean.
 
     It is compared with the baseline and with the control.
@@ -93,7 +80,7 @@ def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Ex
 QUESTIONS = (
     Question(
         "Training without the loss (baseline)",
-        (Expected("the networks learned: test accuracy above 0.1", _learned),),
+        (Expected("the networks learned: test accuracy above 0.1", LEARNED),),
         (
             Expected(
                 "training lowers the entanglement of the last hidden layer",

@@ -5,16 +5,17 @@ from statistics import mean
 from typing import Any, Final
 
 from cells import spread, table
+from questions import rows_of
 from section import Row
 from sections.transfer.published import TRANSFER_HALVES, TRANSFER_NETWORKS
-from sections.transfer.questions import SLOPE_KINDS, by_kind, error
+from sections.transfer.questions import SLOPE_KINDS, error
 
 from trainables.evaluation.robustness.transfer_result import TransferCondition
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
-    across, half, stable = (by_kind(rows, kind) for kind in ("networks", "halves", "stability"))
+    across, half, stable = (rows_of(rows, {"kind": kind}) for kind in ("networks", "halves", "stability"))
     return {
         "transfer errors": _errors([*across, *half], across, half),
         "transfer networks": f"{_matrix(across, 'own')}\n\nAmplified to 0.1:\n\n{_matrix(across, 'common')}",

@@ -11,7 +11,7 @@ from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN,
 _MEASURED = ("difference", "95 % over seeds")
 CHECKS = ("manipulation check", *_MEASURED, "p", "passed")
 PREDICTIONS = ("prediction", *_MEASURED, "over images", "p (Holm)", "g_z", "seen from", "conclusion")
-CLAIMS = ("claim", "where", "conclusion", "tests", "would have been seen from")
+CLAIMS = ("claim", "where", "conclusion", "tests")
 MIXED = "mixed"
 
 
@@ -88,8 +88,8 @@ def overall(claims: Sequence[Claim]) -> str:
 
 def _claim(published: Published, tests: Mapping[str, Sequence[Claim]]) -> list[str]:
     conclusion = overall([claim for own in tests.values() for claim in own])
-    lines = [f"[{section}](results/{section}.md): {_tests(own)}" for section, own in tests.items()]
-    return [published.claim, published.where, conclusion, "<br>".join(lines), "<br>".join(map(_seen, tests.values()))]
+    lines = (f"[{section}](results/{section}.md): {_tests(own)}{_seen(own)}" for section, own in tests.items())
+    return [published.claim, published.where, conclusion, "<br>".join(lines)]
 
 
 def _tests(claims: Sequence[Claim]) -> str:
@@ -116,4 +116,5 @@ def _seen(claims: Sequence[Claim]) -> str:
         if claim.smallest is not None:
             groups.setdefault(claim.unit, []).append(claim.smallest)
     ranges = {unit: dict.fromkeys(f"{end:.2g}" for end in (min(own), max(own))) for unit, own in groups.items()}
-    return ", ".join(f"{' to '.join(found)} {unit}".rstrip() for unit, found in ranges.items()) or MISSING
+    words = (f"{' to '.join(found)} {unit}".rstrip() for unit, found in ranges.items())
+    return f", seen from {' and '.join(words)}" if ranges else ""

@@ -1,10 +1,10 @@
 """Predictions and manipulation checks; they were written before the networks were trained."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import published_claims as published
-from questions import Direction, Expected, Question, Rows, by_sets, paired
+from questions import Direction, Expected, Published, Question, Rows, by_sets, paired
 from section import Row
 from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE
 
@@ -55,12 +55,6 @@ def _accuracy(row: Row) -> float:
     return float(row.metrics["test_accuracy"])
 
 
-def _more_accurate(recipe: str, direction: Direction) -> Of:
-    recipes: tuple[Mapping[str, str], ...] = ({"recipe": recipe}, {"recipe": "baseline"})
-    return paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
-
-
-SHARE = "of chance"
 RESNET = "CIFAR-10, ResNet"
 LEARNED = paired(_accuracy, "higher", {"recipe": "baseline"}, control_value=lambda _: 0.1)
 
@@ -77,32 +71,39 @@ def _of_treatment(title: str, recipe: str, direction: Direction, predictions: tu
     return Question(title, checks, predictions)
 
 
+def _share(words: str, of: Of, claim: Published, about: str = RESNET) -> Expected:
+    """Return what is expected of entanglement as a share of chance."""
+    return Expected(words, of, claim, about, "of chance")
+
+
+def _accurate(words: str, recipe: str, direction: Direction, claim: Published) -> Expected:
+    recipes = ({"recipe": recipe}, {"recipe": "baseline"})
+    of = paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
+    return Expected(words, of, claim, RESNET)
+
+
+LAST, FIRST = _after("penultimate"), _before("penultimate")
 QUESTIONS = (
     Question(
         "Training without the loss (baseline)",
         (Expected("the networks learned: test accuracy above 0.1", LEARNED),),
         (
-            Expected(
+            _share(
                 "training lowers the entanglement of the last hidden layer",
-                _within("baseline", _after("penultimate"), _before("penultimate"), "lower"),
+                _within("baseline", LAST, FIRST, "lower"),
                 published.LAST_LAYER,
-                RESNET,
-                SHARE,
             ),
-            Expected(
+            _share(
                 "training lowers it more in the last hidden layer than in the lower half of the blocks",
                 _within("baseline", _fall("penultimate"), _fall(*LOWER), "lower"),
                 published.LAST_MORE,
-                RESNET,
-                SHARE,
             ),
             *(
-                Expected(
+                _share(
                     f"training keeps the entanglement of {tap}: its change + {MARGIN} is above 0",
                     _within("baseline", _after(tap), _before(tap, less=MARGIN), "higher"),
                     published.LOWER_LAYERS,
                     tap,
-                    SHARE,
                 )
                 for tap in LOWER
             ),
@@ -113,25 +114,16 @@ QUESTIONS = (
         "entangle",
         "higher",
         (
-            Expected(
-                "entangled ResNets: test accuracy is higher",
-                _more_accurate("entangle", "higher"),
-                published.ACCURATE,
-                RESNET,
-            ),
-            Expected(
+            _accurate("entangled ResNets: test accuracy is higher", "entangle", "higher", published.ACCURATE),
+            _share(
                 "entangled ResNets: the last hidden layer is less entangled than the baseline's",
-                _between("entangle", "baseline", _after("penultimate"), "lower"),
+                _between("entangle", "baseline", LAST, "lower"),
                 published.DISCRIMINATES,
-                RESNET,
-                SHARE,
             ),
-            Expected(
+            _share(
                 "entangled ResNets: training still lowers the entanglement of the last hidden layer",
-                _within("entangle", _after("penultimate"), _before("penultimate"), "lower"),
+                _within("entangle", LAST, FIRST, "lower"),
                 published.LAST_STILL,
-                RESNET,
-                SHARE,
             ),
         ),
     ),
@@ -140,18 +132,11 @@ QUESTIONS = (
         "separate",
         "lower",
         (
-            Expected(
-                "separated ResNets: test accuracy is lower",
-                _more_accurate("separate", "lower"),
-                published.SEPARATED,
-                RESNET,
-            ),
-            Expected(
+            _accurate("separated ResNets: test accuracy is lower", "separate", "lower", published.SEPARATED),
+            _share(
                 "separated ResNets: the last hidden layer is more entangled than the baseline's",
-                _between("separate", "baseline", _after("penultimate"), "higher"),
+                _between("separate", "baseline", LAST, "higher"),
                 published.SEPARATES,
-                RESNET,
-                SHARE,
             ),
         ),
     ),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cells import MISSING, ends, table
-from questions import UNMEASURED, Answer, Claim, Expected, Published, Question, Rows, passes, reason_in_short
+from questions import BEYOND, UNMEASURED, Answer, Claim, Expected, Published, Question, Rows, passes, reason_in_short
 
 from orchestrator.analysis.claims.comparisons import PairedDifference
 from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN, Prediction
@@ -32,7 +32,7 @@ def _shown(question: Question, answer: Answer | None) -> Iterator[str]:
         yield question.note
     for own in measured:
         reason, _, names = answer.findings[own.name].reason.partition(": ")
-        if own.beyond and names:
+        if reason == BEYOND:
             yield f"*{own.words}*: {reason}: {names}."
     if missing := [own.words for own in question.predictions if own not in measured]:
         yield f"Not measured: {'; '.join(missing)}."

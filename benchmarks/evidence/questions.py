@@ -25,6 +25,10 @@ SEEN = (1.96 + 0.84) / 1.96
 """Difference that an interval of 95 % leaves out with a probability of 0.8, in half widths of it."""
 
 
+BEYOND = "not shown beyond its controls"
+"""Reason to withhold an agreement that a matched control has too."""
+
+
 class Published(NamedTuple):
     """Claim of a paper, by its authors and year, and the table, figure or section that makes it."""
 
@@ -243,5 +247,5 @@ def _held(expected: Expected, prediction: Prediction, finding: Finding) -> Findi
         finding = replace(finding, smallest=max(finding.smallest, over_images))
     alike = [name for name, own in expected.beyond.items() if not passes(own)]
     if finding.conclusion == AGREES and alike:
-        return replace(finding, conclusion=UNKNOWN, reason=f"not shown beyond its controls: {', '.join(alike)}")
+        return replace(finding, conclusion=UNKNOWN, reason=f"{BEYOND}: {', '.join(alike)}")
     return finding

@@ -27,7 +27,8 @@ def _shown(question: Question, answer: Answer | None) -> Iterator[str]:
         return
     yield table(CHECKS, (_check(name, check) for name, check in answer.checks.items()))
     measured = [own for own in question.predictions if own.name in answer.findings]
-    yield table(PREDICTIONS, (_row(own, answer) for own in measured))
+    if measured:
+        yield table(PREDICTIONS, (_row(own, answer) for own in measured))
     if question.note:
         yield question.note
     for own in measured:

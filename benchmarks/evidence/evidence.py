@@ -21,14 +21,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from section import DATA, UNKNOWN, UNMEASURED, Claim, Places, Row, Section, Size, Store, Unit, machine
+from answer_tables import claims_table, shown
+from questions import Claim, claims_of, unmeasured
+from section import DATA, Places, Row, Section, Size, Store, Unit, machine
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = Path(__file__).parent / "sections"
 CLAIMS = "claims"
 """Marker of the table of claims."""
-SHOWN = {UNKNOWN: "inconclusive"}
-"""Words of the table for verdicts, where they differ: those of `orchestrator.analysis.claims.conclusions`."""
 
 
 class Part(NamedTuple):
@@ -117,7 +117,7 @@ def write(section: Section, *, size: Size = "whole", folder: Path = DATA, docs: 
     rows, total = _measured(section, size, folder=folder)
     text = page.read_text(encoding="utf-8")
     if len(rows) == total or section.earlier:
-        for name, own in section.write(rows if len(rows) == total else ()).items():
+        for name, own in contents(section, rows if len(rows) == total else ()).items():
             if name.endswith(".svg"):
                 (page.parent / name).write_text(own, encoding="utf-8")
             else:
@@ -127,6 +127,11 @@ def write(section: Section, *, size: Size = "whole", folder: Path = DATA, docs: 
         for name in re.findall(r"<!-- (.+?): begin -->", text):
             text = between_markers(text, name, note)
     page.write_text(text, encoding="utf-8")
+
+
+def contents(section: Section, rows: Sequence[Row]) -> dict[str, str]:
+    """Return what is between the markers of a page, and its figures."""
+    return {**section.write(rows), f"{section.name} conclusions": shown(section.questions(rows), rows)}
 
 
 def write_claims(sections: Sequence[Section], *, folder: Path = DATA, docs: Path = ROOT / "docs") -> None:
@@ -139,33 +144,16 @@ def write_claims(sections: Sequence[Section], *, folder: Path = DATA, docs: Path
 def claims(section: Section, *, folder: Path = DATA) -> list[Claim]:
     """Return the claims of a section; not measured yet unless all units of the whole size are, or an earlier run is."""
     rows, total = _measured(section, "whole", folder=folder)
-    if len(rows) == total or section.earlier:
-        return list(section.claims(rows if len(rows) == total else ()))
-    return [
-        claim._replace(verdict=UNMEASURED, numbers=f"run {command(section.name)}", smallest="-")
-        for claim in section.claims(())
-    ]
+    if len(rows) < total and not section.earlier:
+        return unmeasured(section.questions(()))
+    rows = rows if len(rows) == total else []
+    return claims_of(section.questions(rows), rows)
 
 
 def _measured(section: Section, size: Size, *, folder: Path) -> tuple[list[Row], int]:
     """Return the rows of a section, and the number of its units."""
     units = section.units(size)
     return Store.of(section, size, folder=folder).rows(units), len(units)
-
-
-def claims_table(claims_by_section: Mapping[str, Sequence[Claim]]) -> str:
-    """Return the claims as a Markdown table, by paper."""
-    rows = [(claim, name) for name, own in claims_by_section.items() for claim in own]
-    papers = sorted(dict.fromkeys(claim.paper for claim, _ in rows), key=lambda paper: (paper[-4:], paper))
-    lines = ["| paper | where | claim | measured here | conclusion | would have been seen from |", "|---" * 6 + "|"]
-    lines += [
-        f"| {claim.paper} | {claim.where} | {claim.claim} | {claim.numbers} ([{name}](results/{name}.md)) | "
-        f"{SHOWN.get(claim.verdict, claim.verdict)} | {claim.smallest} |"
-        for paper in papers
-        for claim, name in rows
-        if claim.paper == paper
-    ]
-    return "\n".join(lines)
 
 
 def between_markers(text: str, name: str, contents: str) -> str:

@@ -1,94 +1,144 @@
-"""Small figures of lines with intervals, as SVG text: for pages, without a plotting library."""
+"""Line charts as one SVG file, without a plotting library: panels with their own axes, and one legend below them."""
 
+import math
 from collections.abc import Sequence
-from html import escape
 from typing import NamedTuple
+from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 58
-COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7b3294")
-STYLE = "text{font:11px sans-serif;fill:#222}.axis{stroke:#666;fill:none}.grid{stroke:#ddd}rect{fill:#fff}"
+WIDTH, HEIGHT = 270, 190
+"""Size of a panel's frame, in pixels."""
+LEFT, TOP, GAP, FOOT = 58, 30, 20, 44
+LEGEND, LETTER = 18, 6.2
+"""Height of a row of the legend, and width of a letter in it."""
+DEPTHS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#e8b800", "#d1495b")
+"""Colours from the input on; the last two are for what is not a block."""
+KINDS = ("#222222", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#1b9e77")
+"""Colours of a baseline and of treatments: each of the first two with its control in the lighter colour."""
 
 
 class Point(NamedTuple):
-    """Value at a tick, and the half width of its interval."""
+    """Place of a value on both axes, and the half width of its interval."""
 
-    tick: int
-    value: float
+    x: float
+    y: float
     half: float = 0.0
 
 
-class Series(NamedTuple):
-    """Line of a panel."""
+class Line(NamedTuple):
+    """Points under a name, which has one colour in all panels; a dashed line for controls and limits."""
 
     name: str
     points: Sequence[Point]
+    colour: str
+    dashed: bool = False
+
+
+class Axis(NamedTuple):
+    """Title and ends of an axis, and the values that are written on it, as `labels` if it has them."""
+
+    title: str
+    low: float
+    high: float
+    ticks: Sequence[float]
+    labels: Sequence[str] = ()
+    is_log: bool = False
+
+    def share(self, value: float) -> float:
+        """Return where a value is between the ends, in [0, 1]: one beyond them is drawn on the edge.
+
+        >>> Axis("", 0, 10, ()).share(5), Axis("", 0.01, 1, (), is_log=True).share(0.1), Axis("", 0, 1, ()).share(7)
+        (0.5, 0.5, 1.0)
+        """
+        low, high, own = (math.log10(end) if self.is_log else end for end in (self.low, self.high, self._kept(value)))
+        return (own - low) / ((high - low) or 1.0)
+
+    def _kept(self, value: float) -> float:
+        return min(max(value, self.low), self.high)
+
+    @property
+    def marks(self) -> list[tuple[float, str]]:
+        """Values and texts of the ticks."""
+        return list(zip(self.ticks, self.labels or [f"{value:g}" for value in self.ticks], strict=True))
 
 
 class Panel(NamedTuple):
-    """Axes with a title; `ticks` are the texts below the x axis, `low` and `high` the ends of the y axis."""
+    """Lines under a title, in a frame of two axes."""
 
     title: str
-    x: str
-    y: str
-    ticks: Sequence[str]
-    low: float
-    high: float
-    series: Sequence[Series]
+    x: Axis
+    y: Axis
+    lines: Sequence[Line]
 
 
-def figure(panels: Sequence[Panel], *, columns: int = 2) -> str:
-    """Return the panels next to each other, with one legend for each.
-
-    >>> panel = Panel("t", "weight", "nats", ["-1", "0"], 0, 1, [Series("conv1", [Point(0, 0.5, 0.1), Point(1, 0.2)])])
-    >>> figure([panel]).startswith('<svg xmlns="http://www.w3.org/2000/svg"')
-    True
-    """
-    rows = -(-len(panels) // columns)
-    width, height = WIDTH * min(columns, len(panels)), HEIGHT * rows
+def figure(panels: Sequence[Panel], *, words: str, columns: int = 3) -> str:
+    """Return the panels as SVG on a white ground; `words` say what is shown, for those who cannot see it."""
+    columns = min(columns, len(panels))
+    names = {line.name: line for panel in panels for line in panel.lines}
+    width = columns * (LEFT + WIDTH) + GAP
+    entry = 44 + LETTER * max(map(len, names))
+    entries = max(1, int((width - LEFT) // entry))
+    foot = -(-len(panels) // columns) * (TOP + HEIGHT + FOOT) + 8
+    height = foot + LEGEND * -(-len(names) // entries) + 8
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    background = f'<style>{STYLE}</style><rect width="{width}" height="{height}"/>'
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{background}']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="sans-serif" font-size="11">',
+        f"<title>{escape(words)}</title>",
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+    ]
     for number, panel in enumerate(panels):
-        x, y = WIDTH * (number % columns), HEIGHT * (number // columns)
-        parts.append(f'<g transform="translate({x} {y})">{"".join(_drawn(panel))}</g>')
-    return "".join([*parts, "</svg>\n"])
+        parts += _panel(
+            panel, LEFT + number % columns * (LEFT + WIDTH), TOP + number // columns * (TOP + HEIGHT + FOOT)
+        )
+    for number, line in enumerate(names.values()):
+        left, middle = LEFT + number % entries * entry, foot + number // entries * LEGEND + 8
+        parts += [_stroke(f"M{left:g},{middle}h22", line), _text(left + 28, middle + 4, line.name)]
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _drawn(panel: Panel) -> list[str]:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    step = (right - LEFT) / max(1, len(panel.ticks))
-    scale = (bottom - TOP) / (panel.high - panel.low)
+def linear(title: str, high: float, step: float, *, low: float = 0.0) -> Axis:
+    """Return an axis with a tick at each step.
 
-    def across(tick: int) -> float:
-        return LEFT + (tick + 0.5) * step
+    >>> linear("share", 1.0, 0.5).ticks
+    [0.0, 0.5, 1.0]
+    """
+    return Axis(title, low, high, [round(low + step * k, 10) for k in range(int((high - low) / step + 1.5))])
 
-    def down(value: float) -> float:
-        return bottom - (min(max(value, panel.low), panel.high) - panel.low) * scale
 
-    parts = [_text(WIDTH / 2, 14, panel.title), _text((LEFT + right) / 2, bottom + 34, panel.x)]
-    for part in range(5):
-        value = panel.low + (panel.high - panel.low) * part / 4
-        parts.append(f'<path class="grid" d="M{LEFT} {down(value):.1f}H{right}"/>')
-        parts.append(_text(LEFT - 6, down(value) + 4, f"{value:.3g}", anchor="end"))
-    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
-    turned = f'transform="rotate(-90 12 {(TOP + bottom) / 2:g})"'
-    parts.append(_text(12, (TOP + bottom) / 2, panel.y, more=turned))
-    parts += [_text(across(tick), bottom + 15, text) for tick, text in enumerate(panel.ticks)]
-    for number, series in enumerate(panel.series):
-        colour = COLOURS[number % len(COLOURS)]
-        places = [(across(point.tick), point) for point in series.points]
-        line = " ".join(f"{x:.1f},{down(point.value):.1f}" for x, point in places)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
-        for x, point in places:
-            top, base = down(point.value + point.half), down(point.value - point.half)
-            parts.append(f'<path d="M{x:.1f} {top:.1f}V{base:.1f}" stroke="{colour}"/>')
-            parts.append(f'<circle cx="{x:.1f}" cy="{down(point.value):.1f}" r="2.5" fill="{colour}"/>')
-        place = LEFT + number * (right - LEFT) / max(1, len(panel.series))
-        parts.append(f'<path d="M{place:.1f} {HEIGHT - 10}h14" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(place + 18, HEIGHT - 6, series.name, anchor="start"))
+def _panel(panel: Panel, left: int, top: int) -> list[str]:
+    right, bottom = left + WIDTH, top + HEIGHT
+
+    def across(x: float) -> float:
+        return left + panel.x.share(x) * WIDTH
+
+    def up(y: float) -> float:
+        return bottom - panel.y.share(y) * HEIGHT
+
+    parts = [_text(left, top - 10, panel.title, weight="bold")]
+    for value, text in panel.y.marks:
+        parts.append(f'<path d="M{left},{up(value):.1f}H{right}" stroke="#ddd"/>')
+        parts.append(_text(left - 6, up(value) + 4, text, anchor="end"))
+    for value, text in panel.x.marks:
+        parts.append(f'<path d="M{across(value):.1f},{bottom}v4" stroke="#888"/>')
+        parts.append(_text(across(value), bottom + 16, text, anchor="middle"))
+    parts.append(f'<path d="M{left},{bottom}H{right}" stroke="#888"/>')
+    parts.append(_text((left + right) / 2, bottom + 32, panel.x.title, anchor="middle"))
+    middle = (top + bottom) / 2
+    turned = f' transform="rotate(-90 {left - 42} {middle:g})"'
+    parts.append(_text(left - 42, middle, panel.y.title, anchor="middle", more=turned))
+    for line in panel.lines:
+        parts.append(_stroke("M" + "L".join(f"{across(own.x):.1f},{up(own.y):.1f}" for own in line.points), line))
+        for own in line.points:
+            if own.half:
+                ends = f"M{across(own.x):.1f},{up(own.y - own.half):.1f}V{up(own.y + own.half):.1f}"
+                parts.append(f'<path d="{ends}" stroke="{line.colour}"/>')
     return parts
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(text)}</text>'
+def _stroke(path: str, line: Line) -> str:
+    dashes = ' stroke-dasharray="5 3"' if line.dashed else ""
+    return f'<path d="{path}" fill="none" stroke="{line.colour}" stroke-width="1.8"{dashes}/>'
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", more: str = "") -> str:
+    style = f'text-anchor="{anchor}" font-weight="{weight}" fill="#222"{more}'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'

@@ -12,16 +12,13 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from questions import Question
 
 JSON = str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 Size = Literal["smoke", "whole", "full"]
 """Seconds on digits or few images, for the tests; up to 40 minutes of one core; what a GPU can do, if it differs."""
-Verdict = Literal["agrees", "disagrees", "cannot be told", "not measured yet"]
-AGREES: Final = "agrees"
-DISAGREES: Final = "disagrees"
-UNKNOWN: Final = "cannot be told"
-UNMEASURED: Final = "not measured yet"
 
 FORMAT = 1
 DATA = Path(__file__).parent / "data"
@@ -66,30 +63,15 @@ class Places(NamedTuple):
     kept: Path
 
 
-class Claim(NamedTuple):
-    """A row of the table of claims.
-
-    `paper` is its authors and year, `where` its table, figure or section, `numbers` our measurement in words, and
-    `smallest` the smallest effect that would have been seen.
-    """
-
-    paper: str
-    claim: str
-    verdict: Verdict
-    numbers: str
-    smallest: str
-    where: str = "-"
-
-
 @dataclass(frozen=True)
 class Section:
     """A section of the evidence.
 
     `write` returns Markdown by the name of the marker that it goes to, and figures by the name of their file, which
-    ends in .svg and lies next to the page. Both `write` and `claims` are given the rows of all units in their order.
-    `claims` of no rows must be the same claims, with any verdict: the table shows them as not measured yet. `earlier`
-    is the file of a run from before units were stored: until they are measured, the section is written from no rows,
-    which it takes for that run.
+    ends in .svg and lies next to the page. `questions` are written to the marker `NAME conclusions`, and into the table
+    of claims. Both are given the rows of all units in their order. `questions` of no rows must have predictions of the
+    same claims: the table shows them as not measured yet. `earlier` is the file of a run from before units were stored:
+    until they are measured, the section is written from no rows, which it takes for that run.
     """
 
     name: str
@@ -97,7 +79,7 @@ class Section:
     units: Callable[[Size], Sequence[Unit]]
     measure: Callable[[Unit, Places], Mapping[str, JSON]]
     write: Callable[[Sequence[Row]], Mapping[str, str]]
-    claims: Callable[[Sequence[Row]], Sequence[Claim]]
+    questions: Callable[[Sequence[Row]], Sequence[Question]]
     earlier: Path | None = None
 
 

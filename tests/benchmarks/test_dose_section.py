@@ -14,7 +14,7 @@ def dose(evidence):
     """Return the modules of the section."""
     parts = ("doses", "grid", "page", "questions")
     own = {name: importlib.import_module(f"sections.dose.{name}") for name in parts}
-    return SimpleNamespace(section=evidence.load("dose"), table=evidence.claims_table, **own)
+    return SimpleNamespace(section=evidence.load("dose"), evidence=evidence, **own)
 
 
 def rows(dose, *, entangles, gains=lambda _recipe: 0.0, control_entangles=0.0, has_test=True):
@@ -61,12 +61,20 @@ def from_a_tenth(weight):
     return 0.4 if weight <= -0.1 else -0.2 if weight >= 0.1 else 0.0
 
 
+def claims(dose, measured):
+    return importlib.import_module("questions").claims_of(dose.section.questions(measured), measured)
+
+
 def frosst(dose, measured, data="mnist"):
-    found = [claim for claim in dose.section.claims(measured) if claim.paper.startswith("Frosst")]
-    return {claim.claim: claim for claim in found if claim.claim.endswith(f"({data})")}
+    found = [own for own in claims(dose, measured) if own.published.paper.startswith("Frosst") and own.about == data]
+    return {own.published.claim: own for own in found}
 
 
-ACCURATE = "entangled networks are more accurate (mnist)"
+def conclusions(dose, measured):
+    return dose.evidence.contents(dose.section, measured)["dose conclusions"]
+
+
+ACCURATE = "entangled networks are more accurate"
 
 
 def test_the_mildest_manipulated_dose_is_chosen_and_no_metric_of_test_images_is_read(dose):
@@ -80,9 +88,9 @@ def test_a_treatment_that_entangles_no_more_than_its_controls_is_no_test_of_anyt
     measured = rows(dose, entangles=from_a_tenth, gains=lambda _: 0.1, control_entangles=0.4)
     found = frosst(dose, measured)
     assert len(found) == 5
-    assert {claim.verdict for claim in found.values()} == {"cannot be told"}
-    assert found[ACCURATE].numbers == "no dose passes its manipulation checks"
-    assert "entanglement against class mean" in dose.section.write(measured)["dose answers"]
+    assert {claim.verdict for claim in found.values()} == {"inconclusive"}
+    assert found[ACCURATE].reason == "no dose passes its manipulation checks"
+    assert "entanglement against class mean" in conclusions(dose, measured)
 
 
 def test_a_prediction_agrees_if_the_controls_do_not_do_the_same(dose):
@@ -94,9 +102,9 @@ def test_a_prediction_agrees_if_the_controls_do_not_do_the_same(dose):
     assert frosst(dose, only_treated)[ACCURATE].verdict == "agrees"
     all_alike = rows(dose, entangles=from_a_tenth, gains=lambda own: 0.0 if own.is_baseline else 0.03)
     found = frosst(dose, all_alike)[ACCURATE]
-    assert found.verdict == "cannot be told"
-    assert "not shown beyond its controls" in found.numbers
-    assert "*accuracy* is not shown beyond class mean" in dose.section.write(all_alike)["dose answers"]
+    assert found.verdict == "inconclusive"
+    assert found.reason == "not shown beyond its controls"
+    assert "*accuracy*: not shown beyond its controls: class mean" in conclusions(dose, all_alike)
     costs = rows(
         dose,
         entangles=from_a_tenth,
@@ -134,12 +142,11 @@ def test_a_dose_that_diverged_is_left_out_and_named(dose):
 
 def test_the_transfer_of_attacks_is_told_from_noise_and_a_pair_without_images_withholds_it(dose):
     measured = rows(dose, entangles=from_a_tenth)
-    own = next(claim for claim in dose.section.claims(measured) if claim.paper == "Szegedy et al. 2013")
-    assert own.verdict == "agrees"
+    assert {own.verdict for own in claims(dose, measured) if own.published.paper.startswith("Szegedy")} == {"agrees"}
     for row in measured:
         row.metrics["transfer"][0][1] = None
-    verdicts = {claim.verdict for claim in dose.section.claims(measured) if claim.paper == "Szegedy et al. 2013"}
-    assert verdicts == {"cannot be told"}
+    found = [own for own in claims(dose, measured) if own.published.paper.startswith("Szegedy")]
+    assert {(own.verdict, own.reason) for own in found} == {("inconclusive", "some network is fooled by no image")}
 
 
 def test_the_interval_of_pairs_is_that_of_the_page_on_mnist(dose):

@@ -23,7 +23,8 @@ NAMES = sorted(
 def docs(tmp_path):
     shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     shutil.copy(ROOT / "docs/results.md", tmp_path / "docs/results.md")
-    (tmp_path / "docs/results/counted.md").write_text("<!-- counted: begin -->\n<!-- counted: end -->\n")
+    markers = [f"<!-- {name}: {end} -->" for name in ("counted", "counted conclusions") for end in ("begin", "end")]
+    (tmp_path / "docs/results/counted.md").write_text("\n".join(markers))
     return tmp_path / "docs"
 
 
@@ -42,8 +43,19 @@ def counted(units=4):
         lambda _size: [section.Unit(f"unit {number}", {"number": number}) for number in range(units)],
         measure,
         lambda rows: {"counted": " ".join(f"{row.metrics['value']:g}" for row in rows), "counted.svg": "<svg/>"},
-        lambda _rows: [section.Claim("Some et al. 2019", "it counts", section.AGREES, "1 to 4", "1", "table 1")],
+        lambda _rows: [counts()],
     ), measured
+
+
+def counts():
+    """Return a question to whose treatment counting is none, and whose prediction agrees."""
+    questions = sys.modules["questions"]
+    claim = questions.Published("Some et al. 2019", "it counts", "table 1")
+    better = questions.by_seed([2.0, 3.0, 4.1], [1.0, 2.0, 3.0], "higher")
+    check = questions.Expected("it is a treatment", lambda _: better)
+    return questions.Question(
+        "Does it count?", [check], [questions.Expected("higher", lambda _: better, claim, "units")]
+    )
 
 
 def run(evidence, section, folder, part="1/1", size="whole"):
@@ -62,19 +74,35 @@ def test_a_section_runs_at_its_smoke_size_and_writes_every_table_and_claim(evide
     evidence.write(section, size="smoke", folder=tmp_path, docs=docs)
     page = (docs / "results" / f"{name}.md").read_text()
     markers = re.findall(r"<!-- (.+?): begin -->", page)
-    written = section.write(rows)
+    written = evidence.contents(section, rows)
     assert set(markers) == {own for own in written if not own.endswith(".svg")}
     for own in markers:
         assert re.search(rf"<!-- {own}: begin -->\n\n.+", page), f"nothing between the markers of {own}"
     text = " ".join(written.values())
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text), "a table lacks a value"
-    found, unmeasured = section.claims(rows), section.claims(())
+    questions = sys.modules["questions"]
+    found, unmeasured = (
+        questions.claims_of(section.questions(rows), rows),
+        questions.unmeasured(section.questions(())),
+    )
     assert found, "a section answers a claim"
-    assert [(claim.paper, claim.claim) for claim in found] == [(claim.paper, claim.claim) for claim in unmeasured]
+    assert {claim.published for claim in found} == {claim.published for claim in unmeasured}
+    assert {claim.verdict for claim in unmeasured} == {"not measured yet"}
     for claim in found:
-        assert claim.verdict in {"agrees", "disagrees", "cannot be told"}
-        assert claim.numbers
-        assert claim.smallest
+        assert claim.verdict in {"agrees", "disagrees", "inconclusive"}
+        assert claim.about
+        assert claim.reason
+        assert claim.smallest is not None or claim.reason in UNMEASURABLE
+
+
+UNMEASURABLE = {
+    "no such network was trained",
+    "no dose passes its manipulation checks",
+    "every dose diverged for some seed",
+    "some network is fooled by no image",
+    "these were not trained",
+    "not measured",
+}
 
 
 def test_a_unit_is_measured_once_and_again_when_its_settings_change(evidence, tmp_path):
@@ -110,14 +138,16 @@ def test_a_page_and_the_claims_have_nothing_to_say_until_every_unit_is_measured(
     assert "Not measured yet (2 of 4 units)." in page.read_text()
     assert not (docs / "results/counted.svg").exists()
     (claim,) = evidence.claims(section, folder=tmp_path)
-    assert (claim.verdict, claim.smallest) == ("not measured yet", "-")
-    assert 'make evidence SECTIONS="counted"' in claim.numbers
+    assert (claim.verdict, claim.smallest) == ("not measured yet", None)
+    assert 'make evidence SECTIONS="counted"' in page.read_text()
     run(evidence, section, tmp_path)
     evidence.write(section, folder=tmp_path, docs=docs)
     evidence.write_claims([section], folder=tmp_path, docs=docs)
     assert "\n\n1 3 2 4\n\n" in page.read_text()
     assert (docs / "results/counted.svg").read_text() == "<svg/>"
-    row = "| Some et al. 2019 | table 1 | it counts | 1 to 4 ([counted](results/counted.md)) | agrees | 1 |"
+    assert "| higher | +1.0333, paired |" in page.read_text()
+    row = "| it counts | table 1 | agrees | [counted](results/counted.md): agrees (units), seen from 0.19 |"
+    assert "### Some et al. 2019\n\n| claim | where |" in (docs / "results.md").read_text()
     assert row in (docs / "results.md").read_text()
 
 
@@ -150,9 +180,37 @@ def test_the_table_of_claims_is_what_the_stored_results_say(evidence, docs):
     assert (docs / "results.md").read_text() == (ROOT / "docs/results.md").read_text(), "run evidence.py write"
 
 
+def test_a_claim_has_the_conclusion_that_no_test_of_it_contradicts(evidence):
+    questions, tables = sys.modules["questions"], sys.modules["answer_tables"]
+    published = questions.Published("Some et al. 2019", "it counts", "table 1")
+
+    def of(*verdicts):
+        return tables.overall([questions.Claim(published, "data", verdict) for verdict in verdicts])
+
+    assert evidence.claims_table({"one": [], "two": []}) == ""
+    assert of("inconclusive", "agrees", "not measured yet") == "agrees"
+    assert of("inconclusive", "disagrees") == "disagrees"
+    assert of("agrees", "disagrees", "inconclusive") == "mixed"
+    assert of("not measured yet", "inconclusive") == "inconclusive"
+
+
+def test_the_smallest_effect_of_a_few_images_is_that_of_the_images(evidence):
+    questions = sys.modules["questions"]
+    assert evidence
+    narrow, wide = (
+        questions.by_shares([0.52, 0.531, 0.54], [0.5, 0.51, 0.52], "higher", num_images=images)
+        for images in (10**9, 100)
+    )
+    question = questions.Question(
+        "", [questions.Expected("check", lambda _: narrow)], [questions.Expected("few", lambda _: wide)]
+    )
+    low, high = wide.images
+    assert question.answer(()).findings["few"].smallest == pytest.approx((high - low) / 2 * 2.8 / 1.96)
+
+
 DOCUMENTED = (
-    *("answers", "evidence", "line_figure"),
-    *(f"sections.dose.{name}" for name in ("doses", "grid", "measures", "page")),
+    *("answer_tables", "cells", "evidence", "line_figure", "questions", "sections.gan.questions"),
+    *(f"sections.dose.{name}" for name in ("doses", "grid", "measures")),
 )
 
 

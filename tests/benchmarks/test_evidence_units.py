@@ -172,29 +172,37 @@ def row_of(module, errors, *, seed=0):
 
 
 def test_transfer_is_the_mean_over_other_networks_minus_that_of_noise(module):
-    answers = module("sections.transfer.answers")
+    answers = module("sections.transfer.questions")
     attack = {"a": {"a": [9, 10], "b": [4, 10]}, "b": {"a": [2, 10], "b": [10, 10]}}
     noise = {"a": {"a": [1, 10], "b": [0, 10]}, "b": {"a": [1, 10], "b": [0, 10]}}
     rows = [row_of(module, {"attack own right": attack, "gaussian own right": noise}, seed=seed) for seed in (0, 1)]
-    others, itself = answers.pairs_of(rows, same=False), answers.pairs_of(rows, same=True)
-    compared = answers.against("words", rows, others)
-    assert compared.own == pytest.approx([0.3, 0.3])
-    assert compared.control == pytest.approx([0.05, 0.05])
-    assert compared.images.low < 0.25 < compared.images.high
-    assert answers.against("words", rows, itself).own == pytest.approx([0.95, 0.95])
+    apart = answers.against("networks", lambda row: answers.pairs_of(row, same=False))(rows)
+    assert apart.difference.mean == pytest.approx(0.25), "0.3 less 0.05"
+    assert apart.images.low < 0.25 < apart.images.high
+    itself = answers.against("networks", lambda row: answers.pairs_of(row, same=True))(rows)
+    assert itself.difference.mean == pytest.approx(0.9), "0.95 less 0.05"
 
 
 def test_no_claim_is_made_where_a_check_fails(module):
-    questions = module("paired_questions")
-    better = questions.Compared("better", [0.9, 0.91, 0.92], [0.5, 0.52, 0.51], "higher")
-    passed = questions.Compared("passed", [0.9, 0.91, 0.92], [0.5, 0.52, 0.51], "higher")
-    failed = questions.Compared("failed", [0.5, 0.52, 0.51], [0.9, 0.91, 0.92], "higher")
-    claimed = [questions.Claimed("Some et al. 2019", "table 1", "it is better", "question", "better")]
-    for checks, verdict in (([passed], "agrees"), ([passed, failed], "cannot be told")):
-        (claim,) = questions.claims_of([questions.Question("question", checks, [better])], claimed)
-        assert claim.verdict == verdict
-        assert "+0.4" in claim.numbers
-    assert "**no**" in questions.shown([questions.Question("question", [failed], [better])])
+    questions, tables = module("questions"), module("answer_tables")
+    claim = questions.Published("Some et al. 2019", "it is better", "table 1")
+
+    def expected(words, own, control, **more):
+        return questions.Expected(words, lambda _: questions.by_seed(own, control, "higher"), **more)
+
+    high, low = [0.9, 0.91, 0.92], [0.5, 0.52, 0.51]
+    better = expected("better", high, low, claim=claim)
+    passed, failed = expected("passed", high, low), expected("failed", low, high)
+    for checks, verdict in (([passed], "agrees"), ([passed, failed], "inconclusive")):
+        question = questions.Question("question", checks, [better])
+        (found,) = questions.claims_of([question], ())
+        assert found.verdict == verdict
+        assert "+0.4" in tables.shown([question], ())
+    assert found.reason == "the manipulation check failed"
+    assert "**no**" in tables.shown([question], ())
+    unchecked = questions.Expected("unchecked", lambda _: None)
+    with pytest.raises(ValueError, match="question: the manipulation check is not measured: unchecked"):
+        questions.Question("question", [unchecked], [better]).answer(())
 
 
 def test_a_slope_above_its_bound_stops_the_measurement(module, monkeypatch):

@@ -54,6 +54,13 @@ def spread_around(center, *, width=0.01, seed=0):
     return list(center + width * np.random.default_rng(seed).standard_normal(len(SEEDS)))
 
 
+def answer(sections, rows, check, contrasts):
+    """Return the answer to a question with one check."""
+    questions = sections("questions")
+    predictions = [questions.Expected(words, contrast) for words, contrast in contrasts.items()]
+    return questions.Question("Is it?", [questions.Expected("check", check)], predictions).answer(rows)
+
+
 def test_training_without_validation_has_the_weights_of_training_with_it(sections):
     trials = sections("sections.mixtures.trials")
     config = TrialConfig.from_point(
@@ -135,10 +142,9 @@ def test_no_more_robust_is_a_test_against_a_margin_and_not_the_absence_of_a_diff
             "mixed": {"pgd": spread_around(0.4 + gain, seed=1), "check": spread_around(0.5, seed=1)},
         },
     )
-    check = predictions.Expected("check", "check", "lower", "mixed", "none")
-    robust = predictions.Expected("no more robust", "pgd", "lower", "mixed", "none", shift=0.05)
-    question = predictions.Question("Is it robust?", "few", (check,), (robust,))
-    found = predictions.measured(question, rows).answer
+    check = predictions.Contrast("few", "check", "lower", "mixed", "none")
+    robust = predictions.Contrast("few", "pgd", "lower", "mixed", "none", shift=0.05)
+    found = answer(sections, rows, check, {"no more robust": robust})
     assert found.findings["no more robust"].conclusion == conclusion
     assert found.predictions["no more robust"].difference.mean == pytest.approx(gain - 0.05, abs=0.01)
 
@@ -159,9 +165,9 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
                 for name, center in (("none", 1.8), ("mixed", 1.6))
             },
         )
-        lower = predictions.Expected("lower", "nll", "lower", "mixed", "none", images="images", spread="spread")
-        check = predictions.Expected("check", "nll", "lower", "mixed", "none")
-        found = predictions.measured(predictions.Question("Is it lower?", "few", (check,), (lower,)), rows).answer
+        lower = predictions.Contrast("few", "nll", "lower", "mixed", "none", images="images", spread="spread")
+        check = predictions.Contrast("few", "nll", "lower", "mixed", "none")
+        found = answer(sections, rows, check, {"lower": lower})
         conclusions.append((found.findings["lower"].conclusion, found.findings["lower"].reason))
     assert conclusions[0] == ("inconclusive", "other images may not show it")
     assert conclusions[1][0] == "agrees"
@@ -179,8 +185,7 @@ def test_a_difference_of_shares_over_images_is_paired_by_image(sections):
         right_N = answers[row.settings["method"]][row.settings["seed"]]
         share = float(right_N.double().mean())
         rows.append(row._replace(metrics={"share": share, "by image": {"share": measures.packed(right_N)}}))
-    expected = predictions.Expected("higher", "share", "higher", "mixed", "none", by_image=True)
-    prediction = expected.prediction(predictions.Values(rows, "few"))
+    prediction = predictions.Contrast("few", "share", "higher", "mixed", "none", by_image=True)(rows)
     gained = (better_N & ~hard_N).double() * (len(SEEDS) - 1) / len(SEEDS)
     low, high = prediction.images
     assert (low + high) / 2 == pytest.approx(float(gained.mean())) == pytest.approx(prediction.difference.mean)

@@ -47,8 +47,13 @@ def layer_rows(change, *, recipes=None, sets=(0.0, 0.001, -0.001, 0.0)):
 
 
 def verdicts(name, rows):
-    section = module(f"sections.{name}").SECTION
-    return {claim.claim: claim.verdict for claim in section.claims(rows)}
+    """Return the conclusion on each prediction, by its words."""
+    questions = [(own, own.answer(rows)) for own in module(f"sections.{name}").SECTION.questions(rows)]
+    return {
+        own.words: answer.findings[own.name].conclusion
+        for question, answer in questions
+        for own in question.predictions
+    }
 
 
 def as_the_paper_says(recipe, tap):
@@ -61,10 +66,10 @@ def test_layers_that_move_as_the_paper_says_agree_with_it():
     own = {words: verdict for words, verdict in found.items() if words.startswith("training")}
     assert set(own.values()) == {"agrees"}
     assert found["entangled ResNets: training still lowers the entanglement of the last hidden layer"] == "agrees"
-    assert found["entangled ResNets: test accuracy is higher"] == "cannot be told"
+    assert found["entangled ResNets: test accuracy is higher"] == "inconclusive"
 
 
-@pytest.mark.parametrize(("loss", "verdict"), [(0.02, "agrees"), (0.05, "cannot be told"), (0.2, "disagrees")])
+@pytest.mark.parametrize(("loss", "verdict"), [(0.02, "agrees"), (0.05, "inconclusive"), (0.2, "disagrees")])
 def test_a_layer_keeps_its_entanglement_within_the_margin_alone(loss, verdict):
     found = verdicts("overtime", layer_rows(lambda _, tap: -loss if tap == "block3" else as_the_paper_says(_, tap)))
     assert found["training keeps the entanglement of block3: its change + 0.05 is above 0"] == verdict
@@ -76,17 +81,17 @@ def test_a_control_that_moves_as_much_leaves_nothing_to_be_told():
 
     found = verdicts("overtime", layer_rows(change))
     entangled = {words: verdict for words, verdict in found.items() if words.startswith("entangled")}
-    assert set(entangled.values()) == {"cannot be told"}
+    assert set(entangled.values()) == {"inconclusive"}
     assert found["training lowers the entanglement of the last hidden layer"] == "agrees"
 
 
 def test_what_other_images_may_not_show_is_not_concluded():
     rows = layer_rows(lambda _, tap: -0.02 if tap == "penultimate" else 0.0, sets=(-0.4, 0.3, 0.3, -0.2))
-    assert verdicts("overtime", rows)["training lowers the entanglement of the last hidden layer"] == "cannot be told"
+    assert verdicts("overtime", rows)["training lowers the entanglement of the last hidden layer"] == "inconclusive"
 
 
 def test_the_interval_over_images_is_of_the_means_of_the_seeds():
-    found = module("predicted").by_seed_and_images([[1.0, 2.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], "higher")
+    found = module("questions").by_sets([[1.0, 2.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], "higher")
     assert found.difference.mean == 2
     assert tuple(found.images) == pytest.approx((2, 2)), "the sets agree once the seeds are averaged"
     assert found.difference.interval.low == pytest.approx(-4.353, abs=1e-3), "the seeds, 1.5 and 2.5, do not"
@@ -125,21 +130,21 @@ def test_a_treatment_of_pixels_is_judged_by_its_own_check():
     found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "entangle in features": {"precision": 0.1}}))
     assert found["a generator that entangles in pixels: precision by neighbours is higher"] == "agrees"
     assert found["a generator that entangles in pixels: recall by neighbours is higher"] == "disagrees"
-    assert found["a generator that entangles in features: precision by neighbours is higher"] == "cannot be told"
+    assert found["a generator that entangles in features: precision by neighbours is higher"] == "inconclusive"
 
 
 def test_a_control_of_pixels_that_entangles_as_much_leaves_nothing_to_be_told():
     better = {"pixels": 0.2, "precision": 0.1}
     found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "means in pixels (control)": better}))
     own = {words: verdict for words, verdict in found.items() if "entangles in pixels" in words}
-    assert set(own.values()) == {"cannot be told"}
+    assert set(own.values()) == {"inconclusive"}
     assert found["training raises the entanglement of real and synthetic images, in pixels"] == "agrees"
 
 
 @pytest.mark.parametrize("rows", [lambda: layer_rows(as_the_paper_says), gan_rows], ids=["overtime", "gan"])
 def test_every_number_of_a_page_is_finite(rows):
     name = "overtime" if rows is not gan_rows else "gan"
-    text = " ".join(module(f"sections.{name}").SECTION.write(rows()).values())
+    text = " ".join(module("evidence").contents(module(f"sections.{name}").SECTION, rows()).values())
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
 
 
@@ -186,13 +191,27 @@ def test_an_excerpt_links_the_first_images_of_each_class(tmp_path):
     ]
 
 
-def test_a_chart_places_values_on_its_axes_and_keeps_them_within():
-    curves = module("curves")
-    line = curves.Line("a < b", [(0, 0.0), (10, 1.0), (5, 9.0)], "#000")
-    axes = {"x": curves.Axis("epoch", 0, 10, [0, 10]), "y": curves.Axis("share", 0, 1, [0, 1])}
-    svg = curves.chart([curves.Panel("one", [line])], words="what is shown", **axes)
-    left, top = curves.LEFT, curves.TOP
-    right, bottom, middle = left + curves.WIDTH, top + curves.HEIGHT, left + curves.WIDTH / 2
+def test_a_figure_places_values_on_its_axes_and_keeps_them_within():
+    figures = module("line_figure")
+    point = figures.Point
+    straight = figures.Line("a < b", [point(0, 0.0), point(10, 1.0), point(5, 9.0)], "#000", dashed=True)
+    curved = figures.Line("a legend that is so long that it takes the place of two", [point(5, 0.01, 0.5)], "#111")
+    x = figures.Axis("epoch", 0, 10, [0, 10], ["first", "last"])
+    log = figures.Axis("share", 1e-4, 1, [1e-4, 1], is_log=True)
+    panels = [
+        figures.Panel("one", x, figures.linear("share", 1, 0.5), [straight]),
+        figures.Panel("two", x, log, [curved]),
+    ]
+    svg = figures.figure(panels, words="what is shown")
+    left, top = figures.LEFT, figures.TOP
+    right, bottom, middle = left + figures.WIDTH, top + figures.HEIGHT, left + figures.WIDTH / 2
     assert f"M{left:.1f},{bottom:.1f}L{right:.1f},{top:.1f}L{middle:.1f},{top:.1f}" in svg
+    half_up = middle + figures.LEFT + figures.WIDTH, top + figures.HEIGHT / 2
+    assert f"M{half_up[0]:.1f},{half_up[1]:.1f}" in svg, "0.01 is half way from 0.0001 to 1"
+    assert f"M{half_up[0]:.1f},{bottom:.1f}V" in svg, "an interval ends on the edge"
     assert "a &lt; b" in svg
+    assert "stroke-dasharray" in svg
+    assert ">first</text>" in svg
     assert "<title>what is shown</title>" in svg
+    width = float(svg.split('width="')[1].split('"')[0])
+    assert all(float(own.split('"')[0]) < width for own in svg.split('<text x="')[1:])

@@ -177,27 +177,32 @@ def test_a_margin_belongs_to_equal_alone(direction, margin):
 @pytest.fixture
 def questions(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
+    import answer_tables
     from sections.mnist import questions
 
+    assert answer_tables
     yield questions
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"answers", "section", "sections"}]:
+    own = {path.stem for path in (ROOT / "benchmarks/evidence").iterdir()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         sys.modules.pop(name)
 
 
 def test_the_conclusions_on_the_page_are_those_of_its_data(questions):
     page = (ROOT / "docs/results/mnist.md").read_text(encoding="utf-8")
-    written = page.split("<!-- conclusions: begin -->")[1].split("<!-- conclusions: end -->")[0].strip()
-    assert written == questions.section(questions.Scores.read())
+    begin, end = (f"<!-- mnist conclusions: {side} -->" for side in ("begin", "end"))
+    written = page.split(begin)[1].split(end)[0].strip()
+    asked = questions.questions_of(questions.Scores.read())
+    assert written == sys.modules["answer_tables"].shown(asked, ())
 
 
 def test_the_page_concludes_nothing_from_a_treatment_whose_check_failed(questions):
-    for question in questions.QUESTIONS:
-        found = questions.answer(question, questions.Scores.read())
-        passed = all(questions.passes(check) for check in found.checks.values())
+    passes = sys.modules["questions"].passes
+    answers = [question.answer(()) for question in questions.questions_of(questions.Scores.read())]
+    for found in answers:
+        passed = all(passes(check) for check in found.checks.values())
         assert passed or {finding.conclusion for finding in found.findings.values()} == {UNKNOWN}
-    assert questions.QUESTIONS[0].treatment == "entangle"
-    first = questions.answer(questions.QUESTIONS[0], questions.Scores.read())
-    assert not any(questions.passes(check) for check in first.checks.values())
+    assert questions.TREATMENTS[0].name == "entangle"
+    assert not any(passes(check) for check in answers[0].checks.values())
 
 
 def test_the_paired_accuracies_of_the_page_give_the_t_that_it_names(questions):

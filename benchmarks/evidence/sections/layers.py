@@ -7,23 +7,24 @@ activations'. The control has random directions of the same length at the same l
 the layers of sigmoid units.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+import published_claims as published
 import torch
+from cells import spread, table
 from fully_connected import config_of, point_of, trained
-from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
-from section import JSON, Claim, Places, Row, Section, Size, Unit
+from questions import Expected, Published, Question, Rows, paired, rows_of
+from section import JSON, Places, Row, Section, Size, Unit
 
-from orchestrator.analysis.claims.intervals import Interval, image_difference_interval
+from orchestrator.analysis.claims.conclusions import Prediction
 from trainables.data import Split, load_splits, load_test
 from trainables.evaluation.core.prediction import batches, logits
 from trainables.mixup import Shift
 from trainables.models import TappedClassifier
 from trainables.regularizers.terms.hidden_adversarial import ascent, resized
 
-PAPER: Final = "Szegedy et al. 2014"
 BASELINE: Final = "baseline"
 TAPS: Final = {"layer 0": "0", "layer 1": "2", "layer 2": "4"}
 """Modules whose outputs are the image as a row, and the two layers of sigmoid units."""
@@ -92,95 +93,57 @@ def error_of(model: TappedClassifier, split: Split, tap: str, epsilon: float) ->
     return wrong / len(split)
 
 
-def by_treatment(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each treatment, in the order of the seeds."""
-    return {name: [row for row in rows if row.settings["treatment"] == name] for name in treatments()}
-
-
-def title_of(layer: str, size: float) -> str:
-    """Return the title of the question to a layer and a length."""
-    return f"Training on changes of {layer} by {size:g}"
-
-
-HELPS: Final = "the test error is lower than the baseline's"
-BEYOND_NOISE: Final = "and than that of random directions"
-HIGHER_IS_BETTER: Final = "and than that of changes of the image"
-
-
-def questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the predictions, which were written before any of this was measured."""
-    return list(_questions(by_treatment(rows)))
-
-
-def _questions(found: Mapping[str, Sequence[Row]]) -> Iterator[Question]:
-    for size in SIZES:
-        for layer in TAPS:
-            own, name = found[name_of(layer, size)], name_of(layer, size)
-            random = found[name_of(layer, size, "random")]
-            checks = [
-                _withstands("it errs less than the baseline where the layer is changed", own, found[BASELINE], name),
-                _withstands("and less than the control", own, random, name),
-            ]
-            predictions = [_error(HELPS, own, found[BASELINE]), _error(BEYOND_NOISE, own, random)]
-            if layer != "layer 0":
-                predictions.append(_error(HIGHER_IS_BETTER, own, found[name_of("layer 0", size)]))
-            yield Question(title_of(layer, size), checks, predictions)
-
-
-def _withstands(words: str, rows: Sequence[Row], control: Sequence[Row], name: str) -> Compared:
-    own, other = ([row.metrics["changed"][name] for row in some] for some in (rows, control))
-    return Compared(words, own, other, "lower")
-
-
-def _error(words: str, rows: Sequence[Row], control: Sequence[Row]) -> Compared:
-    own, other = ([row.metrics["error"] for row in some] for some in (rows, control))
-    return Compared(words, own, other, "lower", images=_over_images(rows, own, other))
-
-
-def _over_images(rows: Sequence[Row], own: Sequence[float], other: Sequence[float]) -> Interval:
-    return image_difference_interval(mean(own), mean(other), rows[0].metrics["images"])
-
-
 CLAIMED_SIZE: Final = 0.3
 """Length of the claims, chosen before anything was measured; the conclusions on the other are on the page."""
-CLAIMED: Final = (
-    *(
-        Claimed(
-            PAPER,
-            "section 4.2",
-            f"training on adversarial examples of {layer} lowers the test error",
-            title_of(layer, CLAIMED_SIZE),
-            HELPS,
-        )
-        for layer in TAPS
-    ),
-    *(
-        Claimed(
-            PAPER,
-            "section 4.2",
-            f"adversarial examples of {layer} help more than those of the image",
-            title_of(layer, CLAIMED_SIZE),
-            HIGHER_IS_BETTER,
-        )
-        for layer in list(TAPS)[1:]
-    ),
-)
 
 
-def claims(rows: Sequence[Row]) -> list[Claim]:
-    """Return the claims of the paper with our verdicts."""
-    return claims_of(questions(rows) if rows else [], CLAIMED)
+def questions() -> Iterator[Question]:
+    """Yield the predictions, which were written before any of this was measured."""
+    for size in SIZES:
+        for layer in TAPS:
+            own, random = name_of(layer, size), name_of(layer, size, "random")
+            checks = (
+                _withstands("it errs less than the baseline where the layer is changed", own, BASELINE),
+                _withstands("and less than the control", own, random),
+            )
+            helps = _errs_less("the test error is lower than the baseline's", own, BASELINE)
+            predictions = [helps, _errs_less("and than that of random directions", own, random)]
+            if layer != "layer 0":
+                predictions.append(_errs_less("and than that of changes of the image", own, name_of("layer 0", size)))
+            if size == CLAIMED_SIZE:
+                claims = (published.LAYERS_HELP, None, published.HIGHER_HELPS)
+                predictions = [_of(claim, layer, each) for claim, each in zip(claims, predictions, strict=False)]
+            yield Question(f"Training on changes of {layer} by {size:g}", checks, predictions)
+
+
+def _of(claim: Published | None, layer: str, expected: Expected) -> Expected:
+    return replace(expected, claim=claim, about=layer)
+
+
+def _withstands(words: str, name: str, control: str) -> Expected:
+    return Expected(words, _less(lambda row: row.metrics["changed"][name], name, control))
+
+
+def _errs_less(words: str, name: str, control: str) -> Expected:
+    images = {"num_images": lambda rows: rows[0].metrics["images"]}
+    return Expected(words, _less(lambda row: row.metrics["error"], name, control, **images))
+
+
+def _less(value: Callable[[Row], float], name: str, control: str, **images: Any) -> Callable[[Rows], Prediction]:
+    return paired(value, "lower", {"treatment": name}, {"treatment": control}, **images)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
     changes = [name_of(layer, size) for size in SIZES for layer in TAPS]
     lines = []
-    for name, own in by_treatment(rows).items():
-        changed = [spread([100 * row.metrics["changed"][change] for row in own], digits=1) for change in changes]
-        lines.append([name, spread([100 * row.metrics["error"] for row in own], digits=2), *changed])
+    for name in treatments():
+        own = rows_of(rows, {"treatment": name})
+        changed = [spread([100 * row.metrics["changed"][change] for row in own]) for change in changes]
+        lines.append([name, spread([100 * row.metrics["error"] for row in own]), *changed])
     head = ["trained on changes of", "test error, %", *(f"error, {change}, %" for change in changes)]
-    return {"layers": table(head, lines), "layers-conclusions": shown(questions(rows))}
+    return {"layers": table(head, lines)}
 
 
-SECTION = Section("layers", "Adversarial examples of single layers in training", units, measure, write, claims)
+TITLE: Final = "Adversarial examples of single layers in training"
+SECTION = Section("layers", TITLE, units, measure, write, lambda _: tuple(questions()))

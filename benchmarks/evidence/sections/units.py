@@ -6,16 +6,19 @@ test images that neither training nor selection saw. A network before training i
 alike in pixels. The seed is that of the weights; images and directions differ by it, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any, Final
 
+import published_claims as published
 import torch
+from cells import spread, table
 from contact_sheet import drawn, sheet
 from fully_connected import config_of, trained
-from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
-from section import JSON, Claim, Places, Row, Section, Size, Unit
+from questions import Expected, Question, by_seed, paired, rows_of
+from section import JSON, Places, Row, Section, Size, Unit
 
+from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import Interval, student_interval
 from trainables.data import Split, load_splits, load_test
 from trainables.evaluation.core.prediction import balanced_subset, logits
@@ -26,7 +29,6 @@ from trainables.models import build
 from trainables.models.tapped import PENULTIMATE
 from trainables.seeding import generator
 
-PAPER: Final = "Szegedy et al. 2014"
 MARGIN: Final = 0.05
 """Largest difference of purities that counts as none: less than half an image of eight."""
 TOP: Final = 8
@@ -143,22 +145,14 @@ def by_folds(layer: LayerUnits, images: Split, settings: Mapping[str, Any]) -> d
     return dict(found)
 
 
-def by_data(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each data set, in the order of the seeds."""
-    return {
-        data: [row for row in rows if row.settings["data"] == data]
-        for data in dict.fromkeys(row.settings["data"] for row in rows)
-    }
+def data_sets(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the data sets."""
+    return list(dict.fromkeys(row.settings["data"] for row in rows))
 
 
 def values(rows: Sequence[Row], key: str, what: str, *, state: str = "trained") -> list[float]:
     """Return a number of each seed."""
     return [row.metrics[state][key][what] for row in rows]
-
-
-def title_of(data: str) -> str:
-    """Return the title of the question to a data set."""
-    return f"Units of the last hidden layer against other directions, {data.replace('_', '-')}"
 
 
 ALIKE: Final = {
@@ -170,55 +164,48 @@ ALIKE: Final = {
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the predictions, which were written before any of this was measured."""
-    found = []
-    for data, own in by_data(rows).items():
-        random = f"{PENULTIMATE} raw {TOP} random"
-        learned = Compared(
-            "training made random directions purer",
-            values(own, random, "others"),
-            values(own, random, "others", state="untrained"),
-            "higher",
-        )
-        chance = Compared(
-            "units are purer than chance", values(own, random, "units"), values(own, random, "chance"), "higher"
-        )
-        found.append(Question(title_of(data), [learned, chance], [_alike(own, name) for name in ALIKE]))
-    return found
+    """Return the predictions on each data set, which were written before any of this was measured."""
+    return [question(data) for data in data_sets(rows) or DATA["whole"]]
 
 
-def _alike(rows: Sequence[Row], name: str) -> Compared:
+def question(data: str) -> Question:
+    """Return the question to a data set."""
+    random, name = f"{PENULTIMATE} raw {TOP} random", data.replace("_", "-")
+
+    own = {"data": data}
+
+    def purity(state: str, what: str) -> Callable[[Row], float]:
+        return lambda row: row.metrics[state][random][what]
+
+    learned = paired(purity("trained", "others"), "higher", own, control_value=purity("untrained", "others"))
+    beyond_chance = paired(purity("trained", "units"), "higher", own, control_value=purity("trained", "chance"))
+
+    def alike(control: str) -> Expected:
+        claim = published.DIRECTIONS if control == "raw random" else None
+        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, name)
+
+    return Question(
+        f"Units of the last hidden layer against other directions, {name}",
+        (
+            Expected("training made random directions purer", learned),
+            Expected("units are purer than chance", beyond_chance),
+        ),
+        [alike(control) for control in ALIKE],
+    )
+
+
+def _alike(rows: Sequence[Row], name: str) -> Prediction:
     features, control = name.split(" ")
     key = f"{PENULTIMATE} {features} {TOP} {control}"
     images = _over_images(rows, control) if features == "raw" else None
-    units_, others = (values(rows, key, what) for what in ("units", "others"))
-    return Compared(ALIKE[name], units_, others, "equal", margin=MARGIN, images=images)
+    own, others = (values(rows, key, what) for what in ("units", "others"))
+    return by_seed(own, others, "equal", margin=MARGIN, images=images)
 
 
 def _over_images(rows: Sequence[Row], control: str) -> Interval:
     """Return the interval of the difference over disjoint sets of images, each with the mean over seeds."""
     by_fold = zip(*(row.metrics["folds"][control] for row in rows), strict=True)
     return student_interval([mean(fold) for fold in by_fold])
-
-
-CLAIMED: Final = tuple(
-    Claimed(
-        PAPER,
-        "section 3",
-        f"random directions are as interpretable as units ({data.replace('_', '-')})",
-        title_of(data),
-        ALIKE["raw random"],
-    )
-    for data in DATA["whole"]
-)
-
-
-def claims(rows: Sequence[Row]) -> list[Claim]:
-    """Return the claims of the paper with our verdicts; those of digits, at the smoke size, stand for both sets."""
-    asked = questions(rows)
-    if len(asked) == 1:
-        asked = [asked[0]._replace(title=title_of(data)) for data in DATA["whole"]]
-    return claims_of(asked, CLAIMED)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -229,9 +216,8 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         for data in sheets
     )
     return {
-        "units": "\n\n".join(_purities(data, own) for data, own in by_data(rows).items()),
-        "units-sheets": pictures,
-        "units-conclusions": shown(questions(rows)),
+        "units": "\n\n".join(_purities(data, rows_of(rows, {"data": data})) for data in data_sets(rows)),
+        "units sheets": pictures,
         **{f"units-{data}.svg": drawn(own) for data, own in sheets.items()},
     }
 
@@ -244,7 +230,7 @@ def _purities(data: str, rows: Sequence[Row]) -> str:
         before = [spread(values(rows, key, what, state="untrained")) for what in ("units", "others")]
         found = sum(p <= 0.05 for p in values(rows, key, "p"))
         chance = f"{mean(values(rows, key, 'chance')):.3f}"
-        delta = spread(values(rows, key, "delta"), digits=2)
+        delta = spread(values(rows, key, "delta"))
         lines.append([tap, features, top, control, *cells, delta, f"{found} of {len(rows)}", *before, chance])
     head = ["layer", "features", "images", "directions", "purity of units", "of directions", "Cliff's delta"]
     head += ["p <= 0.05", "units, untrained", "directions, untrained", "chance"]
@@ -252,4 +238,4 @@ def _purities(data: str, rows: Sequence[Row]) -> str:
     return f"{data.replace('_', '-')}, test accuracy {accuracy}:\n\n{table(head, lines)}"
 
 
-SECTION = Section("units", "Units against random directions, on images", units, measure, write, claims)
+SECTION = Section("units", "Units against random directions, on images", units, measure, write, questions)

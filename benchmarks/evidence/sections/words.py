@@ -9,16 +9,19 @@ that of random words of the same frequency.
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import published_claims as published
 import torch
 import word_corpus
-from paired_questions import Claimed, Compared, Question, claims_of, shown, spread, table
-from section import JSON, Claim, Places, Row, Section, Size, Unit
+from cells import spread, table
+from questions import Expected, Question, by_seed, paired, rows_of
+from section import JSON, Places, Row, Section, Size, Unit
 from word_coherence import axis_share, excess, plurals, pointwise_information
 
 from trainables.evaluation.representation.group_comparison import compare
@@ -26,7 +29,6 @@ from trainables.evaluation.representation.group_comparison import compare
 if TYPE_CHECKING:
     from word_vectors import TopWords, WordComparison
 
-PAPER: Final = "Szegedy et al. 2014"
 MARGIN: Final = 0.03
 """Largest difference of mean cosines, or of mean information, that counts as none."""
 TOP: Final = 10
@@ -138,11 +140,6 @@ def _some(words: Sequence[str], comparisons: "Sequence[WordComparison]") -> list
     return [*lines("coordinate", row.coordinates), *lines("random", row.others)]
 
 
-def by_optimizer(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows of each optimizer, in the order of the seeds."""
-    return {name: [row for row in rows if row.settings["optimizer"] == name] for name in OPTIMIZERS}
-
-
 def values(rows: Sequence[Row], key: str, what: str, place: int) -> list[float]:
     """Return a number of each seed: of coordinates (0) or of other directions (1)."""
     return [row.metrics["compared"][key][what][place] for row in rows]
@@ -152,74 +149,50 @@ MEASURES: Final = {"cosine": "by cosine", "information": "by information in the 
 SCALINGS: Final = ("raw", "normalised")
 
 
-def title_of(optimizer: str, scaling: str) -> str:
-    """Return the title of the question to the vectors of an optimizer, raw or normalised."""
-    return f"Coordinates against other directions, {scaling} vectors by {optimizer}"
-
-
-ALIKE: Final = {
-    (kind, name): f"{kind} directions are as coherent {title}"
-    for kind in ("random", "rotated")
-    for name, title in MEASURES.items()
-}
-
-
-def questions(rows: Sequence[Row]) -> list[Question]:
+def question(optimizer: str, scaling: str) -> Question:
     """Return the predictions, which were written before any of this was measured."""
-    return [_question(optimizer, own, scaling) for optimizer, own in by_optimizer(rows).items() for scaling in SCALINGS]
+    own = {"optimizer": optimizer}
 
+    def coherence(kind: str, name: str, place: int) -> Callable[[Row], float]:
+        return lambda row: row.metrics["compared"][f"{scaling} {kind}"][name][place]
 
-def _question(optimizer: str, rows: Sequence[Row], scaling: str) -> Question:
-    plural = [[row.metrics[name] for row in rows] for name in ("plurals", "shuffled plurals")]
-    checks = [
-        Compared("words are nearer to their own plural than to another", plural[0], plural[1], "higher"),
-        *(
-            Compared(
-                f"random directions are more coherent than random words, {title}",
-                values(rows, f"{scaling} random", name, 1),
-                [row.metrics["compared"][f"{scaling} random"][f"{name} chance"] for row in rows],
-                "higher",
-            )
-            for name, title in MEASURES.items()
-        ),
-    ]
-    predictions = [
-        Compared(
-            words,
-            values(rows, f"{scaling} {kind}", name, 0),
-            values(rows, f"{scaling} {kind}", name, 1),
-            "equal",
-            margin=MARGIN,
+    def chance(name: str) -> Callable[[Row], float]:
+        return lambda row: row.metrics["compared"][f"{scaling} random"][f"{name} chance"]
+
+    def beyond_chance(name: str) -> Expected:
+        words = f"random directions are more coherent than random words, {MEASURES[name]}"
+        return Expected(words, paired(coherence("random", name, 1), "higher", own, control_value=chance(name)))
+
+    def alike(kind: str, name: str) -> Expected:
+        of_coordinates, of_others = coherence(kind, name, 0), coherence(kind, name, 1)
+        return Expected(
+            f"{kind} directions are as coherent {MEASURES[name]}",
+            paired(of_coordinates, "equal", own, control_value=of_others, by=partial(by_seed, margin=MARGIN)),
+            published.WORD_DIRECTIONS if (kind, name) == ("random", "information") else None,
+            f"{scaling}, {optimizer}",
         )
-        for (kind, name), words in ALIKE.items()
-    ]
-    return Question(title_of(optimizer, scaling), checks, predictions)
 
-
-CLAIMED: Final = tuple(
-    Claimed(
-        PAPER,
-        "section 3",
-        f"random directions of word vectors are as interpretable as coordinates ({scaling}, {optimizer})",
-        title_of(optimizer, scaling),
-        ALIKE["random", "information"],
+    plural = paired(
+        lambda row: row.metrics["plurals"], "higher", own, control_value=lambda row: row.metrics["shuffled plurals"]
     )
-    for optimizer in OPTIMIZERS
-    for scaling in SCALINGS
-)
+    return Question(
+        f"Coordinates against other directions, {scaling} vectors by {optimizer}",
+        [
+            Expected("words are nearer to their own plural than to another", plural),
+            *(beyond_chance(name) for name in MEASURES),
+        ],
+        [alike(kind, name) for kind in ("random", "rotated") for name in MEASURES],
+    )
 
 
-def claims(rows: Sequence[Row]) -> list[Claim]:
-    """Return the claims of the paper with our verdicts."""
-    return claims_of(questions(rows) if rows else [], CLAIMED)
+QUESTIONS: Final = tuple(question(optimizer, scaling) for optimizer in OPTIMIZERS for scaling in SCALINGS)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
     return {
-        "words": "\n\n".join(_coherence(name, own) for name, own in by_optimizer(rows).items()),
-        "words-shown": "\n\n".join(_examples(name, own) for name, own in by_optimizer(rows).items()),
-        "words-conclusions": shown(questions(rows)),
+        "words": "\n\n".join(_coherence(name, rows_of(rows, {"optimizer": name})) for name in OPTIMIZERS),
+        "words shown": "\n\n".join(_examples(name, rows_of(rows, {"optimizer": name})) for name in OPTIMIZERS),
     }
 
 
@@ -250,4 +223,5 @@ def _examples(optimizer: str, rows: Sequence[Row]) -> str:
     return f"{optimizer}, seed {rows[0].settings['seed']}, raw vectors:\n\n{words}"
 
 
-SECTION = Section("words", "Units against random directions, on word vectors", units, measure, write, claims)
+TITLE: Final = "Units against random directions, on word vectors"
+SECTION = Section("words", TITLE, units, measure, write, lambda _: QUESTIONS)

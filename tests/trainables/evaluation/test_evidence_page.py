@@ -22,11 +22,16 @@ RECIPES = ("baseline", "entangle")
 @pytest.fixture
 def mnist(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks/evidence")
+    from answer_tables import shown
     from sections import mnist
     from sections.mnist import networks
 
-    yield SimpleNamespace(networks=networks, page=mnist.page, questions=mnist.questions, Scores=mnist.Scores)
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"answers", "section", "sections"}]:
+    def conclusions(scores):
+        return shown(mnist.questions_of(scores), ())
+
+    yield SimpleNamespace(networks=networks, page=mnist.page, conclusions=conclusions, Scores=mnist.Scores)
+    own = {path.stem for path in (ROOT / "benchmarks/evidence").iterdir()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         sys.modules.pop(name)
 
 
@@ -71,14 +76,14 @@ def test_values_by_seed_become_kept_data_tables_and_conclusions_on_what_was_trai
     assert kept.values["entangle"] == {"test/accuracy": own}
     assert kept.difference("entangle", "baseline", "test/accuracy").num_pairs == 3
     tables = mnist.page.tables(kept)
-    text = tables + mnist.questions.section(kept)
+    text = tables + mnist.conclusions(kept)
     low, high = image_interval(sum(own) / 3, len(test))
     assert (
         f"| entangle | {mnist.page.interval(kept.summary('entangle', 'test/accuracy'))} ({low:.3f} to {high:.3f}) |"
         in text
     )
     assert "Accuracy under PGD-40" not in tables
-    assert "Not measured: class means (control), activation L2 (control)." in text
+    assert "as these were not trained: class means (control), activation L2 (control)." in text
     mean, half = kept.transfer["baseline"]["entangle"]
     pairs = errors.by_group()["baseline", "entangle"]
     assert mean == pytest.approx(100 * sum(pairs.values()) / 9)

@@ -1,19 +1,19 @@
-"""Tables and the figure of the section: dose and response, matched controls, answers."""
+"""Tables and the figure of the section: dose and response, transfer."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from answers import table
-from line_figure import Panel, Point, Series, figure
-from section import AGREES, Row, described
+from cells import mean_and_half, rounded, spread, table
+from line_figure import KINDS, Axis, Line, Panel, Point, figure, linear
+from section import Row, described
 
-from orchestrator.analysis.claims.intervals import moments, quantile
+from orchestrator.analysis.claims.intervals import quantile
 
-from .doses import Grid, Match, Networks, data_sets, over_pairs
+from .doses import Grid, Networks, data_sets, over_pairs
 from .grid import LAYERS, TEMPERATURES
 from .measures import FGSM, PGD
-from .questions import Reply, questions, reply, transfer_answer
 
+FIGURE = "Entanglement by layer and accuracy over the weight, at the minimising temperature"
 RESPONSES = {
     "accuracy": "test/accuracy",
     "NLL, nats": "test/nll",
@@ -41,16 +41,14 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         f"{described(rows)}. Seeds: {len(rows[0].settings['seeds'])}; after ± is the half width of Student's 95 %."
     ]
     grids = {data: Grid.of(rows, data) for data in data_sets(rows)}
-    parts.append("![Entanglement by layer and accuracy over the weight, at the minimising temperature](dose.svg)")
+    parts.append(f"![{FIGURE}](dose.svg)")
     for data, grid in grids.items():
         parts += _responses(data, grid, rows)
-    answers = [reply(question, grids[question.data]) for question in questions(rows)]
-    between = [transfer_answer(data, grid) for data, grid in grids.items()]
     return {
         "dose responses": "\n\n".join(parts),
-        "dose answers": "\n\n".join(part for own in answers for part in _answered(own, grids[own.question.data])),
-        "dose transfer": "\n\n".join("Not measured." if own is None else own.shown() for own in between),
-        "dose.svg": figure([panel for data, grid in grids.items() for panel in panels(data, grid)]),
+        "dose.svg": figure(
+            [panel for data, grid in grids.items() for panel in panels(data, grid)], words=FIGURE, columns=2
+        ),
     }
 
 
@@ -84,7 +82,7 @@ def outlier_sets(grid: Grid) -> list[str]:
 def _by_network(grid: Grid, metrics: Mapping[str, str]) -> str:
     return table(
         ["treatment", *metrics],
-        ([named(own), *(interval(own.values[metric]) for metric in metrics.values())] for own in grid.networks),
+        ([named(own), *(spread(own.values[metric]) for metric in metrics.values())] for own in grid.networks),
     )
 
 
@@ -92,30 +90,6 @@ def _diverged(data: str, rows: Sequence[Row]) -> Iterator[str]:
     found = (Networks.of(row) for row in rows if row.settings["recipe"]["data"] == data)
     if names := [f"{named(own)} ({len(own.diverged)} seeds)" for own in found if own.diverged]:
         yield f"Left out, as training diverged: {', '.join(names)}."
-
-
-def _answered(found: Reply, grid: Grid) -> Iterator[str]:
-    if found.answer is None:
-        yield f"### {found.question.title}"
-        yield f"Nothing is concluded, as {found.reason}."
-        return
-    yield found.answer.shown()
-    if found.treatment is not None:
-        heads = ["control", "what is compared", "difference to the treatment", "within the tolerance"]
-        yield table(heads, (_match(match) for match in grid.matches(found.treatment)))
-    for name, controls in found.beyond.items():
-        if controls and found.answer.verdict(name) == AGREES:
-            yield f"*{name}* is not shown beyond {', '.join(controls)}: inconclusive, as entanglement need not do it."
-
-
-def _match(match: Match) -> list[str]:
-    if match.control is None:
-        return [match.name, "-", "no network", "no"]
-    if match.criterion == "cost":
-        compared, gap = "mean validation accuracy", f"{match.distance:.4f}"
-    else:
-        compared, gap = "mean squared length of activations", f"a factor of {match.distance:.2f}"
-    return [match.name, compared, gap, "yes" if match.is_within else "no"]
 
 
 def named(networks: Networks) -> str:
@@ -127,51 +101,30 @@ def named(networks: Networks) -> str:
     return f"{kind.replace('_', ' ')}, {recipe.weight:g}"
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return the mean and the half width of its 95 % interval over seeds.
-
-    >>> interval([0.9, 0.92, 0.94])
-    '0.920 ± 0.050'
-    """
-    center, spread = moments(values)
-    return _rounded(center, quantile(len(values) - 1) * spread / math.sqrt(len(values)))
-
-
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> str:
     if not matrix:
         return "-"
     found = over_pairs([[100 * value for value in row] for row in matrix])
-    return _rounded(found.mean, quantile(found.degrees) * found.error)
-
-
-def _rounded(center: float, half: float) -> str:
-    if abs(center) >= 100:
-        return f"{center:.0f} ± {half:.0f}"
-    digits = min(4, max(0, 1 - math.floor(math.log10(half)))) if half else 4
-    return f"{center:.{digits}f} ± {half:.{digits}f}"
+    return rounded(found.mean, quantile(found.degrees) * found.error)
 
 
 def panels(data: str, grid: Grid) -> Iterator[Panel]:
     """Yield a panel of entanglement and one of accuracy over the weight, at the minimising temperature."""
-    doses = [
-        *reversed(grid.doses("minimised", "higher")),
-        grid.baseline,
-        *grid.doses("minimised", "lower"),
-    ]
-    ticks = [f"{own.recipe.weight:g}" for own in doses]
+    doses = [*reversed(grid.doses("minimised", "higher")), grid.baseline, *grid.doses("minimised", "lower")]
+    labels = [f"{own.recipe.weight:g}" for own in doses]
+    x = Axis("weight of SNNL (below 0 entangles)", -0.5, len(doses) - 0.5, range(len(doses)), labels)
     chance = grid.baseline.mean("test/entanglement_chance")
-    layers = [_series(tap, doses, f"test/entanglement_{tap}") for tap in (*LAYERS, "penultimate")]
-    x = "weight of SNNL (below 0 entangles)"
-    yield Panel(f"{data}: entanglement, chance {chance:.2f}", x, "nats", ticks, 0.0, math.ceil(2 * chance) / 2, layers)
-    responses = {"test images": "test/accuracy", "FGSM 0.1": FGSM, "PGD 0.1": PGD}
-    shares = [_series(name, doses, metric) for name, metric in responses.items()]
-    yield Panel(f"{data}: accuracy", x, "share of test images", ticks, 0.0, 1.0, shares)
+    nats = linear("nats", math.ceil(2 * chance) / 2, math.ceil(2 * chance) / 8)
+    taps = {tap: f"test/entanglement_{tap}" for tap in (*LAYERS, "penultimate")}
+    shares = {"test images": "test/accuracy", "FGSM 0.1": FGSM, "PGD 0.1": PGD}
+    colours = dict(zip((*taps, *shares), KINDS, strict=True))
+    yield Panel(
+        f"{data}: entanglement, chance {chance:.2f}", x, nats, [_line(doses, *own, colours) for own in taps.items()]
+    )
+    y = linear("share of test images", 1.0, 0.25)
+    yield Panel(f"{data}: accuracy", x, y, [_line(doses, *own, colours) for own in shares.items()])
 
 
-def _series(name: str, doses: Sequence[Networks], metric: str) -> Series:
-    points = []
-    for tick, own in enumerate(doses):
-        center, spread = moments(own.values[metric])
-        count = len(own.values[metric])
-        points.append(Point(tick, center, quantile(count - 1) * spread / math.sqrt(count)))
-    return Series(name, points)
+def _line(doses: Sequence[Networks], name: str, metric: str, colours: Mapping[str, str]) -> Line:
+    points = [Point(place, *mean_and_half(own.values[metric])) for place, own in enumerate(doses)]
+    return Line(name, points, colours[name])

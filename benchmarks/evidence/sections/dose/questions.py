@@ -4,57 +4,50 @@ The predictions were written before the networks of the whole size were trained,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from answers import Answer, passes
-from section import AGREES, UNKNOWN, Row, Verdict
+import published_claims as published
+from cells import table
+from questions import Expected, Published, Question, by_seed
+from section import Row
 
-from orchestrator.analysis.claims.comparisons import paired_difference
 from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import Interval
 
 from . import over_images
-from .doses import Direction, Grid, Networks, difference, transfer_beyond_noise, transfer_difference
+from .doses import Direction, Grid, Match, Networks, difference, transfer_beyond_noise, transfer_difference
 from .grid import TEMPERATURES
 from .measures import PGD
 
-PAPER = "Frosst et al. 2019"
 OUTLIERS = {"mnist": "notmnist", "digits": "permuted"}
 """Set of outliers that the predictions are tested on: the paper's for MNIST, one without an orientation for digits."""
 OPPOSITE: Mapping[Direction, Direction] = {"higher": "lower", "lower": "higher"}
 
 
-class Expected(NamedTuple):
+class Response(NamedTuple):
     """What the paper predicts of entangled networks."""
 
     name: str
-    claim: str
-    where: str
+    claim: Published
     metric: str
     direction: Direction
 
 
 ACCURACY, AUROC, CREDIBILITY, TRANSFER = "test/accuracy", "auroc", "credibility", "transfer"
-EXPECTED = (
-    Expected("accuracy", "entangled networks are more accurate", "table 1", ACCURACY, "higher"),
-    Expected("AUROC of credibility", "neighbours tell outliers better", "abstract", AUROC, "higher"),
-    Expected("credibility of outliers", "outliers are less credible", "section on outliers", CREDIBILITY, "lower"),
-    Expected(
-        "credibility under FGSM",
-        "attacked images are less credible",
-        "section on attacks",
-        "dknn/credibility_fgsm",
-        "lower",
-    ),
-    Expected("transfer", "attacks transfer less between entangled networks", "section on attacks", TRANSFER, "lower"),
+RESPONSES = (
+    Response("accuracy", published.ACCURATE, ACCURACY, "higher"),
+    Response("AUROC of credibility", published.OUTLIERS, AUROC, "higher"),
+    Response("credibility of outliers", published.INCREDIBLE, CREDIBILITY, "lower"),
+    Response("credibility under FGSM", published.ATTACKED, "dknn/credibility_fgsm", "lower"),
+    Response("transfer", published.TRANSFER, TRANSFER, "lower"),
 )
 NAMES = {"higher": "entangling", "lower": "separating"}
+NOT_FOOLED = "some network is fooled by no image"
+NOT_TRAINED = "no such network was trained"
 
 
-@dataclass(frozen=True)
-class Question:
-    """Treatment in one direction, with one form of the temperature, on one data set; the claims ask one of them."""
+class Treatment(NamedTuple):
+    """Treatment in one direction, with one form of the temperature, on one data set."""
 
     data: str
     temperature: str
@@ -62,115 +55,101 @@ class Question:
 
     @property
     def title(self) -> str:
-        """Title of the question."""
+        """Title of its question."""
         return f"{self.data}: {NAMES[self.direction]}, temperature {self.temperature}"
 
-
-class Reply(NamedTuple):
-    """Answer to a question at its chosen dose, or the reason why there is none.
-
-    `beyond` are the controls beyond which a prediction is not shown, by its name.
-    """
-
-    question: Question
-    treatment: Networks | None
-    answer: Answer | None
-    reason: str
-    beyond: Mapping[str, Sequence[str]]
-
-    def verdict(self, name: str) -> Verdict:
-        """Return the verdict: it agrees only if each matched control does less."""
-        if self.answer is None or name not in self.answer.predictions:
-            return UNKNOWN
-        verdict = self.answer.verdict(name)
-        return UNKNOWN if verdict == AGREES and self.beyond[name] else verdict
-
-    def numbers(self, name: str) -> str:
-        """Return the measured difference in words, or why there is none."""
-        if self.answer is None:
-            return "no dose passes its manipulation checks"
-        if name not in self.answer.predictions:
-            return "some network is fooled by no image"
-        dose = "" if self.treatment is None else f"weight {self.treatment.recipe.weight:g}: "
-        is_held = self.answer.verdict(name) != self.verdict(name)
-        beyond = "; not shown beyond its controls" if is_held else ""
-        return f"{dose}{self.answer.numbers(name)}{beyond}"
-
-    def smallest(self, name: str) -> str:
-        """Return the difference that would have been seen."""
-        return "-" if self.answer is None or name not in self.answer.predictions else self.answer.smallest(name)
-
-
-def transfer_answer(data: str, grid: Grid) -> Answer | None:
-    """Return the answer on Szegedy et al., of networks without a term: attacks transfer more than noise of their size.
-
-    None if some network is fooled by no image.
-    """
-    own = grid.baseline
-    beyond = transfer_beyond_noise(own)
-    if beyond is None:
-        return None
-    attacked = paired_difference(own.values[PGD], own.values["test/scored_accuracy"])
-    return Answer.of(
-        f"{data}: transfer between networks of different seeds",
-        checks={"the attack lowers the accuracy of its own network": Prediction(attacked, "lower")},
-        predictions={TRANSFER: Prediction(beyond, "higher")},
-    )
+    @property
+    def is_claimed(self) -> bool:
+        """True for the treatment of the paper: it entangles, at the minimising temperature of equation 2."""
+        return (self.temperature, self.direction) == ("minimised", "higher")
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
-    """Return the questions of those doses that were measured."""
-    found = dict.fromkeys(
-        Question(
-            row.settings["recipe"]["data"],
-            row.settings["recipe"]["temperature"],
-            "higher" if row.settings["recipe"]["weight"] < 0 else "lower",
-        )
-        for row in rows
-        if row.settings["recipe"]["temperature"] in TEMPERATURES
+    """Return the questions to all treatments that were measured, and to those of the claims."""
+    settings = [row.settings["recipe"] for row in rows if row.settings["recipe"]["temperature"] in TEMPERATURES]
+    treatments = dict.fromkeys(
+        [Treatment(data, "minimised", "higher") for data in OUTLIERS]
+        + [Treatment(own["data"], own["temperature"], "higher" if own["weight"] < 0 else "lower") for own in settings]
     )
-    return list(found)
+    grids = {data: Grid.of(rows, data) for data in OUTLIERS}
+    found = [question(treatment, grids[treatment.data]) for treatment in treatments]
+    return [*found, *(between_seeds(data, grid) for data, grid in grids.items())]
 
 
-def reply(question: Question, grid: Grid) -> Reply:
-    """Return the answer at the mildest dose whose manipulation passes; checks that count are those on test images."""
-    treatment = grid.chosen(question.temperature, question.direction)
-    if treatment is None:
-        return Reply(question, None, None, _why_not(question, grid), {})
-    predictions = predicted(question, treatment, grid.baseline)
-    controls = {
-        name: predicted(question, treatment, reference)
-        for name, reference in grid.references(treatment).items()
-        if reference is not grid.baseline
+def question(treatment: Treatment, grid: Grid) -> Question:
+    """Return the question to the mildest dose whose manipulation passes; checks that count are those on test images."""
+    chosen = grid.chosen(treatment.temperature, treatment.direction) if grid.networks else None
+    if chosen is None:
+        absent = _why_not(treatment, grid) if grid.networks else NOT_TRAINED
+        return Question(treatment.title, (), [_expected(own, treatment, {}) for own in RESPONSES], absent)
+    checks = grid.checks(chosen, treatment.direction, images="test").items()
+    by_reference = {
+        name: predicted(treatment, chosen, reference) for name, reference in grid.references(chosen).items()
     }
-    checks = grid.checks(treatment, question.direction, images="test")
-    title = f"{question.title}, weight {treatment.recipe.weight:g}"
-    answer = Answer.of(title, checks=checks, predictions=predictions)
-    beyond = {
-        own: [name for name, found in controls.items() if own not in found or not passes(found[own])]
-        for own in predictions
-    }
-    return Reply(question, treatment, answer, "", beyond)
+    heads = ["control", "what is compared", "difference to the treatment", "within the tolerance"]
+    return Question(
+        f"{treatment.title}, weight {chosen.recipe.weight:g}",
+        [Expected(name, lambda _, own=check: own) for name, check in checks],
+        [_expected(own, treatment, by_reference) for own in RESPONSES],
+        note=table(heads, (_match(match) for match in grid.matches(chosen))),
+    )
 
 
-def predicted(question: Question, treatment: Networks, reference: Networks) -> dict[str, Prediction]:
+def _expected(own: Response, treatment: Treatment, found: Mapping[str, Mapping[str, Prediction]]) -> Expected:
+    """Return a prediction against the baseline, which has to be shown against each matched control too."""
+    by_reference = {name: predictions.get(own.name) for name, predictions in found.items()}
+    measured = by_reference.pop("baseline", None)
+    claim = own.claim if treatment.is_claimed else None
+    return Expected(own.name, lambda _: measured, claim, treatment.data, beyond=by_reference, missing=NOT_FOOLED)
+
+
+def between_seeds(data: str, grid: Grid) -> Question:
+    """Return the question of Szegedy et al., of networks without a term: attacks transfer more than noise does."""
+
+    def attacked() -> Prediction:
+        own = grid.baseline.values
+        return by_seed(own[PGD], own["test/scored_accuracy"], "lower")
+
+    def transferred() -> Prediction | None:
+        beyond = transfer_beyond_noise(grid.baseline)
+        return None if beyond is None else Prediction(beyond, "higher")
+
+    return Question(
+        f"{data}: transfer between networks of different seeds",
+        (Expected("the attack lowers the accuracy of its own network", lambda _: attacked()),),
+        (Expected("transfer", lambda _: transferred(), published.FOOLED, f"{data}, other seeds", missing=NOT_FOOLED),),
+        absent="" if grid.networks else NOT_TRAINED,
+    )
+
+
+def _match(match: Match) -> list[str]:
+    if match.control is None:
+        return [match.name, "-", "no network", "no"]
+    if match.criterion == "cost":
+        compared, gap = "mean validation accuracy", f"{match.distance:.4f}"
+    else:
+        compared, gap = "mean squared length of activations", f"a factor of {match.distance:.2f}"
+    return [match.name, compared, gap, "yes" if match.is_within else "no"]
+
+
+def predicted(treatment: Treatment, networks: Networks, reference: Networks) -> dict[str, Prediction]:
     """Return the predictions with their measured differences to a reference; without transfer if it was not measured.
 
     Of separated networks they are the reverse.
     """
-    outliers = OUTLIERS[question.data]
+    outliers = OUTLIERS[treatment.data]
     metrics = {AUROC: f"ood/{outliers}_credibility_auroc", CREDIBILITY: f"dknn/credibility_{outliers}"}
     found = {}
-    for own in EXPECTED:
-        direction = own.direction if question.direction == "higher" else OPPOSITE[own.direction]
+    for own in RESPONSES:
+        direction = own.direction if treatment.direction == "higher" else OPPOSITE[own.direction]
         if own.metric == TRANSFER:
-            pairs = transfer_difference(treatment, reference)
+            pairs = transfer_difference(networks, reference)
             if pairs is not None:
                 found[own.name] = Prediction(pairs, direction)
             continue
         metric = metrics.get(own.metric, own.metric)
-        images = _over_images(own.metric, treatment, reference)
-        found[own.name] = Prediction(difference(treatment, reference, metric), direction, images=images)
+        images = _over_images(own.metric, networks, reference)
+        found[own.name] = Prediction(difference(networks, reference, metric), direction, images=images)
     return found
 
 
@@ -186,10 +165,10 @@ def _over_images(metric: str, treatment: Networks, reference: Networks) -> Inter
             return over_images.of_mean(treatment, reference, "credibility_fgsm")
 
 
-def _why_not(question: Question, grid: Grid) -> str:
+def _why_not(treatment: Treatment, grid: Grid) -> str:
     """Return why no dose is tested: of each dose, the checks that fail and the controls without a match."""
-    doses = grid.doses(question.temperature, question.direction)
+    doses = grid.doses(treatment.temperature, treatment.direction)
     if not doses:
         return "every dose diverged for some seed"
-    reasons = [f"{own.recipe.weight:g}: {'; '.join(grid.problems(own, question.direction))}" for own in doses]
-    return f"no dose passes its checks. Failed are, by weight: {'. '.join(reasons)}"
+    reasons = [f"{own.recipe.weight:g}, {'; '.join(grid.problems(own, treatment.direction))}" for own in doses]
+    return f"no dose passes its manipulation checks: failed are, by weight, {'. '.join(reasons)}"

@@ -7,15 +7,16 @@ The predictions and checks, in `questions`, were written before the whole size w
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from section import Claim, Row, Section, described
-from sections.flattening.figure import spectra
+from cells import MISSING
+from section import Row, Section, described
+from sections.flattening.figure import WORDS, spectra
 from sections.flattening.networks import AFTER, BEFORE, DATA, TAPS, measure, units
-from sections.flattening.questions import PAPER, matched, questions
-from sections.mixtures.predictions import Values, claims, measured
-from sections.mixtures.tables import MISSING, Column, by_method, cell
+from sections.flattening.questions import matched, questions
+from sections.mixtures.predictions import Values
+from sections.mixtures.tables import Column, by_method, cell
 from sections.mixtures.trials import NONE
 
-FIGURE = "![Share of each singular value in the sum of all at the mixed layer, by method](flattening.svg)"
+FIGURE = f"![{WORDS}](flattening.svg)"
 COLUMNS = {
     "mean norm": "mean_norm",
     "share of all values but the largest": "rest_fraction",
@@ -29,15 +30,11 @@ COLUMNS = {
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
-    """Return the tables by layer, the conclusions and the figure."""
+    """Return the tables by layer and the figure."""
     values = Values(rows, DATA)
     head = f"{described(rows)}, {values.num_seeds} seeds. After ± is the half width of the 95 % interval over seeds."
-    parts = {
-        "layers": [head, FIGURE, *by_layer(values)],
-        "conclusions": [measured(question, rows).answer.shown() for question in questions(rows)],
-    }
-    texts = {f"flattening {name}": "\n\n".join(own) for name, own in parts.items()}
-    return {**texts, "flattening.svg": spectra(values, matched(rows))}
+    layers = "\n\n".join([head, FIGURE, *by_layer(values)])
+    return {"flattening layers": layers, "flattening.svg": spectra(values, matched(rows))}
 
 
 def by_layer(values: Values) -> Iterator[str]:
@@ -57,16 +54,11 @@ def untrained(values: Values, columns: Sequence[Column]) -> Iterator[str]:
         yield MISSING if before == column else cell(values, NONE, before)
 
 
-def claimed(rows: Sequence[Row]) -> Sequence[Claim]:
-    """Return the rows of the table of claims."""
-    return claims(questions(rows), rows, paper=PAPER)
-
-
 SECTION = Section(
     name="flattening",
     title="Flattening of class representations",
     units=units,
     measure=measure,
     write=write,
-    claims=claimed,
+    questions=questions,
 )

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import published_claims as published
+from questions import Expected, Published, Question
 from section import Row
 from sections.flattening.networks import AFTER, DATA, INPUT, LENGTH_WEIGHTS, MANIFOLD, MIXED_AT, length_penalty
-from sections.mixtures.predictions import Expected, Question, Values
+from sections.mixtures.predictions import Contrast, Values
 from sections.mixtures.trials import NONE
 
-PAPER = "Verma et al. 2019"
 MATCHED_WITHIN = 0.2
 """Largest difference of the log of the mean norm at which two networks have activations of one scale."""
 METRICS = {
@@ -35,38 +36,31 @@ def questions(rows: Sequence[Row]) -> list[Question]:
     """Return the questions; the control of the last is `matched`."""
     control = matched(rows)
     scale = Expected(
-        f"activations are as long as those of the control, log of the mean norm within {MATCHED_WITHIN:g}",
-        "log_norm",
-        "equal",
-        MANIFOLD,
-        control,
-        margin=MATCHED_WITHIN,
+        "activations are as long as those of the control, log of the mean norm",
+        Contrast(DATA, "log_norm", "equal", MANIFOLD, control, margin=MATCHED_WITHIN),
     )
     return [
-        question(NONE, "no mixup"),
-        question(INPUT, "input mixup"),
-        question(control, "the activation L2 penalty of the same scale", scale),
+        question(NONE, "no mixup", published.FLATTER),
+        question(INPUT, "input mixup", published.FLATTER_INPUT),
+        question(control, "the activation L2 penalty of the same scale", published.FLATTER_SCALE, scale),
     ]
 
 
-def question(control: str, words: str, *checks: Expected) -> Question:
+def question(control: str, words: str, claim: Published, *checks: Expected) -> Question:
     """Return the question against a control, at the layer that is mixed."""
-    claimed = {"rest_fraction", "relative_rank"} if control == NONE else {"rest_fraction"}
-    text = f"a class is flatter at {MIXED_AT} with manifold mixup than with {words}"
+    claimed = {"rest_fraction": claim}
+    if control == NONE:
+        claimed["relative_rank"] = published.FLATTER_RANK
     check = f"it brings mixtures at {MIXED_AT} nearer to mixed labels than {words}, nats"
     return Question(
         f"Manifold mixup at {MIXED_AT} against {words}",
-        DATA,
-        checks=(Expected(check, f"mixture/{MIXED_AT}", "lower", MANIFOLD, control), *checks),
+        checks=(Expected(check, Contrast(DATA, f"mixture/{MIXED_AT}", "lower", MANIFOLD, control)), *checks),
         predictions=tuple(
             Expected(
                 expected,
-                f"{AFTER}/{MIXED_AT}_{metric}",
-                "lower",
-                MANIFOLD,
-                control,
-                claim=f"{text}: {expected} (MNIST, MLP)" if metric in claimed else None,
-                where="appendix G" if metric == "relative_rank" else "section 3.2",
+                Contrast(DATA, f"{AFTER}/{MIXED_AT}_{metric}", "lower", MANIFOLD, control),
+                claimed.get(metric),
+                "MNIST, MLP",
             )
             for metric, expected in METRICS.items()
         ),

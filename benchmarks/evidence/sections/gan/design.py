@@ -5,9 +5,6 @@ from typing import Any
 
 from section import JSON, Row, Size, Unit
 
-PAPER = "Frosst et al. 2019"
-WHERE = "entanglement of real and synthetic data"
-OBJECTIVE = "the loss as an objective of a generator, by our reading"
 PIXELS, FEATURES = 10.0, 10.0
 """Weights of the generator, chosen on validation images of a seed of its own, by the manipulation check alone."""
 DISCRIMINATOR = 1.0
@@ -113,11 +110,6 @@ def units(size: Size) -> list[Unit]:
         for seed in settings["seeds"]
         for recipe, changes in RECIPES.items()
     ]
-
-
-def of_recipe(rows: Sequence[Row], recipe: str) -> list[Row]:
-    """Return the rows of a recipe, in the order of the seeds."""
-    return [row for row in rows if row.settings["recipe"] == recipe]
 
 
 def by_epoch(rows: Sequence[Row], name: str) -> Iterator[Sequence[float]]:

@@ -3,16 +3,15 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from answers import table
-from curves import KINDS, Axis, Line, Panel, chart, ticks
-from predicted import mean_and_half, written
+from cells import spread, table
+from line_figure import KINDS, Line, Panel, Point, figure, linear
+from questions import rows_of
 from section import Row
-from sections.gan.design import COURSE, RECIPES, by_epoch, of_recipe
-from sections.gan.questions import QUESTIONS
+from sections.gan.design import COURSE, RECIPES, by_epoch
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
-    """Return the figure, the tables of test images and by epoch, and the conclusions."""
+    """Return the figure and the tables of test images and by epoch."""
     recipes = list(dict.fromkeys(row.settings["recipe"] for row in rows))
     words = (
         "Entanglement, precision and recall of synthetic digits by epoch, mean of the seeds, a line for each treatment"
@@ -24,13 +23,8 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         "precision": "precision by neighbours",
         "recall": "recall by neighbours",
     }
-    figure = chart(
-        [Panel(title, [_line(rows, recipe, name) for recipe in recipes]) for name, title in titles.items()],
-        words=words,
-        x=Axis("epoch", 0, epochs, ticks(epochs, max(1, epochs // 5))),
-        y=Axis("share", 0, 1, ticks(1.0, 0.25)),
-        columns=2,
-    )
+    x, y = linear("epoch", epochs, max(1, epochs // 5)), linear("share", 1.0, 0.25)
+    panels = [Panel(title, x, y, [_line(rows, recipe, name) for recipe in recipes]) for name, title in titles.items()]
     seeds = len({row.settings["seed"] for row in rows})
     first = rows[0]
     note = (
@@ -40,10 +34,11 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         f"accuracy of {first.metrics['classifier_accuracy']:.3f}."
     )
     return {
-        "gan-test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
-        "gan-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
-        "gan-conclusions": written(QUESTIONS, rows),
-        "gan.svg": figure,
+        "gan test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
+        "gan epochs": "\n\n".join(
+            f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes
+        ),
+        "gan.svg": figure(panels, words=words, columns=2),
     }
 
 
@@ -67,12 +62,12 @@ _SHARES = {
 
 def _on_test_images(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     lines = [
-        [label, *(mean_and_half([_mean(row, name) for row in of_recipe(rows, recipe)]) for recipe in recipes)]
+        [label, *(spread([_mean(row, name) for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)]
         for label, name in _SHARES.items()
     ]
     for label, name in {"classes covered": "covered", "divergence from equal classes, nats": "kl"}.items():
         lines.append(
-            [label, *(mean_and_half([row.metrics[name] for row in of_recipe(rows, recipe)]) for recipe in recipes)]
+            [label, *(spread([row.metrics[name] for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)]
         )
     ceilings = [statistics.mean(_mean(row, f"{name}_ceiling") for row in rows) for name in ("pixels", "features")]
     note = "With other real images for synthetic ones, entanglement is {:.3f} in pixels and {:.3f} in features."
@@ -93,7 +88,10 @@ def _by_epoch(rows: Sequence[Row]) -> str:
 
 
 def _line(rows: Sequence[Row], recipe: str, name: str) -> Line:
-    points = [(float(epoch), statistics.mean(own)) for epoch, own in enumerate(by_epoch(of_recipe(rows, recipe), name))]
+    points = [
+        Point(epoch, statistics.mean(own))
+        for epoch, own in enumerate(by_epoch(rows_of(rows, {"recipe": recipe}), name))
+    ]
     return Line(recipe, points, KINDS[list(RECIPES).index(recipe)], dashed="control" in recipe)
 
 

@@ -1,51 +1,34 @@
 """Predictions and manipulation checks; they were written before the networks were trained."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from predicted import Expected, Question, by_seed, by_seed_and_images
+import published_claims as published
+from questions import Direction, Expected, Published, Question, Rows, by_seed, by_sets, paired, rows_of
 from section import Row
-from sections.gan.design import CONTROLS, DISCRIMINATOR, FEATURES, OBJECTIVE, PAPER, PIXELS, WHERE, by_epoch, of_recipe
+from sections.gan.design import CONTROLS, DISCRIMINATOR, FEATURES, PIXELS, by_epoch
 
 from orchestrator.analysis.claims.conclusions import Prediction
 
 
-def _on_sets(recipe: str, control: str, name: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+def _on_sets(recipe: str, control: str, name: str, direction: Direction) -> Callable[[Rows], Prediction]:
     """Compare a measure of test images between two recipes, paired by seed."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([row.metrics["test"][name] for row in of_recipe(rows, each)] for each in (recipe, control))
-        return by_seed_and_images(own, other, direction)
-
-    return of
+    return paired(lambda row: row.metrics["test"][name], direction, {"recipe": recipe}, {"recipe": control}, by=by_sets)
 
 
-def _by_seed(recipe: str, control: str, name: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([row.metrics[name] for row in of_recipe(rows, each)] for each in (recipe, control))
-        return by_seed(own, other, direction)
-
-    return of
-
-
-def _over_training(name: str) -> Callable[[Sequence[Row]], Prediction]:
+def _over_training(name: str) -> Callable[[Rows], Prediction]:
     """Compare the last epoch of the baseline with its first one."""
 
-    def of(rows: Sequence[Row]) -> Prediction:
-        epochs = list(by_epoch(of_recipe(rows, "baseline"), name))
+    def of(rows: Rows) -> Prediction:
+        epochs = list(by_epoch(rows_of(rows, {"recipe": "baseline"}), name))
         return by_seed(epochs[-1], epochs[1], "higher")
 
     return of
 
 
-def _follows_quality(name: str) -> Callable[[Sequence[Row]], Prediction]:
+def _follows_quality(name: str) -> Callable[[Rows], Prediction]:
     """Correlate entanglement with the mean of precision and recall over the epochs of each baseline."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        chosen = of_recipe(rows, "baseline")
-        return by_seed([rank_correlation(*_course(row, name)) for row in chosen], [0.0] * len(chosen), "higher")
-
-    return of
+    baseline = {"recipe": "baseline"}
+    return paired(lambda row: rank_correlation(*_course(row, name)), "higher", baseline, control_value=lambda _: 0.0)
 
 
 def _course(row: Row, name: str) -> tuple[list[float], list[float]]:
@@ -58,7 +41,7 @@ def _course(row: Row, name: str) -> tuple[list[float], list[float]]:
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     """Return Spearman's correlation; 0 where either does not vary.
 
-    >>> rank_correlation([1, 2, 3, 4], [10, 20, 40, 30])
+    >>> round(rank_correlation([1, 2, 3, 4], [10, 20, 40, 30]), 3)
     0.8
     """
     from scipy import stats  # noqa: PLC0415
@@ -75,56 +58,39 @@ def _of_treatment(recipe: str, space: str, title: str) -> Question:
         Expected(f"entanglement {name} against {other}", _on_sets(recipe, other, space, "higher"))
         for other in ("baseline", CONTROLS[recipe])
     )
-    wanted = {
-        "precision by neighbours is higher": ("precision", "higher"),
-        "recall by neighbours is higher": ("recall", "higher"),
-        "real and synthetic are harder to tell apart: 1-NN accuracy in features is lower": ("features_nn", "lower"),
-    }
-    measured = tuple(
-        Expected(f"a generator that entangles {name}: {words}", _on_sets(recipe, "baseline", *own), "", OBJECTIVE)
-        for words, own in wanted.items()
+    of = f"a generator that entangles {name}"
+
+    def on_sets(words: str, metric: str, direction: Direction, claim: Published) -> Expected:
+        return Expected(f"{of}: {words}", _on_sets(recipe, "baseline", metric, direction), claim, name)
+
+    harder = "real and synthetic are harder to tell apart: 1-NN accuracy in features is lower"
+    even = f"{of}: digits are more even (divergence is lower)"
+    kl = paired(lambda row: row.metrics["kl"], "lower", {"recipe": recipe}, {"recipe": "baseline"})
+    predictions = (
+        on_sets("precision by neighbours is higher", "precision", "higher", published.GAN_PRECISION),
+        on_sets("recall by neighbours is higher", "recall", "higher", published.GAN_RECALL),
+        on_sets(harder, "features_nn", "lower", published.GAN_HARDER),
+        Expected(even, kl, published.GAN_EVEN, name, "nats"),
     )
-    spread = Expected(
-        f"a generator that entangles {name}: digits are more even (divergence is lower)",
-        _by_seed(recipe, "baseline", "kl", "lower"),
-        "nats",
-        OBJECTIVE,
-    )
-    return Question(title, PAPER, checks, (*measured, spread))
+    return Question(title, checks, predictions)
 
 
-SHARE = "of chance"
+def _of_baseline(space: str) -> tuple[Expected, Expected]:
+    """Return what is expected of entanglement in a space: over training, and as a measure of quality."""
+    about = f"in {space}"
+    rises = f"training raises the entanglement of real and synthetic images, {about}"
+    follows = f"entanglement {about} rises and falls with precision and recall"
+    return (
+        Expected(rises, _over_training(space), published.REAL_RISES, about, "of chance"),
+        Expected(follows, _follows_quality(space), published.REAL_FOLLOWS, about, "rank correlation"),
+    )
+
+
 QUESTIONS = (
     Question(
         "Entanglement as a measure of a generator (baseline)",
-        PAPER,
         (Expected("training made better images: precision by neighbours, last epoch", _over_training("precision")),),
-        (
-            Expected(
-                "training raises the entanglement of real and synthetic images, in pixels",
-                _over_training("pixels"),
-                SHARE,
-                WHERE,
-            ),
-            Expected(
-                "training raises the entanglement of real and synthetic images, in features",
-                _over_training("features"),
-                SHARE,
-                WHERE,
-            ),
-            Expected(
-                "entanglement in pixels rises and falls with precision and recall",
-                _follows_quality("pixels"),
-                "rank correlation",
-                WHERE,
-            ),
-            Expected(
-                "entanglement in features rises and falls with precision and recall",
-                _follows_quality("features"),
-                "rank correlation",
-                WHERE,
-            ),
-        ),
+        (*_of_baseline("pixels"), *_of_baseline("features")),
     ),
     _of_treatment("entangle in pixels", "pixels", f"A generator that entangles in pixels, weight {PIXELS:g}"),
     _of_treatment(

@@ -7,12 +7,12 @@ checks, in `questions`, were written before the whole size was measured.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from section import JSON, Claim, Places, Row, Section, Unit, described
+from section import JSON, Places, Row, Section, Unit, described
 from sections.mixtures import measures
 from sections.mixtures.budgets import FEW, budgets_of, units
-from sections.mixtures.predictions import Values, claims, measured
+from sections.mixtures.predictions import Values
 from sections.mixtures.published import ATTACKED, DEFORMED, ERRORS
-from sections.mixtures.questions import PAPER, all_questions
+from sections.mixtures.questions import all_questions
 from sections.mixtures.tables import Column, by_method
 from sections.mixtures.trials import Budget, trained, trial
 
@@ -24,13 +24,12 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
-    """Return the tables of both data sets, and the conclusions."""
+    """Return the tables of both data sets."""
     own = [(budget, Values(rows, budget.data)) for budget in budgets_of(rows)]
     parts = {
         "accuracy": [part for budget, values in own for part in accuracy(budget, values)],
         "deformations": [part for budget, values in own for part in deformed(budget, values)],
         "attacks": [part for budget, values in own for part in attacked(budget, values, rows)],
-        "conclusions": [measured(question, rows).answer.shown() for question in all_questions(rows)],
     }
     head = (
         f"{described(rows)}. After ± is the half width of the 95 % interval over seeds; in brackets that over images."
@@ -78,11 +77,6 @@ def attacked(budget: Budget, values: Values, rows: Sequence[Row]) -> Iterator[st
         yield ATTACKED
 
 
-def claimed(rows: Sequence[Row]) -> Sequence[Claim]:
-    """Return the rows of the table of claims."""
-    return claims(all_questions(rows), rows, paper=PAPER)
-
-
 def _255(radius: float) -> str:
     return f"{radius * 255:.3g}/255"
 
@@ -93,5 +87,5 @@ SECTION = Section(
     units=units,
     measure=measure,
     write=write,
-    claims=claimed,
+    questions=all_questions,
 )

@@ -1,21 +1,19 @@
-"""Questions with their manipulation checks and predictions, and what the measured rows say of them.
+"""Predictions on methods: the difference of a metric, paired by seed.
 
-A question is a family: Holm's correction is over its predictions, and its checks must all pass. Differences are paired
-by seed. A share of images also has an interval over images, paired by image; a mean has one from its spread.
+A share of images also has an interval over images, paired by image; a mean has one from its spread.
 """
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 import numpy as np
-from answers import Answer
-from section import UNKNOWN, Claim, Row
+from questions import Direction, Rows, by_seed
+from section import Row
 from sections.mixtures.measures import MEANS, unpacked
 
-from orchestrator.analysis.claims.comparisons import paired_difference
 from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import Interval, student_interval
 
@@ -64,18 +62,18 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """Direction in which a metric of the treatment differs from that of its control, or from a number.
+class Contrast:
+    """Difference of a metric of a data set between a treatment and its control, which may be a number.
 
     `shift` is added to the control: `lower` with a shift of 0.05 means less than 0.05 above it, so not better. With
     `by_image`, the interval over images is of answers to the same images; `spread` and `images` are metrics with the
     standard deviation over images and their number, of a mean whose values by image are not stored. `margin` is for the
-    direction `equal`. `claim` and `where` (in the paper) are for rows of the table of claims.
+    direction `equal`.
     """
 
-    words: str
+    data: str
     metric: str
-    direction: Literal["higher", "lower", "equal"]
+    direction: Direction
     treatment: str
     control: str | float
     by_image: bool = False
@@ -83,18 +81,15 @@ class Expected:
     images: str | None = None
     margin: float | None = None
     shift: float = 0.0
-    claim: str | None = None
-    where: str = "-"
 
-    def prediction(self, values: Values) -> Prediction:
-        """Return the measured difference."""
+    def __call__(self, rows: Rows) -> Prediction:
+        """Return what the rows say of it."""
+        values = Values(rows, self.data)
         own = values.of(self.treatment, self.metric)
         is_method = isinstance(self.control, str)
         control = values.of(self.control, self.metric) if is_method else [self.control] * len(own)
         control = [value + self.shift for value in control]
-        return Prediction(
-            paired_difference(own, control), self.direction, margin=self.margin, images=self._over_images(values)
-        )
+        return by_seed(own, control, self.direction, margin=self.margin, images=self._over_images(values))
 
     def _over_images(self, values: Values) -> Interval | None:
         if not isinstance(self.control, str):
@@ -123,51 +118,3 @@ def mean_difference_interval(difference: float, spreads: Sequence[float], number
     """
     half = NORMAL * math.hypot(*spreads) / math.sqrt(number)
     return Interval(difference - half, difference + half)
-
-
-@dataclass(frozen=True)
-class Question:
-    """Predictions on one data set that are concluded on together, and the checks of their treatments."""
-
-    title: str
-    data: str
-    checks: tuple[Expected, ...]
-    predictions: tuple[Expected, ...]
-
-
-class Measured(NamedTuple):
-    """Answer to a question, and the values that it is from."""
-
-    question: Question
-    answer: Answer
-    values: Values
-
-
-def measured(question: Question, rows: Sequence[Row]) -> Measured:
-    """Return the conclusions on a question."""
-    values = Values(rows, question.data)
-    checks = {check.words: check.prediction(values) for check in question.checks}
-    predictions = {expected.words: expected.prediction(values) for expected in question.predictions}
-    return Measured(question, Answer.of(question.title, checks=checks, predictions=predictions), values)
-
-
-def claims(questions: Sequence[Question], rows: Sequence[Row], *, paper: str) -> list[Claim]:
-    """Return a row of the table of claims for each prediction that is one; without rows they have no verdict."""
-    found: list[Claim] = []
-    for question in questions:
-        found += _claims(question, measured(question, rows) if rows else None, paper)
-    return found
-
-
-def _claims(question: Question, found: Measured | None, paper: str) -> Iterator[Claim]:
-    for expected in question.predictions:
-        if expected.claim is not None and found is None:
-            yield Claim(paper, expected.claim, UNKNOWN, "-", "-", expected.where)
-        elif expected.claim is not None and found is not None:
-            answer, name = found.answer, expected.words
-            own, control = (
-                f"{found.values.mean(method, expected.metric):.4g}"
-                for method in (expected.treatment, str(expected.control))
-            )
-            numbers = f"{own} against {control}: {answer.numbers(name)}"
-            yield Claim(paper, expected.claim, answer.verdict(name), numbers, answer.smallest(name), expected.where)

@@ -2,26 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 
-from section import Claim, Row, Section
+from questions import Question
+from section import Row, Section
 
-from . import page, questions
+from . import page
 from .networks import measure, scores_of, units
+from .questions import questions_of
 from .scores import KEPT, Scores
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
-    """Return the tables and the conclusions."""
-    scores = _scores(rows)
-    return {"mnist": page.tables(scores), "conclusions": questions.section(scores)}
+    """Return the tables."""
+    return {"mnist": page.tables(_scores(rows))}
 
 
-def claims(rows: Sequence[Row]) -> list[Claim]:
-    """Return the claims of the papers."""
-    return list(questions.claims(_scores(rows)))
+def _questions(rows: Sequence[Row]) -> list[Question]:
+    """Return the questions, on the kept numbers if there are no rows."""
+    return questions_of(_scores(rows))
 
 
 def _scores(rows: Sequence[Row]) -> Scores:
     return scores_of(rows) if rows else Scores.read(KEPT)
 
 
-SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, claims, earlier=KEPT)
+SECTION = Section("mnist", "Each method at one strength on MNIST", units, measure, write, _questions, earlier=KEPT)

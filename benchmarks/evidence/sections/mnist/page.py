@@ -8,8 +8,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cells import MISSING, over_images, rounded
+from cells import table as markdown
+
 from orchestrator.analysis.claims.comparisons import Summary
-from orchestrator.analysis.claims.intervals import image_interval, quantile
+from orchestrator.analysis.claims.intervals import quantile
 from trainables.evaluation.robustness.transfer_result import Transfer
 
 from . import published, released
@@ -110,19 +113,15 @@ def table(scores: Scores, recipes: Sequence[str], contents: ResultTable) -> str:
         [label, *(f"{row[metric]:.4g}" if metric in row else "-" for metric in columns.values())]
         for label, row in contents.published_rows.items()
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in (["method", *columns], *rows)]
-    return "\n".join([lines[0], "|---" * (len(columns) + 1) + "|", *lines[1:]])
+    return markdown(["method", *columns], rows)
 
 
 def _cell(scores: Scores, recipe: str, metric: str) -> str:
     found, images = scores.summary(recipe, metric), scores.images_of(metric)
     if found is None:
-        return "-"
+        return MISSING
     text = interval(found)
-    if images is None:
-        return text
-    low, high = image_interval(found.mean, images)
-    return f"{text} ({low:.3f} to {high:.3f})"
+    return text if images is None else over_images(text, found.mean, images)
 
 
 def interval(found: Summary) -> str:
@@ -167,21 +166,11 @@ def standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
-def rounded(mean: float, half: float) -> str:
-    """Format mean and half width to two digits of the half width, and at most four decimal places."""
-    digits = min(4, max(0, 1 - _magnitude(half))) if half else 4
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
-
-
 def matrix(scores: Scores) -> str:
     """Return mean errors over pairs of different networks, by the recipes of source and target."""
     names = scores.recipes
-    rows = [f"| made for | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    rows = []
     for source in names:
         pairs = [scores.transfer.get(source, {}).get(target) for target in names]
-        rows.append(f"| {source} | {' | '.join('-' if pair is None else rounded(*pair) for pair in pairs)} |")
-    return "\n".join(rows)
-
-
-def _magnitude(value: float) -> int:
-    return int(f"{value:e}".partition("e")[2])
+        rows.append([source, *(MISSING if pair is None else rounded(*pair) for pair in pairs)])
+    return markdown(["made for", *names], rows)

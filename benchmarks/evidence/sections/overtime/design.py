@@ -1,12 +1,10 @@
 """Recipes, sizes and units: what is trained, and on how many images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from section import JSON, Row, Size, Unit
+from section import JSON, Size, Unit
 
-PAPER = "Frosst et al. 2019"
-WHERE = "entanglement of a ResNet's layers over training"
 BLOCKS = tuple(f"block{number}" for number in range(1, 9))
 TAPS = (*BLOCKS, "penultimate")
 LOWER = BLOCKS[:4]
@@ -80,8 +78,3 @@ def units(size: Size) -> list[Unit]:
         for seed in settings["seeds"]
         for recipe, changes in RECIPES.items()
     ]
-
-
-def of_recipe(rows: Sequence[Row], recipe: str) -> list[Row]:
-    """Return the rows of a recipe, in the order of the seeds."""
-    return [row for row in rows if row.settings["recipe"] == recipe]

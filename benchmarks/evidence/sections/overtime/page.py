@@ -3,25 +3,20 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from answers import table
-from curves import DEPTHS, Axis, Line, Panel, chart, ticks
-from predicted import mean_and_half, written
+from cells import spread, table
+from line_figure import DEPTHS, Line, Panel, Point, figure, linear
+from questions import rows_of
 from section import Row, described
-from sections.overtime.design import TAPS, of_recipe
-from sections.overtime.questions import QUESTIONS
+from sections.overtime.design import TAPS
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
-    """Return the figure, the tables by layer and by epoch, and the conclusions."""
+    """Return the figure and the tables by layer and by epoch."""
     recipes = list(dict.fromkeys(row.settings["recipe"] for row in rows))
     words = "Entanglement of each residual block by epoch, mean of the seeds, one panel for each treatment"
     epochs = len(rows[0].metrics["val_accuracy"])
-    figure = chart(
-        [Panel(recipe, _lines(of_recipe(rows, recipe))) for recipe in recipes],
-        words=words,
-        x=Axis("epoch", 0, epochs, ticks(epochs, max(1, epochs // 4))),
-        y=Axis("entanglement, share of chance", 0, 1, ticks(1.0, 0.25)),
-    )
+    x, y = linear("epoch", epochs, max(1, epochs // 4)), linear("entanglement, share of chance", 1.0, 0.25)
+    panels = [Panel(recipe, x, y, _lines(rows_of(rows, {"recipe": recipe}))) for recipe in recipes]
     seeds = len({row.settings["seed"] for row in rows})
     note = (
         f"{described(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. Test images: "
@@ -29,25 +24,26 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
         f"{rows[0].settings['images']}."
     )
     return {
-        "overtime-layers": "\n\n".join([note, f"![{words}](overtime.svg)", _by_layer(rows, recipes)]),
-        "overtime-epochs": "\n\n".join(f"#### {recipe}\n\n{_by_epoch(of_recipe(rows, recipe))}" for recipe in recipes),
-        "overtime-conclusions": written(QUESTIONS, rows),
-        "overtime.svg": figure,
+        "overtime layers": "\n\n".join([note, f"![{words}](overtime.svg)", _by_layer(rows, recipes)]),
+        "overtime epochs": "\n\n".join(
+            f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes
+        ),
+        "overtime.svg": figure(panels, words=words),
     }
 
 
 def _by_layer(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     lines = [
-        [f"{tap}, {moment}", *(_entanglement(of_recipe(rows, recipe), tap, key) for recipe in recipes)]
+        [f"{tap}, {moment}", *(_entanglement(rows_of(rows, {"recipe": recipe}), tap, key) for recipe in recipes)]
         for tap in TAPS
         for key, moment in (("first", "before"), ("last", "after"))
     ]
-    tested = (mean_and_half([row.metrics["test_accuracy"] for row in of_recipe(rows, recipe)]) for recipe in recipes)
+    tested = (spread([row.metrics["test_accuracy"] for row in rows_of(rows, {"recipe": recipe})]) for recipe in recipes)
     return table(["share of chance", *recipes], [*lines, ["test accuracy", *tested]])
 
 
 def _entanglement(rows: Sequence[Row], tap: str, moment: str) -> str:
-    return mean_and_half([statistics.mean(row.metrics[moment][tap]) for row in rows])
+    return spread([statistics.mean(row.metrics[moment][tap]) for row in rows])
 
 
 def _by_epoch(rows: Sequence[Row]) -> str:
@@ -62,7 +58,7 @@ def _by_epoch(rows: Sequence[Row]) -> str:
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
     return [
-        Line(tap, [(epoch, statistics.mean(own)) for epoch, own in enumerate(_columns(rows, tap))], colour)
+        Line(tap, [Point(epoch, statistics.mean(own)) for epoch, own in enumerate(_columns(rows, tap))], colour)
         for tap, colour in zip(TAPS, (*DEPTHS[:8], DEPTHS[9]), strict=True)
     ]
 

@@ -2,15 +2,15 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from predicted import Expected, Question, by_seed, by_seed_and_images
+import published_claims as published
+from questions import Direction, Expected, Published, Question, Rows, by_sets, paired
 from section import Row
-from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, PAPER, REGULARISED, SEPARATE, WHERE, of_recipe
+from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE
 
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import image_difference_interval
 
+Of = Callable[[Rows], Prediction]
 Values = Callable[[Row], Sequence[float]]
 """Value on each set of images."""
 
@@ -41,45 +41,25 @@ def _fall(*taps: str) -> Values:
     return of
 
 
-def _within(recipe: str, own: Values, control: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+def _within(recipe: str, own: Values, control: Values, direction: Direction) -> Of:
     """Compare two values of the same networks."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        chosen = of_recipe(rows, recipe)
-        return by_seed_and_images([own(row) for row in chosen], [control(row) for row in chosen], direction)
-
-    return of
+    return paired(own, direction, {"recipe": recipe}, control_value=control, by=by_sets)
 
 
-def _between(recipe: str, control: str, value: Values, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
+def _between(recipe: str, control: str, value: Values, direction: Direction) -> Of:
     """Compare the same value of two recipes, paired by seed."""
-
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([value(row) for row in of_recipe(rows, name)] for name in (recipe, control))
-        return by_seed_and_images(own, other, direction)
-
-    return of
+    return paired(value, direction, {"recipe": recipe}, {"recipe": control}, by=by_sets)
 
 
-def _more_accurate(recipe: str, direction: Any) -> Callable[[Sequence[Row]], Prediction]:
-    def of(rows: Sequence[Row]) -> Prediction:
-        own, other = ([row.metrics["test_accuracy"] for row in of_recipe(rows, name)] for name in (recipe, "baseline"))
-        shares = statistics.mean(own), statistics.mean(other)
-        images = image_difference_interval(*shares, rows[0].metrics["test_images"])
-        return Prediction(by_seed(own, other, direction).difference, direction, images=images)
-
-    return of
+def _accuracy(row: Row) -> float:
+    return float(row.metrics["test_accuracy"])
 
 
-def _learned(rows: Sequence[Row]) -> Prediction:
-    own = [row.metrics["test_accuracy"] for row in of_recipe(rows, "baseline")]
-    return by_seed(own, [0.1] * len(own), "higher")
+RESNET = "CIFAR-10, ResNet"
+LEARNED = paired(_accuracy, "higher", {"recipe": "baseline"}, control_value=lambda _: 0.1)
 
 
-SHARE = "of chance"
-
-
-def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Expected, ...]) -> Question:
+def _of_treatment(title: str, recipe: str, direction: Direction, predictions: tuple[Expected, ...]) -> Question:
     """Return a question whose check is what the term is of, the sum over its blocks, as their mean.
 
     It is compared with the baseline and with the control.
@@ -88,33 +68,42 @@ def _of_treatment(title: str, recipe: str, direction: Any, predictions: tuple[Ex
         Expected(f"mean of {', '.join(REGULARISED)} against {other}", _between(recipe, other, _mean_after, direction))
         for other in ("baseline", CONTROLS[recipe])
     )
-    return Question(title, PAPER, checks, predictions)
+    return Question(title, checks, predictions)
 
 
+def _share(words: str, of: Of, claim: Published, about: str = RESNET) -> Expected:
+    """Return what is expected of entanglement as a share of chance."""
+    return Expected(words, of, claim, about, "of chance")
+
+
+def _accurate(words: str, recipe: str, direction: Direction, claim: Published) -> Expected:
+    recipes = ({"recipe": recipe}, {"recipe": "baseline"})
+    of = paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
+    return Expected(words, of, claim, RESNET)
+
+
+LAST, FIRST = _after("penultimate"), _before("penultimate")
 QUESTIONS = (
     Question(
         "Training without the loss (baseline)",
-        PAPER,
-        (Expected("the networks learned: test accuracy above 0.1", _learned),),
+        (Expected("the networks learned: test accuracy above 0.1", LEARNED),),
         (
-            Expected(
+            _share(
                 "training lowers the entanglement of the last hidden layer",
-                _within("baseline", _after("penultimate"), _before("penultimate"), "lower"),
-                SHARE,
-                WHERE,
+                _within("baseline", LAST, FIRST, "lower"),
+                published.LAST_LAYER,
             ),
-            Expected(
+            _share(
                 "training lowers it more in the last hidden layer than in the lower half of the blocks",
                 _within("baseline", _fall("penultimate"), _fall(*LOWER), "lower"),
-                SHARE,
-                WHERE,
+                published.LAST_MORE,
             ),
             *(
-                Expected(
+                _share(
                     f"training keeps the entanglement of {tap}: its change + {MARGIN} is above 0",
                     _within("baseline", _after(tap), _before(tap, less=MARGIN), "higher"),
-                    SHARE,
-                    WHERE,
+                    published.LOWER_LAYERS,
+                    tap,
                 )
                 for tap in LOWER
             ),
@@ -125,18 +114,16 @@ QUESTIONS = (
         "entangle",
         "higher",
         (
-            Expected("entangled ResNets: test accuracy is higher", _more_accurate("entangle", "higher"), "", "table 1"),
-            Expected(
+            _accurate("entangled ResNets: test accuracy is higher", "entangle", "higher", published.ACCURATE),
+            _share(
                 "entangled ResNets: the last hidden layer is less entangled than the baseline's",
-                _between("entangle", "baseline", _after("penultimate"), "lower"),
-                SHARE,
-                "abstract",
+                _between("entangle", "baseline", LAST, "lower"),
+                published.DISCRIMINATES,
             ),
-            Expected(
+            _share(
                 "entangled ResNets: training still lowers the entanglement of the last hidden layer",
-                _within("entangle", _after("penultimate"), _before("penultimate"), "lower"),
-                SHARE,
-                WHERE,
+                _within("entangle", LAST, FIRST, "lower"),
+                published.LAST_STILL,
             ),
         ),
     ),
@@ -145,12 +132,11 @@ QUESTIONS = (
         "separate",
         "lower",
         (
-            Expected("separated ResNets: test accuracy is lower", _more_accurate("separate", "lower"), "", "table 1"),
-            Expected(
+            _accurate("separated ResNets: test accuracy is lower", "separate", "lower", published.SEPARATED),
+            _share(
                 "separated ResNets: the last hidden layer is more entangled than the baseline's",
-                _between("separate", "baseline", _after("penultimate"), "higher"),
-                SHARE,
-                "abstract",
+                _between("separate", "baseline", LAST, "higher"),
+                published.SEPARATES,
             ),
         ),
     ),

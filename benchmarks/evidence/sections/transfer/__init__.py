@@ -11,8 +11,8 @@ from typing import Final
 
 from fully_connected import config_of, trained
 from section import JSON, Places, Section, Size, Unit
-from sections.transfer.answers import claims
 from sections.transfer.networks import halves, networks, stability_networks
+from sections.transfer.questions import QUESTIONS
 from sections.transfer.slopes import stability
 from sections.transfer.tables import write
 from torch import nn
@@ -89,4 +89,5 @@ def _counts(matrix: Mapping[str, Mapping[str, Rate]]) -> dict[str, JSON]:
     }
 
 
-SECTION = Section("transfer", "Transfer of minimal perturbations, and operator norms", units, measure, write, claims)
+TITLE: Final = "Transfer of minimal perturbations, and operator norms"
+SECTION = Section("transfer", TITLE, units, measure, write, lambda _: QUESTIONS)

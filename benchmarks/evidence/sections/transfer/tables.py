@@ -4,24 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Any, Final
 
-from paired_questions import shown, spread, table
+from cells import spread, table
+from questions import rows_of
 from section import Row
-from sections.transfer.answers import SLOPE_KINDS, by_kind, error, questions
 from sections.transfer.published import TRANSFER_HALVES, TRANSFER_NETWORKS
+from sections.transfer.questions import SLOPE_KINDS, error
 
 from trainables.evaluation.robustness.transfer_result import TransferCondition
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:
     """Return the tables by their markers."""
-    across, half, stable = (by_kind(rows, kind) for kind in ("networks", "halves", "stability"))
+    across, half, stable = (rows_of(rows, {"kind": kind}) for kind in ("networks", "halves", "stability"))
     return {
-        "transfer-errors": _errors([*across, *half], across, half),
-        "transfer-networks": f"{_matrix(across, 'own')}\n\nAmplified to 0.1:\n\n{_matrix(across, 'common')}",
-        "transfer-halves": f"{_matrix(half, 'own')}\n\nAmplified to 0.1:\n\n{_matrix(half, 'common')}",
-        "transfer-published": "\n\n".join(f"Their {name}:\n\n{text}" for name, text in PUBLISHED.items()),
-        "transfer-norms": _norms(stable),
-        "transfer-conclusions": shown(questions(rows)),
+        "transfer errors": _errors([*across, *half], across, half),
+        "transfer networks": f"{_matrix(across, 'own')}\n\nAmplified to 0.1:\n\n{_matrix(across, 'common')}",
+        "transfer halves": f"{_matrix(half, 'own')}\n\nAmplified to 0.1:\n\n{_matrix(half, 'common')}",
+        "transfer published": "\n\n".join(f"Their {name}:\n\n{text}" for name, text in PUBLISHED.items()),
+        "transfer norms": _norms(stable),
     }
 
 
@@ -34,7 +34,7 @@ def _errors(rows: Sequence[Row], *groups: Sequence[Row]) -> str:
         for name in group[0].metrics["test_error"]:
             test = [100 * row.metrics["test_error"][name] for row in group]
             rms = [row.metrics["rms"]["attack own"][name] for row in group]
-            lines.append([name, spread(test, digits=2), spread(rms)])
+            lines.append([name, spread(test), spread(rms)])
     notes = sorted({limit for row in rows for limit in row.metrics["limits"]})
     listed = "".join(f"\n- {note}" for note in notes)
     lists = f"\n\nOf the searches and sizes:\n{listed}" if notes else ""
@@ -50,7 +50,7 @@ def _matrix(rows: Sequence[Row], size: str) -> str:
             condition = TransferCondition(kind, size, "all")
             cells = [[100 * error(row, condition, [(source, target)]) for row in rows] for target in names]
             rms = mean(row.metrics["rms"][f"{kind} {size}"][source] for row in rows)
-            lines.append([f"{title}{source}", *(spread(cell, digits=1) for cell in cells), f"{rms:.3f}"])
+            lines.append([f"{title}{source}", *(spread(cell) for cell in cells), f"{rms:.3f}"])
     return table(["made for", *names, "rms"], lines)
 
 
@@ -59,7 +59,7 @@ def _norms(rows: Sequence[Row]) -> str:
     for name in rows[0].metrics:
         own = [row.metrics[name] for row in rows]
         distortions = [mean(value for value in net["rms"] if value is not None) for net in own]
-        slopes = [spread([net["slope"][kind] for net in own], digits=2) for kind in SLOPE_KINDS]
+        slopes = [spread([net["slope"][kind] for net in own]) for kind in SLOPE_KINDS]
         lines.append([name, spread(distortions), *slopes, _powers([net["bound"] for net in own])])
         layers += list(_layers(name, own))
     head = ["network", "smallest distortion", "largest slope, L-BFGS", "noise of its size", "product of the norms"]
@@ -71,7 +71,7 @@ def _layers(name: str, own: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
     for stage in own[0]["stages"]:
         of_stage = [net["stages"][stage] for net in own]
         if of_stage[0]["exact"] is not None:
-            cells = (spread([values[key] for values in of_stage], digits=2) for key in ("exact", "bound", "slope"))
+            cells = (spread([values[key] for values in of_stage]) for key in ("exact", "bound", "slope"))
             yield [name, stage, *cells]
 
 

@@ -1,0 +1,91 @@
+"""Claims of the three papers that are tested, each with its place in the paper; a place in words is by our reading.
+
+Sections that test the same claim name the same value, so the table of claims has a row for each.
+"""
+
+from questions import Published
+
+_SZEGEDY, _FROSST, _VERMA = "Szegedy et al. 2014", "Frosst et al. 2019", "Verma et al. 2019"
+
+DIRECTIONS = Published(_SZEGEDY, "random directions of a hidden layer are as interpretable as its units", "section 3")
+WORD_DIRECTIONS = Published(
+    _SZEGEDY, "random directions of word vectors are as interpretable as their coordinates", "section 3"
+)
+FOOLED = Published(
+    _SZEGEDY, "adversarial images made for one network fool others, beyond noise of their size", "table 2"
+)
+FOOLED_HALF = Published(
+    _SZEGEDY, "adversarial images fool networks that were trained on a disjoint half of the data", "table 4"
+)
+LESS_ACROSS = Published(_SZEGEDY, "the effect of adversarial images is smaller across training sets", "table 4")
+DECAY = Published(_SZEGEDY, "weight decay makes the smallest perturbation larger", "table 1")
+LAYERS_HELP = Published(_SZEGEDY, "training on adversarial examples of a layer lowers the test error", "section 4.2")
+HIGHER_HELPS = Published(
+    _SZEGEDY, "adversarial examples of hidden layers help more than those of the image", "section 4.2"
+)
+BOUNDS = Published(
+    _SZEGEDY, "large products of norms do not imply adversarial images: slopes are far below", "section 4.3"
+)
+
+ACCURATE = Published(_FROSST, "entangled networks are more accurate", "table 1")
+SEPARATED = Published(_FROSST, "the reverse: separated networks are less accurate", "table 1")
+OUTLIERS = Published(_FROSST, "neighbours in entangled networks detect outliers better", "abstract")
+INCREDIBLE = Published(_FROSST, "outliers have less credibility in entangled networks", "section on outliers")
+ATTACKED = Published(_FROSST, "attacked images have less credibility in entangled networks", "section on attacks")
+TRANSFER = Published(_FROSST, "attacks transfer less between entangled networks", "section on attacks")
+_OVERTIME = "entanglement of a ResNet's layers over training"
+LAST_LAYER = Published(_FROSST, "training lowers the entanglement of the last hidden layer", _OVERTIME)
+LAST_MORE = Published(
+    _FROSST, "training lowers entanglement more in the last hidden layer than in the lower blocks", _OVERTIME
+)
+LOWER_LAYERS = Published(_FROSST, "training keeps the entanglement of the lower layers", _OVERTIME)
+LAST_STILL = Published(
+    _FROSST, "training lowers the entanglement of the last hidden layer in entangled networks, too", _OVERTIME
+)
+DISCRIMINATES = Published(_FROSST, "entangling hidden layers leaves the last one less entangled", "abstract")
+SEPARATES = Published(_FROSST, "the reverse: separating hidden layers leaves the last one more entangled", "abstract")
+_REAL = "entanglement of real and synthetic data"
+REAL_RISES = Published(_FROSST, "training a generator raises the entanglement of real and synthetic images", _REAL)
+REAL_FOLLOWS = Published(
+    _FROSST, "the entanglement of real and synthetic images rises and falls with precision and recall", _REAL
+)
+_OBJECTIVE = "the loss as an objective of a generator, by our reading"
+GAN_PRECISION = Published(_FROSST, "a generator that entangles has a higher precision by neighbours", _OBJECTIVE)
+GAN_RECALL = Published(_FROSST, "a generator that entangles has a higher recall by neighbours", _OBJECTIVE)
+GAN_HARDER = Published(
+    _FROSST, "a generator that entangles is harder to tell from real images (1-NN accuracy)", _OBJECTIVE
+)
+GAN_EVEN = Published(_FROSST, "a generator that entangles makes the classes more evenly", _OBJECTIVE)
+
+MIXED_ACCURATE = Published(_VERMA, "accuracy is higher with manifold mixup than without mixup", "tables 1 to 3")
+MIXED_LIKELY = Published(
+    _VERMA, "negative log-likelihood is lower with manifold mixup than without mixup", "tables 1, 2"
+)
+MIXED_DEFORMED = Published(
+    _VERMA, "accuracy on deformed images is higher with manifold mixup than without mixup", "tables 4, 9"
+)
+MIXED_FGSM = Published(_VERMA, "accuracy under FGSM is higher with manifold mixup than without mixup", "table 7")
+BEYOND_ACCURATE = Published(_VERMA, "accuracy is higher with manifold mixup than with input mixup", "tables 1 to 3")
+BEYOND_LIKELY = Published(
+    _VERMA, "negative log-likelihood is lower with manifold mixup than with input mixup", "tables 1, 2"
+)
+BEYOND_DEFORMED = Published(
+    _VERMA, "accuracy on deformed images is higher with manifold mixup than with input mixup", "tables 4, 9"
+)
+BEYOND_FGSM = Published(_VERMA, "accuracy under FGSM is higher with manifold mixup than with input mixup", "table 7")
+MIXED_PGD = Published(
+    _VERMA, "manifold mixup is no defence against PGD: it gains less than 0.05 of accuracy", "section 5.4"
+)
+STRENGTH = Published(_VERMA, "accuracy is higher at alpha 2 than at 0.5", "table 6")
+PLACES = Published(_VERMA, "accuracy is higher if the input is mixed too than in hidden layers alone", "table 5")
+_FLATTER = "section 3.2"
+FLATTER = Published(_VERMA, "a class varies in fewer directions with manifold mixup than without mixup", _FLATTER)
+FLATTER_INPUT = Published(
+    _VERMA, "a class varies in fewer directions with manifold mixup than with input mixup", _FLATTER
+)
+FLATTER_SCALE = Published(
+    _VERMA, "a class varies in fewer directions than with a penalty that leaves the same scale", _FLATTER
+)
+FLATTER_RANK = Published(
+    _VERMA, "a class varies in fewer directions relative to all classes than without mixup", "appendix G"
+)

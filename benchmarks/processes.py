@@ -4,9 +4,8 @@ For each way, from the start of the command: seconds to the first report of an e
 driver and all it started, and the most memory that they had together (PSS: what processes share is counted once), both
 sampled four times a second. The sweeps have one trial at a time, so they train the same epochs.
 
-Result on two cores that other work kept busy (load 30), one pair of two trials of the digits, an MLP and two epochs:
-first epoch after 105.0 s on Ray and 35.0 s in processes (0.33 of it), end after 126.2 and 92.9 s (0.74), 17.3 and 10.7
-CPU seconds (0.62), 902 and 549 MB (0.61). An idle machine and the whole demo were not measured.
+Result on two cores (EPYC), one pair of the demo, 446 epochs each: first epoch after 9.9 s on Ray and 2.9 s in processes
+(0.29 of it), end after 151.7 and 145.2 s (0.96), 150.0 and 146.2 CPU seconds (0.97), 1,050 and 848 MB (0.81).
 
     python benchmarks/processes.py examples/digits.yaml --pairs 3 --set search.num_trials=8
 """

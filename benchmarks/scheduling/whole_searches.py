@@ -208,7 +208,12 @@ def main() -> None:
     """Simulate searches, or check some that are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "check"))
-    parser.add_argument("--tables", nargs="+", default=list(DEVELOPMENT), choices=(*DEVELOPMENT, *TEST))
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        choices=(*DEVELOPMENT, *TEST),
+        help="default: to run, those for development; to check, all",
+    )
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
     parser.add_argument("--workers", nargs="+", type=int, default=list(WORKERS))
@@ -219,6 +224,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sampled", type=int, default=5, help="searches of each policy to check")
     arguments = parser.parse_args()
+    arguments.tables = arguments.tables or [*DEVELOPMENT, *(TEST if arguments.what == "check" else ())]
     (simulate_all if arguments.what == "run" else check)(arguments)
 
 

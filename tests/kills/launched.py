@@ -10,16 +10,21 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sweep_evidence import Evidence, events_of
 
+from orchestrator.state.event_log import read_events
 from orchestrator.state.sweep_folder import SweepFolder
+from orchestrator.state.sweep_lookup import find_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from orchestrator.state.events import Event
     from orchestrator.storage.s3 import Bucket
+
+T = TypeVar("T")
 
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
@@ -160,6 +165,26 @@ def _heed_signals() -> None:
     """Undo what tests inherit that run in the background: their driver would ignore Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+def log_of(folder: Path) -> list[Event]:
+    """Return the events of the one sweep in a folder of a launch."""
+    return [event for event, _ in read_events(find_sweep(folder / "results").events)]
+
+
+def wait_for(
+    folder: Path, condition: Callable[[list[Event]], T], *, driver: subprocess.Popen[str], timeout_s: float = 120
+) -> T:
+    """Wait for a true value of ``condition(events)``, while the driver lives, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, (folder / "output.txt").read_text()
+        logs = list(folder.glob("results/*/events.jsonl"))
+        value = condition([event for event, _ in read_events(logs[0])]) if logs else None
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError((folder / "output.txt").read_text())
 
 
 def with_variable(variable: str) -> Iterator[int]:

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from commands import RAVEL, running
-from launched import with_variable
+from launched import log_of, wait_for, with_variable
 from sweep_evidence import Evidence
 from sweep_invariants import violations
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, EpochReported, TrialEnded, TrialPromoted
 from orchestrator.state.sweep_lookup import find_sweep
 from orchestrator.state.sweep_state import SweepState
@@ -112,22 +111,6 @@ def ravel(*arguments, cwd, environment, code=0):
 def write_eventful(folder):
     (folder / "spec.yaml").write_text(EVENTFUL)
     (folder / "my_nets.py").write_text(NETS)
-
-
-def log_of(folder):
-    return [event for event, _ in read_events(find_sweep(folder / "results").events)]
-
-
-def wait_for(folder, condition, *, driver, timeout_s=300):
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, (folder / "output.txt").read_text()
-        logs = list(folder.glob("results/*/events.jsonl"))
-        value = condition([event for event, _ in read_events(logs[0])]) if logs else None
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError((folder / "output.txt").read_text())
 
 
 def assert_invariants(folder, before=()):

@@ -5,16 +5,15 @@ import math
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 
 import pytest
 from commands import RAVEL, running
+from launched import log_of, wait_for
 from sweep_evidence import Evidence
 from sweep_invariants import violations
 
 from orchestrator.analysis.result import SweepResult
-from orchestrator.state.event_log import read_events
 from orchestrator.state.events import (
     AttemptFailed,
     AttemptStarted,
@@ -83,23 +82,6 @@ def start(folder, spec):
     """Start a sweep in its own process group, as a terminal does."""
     (folder / "spec.yaml").write_text(spec)
     return running([RAVEL, "launch", "spec.yaml"], output=folder / "output.txt", cwd=folder)
-
-
-def wait_for(folder, condition, *, driver, timeout_s=120):
-    """Wait for a true value of ``condition(events)``, while the driver lives, and return it."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, (folder / "output.txt").read_text()
-        logs = list(folder.glob("results/*/events.jsonl"))
-        value = condition([event for event, _ in read_events(logs[0])]) if logs else None
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError((folder / "output.txt").read_text())
-
-
-def log_of(folder):
-    return [event for event, _ in read_events(find_sweep(folder / "results").events)]
 
 
 def of_kind(events, kind):

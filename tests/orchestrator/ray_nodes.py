@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 pytest.importorskip("ray")
 
@@ -121,11 +121,3 @@ def free_port():
     """Return a port of the head that nothing listens on."""
     with socket.create_server(("127.0.0.2", 0)) as probe:
         return probe.getsockname()[1]
-
-
-def until(is_so, *, timeout_s=120, said=lambda: ""):
-    """Wait until something is so."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.1)

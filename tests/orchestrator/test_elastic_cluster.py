@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import until
 
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptFailed, AttemptStarted, CheckpointSaved, EpochReported
@@ -26,7 +27,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.environ.get("RAVEL_KILLS") != "all", reason="takes ten minutes: make kills"),
 ]
-until = ray_nodes.until
 SETTINGS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from orchestrator.errors import PreflightError
 from orchestrator.execution import ray_cluster
@@ -155,14 +155,6 @@ assert not os.path.exists("results")
 """
 
 
-def wait_for(condition, *, timeout_s):
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
-
-
 def rays_of(driver):
     """Return the processes that a driver has started, the keeper first."""
     pytest.importorskip("ray")
@@ -223,7 +215,7 @@ def test_the_agents_of_a_raylet_that_died_end_with_the_keeper(monkeypatch):
             private.address()
             processes = psutil.Process(private.keeper.pid).children(recursive=True)
             (raylet,) = (one for one in processes if one.name() == "raylet")
-            agents = wait_for(raylet.children, timeout_s=60)
+            agents = until(raylet.children)
             for agent in agents:
                 agent.suspend()  # so that none ends by itself
             raylet.kill()
@@ -257,7 +249,7 @@ def test_the_keeper_ends_a_ray_whose_gcs_died(monkeypatch):
             (gcs,) = (one for one in processes if one.name() == "gcs_server")
             gcs.kill()
             private.keeper.wait(timeout=60)
-            wait_for(lambda: not running(processes), timeout_s=10)
+            until(lambda: not running(processes), said=lambda: running(processes))
 
 
 @pytest.mark.ray
@@ -273,7 +265,7 @@ def test_ray_dies_with_a_killed_driver_and_its_folder_is_cleared(monkeypatch, ke
             driver.kill()
         if keeper_too:
             processes[0].kill()
-        wait_for(lambda: not running(processes), timeout_s=10)
+        until(lambda: not running(processes), said=lambda: running(processes))
         folders.clear_leftovers()
         assert not list(Path(temporary).glob("ravel-ray-*"))
 

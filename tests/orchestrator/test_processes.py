@@ -4,16 +4,16 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from commands import RAVEL, running
-from launched import log_of, wait_for, with_variable
+from launched import log_of, name_of, wait_for, with_variable
 from sweep_evidence import Evidence
 from sweep_invariants import violations
+from waiting import until
 
 from orchestrator.analysis.result import SweepResult
 from orchestrator.state.events import AttemptFailed, EpochReported, TrialEnded, TrialPromoted
@@ -94,11 +94,9 @@ def processes_of(folder):
     return [pid for name, value in mark_of(folder).items() for pid in with_variable(f"{name}={value}")]
 
 
-def none_left(folder, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while processes_of(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return processes_of(folder) == []
+def wait_for_the_end(folder):
+    """Wait until none of these processes runs."""
+    until(lambda: not processes_of(folder), said=lambda: [name_of(pid) for pid in processes_of(folder)])
 
 
 def ravel(*arguments, cwd, environment, code=0):
@@ -151,7 +149,7 @@ def test_a_sweep_in_processes_ends_well_though_ray_cannot_be_imported(eventful):
 
 
 def test_a_sweep_in_processes_leaves_no_process(eventful):
-    assert none_left(eventful[0])
+    wait_for_the_end(eventful[0])
 
 
 def test_an_error_of_a_trial_is_retried_in_another_process_from_its_checkpoint(eventful):
@@ -219,7 +217,7 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_is_resumed_to_the_same_res
         assert len(processes_of(tmp_path)) >= 3, "the driver, the server, a worker"
         driver.kill()
         driver.wait()
-        assert none_left(tmp_path), "they end with the driver"
+        wait_for_the_end(tmp_path)
     before = log_of(tmp_path)
     ravel("resume", "eventful-1", *PROCESSES, cwd=tmp_path, environment=variables)
     assert log_of(tmp_path)[: len(before)] == before
@@ -255,7 +253,7 @@ def test_lost_workers_are_retried_and_one_that_gets_sigterm_ends_its_epoch_first
     assert {event.reason.partition(";")[0] for event in failed[2:]} == {"its worker was killed or crashed"}
     assert len(failed) in {3, 4}, "the workers of the server"
     assert {trial.status for trial in SweepState(log_of(tmp_path)).trials.values()} == {"completed"}
-    assert none_left(tmp_path)
+    wait_for_the_end(tmp_path)
     assert_invariants(tmp_path)
 
 
@@ -274,7 +272,7 @@ def test_ctrl_c_and_an_order_to_stop_end_workers_at_once(environment, tmp_path):
         assert [trial.id for trial in stopped] == ["t001"]
         os.killpg(driver.pid, signal.SIGINT)
         assert driver.wait(timeout=60) == 130
-        assert none_left(tmp_path)
+        wait_for_the_end(tmp_path)
     output = (tmp_path / "output.txt").read_text()
     assert "Traceback" not in output
     assert "Continue with: ravel resume slow" in output

@@ -5,10 +5,10 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import pytest
+from waiting import until
 
 from orchestrator.tracking import sqlite
 from orchestrator.tracking.sqlite import count_rows, use_wal
@@ -122,7 +122,7 @@ def test_a_process_that_is_killed_while_a_store_is_created_leaves_none_or_a_whol
     command = [sys.executable, "-c", SET_UP, f"sqlite:///{store}"]
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(drafts)}, cwd=tmp_path)
     try:
-        wait_until(lambda: process.poll() is not None or tables_in(store, *drafts.glob("*/draft.db")) >= steps)
+        until(lambda: process.poll() is not None or tables_in(store, *drafts.glob("*/draft.db")) >= steps)
         assert process.poll() is None
     finally:
         process.kill()
@@ -138,10 +138,3 @@ def tables_in(*files):
         with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
             counts.append(db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
     return max(counts)
-
-
-def wait_until(holds, timeout_s=120.0):
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from commands import raced
+from waiting import until
 
 from orchestrator.errors import StorageError, SweepLocked
 from orchestrator.state import sweep_lock
@@ -88,19 +89,12 @@ def _often(monkeypatch):
     monkeypatch.setattr(sweep_lock, "HEARTBEAT_S", 0.02)
 
 
-def wait_for(said):
-    deadline = time.monotonic() + 10
-    while not said():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.usefixtures("_often")
 def test_heartbeats_are_written_during_the_work_and_no_longer(folder):
     lock = sweep_lock.acquire(folder)
     os.utime(file_of(lock), (1, 1))
     with lock.renewing(on_lost=pytest.fail):
-        wait_for(lambda: file_of(lock).stat().st_mtime > 1)
+        until(lambda: file_of(lock).stat().st_mtime > 1)
     os.utime(file_of(lock), (1, 1))
     time.sleep(0.1)
     assert file_of(lock).stat().st_mtime == 1
@@ -113,11 +107,11 @@ def test_a_disk_that_refuses_warns_once_and_is_retried(folder, caplog):
     away = folder.path / "away"
     with lock.renewing(on_lost=pytest.fail):
         folder.locks.rename(away)
-        wait_for(lambda: caplog.records)
+        until(lambda: caplog.records)
         time.sleep(0.1)
         os.utime(away / file_of(lock).name, (1, 1))
         away.rename(folder.locks)
-        wait_for(lambda: file_of(lock).stat().st_mtime > 1)
+        until(lambda: file_of(lock).stat().st_mtime > 1)
     assert caplog.text.count("the heartbeat was not written (No such file or directory); retrying") == 1
 
 
@@ -127,7 +121,7 @@ def test_a_driver_whose_sweep_was_taken_is_notified_once(folder):
     calls = []
     with lock.renewing(on_lost=lambda: calls.append("lost")):
         file_of(lock).with_name("000002.json").write_text("{}")
-        wait_for(lambda: calls)
+        until(lambda: calls)
         os.utime(file_of(lock), (1, 1))
         time.sleep(0.1)
     assert calls == ["lost"]

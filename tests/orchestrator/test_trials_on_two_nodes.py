@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import until
 
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptStarted, EpochReported
@@ -120,7 +121,7 @@ def sweeps():
         undisturbed.run("launch", "spec.yaml", "--address", nodes.address)
         driver = killed.start("launch", "spec.yaml", "--address", nodes.address)
         try:
-            ray_nodes.until(
+            until(
                 lambda: has_saved_its_third_trial(killed.events) or driver.poll() is not None,
                 timeout_s=300,
                 said=killed.said,

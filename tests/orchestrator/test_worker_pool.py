@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from orchestrator.errors import PreflightError
 from orchestrator.execution.processes.pool import Lost, WorkerPool
@@ -59,11 +60,8 @@ def is_alive(pid):
         return False
 
 
-def ends(pid, timeout_s=20):
-    deadline = time.monotonic() + timeout_s
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not is_alive(pid)
+def wait_for_the_end(pid):
+    until(lambda: not is_alive(pid), said=lambda: f"process {pid} runs")
 
 
 def test_a_forked_worker_and_a_new_python_train_the_same_epoch(shared, tmp_path):
@@ -131,7 +129,7 @@ def test_a_killed_worker_is_reported_with_its_signal_and_takes_what_it_started_w
     (lost,) = replies(shared, worker, 1)
     assert isinstance(lost, Lost)
     assert (lost.error.cause, lost.error.reason.partition(":")[0]) == ("infrastructure", "SIGKILL")
-    assert ends(started)
+    wait_for_the_end(started)
 
 
 def test_workers_end_with_the_pool_the_idle_ones_and_those_that_train(tmp_path):
@@ -141,8 +139,8 @@ def test_workers_end_with_the_pool_the_idle_ones_and_those_that_train(tmp_path):
         busy, second = trained(pool, ON_CPU, tmp_path, {**CONFIG, "epochs": 500})
         busy.send({"step": True})
         pool.release([busy])
-        assert ends(first["pid"])
-        assert ends(second["pid"])
+        wait_for_the_end(first["pid"])
+        wait_for_the_end(second["pid"])
     assert idle.connection.closed
 
 
@@ -152,7 +150,7 @@ def test_another_server_takes_the_place_of_one_that_was_killed(tmp_path):
         os.kill(pool._server.pid, signal.SIGKILL)
         (lost,) = replies(pool, worker, 1)
         assert isinstance(lost, Lost)
-        assert ends(result["pid"]), "by the kernel"
+        wait_for_the_end(result["pid"])  # by the kernel
         (tmp_path / "again").mkdir()
         trained(pool, ON_CPU, tmp_path / "again")
 

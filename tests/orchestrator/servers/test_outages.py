@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from commands import ravel, running
+from waiting import until
 
 from orchestrator.execution import exporters
 from orchestrator.execution.exporters import Exporter
@@ -130,25 +131,18 @@ def followed(plan, folder):
         sweep = GrowingSweep(log)
         try:
             exporter.start()
-            wait_for(lambda: exporter.num_sent >= 40, or_else=lambda: exporter.error)
+            until(lambda: exporter.num_sent >= 40, said=lambda: exporter.error)
             yield sweep, exporter
         finally:
             sweep.end()
             exporter.stop(timeout_s=PATIENCE_S)
 
 
-def wait_for(condition, *, or_else=lambda: "it did not happen"):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, or_else()
-        time.sleep(0.05)
-
-
 def be_away(exporter, folder):
     """An outage: as long as it was asked for, and until it was noticed."""
     before = num_events(folder.events)
     time.sleep(OUTAGE_S)
-    wait_for(lambda: exporter.error is not None)
+    until(lambda: exporter.error is not None)
     assert num_events(folder.events) >= before + OUTAGE_S / PACE_S / 4  # training went on
     assert exporter.num_sent < num_events(folder.events)
 
@@ -294,9 +288,9 @@ def test_a_sweep_whose_server_is_killed_continues_and_is_synced_later(server, tm
         command = [sys.executable, "-c", IMPATIENT, "launch", "spec.yaml"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with running(command, cwd=tmp_path, **pipes) as driver:
-            wait_for(lambda: list(tmp_path.glob("results/*/tracking.json")), or_else=driver.poll)
+            until(lambda: list(tmp_path.glob("results/*/tracking.json")), said=driver.poll)
             folder = find_sweep(tmp_path / "results")
-            wait_for(lambda: len(Cursor.load(folder.cursor).runs) >= 2, or_else=driver.poll)
+            until(lambda: len(Cursor.load(folder.cursor).runs) >= 2, said=driver.poll)
             kill(process)
             killed_at = num_events(folder.events)
             said, _ = driver.communicate(timeout=PATIENCE_S)

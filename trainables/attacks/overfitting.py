@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainables.attacks.balls import Norm, random_start_noise
 from trainables.attacks.gradient import projected_ascent
 from trainables.attacks.modes import evaluating, outside_inference_mode
-from trainables.config.sections import pgd_step_size
+from trainables.config.adversarial import pgd_step_size
 
 __all__ = ["overfitted", "pgd_accuracy"]
 

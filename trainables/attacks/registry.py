@@ -16,7 +16,7 @@ from trainables.attacks.balls import Norm
 from trainables.attacks.boundary import fab
 from trainables.attacks.gradient import fgsm, fgsm_rs, pgd
 from trainables.attacks.random_search import square
-from trainables.config.sections import pgd_step_size
+from trainables.config.adversarial import pgd_step_size
 
 __all__ = ["ATTACKS", "Attack"]
 

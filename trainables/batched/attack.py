@@ -19,7 +19,7 @@ from trainables.attacks.margins import attack_cross_entropy
 from trainables.batched.layers import Values
 from trainables.batched.network import StackedNetwork
 from trainables.batched.weights import taken
-from trainables.config.sections import AdversarialConfig, pgd_step_size
+from trainables.config.adversarial import AdversarialConfig, pgd_step_size
 
 __all__ = ["Climb", "attacked"]
 

@@ -6,7 +6,7 @@ epochs, variation of images, settings of the optimizer and of the methods, and e
 
 from collections.abc import Iterator, Mapping
 
-from trainables.config.sections import ATTACK_NAMES, PAIRED_ATTACKS
+from trainables.config.adversarial import ATTACK_NAMES, PAIRED_ATTACKS
 from trainables.config.trial import TrialConfig
 from trainables.errors import Problem, short_repr
 

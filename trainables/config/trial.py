@@ -14,20 +14,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.config.adversarial import ATTACK_NAMES, AdversarialConfig
 from trainables.config.optimizer import OptimizerConfig
 from trainables.config.own_metrics import OwnMetrics
 from trainables.config.points import FlatConfig
 from trainables.config.regularizers import Regularizers
-from trainables.config.sections import (
-    ATTACK_NAMES,
-    AdversarialConfig,
-    DataConfig,
-    EvaluationConfig,
-    LossConfig,
-    MixupConfig,
-    ModelConfig,
-    SnnlConfig,
-)
+from trainables.config.sections import DataConfig, EvaluationConfig, LossConfig, MixupConfig, ModelConfig, SnnlConfig
 from trainables.errors import short_repr
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from trainables import attacks, mixup
-from trainables.config.sections import ATTACK_NAMES, PAIRED_ATTACKS
+from trainables.config.adversarial import ATTACK_NAMES, PAIRED_ATTACKS
 from trainables.config.trial import AdversarialConfig, LossConfig, MixupConfig, TrialConfig
 from trainables.data import shape_of
 from trainables.mixup import Mix

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables import attacks
 from trainables.attacks import Norm
 from trainables.attacks.modes import attacking
-from trainables.config.sections import ATTACK_GROUP, ATTACK_NAMES, AdversarialConfig
+from trainables.config.adversarial import ATTACK_GROUP, ATTACK_NAMES, AdversarialConfig
 from trainables.errors import ConfigError, Problem, TrainableError, short_repr
 from trainables.import_paths import argument_problems, call, load
 from trainables.user_code import described, raised

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
+from trainables.config.adversarial import ATTACK_NAMES
 from trainables.config.regularizers import NAMES as REGULARIZER_NAMES
-from trainables.config.sections import ATTACK_NAMES
 from trainables.config.trial import TrialConfig
 from trainables.errors import ConfigError, Problem
 from trainables.tasks.function.config import FunctionConfig

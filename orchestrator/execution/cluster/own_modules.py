@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import cut
 from orchestrator.planning.provenance import changed_code, names_of
+from trainables.config.adversarial import ATTACK_GROUP
 from trainables.config.regularizers import REGISTRY as REGULARIZER_GROUP
-from trainables.config.sections import ATTACK_GROUP, DATA_GROUP, MODEL_GROUP
+from trainables.config.sections import DATA_GROUP, MODEL_GROUP
 from trainables.import_paths import is_import_path, is_own_file, registered
 from trainables.tasks.registry import GROUP as TASK_GROUP
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables.attacks import Norm, pgd
 from trainables.attacks.margins import attack_cross_entropy, without_gradient
 from trainables.attacks.modes import attacking, outside_inference_mode
-from trainables.config.sections import pgd_step_size
+from trainables.config.adversarial import pgd_step_size
 from trainables.data import Split
 from trainables.evaluation.core.prediction import as_pixels, batches
 from trainables.seeding import generator

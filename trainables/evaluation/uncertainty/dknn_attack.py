@@ -25,7 +25,7 @@ from trainables.attacks import Norm, pgd
 from trainables.attacks.balls import ball_around
 from trainables.attacks.gradient import ascend
 from trainables.attacks.modes import attacking
-from trainables.config.sections import pgd_step_size
+from trainables.config.adversarial import pgd_step_size
 from trainables.evaluation.uncertainty.conformal import ConformalPrediction
 from trainables.evaluation.uncertainty.dknn import DeepNearestNeighbors
 from trainables.evaluation.uncertainty.neighbours import NeighbourBank, nearest

@@ -80,11 +80,16 @@ def claims_table(claims_by_section: Mapping[str, Sequence[Claim]]) -> str:
 
 
 def overall(claims: Sequence[Claim]) -> str:
-    """Return the conclusion on a claim: what its tests conclude, if they do not contradict each other."""
-    verdicts = {claim.verdict for claim in claims}
-    if {AGREES, DISAGREES} <= verdicts:
-        return MIXED
-    return next(verdict for verdict in (AGREES, DISAGREES, UNKNOWN, UNMEASURED) if verdict in verdicts)
+    """Return the conclusion on a claim: what its tests conclude, if they do not contradict each other, and how many.
+
+    A claim has as many chances to be shown as it has tests, so one that some of them do not show has their number.
+    """
+    verdicts = [claim.verdict for claim in claims]
+    if {AGREES, DISAGREES} <= set(verdicts):
+        return f"{MIXED}: {verdicts.count(AGREES)} agree, {verdicts.count(DISAGREES)} disagree of {len(verdicts)}"
+    found = next(verdict for verdict in (AGREES, DISAGREES, UNKNOWN, UNMEASURED) if verdict in verdicts)
+    some = verdicts.count(found)
+    return f"{found} in {some} of {len(verdicts)}" if found in (AGREES, DISAGREES) and some < len(verdicts) else found
 
 
 def _claim(published: Published, tests: Mapping[str, Sequence[Claim]]) -> list[str]:

@@ -6,6 +6,7 @@ predictions that rest on them. Holm's correction is over the predictions, differ
 same claims with and without measurements.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,7 +57,8 @@ class Expected:
     """What is expected, in words and as a function of the rows, which returns None if it was not measured.
 
     `unit` is that of the difference. `claim` is what it tests, if a paper makes it, and `about` on what. `beyond` is
-    the same prediction against each matched control: it agrees only if each of these is shown too, uncorrected.
+    the same prediction against each matched control: it agrees only if each of these is shown too, uncorrected, and
+    would be on other images.
     `missing` is the reason why it may not be measured.
     """
 
@@ -65,7 +67,7 @@ class Expected:
     claim: Published | None = None
     about: str = ""
     unit: str = ""
-    beyond: Mapping[str, Prediction | None] = field(default_factory=dict)
+    beyond: Mapping[str, Callable[[Rows], Prediction | None]] = field(default_factory=dict)
     missing: str = "not measured"
 
     @property
@@ -109,9 +111,8 @@ class Question:
             raise ValueError(f"{self.title}: the manipulation check is not measured: {', '.join(unchecked)}")
         findings = conclude(predictions, checks=checks)
         by_name = {own.name: own for own in self.predictions}
-        return Answer(
-            checks, predictions, {name: _held(by_name[name], predictions[name], own) for name, own in findings.items()}
-        )
+        held = {name: _held(by_name[name], predictions[name], own, rows) for name, own in findings.items()}
+        return Answer(checks, predictions, held)
 
     def claims(self, rows: Rows) -> Iterator[Claim]:
         """Yield the test of each claim that a prediction is of."""
@@ -147,6 +148,11 @@ def unmeasured(questions: Sequence[Question]) -> list[Claim]:
 def passes(check: Prediction | None) -> bool:
     """Return True if a manipulation check passed."""
     return check is not None and check.p <= SIGNIFICANCE and check.is_as_predicted
+
+
+def _shows(prediction: Prediction | None) -> bool:
+    """Return True if a prediction is shown, uncorrected, and would be on other images."""
+    return prediction is not None and passes(prediction) and not prediction.may_be_of_these_images
 
 
 def reason_in_short(reason: str) -> str:
@@ -240,12 +246,13 @@ def _measured(group: Sequence[Expected], rows: Rows) -> dict[str, Prediction]:
     return {name: prediction for name, prediction in found.items() if prediction is not None}
 
 
-def _held(expected: Expected, prediction: Prediction, finding: Finding) -> Finding:
+def _held(expected: Expected, prediction: Prediction, finding: Finding, rows: Rows) -> Finding:
     """Withhold an agreement that a control has too, and let the smallest effect count other images."""
     if prediction.images is not None:
         over_images = (prediction.images.high - prediction.images.low) / 2 * SEEN
-        finding = replace(finding, smallest=max(finding.smallest, over_images))
-    alike = [name for name, own in expected.beyond.items() if not passes(own)]
+        margin = prediction.margin or 0.0
+        finding = replace(finding, smallest=margin + math.hypot(finding.smallest - margin, over_images))
+    alike = [name for name, of in expected.beyond.items() if not _shows(of(rows))]
     if finding.conclusion == AGREES and alike:
         return replace(finding, conclusion=UNKNOWN, reason=f"{BEYOND}: {', '.join(alike)}")
     return finding

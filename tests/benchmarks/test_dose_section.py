@@ -154,9 +154,22 @@ def test_the_interval_of_pairs_is_that_of_the_page_on_mnist(dose):
 
     page = importlib.import_module("sections.mnist.page")
     values = [[0, 3, 1, 4], [1, 0, 5, 9], [2, 6, 0, 5], [3, 5, 8, 0]]
-    found = dose.doses.over_pairs(values)
+    found = dose.doses.over_matrix(values)
     pairs = {(f"s{i}", f"s{j}"): values[i][j] for i in range(4) for j in range(4) if i != j}
     assert page.mean_of_pairs(pairs) == pytest.approx((found.mean, quantile(found.degrees) * found.error))
+
+
+@pytest.mark.parametrize("alike", [-0.8, 0.0, 0.8])
+def test_the_interval_of_pairs_holds_the_mean_if_networks_that_fool_others_are_easily_fooled(dose, alike):
+    from orchestrator.analysis.claims.intervals import quantile
+
+    noise, count, held = random.Random(0), 5, 0
+    for _ in range(1000):
+        sources = [noise.gauss(0, 1) for _ in range(count)]
+        targets = [alike * own + (1 - alike**2) ** 0.5 * noise.gauss(0, 1) for own in sources]
+        found = dose.doses.over_matrix([[own + other + noise.gauss(0, 0.2) for other in targets] for own in sources])
+        held += abs(found.mean) <= quantile(found.degrees) * found.error
+    assert 0.94 <= held / 1000 <= 0.98
 
 
 def test_the_interval_of_an_auroc_over_images_is_as_wide_as_the_spread_of_resampled_images(dose):

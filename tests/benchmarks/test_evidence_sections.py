@@ -180,7 +180,7 @@ def test_the_table_of_claims_is_what_the_stored_results_say(evidence, docs):
     assert (docs / "results.md").read_text() == (ROOT / "docs/results.md").read_text(), "run evidence.py write"
 
 
-def test_a_claim_has_the_conclusion_that_no_test_of_it_contradicts(evidence):
+def test_a_claim_has_the_conclusion_that_no_test_of_it_contradicts_and_how_many_tests_have_it(evidence):
     questions, tables = sys.modules["questions"], sys.modules["answer_tables"]
     published = questions.Published("Some et al. 2019", "it counts", "table 1")
 
@@ -188,9 +188,10 @@ def test_a_claim_has_the_conclusion_that_no_test_of_it_contradicts(evidence):
         return tables.overall([questions.Claim(published, "data", verdict) for verdict in verdicts])
 
     assert evidence.claims_table({"one": [], "two": []}) == ""
-    assert of("inconclusive", "agrees", "not measured yet") == "agrees"
-    assert of("inconclusive", "disagrees") == "disagrees"
-    assert of("agrees", "disagrees", "inconclusive") == "mixed"
+    assert of("agrees", "agrees") == "agrees"
+    assert of("inconclusive", "agrees", "not measured yet") == "agrees in 1 of 3"
+    assert of("inconclusive", "disagrees") == "disagrees in 1 of 2"
+    assert of("agrees", "disagrees", "inconclusive") == "mixed: 1 agree, 1 disagree of 3"
     assert of("not measured yet", "inconclusive") == "inconclusive"
 
 
@@ -205,11 +206,32 @@ def test_the_smallest_effect_of_a_few_images_is_that_of_the_images(evidence):
         "", [questions.Expected("check", lambda _: narrow)], [questions.Expected("few", lambda _: wide)]
     )
     low, high = wide.images
-    assert question.answer(()).findings["few"].smallest == pytest.approx((high - low) / 2 * 2.8 / 1.96)
+    over_images = (high - low) / 2 * 2.8 / 1.96
+    smallest = question.answer(()).findings["few"].smallest
+    assert smallest == pytest.approx(over_images, rel=0.02)
+    assert smallest > over_images
+
+
+def test_an_agreement_has_to_be_shown_beyond_each_control_on_other_images_too(evidence):
+    questions = sys.modules["questions"]
+    assert evidence
+    better, shares = [0.52, 0.531, 0.54], [0.5, 0.51, 0.52]
+
+    def verdict(images):
+        beyond = {"control": lambda _rows: questions.by_shares(better, shares, "higher", num_images=images)}
+        expected = questions.Expected(
+            "better", lambda _rows: questions.by_seed(better, shares, "higher"), beyond=beyond
+        )
+        question = questions.Question("", [questions.Expected("check", expected.of)], [expected])
+        finding = question.answer(()).findings["better"]
+        return finding.conclusion, finding.reason
+
+    assert verdict(10**9)[0] == "agrees"
+    assert verdict(100) == ("inconclusive", "not shown beyond its controls: control")
 
 
 DOCUMENTED = (
-    *("answer_tables", "cells", "evidence", "line_figure", "questions", "sections.gan.questions"),
+    *("answer_tables", "cells", "evidence", "line_figure", "network_pairs", "questions", "sections.gan.questions"),
     *(f"sections.dose.{name}" for name in ("doses", "grid", "measures")),
 )
 

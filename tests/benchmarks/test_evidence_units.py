@@ -255,3 +255,69 @@ def test_the_error_under_a_change_of_a_layer_is_that_of_the_changed_activations(
     )
     assert layers.error_of(model, images, "0", 3.0) > 0.5
     assert isinstance(model.module[0], nn.Flatten)
+
+
+def test_an_interval_of_units_over_images_is_around_the_difference_that_was_measured(module):
+    """Few images rank less extreme ones first: their mean difference is another one."""
+    units, section = module("sections.units"), module("section")
+    spread = [0.01 * (number - 4.5) for number in range(10)]
+    rows = [
+        section.Row(
+            section.Unit(f"mnist seed {seed}", {"data": "mnist", "seed": seed}),
+            {
+                "trained": {"penultimate raw 8 random": {"units": 0.80 + 0.001 * seed, "others": 0.84}},
+                "folds": {"random": [0.2 + own for own in spread]},
+            },
+            1.0,
+            {},
+        )
+        for seed in range(3)
+    ]
+    found = units._alike(rows, "raw random")
+    low, high = found.images
+    assert (low + high) / 2 == pytest.approx(found.difference.mean) == pytest.approx(-0.039)
+    assert (high - low) / 2 == pytest.approx(2.262 * np.std(spread, ddof=1), rel=1e-3)
+
+
+def test_vectors_that_are_alike_by_symmetry_are_a_control_and_test_no_claim(module):
+    words = module("sections.words")
+    claimed = [own.about for question in words.QUESTIONS for own in question.predictions if own.claim]
+    assert claimed == ["raw, adam", "normalised, adam"]
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(0.9, "disagrees"), (0.1, "inconclusive"), (0.01, "agrees")])
+def test_a_slope_is_far_below_the_product_from_a_tenth_of_it_alone(module, slope, verdict):
+    """No slope is above the product: to be below it is no finding."""
+    answers, section = module("sections.transfer.questions"), module("section")
+    rows = [
+        section.Row(
+            section.Unit(f"stability seed {seed}", {"kind": "stability", "seed": seed}),
+            {"net": {"bound": 5.0, "slope": {"lbfgs": 5.0 * slope * (1 + noise), "noise": 0.01 * (1 - noise)}}},
+            1.0,
+            {},
+        )
+        for seed, noise in enumerate((0.0, 0.05, -0.05, 0.02))
+    ]
+    (finding,) = answers.QUESTIONS[-1].answer(rows).findings.values()
+    assert finding.conclusion == verdict
+
+
+def test_training_on_a_layer_helps_if_it_helps_more_than_random_directions(module):
+    layers, section = module("sections.layers"), module("section")
+
+    def verdict(*, random):
+        gains = {"layer 1 by 0.3": 0.01, "layer 1 by 0.3, random": random}
+        rows = []
+        for name in layers.treatments():
+            for seed, noise in enumerate((0.0, 0.0004, -0.0003, 0.0002)):
+                own = noise * (1 + 0.3 * len(name))
+                changed = {layers.name_of(layer, size): 0.9 + own for size in layers.SIZES for layer in layers.TAPS}
+                changed |= {name: 0.2 + own} if name in changed else {}
+                metrics = {"error": 0.02 - gains.get(name, 0.0) + own / 10, "images": 10_000, "changed": changed}
+                unit = section.Unit(f"{name} seed {seed}", {"treatment": name, "seed": seed})
+                rows.append(section.Row(unit, metrics, 1.0, {}))
+        (question,) = (own for own in layers.questions() if own.title == "Training on changes of layer 1 by 0.3")
+        return question.answer(rows).findings["the test error is lower than the baseline's"].conclusion
+
+    assert verdict(random=0.0) == "agrees"
+    assert verdict(random=0.01) == "inconclusive"

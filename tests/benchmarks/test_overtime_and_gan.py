@@ -85,6 +85,19 @@ def test_a_control_that_moves_as_much_leaves_nothing_to_be_told():
     assert found["training lowers the entanglement of the last hidden layer"] == "agrees"
 
 
+def test_a_control_that_separates_the_last_layer_as_well_withholds_the_agreement():
+    """Its check passes, as the control entangles the hidden blocks less."""
+
+    def change(recipe, tap, *, control):
+        helped = recipe == "entangle" or (control and recipe == "means together (control)")
+        return as_the_paper_says(recipe, tap) - (0.2 if helped and tap == "penultimate" else 0.0)
+
+    words = "entangled ResNets: the last hidden layer is less entangled than the baseline's"
+    for control, verdict in ((False, "agrees"), (True, "inconclusive")):
+        rows = layer_rows(lambda recipe, tap, it=control: change(recipe, tap, control=it))
+        assert verdicts("overtime", rows)[words] == verdict
+
+
 def test_what_other_images_may_not_show_is_not_concluded():
     rows = layer_rows(lambda _, tap: -0.02 if tap == "penultimate" else 0.0, sets=(-0.4, 0.3, 0.3, -0.2))
     assert verdicts("overtime", rows)["training lowers the entanglement of the last hidden layer"] == "inconclusive"
@@ -139,6 +152,13 @@ def test_a_control_of_pixels_that_entangles_as_much_leaves_nothing_to_be_told():
     own = {words: verdict for words, verdict in found.items() if "entangles in pixels" in words}
     assert set(own.values()) == {"inconclusive"}
     assert found["training raises the entanglement of real and synthetic images, in pixels"] == "agrees"
+
+
+def test_a_control_of_pixels_that_improves_precision_as_well_withholds_the_agreement():
+    words = "a generator that entangles in pixels: precision by neighbours is higher"
+    better = {"pixels": 0.2, "precision": 0.1}
+    found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "means in pixels (control)": {"precision": 0.1}}))
+    assert found[words] == "inconclusive"
 
 
 @pytest.mark.parametrize("rows", [lambda: layer_rows(as_the_paper_says), gan_rows], ids=["overtime", "gan"])

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from orchestrator.analysis.claims.comparisons import Summary, paired_difference, unpaired_difference
+from orchestrator.analysis.claims.comparisons import (
+    Summary,
+    UnpairedDifference,
+    paired_difference,
+    unpaired_difference,
+)
 from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN, Prediction, conclude
 from orchestrator.analysis.claims.intervals import (
     Interval,
@@ -134,7 +139,63 @@ def test_a_bootstrap_over_unequal_or_missing_images_is_refused(values):
 def test_a_prediction_is_concluded_on_by_its_direction_its_p_and_its_images(prediction, conclusion):
     finding = conclude({"it": prediction}, checks=PASSED)["it"]
     assert finding.conclusion == conclusion
-    assert finding.smallest == smallest_difference(prediction.difference)
+    if prediction.margin is None:
+        assert finding.smallest == smallest_difference(prediction.difference)
+
+
+def test_the_smallest_difference_is_one_that_is_found_after_correction():
+    """Among other predictions that show nothing, it is found with the power that is said, and not at 5 %."""
+    rng, family, pairs = np.random.default_rng(0), 5, 5
+    errors = rng.normal(0, 1, (20_000, pairs))
+    scale = errors.std(1, ddof=1) / math.sqrt(pairs)
+    said = conclude(
+        {name: Prediction(paired(*errors[number]), "higher") for number, name in enumerate("abcde")}, checks=PASSED
+    )["a"].smallest
+    effect = said / (errors[0].std(ddof=1) / math.sqrt(pairs)) / math.sqrt(pairs)
+    p = 2 * stats.t.sf(np.abs(errors.mean(1) + effect) / scale, pairs - 1)
+    assert (p <= 0.05 / family).mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("pairs", [3, 5])
+def test_the_smallest_difference_of_an_equality_is_one_beyond_the_margin_that_is_found(pairs):
+    rng, margin = np.random.default_rng(0), 3.0
+    one = paired(*rng.normal(0, 1, pairs))
+    said = conclude({"it": Prediction(one, "equal", margin=margin)}, checks=PASSED)["it"].smallest
+    effect = margin + (said - margin) / one.error / math.sqrt(pairs)
+    samples = rng.normal(effect, 1, (20_000, pairs))
+    p = stats.ttest_1samp(samples, margin, axis=1, alternative="greater").pvalue
+    assert (p <= 0.05).mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("pairs", [3, 5, 10])
+def test_no_more_than_5_percent_of_other_seeds_on_other_images_are_concluded_on_by_chance(pairs):
+    """A test over seeds and one over images, each at 5 %, find what both sources do by chance in up to 11 %."""
+    rng, repeats = np.random.default_rng(0), 1_000
+    both = separately = 0
+    for of_images in rng.normal(0, 1, repeats):
+        by_seed = of_images + rng.normal(0, math.sqrt(pairs), pairs)
+        difference = UnpairedDifference(by_seed.mean(), stats.sem(by_seed), pairs - 1)
+        images = Interval(difference.mean - 1.96, difference.mean + 1.96)
+        prediction = Prediction(difference, "higher", images=images)
+        separately += prediction.p <= 0.05 and not images.low <= 0 <= images.high
+        both += prediction.p <= 0.05 and not prediction.may_be_of_these_images
+    assert both / repeats <= 0.05
+    assert separately > both
+
+
+def test_images_that_show_the_opposite_withhold_a_conclusion():
+    assert (
+        conclude({"it": Prediction(UP, "higher", images=Interval(-3, -2))}, checks=PASSED)["it"].conclusion == UNKNOWN
+    )
+    beyond = Prediction(UP, "equal", margin=4.0, images=Interval(5.0, 6.0))
+    assert conclude({"it": beyond}, checks=PASSED)["it"].conclusion == UNKNOWN
+
+
+def test_equal_differences_within_a_margin_are_worth_their_number_and_no_more():
+    assert Prediction(paired(0.1, 0.1, 0.1), "equal", margin=0.2).p == 0.125
+    assert (
+        conclude({"it": Prediction(paired(*[0.1] * 3), "equal", margin=0.2)}, checks=PASSED)["it"].conclusion == UNKNOWN
+    )
 
 
 @pytest.mark.parametrize("check", [Prediction(NONE, "higher"), Prediction(DOWN, "higher")])

@@ -106,8 +106,9 @@ def questions() -> Iterator[Question]:
                 _withstands("it errs less than the baseline where the layer is changed", own, BASELINE),
                 _withstands("and less than the control", own, random),
             )
+            beyond_random = _errs_less("and than that of random directions", own, random)
             helps = _errs_less("the test error is lower than the baseline's", own, BASELINE)
-            predictions = [helps, _errs_less("and than that of random directions", own, random)]
+            predictions = [replace(helps, beyond={random: beyond_random.of}), beyond_random]
             if layer != "layer 0":
                 predictions.append(_errs_less("and than that of changes of the image", own, name_of("layer 0", size)))
             if size == CLAIMED_SIZE:

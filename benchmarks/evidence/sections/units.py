@@ -7,7 +7,7 @@ alike in pixels. The seed is that of the weights; images and directions differ b
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any, Final
 
 import published_claims as published
@@ -19,7 +19,7 @@ from questions import Expected, Question, by_seed, paired, rows_of
 from section import JSON, Places, Row, Section, Size, Unit
 
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import Interval, student_interval
+from orchestrator.analysis.claims.intervals import Interval, quantile
 from trainables.data import Split, load_splits, load_test
 from trainables.evaluation.core.prediction import balanced_subset, logits
 from trainables.evaluation.representation.layers import LayerUnits, read_layers
@@ -197,15 +197,21 @@ def question(data: str) -> Question:
 def _alike(rows: Sequence[Row], name: str) -> Prediction:
     features, control = name.split(" ")
     key = f"{PENULTIMATE} {features} {TOP} {control}"
-    images = _over_images(rows, control) if features == "raw" else None
     own, others = (values(rows, key, what) for what in ("units", "others"))
+    images = _over_images(rows, control, mean(own) - mean(others)) if features == "raw" else None
     return by_seed(own, others, "equal", margin=MARGIN, images=images)
 
 
-def _over_images(rows: Sequence[Row], control: str) -> Interval:
-    """Return the interval of the difference over disjoint sets of images, each with the mean over seeds."""
+def _over_images(rows: Sequence[Row], control: str, difference: float) -> Interval:
+    """Return the interval of a difference by its spread over disjoint sets of images, each with the mean over seeds.
+
+    The first of a tenth of the images are others than the first of all: the sets say how far a difference moves, and
+    not where it is. It is of eight images a direction in a set and in all of them, so the spread is that of one set.
+    """
     by_fold = zip(*(row.metrics["folds"][control] for row in rows), strict=True)
-    return student_interval([mean(fold) for fold in by_fold])
+    means = [mean(fold) for fold in by_fold]
+    half = quantile(len(means) - 1) * stdev(means)
+    return Interval(difference - half, difference + half)
 
 
 def write(rows: Sequence[Row]) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -168,7 +169,7 @@ def question(optimizer: str, scaling: str) -> Question:
         return Expected(
             f"{kind} directions are as coherent {MEASURES[name]}",
             paired(of_coordinates, "equal", own, control_value=of_others, by=partial(by_seed, margin=MARGIN)),
-            published.WORD_DIRECTIONS if (kind, name) == ("random", "information") else None,
+            published.WORD_DIRECTIONS if (optimizer, kind, name) == ("adam", "random", "information") else None,
             f"{scaling}, {optimizer}",
         )
 
@@ -214,7 +215,22 @@ def _coherence(optimizer: str, rows: Sequence[Row]) -> str:
         f"plural {plural[0]}, of a word and another's {plural[1]}. Kurtosis of coordinates over that of "
         f"rotated ones {size}."
     )
-    return f"{about}\n\n{table(head, lines)}"
+    return f"{about}\n\n{table(head, lines)}\n\n{_margins(rows)}"
+
+
+def _margins(rows: Sequence[Row]) -> str:
+    """Say how large the margin is against what could be lost: a margin of all of it would call anything equal."""
+    shares = []
+    for scaling in SCALINGS:
+        for name, title in MEASURES.items():
+            key = f"{scaling} random"
+            chance = mean(row.metrics["compared"][key][f"{name} chance"] for row in rows)
+            above = mean(values(rows, key, name, 1)) - chance
+            shares.append(f"{MARGIN / above:.0%} {title}, {scaling}")
+    return (
+        f"The margin of {MARGIN:g} is this much of what random directions are above random words: {'; '.join(shares)}. "
+        "The larger it is, the less *equal* says."
+    )
 
 
 def _examples(optimizer: str, rows: Sequence[Row]) -> str:

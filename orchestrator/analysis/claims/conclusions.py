@@ -7,6 +7,7 @@ Each check has to pass by itself, at an uncorrected 5 %, as all of them together
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -31,8 +32,8 @@ class Prediction:
     """Measured difference of a treatment to its control, and the direction that a paper predicts.
 
     ``margin`` is the largest difference that counts as none, for the direction ``equal`` alone. ``images`` is the
-    interval of the difference over the choice of images, where the metric is a share of them: ``difference`` speaks of
-    other seeds on the same images, and a conclusion has to hold for other images too.
+    interval of the difference over the choice of images, where it has one: ``difference`` speaks of other seeds on the
+    same images, and a conclusion has to hold for other seeds on other images.
 
     Raises:
         ValueError: a margin without that direction, that direction without one, or one that is not above 0.
@@ -57,17 +58,25 @@ class Prediction:
 
     @property
     def may_be_of_these_images(self) -> bool:
-        """True if the interval over images has differences on both sides of 0, or of the margin."""
+        """True if other seeds on other images may have a difference on another side of 0, or of the margin.
+
+        The squares of the half widths over seeds and over images are added, as seeds and images are independent. An
+        interval over images that lies elsewhere than the mean counts up to the mean.
+        """
         if self.images is None:
             return False
+        mean, over_seeds = self.difference.mean, self.difference.interval
+        low = mean - math.hypot(mean - min(mean, self.images.low), mean - over_seeds.low)
+        high = mean + math.hypot(max(mean, self.images.high) - mean, over_seeds.high - mean)
         edges = (0.0,) if self.margin is None else (-self.margin, self.margin)
-        return any(self.images.low <= edge <= self.images.high for edge in edges)
+        return any(low <= edge <= high for edge in edges)
 
     @property
     def p(self) -> float:
         """P-value of the claim that the mean makes: that it is not 0, or of ``equal``, on its side of the margin.
 
-        Within the margin it is that of two one-sided tests (Schuirmann, 1987), beyond it that of one.
+        Within the margin it is that of two one-sided tests (Schuirmann, 1987), beyond it that of one. Equal differences
+        have no scale; it is that of their signs, as of a mean above 0.
         """
         if self.margin is None:
             return self.difference.p
@@ -75,13 +84,17 @@ class Prediction:
 
         mean, error = abs(self.difference.mean), self.difference.error
         if not error:
-            return 0.0
+            return float(0.5 ** (self.difference.degrees + 1))
         return float(stats.t.sf(abs(self.margin - mean) / error, self.difference.degrees))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Conclusion on a prediction; ``smallest`` is the difference that would have been found with power 0.8."""
+    """Conclusion on a prediction; ``smallest`` is the difference that would have been found with power 0.8.
+
+    It is found at the level of the first step of Holm's correction, whatever the other predictions of the question
+    show. Of the direction ``equal`` it is a difference beyond the margin.
+    """
 
     conclusion: Conclusion
     reason: str
@@ -119,7 +132,7 @@ def conclude(
         name: Finding(
             *_concluded(prediction, corrected[name], alpha, failed),
             p_corrected=corrected[name],
-            smallest=smallest_difference(prediction.difference, alpha=alpha),
+            smallest=_smallest(prediction, alpha / len(predictions)),
         )
         for name, prediction in predictions.items()
     }
@@ -135,6 +148,13 @@ def _concluded(prediction: Prediction, p: float, alpha: float, failed: list[str]
     if p <= alpha:
         return DISAGREES, f"the prediction was {prediction.direction}"
     return UNKNOWN, "no difference was shown" if prediction.margin is None else "neither none nor one was shown"
+
+
+def _smallest(prediction: Prediction, level: float) -> float:
+    """Return the smallest difference that is found; beyond a margin the test is one-sided."""
+    if prediction.margin is None:
+        return smallest_difference(prediction.difference, alpha=level)
+    return prediction.margin + smallest_difference(prediction.difference, alpha=2 * level)
 
 
 def _is_shown(prediction: Prediction, p: float, alpha: float) -> bool:

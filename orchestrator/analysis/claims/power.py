@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 POWER = 0.8
 
 
+@functools.cache
 def noncentrality(degrees: float, *, power: float = POWER, alpha: float = SIGNIFICANCE) -> float:
     """Return the true difference, in standard errors, that a two-sided t-test finds with this probability.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Literal, NamedTuple
 
+from network_pairs import over_pairs
 from section import Row
 
 from orchestrator.analysis.claims.comparisons import (
@@ -15,7 +16,6 @@ from orchestrator.analysis.claims.comparisons import (
     paired_difference,
 )
 from orchestrator.analysis.claims.conclusions import Prediction
-from orchestrator.analysis.claims.intervals import moments
 
 from .grid import CLASS_MEAN, CONTROLS, LAYERS, SNNL, Recipe
 
@@ -189,26 +189,26 @@ def _difference_of(one: Sequence[Sequence[float]], other: Sequence[Sequence[floa
     if not (one and other):
         return None
     rows = zip(one, other, strict=True)
-    found = over_pairs([[own - control for own, control in zip(*pair, strict=True)] for pair in rows])
+    found = over_matrix([[own - control for own, control in zip(*pair, strict=True)] for pair in rows])
     # Without any spread a mean has no scale, and nothing can be said of it.
     return found if found.error else None
 
 
-def over_pairs(matrix: Sequence[Sequence[float]]) -> UnpairedDifference:
-    """Return the mean of values by source and target over pairs of different networks, although pairs share networks.
+def over_matrix(matrix: Sequence[Sequence[float]]) -> UnpairedDifference:
+    """Return the mean of values by source and target over pairs of different networks.
 
-    The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of either:
-    the interval is too wide rather than too narrow.
-
-    >>> found = over_pairs([[0, 1, 3], [1, 0, 3], [1, 3, 0]])
-    >>> found.mean, found.degrees, f"{found.error:.2f}"
-    (2, 2, '0.58')
+    >>> found = over_matrix([[0, 1, 3], [1, 0, 3], [1, 3, 0]])
+    >>> found.mean, found.degrees
+    (2, 2)
     """
-    count = len(matrix)
-    sources = [mean(matrix[one][other] for other in range(count) if other != one) for one in range(count)]
-    targets = [mean(matrix[other][one] for other in range(count) if other != one) for one in range(count)]
-    error = math.hypot(*(moments(values)[1] / math.sqrt(count) for values in (sources, targets)))
-    return UnpairedDifference(mean(sources), error, count - 1)
+    return over_pairs(
+        {
+            (str(source), str(target)): value
+            for source, row in enumerate(matrix)
+            for target, value in enumerate(row)
+            if source != target
+        }
+    )
 
 
 def _complete(matrix: Sequence[Sequence[float | None]]) -> Sequence[Sequence[float]]:

@@ -9,7 +9,7 @@ from section import Row, described
 
 from orchestrator.analysis.claims.intervals import quantile
 
-from .doses import Grid, Networks, data_sets, over_pairs
+from .doses import Grid, Networks, data_sets, over_matrix
 from .grid import LAYERS, TEMPERATURES
 from .measures import FGSM, PGD
 
@@ -104,7 +104,7 @@ def named(networks: Networks) -> str:
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> str:
     if not matrix:
         return "-"
-    found = over_pairs([[100 * value for value in row] for row in matrix])
+    found = over_matrix([[100 * value for value in row] for row in matrix])
     return rounded(found.mean, quantile(found.degrees) * found.error)
 
 

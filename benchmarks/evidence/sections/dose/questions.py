@@ -100,7 +100,8 @@ def _expected(own: Response, treatment: Treatment, found: Mapping[str, Mapping[s
     by_reference = {name: predictions.get(own.name) for name, predictions in found.items()}
     measured = by_reference.pop("baseline", None)
     claim = own.claim if treatment.is_claimed else None
-    return Expected(own.name, lambda _: measured, claim, treatment.data, beyond=by_reference, missing=NOT_FOOLED)
+    beyond = {name: lambda _, it=prediction: it for name, prediction in by_reference.items()}
+    return Expected(own.name, lambda _: measured, claim, treatment.data, beyond=beyond, missing=NOT_FOOLED)
 
 
 def between_seeds(data: str, grid: Grid) -> Question:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cells import MISSING
 from section import Row, Section, described
 from sections.flattening.figure import WORDS, spectra
-from sections.flattening.networks import AFTER, BEFORE, DATA, TAPS, measure, units
+from sections.flattening.networks import AFTER, BEFORE, DATA, MANIFOLD, MIXED_AT, TAPS, measure, units
 from sections.flattening.questions import matched, questions
 from sections.mixtures.predictions import Values
 from sections.mixtures.tables import Column, by_method, cell
@@ -45,6 +45,18 @@ def by_layer(values: Values) -> Iterator[str]:
         if tap in ("fc1", "fc2"):
             columns.append(Column("mixtures here, nats", f"mixture/{tap}"))
         yield by_method(values, columns, {"untrained": [*untrained(values, columns)]})
+        if tap == MIXED_AT:
+            yield flattest(values)
+
+
+def flattest(values: Values) -> str:
+    """Say which method is the flattest at the mixed layer; no question is on most of them."""
+    parts = []
+    for head in ("share of all values but the largest", "effective rank", "rank of a class / of all"):
+        means = {method: values.mean(method, f"{AFTER}/{MIXED_AT}_{COLUMNS[head]}") for method in values.methods}
+        lowest = min(means, key=means.__getitem__)
+        parts.append(f"{head}, {lowest} ({means[lowest]:.3g}; {MANIFOLD} {means[MANIFOLD]:.3g})")
+    return f"The lowest of all methods, of which the questions compare few: {'; '.join(parts)}."
 
 
 def untrained(values: Values, columns: Sequence[Column]) -> Iterator[str]:

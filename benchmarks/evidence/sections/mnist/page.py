@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cells import MISSING, over_images, rounded
 from cells import table as markdown
+from network_pairs import over_pairs
 
 from orchestrator.analysis.claims.comparisons import Summary
 from orchestrator.analysis.claims.intervals import quantile
@@ -95,7 +96,9 @@ def tables(scores: Scores) -> str:
         own = ResultTable(released.COLUMNS, {"published": published.RELEASED})
         parts.append(f"### Deep nearest neighbours as first released\n\n{table(scores, [released.NAME], own)}")
     parts.append(f"### Transfer of PGD at 0.1: error of the network in the column, %\n\n{matrix(scores)}")
-    parts.append(f"### Published: transfer of L-BFGS between networks of 2013, %\n\n{published.TRANSFERRED}")
+    parts.append(
+        f"### Published: transfer of L-BFGS between the networks of Szegedy et al. 2014, %\n\n{published.TRANSFERRED}"
+    )
     return "\n\n".join(parts)
 
 
@@ -143,27 +146,15 @@ def transfer_of(transfer: Transfer) -> dict[str, dict[str, tuple[float, float]]]
 
 
 def mean_of_pairs(values: Mapping[tuple[str, str], float]) -> tuple[float, float]:
-    """Return the mean over pairs of networks and its half width, although pairs share networks.
-
-    The variance of the sources' means and that of the targets' means are added, with the degrees of freedom of the
-    fewer of the two: both kinds of network are a sample of those that other seeds give. The interval is too wide rather
-    than too narrow, as the noise of a single pair counts in both.
+    """Return the mean over pairs of networks and its half width, 0 of one source or target.
 
     >>> rounded(*mean_of_pairs({("a", "x"): 1.0, ("a", "y"): 3.0, ("b", "x"): 1.0, ("b", "y"): 3.0}))
     '2 ± 13'
     """
-    sources, targets = (
-        [statistics.mean(value for pair, value in values.items() if pair[end] == name) for name in names]
-        for end, names in enumerate(map(dict.fromkeys, zip(*values, strict=True)))
-    )
-    fewer = min(len(sources), len(targets))
-    half = quantile(fewer - 1) * math.hypot(standard_error(sources), standard_error(targets)) if fewer > 1 else 0.0
-    return statistics.mean(values.values()), half
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean."""
-    return statistics.stdev(values) / math.sqrt(len(values))
+    if min(len({pair[end] for pair in values}) for end in (0, 1)) < 2:
+        return statistics.mean(values.values()), 0.0
+    found = over_pairs(values)
+    return found.mean, quantile(found.degrees) * found.error
 
 
 def matrix(scores: Scores) -> str:

@@ -12,7 +12,7 @@ from trainables.evaluation.deformations.families import PAPER
 Row = Mapping[str, float]
 
 ACCURACY: Mapping[str, Row] = {
-    "published: Szegedy et al. 2013, FC100-100-10": {"test/accuracy": 0.9836},
+    "published: Szegedy et al. 2014, FC100-100-10": {"test/accuracy": 0.9836},
     "published: Madry et al. 2018, PGD at 0.3": {"test/accuracy": 0.9853},
     "published: Wong et al. 2020, FGSM at 0.3": {"test/accuracy": 0.9850},
     "published: Zhang et al. 2019, TRADES at 0.3": {"test/accuracy": 0.9948},
@@ -52,7 +52,7 @@ TRANSFERRED = """\
 | softmax, decay 1 | 71.9 | 48.1 | 34.4 |
 | FC100-100-10 | 28.9 | 100 | 2 |
 | FC200-200-10 | 38.2 | 20.3 | 2.7 |
-| AE400-10 | 23.4 | 9.4 | 100 |
 | Gaussian noise, standard deviation 0.1 | 5.0 | 0 | 0.8 |
 | Gaussian noise, standard deviation 0.3 | 15.6 | 5 | 3.1 |"""
-"""Szegedy et al. 2013, table 2, three of its columns: L-BFGS, each image fools the network it was made for."""
+"""Szegedy et al. 2014, table 2, three of its columns and the rows that our source quotes: L-BFGS, each image fools the
+network it was made for."""

@@ -3,7 +3,7 @@
 The predictions and checks are these, whatever the numbers are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import published_claims as published
@@ -111,9 +111,16 @@ def _question(treatment: Treatment, scores: Scores) -> Question:
             for check in treatment.checks
             for name in treatment.references
         ],
-        [_expected(own.words, treatment.name, BASELINE, own, scores) for own in treatment.predictions],
+        [_beyond_controls(treatment, own, scores) for own in treatment.predictions],
         absent=f"these were not trained: {', '.join(untrained)}" if untrained else "",
     )
+
+
+def _beyond_controls(treatment: Treatment, own: Change, scores: Scores) -> Expected:
+    """Return a prediction against the baseline, which has to be shown against each control, too."""
+    controls = [name for name in treatment.references if name != BASELINE]
+    beyond = {name: _expected(own.words, treatment.name, name, own, scores).of for name in controls}
+    return replace(_expected(own.words, treatment.name, BASELINE, own, scores), beyond=beyond)
 
 
 def _expected(words: str, treatment: str, control: str, change: Change, scores: Scores) -> Expected:

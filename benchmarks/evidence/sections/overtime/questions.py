@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import published_claims as published
 from questions import Direction, Expected, Published, Question, Rows, by_sets, paired
@@ -76,10 +77,20 @@ def _share(words: str, of: Of, claim: Published, about: str = RESNET) -> Expecte
     return Expected(words, of, claim, about, "of chance")
 
 
+def _last_layer(words: str, recipe: str, direction: Direction, claim: Published) -> Expected:
+    """Return what is expected of the last hidden layer, against the baseline and beyond the control."""
+    beyond = {CONTROLS[recipe]: _between(recipe, CONTROLS[recipe], LAST, direction)}
+    return replace(_share(words, _between(recipe, "baseline", LAST, direction), claim), beyond=beyond)
+
+
 def _accurate(words: str, recipe: str, direction: Direction, claim: Published) -> Expected:
-    recipes = ({"recipe": recipe}, {"recipe": "baseline"})
-    of = paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
-    return Expected(words, of, claim, RESNET)
+    """Return what is expected of test accuracy, against the baseline and beyond the control."""
+
+    def against(control: str) -> Of:
+        recipes = ({"recipe": recipe}, {"recipe": control})
+        return paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
+
+    return Expected(words, against("baseline"), claim, RESNET, beyond={CONTROLS[recipe]: against(CONTROLS[recipe])})
 
 
 LAST, FIRST = _after("penultimate"), _before("penultimate")
@@ -115,9 +126,10 @@ QUESTIONS = (
         "higher",
         (
             _accurate("entangled ResNets: test accuracy is higher", "entangle", "higher", published.ACCURATE),
-            _share(
+            _last_layer(
                 "entangled ResNets: the last hidden layer is less entangled than the baseline's",
-                _between("entangle", "baseline", LAST, "lower"),
+                "entangle",
+                "lower",
                 published.DISCRIMINATES,
             ),
             _share(
@@ -133,9 +145,10 @@ QUESTIONS = (
         "lower",
         (
             _accurate("separated ResNets: test accuracy is lower", "separate", "lower", published.SEPARATED),
-            _share(
+            _last_layer(
                 "separated ResNets: the last hidden layer is more entangled than the baseline's",
-                _between("separate", "baseline", LAST, "higher"),
+                "separate",
+                "higher",
                 published.SEPARATES,
             ),
         ),

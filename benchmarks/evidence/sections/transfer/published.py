@@ -11,7 +11,8 @@ TRANSFER_NETWORKS = """\
 | AE400-10 | 23.4 | 16 | 24.8 | 9.4 | 6.6 | 100 | 0.086 |
 | Gaussian noise, standard deviation 0.1 | 5.0 | 10.1 | 18.3 | 0 | 0 | 0.8 | 0.1 |
 | Gaussian noise, standard deviation 0.3 | 15.6 | 11.3 | 22.7 | 5 | 4.3 | 3.1 | 0.3 |"""
-"""Szegedy et al. 2014, table 2, quoted at second hand; the columns FC10(1e-2), FC10(1) and FC200, from memory."""
+"""Szegedy et al. 2014, table 2, quoted at second hand; the columns FC10(1e-2), FC10(1) and FC200 and the row
+AE400-10 from memory."""
 
 TRANSFER_HALVES = """\
 | made for | FC100(P1) | FC123(P1) | FC100'(P2) |

@@ -60,10 +60,13 @@ def _norms(rows: Sequence[Row]) -> str:
         own = [row.metrics[name] for row in rows]
         distortions = [mean(value for value in net["rms"] if value is not None) for net in own]
         slopes = [spread([net["slope"][kind] for net in own]) for kind in SLOPE_KINDS]
-        lines.append([name, spread(distortions), *slopes, _powers([net["bound"] for net in own])])
+        ratio = spread([net["slope"]["lbfgs"] / net["bound"] for net in own])
+        lines.append([name, spread(distortions), *slopes, _powers([net["bound"] for net in own]), ratio])
         layers += list(_layers(name, own))
     head = ["network", "smallest distortion", "largest slope, L-BFGS", "noise of its size", "product of the norms"]
+    head.append("slope / product")
     stages = ["network", "stage", "exact norm of its linear layer", "bound of the stage", "largest slope"]
+    stages.append("slope / bound")
     return f"{table(head, lines)}\n\n{table(stages, layers)}"
 
 
@@ -72,7 +75,7 @@ def _layers(name: str, own: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
         of_stage = [net["stages"][stage] for net in own]
         if of_stage[0]["exact"] is not None:
             cells = (spread([values[key] for values in of_stage]) for key in ("exact", "bound", "slope"))
-            yield [name, stage, *cells]
+            yield [name, stage, *cells, spread([values["slope"] / values["bound"] for values in of_stage])]
 
 
 def _powers(values: Sequence[float]) -> str:

@@ -95,6 +95,9 @@ FLATTER_SCALE = Published(
     "a class varies in fewer directions than with a penalty that leaves the same scale",
     "not in the paper: our control of section 3.2",
 )
+FLATTER_DROPOUT = Published(
+    _VERMA, "a class varies in fewer directions with manifold mixup than with dropout", _FLATTER
+)
 FLATTER_RANK = Published(
     _VERMA, "a class varies in fewer directions relative to all classes than without mixup", "appendix G"
 )

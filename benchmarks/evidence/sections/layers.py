@@ -141,8 +141,10 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     for name in treatments():
         own = rows_of(rows, {"treatment": name})
         changed = [spread([100 * row.metrics["changed"][change] for row in own]) for change in changes]
-        lines.append([name, spread([100 * row.metrics["error"] for row in own]), *changed])
-    head = ["trained on changes of", "test error, %", *(f"error, {change}, %" for change in changes)]
+        errors = [100 * row.metrics["error"] for row in own]
+        by_seed = ", ".join(f"{error:.2f}" for error in errors)
+        lines.append([name, spread(errors), by_seed, *changed])
+    head = ["trained on changes of", "test error, %", "by seed", *(f"error, {change}, %" for change in changes)]
     return {"layers": table(head, lines)}
 
 

@@ -181,8 +181,9 @@ def question(data: str) -> Question:
     beyond_chance = paired(purity("trained", "units"), "higher", own, control_value=purity("trained", "chance"))
 
     def alike(control: str) -> Expected:
-        claim = published.DIRECTIONS if control == "raw random" else None
-        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, name)
+        claim = published.DIRECTIONS if control.endswith(" random") else None
+        about = name if control.startswith("raw") else f"{name}, standardised"
+        return Expected(ALIKE[control], lambda rows: _alike(rows_of(rows, own), control), claim, about)
 
     return Question(
         f"Units of the last hidden layer against other directions, {name}",

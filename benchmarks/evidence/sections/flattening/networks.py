@@ -37,7 +37,7 @@ METRICS = (
 DRAWN = 128
 """Singular values of the figure."""
 
-INPUT, MANIFOLD = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2"
+INPUT, MANIFOLD, DROPOUT = "input mixup, alpha 2", "manifold mixup at fc1, alpha 2", "dropout 0.5"
 LENGTH_WEIGHTS = (1e-5, 3e-5, 1e-4)
 """In a pilot on validation images, the second one's activations were as long as those of manifold mixup."""
 
@@ -56,7 +56,7 @@ METHODS: Mapping[str, Mapping[str, JSON]] = {
         for weight in LENGTH_WEIGHTS
     },
     "weight decay 1e-3": {"optimizer.weight_decay": 1e-3},
-    "dropout 0.5": {"model.dropout": 0.5},
+    DROPOUT: {"model.dropout": 0.5},
 }
 """Weight decay and dropout are rows of the paper's comparison."""
 WHOLE: Mapping[str, JSON] = {"data.name": "mnist", "epochs": 10}

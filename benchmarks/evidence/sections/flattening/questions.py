@@ -1,11 +1,14 @@
-"""Questions on flattening, each with the checks of its treatment. Written before they were measured."""
+"""Questions on flattening, each with the checks of its treatment.
+
+Written before they were measured, but for that on dropout.
+"""
 
 from collections.abc import Sequence
 
 import published_claims as published
 from questions import Expected, Published, Question
 from section import Row
-from sections.flattening.networks import AFTER, DATA, INPUT, LENGTH_WEIGHTS, MANIFOLD, MIXED_AT, length_penalty
+from sections.flattening.networks import AFTER, DATA, DROPOUT, INPUT, LENGTH_WEIGHTS, MANIFOLD, MIXED_AT, length_penalty
 from sections.mixtures.predictions import Contrast, Values
 from sections.mixtures.trials import NONE
 
@@ -43,6 +46,7 @@ def questions(rows: Sequence[Row]) -> list[Question]:
         question(NONE, "no mixup", published.FLATTER),
         question(INPUT, "input mixup", published.FLATTER_INPUT),
         question(control, "the activation L2 penalty of the same scale", published.FLATTER_SCALE, scale),
+        question(DROPOUT, "dropout (asked after the measurement)", published.FLATTER_DROPOUT),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Questions on mixup, each with the checks of its treatments. Written before they were measured."""
+"""Questions on mixup, each with the checks of its treatments. Written before they were measured, but for `lasts`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,6 +15,8 @@ INPUT, MANIFOLD = input_mixup(1), manifold_mixup(2)
 """The alphas of the paper's table 1."""
 GAP = 0.05
 """Accuracy of training images above that of validation images, from which a network has overfitted."""
+RISE = 0.05
+"""Rise of the loss of validation images from its least, in nats, from which training has gone on too long."""
 PGD_MARGIN = 0.05
 """Gain of accuracy under PGD that would count as robustness."""
 NAMES = {NONE: "no mixup", INPUT: "input mixup", MANIFOLD: "manifold mixup"}
@@ -46,6 +48,15 @@ def overfits(budget: Budget) -> Expected:
     return Expected(words, Contrast(budget.data, "gap", "higher", NONE, GAP))
 
 
+def lasts(budget: Budget) -> Expected:
+    """Return the check that training is long enough for overfitting to hurt; it was added after the measurement.
+
+    A network that hardly overfits has little to gain, and with mixed images it underfits.
+    """
+    words = f"without mixup, the loss of validation images rises by more than {RISE:g} nats (added after measuring)"
+    return Expected(words, Contrast(budget.data, "overfit_nats", "higher", NONE, RISE))
+
+
 def mixes(budget: Budget, treatment: str, control: str) -> Expected:
     """Return the check that predictions of mixtures are nearer to mixed labels: in hidden layers, or at the input."""
     place = "input" if treatment == INPUT else "hidden"
@@ -67,7 +78,7 @@ def accuracy(budget: Budget, treatment: str, control: str) -> Question:
     )
     return Question(
         f"{budget.title}: {NAMES[treatment]} against {NAMES[control]}",
-        checks=(overfits(budget), mixes(budget, treatment, control)),
+        checks=(overfits(budget), lasts(budget), mixes(budget, treatment, control)),
         predictions=(
             claimed(budget, "accuracy", "test accuracy is higher", higher),
             claimed(budget, "likelihood", "negative log-likelihood is lower", lower, unit="nats"),
@@ -137,6 +148,7 @@ def alphas_and_layers(budget: Budget) -> Question:
         f"{budget.title}: strength and places of manifold mixup",
         checks=(
             overfits(budget),
+            lasts(budget),
             mixed(weak, "hidden", "alpha 2 brings hidden mixtures nearer to mixed labels than 0.5, nats"),
             mixed(hidden, "input", "mixing at the input does so there, against hidden layers alone, nats"),
         ),

@@ -13,22 +13,19 @@ Result on two cores (EPYC), one pair of the demo, 446 epochs each: first epoch a
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from peers.process_tree import measured
 
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import EpochReported
 from orchestrator.state.sweep_lookup import find_sweep
 
 WAYS = ("local", "processes")
-SAMPLE_S = 0.25
-MARK = "RAVEL_BENCHMARK"
 PRIORITY = {"RAY_worker_niceness": "0"}
 """Ray's workers have niceness 15, with which a machine that does other work would starve them alone."""
 
@@ -54,9 +51,9 @@ def main() -> None:
     overrides = ["resources.max_concurrent=1", *arguments.overrides]
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     for _ in range(arguments.pairs):
-        for way, measured in runs.items():
-            measured.append(run_of(arguments.spec.resolve(), overrides, way))
-            print(f"{way:10} {json.dumps(measured[-1].__dict__)}", flush=True)
+        for way, done in runs.items():
+            done.append(run_of(arguments.spec.resolve(), overrides, way))
+            print(f"{way:10} {json.dumps(done[-1].__dict__)}", flush=True)
     for name in ("first_epoch_s", "end_s", "cpu_s", "most_mb"):
         before, after = ([getattr(run, name) for run in runs[way]] for way in WAYS)
         ratio = median(after) / median(before)
@@ -69,47 +66,12 @@ def run_of(spec: Path, overrides: list[str], way: str) -> Run:
         folder = Path(name)
         words = [word for override in overrides for word in ("--set", override)]
         command = [str(Path(sys.executable).with_name("ravel")), "launch", str(spec), "--address", way, *words]
-        environment = {**os.environ, **PRIORITY, MARK: name, "MLFLOW_TRACKING_URI": f"sqlite:///{name}/mlflow.db"}
-        began, most_mb, used = time.time(), 0.0, dict[int, float]()
-        with (folder / "output.txt").open("wb") as output:
-            driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)  # noqa: S603
-            while driver.poll() is None:
-                processes = marked(name)
-                most_mb = max(most_mb, sum(map(memory_mb, processes)))
-                used |= {pid: cpu_s(pid) for pid in processes}
-                time.sleep(SAMPLE_S)
-        if driver.returncode:
-            raise SystemExit((folder / "output.txt").read_text())
+        environment = {**os.environ, **PRIORITY, "MLFLOW_TRACKING_URI": f"sqlite:///{name}/mlflow.db"}
+        cores = len(os.sched_getaffinity(0))
+        usage = measured(command, environment=environment, folder=folder, cores=cores)
         events = [event for event, _ in read_events(find_sweep(folder / "results").events)]
         epochs = [event.time for event in events if isinstance(event, EpochReported)]
-        return Run(epochs[0] - began, time.time() - began, sum(used.values()), most_mb, len(epochs))
-
-
-def marked(mark: str) -> list[int]:
-    """Return the living processes of a sweep."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if f"{MARK}={mark}".encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
-def memory_mb(pid: int) -> float:
-    """Return the memory of a process, its part of what it shares."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process so far."""
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
+        return Run(epochs[0] - usage.began, usage.wall_s, usage.cpu_s, usage.pss_mb, len(epochs))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.analysis.comparison.comparison import Comparison
+    from orchestrator.analysis.sweep_counts import SweepCounts
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.scheduling.configurations import Configuration
     from orchestrator.spec.objective import Objective
@@ -195,17 +196,20 @@ def _is_whole(trial: Trial) -> bool:
     return trial.status == "completed"
 
 
-def event_line(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+def event_line(plan: SweepPlan, state: SweepState, event: Event, *, counts: SweepCounts | None = None) -> str | None:
     """Return one plain line for an event that starts, pauses, resumes or ends a trial; None for the rest.
 
-    ``ravel logs`` prints every event, the epochs of a trial included.
+    ``ravel logs`` prints every event, the epochs of a trial included. ``counts`` of the state are brought up to date
+    where the line shows the progress; without them, all trials are counted for each such line.
     """
+    words = _message(plan, state, event, counts)
+    if not words:
+        return None
     clock = datetime.fromtimestamp(event.time, tz=UTC).astimezone().strftime("%H:%M:%S")
-    words = _message(plan, state, event)
-    return f"{clock} {words}" if words else None
+    return f"{clock} {words}"
 
 
-def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
+def _message(plan: SweepPlan, state: SweepState, event: Event, counts: SweepCounts | None) -> str | None:
     objective = plan.spec.objective
     match event.kind:
         case "sweep_started":
@@ -237,7 +241,7 @@ def _message(plan: SweepPlan, state: SweepState, event: Event) -> str | None:
             score = trial.score(objective)
             value = "nothing measured" if score is None else measured(plan, score)
             reason = f" ({event.reason})" if event.reason else ""
-            summary = progress(plan, state, now=event.time)
+            summary = progress(plan, state, now=event.time, counts=counts)
             ended = f"{trial.id} {describe_status(trial)} after epoch {trial.epoch}: {value}{reason}"
             return f"{ended}  [{headline(summary)}]"
         case _:

@@ -11,13 +11,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from orchestrator.analysis.forecast import expected_epochs
-from orchestrator.planning.seeds import configurations_of, searched_state
+from orchestrator.analysis.sweep_counts import ENDED, SweepCounts
 from orchestrator.scheduling.asha import Asha, NoStopping
 from orchestrator.scheduling.budgeted import BudgetedAsha
 from orchestrator.scheduling.population import Pbt
 from orchestrator.state.sweep_state import OVER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.planning.plan import SweepPlan
     from orchestrator.state.sweep_state import SweepState
 
@@ -74,85 +76,78 @@ class Progress:
         return {name: value for name, value in asdict(self).items() if name != "dropped" or value}
 
 
-def progress(plan: SweepPlan, state: SweepState, *, now: float) -> Progress:
-    """Return the progress of a sweep; the time left assumes the pace so far and the planned epochs."""
-    searched = searched_state(plan, state)
-    statuses = [trial.status for trial in searched.trials.values()]
-    num_descendants = sum(trial.descent is not None for trial in searched.trials.values())
-    is_finished = _is_finished(plan, searched)
-    to_start = 0 if is_finished else max(0, plan.spec.search.num_trials + num_descendants - len(statuses))
-    planned = _planned_epochs(plan, state, to_start=to_start)
-    rungs = [trial.stopping_rung for trial in searched.with_status("paused")]
+def progress(plan: SweepPlan, state: SweepState, *, now: float, counts: SweepCounts | None = None) -> Progress:
+    """Return the progress of a sweep; the time left assumes the pace so far and the planned epochs.
+
+    Args of note: ``counts`` are those of the state at an earlier time, and are brought up to date; without them all
+    trials are counted.
+    """
+    counts = SweepCounts(plan, state) if counts is None else counts.updated(plan)
+    by_status, num_descendants = counts.by_status, counts.num_descendants
+    is_finished = _is_finished(plan, state, by_status)
+    num_trials = plan.spec.search.num_trials + num_descendants
+    to_start = 0 if is_finished else max(0, num_trials - sum(by_status.values()))
+    planned = _planned_epochs(plan, counts, to_start=to_start)
     return Progress(
         sweep=plan.sweep,
         status=state.ended.status if state.ended is not None else "running",
-        num_trials=plan.spec.search.num_trials + num_descendants,
-        by_status={status: statuses.count(status) for status in dict.fromkeys(statuses)},
-        stopped_by_rung=searched.stopped_by_rung(),
-        paused_by_rung={rung: rungs.count(rung) for rung in sorted({rung for rung in rungs if rung is not None})},
+        num_trials=num_trials,
+        by_status=by_status,
+        stopped_by_rung=counts.stopped_by_rung,
+        paused_by_rung=counts.paused_by_rung,
         to_start=to_start,
-        epochs_run=state.epochs_run,
+        epochs_run=counts.epochs_run,
         epochs_planned=math.ceil(planned),
         epochs_full=plan.spec.search.num_trials * plan.max_epochs * plan.spec.search.seeds,
-        share=1.0 if is_finished else min(MAX_SHARE, _share(plan, state, planned, state.age_s(now=now))),
+        share=1.0 if is_finished else min(MAX_SHARE, _share(plan, counts, planned, state.age_s(now=now))),
         elapsed_s=state.elapsed_s(now=now),
-        left_s=_time_left(plan, state, planned, now) if (OVER | {"paused"}) & set(statuses) else None,
+        left_s=_time_left(plan, state, counts.epochs_run, planned, now) if ENDED & by_status.keys() else None,
         seeds=plan.spec.search.seeds,
-        dropped=sum(trial.is_out_of_race for trial in searched.trials.values()),
+        dropped=counts.num_out_of_race,
     )
 
 
-def _is_finished(plan: SweepPlan, state: SweepState) -> bool:
+def _is_finished(plan: SweepPlan, state: SweepState, by_status: Mapping[str, int]) -> bool:
     """Return True if the sweep ended and ``ravel resume`` would find nothing to run."""
     if state.ended is None or state.ended.status == "interrupted":
         return False
-    num_over = sum(trial.status in OVER for trial in state.trials.values())
+    num_over = sum(count for status, count in by_status.items() if status in OVER)
     return state.ended.status == "completed" or num_over >= plan.spec.search.num_trials
 
 
-def _planned_epochs(plan: SweepPlan, state: SweepState, *, to_start: int) -> float:
+def _planned_epochs(plan: SweepPlan, counts: SweepCounts, *, to_start: int) -> float:
     """Return the epochs that the whole sweep is expected to run, at least one more for each unfinished trial."""
-    unfinished = to_start + len(state.with_status("running", "waiting", "interrupted"))
     scheduler = plan.scheduler if plan.spec.scheduler.own is None else None
     known = isinstance(scheduler, BudgetedAsha | NoStopping | Pbt) or (
         isinstance(scheduler, Asha) and plan.spec.scheduler.rung_unit == "epochs"
     )
-    expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, state)
+    expected = expected_epochs(plan) if known else _extrapolated_epochs(plan, counts)
     if isinstance(scheduler, NoStopping):
-        expected -= _dropped_epochs(plan, state)
-    return max(expected, float(state.epochs_run + unfinished))
+        expected -= counts.epochs_saved
+    return max(expected, float(counts.epochs_run + to_start + counts.num_unfinished))
 
 
-def _dropped_epochs(plan: SweepPlan, state: SweepState) -> float:
-    """Return the epochs of full training that configurations out of the race will not run."""
-    full = plan.max_epochs * plan.spec.search.seeds
-    configurations = configurations_of(plan, state).values()
-    out = (item.trials for item in configurations if item.over_because is not None)
-    return sum(full - sum(trial.epoch for trial in trials) for trials in out)
-
-
-def _extrapolated_epochs(plan: SweepPlan, state: SweepState) -> float:
+def _extrapolated_epochs(plan: SweepPlan, counts: SweepCounts) -> float:
     """Return the epochs of all trials if each runs as many as those that are over or paused did on average.
 
     For schedulers whose cost is not known beforehand: PASHA, the median rule, users' own; other resources than epochs.
     """
-    ended = [trial.epoch for trial in state.trials.values() if trial.status in OVER | {"paused"}]
-    mean = sum(ended) / len(ended) if ended else 0
+    mean = counts.mean_epochs_of_ended
     return plan.spec.search.num_trials * mean if mean else expected_epochs(plan)
 
 
-def _share(plan: SweepPlan, state: SweepState, planned: float, age_s: float) -> float:
+def _share(plan: SweepPlan, counts: SweepCounts, planned: float, age_s: float) -> float:
     """Return the spent part of the budget that is used up first: epochs, or the limits in ``budget``."""
     budget = plan.spec.budget
     clock = 0.0 if budget.wall_clock_s is None else age_s / budget.wall_clock_s
-    gpus = 0.0 if budget.gpu_s is None else state.total("cost/gpu_s") / budget.gpu_s
-    return max(state.epochs_run / planned, clock, gpus)
+    gpus = 0.0 if budget.gpu_s is None else counts.gpu_s / budget.gpu_s
+    return max(counts.epochs_run / planned, clock, gpus)
 
 
-def _time_left(plan: SweepPlan, state: SweepState, planned: float, now: float) -> float | None:
-    if state.ended is not None or not state.epochs_run:
+def _time_left(plan: SweepPlan, state: SweepState, epochs_run: int, planned: float, now: float) -> float | None:
+    if state.ended is not None or not epochs_run:
         return None
-    left, limit = state.elapsed_s(now=now) * (planned / state.epochs_run - 1), plan.spec.budget.wall_clock_s
+    left, limit = state.elapsed_s(now=now) * (planned / epochs_run - 1), plan.spec.budget.wall_clock_s
     return max(0.0, left if limit is None else min(left, limit - state.age_s(now=now)))
 
 

@@ -70,8 +70,7 @@ def fronts(values: Mapping[str, Measured]) -> list[list[str]]:
     ranked: list[list[str]] = []
     finite = (trial for trial in values if is_finite(values[trial]))
     for trial in sorted(finite, key=lambda name: (_worst(values[name]), name)):
-        dominated = (any(_dominates(values[rival], values[trial]) for rival in front) for front in ranked)
-        place = next((at for at, is_dominated in enumerate(dominated) if not is_dominated), len(ranked))
+        place = _front_of(values[trial], ranked, values)
         if place == len(ranked):
             ranked.append([])
         ranked[place].append(trial)
@@ -162,6 +161,20 @@ def _worst(value: Measured) -> Measured:
 
 def _dominates(one: Measured, other: Measured) -> bool:
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _front_of(value: Measured, ranked: Sequence[Sequence[str]], values: Mapping[str, Measured]) -> int:
+    """Return the first front that does not dominate a value, by bisection: each front dominates the next one."""
+    return bisect_left(ranked, True, key=lambda front: not _is_dominated(value, front, values))
+
+
+def _is_dominated(value: Measured, front: Sequence[str], values: Mapping[str, Measured]) -> bool:
+    """Return True if a trial of a front dominates a value that follows all of its trials in the order of ``fronts``.
+
+    With two objectives the last of them has the highest second value, so it dominates whatever another one does.
+    """
+    rivals = front[-1:] if len(value) == 2 else reversed(front)
+    return any(_dominates(values[rival], value) for rival in rivals)
 
 
 def _crowding(front: Sequence[str], values: Mapping[str, Measured]) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.state import ranking
 from orchestrator.state.ranking import Ranking, fronts, is_finite, measured, order
 
 NAMES = st.text("abcdef", min_size=1, max_size=3)
@@ -67,6 +68,16 @@ def test_fronts_are_those_of_a_brute_force(values):
     expected = [{name for name in finite if depths[name] == at} for at in sorted(set(depths.values()))]
     behind = set(values) - set(finite)
     assert [set(front) for front in fronts(values)] == expected + [behind] * bool(behind)
+
+
+@pytest.mark.parametrize(("objectives", "at_most"), [(2, 12), (3, 150)])
+def test_a_trial_is_compared_with_few_of_many_others(objectives, at_most, monkeypatch):
+    compared, original = [], ranking._dominates
+    monkeypatch.setattr(ranking, "_dominates", lambda *pair: compared.append(pair) or original(*pair))
+    generator = random.Random(0)
+    values = {f"t{index:04}": tuple(generator.random() for _ in range(objectives)) for index in range(2000)}
+    assert sum(map(len, fronts(values))) == 2000
+    assert len(compared) / 2000 < at_most
 
 
 @given(VALUES)

@@ -147,6 +147,11 @@ def test_a_sweep_ends_well_with_a_leaderboard_and_the_way_into_mlflow(swept):
     assert done.stderr == ""
 
 
+def test_the_state_that_tune_writes_at_the_end_has_few_of_the_trials(swept):
+    (state,) = find_sweep(swept[0] / "results").tune.glob("experiment_state-*.json")
+    assert 1 <= len(json.loads(state.read_text())["trial_data"]) <= 3
+
+
 def test_the_baseline_runs_first_and_to_its_full_budget(swept):
     state = SweepResult.read(find_sweep(swept[0] / "results")).state
     baseline = state.trials["t000"]

@@ -75,6 +75,20 @@ def test_a_forked_worker_and_a_new_python_train_the_same_epoch(shared, tmp_path)
     assert results[ON_CPU]["val/accuracy"] == results[ON_GPU]["val/accuracy"]
 
 
+def test_the_driver_registers_a_worker_once_however_many_messages_it_reads(shared, tmp_path, monkeypatch):
+    registered, original = [], shared._selector.register
+    monkeypatch.setattr(shared._selector, "register", lambda *what: registered.append(what) or original(*what))
+    worker, result = trained(shared, ON_CPU, tmp_path)
+    for _ in range(5):
+        worker.send({"step": True})
+        replies(shared, worker, 1)
+    assert result["epoch"] == 1
+    assert [data for *_, data in registered] == [worker]
+    shared.discard(worker)
+    assert worker.connection.closed
+    assert worker not in [key.data for key in shared._selector.get_map().values()]
+
+
 def test_a_worker_of_a_slot_sees_the_gpu_of_the_slot_alone(shared, tmp_path):
     worker, result = trained(shared, ON_GPU, tmp_path)
     assert "CUDA_VISIBLE_DEVICES=7" in Path(f"/proc/{result['pid']}/environ").read_text().split("\0")

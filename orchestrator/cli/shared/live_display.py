@@ -20,6 +20,7 @@ from orchestrator.analysis.leaderboard import (
     table,
 )
 from orchestrator.analysis.order_history import answered_orders, order_lines
+from orchestrator.analysis.sweep_counts import SweepCounts
 from orchestrator.analysis.sweep_progress import headline, progress, progress_bar, trials_over, work_left
 from orchestrator.cli.shared.cluster_wait import ClusterWait
 from orchestrator.execution.cluster.addresses import HERE, kind_of
@@ -45,6 +46,8 @@ Say: TypeAlias = "Callable[[str | None], None]"
 LIVE_ROWS = 10
 LIVE_ORDERS = 3
 WAIT_EVERY_S = 60.0
+MAX_SHARE = 0.05
+"""Share of the time that drawing the live view may take, at most."""
 FINAL_ROWS = 10
 
 
@@ -87,10 +90,11 @@ class PlainDisplay(_Display):
         super().__init__(console)
         self._plan: SweepPlan | None = None
         self._store: EventStore | None = None
+        self._counts: SweepCounts | None = None
 
     def on_start(self, plan: SweepPlan, store: EventStore, lag_report: LagReport) -> None:  # noqa: ARG002  the log warns instead
         """Print the size of the sweep."""
-        self._plan, self._store = plan, store
+        self._plan, self._store, self._counts = plan, store, SweepCounts(plan, store.state)
         self._print(f"{plan.sweep}: {num_trials(plan.spec)} of at most {plan.max_epochs} epochs")
         self._look_at_cluster(plan, store, say=self._say_wait, every_s=WAIT_EVERY_S)
 
@@ -99,7 +103,8 @@ class PlainDisplay(_Display):
         if self._plan is not None and self._store is not None:
             if event.kind == "order_accepted":
                 self._plan = extended(self._plan, event)
-            line = event_line(self._plan, self._store.state, event)
+            with self._store.lock:  # the driver's two threads append events
+                line = event_line(self._plan, self._store.state, event, counts=self._counts)
             if line:
                 self._print(line)
 
@@ -108,8 +113,33 @@ class PlainDisplay(_Display):
             self._print(line)
 
 
+class PacedView:
+    """View that is drawn once more only if that keeps the share of the time spent on it below ``MAX_SHARE``.
+
+    A large sweep takes seconds to rank, while no decision is made.
+
+    Args:
+        draw: Return the view as it is now.
+        clock: Seconds.
+    """
+
+    def __init__(self, draw: Callable[[], RenderableType], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._draw, self._clock = draw, clock
+        self._view: RenderableType | None = None
+        self._due = 0.0
+
+    def __call__(self) -> RenderableType:
+        """Return the view, as it was drawn last or as it is now."""
+        began = self._clock()
+        if self._view is None or began >= self._due:
+            self._view = self._draw()
+            ended = self._clock()
+            self._due = ended + (ended - began) * (1 / MAX_SHARE - 1)
+        return self._view
+
+
 class LiveDisplay(_Display):
-    """Progress callback that draws a live view, twice a second."""
+    """Progress callback that draws a live view, twice a second, or less often if the sweep is large."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -124,7 +154,8 @@ class LiveDisplay(_Display):
             with store.lock:
                 return live_view(in_force(plan.launched, store.state), store.state, notes=[*waits, *lag_report()])
 
-        self._live = Live(console=self._console, get_renderable=draw, refresh_per_second=2, transient=True)
+        view = PacedView(draw)
+        self._live = Live(console=self._console, get_renderable=view, refresh_per_second=2, transient=True)
         self._live.start()
         self._look_at_cluster(plan, store, say=self._note_wait, every_s=0.0)
 

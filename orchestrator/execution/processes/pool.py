@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -75,6 +76,8 @@ class WorkerPool:
         self._environ = {**threads, **environ}
         self._count = 0
         self._workers: dict[int, Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        """Connections that are open: each is registered once, so that a message costs the same among any number."""
         self._launch()
 
     def __enter__(self) -> Self:
@@ -107,6 +110,7 @@ class WorkerPool:
             socket.send_fds(self._control, [_line({"start": self._count, "worker": settings})], [theirs.fileno()])
         worker = Worker(self._count, slot, Connection(ours.detach()))
         self._workers[worker.number] = worker
+        self._selector.register(worker.connection, selectors.EVENT_READ, worker)
         return worker
 
     def kill(self, worker: Worker) -> None:
@@ -118,7 +122,7 @@ class WorkerPool:
         """Kill a worker of which no message is awaited."""
         if self._workers.pop(worker.number, None) is not None:
             self.kill(worker)
-            worker.connection.close()
+            self._disconnect(worker)
 
     def messages(self, *, timeout_s: float) -> Iterator[tuple[Worker, Message]]:
         """Wait for messages, for a limited time, and yield those that are there, each with its worker.
@@ -126,12 +130,11 @@ class WorkerPool:
         Raises:
             PreflightError: no further worker can be started on this machine.
         """
-        talking = {worker.connection: worker for worker in self._workers.values() if not worker.connection.closed}
-        ready = wait([*talking, self._control], timeout_s)
-        for connection, worker in talking.items():
-            if connection in ready:
+        ready = [key.data for key, _ in self._selector.select(timeout_s)]
+        for worker in ready:
+            if worker is not None and not worker.connection.closed:
                 yield from self._replies(worker)
-        if self._control in ready:
+        if None in ready:
             yield from self._losses()
 
     def release(self, busy: Iterable[Worker]) -> None:
@@ -139,7 +142,7 @@ class WorkerPool:
         for worker in busy:
             self.discard(worker)
         for worker in self._workers.values():
-            worker.connection.close()
+            self._disconnect(worker)
         deadline = time.monotonic() + RELEASE_S
         while self._workers and (left_s := deadline - time.monotonic()) > 0:
             if self._control in wait([self._control], left_s) and (ended := self._receive()) is not None:
@@ -152,6 +155,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the server, and with it all workers."""
+        self._selector.close()
         self._control.close()
         try:
             self._server.wait(STOP_S)
@@ -164,6 +168,7 @@ class WorkerPool:
 
     def _launch(self) -> None:
         self._control, theirs = socket.socketpair()
+        self._selector.register(self._control, selectors.EVENT_READ)
         self._unread, self._is_ready = b"", False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the server runs
         with theirs:
@@ -202,6 +207,11 @@ class WorkerPool:
         try:
             yield worker, json.loads(worker.connection.recv_bytes())
         except (EOFError, OSError):
+            self._disconnect(worker)
+
+    def _disconnect(self, worker: Worker) -> None:
+        if not worker.connection.closed:
+            self._selector.unregister(worker.connection)
             worker.connection.close()
 
     def _losses(self) -> Iterator[tuple[Worker, Message]]:
@@ -210,6 +220,7 @@ class WorkerPool:
         if ended is None:
             if self._server.wait() >= 0:  # it failed, and another one would
                 raise self._failure()
+            self._selector.unregister(self._control)
             self._control.close()
             self._errors.close()
             self._launch()

@@ -18,6 +18,7 @@ from orchestrator.execution.trials.sweep_training import LEAVING
 from orchestrator.execution.tune.actors import lost_workers, named_reservations, released_from, starting_workers_kept
 from orchestrator.execution.tune.callback import TrialRecorder
 from orchestrator.execution.tune.cluster import ClusterWatch, view_now
+from orchestrator.execution.tune.ended_trials import forgotten, state_saved_at_the_end
 from orchestrator.execution.tune.placement import Placement, TrialNodes, resource_request, trial_name
 from orchestrator.execution.tune.scheduler import LogScheduler
 from orchestrator.execution.tune.searcher import LogSearcher
@@ -110,6 +111,8 @@ def fit(
             released_from(lambda trial: nodes.leaving(trial) is not None or LEAVING in (trial.last_result or {})),
             starting_workers_kept(),
             named_reservations(sweep),
+            forgotten(),
+            state_saved_at_the_end(),
             forgiving_storage(),
             _quiet_about_retries(),
             _own_errors(),

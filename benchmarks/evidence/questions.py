@@ -189,7 +189,7 @@ def by_shares(
 
 
 def by_sets(values: Sequence[Sequence[float]], control: Sequence[Sequence[float]], direction: Direction) -> Prediction:
-    """Return the same of values on several disjoint sets of images: of each seed, a value for each set.
+    """Return the same of values on several disjoint sets of images, or on single ones: of each seed, one for each set.
 
     The seeds' means over the sets are compared. The interval over images is Student's over the sets, of their means
     over the seeds: what other sets of as many images would give, of these networks.
@@ -224,7 +224,7 @@ def paired(
     """Return a function of the rows that compares a value of each, paired by seed.
 
     Args:
-        value: what is compared, of a row: a number, or for `by_sets` one for each set of images.
+        value: what is compared, of a row: a number, or for `by_sets` one for each set of images or image.
         direction: that of the prediction.
         own: settings of the rows of the treatment.
         control: settings of the rows of its control; those of the treatment for a comparison within its rows.

@@ -239,7 +239,7 @@ DOCUMENTED = (
         "line_figure",
         "network_pairs",
         "questions",
-        "sections.gan.questions",
+        "sections.gan.correlations",
     ),
     *(f"sections.dose.{name}" for name in ("doses", "grid", "measures")),
 )

@@ -1,7 +1,9 @@
 """Arithmetic of the sections on layers over training and on a GAN: made rows with known answers."""
 
 import importlib
+import random
 import re
+from itertools import accumulate
 
 import pytest
 import torch
@@ -180,6 +182,36 @@ def test_a_control_of_pixels_that_improves_precision_as_well_withholds_the_agree
     better = {"pixels": 0.2, "precision": 0.1}
     found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "means in pixels (control)": {"precision": 0.1}}))
     assert found[words] == "inconclusive"
+
+
+def follows(space):
+    return f"from epoch to epoch, entanglement in {space} rises and falls with precision and recall"
+
+
+def with_courses(rows, *, alike):
+    """Return rows whose measures all rise over the epochs: those of quality in step with entanglement, or not."""
+    for row in rows:
+        source = random.Random(row.name)
+        steps = [source.uniform(0.0, 0.04) for _ in range(15)]
+        others = [source.uniform(0.0, 0.005) + (step if alike else 0.04 - step) for step in steps]
+        course = row.metrics["course"]
+        for name, own in {"pixels": steps, "features": steps, "precision": others, "recall": others}.items():
+            course[name] = [0.1, *(0.1 + total for total in accumulate(own))]
+    return rows
+
+
+@pytest.mark.parametrize(("alike", "verdict"), [(True, "agrees"), (False, "disagrees")])
+def test_measures_that_both_rise_with_training_follow_each_other_by_their_changes_alone(alike, verdict):
+    rows, correlations = with_courses(gan_rows(), alike=alike), module("sections.gan.correlations")
+    for row in rows:
+        assert correlations.of_values(row, "pixels") == pytest.approx(1.0)
+        assert correlations.of_changes(row, "pixels") * (1 if alike else -1) > 0.9
+    found = verdicts("gan", rows)
+    assert found[follows("pixels")] == found[follows("features")] == verdict
+    head, _, baseline = module("sections.gan.page").write(rows)["gan epochs"].splitlines()[:3]
+    assert head.split(" | ")[1:3] == ["pixels: changes", "pixels: values, with their trends"]
+    assert baseline.split(" | ")[1].startswith("0.9" if alike else "-0.9")
+    assert baseline.split(" | ")[2] == "1.0000 ± 0.0000"
 
 
 @pytest.mark.parametrize("rows", [lambda: layer_rows(as_the_paper_says), gan_rows], ids=["overtime", "gan"])

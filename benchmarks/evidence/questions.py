@@ -59,7 +59,8 @@ class Expected:
     `unit` is that of the difference. `claim` is what it tests, if a paper makes it, and `about` on what. `beyond` is
     the same prediction against each matched control: it agrees only if each of these is shown too, uncorrected, and
     would be on other images.
-    `missing` is the reason why it may not be measured.
+    `missing` is the reason why it may not be measured. `is_two_sided` says that no direction was predicted: the
+    prediction takes that of its difference, and agrees if a difference is shown. No claim has it.
     """
 
     words: str
@@ -69,6 +70,11 @@ class Expected:
     unit: str = ""
     beyond: Mapping[str, Callable[[Rows], Prediction | None]] = field(default_factory=dict)
     missing: str = "not measured"
+    is_two_sided: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_two_sided and self.claim is not None:
+            raise ValueError(f"{self.words}: must have a direction, as it tests a claim; got a two-sided question")
 
     @property
     def name(self) -> str:

@@ -220,3 +220,14 @@ def test_the_control_of_flattening_is_the_penalty_whose_activations_are_nearest_
         )
     ]
     assert questions.matched(rows) == networks.length_penalty(networks.LENGTH_WEIGHTS[1])
+
+
+def test_a_question_of_attacks_has_the_checks_of_its_own_pair_alone(sections):
+    questions, budgets = sections("sections.mixtures.questions"), sections("sections.mixtures.budgets")
+    for treatment, control in questions.PAIRS:
+        found = questions.attacks(budgets.CIFAR, treatment, control)
+        pairs = {(own.of.treatment, own.of.control) for own in [*found.checks[1:], *found.predictions]}
+        assert pairs == {(treatment, control)}
+        assert len(found.checks) == 2
+    titles = [own.title for own in questions.questions(budgets.CIFAR)]
+    assert len([title for title in titles if "attacks" in title]) == len(questions.PAIRS)

@@ -6,13 +6,14 @@ from cells import MISSING, ends, table
 from questions import BEYOND, UNMEASURED, Answer, Claim, Expected, Published, Question, Rows, passes, reason_in_short
 
 from orchestrator.analysis.claims.comparisons import PairedDifference
-from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN, Prediction
+from orchestrator.analysis.claims.conclusions import AGREES, DISAGREES, UNKNOWN, Finding, Prediction
 
 _MEASURED = ("difference", "95 % over seeds")
 CHECKS = ("manipulation check", *_MEASURED, "p", "passed")
 PREDICTIONS = ("prediction", *_MEASURED, "over images", "p (Holm)", "g_z", "seen from", "conclusion")
 CLAIMS = ("claim", "where", "conclusion", "tests")
 MIXED = "mixed"
+DIFFERS = "differs"
 
 
 def shown(questions: Sequence[Question], rows: Rows) -> str:
@@ -57,8 +58,15 @@ def _row(expected: Expected, answer: Answer) -> list[str]:
         f"{finding.p_corrected:.2g}",
         MISSING if effect is None else f"{effect:.1f}",
         f"{finding.smallest:.2g}",
-        f"{finding.conclusion}: {reason_in_short(finding.reason)}",
+        _concluded(expected, finding, prediction.direction),
     ]
+
+
+def _concluded(expected: Expected, finding: Finding, direction: str) -> str:
+    """Return the conclusion with its reason; of a two-sided question that there is a difference, and its direction."""
+    if expected.is_two_sided and finding.conclusion == AGREES:
+        return f"{DIFFERS}: {direction}"
+    return f"{finding.conclusion}: {reason_in_short(finding.reason)}"
 
 
 def _within(name: str, prediction: Prediction) -> str:

@@ -59,7 +59,8 @@ class Expected:
     `unit` is that of the difference. `claim` is what it tests, if a paper makes it, and `about` on what. `beyond` is
     the same prediction against each matched control: it agrees only if each of these is shown too, uncorrected, and
     would be on other images.
-    `missing` is the reason why it may not be measured.
+    `missing` is the reason why it may not be measured. `is_two_sided` says that no direction was predicted: the
+    prediction takes that of its difference, and agrees if a difference is shown. No claim has it.
     """
 
     words: str
@@ -69,6 +70,11 @@ class Expected:
     unit: str = ""
     beyond: Mapping[str, Callable[[Rows], Prediction | None]] = field(default_factory=dict)
     missing: str = "not measured"
+    is_two_sided: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_two_sided and self.claim is not None:
+            raise ValueError(f"{self.words}: must have a direction, as it tests a claim; got a two-sided question")
 
     @property
     def name(self) -> str:
@@ -189,7 +195,7 @@ def by_shares(
 
 
 def by_sets(values: Sequence[Sequence[float]], control: Sequence[Sequence[float]], direction: Direction) -> Prediction:
-    """Return the same of values on several disjoint sets of images: of each seed, a value for each set.
+    """Return the same of values on several disjoint sets of images, or on single ones: of each seed, one for each set.
 
     The seeds' means over the sets are compared. The interval over images is Student's over the sets, of their means
     over the seeds: what other sets of as many images would give, of these networks.
@@ -224,7 +230,7 @@ def paired(
     """Return a function of the rows that compares a value of each, paired by seed.
 
     Args:
-        value: what is compared, of a row: a number, or for `by_sets` one for each set of images.
+        value: what is compared, of a row: a number, or for `by_sets` one for each set of images or image.
         direction: that of the prediction.
         own: settings of the rows of the treatment.
         control: settings of the rows of its control; those of the treatment for a comparison within its rows.

@@ -159,6 +159,79 @@ def test_the_interval_of_pairs_is_that_of_the_page_on_mnist(dose):
     assert page.mean_of_pairs(pairs) == pytest.approx((found.mean, quantile(found.degrees) * found.error))
 
 
+def further(dose, measured, group="calibration"):
+    """Return the lines of a further question to the claimed treatment of digits, by their first cell."""
+    page = conclusions(dose, measured)
+    title = f"### digits: entangling, temperature minimised, weight -0.1: {group} ({FIXED})"
+    lines = page.partition(f"{title}\n")[2].partition("###")[0].splitlines()
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
+
+
+FIXED = "added before the rows of MNIST were complete"
+
+
+def changed(dose, measured, metric, treated, control=0.0):
+    """Add a difference to a metric of the chosen dose of digits, and another one to that of all controls."""
+    for row in measured:
+        recipe = dose.grid.Recipe(**row.settings["recipe"])
+        if recipe.data != "digits":
+            continue
+        is_chosen = (recipe.penalty, recipe.temperature, recipe.weight) == (dose.grid.SNNL, "minimised", -0.1)
+        extra = treated if is_chosen else control if recipe.penalty != dose.grid.SNNL else 0.0
+        row.metrics["values"][metric] = [value + extra for value in row.metrics["values"][metric]]
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("treated", "control", "conclusion"),
+    [
+        (-0.1, 0.0, "| differs: lower |"),
+        (0.1, 0.0, "| differs: higher |"),
+        (0.1, 0.1, "| inconclusive: not shown beyond its controls |"),
+        (0.1, 0.3, "| inconclusive: not shown beyond its controls |"),
+        (0.0, 0.0, "| inconclusive: no difference was shown |"),
+    ],
+)
+def test_what_the_paper_does_not_predict_is_a_two_sided_question_with_the_same_controls(
+    dose, treated, control, conclusion
+):
+    measured = changed(dose, rows(dose, entangles=from_a_tenth), "test/ece", treated, control)
+    assert further(dose, measured)["ECE (two-sided)"].endswith(conclusion)
+
+
+def test_neighbours_of_the_predicted_class_have_the_direction_of_the_abstract(dose):
+    group, name = "outliers by other scores", "AUROC of the share of neighbours of the predicted class"
+    for gain, conclusion in (
+        (0.15, "| agrees: higher, as predicted |"),
+        (-0.15, "| disagrees: the prediction was higher |"),
+    ):
+        measured = changed(dose, rows(dose, entangles=from_a_tenth), "ood/permuted_own_votes_auroc", gain)
+        assert further(dose, measured, group)[name].endswith(conclusion)
+        assert further(dose, measured, group)["AUROC of energy (two-sided)"].endswith("no difference was shown |")
+
+
+def test_a_question_without_a_direction_tests_no_claim(dose):
+    questions = importlib.import_module("questions")
+    claim = questions.Published("Some et al. 2019", "it counts", "table 1")
+    with pytest.raises(ValueError, match="ECE: must have a direction, as it tests a claim"):
+        questions.Expected("ECE", lambda _: None, claim, is_two_sided=True)
+    assert all(own.claim is None for one in dose.section.questions(()) for own in one.predictions if own.is_two_sided)
+
+
+def test_the_interval_of_a_bounded_mean_holds_whatever_the_values_of_images_are(dose):
+    assert dose.section.name == "dose"
+    of_bounded = importlib.import_module("sections.dose.over_images").of_bounded
+    noise, held = random.Random(0), 0
+    for _ in range(500):
+        drawn = [[float(noise.random() < share) for _ in range(300)] for share in (0.7, 0.6)]
+        means = [sum(own) / 300 for own in drawn]
+        networks = [SimpleNamespace(mean=lambda _, it=mean: it) for mean in means]
+        found = of_bounded(*networks, "share", images=300)
+        held += found.low <= 0.1 <= found.high
+    assert 0.93 <= held / 500 <= 0.98, "shares have the largest variance that is possible"
+    assert of_bounded(*networks, "share", images=300, largest=2.0).low < found.low
+
+
 @pytest.mark.parametrize("alike", [-0.8, 0.0, 0.8])
 def test_the_interval_of_pairs_holds_the_mean_if_networks_that_fool_others_are_easily_fooled(dose, alike):
     from orchestrator.analysis.claims.intervals import quantile

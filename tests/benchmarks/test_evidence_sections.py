@@ -231,7 +231,16 @@ def test_an_agreement_has_to_be_shown_beyond_each_control_on_other_images_too(ev
 
 
 DOCUMENTED = (
-    *("answer_tables", "cells", "evidence", "line_figure", "network_pairs", "questions", "sections.gan.questions"),
+    *(
+        "answers_by_image",
+        "answer_tables",
+        "cells",
+        "evidence",
+        "line_figure",
+        "network_pairs",
+        "questions",
+        "sections.gan.correlations",
+    ),
     *(f"sections.dose.{name}" for name in ("doses", "grid", "measures")),
 )
 

@@ -175,7 +175,7 @@ def test_a_difference_of_means_must_hold_for_other_images_too(sections):
 
 def test_a_difference_of_shares_over_images_is_paired_by_image(sections):
     """Two networks that differ in the answers to few images have a narrow interval, however hard the images are."""
-    predictions, measures = sections("sections.mixtures.predictions"), sections("sections.mixtures.measures")
+    predictions, answers_by_image = sections("sections.mixtures.predictions"), sections("answers_by_image")
     stream = torch.Generator().manual_seed(0)
     hard_N = torch.rand(400, generator=stream) < 0.5
     better_N = hard_N | (torch.arange(400) < 24)
@@ -184,7 +184,7 @@ def test_a_difference_of_shares_over_images_is_paired_by_image(sections):
     for row in rows_of(sections("section"), {"none": {}, "mixed": {}}):
         right_N = answers[row.settings["method"]][row.settings["seed"]]
         share = float(right_N.double().mean())
-        rows.append(row._replace(metrics={"share": share, "by image": {"share": measures.packed(right_N)}}))
+        rows.append(row._replace(metrics={"share": share, "by image": {"share": answers_by_image.packed(right_N)}}))
     prediction = predictions.Contrast("few", "share", "higher", "mixed", "none", by_image=True)(rows)
     gained = (better_N & ~hard_N).double() * (len(SEEDS) - 1) / len(SEEDS)
     low, high = prediction.images
@@ -220,3 +220,14 @@ def test_the_control_of_flattening_is_the_penalty_whose_activations_are_nearest_
         )
     ]
     assert questions.matched(rows) == networks.length_penalty(networks.LENGTH_WEIGHTS[1])
+
+
+def test_a_question_of_attacks_has_the_checks_of_its_own_pair_alone(sections):
+    questions, budgets = sections("sections.mixtures.questions"), sections("sections.mixtures.budgets")
+    for treatment, control in questions.PAIRS:
+        found = questions.attacks(budgets.CIFAR, treatment, control)
+        pairs = {(own.of.treatment, own.of.control) for own in [*found.checks[1:], *found.predictions]}
+        assert pairs == {(treatment, control)}
+        assert len(found.checks) == 2
+    titles = [own.title for own in questions.questions(budgets.CIFAR)]
+    assert len([title for title in titles if "attacks" in title]) == len(questions.PAIRS)

@@ -1,7 +1,9 @@
 """Arithmetic of the sections on layers over training and on a GAN: made rows with known answers."""
 
 import importlib
+import random
 import re
+from itertools import accumulate
 
 import pytest
 import torch
@@ -21,13 +23,19 @@ def module(name):
     return importlib.import_module(name)
 
 
-def layer_rows(change, *, recipes=None, sets=(0.0, 0.001, -0.001, 0.0)):
+def half_right(_recipe, seed):
+    """Return right answers to 2,000 images: to half of them, and to a few more by seed."""
+    return torch.arange(2000) < 1000 + 4 * seed
+
+
+def layer_rows(change, *, recipes=None, sets=(0.0, 0.001, -0.001, 0.0), right=half_right):
     """Rows of the section on layers: `change` of a recipe and a tap over training, from 0.9 of chance."""
     design, section = module("sections.overtime.design"), module("section")
     rows = []
     for seed, noise in enumerate(NOISE):
         for number, recipe in enumerate(recipes or design.RECIPES):
             noises = [noise * (1 + number) + own for own in sets]
+            right_N = right(recipe, seed)
             first = {tap: [0.9 + own for own in noises] for tap in design.TAPS}
             last = {
                 tap: [0.9 + change(recipe, tap) + (2 + place / 9) * own for own in noises]
@@ -37,8 +45,8 @@ def layer_rows(change, *, recipes=None, sets=(0.0, 0.001, -0.001, 0.0)):
                 "first": first,
                 "last": last,
                 "course": {tap: [first[tap][0], last[tap][0]] for tap in design.TAPS},
-                "test_accuracy": 0.5 + noise,
-                "test_images": 2000,
+                "test_accuracy": float(right_N.double().mean()),
+                "right by image": module("answers_by_image").packed(right_N),
                 "val_accuracy": [0.5],
             }
             settings = {"recipe": recipe, "seed": seed, "sets": len(sets), "images": 500}
@@ -103,6 +111,21 @@ def test_what_other_images_may_not_show_is_not_concluded():
     assert verdicts("overtime", rows)["training lowers the entanglement of the last hidden layer"] == "inconclusive"
 
 
+def test_accuracies_are_compared_image_by_image():
+    """A gain of 22 of 2,000 images is shown to hold for others, as nothing else changes; unpaired it would not be."""
+
+    def right(recipe, seed):
+        gained = {"entangle": 1020 + 2 * seed}.get(recipe, 1000)
+        return torch.arange(2000) < gained
+
+    found = verdicts("overtime", layer_rows(as_the_paper_says, right=right))
+    assert found["entangled ResNets: test accuracy is higher"] == "agrees"
+    unpaired = importlib.import_module("orchestrator.analysis.claims.intervals").image_difference_interval(
+        1022 / 2000, 1000 / 2000, 2000
+    )
+    assert unpaired.low < 0
+
+
 def test_the_interval_over_images_is_of_the_means_of_the_seeds():
     found = module("questions").by_sets([[1.0, 2.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]], "higher")
     assert found.difference.mean == 2
@@ -159,6 +182,36 @@ def test_a_control_of_pixels_that_improves_precision_as_well_withholds_the_agree
     better = {"pixels": 0.2, "precision": 0.1}
     found = verdicts("gan", gan_rows(**{"entangle in pixels": better, "means in pixels (control)": {"precision": 0.1}}))
     assert found[words] == "inconclusive"
+
+
+def follows(space):
+    return f"from epoch to epoch, entanglement in {space} rises and falls with precision and recall"
+
+
+def with_courses(rows, *, alike):
+    """Return rows whose measures all rise over the epochs: those of quality in step with entanglement, or not."""
+    for row in rows:
+        source = random.Random(row.name)
+        steps = [source.uniform(0.0, 0.04) for _ in range(15)]
+        others = [source.uniform(0.0, 0.005) + (step if alike else 0.04 - step) for step in steps]
+        course = row.metrics["course"]
+        for name, own in {"pixels": steps, "features": steps, "precision": others, "recall": others}.items():
+            course[name] = [0.1, *(0.1 + total for total in accumulate(own))]
+    return rows
+
+
+@pytest.mark.parametrize(("alike", "verdict"), [(True, "agrees"), (False, "disagrees")])
+def test_measures_that_both_rise_with_training_follow_each_other_by_their_changes_alone(alike, verdict):
+    rows, correlations = with_courses(gan_rows(), alike=alike), module("sections.gan.correlations")
+    for row in rows:
+        assert correlations.of_values(row, "pixels") == pytest.approx(1.0)
+        assert correlations.of_changes(row, "pixels") * (1 if alike else -1) > 0.9
+    found = verdicts("gan", rows)
+    assert found[follows("pixels")] == found[follows("features")] == verdict
+    head, _, baseline = module("sections.gan.page").write(rows)["gan epochs"].splitlines()[:3]
+    assert head.split(" | ")[1:3] == ["pixels: changes", "pixels: values, with their trends"]
+    assert baseline.split(" | ")[1].startswith("0.9" if alike else "-0.9")
+    assert baseline.split(" | ")[2] == "1.0000 ± 0.0000"
 
 
 @pytest.mark.parametrize("rows", [lambda: layer_rows(as_the_paper_says), gan_rows], ids=["overtime", "gan"])

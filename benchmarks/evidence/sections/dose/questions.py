@@ -16,12 +16,9 @@ from orchestrator.analysis.claims.intervals import Interval
 
 from . import over_images
 from .doses import Direction, Grid, Match, Networks, difference, transfer_beyond_noise, transfer_difference
-from .grid import TEMPERATURES
+from .further_questions import further_questions
 from .measures import PGD
-
-OUTLIERS = {"mnist": "notmnist", "digits": "permuted"}
-"""Set of outliers that the predictions are tested on: the paper's for MNIST, one without an orientation for digits."""
-OPPOSITE: Mapping[Direction, Direction] = {"higher": "lower", "lower": "higher"}
+from .treatments import NOT_TRAINED, OUTLIERS, Treatment, treatments, why_not
 
 
 class Response(NamedTuple):
@@ -41,47 +38,26 @@ RESPONSES = (
     Response("credibility under FGSM", published.ATTACKED, "dknn/credibility_fgsm", "lower"),
     Response("transfer", published.TRANSFER, TRANSFER, "lower"),
 )
-NAMES = {"higher": "entangling", "lower": "separating"}
 NOT_FOOLED = "some network is fooled by no image"
-NOT_TRAINED = "no such network was trained"
-
-
-class Treatment(NamedTuple):
-    """Treatment in one direction, with one form of the temperature, on one data set."""
-
-    data: str
-    temperature: str
-    direction: Direction
-
-    @property
-    def title(self) -> str:
-        """Title of its question."""
-        return f"{self.data}: {NAMES[self.direction]}, temperature {self.temperature}"
-
-    @property
-    def is_claimed(self) -> bool:
-        """True for the treatment of the paper: it entangles, at the minimising temperature of equation 2."""
-        return (self.temperature, self.direction) == ("minimised", "higher")
 
 
 def questions(rows: Sequence[Row]) -> list[Question]:
     """Return the questions to all treatments that were measured, and to those of the claims."""
-    settings = [row.settings["recipe"] for row in rows if row.settings["recipe"]["temperature"] in TEMPERATURES]
-    treatments = dict.fromkeys(
-        [Treatment(data, "minimised", "higher") for data in OUTLIERS]
-        + [Treatment(own["data"], own["temperature"], "higher" if own["weight"] < 0 else "lower") for own in settings]
-    )
+    found = treatments([row.settings["recipe"] for row in rows])
     grids = {data: Grid.of(rows, data) for data in OUTLIERS}
-    found = [question(treatment, grids[treatment.data]) for treatment in treatments]
-    return [*found, *(between_seeds(data, grid) for data, grid in grids.items())]
+    return [
+        *(question(treatment, grids[treatment.data]) for treatment in found),
+        *(between_seeds(data, grid) for data, grid in grids.items()),
+        *(own for treatment in found for own in further_questions(treatment, grids[treatment.data])),
+    ]
 
 
 def question(treatment: Treatment, grid: Grid) -> Question:
     """Return the question to the mildest dose whose manipulation passes; checks that count are those on test images."""
     chosen = grid.chosen(treatment.temperature, treatment.direction) if grid.networks else None
     if chosen is None:
-        absent = _why_not(treatment, grid) if grid.networks else NOT_TRAINED
-        return Question(treatment.title, (), [_expected(own, treatment, {}) for own in RESPONSES], absent)
+        missing = [_expected(own, treatment, {}) for own in RESPONSES]
+        return Question(treatment.title, (), missing, why_not(treatment, grid))
     checks = grid.checks(chosen, treatment.direction, images="test").items()
     by_reference = {
         name: predicted(treatment, chosen, reference) for name, reference in grid.references(chosen).items()
@@ -142,7 +118,7 @@ def predicted(treatment: Treatment, networks: Networks, reference: Networks) -> 
     metrics = {AUROC: f"ood/{outliers}_credibility_auroc", CREDIBILITY: f"dknn/credibility_{outliers}"}
     found = {}
     for own in RESPONSES:
-        direction = own.direction if treatment.direction == "higher" else OPPOSITE[own.direction]
+        direction = treatment.of(own.direction)
         if own.metric == TRANSFER:
             pairs = transfer_difference(networks, reference)
             if pairs is not None:
@@ -164,12 +140,3 @@ def _over_images(metric: str, treatment: Networks, reference: Networks) -> Inter
             return over_images.of_mean(treatment, reference, "credibility_outliers")
         case _:
             return over_images.of_mean(treatment, reference, "credibility_fgsm")
-
-
-def _why_not(treatment: Treatment, grid: Grid) -> str:
-    """Return why no dose is tested: of each dose, the checks that fail and the controls without a match."""
-    doses = grid.doses(treatment.temperature, treatment.direction)
-    if not doses:
-        return "every dose diverged for some seed"
-    reasons = [f"{own.recipe.weight:g}, {'; '.join(grid.problems(own, treatment.direction))}" for own in doses]
-    return f"no dose passes its manipulation checks: failed are, by weight, {'. '.join(reasons)}"

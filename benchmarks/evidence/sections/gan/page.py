@@ -7,6 +7,7 @@ from cells import spread, table
 from line_figure import KINDS, Line, Panel, Point, figure, linear
 from questions import rows_of
 from section import Row
+from sections.gan import correlations
 from sections.gan.design import COURSE, RECIPES, by_epoch
 
 
@@ -36,7 +37,10 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     return {
         "gan test": "\n\n".join([note, f"![{words}](gan.svg)", _on_test_images(rows, recipes)]),
         "gan epochs": "\n\n".join(
-            f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes
+            [
+                _correlations(rows, recipes),
+                *(f"#### {recipe}\n\n{_by_epoch(rows_of(rows, {'recipe': recipe}))}" for recipe in recipes),
+            ]
         ),
         "gan.svg": figure(panels, words=words, columns=2),
     }
@@ -72,6 +76,20 @@ def _on_test_images(rows: Sequence[Row], recipes: Sequence[str]) -> str:
     ceilings = [statistics.mean(_mean(row, f"{name}_ceiling") for row in rows) for name in ("pixels", "features")]
     note = "With other real images for synthetic ones, entanglement is {:.3f} in pixels and {:.3f} in features."
     return f"{table(['test images', *recipes], lines)}\n\n{note.format(*ceilings)}"
+
+
+def _correlations(rows: Sequence[Row], recipes: Sequence[str]) -> str:
+    """Return the correlations of entanglement with precision and recall, without the trends and with them."""
+    kinds = {"changes": correlations.of_changes, "values, with their trends": correlations.of_values}
+    columns = {f"{space}: {words}": (space, of) for space in ("pixels", "features") for words, of in kinds.items()}
+    lines = [
+        [
+            recipe,
+            *(spread([of(row, space) for row in rows_of(rows, {"recipe": recipe})]) for space, of in columns.values()),
+        ]
+        for recipe in recipes
+    ]
+    return table(["rank correlation with precision and recall", *columns], lines)
 
 
 def _by_epoch(rows: Sequence[Row]) -> str:

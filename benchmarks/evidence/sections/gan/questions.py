@@ -1,10 +1,10 @@
 """Predictions and manipulation checks; they were written before the networks were trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import published_claims as published
 from questions import Direction, Expected, Published, Question, Rows, by_seed, by_sets, paired, rows_of
-from section import Row
+from sections.gan import correlations
 from sections.gan.design import CONTROLS, DISCRIMINATOR, FEATURES, PIXELS, by_epoch
 
 from orchestrator.analysis.claims.conclusions import Prediction
@@ -26,29 +26,9 @@ def _over_training(name: str) -> Callable[[Rows], Prediction]:
 
 
 def _follows_quality(name: str) -> Callable[[Rows], Prediction]:
-    """Correlate entanglement with the mean of precision and recall over the epochs of each baseline."""
+    """Correlate the changes of entanglement with those of precision and recall, from epoch to epoch of a baseline."""
     baseline = {"recipe": "baseline"}
-    return paired(lambda row: rank_correlation(*_course(row, name)), "higher", baseline, control_value=lambda _: 0.0)
-
-
-def _course(row: Row, name: str) -> tuple[list[float], list[float]]:
-    """Return entanglement and sample quality after each epoch of training."""
-    course = row.metrics["course"]
-    quality = [(one + other) / 2 for one, other in zip(course["precision"], course["recall"], strict=True)]
-    return course[name][1:], quality[1:]
-
-
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return Spearman's correlation; 0 where either does not vary.
-
-    >>> round(rank_correlation([1, 2, 3, 4], [10, 20, 40, 30]), 3)
-    0.8
-    """
-    from scipy import stats  # noqa: PLC0415
-
-    if len(set(one)) < 2 or len(set(other)) < 2:
-        return 0.0
-    return float(stats.spearmanr(one, other).statistic)
+    return paired(lambda row: correlations.of_changes(row, name), "higher", baseline, control_value=lambda _: 0.0)
 
 
 def _of_treatment(recipe: str, space: str, title: str) -> Question:
@@ -86,7 +66,7 @@ def _of_baseline(space: str) -> tuple[Expected, Expected]:
     """Return what is expected of entanglement in a space: over training, and as a measure of quality."""
     about = f"in {space}"
     rises = f"training raises the entanglement of real and synthetic images, {about}"
-    follows = f"entanglement {about} rises and falls with precision and recall"
+    follows = f"from epoch to epoch, entanglement {about} rises and falls with precision and recall"
     return (
         Expected(rises, _over_training(space), published.REAL_RISES, about, "of chance"),
         Expected(follows, _follows_quality(space), published.REAL_FOLLOWS, about, "rank correlation"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from answers_by_image import packed
 from sections.mixtures.trials import Network
 from torch import Tensor
 from torch.nn import functional
@@ -69,25 +70,6 @@ def shares(right: Mapping[str, Tensor]) -> dict[str, float]:
     found |= {name: statistics.mean(found[own] for own in members) for name, members in MEANS.items()}
     found["fgsm_drop"] = found["attacked/clean"] - found["fgsm"]
     return found | {"images": len(right[MEANS[ALL_OF_THEM][0]]), "attacked/images": len(right["attacked/clean"])}
-
-
-def packed(right_N: Tensor) -> str:
-    """Pack right answers as their number, a colon and hexadecimal digits.
-
-    >>> packed(torch.tensor([True, False, True]))
-    '3:a0'
-    """
-    return f"{len(right_N)}:{np.packbits(right_N.cpu().numpy()).tobytes().hex()}"
-
-
-def unpacked(text: str) -> np.ndarray:
-    """Return right answers (N,) as 0 and 1.
-
-    >>> unpacked("3:a0").tolist()
-    [1, 0, 1]
-    """
-    number, _, digits = text.partition(":")
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8), count=int(number))
 
 
 def likelihood(network: Network) -> dict[str, float]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from answers_by_image import unpacked
 from questions import Direction, Rows, by_seed
 from section import Row
-from sections.mixtures.measures import MEANS, unpacked
+from sections.mixtures.measures import MEANS
 
 from orchestrator.analysis.claims.conclusions import Prediction
 from orchestrator.analysis.claims.intervals import Interval, student_interval

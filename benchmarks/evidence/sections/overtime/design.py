@@ -16,7 +16,7 @@ MARGIN = 0.05
 
 ENTANGLE, SEPARATE = -0.3, 0.3
 """Weights. The first was chosen on validation images of a seed of its own, of three by their distance to the control;
-the second is its size, and was not tried: of 1 the control had lost a third of its accuracy."""
+the second is its size, and was not tried: of 1 the control had lost much of its accuracy."""
 _ENTANGLE = {"snnl.weight": ENTANGLE, "snnl.layers": "hidden"}
 _SEPARATE = {"snnl.weight": SEPARATE, "snnl.layers": "hidden"}
 _MEANS = {"snnl.penalty": "class_mean"}

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from answers_by_image import packed
 from image_sets import image_sets
 from section import JSON, Places, Unit
 from sections.overtime.design import TAPS
 
 from trainables.config.trial import TrialConfig
 from trainables.data import Split, cache, load_test
-from trainables.evaluation.core.clean import accuracy
 from trainables.evaluation.core.entanglement import entanglement
 from trainables.evaluation.core.prediction import logits
 from trainables.models import TappedClassifier
@@ -19,7 +19,7 @@ from trainables.tasks.classifier import run
 
 
 def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
-    """Train one network; measure its state before the first epoch and after each one."""
+    """Train one network; measure its state before the first epoch and after each one, and its answers in the end."""
     settings = unit.settings
     point = {**settings["point"], **_folders(settings, places), "seed": settings["seed"]}
     loop = run.start(TrialConfig.from_point(point))
@@ -32,15 +32,15 @@ def measure(unit: Unit, places: Places) -> Mapping[str, JSON]:
     sets = image_sets(test, count=settings["sets"], size=settings["images"])
     by_set = [list(_courses(model, [states[0], states[-1]], images)) for images in sets[1:]]
     course = list(_courses(model, states, sets[0]))
-    logits_NK = logits(model, test)
+    right_N = logits(model, test).argmax(1) == test.labels_N
     return {
         "val_accuracy": [report["val/accuracy"] for report in reports],
         "train_ce": [report["train/ce"] for report in reports],
         "course": {tap: [epoch[tap] for epoch in course] for tap in TAPS},
         "first": {tap: [ends[0][tap] for ends in [course, *by_set]] for tap in TAPS},
         "last": {tap: [ends[-1][tap] for ends in [course, *by_set]] for tap in TAPS},
-        "test_accuracy": accuracy(logits_NK, test.labels_N),
-        "test_images": len(test),
+        "test_accuracy": int(right_N.sum()) / len(test),
+        "right by image": packed(right_N),
     }
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
+from answers_by_image import unpacked
 from cells import spread, table
 from line_figure import DEPTHS, Line, Panel, Point, figure, linear
 from questions import rows_of
@@ -20,7 +21,7 @@ def write(rows: Sequence[Row]) -> Mapping[str, str]:
     seeds = len({row.settings["seed"] for row in rows})
     note = (
         f"{described(rows)}. {seeds} seeds; after ± is the half width of the interval at 95 % over seeds. Test images: "
-        f"{rows[0].metrics['test_images']:,}; entanglement of {rows[0].settings['sets']} sets of "
+        f"{len(unpacked(rows[0].metrics['right by image'])):,}; entanglement of {rows[0].settings['sets']} sets of "
         f"{rows[0].settings['images']}."
     )
     return {

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import published_claims as published
+from answers_by_image import unpacked
 from questions import Direction, Expected, Published, Question, Rows, by_sets, paired
 from section import Row
 from sections.overtime.design import CONTROLS, ENTANGLE, LOWER, MARGIN, REGULARISED, SEPARATE
@@ -13,7 +14,7 @@ from orchestrator.analysis.claims.conclusions import Prediction
 
 Of = Callable[[Rows], Prediction]
 Values = Callable[[Row], Sequence[float]]
-"""Value on each set of images."""
+"""Value on each set of images, or on each image."""
 
 
 def _after(tap: str) -> Values:
@@ -56,6 +57,11 @@ def _accuracy(row: Row) -> float:
     return float(row.metrics["test_accuracy"])
 
 
+def _answers(row: Row) -> list[float]:
+    """Return 1 for each test image that is classified correctly, else 0: accuracies are compared image by image."""
+    return [float(right) for right in unpacked(row.metrics["right by image"])]
+
+
 RESNET = "CIFAR-10, ResNet"
 LEARNED = paired(_accuracy, "higher", {"recipe": "baseline"}, control_value=lambda _: 0.1)
 
@@ -85,12 +91,9 @@ def _last_layer(words: str, recipe: str, direction: Direction, claim: Published)
 
 def _accurate(words: str, recipe: str, direction: Direction, claim: Published) -> Expected:
     """Return what is expected of test accuracy, against the baseline and beyond the control."""
-
-    def against(control: str) -> Of:
-        recipes = ({"recipe": recipe}, {"recipe": control})
-        return paired(_accuracy, direction, *recipes, num_images=lambda rows: int(rows[0].metrics["test_images"]))
-
-    return Expected(words, against("baseline"), claim, RESNET, beyond={CONTROLS[recipe]: against(CONTROLS[recipe])})
+    control = CONTROLS[recipe]
+    beyond = {control: _between(recipe, control, _answers, direction)}
+    return Expected(words, _between(recipe, "baseline", _answers, direction), claim, RESNET, beyond=beyond)
 
 
 LAST, FIRST = _after("penultimate"), _before("penultimate")

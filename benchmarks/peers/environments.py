@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,12 @@ def make(folder: Path, names: Iterable[str]) -> None:
         except SystemExit:
             print(f"making {folder / name}", flush=True)
             _make(folder / name, _requirements(name))
+
+
+def compile_project() -> None:
+    """Compile the modules of the project's environment, as pip compiles those of the others."""
+    folder = sysconfig.get_path("purelib")
+    subprocess.run([sys.executable, "-m", "compileall", "-qq", folder], check=False)  # noqa: S603  templates do not compile
 
 
 def _make(folder: Path, requirements: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ def missing(
 
 def run(options: argparse.Namespace) -> None:
     """Run what is missing, and store each result."""
-    from preparation import prepare_run, prepare_shared  # noqa: PLC0415  it imports torch, which the rest needs not
+    from preparation import prepare_database, prepare_images, prepare_run  # noqa: PLC0415  it imports torch, which the rest needs not
 
     size, stored = Size(options.images, options.points, tuple(options.rungs)), read_results(options.results)
     todo = list(missing(stored, **_scope(options), size=size))
@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="rp", dir=options.work_folder) as text:
         folder = Path(text)
         if todo:
-            prepare_shared(folder, data_root=options.data_root, size=size)
+            prepare_images(folder, data_root=options.data_root, size=size)
+            prepare_database(folder)
         for number, (work, name, round_number) in enumerate(todo):
             settings = prepare_run(folder, folder / str(number), work=work, size=size, seed=round_number)
             found = measured_run(settings, PROGRAMS[name], environments_folder=options.environments)
@@ -138,9 +139,10 @@ def _scope(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def setup(options: argparse.Namespace) -> None:
-    """Make the environments of the peers."""
+    """Make the environments of the peers, so that no run compiles what it imports."""
     wanted = {PROGRAMS[name].environment for name in options.peers}
     environments.make(options.environments, [name for name in environments.REQUIREMENTS if name in wanted])
+    environments.compile_project()
 
 
 def main() -> None:

@@ -31,14 +31,17 @@ mlflow.set_experiment("{EXPERIMENT}")
 """
 
 
-def prepare_shared(folder: Path, *, data_root: Path, size: Size) -> None:
-    """Make what all runs of a size share: the images, their split into training and validation, MLflow's database."""
-    images = size.images + size.images // 5
-    subset(data_root, folder / "data", data="mnist", images=images, skip=0)
+def prepare_images(folder: Path, *, data_root: Path, size: Size) -> None:
+    """Make the images of a size, and their split into training and validation, which all runs share."""
+    subset(data_root, folder / "data", data="mnist", images=size.images + size.images // 5, skip=0)
     split = split_of(folder / "data" / "MNIST" / "raw")
     if len(split["train"]) != size.images:
         raise SystemExit(f"--images: must leave {size.images} for training, got {len(split['train'])}; try 12000")
     (folder / "split.json").write_text(json.dumps(split) + "\n", encoding="utf-8")
+
+
+def prepare_database(folder: Path) -> None:
+    """Make the database of MLflow, of which each run has a copy."""
     subprocess.run([sys.executable, "-c", DATABASE, uri_of(folder)], cwd=folder, check=True)  # noqa: S603
 
 
@@ -48,11 +51,18 @@ def uri_of(folder: Path) -> str:
 
 
 def prepare_run(shared: Path, folder: Path, *, work: str, size: Size, seed: int) -> Settings:
-    """Make the folder of a run, with a fresh copy of MLflow's database."""
+    """Make the folder of a run: its settings, and a fresh copy of MLflow's database."""
+    settings = settings_of(shared, folder, work=work, size=size, seed=seed)
     folder.mkdir()
     shutil.copy(shared / "mlflow.db", folder)
+    settings.write()
+    return settings
+
+
+def settings_of(shared: Path, folder: Path, *, work: str, size: Size, seed: int) -> Settings:
+    """Return the settings of a run in a folder, with the images of another one."""
     document = json.loads(POINTS.read_text(encoding="utf-8"))[work]
-    settings = Settings(
+    return Settings(
         work=work,
         points=document["points"][: size.points],
         space=document["space"],
@@ -65,8 +75,6 @@ def prepare_run(shared: Path, folder: Path, *, work: str, size: Size, seed: int)
         folder=str(folder),
         tracking_uri=uri_of(folder),
     )
-    settings.write()
-    return settings
 
 
 def split_of(raw: Path) -> dict[str, list[int]]:

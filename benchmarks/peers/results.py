@@ -1,5 +1,6 @@
 """Results of runs: one line of JSON for each, in a file that the page is written from."""
 
+import itertools
 import json
 import os
 import statistics
@@ -33,8 +34,8 @@ class Size:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rungs", tuple(self.rungs))
-        factor, others = self.rungs[1] // self.rungs[0], zip(self.rungs, self.rungs[1:], strict=False)
-        if len(self.rungs) < 2 or factor < 2 or any(low * factor != high for low, high in others):
+        factors = {high / low for low, high in itertools.pairwise(self.rungs)}
+        if len(factors) != 1 or factors & {1} or any(factor % 1 for factor in factors):
             raise ValueError(f"rungs: must each be the same whole number of times the one before, got {self.rungs}")
 
 

@@ -39,10 +39,11 @@ def main() -> None:
     from syne_tune import Reporter  # noqa: PLC0415  so that the arguments are tested where it is not installed
 
     arguments = Arguments.parsed(sys.argv[1:])
-    settings, number = Settings.read(arguments.settings), arguments.number
-    if number >= len(settings.points):  # two workers were free when one point was left
+    settings, number, report = Settings.read(arguments.settings), arguments.number, Reporter()
+    if number >= len(settings.points):  # two workers were free when one point was left, and each trial must report
+        report(epoch=settings.epochs, accuracy=0.0)  # at no rung that decides on another trial
         return
-    trial, report = Trial(settings, arguments.point), Reporter()
+    trial = Trial(settings, arguments.point)
     checkpoint = arguments.checkpoints / "trial.pt"
     if checkpoint.exists():
         trial.load(checkpoint)

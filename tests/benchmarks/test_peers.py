@@ -45,16 +45,23 @@ def size(peers):
 
 @pytest.fixture(scope="module")
 def shared(peers, data_root, size, tmp_path_factory):
-    """The folder that all runs share."""
+    """The folder with the images of all runs."""
     folder = tmp_path_factory.mktemp("shared")
-    peers("preparation").prepare_shared(folder, data_root=data_root, size=size)
+    peers("preparation").prepare_images(folder, data_root=data_root, size=size)
     return folder
+
+
+@pytest.fixture(scope="module")
+def with_database(peers, shared):
+    """The same folder with MLflow's database, of which each run has a copy."""
+    peers("preparation").prepare_database(shared)
+    return shared
 
 
 @pytest.fixture
 def settings(peers, shared, size, tmp_path):
     """``settings(work)``: those of a run in a folder of its own."""
-    return lambda work: peers("preparation").prepare_run(shared, tmp_path / work, work=work, size=size, seed=1)
+    return lambda work: peers("preparation").settings_of(shared, tmp_path, work=work, size=size, seed=1)
 
 
 # The work
@@ -153,7 +160,9 @@ def test_the_spec_is_valid_and_its_trials_have_the_points_of_the_peers(work, pee
     given = replace(settings(work), points=document["points"], rungs=(1, 3, 9))
     spec = parse_spec(peers("ravel_sweep").write_spec(given).read_text())
     assert (len(given.points), spec.search.num_trials) == (24, 24)
-    assert [baseline_of(spec), *map(dict, spec.search.points)] == given.points
+    off = dict.fromkeys(peers("ravel_sweep").STRENGTHS, 0.0)
+    assert baseline_of(spec) == {**off, **given.points[0]}
+    assert list(spec.search.points) == given.points[1:]
     assert all(spec.space.contains(point) for point in given.points)
     assert (spec.scheduler.grace_period, spec.scheduler.reduction_factor, spec.trial["epochs"]) == (1, 3, 9)
     assert (spec.trial["seed"], spec.resources.max_concurrent) == (1, 2)
@@ -182,8 +191,10 @@ def test_rungs_that_no_reduction_factor_makes_are_refused(rungs, peers):
     "name", [pytest.param("ray-tune", marks=pytest.mark.ray), "optuna", "ravel-processes"], ids=str
 )
 @pytest.mark.timeout(600)
-def test_a_program_trains_every_point_and_tracks_it(name, peers, settings, monkeypatch):
-    runner, given = peers("peers"), settings("regularized")
+def test_a_program_trains_every_point_and_tracks_it(name, peers, with_database, tmp_path, monkeypatch):
+    runner, size = peers("peers"), peers("results").Size(images=IMAGES, points=3, rungs=(1, 2))
+    prepare_run = peers("preparation").prepare_run
+    given = prepare_run(with_database, tmp_path / "run", work="regularized", size=size, seed=1)
     program = replace(peers("programs").PROGRAMS[name], environment=None)  # that of the tests has what it needs
     found = runner.measured_run(given, program, environments_folder=Path(given.folder))
     assert (found["trials"], found["epochs"] >= 4) == (3, True)

@@ -61,6 +61,10 @@ SIZES: Mapping[Size, Mapping[str, Any]] = {
 }
 
 
+REVISION = 2
+"""What is measured counts among the settings, so that a change of it measures all again."""
+
+
 def units(size: Size) -> list[Unit]:
     """Return one unit for each seed and recipe: seeds first, so that an interrupted run has whole pairs."""
     settings = SIZES[size]
@@ -74,6 +78,7 @@ def units(size: Size) -> list[Unit]:
                 "excerpt": None if settings["excerpt"] is None else list(settings["excerpt"]),
                 "sets": settings["sets"],
                 "images": settings["images"],
+                "revision": REVISION,
             },
         )
         for seed in settings["seeds"]

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 # Python compiles a module when it is first imported; pip would take half a minute to compile them all.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench evidence docs docs-serve package newcomer sbom audit
+.PHONY: help setup demo test fuzz kills chaos reliability lint fix check bench scale evidence docs docs-serve package newcomer sbom audit
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,10 @@ check: lint test ## lint, then test
 
 bench: setup ## Run the benchmarks
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+scale: setup ## Measure what a sweep costs as it grows, for docs/scaling.md, and write its tables: about four hours
+	$(BIN)/python benchmarks/scale/scale.py run --results docs/scaling.jsonl
+	$(BIN)/python benchmarks/scale/scale.py write
 
 evidence: setup ## Measure sections of docs/results.md that are missing: make evidence SECTIONS="dose gan" DATA=FOLDER, with MNIST/raw and the others in it
 	@test -n "$(DATA)" || { echo "evidence: say where the data sets are, for example make evidence DATA=data"; exit 2; }

@@ -9,7 +9,7 @@ s, of which half is reading the log; ``sync``, which sends everything a second t
 Bound: 2 s for the three commands. Result on two idle cores: 511,716 points at 7,900 points/s; ``best``, ``status`` and
 ``list`` 0.5 s; ``sync`` 3,000 points/s, none added. On cores half as fast, ``best`` takes 0.8 to 1.2 s.
 
-    python benchmarks/scale.py --trials 2000
+    python benchmarks/reading.py --trials 2000
 """
 
 import argparse

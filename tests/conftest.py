@@ -26,6 +26,9 @@ os.environ |= {
 for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
+CHROMIUM = Path("/usr/bin/chromium")
+BROWSER_MS = 120_000
+
 collect_ignore_glob = ["vectors/make_*.py"]  # scripts with libraries of their own
 
 # Each of pytest's workers has a core to itself: torch must not take the others.
@@ -35,6 +38,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 else:
     _cache = tempfile.TemporaryDirectory(prefix="ravel-test-cache-")
     os.environ["RAVEL_CACHE"] = _cache.name
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """``chromium(**settings)``: a context of headless Chromium, which waits for as long as a busy machine may need."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"pages are looked at in a browser, and there is no {CHROMIUM}: install Debian's package chromium")
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=arguments, timeout=BROWSER_MS)
+
+        def context(**settings):
+            opened = browser.new_context(**settings)
+            opened.set_default_timeout(BROWSER_MS)
+            return opened
+
+        yield context
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ import pytest
 pytest.importorskip("mkdocs", reason="the site needs the dependency group docs of pyproject.toml")
 pytest.importorskip("mkdocstrings_handlers", reason="the site needs the dependency group docs of pyproject.toml")
 
-CHROMIUM = Path("/usr/bin/chromium")
 QUERIES = ("resume", "manifold", "out of memory")
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 """Elements for which a browser fetches something, and the attribute that says what."""
@@ -216,26 +215,10 @@ def address(folder):
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Headless Chromium."""
-    playwright_of = pytest.importorskip(
-        "playwright.sync_api", reason="playwright drives the browser: pip install playwright"
-    )
-    if not CHROMIUM.exists():
-        pytest.skip(f"pages are looked at in a browser, and there is no {CHROMIUM}: install Debian's package chromium")
-    with playwright_of.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.mark.ui
 @pytest.mark.parametrize("query", QUERIES)
 def test_the_search_box_finds(query, address, chromium):
-    with chromium.new_context(viewport={"width": 1440, "height": 900}) as context:
-        context.set_default_timeout(120_000)
+    with chromium(viewport={"width": 1440, "height": 900}) as context:
         tab, asked = context.new_page(), []
         tab.on("request", lambda request: asked.append(request.url))
         tab.goto(address)
@@ -251,8 +234,7 @@ def test_the_search_box_finds(query, address, chromium):
 @pytest.mark.ui
 @pytest.mark.parametrize("page", ["", "reference/spec/", "reference/command-line/", "training/", "decisions/"])
 def test_a_page_fits_a_phone(page, address, chromium):
-    with chromium.new_context(viewport={"width": 390, "height": 844}) as context:
-        context.set_default_timeout(120_000)
+    with chromium(viewport={"width": 390, "height": 844}) as context:
         tab = context.new_page()
         tab.goto(address + page)
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

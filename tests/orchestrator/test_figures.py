@@ -11,8 +11,10 @@ import pytest
 
 import ravel
 from orchestrator.analysis.comparison.comparison import compare
+from orchestrator.analysis.comparison.importance import importances
 from orchestrator.analysis.figures.axes import APART, OFF, axis_of
 from orchestrator.analysis.figures.drawing import searched, varied
+from orchestrator.analysis.figures.outcomes import MOST_SHARES
 from orchestrator.analysis.figures.registry import KINDS, draw, write_page
 from orchestrator.analysis.figures.running import intervals
 from orchestrator.analysis.figures.surface import STEPS, surface
@@ -22,7 +24,6 @@ from orchestrator.state.sweep_folder import SweepFolder
 from ravel.plots import Plots
 from search_spaces import Float, SymLog, ZeroOr
 
-CHROMIUM = Path("/usr/bin/chromium")
 RAVEL = Path(sys.executable).with_name("ravel")
 TAPS = ("conv1", "fc1")
 
@@ -86,6 +87,15 @@ def test_a_strength_that_is_off_is_apart_from_the_scale_that_was_searched():
     assert "off" not in axis.ticks([0.5])[1]
     signed = axis_of("w", ZeroOr(SymLog(-0.1, 0.3, gap=0.003)))
     assert signed.ticks([0.0])[1] == ["off", "-0.1", "-0.01", "±0.003", "0.01", "0.1", "0.3"]
+
+
+def test_importance_says_how_many_shares_it_leaves_out(result, figures):
+    parts = importances(result.plan, result.state, compare(result.plan, result.state))
+    drawn = {len(bar.y) for bar in figures["importance"].data}
+    assert drawn == {MOST_SHARES}
+    assert all(len(part.shares) > MOST_SHARES for part in parts)
+    left_out = len(parts[0].shares) - MOST_SHARES
+    assert f"each panel leaves out its {left_out} smallest shares" in figures["importance"].layout.title.text
 
 
 def test_a_contour_is_empty_away_from_points_and_shows_them():
@@ -192,14 +202,10 @@ def test_best_prints_the_set_that_cannot_be_told_apart_at_the_epoch_asked_for(re
 
 
 @pytest.mark.ui
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium")
-def test_a_browser_draws_every_page_without_a_request_or_an_error(figures, tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_a_browser_draws_every_page_without_a_request_or_an_error(figures, chromium, tmp_path):
     faults = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page()
+    with chromium() as context:
+        page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on(
@@ -209,6 +215,5 @@ def test_a_browser_draws_every_page_without_a_request_or_an_error(figures, tmp_p
         for kind, figure in figures.items():
             write_page(figure, tmp_path / f"{kind}.html")
             page.goto(f"file://{tmp_path}/{kind}.html")
-            page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
-        browser.close()
+            page.wait_for_selector(".js-plotly-plot .main-svg")
     assert faults == []

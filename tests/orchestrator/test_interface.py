@@ -136,23 +136,10 @@ def links(sweep, server):
     return json.loads(told.stdout)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Headless Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium):
     """A page of its own, which nobody used before."""
-    with chromium.new_context(viewport={"width": 1600, "height": 1000}) as context:
-        context.set_default_timeout(60_000)
+    with chromium(viewport={"width": 1600, "height": 1000}) as context:
         page = context.new_page()
         page.add_init_script(NO_ASSISTANT + COUNT_LINES)
         yield page

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.state.sweep_state import Trial
 
 MOST_SHARES = 15
+"""Parameters that a panel of `importance` has room for."""
 FAMILY = "entanglement/"
 CHANCE = "val/entanglement_chance"
 
@@ -80,11 +81,15 @@ def effect(result: SweepResult, comparison: Comparison) -> Figure:
 def importance(result: SweepResult, comparison: Comparison) -> Figure:
     """Return the importance of each parameter by fANOVA and by PED-ANOVA; a method that may be off is two bars.
 
+    Each panel has its largest shares, and the title says how many are left out.
+
     Raises:
         OrchestratorError: too few trials, or all with one value.
     """
     parts = importances(result.plan, result.state, comparison)
-    note = f"{compared(comparison)}; bars: 95 % of resampled trials"
+    least = max(len(part.shares) for part in parts) - MOST_SHARES
+    left_out = f"; each panel leaves out its {least} smallest shares" if least > 0 else ""
+    note = f"{compared(comparison)}; bars: 95 % of resampled trials{left_out}"
     plot = grid(headed(result, "importance", note), len(parts), columns=2)
     rows = max(min(MOST_SHARES, len(part.shares)) for part in parts)
     for index, part in enumerate(parts):

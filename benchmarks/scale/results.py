@@ -77,6 +77,18 @@ class Results:
             yield Row(**{name: document[name] for name in names})
 
 
+def machines(rows: Mapping[tuple[str, int], Row]) -> str:
+    """Return a line for each machine and revision, with what was measured there."""
+    text = (
+        "{processor}, {cores} cores, {memory_gb} GB, {system}, Python {python}, Ray {ray}, torch {torch}, "
+        "Optuna {optuna}, MLflow {mlflow}, SQLAlchemy {sqlalchemy}"
+    )
+    by_machine: dict[str, list[str]] = {}
+    for (stage, size), row in sorted(rows.items()):
+        by_machine.setdefault(f"{text.format(**row.machine)}, at `{row.revision}`", []).append(f"{stage} {size:,}")
+    return "\n".join(f"- {where}: {', '.join(units)}" for where, units in by_machine.items()) or "Not measured yet."
+
+
 def machine() -> dict[str, Any]:
     """Describe this machine."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -113,7 +125,8 @@ def processor() -> str:
 
 def revision() -> str:
     """Return the revision of the working tree, with a mark if the code was changed since."""
-    commit, changes = (_git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "orchestrator"))
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changes = _git("status", "--porcelain", "orchestrator", "trainables")
     return f"{commit or 'unknown'}{'+changes' if changes else ''}"
 
 

@@ -22,6 +22,15 @@ def write(blocks: Mapping[str, str], page: Path) -> None:
     page.write_text(text, encoding="utf-8")
 
 
+def with_extremes(values: Mapping[str, float], name: str, form: str) -> str:
+    """Return a median with the smallest and the largest value, as `results.spread` names them.
+
+    >>> with_extremes({"a": 0.5, "a low": 0.25, "a high": 0.75}, "a", ".0%")
+    '50% (25% to 75%)'
+    """
+    return f"{values[name]:{form}} ({values[f'{name} low']:{form}} to {values[f'{name} high']:{form}})"
+
+
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Return a table, or that nothing is measured yet.
 

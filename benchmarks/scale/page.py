@@ -114,14 +114,14 @@ def trials_table(rows: Rows) -> str:
                 _shown(seconds, 3), _shown(None if cpu_s is None else 1e3 * cpu_s, 1),
                 _shown(memory_kb(rows, stage, size), 1), _shown(log, 0), _shown(values.get("tracked_after_s"), 0),
             )  # fmt: skip
-            body.append((way, f"{size:,}{_mark(row)}", *cells))
+            body.append((way, f"{size:,}{row.mark}", *cells))
     return table(("", *head, "MLflow has all, s after the end"), body)
 
 
 def readers_table(rows: Rows) -> str:
     """Return the costs of commands that read a sweep."""
     body = [
-        (words, f"{size:,}{_mark(row)}", *(_shown(row.values[name], digits) for name, digits in columns))
+        (words, f"{size:,}{row.mark}", *(_shown(row.values[name], digits) for name, digits in columns))
         for stage, words in READERS.items()
         for size in _sizes(rows, stage)
         for row in (rows[stage, size],)
@@ -141,7 +141,7 @@ def rate_table(rows: Rows) -> str:
         "a worker waits, ms (median)", "99 %", "most", "log, bytes a result", "driver, MB",
     )  # fmt: skip
     body = [
-        (f"{size:,}{_mark(row)}", *(_shown(row.values[name], digits) for name, digits in names.items()))
+        (f"{size:,}{row.mark}", *(_shown(row.values[name], digits) for name, digits in names.items()))
         for size in _sizes(rows, "concurrent")
         for row in (rows["concurrent", size],)
     ]
@@ -152,7 +152,7 @@ def proposals_table(rows: Rows) -> str:
     """Return the CPU time of a proposal by sampler and size."""
     samplers = ("random", "auto", "tpe")
     body = [
-        (f"{size:,}{_mark(row)}", *(_shown(row.values[f"{name}_ms"], 1) for name in samplers))
+        (f"{size:,}{row.mark}", *(_shown(row.values[f"{name}_ms"], 1) for name in samplers))
         for size in _sizes(rows, "proposals")
         for row in (rows["proposals", size],)
     ]
@@ -172,10 +172,6 @@ def calls_table(rows: Rows) -> str:
 
 def _sizes(rows: Rows, stage: str) -> list[int]:
     return sorted(size for of, size in rows if of == stage and (size > 1 or stage not in WAYS))
-
-
-def _mark(row: Row) -> str:
-    return " *" if row.is_busy else ""
 
 
 def _shown(value: float | None, digits: int) -> str:

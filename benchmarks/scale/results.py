@@ -3,9 +3,10 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,11 @@ class Row:
     def is_busy(self) -> bool:
         """Return True if other programs computed on the machine when the unit began: times say little then."""
         return bool(self.machine["busy_cores"] > BUSY)
+
+    @property
+    def mark(self) -> str:
+        """Return the mark of a busy machine in a table."""
+        return " *" if self.is_busy else ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in VERSIONS},
     }
+
+
+def spread(name: str, values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
+    """Return the median of values, the smallest and the largest.
+
+    >>> spread("a", [3.0, 1.0, 2.0], 10)
+    {'a': 20.0, 'a low': 10.0, 'a high': 30.0}
+    """
+    shown = {"": statistics.median(values), " low": min(values), " high": max(values)}
+    return {f"{name}{which}": scale * value for which, value in shown.items()}
 
 
 def busy_cores() -> float:

@@ -21,6 +21,7 @@ A unit that has a line in the file of results is skipped; --again measures it on
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -81,12 +82,24 @@ def measure(unit: Unit, *, rounds: int) -> Values:
                 return commands(unit.size)
             case "start":
                 work = launches.work_of(Path(name), START_EPOCH_S)
-                ray = [ray_started("ravel", {})["ready_s"] for _ in range(rounds)]
-                return {**filled(work, unit.size, rounds=rounds), **spread("ray alone_s", ray)}
+                alone = spread("ray alone_s", [ray_alone_s() for _ in range(rounds)])
+                return {**filled(work, unit.size, rounds=rounds), **alone}
             case "fill":
                 return filled(launches.NOTHING, unit.size, rounds=rounds)
             case _:
                 return shared(launches.work_of(Path(name), unit.size / 1000), rounds=rounds)
+
+
+def ray_alone_s() -> float:
+    """Return the seconds from an empty process to a connection to a private Ray.
+
+    Raises:
+        SystemExit: Ray did not start.
+    """
+    seconds = ray_started("ravel", {})["ready_s"]
+    if not math.isfinite(seconds):
+        raise SystemExit("start: a private Ray must start here; python benchmarks/ray_start.py --pairs 1 shows more")
+    return seconds
 
 
 def commands(runs: int) -> Values:
@@ -143,7 +156,15 @@ def tables(rows: Rows) -> dict[str, str]:
     """Return each table by the name of its markers, with its command above."""
     made = {"share": share_table(rows), "start": start_table(rows), "commands": commands_table(rows)}
     blocks = {f"slot time {name}": f"{_command(name)}\n\n{text}" for name, text in made.items()}
-    return {**blocks, "slot time machines": machines(rows)}
+    return {**blocks, "slot time flames": pictures(), "slot time machines": machines(rows)}
+
+
+def pictures() -> str:
+    """Return the flame graphs that are drawn, each with a link to the file, in which a click opens a frame."""
+    words = {flames.START: "The start of a sweep.", flames.STEADY: "Steady epochs."}
+    places = {path.relative_to(PAGE.parent): text for path, text in words.items() if path.exists()}
+    lines = [f"{text} [![{text}]({path})]({path})" for path, text in places.items()]
+    return "\n\n".join(lines) or f"{MISSING[0].upper()}{MISSING[1:]}."
 
 
 def _command(name: str) -> str:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ START, STEADY = FOLDER / "flame-start.svg", FOLDER / "flame-epochs.svg"
 PY_SPY = str(Path(sys.executable).with_name("py-spy"))
 RATE = 100
 STEADY_S = 20
+PLACES = (str(ROOT), sys.prefix, str(Path(sys.prefix).resolve()), str(Path(sys.base_prefix)), str(Path.home()))
+LEAST_PERCENT = 0.5
+"""Share of the samples below which a frame is left out: it would be six pixels wide."""
+FRAME = re.compile(r"<g><title>[^<]*samples, ([\d.]+)%\)</title>.*?</g>", re.DOTALL)
 LONGEST_S = 300.0
 PATIENCE_S = 60.0
 
@@ -33,7 +38,7 @@ def start(spec: Mapping[str, Any], way: str, *, output: Path = START) -> None:
             _wait(lambda: len(_reported(folder)) >= slots, spied, what="the first report of each slot")
         finally:
             _end(spied)
-    output.write_text(without_paths(output.read_text(encoding="utf-8")), encoding="utf-8")
+    output.write_text(drawn(output.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def steady(spec: Mapping[str, Any], way: str, *, output: Path = STEADY) -> None:
@@ -49,10 +54,20 @@ def steady(spec: Mapping[str, Any], way: str, *, output: Path = STEADY) -> None:
                 raise SystemExit(f"py-spy must be allowed to trace processes, as root is: {done.stderr[-2000:]}")
         finally:
             _end(driver)
-    output.write_text(without_paths(output.read_text(encoding="utf-8")), encoding="utf-8")
+    output.write_text(drawn(output.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def without_paths(svg: str, *, places: tuple[str, ...] = (str(ROOT), sys.prefix, str(Path.home()))) -> str:
+def drawn(svg: str) -> str:
+    r"""Return a graph that can be kept: without narrow frames, and without what belongs to this machine.
+
+    >>> frame = "<g><title>%s (9 samples, %s%%)</title><rect/></g>"
+    >>> drawn(f"<svg>{frame % ('main', '97.00')}{frame % ('seldom', '0.11')}</svg>")
+    '<svg><g><title>main (9 samples, 97.00%)</title><rect/></g></svg>'
+    """
+    return without_paths(FRAME.sub(lambda frame: frame[0] if float(frame[1]) >= LEAST_PERCENT else "", svg))
+
+
+def without_paths(svg: str, *, places: Sequence[str] = PLACES) -> str:
     """Return a graph without the numbers of processes, the folders of this machine, and temporary ones.
 
     >>> without_paths("process 71:/a/.venv/bin/python /tmp/st1x/y", places=("/a/.venv",))
@@ -60,7 +75,7 @@ def without_paths(svg: str, *, places: tuple[str, ...] = (str(ROOT), sys.prefix,
     """
     svg = re.sub(r"process \d+:", "process:", svg)
     for place in sorted(places, key=len, reverse=True):
-        svg = svg.replace(f"{place}/", "")
+        svg = re.sub(rf"{re.escape(place)}\b", ".", svg.replace(f"{place}/", ""))
     return re.sub(r"/tmp/(?:st|ray)\w*/", "", svg)  # noqa: S108
 
 
@@ -71,7 +86,7 @@ def _record(output: Path) -> list[str]:
 def _begun(words: list[str], folder: Path) -> "subprocess.Popen[bytes]":
     with (folder / "output.txt").open("wb") as log:
         environ = {**os.environ, **environment(folder)}
-        return subprocess.Popen(words, cwd=folder, env=environ, stdout=log, stderr=log)  # noqa: S603
+        return subprocess.Popen(words, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
 
 
 def _reported(folder: Path) -> set[str]:
@@ -92,7 +107,12 @@ def _wait(is_done: Callable[[], bool], process: "subprocess.Popen[bytes]", *, wh
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Interrupt a process, which then writes what it has."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE_S)
+    """Interrupt a process and all that it started, and wait until all have ended: py-spy then writes what it has."""
+    until = time.monotonic() + PATIENCE_S
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+        while time.monotonic() < until:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(LOOK_S)
+        os.killpg(process.pid, signal.SIGKILL)

@@ -190,7 +190,7 @@ def share_table(rows: Rows) -> str:
         if stage == "share"
         for way in WAYS
     ]
-    return table((*head, "to the first step of a further trial, s", "its first epoch, to later ones"), body)
+    return table((*head, "to the first step of the next attempt, s", "its first epoch, to later ones"), body)
 
 
 def start_table(rows: Rows) -> str:
@@ -243,10 +243,9 @@ def _shown(values: Mapping[str, float], name: str) -> str:
 def draw() -> None:
     """Draw the flame graphs of sweeps in worker processes."""
     with tempfile.TemporaryDirectory(prefix="st", dir="/tmp") as name:
-        work = launches.work_of(Path(name), STEADY_EPOCH_S)
-        spec = launches.spec_of(work, slots=SLOTS, trials=SLOTS)
-        flames.start(spec, "processes")
-        flames.steady(spec, "processes")
+        for draw_one, epoch_s in ((flames.start, START_EPOCH_S), (flames.steady, STEADY_EPOCH_S)):
+            work = launches.work_of(Path(name), epoch_s)
+            draw_one(launches.spec_of(work, slots=SLOTS, trials=SLOTS), "processes")
 
 
 def main() -> None:

@@ -64,10 +64,10 @@ def shares(epochs: Iterable[Epoch]) -> dict[str, float]:
 
 
 def changes(epochs: Iterable[Epoch]) -> dict[str, float]:
-    """Return what a further trial in a slot costs; nothing where no slot had a second one.
+    """Return what a further attempt in a slot costs, of another trial or a paused one; nothing where a slot had one.
 
-    `change_s` is from the last report of the trial before to its first step, `first_epoch` the median time of its first
-    epoch to that of later ones.
+    `change_s` is from the last report of the attempt before to its first step, `first_epoch` the median time of its
+    first epoch to that of later ones.
     """
     pairs = [pair for own in _by_slot(epochs).values() for pair in itertools.pairwise(own)]
     changed = [(before, after) for before, after in pairs if before.attempt != after.attempt]

@@ -148,7 +148,7 @@ def work_of(folder: Path, epoch_s: float) -> Work:
     """
     images = 0
     for width in WIDTHS:
-        probe = folder / f"probe-{width}"
+        probe = folder / f"probe-{epoch_s:g}-{width}"
         trial = _laid_out(probe, PROBED, width)
         images = max(BATCH * 4, round(PROBED * epoch_s / _probed_s(trial)))
         if images <= MOST_IMAGES:

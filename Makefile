@@ -58,7 +58,7 @@ fix: setup ## Format, and mend what the linter can mend
 
 check: lint test ## lint, then test
 
-bench: setup ## Run the benchmarks
+bench: setup ## Run the benchmarks, each at its whole size: hours
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 scale: setup ## Measure what a sweep costs as it grows, for docs/scaling.md, and write its tables: about four hours

@@ -132,8 +132,8 @@ def _loader(train: Split, batch_size: int) -> "torch.utils.data.DataLoader[tuple
     return torch.utils.data.DataLoader(Images(), batch_size=batch_size, shuffle=True, drop_last=True, generator=stream)
 
 
-def lay_out_digits(root: Path) -> None:
-    """Write scikit-learn's digits at 28x28, each in eight places, as the four files of MNIST."""
+def lay_out_digits(root: Path, training: int = 12_000) -> None:
+    """Write scikit-learn's digits at 28x28, each in eight places, as the four files of MNIST, some for training."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - two seconds, not always needed
 
     bunch = load_digits()
@@ -145,7 +145,7 @@ def lay_out_digits(root: Path) -> None:
     order = np.random.default_rng(0).permutation(len(labels))
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for part, indices in (("train", order[:12000]), ("t10k", order[12000:])):
+    for part, indices in (("train", order[:training]), ("t10k", order[training:])):
         header = struct.pack(">IIII", 0x803, len(indices), 28, 28)
         (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images[indices].tobytes())
         header = struct.pack(">II", 0x801, len(indices))

@@ -1,13 +1,13 @@
 """Tables of docs/scaling.md, from the results."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from results import ROOT, Row
+import markers
+from markers import MISSING, table
+from results import ROOT, Row, machines
 
 PAGE = ROOT / "docs/scaling.md"
-MISSING = "not measured yet"
 WAYS = {
     "processes": "Ravel, worker processes",
     "ray": "Ravel, a private Ray",
@@ -56,13 +56,7 @@ def write(rows: Rows, page: Path = PAGE) -> None:
     Raises:
         ValueError: the page lacks a marker.
     """
-    text = page.read_text(encoding="utf-8")
-    for name, table in tables(rows).items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"{page}: must have the markers {begin} and {end} once each")
-        text = re.sub(f"{begin}.*{end}", lambda _, parts=(begin, table, end): "\n\n".join(parts), text, flags=re.DOTALL)  # type: ignore[misc]
-    page.write_text(text, encoding="utf-8")
+    markers.write(tables(rows), page)
 
 
 def bounds(rows: Rows) -> str:
@@ -120,20 +114,20 @@ def trials_table(rows: Rows) -> str:
                 _shown(seconds, 3), _shown(None if cpu_s is None else 1e3 * cpu_s, 1),
                 _shown(memory_kb(rows, stage, size), 1), _shown(log, 0), _shown(values.get("tracked_after_s"), 0),
             )  # fmt: skip
-            body.append((way, f"{size:,}{_mark(row)}", *cells))
-    return _table(("", *head, "MLflow has all, s after the end"), body)
+            body.append((way, f"{size:,}{row.mark}", *cells))
+    return table(("", *head, "MLflow has all, s after the end"), body)
 
 
 def readers_table(rows: Rows) -> str:
     """Return the costs of commands that read a sweep."""
     body = [
-        (words, f"{size:,}{_mark(row)}", *(_shown(row.values[name], digits) for name, digits in columns))
+        (words, f"{size:,}{row.mark}", *(_shown(row.values[name], digits) for name, digits in columns))
         for stage, words in READERS.items()
         for size in _sizes(rows, stage)
         for row in (rows[stage, size],)
         for columns in ((("seconds", 2), ("cpu_s", 2), ("peak_mb", 0)),)
     ]
-    return _table(("", "trials", "s", "CPU, s", "most memory, MB"), body)
+    return table(("", "trials", "s", "CPU, s", "most memory, MB"), body)
 
 
 def rate_table(rows: Rows) -> str:
@@ -147,22 +141,22 @@ def rate_table(rows: Rows) -> str:
         "a worker waits, ms (median)", "99 %", "most", "log, bytes a result", "driver, MB",
     )  # fmt: skip
     body = [
-        (f"{size:,}{_mark(row)}", *(_shown(row.values[name], digits) for name, digits in names.items()))
+        (f"{size:,}{row.mark}", *(_shown(row.values[name], digits) for name, digits in names.items()))
         for size in _sizes(rows, "concurrent")
         for row in (rows["concurrent", size],)
     ]
-    return _table(head, body)
+    return table(head, body)
 
 
 def proposals_table(rows: Rows) -> str:
     """Return the CPU time of a proposal by sampler and size."""
     samplers = ("random", "auto", "tpe")
     body = [
-        (f"{size:,}{_mark(row)}", *(_shown(row.values[f"{name}_ms"], 1) for name in samplers))
+        (f"{size:,}{row.mark}", *(_shown(row.values[f"{name}_ms"], 1) for name in samplers))
         for size in _sizes(rows, "proposals")
         for row in (rows["proposals", size],)
     ]
-    return _table(("trials so far", *(f"`{name}`, ms" for name in samplers)), body)
+    return table(("trials so far", *(f"`{name}`, ms" for name in samplers)), body)
 
 
 def calls_table(rows: Rows) -> str:
@@ -173,35 +167,12 @@ def calls_table(rows: Rows) -> str:
         values = [rows["calls", size].values[name] for size in sizes]
         if values:
             body.append((words, *(_shown(value, 0) for value in values), _shown(values[-1] / values[0], 2)))
-    return _table(("", *(f"{size:,} trials" for size in sizes), "last to first"), body)
-
-
-def machines(rows: Rows) -> str:
-    """Return a line for each machine and revision, with what was measured there."""
-    text = (
-        "{processor}, {cores} cores, {memory_gb} GB, {system}, Python {python}, Ray {ray}, torch {torch}, "
-        "Optuna {optuna}, MLflow {mlflow}, SQLAlchemy {sqlalchemy}"
-    )
-    by_machine: dict[str, list[str]] = {}
-    for (stage, size), row in sorted(rows.items()):
-        by_machine.setdefault(f"{text.format(**row.machine)}, at `{row.revision}`", []).append(f"{stage} {size:,}")
-    return "\n".join(f"- {where}: {', '.join(units)}" for where, units in by_machine.items()) or MISSING
+    return table(("", *(f"{size:,} trials" for size in sizes), "last to first"), body)
 
 
 def _sizes(rows: Rows, stage: str) -> list[int]:
     return sorted(size for of, size in rows if of == stage and (size > 1 or stage not in WAYS))
 
 
-def _mark(row: Row) -> str:
-    return " *" if row.is_busy else ""
-
-
 def _shown(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    if not body:
-        return f"{MISSING[0].upper()}{MISSING[1:]}."
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -3,9 +3,10 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,11 @@ class Row:
     def is_busy(self) -> bool:
         """Return True if other programs computed on the machine when the unit began: times say little then."""
         return bool(self.machine["busy_cores"] > BUSY)
+
+    @property
+    def mark(self) -> str:
+        """Return the mark of a busy machine in a table."""
+        return " *" if self.is_busy else ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,18 @@ class Results:
             yield Row(**{name: document[name] for name in names})
 
 
+def machines(rows: Mapping[tuple[str, int], Row]) -> str:
+    """Return a line for each machine and revision, with what was measured there."""
+    text = (
+        "{processor}, {cores} cores, {memory_gb} GB, {system}, Python {python}, Ray {ray}, torch {torch}, "
+        "Optuna {optuna}, MLflow {mlflow}, SQLAlchemy {sqlalchemy}"
+    )
+    by_machine: dict[str, list[str]] = {}
+    for (stage, size), row in sorted(rows.items()):
+        by_machine.setdefault(f"{text.format(**row.machine)}, at `{row.revision}`", []).append(f"{stage} {size:,}")
+    return "\n".join(f"- {where}: {', '.join(units)}" for where, units in by_machine.items()) or "Not measured yet."
+
+
 def machine() -> dict[str, Any]:
     """Describe this machine."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -88,6 +106,16 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in VERSIONS},
     }
+
+
+def spread(name: str, values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
+    """Return the median of values, the smallest and the largest.
+
+    >>> spread("a", [3.0, 1.0, 2.0], 10)
+    {'a': 20.0, 'a low': 10.0, 'a high': 30.0}
+    """
+    shown = {"": statistics.median(values), " low": min(values), " high": max(values)}
+    return {f"{name}{which}": scale * value for which, value in shown.items()}
 
 
 def busy_cores() -> float:
@@ -113,7 +141,8 @@ def processor() -> str:
 
 def revision() -> str:
     """Return the revision of the working tree, with a mark if the code was changed since."""
-    commit, changes = (_git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "orchestrator"))
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changes = _git("status", "--porcelain", "orchestrator", "trainables")
     return f"{commit or 'unknown'}{'+changes' if changes else ''}"
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator.doctor.finding import Finding, fail, ok, skipped, warn
 from orchestrator.execution.cores import cgroup_limits, slurm_limits, usable_cores
-from orchestrator.execution.private_ray.folder import MAX_TEMPORARY_PATH, cache_folder
+from orchestrator.execution.private_ray.folder import MAX_TEMPORARY_PATH
 from orchestrator.execution.private_ray.process import OBJECT_STORE_BYTES
 from orchestrator.formatting import shown_bytes
-from orchestrator.storage.locations import expanded, is_remote
+from orchestrator.storage.locations import cache_folder, expanded, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import SweepNotFound, WrongLocation, quoted
 from orchestrator.state.s3_mirror import pull
 from orchestrator.state.sweep_folder import SweepFolder
-from orchestrator.storage.locations import Location, expanded, is_remote, variable_problem
+from orchestrator.storage.locations import Location, cache_folder, expanded, is_remote, variable_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
 
     from orchestrator.storage.s3 import Bucket
 
@@ -139,8 +138,7 @@ def _bucket(storage: str | Path) -> Bucket:
 
 def _mirrors(location: Location) -> Path:
     """Return the folder of this machine that mirrors a storage in S3."""
-    cache = expanded(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel")
-    return cache.absolute() / "sweeps" / hashlib.sha256(location.uri.encode()).hexdigest()[:16]
+    return cache_folder() / "sweeps" / hashlib.sha256(location.uri.encode()).hexdigest()[:16]
 
 
 def _absolute(storage: str | Path) -> Path:

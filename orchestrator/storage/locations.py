@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,15 @@ def variable_problem(place: str) -> str | None:
         return None
     name = cut(variable.group(), MAX_VALUE_LENGTH)
     return f"must have no variable, as nothing expands {name}: {VARIABLE_REMEDY}"
+
+
+def cache_folder() -> Path:
+    """Return the folder of this machine's caches.
+
+    Raises:
+        WrongLocation: ``RAVEL_CACHE`` begins with a ``~`` of a user that this machine does not have.
+    """
+    return expanded(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel").absolute()
 
 
 def expanded(place: str | Path) -> Path:

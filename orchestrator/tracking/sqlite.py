@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.storage.atomic_files import create_exclusively
+from orchestrator.storage.atomic_files import create_exclusively, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,25 +21,54 @@ COUNTED_ROWS = 1000
 OVER_A_NETWORK = re.compile(r"nfs|cifs|smb|fuse\.|lustre|gpfs|beegfs|ceph|afs|9p|glusterfs|ocfs2|gfs2")
 
 
-def create_whole(uri: str, set_up: Callable[[str], object]) -> None:
+def create_whole(uri: str, set_up: Callable[[str], object], *, kept: Path) -> None:
     """Create a local sqlite store that does not exist, whole or not at all.
 
-    MLflow makes its tables in dozens of steps, and cannot continue where a process that was ended left them. So they
-    are made in a temporary file, whose copy gets the store's name. Any other store is left as it is.
+    MLflow makes its tables in dozens of steps, which take a second, and cannot continue where a process that was ended
+    left them. So they are made in a temporary file, whose copy gets the store's name, and are kept: the temporary file
+    of the next store begins with them. Any other store is left as it is.
 
     Args:
         uri: Address of the store.
-        set_up: Makes the tables of the store at an address.
+        set_up: Makes what the store at an address lacks: tables, MLflow's default experiment.
+        kept: File of the tables that are kept, one for each version of MLflow.
     """
     path = store_file(uri)
     if path is None or path.exists():
         return
     with tempfile.TemporaryDirectory(prefix="ravel-mlflow-") as folder:
-        draft, whole = Path(folder, "draft.db"), Path(folder, "whole.db")
+        draft, whole, empty = (Path(folder, name) for name in ("draft.db", "whole.db", "empty.db"))
+        tables = _kept_tables(kept)
+        if tables is not None:
+            draft.write_bytes(tables)
         set_up(f"sqlite:///{draft}")
-        with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(whole)) as target:
-            source.backup(target)
-        create_exclusively(path, whole.read_bytes())
+        create_exclusively(path, _copied(draft, whole))
+        if tables is None:
+            with suppress(OSError):  # a cache that cannot be written costs the next store a second
+                write_atomically(kept, _copied(draft, empty, "DELETE FROM experiments"))
+
+
+def _kept_tables(kept: Path) -> bytes | None:
+    """Return a store of empty tables; None if none is kept, or it is damaged."""
+    try:
+        with closing(sqlite3.connect(f"{kept.as_uri()}?mode=ro", uri=True)) as store:
+            size = store.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0]
+            is_sound = store.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            is_empty = store.execute("SELECT count(*) FROM experiments").fetchone() == (0,)
+        tables = kept.read_bytes()
+    except (OSError, sqlite3.Error):
+        return None
+    return tables if is_sound and is_empty and size == len(tables) else None
+
+
+def _copied(store: Path, target: Path, *statements: str) -> bytes:
+    """Return the content of a copy of a store in which statements were executed."""
+    with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+        for statement in statements:
+            copy.execute(statement)
+        copy.commit()
+    return target.read_bytes()
 
 
 def use_wal(uri: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.redaction import without_password
+from orchestrator.storage.locations import cache_folder
 from orchestrator.tracking import runs
 from orchestrator.tracking.cursor import Cursor
 from orchestrator.tracking.mlflow_errors import store_errors
@@ -42,11 +43,12 @@ QUIET_LOGGERS = {
 def open_store(uri: str) -> MlflowClient:
     """Return a client of the store at an address, with MLflow's messages turned off; create a local sqlite store."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    from mlflow import MlflowClient  # noqa: PLC0415  takes seconds
+    from mlflow import MlflowClient, __version__  # noqa: PLC0415  takes seconds
 
     for name, level in QUIET_LOGGERS.items():
         logging.getLogger(name).setLevel(level)
-    create_whole(uri, lambda draft: MlflowClient(draft).search_experiments(max_results=1))
+    kept = cache_folder() / f"mlflow-{__version__}.db"
+    create_whole(uri, lambda draft: MlflowClient(draft).search_experiments(max_results=1), kept=kept)
     return MlflowClient(uri)
 
 

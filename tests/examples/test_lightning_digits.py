@@ -22,6 +22,7 @@ SETTINGS = (
     "space.parameters.model.args.width={choice: [16]}",
     "resources.max_concurrent=1",
 )
+PROCESSES = ("--address", "processes")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
@@ -46,15 +47,14 @@ def test_wrong_arguments_are_named_before_ray_starts(folder, ravel, monkeypatch)
     sys.modules.pop("lightning_digits")
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(280)
 def test_a_sweep_that_is_killed_is_resumed_and_its_decisions_are_replayed(folder):
-    command = [RAVEL, "launch", "lightning_digits.yaml", *SMALL]
+    command = [RAVEL, "launch", "lightning_digits.yaml", *PROCESSES, *SMALL]
     with running(command, output=folder / "output.txt", cwd=folder) as driver:
         while driver.poll() is None and not any("epoch_reported" in log.read_text() for log in logs_in(folder)):
             time.sleep(0.1)
         assert driver.poll() is None, (folder / "output.txt").read_text()
-    resumed = ravel("resume", "lightning_digits", cwd=folder)
+    resumed = ravel("resume", "lightning_digits", *PROCESSES, cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
     assert "4/4 trials" in resumed.stdout
     assert "every decision came out as recorded" in ravel("replay", "lightning_digits", cwd=folder).stdout

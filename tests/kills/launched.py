@@ -29,7 +29,7 @@ T = TypeVar("T")
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: killed
-trial: {data.name: digits, model.name: mlp, epochs: 8, batch_size: 16, optimizer.name: sgd}
+trial: {data.name: digits, model.name: mlp, epochs: 8, batch_size: 64, optimizer.name: sgd}
 space: {use: [mixup, snnl], parameters: {optimizer.lr: {float: [1.0e-3, 0.5], log: true}}}
 search: {num_trials: 10, seed: 1}
 scheduler: {grace_period: auto, budget_fraction: 0.5, audit: 0.3}

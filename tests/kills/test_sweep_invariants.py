@@ -27,7 +27,7 @@ from orchestrator.state.events import (
 from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_lookup import find_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def good(tmp_path_factory):
     """A sweep with paused and promoted trials that nothing happened to."""
     root = tmp_path_factory.mktemp("good")
     (root / "spec.yaml").write_text(SPEC)
-    done = subprocess.run([RAVEL, "launch", "spec.yaml"], cwd=root, capture_output=True, text=True, check=False)
+    command = [RAVEL, "launch", "spec.yaml", "--address", "processes"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return root
 

@@ -27,10 +27,10 @@ from orchestrator.errors import PreflightError
 from orchestrator.execution.cluster import gcs
 from orchestrator.execution.cluster.authentication import token_here
 from orchestrator.execution.private_ray.bytecode import bytecode_variables
-from orchestrator.execution.private_ray.folder import cache_folder
 from orchestrator.state.event_log import read_events
 from orchestrator.state.events import AttemptStarted, SweepEnded, TrialEnded
 from orchestrator.state.sweep_lookup import find_sweep
+from orchestrator.storage.locations import cache_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 BIN = Path(sys.executable).parent

@@ -1,4 +1,4 @@
-"""A whole sweep of generative adversarial networks on a real local Ray, started as a user would."""
+"""A whole sweep of generative adversarial networks in worker processes, started as a user would."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from orchestrator.state.sweep_lookup import find_sweep
 from trainables.tasks.gan import GanConfig, load_generator
 from trainables.tasks.registry import GAN
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 SPEC = """
 name: tiny-gan
 trial:
@@ -36,7 +36,7 @@ resources: {max_concurrent: 1}
 
 def test_a_sweep_of_gans_trains_saves_shows_and_replays_its_trials(tmp_path):
     (tmp_path / "spec.yaml").write_text(SPEC)
-    ravel("launch", "spec.yaml", cwd=tmp_path)
+    ravel("launch", "spec.yaml", "--address", "processes", cwd=tmp_path)
     result = SweepResult.read(find_sweep(tmp_path / "results"))
     assert [trial.status for trial in result.state.trials.values()] == ["completed"] * 3
     baseline, given, _ = result.state.trials.values()

@@ -1,4 +1,4 @@
-"""A real sweep that is changed while it runs, and after it ended, through the command line."""
+"""A real sweep in worker processes that is changed while it runs, and after it ended, through the command line."""
 
 import time
 
@@ -11,7 +11,8 @@ from orchestrator.analysis.result import SweepResult
 from orchestrator.state.events import AttemptStarted, EpochReported, OrderAccepted, TrialEnded, TrialReopened
 from orchestrator.state.sweep_folder import SweepFolder
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+PROCESSES = ("--address", "processes")
 SPEC = """
 name: living
 trial: {data.name: digits, model.name: mlp, epochs: 10, optimizer.name: sgd, optimizer.schedule: constant}
@@ -51,7 +52,8 @@ def changed(tmp_path_factory, plant):
     root = tmp_path_factory.mktemp("living")
     (root / "spec.yaml").write_text(SPEC)
     environment = plant(root, HELD)
-    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root, env=environment) as driver:
+    command = [RAVEL, "launch", "spec.yaml", *PROCESSES]
+    with running(command, output=root / "output.txt", cwd=root, env=environment) as driver:
         wait_for(root, driver, lambda events: any(isinstance(event, EpochReported) for event in events))
         answers = [
             ravel("stop", "living", "t000", "--wait", "120", cwd=root),
@@ -93,7 +95,7 @@ def test_a_finished_sweep_gets_more_trials_and_epochs_and_replays(changed):
     before = events_of(folder_of(root))
     ravel("extend", "living", "--trials", "+1", "--epochs", "12", "--now", cwd=root)
     reopened = [event.trial for event in events_of(folder_of(root)) if isinstance(event, TrialReopened)]
-    ravel("resume", "living", cwd=root)
+    ravel("resume", "living", *PROCESSES, cwd=root)
     state = SweepResult.read(folder_of(root)).state
     assert len(state.trials) == 7
     assert reopened
@@ -123,7 +125,7 @@ def test_mlflow_shows_orders_and_why_a_trial_stopped(changed):
 def test_a_fork_begins_with_the_best_points_of_its_parent(changed):
     root, _ = changed
     ravel(
-        "fork", "living", "--name", "younger", "--best", "1",
+        "fork", "living", "--name", "younger", "--best", "1", *PROCESSES,
         "--set", "search.num_trials=2", "--set", "trial.epochs=1", cwd=root,
     )  # fmt: skip
     plan = next(root.glob("results/younger-*/plan.json"))

@@ -139,7 +139,8 @@ def test_a_sweep_in_the_background_is_extended_stopped_resumed_read_and_forked(t
     assert sweep.progress.share == 1.0
     assert Path("results", sweep.name).is_dir()
     assert json.loads(Path("results", sweep.name, "plan.json").read_text())["sweep"] == sweep.name
-    younger = sweep.fork("younger", set={"trial.epochs": 1, "search.num_trials": 2}, best=1, background=True)
+    settings = {"trial.epochs": 1, "search.num_trials": 2}
+    younger = sweep.fork("younger", set=settings, best=1, address="processes", background=True)
     forked = younger.wait(120)
     assert forked.plan.parent.sweep == sweep.name
     assert forked.state.trials["t001"].origin == "point"

@@ -14,6 +14,7 @@ from orchestrator.planning.provenance import changed_code, collect, uses_own_cod
 from orchestrator.spec.model import SweepSpec
 from trainables.import_paths import code_digest, find_in, load
 
+PROCESSES = ("--address", "processes")
 FUNCTION = """
 import helper_of_mine
 
@@ -82,17 +83,17 @@ def test_the_direction_of_a_metric_of_ones_own_is_required(folder, objective, me
     assert message in ravel("check", "sweep.yaml", code=2)[1]
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_function_is_swept_with_promotion_and_an_objective_that_it_does_not_report_is_named(folder):
-    done = ravel("launch", "sweep.yaml", cwd=folder)
+    done = ravel("launch", "sweep.yaml", *PROCESSES, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "12/12 trials" in done.stdout
     assert "every decision came out as recorded" in ravel("replay", "mine", cwd=folder).stdout
     best = json.loads(ravel("best", "mine", "--json", cwd=folder).stdout)[0]
     assert best["epoch"] == 9
     other = ("name=other", "objective=lost min", "search.num_trials=2")
-    failing = ravel("launch", "sweep.yaml", *(word for setting in other for word in ("--set", setting)), cwd=folder)
+    settings = [word for setting in other for word in ("--set", setting)]
+    failing = ravel("launch", "sweep.yaml", *PROCESSES, *settings, cwd=folder)
     assert failing.returncode == 1
     status = ravel("status", "other", cwd=folder).stdout
     assert "epoch 1 must report lost, it reported loss, accuracy; yield or return it" in status

@@ -494,12 +494,12 @@ def test_an_error_of_either_ends_a_sweep_as_failed_and_it_is_resumed_once_mended
     assert "failed" in status
     assert "KeyError: 'lost'" in status
     (tmp_path / "deciders_of_search.py").write_text(later)
-    failed = ravel("resume", "live", cwd=tmp_path)
+    failed = ravel("resume", "live", "--address", "processes", cwd=tmp_path)
     assert failed.returncode == 3, failed.stderr
     assert "proposed a wrong point for trial t013: lr: must be a float in [0.001, 1], log, got 9.0" in failed.stderr
     (tmp_path / "deciders_of_search.py").write_text(good)
     (tmp_path / "loss_of_search.py").write_text(f"{LOSS} + 1")
-    resumed = ravel("resume", "live", cwd=tmp_path)
+    resumed = ravel("resume", "live", "--address", "processes", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "deciders_of_search.py changed since the launch" in resumed.stderr
     assert "loss_of_search.py changed since the launch; trials that continue use the new code" in resumed.stderr

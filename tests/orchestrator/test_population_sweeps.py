@@ -1,4 +1,4 @@
-"""A real sweep under population based training: killed where a copy begins, resumed, replayed, and read."""
+"""A sweep in processes under population based training: killed where a copy begins, resumed, replayed, and read."""
 
 import os
 import signal
@@ -18,7 +18,8 @@ from orchestrator.state.sweep_folder import SweepFolder
 from orchestrator.state.sweep_state import SweepState
 from trainables.engine import checkpoint
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+PROCESSES = ("--address", "processes")
 RAVEL = Path(sys.executable).with_name("ravel")
 SPEC = """
 name: members
@@ -53,7 +54,11 @@ def resumed(tmp_path_factory):
     (root / "spec.yaml").write_text(SPEC)
     with (root / "output.txt").open("w") as output:
         driver = subprocess.Popen(
-            [str(RAVEL), "launch", "spec.yaml"], cwd=root, stdout=output, stderr=output, start_new_session=True
+            [str(RAVEL), "launch", "spec.yaml", *PROCESSES],
+            cwd=root,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 400
@@ -69,7 +74,7 @@ def resumed(tmp_path_factory):
     finally:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
-    output = ravel("resume", "members", cwd=root)
+    output = ravel("resume", "members", *PROCESSES, cwd=root)
     return root, before, output
 
 

@@ -1,4 +1,4 @@
-"""A real sweep with two seeds for each configuration: killed, resumed, replayed, and read."""
+"""A real sweep in worker processes with two seeds for each configuration: killed, resumed, replayed, and read."""
 
 import json
 import time
@@ -13,7 +13,8 @@ from orchestrator.planning.seeds import configuration_of, seed_index_of
 from orchestrator.state.events import RungDecided
 from orchestrator.state.sweep_folder import SweepFolder
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
+PROCESSES = ("--address", "processes")
 SPEC = """
 name: seeded
 trial: {data.name: digits, model.name: mlp, epochs: 9, optimizer.name: sgd}
@@ -39,14 +40,14 @@ def killed(tmp_path_factory):
     """A sweep whose driver was killed when a first seed waited for its second one, and that was resumed."""
     root = tmp_path_factory.mktemp("seeded")
     (root / "spec.yaml").write_text(SPEC)
-    with running([RAVEL, "launch", "spec.yaml"], output=root / "output.txt", cwd=root) as driver:
+    with running([RAVEL, "launch", "spec.yaml", *PROCESSES], output=root / "output.txt", cwd=root) as driver:
         deadline = time.monotonic() + 240
         while not seed_waits(root):
             assert driver.poll() is None, (root / "output.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
     before = events_of(folder_of(root))
-    ravel("resume", "seeded", cwd=root)
+    ravel("resume", "seeded", *PROCESSES, cwd=root)
     return root, before
 
 

@@ -11,7 +11,8 @@ import pytest
 from waiting import until
 
 from orchestrator.tracking import sqlite
-from orchestrator.tracking.sqlite import count_rows, use_wal
+from orchestrator.tracking.sqlite import count_rows, create_whole, use_wal
+from orchestrator.tracking.store import open_store
 
 
 @pytest.fixture
@@ -120,7 +121,8 @@ def test_a_process_that_is_killed_while_a_store_is_created_leaves_none_or_a_whol
     store, drafts = tmp_path / "mlflow.db", tmp_path / "drafts"
     drafts.mkdir()
     command = [sys.executable, "-c", SET_UP, f"sqlite:///{store}"]
-    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(drafts)}, cwd=tmp_path)
+    variables = {**os.environ, "RAVEL_CACHE": str(tmp_path / "cache")}
+    process = subprocess.Popen(command, env={**variables, "TMPDIR": str(drafts)}, cwd=tmp_path)
     try:
         until(lambda: process.poll() is not None or tables_in(store, *drafts.glob("*/draft.db")) >= steps)
         assert process.poll() is None
@@ -128,7 +130,8 @@ def test_a_process_that_is_killed_while_a_store_is_created_leaves_none_or_a_whol
         process.kill()
         process.wait()
     assert not store.exists()
-    subprocess.run(command, cwd=tmp_path, check=True)
+    assert not list(tmp_path.glob("cache/*"))
+    subprocess.run(command, cwd=tmp_path, check=True, env=variables)
     assert tables_in(store) > 20
 
 
@@ -138,3 +141,73 @@ def tables_in(*files):
         with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
             counts.append(db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
     return max(counts)
+
+
+def set_up_of(made):
+    """Makes what a store lacks, and counts how often these are its tables."""
+
+    def set_up(uri):
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as db:
+            if not db.execute("SELECT * FROM sqlite_master").fetchall():
+                made.append(uri)
+                db.execute("CREATE TABLE experiments (store)")
+            if not db.execute("SELECT * FROM experiments").fetchall():
+                db.execute("INSERT INTO experiments VALUES (?)", (uri,))
+            db.commit()
+
+    return set_up
+
+
+def experiments_in(store):
+    with closing(sqlite3.connect(store)) as db:
+        return [name for (name,) in db.execute("SELECT * FROM experiments")]
+
+
+@pytest.fixture
+def kept(tmp_path):
+    return tmp_path / "cache" / "mlflow-1.db"
+
+
+def test_tables_are_made_once_for_all_stores_and_no_experiment_is_carried_over(tmp_path, kept):
+    made, stores = [], [tmp_path / "first.db", tmp_path / "second.db"]
+    for store in stores:
+        create_whole(f"sqlite:///{store}", set_up_of(made), kept=kept)
+    assert len(made) == 1
+    (first,), (second,) = map(experiments_in, stores)
+    assert first != second
+    assert experiments_in(kept) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda _: b"", lambda whole: whole[:5000], lambda _: b"a letter" * 99],
+    ids=["empty", "cut", "no database"],
+)
+def test_kept_tables_that_are_damaged_are_made_once_more(tmp_path, kept, damage):
+    made = []
+    create_whole(f"sqlite:///{tmp_path}/first.db", set_up_of(made), kept=kept)
+    kept.write_bytes(damage(kept.read_bytes()))
+    create_whole(f"sqlite:///{tmp_path}/second.db", set_up_of(made), kept=kept)
+    assert len(made) == 2
+    assert len(experiments_in(tmp_path / "second.db")) == 1
+    assert experiments_in(kept) == []
+
+
+def test_a_cache_that_cannot_be_written_keeps_no_store_from_being_created(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    made = []
+    create_whole(f"sqlite:///{tmp_path}/mlflow.db", set_up_of(made), kept=tmp_path / "cache" / "mlflow-1.db")
+    assert experiments_in(tmp_path / "mlflow.db") == made
+
+
+def test_a_store_of_kept_tables_has_mlflows_default_experiment_in_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAVEL_CACHE", str(tmp_path / "cache"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        open_store(f"sqlite:///{tmp_path / name}/mlflow.db")
+        with closing(sqlite3.connect("mlflow.db")) as store:  # before MLflow's client opens it
+            rows = store.execute("SELECT experiment_id, name, artifact_location FROM experiments").fetchall()
+        assert rows == [(0, "Default", str(tmp_path / name / "mlruns" / "0"))]
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert tables_in(kept) == tables_in(tmp_path / "second" / "mlflow.db")

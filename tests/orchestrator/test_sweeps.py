@@ -47,7 +47,7 @@ scheduler: {grace_period: 1, reduction_factor: 3}
 """
 SLOW = """
 name: slow
-trial: {data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}
+trial: {data.name: digits, model.name: cnn_bn, epochs: 9, optimizer.name: sgd}
 space: {use: [snnl, mixup]}
 search: {num_trials: 6}
 scheduler: {grace_period: 3, reduction_factor: 3}

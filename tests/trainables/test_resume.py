@@ -11,7 +11,13 @@ from trainables.tasks.classifier.run import restore, start
 
 EPOCHS = 3
 # Two steps an epoch: what differs after an interruption does so at the first.
-SMALL = {"batch_size": 500, "epochs": EPOCHS, "evaluation.robust_images": 20, "evaluation.robust_steps": 2}
+SMALL = {
+    "data.fraction": 0.2,
+    "batch_size": 100,
+    "epochs": EPOCHS,
+    "evaluation.robust_images": 20,
+    "evaluation.robust_steps": 2,
+}
 
 MODELS = st.fixed_dictionaries(
     {

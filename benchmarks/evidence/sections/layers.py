@@ -55,7 +55,7 @@ def name_of(layer: str, size: float, direction: str = "ascent") -> str:
 def units(size: Size) -> list[Unit]:
     """Return a unit for each treatment and seed."""
     small = size == "smoke"
-    common = {"data": "digits" if small else "mnist", "batch": 20 if small else 100, "epochs": 5 if small else 10}
+    common = {"data": "digits" if small else "mnist", "batch": 60 if small else 100, "epochs": 2 if small else 10}
     common |= {"settings": {"optimizer.lr": 0.01} if small else {}}
     return [
         Unit(f"{name} seed {seed}", {"treatment": name, "regularizer": own, "seed": seed, **common})

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.storage.locations import cache_folder
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,11 +23,6 @@ FOLDER_VARIABLE = "RAVEL_RAY_FOLDER"  # marks the processes of a private Ray
 KEEPER_LOG = "keeper.log"
 MAX_TEMPORARY_PATH = 22
 KEPT_LOGS = 5
-
-
-def cache_folder() -> Path:
-    """Return the folder of this machine's caches."""
-    return Path(os.environ.get("RAVEL_CACHE") or Path.home() / ".cache" / "ravel").absolute()
 
 
 @contextmanager

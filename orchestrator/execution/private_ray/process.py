@@ -17,6 +17,7 @@ from orchestrator import timeouts
 from orchestrator.execution.private_ray import folder as folders
 from orchestrator.execution.private_ray.bytecode import bytecode_variables
 from orchestrator.execution.private_ray.failure import complaint_in, in_one_line
+from orchestrator.storage.locations import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ def starting(cpus: int) -> Iterator[PrivateRay]:
                 **PATIENT,
                 **LEAN,
                 **os.environ,
-                **bytecode_variables(folders.cache_folder()),
+                **bytecode_variables(cache_folder()),
                 **CLOSED,
                 folders.FOLDER_VARIABLE: str(folder),
             },

@@ -280,12 +280,11 @@ def test_a_full_disk_of_the_servers_database_costs_no_point(server, small_disk, 
         assert_caught_up(plan, folder, sweep, exporter, messages)
 
 
-@pytest.mark.ray
 def test_a_sweep_whose_server_is_killed_continues_and_is_synced_later(server, tmp_path):
     home, spec = tmp_path / "server", tmp_path / "spec.yaml"
     spec.write_text(TINY + f"tracking: {{uri: '{server.address}'}}\n")
     with server(home) as process:
-        command = [sys.executable, "-c", IMPATIENT, "launch", "spec.yaml"]
+        command = [sys.executable, "-c", IMPATIENT, "launch", "spec.yaml", "--address", "processes"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         with running(command, cwd=tmp_path, **pipes) as driver:
             until(lambda: list(tmp_path.glob("results/*/tracking.json")), said=driver.poll)

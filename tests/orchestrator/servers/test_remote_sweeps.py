@@ -32,7 +32,7 @@ from trainables.metrics import CLASSIFIER_METRICS
 
 SPEC = """
 name: cloud
-trial: {{data.name: digits, model.name: cnn_bn, epochs: 27, optimizer.name: sgd}}
+trial: {{data.name: digits, model.name: cnn_bn, epochs: 9, optimizer.name: sgd}}
 space: {{use: [mixup], parameters: {{optimizer.lr: {{float: [1.0e-3, 0.5], log: true}}}}}}
 search: {{num_trials: 5}}
 scheduler: {{grace_period: 3, reduction_factor: 3}}
@@ -40,7 +40,7 @@ resources: {{cpus: 0.5, max_concurrent: 2}}
 storage: {{uri: "{storage}"}}
 """
 HELD = """
-def before_epoch(loop):  # past a checkpoint, and far from the end
+def before_epoch(loop):  # past a checkpoint, and before the end
     while loop.epoch >= 6:
         time.sleep(0.1)
 """

@@ -113,8 +113,7 @@ class Trainer:
 
     def end(self) -> None:
         """End the process."""
-        cast("TextIO", self._process.stdin).close()
-        self._process.wait()
+        self._process.communicate()
 
 
 def together(trainers: Sequence[Trainer], seconds: float) -> float:

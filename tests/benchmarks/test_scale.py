@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -160,9 +159,13 @@ def test_a_command_is_watched_to_its_end(module, tmp_path):
 
 
 def test_a_command_that_is_asked_to_stop_gets_a_signal(module, tmp_path):
-    stop_at = time.monotonic() + 0.5
-    code = "import time\ntry: time.sleep(200)\nexcept KeyboardInterrupt: print('stopped')"
-    command = [sys.executable, "-c", code]
-    run = module("watched").watch(command, tmp_path, environ={}, stop=lambda: time.monotonic() > stop_at)
-    assert run.seconds < 100
+    started = tmp_path / "started"
+    code = f"""import pathlib, time
+try:
+    pathlib.Path({str(started)!r}).touch()
+    time.sleep(200)
+except KeyboardInterrupt:
+    print('stopped')"""
+    run = module("watched").watch([sys.executable, "-c", code], tmp_path, environ={}, stop=started.exists)
+    assert run.seconds < 200
     assert (tmp_path / "output.txt").read_text() == "stopped\n"

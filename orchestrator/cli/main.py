@@ -52,6 +52,7 @@ EXTRAS = {
 }
 """The extra that installs each library."""
 MAX_LINE = 400
+INTERRUPTED_EARLY = "\ninterrupted before a sweep began"
 """Characters of a line of an error message; a longer one loses its middle."""
 
 app = typer.Typer(
@@ -115,8 +116,10 @@ def main() -> None:
     except TrainableError as error:
         _exit(OrchestratorError.exit_code, f"error: {error}")
     except KeyboardInterrupt:
-        _leave(Interrupted.exit_code, "\ninterrupted before a sweep began")
+        _leave(Interrupted.exit_code, INTERRUPTED_EARLY)
     except Exception as error:  # data that is missing, a disk that is full, Ray that broke, a bug of ours
+        if isinstance(error.__cause__, KeyboardInterrupt):  # pydantic wraps it if it comes while a spec is written out
+            _leave(Interrupted.exit_code, INTERRUPTED_EARLY)
         if os.environ.get("RAVEL_DEBUG"):
             raise
         if isinstance(error, ModuleNotFoundError | MissingExtraError) and (remedy := missing_extra(error)):

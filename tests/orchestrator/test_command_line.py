@@ -169,3 +169,20 @@ def test_the_best_trial_without_a_full_budget_is_said_to_be_so(finished, until, 
     assert (shown[0] == "no trial has run its full budget yet; the best so far:") is not is_full
     assert shown[0 if is_full else 1].startswith(f"{sweep.best().trial.id}  val/accuracy ")
     assert "Before any trial has run its full budget" in ravel.Sweep.best.__doc__
+
+
+def test_ctrl_c_while_a_spec_is_written_out_is_an_interrupt_and_no_error():
+    code = """
+from pydantic import BaseModel, model_serializer
+from orchestrator.cli import main as cli
+
+class Spec(BaseModel):
+    @model_serializer(mode="wrap")
+    def during_ctrl_c(self, handler):
+        raise KeyboardInterrupt
+
+cli.app = lambda: Spec().model_dump()
+cli.main()
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (130, "\ninterrupted before a sweep began\n")

@@ -1,6 +1,7 @@
 """Whole searches at equal spend: this project's defaults against what users would pick, on surrogates of tables.
 
     python benchmarks/scheduling/whole_searches.py run --tables digits mnist --seeds 20 --processes 2
+    python benchmarks/scheduling/whole_searches.py run --chosen --tables digits mnist
     python benchmarks/scheduling/whole_searches.py check
     python benchmarks/scheduling/comparison.py
 
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from plain_asha import Cell, Job, Seeds, chosen_jobs
 from rivals import TABLES, Result, rivals
 
 from orchestrator.simulation.objective_value import Value
@@ -45,7 +47,7 @@ from orchestrator.simulation.tables import load_table
 from orchestrator.simulation.whole_search import search, spec_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 KEPT = TABLES / "whole_searches.jsonl.gz"
 DEVELOPMENT = ("digits", "digits-mlp", "mnist", "digits-mlp-strong")
@@ -55,7 +57,7 @@ OBJECTIVES = ("val/accuracy", "val/robust_accuracy", "val/accuracy+val/robust_ac
 BUDGETS, WORKERS = (0.1, 0.2, 0.3, 0.4), (1, 8, 64)
 TRIALS = 64
 OURS = "defaults"
-Job = tuple[str, str, float, int, str, int]
+Cells = dict[Cell, dict[str, Seeds]]
 
 
 def _ours(*, is_cut: bool = False, **settings: Any) -> Callable[..., Result]:
@@ -156,6 +158,15 @@ def kept() -> dict[Job, dict[str, Any]]:
     return {tuple(line["job"]): line for line in lines if line["table"] == table_digest(line["job"][0])}
 
 
+def cells(tables: Sequence[str]) -> Cells:
+    """Return the scores by cell (table, objective, budget, workers), policy and seed."""
+    found: Cells = {}
+    for (*cell, policy, seed), line in sorted(kept().items()):
+        if cell[0] in tables:
+            found.setdefault(tuple(cell), {}).setdefault(policy, {})[seed] = line
+    return found
+
+
 def write(lines: Iterable[dict[str, Any]]) -> None:
     """Write all scores anew, in one order, so that the same scores are the same bytes."""
     ordered = sorted(lines, key=lambda line: [str(part).rjust(8, "0") for part in line["job"]])
@@ -165,8 +176,20 @@ def write(lines: Iterable[dict[str, Any]]) -> None:
     partial.replace(KEPT)
 
 
-def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
-    """Yield the searches to run, seed by seed, so that a run that is stopped has whole rounds of seeds."""
+def jobs(arguments: argparse.Namespace) -> Iterable[Job]:
+    """Return the searches to run, seed by seed, so that a run that is stopped has whole rounds of seeds."""
+    if arguments.chosen:
+        found = cells(arguments.tables)
+        return chosen_jobs({cell: each for cell, each in found.items() if _is_asked(cell, arguments)}, arguments.seeds)
+    return _every_job(arguments)
+
+
+def _is_asked(cell: Cell, arguments: argparse.Namespace) -> bool:
+    _, objective, budget, workers = cell
+    return objective in arguments.objectives and budget in arguments.budgets and workers in arguments.workers
+
+
+def _every_job(arguments: argparse.Namespace) -> Iterator[Job]:
     policies = arguments.policies or [*PROJECT, *rivals(grid=not arguments.no_grid)]
     for seed in range(arguments.seeds):
         yield from itertools.product(
@@ -219,6 +242,7 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=list(WORKERS))
     parser.add_argument("--policies", nargs="+")
     parser.add_argument("--no-grid", action="store_true", help="without the settings of plain ASHA")
+    parser.add_argument("--chosen", action="store_true", help="the settings of plain ASHA chosen by the first seeds")
     parser.add_argument("--redo", nargs="+", default=[], metavar="POLICY")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)

@@ -136,3 +136,34 @@ def test_the_best_rival_of_a_cell_is_none_of_the_projects_own_policies(compariso
     assert comparison.best_rival(scores) == "Tune's defaults"
     assert comparison.best_rival({"defaults": scores["defaults"]}) is None
     assert comparison.ratio({("digits", "val/accuracy", 0.1, 8): scores}, "BOHB") == pytest.approx(1 / 3)
+
+
+@pytest.mark.usefixtures("comparison")
+def test_a_setting_of_plain_asha_is_chosen_on_other_seeds_than_those_it_is_compared_on():
+    plain = sys.modules["plain_asha"]
+    lucky, good, other = "random + stopping 1 2", "random + promotion 4 4", "random + stopping 8 4"
+    cells = {
+        ("digits", "val/accuracy", budget, 8): {
+            "defaults": regrets(0.02, 0.02),
+            "random + ladder": regrets(0.0, 0.0),
+            lucky: regrets(early, 0.5),
+            good: regrets(0.03, 0.01),
+            other: regrets(0.04, 0.0),
+        }
+        for budget, early in ((0.1, 0.01), (0.2, 0.09))
+    }
+    chosen = [plain.best_setting(policies) for policies in cells.values()]
+    assert (chosen, plain.one_setting(cells)) == ([lucky, good], good)
+    jobs = list(plain.chosen_jobs(cells, plain.TUNING_SEEDS + 1))
+    assert [(budget, name, seed) for _, _, budget, _, name, seed in jobs] == [
+        (0.1, good, plain.TUNING_SEEDS),
+        (0.1, lucky, plain.TUNING_SEEDS),
+        (0.2, good, plain.TUNING_SEEDS),
+    ]
+    assert {line["regret"] for line in plain.held_out(cells["digits", "val/accuracy", 0.1, 8][lucky]).values()} == {0.5}
+
+
+def regrets(early, late):
+    """Scores of a policy with one regret on the seeds that settings are chosen on, and one on two later seeds."""
+    tuning = sys.modules["plain_asha"].TUNING_SEEDS
+    return {seed: {"regret": early if seed < tuning else late, "spent": 1.0} for seed in range(tuning + 2)}
